@@ -1,0 +1,269 @@
+//! The service's answers, spelled as the service does. What must be there is checked here; everything else may be
+//! absent or null, and a number of another type is a fault.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::json::{self, Fault, Number, Object, join};
+
+/// The version of the service's interface that this plugin reads.
+pub const API_VERSION: &str = "2020-01-01";
+
+/// Longer than this is no Azure resource id: resource names have at most 260 characters.
+const MAX_ID_BYTES: usize = 2_048;
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// Its items, in order.
+    pub value: Vec<&'a RawValue>,
+    /// Address of the next page; none on the last.
+    pub next_link: Option<Cow<'a, str>>,
+}
+
+impl<'a> Page<'a> {
+    /// Reads a page; its items stay unread.
+    pub fn read(body: &'a [u8]) -> Result<Page<'a>, Fault> {
+        let page = Object::read(json::document(body)?, "")?;
+        let value = page.get("value").ok_or_else(|| Fault::unfit("value", None, "a list"))?;
+        // An empty link ends the list, as in Microsoft's own clients.
+        let next_link = page.text("", "nextLink")?.filter(|link| !link.is_empty());
+        Ok(Page { value: json::list(value, "value")?, next_link })
+    }
+
+    /// All items as secure scores or secure score controls.
+    pub fn items(&self) -> Result<Vec<Item<'a>>, Fault> {
+        self.value.iter().enumerate().map(|(index, value)| Item::read(value, &format!("value[{index}]"))).collect()
+    }
+}
+
+/// A secure score or a secure score control.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// The whole item to the letter.
+    pub raw: &'a RawValue,
+    /// Resource id, as the service spells it.
+    pub id: Cow<'a, str>,
+    /// Last segment of the id.
+    pub name: Cow<'a, str>,
+    /// Resource type.
+    pub kind: Cow<'a, str>,
+    /// All properties, for what is passed on as it came.
+    pub properties: Object<'a>,
+    /// What people call it.
+    pub display_name: Option<Cow<'a, str>>,
+    /// Points.
+    pub score: Option<Score<'a>>,
+    /// Weight among other items of its kind.
+    pub weight: Option<Number<'a>>,
+    /// Counts of resources; only controls have them.
+    pub counts: Counts<'a>,
+    /// What the control means; only with `$expand=definition`.
+    pub definition: Option<Definition<'a>>,
+}
+
+/// Points of a score or a control.
+#[derive(Debug, Clone, Copy)]
+pub struct Score<'a> {
+    /// The most that can be reached; 0 if nothing was assessed.
+    pub max: Option<Number<'a>>,
+    /// What is reached.
+    pub current: Option<Number<'a>>,
+    /// `current` of `max` as a ratio from 0 to 1.
+    pub percentage: Option<Number<'a>>,
+}
+
+/// Counts of resources of a control.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts<'a> {
+    /// Resources that pass.
+    pub healthy: Option<Number<'a>>,
+    /// Resources that fail.
+    pub unhealthy: Option<Number<'a>>,
+    /// Resources that do not count.
+    pub not_applicable: Option<Number<'a>>,
+}
+
+/// The definition of a control.
+#[derive(Debug)]
+pub struct Definition<'a> {
+    /// The whole definition.
+    pub members: Object<'a>,
+    /// Name of the definition, a GUID that stays.
+    pub name: Option<Cow<'a, str>>,
+    /// Its properties.
+    pub properties: Object<'a>,
+    /// What people call it.
+    pub display_name: Option<Cow<'a, str>>,
+    /// What it is about.
+    pub description: Option<Cow<'a, str>>,
+    /// `BuiltIn` or `Custom`.
+    pub source_type: Option<Cow<'a, str>>,
+    /// Names of the assessments that make up the control.
+    pub assessments: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Item<'a> {
+    /// Reads one item, which stands at `path` of its page.
+    pub fn read(raw: &'a RawValue, path: &str) -> Result<Item<'a>, Fault> {
+        let item = Object::read(raw, path)?;
+        let id = item.required_text(path, "id")?;
+        if id.len() > MAX_ID_BYTES {
+            return Err(Fault {
+                path: join(path, "id"),
+                found: format!("{} bytes", id.len()),
+                expected: format!("at most {MAX_ID_BYTES} bytes"),
+                wrong_type: true,
+            });
+        }
+        let name = item.required_text(path, "name")?;
+        let kind = item.required_text(path, "type")?;
+        let at = join(path, "properties");
+        let properties = item.object(path, "properties")?.ok_or_else(|| Fault::unfit(&at, None, "an object"))?;
+        let score =
+            properties.object(&at, "score")?.map(|score| Score::read(&score, &join(&at, "score"))).transpose()?;
+        let definition =
+            properties.object(&at, "definition")?.map(|members| Definition::read(members, &join(&at, "definition")));
+        Ok(Item {
+            raw,
+            id,
+            name,
+            kind,
+            display_name: properties.text(&at, "displayName")?.filter(|name| !name.is_empty()),
+            score,
+            weight: properties.number(&at, "weight")?,
+            counts: Counts {
+                healthy: properties.number(&at, "healthyResourceCount")?,
+                unhealthy: properties.number(&at, "unhealthyResourceCount")?,
+                not_applicable: properties.number(&at, "notApplicableResourceCount")?,
+            },
+            definition: definition.transpose()?,
+            properties,
+        })
+    }
+}
+
+impl<'a> Score<'a> {
+    fn read(score: &Object<'a>, path: &str) -> Result<Score<'a>, Fault> {
+        Ok(Score {
+            max: score.number(path, "max")?,
+            current: score.number(path, "current")?,
+            percentage: score.number(path, "percentage")?,
+        })
+    }
+}
+
+impl<'a> Definition<'a> {
+    fn read(members: Object<'a>, path: &str) -> Result<Definition<'a>, Fault> {
+        let at = join(path, "properties");
+        let properties = members.object(path, "properties")?.unwrap_or_default();
+        properties.number(&at, "maxScore")?;
+        let source = properties.object(&at, "source")?.unwrap_or_default();
+        let mut assessments = Vec::new();
+        if let Some(list) = properties.get("assessmentDefinitions") {
+            let path = join(&at, "assessmentDefinitions");
+            for (index, assessment) in json::list(list, &path)?.into_iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                let id = Object::read(assessment, &path)?.text(&path, "id")?;
+                assessments.extend(id.map(last_segment));
+            }
+        }
+        Ok(Definition {
+            name: members.text(path, "name")?,
+            display_name: properties.text(&at, "displayName")?,
+            description: properties.text(&at, "description")?.filter(|text| !text.is_empty()),
+            source_type: source.text(&join(&at, "source"), "sourceType")?,
+            assessments,
+            members,
+            properties,
+        })
+    }
+}
+
+/// The last segment of a resource id.
+fn last_segment(id: Cow<'_, str>) -> Cow<'_, str> {
+    match id {
+        Cow::Borrowed(id) => Cow::Borrowed(id.rsplit('/').next().unwrap_or(id)),
+        Cow::Owned(id) => Cow::Owned(id.rsplit('/').next().unwrap_or(&id).to_owned()),
+    }
+}
+
+/// A subscription of `GET /subscriptions`.
+#[derive(Debug)]
+pub struct Subscription<'a> {
+    /// GUID.
+    pub subscription_id: Cow<'a, str>,
+    /// What people call it.
+    pub display_name: Option<Cow<'a, str>>,
+    /// `Enabled`, `Warned`, `PastDue`, `Disabled` or `Deleted`.
+    pub state: Option<Cow<'a, str>>,
+    /// GUID of the tenant that it belongs to.
+    pub tenant_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Subscription<'a> {
+    /// Reads one subscription, which stands at `path` of its page.
+    pub fn read(raw: &'a RawValue, path: &str) -> Result<Subscription<'a>, Fault> {
+        let subscription = Object::read(raw, path)?;
+        Ok(Subscription {
+            subscription_id: subscription.required_text(path, "subscriptionId")?,
+            display_name: subscription.text(path, "displayName")?,
+            state: subscription.text(path, "state")?,
+            tenant_id: subscription.text(path, "tenantId")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: &str) -> String {
+        match Page::read(body.as_bytes()).and_then(|page| page.items()) {
+            Ok(_) => "none".to_owned(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    fn item(properties: &str) -> String {
+        fault(&format!(r#"{{"value":[{{"id":"/i","name":"n","type":"t","properties":{properties}}}]}}"#))
+    }
+
+    #[test]
+    fn what_must_be_there_is_named_with_its_place() {
+        assert_eq!(fault("{}"), "`value`: found nothing, expected a list");
+        assert_eq!(fault(r#"{"value":{}}"#), "`value`: found an object, expected a list");
+        assert_eq!(fault(r#"{"value":[7]}"#), "`value[0]`: found a number, expected an object");
+        assert_eq!(fault(r#"{"value":[{"name":"n"}]}"#), "`value[0].id`: found nothing, expected a string");
+        assert_eq!(fault(r#"{"value":[{"id":"i","name":null}]}"#), "`value[0].name`: found nothing, expected a string");
+        assert_eq!(item("null"), "`value[0].properties`: found nothing, expected an object");
+        assert!(fault("").starts_with("found an empty body"));
+        assert!(fault("<html>").starts_with("found HTML or XML"));
+        assert!(fault("[]").starts_with("found a list, expected an object"));
+    }
+
+    #[test]
+    fn everything_else_may_be_absent_or_null() {
+        assert_eq!(item("{}"), "none");
+        assert_eq!(item(r#"{"displayName":null,"score":null,"weight":null,"definition":{"properties":null}}"#), "none");
+        assert_eq!(item(r#"{"score":{"max":null,"current":1e3,"percentage":0.5}}"#), "none");
+    }
+
+    #[test]
+    fn a_number_of_another_type_is_named_with_its_place() {
+        assert_eq!(
+            item(r#"{"score":{"current":"1"}}"#),
+            "`value[0].properties.score.current`: found a string, expected a number"
+        );
+        assert_eq!(item(r#"{"weight":true}"#), "`value[0].properties.weight`: found a boolean, expected a number");
+        assert_eq!(
+            item(r#"{"healthyResourceCount":[]}"#),
+            "`value[0].properties.healthyResourceCount`: found a list, expected a number"
+        );
+        assert_eq!(
+            item(r#"{"definition":{"properties":{"maxScore":"2"}}}"#),
+            "`value[0].properties.definition.properties.maxScore`: found a string, expected a number"
+        );
+    }
+}

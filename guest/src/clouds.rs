@@ -1,0 +1,35 @@
+//! The Microsoft clouds that have a preset: where to sign in, where the API is, and whom the token is for.
+
+/// The three addresses of a cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cloud {
+    /// Name in the setting `cloud`.
+    pub name: &'static str,
+    /// Origin of Entra ID.
+    pub authority: &'static str,
+    /// Origin of Azure Resource Manager.
+    pub endpoint: &'static str,
+    /// The token's scope without `/.default`.
+    pub audience: &'static str,
+    /// OCSF `cloud_partition`; none in the public cloud.
+    pub partition: Option<&'static str>,
+}
+
+/// Sources: azure-mgmt-core `get_arm_endpoints` and azure-cli-core `cloud.py`. In the government cloud the audience is
+/// not the endpoint.
+pub const CLOUDS: &[Cloud] = &[
+    Cloud {
+        name: "public",
+        authority: "https://login.microsoftonline.com",
+        endpoint: "https://management.azure.com",
+        audience: "https://management.azure.com",
+        partition: None,
+    },
+    Cloud {
+        name: "us-government",
+        authority: "https://login.microsoftonline.us",
+        endpoint: "https://management.usgovcloudapi.net",
+        audience: "https://management.core.usgovcloudapi.net",
+        partition: Some("AzureUSGovernment"),
+    },
+];

@@ -1,0 +1,315 @@
+//! Everything that can go wrong, in one table: code, reaction, cause and fix. Failures, notices and the documentation
+//! are made from it.
+
+use crate::contract::{self, Failure, Notice, Reaction};
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// Kebab-case; stands in the failure or notice.
+    pub code: &'static str,
+    /// What it asks of the caller; none for a notice.
+    pub reaction: Option<Reaction>,
+    /// Why it happens, in one sentence without a full stop.
+    pub cause: &'static str,
+    /// What mends it, empty if nothing needs mending. `{client}`, `{tenant}`, `{subscription}` and `{endpoint}` stand
+    /// for those of the failed call.
+    pub fix: &'static str,
+}
+
+macro_rules! diagnoses {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $reaction:expr, $cause:literal, $fix:literal;)*) => {
+        $($(#[$doc])* pub const $name: Diagnosis =
+            Diagnosis { code: $code, reaction: $reaction, cause: $cause, fix: $fix };)*
+        /// The whole table.
+        pub const TABLE: &[Diagnosis] = &[$($name),*];
+    };
+}
+
+use Reaction::{MendFeed, MendPlugin, MendScope, NoData, RenewToken, StateUnusable, TryLater, Wait};
+
+diagnoses! {
+    // Signing in: what Entra ID answers.
+    /// AADSTS7000215.
+    SECRET_INVALID = "secret-invalid", Some(MendFeed), "Entra ID does not accept the client secret",
+        "put the secret's Value, not its Secret ID, into `client_secret`; if it is lost: az ad app credential reset --id {client} --append";
+    /// AADSTS7000222.
+    SECRET_EXPIRED = "secret-expired", Some(MendFeed), "the client secret has expired",
+        "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
+    /// AADSTS7000218.
+    CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
+        "give `client_secret` a value that is not empty";
+    /// AADSTS700016.
+    APPLICATION_NOT_FOUND = "application-not-found", Some(MendFeed), "the tenant has no application with this client id",
+        "compare `client_key` with the Application (client) ID and `token_url` with the Directory (tenant) ID on the application's overview page: az ad app show --id {client}";
+    /// AADSTS7000229.
+    SERVICE_PRINCIPAL_MISSING = "service-principal-missing", Some(MendFeed), "the application has no service principal in the tenant",
+        "create it in the tenant: az ad sp create --id {client}";
+    /// AADSTS7000112.
+    APPLICATION_DISABLED = "application-disabled", Some(MendFeed), "the application is disabled in the tenant",
+        "enable it under Entra ID, Enterprise applications, Properties, \"Enabled for users to sign-in\": az ad sp update --id {client} --set accountEnabled=true";
+    /// AADSTS90002.
+    TENANT_NOT_FOUND = "tenant-not-found", Some(MendFeed), "Entra ID knows no such tenant in this cloud",
+        "put the Directory (tenant) ID into `token_url`, and check `cloud`: az account show --query tenantId";
+    /// AADSTS900023.
+    TENANT_INVALID = "tenant-invalid", Some(MendFeed), "the tenant is neither a GUID nor a domain that Entra ID knows",
+        "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
+    /// AADSTS53003.
+    CONDITIONAL_ACCESS = "conditional-access", Some(MendFeed), "a Conditional Access policy blocks the application",
+        "in Entra ID, Conditional Access, exclude this workload identity, or allow the collector's outgoing address";
+    /// AADSTS500011.
+    AUDIENCE_UNKNOWN = "audience-unknown", Some(MendFeed), "the tenant does not know the service that the token is for",
+        "check `cloud`, or `audience` where it is given: for the public cloud it is https://management.azure.com";
+    /// AADSTS70011, AADSTS1002012 and AADSTS901002.
+    SCOPE_INVALID = "scope-invalid", Some(MendFeed), "Entra ID does not accept the scope that was asked for",
+        "check `audience`: an address without a path, for the public cloud https://management.azure.com";
+    /// AADSTS700024.
+    ASSERTION_TIME = "assertion-time", Some(MendFeed), "the signed assertion is not valid at this time",
+        "set the collector's clock by NTP, or renew the federated token";
+    /// AADSTS700021.
+    ASSERTION_CLIENT = "assertion-client", Some(MendFeed), "the signed assertion names another application",
+        "compare `client_key` with the application that the credential belongs to: az ad app show --id {client}";
+    /// AADSTS700027.
+    ASSERTION_UNREGISTERED = "assertion-unregistered", Some(MendFeed), "the certificate that signed is not registered with the application",
+        "upload the certificate: az ad app credential reset --id {client} --cert @certificate.pem --append";
+    /// AADSTS5002723.
+    ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(MendFeed), "the signed assertion does not say which certificate signed it",
+        "upgrade the collector: its assertions name the certificate in `x5t#S256`";
+    /// AADSTS5002738.
+    ASSERTION_ALGORITHM = "assertion-algorithm", Some(MendFeed), "the assertion is signed with an algorithm that Entra ID does not accept",
+        "use an RSA certificate";
+    /// AADSTS700213, AADSTS70021, AADSTS700211 and AADSTS700212.
+    FEDERATION_MISMATCH = "federation-mismatch", Some(MendFeed), "no federated credential of the application fits the token",
+        "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
+    /// AADSTS900382, AADSTS900432 and AADSTS90038.
+    CLOUD_MISMATCH = "cloud-mismatch", Some(MendFeed), "the tenant is in another cloud",
+        "set `cloud` to the cloud of the tenant";
+    /// AADSTS50196.
+    TOKEN_LOOP = "token-loop", Some(Wait), "Entra ID saw too many equal requests in five minutes",
+        "look for other collectors that use this application; nothing else";
+    /// AADSTS90055 and HTTP 429 of the token endpoint.
+    TOKEN_THROTTLED = "token-throttled", Some(Wait), "Entra ID gets too many requests", "";
+    /// AADSTS90006, AADSTS90024, AADSTS90033, AADSTS90090 and HTTP 5xx of the token endpoint.
+    TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is unavailable for now", "";
+    /// Any other refusal of the token endpoint.
+    TOKEN_REFUSED = "token-refused", Some(MendFeed), "Entra ID refuses the sign-in",
+        "look the AADSTS code up at https://login.microsoftonline.com/error";
+
+    // The API: what Azure Resource Manager answers.
+    /// HTTP 401 of any kind.
+    TOKEN_EXPIRED = "token-expired", Some(RenewToken), "the service does not accept the token",
+        "compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
+    /// InvalidAuthenticationTokenTenant.
+    WRONG_TENANT = "wrong-tenant", Some(MendScope), "the subscription belongs to another tenant",
+        "put the subscription's own tenant into `token_url`: az account show --subscription {subscription} --query tenantId";
+    /// AuthorizationFailed.
+    FORBIDDEN = "forbidden", Some(MendScope), "the application may not read secure scores of the subscription",
+        "az role assignment create --assignee {client} --role \"Security Reader\" --scope /subscriptions/{subscription}";
+    /// InvalidSubscriptionId.
+    SUBSCRIPTION_INVALID = "subscription-invalid", Some(MendScope), "the subscription id is malformed",
+        "put the Subscription ID into `subscription_id`: az account list --query \"[].id\"";
+    /// SubscriptionNotFound.
+    NOT_FOUND = "not-found", Some(MendScope), "there is no such subscription in this cloud",
+        "compare `subscription_id` with: az account list --query \"[].id\"; and check `cloud`";
+    /// InvalidResourceType, InvalidApiVersionParameter and their like.
+    API_RETIRED = "api-retired", Some(MendPlugin), "the service no longer offers this version of its interface",
+        "upgrade the plugin";
+    /// ResourceNotFound, or both lists empty.
+    NOT_ONBOARDED = "not-onboarded", Some(NoData), "Defender for Cloud has no secure score for the subscription yet",
+        "open Microsoft Defender for Cloud, Environment settings, and enable Foundational CSPM for the subscription; the first score takes up to a day";
+    /// A score whose maximum is 0.
+    NOTHING_ASSESSED = "nothing-assessed", Some(NoData), "Defender for Cloud found no resource to assess in the subscription", "";
+    /// A state other than Enabled.
+    DISABLED = "disabled", Some(MendScope), "the subscription is not enabled",
+        "re-enable it in the portal under Subscriptions, or list it in `exclude_subscriptions`";
+    /// MissingSubscriptionRegistration.
+    NOT_REGISTERED = "not-registered", Some(MendScope), "the subscription is not registered for Microsoft.Security",
+        "az provider register --namespace Microsoft.Security --subscription {subscription}";
+    /// Given by the host for a scope that it polled before.
+    NO_LONGER_DISCOVERED = "no-longer-discovered", Some(MendScope), "the application no longer sees the subscription",
+        "if it still exists: az role assignment create --assignee {client} --role \"Security Reader\" --scope /subscriptions/{subscription}";
+    /// `"*"` without a result.
+    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendFeed), "the application can read no enabled subscription of the tenant",
+        "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
+    /// HTTP 429.
+    THROTTLED = "throttled", Some(Wait), "the service gets too many requests", "";
+    /// HTTP 5xx.
+    SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a fault for now", "";
+    /// Any other refusal of the API.
+    REFUSED = "refused", Some(MendScope), "the service refuses the request",
+        "look up the service's code; its support needs the request id";
+
+    // Answers that are no answers.
+    /// HTML, an empty body, a cut page, bytes that are no UTF-8, too deep.
+    ANSWER_NOT_JSON = "answer-not-json", Some(MendPlugin), "the answer is not the JSON that was expected",
+        "see whether a proxy answers in place of {endpoint}";
+    /// A part that must be there is absent.
+    ANSWER_INCOMPLETE = "answer-incomplete", Some(MendPlugin), "the answer lacks what must be there",
+        "keep the answer and report it to the authors of the plugin";
+    /// Something has another type.
+    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(MendPlugin), "the answer holds something of another type than expected",
+        "keep the answer and report it to the authors of the plugin";
+    /// A link of the answer leaves the place that the page is from.
+    LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page leads away from the service",
+        "do not follow it; keep the answer and report it to the service";
+    /// HTTP 3xx.
+    REDIRECTED = "redirected", Some(MendPlugin), "the answer is a redirect, which is never followed",
+        "see whether a proxy answers in place of {endpoint}";
+    /// The host's cap of a body.
+    ANSWER_TOO_LARGE = "answer-too-large", Some(MendPlugin), "the answer is larger than the host allows",
+        "keep the request id and report it to the service";
+
+    // The way there.
+    /// The host lets no such request out.
+    REQUEST_DENIED = "request-denied", Some(MendFeed), "the host does not let the request out",
+        "allow the origin in the host's configuration";
+    /// An address that the host does not dial.
+    ADDRESS_PROHIBITED = "address-prohibited", Some(MendFeed), "the name resolves to an address that the host does not dial",
+        "allow the address in the host's configuration if it is meant to be private";
+    /// No address for the name.
+    NAME_NOT_RESOLVED = "name-not-resolved", Some(TryLater), "the name of the service does not resolve",
+        "check the spelling of the address and the collector's DNS";
+    /// Nobody listens, or a firewall refuses.
+    CONNECTION_REFUSED = "connection-refused", Some(TryLater), "the connection was refused",
+        "check that the collector may reach {endpoint} on this port";
+    /// The connection ended early.
+    CONNECTION_BROKEN = "connection-broken", Some(TryLater), "the connection ended before the answer did", "";
+    /// No answer in time.
+    TIMEOUT = "timeout", Some(TryLater), "there was no answer in time",
+        "check that the collector may reach {endpoint}, directly or by its proxy";
+    /// TLS: unknown CA, wrong name, expired certificate.
+    TLS_UNTRUSTED = "tls-untrusted", Some(TryLater), "the certificate of the service is not trusted",
+        "if a proxy inspects TLS, give its CA in the host's configuration; else check the address and the clock";
+    /// Any other fault of the transport.
+    TRANSPORT = "transport", Some(TryLater), "the request failed on its way", "";
+
+    // This plugin.
+    /// Settings that `prepare` would have refused.
+    SETTINGS_INVALID = "settings-invalid", Some(MendFeed), "the settings are not valid", "mend the settings as `prepare` says";
+    /// A scope or a cursor that this plugin did not give.
+    ARGUMENT_INVALID = "argument-invalid", Some(MendPlugin), "the host gave back something that this plugin did not give",
+        "report it to the authors of the host";
+    /// A state in another format.
+    STATE_UNREADABLE = "state-unreadable", Some(StateUnusable), "the state of the previous poll cannot be read",
+        "use the version of the plugin that wrote it, or remove the state of this scope to begin anew";
+
+    // Notices.
+    /// `$expand=definition` was refused.
+    EXPANSION_REFUSED = "expansion-refused", None, "the service refused to expand definitions", "";
+    /// One list of two is empty.
+    LIST_EMPTY = "list-empty", None, "one of the lists is empty", "";
+    /// An item stands twice.
+    ITEM_REPEATED = "item-repeated", None, "the service gave an item twice; the first one counts", "";
+    /// The controls do not add up to the score.
+    SUM_MISMATCH = "sum-mismatch", None, "the controls do not add up to the score", "";
+    /// An event was cut.
+    EVENT_TRUNCATED = "event-truncated", None, "an event was cut to the size limit", "";
+    /// Subscriptions of other tenants were left out.
+    DELEGATED_LEFT_OUT = "delegated-left-out", None, "subscriptions of other tenants were left out", "set `delegated = true` to take them";
+    /// An excluded subscription does not exist.
+    EXCLUSION_UNUSED = "exclusion-unused", None, "an excluded subscription was not found", "remove it from `exclude_subscriptions`";
+}
+
+/// The codes that Entra ID adds to its `error`, as far as they choose the words.
+pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
+    (7_000_215, &SECRET_INVALID),
+    (7_000_222, &SECRET_EXPIRED),
+    (7_000_218, &CREDENTIAL_MISSING),
+    (700_016, &APPLICATION_NOT_FOUND),
+    (7_000_229, &SERVICE_PRINCIPAL_MISSING),
+    (7_000_112, &APPLICATION_DISABLED),
+    (90_002, &TENANT_NOT_FOUND),
+    (900_023, &TENANT_INVALID),
+    (53_003, &CONDITIONAL_ACCESS),
+    (500_011, &AUDIENCE_UNKNOWN),
+    (70_011, &SCOPE_INVALID),
+    (1_002_012, &SCOPE_INVALID),
+    (901_002, &SCOPE_INVALID),
+    (700_024, &ASSERTION_TIME),
+    (700_021, &ASSERTION_CLIENT),
+    (700_027, &ASSERTION_UNREGISTERED),
+    (5_002_723, &ASSERTION_THUMBPRINT),
+    (5_002_738, &ASSERTION_ALGORITHM),
+    (700_213, &FEDERATION_MISMATCH),
+    (70_021, &FEDERATION_MISMATCH),
+    (700_211, &FEDERATION_MISMATCH),
+    (700_212, &FEDERATION_MISMATCH),
+    (900_382, &CLOUD_MISMATCH),
+    (900_432, &CLOUD_MISMATCH),
+    (90_038, &CLOUD_MISMATCH),
+    (50_196, &TOKEN_LOOP),
+    (90_055, &TOKEN_THROTTLED),
+    (90_006, &TOKEN_UNAVAILABLE),
+    (90_024, &TOKEN_UNAVAILABLE),
+    (90_033, &TOKEN_UNAVAILABLE),
+    (90_090, &TOKEN_UNAVAILABLE),
+];
+
+/// The codes of Azure Resource Manager and of its provider Microsoft.Security, in lower case.
+pub const ARM_CODES: &[(&str, &Diagnosis)] = &[
+    ("invalidauthenticationtokentenant", &WRONG_TENANT),
+    ("authorizationfailed", &FORBIDDEN),
+    ("invalidsubscriptionid", &SUBSCRIPTION_INVALID),
+    ("subscriptionnotfound", &NOT_FOUND),
+    ("invalidresourcetype", &API_RETIRED),
+    ("noregisteredproviderfound", &API_RETIRED),
+    ("invalidapiversionparameter", &API_RETIRED),
+    ("resourcenotfound", &NOT_ONBOARDED),
+    ("missingsubscriptionregistration", &NOT_REGISTERED),
+    ("disabledsubscription", &DISABLED),
+    ("readonlydisabledsubscription", &DISABLED),
+];
+
+impl Diagnosis {
+    /// A failure of this kind; `detail` says what was met and where.
+    pub fn failure(&self, detail: &str) -> Failure {
+        Failure {
+            reaction: self.reaction.unwrap_or(MendPlugin),
+            wait_seconds: None,
+            code: self.code.to_owned(),
+            cause: if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) },
+            fix: (!self.fix.is_empty()).then(|| self.fix.to_owned()),
+            status: None,
+            service_code: None,
+            request_id: None,
+        }
+    }
+
+    /// A notice of this kind.
+    pub fn notice(&self, detail: &str) -> Notice {
+        Notice { code: self.code.to_owned(), message: format!("{}: {detail}", self.cause) }
+    }
+}
+
+/// The table as the contract has it.
+pub fn table() -> Vec<contract::Diagnosis> {
+    TABLE
+        .iter()
+        .map(|row| contract::Diagnosis {
+            code: row.code.to_owned(),
+            cause: row.cause.to_owned(),
+            fix: row.fix.to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_stands_once_in_kebab_case() {
+        let mut codes: Vec<_> = TABLE.iter().map(|row| row.code).collect();
+        assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), TABLE.len());
+    }
+
+    #[test]
+    fn what_a_person_must_mend_says_how() {
+        for row in TABLE.iter().filter(|row| matches!(row.reaction, Some(MendFeed | MendScope | MendPlugin))) {
+            assert!(!row.fix.is_empty(), "{}", row.code);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The scopes: the subscriptions that the settings name, or all that the application can read, and the tenant's id
+//! where the settings give a domain. A scope's note is the tenant id that the feed signs in to.
+
+use crate::api::{Page, Subscription};
+use crate::contract::{Discovery, Failure, Scope, SkippedScope};
+use crate::diagnoses::{DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, NO_SUBSCRIPTIONS};
+use crate::http::{self, Request, Response};
+use crate::json::{self, Fault, Object};
+use crate::service_error;
+use crate::settings::{Settings, Subscriptions, is_guid};
+
+/// The version of the interface that lists subscriptions.
+const API_VERSION: &str = "2022-12-01";
+
+/// A list this long never comes from one tenant: Azure itself refuses queries beyond 10,000 subscriptions.
+const MAX_PAGES: usize = 100;
+
+const WHAT: &str = "the list of subscriptions";
+
+/// Path of the tenant's OpenID configuration, which tells the id behind a domain.
+pub fn openid_path(settings: &Settings) -> String {
+    format!("/{}/v2.0/.well-known/openid-configuration", settings.tenant)
+}
+
+/// The request that resolves the tenant's domain; none if the settings give the id.
+pub fn tenant_request(settings: &Settings) -> Option<Request> {
+    let url = format!("{}{}", settings.authority, openid_path(settings));
+    (!settings.tenant_is_id()).then_some(Request { url, bearer: None, form: None })
+}
+
+/// The tenant id of an OpenID configuration: the first GUID among the segments of its issuer.
+pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Failure> {
+    if response.status != 200 {
+        return Err(service_error::entra(settings, response));
+    }
+    let read = || -> Result<String, Fault> {
+        let configuration = Object::read(json::document(&response.body)?, "")?;
+        let issuer = configuration.required_text("", "issuer")?;
+        let id = issuer.split('/').find(|segment| is_guid(segment));
+        id.map(str::to_ascii_lowercase).ok_or_else(|| Fault {
+            path: "issuer".to_owned(),
+            found: "an address without a tenant id".to_owned(),
+            expected: "the tenant id in its path".to_owned(),
+            wrong_type: false,
+        })
+    };
+    read()
+        .map_err(|fault| service_error::not_understood(settings, response, "the tenant's OpenID configuration", &fault))
+}
+
+/// What was found so far.
+#[derive(Debug)]
+pub struct Found<'a> {
+    settings: &'a Settings,
+    tenant_id: String,
+    discovery: Discovery,
+    next_link: Option<String>,
+    pages: usize,
+    delegated_count: usize,
+    excluded: Vec<String>,
+}
+
+impl<'a> Found<'a> {
+    /// Begins: a list of subscriptions is itself the result.
+    pub fn new(settings: &'a Settings, tenant_id: String) -> Found<'a> {
+        let mut found = Found {
+            settings,
+            tenant_id,
+            discovery: Discovery { scopes: Vec::new(), skipped: Vec::new(), notices: Vec::new() },
+            next_link: None,
+            pages: 0,
+            delegated_count: 0,
+            excluded: Vec::new(),
+        };
+        match &settings.subscriptions {
+            Subscriptions::List(ids) => {
+                found.discovery.scopes = ids.iter().map(|id| found.scope(id, None, None)).collect()
+            }
+            Subscriptions::All { .. } => {
+                found.next_link = Some(format!("{}/subscriptions?api-version={API_VERSION}", settings.endpoint));
+            }
+        }
+        found
+    }
+
+    /// The request for the next page of subscriptions; none when all are read.
+    pub fn next_request(&self, token: Option<&str>) -> Result<Option<Request>, Failure> {
+        let Some(url) = self.next_link.clone() else { return Ok(None) };
+        if self.pages >= MAX_PAGES {
+            return Err(LINK_REFUSED.failure(&format!("{WHAT} goes on after {MAX_PAGES} pages")));
+        }
+        Ok(Some(Request { url, bearer: token.map(str::to_owned), form: None }))
+    }
+
+    /// Takes one page of subscriptions.
+    pub fn take(&mut self, response: &Response) -> Result<(), Failure> {
+        if response.status != 200 {
+            return Err(service_error::arm(self.settings, response, WHAT, ""));
+        }
+        let settings = self.settings;
+        let not_understood = |fault: Fault| service_error::not_understood(settings, response, WHAT, &fault);
+        let page = Page::read(&response.body).map_err(not_understood)?;
+        for (index, value) in page.value.iter().enumerate() {
+            let path = format!("value[{index}]");
+            let subscription = Subscription::read(value, &path).map_err(not_understood)?;
+            if !is_guid(&subscription.subscription_id) {
+                return Err(not_understood(Fault::unfit(&format!("{path}.subscriptionId"), Some(value), "a GUID")));
+            }
+            self.consider(&subscription);
+        }
+        self.pages += 1;
+        self.next_link = page.next_link.map(|link| self.checked(&link)).transpose()?;
+        Ok(())
+    }
+
+    /// The result; nothing found is a failure.
+    pub fn discovery(mut self) -> Result<Discovery, Failure> {
+        let Subscriptions::All { exclude, .. } = &self.settings.subscriptions else { return Ok(self.discovery) };
+        for id in exclude.iter().filter(|id| !self.excluded.contains(id)) {
+            self.discovery.notices.push(EXCLUSION_UNUSED.notice(id));
+        }
+        if self.delegated_count > 0 {
+            self.discovery.notices.push(DELEGATED_LEFT_OUT.notice(&format!("{} of them", self.delegated_count)));
+        }
+        if self.discovery.scopes.is_empty() && self.discovery.skipped.is_empty() {
+            let mut failure = NO_SUBSCRIPTIONS.failure(&format!("tenant {}", self.tenant_id));
+            failure.fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, ""));
+            return Err(failure);
+        }
+        Ok(self.discovery)
+    }
+
+    fn consider(&mut self, subscription: &Subscription<'_>) {
+        let Subscriptions::All { exclude, delegated } = &self.settings.subscriptions else { return };
+        let id = subscription.subscription_id.to_ascii_lowercase();
+        if exclude.contains(&id) {
+            self.excluded.push(id);
+            return;
+        }
+        let owner = subscription.tenant_id.as_deref().map(str::to_ascii_lowercase);
+        if !delegated && owner.as_ref().is_some_and(|owner| *owner != self.tenant_id) {
+            self.delegated_count += 1;
+            return;
+        }
+        let scope = self.scope(&id, subscription.display_name.as_deref(), owner);
+        if self.discovery.scopes.iter().any(|known| known.id == scope.id) {
+            return;
+        }
+        match subscription.state.as_deref() {
+            None | Some("Enabled") => self.discovery.scopes.push(scope),
+            Some(state) => {
+                let why = DISABLED.failure(&format!("its state is {}", state.escape_debug()));
+                self.discovery.skipped.push(SkippedScope { scope, why });
+            }
+        }
+    }
+
+    fn scope(&self, id: &str, name: Option<&str>, owner: Option<String>) -> Scope {
+        Scope { id: id.to_owned(), name: name.map(str::to_owned), owner, note: self.tenant_id.clone() }
+    }
+
+    fn checked(&self, link: &str) -> Result<String, Failure> {
+        let origin = http::origin(link).unwrap_or_default();
+        let path = link[origin.len()..].split('?').next().unwrap_or_default();
+        if origin.eq_ignore_ascii_case(&self.settings.endpoint) && path.eq_ignore_ascii_case("/subscriptions") {
+            let query = &link[origin.len() + path.len()..];
+            return Ok(format!("{}/subscriptions{query}", self.settings.endpoint));
+        }
+        Err(LINK_REFUSED.failure(&format!(
+            "{WHAT}: `nextLink` goes to {origin}{path}, expected {}/subscriptions",
+            self.settings.endpoint
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+
+    fn all(exclude: &[&str], delegated: bool) -> Settings {
+        let exclude = exclude.iter().map(|id| (*id).to_owned()).collect();
+        Settings { subscriptions: Subscriptions::All { exclude, delegated }, ..Settings::sample() }
+    }
+
+    fn subscription(last: u8, state: &str, tenant: &str) -> String {
+        format!(
+            r#"{{"subscriptionId":"00000000-0000-0000-0000-0000000000{last:02}","displayName":"S{last}","state":"{state}","tenantId":"{tenant}"}}"#
+        )
+    }
+
+    fn discover(settings: &Settings, pages: &[String]) -> Result<Discovery, Failure> {
+        let mut found = Found::new(settings, TENANT.to_owned());
+        for page in pages {
+            assert!(found.next_request(None)?.is_some());
+            found.take(&Response { status: 200, headers: Vec::new(), body: page.as_bytes().to_vec() })?;
+        }
+        assert!(found.next_request(None)?.is_none());
+        found.discovery()
+    }
+
+    #[test]
+    fn a_list_is_its_own_result() {
+        let discovery = discover(&Settings::sample(), &[]).unwrap();
+        assert_eq!(discovery.scopes[0].id, "20ff7fc3-e762-44dd-bd96-b71116dcdc23");
+        assert_eq!(discovery.scopes[0].note, TENANT);
+    }
+
+    #[test]
+    fn enabled_subscriptions_of_the_tenant_are_taken_from_all_pages() {
+        let link = "https://management.azure.com/subscriptions?api-version=2022-12-01&$skiptoken=2";
+        let first = format!(
+            r#"{{"value":[{},{}],"nextLink":"{link}"}}"#,
+            subscription(1, "Enabled", TENANT),
+            subscription(2, "Disabled", TENANT)
+        );
+        let other = subscription(3, "Enabled", "00000000-0000-0000-0000-000000000000");
+        let second = format!(r#"{{"value":[{other},{}]}}"#, subscription(4, "Enabled", TENANT));
+        let pages = [first, second];
+        let ids = |settings: &Settings| {
+            let discovery = discover(settings, &pages).unwrap();
+            discovery.scopes.iter().map(|scope| scope.id[34..].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&all(&[], false)), ["01", "04"]);
+        assert_eq!(ids(&all(&[], true)), ["01", "03", "04"]);
+        assert_eq!(ids(&all(&["00000000-0000-0000-0000-000000000001"], false)), ["04"]);
+        let discovery = discover(&all(&["00000000-0000-0000-0000-000000000009"], false), &pages).unwrap();
+        assert_eq!(discovery.skipped[0].why.code, "disabled");
+        assert_eq!(discovery.scopes[0].name.as_deref(), Some("S1"));
+        let codes: Vec<_> = discovery.notices.iter().map(|notice| notice.code.as_str()).collect();
+        assert_eq!(codes, ["exclusion-unused", "delegated-left-out"]);
+    }
+
+    #[test]
+    fn nothing_found_is_a_failure_with_its_fix() {
+        let failure = discover(&all(&[], false), &[r#"{"value":[]}"#.to_owned()]).unwrap_err();
+        assert_eq!(failure.code, "no-subscriptions");
+        assert!(failure.fix.is_some_and(|fix| fix.starts_with("az role assignment create")));
+    }
+
+    #[test]
+    fn a_link_to_another_place_is_refused() {
+        let page = r#"{"value":[],"nextLink":"https://evil.example/subscriptions"}"#;
+        assert_eq!(discover(&all(&[], false), &[page.to_owned()]).unwrap_err().code, "link-refused");
+    }
+
+    #[test]
+    fn a_domain_is_resolved_by_the_issuer() {
+        let body = format!(r#"{{"issuer":"https://login.microsoftonline.com/{}/v2.0"}}"#, TENANT.to_uppercase());
+        let response = Response { status: 200, headers: Vec::new(), body: body.into_bytes() };
+        assert_eq!(tenant_id(&Settings::sample(), &response).unwrap(), TENANT);
+    }
+}

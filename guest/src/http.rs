@@ -1,0 +1,147 @@
+//! The one edge to the network: sends a request through the host and sorts the faults of the transport. No other file
+//! names the HTTP client.
+
+use std::time::Duration;
+
+use waki::{Client, ErrorCode, Method};
+
+use crate::contract::Failure;
+use crate::diagnoses::{self, Diagnosis};
+
+/// A request as the steps make it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Whole address, sent to the letter.
+    pub url: String,
+    /// Goes into `authorization`, after `Bearer `.
+    pub bearer: Option<String>,
+    /// Body of a POST as a form; without one the request is a GET.
+    pub form: Option<String>,
+}
+
+/// What the service answered.
+#[derive(Debug, Clone, Default)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Time for a connection; the host bounds everything else, and this one too.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client reads this much at a time; the host caps the whole.
+const CHUNK_BYTES: u64 = 64 * 1024;
+
+/// Sends a request and reads the whole answer. `what` names the call for people.
+pub(crate) fn send(request: Request, what: &str) -> Result<Response, Failure> {
+    exchange(&request).map_err(|error| {
+        let (diagnosis, detail) = sort(&error);
+        let origin = origin(&request.url).unwrap_or_default();
+        let mut failure = diagnosis.failure(&format!("{what} of {origin}: {detail}"));
+        failure.fix = failure.fix.map(|fix| fix.replace("{endpoint}", origin));
+        failure
+    })
+}
+
+fn exchange(request: &Request) -> anyhow::Result<Response> {
+    let method = if request.form.is_some() { Method::Post } else { Method::Get };
+    let mut builder = Client::new()
+        .request(method, &request.url)
+        .header("accept", "application/json")
+        .connect_timeout(CONNECT_TIMEOUT);
+    if let Some(bearer) = &request.bearer {
+        builder = builder.header("authorization", format!("Bearer {bearer}"));
+    }
+    if let Some(form) = &request.form {
+        builder = builder.header("content-type", "application/x-www-form-urlencoded").body(form.as_bytes());
+    }
+    let response = builder.send()?;
+    let headers = response.headers().iter();
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let mut answer = Response { status: response.status_code(), headers: headers.collect(), body: Vec::new() };
+    while let Some(chunk) = response.chunk(CHUNK_BYTES)? {
+        answer.body.extend_from_slice(&chunk);
+    }
+    Ok(answer)
+}
+
+/// Scheme, host and port of an address.
+pub fn origin(url: &str) -> Option<&str> {
+    let host = url.find("://")? + 3;
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    Some(&url[..end])
+}
+
+/// Which fault of the transport it was.
+fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
+    let Some(code) = error.downcast_ref::<ErrorCode>() else {
+        return (&diagnoses::TRANSPORT, error.to_string());
+    };
+    let diagnosis = match code {
+        ErrorCode::HttpRequestDenied => &diagnoses::REQUEST_DENIED,
+        ErrorCode::DestinationIpProhibited | ErrorCode::DestinationIpUnroutable => &diagnoses::ADDRESS_PROHIBITED,
+        ErrorCode::DnsError(_) | ErrorCode::DnsTimeout | ErrorCode::DestinationNotFound => {
+            &diagnoses::NAME_NOT_RESOLVED
+        }
+        ErrorCode::ConnectionRefused | ErrorCode::DestinationUnavailable => &diagnoses::CONNECTION_REFUSED,
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => &diagnoses::CONNECTION_BROKEN,
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => &diagnoses::TIMEOUT,
+        ErrorCode::TlsCertificateError | ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => {
+            &diagnoses::TLS_UNTRUSTED
+        }
+        ErrorCode::HttpResponseBodySize(_)
+        | ErrorCode::HttpResponseHeaderSize(_)
+        | ErrorCode::HttpResponseHeaderSectionSize(_) => &diagnoses::ANSWER_TOO_LARGE,
+        _ => &diagnoses::TRANSPORT,
+    };
+    (diagnosis, detail(code))
+}
+
+fn detail(code: &ErrorCode) -> String {
+    match code {
+        ErrorCode::HttpResponseBodySize(Some(bytes)) => format!("the body passes {bytes} bytes"),
+        ErrorCode::InternalError(Some(text)) => text.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_ends_where_the_path_begins() {
+        for (url, expected) in [
+            ("https://host.example/a", Some("https://host.example")),
+            ("https://host.example:8443?x", Some("https://host.example:8443")),
+            ("https://host.example", Some("https://host.example")),
+            ("/relative", None),
+        ] {
+            assert_eq!(origin(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_body_over_the_cap_is_told_from_a_broken_connection() {
+        let code = |code: ErrorCode| sort(&anyhow::Error::new(code)).0.code;
+        assert_eq!(code(ErrorCode::HttpResponseBodySize(Some(8))), "answer-too-large");
+        assert_eq!(code(ErrorCode::HttpResponseIncomplete), "connection-broken");
+        assert_eq!(code(ErrorCode::HttpRequestDenied), "request-denied");
+        assert_eq!(code(ErrorCode::HttpProtocolError), "transport");
+    }
+}

@@ -1,0 +1,390 @@
+//! JSON as it came: objects whose values stay text, numbers to the letter, and where in a document something is.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
+pub const MAX_DEPTH: usize = 64;
+
+/// What is wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// For example `value[3].properties.score.current`; empty for the document itself.
+    pub path: String,
+    /// What stands there.
+    pub found: String,
+    /// What belongs there.
+    pub expected: String,
+    /// Whether something of another type stands there, rather than nothing.
+    pub wrong_type: bool,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { path, found, expected, .. } = self;
+        if path.is_empty() {
+            write!(formatter, "found {found}, expected {expected}")
+        } else {
+            write!(formatter, "`{path}`: found {found}, expected {expected}")
+        }
+    }
+}
+
+impl Fault {
+    /// Something of another type than expected, or nothing, stands at `path`.
+    pub fn unfit(path: &str, value: Option<&RawValue>, expected: &str) -> Fault {
+        Fault {
+            path: path.to_owned(),
+            found: value.map_or("nothing", kind).to_owned(),
+            expected: expected.to_owned(),
+            wrong_type: value.is_some(),
+        }
+    }
+
+    /// The document itself cannot be read.
+    pub fn document(found: impl Into<String>, expected: &str) -> Fault {
+        Fault { path: String::new(), found: found.into(), expected: expected.to_owned(), wrong_type: false }
+    }
+}
+
+/// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels.
+pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Fault::document(format!("invalid UTF-8 at byte {}", error.valid_up_to()), "JSON in UTF-8"))?;
+    if text.trim().is_empty() {
+        return Err(Fault::document("an empty body", "a JSON object"));
+    }
+    if depth(body) > MAX_DEPTH {
+        return Err(Fault::document(format!("more than {MAX_DEPTH} levels of nesting"), "a few levels"));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let what = if text.trim_start().starts_with('<') { "HTML or XML" } else { "text that is no JSON" };
+        Fault::document(format!("{what} ({error})"), "a JSON object")
+    })
+}
+
+/// The deepest nesting of objects and lists.
+fn depth(body: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The members of an object, each value as text. Of a key that stands twice, the last counts, as in most readers.
+#[derive(Debug, Default)]
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+/// More members than this in one object is an attack: looking for a key that stands twice costs their square.
+const MAX_MEMBERS: usize = 1_000;
+
+impl<'a> Object<'a> {
+    /// Reads `value`, which stands at `path`, as an object.
+    pub fn read(value: &'a RawValue, path: &str) -> Result<Object<'a>, Fault> {
+        if !value.get().starts_with('{') {
+            return Err(Fault::unfit(path, Some(value), "an object"));
+        }
+        serde_json::from_str(value.get()).map_err(|error| Fault {
+            path: path.to_owned(),
+            found: format!("an object that cannot be read ({error})"),
+            expected: "an object".to_owned(),
+            wrong_type: true,
+        })
+    }
+
+    /// The value of a key; none if it is absent or null.
+    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.members.iter().find(|(name, _)| name == key).map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
+    /// All members as they came, null included.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.members.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    /// The string of a key, none if absent or null.
+    pub fn text(&self, path: &str, key: &str) -> Result<Option<Cow<'a, str>>, Fault> {
+        self.get(key)
+            .map(|value| string(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a string")))
+            .transpose()
+    }
+
+    /// The string of a key that must be there.
+    pub fn required_text(&self, path: &str, key: &str) -> Result<Cow<'a, str>, Fault> {
+        self.text(path, key)?.ok_or_else(|| Fault::unfit(&join(path, key), None, "a string"))
+    }
+
+    /// The number of a key to the letter, none if absent or null.
+    pub fn number(&self, path: &str, key: &str) -> Result<Option<Number<'a>>, Fault> {
+        self.get(key)
+            .map(|value| Number::read(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a number")))
+            .transpose()
+    }
+
+    /// The object of a key, none if absent or null.
+    pub fn object(&self, path: &str, key: &str) -> Result<Option<Object<'a>>, Fault> {
+        self.get(key).map(|value| Object::read(value, &join(path, key))).transpose()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'de>, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    match members.iter_mut().find(|(name, _)| *name == key) {
+                        Some(member) => member.1 = value,
+                        None => members.push((key, value)),
+                    }
+                    if members.len() > MAX_MEMBERS {
+                        return Err(serde::de::Error::custom(format!("more than {MAX_MEMBERS} members in one object")));
+                    }
+                }
+                Ok(Object { members })
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A key: borrowed where it has no escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key<'de>, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// A number as it was spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number<'a>(&'a str);
+
+impl<'a> Number<'a> {
+    fn read(value: &'a RawValue) -> Option<Number<'a>> {
+        let text = value.get();
+        text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(Number(text))
+    }
+
+    /// The number in a state that kept its spelling.
+    pub fn spelled(text: &'a str) -> Number<'a> {
+        Number(text)
+    }
+
+    /// To the letter.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// Its exact value; none beyond 28 digits.
+    pub fn decimal(self) -> Option<Decimal> {
+        if self.0.contains(['e', 'E']) {
+            Decimal::from_scientific(self.0).ok()
+        } else {
+            Decimal::from_str_exact(self.0).ok()
+        }
+    }
+
+    /// Its nearest floating-point value, for figures.
+    pub fn float(self) -> f64 {
+        self.0.parse().unwrap_or(f64::NAN)
+    }
+
+    /// Whether two spellings mean the same number.
+    pub fn equals(self, other: Number<'_>) -> bool {
+        match (self.decimal(), other.decimal()) {
+            (Some(left), Some(right)) => left == right,
+            _ => self.0 == other.0,
+        }
+    }
+}
+
+/// The items of a list.
+pub fn list<'a>(value: &'a RawValue, path: &str) -> Result<Vec<&'a RawValue>, Fault> {
+    if !value.get().starts_with('[') {
+        return Err(Fault::unfit(path, Some(value), "a list"));
+    }
+    serde_json::from_str(value.get()).map_err(|_| Fault::unfit(path, Some(value), "a list"))
+}
+
+/// The text of a JSON string; none for anything else, a lone surrogate included.
+pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    if !text.starts_with('"') {
+        return None;
+    }
+    let inner = &text[1..text.len() - 1];
+    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// What a value is, in words.
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') if string(value).is_none() => "a string with a lone surrogate",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// `path.key`.
+pub fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The same value on one line: white space between tokens goes, numbers and strings stay to the letter, and half of a
+/// surrogate pair, which many readers refuse, becomes U+FFFD.
+pub fn compact(value: &RawValue) -> Cow<'_, RawValue> {
+    let text = value.get();
+    if !text.contains([' ', '\n', '\r', '\t']) && !text.contains("\\ud") && !text.contains("\\uD") {
+        return Cow::Borrowed(value);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('"') {
+        out.extend(rest[..start].chars().filter(|character| !character.is_ascii_whitespace()));
+        let end = start + string_length(&rest[start..]);
+        push_string(&mut out, &rest[start..end]);
+        rest = &rest[end..];
+    }
+    out.extend(rest.chars().filter(|character| !character.is_ascii_whitespace()));
+    match RawValue::from_string(out) {
+        Ok(value) => Cow::Owned(value),
+        Err(_) => unreachable!("JSON without its white space is JSON"),
+    }
+}
+
+/// The length of the JSON string at the start of `text`, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn push_string(out: &mut String, string: &str) {
+    let mut rest = string;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = match surrogate(rest) {
+            Some(Half::High) if surrogate(&rest[6..]) == Some(Half::Low) => 12,
+            Some(_) => {
+                out.push('\u{fffd}');
+                rest = &rest[6..];
+                continue;
+            }
+            None => 2,
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    out.push_str(rest);
+}
+
+#[derive(PartialEq)]
+enum Half {
+    High,
+    Low,
+}
+
+fn surrogate(escape: &str) -> Option<Half> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Half::High),
+        0xdc00..=0xdfff => Some(Half::Low),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compacted(text: &str) -> String {
+        let value: &RawValue = serde_json::from_str(text).unwrap();
+        compact(value).get().to_owned()
+    }
+
+    #[test]
+    fn white_space_goes_and_numbers_stay_to_the_letter() {
+        assert_eq!(compacted("{ \"a b\" :\n [1.50, -0, 1E+2 , \"x \\\" y\"] }"), r#"{"a b":[1.50,-0,1E+2,"x \" y"]}"#);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_the_replacement_character() {
+        assert_eq!(
+            compacted(r#""\ud83d\ude00 \ud83d \ude00\\ud83d""#),
+            "\"\\ud83d\\ude00 \u{fffd} \u{fffd}\\\\ud83d\""
+        );
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(document(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(document(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err().found.contains("64 levels"));
+        assert!(document(format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts() {
+        let object: Object<'_> = serde_json::from_str(r#"{"a":1,"\u0061":2,"b":null}"#).unwrap();
+        assert_eq!(object.get("a").map(RawValue::get), Some("2"));
+        assert!(object.get("b").is_none());
+    }
+
+    #[test]
+    fn numbers_compare_by_value() {
+        for (left, right, equal) in
+            [("1", "1.00", true), ("1e2", "100", true), ("0.1", "0.10001", false), ("1e400", "1e400", true)]
+        {
+            assert_eq!(Number(left).equals(Number(right)), equal, "{left} {right}");
+        }
+    }
+}

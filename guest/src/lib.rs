@@ -1,0 +1,108 @@
+//! Azure Security Score as a polling source: reads the secure scores and secure score controls of Azure subscriptions
+//! (Microsoft Defender for Cloud, Azure Resource Manager api-version 2020-01-01) and turns them into OCSF findings.
+//!
+//! Steps decide and are pure; `http` is the one edge. Nothing is kept between calls, and there is neither clock nor
+//! environment: time, ids and settings are arguments.
+
+pub mod api;
+pub mod clouds;
+pub mod diagnoses;
+pub mod discover;
+mod http;
+pub mod json;
+pub mod normalize;
+pub mod pages;
+pub mod prepare;
+pub mod service_error;
+pub mod settings;
+pub mod token;
+
+/// The contract, as `wit-bindgen` makes it from `wit/`.
+#[expect(missing_docs, reason = "generated from the documented WIT")]
+#[allow(clippy::all, clippy::unwrap_used, reason = "generated")]
+pub mod contract {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "plugin-code",
+        pub_export_macro: true,
+        default_bindings_module: "azure_secure_score::contract",
+        additional_derives: [PartialEq],
+    });
+    pub use exports::collector::source::plugin::*;
+}
+
+use contract::{Batch, Context, Description, Discovery, Failure, Given, Guest, Plan, Problem, Scope, Step, Token};
+
+use crate::settings::Settings;
+
+/// The component: each function is one call of the contract, told in order.
+pub struct Plugin;
+
+impl Guest for Plugin {
+    fn describe() -> Description {
+        prepare::description()
+    }
+
+    fn prepare(settings: String) -> Result<Plan, Vec<Problem>> {
+        settings::read(&settings).map(|(settings, warnings)| prepare::plan(&settings, warnings))
+    }
+
+    fn fetch_token(settings: String) -> Result<Option<Token>, Failure> {
+        report_panics();
+        let settings = Settings::trusted(&settings)?;
+        let response = http::send(token::request(&settings)?, "the token endpoint")?;
+        token::answer(&settings, &response).map(Some)
+    }
+
+    fn discover(settings: String, token: Option<String>) -> Result<Discovery, Failure> {
+        report_panics();
+        let settings = Settings::trusted(&settings)?;
+        let tenant_id = match discover::tenant_request(&settings) {
+            None => settings.tenant.clone(),
+            Some(request) => {
+                discover::tenant_id(&settings, &http::send(request, "the tenant's OpenID configuration")?)?
+            }
+        };
+        let mut found = discover::Found::new(&settings, tenant_id);
+        while let Some(request) = found.next_request(token.as_deref())? {
+            found.take(&http::send(request, "the list of subscriptions")?)?;
+        }
+        found.discovery()
+    }
+
+    fn poll(settings: String, token: Option<String>, scope: Scope, cursor: Option<String>) -> Result<Step, Failure> {
+        report_panics();
+        let settings = Settings::trusted(&settings)?;
+        let place = pages::Place::read(&settings, &scope, cursor.as_deref())?;
+        let response = http::send(place.request(token.as_deref()), place.what())?;
+        if !place.expansion_was_refused(&response) {
+            return place.step(&response, Vec::new());
+        }
+        let plain = place.without_expansion();
+        let response = http::send(plain.request(token.as_deref()), plain.what())?;
+        plain.step(&response, vec![diagnoses::EXPANSION_REFUSED.notice("the controls come without their definitions")])
+    }
+
+    fn normalize(settings: String, context: Context, given: Given, state: Option<Vec<u8>>) -> Result<Batch, Failure> {
+        report_panics();
+        let settings = Settings::trusted(&settings)?;
+        normalize::normalize(&settings, &context, &given, state.as_deref())
+    }
+}
+
+/// Lets a panic say where it happened: a trap by itself shows nothing but `unreachable`.
+fn report_panics() {
+    #[cfg(target_arch = "wasm32")]
+    std::panic::set_hook(Box::new(|panic| {
+        use contract::collector::source::log::{Level, write};
+        write(Level::Error, &format!("the plugin broke its own rule: {panic}"));
+    }));
+}
+
+// Only the component exports: a native linker takes the `@` in these names for a symbol version.
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "the exports of a component are raw symbols")]
+mod export {
+    crate::contract::export!(Plugin with_types_in crate::contract);
+    use crate::Plugin;
+}

@@ -1,0 +1,277 @@
+//! The event of one finding: the mapping of secure scores and controls to OCSF, and its limit of size.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::{Definition, Item};
+use crate::contract;
+use crate::json::{self, Number};
+use crate::normalize::change::{Change, Exact};
+use crate::normalize::event::{Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped};
+use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw, sha256};
+use crate::normalize::judgement::{Severity, Status};
+use crate::normalize::subject::Subject;
+use crate::settings::{Definitions, EventKind};
+
+/// Larger events are cut: many pipelines refuse records beyond 64 KiB, and an envelope comes on top.
+pub const MAX_EVENT_BYTES: usize = 32 * 1024;
+
+/// Names that this plugin adds to `unmapped`; a property of the service that has one of them is told apart.
+const OWN_KEYS: [&str; 6] = ["name", "type", "score_model", "parent", "derived", "change"];
+
+/// When a finding was seen first, and when it changed last; known only with a state.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Milliseconds of Unix time.
+    pub first_seen: u64,
+    /// Milliseconds of Unix time.
+    pub changed: u64,
+    /// Milliseconds of Unix time.
+    pub last_seen: u64,
+}
+
+/// A finding to be told.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// What it is about.
+    pub subject: Subject<'a>,
+    /// The item that was read; none for one that is gone.
+    pub item: Option<&'a Item<'a>>,
+    /// What happened to it.
+    pub activity: Activity,
+    /// How it differs from the previous poll.
+    pub change: Change,
+    /// None without a state.
+    pub times: Option<Times>,
+    /// Maximum of the score that a control belongs to.
+    pub parent_max: Option<Decimal>,
+    /// Uid and type of the score's own event in the same poll.
+    pub parent_event: Option<RelatedEvent>,
+}
+
+/// What an item contributes to more than one part of its event.
+struct Source<'a> {
+    text: &'a str,
+    hash: String,
+}
+
+/// The uid of the event: its content is the item, or for a finding that is gone what the state kept of it.
+pub fn uid(frame: &Frame<'_>, told: &Told<'_>) -> String {
+    let kept = told.subject.detail();
+    let content = sha256(told.item.map_or(kept.as_str(), |item| item.raw.get()));
+    frame.event_uid(&told.subject.uid, &content, told.activity)
+}
+
+/// The event; and whether it had to be cut.
+pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
+    let source = told.item.map(|item| Source { text: item.raw.get(), hash: sha256(item.raw.get()) });
+    let uid = match &source {
+        Some(source) => frame.event_uid(&told.subject.uid, &source.hash, told.activity),
+        None => uid(frame, told),
+    };
+    let mut event = build(frame, told, source.as_ref(), uid);
+    let whole = delivered(&event);
+    if whole.body.len() <= MAX_EVENT_BYTES {
+        return (whole, false);
+    }
+    event.metadata.is_truncated = Some(true);
+    event.metadata.untruncated_size = Some(whole.body.len());
+    let cuts: [fn(&mut Event<'_>, &Told<'_>); 4] = [
+        |event, _| event.compliance.checks.clear(),
+        |event, _| event.raw_data = None,
+        |event, told| {
+            event.unmapped.retain(|key, _| OWN_KEYS.contains(&key.as_ref()) || known_property(told.subject.kind, key))
+        },
+        // What is left beyond the limit is text of the definition, and members of the service's `score` that nobody knows.
+        |event, told| {
+            event.finding_info.desc = None;
+            event.finding_info.analytic = None;
+            event.unmapped.remove("definition");
+            event.unmapped.extend(spelled(&told.subject));
+        },
+    ];
+    for cut in cuts {
+        cut(&mut event, told);
+        if bytes(&event).len() <= MAX_EVENT_BYTES {
+            break;
+        }
+    }
+    (delivered(&event), true)
+}
+
+fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>, source: Option<&'a Source<'a>>, uid: String) -> Event<'a> {
+    let subject = &told.subject;
+    let definition =
+        told.item.and_then(|item| item.definition.as_ref()).filter(|_| frame.settings.definitions != Definitions::None);
+    let status = subject.status();
+    let (status_id, status_caption) = status.pair();
+    let noun = match subject.kind {
+        EventKind::Scores => "Secure Score",
+        EventKind::Controls => "Secure Score Control",
+    };
+    let verdict = if told.activity == Activity::Close { "no longer reported" } else { status_caption };
+    let detail = subject.detail();
+    let own = Own {
+        message: format!("{noun} '{}': {verdict}. {detail}", subject.title),
+        finding_info: FindingInfo {
+            uid: subject.uid.clone(),
+            title: format!("{noun}: {}", subject.title),
+            desc: definition.and_then(|definition| definition.description.as_deref()),
+            types: [subject.kind.title()],
+            data_sources: ["Microsoft Defender for Cloud"],
+            analytic: definition.and_then(analytic),
+            related_events: told.parent_event.clone().map(|event| [event]),
+            first_seen_time: told.times.map(|times| times.first_seen),
+            created_time: told.times.map(|times| times.first_seen),
+            modified_time: told.times.map(|times| times.changed),
+            last_seen_time: told.times.map_or(frame.now(), |times| times.last_seen),
+        },
+        compliance: Compliance {
+            control: Cow::Borrowed(&subject.title),
+            standards: [format!("Microsoft Defender for Cloud Secure Score ({})", subject.score_name())],
+            status_id,
+            status: status_caption,
+            checks: match definition.filter(|_| frame.settings.definitions == Definitions::Full) {
+                Some(definition) => definition.assessments.iter().map(|uid| Check { uid }).collect(),
+                None => Vec::new(),
+            },
+        },
+        unmapped: unmapped(told, definition),
+    };
+    let mut event = frame.event(uid, subject.kind, told.activity, severity(told), own);
+    (event.status_id, event.status) = workflow_status(told.activity, status);
+    event.status_detail = Some(detail);
+    event.metadata.original_event_uid = Some(subject.id);
+    event.metadata.event_code = Some(subject.resource_type);
+    if let Some(source) = source {
+        event.raw_data = frame.settings.raw.then_some(source.text);
+        event.raw_data_size = Some(source.text.len());
+        event.raw_data_hash = Some(Fingerprint { algorithm_id: 3, algorithm: "SHA-256", value: &source.hash });
+    }
+    event
+}
+
+/// A finding that is gone is no alarm by itself.
+fn severity(told: &Told<'_>) -> Severity {
+    if told.activity == Activity::Close { Severity::Informational } else { told.subject.severity() }
+}
+
+/// OCSF keeps `status` for the consumer's workflow: it is given where something begins or ends, and left alone
+/// otherwise.
+fn workflow_status(activity: Activity, status: Status) -> (Option<u8>, Option<&'static str>) {
+    let (id, caption) = match (activity, status) {
+        (Activity::Create, Status::Fail) => (1, "New"),
+        (Activity::Create, Status::NotApplicable) => (99, "Not Applicable"),
+        (Activity::Create, Status::Unknown) => (0, "Unknown"),
+        (Activity::Create | Activity::Update, Status::Pass) => (4, "Resolved"),
+        (Activity::Close, _) => (5, "Archived"),
+        _ => return (None, None),
+    };
+    (Some(id), Some(caption))
+}
+
+fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
+    // OCSF asks for at least one of the two.
+    (definition.name.is_some() || definition.display_name.is_some()).then_some(Analytic {
+        uid: definition.name.as_deref(),
+        name: definition.display_name.as_deref(),
+        type_id: 1,
+        kind: "Rule",
+        category: definition.source_type.as_deref(),
+    })
+}
+
+/// The service's numbers and unknown properties as they came, and apart from them what this plugin derives.
+fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
+    #[derive(Serialize)]
+    struct Derived {
+        points_at_stake: Exact,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        potential_increase_percent: Option<Exact>,
+    }
+    let subject = &told.subject;
+    let mut unmapped = Unmapped::new();
+    match told.item {
+        None => unmapped.extend(spelled(subject)),
+        Some(item) => {
+            for (key, value) in item.properties.iter() {
+                if matches!(key, "displayName" | "definition") || value.get() == "null" {
+                    continue;
+                }
+                let key = if OWN_KEYS.contains(&key) { format!("properties.{key}") } else { key.to_owned() };
+                unmapped.insert(Cow::Owned(key), json::compact(value));
+            }
+            if let Ok(members) = json::Object::read(item.raw, "") {
+                for (key, value) in
+                    members.iter().filter(|(key, _)| !matches!(*key, "id" | "name" | "type" | "properties"))
+                {
+                    unmapped
+                        .entry(Cow::Owned(key.to_owned()))
+                        .or_insert_with(|| Cow::Owned(json::compact(value).into_owned()));
+                }
+            }
+            if let Some(definition) = definition {
+                unmapped.insert(Cow::Borrowed("definition"), Cow::Owned(raw(&flattened(definition))));
+            }
+        }
+    }
+    unmapped.insert(Cow::Borrowed("name"), Cow::Owned(raw(&subject.name)));
+    unmapped.insert(Cow::Borrowed("type"), Cow::Owned(raw(&subject.resource_type)));
+    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&told.change)));
+    if let Some(parent) = subject.parent() {
+        unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(raw(&parent)));
+    }
+    if subject.kind == EventKind::Controls
+        && let Some(points_at_stake) = subject.points().and_then(|(current, max)| max.checked_sub(current))
+    {
+        let potential_increase_percent = told.parent_max.and_then(|max| percent(points_at_stake, max)).map(Exact);
+        let derived = Derived { points_at_stake: Exact(points_at_stake), potential_increase_percent };
+        unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(raw(&derived)));
+    }
+    unmapped
+}
+
+/// What the points at stake would add to the score, in percent, rounded to two digits as the portal does.
+fn percent(points: Decimal, of: Decimal) -> Option<Decimal> {
+    let percent = points.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
+    Some(percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero))
+}
+
+/// Whether a property is one that the service's own specification names.
+fn known_property(kind: EventKind, key: &str) -> bool {
+    let counts = ["healthyResourceCount", "unhealthyResourceCount", "notApplicableResourceCount"];
+    matches!(key, "score" | "weight") || (kind == EventKind::Controls && (counts.contains(&key) || key == "definition"))
+}
+
+/// A definition with its properties beside its own members, without the list of assessments.
+fn flattened<'a>(definition: &'a Definition<'a>) -> BTreeMap<&'a str, Cow<'a, RawValue>> {
+    let members = definition.members.iter().filter(|(key, _)| *key != "properties");
+    let properties = definition.properties.iter().filter(|(key, _)| *key != "assessmentDefinitions");
+    members.chain(properties).map(|(key, value)| (key, json::compact(value))).collect()
+}
+
+/// The numbers of a subject under the service's own names, to the letter.
+fn spelled(subject: &Subject<'_>) -> Unmapped<'static> {
+    let number = |number: Number<'_>| RawValue::from_string(number.text().to_owned()).ok();
+    let mut unmapped = Unmapped::new();
+    let mut insert = |key: &'static str, value: Option<Box<RawValue>>| {
+        if let Some(value) = value {
+            unmapped.insert(Cow::Borrowed(key), Cow::Owned(value));
+        }
+    };
+    insert("healthyResourceCount", subject.counts.healthy.and_then(number));
+    insert("unhealthyResourceCount", subject.counts.unhealthy.and_then(number));
+    insert("notApplicableResourceCount", subject.counts.not_applicable.and_then(number));
+    if let Some(score) = subject.score {
+        let members = [("current", score.current), ("max", score.max), ("percentage", score.percentage)];
+        let members: BTreeMap<_, _> =
+            members.into_iter().filter_map(|(key, value)| Some((key, value.and_then(number)?))).collect();
+        insert("score", Some(raw(&members)));
+    }
+    unmapped
+}

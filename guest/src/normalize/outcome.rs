@@ -1,0 +1,88 @@
+//! The event that makes silence visible: a scope that no longer gives data, or gives data again.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::contract::{self, Failure, Reaction};
+use crate::normalize::event::{Compliance, FindingInfo, Unmapped};
+use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, delivered, raw};
+use crate::normalize::judgement::{Severity, Status};
+use crate::normalize::state::Outcome;
+use crate::settings::EventKind;
+
+/// The outcome of a poll that gave data.
+const COLLECTED: &str = "collected";
+
+/// The outcome that a failure means for the scope; none for a passing fault, and for one of the whole feed.
+pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
+    matches!(failure.reaction, Reaction::NoData | Reaction::MendScope)
+        .then(|| Outcome { code: failure.code.clone(), since: now })
+}
+
+/// The event of a change from one outcome to another, of which none means that data was collected.
+pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure>) -> contract::Event {
+    #[derive(Serialize)]
+    struct Change<'a> {
+        reason: &'static str,
+        previous: PreviousOutcome<'a>,
+    }
+    #[derive(Serialize)]
+    struct PreviousOutcome<'a> {
+        outcome: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+    }
+    let code = after.map_or(COLLECTED, |failure| failure.code.as_str());
+    let uid = format!("{}/secure-score-collection", frame.resource_uid());
+    let activity = if before.is_none() { Activity::Create } else { Activity::Update };
+    let (status, severity) =
+        if after.is_some() { (Status::Warning, Severity::Medium) } else { (Status::Pass, Severity::Informational) };
+    let (status_id, status_caption) = status.pair();
+    let change = Change {
+        reason: "outcome",
+        previous: PreviousOutcome {
+            outcome: before.map_or(COLLECTED, |outcome| &outcome.code),
+            since: before.map(|outcome| outcome.since),
+        },
+    };
+    let mut unmapped = Unmapped::new();
+    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&change)));
+    let message = match after {
+        None => "Secure Score collection: data is collected again".to_owned(),
+        Some(Failure { cause, fix: Some(fix), .. }) => format!("Secure Score collection: {cause}. Fix: {fix}"),
+        Some(Failure { cause, .. }) => format!("Secure Score collection: {cause}"),
+    };
+    let own = Own {
+        message,
+        finding_info: FindingInfo {
+            uid: uid.clone(),
+            title: "Secure Score collection".to_owned(),
+            desc: None,
+            types: ["Secure Score collection"],
+            data_sources: ["Microsoft Defender for Cloud"],
+            analytic: None,
+            related_events: None,
+            first_seen_time: None,
+            created_time: None,
+            modified_time: Some(frame.now()),
+            last_seen_time: frame.now(),
+        },
+        compliance: Compliance {
+            control: Cow::Borrowed("Secure Score collection"),
+            standards: ["Microsoft Defender for Cloud Secure Score".to_owned()],
+            status_id,
+            status: status_caption,
+            checks: Vec::new(),
+        },
+        unmapped,
+    };
+    let event_uid = frame.event_uid(&uid, code, activity);
+    let mut event = frame.event(event_uid, EventKind::Scores, activity, severity, own);
+    event.status_code = Some(code);
+    event.status_detail = after.map(|failure| failure.cause.clone());
+    (event.status_id, event.status) =
+        if after.is_some() { (Some(1), Some("New")) } else { (Some(4), Some("Resolved")) };
+    delivered(&event)
+}

@@ -1,0 +1,184 @@
+//! What one poll leaves for the next: every finding as it was last told, and how the collection itself stood.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Failure;
+use crate::diagnoses::STATE_UNREADABLE;
+use crate::json::Number;
+use crate::normalize::subject::Subject;
+
+/// The format of this version. The state opens with it: `{"format":1,…`.
+const FORMAT: u32 = 1;
+
+/// The state of one scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    format: u32,
+    /// Names of the event kinds that were collected before: their findings are known, so that a new one was added.
+    pub kinds: Vec<String>,
+    /// When data was last collected, in milliseconds of Unix time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collected: Option<u64>,
+    /// When everything was last told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<u64>,
+    /// How the collection stood; none if data was collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// By uid.
+    pub findings: BTreeMap<String, Kept>,
+}
+
+/// Why there is no data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// Code of the failure.
+    pub code: String,
+    /// Since when, in milliseconds of Unix time.
+    pub since: u64,
+}
+
+/// A finding as it was last seen; numbers to the letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Name of the event kind.
+    pub kind: String,
+    /// Resource id as the service spelled it.
+    pub id: String,
+    /// Last segment of the id.
+    pub name: String,
+    /// Resource type.
+    pub resource_type: String,
+    /// What people call it.
+    pub title: String,
+    /// `score.max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// `score.current`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// `score.percentage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentage: Option<String>,
+    /// `healthyResourceCount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<String>,
+    /// `unhealthyResourceCount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
+    /// `notApplicableResourceCount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_applicable: Option<String>,
+    /// When it was first seen; all times in milliseconds of Unix time.
+    pub first_seen: u64,
+    /// When it last changed.
+    pub changed: u64,
+    /// When it was last seen.
+    pub last_seen: u64,
+    /// In how many complete polls in a row it was absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absences: u8,
+    /// When it was closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u8) -> bool {
+    *count == 0
+}
+
+impl State {
+    /// The state before the first poll.
+    pub fn empty() -> State {
+        State {
+            format: FORMAT,
+            kinds: Vec::new(),
+            collected: None,
+            snapshot: None,
+            outcome: None,
+            findings: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the state of an earlier poll. One that cannot be read is a failure, never a fresh start.
+    pub fn read(bytes: &[u8]) -> Result<State, Failure> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let format = serde_json::from_slice::<Format>(bytes)
+            .map_err(|error| STATE_UNREADABLE.failure(&format!("it names no format ({error})")))?
+            .format;
+        if format != FORMAT {
+            return Err(STATE_UNREADABLE.failure(&format!("found format {format}, expected {FORMAT}")));
+        }
+        serde_json::from_slice(bytes).map_err(|error| STATE_UNREADABLE.failure(&error.to_string()))
+    }
+
+    /// The bytes for the next poll.
+    pub fn bytes(&self) -> Vec<u8> {
+        match serde_json::to_vec(self) {
+            Ok(bytes) => bytes,
+            Err(error) => unreachable!("strings, numbers and maps of them are JSON: {error}"),
+        }
+    }
+}
+
+impl Kept {
+    /// Keeps a finding that was just seen.
+    pub fn of(subject: &Subject<'_>, first_seen: u64, changed: u64, now: u64) -> Kept {
+        let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
+        Kept {
+            kind: subject.kind.name().to_owned(),
+            id: subject.id.to_owned(),
+            name: subject.name.to_owned(),
+            resource_type: subject.resource_type.to_owned(),
+            title: subject.title.clone().into_owned(),
+            max: text(subject.score.and_then(|score| score.max)),
+            current: text(subject.score.and_then(|score| score.current)),
+            percentage: text(subject.score.and_then(|score| score.percentage)),
+            healthy: text(subject.counts.healthy),
+            unhealthy: text(subject.counts.unhealthy),
+            not_applicable: text(subject.counts.not_applicable),
+            first_seen,
+            changed,
+            last_seen: now,
+            absences: 0,
+            closed: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_opens_with_its_format_and_comes_back() {
+        let state = State::empty();
+        assert!(state.bytes().starts_with(b"{\"format\":1,"));
+        assert_eq!(State::read(&state.bytes()), Ok(state));
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_a_failure() {
+        for (bytes, cause) in [
+            (&b""[..], "it names no format"),
+            (b"{}", "it names no format"),
+            (b"{\"format\":2}", "found format 2, expected 1"),
+            (b"{\"format\":1}", "missing field"),
+            (b"{\"format\":1,\"kinds\":[],\"findings\":{},\"extra\":1}", "unknown field"),
+            (b"\xff", "it names no format"),
+        ] {
+            let failure = State::read(bytes).unwrap_err();
+            assert_eq!(failure.code, "state-unreadable");
+            assert!(failure.cause.contains(cause), "{}", failure.cause);
+        }
+    }
+}

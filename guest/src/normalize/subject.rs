@@ -1,0 +1,134 @@
+//! What a finding is about, whether it was just read or kept in the state since an earlier poll.
+
+use std::borrow::Cow;
+
+use rust_decimal::Decimal;
+
+use crate::api::{Counts, Item, Score};
+use crate::json::Number;
+use crate::normalize::judgement::{self, Severity, Status};
+use crate::normalize::state::Kept;
+use crate::settings::EventKind;
+
+/// The parts of a finding that both a fresh item and the state have.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// Score or control.
+    pub kind: EventKind,
+    /// The resource id in lower case: ids of Azure do not mind letter case. Stays the same from poll to poll.
+    pub uid: String,
+    /// The resource id as the service spells it.
+    pub id: &'a str,
+    /// Last segment of the id.
+    pub name: &'a str,
+    /// Resource type.
+    pub resource_type: &'a str,
+    /// What people call it; its name where the service gives nothing better.
+    pub title: Cow<'a, str>,
+    /// Points.
+    pub score: Option<Score<'a>>,
+    /// Counts of resources.
+    pub counts: Counts<'a>,
+}
+
+/// Titles are cut here: the longest of Microsoft's own has 57 characters.
+pub const MAX_TITLE_CHARACTERS: usize = 256;
+
+impl<'a> Subject<'a> {
+    /// The subject of a fresh item.
+    pub fn of_item(kind: EventKind, item: &'a Item<'a>) -> Subject<'a> {
+        Subject {
+            kind,
+            uid: item.id.to_lowercase(),
+            id: &item.id,
+            name: &item.name,
+            resource_type: &item.kind,
+            title: cut(item.display_name.as_deref().unwrap_or(&item.name)),
+            score: item.score,
+            counts: item.counts,
+        }
+    }
+
+    /// The subject of what the state kept; none if it is of a kind that this version does not know.
+    pub fn of_kept(uid: &str, kept: &'a Kept) -> Option<Subject<'a>> {
+        let number = |text: &'a Option<String>| text.as_deref().map(Number::spelled);
+        let score =
+            Score { max: number(&kept.max), current: number(&kept.current), percentage: number(&kept.percentage) };
+        Some(Subject {
+            kind: EventKind::named(&kept.kind)?,
+            uid: uid.to_owned(),
+            id: &kept.id,
+            name: &kept.name,
+            resource_type: &kept.resource_type,
+            title: Cow::Borrowed(&kept.title),
+            score: (score.max.is_some() || score.current.is_some() || score.percentage.is_some()).then_some(score),
+            counts: Counts {
+                healthy: number(&kept.healthy),
+                unhealthy: number(&kept.unhealthy),
+                not_applicable: number(&kept.not_applicable),
+            },
+        })
+    }
+
+    /// The uid of the score that a control belongs to.
+    pub fn parent(&self) -> Option<&str> {
+        let end = self.uid.find("/securescorecontrols/")?;
+        (self.kind == EventKind::Controls && self.uid[..end].contains("/securescores/")).then_some(&self.uid[..end])
+    }
+
+    /// The name of the score: its own, or that in the id of a control.
+    pub fn score_name(&self) -> &str {
+        match self.kind {
+            EventKind::Scores => self.name,
+            EventKind::Controls => {
+                let mut segments =
+                    self.id.split('/').skip_while(|segment| !segment.eq_ignore_ascii_case("secureScores"));
+                segments.nth(1).unwrap_or("unknown")
+            }
+        }
+    }
+
+    /// Whether it passes.
+    pub fn status(&self) -> Status {
+        judgement::status(self.kind, self.score.as_ref(), &self.counts)
+    }
+
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        judgement::severity(self.kind, self.status(), self.score.as_ref())
+    }
+
+    /// Current and maximum, where both are known.
+    pub fn points(&self) -> Option<(Decimal, Decimal)> {
+        judgement::points(self.score.as_ref())
+    }
+
+    /// For example `Score 23.53 of 39 (60.33 %); Resources: 1 healthy, 4 unhealthy, 0 not applicable`.
+    pub fn detail(&self) -> String {
+        let mut detail = match self.score.map(|score| (score.current, score.max, score.percentage)) {
+            Some((Some(current), Some(max), percentage)) => {
+                let percent =
+                    percentage.and_then(Number::decimal).and_then(|ratio| ratio.checked_mul(Decimal::ONE_HUNDRED));
+                let percent = percent.map(|percent| format!(" ({} %)", percent.normalize())).unwrap_or_default();
+                format!("Score {} of {}{percent}", current.text(), max.text())
+            }
+            _ => "No score".to_owned(),
+        };
+        if let Counts { healthy: Some(healthy), unhealthy: Some(unhealthy), not_applicable } = self.counts {
+            let not_applicable = not_applicable.map_or("0", Number::text);
+            detail.push_str(&format!(
+                "; Resources: {} healthy, {} unhealthy, {not_applicable} not applicable",
+                healthy.text(),
+                unhealthy.text()
+            ));
+        }
+        detail
+    }
+}
+
+fn cut(title: &str) -> Cow<'_, str> {
+    match title.char_indices().nth(MAX_TITLE_CHARACTERS) {
+        None => Cow::Borrowed(title),
+        Some((end, _)) => Cow::Owned(title[..end].to_owned()),
+    }
+}

@@ -1,0 +1,213 @@
+//! The pages of one subscription: first the secure scores, then the controls, each with the links that the service
+//! gives. A link is data: it must stay under the collection that it continues.
+
+use crate::api::{API_VERSION, Page};
+use crate::contract::{self, Failure, Notice, Scope, Step};
+use crate::diagnoses::{ARGUMENT_INVALID, LINK_REFUSED};
+use crate::http::{self, Request, Response};
+use crate::service_error;
+use crate::settings::{Definitions, EventKind, Settings, is_guid};
+
+/// Where a poll stands: the page that is read next.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    settings: &'a Settings,
+    subscription: &'a str,
+    kind: EventKind,
+    /// Address of the page; none for the first of its kind.
+    link: Option<&'a str>,
+    expand: bool,
+}
+
+impl<'a> Place<'a> {
+    /// Reads a cursor: the name of the kind, and after a space the address of the page.
+    pub fn read(settings: &'a Settings, scope: &'a Scope, cursor: Option<&'a str>) -> Result<Place<'a>, Failure> {
+        if !is_guid(&scope.id) {
+            return Err(ARGUMENT_INVALID.failure("the scope is no subscription"));
+        }
+        let (kind, link) = match cursor {
+            None => (settings.events.first().copied(), None),
+            Some(cursor) => match cursor.split_once(' ') {
+                None => (EventKind::named(cursor), None),
+                Some((kind, link)) => (EventKind::named(kind), Some(link)),
+            },
+        };
+        let kind = kind.ok_or_else(|| ARGUMENT_INVALID.failure("the cursor names no kind of event"))?;
+        let expand = kind == EventKind::Controls && settings.definitions != Definitions::None;
+        Ok(Place { settings, subscription: &scope.id, kind, link, expand })
+    }
+
+    /// The same place without `$expand`.
+    pub fn without_expansion(&self) -> Place<'a> {
+        Place { expand: false, ..self.clone() }
+    }
+
+    /// Names the call for people.
+    pub fn what(&self) -> &'static str {
+        match self.kind {
+            EventKind::Scores => "the list of secure scores",
+            EventKind::Controls => "the list of secure score controls",
+        }
+    }
+
+    /// The request for this page.
+    pub fn request(&self, token: Option<&str>) -> Request {
+        let url = match self.link {
+            Some(link) => link.to_owned(),
+            None => {
+                let expand = if self.expand { "&$expand=definition" } else { "" };
+                format!("{}{}?api-version={API_VERSION}{expand}", self.settings.endpoint, self.path())
+            }
+        };
+        Request { url, bearer: token.map(str::to_owned), form: None }
+    }
+
+    /// Whether the service refused to expand definitions: HTTP 400 on a first page.
+    pub fn expansion_was_refused(&self, response: &Response) -> bool {
+        self.expand && self.link.is_none() && response.status == 400
+    }
+
+    /// The page of an answer, wholly read, and where the poll goes on.
+    pub fn step(&self, response: &Response, notices: Vec<Notice>) -> Result<Step, Failure> {
+        if response.status != 200 {
+            return Err(service_error::arm(self.settings, response, self.what(), self.subscription));
+        }
+        let page = Page::read(&response.body).and_then(|page| page.items().map(|_| page));
+        let page = page.map_err(|fault| service_error::not_understood(self.settings, response, self.what(), &fault))?;
+        let next = match page.next_link {
+            Some(link) => Some(format!("{} {}", self.kind.name(), self.checked(&link)?)),
+            None => self.next_kind().map(|kind| kind.name().to_owned()),
+        };
+        let page = contract::Page { kind: self.kind.name().to_owned(), body: response.body.clone() };
+        Ok(Step { page, next, notices })
+    }
+
+    fn path(&self) -> String {
+        let collection = match self.kind {
+            EventKind::Scores => "secureScores",
+            EventKind::Controls => "secureScoreControls",
+        };
+        format!("{}{collection}", self.provider())
+    }
+
+    fn provider(&self) -> String {
+        format!("/subscriptions/{}/providers/Microsoft.Security/", self.subscription)
+    }
+
+    fn next_kind(&self) -> Option<EventKind> {
+        self.settings.events.iter().copied().find(|kind| *kind > self.kind)
+    }
+
+    /// The link, on the configured origin and below the subscription's provider. Azure does not mind letter case in
+    /// paths, so that the part that was asked for is spelled as it was asked for.
+    fn checked(&self, link: &str) -> Result<String, Failure> {
+        let refused = |found: &str| {
+            LINK_REFUSED.failure(&format!(
+                "{}: `nextLink` goes to {found}, expected {}{}",
+                self.what(),
+                self.settings.endpoint,
+                self.provider()
+            ))
+        };
+        let origin = http::origin(link).unwrap_or_default();
+        let endpoint = self.settings.endpoint.as_str();
+        let same = origin.eq_ignore_ascii_case(endpoint)
+            || origin
+                .strip_suffix(":443")
+                .is_some_and(|origin| origin.starts_with("https") && origin.eq_ignore_ascii_case(endpoint));
+        if !same {
+            let shown = if origin.is_empty() { "an address without scheme and host" } else { origin };
+            return Err(refused(shown));
+        }
+        let rest = &link[origin.len()..];
+        let provider = self.provider();
+        match rest.get(..provider.len()) {
+            Some(start)
+                if start.eq_ignore_ascii_case(&provider) && rest.is_ascii() && !rest.contains(['#', '\\', ' ']) =>
+            {
+                Ok(format!("{endpoint}{provider}{}", &rest[provider.len()..]))
+            }
+            _ => Err(refused(rest.split('?').next().unwrap_or_default())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str =
+        "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/";
+
+    fn scope() -> Scope {
+        Scope { id: "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned(), name: None, owner: None, note: String::new() }
+    }
+
+    fn url(settings: &Settings, cursor: Option<&str>) -> String {
+        Place::read(settings, &scope(), cursor).unwrap().request(None).url
+    }
+
+    fn next(settings: &Settings, cursor: Option<&str>, body: &str) -> Result<Option<String>, String> {
+        let response = Response { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() };
+        let scope = scope();
+        let step = Place::read(settings, &scope, cursor).unwrap().step(&response, Vec::new());
+        step.map(|step| step.next).map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn scores_come_first_and_controls_are_expanded() {
+        let settings = Settings::sample();
+        assert_eq!(url(&settings, None), format!("{BASE}secureScores?api-version=2020-01-01"));
+        assert_eq!(
+            url(&settings, Some("secure-score-controls")),
+            format!("{BASE}secureScoreControls?api-version=2020-01-01&$expand=definition")
+        );
+        assert_eq!(url(&settings, Some("secure-score-controls https://x/y")), "https://x/y");
+        let plain = Settings { definitions: Definitions::None, ..settings };
+        assert_eq!(
+            url(&plain, Some("secure-score-controls")),
+            format!("{BASE}secureScoreControls?api-version=2020-01-01")
+        );
+    }
+
+    #[test]
+    fn the_last_page_of_the_last_kind_ends_the_poll() {
+        let settings = Settings::sample();
+        let empty = r#"{"value":[]}"#;
+        assert_eq!(next(&settings, None, empty), Ok(Some("secure-score-controls".to_owned())));
+        assert_eq!(next(&settings, Some("secure-score-controls"), empty), Ok(None));
+        let scores = Settings { events: vec![EventKind::Scores], ..settings };
+        assert_eq!(next(&scores, None, empty), Ok(None));
+    }
+
+    #[test]
+    fn a_link_stays_below_what_was_asked_for() {
+        let settings = Settings::sample();
+        let go = |link: &str| next(&settings, None, &format!(r#"{{"value":[],"nextLink":"{link}"}}"#));
+        assert_eq!(
+            go(&format!("{BASE}secureScores?$skipToken=2")),
+            Ok(Some(format!("secure-scores {BASE}secureScores?$skipToken=2")))
+        );
+        let shouted = BASE.to_uppercase().replace("HTTPS", "https");
+        assert_eq!(go(&format!("{shouted}secureScores?a")), Ok(Some(format!("secure-scores {BASE}secureScores?a"))));
+        assert_eq!(
+            go(&format!("{}secureScores?a", BASE.replace(".com", ".com:443"))),
+            Ok(Some(format!("secure-scores {BASE}secureScores?a")))
+        );
+        for link in [
+            "https://management.azure.com.evil.example/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores",
+            "http://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores",
+            "https://management.azure.com@evil.example/",
+            "https://management.azure.com/subscriptions/00000000-0000-0000-0000-000000000000/providers/Microsoft.Security/secureScores",
+            "https://management.azure.com",
+            "/subscriptions",
+        ] {
+            assert_eq!(go(link), Err("link-refused".to_owned()), "{link}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_somebody_else_is_refused() {
+        assert_eq!(Place::read(&Settings::sample(), &scope(), Some("other")).unwrap_err().code, "argument-invalid");
+    }
+}

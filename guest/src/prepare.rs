@@ -1,0 +1,77 @@
+//! What the plugin is, and every shape of request that given settings lead to.
+
+use crate::contract::{
+    Credential, CredentialKind, CredentialSetting, Description, EventKind as KindDescription, Path, Place, Plan,
+    Problem, Ride, Shape,
+};
+use crate::diagnoses;
+use crate::discover;
+use crate::settings::{Class, EventKind, Settings, Subscriptions};
+use crate::token;
+
+/// The service recalculates every eight hours; an hour keeps the delay small at two requests a poll.
+const INTERVAL_SECONDS: u32 = 60 * 60;
+
+/// What the plugin is.
+pub fn description() -> Description {
+    let class_uids = vec![Class::AssessmentFinding.uid(), Class::ComplianceFinding.uid()];
+    Description {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        events: EventKind::ALL
+            .map(|kind| KindDescription {
+                name: kind.name().to_owned(),
+                title: kind.title().to_owned(),
+                class_uids: class_uids.clone(),
+            })
+            .to_vec(),
+        settings_schema: include_str!("settings.schema.json").to_owned(),
+        credentials: vec![CredentialSetting { setting: "client_secret".to_owned(), kind: CredentialKind::Secret }],
+        interval_seconds: INTERVAL_SECONDS,
+        diagnoses: diagnoses::table(),
+    }
+}
+
+/// Every request that later calls may make.
+pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
+    let mut shapes = vec![Shape {
+        method: "POST".to_owned(),
+        origin: settings.authority.clone(),
+        path: Path::Exact(token::path(settings)),
+        rides: vec![Ride {
+            credential: Credential::Setting("client_secret".to_owned()),
+            place: Place::FormField("client_secret".to_owned()),
+        }],
+        seals: Some("access_token".to_owned()),
+    }];
+    if !settings.tenant_is_id() {
+        shapes.push(Shape {
+            method: "GET".to_owned(),
+            origin: settings.authority.clone(),
+            path: Path::Exact(discover::openid_path(settings)),
+            rides: Vec::new(),
+            seals: None,
+        });
+    }
+    match &settings.subscriptions {
+        Subscriptions::List(subscriptions) => shapes.extend(subscriptions.iter().map(|subscription| {
+            read_shape(settings, Path::Prefix(format!("/subscriptions/{subscription}/providers/Microsoft.Security/")))
+        })),
+        Subscriptions::All { .. } => {
+            shapes.push(read_shape(settings, Path::Exact("/subscriptions".to_owned())));
+            shapes.push(read_shape(settings, Path::Prefix("/subscriptions/".to_owned())));
+        }
+    }
+    Plan { shapes, warnings }
+}
+
+/// A GET of the API with the token.
+fn read_shape(settings: &Settings, path: Path) -> Shape {
+    Shape {
+        method: "GET".to_owned(),
+        origin: settings.endpoint.clone(),
+        path,
+        rides: vec![Ride { credential: Credential::Token, place: Place::Bearer }],
+        seals: None,
+    }
+}

@@ -1,0 +1,797 @@
+//! The settings, read once: every problem at the same time, each under the name that the user wrote.
+
+use serde_json::{Map, Value};
+
+use crate::clouds::{CLOUDS, Cloud};
+use crate::contract::{Failure, Problem};
+use crate::diagnoses::SETTINGS_INVALID;
+use crate::http;
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Application (client) ID, in lower case.
+    pub client_id: String,
+    /// The client secret, or its placeholder; none where the host withholds credentials.
+    pub client_secret: Option<String>,
+    /// Tenant: a GUID in lower case, or a domain.
+    pub tenant: String,
+    /// Origin of Entra ID.
+    pub authority: String,
+    /// Origin of Azure Resource Manager.
+    pub endpoint: String,
+    /// The token's scope without `/.default`.
+    pub audience: String,
+    /// OCSF `cloud_partition`, where it is known and not the public one.
+    pub partition: Option<&'static str>,
+    /// What to poll.
+    pub subscriptions: Subscriptions,
+    /// What to collect, in the order in which it is read.
+    pub events: Vec<EventKind>,
+    /// How much of a definition an event carries.
+    pub definitions: Definitions,
+    /// OCSF class of the events.
+    pub class: Class,
+    /// Whether unchanged findings are told at each poll.
+    pub emit_unchanged: bool,
+    /// Time between two snapshots.
+    pub snapshot_seconds: u64,
+    /// Whether events carry the item to the letter.
+    pub raw: bool,
+    /// Whether events carry observables.
+    pub observables: bool,
+    /// Version of the OCSF extension.
+    pub extension_version: String,
+}
+
+/// Which subscriptions to poll; ids in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscriptions {
+    /// These.
+    List(Vec<String>),
+    /// Every enabled one that the application can read.
+    All {
+        /// But these.
+        exclude: Vec<String>,
+        /// Those of other tenants too.
+        delegated: bool,
+    },
+}
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// Secure scores of initiatives.
+    Scores,
+    /// Controls of secure scores.
+    Controls,
+}
+
+impl EventKind {
+    /// Both, in the order in which they are read.
+    pub const ALL: [EventKind; 2] = [EventKind::Scores, EventKind::Controls];
+
+    /// As in settings and pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Scores => "secure-scores",
+            EventKind::Controls => "secure-score-controls",
+        }
+    }
+
+    /// As people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            EventKind::Scores => "Secure Scores",
+            EventKind::Controls => "Secure Score Controls",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn named(name: &str) -> Option<EventKind> {
+        EventKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// How much of a control's definition an event carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Definitions {
+    /// Nothing; it is not asked for.
+    None,
+    /// All but the assessments.
+    Summary,
+    /// The assessments too, as checks.
+    Full,
+}
+
+/// OCSF class of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 99402001, of the extension `databee`.
+    AssessmentFinding,
+    /// 2003, of OCSF itself.
+    ComplianceFinding,
+}
+
+impl Class {
+    /// Number of the class; of an extension's: (extension × 100 + category) × 1000 + class.
+    pub fn uid(self) -> u64 {
+        match self {
+            Class::AssessmentFinding => 99_402_001,
+            Class::ComplianceFinding => 2_003,
+        }
+    }
+
+    /// Caption of the class.
+    pub fn caption(self) -> &'static str {
+        match self {
+            Class::AssessmentFinding => "Assessment Finding",
+            Class::ComplianceFinding => "Compliance Finding",
+        }
+    }
+}
+
+/// Every key, for the nearest one to an unknown key.
+const KEYS: &[&str] = &[
+    "client_key",
+    "client_id",
+    "client_secret",
+    "client_secret_expires",
+    "token_url",
+    "tenant_id",
+    "subscription_id",
+    "exclude_subscriptions",
+    "delegated",
+    "cloud",
+    "authority",
+    "endpoint",
+    "audience",
+    "events",
+    "definitions",
+    "class",
+    "emit",
+    "snapshot_every",
+    "raw",
+    "entity_resolution",
+    "extension_version",
+];
+
+/// Keys of credentials that this version does not use.
+const NOT_DONE: &[&str] = &["client_certificate", "federated_token_file"];
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// Reads settings as a user wrote them: the settings with their warnings, or every problem.
+pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+    let mut reader = Reader::new(text)?;
+    let settings = reader.settings();
+    if settings.client_secret.is_none() && !reader.has("client_secret") {
+        reader.problem("client_secret", "nothing", "the client secret's Value");
+    }
+    if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
+}
+
+impl Settings {
+    /// Reads settings that `prepare` found good; credentials may be withheld.
+    pub fn trusted(text: &str) -> Result<Settings, Failure> {
+        let invalid = |problems: &[Problem]| {
+            let words: Vec<_> = problems
+                .iter()
+                .map(|problem| format!("`{}`: found {}, expected {}", problem.setting, problem.found, problem.expected))
+                .collect();
+            SETTINGS_INVALID.failure(&words.join("; "))
+        };
+        let mut reader = Reader::new(text).map_err(|problems| invalid(&problems))?;
+        let settings = reader.settings();
+        if reader.problems.is_empty() { Ok(settings) } else { Err(invalid(&reader.problems)) }
+    }
+
+    /// Whether the tenant is given as its id.
+    pub fn tenant_is_id(&self) -> bool {
+        is_guid(&self.tenant)
+    }
+}
+
+/// Takes the settings object apart and notes what is wrong with it.
+struct Reader {
+    object: Map<String, Value>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Reader {
+    fn new(text: &str) -> Result<Reader, Vec<Problem>> {
+        let whole = |found: &str| {
+            vec![Problem {
+                setting: String::new(),
+                found: found.to_owned(),
+                expected: "a JSON object of settings".to_owned(),
+            }]
+        };
+        match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => Ok(Reader { object, problems: Vec::new(), warnings: Vec::new() }),
+            Ok(other) => Err(whole(kind(&other))),
+            Err(error) => Err(whole(&format!("text that is no JSON ({error})"))),
+        }
+    }
+
+    fn settings(&mut self) -> Settings {
+        self.refuse_unknown_keys();
+        let client = self.either("client_key", "client_id");
+        let client_id = self.guid(client, "the Application (client) ID, a GUID");
+        let (tenant, token_origin) = self.tenant();
+        let cloud = self.cloud();
+        let authority = self.origin("authority");
+        if let (Some(authority), Some(token_origin)) = (&authority, &token_origin)
+            && authority != token_origin
+        {
+            self.problem(
+                "authority",
+                &format!("`{authority}`"),
+                &format!("`{token_origin}`, as in the token URL, or nothing"),
+            );
+        }
+        let preset = cloud.unwrap_or(CLOUDS[0]);
+        let custom = self.has("authority")
+            || self.has("endpoint")
+            || token_origin.as_ref().is_some_and(|origin| origin != preset.authority);
+        let endpoint = self.origin("endpoint").unwrap_or_else(|| preset.endpoint.to_owned());
+        Settings {
+            client_id,
+            client_secret: self.secret(),
+            tenant,
+            authority: authority.or(token_origin).unwrap_or_else(|| preset.authority.to_owned()),
+            audience: self.audience().unwrap_or_else(|| preset.audience.to_owned()),
+            endpoint,
+            partition: if custom && cloud.is_none() { None } else { preset.partition },
+            subscriptions: self.subscriptions(),
+            events: self.events(),
+            definitions: self.choice(
+                "definitions",
+                &[("summary", Definitions::Summary), ("none", Definitions::None), ("full", Definitions::Full)],
+            ),
+            class: self.choice(
+                "class",
+                &[("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)],
+            ),
+            emit_unchanged: self.choice("emit", &[("changes", false), ("snapshot", true)]),
+            snapshot_seconds: self.snapshot_seconds(),
+            raw: self.choice("raw", &[("full", true), ("hash", false)]),
+            observables: self.boolean("entity_resolution", true),
+            extension_version: self.extension_version(),
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
+    fn problem(&mut self, key: &str, found: &str, expected: &str) {
+        self.problems.push(problem(key, found, expected));
+    }
+
+    fn warn(&mut self, key: &str, found: &str, expected: &str) {
+        self.warnings.push(problem(key, found, expected));
+    }
+
+    fn refuse_unknown_keys(&mut self) {
+        let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
+        for key in keys {
+            if NOT_DONE.contains(&key.as_str()) {
+                self.problem(&key, "a credential that this version does not use", "`client_secret`");
+                continue;
+            }
+            let nearest = KEYS
+                .iter()
+                .max_by(|left, right| strsim::jaro_winkler(&key, left).total_cmp(&strsim::jaro_winkler(&key, right)));
+            let expected = nearest.map(|nearest| format!("a known setting; the nearest is `{nearest}`"));
+            self.problem(&key, "an unknown setting", &expected.unwrap_or_default());
+        }
+    }
+
+    /// The name that the user wrote, of two for the same setting.
+    fn either(&mut self, first: &'static str, second: &'static str) -> &'static str {
+        match (self.has(first), self.has(second)) {
+            (true, true) => {
+                self.problem(second, &format!("`{first}` as well, which is the same setting"), "one of the two");
+                first
+            }
+            (false, true) => second,
+            _ => first,
+        }
+    }
+
+    /// A string without surrounding white space; a problem where it is something else or empty.
+    fn text(&mut self, key: &str, expected: &str) -> Option<String> {
+        let found = match self.object.get(key) {
+            None => return None,
+            Some(Value::String(text)) if !text.trim().is_empty() => {
+                let trimmed = text.trim().to_owned();
+                if trimmed.len() != text.len() {
+                    self.warn(key, "white space around the value, which was trimmed", "the value alone");
+                }
+                return Some(trimmed);
+            }
+            Some(Value::String(_)) => "an empty string",
+            Some(other) => kind(other),
+        };
+        self.problem(key, found, expected);
+        None
+    }
+
+    fn guid(&mut self, key: &str, expected: &str) -> String {
+        if !self.has(key) {
+            self.problem(key, "nothing", expected);
+        }
+        match self.text(key, expected) {
+            Some(text) if is_guid(&text) => text.to_ascii_lowercase(),
+            Some(text) => {
+                self.problem(key, &quoted(&text), expected);
+                String::new()
+            }
+            None => String::new(),
+        }
+    }
+
+    /// The client secret. Its value is the host's affair: here it is most often a placeholder.
+    fn secret(&mut self) -> Option<String> {
+        match self.object.get("client_secret") {
+            None => None,
+            Some(Value::String(secret)) if !secret.is_empty() => Some(secret.clone()),
+            Some(Value::String(_)) => {
+                self.problem("client_secret", "an empty string", "the client secret's Value");
+                None
+            }
+            Some(other) => {
+                let found = kind(other);
+                self.problem("client_secret", found, "a string, the client secret's Value");
+                None
+            }
+        }
+    }
+
+    /// The tenant, and the authority where the full token URL names one.
+    fn tenant(&mut self) -> (String, Option<String>) {
+        const EXPECTED: &str =
+            "the Directory (tenant) ID, a domain of the tenant, or https://AUTHORITY/TENANT/oauth2/v2.0/token";
+        let key = self.either("token_url", "tenant_id");
+        if !self.has(key) {
+            self.problem(key, "nothing", EXPECTED);
+        }
+        let Some(text) = self.text(key, EXPECTED) else { return Default::default() };
+        let (tenant, origin) = match http::origin(&text) {
+            None => (text.as_str(), None),
+            Some(origin) => {
+                let path = text[origin.len()..].trim_matches('/');
+                let (tenant, rest) = path.split_once('/').unwrap_or((path, ""));
+                if !["", "oauth2/v2.0/token", "oauth2/token"].contains(&rest) || !is_origin(origin) {
+                    self.problem(key, &quoted(&text), EXPECTED);
+                    return Default::default();
+                }
+                if rest == "oauth2/token" {
+                    self.warn(
+                        key,
+                        "the address of version 1 of the token endpoint",
+                        "version 2, /oauth2/v2.0/token, which is used in its place",
+                    );
+                }
+                (tenant, Some(origin.to_ascii_lowercase()))
+            }
+        };
+        let tenant = tenant.to_ascii_lowercase();
+        if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
+            self.problem(key, &format!("`{tenant}`, which names no tenant"), "the Directory (tenant) ID");
+        } else if !is_guid(&tenant) && !is_domain(&tenant) {
+            self.problem(key, &quoted(&text), EXPECTED);
+        }
+        (tenant, origin)
+    }
+
+    fn cloud(&mut self) -> Option<Cloud> {
+        let name = self.text("cloud", "the name of a cloud")?;
+        let cloud = CLOUDS.iter().find(|cloud| cloud.name == name).copied();
+        if cloud.is_none() {
+            let names: Vec<_> = CLOUDS.iter().map(|cloud| format!("`{}`", cloud.name)).collect();
+            self.problem(
+                "cloud",
+                &quoted(&name),
+                &format!("{}; for any other cloud `authority`, `endpoint` and `audience`", names.join(" or ")),
+            );
+        }
+        cloud
+    }
+
+    fn origin(&mut self, key: &str) -> Option<String> {
+        const EXPECTED: &str = "an origin such as https://host.example:8443, without a path";
+        let text = self.text(key, EXPECTED)?;
+        let origin = text.trim_end_matches('/');
+        if is_origin(origin) {
+            return Some(origin.to_ascii_lowercase());
+        }
+        self.problem(key, &quoted(&text), EXPECTED);
+        None
+    }
+
+    /// `/.default` is appended, so that the audience must not end in a slash or carry it already.
+    fn audience(&mut self) -> Option<String> {
+        let text = self.text("audience", "an address such as https://management.azure.com")?;
+        Some(text.trim_end_matches("/.default").trim_end_matches('/').to_owned())
+    }
+
+    fn subscriptions(&mut self) -> Subscriptions {
+        const EXPECTED: &str = "a subscription ID (GUID), a list of them, or \"*\"";
+        let key = "subscription_id";
+        let all = self.object.get(key).and_then(Value::as_str).is_some_and(|text| text.trim() == "*");
+        if all {
+            return Subscriptions::All {
+                exclude: self.guids("exclude_subscriptions", EXPECTED),
+                delegated: self.boolean("delegated", false),
+            };
+        }
+        for alone in ["exclude_subscriptions", "delegated"] {
+            if self.has(alone) {
+                self.problem(alone, "a setting that goes with `subscription_id = \"*\"`", "nothing");
+            }
+        }
+        if !self.has(key) {
+            self.problem(key, "nothing", EXPECTED);
+        }
+        Subscriptions::List(self.guids(key, EXPECTED))
+    }
+
+    /// One GUID or a list of them, each once, in lower case.
+    fn guids(&mut self, key: &str, expected: &str) -> Vec<String> {
+        let values = match self.object.get(key) {
+            None => return Vec::new(),
+            Some(Value::Array(values)) => values.clone(),
+            Some(value) => vec![value.clone()],
+        };
+        let many = matches!(self.object.get(key), Some(Value::Array(_)));
+        if many && values.is_empty() && key == "subscription_id" {
+            self.problem(key, "an empty list", expected);
+        }
+        let mut guids = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let place = if many { format!("{key}/{index}") } else { key.to_owned() };
+            match value {
+                Value::String(text) if is_guid(text.trim()) => {
+                    let guid = text.trim().to_ascii_lowercase();
+                    if guids.contains(&guid) {
+                        self.warn(&place, "a subscription that stands in the list already", "each once");
+                    } else {
+                        guids.push(guid);
+                    }
+                }
+                Value::String(text) => self.problem(&place, &quoted(text), expected),
+                other => self.problem(&place, kind(other), expected),
+            }
+        }
+        guids
+    }
+
+    fn events(&mut self) -> Vec<EventKind> {
+        const EXPECTED: &str = "a list of `secure-scores` and `secure-score-controls`";
+        let Some(value) = self.object.get("events").cloned() else { return EventKind::ALL.to_vec() };
+        let Value::Array(values) = value else {
+            self.problem("events", kind(&value), EXPECTED);
+            return Vec::new();
+        };
+        if values.is_empty() {
+            self.problem("events", "an empty list", EXPECTED);
+        }
+        let mut events = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            match value.as_str().map(EventKind::named) {
+                Some(Some(event)) => events.push(event),
+                _ => self.problem(
+                    &format!("events/{index}"),
+                    &value.as_str().map_or(kind(value).to_owned(), quoted),
+                    EXPECTED,
+                ),
+            }
+        }
+        events.sort_unstable();
+        events.dedup();
+        events
+    }
+
+    /// One of several words; the first is the default.
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let expected = names.join(" or ");
+        let Some(text) = self.text(key, &expected) else { return choices[0].1 };
+        match choices.iter().find(|(name, _)| *name == text) {
+            Some((_, choice)) => *choice,
+            None => {
+                self.problem(key, &quoted(&text), &expected);
+                choices[0].1
+            }
+        }
+    }
+
+    fn boolean(&mut self, key: &str, default: bool) -> bool {
+        match self.object.get(key) {
+            None => default,
+            Some(Value::Bool(value)) => *value,
+            Some(other) => {
+                let found = kind(other);
+                self.problem(key, found, "true or false");
+                default
+            }
+        }
+    }
+
+    fn snapshot_seconds(&mut self) -> u64 {
+        let key = "snapshot_every";
+        let Some(value) = self.object.get(key).cloned() else { return DAY_SECONDS };
+        let seconds = match &value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => duration_seconds(text.trim()),
+            _ => None,
+        };
+        seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+            self.problem(
+                key,
+                &value.as_str().map_or(value.to_string(), quoted),
+                "seconds, or a time such as `30m`, `24h` or `7d`",
+            );
+            DAY_SECONDS
+        })
+    }
+
+    fn extension_version(&mut self) -> String {
+        // A date is what the host warns by; here only its form can be judged.
+        if let Some(date) = self.text("client_secret_expires", "a date such as 2027-06-30")
+            && !is_date(&date)
+        {
+            self.problem("client_secret_expires", &quoted(&date), "a date such as 2027-06-30");
+        }
+        self.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
+    }
+}
+
+fn problem(key: &str, found: &str, expected: &str) -> Problem {
+    Problem { setting: format!("/{key}"), found: found.to_owned(), expected: expected.to_owned() }
+}
+
+/// What a user wrote, shortened; never used for credentials.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(80).collect();
+    format!("`{}`", short.escape_debug())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+/// Whether a text is a GUID with its four hyphens.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+fn is_domain(text: &str) -> bool {
+    let labels: Vec<_> = text.split('.').collect();
+    text.len() <= 253
+        && labels.len() >= 2
+        && labels.iter().all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+/// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
+fn is_origin(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let Some(authority) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
+        return false;
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match bracketed {
+        Some(address) => address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'),
+        None => {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        }
+    };
+    host_is_good && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn is_date(text: &str) -> bool {
+    let numbers: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>())).collect();
+    matches!(numbers[..], [(4, Ok(_)), (2, Ok(1..=12)), (2, Ok(1..=31))])
+}
+
+fn duration_seconds(text: &str) -> Option<u64> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => DAY_SECONDS,
+        _ => return text.parse().ok(),
+    };
+    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+pub(crate) const SAMPLE: &str = r#"{
+    "client_key": "11111111-2222-3333-4444-555555555555", "client_secret": "sealed",
+    "token_url": "AAAABBBB-0000-cccc-1111-dddd2222eeee", "subscription_id": "20FF7FC3-e762-44dd-bd96-b71116dcdc23"
+}"#;
+
+#[cfg(test)]
+impl Settings {
+    pub(crate) fn sample() -> Settings {
+        Settings::trusted(SAMPLE).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sample with some settings changed; null removes one.
+    fn with(changes: &str) -> String {
+        let mut object: Map<String, Value> = serde_json::from_str(SAMPLE).unwrap();
+        for (key, value) in serde_json::from_str::<Map<String, Value>>(changes).unwrap() {
+            if value.is_null() {
+                object.remove(&key)
+            } else {
+                object.insert(key, value)
+            };
+        }
+        Value::Object(object).to_string()
+    }
+
+    fn settings(changes: &str) -> Settings {
+        read(&with(changes)).unwrap().0
+    }
+
+    fn problems(changes: &str) -> Vec<String> {
+        let problems = read(&with(changes)).err().unwrap_or_default();
+        problems.into_iter().map(|problem| format!("{}: {}", problem.setting, problem.found)).collect()
+    }
+
+    #[test]
+    fn the_shortest_settings_poll_the_public_cloud() {
+        let settings = settings("{}");
+        assert_eq!(settings.endpoint, "https://management.azure.com");
+        assert_eq!(settings.tenant, "aaaabbbb-0000-cccc-1111-dddd2222eeee");
+        assert_eq!(
+            settings.subscriptions,
+            Subscriptions::List(vec!["20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned()])
+        );
+        assert_eq!(settings.events, EventKind::ALL);
+        assert_eq!((settings.definitions, settings.class), (Definitions::Summary, Class::AssessmentFinding));
+        assert_eq!((settings.snapshot_seconds, settings.raw, settings.observables), (86_400, true, true));
+    }
+
+    #[test]
+    fn a_tenant_is_an_id_a_domain_or_a_token_url() {
+        for (token_url, tenant, authority) in [
+            ("contoso.example", "contoso.example", "https://login.microsoftonline.com"),
+            (
+                "https://login.microsoftonline.us/Contoso.example/oauth2/v2.0/token",
+                "contoso.example",
+                "https://login.microsoftonline.us",
+            ),
+            ("https://localhost:8443/contoso.example/oauth2/token", "contoso.example", "https://localhost:8443"),
+        ] {
+            let settings = settings(&format!(r#"{{"token_url":"{token_url}"}}"#));
+            assert_eq!((settings.tenant.as_str(), settings.authority.as_str()), (tenant, authority));
+        }
+        for token_url in [
+            "common",
+            "organizations",
+            "contoso",
+            "https://host.example/t/other/path",
+            "not a tenant",
+            "https://user@host.example/a.b",
+        ] {
+            assert_eq!(problems(&format!(r#"{{"token_url":"{token_url}"}}"#)).len(), 1, "{token_url}");
+        }
+    }
+
+    #[test]
+    fn all_problems_come_at_once_under_the_name_that_was_written() {
+        let found = problems(
+            r#"{"client_key":null,"client_id":"x","client_secret":"","token_url":7,"subscription_id":["a",1],"intervall":1,
+                "cloud":"mars","events":["scores"],"class":"x","delegated":true,"snapshot_every":"soon","raw":true,
+                "client_secret_expires":"June"}"#,
+        );
+        let names: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap_or_default()).collect();
+        for name in [
+            "/client_id",
+            "/client_secret",
+            "/token_url",
+            "/subscription_id/0",
+            "/subscription_id/1",
+            "/intervall",
+            "/cloud",
+            "/events/0",
+            "/class",
+            "/delegated",
+            "/snapshot_every",
+            "/raw",
+            "/client_secret_expires",
+        ] {
+            assert!(names.contains(&name), "{name} is not among {found:?}");
+        }
+        assert_eq!(found.len(), 13);
+    }
+
+    #[test]
+    fn an_unknown_setting_names_the_nearest_one() {
+        let problems = read(&with(r#"{"subscription_ids":"x"}"#)).unwrap_err();
+        assert!(problems[0].expected.contains("`subscription_id`"), "{problems:?}");
+    }
+
+    #[test]
+    fn two_names_of_one_setting_do_not_go_together() {
+        assert_eq!(problems(r#"{"client_id":"11111111-2222-3333-4444-555555555555"}"#).len(), 1);
+        assert_eq!(problems(r#"{"tenant_id":"contoso.example"}"#).len(), 1);
+    }
+
+    #[test]
+    fn a_credential_that_this_version_does_not_use_is_refused_by_name() {
+        assert_eq!(
+            problems(r#"{"client_certificate":"x"}"#),
+            ["/client_certificate: a credential that this version does not use"]
+        );
+    }
+
+    #[test]
+    fn a_missing_secret_is_a_problem_of_prepare_alone() {
+        assert_eq!(problems(r#"{"client_secret":null}"#), ["/client_secret: nothing"]);
+        assert!(Settings::trusted(&with(r#"{"client_secret":null}"#)).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_never_quoted() {
+        let problems = format!("{:?}", read(&with(r#"{"client_secret":["hunter2"]}"#)));
+        assert!(!problems.contains("hunter2"));
+    }
+
+    #[test]
+    fn the_schema_knows_every_setting_and_no_other() {
+        let schema: Value = serde_json::from_str(include_str!("settings.schema.json")).unwrap();
+        let mut known: Vec<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut keys = KEYS.to_vec();
+        known.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(known, keys);
+    }
+
+    #[test]
+    fn addresses_are_origins() {
+        assert_eq!(settings(r#"{"endpoint":"https://Host.example:8443/"}"#).endpoint, "https://host.example:8443");
+        for endpoint in [
+            "host.example",
+            "https://host/path",
+            "https://u@host",
+            "ftp://host",
+            "https://host:0",
+            "https://",
+            "https://a b",
+        ] {
+            assert_eq!(problems(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).len(), 1, "{endpoint}");
+        }
+        assert_eq!(settings(r#"{"cloud":"us-government"}"#).partition, Some("AzureUSGovernment"));
+        assert_eq!(settings(r#"{"audience":"https://a.example/.default"}"#).audience, "https://a.example");
+    }
+}

@@ -1,0 +1,77 @@
+//! Builds the plugin: links the guest for wasm32-unknown-unknown and makes a component of it. Shared by the build script
+//! of `host-harness`, which embeds the component, and by `cargo xtask build`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// The target without any system interface: what the component imports is then what its own code names.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// File name of the component.
+pub const FILE: &str = "azure-secure-score.wasm";
+
+/// Builds the component and gives its bytes. `scratch` is where cargo works; it must not be the target folder of a
+/// cargo that is running, whose lock would never come free.
+pub fn build(workspace: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
+    if !target_is_installed() {
+        return Err(format!("the target {TARGET} is missing; add it with: rustup target add {TARGET}"));
+    }
+    let module = link(workspace, scratch)?;
+    let encode = || wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode();
+    encode().map_err(|error| format!("failed to make a component of the guest: {error:#}"))
+}
+
+/// Whether the standard library for the target is there.
+pub fn target_is_installed() -> bool {
+    let folder = output(&rustc(), &["--print", "target-libdir", "--target", TARGET]);
+    folder.is_some_and(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
+}
+
+fn link(workspace: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(workspace)
+        .args(["rustc", "--quiet", "--locked", "--package", "azure-secure-score", "--lib", "--crate-type", "cdylib"])
+        .args(["--profile", "plugin", "--target", TARGET, "--target-dir"])
+        .arg(scratch)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace).join("\x1f"))
+        .env("RUSTC", rustc())
+        // What an outer cargo was told is not meant for this one: the same bytes are to come out everywhere.
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .map_err(|error| format!("failed to start cargo: {error}"))?;
+    if !status.success() {
+        return Err("failed to build the guest; cargo says why above".to_owned());
+    }
+    let file = scratch.join(TARGET).join("plugin/azure_secure_score.wasm");
+    fs::read(&file).map_err(|error| format!("failed to read {}: {error}", file.display()))
+}
+
+/// Panic messages hold paths: the folders of the workspace, of cargo and of the sysroot get names that are the same on
+/// every machine. With `rust-src` installed, the sysroot's own files appear under their real path.
+fn rustflags(workspace: &Path) -> Vec<String> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let sysroot = output(&rustc(), &["--print", "sysroot"]);
+    let version = output(&rustc(), &["--version", "--verbose"]).unwrap_or_default();
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
+    let mut names = vec![(workspace.to_path_buf(), "/workspace".to_owned())];
+    names.extend(home.map(|home| (home, "/cargo".to_owned())));
+    names.extend(sysroot.map(|sysroot| (Path::new(&sysroot).join("lib/rustlib/src/rust"), format!("/rustc/{commit}"))));
+    names.into_iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display())).collect()
+}
+
+fn rustc() -> PathBuf {
+    env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from)
+}
+
+fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

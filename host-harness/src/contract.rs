@@ -1,0 +1,78 @@
+//! The contract as wasmtime binds it, and what the host adds to its records.
+
+use std::fmt;
+
+#[expect(missing_docs, reason = "generated from the documented WIT")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "collector:source/plugin-code",
+        imports: { default: async },
+        exports: { default: async },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
+pub(crate) use generated::collector::source::{credentials, log};
+pub use generated::exports::collector::source::plugin::{
+    Batch, Context, Credential, CredentialKind, CredentialSetting, Description, Diagnosis, Discovery, Event, EventKind,
+    Failure, Given, Measure, Notice, Page, Path, Place, Plan, Problem, Reaction, Ride, Scope, Shape, SkippedScope,
+    Step, Token,
+};
+pub use generated::{PluginCode, PluginCodePre};
+
+/// The versions of the contract that this host accepts: any patch version of these.
+pub const ACCEPTED: &[&str] = &["0.1"];
+
+/// The exported interface, without its version.
+pub const INTERFACE: &str = "collector:source/plugin";
+
+/// Whose fault something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Somebody who owns the data must change something there or in the settings.
+    Tenant,
+    /// The service, or the way to it.
+    Service,
+    /// The plugin, or a service that answers what its authors did not foresee.
+    Plugin,
+    /// This host.
+    Harness,
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Whose::Tenant => "tenant",
+            Whose::Service => "service",
+            Whose::Plugin => "plugin",
+            Whose::Harness => "harness",
+        })
+    }
+}
+
+impl Failure {
+    /// A failure that the host itself met.
+    pub fn of_host(reaction: Reaction, code: &str, cause: String) -> Failure {
+        Failure {
+            reaction,
+            wait_seconds: None,
+            code: code.to_owned(),
+            cause,
+            fix: None,
+            status: None,
+            service_code: None,
+            request_id: None,
+        }
+    }
+
+    /// Whose fault it is, as far as the reaction tells.
+    pub fn whose(&self) -> Whose {
+        match self.reaction {
+            Reaction::Wait | Reaction::TryLater | Reaction::Restart => Whose::Service,
+            Reaction::RenewToken | Reaction::MendFeed | Reaction::MendScope | Reaction::NoData => Whose::Tenant,
+            Reaction::MendPlugin => Whose::Plugin,
+            Reaction::StateUnusable => Whose::Harness,
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! What may leave the sandbox: requests of the shapes that the plugin declared, to origins that the operator allows,
+//! with each credential at its one declared place. Everything here is decided before anything is resolved or dialled.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use url::Url;
+
+use crate::contract::{Credential, Path, Place, Plan, Shape};
+use crate::secret::Secret;
+use crate::transport::OutgoingRequest;
+
+/// The origins that requests may go to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    exact: BTreeSet<String>,
+}
+
+impl Origins {
+    /// Allows these origins, such as `https://host.example:8443`.
+    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, String> {
+        let exact =
+            origins.into_iter().map(|origin| canonical(origin.as_ref()).ok_or_else(|| origin.as_ref().to_owned()));
+        Ok(Origins { exact: exact.collect::<Result<_, _>>()? })
+    }
+
+    /// These origins and others.
+    pub fn and(&self, others: &Origins) -> Origins {
+        Origins { exact: self.exact.union(&others.exact).cloned().collect() }
+    }
+
+    fn allow(&self, origin: &str) -> bool {
+        self.exact.contains(origin)
+    }
+}
+
+/// An origin as `url` spells it; none for anything that is more or less than an origin.
+pub fn canonical(origin: &str) -> Option<String> {
+    let url = Url::parse(origin).ok()?;
+    let bare = url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let known =
+        matches!(url.scheme(), "https" | "http") && url.has_host() && !origin.ends_with('/') && !origin.contains('@');
+    (bare && known).then(|| url.origin().ascii_serialization())
+}
+
+/// Why a request does not leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// One sentence without secrets.
+    pub reason: String,
+    /// The line of configuration that would allow it, where there is one.
+    pub remedy: Option<String>,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)?;
+        match &self.remedy {
+            Some(remedy) => write!(formatter, "; to allow it, write `{remedy}` in [network]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A credential and the placeholder that stands for it inside one call.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// What the plugin has.
+    pub placeholder: String,
+    /// Which credential it is.
+    pub credential: Credential,
+    /// What goes onto the request.
+    pub secret: Secret,
+}
+
+/// The rules for one feed.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    shapes: Vec<Shape>,
+    allowed: Origins,
+}
+
+impl Egress {
+    /// Lets the shapes of a plan out, as far as their origins are allowed.
+    pub fn new(plan: &Plan, allowed: Origins) -> Egress {
+        let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
+        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed }
+    }
+
+    /// The request with its credentials in place, and the shape that it has; or why it stays.
+    pub fn judge(
+        &self,
+        url: &str,
+        mut request: OutgoingRequest,
+        sealed: &[Sealed],
+    ) -> Result<(OutgoingRequest, &Shape), Denial> {
+        refuse_odd_spelling(url, &request.url)?;
+        let origin = request.url.origin().ascii_serialization();
+        let shape = self
+            .shapes
+            .iter()
+            .find(|shape| {
+                shape.method == request.method && shape.origin == origin && fits(&shape.path, request.url.path())
+            })
+            .ok_or_else(|| {
+                denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
+            })?;
+        if !self.allowed.allow(&origin) {
+            let remedy = Some(format!("allow = [\"{origin}\"]"));
+            return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
+        }
+        let mut placed = BTreeSet::new();
+        for ride in &shape.rides {
+            let riding = sealed.iter().filter(|sealed| sealed.credential == ride.credential);
+            for sealed in riding {
+                if place(&mut request, &ride.place, sealed)? {
+                    placed.insert(place_name(&ride.place));
+                }
+            }
+        }
+        if request.headers.iter().any(|(name, _)| name == "authorization") && !placed.contains("authorization") {
+            return Err(denial("its `authorization` carries no credential of this call".to_owned()));
+        }
+        if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
+            return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
+        }
+        Ok((request, shape))
+    }
+}
+
+fn denial(reason: String) -> Denial {
+    Denial { reason, remedy: None }
+}
+
+/// What parsers read in different ways is refused, whatever it means.
+fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
+    let odd = |what: &str| Err(denial(format!("its address has {what}")));
+    if !url.username().is_empty() || url.password().is_some() || raw.split('?').next().unwrap_or_default().contains('@')
+    {
+        return odd("a user name");
+    }
+    if url.fragment().is_some() {
+        return odd("a fragment");
+    }
+    let path = raw.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    if path.contains('\\') || path.contains("%2f") || path.contains("%5c") {
+        return odd("an encoded slash");
+    }
+    let after_host = path.splitn(4, '/').nth(3).unwrap_or_default().replace("%2e", ".");
+    if after_host.split('/').any(|segment| segment == "." || segment == "..") {
+        return odd("a dot segment");
+    }
+    Ok(())
+}
+
+fn fits(path: &Path, actual: &str) -> bool {
+    match path {
+        Path::Exact(exact) => actual == exact,
+        Path::Prefix(prefix) => prefix.ends_with('/') && actual.starts_with(prefix) && actual.len() > prefix.len(),
+    }
+}
+
+/// Puts a credential in its place, if its placeholder stands there.
+fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
+    match place {
+        Place::Bearer => Ok(replace_header(
+            request,
+            "authorization",
+            &format!("Bearer {}", sealed.placeholder),
+            format!("Bearer {}", sealed.secret.expose()),
+        )),
+        Place::Header(header) => Ok(replace_header(
+            request,
+            &header.to_ascii_lowercase(),
+            &sealed.placeholder,
+            sealed.secret.expose().to_owned(),
+        )),
+        Place::FormField(field) => {
+            let form = request
+                .headers
+                .iter()
+                .any(|(name, value)| name == "content-type" && value.starts_with("application/x-www-form-urlencoded"));
+            if !form {
+                return Ok(false);
+            }
+            let mut pairs: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
+            let mut fields = pairs.iter_mut().filter(|(name, _)| name == field);
+            let (first, second) = (fields.next(), fields.next());
+            if second.is_some() {
+                return Err(denial(format!("its form has the field {field} twice")));
+            }
+            let Some((_, value)) = first.filter(|(_, value)| *value == sealed.placeholder) else { return Ok(false) };
+            sealed.secret.expose().clone_into(value);
+            request.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes();
+            Ok(true)
+        }
+    }
+}
+
+fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str, value: String) -> bool {
+    let mut values = request.headers.iter_mut().filter(|(name, _)| name == header);
+    match (values.next(), values.next()) {
+        (Some((_, found)), None) if found == placeholder => {
+            *found = value;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn place_name(place: &Place) -> String {
+    match place {
+        Place::Bearer => "authorization".to_owned(),
+        Place::Header(header) => header.to_ascii_lowercase(),
+        Place::FormField(field) => format!("form field {field}"),
+    }
+}
+
+fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
+    request.url.as_str().contains(placeholder)
+        || request.headers.iter().any(|(name, value)| name.contains(placeholder) || value.contains(placeholder))
+        || request.body.windows(placeholder.len()).any(|window| window == placeholder.as_bytes())
+}
+
+fn name(credential: &Credential) -> String {
+    match credential {
+        Credential::Setting(setting) => format!("the credential `{setting}`"),
+        Credential::Assertion(setting) => format!("the assertion of `{setting}`"),
+        Credential::Token => "the token".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Ride;
+
+    const LOGIN: &str = "https://login.example";
+    const API: &str = "https://api.example:8443";
+
+    fn egress() -> Egress {
+        let shape = |method: &str, origin: &str, path: Path, credential: Credential, place: Place| Shape {
+            method: method.to_owned(),
+            origin: origin.to_owned(),
+            path,
+            rides: vec![Ride { credential, place }],
+            seals: None,
+        };
+        let shapes = vec![
+            shape(
+                "POST",
+                LOGIN,
+                Path::Exact("/t/token".to_owned()),
+                Credential::Setting("key".to_owned()),
+                Place::FormField("key".to_owned()),
+            ),
+            shape("GET", API, Path::Prefix("/a/".to_owned()), Credential::Token, Place::Bearer),
+            shape("GET", "https://other.example", Path::Prefix("/".to_owned()), Credential::Token, Place::Bearer),
+        ];
+        Egress::new(&Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap())
+    }
+
+    fn sealed() -> Vec<Sealed> {
+        let sealed = |placeholder: &str, credential: Credential, secret: &str| Sealed {
+            placeholder: placeholder.to_owned(),
+            credential,
+            secret: Secret::new(secret),
+        };
+        vec![
+            sealed("sealed-key", Credential::Setting("key".to_owned()), "s&cret"),
+            sealed("sealed-token", Credential::Token, "real"),
+        ]
+    }
+
+    fn judge(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Result<OutgoingRequest, String> {
+        let request = OutgoingRequest {
+            method: method.to_owned(),
+            url: Url::parse(url).unwrap(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: body.as_bytes().to_vec(),
+        };
+        egress().judge(url, request, &sealed()).map(|(request, _)| request).map_err(|denial| denial.to_string())
+    }
+
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+    const BEARER: (&str, &str) = ("authorization", "Bearer sealed-token");
+
+    #[test]
+    fn a_credential_is_put_in_its_declared_place() {
+        let request = judge("POST", "https://login.example/t/token", &[FORM], "a=1&key=sealed-key").unwrap();
+        assert_eq!(String::from_utf8(request.body).unwrap(), "a=1&key=s%26cret");
+        let request = judge("GET", "https://api.example:8443/a/b?c=d", &[BEARER], "").unwrap();
+        assert_eq!(request.headers[0].1, "Bearer real");
+    }
+
+    #[test]
+    fn a_credential_in_any_other_place_stays() {
+        for (method, url, headers, body) in [
+            ("POST", "https://login.example/t/token", &[FORM][..], "other=sealed-key"),
+            ("POST", "https://login.example/t/token", &[FORM], "key=xsealed-key"),
+            ("POST", "https://login.example/t/token", &[("content-type", "text/plain")], "key=sealed-key"),
+            ("POST", "https://login.example/t/token?x=sealed-key", &[FORM], ""),
+            ("POST", "https://login.example/t/token", &[FORM], "key=sealed-token"),
+            ("GET", "https://api.example:8443/a/sealed-token", &[BEARER], ""),
+            ("GET", "https://api.example:8443/a/b", &[BEARER, ("x-copy", "sealed-token")], ""),
+            ("GET", "https://api.example:8443/a/b", &[("x-key", "sealed-key")], ""),
+        ] {
+            let denied = judge(method, url, headers, body).unwrap_err();
+            assert!(denied.contains("stands where it was not declared"), "{url} {body}: {denied}");
+        }
+        assert!(
+            judge("POST", "https://login.example/t/token", &[FORM], "key=sealed-key&key=sealed-key")
+                .unwrap_err()
+                .contains("twice")
+        );
+    }
+
+    #[test]
+    fn an_authorization_without_a_live_placeholder_stays() {
+        for value in ["Bearer stolen", "Basic sealed-token", "sealed-token", "Bearer sealed-token, Bearer x"] {
+            assert!(judge("GET", "https://api.example:8443/a/b", &[("authorization", value)], "").is_err(), "{value}");
+        }
+        assert!(judge("POST", "https://login.example/t/token", &[FORM, ("authorization", "Bearer x")], "").is_err());
+    }
+
+    #[test]
+    fn only_declared_shapes_leave() {
+        for (method, url) in [
+            ("PUT", "https://api.example:8443/a/b"),
+            ("GET", "https://api.example:8443/a/"),
+            ("GET", "https://api.example:8443/A/b"),
+            ("GET", "https://api.example/a/b"),
+            ("GET", "http://api.example:8443/a/b"),
+            ("GET", "https://api.example.evil.example:8443/a/b"),
+            ("POST", "https://login.example/t/token/more"),
+        ] {
+            assert!(judge(method, url, &[], "").unwrap_err().contains("no declared shape"), "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn odd_spellings_stay_whatever_they_mean() {
+        for (url, what) in [
+            ("https://user@api.example:8443/a/b", "user name"),
+            ("https://api.example:8443/a/../a/b", "dot segment"),
+            ("https://api.example:8443/a/%2E%2e/b", "dot segment"),
+            ("https://api.example:8443/a/b%2Fc", "encoded slash"),
+            ("https://api.example:8443/a/b\\c", "encoded slash"),
+            ("https://api.example:8443/a/b#c", "fragment"),
+        ] {
+            assert!(judge("GET", url, &[BEARER], "").unwrap_err().contains(what), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_denial_says_the_line_that_would_allow_it() {
+        let denied = judge("GET", "https://other.example/x", &[], "").unwrap_err();
+        assert!(denied.ends_with("write `allow = [\"https://other.example\"]` in [network]"), "{denied}");
+    }
+
+    #[test]
+    fn origins_are_exact() {
+        assert_eq!(canonical("https://Host.example:443"), Some("https://host.example".to_owned()));
+        for origin in [
+            "https://host.example/",
+            "https://host.example/a",
+            "https://u@host.example",
+            "ftp://host.example",
+            "host.example",
+            "https://h?x",
+        ] {
+            assert_eq!(canonical(origin), None, "{origin}");
+        }
+    }
+}

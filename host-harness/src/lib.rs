@@ -1,0 +1,18 @@
+//! Runs polling source plugins: WASI components that fetch a token, read pages and turn them into events.
+//!
+//! An embedder needs four things: a [`engine::Host`], a [`plugin::Plugin`] on it, a [`transport::Transport`] for each
+//! tenant, and [`feed::Feed`], which makes the calls of the contract in their order. A plugin holds no secret, reaches
+//! only what it declared and the operator allows, and ends nobody's work but its own.
+
+pub mod address;
+pub mod contract;
+pub mod egress;
+pub mod engine;
+pub mod limits;
+pub mod live;
+pub mod plugin;
+pub mod redact;
+pub mod sandbox;
+pub mod secret;
+pub mod settings;
+pub mod transport;

@@ -1,0 +1,201 @@
+//! The transport over the network: one client for each tenant, so that nobody's connections serve another.
+
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::address::{Cidr, prohibited};
+use crate::limits::{self, Limits};
+use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+
+/// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
+const SESSIONS: usize = 8;
+
+/// What all tenants share: who is trusted, and what may be dialled.
+#[derive(Debug, Clone)]
+pub struct Network {
+    tls: ClientConfig,
+    allowed: Arc<[Cidr]>,
+}
+
+impl Network {
+    /// Trusts the system's roots and those of `ca_pem`; dials public addresses and `allowed` ones.
+    pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, String> {
+        let mut roots = RootCertStore::empty();
+        // A machine without system roots is fine as long as there is something else to trust.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(pem) = ca_pem {
+            let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<_, _>>()
+                .map_err(|error| format!("no PEM: {error}"))?;
+            if certificates.is_empty() {
+                return Err("no certificate in it".to_owned());
+            }
+            for certificate in certificates {
+                roots.add(certificate).map_err(|error| format!("not a usable certificate: {error}"))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Network { tls, allowed: allowed.into() })
+    }
+
+    /// A transport for one tenant.
+    pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
+        let mut tls = self.tls.clone();
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Resolver { allowed: Arc::clone(&self.allowed) })
+            .connect_timeout(limits::CONNECT_TIMEOUT)
+            .timeout(limits::EXCHANGE_TIMEOUT)
+            .pool_idle_timeout(limits::IDLE_CONNECTION)
+            .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| TransportError::Other(error.to_string()))?;
+        Ok(LiveTransport { client, allowed: Arc::clone(&self.allowed), limits: limits.clone() })
+    }
+}
+
+/// Sends the requests of one tenant over the network. Follows no redirect and no proxy of the environment.
+#[derive(Debug)]
+pub struct LiveTransport {
+    client: reqwest::Client,
+    allowed: Arc<[Cidr]>,
+    limits: Limits,
+}
+
+impl Transport for LiveTransport {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+impl LiveTransport {
+    async fn exchange(&self, request: OutgoingRequest) -> Result<IncomingResponse, TransportError> {
+        self.judge_literal(&request)?;
+        let method = reqwest::Method::from_bytes(request.method.as_bytes())
+            .map_err(|error| TransportError::Other(error.to_string()))?;
+        let mut builder = self.client.request(method, request.url).body(request.body);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        let response = builder.send().await.map_err(|error| sorted(&error))?;
+        let status = response.status().as_u16();
+        let headers: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if header_bytes > self.limits.response_header_bytes || headers.len() > self.limits.response_headers {
+            return Err(TransportError::HeadersTooLarge(self.limits.response_header_bytes));
+        }
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| sorted(&error))?;
+            if body.len() + chunk.len() > self.limits.response_body_bytes {
+                return Err(TransportError::TooLarge(self.limits.response_body_bytes));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(IncomingResponse { status, headers, body })
+    }
+
+    /// The resolver is not asked about addresses that are written as such.
+    fn judge_literal(&self, request: &OutgoingRequest) -> Result<(), TransportError> {
+        let address = match request.url.host() {
+            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
+            _ => return Ok(()),
+        };
+        judge(&address.to_string(), address, &self.allowed)
+    }
+}
+
+fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportError> {
+    match prohibited(address, allowed) {
+        None => Ok(()),
+        Some(why) => Err(TransportError::AddressProhibited { host: host.to_owned(), address, why }),
+    }
+}
+
+/// Resolves a name once and judges every address; what was judged is what is dialled.
+struct Resolver {
+    allowed: Arc<[Cidr]>,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = Arc::clone(&self.allowed);
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+            let judged = found.iter().map(|address| judge(&name, address.ip(), &allowed).map(|()| *address));
+            let (good, bad): (Vec<_>, Vec<_>) = judged.partition(Result::is_ok);
+            let good: Vec<SocketAddr> = good.into_iter().flatten().collect();
+            if !good.is_empty() {
+                return Ok(Box::new(good.into_iter()) as Addrs);
+            }
+            let error = bad.into_iter().find_map(Result::err).unwrap_or(TransportError::NameNotResolved(name));
+            Err(Box::new(error) as Box<dyn StdError + Send + Sync>)
+        })
+    }
+}
+
+/// Finds out what a client's error was about.
+fn sorted(error: &reqwest::Error) -> TransportError {
+    let mut words = Vec::new();
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(known) = known(current) {
+            return known;
+        }
+        words.push(current.to_string());
+        // An `io::Error` that wraps another does not give it as its source.
+        let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
+    }
+    if error.is_timeout() {
+        let bound = if error.is_connect() { limits::CONNECT_TIMEOUT } else { limits::EXCHANGE_TIMEOUT };
+        return TransportError::Timeout(bound.as_secs());
+    }
+    TransportError::Other(words.pop().unwrap_or_default())
+}
+
+fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
+    if let Some(error) = error.downcast_ref::<TransportError>() {
+        return Some(error.clone());
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(TransportError::Untrusted(error.to_string()));
+    }
+    if let Some(error) = error.downcast_ref::<hyper::Error>()
+        && (error.is_incomplete_message() || error.is_body_write_aborted())
+    {
+        return Some(TransportError::Broken);
+    }
+    match error.downcast_ref::<std::io::Error>()?.kind() {
+        std::io::ErrorKind::ConnectionRefused => Some(TransportError::Refused),
+        std::io::ErrorKind::ConnectionReset
+        | std::io::ErrorKind::ConnectionAborted
+        | std::io::ErrorKind::BrokenPipe
+        | std::io::ErrorKind::UnexpectedEof => Some(TransportError::Broken),
+        _ => None,
+    }
+}

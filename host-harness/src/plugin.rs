@@ -1,0 +1,196 @@
+//! A plugin: its bytes, what it imports and exports, and its code, compiled and linked once. What is wrong with it is
+//! found here, before anything of it runs.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, HasData, Linker};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
+use wasmtime_wasi_io::bindings::wasi::io;
+
+use crate::contract::{self, ACCEPTED, INTERFACE, PluginCodePre};
+use crate::engine::{Host, digest};
+use crate::limits;
+use crate::sandbox::Store;
+
+/// All that a plugin may import, without versions. The import list is the capability list.
+pub const ALLOWED_IMPORTS: &[&str] = &[
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:clocks/monotonic-clock",
+    "collector:source/log",
+    "collector:source/credentials",
+    // Types that exported functions share with the interfaces above.
+    "collector:source/plugin",
+];
+
+/// The component that is built into this program.
+pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
+
+/// Name of the built-in plugin.
+pub const BUILT_IN_NAME: &str = "azure-secure-score";
+
+/// The Microsoft clouds that the built-in plugin, and no other, may talk to without the operator's leave.
+pub const BUILT_IN_ORIGINS: &[&str] = &[
+    "https://login.microsoftonline.com",
+    "https://management.azure.com",
+    "https://login.microsoftonline.us",
+    "https://management.usgovcloudapi.net",
+];
+
+/// A plugin that is ready to run. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    pub(crate) host: Host,
+    pub(crate) linked: PluginCodePre<Store>,
+    about: Arc<About>,
+}
+
+/// What can be told of a plugin without running it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct About {
+    /// Size of the component.
+    pub bytes: usize,
+    /// Digest of the component, lower-case hexadecimal.
+    pub sha256: String,
+    /// Names of what it imports, with versions.
+    pub imports: Vec<String>,
+    /// Names of what it exports, with versions.
+    pub exports: Vec<String>,
+    /// Whether it is the built-in one.
+    pub built_in: bool,
+}
+
+/// Why a plugin cannot be used; whose fault it is goes without saying.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The file cannot be read.
+    #[error("failed to read the plugin {file}: {cause}")]
+    Unreadable {
+        /// Which file.
+        file: String,
+        /// Why.
+        cause: String,
+    },
+    /// It is larger than any plugin should be.
+    #[error("the plugin has {found} bytes, more than {limit}", limit = limits::PLUGIN_BYTES)]
+    TooLarge {
+        /// Its size.
+        found: u64,
+    },
+    /// It is no component, or one that the engine refuses.
+    #[error("not a WebAssembly component that this host runs: {0}")]
+    Invalid(String),
+    /// It wants more than plugins may have.
+    #[error("the plugin imports {0}, which is not among the allowed imports")]
+    Import(String),
+    /// It is made for another version of the contract.
+    #[error("the plugin exports {found}; this host accepts {}", accepted())]
+    Version {
+        /// What it exports.
+        found: String,
+    },
+}
+
+fn accepted() -> String {
+    let versions: Vec<_> = ACCEPTED.iter().map(|version| format!("{INTERFACE}@{version}.x")).collect();
+    versions.join(" or ")
+}
+
+impl Plugin {
+    /// The built-in plugin.
+    pub fn built_in(host: &Host) -> Result<Plugin, PluginError> {
+        Plugin::from_bytes(host, BUILT_IN)
+    }
+
+    /// Reads a plugin from a file.
+    pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
+        let unreadable = |error: std::io::Error| PluginError::Unreadable {
+            file: file.display().to_string(),
+            cause: error.to_string(),
+        };
+        let found = fs::metadata(file).map_err(unreadable)?.len();
+        if found > limits::PLUGIN_BYTES {
+            return Err(PluginError::TooLarge { found });
+        }
+        Plugin::from_bytes(host, &fs::read(file).map_err(unreadable)?)
+    }
+
+    /// Compiles a plugin, checks what it wants, and links it.
+    pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(format!("{error:#}"));
+        let component = host.component(bytes).map_err(invalid)?;
+        let about = about(host, &component, bytes);
+        check(&about)?;
+        let linker = linker(host).map_err(invalid)?;
+        let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
+        Ok(Plugin { host: host.clone(), linked, about: Arc::new(about) })
+    }
+
+    /// What can be told of it without running it.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+}
+
+fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
+    let kind = component.component_type();
+    About {
+        bytes: bytes.len(),
+        sha256: digest(bytes),
+        imports: kind.imports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
+        exports: kind.exports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
+        built_in: bytes == BUILT_IN,
+    }
+}
+
+fn check(about: &About) -> Result<(), PluginError> {
+    let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    if let Some(import) = about.imports.iter().find(|import| !ALLOWED_IMPORTS.contains(&base(import).as_str())) {
+        return Err(PluginError::Import(import.clone()));
+    }
+    let export = about.exports.iter().find(|export| base(export) == INTERFACE);
+    let version = export.and_then(|export| export.split_once('@')).map(|(_, version)| version);
+    let accepted = |version: &str| {
+        ACCEPTED.iter().any(|accepted| version.strip_prefix(accepted).is_some_and(|rest| rest.starts_with('.')))
+    };
+    match version {
+        Some(version) if accepted(version) => Ok(()),
+        _ => Err(PluginError::Version { found: export.cloned().unwrap_or_else(|| format!("no {INTERFACE}")) }),
+    }
+}
+
+/// Links interface by interface: what is not named here does not exist for a plugin.
+fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
+    struct Io;
+    impl HasData for Io {
+        type Data<'a> = &'a mut wasmtime::component::ResourceTable;
+    }
+    struct Own;
+    impl HasData for Own {
+        type Data<'a> = &'a mut Store;
+    }
+    fn clocks(store: &mut Store) -> WasiClocksCtxView<'_> {
+        WasiClocksCtxView { ctx: &mut store.clocks, table: &mut store.table }
+    }
+    fn http_view(store: &mut Store) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
+    }
+    let mut linker = Linker::new(host.engine());
+    io::error::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    io::poll::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    io::streams::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    monotonic_clock::add_to_linker::<Store, WasiClocks>(&mut linker, clocks)?;
+    http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
+    http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
+    contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
+    contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
+    Ok(linker)
+}

@@ -1,0 +1,88 @@
+//! The seam between a plugin's request and the world: requests and answers as plain values.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use url::Url;
+
+/// A request that was found good, with its real credentials.
+#[derive(Clone)]
+pub struct OutgoingRequest {
+    /// HTTP method.
+    pub method: String,
+    /// Whole address.
+    pub url: Url,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for OutgoingRequest {
+    /// Headers and body hold credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.method, self.url)
+    }
+}
+
+/// A whole answer, any content encoding removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncomingResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// There is no address for the name.
+    #[error("the name {0} does not resolve")]
+    NameNotResolved(String),
+    /// The address is one that must not be dialled.
+    #[error(
+        "{host} is at {address}, which is {why}; to allow it, write `allow_addresses = [\"{address}\"]` in [network]"
+    )]
+    AddressProhibited {
+        /// Name or literal in the address.
+        host: String,
+        /// What it resolved to.
+        address: std::net::IpAddr,
+        /// What kind of address it is.
+        why: &'static str,
+    },
+    /// Nobody listens.
+    #[error("the connection was refused")]
+    Refused,
+    /// No connection, or no answer, in time.
+    #[error("no answer within {0} s")]
+    Timeout(u64),
+    /// The certificate is not trusted.
+    #[error("TLS: {0}")]
+    Untrusted(String),
+    /// The answer ended early.
+    #[error("the connection ended before the answer did")]
+    Broken,
+    /// The body passes the cap.
+    #[error("the body passes {0} bytes")]
+    TooLarge(usize),
+    /// The headers pass the cap.
+    #[error("the headers pass {0} bytes or are too many")]
+    HeadersTooLarge(usize),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a transport gives in the end.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, TransportError>> + Send + 'a>>;
+
+/// Carries requests: over the network, from a recording, or from memory.
+pub trait Transport: Send + Sync {
+    /// Sends one request and reads the whole answer.
+    fn send(&self, request: OutgoingRequest) -> Answer<'_>;
+}

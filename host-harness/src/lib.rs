@@ -5,9 +5,11 @@
 //! only what it declared and the operator allows, and ends nobody's work but its own.
 
 pub mod address;
+pub mod config;
 pub mod contract;
 pub mod egress;
 pub mod engine;
+pub mod feed;
 pub mod limits;
 pub mod live;
 pub mod plugin;

@@ -112,3 +112,6 @@ pub const POLL_WAIT: Duration = Duration::from_secs(10);
 
 /// Scopes that one `poll` reads at the same time.
 pub const POLLS_IN_FLIGHT: usize = 8;
+
+/// A token is renewed this long before it expires; Microsoft's own libraries use the same number.
+pub const TOKEN_RENEWAL: Duration = Duration::from_secs(300);

@@ -1,0 +1,297 @@
+//! One feed: a plugin with the settings of one tenant. Makes the calls of the contract in their order, keeps the token,
+//! and gives a scope's events completely or not at all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::contract::{
+    Batch, Context, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope, Step,
+};
+use crate::egress::{Egress, Origins};
+use crate::limits::{Limits, TOKEN_RENEWAL};
+use crate::plugin::Plugin;
+use crate::sandbox::{CallError, Caller, FetchedToken, Network};
+use crate::secret::Secret;
+use crate::settings::Settings;
+use crate::transport::Transport;
+
+/// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
+const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);
+
+/// Unix time in milliseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Who a feed is, and how its requests leave.
+#[derive(Clone)]
+pub struct Identity {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// What each call may use.
+    pub limits: Limits,
+    /// Where requests may go.
+    pub allowed: Origins,
+    /// What carries them; never shared between tenants.
+    pub transport: Arc<dyn Transport>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a feed cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The plugin refuses the settings; each problem names its setting.
+    #[error("the plugin refuses its settings")]
+    Settings(Vec<Problem>),
+    /// The plugin broke down.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// A feed whose settings are good.
+pub struct Feed {
+    plugin: Plugin,
+    description: Description,
+    plan: Plan,
+    settings: Settings,
+    caller: Caller,
+    clock: Clock,
+    token: Mutex<TokenState>,
+}
+
+#[derive(Default)]
+enum TokenState {
+    #[default]
+    Unknown,
+    Held {
+        token: Option<Secret>,
+        renew_at: Option<Instant>,
+    },
+    /// Asking again would only bring the service's loop limit closer.
+    Refused(Failure),
+}
+
+/// What one poll of one scope gave.
+#[derive(Debug)]
+pub struct Polled {
+    /// Its events, state and figures; none if there is nothing to deliver and nothing to keep.
+    pub batch: Option<Batch>,
+    /// Why it was not collected, or not completely: no event of the scope's data leaves then.
+    pub failure: Option<Failure>,
+    /// Warnings of its steps, before those of the batch.
+    pub notices: Vec<Notice>,
+}
+
+impl Feed {
+    /// Checks the settings with the plugin and fixes what may leave.
+    pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
+        let description = plugin.describe().await.0?;
+        let settings = settings.sealing(&description);
+        let Identity { tenant, feed, limits, allowed, transport, clock } = identity;
+        let without = Caller { tenant, feed, limits, network: None };
+        let plan = plugin.prepare(&without, &settings).await.0?.map_err(FeedError::Settings)?;
+        let egress = Arc::new(Egress::new(&plan, allowed));
+        let caller = Caller { network: Some(Network { egress, transport }), ..without };
+        Ok(Feed { plugin, description, plan, settings, caller, clock, token: Mutex::default() })
+    }
+
+    /// What the plugin says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What may leave, and what is odd about the settings.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What is odd about the real values of credentials, which the plugin never sees.
+    pub fn oddities(&self) -> Vec<(String, String)> {
+        self.settings.oddities(&self.description)
+    }
+
+    /// Fetches the token unless a good one is held.
+    pub async fn sign_in(&self) -> Result<(), Failure> {
+        self.token(None).await.map(drop)
+    }
+
+    /// The scopes.
+    pub async fn discover(&self) -> Result<Discovery, Failure> {
+        let token = self.token(None).await?;
+        match flat(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await.0) {
+            Err(failure) if failure.reaction == Reaction::RenewToken => {
+                let token = self.token(Some(token)).await?;
+                let answer = flat(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await.0);
+                answer.map_err(refused_twice)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events.
+    pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
+        let (given, notices) = match self.pages(scope).await {
+            Ok((pages, notices)) => (Given::Pages(pages), notices),
+            Err(failure) => (Given::Failure(failure), Vec::new()),
+        };
+        let failure = match &given {
+            Given::Failure(failure) => Some(failure.clone()),
+            Given::Pages(_) => None,
+        };
+        if failure.is_some() && state.is_none() {
+            return Polled { batch: None, failure, notices };
+        }
+        match self.normalize(scope, due_milliseconds, &given, state).await {
+            Ok(batch) => Polled { batch: Some(batch), failure, notices },
+            Err(broken) => Polled { batch: None, failure: Some(failure.unwrap_or(broken)), notices },
+        }
+    }
+
+    /// Makes events of what a poll gave.
+    pub async fn normalize(
+        &self,
+        scope: &Scope,
+        due_milliseconds: u64,
+        given: &Given,
+        state: Option<&[u8]>,
+    ) -> Result<Batch, Failure> {
+        let context = Context {
+            feed: self.caller.feed.clone(),
+            tenant: self.caller.tenant.clone(),
+            scope: scope.clone(),
+            poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
+            collected_at_milliseconds: (self.clock)(),
+        };
+        flat(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await.0)
+    }
+
+    /// All pages of one scope; a poll that asks for it begins again, once.
+    pub async fn pages(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
+        match self.pages_once(scope).await {
+            Err(failure) if failure.reaction == Reaction::Restart => self.pages_once(scope).await,
+            answer => answer,
+        }
+    }
+
+    async fn pages_once(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
+        let limits = &self.caller.limits;
+        let (mut pages, mut notices, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut seen = HashSet::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            if pages.len() >= limits.pages {
+                let cause = format!("the poll goes on after the limit of {} pages", limits.pages);
+                return Err(Failure::of_host(Reaction::MendPlugin, "page-limit", cause));
+            }
+            let step = self.step(scope, cursor.as_deref()).await?;
+            bytes += step.page.body.len();
+            if bytes > limits.page_bytes {
+                let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
+                return Err(Failure::of_host(Reaction::MendPlugin, "page-bytes-limit", cause));
+            }
+            pages.push(step.page);
+            notices.extend(step.notices);
+            let Some(next) = step.next else { return Ok((pages, notices)) };
+            if !seen.insert(next.clone()) {
+                let cause = format!(
+                    "the links of the pages run in a loop: page {} leads back to one that was read, {next}",
+                    pages.len()
+                );
+                return Err(Failure::of_host(Reaction::MendPlugin, "cursor-repeated", cause));
+            }
+            cursor = Some(next);
+        }
+    }
+
+    async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
+        let token = self.token(None).await?;
+        match flat(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await.0) {
+            Err(failure) if failure.reaction == Reaction::RenewToken => {
+                let token = self.token(Some(token)).await?;
+                let answer =
+                    flat(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await.0);
+                answer.map_err(refused_twice)
+            }
+            answer => answer,
+        }
+    }
+
+    /// The token that is held, unless it is `refused`, the one that the service did not accept.
+    async fn token(&self, refused: Option<Option<Secret>>) -> Result<Option<Secret>, Failure> {
+        let mut state = self.token.lock().await;
+        match &*state {
+            TokenState::Refused(failure) => return Err(failure.clone()),
+            TokenState::Held { token, renew_at }
+                if refused.is_none_or(|refused| refused != *token)
+                    && renew_at.is_none_or(|renew_at| Instant::now() < renew_at) =>
+            {
+                return Ok(token.clone());
+            }
+            _ => {}
+        }
+        match flat(self.plugin.fetch_token(&self.caller, &self.settings).await.0) {
+            Ok(fetched) => {
+                let renew_at = fetched.as_ref().map(|fetched| Instant::now() + good_for(fetched));
+                let token = fetched.map(|fetched| fetched.value);
+                *state = TokenState::Held { token: token.clone(), renew_at };
+                Ok(token)
+            }
+            Err(failure) => {
+                if failure.reaction == Reaction::MendFeed {
+                    *state = TokenState::Refused(failure.clone());
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The id of a poll.
+pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
+    Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
+}
+
+/// A token is renewed some minutes before it expires, or at half its life if that is sooner.
+fn good_for(token: &FetchedToken) -> Duration {
+    let life = Duration::from_secs(token.expires_in_seconds.into());
+    life.saturating_sub(TOKEN_RENEWAL).max(life / 2)
+}
+
+fn flat<T>(answer: Result<Result<T, Failure>, CallError>) -> Result<T, Failure> {
+    answer.unwrap_or_else(|error| Err(error.failure()))
+}
+
+/// A fresh token that is refused too is a matter of configuration.
+fn refused_twice(failure: Failure) -> Failure {
+    let reaction = match failure.reaction {
+        Reaction::RenewToken => Reaction::MendFeed,
+        other => other,
+    };
+    Failure { reaction, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_id_follows_from_feed_scope_and_due_time() {
+        let id = poll_id("a", "b", 1);
+        assert_eq!(id, poll_id("a", "b", 1));
+        for other in [poll_id("x", "b", 1), poll_id("a", "x", 1), poll_id("a", "b", 2), poll_id("a\nb", "", 1)] {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires() {
+        let seconds = |expires_in_seconds| good_for(&FetchedToken { value: Secret::new(""), expires_in_seconds });
+        assert_eq!(seconds(3_600), Duration::from_secs(3_300));
+        assert_eq!(seconds(400), Duration::from_secs(200));
+    }
+}

@@ -17,4 +17,5 @@ pub mod redact;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
+pub mod simulator;
 pub mod transport;

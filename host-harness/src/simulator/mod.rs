@@ -1,0 +1,208 @@
+//! The simulated Entra ID and Azure Resource Manager: real sockets and TLS with a CA of its own, for the demo, the tests
+//! and any other client.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+pub mod estate;
+pub mod scenario;
+pub mod service;
+
+use estate::Estate;
+use service::{Answer, Request, World};
+
+/// A running service; it stops when this is dropped.
+pub struct Simulator {
+    url: String,
+    ca_pem: String,
+    world: Arc<Mutex<World>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Listens; port 0 takes a free one.
+    pub async fn start(
+        listen: SocketAddr,
+        estate: Estate,
+        scenario: Option<&'static str>,
+    ) -> anyhow::Result<Simulator> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let (ca_pem, tls) = certificates(address)?;
+        let mut world = World::new(estate, scenario);
+        world.url = format!("https://{address}");
+        let (url, world) = (world.url.clone(), Arc::new(Mutex::new(world)));
+        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&world)));
+        Ok(Simulator { url, ca_pem, world, task })
+    }
+
+    /// Origin of both services.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The CA that signed its certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Looks at the service or changes it.
+    pub fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a client needs to know.
+    pub fn about(&self, ca_file: &str) -> Value {
+        self.with(|world| {
+            let tenants = world.estate.tenants.iter().map(|tenant| {
+                json!({
+                    "tenant_id": tenant.id,
+                    "client_id": tenant.client_id,
+                    "client_secret": tenant.client_secret,
+                    "subscriptions": tenant.subscriptions.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+                })
+            });
+            let tenants: Vec<Value> = tenants.collect();
+            json!({ "url": self.url, "ca_file": ca_file, "audience": world.audience(), "tenants": tenants })
+        })
+    }
+
+    /// A configuration for `host-harness` that polls everything here, and the variables that it needs.
+    pub fn configuration(&self, ca_file: &str) -> (String, Vec<(String, String)>) {
+        self.with(|world| {
+            let url = &world.url;
+            let mut text = format!(
+                "[network]\nca_file = {ca_file:?}\nallow = [{url:?}]\nallow_addresses = [\"127.0.0.0/8\", \"::1\"]\n"
+            );
+            let mut variables = Vec::new();
+            for tenant in &world.estate.tenants {
+                let name = tenant.name;
+                let variable = format!("{}_SECRET", name.to_uppercase());
+                let subscriptions: Vec<&str> = tenant.subscriptions.iter().map(|one| one.id.as_str()).collect();
+                text += &format!(
+                    "\n[[feed]]\nid = \"{name}-scores\"\ntenant = \"{name}\"\n[feed.settings]\nclient_key = {:?}\n\
+                     client_secret = {{ env = {variable:?} }}\ntoken_url = {:?}\nsubscription_id = {subscriptions:?}\n\
+                     authority = {url:?}\nendpoint = {url:?}\naudience = {:?}\n",
+                    tenant.client_id,
+                    tenant.id,
+                    world.audience(),
+                );
+                variables.push((variable, tenant.client_secret.clone()));
+            }
+            (text, variables)
+        })
+    }
+
+    /// Serves until the task ends, which it does not by itself.
+    pub async fn serve(mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A CA made for this run, and a certificate for the loopback names.
+fn certificates(address: SocketAddr) -> anyhow::Result<(String, ServerConfig)> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, "host-harness simulate CA");
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), address.ip().to_string()];
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "localhost");
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)?;
+    Ok((issuer.pem(), config))
+}
+
+async fn accept(listener: TcpListener, tls: TlsAcceptor, world: Arc<Mutex<World>>) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let (tls, world) = (tls.clone(), Arc::clone(&world));
+        tokio::spawn(async move {
+            let Ok(stream) = tls.accept(socket).await else { return };
+            let service = service_fn(move |request| {
+                let world = Arc::clone(&world);
+                async move { Ok::<_, Infallible>(respond(request, &world).await) }
+            });
+            // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+async fn respond(request: hyper::Request<Incoming>, world: &Mutex<World>) -> hyper::Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let fields = |text: &[u8]| form_urlencoded::parse(text).into_owned().collect();
+    let bearer = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+    let request = Request {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: fields(parts.uri.query().unwrap_or_default().as_bytes()),
+        bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
+        form: fields(&body),
+    };
+    let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+    response(answer)
+}
+
+fn response(answer: Answer) -> hyper::Response<Body> {
+    let mut builder = hyper::Response::builder().status(answer.status);
+    for (name, value) in &answer.headers {
+        builder = builder.header(name, value);
+    }
+    let body = Bytes::from(answer.body);
+    let body = if answer.cut {
+        builder = builder.header("content-length", body.len());
+        let half = body.slice(..body.len() / 2);
+        let broken = Err(std::io::Error::other("cut on purpose"));
+        BodyExt::boxed(StreamBody::new(stream::iter([Ok(Frame::data(half)), broken])))
+    } else {
+        Full::new(body).map_err(|never| match never {}).boxed()
+    };
+    builder.body(body).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let mut seen = HashSet::new();
+        assert!(scenario::names().all(|name| seen.insert(name)));
+        assert_eq!(scenario::named("forbidden"), Some("forbidden"));
+        assert_eq!(scenario::named("forbiden"), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! What can go wrong, by name. Scenarios of the token endpoint strike the first tenant, those of the API the last
+//! subscription of the first tenant; everything else goes on as usual.
+
+use serde_json::{Value, json};
+
+use super::service::{Answer, Request, World, arm_error, controls_path, entra_error};
+
+/// Where a scenario strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The token endpoint.
+    Token,
+    /// The list of secure scores.
+    Scores,
+    /// The list of controls.
+    Controls,
+}
+
+/// What a scenario may know.
+pub struct Strike<'a> {
+    /// The service.
+    pub world: &'a World,
+    /// Whose list it is; empty at the token endpoint.
+    pub subscription: &'a str,
+    /// The application.
+    pub client: &'a str,
+    /// The service's own id of the request.
+    pub request_id: &'a str,
+}
+
+/// The beginning of AADSTS7000215.
+pub const SECRET_INVALID: &str = "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app";
+
+/// Refusals of the token endpoint: scenario, status, `error`, AADSTS code, text.
+const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
+    ("secret-invalid", 401, "invalid_client", 7_000_215, SECRET_INVALID),
+    ("secret-expired", 401, "invalid_client", 7_000_222, "The provided client secret keys for app are expired."),
+    (
+        "credential-missing",
+        401,
+        "invalid_client",
+        7_000_218,
+        "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+    ),
+    (
+        "application-not-found",
+        400,
+        "unauthorized_client",
+        700_016,
+        "Application with identifier was not found in the directory.",
+    ),
+    (
+        "service-principal-missing",
+        401,
+        "invalid_client",
+        7_000_229,
+        "The client application is missing service principal in the tenant.",
+    ),
+    ("application-disabled", 400, "unauthorized_client", 7_000_112, "Application is disabled."),
+    ("tenant-not-found", 400, "invalid_request", 90_002, "Tenant not found."),
+    (
+        "tenant-invalid",
+        400,
+        "invalid_request",
+        900_023,
+        "Specified tenant identifier is neither a valid DNS name, nor a valid external domain.",
+    ),
+    ("conditional-access", 400, "invalid_grant", 53_003, "Access has been blocked by Conditional Access policies."),
+    ("audience-unknown", 400, "invalid_resource", 500_011, "The resource principal was not found in the tenant."),
+    ("scope-invalid", 400, "invalid_scope", 1_002_012, "The provided value for scope is not valid."),
+    ("cloud-mismatch", 400, "invalid_request", 900_432, "Confidential Client is not supported in Cross Cloud request."),
+    ("assertion-time", 401, "invalid_client", 700_024, "Client assertion is not within its valid time range."),
+    (
+        "assertion-client",
+        401,
+        "invalid_client",
+        700_021,
+        "Client assertion application identifier doesn't match 'client_id' parameter.",
+    ),
+    ("assertion-unregistered", 401, "invalid_client", 700_027, "Client assertion failed signature validation."),
+    ("assertion-thumbprint", 401, "invalid_client", 5_002_723, "Invalid JWT token. No certificate thumbprint."),
+    ("assertion-algorithm", 401, "invalid_client", 5_002_738, "Invalid JWT token. Unsupported algorithm."),
+    (
+        "federation-mismatch",
+        401,
+        "invalid_client",
+        700_213,
+        "No matching federated identity record found for presented assertion subject.",
+    ),
+    (
+        "token-loop",
+        400,
+        "invalid_grant",
+        50_196,
+        "The server terminated an operation because it encountered a loop while processing a request.",
+    ),
+    ("token-throttled", 429, "temporarily_unavailable", 90_055, "There are too many incoming requests."),
+    ("token-unavailable", 503, "temporarily_unavailable", 90_033, "The service is temporarily unavailable."),
+];
+
+/// Refusals of the API: scenario, status, code, text.
+const ARM: &[(&str, u16, &str, &str)] = &[
+    (
+        "token-expired",
+        401,
+        "ExpiredAuthenticationToken",
+        "The access token expiry UTC time is earlier than current UTC time.",
+    ),
+    ("token-refused", 401, "InvalidAuthenticationToken", "The access token is invalid."),
+    ("wrong-tenant", 401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer."),
+    (
+        "forbidden",
+        403,
+        "AuthorizationFailed",
+        "The client does not have authorization to perform action 'Microsoft.Security/secureScores/read'.",
+    ),
+    (
+        "subscription-invalid",
+        400,
+        "InvalidSubscriptionId",
+        "The provided subscription identifier is malformed or invalid.",
+    ),
+    ("not-found", 404, "SubscriptionNotFound", "The subscription could not be found."),
+    (
+        "api-retired",
+        404,
+        "InvalidResourceType",
+        "The resource type could not be found in the namespace for api version '2020-01-01'.",
+    ),
+    (
+        "not-registered",
+        409,
+        "MissingSubscriptionRegistration",
+        "The subscription is not registered to use namespace 'Microsoft.Security'.",
+    ),
+    ("internal-error", 500, "InternalServerError", "Encountered internal server error."),
+    ("server-timeout", 503, "ServerTimeout", "The request timed out."),
+    (
+        "gateway-timeout",
+        504,
+        "GatewayTimeout",
+        "The gateway did not receive a response within the specified time period.",
+    ),
+];
+
+/// Answers that are not built from a table: name and what happens.
+const OTHERS: &[(&str, &str)] = &[
+    ("token-html", "a proxy's page in place of the token"),
+    ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
+    ("not-onboarded", "both lists are empty"),
+    ("not-onboarded-404", "404 with a body in PascalCase"),
+    ("scores-empty", "no score, though there are controls"),
+    ("controls-empty", "no controls, though there is a score"),
+    ("throttled", "429 with Retry-After of 17 s"),
+    ("throttled-backend", "429 that names its seconds only in the text"),
+    ("throttled-day", "429 with a day to wait"),
+    ("throttled-bare", "429 without the `error` wrapper"),
+    ("throttled-once", "429 with Retry-After of 1 s, once; then all is well"),
+    ("expand-refused", "400 for `$expand`; the poll goes on without"),
+    ("page-cut", "the JSON ends in its middle"),
+    ("connection-cut", "the connection ends in the middle of the answer"),
+    ("link-foreign", "`nextLink` to another host"),
+    ("link-http", "`nextLink` without TLS"),
+    ("link-loop", "two pages that lead to each other"),
+    ("link-self", "a page that leads to itself"),
+    ("link-endless", "always one more page"),
+    ("html", "a page for people"),
+    ("empty-body", "200 with nothing"),
+    ("deep-nesting", "JSON of 100,000 levels"),
+    ("oversized", "a body of 9 MiB"),
+    ("invalid-utf8", "bytes that are no UTF-8"),
+    ("item-incomplete", "an item without `properties`"),
+    ("item-without-id", "an item without `id`"),
+    ("value-missing", "an object without `value`"),
+    ("number-as-text", "`max` as a text"),
+    ("redirect", "302 to another host"),
+];
+
+/// The names of all scenarios.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let entra = ENTRA.iter().map(|row| row.0);
+    entra.chain(ARM.iter().map(|row| row.0)).chain(OTHERS.iter().map(|row| row.0))
+}
+
+/// The scenario of a name.
+pub fn named(name: &str) -> Option<&'static str> {
+    names().find(|known| *known == name)
+}
+
+/// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
+pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
+    let name = strike.world.scenario?;
+    match (place, good) {
+        (Place::Token, _) => token(strike, name),
+        (Place::Scores, Some((good, _))) => refused(name).or_else(|| scores(strike, name, good)),
+        (Place::Controls, Some((good, request))) => refused(name).or_else(|| controls(strike, name, good, request)),
+        _ => None,
+    }
+}
+
+fn token(strike: &Strike<'_>, name: &str) -> Option<Answer> {
+    if let Some((_, status, error, code, text)) = ENTRA.iter().find(|row| row.0 == name) {
+        let text = if *code == 7_000_215 { format!("{text} '{}'.", strike.client) } else { (*text).to_owned() };
+        let answer = entra_error(*status, error, *code, &text, strike.request_id);
+        return Some(if *status == 429 { answer.with("retry-after", "600") } else { answer });
+    }
+    match name {
+        "token-html" => Some(Answer::text(200, "text/html", "<!DOCTYPE html><title>Sign in to the network</title>")),
+        _ => None,
+    }
+}
+
+fn refused(name: &str) -> Option<Answer> {
+    ARM.iter().find(|row| row.0 == name).map(|(_, status, code, text)| arm_error(*status, code, text))
+}
+
+/// What strikes both lists, or the first one alone.
+fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
+    let json = |text: String| Answer::text(200, "application/json; charset=utf-8", text);
+    let throttled = "Number of 'read' requests exceeded.";
+    Some(match name {
+        "not-onboarded" | "scores-empty" => Answer::json(200, &json!({ "value": [] })),
+        "not-onboarded-404" => {
+            let text = format!("Secure score 'ascScore' does not exist in scope '{}'", strike.subscription);
+            Answer::json(404, &json!({ "Error": { "Code": "ResourceNotFound", "Message": text } }))
+        }
+        "throttled" => arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "17"),
+        "throttled-day" => arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "86400"),
+        "throttled-once" if strike.world.strikes() == 0 => {
+            arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "1")
+        }
+        "throttled-backend" => {
+            let text = "Number of requests exceeded the backend storage limit. Please try again after '16' seconds.";
+            arm_error(429, "SubscriptionRequestsThrottled", text)
+        }
+        "throttled-bare" => {
+            Answer::json(429, &json!({ "Code": "429", "Message": throttled })).with("retry-after", "17")
+        }
+        "html" => Answer::text(200, "text/html", "<!DOCTYPE html><html><title>Blocked by policy</title></html>"),
+        "empty-body" => json(String::new()),
+        "deep-nesting" => json(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+        "oversized" => json(format!("{{\"value\":[],\"filler\":\"{}\"}}", "x".repeat(9 << 20))),
+        "invalid-utf8" => Answer::text(200, "application/json", b"{\"value\":[],\"x\":\"\xff\xfe\"}".to_vec()),
+        "value-missing" => Answer::json(200, &json!({ "items": good["value"] })),
+        "redirect" => Answer::text(302, "text/plain", "").with("location", "https://elsewhere.example/login"),
+        _ => return None,
+    })
+}
+
+/// What strikes the second list alone, and thereby a poll that read good pages before.
+fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
+    let page = |link: String| Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
+    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.world.url, controls_path(strike.subscription));
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut edited = good.clone();
+        edit(&mut edited["value"][0]);
+        Some(Answer::json(200, &edited))
+    };
+    let skip = request.query.get("$skiptoken").map(String::as_str);
+    match name {
+        "not-onboarded" | "controls-empty" => Some(Answer::json(200, &json!({ "value": [] }))),
+        "expand-refused" if request.query.contains_key("$expand") => {
+            Some(arm_error(400, "BadRequest", "The query parameter '$expand' is not supported."))
+        }
+        "page-cut" => {
+            let text = good.to_string();
+            Some(Answer::text(200, "application/json; charset=utf-8", &text.as_bytes()[..text.len() / 2]))
+        }
+        "connection-cut" => Some(Answer { cut: true, ..Answer::json(200, good) }),
+        "link-foreign" => page("https://evil.example/subscriptions".to_owned()),
+        "link-http" => page(here("1").replacen("https:", "http:", 1)),
+        "link-self" => page(here(skip.unwrap_or("self"))),
+        "link-loop" => page(here(if skip == Some("a") { "b" } else { "a" })),
+        "link-endless" => page(here(&format!("{}", skip.and_then(|skip| skip.parse().ok()).unwrap_or(0) + 1))),
+        "item-incomplete" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("properties")))),
+        "item-without-id" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("id")))),
+        "number-as-text" => edited(&|item| item["properties"]["score"]["max"] = Value::from("10")),
+        _ => None,
+    }
+}

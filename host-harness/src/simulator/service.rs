@@ -1,0 +1,290 @@
+//! What the simulated service answers: Entra ID's token endpoint and Azure Resource Manager, as far as a reader of
+//! secure scores meets them. Pure but for the tokens that it remembers.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::estate::{Estate, Subscription, Tenant};
+use super::scenario::{self, Place, Strike};
+
+/// Controls of one page.
+const PAGE: usize = 10;
+
+/// A request as the service sees it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// HTTP method.
+    pub method: String,
+    /// Path without the query.
+    pub path: String,
+    /// The query, decoded.
+    pub query: BTreeMap<String, String>,
+    /// The bearer token.
+    pub bearer: Option<String>,
+    /// The form of a POST.
+    pub form: BTreeMap<String, String>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers besides those that every answer has.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Vec<u8>,
+    /// Whether the connection ends in the middle of the body.
+    pub cut: bool,
+}
+
+impl Answer {
+    /// JSON with this status.
+    pub fn json(status: u16, body: &Value) -> Answer {
+        Answer::text(status, "application/json; charset=utf-8", body.to_string())
+    }
+
+    /// Any text with this status.
+    pub fn text(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
+        Answer { status, headers, body: body.into(), cut: false }
+    }
+
+    /// With one more header.
+    pub fn with(mut self, name: &str, value: &str) -> Answer {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// The service and its memory.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What exists; may change at any time.
+    pub estate: Estate,
+    /// What goes wrong.
+    pub scenario: Option<&'static str>,
+    /// Origin of both services.
+    pub url: String,
+    tokens: BTreeMap<String, String>,
+    strikes: usize,
+    requests: usize,
+}
+
+impl World {
+    /// A world with an estate in which this goes wrong.
+    pub fn new(estate: Estate, scenario: Option<&'static str>) -> World {
+        World { estate, scenario, url: String::new(), tokens: BTreeMap::new(), strikes: 0, requests: 0 }
+    }
+
+    /// Whom tokens are for.
+    pub fn audience(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Answers a request.
+    pub fn answer(&mut self, request: &Request) -> Answer {
+        self.requests += 1;
+        let id = format!("{:08x}-51c0-4e0a-9d3e-{:012x}", self.requests, self.requests);
+        let segments: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+        let answer = match (request.method.as_str(), segments.as_slice()) {
+            ("GET", [tenant, "v2.0", ".well-known", "openid-configuration"]) => self.openid(tenant),
+            ("POST", [tenant, "oauth2", "v2.0", "token"]) => self.token(tenant, request, &id),
+            ("GET", ["subscriptions"]) => self.subscriptions(request),
+            ("GET", ["subscriptions", id, "providers", provider, collection])
+                if provider.eq_ignore_ascii_case("Microsoft.Security") =>
+            {
+                self.collection(id, collection, request)
+            }
+            _ => arm_error(404, "InvalidResourceType", "The resource type could not be found in the namespace."),
+        };
+        answer.with("x-ms-request-id", &id).with("x-ms-correlation-request-id", &id)
+    }
+
+    fn tenant(&self, id: &str) -> Option<&Tenant> {
+        let same = |tenant: &&Tenant| {
+            tenant.id.eq_ignore_ascii_case(id) || id.eq_ignore_ascii_case(&format!("{}.example", tenant.name))
+        };
+        self.estate.tenants.iter().find(same)
+    }
+
+    fn openid(&self, tenant: &str) -> Answer {
+        let Some(tenant) = self.tenant(tenant) else {
+            return entra_error(400, "invalid_tenant", 90_002, &format!("Tenant '{tenant}' not found."), "");
+        };
+        let base = format!("{}/{}", self.url, tenant.id);
+        Answer::json(
+            200,
+            &json!({
+                "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+                "token_endpoint_auth_methods_supported": ["client_secret_post"],
+                "jwks_uri": format!("{base}/discovery/v2.0/keys"),
+                "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+                "issuer": format!("{base}/v2.0"),
+                "tenant_region_scope": "EU",
+            }),
+        )
+    }
+
+    fn token(&mut self, id: &str, request: &Request, request_id: &str) -> Answer {
+        let refuse = |status, error: &str, code, text: &str| entra_error(status, error, code, text, request_id);
+        let audience = self.audience();
+        let Some(tenant) = self.tenant(id).cloned() else {
+            return refuse(400, "invalid_request", 90_002, &format!("Tenant '{id}' not found."));
+        };
+        let field = |name: &str| request.form.get(name).map_or("", String::as_str);
+        if self.scenario.is_some() && tenant.id == self.estate.tenants[0].id {
+            let strike = Strike { world: self, subscription: "", client: &tenant.client_id, request_id };
+            if let Some(answer) = scenario::strike(&strike, Place::Token, None) {
+                return answer;
+            }
+        }
+        if field("grant_type") != "client_credentials" {
+            return refuse(400, "unsupported_grant_type", 70_003, "The app requested an unsupported grant type.");
+        }
+        let client = field("client_id");
+        if !client.eq_ignore_ascii_case(&tenant.client_id) {
+            let text = format!("Application with identifier '{client}' was not found in the directory '{id}'.");
+            return refuse(400, "unauthorized_client", 700_016, &text);
+        }
+        if field("client_secret").is_empty() {
+            let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
+            return refuse(401, "invalid_client", 7_000_218, text);
+        }
+        if field("client_secret") != tenant.client_secret {
+            let text = format!("{} '{client}'.", scenario::SECRET_INVALID);
+            return refuse(401, "invalid_client", 7_000_215, &text);
+        }
+        if field("scope") != format!("{audience}/.default") {
+            let text = format!(
+                "The resource principal named {} was not found in the tenant named {}.",
+                field("scope").trim_end_matches("/.default"),
+                tenant.name
+            );
+            return refuse(400, "invalid_resource", 500_011, &text);
+        }
+        let token = format!("eySimulated.{}", uuid::Uuid::new_v4().simple());
+        self.tokens.insert(token.clone(), tenant.id);
+        let life = if self.scenario == Some("token-strings") { json!("3599") } else { json!(3599) };
+        Answer::json(
+            200,
+            &json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": token }),
+        )
+    }
+
+    /// The tenant that a request is signed in to.
+    fn signed_in(&self, request: &Request) -> Result<&Tenant, Answer> {
+        let Some(bearer) = &request.bearer else {
+            let text = "Authentication failed. The 'Authorization' header is missing.";
+            return Err(arm_error(401, "AuthenticationFailed", text));
+        };
+        let tenant = self.tokens.get(bearer).and_then(|id| self.tenant(id));
+        tenant.ok_or_else(|| arm_error(401, "InvalidAuthenticationToken", "The access token is invalid."))
+    }
+
+    fn subscriptions(&self, request: &Request) -> Answer {
+        let tenant = match self.signed_in(request) {
+            Ok(tenant) => tenant,
+            Err(answer) => return answer,
+        };
+        let items = tenant.subscriptions.iter().map(|subscription| {
+            json!({
+                "id": format!("/subscriptions/{}", subscription.id),
+                "authorizationSource": "RoleBased",
+                "managedByTenants": [],
+                "subscriptionId": subscription.id,
+                "tenantId": tenant.id,
+                "displayName": subscription.name,
+                "state": subscription.state,
+            })
+        });
+        let items: Vec<Value> = items.collect();
+        Answer::json(200, &json!({ "value": items, "count": { "type": "Total", "value": items.len() } }))
+    }
+
+    fn collection(&mut self, id: &str, collection: &str, request: &Request) -> Answer {
+        let found = self.signed_in(request).map(|tenant| {
+            let own = tenant.subscriptions.iter().find(|subscription| subscription.id.eq_ignore_ascii_case(id));
+            (tenant.client_id.clone(), own.cloned())
+        });
+        let (client, own) = match found {
+            Ok(found) => found,
+            Err(answer) => return answer,
+        };
+        let Some(subscription) = own else {
+            let text = format!("The subscription '{id}' could not be found.");
+            return arm_error(404, "SubscriptionNotFound", &text);
+        };
+        if request.query.get("api-version").map(String::as_str) != Some("2020-01-01") {
+            return arm_error(404, "InvalidResourceType", "The supported api-versions are '2020-01-01'.");
+        }
+        let scores = collection.eq_ignore_ascii_case("secureScores");
+        if !scores && !collection.eq_ignore_ascii_case("secureScoreControls") {
+            return arm_error(404, "InvalidResourceType", "The supported api-versions are '2020-01-01'.");
+        }
+        let good = if scores { list(subscription.scores(), None) } else { self.controls(&subscription, request) };
+        if self.scenario.is_none() || !self.struck(&subscription.id) {
+            return Answer::json(200, &good);
+        }
+        let place = if scores { Place::Scores } else { Place::Controls };
+        let strike = Strike { world: self, subscription: &subscription.id, client: &client, request_id: "" };
+        let answer = scenario::strike(&strike, place, Some((&good, request)));
+        self.strikes += usize::from(answer.is_some());
+        answer.unwrap_or_else(|| Answer::json(200, &good))
+    }
+
+    /// How often something went wrong so far.
+    pub fn strikes(&self) -> usize {
+        self.strikes
+    }
+
+    fn struck(&self, subscription: &str) -> bool {
+        let first = self.estate.tenants.first().and_then(|tenant| tenant.subscriptions.last());
+        first.is_some_and(|struck| struck.id == subscription)
+    }
+
+    fn controls(&self, subscription: &Subscription, request: &Request) -> Value {
+        let expand = request.query.get("$expand").map(String::as_str) == Some("definition");
+        let items = subscription.control_items(expand);
+        let skip = request.query.get("$skiptoken").and_then(|skip| skip.parse().ok()).unwrap_or(0);
+        let page: Vec<Value> = items.iter().skip(skip).take(PAGE).cloned().collect();
+        let next = (skip + PAGE < items.len()).then(|| self.link(subscription, expand, skip + PAGE));
+        list(page, next)
+    }
+
+    fn link(&self, subscription: &Subscription, expand: bool, skip: usize) -> String {
+        let expand = if expand { "&$expand=definition" } else { "" };
+        format!("{}{}&$skiptoken={skip}", self.url, controls_path(&subscription.id)) + expand
+    }
+}
+
+/// Path and first query of a subscription's controls.
+pub fn controls_path(subscription: &str) -> String {
+    format!("/subscriptions/{subscription}/providers/Microsoft.Security/secureScoreControls?api-version=2020-01-01")
+}
+
+fn list(items: Vec<Value>, next: Option<String>) -> Value {
+    let mut list = json!({ "value": items });
+    if let Some(next) = next {
+        list["nextLink"] = Value::from(next);
+    }
+    list
+}
+
+/// An error as Azure Resource Manager wraps it.
+pub fn arm_error(status: u16, code: &str, text: &str) -> Answer {
+    Answer::json(status, &json!({ "error": { "code": code, "message": text } })).with("x-ms-failure-cause", "gateway")
+}
+
+/// An error as Entra ID gives it.
+pub fn entra_error(status: u16, error: &str, code: u32, text: &str, request_id: &str) -> Answer {
+    let body = json!({
+        "error": error,
+        "error_description": format!("AADSTS{code}: {text} Trace ID: {request_id} Correlation ID: {request_id}"),
+        "error_codes": [code],
+        "trace_id": request_id,
+        "correlation_id": request_id,
+    });
+    Answer::json(status, &body)
+}

@@ -1,2 +1,321 @@
-//! stub
-fn main() {}
+//! The command line: events on standard output, everything for people on standard error.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use host_harness::config::{self, Config};
+use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
+use host_harness::engine::Host;
+use host_harness::feed::Clock;
+use host_harness::once::{self, OnceError, Output};
+use host_harness::plugin::Plugin;
+use host_harness::replay;
+use host_harness::simulator::{Simulator, estate::Estate, scenario};
+use serde_json::json;
+
+/// Runs polling source plugins: recorded, simulated and live.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// A component in place of the built-in plugin.
+    #[arg(long, global = true, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Polls several tenants of a simulated service; needs no Azure account.
+    Demo,
+    /// Shows what a plugin is, what it imports, and with a configuration what may leave.
+    Inspect {
+        /// The component; the built-in one without it.
+        file: Option<PathBuf>,
+        /// A configuration whose feeds to show.
+        #[arg(short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Polls each scope once, now.
+    Poll {
+        /// The configuration.
+        #[arg(short, value_name = "FILE")]
+        config: PathBuf,
+        /// Only this feed.
+        #[arg(long, value_name = "ID")]
+        feed: Option<String>,
+    },
+    /// Runs the plugin on recorded responses and prints the events.
+    Replay {
+        /// The recordings.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Compares the events with those beside the recording.
+        #[arg(long, conflicts_with = "update")]
+        expect: bool,
+        /// Writes the events beside the recording.
+        #[arg(long)]
+        update: bool,
+    },
+    /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
+    Simulate {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// What goes wrong; an unknown name lists all.
+        #[arg(long)]
+        scenario: Option<String>,
+        /// One line of JSON that says how to reach it.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(arguments).await {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            if let Some(OnceError::Configuration(problems)) = error.downcast_ref::<OnceError>() {
+                for problem in problems {
+                    eprintln!("error: {problem}");
+                }
+                return ExitCode::from(2);
+            }
+            let closed = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+            if closed.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A mistake of the user.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+async fn run(Arguments { plugin, command }: Arguments) -> anyhow::Result<u8> {
+    match command {
+        Command::Demo => demo(plugin.as_deref()).await,
+        Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
+        Command::Poll { config: file, feed } => {
+            let config = load(&file, feed.as_deref())?;
+            poll(&host()?, &file, config, plugin.as_deref()).await.map(|report| report.status())
+        }
+        Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
+        Command::Simulate { listen, scenario, json } => simulate(listen, scenario.as_deref(), json).await,
+    }
+}
+
+fn host() -> anyhow::Result<Host> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
+    Host::new(cache).context("failed to start the engine")
+}
+
+fn clock() -> Clock {
+    Arc::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+fn load(file: &Path, only: Option<&str>) -> Result<Config, OnceError> {
+    config::load(file, only, &|name| std::env::var(name).ok()).map_err(OnceError::Configuration)
+}
+
+async fn poll(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
+    let clock = clock();
+    let (feeds, warnings) = once::open(host, file, config, plugin, &clock).await?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    let output = Output { events: &mut io::stdout(), people: &mut io::stderr() };
+    Ok(once::poll(&feeds, &clock, output).await?)
+}
+
+async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await?;
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;
+    let (text, variables) = simulator.configuration(&ca_file.to_string_lossy());
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let file = Path::new("demo.toml");
+    let config = config::parse(file, &text, None, &environment).map_err(OnceError::Configuration)?;
+    eprintln!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
+    let report = poll(&host()?, file, config, plugin).await?;
+    eprintln!("\n{}\n{} events of {} subscriptions", once::table(&report, "secure-scores"), report.events, report.good);
+    Ok(report.status())
+}
+
+async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
+    let host = host()?;
+    let plugin = match &file {
+        Some(file) => Plugin::from_file(&host, file),
+        None => Plugin::built_in(&host),
+    };
+    let plugin = plugin.map_err(|error| Usage(error.to_string()))?;
+    let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
+    let mut feeds = Vec::new();
+    if let Some(path) = config {
+        let (ready, warnings) = once::open(&host, path, load(path, None)?, file.as_deref(), &clock()).await?;
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
+        feeds.extend(ready);
+    }
+    let mut out = io::stdout();
+    if as_json {
+        let mut value = json!({
+            "name": description.name,
+            "version": description.version,
+            "imports": about.imports,
+            "exports": about.exports,
+            "sha256": about.sha256,
+            "bytes": about.bytes,
+            "events": description.events,
+            "interval_seconds": description.interval_seconds,
+            "settings_schema": serde_json::from_str::<serde_json::Value>(&description.settings_schema)?,
+        });
+        if config.is_some() {
+            let feeds = feeds
+                .iter()
+                .map(|ready| json!({ "feed": ready.id, "tenant": ready.tenant, "shapes": ready.feed.plan().shapes }));
+            value["feeds"] = feeds.collect();
+        }
+        writeln!(out, "{value}")?;
+        return Ok(0);
+    }
+    writeln!(out, "{} {}, {} bytes, sha256 {}", description.name, description.version, about.bytes, about.sha256)?;
+    for kind in &description.events {
+        writeln!(out, "collects {} ({}), classes {:?}", kind.title, kind.name, kind.class_uids)?;
+    }
+    for import in &about.imports {
+        writeln!(out, "imports {import}")?;
+    }
+    for export in &about.exports {
+        writeln!(out, "exports {export}")?;
+    }
+    if config.is_none() {
+        writeln!(out, "settings {}", description.settings_schema)?;
+    }
+    for ready in &feeds {
+        writeln!(out, "\nfeed {} of tenant {} may send:", ready.id, ready.tenant)?;
+        for shape in &ready.feed.plan().shapes {
+            writeln!(out, "  {}", told(shape))?;
+        }
+    }
+    Ok(0)
+}
+
+/// A shape of request in one line.
+fn told(shape: &Shape) -> String {
+    let path = match &shape.path {
+        ShapePath::Exact(path) => path.clone(),
+        ShapePath::Prefix(prefix) => format!("{prefix}…"),
+    };
+    let rides = shape.rides.iter().map(|ride| {
+        let credential = match &ride.credential {
+            Credential::Setting(setting) => format!("`{setting}`"),
+            Credential::Assertion(setting) => format!("an assertion of `{setting}`"),
+            Credential::Token => "the token".to_owned(),
+        };
+        match &ride.place {
+            Place::FormField(field) => format!("{credential} in the form field {field}"),
+            Place::Header(header) => format!("{credential} in the header {header}"),
+            Place::Bearer => format!("{credential} as bearer"),
+        }
+    });
+    let rides: Vec<String> = rides.collect();
+    let rides = if rides.is_empty() { "no credential".to_owned() } else { rides.join(", ") };
+    format!("{} {}{path} with {rides}", shape.method, shape.origin)
+}
+
+async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, update: bool) -> anyhow::Result<u8> {
+    let host = host()?;
+    let plugin = match plugin {
+        Some(file) => Plugin::from_file(&host, file),
+        None => Plugin::built_in(&host),
+    };
+    let plugin = plugin.map_err(|error| Usage(error.to_string()))?;
+    let mut failed = 0;
+    for file in files {
+        match replay::replay(&plugin, file).await {
+            Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
+            Ok(replayed) if expect => {
+                if let Err(difference) = replayed.compare(file) {
+                    eprintln!("error: {difference}");
+                    failed += 1;
+                }
+            }
+            Ok(replayed) => {
+                if let Some(failure) = &replayed.failure {
+                    eprintln!("{}: {} ({})", file.display(), failure.cause, failure.code);
+                }
+                io::stdout().write_all(&replayed.lines())?;
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                failed += 1;
+            }
+        }
+    }
+    Ok(match failed {
+        0 => 0,
+        failed if failed == files.len() => 1,
+        _ => 3,
+    })
+}
+
+async fn simulate(listen: SocketAddr, scenario_name: Option<&str>, as_json: bool) -> anyhow::Result<u8> {
+    let scenario = match scenario_name {
+        None => None,
+        Some(name) => match scenario::named(name) {
+            Some(known) => Some(known),
+            None => {
+                let names: Vec<&str> = scenario::names().collect();
+                bail!(Usage(format!("found the scenario {name:?}, expected one of: {}", names.join(", "))));
+            }
+        },
+    };
+    let simulator = Simulator::start(listen, Estate::default(), scenario).await.context("failed to listen")?;
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;
+    let ca_file = ca_file.to_string_lossy();
+    let mut out = io::stdout();
+    if as_json {
+        writeln!(out, "{}", simulator.about(&ca_file))?;
+    } else {
+        let (text, variables) = simulator.configuration(&ca_file);
+        eprintln!("# serving at {}; a configuration for it:", simulator.url());
+        writeln!(out, "{text}")?;
+        for (name, value) in variables {
+            writeln!(out, "# export {name}={value}")?;
+        }
+    }
+    out.flush()?;
+    tokio::select! {
+        () = simulator.serve() => {}
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    Ok(0)
+}

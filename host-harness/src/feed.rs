@@ -14,7 +14,7 @@ use crate::contract::{
 use crate::egress::{Egress, Origins};
 use crate::limits::{Limits, TOKEN_RENEWAL};
 use crate::plugin::Plugin;
-use crate::sandbox::{CallError, Caller, FetchedToken, Network};
+use crate::sandbox::{CallError, Called, Caller, FetchedToken, Network};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::transport::Transport;
@@ -123,10 +123,10 @@ impl Feed {
     /// The scopes.
     pub async fn discover(&self) -> Result<Discovery, Failure> {
         let token = self.token(None).await?;
-        match flat(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await.0) {
+        match answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
-                let answer = flat(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await.0);
+                let answer = answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await);
                 answer.map_err(refused_twice)
             }
             answer => answer,
@@ -167,7 +167,7 @@ impl Feed {
             poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
             collected_at_milliseconds: (self.clock)(),
         };
-        flat(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await.0)
+        answered(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await)
     }
 
     /// All pages of one scope; a poll that asks for it begins again, once.
@@ -210,11 +210,11 @@ impl Feed {
 
     async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
         let token = self.token(None).await?;
-        match flat(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await.0) {
+        match answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
                 let answer =
-                    flat(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await.0);
+                    answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await);
                 answer.map_err(refused_twice)
             }
             answer => answer,
@@ -234,7 +234,7 @@ impl Feed {
             }
             _ => {}
         }
-        match flat(self.plugin.fetch_token(&self.caller, &self.settings).await.0) {
+        match answered(self.plugin.fetch_token(&self.caller, &self.settings).await) {
             Ok(fetched) => {
                 let renew_at = fetched.as_ref().map(|fetched| Instant::now() + good_for(fetched));
                 let token = fetched.map(|fetched| fetched.value);
@@ -262,8 +262,21 @@ fn good_for(token: &FetchedToken) -> Duration {
     life.saturating_sub(TOKEN_RENEWAL).max(life / 2)
 }
 
-fn flat<T>(answer: Result<Result<T, Failure>, CallError>) -> Result<T, Failure> {
-    answer.unwrap_or_else(|error| Err(error.failure()))
+/// The plugin's answer, or a failure in place of one. Where a request did not come through, the host knows better than
+/// the plugin why.
+fn answered<T>((answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
+    let mut failure = match answer {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(failure)) => failure,
+        Err(error) => return Err(error.failure()),
+    };
+    let unanswered = journal.exchanges.last().filter(|_| failure.status.is_none());
+    if let Some(Err(reason)) = unanswered.map(|exchange| &exchange.result)
+        && !failure.cause.contains(reason)
+    {
+        failure.cause += &format!("; {reason}");
+    }
+    Err(failure)
 }
 
 /// A fresh token that is refused too is a matter of configuration.

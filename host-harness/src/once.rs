@@ -211,6 +211,10 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
             .await;
             match polled {
                 Ok(polled) => deliver(&output, ready, scope, polled),
+                Err(failure) if failure.reaction == Reaction::NoData => {
+                    no_data(&output, ready, scope, &failure);
+                    locked(&output).1.good += 1;
+                }
                 Err(failure) => tell(&output, ready, &called(scope), &failure),
             }
         });
@@ -250,8 +254,7 @@ fn deliver(output: &Shared<'_>, ready: &Ready, scope: &Scope, polled: Polled) {
         warn(output, ready, &called(scope), &notice.message);
     }
     if let Some(outcome) = &batch.outcome {
-        let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
-        warn(output, ready, &called(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
+        no_data(output, ready, scope, outcome);
     }
     let mut lines = Vec::new();
     for event in &batch.events {
@@ -270,6 +273,12 @@ fn deliver(output: &Shared<'_>, ready: &Ready, scope: &Scope, polled: Polled) {
     report.rows.extend(batch.measures.into_iter().map(row));
 }
 
+/// Nothing to collect and nobody at fault.
+fn no_data(output: &Shared<'_>, ready: &Ready, scope: &Scope, outcome: &Failure) {
+    let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
+    warn(output, ready, &called(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
+}
+
 /// Says that something failed, whose fault it is, and what mends it.
 fn tell(output: &Shared<'_>, ready: &Ready, scope: &str, failure: &Failure) {
     let mut output = locked(output);
@@ -286,10 +295,23 @@ fn tell(output: &Shared<'_>, ready: &Ready, scope: &str, failure: &Failure) {
             text += &format!("; {name} {value}");
         }
     }
-    if let Some(fix) = &failure.fix {
-        text += &format!("\n  fix: {fix}");
-    }
+    text += &format!("\n  fix: {}", failure.fix.as_deref().unwrap_or_else(|| usual_fix(failure)));
     let _ = writeln!(to.people, "{}", redact::redact(&text, &ready.secrets));
+}
+
+/// What to do where the failure does not say.
+fn usual_fix(failure: &Failure) -> &'static str {
+    match failure.reaction {
+        Reaction::Wait => "poll again after that time; look for others that use this credential",
+        Reaction::TryLater | Reaction::Restart => {
+            "poll again later; if it lasts, give the request id to the service's support"
+        }
+        Reaction::MendPlugin => {
+            "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
+        }
+        Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",
+        _ => "see the cause",
+    }
 }
 
 fn warn(output: &Shared<'_>, ready: &Ready, scope: &str, message: &str) {

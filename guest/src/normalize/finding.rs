@@ -248,10 +248,12 @@ fn known_property(kind: EventKind, key: &str) -> bool {
     matches!(key, "score" | "weight") || (kind == EventKind::Controls && (counts.contains(&key) || key == "definition"))
 }
 
-/// A definition with its properties beside its own members, without the list of assessments.
+/// What of a definition no attribute of OCSF carries: its properties beside its own members, without the list of
+/// assessments and what `analytic` and `desc` say.
 fn flattened<'a>(definition: &'a Definition<'a>) -> BTreeMap<&'a str, Cow<'a, RawValue>> {
-    let members = definition.members.iter().filter(|(key, _)| *key != "properties");
-    let properties = definition.properties.iter().filter(|(key, _)| *key != "assessmentDefinitions");
+    let mapped = ["assessmentDefinitions", "displayName", "description"];
+    let members = definition.members.iter().filter(|(key, _)| !["id", "name", "type", "properties"].contains(key));
+    let properties = definition.properties.iter().filter(|(key, _)| !mapped.contains(key));
     members.chain(properties).map(|(key, value)| (key, json::compact(value))).collect()
 }
 

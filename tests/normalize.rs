@@ -1,0 +1,147 @@
+//! The mapping: recorded lists through the component, in both classes, and the same code compiled natively.
+
+use std::path::PathBuf;
+
+use azure_secure_score::contract::{self as native, Guest};
+use host_harness::contract::{Batch, Failure, Given, Page, Reaction, Scope};
+use host_harness::feed::poll_id;
+use serde_json::{Value, json};
+
+use crate::support::{NOON, SUBSCRIPTION, feed, leave_for_the_judge, root, settings};
+
+fn scope() -> Scope {
+    Scope {
+        id: SUBSCRIPTION.to_owned(),
+        name: Some("contoso production".to_owned()),
+        owner: None,
+        note: "00000001-7e4a-4b1d-9c55-000000000001".to_owned(),
+    }
+}
+
+fn page(kind: &str, body: &[u8]) -> Page {
+    Page { kind: kind.to_owned(), body: body.to_vec() }
+}
+
+/// The project's own lists, and those of the folder that `ARM_LISTS` names: `(file, kind, body)`.
+fn lists() -> Vec<(PathBuf, &'static str, Vec<u8>)> {
+    let mut folders = vec![root().join("tests/lists")];
+    folders.extend(std::env::var_os("ARM_LISTS").map(PathBuf::from));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let mut lists: Vec<_> = files
+        .filter_map(|file| {
+            let name = file.file_name()?.to_str()?.to_owned();
+            let wanted = name.ends_with(".json")
+                && !name.contains(".meta.")
+                && ["real_", "spec_", "own_"].iter().any(|start| name.starts_with(start));
+            let body = std::fs::read(&file).ok().filter(|_| wanted)?;
+            let value: Value = serde_json::from_slice(&body).ok()?;
+            let first = value["value"].as_array()?.first()?["type"].as_str()?.to_ascii_lowercase();
+            let kind = match first.as_str() {
+                "microsoft.security/securescores" => "secure-scores",
+                "microsoft.security/securescores/securescorecontrols" => "secure-score-controls",
+                _ => return None,
+            };
+            Some((file, kind, body))
+        })
+        .collect();
+    lists.sort();
+    assert!(lists.len() >= 2);
+    lists
+}
+
+async fn normalize(more: Value, pages: Vec<Page>, state: Option<&[u8]>) -> Batch {
+    feed(more).await.normalize(&scope(), NOON, &Given::Pages(pages), state).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_recorded_list_becomes_events_in_both_classes() {
+    for (class, uid) in [("assessment-finding", 99_402_001), ("compliance-finding", 2003)] {
+        for definitions in ["summary", "full"] {
+            for (file, kind, body) in lists() {
+                let items = serde_json::from_slice::<Value>(&body).unwrap()["value"].as_array().unwrap().len();
+                let more = json!({ "class": class, "definitions": definitions });
+                let batch = normalize(more, vec![page(kind, &body)], None).await;
+                assert_eq!(batch.events.len(), items, "{}", file.display());
+                for event in &batch.events {
+                    let value: Value = serde_json::from_slice(&event.body).unwrap();
+                    assert_eq!(value["class_uid"], uid);
+                    assert_eq!(value["metadata"]["uid"], event.uid);
+                    assert!(event.body.len() <= 32 << 10);
+                }
+                let name = format!("{class}-{definitions}-{}", file.file_stem().unwrap().display());
+                leave_for_the_judge(&name, batch.events.iter().map(|event| event.body.as_slice()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_arguments_give_the_same_bytes_in_the_sandbox_and_natively() {
+    for (_, kind, body) in lists() {
+        let first = normalize(json!({}), vec![page(kind, &body)], None).await;
+        let second = normalize(json!({}), vec![page(kind, &body)], None).await;
+        assert_eq!(first, second);
+
+        let mut plain = settings(json!({}));
+        plain.remove("client_secret");
+        let scope = scope();
+        let context = native::Context {
+            feed: "contoso-scores".to_owned(),
+            tenant: "contoso".to_owned(),
+            poll_id: poll_id("contoso-scores", SUBSCRIPTION, NOON).to_string(),
+            scope: native::Scope { id: scope.id, name: scope.name, owner: scope.owner, note: scope.note },
+            collected_at_milliseconds: NOON,
+        };
+        let given = native::Given::Pages(vec![native::Page { kind: kind.to_owned(), body }]);
+        let settings = Value::Object(plain).to_string();
+        let native = azure_secure_score::Plugin::normalize(settings, context, given, None).unwrap();
+        assert_eq!(native.state, first.state);
+        let native: Vec<_> = native.events.into_iter().map(|event| (event.uid, event.body)).collect();
+        assert_eq!(native, first.events.into_iter().map(|event| (event.uid, event.body)).collect::<Vec<_>>());
+    }
+}
+
+fn control(max: &str, current: &str, healthy: u32, unhealthy: u32) -> Vec<u8> {
+    let id = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore");
+    format!(
+        r#"{{"value":[{{"id":"{id}/secureScoreControls/C1","name":"C1","type":"Microsoft.Security/secureScores/secureScoreControls","properties":{{"displayName":"Enable MFA","score":{{"max":{max},"current":{current},"percentage":0.50}},"healthyResourceCount":{healthy},"unhealthyResourceCount":{unhealthy},"notApplicableResourceCount":0,"weight":2,"novel":{{"x":1.50}}}}}}]}}"#
+    )
+    .into_bytes()
+}
+
+async fn one(body: &[u8], state: Option<&[u8]>) -> (Vec<String>, Vec<u8>) {
+    let batch = normalize(json!({}), vec![page("secure-score-controls", body)], state).await;
+    (batch.events.into_iter().map(|event| String::from_utf8(event.body).unwrap()).collect(), batch.state)
+}
+
+#[tokio::test]
+async fn numbers_are_kept_to_the_letter_and_unknown_fields_too() {
+    let (events, _) = one(&control("10", "5.00", 1, 1), None).await;
+    assert!(events[0].contains(r#""score":{"max":10,"current":5.00,"percentage":0.50}"#), "{}", events[0]);
+    assert!(events[0].contains(r#""novel":{"x":1.50}"#));
+}
+
+#[tokio::test]
+async fn an_unchanged_finding_is_silent_and_a_changed_one_is_an_update() {
+    let (_, state) = one(&control("10", "5.00", 1, 1), None).await;
+    let (events, state) = one(&control("10", "5.0", 1, 1), Some(&state)).await;
+    assert_eq!(events, Vec::<String>::new(), "the same number in another spelling is no change");
+    let (events, _) = one(&control("10", "2.5", 1, 3), Some(&state)).await;
+    let event: Value = serde_json::from_str(&events[0]).unwrap();
+    assert_eq!(event["activity_id"], 2);
+    assert_eq!(event["unmapped"]["change"]["delta"]["current"].to_string(), "-2.5");
+}
+
+#[tokio::test]
+async fn an_unreadable_state_is_a_failure_and_no_fresh_start() {
+    let given = Given::Pages(vec![page("secure-score-controls", &control("1", "1", 1, 0))]);
+    let failure = feed(json!({})).await.normalize(&scope(), NOON, &given, Some(b"{}")).await.unwrap_err();
+    assert_eq!(failure.reaction, Reaction::StateUnusable);
+}
+
+#[tokio::test]
+async fn a_failure_without_a_state_emits_nothing() {
+    let failure = Failure::of_host(Reaction::TryLater, "timeout", "no answer".to_owned());
+    let batch = feed(json!({})).await.normalize(&scope(), NOON, &Given::Failure(failure), None).await.unwrap();
+    assert_eq!(batch.events, []);
+}

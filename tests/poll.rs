@@ -1,0 +1,165 @@
+//! One poll over real sockets against the simulated service: what leaves, what is said, and the exit status.
+
+use std::path::Path;
+
+use host_harness::config;
+use host_harness::once::{self, Output, Report};
+use host_harness::simulator::{Simulator, estate::Estate};
+use serde_json::Value;
+
+use crate::support::{host, leave_for_the_judge, noon};
+
+/// Polls everything, or one feed, while `scenario` goes on: the report, the events, and the words for people.
+async fn poll(
+    scenario: Option<&'static str>,
+    only: Option<&str>,
+    edit: fn(String) -> String,
+) -> (Report, Vec<Value>, String) {
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), scenario).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
+    let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let file = Path::new("test.toml");
+    let config = config::parse(file, &edit(text), only, &environment).unwrap();
+    let (feeds, _) = once::open(&host(), file, config, None, &noon()).await.unwrap();
+    let (mut events, mut people) = (Vec::new(), Vec::new());
+    let output = Output { events: &mut events, people: &mut people };
+    let report = once::poll(&feeds, &noon(), output).await.unwrap();
+    let people = String::from_utf8(people).unwrap();
+    for (_, secret) in &variables {
+        assert!(!people.contains(secret), "a secret in {people}");
+    }
+    let lines = events.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap());
+    leave_for_the_judge(&format!("poll-{}", scenario.unwrap_or("good")), lines.clone());
+    (report, lines.map(|line| serde_json::from_slice(line).unwrap()).collect(), people)
+}
+
+/// With one good and one broken subscription: the good one's events, the broken one's name, cause and fix, exit 3.
+async fn check_broken(scenario: &'static str, cause: &str) {
+    let (report, events, people) = poll(Some(scenario), Some("contoso-scores"), |text| text).await;
+    assert_eq!(report.status(), 3, "{people}");
+    assert_eq!(events.len(), 15);
+    let good = "/subscriptions/00000001-0000-";
+    assert!(events.iter().all(|event| event["resources"][0]["uid"].as_str().unwrap().starts_with(good)));
+    assert!(people.contains("00000001-0001-4f6b-b1d0-000000000001"), "{people}");
+    assert!(people.contains(cause), "expected {cause:?} in {people}");
+    assert!(people.contains("\n  fix: "), "{people}");
+}
+
+macro_rules! broken {
+    ($($name:ident: $scenario:literal, $cause:literal;)*) => {
+        $(#[tokio::test]
+        async fn $name() {
+            check_broken($scenario, $cause).await;
+        })*
+    };
+}
+
+broken! {
+    a_page_that_was_cut_short: "page-cut", "found text that is no JSON (EOF";
+    a_link_to_another_host: "link-foreign", "`nextLink` goes to https://evil.example";
+    a_link_without_tls: "link-http", "`nextLink` goes to http://";
+    a_loop_of_links: "link-loop", "run in a loop";
+    a_link_to_itself: "link-self", "run in a loop";
+    links_without_end: "link-endless", "limit of 100 pages";
+    html_instead_of_json: "html", "found HTML or XML";
+    an_empty_body: "empty-body", "found an empty body";
+    deep_nesting: "deep-nesting", "more than 64 levels";
+    a_body_over_the_cap: "oversized", "the body passes 8388608 bytes";
+    invalid_utf8: "invalid-utf8", "invalid UTF-8 at byte 17";
+    an_item_without_its_properties: "item-incomplete", "`value[0].properties`: found nothing, expected an object";
+    an_item_without_its_id: "item-without-id", "`value[0].id`: found nothing, expected a string";
+    a_list_without_its_value: "value-missing", "`value`: found nothing, expected a list";
+    a_number_of_the_wrong_type: "number-as-text", "`value[0].properties.score.max`: found a string, expected a number";
+    a_redirect: "redirect", "302 to https://elsewhere.example/login";
+    a_refusal: "forbidden", "(forbidden, tenant)";
+    a_day_to_wait: "throttled-day", "asks to wait 86400 s, until";
+    throttling_that_gives_no_time: "throttled-backend", "429 SubscriptionRequestsThrottled";
+    throttling_without_the_usual_wrapper: "throttled-bare", "asks to wait 17 s";
+    a_fault_of_the_service: "internal-error", "500 InternalServerError";
+    a_connection_that_ends_early: "connection-cut", "(connection-broken, service)";
+    a_subscription_that_is_not_found: "not-found", "(not-found, tenant)";
+    a_subscription_of_another_tenant: "wrong-tenant", "(wrong-tenant, tenant)";
+    a_subscription_that_is_not_registered: "not-registered", "az provider register";
+    a_version_that_is_retired: "api-retired", "(api-retired, plugin)";
+    a_token_that_is_refused_twice: "token-refused", "401 InvalidAuthenticationToken";
+}
+
+#[tokio::test]
+async fn all_tenants_are_collected() {
+    let (report, events, people) = poll(None, None, |text| text).await;
+    assert_eq!((report.status(), report.good, events.len()), (0, 6, 90), "{people}");
+    assert_eq!(people, "");
+    let mut tenants: Vec<_> = events.iter().map(|event| event["metadata"]["tenant_uid"].to_string()).collect();
+    tenants.dedup();
+    assert_eq!(tenants.len(), 4);
+}
+
+#[tokio::test]
+async fn a_short_wait_is_waited_for() {
+    let (report, events, _) = poll(Some("throttled-once"), Some("contoso-scores"), |text| text).await;
+    assert_eq!((report.status(), events.len()), (0, 30));
+}
+
+#[tokio::test]
+async fn an_expansion_that_is_refused_is_gone_without() {
+    let (report, events, people) = poll(Some("expand-refused"), Some("contoso-scores"), |text| text).await;
+    assert_eq!((report.status(), events.len()), (0, 30));
+    assert!(people.contains("refused to expand definitions"), "{people}");
+}
+
+#[tokio::test]
+async fn a_subscription_without_a_score_is_a_warning() {
+    for scenario in ["not-onboarded", "not-onboarded-404"] {
+        let (report, events, people) = poll(Some(scenario), Some("contoso-scores"), |text| text).await;
+        assert_eq!((report.status(), events.len()), (0, 15), "{scenario}: {people}");
+        assert!(
+            people.contains("warning: ") && people.contains("no secure score for the subscription yet"),
+            "{people}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_secret_stops_its_feed_alone() {
+    let (report, events, people) = poll(Some("secret-invalid"), None, |text| text).await;
+    assert_eq!((report.status(), events.len()), (3, 60), "{people}");
+    assert!(people.contains("feed contoso-scores: ") && people.contains("(secret-invalid, tenant)"), "{people}");
+}
+
+#[tokio::test]
+async fn nothing_collected_is_status_1() {
+    let (report, events, _) = poll(Some("secret-expired"), Some("contoso-scores"), |text| text).await;
+    assert_eq!((report.status(), events.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_allowed_names_the_line_that_would_allow_it() {
+    let forget =
+        |text: String| text.lines().filter(|line| !line.starts_with("allow = ")).collect::<Vec<_>>().join("\n");
+    let (report, _, people) = poll(None, Some("contoso-scores"), forget).await;
+    assert_eq!(report.status(), 1);
+    assert!(people.contains("write `allow = [\"https://127.0.0.1:"), "{people}");
+}
+
+#[tokio::test]
+async fn a_loopback_address_is_not_dialled_by_itself() {
+    let forget =
+        |text: String| text.lines().filter(|line| !line.starts_with("allow_addresses")).collect::<Vec<_>>().join("\n");
+    let (_, _, people) = poll(None, Some("contoso-scores"), forget).await;
+    assert!(people.contains("(address-prohibited, tenant)"), "{people}");
+}
+
+#[tokio::test]
+async fn every_subscription_is_found_by_discovery() {
+    let all = |text: String| {
+        let lines =
+            text.lines().map(|line| if line.starts_with("subscription_id") { "subscription_id = \"*\"" } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let (report, events, _) = poll(None, Some("fabrikam-scores"), all).await;
+    assert_eq!((report.status(), events.len()), (0, 30));
+    assert_eq!(events[0]["cloud"]["account"]["name"], "fabrikam production");
+}

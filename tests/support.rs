@@ -1,0 +1,80 @@
+//! What the tests share: one engine with one compiled plugin, and a folder where events wait for the judge.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use host_harness::egress::Origins;
+use host_harness::engine::Host;
+use host_harness::feed::{Clock, Feed, Identity};
+use host_harness::limits::Limits;
+use host_harness::plugin::Plugin;
+use host_harness::settings::Settings;
+use host_harness::transport::{Answer, OutgoingRequest, Transport, TransportError};
+use serde_json::{Map, Value, json};
+
+/// Noon of a day in 2026, in Unix milliseconds.
+pub const NOON: u64 = 1_790_000_000_000;
+
+pub const SUBSCRIPTION: &str = "00000001-0000-4f6b-b1d0-000000000001";
+
+/// The root of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+pub fn host() -> Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host::new(Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))).unwrap()).clone()
+}
+
+pub fn plugin() -> Plugin {
+    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+    PLUGIN.get_or_init(|| Plugin::built_in(&host()).unwrap()).clone()
+}
+
+pub fn noon() -> Clock {
+    Arc::new(|| NOON)
+}
+
+/// Settings of the built-in plugin, and more.
+pub fn settings(more: Value) -> Map<String, Value> {
+    let mut settings = json!({
+        "client_key": "00000001-a991-4c3f-8d27-000000000001",
+        "client_secret": "a-secret-of-tests",
+        "token_url": "00000001-7e4a-4b1d-9c55-000000000001",
+        "subscription_id": SUBSCRIPTION,
+    });
+    for (key, value) in more.as_object().unwrap() {
+        settings[key] = value.clone();
+    }
+    settings.as_object().unwrap().clone()
+}
+
+/// A feed that cannot reach anything.
+pub async fn feed(more: Value) -> Feed {
+    let identity = Identity {
+        tenant: "contoso".to_owned(),
+        feed: "contoso-scores".to_owned(),
+        limits: Limits::default(),
+        allowed: Origins::default(),
+        transport: Arc::new(Nowhere),
+        clock: noon(),
+    };
+    Feed::open(plugin(), Settings::new(settings(more), Default::default()), identity).await.unwrap()
+}
+
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+        Box::pin(std::future::ready(Err(TransportError::Refused)))
+    }
+}
+
+/// Leaves events for the judge, which runs after the tests.
+pub fn leave_for_the_judge<'a>(name: &str, events: impl IntoIterator<Item = &'a [u8]>) {
+    let folder = root().join("target/judge");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lines: Vec<u8> = events.into_iter().flat_map(|event| event.iter().copied().chain([b'\n'])).collect();
+    std::fs::write(folder.join(format!("{}.ndjson", name.replace('/', "-"))), lines).unwrap();
+}

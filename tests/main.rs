@@ -1,5 +1,7 @@
 //! Behaviour seen through the real component. One file a subject, one line a behaviour; nothing needs the internet.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod cassettes;
 mod component;
 mod documents;

@@ -116,7 +116,12 @@ fn detail(code: &ErrorCode) -> String {
     match code {
         ErrorCode::HttpResponseBodySize(Some(bytes)) => format!("the body passes {bytes} bytes"),
         ErrorCode::InternalError(Some(text)) => text.clone(),
-        other => format!("{other:?}"),
+        // The name of the case; the host knows the rest and says it.
+        other => {
+            let words = format!("{other:?}");
+            let name = words.split(['(', ' ']).next().unwrap_or_default();
+            name.rsplit("::").next().unwrap_or_default().to_owned()
+        }
     }
 }
 
@@ -143,5 +148,6 @@ mod tests {
         assert_eq!(code(ErrorCode::HttpResponseIncomplete), "connection-broken");
         assert_eq!(code(ErrorCode::HttpRequestDenied), "request-denied");
         assert_eq!(code(ErrorCode::HttpProtocolError), "transport");
+        assert_eq!(detail(&ErrorCode::HttpProtocolError), "HttpProtocolError");
     }
 }

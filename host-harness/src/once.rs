@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::config::{Config, FeedConfig, Problem};
-use crate::contract::{Failure, Measure, Reaction, Scope};
+use crate::contract::{self, Failure, Measure, Reaction, Scope};
 use crate::egress::Origins;
 use crate::engine::Host;
 use crate::feed::{Clock, Feed, FeedError, Identity, Polled};
@@ -19,6 +19,7 @@ use crate::live::Network;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
 use crate::redact;
 use crate::secret::Secret;
+use crate::transport::Transport;
 
 /// Why there was no poll at all.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,7 @@ pub async fn open(
         .map_err(|error| whole("network.ca_file", error))?;
     let allowed = Origins::new(&config.network.allow).map_err(|origin| whole("network.allow", origin))?;
     let mut plugins: BTreeMap<Option<PathBuf>, Plugin> = BTreeMap::new();
+    let mut transports: BTreeMap<String, Arc<dyn Transport>> = BTreeMap::new();
     let (mut ready, mut problems, mut warnings) = (Vec::new(), Vec::new(), config.warnings);
     for mut feed in config.feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
@@ -132,13 +134,20 @@ pub async fn open(
             allowed.clone()
         };
         let limits = Limits::default();
-        let transport = network.transport(&limits).map_err(|error| OnceError::Host(error.to_string()))?;
+        let transport = match transports.get(&feed.tenant) {
+            Some(transport) => Arc::clone(transport),
+            None => {
+                let new = network.transport(&limits).map_err(|error| OnceError::Host(error.to_string()))?;
+                let new: Arc<dyn Transport> = Arc::new(new);
+                Arc::clone(transports.entry(feed.tenant.clone()).or_insert(new))
+            }
+        };
         let identity = Identity {
             tenant: feed.tenant.clone(),
             feed: feed.id.clone(),
             limits,
             allowed,
-            transport: Arc::new(transport),
+            transport,
             clock: Arc::clone(clock),
         };
         match open_feed(file, plugin, feed, identity).await? {
@@ -161,30 +170,35 @@ async fn open_feed(file: &Path, plugin: Plugin, config: FeedConfig, identity: Id
         let line = lines.get(key.split('.').next().unwrap_or_default()).copied().unwrap_or(0);
         Problem { file: file.to_owned(), line, key: format!("feed {id}: settings.{key}"), message }
     };
-    let found = |problem_of: &crate::contract::Problem| {
+    let found = |problem_of: &contract::Problem| {
         problem(&problem_of.setting, format!("found {}, expected {}", problem_of.found, problem_of.expected))
     };
     let secrets: Vec<Secret> = settings.secrets().cloned().collect();
     let description = plugin.describe().await.0.map_err(|error| OnceError::Host(error.to_string()))?;
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
-    let no_secrets: Vec<Problem> = sealed
+    let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
+    let mut problems: Vec<Problem> = no_secrets
         .iter()
-        .filter(|setting| !is_credential(setting))
         .map(|setting| {
             let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
             problem(setting, message.to_owned())
         })
         .collect();
-    if !no_secrets.is_empty() {
-        return Ok(Err(no_secrets));
-    }
     match Feed::open(plugin, settings, identity).await {
-        Ok(feed) => {
+        Ok(feed) if problems.is_empty() => {
             let mut warnings: Vec<Problem> = feed.plan().warnings.iter().map(found).collect();
             warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
             Ok(Ok((Ready { id, tenant, feed, secrets }, warnings)))
         }
-        Err(FeedError::Settings(problems)) => Ok(Err(problems.iter().map(found).collect())),
+        Ok(_) => Ok(Err(problems)),
+        Err(FeedError::Settings(others)) => {
+            // What the plugin says of a placeholder is of no use to anybody.
+            let told = |other: &&contract::Problem| {
+                !no_secrets.iter().any(|setting| other.setting.trim_start_matches('/') == setting.as_str())
+            };
+            problems.extend(others.iter().filter(told).map(found));
+            Ok(Err(problems))
+        }
         Err(FeedError::Call(error)) => Err(OnceError::Host(error.to_string())),
     }
 }

@@ -1,1 +1,188 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::contract::{Reaction, Scope};
+
+const SUBSCRIPTION: &str = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
+const HOUR: u64 = 3_600_000;
+
+/// A control by name: current, max, healthy, unhealthy.
+type Control = (&'static str, f64, u32, u32, u32);
+
+fn score_id() -> String {
+    format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore")
+}
+
+fn pages(controls: &[Control]) -> Given {
+    let current: f64 = controls.iter().map(|control| control.1).sum();
+    let max: u32 = controls.iter().map(|control| control.2).sum();
+    let score = json!({
+        "id": score_id(), "name": "ascScore", "type": "Microsoft.Security/secureScores",
+        "properties": { "displayName": "ASC score", "score": { "current": current, "max": max }, "weight": 9 },
+    });
+    let item = |(name, current, max, healthy, unhealthy): &Control| {
+        json!({
+            "id": format!("{}/secureScoreControls/{name}", score_id()), "name": name,
+            "type": "Microsoft.Security/secureScores/secureScoreControls",
+            "properties": {
+                "displayName": name, "score": { "current": current, "max": max }, "weight": 9,
+                "healthyResourceCount": healthy, "unhealthyResourceCount": unhealthy, "notApplicableResourceCount": 0,
+            },
+        })
+    };
+    let scores = if controls.is_empty() { Vec::new() } else { vec![score] };
+    let page = |kind: &str, value: Vec<Value>| contract::Page {
+        kind: kind.to_owned(),
+        body: json!({ "value": value }).to_string().into_bytes(),
+    };
+    let controls = controls.iter().map(item).collect();
+    Given::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls)])
+}
+
+fn at(hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
+    let context = Context {
+        feed: "f".to_owned(),
+        tenant: "t".to_owned(),
+        scope: Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() },
+        poll_id: format!("00000000-0000-4000-8000-{hour:012}"),
+        collected_at_milliseconds: 1_790_000_000_000 + hour * HOUR,
+    };
+    normalize(&Settings::sample(), &context, given, state).unwrap()
+}
+
+fn events(batch: &Batch) -> Vec<Value> {
+    batch.events.iter().map(|event| serde_json::from_slice(&event.body).unwrap()).collect()
+}
+
+/// Activity and title of each event.
+fn told(batch: &Batch) -> Vec<(u64, String)> {
+    let told = |event: &Value| {
+        let title = event["finding_info"]["title"].as_str().unwrap().rsplit(": ").next().unwrap().to_owned();
+        (event["activity_id"].as_u64().unwrap(), title)
+    };
+    events(batch).iter().map(told).collect()
+}
+
+const BOTH: &[Control] = &[("a", 5.0, 10, 1, 1), ("b", 4.0, 4, 3, 0)];
+
+#[test]
+fn at_first_sight_everything_is_a_baseline() {
+    let batch = at(0, &pages(BOTH), None);
+    let events = events(&batch);
+    assert_eq!(events.len(), 3);
+    for event in &events {
+        assert_eq!((&event["activity_id"], &event["type_uid"]), (&json!(1), &json!(9_940_200_101_u64)));
+        assert_eq!(event["unmapped"]["change"]["reason"], "baseline");
+        assert_eq!(event["metadata"]["correlation_uid"], "00000000-0000-4000-8000-000000000000");
+    }
+    assert_eq!(events[1]["finding_info"]["related_events"][0]["uid"], events[0]["metadata"]["uid"]);
+    assert_eq!((&events[1]["severity_id"], &events[2]["severity_id"]), (&json!(4), &json!(1)));
+    assert_eq!(
+        (&events[1]["compliance"]["status"], &events[2]["compliance"]["status"]),
+        (&json!("Fail"), &json!("Pass"))
+    );
+    assert_eq!(batch.measures[0].maximum, 14.0);
+}
+
+#[test]
+fn a_control_is_closed_after_two_absences_and_comes_back_with_its_first_time() {
+    let first = at(0, &pages(BOTH), None);
+    let one = &[BOTH[0]];
+    let second = at(1, &pages(one), Some(&first.state));
+    assert_eq!(told(&second), [(2, "ASC score".to_owned())]);
+    let third = at(2, &pages(one), Some(&second.state));
+    assert_eq!(told(&third), [(3, "b".to_owned())]);
+    let closed = &events(&third)[0];
+    assert_eq!(closed["raw_data"], Value::Null);
+    assert_eq!(closed["status"], "Archived");
+    let fourth = at(3, &pages(BOTH), Some(&third.state));
+    let back = &events(&fourth)[1];
+    assert_eq!(back["activity_id"], 1);
+    assert_eq!(back["finding_info"]["first_seen_time"], 1_790_000_000_000_u64);
+}
+
+#[test]
+fn an_empty_answer_after_a_full_one_closes_nothing() {
+    let mut state = at(0, &pages(BOTH), None).state;
+    for hour in 1..4 {
+        let batch = at(hour, &pages(&[]), Some(&state));
+        assert_eq!(batch.outcome.as_ref().unwrap().code, "not-onboarded");
+        let closed = told(&batch).into_iter().filter(|(activity, _)| *activity == 3).count();
+        assert_eq!(closed, 0);
+        state = batch.state;
+    }
+    let again = at(4, &pages(BOTH), Some(&state));
+    assert!(told(&again).iter().all(|(_, title)| title.contains("collection")), "{:?}", told(&again));
+}
+
+#[test]
+fn the_parts_of_a_moved_score_add_up_to_its_delta() {
+    let first = at(0, &pages(BOTH), None);
+    let batch = at(1, &pages(&[("a", 2.55, 10, 1, 3), ("b", 3.0, 4, 3, 1)]), Some(&first.state));
+    let events = events(&batch);
+    let change = &events[0]["unmapped"]["change"];
+    assert_eq!(change["delta"]["current"].to_string(), "-3.45");
+    let drivers = change["drivers"].as_array().unwrap();
+    assert_eq!(drivers.len(), 2, "{change}");
+}
+
+#[test]
+fn an_outcome_that_changes_is_told_once_and_back_again() {
+    let first = at(0, &pages(BOTH), None);
+    let failure = Failure {
+        reaction: Reaction::MendScope,
+        code: "forbidden".to_owned(),
+        ..crate::diagnoses::FORBIDDEN.failure("")
+    };
+    let given = Given::Failure(failure);
+    let lost = at(1, &given, Some(&first.state));
+    assert_eq!(events(&lost)[0]["status_code"], "forbidden");
+    assert_eq!(events(&lost)[0]["compliance"]["status"], "Warning");
+    let still = at(2, &given, Some(&lost.state));
+    assert_eq!(still.events, []);
+    let back = at(3, &pages(BOTH), Some(&still.state));
+    assert_eq!(events(&back)[0]["compliance"]["status"], "Pass");
+    assert_eq!(back.events.len(), 1);
+}
+
+#[test]
+fn a_failure_without_a_state_is_silent() {
+    let batch = at(0, &Given::Failure(crate::diagnoses::FORBIDDEN.failure("")), None);
+    assert_eq!(batch.events, []);
+}
+
+#[test]
+fn what_is_unchanged_for_a_day_is_told_as_a_snapshot() {
+    let first = at(0, &pages(BOTH), None);
+    let later = at(1, &pages(BOTH), Some(&first.state));
+    assert_eq!(later.events, []);
+    let next_day = at(24, &pages(BOTH), Some(&later.state));
+    assert!(told(&next_day).iter().all(|(activity, _)| *activity == 99));
+    assert_eq!(next_day.events.len(), 3);
+}
+
+#[test]
+fn the_same_poll_done_twice_gives_the_same_bytes() {
+    let first = at(0, &pages(BOTH), None);
+    assert_eq!(first, at(0, &pages(BOTH), None));
+    let uids = |batch: &Batch| batch.events.iter().map(|event| event.uid.clone()).collect::<Vec<_>>();
+    assert_ne!(uids(&first), uids(&at(1, &pages(BOTH), None)));
+}
+
+#[test]
+fn an_event_beyond_the_limit_is_cut_and_says_so() {
+    let mut text = json!({
+        "id": format!("{}/secureScoreControls/a", score_id()), "name": "a",
+        "type": "Microsoft.Security/secureScores/secureScoreControls",
+        "properties": { "displayName": "a", "score": { "current": 1, "max": 2 }, "novel": "" },
+    });
+    text["properties"]["novel"] = Value::from("x".repeat(40_000));
+    let body = json!({ "value": [text] }).to_string().into_bytes();
+    let batch = at(0, &Given::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }]), None);
+    let event = &events(&batch)[0];
+    assert!(batch.events[0].body.len() <= MAX_EVENT_BYTES);
+    assert_eq!(event["metadata"]["is_truncated"], true);
+    assert_eq!(event["raw_data"], Value::Null);
+    assert_eq!(event["unmapped"]["novel"], Value::Null);
+    assert!(batch.notices.iter().any(|notice| notice.code == "event-truncated"));
+}

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cassettes;
+mod commands;
 mod component;
 mod documents;
 mod normalize;
 mod poll;
+mod settings;
 mod support;

@@ -168,11 +168,7 @@ async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
 
 async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
     let host = host()?;
-    let plugin = match &file {
-        Some(file) => Plugin::from_file(&host, file),
-        None => Plugin::built_in(&host),
-    };
-    let plugin = plugin.map_err(|error| Usage(error.to_string()))?;
+    let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
     let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
     let mut feeds = Vec::new();
     if let Some(path) = config {
@@ -251,11 +247,7 @@ fn told(shape: &Shape) -> String {
 
 async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, update: bool) -> anyhow::Result<u8> {
     let host = host()?;
-    let plugin = match plugin {
-        Some(file) => Plugin::from_file(&host, file),
-        None => Plugin::built_in(&host),
-    };
-    let plugin = plugin.map_err(|error| Usage(error.to_string()))?;
+    let plugin = Plugin::load(&host, plugin).map_err(Usage)?;
     let mut failed = 0;
     for file in files {
         match replay::replay(&plugin, file).await {

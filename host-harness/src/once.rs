@@ -119,11 +119,8 @@ pub async fn open(
         let plugin = match plugins.get(&path) {
             Some(plugin) => plugin.clone(),
             None => {
-                let loaded = match &path {
-                    None => Plugin::built_in(host),
-                    Some(path) => Plugin::from_file(host, path),
-                };
-                let loaded = loaded.map_err(|error| whole(&format!("feed {}: plugin", feed.id), error.to_string()))?;
+                let loaded = Plugin::load(host, path.as_deref());
+                let loaded = loaded.map_err(|error| whole(&format!("feed {}: plugin", feed.id), error))?;
                 plugins.entry(path).or_insert(loaded).clone()
             }
         };

@@ -72,13 +72,8 @@ pub struct About {
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// The file cannot be read.
-    #[error("failed to read the plugin {file}: {cause}")]
-    Unreadable {
-        /// Which file.
-        file: String,
-        /// Why.
-        cause: String,
-    },
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
     /// It is larger than any plugin should be.
     #[error("the plugin has {found} bytes, more than {limit}", limit = limits::PLUGIN_BYTES)]
     TooLarge {
@@ -105,6 +100,14 @@ fn accepted() -> String {
 }
 
 impl Plugin {
+    /// The plugin of this file, or the built-in one without a file. The error names the file.
+    pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, String> {
+        match file {
+            None => Plugin::built_in(host).map_err(|error| format!("the built-in plugin: {error}")),
+            Some(file) => Plugin::from_file(host, file).map_err(|error| format!("{}: {error}", file.display())),
+        }
+    }
+
     /// The built-in plugin.
     pub fn built_in(host: &Host) -> Result<Plugin, PluginError> {
         Plugin::from_bytes(host, BUILT_IN)
@@ -112,15 +115,11 @@ impl Plugin {
 
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
-        let unreadable = |error: std::io::Error| PluginError::Unreadable {
-            file: file.display().to_string(),
-            cause: error.to_string(),
-        };
-        let found = fs::metadata(file).map_err(unreadable)?.len();
+        let found = fs::metadata(file)?.len();
         if found > limits::PLUGIN_BYTES {
             return Err(PluginError::TooLarge { found });
         }
-        Plugin::from_bytes(host, &fs::read(file).map_err(unreadable)?)
+        Plugin::from_bytes(host, &fs::read(file)?)
     }
 
     /// Compiles a plugin, checks what it wants, and links it.

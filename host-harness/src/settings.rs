@@ -14,18 +14,22 @@ use crate::secret::Secret;
 pub struct Settings {
     plain: Map<String, Value>,
     secrets: BTreeMap<String, Secret>,
+    trimmed: Vec<String>,
 }
 
 impl Settings {
     /// Plain settings and secrets, each under its top-level key.
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
-        Settings { plain, secrets }
+        Settings { plain, secrets, trimmed: Vec::new() }
     }
 
     /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from.
     pub fn sealing(mut self, description: &Description) -> Settings {
         for credential in &description.credentials {
             if let Some(Value::String(value)) = self.plain.get(&credential.setting) {
+                if value.trim() != value {
+                    self.trimmed.push(credential.setting.clone());
+                }
                 self.secrets.insert(credential.setting.clone(), Secret::new(value.trim()));
                 self.plain.remove(&credential.setting);
             }
@@ -45,7 +49,9 @@ impl Settings {
             return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
         };
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        let mut oddities = Vec::new();
+        let trimmed = self.trimmed.iter();
+        let mut oddities: Vec<_> =
+            trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
         for (key, secret) in &self.secrets {
             let Some(property) = properties.get(key) else { continue };
             let Ok(validator) = jsonschema::validator_for(property) else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -200,114 +200,116 @@ async fn open_feed(file: &Path, plugin: Plugin, config: FeedConfig, identity: Id
     }
 }
 
-/// Polls every scope of every feed once.
+/// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
 pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, OnceError> {
-    let output = Mutex::new((output, Report::default(), None::<std::io::Error>));
+    let mut desk = Desk { output, report: Report::default() };
     for ready in feeds {
-        let scopes = match scopes(ready, &output).await {
+        let scopes = match desk.scopes(ready).await {
             Ok(scopes) => scopes,
             Err(failure) => {
-                tell(&output, ready, "", &failure);
+                desk.tell(ready, "", &failure);
                 continue;
             }
         };
-        let polls = scopes.iter().map(|scope| async {
+        let polls = scopes.iter().map(|scope| async move {
             let polled = patiently(|| async {
                 let polled = ready.feed.poll(scope, clock(), None).await;
                 match polled.failure {
                     Some(failure) => Err(failure),
                     None => Ok(polled),
                 }
-            })
-            .await;
-            match polled {
-                Ok(polled) => deliver(&output, ready, scope, polled),
-                Err(failure) if failure.reaction == Reaction::NoData => {
-                    no_data(&output, ready, scope, &failure);
-                    locked(&output).1.good += 1;
-                }
-                Err(failure) => tell(&output, ready, &called(scope), &failure),
-            }
+            });
+            (scope, polled.await)
         });
-        stream::iter(polls).buffer_unordered(limits::POLLS_IN_FLIGHT).collect::<Vec<()>>().await;
-        if let Some(error) = locked(&output).2.take() {
-            return Err(error.into());
+        let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
+        while let Some((scope, polled)) = polls.next().await {
+            match polled {
+                Ok(polled) => desk.deliver(ready, scope, polled)?,
+                Err(failure) if failure.reaction == Reaction::NoData => {
+                    desk.no_data(ready, scope, &failure);
+                    desk.report.good += 1;
+                }
+                Err(failure) => desk.tell(ready, &called(scope), &failure),
+            }
         }
     }
-    let (_, report, _) = output.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(report)
+    Ok(desk.report)
 }
 
-type Shared<'a> = Mutex<(Output<'a>, Report, Option<std::io::Error>)>;
-
-fn locked<'a, 'b>(output: &'a Shared<'b>) -> std::sync::MutexGuard<'a, (Output<'b>, Report, Option<std::io::Error>)> {
-    output.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where everything is written and counted.
+struct Desk<'a> {
+    output: Output<'a>,
+    report: Report,
 }
 
-async fn scopes(ready: &Ready, output: &Shared<'_>) -> Result<Vec<Scope>, Failure> {
-    patiently(|| ready.feed.sign_in()).await?;
-    let discovery = patiently(|| ready.feed.discover()).await?;
-    for notice in &discovery.notices {
-        warn(output, ready, "", &notice.message);
-    }
-    for skipped in &discovery.skipped {
-        tell(output, ready, &called(&skipped.scope), &skipped.why);
-    }
-    Ok(discovery.scopes)
-}
-
-fn deliver(output: &Shared<'_>, ready: &Ready, scope: &Scope, polled: Polled) {
-    for notice in &polled.notices {
-        warn(output, ready, &called(scope), &notice.message);
-    }
-    let Some(batch) = polled.batch else { return };
-    for notice in &batch.notices {
-        warn(output, ready, &called(scope), &notice.message);
-    }
-    if let Some(outcome) = &batch.outcome {
-        no_data(output, ready, scope, outcome);
-    }
-    let mut lines = Vec::new();
-    for event in &batch.events {
-        lines.extend_from_slice(&event.body);
-        lines.push(b'\n');
-    }
-    let mut output = locked(output);
-    let (to, report, broken) = &mut *output;
-    if let Err(error) = to.events.write_all(&lines).and_then(|()| to.events.flush()) {
-        broken.get_or_insert(error);
-        return;
-    }
-    report.good += 1;
-    report.events += batch.events.len();
-    let row = |measure| Row { feed: ready.id.clone(), scope: called(scope), measure };
-    report.rows.extend(batch.measures.into_iter().map(row));
-}
-
-/// Nothing to collect and nobody at fault.
-fn no_data(output: &Shared<'_>, ready: &Ready, scope: &Scope, outcome: &Failure) {
-    let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
-    warn(output, ready, &called(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
-}
-
-/// Says that something failed, whose fault it is, and what mends it.
-fn tell(output: &Shared<'_>, ready: &Ready, scope: &str, failure: &Failure) {
-    let mut output = locked(output);
-    let (to, report, _) = &mut *output;
-    report.failed += 1;
-    let mut text = format!("error: {}{scope}: {} ({}, {})", who(ready), failure.cause, failure.code, failure.whose());
-    let details = [
-        ("status", failure.status.map(|status| status.to_string())),
-        ("code", failure.service_code.clone()),
-        ("request id", failure.request_id.clone()),
-    ];
-    for (name, value) in details {
-        if let Some(value) = value {
-            text += &format!("; {name} {value}");
+impl Desk<'_> {
+    async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
+        patiently(|| ready.feed.sign_in()).await?;
+        let discovery = patiently(|| ready.feed.discover()).await?;
+        for notice in &discovery.notices {
+            self.warn(ready, "", &notice.message);
         }
+        for skipped in &discovery.skipped {
+            self.tell(ready, &called(&skipped.scope), &skipped.why);
+        }
+        Ok(discovery.scopes)
     }
-    text += &format!("\n  fix: {}", failure.fix.as_deref().unwrap_or_else(|| usual_fix(failure)));
-    let _ = writeln!(to.people, "{}", redact::redact(&text, &ready.secrets));
+
+    fn deliver(&mut self, ready: &Ready, scope: &Scope, polled: Polled) -> std::io::Result<()> {
+        let Some(batch) = polled.batch else { return Ok(()) };
+        for notice in polled.notices.iter().chain(&batch.notices) {
+            self.warn(ready, &called(scope), &notice.message);
+        }
+        if let Some(outcome) = &batch.outcome {
+            self.no_data(ready, scope, outcome);
+        }
+        let mut lines = Vec::new();
+        for event in &batch.events {
+            lines.extend_from_slice(&event.body);
+            lines.push(b'\n');
+        }
+        self.output.events.write_all(&lines)?;
+        self.output.events.flush()?;
+        self.report.good += 1;
+        self.report.events += batch.events.len();
+        let row = |measure| Row { feed: ready.id.clone(), scope: called(scope), measure };
+        self.report.rows.extend(batch.measures.into_iter().map(row));
+        Ok(())
+    }
+
+    /// Nothing to collect and nobody at fault.
+    fn no_data(&mut self, ready: &Ready, scope: &Scope, outcome: &Failure) {
+        let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
+        self.warn(ready, &called(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
+    }
+
+    /// Says that something failed, whose fault it is, and what mends it.
+    fn tell(&mut self, ready: &Ready, scope: &str, failure: &Failure) {
+        self.report.failed += 1;
+        let (cause, code, whose) = (&failure.cause, &failure.code, failure.whose());
+        let mut text = format!("error: {}{scope}: {cause} ({code}, {whose})", who(ready));
+        let details = [
+            ("status", failure.status.map(|status| status.to_string())),
+            ("code", failure.service_code.clone()),
+            ("request id", failure.request_id.clone()),
+        ];
+        for (name, value) in details {
+            if let Some(value) = value {
+                text += &format!("; {name} {value}");
+            }
+        }
+        text += &format!("\n  fix: {}", failure.fix.as_deref().unwrap_or_else(|| usual_fix(failure)));
+        self.say(ready, &text);
+    }
+
+    fn warn(&mut self, ready: &Ready, scope: &str, message: &str) {
+        self.say(ready, &format!("warning: {}{scope}: {message}", who(ready)));
+    }
+
+    /// Nobody may be listening; the events matter more.
+    fn say(&mut self, ready: &Ready, text: &str) {
+        let _ = writeln!(self.output.people, "{}", redact::redact(text, &ready.secrets));
+    }
 }
 
 /// What to do where the failure does not say.
@@ -323,11 +325,6 @@ fn usual_fix(failure: &Failure) -> &'static str {
         Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",
         _ => "see the cause",
     }
-}
-
-fn warn(output: &Shared<'_>, ready: &Ready, scope: &str, message: &str) {
-    let text = format!("warning: {}{scope}: {message}", who(ready));
-    let _ = writeln!(locked(output).0.people, "{}", redact::redact(&text, &ready.secrets));
 }
 
 fn who(ready: &Ready) -> String {

@@ -2,6 +2,7 @@
 //! what is to be told, and gives the state for the next.
 
 mod change;
+mod comparison;
 mod event;
 mod finding;
 mod frame;
@@ -10,7 +11,7 @@ mod outcome;
 mod state;
 mod subject;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
 
@@ -21,25 +22,14 @@ use crate::diagnoses::{
     NOTHING_ASSESSED, SUM_MISMATCH,
 };
 use crate::json::{Fault, Number};
-use crate::normalize::change::{Change, Driver, Part, driver_reason};
-use crate::normalize::event::RelatedEvent;
-use crate::normalize::finding::{Times, Told};
-use crate::normalize::frame::{Activity, Frame};
-use crate::normalize::state::{Kept, State};
+use crate::normalize::comparison::{Comparison, Present};
+use crate::normalize::frame::Frame;
+use crate::normalize::state::State;
 use crate::normalize::subject::Subject;
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 
 pub use finding::MAX_EVENT_BYTES;
-
-/// In how many complete polls in a row a finding is absent before it is closed: one answer may lack it by mistake.
-const ABSENCES_BEFORE_CLOSE: u8 = 2;
-
-/// A finding that comes back within this time keeps when it was first seen.
-const REMEMBERED_MILLISECONDS: u64 = 90 * 24 * 60 * 60 * 1000;
-
-/// A snapshot may be this much early: polls never fall on the second.
-const SNAPSHOT_SLACK_SECONDS: u64 = 300;
 
 /// The sum of the controls may differ from the score by this much, since the service rounds each control.
 const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
@@ -107,16 +97,16 @@ fn after_pages(
     let outcome = outcome_of(settings, context, &items, &mut notices);
     let mut events: Vec<_> = outcome_changed(&frame, &mut state, had_state, outcome.as_ref()).into_iter().collect();
     if !items.is_empty() {
-        let poll = Poll::new(&frame, &items, &state, had_state);
-        for told in poll.told() {
+        let comparison = Comparison::new(&frame, &items, &state, had_state);
+        for told in comparison.told() {
             let (event, truncated) = finding::event(&frame, &told);
             if truncated {
                 notices.push(EVENT_TRUNCATED.notice(&told.subject.uid));
             }
             events.push(event);
         }
-        check_sums(&poll.present, &mut notices);
-        state = poll.next_state();
+        check_sums(&comparison.present, &mut notices);
+        state = comparison.next_state();
     }
     let measures = items.iter().map(|(kind, item)| measure(*kind, item)).collect();
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
@@ -220,218 +210,6 @@ fn measure(kind: EventKind, item: &Item<'_>) -> Measure {
         title: subject.title.into_owned(),
         subject: subject.uid,
     }
-}
-
-/// A finding that was just read.
-struct Present<'a> {
-    subject: Subject<'a>,
-    item: &'a Item<'a>,
-}
-
-/// One poll against the state of the one before.
-struct Poll<'a> {
-    frame: &'a Frame<'a>,
-    present: Vec<Present<'a>>,
-    uids: BTreeSet<String>,
-    kinds: BTreeSet<EventKind>,
-    before: &'a State,
-    had_state: bool,
-    snapshot_is_due: bool,
-}
-
-impl<'a> Poll<'a> {
-    fn new(frame: &'a Frame<'a>, items: &'a [(EventKind, Item<'a>)], before: &'a State, had_state: bool) -> Poll<'a> {
-        let present: Vec<_> =
-            items.iter().map(|(kind, item)| Present { subject: Subject::of_item(*kind, item), item }).collect();
-        let uids = present.iter().map(|present| present.subject.uid.clone()).collect();
-        let kinds = items.iter().map(|(kind, _)| *kind).collect();
-        let every = frame.settings.snapshot_seconds;
-        let slack = (every / 20).min(SNAPSHOT_SLACK_SECONDS);
-        let due =
-            before.snapshot.is_none_or(|last| frame.now() >= last.saturating_add((every - slack).saturating_mul(1000)));
-        Poll { frame, present, uids, kinds, before, had_state, snapshot_is_due: due || frame.settings.emit_unchanged }
-    }
-
-    /// The findings to be told, scores before the controls that refer to their events.
-    fn told(&self) -> Vec<Told<'_>> {
-        let mut told: Vec<Told<'_>> = self.present.iter().filter_map(|present| self.tell(present)).collect();
-        told.extend(
-            self.absent()
-                .filter(|(_, kept)| kept.absences + 1 == ABSENCES_BEFORE_CLOSE)
-                .filter_map(|(uid, kept)| self.close(uid, kept)),
-        );
-        let score_events: BTreeMap<String, RelatedEvent> = told
-            .iter()
-            .filter(|told| told.subject.kind == EventKind::Scores)
-            .map(|told| {
-                let related =
-                    RelatedEvent { uid: finding::uid(self.frame, told), type_uid: self.frame.type_uid(told.activity) };
-                (told.subject.uid.clone(), related)
-            })
-            .collect();
-        for told in &mut told {
-            let parent = told.subject.parent().map(str::to_owned);
-            told.parent_event = parent.and_then(|parent| score_events.get(&parent).cloned());
-        }
-        told
-    }
-
-    fn tell<'b>(&'b self, present: &'b Present<'a>) -> Option<Told<'b>> {
-        let now = self.frame.now();
-        let subject = &present.subject;
-        let kept = self.remembered(&subject.uid);
-        let (activity, change) = match kept.filter(|kept| kept.closed.is_none()) {
-            None => (Activity::Create, Change::only(self.reason_of_new(subject.kind))),
-            Some(kept) => match self.change(subject, kept) {
-                Some(change) => (Activity::Update, change),
-                None if self.snapshot_is_due => (Activity::Snapshot, Change::only("none")),
-                None => return None,
-            },
-        };
-        let first_seen = kept.map_or(now, |kept| kept.first_seen);
-        let changed = match (activity, kept) {
-            (Activity::Snapshot, Some(kept)) => kept.changed,
-            _ => now,
-        };
-        Some(Told {
-            subject: subject.clone(),
-            item: Some(present.item),
-            activity,
-            change,
-            times: self.had_state.then_some(Times { first_seen, changed, last_seen: now }),
-            parent_max: subject.parent().and_then(|parent| self.score_max(parent)),
-            parent_event: None,
-        })
-    }
-
-    fn close<'b>(&self, uid: &str, kept: &'b Kept) -> Option<Told<'b>> {
-        let subject = Subject::of_kept(uid, kept)?;
-        let reason = match subject.kind {
-            EventKind::Scores => "score-removed",
-            EventKind::Controls => "control-removed",
-        };
-        let change = Change { previous: Some(change::Previous::of(&subject, kept.last_seen)), ..Change::only(reason) };
-        let times = Times { first_seen: kept.first_seen, changed: self.frame.now(), last_seen: kept.last_seen };
-        Some(Told {
-            subject,
-            item: None,
-            activity: Activity::Close,
-            change,
-            times: Some(times),
-            parent_max: None,
-            parent_event: None,
-        })
-    }
-
-    /// What the state knows of a finding; one that was closed long ago is forgotten.
-    fn remembered(&self, uid: &str) -> Option<&'a Kept> {
-        let kept = self.before.findings.get(uid)?;
-        kept.closed
-            .is_none_or(|closed| self.frame.now() < closed.saturating_add(REMEMBERED_MILLISECONDS))
-            .then_some(kept)
-    }
-
-    fn reason_of_new(&self, kind: EventKind) -> &'static str {
-        if !self.before.kinds.iter().any(|known| known == kind.name()) {
-            return "baseline";
-        }
-        match kind {
-            EventKind::Scores => "score-added",
-            EventKind::Controls => "control-added",
-        }
-    }
-
-    fn change(&self, subject: &Subject<'_>, kept: &Kept) -> Option<Change> {
-        let before = Subject::of_kept(&subject.uid, kept)?;
-        let mut change = Change::between(&before, kept.last_seen, subject)?;
-        if subject.kind == EventKind::Scores {
-            change.explain(self.drivers(&subject.uid));
-        }
-        Some(change)
-    }
-
-    /// The controls of a score that moved since the previous poll: those that are here, and those that are absent for
-    /// the first time.
-    fn drivers(&self, score: &str) -> Vec<Driver> {
-        if !self.frame.settings.events.contains(&EventKind::Controls)
-            || !self.before.kinds.iter().any(|kind| kind == EventKind::Controls.name())
-        {
-            return Vec::new();
-        }
-        let here =
-            self.present.iter().filter(|present| present.subject.parent() == Some(score)).filter_map(|present| {
-                let kept = self
-                    .before
-                    .findings
-                    .get(&present.subject.uid)
-                    .filter(|kept| kept.closed.is_none() && kept.absences == 0);
-                let before = kept.and_then(|kept| Subject::of_kept(&present.subject.uid, kept));
-                driver(before.as_ref(), Some(&present.subject))
-            });
-        let gone = self.absent().filter(|(_, kept)| kept.absences == 0).filter_map(|(uid, kept)| {
-            let before = Subject::of_kept(uid, kept).filter(|before| before.parent() == Some(score))?;
-            driver(Some(&before), None)
-        });
-        here.chain(gone).collect()
-    }
-
-    /// Open findings of the state that were not read this time. A kind whose list came empty after a full one gave no
-    /// data: nothing of it is absent.
-    fn absent(&self) -> impl Iterator<Item = (&'a String, &'a Kept)> {
-        self.before.findings.iter().filter(|(uid, kept)| {
-            let kind_was_read = self.kinds.iter().any(|kind| kind.name() == kept.kind);
-            kind_was_read && kept.closed.is_none() && !self.uids.contains(*uid)
-        })
-    }
-
-    fn score_max(&self, score: &str) -> Option<Decimal> {
-        let present = self.present.iter().find(|present| present.subject.uid == score)?;
-        present.subject.points().map(|(_, max)| max)
-    }
-
-    fn next_state(&self) -> State {
-        let mut state = self.before.clone();
-        let now = self.frame.now();
-        let absent: Vec<String> = self.absent().map(|(uid, _)| uid.clone()).collect();
-        for uid in absent {
-            if let Some(kept) = state.findings.get_mut(&uid) {
-                kept.absences += 1;
-                if kept.absences >= ABSENCES_BEFORE_CLOSE {
-                    kept.closed = Some(now);
-                }
-            }
-        }
-        for Present { subject, .. } in &self.present {
-            let known = self.remembered(&subject.uid);
-            let first_seen = known.map_or(now, |kept| kept.first_seen);
-            let unchanged = known.filter(|kept| kept.closed.is_none() && self.change(subject, kept).is_none());
-            let changed = unchanged.map_or(now, |kept| kept.changed);
-            state.findings.insert(subject.uid.clone(), Kept::of(subject, first_seen, changed, now));
-            if !state.kinds.iter().any(|kind| kind == subject.kind.name()) {
-                state.kinds.push(subject.kind.name().to_owned());
-            }
-        }
-        state
-            .findings
-            .retain(|_, kept| kept.closed.is_none_or(|closed| now < closed.saturating_add(REMEMBERED_MILLISECONDS)));
-        state.kinds.sort();
-        state.collected = Some(now);
-        if self.snapshot_is_due {
-            state.snapshot = Some(now);
-        }
-        state
-    }
-}
-
-fn driver(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Driver> {
-    let part = Part::between(before, after)?;
-    let subject = after.or(before)?;
-    Some(Driver {
-        uid: subject.uid.clone(),
-        title: subject.title.clone().into_owned(),
-        reason: driver_reason(before, after, part),
-        part,
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -212,13 +213,49 @@ impl<'a> Number<'a> {
         self.0
     }
 
-    /// Its exact value; none beyond 28 digits.
+    /// Its value for judgements and figures, rounded to 28 digits; none if it is larger than that.
     pub fn decimal(self) -> Option<Decimal> {
-        if self.0.contains(['e', 'E']) {
-            Decimal::from_scientific(self.0).ok()
-        } else {
-            Decimal::from_str_exact(self.0).ok()
+        if !self.0.contains(['e', 'E']) {
+            return Decimal::from_str(self.0).ok();
         }
+        let Parts { negative, digits, exponent } = self.parts()?;
+        // The place of the first digit before the point decides whether there is anything to round.
+        let place = exponent.checked_add(i64::try_from(digits.len()).ok()?)?;
+        if place < -i64::from(Decimal::MAX_SCALE) {
+            return Some(Decimal::ZERO);
+        }
+        if place > i64::from(Decimal::MAX_SCALE) + 1 {
+            return None;
+        }
+        let sign = if negative { "-" } else { "" };
+        let plain = match usize::try_from(exponent) {
+            Ok(zeros) => format!("{sign}{digits}{}", "0".repeat(zeros)),
+            Err(_) => {
+                let scale = usize::try_from(exponent.checked_neg()?).ok()?;
+                let padded = format!("{digits:0>width$}", width = scale + 1);
+                let (whole, fraction) = padded.split_at(padded.len() - scale);
+                format!("{sign}{whole}.{fraction}")
+            }
+        };
+        Decimal::from_str(&plain).ok()
+    }
+
+    /// Its sign, digits and power of ten; none if the power has more than 18 digits.
+    pub fn parts(self) -> Option<Parts> {
+        let (mantissa, exponent) = self.0.split_once(['e', 'E']).unwrap_or((self.0, "0"));
+        let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = format!("{whole}{fraction}");
+        let written = digits.len();
+        digits.truncate(digits.trim_end_matches('0').len());
+        let zeros = i64::try_from(written - digits.len()).ok()?;
+        let exponent =
+            exponent.parse::<i64>().ok()?.checked_add(zeros)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        let digits = digits.trim_start_matches('0').to_owned();
+        if digits.is_empty() {
+            return Some(Parts { negative: false, digits: "0".to_owned(), exponent: 0 });
+        }
+        Some(Parts { negative, digits, exponent })
     }
 
     /// Its nearest floating-point value, for figures.
@@ -228,11 +265,22 @@ impl<'a> Number<'a> {
 
     /// Whether two spellings mean the same number.
     pub fn equals(self, other: Number<'_>) -> bool {
-        match (self.decimal(), other.decimal()) {
-            (Some(left), Some(right)) => left == right,
-            _ => self.0 == other.0,
+        if self.0 == other.0 {
+            return true;
         }
+        self.parts().is_some_and(|parts| Some(parts) == other.parts())
     }
+}
+
+/// A number taken apart, in the one way that all spellings of it have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// Whether it is below zero.
+    pub negative: bool,
+    /// Its digits as a whole number, without zeros at either end; `0` for nothing.
+    pub digits: String,
+    /// The power of ten of the last digit.
+    pub exponent: i64,
 }
 
 /// The items of a list.
@@ -381,10 +429,38 @@ mod tests {
 
     #[test]
     fn numbers_compare_by_value() {
-        for (left, right, equal) in
-            [("1", "1.00", true), ("1e2", "100", true), ("0.1", "0.10001", false), ("1e400", "1e400", true)]
-        {
+        let long = format!("1.{}", "0".repeat(40));
+        for (left, right, equal) in [
+            ("1", "1.00", true),
+            ("1", "1e0", true),
+            ("1e2", "100", true),
+            ("120", "1.2E+2", true),
+            ("0", "-0.0e7", true),
+            ("1", &long, true),
+            ("1e400", "10e399", true),
+            ("1e400", "1e401", false),
+            ("1", "-1", false),
+            ("0.1", "0.10001", false),
+            ("1.00000000000000000000000000000000000001e1", "10", false),
+            ("1e99999999999999999999", "1e99999999999999999998", false),
+        ] {
             assert_eq!(Number(left).equals(Number(right)), equal, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn a_value_for_judgements_is_rounded_where_it_must_be() {
+        for (text, expected) in [
+            ("23.53", Some("23.53")),
+            ("1.5E+3", Some("1500")),
+            ("12.5e-1", Some("1.25")),
+            ("1.1102230246251565e-16", Some("0.0000000000000001110223024625")),
+            ("-1e-400", Some("0")),
+            ("1e28", Some("10000000000000000000000000000")),
+            ("1e400", None),
+        ] {
+            let decimal = Number(text).decimal().map(|decimal| decimal.normalize().to_string());
+            assert_eq!(decimal.as_deref(), expected, "{text}");
         }
     }
 }

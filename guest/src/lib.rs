@@ -8,6 +8,7 @@ pub mod api;
 pub mod clouds;
 pub mod diagnoses;
 pub mod discover;
+pub mod exact;
 mod http;
 pub mod json;
 pub mod normalize;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::exact::Exact;
 use crate::json::Number;
 use crate::normalize::subject::Subject;
 
@@ -22,7 +22,7 @@ pub struct Change {
     /// All compared values as they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
-    /// New minus previous value, for each number that differs and is no longer than 28 digits.
+    /// New minus previous value, for each number that differs and has no more than 38 digits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub delta: BTreeMap<&'static str, Exact>,
     /// The controls that moved the score, the largest part first.
@@ -68,23 +68,15 @@ pub struct Driver {
     pub part: Part,
 }
 
-/// A part of a score's change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// A part of a score's change; a member that has too many digits is left out, and with it the remainder's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Part {
     /// Of `current`.
-    pub current: Exact,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<Exact>,
     /// Of `max`.
-    pub max: Exact,
-}
-
-/// A decimal that is written to the last digit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
-pub struct Exact(pub Decimal);
-
-impl Serialize for Exact {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        raw(&self.0.normalize().to_string()).serialize(serializer)
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Exact>,
 }
 
 /// More controls than this are summed up: Microsoft has 16.
@@ -130,9 +122,9 @@ impl Change {
                 continue;
             }
             fields.push(name);
-            let difference = || new?.decimal()?.checked_sub(old?.decimal()?);
+            let difference = || Exact::of(new?)?.minus(Exact::of(old?)?);
             if let Some(difference) = difference() {
-                delta.insert(name, Exact(difference));
+                delta.insert(name, difference);
             }
         }
         if before.title != after.title {
@@ -147,36 +139,34 @@ impl Change {
         Some(Change { reason, fields, previous: Some(Previous::of(before, seen)), delta, ..Change::default() })
     }
 
-    /// Adds the controls that moved a score, and what they leave unexplained.
+    /// Adds the controls that moved a score, and what they leave unexplained. A score that did not move needs no
+    /// explanation.
     pub fn explain(&mut self, mut drivers: Vec<Driver>) {
-        let (Some(total), false) =
-            (self.delta.get("current").or(self.delta.get("max")).map(|_| self.total()), drivers.is_empty())
-        else {
+        if !self.fields.contains(&"current") && !self.fields.contains(&"max") {
             return;
-        };
-        let sum = drivers.iter().try_fold(Part::default(), |sum, driver| sum.plus(driver.part));
-        drivers.sort_by(|left, right| {
-            right.part.current.0.abs().cmp(&left.part.current.0.abs()).then_with(|| left.uid.cmp(&right.uid))
-        });
-        let rest = drivers.split_off(drivers.len().min(MAX_DRIVERS));
-        self.other_controls = if rest.is_empty() {
-            None
-        } else {
-            rest.iter().try_fold(Part::default(), |sum, driver| sum.plus(driver.part))
-        };
-        self.rounding_remainder = sum.and_then(|sum| total.minus(sum));
-        if drivers.iter().chain(&rest).any(|driver| driver.reason == "control-added") {
-            self.reason = "control-added";
-        } else if drivers.iter().chain(&rest).any(|driver| driver.reason == "control-removed") {
-            self.reason = "control-removed";
         }
+        self.rounding_remainder = Some(self.total().minus(sum(&drivers))).filter(|remainder| !remainder.is_unknown());
+        let reasons = ["control-added", "control-removed"];
+        if let Some(reason) = reasons.into_iter().find(|reason| drivers.iter().any(|driver| driver.reason == *reason)) {
+            self.reason = reason;
+        }
+        // Those whose part is not known come last.
+        let size = |driver: &Driver| driver.part.current.map(Exact::magnitude);
+        drivers.sort_by(|left, right| size(right).cmp(&size(left)).then_with(|| left.uid.cmp(&right.uid)));
+        let rest = drivers.split_off(drivers.len().min(MAX_DRIVERS));
+        self.other_controls = (!rest.is_empty()).then(|| sum(&rest));
         self.drivers = drivers;
     }
 
+    /// What a score moved by; nothing where it is equal.
     fn total(&self) -> Part {
-        let of = |name| self.delta.get(name).copied().unwrap_or_default();
+        let of = |name| if self.fields.contains(&name) { self.delta.get(name).copied() } else { Some(Exact::ZERO) };
         Part { current: of("current"), max: of("max") }
     }
+}
+
+fn sum(drivers: &[Driver]) -> Part {
+    drivers.iter().fold(Part::ZERO, |sum, driver| sum.plus(driver.part))
 }
 
 impl Previous {
@@ -197,29 +187,44 @@ impl Previous {
 }
 
 impl Part {
-    /// The part of a control that was (`before`) and is (`after`); none if it did not move or its numbers are unknown.
+    const ZERO: Part = Part { current: Some(Exact::ZERO), max: Some(Exact::ZERO) };
+
+    /// The part of a control that was (`before`) and is (`after`); none if it did not move. A control without points
+    /// adds none to its score.
     pub fn between(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Part> {
-        let points = |subject: Option<&Subject<'_>>| {
-            subject.map_or(Some((Decimal::ZERO, Decimal::ZERO)), |subject| subject.points())
+        let before = before.and_then(|subject| subject.score);
+        let after = after.and_then(|subject| subject.score);
+        let part = Part {
+            current: difference(before.and_then(|score| score.current), after.and_then(|score| score.current)),
+            max: difference(before.and_then(|score| score.max), after.and_then(|score| score.max)),
         };
-        let ((old_current, old_max), (current, max)) = (points(before)?, points(after)?);
-        let part = Part { current: Exact(current.checked_sub(old_current)?), max: Exact(max.checked_sub(old_max)?) };
-        (!part.current.0.is_zero() || !part.max.0.is_zero()).then_some(part)
+        (part != Part::ZERO).then_some(part)
     }
 
-    fn plus(self, other: Part) -> Option<Part> {
-        Some(Part {
-            current: Exact(self.current.0.checked_add(other.current.0)?),
-            max: Exact(self.max.0.checked_add(other.max.0)?),
-        })
+    fn plus(self, other: Part) -> Part {
+        let plus = |left: Option<Exact>, right: Option<Exact>| left?.plus(right?);
+        Part { current: plus(self.current, other.current), max: plus(self.max, other.max) }
     }
 
-    fn minus(self, other: Part) -> Option<Part> {
-        Some(Part {
-            current: Exact(self.current.0.checked_sub(other.current.0)?),
-            max: Exact(self.max.0.checked_sub(other.max.0)?),
-        })
+    fn minus(self, other: Part) -> Part {
+        let minus = |left: Option<Exact>, right: Option<Exact>| left?.minus(right?);
+        Part { current: minus(self.current, other.current), max: minus(self.max, other.max) }
     }
+
+    fn is_unknown(self) -> bool {
+        self.current.is_none() && self.max.is_none()
+    }
+}
+
+/// New minus previous value, where no number is nothing; none if there are too many digits.
+fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact> {
+    if let (Some(old), Some(new)) = (old, new)
+        && old.equals(new)
+    {
+        return Some(Exact::ZERO);
+    }
+    let exact = |number: Option<Number<'_>>| number.map_or(Some(Exact::ZERO), Exact::of);
+    exact(new)?.minus(exact(old)?)
 }
 
 /// Why a control moved its score.
@@ -227,7 +232,7 @@ pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, 
     match (before, after) {
         (None, _) => "control-added",
         (_, None) => "control-removed",
-        _ if !part.max.0.is_zero() => "maximum",
+        _ if part.max != Some(Exact::ZERO) => "maximum",
         _ => "resources",
     }
 }

@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::api::{Definition, Item};
 use crate::contract;
+use crate::exact::Exact;
 use crate::json::{self, Number};
-use crate::normalize::change::{Change, Exact};
+use crate::normalize::change::Change;
 use crate::normalize::event::{Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped};
 use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw, sha256};
 use crate::normalize::judgement::{Severity, Status};
@@ -191,7 +192,7 @@ fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> U
     struct Derived {
         points_at_stake: Exact,
         #[serde(skip_serializing_if = "Option::is_none")]
-        potential_increase_percent: Option<Exact>,
+        potential_increase_percent: Option<Box<RawValue>>,
     }
     let subject = &told.subject;
     let mut unmapped = Unmapped::new();
@@ -227,19 +228,20 @@ fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> U
         unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(raw(&parent)));
     }
     if subject.kind == EventKind::Controls
-        && let Some(points_at_stake) = subject.points().and_then(|(current, max)| max.checked_sub(current))
+        && let Some(points_at_stake) = subject.points_at_stake()
     {
-        let potential_increase_percent = told.parent_max.and_then(|max| percent(points_at_stake, max)).map(Exact);
-        let derived = Derived { points_at_stake: Exact(points_at_stake), potential_increase_percent };
+        let potential_increase_percent = told.parent_max.and_then(|max| percent(subject.points()?, max));
+        let derived = Derived { points_at_stake, potential_increase_percent };
         unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(raw(&derived)));
     }
     unmapped
 }
 
 /// What the points at stake would add to the score, in percent, rounded to two digits as the portal does.
-fn percent(points: Decimal, of: Decimal) -> Option<Decimal> {
-    let percent = points.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
-    Some(percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero))
+fn percent((current, max): (Decimal, Decimal), of: Decimal) -> Option<Box<RawValue>> {
+    let percent = max.checked_sub(current)?.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
+    let percent = percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
+    RawValue::from_string(percent.normalize().to_string()).ok()
 }
 
 /// Whether a property is one that the service's own specification names.

@@ -190,7 +190,8 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
             Some((sum.0.checked_add(current)?, sum.1.checked_add(max)?))
         });
         let Some((current_sum, max_sum)) = sum else { continue };
-        if (current_sum - current).abs() > SUM_TOLERANCE || max_sum != max {
+        let apart = current_sum.checked_sub(current).is_none_or(|difference| difference.abs() > SUM_TOLERANCE);
+        if apart || max_sum != max {
             notices.push(SUM_MISMATCH.notice(&format!(
                 "{}: controls {current_sum} of {max_sum}, score {current} of {max}",
                 score.subject.id

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 
 use crate::api::{Counts, Item, Score};
+use crate::exact::Exact;
 use crate::json::Number;
 use crate::normalize::judgement::{self, Severity, Status};
 use crate::normalize::state::Kept;
@@ -101,6 +102,12 @@ impl<'a> Subject<'a> {
     /// Current and maximum, where both are known.
     pub fn points(&self) -> Option<(Decimal, Decimal)> {
         judgement::points(self.score.as_ref())
+    }
+
+    /// Maximum minus current to the last digit, where both are known.
+    pub fn points_at_stake(&self) -> Option<Exact> {
+        let score = self.score?;
+        Exact::of(score.max?)?.minus(Exact::of(score.current?)?)
     }
 
     /// For example `Score 23.53 of 39 (60.33 %); Resources: 1 healthy, 4 unhealthy, 0 not applicable`.

@@ -65,11 +65,7 @@ impl<'a> Comparison<'a> {
     /// The findings to be told, scores before the controls that refer to their events.
     pub fn told(&self) -> Vec<Told<'_>> {
         let mut told: Vec<Told<'_>> = self.present.iter().filter_map(|present| self.tell(present)).collect();
-        told.extend(
-            self.absent()
-                .filter(|(_, kept)| kept.absences + 1 == ABSENCES_BEFORE_CLOSE)
-                .filter_map(|(uid, kept)| self.close(uid, kept)),
-        );
+        told.extend(self.absent().filter(|(_, kept)| closes_now(kept)).filter_map(|(uid, kept)| self.close(uid, kept)));
         let score_events: BTreeMap<String, RelatedEvent> = told
             .iter()
             .filter(|told| told.subject.kind == EventKind::Scores)
@@ -108,6 +104,9 @@ impl<'a> Comparison<'a> {
             item: Some(present.item),
             activity,
             change,
+            start_time: kept
+                .filter(|kept| kept.closed.is_none())
+                .map_or(self.last_read(subject.kind), |kept| Some(kept.last_seen)),
             times: self.had_state.then_some(Times { first_seen, changed, last_seen: now }),
             parent_max: subject.parent().and_then(|parent| self.score_max(parent)),
             parent_event: None,
@@ -123,6 +122,7 @@ impl<'a> Comparison<'a> {
         let change = Change { previous: Some(Previous::of(&subject, kept.last_seen)), ..Change::only(reason) };
         let times = Times { first_seen: kept.first_seen, changed: self.frame.now(), last_seen: kept.last_seen };
         Some(Told {
+            start_time: self.last_read(subject.kind),
             subject,
             item: None,
             activity: Activity::Close,
@@ -141,6 +141,12 @@ impl<'a> Comparison<'a> {
             .then_some(kept)
     }
 
+    /// When a kind was read before; when any was, if this one never was.
+    fn last_read(&self, kind: EventKind) -> Option<u64> {
+        let seen = self.before.findings.values().filter(|kept| kept.kind == kind.name()).map(|kept| kept.last_seen);
+        seen.max().or(self.frame.start_time)
+    }
+
     fn reason_of_new(&self, kind: EventKind) -> &'static str {
         if !self.before.kinds.iter().any(|known| known == kind.name()) {
             return "baseline";
@@ -151,38 +157,45 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// The change since a finding was last seen, on a score with the controls that moved it.
     fn change(&self, subject: &Subject<'_>, kept: &Kept) -> Option<Change> {
-        let before = Subject::of_kept(&subject.uid, kept)?;
-        let mut change = Change::between(&before, kept.last_seen, subject)?;
-        if subject.kind == EventKind::Scores {
-            change.explain(self.drivers(&subject.uid));
+        let mut change = change_since(subject, kept)?;
+        if subject.kind == EventKind::Scores
+            && let Some(drivers) = self.drivers(&subject.uid, kept.last_seen)
+        {
+            change.explain(drivers);
         }
         Some(change)
     }
 
-    /// The controls of a score that moved since the previous poll: those that are here, and those that are absent for
-    /// the first time.
-    fn drivers(&self, score: &str) -> Vec<Driver> {
-        if !self.frame.settings.events.contains(&EventKind::Controls)
-            || !self.before.kinds.iter().any(|kind| kind == EventKind::Controls.name())
-        {
-            return Vec::new();
+    /// The controls of a score that moved since it was `seen`. None unless all its controls are known as they were
+    /// then and as they are now: parts of another time, or of some of the controls, explain nothing.
+    fn drivers(&self, score: &str, seen: u64) -> Option<Vec<Driver>> {
+        let mut known = self.before.findings.values().filter(|kept| kept.kind == EventKind::Controls.name());
+        if !self.kinds.contains(&EventKind::Controls) || !known.any(|kept| kept.last_seen == seen) {
+            return None;
         }
-        let here =
-            self.present.iter().filter(|present| present.subject.parent() == Some(score)).filter_map(|present| {
-                let kept = self
-                    .before
-                    .findings
-                    .get(&present.subject.uid)
-                    .filter(|kept| kept.closed.is_none() && kept.absences == 0);
-                let before = kept.and_then(|kept| Subject::of_kept(&present.subject.uid, kept));
-                driver(before.as_ref(), Some(&present.subject))
-            });
-        let gone = self.absent().filter(|(_, kept)| kept.absences == 0).filter_map(|(uid, kept)| {
-            let before = Subject::of_kept(uid, kept).filter(|before| before.parent() == Some(score))?;
-            driver(Some(&before), None)
-        });
-        here.chain(gone).collect()
+        let before = |uid: &str| self.before.findings.get(uid).filter(|kept| kept.last_seen == seen);
+        let mut drivers = Vec::new();
+        for Present { subject, .. } in self.present.iter().filter(|present| present.subject.parent() == Some(score)) {
+            if self.before.findings.get(&subject.uid).is_some_and(|kept| kept.last_seen > seen) {
+                return None;
+            }
+            let before = before(&subject.uid).and_then(|kept| Subject::of_kept(&subject.uid, kept));
+            drivers.extend(driver(before.as_ref(), Some(subject)));
+        }
+        for (uid, kept) in self.absent() {
+            let Some(subject) = Subject::of_kept(uid, kept).filter(|subject| subject.parent() == Some(score)) else {
+                continue;
+            };
+            if kept.last_seen > seen {
+                return None;
+            }
+            if kept.last_seen == seen {
+                drivers.extend(driver(Some(&subject), None));
+            }
+        }
+        Some(drivers)
     }
 
     /// Open findings of the state that were not read this time. A kind whose list came empty after a full one gave no
@@ -206,16 +219,14 @@ impl<'a> Comparison<'a> {
         let absent: Vec<String> = self.absent().map(|(uid, _)| uid.clone()).collect();
         for uid in absent {
             if let Some(kept) = state.findings.get_mut(&uid) {
-                kept.absences += 1;
-                if kept.absences >= ABSENCES_BEFORE_CLOSE {
-                    kept.closed = Some(now);
-                }
+                kept.closed = closes_now(kept).then_some(now);
+                kept.absences = kept.absences.saturating_add(1);
             }
         }
         for Present { subject, .. } in &self.present {
             let known = self.remembered(&subject.uid);
             let first_seen = known.map_or(now, |kept| kept.first_seen);
-            let unchanged = known.filter(|kept| kept.closed.is_none() && self.change(subject, kept).is_none());
+            let unchanged = known.filter(|kept| kept.closed.is_none() && change_since(subject, kept).is_none());
             let changed = unchanged.map_or(now, |kept| kept.changed);
             state.findings.insert(subject.uid.clone(), Kept::of(subject, first_seen, changed, now));
             if !state.kinds.iter().any(|kind| kind == subject.kind.name()) {
@@ -241,6 +252,17 @@ pub struct Present<'a> {
     pub subject: Subject<'a>,
     /// The item that was read.
     pub item: &'a Item<'a>,
+}
+
+/// The change since a finding was last seen; none if nothing that counts differs.
+fn change_since(subject: &Subject<'_>, kept: &Kept) -> Option<Change> {
+    let before = Subject::of_kept(&subject.uid, kept)?;
+    Change::between(&before, kept.last_seen, subject)
+}
+
+/// Whether one more absence closes a finding.
+fn closes_now(kept: &Kept) -> bool {
+    kept.absences.saturating_add(1) >= ABSENCES_BEFORE_CLOSE
 }
 
 fn driver(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Driver> {

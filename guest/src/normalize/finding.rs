@@ -46,6 +46,8 @@ pub struct Told<'a> {
     pub activity: Activity,
     /// How it differs from the previous poll.
     pub change: Change,
+    /// The latest poll before this one that could have told the same; none without a state.
+    pub start_time: Option<u64>,
     /// None without a state.
     pub times: Option<Times>,
     /// Maximum of the score that a control belongs to.
@@ -144,6 +146,7 @@ fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>, source: Option<&'a Source
         unmapped: unmapped(told, definition),
     };
     let mut event = frame.event(uid, subject.kind, told.activity, severity(told), own);
+    event.start_time = told.start_time;
     (event.status_id, event.status) = workflow_status(told.activity, status);
     event.status_detail = Some(detail);
     event.metadata.original_event_uid = Some(subject.id);

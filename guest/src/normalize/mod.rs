@@ -48,8 +48,7 @@ pub fn normalize(
     }
 }
 
-/// A failed poll changes no finding. Where it means that the scope has no data any more, one event says so, unless
-/// there was nothing before.
+/// A failed poll changes no finding. Where it means that the scope has no data any more, one event says so.
 fn after_failure(
     settings: &Settings,
     context: &Context,
@@ -59,19 +58,13 @@ fn after_failure(
     let frame = Frame::new(settings, context, previous.as_ref().and_then(|state| state.collected))?;
     let mut filled = failure.clone();
     filled.fix = failure.fix.as_deref().map(|fix| service_error::fill(fix, settings, &context.scope.id));
-    let had_state = previous.is_some();
     let mut state = previous.unwrap_or_else(State::empty);
-    let events = outcome_changed(&frame, &mut state, had_state, Some(&filled)).into_iter().collect();
+    let events = outcome_changed(&frame, &mut state, Some(&filled)).into_iter().collect();
     Ok(Batch { events, state: state.bytes(), outcome: Some(filled), notices: Vec::new(), measures: Vec::new() })
 }
 
-/// Notes a new outcome in the state; its event, where there was a state before.
-fn outcome_changed(
-    frame: &Frame<'_>,
-    state: &mut State,
-    had_state: bool,
-    failure: Option<&Failure>,
-) -> Option<contract::Event> {
+/// Notes a new outcome in the state; its event, unless no data was ever collected: what never spoke did not fall silent.
+fn outcome_changed(frame: &Frame<'_>, state: &mut State, failure: Option<&Failure>) -> Option<contract::Event> {
     let now = match failure {
         None => None,
         Some(failure) => Some(outcome::of_failure(failure, frame.now())?),
@@ -80,7 +73,7 @@ fn outcome_changed(
         return None;
     }
     let before = std::mem::replace(&mut state.outcome, now);
-    had_state.then(|| outcome::event(frame, before.as_ref(), failure))
+    state.collected.is_some().then(|| outcome::event(frame, before.as_ref(), failure))
 }
 
 fn after_pages(
@@ -95,7 +88,7 @@ fn after_pages(
     let had_state = previous.is_some();
     let mut state = previous.unwrap_or_else(State::empty);
     let outcome = outcome_of(settings, context, &items, &mut notices);
-    let mut events: Vec<_> = outcome_changed(&frame, &mut state, had_state, outcome.as_ref()).into_iter().collect();
+    let mut events: Vec<_> = outcome_changed(&frame, &mut state, outcome.as_ref()).into_iter().collect();
     if !items.is_empty() {
         let comparison = Comparison::new(&frame, &items, &state, had_state);
         for told in comparison.told() {
@@ -165,12 +158,12 @@ fn outcome_of(
             context.scope.id
         )));
     }
+    // Where no score was read, its controls say the same: their maxima add up to its own.
+    let kind = items.iter().map(|(kind, _)| *kind).min();
     let mut maxima = items
         .iter()
-        .filter(|(kind, _)| *kind == EventKind::Scores)
-        .map(|(_, item)| item.score.and_then(|score| score.max))
-        .peekable();
-    maxima.peek()?;
+        .filter(|(item_kind, _)| Some(*item_kind) == kind)
+        .map(|(_, item)| item.score.and_then(|score| score.max));
     let nothing = maxima.all(|max| max.and_then(Number::decimal).is_some_and(|max| max.is_zero()));
     nothing.then(|| filled(NOTHING_ASSESSED.failure("the maximum of the score is 0")))
 }

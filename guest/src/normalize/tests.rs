@@ -1,3 +1,6 @@
+mod over_time;
+mod sums;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -40,14 +43,22 @@ fn pages(controls: &[Control]) -> Given {
 }
 
 fn at(hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
+    with(&Settings::sample(), hour, given, state)
+}
+
+fn with(settings: &Settings, hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
     let context = Context {
         feed: "f".to_owned(),
         tenant: "t".to_owned(),
         scope: Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() },
         poll_id: format!("00000000-0000-4000-8000-{hour:012}"),
-        collected_at_milliseconds: 1_790_000_000_000 + hour * HOUR,
+        collected_at_milliseconds: time(hour),
     };
-    normalize(&Settings::sample(), &context, given, state).unwrap()
+    normalize(settings, &context, given, state).unwrap()
+}
+
+fn time(hour: u64) -> u64 {
+    1_790_000_000_000 + hour * HOUR
 }
 
 fn events(batch: &Batch) -> Vec<Value> {

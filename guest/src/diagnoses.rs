@@ -128,9 +128,12 @@ diagnoses! {
     /// Given by the host for a scope that it polled before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", Some(MendScope), "the application no longer sees the subscription",
         "if it still exists: az role assignment create --assignee {client} --role \"Security Reader\" --scope /subscriptions/{subscription}";
-    /// `"*"` without a result.
-    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendFeed), "the application can read no enabled subscription of the tenant",
+    /// `"*"` without a result. The service answered: what was found before is no longer discovered.
+    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendScope), "the application can read no enabled subscription of the tenant",
         "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
+    /// `"*"` with a result that the settings leave out whole; others that were found before are no longer discovered.
+    ALL_EXCLUDED = "all-excluded", Some(MendScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
+        "remove one from `exclude_subscriptions`, or let the application read another: az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
     /// HTTP 429.
     THROTTLED = "throttled", Some(Wait), "the service gets too many requests", "";
     /// HTTP 5xx.

@@ -3,7 +3,7 @@
 
 use crate::api::{Page, Subscription};
 use crate::contract::{Discovery, Failure, Scope, SkippedScope};
-use crate::diagnoses::{DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, NO_SUBSCRIPTIONS};
+use crate::diagnoses::{ALL_EXCLUDED, DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, NO_SUBSCRIPTIONS};
 use crate::http::{self, Request, Response};
 use crate::json::{self, Fault, Object};
 use crate::service_error;
@@ -123,11 +123,21 @@ impl<'a> Found<'a> {
             self.discovery.notices.push(DELEGATED_LEFT_OUT.notice(&format!("{} of them", self.delegated_count)));
         }
         if self.discovery.scopes.is_empty() && self.discovery.skipped.is_empty() {
-            let mut failure = NO_SUBSCRIPTIONS.failure(&format!("tenant {}", self.tenant_id));
-            failure.fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, ""));
-            return Err(failure);
+            return Err(self.nothing_found());
         }
         Ok(self.discovery)
+    }
+
+    /// Why there is no scope. What the settings leave out is named here, since a failure carries no notices.
+    fn nothing_found(&self) -> Failure {
+        let diagnosis = if self.excluded.is_empty() { NO_SUBSCRIPTIONS } else { ALL_EXCLUDED };
+        let mut detail = format!("tenant {}", self.tenant_id);
+        let mut fix = service_error::fill(diagnosis.fix, self.settings, "");
+        if self.delegated_count > 0 {
+            detail.push_str(&format!("; {}: {} of them", DELEGATED_LEFT_OUT.cause, self.delegated_count));
+            fix.push_str(&format!("; or {}", DELEGATED_LEFT_OUT.fix));
+        }
+        Failure { fix: Some(fix), ..diagnosis.failure(&detail) }
     }
 
     fn consider(&mut self, subscription: &Subscription<'_>) {
@@ -176,6 +186,7 @@ impl<'a> Found<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Reaction;
 
     const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
@@ -235,8 +246,31 @@ mod tests {
     #[test]
     fn nothing_found_is_a_failure_with_its_fix() {
         let failure = discover(&all(&[], false), &[r#"{"value":[]}"#.to_owned()]).unwrap_err();
-        assert_eq!(failure.code, "no-subscriptions");
+        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::MendScope));
         assert!(failure.fix.is_some_and(|fix| fix.starts_with("az role assignment create")));
+    }
+
+    #[test]
+    fn nothing_left_by_the_settings_is_a_failure_that_says_so() {
+        let own = subscription(1, "Enabled", TENANT);
+        let other = subscription(2, "Enabled", "00000000-0000-0000-0000-000000000000");
+        let pages = [format!(r#"{{"value":[{own}]}}"#), format!(r#"{{"value":[{other}]}}"#)];
+        let excluding = all(&["00000000-0000-0000-0000-000000000001"], false);
+
+        let failure = discover(&excluding, &pages[..1]).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("all-excluded", Reaction::MendScope));
+        assert!(!failure.cause.contains("other tenants"), "{}", failure.cause);
+
+        let failure = discover(&all(&[], false), &pages[1..]).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::MendScope));
+        assert!(failure.cause.ends_with("other tenants were left out: 1 of them"), "{}", failure.cause);
+        assert!(failure.fix.is_some_and(|fix| fix.ends_with("or set `delegated = true` to take them")));
+
+        let link = "https://management.azure.com/subscriptions?api-version=2022-12-01&$skiptoken=2";
+        let first = format!(r#"{{"value":[{own}],"nextLink":"{link}"}}"#);
+        let failure = discover(&excluding, &[first, pages[1].clone()]).unwrap_err();
+        assert_eq!(failure.code, "all-excluded");
+        assert!(failure.cause.contains("other tenants were left out: 1 of them"), "{}", failure.cause);
     }
 
     #[test]

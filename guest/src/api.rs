@@ -10,7 +10,7 @@ use crate::json::{self, Fault, Number, Object, join};
 /// The version of the service's interface that this plugin reads.
 pub const API_VERSION: &str = "2020-01-01";
 
-/// Longer than this is no Azure resource id: resource names have at most 260 characters.
+/// Longer than this is no Azure resource id, nor a part of one: resource names have at most 260 characters.
 const MAX_ID_BYTES: usize = 2_048;
 
 /// One page of a list.
@@ -108,17 +108,11 @@ impl<'a> Item<'a> {
     /// Reads one item, which stands at `path` of its page.
     pub fn read(raw: &'a RawValue, path: &str) -> Result<Item<'a>, Fault> {
         let item = Object::read(raw, path)?;
-        let id = item.required_text(path, "id")?;
-        if id.len() > MAX_ID_BYTES {
-            return Err(Fault {
-                path: join(path, "id"),
-                found: format!("{} bytes", id.len()),
-                expected: format!("at most {MAX_ID_BYTES} bytes"),
-                wrong_type: true,
-            });
-        }
-        let name = item.required_text(path, "name")?;
-        let kind = item.required_text(path, "type")?;
+        let bounded = |key: &str| match item.required_text(path, key)? {
+            text if text.len() > MAX_ID_BYTES => Err(Fault::length(join(path, key), text.len(), MAX_ID_BYTES)),
+            text => Ok(text),
+        };
+        let (id, name, kind) = (bounded("id")?, bounded("name")?, bounded("type")?);
         let at = join(path, "properties");
         let properties = item.object(path, "properties")?.ok_or_else(|| Fault::unfit(&at, None, "an object"))?;
         let score =
@@ -265,5 +259,17 @@ mod tests {
             item(r#"{"definition":{"properties":{"maxScore":"2"}}}"#),
             "`value[0].properties.definition.properties.maxScore`: found a string, expected a number"
         );
+    }
+
+    #[test]
+    fn what_every_event_repeats_is_bounded() {
+        let long = "x".repeat(MAX_ID_BYTES);
+        let named =
+            |name: &str| fault(&format!(r#"{{"value":[{{"id":"i","name":"{name}","type":"t","properties":{{}}}}]}}"#));
+        assert_eq!(named(&long), "none");
+        assert_eq!(named(&format!("{long}x")), "`value[0].name`: found 2049 bytes, expected at most 2048 bytes");
+        let weight = |digits: usize| item(&format!(r#"{{"weight":{}}}"#, "1".repeat(digits)));
+        assert_eq!(weight(512), "none");
+        assert_eq!(weight(513), "`value[0].properties.weight`: found 513 bytes, expected at most 512 bytes");
     }
 }

@@ -46,6 +46,12 @@ impl Fault {
         }
     }
 
+    /// What stands at `path` is too long.
+    pub fn length(path: String, bytes: usize, at_most: usize) -> Fault {
+        let expected = format!("at most {at_most} bytes");
+        Fault { path, found: format!("{bytes} bytes"), expected, wrong_type: true }
+    }
+
     /// The document itself cannot be read.
     pub fn document(found: impl Into<String>, expected: &str) -> Fault {
         Fault { path: String::new(), found: found.into(), expected: expected.to_owned(), wrong_type: false }
@@ -96,6 +102,9 @@ pub struct Object<'a> {
 /// More members than this in one object is an attack: looking for a key that stands twice costs their square.
 const MAX_MEMBERS: usize = 1_000;
 
+/// Longer than this is no measurement: an event repeats each number a few times and must stay within its limit.
+const MAX_NUMBER_BYTES: usize = 512;
+
 impl<'a> Object<'a> {
     /// Reads `value`, which stands at `path`, as an object.
     pub fn read(value: &'a RawValue, path: &str) -> Result<Object<'a>, Fault> {
@@ -134,9 +143,12 @@ impl<'a> Object<'a> {
 
     /// The number of a key to the letter, none if absent or null.
     pub fn number(&self, path: &str, key: &str) -> Result<Option<Number<'a>>, Fault> {
-        self.get(key)
-            .map(|value| Number::read(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a number")))
-            .transpose()
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = Number::read(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a number"))?;
+        if number.0.len() > MAX_NUMBER_BYTES {
+            return Err(Fault::length(join(path, key), number.0.len(), MAX_NUMBER_BYTES));
+        }
+        Ok(Some(number))
     }
 
     /// The object of a key, none if absent or null.

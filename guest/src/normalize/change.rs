@@ -158,6 +158,13 @@ impl Change {
         self.drivers = drivers;
     }
 
+    /// The same with the parts of all controls in one, where their names take too much room.
+    pub fn summed(&self) -> Change {
+        let rest = self.other_controls.unwrap_or(Part::ZERO);
+        let other_controls = (!self.drivers.is_empty()).then(|| sum(&self.drivers).plus(rest));
+        Change { drivers: Vec::new(), other_controls, ..self.clone() }
+    }
+
     /// What a score moved by; nothing where it is equal.
     fn total(&self) -> Part {
         let of = |name| if self.fields.contains(&name) { self.delta.get(name).copied() } else { Some(Exact::ZERO) };

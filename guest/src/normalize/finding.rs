@@ -83,7 +83,7 @@ pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
     }
     event.metadata.is_truncated = Some(true);
     event.metadata.untruncated_size = Some(whole.body.len());
-    let cuts: [fn(&mut Event<'_>, &Told<'_>); 4] = [
+    let cuts: [fn(&mut Event<'_>, &Told<'_>); 5] = [
         |event, _| event.compliance.checks.clear(),
         |event, _| event.raw_data = None,
         |event, told| {
@@ -95,6 +95,9 @@ pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
             event.finding_info.analytic = None;
             event.unmapped.remove("definition");
             event.unmapped.extend(spelled(&told.subject));
+        },
+        |event, told| {
+            event.unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&told.change.summed())));
         },
     ];
     for cut in cuts {

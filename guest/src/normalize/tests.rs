@@ -197,3 +197,32 @@ fn an_event_beyond_the_limit_is_cut_and_says_so() {
     assert_eq!(event["unmapped"]["novel"], Value::Null);
     assert!(batch.notices.iter().any(|notice| notice.code == "event-truncated"));
 }
+
+#[test]
+fn a_score_moved_by_controls_with_endless_names_still_fits() {
+    let list = |current: u32| {
+        let control = |index: usize| {
+            json!({
+                "id": format!("{}/secureScoreControls/{index}{}", score_id(), "x".repeat(1_800)),
+                "name": "c", "type": "t", "properties": { "score": { "current": current, "max": 5 } },
+            })
+        };
+        let score = json!({
+            "id": score_id(), "name": "ascScore", "type": "t",
+            "properties": { "score": { "current": 30 * current, "max": 150 } },
+        });
+        let page = |kind: &str, value: Value| contract::Page {
+            kind: kind.to_owned(),
+            body: json!({ "value": value }).to_string().into_bytes(),
+        };
+        let controls = (0..30).map(control).collect();
+        Given::Pages(vec![page("secure-scores", json!([score])), page("secure-score-controls", controls)])
+    };
+    let first = at(0, &list(1), None);
+    let batch = at(1, &list(2), Some(&first.state));
+    assert!(batch.events[0].body.len() <= MAX_EVENT_BYTES);
+    let change = &events(&batch)[0]["unmapped"]["change"];
+    assert_eq!(change["drivers"], Value::Null);
+    assert_eq!((&change["other_controls"]["current"], &change["delta"]["current"]), (&json!(30), &json!(30)));
+    assert_eq!(change["rounding_remainder"]["current"], 0);
+}

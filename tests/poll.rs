@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use host_harness::config;
+use host_harness::feeds;
 use host_harness::once::{self, Output, Report};
 use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
@@ -23,7 +24,8 @@ async fn poll(
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let file = Path::new("test.toml");
     let config = config::parse(file, &edit(text), only, &environment).unwrap();
-    let (feeds, _) = once::open(&host(), file, config, None, &noon()).await.unwrap();
+    let checked = feeds::check(&host(), file, config, None, &noon()).await.unwrap();
+    let feeds = once::open(&checked, &noon()).await.unwrap();
     let (mut events, mut people) = (Vec::new(), Vec::new());
     let output = Output { events: &mut events, people: &mut people };
     let report = once::poll(&feeds, &noon(), output).await.unwrap();

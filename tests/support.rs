@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use host_harness::egress::Origins;
 use host_harness::engine::Host;
 use host_harness::feed::{Clock, Feed, Identity};
 use host_harness::limits::Limits;
 use host_harness::plugin::Plugin;
 use host_harness::settings::Settings;
-use host_harness::transport::{Answer, OutgoingRequest, Transport, TransportError};
+use host_harness::transport::Nowhere;
 use serde_json::{Map, Value, json};
 
 /// Noon of a day in 2026, in Unix milliseconds.
@@ -56,19 +55,12 @@ pub async fn feed(more: Value) -> Feed {
         tenant: "contoso".to_owned(),
         feed: "contoso-scores".to_owned(),
         limits: Limits::default(),
-        allowed: Origins::default(),
+        allowed: Arc::default(),
         transport: Arc::new(Nowhere),
+        tokens: Arc::default(),
         clock: noon(),
     };
     Feed::open(plugin(), Settings::new(settings(more), Default::default()), identity).await.unwrap()
-}
-
-struct Nowhere;
-
-impl Transport for Nowhere {
-    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
-        Box::pin(std::future::ready(Err(TransportError::Refused)))
-    }
 }
 
 /// Leaves events for the judge, which runs after the tests.

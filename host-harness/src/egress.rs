@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -81,12 +82,12 @@ pub struct Sealed {
 #[derive(Debug, Clone)]
 pub struct Egress {
     shapes: Vec<Shape>,
-    allowed: Origins,
+    allowed: Arc<Origins>,
 }
 
 impl Egress {
     /// Lets the shapes of a plan out, as far as their origins are allowed.
-    pub fn new(plan: &Plan, allowed: Origins) -> Egress {
+    pub fn new(plan: &Plan, allowed: Arc<Origins>) -> Egress {
         let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
         Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed }
     }
@@ -261,7 +262,7 @@ mod tests {
             shape("GET", API, Path::Prefix("/a/".to_owned()), Credential::Token, Place::Bearer),
             shape("GET", "https://other.example", Path::Prefix("/".to_owned()), Credential::Token, Place::Bearer),
         ];
-        Egress::new(&Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap())
+        Egress::new(&Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap().into())
     }
 
     fn sealed() -> Vec<Sealed> {

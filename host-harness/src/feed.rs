@@ -2,8 +2,9 @@
 //! and gives a scope's events completely or not at all.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -12,18 +13,19 @@ use crate::contract::{
     Batch, Context, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope, Step,
 };
 use crate::egress::{Egress, Origins};
+use crate::failpoint;
 use crate::limits::{Limits, TOKEN_RENEWAL};
 use crate::plugin::Plugin;
-use crate::sandbox::{CallError, Called, Caller, FetchedToken, Network};
+use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::tokens::Tokens;
 use crate::transport::Transport;
+
+pub use crate::sandbox::Clock;
 
 /// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
 const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);
-
-/// Unix time in milliseconds.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Who a feed is, and how its requests leave.
 #[derive(Clone)]
@@ -35,9 +37,11 @@ pub struct Identity {
     /// What each call may use.
     pub limits: Limits,
     /// Where requests may go.
-    pub allowed: Origins,
+    pub allowed: Arc<Origins>,
     /// What carries them; never shared between tenants.
     pub transport: Arc<dyn Transport>,
+    /// Kept answers of token endpoints; never shared between tenants.
+    pub tokens: Arc<Tokens>,
     /// The time.
     pub clock: Clock,
 }
@@ -51,29 +55,49 @@ pub enum FeedError {
     /// The plugin broke down.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The host has no way out for it.
+    #[error("{0}")]
+    Host(String),
 }
 
 /// A feed whose settings are good.
 pub struct Feed {
     plugin: Plugin,
-    description: Description,
+    description: Arc<Description>,
     plan: Plan,
     settings: Settings,
     caller: Caller,
     clock: Clock,
-    token: Mutex<TokenState>,
+    token: Mutex<Option<Held>>,
+    tokens_after: AtomicU64,
+    usage: SyncMutex<Usage>,
 }
 
-#[derive(Default)]
-enum TokenState {
-    #[default]
-    Unknown,
-    Held {
-        token: Option<Secret>,
-        renew_at: Option<Instant>,
-    },
-    /// Asking again would only bring the service's loop limit closer.
-    Refused(Failure),
+/// A token that is held. All times are Unix milliseconds.
+struct Held {
+    token: Option<Secret>,
+    renew_at: Option<u64>,
+    /// It was asked for as one from after this time.
+    after: u64,
+}
+
+/// What the calls of a feed used since this was last taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests without an answer, and then by the first digit of their status.
+    pub requests: [u64; 6],
+    /// Bytes of the answers' bodies.
+    pub response_bytes: u64,
+    /// Time in which its calls were worked at, waiting left out.
+    pub cpu: Duration,
+    /// The most linear memory that one call had.
+    pub memory_bytes: u64,
+    /// Answers that asked to wait.
+    pub throttles: u64,
+    /// Origin of the last of them.
+    pub throttled_origin: Option<String>,
+    /// When the token runs out, in Unix milliseconds, where one was fetched.
+    pub token_expires: Option<u64>,
 }
 
 /// What one poll of one scope gave.
@@ -90,14 +114,24 @@ pub struct Polled {
 impl Feed {
     /// Checks the settings with the plugin and fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
-        let description = plugin.describe().await.0?;
+        let description = plugin.description().await?;
         let settings = settings.sealing(&description);
-        let Identity { tenant, feed, limits, allowed, transport, clock } = identity;
+        let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
         let without = Caller { tenant, feed, limits, network: None };
         let plan = plugin.prepare(&without, &settings).await.0?.map_err(FeedError::Settings)?;
         let egress = Arc::new(Egress::new(&plan, allowed));
-        let caller = Caller { network: Some(Network { egress, transport }), ..without };
-        Ok(Feed { plugin, description, plan, settings, caller, clock, token: Mutex::default() })
+        let network = Network { egress, transport, tokens, tokens_after: 0, clock: Arc::clone(&clock) };
+        Ok(Feed {
+            plugin,
+            description,
+            plan,
+            settings,
+            caller: Caller { network: Some(network), ..without },
+            clock,
+            token: Mutex::default(),
+            tokens_after: AtomicU64::new(0),
+            usage: SyncMutex::default(),
+        })
     }
 
     /// What the plugin says of itself.
@@ -115,6 +149,16 @@ impl Feed {
         self.settings.oddities(&self.description)
     }
 
+    /// What its calls used since this was last taken.
+    pub fn take_usage(&self) -> Usage {
+        std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
+    pub fn forget_tokens(&self, before: u64) {
+        self.tokens_after.fetch_max(before, Ordering::SeqCst);
+    }
+
     /// Fetches the token unless a good one is held.
     pub async fn sign_in(&self) -> Result<(), Failure> {
         self.token(None).await.map(drop)
@@ -123,11 +167,11 @@ impl Feed {
     /// The scopes.
     pub async fn discover(&self) -> Result<Discovery, Failure> {
         let token = self.token(None).await?;
-        match answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
+        match self.answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
-                let answer = answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await);
-                answer.map_err(refused_twice)
+                let answer = self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await;
+                self.answered(answer).map_err(refused_twice)
             }
             answer => answer,
         }
@@ -139,15 +183,26 @@ impl Feed {
             Ok((pages, notices)) => (Given::Pages(pages), notices),
             Err(failure) => (Given::Failure(failure), Vec::new()),
         };
+        failpoint::pass("poll-answer-read");
+        Polled { notices, ..self.tell(scope, due_milliseconds, given, state).await }
+    }
+
+    /// Turns what a poll gave, or the failure that stands in its place, into events. A failure without an earlier state
+    /// is nothing to tell.
+    pub async fn tell(&self, scope: &Scope, due_milliseconds: u64, given: Given, state: Option<&[u8]>) -> Polled {
         let failure = match &given {
             Given::Failure(failure) => Some(failure.clone()),
             Given::Pages(_) => None,
         };
+        let notices = Vec::new();
         if failure.is_some() && state.is_none() {
             return Polled { batch: None, failure, notices };
         }
         match self.normalize(scope, due_milliseconds, &given, state).await {
-            Ok(batch) => Polled { batch: Some(batch), failure, notices },
+            Ok(batch) => {
+                failpoint::pass("poll-normalized");
+                Polled { batch: Some(batch), failure, notices }
+            }
             Err(broken) => Polled { batch: None, failure: Some(failure.unwrap_or(broken)), notices },
         }
     }
@@ -167,7 +222,7 @@ impl Feed {
             poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
             collected_at_milliseconds: (self.clock)(),
         };
-        answered(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await)
+        self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await)
     }
 
     /// All pages of one scope; a poll that asks for it begins again, once.
@@ -210,12 +265,11 @@ impl Feed {
 
     async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
         let token = self.token(None).await?;
-        match answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
+        match self.answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
-                let answer =
-                    answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await);
-                answer.map_err(refused_twice)
+                let answer = self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await;
+                self.answered(answer).map_err(refused_twice)
             }
             answer => answer,
         }
@@ -223,31 +277,71 @@ impl Feed {
 
     /// The token that is held, unless it is `refused`, the one that the service did not accept.
     async fn token(&self, refused: Option<Option<Secret>>) -> Result<Option<Secret>, Failure> {
-        let mut state = self.token.lock().await;
-        match &*state {
-            TokenState::Refused(failure) => return Err(failure.clone()),
-            TokenState::Held { token, renew_at }
-                if refused.is_none_or(|refused| refused != *token)
-                    && renew_at.is_none_or(|renew_at| Instant::now() < renew_at) =>
-            {
+        let mut held = self.token.lock().await;
+        let now = (self.clock)();
+        let mut after = self.tokens_after.load(Ordering::SeqCst);
+        if let Some(Held { token, renew_at, after: from }) = &*held {
+            let is_refused = refused.as_ref().is_some_and(|refused| refused == token);
+            if !is_refused && *from >= after && renew_at.is_none_or(|renew_at| now < renew_at) {
                 return Ok(token.clone());
             }
-            _ => {}
-        }
-        match answered(self.plugin.fetch_token(&self.caller, &self.settings).await) {
-            Ok(fetched) => {
-                let renew_at = fetched.as_ref().map(|fetched| Instant::now() + good_for(fetched));
-                let token = fetched.map(|fetched| fetched.value);
-                *state = TokenState::Held { token: token.clone(), renew_at };
-                Ok(token)
-            }
-            Err(failure) => {
-                if failure.reaction == Reaction::MendFeed {
-                    *state = TokenState::Refused(failure.clone());
-                }
-                Err(failure)
+            if is_refused {
+                after = now;
             }
         }
+        let mut caller = self.caller.clone();
+        if let Some(network) = &mut caller.network {
+            network.tokens_after = after;
+        }
+        let fetched = self.answered(self.plugin.fetch_token(&caller, &self.settings).await)?;
+        let renew_at = fetched.as_ref().map(|fetched| now + good_for(fetched));
+        if let Some(fetched) = &fetched {
+            self.count(|usage| usage.token_expires = Some(now + u64::from(fetched.expires_in_seconds) * 1_000));
+        }
+        let token = fetched.map(|fetched| fetched.value);
+        *held = Some(Held { token: token.clone(), renew_at, after });
+        Ok(token)
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Usage)) {
+        change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The plugin's answer, or a failure in place of one. Where a request did not come through, the host knows better
+    /// than the plugin why.
+    fn answered<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
+        self.count(|usage| usage.add(&journal));
+        let mut failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(error) => return Err(error.failure()),
+        };
+        let last = journal.exchanges.last();
+        if failure.reaction == Reaction::Wait {
+            let origin = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
+            self.count(|usage| {
+                usage.throttles += 1;
+                usage.throttled_origin = origin.map(|url| url.origin().ascii_serialization());
+            });
+        }
+        if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
+            && !failure.cause.contains(reason)
+        {
+            failure.cause += &format!("; {reason}");
+        }
+        Err(failure)
+    }
+}
+
+impl Usage {
+    fn add(&mut self, journal: &Journal) {
+        for exchange in &journal.exchanges {
+            let class = exchange.result.as_ref().map_or(0, |status| usize::from(status / 100));
+            self.requests[class.min(5)] += 1;
+            self.response_bytes += exchange.bytes as u64;
+        }
+        self.cpu += journal.busy;
+        self.memory_bytes = self.memory_bytes.max(journal.memory_bytes as u64);
     }
 }
 
@@ -256,27 +350,10 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
 }
 
-/// A token is renewed some minutes before it expires, or at half its life if that is sooner.
-fn good_for(token: &FetchedToken) -> Duration {
+/// A token is renewed some minutes before it expires, or at half its life if that is sooner. In milliseconds.
+fn good_for(token: &FetchedToken) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
-    life.saturating_sub(TOKEN_RENEWAL).max(life / 2)
-}
-
-/// The plugin's answer, or a failure in place of one. Where a request did not come through, the host knows better than
-/// the plugin why.
-fn answered<T>((answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
-    let mut failure = match answer {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(failure)) => failure,
-        Err(error) => return Err(error.failure()),
-    };
-    let unanswered = journal.exchanges.last().filter(|_| failure.status.is_none());
-    if let Some(Err(reason)) = unanswered.map(|exchange| &exchange.result)
-        && !failure.cause.contains(reason)
-    {
-        failure.cause += &format!("; {reason}");
-    }
-    Err(failure)
+    u64::try_from(life.saturating_sub(TOKEN_RENEWAL).max(life / 2).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A fresh token that is refused too is a matter of configuration.
@@ -304,7 +381,7 @@ mod tests {
     #[test]
     fn a_token_is_renewed_before_it_expires() {
         let seconds = |expires_in_seconds| good_for(&FetchedToken { value: Secret::new(""), expires_in_seconds });
-        assert_eq!(seconds(3_600), Duration::from_secs(3_300));
-        assert_eq!(seconds(400), Duration::from_secs(200));
+        assert_eq!(seconds(3_600), 3_300_000);
+        assert_eq!(seconds(400), 200_000);
     }
 }

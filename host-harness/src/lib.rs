@@ -5,19 +5,31 @@
 //! only what it declared and the operator allows, and ends nobody's work but its own.
 
 pub mod address;
+pub mod agenda;
+pub mod collector;
 pub mod config;
 pub mod contract;
 pub mod egress;
 pub mod engine;
+pub mod failpoint;
 pub mod feed;
+pub mod feeds;
 pub mod limits;
 pub mod live;
+pub mod metrics;
 pub mod once;
 pub mod plugin;
 pub mod redact;
 pub mod replay;
+pub mod run;
 pub mod sandbox;
+pub mod schedule;
 pub mod secret;
+pub mod serve;
 pub mod settings;
 pub mod simulator;
+pub mod sink;
+pub mod store;
+pub mod tokens;
 pub mod transport;
+pub mod work;

@@ -115,3 +115,84 @@ pub const POLLS_IN_FLIGHT: usize = 8;
 
 /// A token is renewed this long before it expires; Microsoft's own libraries use the same number.
 pub const TOKEN_RENEWAL: Duration = Duration::from_secs(300);
+
+/// First wait after a fault of the network or the service; doubled with each further one.
+pub const LEAST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Longest wait after such a fault.
+pub const MOST_BACKOFF: Duration = Duration::from_secs(3_600);
+
+/// First wait after an answer that the plugin does not understand.
+pub const ALARM_BACKOFF: Duration = Duration::from_secs(300);
+
+/// First wait for a person to mend something, unless the interval is longer.
+pub const SLOW_RETRY: Duration = Duration::from_secs(3_600);
+
+/// Longest wait for a person: what is mended is collected again the same day.
+pub const SLOWEST_RETRY: Duration = Duration::from_secs(6 * 3_600);
+
+/// The most that a service may ask to wait.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
+/// Scopes that waited for the same throttle come back within this time.
+pub const THROTTLE_SPREAD: Duration = Duration::from_secs(10);
+
+/// Between the beginnings of two scopes that were never polled, or are overdue: 10,000 take 8 minutes.
+pub const FIRST_POLL_GAP: Duration = Duration::from_millis(50);
+
+/// The same request for a token is sent at most this many times within [`TOKEN_WINDOW`]: Entra ID refuses the sixteenth.
+pub const TOKEN_REQUESTS: usize = 5;
+
+/// See [`TOKEN_REQUESTS`].
+pub const TOKEN_WINDOW: Duration = Duration::from_secs(300);
+
+/// A refusal of the token endpoint is given again for this long; Microsoft's own libraries use the same number.
+pub const REFUSAL_KEPT: Duration = Duration::from_secs(60);
+
+/// Polls in flight at the same time in `run`, unless the configuration says otherwise.
+pub const POLLS: usize = 64;
+
+/// Polls in flight of one tenant.
+pub const POLLS_OF_TENANT: usize = 8;
+
+/// How long a scope whose outbox is full waits until it looks again, unless something was delivered meanwhile.
+pub const OUTBOX_PAUSE: Duration = Duration::from_secs(30);
+
+/// What waits for one sink from one tenant: about 15,000 events.
+pub const OUTBOX_BYTES: u64 = 64 << 20;
+
+/// Events of one delivery: their number.
+pub const BATCH_EVENTS: usize = 500;
+
+/// Events of one delivery: their bytes before compression; Fluent Bit takes 4 MiB.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// First wait after a failed delivery; doubled with each further one.
+pub const LEAST_DELIVERY_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest wait after a failed delivery.
+pub const MOST_DELIVERY_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Time for one delivery over HTTP.
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Deliveries that run at the same time.
+pub const DELIVERIES: usize = 16;
+
+/// A file of events is put aside when it has this size.
+pub const ROTATE_BYTES: u64 = 256 << 20;
+
+/// Figures in the history are kept this long.
+pub const HISTORY: Duration = Duration::from_secs(400 * 86_400);
+
+/// How often the files of the configuration are looked at.
+pub const WATCH: Duration = Duration::from_secs(5);
+
+/// How long polls and deliveries may take to end after the collector was told to stop.
+pub const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// A tenant's connections are dropped when it did not poll for this long.
+pub const IDLE_TENANT: Duration = Duration::from_secs(60);
+
+/// How long a poll waits for another of the same scope to end, which a change of the configuration left behind.
+pub const BUSY_PAUSE: Duration = Duration::from_secs(1);

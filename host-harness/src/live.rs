@@ -51,6 +51,11 @@ impl Network {
         Ok(Network { tls, allowed: allowed.into() })
     }
 
+    /// Who is trusted, for clients of the host's own.
+    pub fn tls(&self) -> rustls::ClientConfig {
+        self.tls.clone()
+    }
+
     /// A transport for one tenant.
     pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
         let mut tls = self.tls.clone();

@@ -1,6 +1,6 @@
 //! The command line: events on standard output, everything for people on standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,13 +9,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use host_harness::config::{self, Config};
+use host_harness::config::{self, Config, Problem};
 use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
+use host_harness::feeds::{self, CheckError, Checked};
+use host_harness::limits;
 use host_harness::once::{self, OnceError, Output};
 use host_harness::plugin::Plugin;
 use host_harness::replay;
+use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use serde_json::json;
 
@@ -26,8 +29,21 @@ struct Arguments {
     /// A component in place of the built-in plugin.
     #[arg(long, global = true, value_name = "FILE")]
     plugin: Option<PathBuf>,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -38,7 +54,7 @@ enum Command {
     Inspect {
         /// The component; the built-in one without it.
         file: Option<PathBuf>,
-        /// A configuration whose feeds to show.
+        /// A configuration, or a folder of them, whose feeds to show.
         #[arg(short, value_name = "FILE")]
         config: Option<PathBuf>,
         /// One JSON object.
@@ -47,12 +63,21 @@ enum Command {
     },
     /// Polls each scope once, now.
     Poll {
-        /// The configuration.
+        /// The configuration, or a folder of them.
         #[arg(short, value_name = "FILE")]
         config: PathBuf,
         /// Only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
+        /// Compares with the state in this file, keeps the new one there, and delivers to the configured sinks.
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+    },
+    /// Collects day after day: schedules, state, sinks, metrics.
+    Run {
+        /// The configuration, or a folder of them.
+        #[arg(short, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Runs the plugin on recorded responses and prints the events.
     Replay {
@@ -83,13 +108,18 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(arguments).await {
+    match command(arguments).await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            if let Some(OnceError::Configuration(problems)) = error.downcast_ref::<OnceError>() {
+            if let Some(problems) = problems(&error) {
                 for problem in problems {
                     eprintln!("error: {problem}");
                 }
@@ -105,18 +135,38 @@ async fn main() -> ExitCode {
     }
 }
 
+/// What is wrong with the configuration, if that is the error.
+fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(OnceError::Configuration(problems)), ..)
+        | (_, Some(CheckError::Configuration(problems)), _)
+        | (.., Some(RunError::Configuration(problems))) => Some(problems),
+        _ => None,
+    }
+}
+
 /// A mistake of the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
-async fn run(Arguments { plugin, command }: Arguments) -> anyhow::Result<u8> {
+async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result<u8> {
     match command {
         Command::Demo => demo(plugin.as_deref()).await,
         Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
-        Command::Poll { config: file, feed } => {
+        Command::Poll { config: file, feed, state } => {
             let config = load(&file, feed.as_deref())?;
-            poll(&host()?, &file, config, plugin.as_deref()).await.map(|report| report.status())
+            let host = host()?;
+            let report = match state {
+                None => poll(&host, &file, config, plugin.as_deref()).await?,
+                Some(state) => tick(&host, &file, config, plugin.as_deref(), &state).await?,
+            };
+            Ok(report.status())
+        }
+        Command::Run { config } => {
+            let environment = |name: &str| std::env::var(name).ok();
+            run::run(Start { host: host()?, config, plugin, environment, clock: clock() }).await?;
+            Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
         Command::Simulate { listen, scenario, json } => simulate(listen, scenario.as_deref(), json).await,
@@ -141,14 +191,54 @@ fn load(file: &Path, only: Option<&str>) -> Result<Config, OnceError> {
     config::load(file, only, &|name| std::env::var(name).ok()).map_err(OnceError::Configuration)
 }
 
-async fn poll(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
-    let clock = clock();
-    let (feeds, warnings) = once::open(host, file, config, plugin, &clock).await?;
-    for warning in warnings {
+/// Checks every feed, and tells what is odd.
+async fn check(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
+    let checked = feeds::check(host, file, config, plugin, &clock()).await?;
+    for warning in &checked.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(checked)
+}
+
+async fn poll(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
+    let clock = clock();
+    let feeds = once::open(&check(host, file, config, plugin).await?, &clock).await?;
     let output = Output { events: &mut io::stdout(), people: &mut io::stderr() };
     Ok(once::poll(&feeds, &clock, output).await?)
+}
+
+/// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
+async fn tick(
+    host: &Host,
+    file: &Path,
+    mut config: Config,
+    plugin: Option<&Path>,
+    state: &Path,
+) -> anyhow::Result<once::Report> {
+    let clock = clock();
+    let sinks = std::mem::take(&mut config.sinks);
+    let checked = check(host, file, config, plugin).await?;
+    let keeper = run::keeper(state, &sinks, checked.network.tls(), &clock).await?;
+    let feeds = once::open(&checked, &clock).await?;
+    let output = Output { events: &mut io::sink(), people: &mut io::stderr() };
+    let mut report = once::tick(&feeds, &keeper, output).await?;
+    let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
+    if let Some(why) = keeper.deliveries.closed() {
+        return Err(io::Error::new(io::ErrorKind::BrokenPipe, why).into());
+    }
+    if delivered.is_err() {
+        for ((sink, tenant), waiting) in keeper.deliveries.waiting() {
+            eprintln!(
+                "error: sink {sink}: {} events of tenant {tenant} were not delivered within {} s (harness)\n  \
+                 fix: they wait in {} and go with the next poll or `run` on it",
+                waiting.events,
+                limits::POLL_WAIT.as_secs(),
+                state.display()
+            );
+            report.failed += 1;
+        }
+    }
+    Ok(report)
 }
 
 async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
@@ -172,11 +262,8 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
     let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
     let mut feeds = Vec::new();
     if let Some(path) = config {
-        let (ready, warnings) = once::open(&host, path, load(path, None)?, file.as_deref(), &clock()).await?;
-        for warning in warnings {
-            eprintln!("warning: {warning}");
-        }
-        feeds.extend(ready);
+        let checked = check(&host, path, load(path, None)?, file.as_deref()).await?;
+        feeds.extend(once::open(&checked, &clock()).await?);
     }
     let mut out = io::stdout();
     if as_json {
@@ -194,7 +281,7 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
         if config.is_some() {
             let feeds = feeds
                 .iter()
-                .map(|ready| json!({ "feed": ready.id, "tenant": ready.tenant, "shapes": ready.feed.plan().shapes }));
+                .map(|ready| json!({ "feed": ready.parked.id, "tenant": ready.parked.tenant, "shapes": ready.feed.plan().shapes }));
             value["feeds"] = feeds.collect();
         }
         writeln!(out, "{value}")?;
@@ -214,7 +301,7 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
         writeln!(out, "settings {}", description.settings_schema)?;
     }
     for ready in &feeds {
-        writeln!(out, "\nfeed {} of tenant {} may send:", ready.id, ready.tenant)?;
+        writeln!(out, "\nfeed {} of tenant {} may send:", ready.parked.id, ready.parked.tenant)?;
         for shape in &ready.feed.plan().shapes {
             writeln!(out, "  {}", told(shape))?;
         }

@@ -1,25 +1,21 @@
 //! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use crate::config::{Config, FeedConfig, Problem};
-use crate::contract::{self, Failure, Measure, Reaction, Scope};
-use crate::egress::Origins;
-use crate::engine::Host;
-use crate::feed::{Clock, Feed, FeedError, Identity, Polled};
-use crate::limits::{self, Limits};
-use crate::live::Network;
-use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
+use crate::config::Problem;
+use crate::contract::{Failure, Measure, Notice, Reaction, Scope};
+use crate::feed::{Clock, Feed, Polled};
+use crate::feeds::{CheckError, Checked, Parked, Tenants};
+use crate::limits;
 use crate::redact;
-use crate::secret::Secret;
-use crate::transport::Transport;
+use crate::schedule::Rhythm;
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError};
+use crate::work::{Done, Finding, Keeper, Task, findings};
 
 /// Why there was no poll at all.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +26,21 @@ pub enum OnceError {
     /// Something of the host failed.
     #[error("{0}")]
     Host(String),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The output cannot be written.
     #[error("failed to write the events: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl From<CheckError> for OnceError {
+    fn from(error: CheckError) -> OnceError {
+        match error {
+            CheckError::Configuration(problems) => OnceError::Configuration(problems),
+            CheckError::Host(error) => OnceError::Host(error),
+        }
+    }
 }
 
 /// What came of a poll of everything.
@@ -78,126 +86,23 @@ pub struct Output<'a> {
     pub people: &'a mut (dyn Write + Send),
 }
 
-/// A feed that is ready, under its name.
+/// A feed that is open.
 pub struct Ready {
-    /// Id of the feed.
-    pub id: String,
-    /// Id of the tenant.
-    pub tenant: String,
+    /// What it was opened from.
+    pub parked: Arc<Parked>,
     /// The feed.
     pub feed: Feed,
-    secrets: Vec<Secret>,
 }
 
-/// Opens every feed; all problems of all feeds come at once. `plugin` takes the place of what the feeds name.
-pub async fn open(
-    host: &Host,
-    file: &Path,
-    config: Config,
-    plugin: Option<&Path>,
-    clock: &Clock,
-) -> Result<(Vec<Ready>, Vec<Problem>), OnceError> {
-    let whole = |key: &str, message: String| {
-        OnceError::Configuration(vec![Problem { file: file.to_owned(), line: 0, key: key.to_owned(), message }])
-    };
-    let ca = config.network.ca_file.as_ref().map(|path| (path, std::fs::read(path)));
-    let ca = match ca {
-        None => None,
-        Some((_, Ok(pem))) => Some(pem),
-        Some((path, Err(error))) => {
-            return Err(whole("network.ca_file", format!("cannot read {}: {error}", path.display())));
-        }
-    };
-    let network = Network::new(ca.as_deref(), config.network.allow_addresses.clone())
-        .map_err(|error| whole("network.ca_file", error))?;
-    let allowed = Origins::new(&config.network.allow).map_err(|origin| whole("network.allow", origin))?;
-    let mut plugins: BTreeMap<Option<PathBuf>, Plugin> = BTreeMap::new();
-    let mut transports: BTreeMap<String, Arc<dyn Transport>> = BTreeMap::new();
-    let (mut ready, mut problems, mut warnings) = (Vec::new(), Vec::new(), config.warnings);
-    for mut feed in config.feeds {
-        let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
-        let plugin = match plugins.get(&path) {
-            Some(plugin) => plugin.clone(),
-            None => {
-                let loaded = Plugin::load(host, path.as_deref());
-                let loaded = loaded.map_err(|error| whole(&format!("feed {}: plugin", feed.id), error))?;
-                plugins.entry(path).or_insert(loaded).clone()
-            }
-        };
-        let allowed = if plugin.about().built_in {
-            let own = Origins::new(BUILT_IN_ORIGINS).map_err(OnceError::Host)?;
-            allowed.and(&own)
-        } else {
-            allowed.clone()
-        };
-        let limits = Limits::default();
-        let transport = match transports.get(&feed.tenant) {
-            Some(transport) => Arc::clone(transport),
-            None => {
-                let new = network.transport(&limits).map_err(|error| OnceError::Host(error.to_string()))?;
-                let new: Arc<dyn Transport> = Arc::new(new);
-                Arc::clone(transports.entry(feed.tenant.clone()).or_insert(new))
-            }
-        };
-        let identity = Identity {
-            tenant: feed.tenant.clone(),
-            feed: feed.id.clone(),
-            limits,
-            allowed,
-            transport,
-            clock: Arc::clone(clock),
-        };
-        match open_feed(file, plugin, feed, identity).await? {
-            Ok((feed, odd)) => {
-                warnings.extend(odd);
-                ready.push(feed);
-            }
-            Err(found) => problems.extend(found),
-        }
+/// Opens feeds that were found good.
+pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceError> {
+    let tenants = Tenants::live(checked.network.clone());
+    let mut ready = Vec::new();
+    for parked in &checked.feeds {
+        let feed = parked.open(&tenants, clock).await.map_err(|error| OnceError::Host(error.to_string()))?;
+        ready.push(Ready { parked: Arc::clone(parked), feed });
     }
-    if problems.is_empty() { Ok((ready, warnings)) } else { Err(OnceError::Configuration(problems)) }
-}
-
-type Opened = Result<(Ready, Vec<Problem>), Vec<Problem>>;
-
-async fn open_feed(file: &Path, plugin: Plugin, config: FeedConfig, identity: Identity) -> Result<Opened, OnceError> {
-    let FeedConfig { id, tenant, settings, lines, sealed, .. } = config;
-    let problem = |setting: &str, message: String| {
-        let key = setting.trim_start_matches('/').replace('/', ".");
-        let line = lines.get(key.split('.').next().unwrap_or_default()).copied().unwrap_or(0);
-        Problem { file: file.to_owned(), line, key: format!("feed {id}: settings.{key}"), message }
-    };
-    let found = |problem_of: &contract::Problem| {
-        problem(&problem_of.setting, format!("found {}, expected {}", problem_of.found, problem_of.expected))
-    };
-    let secrets: Vec<Secret> = settings.secrets().cloned().collect();
-    let description = plugin.describe().await.0.map_err(|error| OnceError::Host(error.to_string()))?;
-    let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
-    let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
-    let mut problems: Vec<Problem> = no_secrets
-        .iter()
-        .map(|setting| {
-            let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
-            problem(setting, message.to_owned())
-        })
-        .collect();
-    match Feed::open(plugin, settings, identity).await {
-        Ok(feed) if problems.is_empty() => {
-            let mut warnings: Vec<Problem> = feed.plan().warnings.iter().map(found).collect();
-            warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
-            Ok(Ok((Ready { id, tenant, feed, secrets }, warnings)))
-        }
-        Ok(_) => Ok(Err(problems)),
-        Err(FeedError::Settings(others)) => {
-            // What the plugin says of a placeholder is of no use to anybody.
-            let told = |other: &&contract::Problem| {
-                !no_secrets.iter().any(|setting| other.setting.trim_start_matches('/') == setting.as_str())
-            };
-            problems.extend(others.iter().filter(told).map(found));
-            Ok(Err(problems))
-        }
-        Err(FeedError::Call(error)) => Err(OnceError::Host(error.to_string())),
-    }
+    Ok(ready)
 }
 
 /// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
@@ -211,26 +116,82 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
                 continue;
             }
         };
-        let polls = scopes.iter().map(|scope| async move {
-            let polled = patiently(|| async {
-                let polled = ready.feed.poll(scope, clock(), None).await;
-                match polled.failure {
-                    Some(failure) => Err(failure),
-                    None => Ok(polled),
-                }
-            });
-            (scope, polled.await)
-        });
+        let polls = scopes
+            .iter()
+            .map(|scope| async move { (scope, patiently(|| ready.feed.poll(scope, clock(), None)).await) });
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((scope, polled)) = polls.next().await {
-            match polled {
-                Ok(polled) => desk.deliver(ready, scope, polled)?,
-                Err(failure) if failure.reaction == Reaction::NoData => {
-                    desk.no_data(ready, scope, &failure);
-                    desk.report.good += 1;
-                }
-                Err(failure) => desk.tell(ready, &called(scope), &failure),
+            let Polled { batch, failure, notices } = polled;
+            let (events, outcome, more, measures) = match batch {
+                Some(batch) => (batch.events, batch.outcome, batch.notices, batch.measures),
+                None => Default::default(),
+            };
+            desk.settle(ready, scope, failure.or(outcome.clone()), notices.into_iter().chain(more), measures);
+            let mut lines = Vec::new();
+            for event in &events {
+                lines.extend_from_slice(&event.body);
+                lines.push(b'\n');
             }
+            desk.output.events.write_all(&lines)?;
+            desk.output.events.flush()?;
+            desk.report.events += events.len();
+        }
+    }
+    Ok(desk.report)
+}
+
+/// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
+pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
+    let mut desk = Desk { output, report: Report::default() };
+    let rows = keeper.store.ask(|store| Ok((store.feeds()?, store.scopes()?))).await?;
+    for ready in feeds {
+        let parked = &ready.parked;
+        let earlier = rows.0.iter().find(|row| row.feed == parked.id);
+        let known: Vec<(Scope, Standing)> =
+            rows.1.iter().filter(|row| row.feed == parked.id).map(ScopeRow::pair).collect();
+        let found = match desk.signed_in(ready).await {
+            Ok(()) => patient(|| ready.feed.discover()).await,
+            Err(failure) => Err(failure),
+        };
+        match &found {
+            Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
+            Err(failure) => desk.tell(ready, "", failure),
+        }
+        let searched_with = parked.settings_digest();
+        let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
+        let configured_as = parked.fingerprint(&keeper.salt);
+        let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
+        keeper.store.ask(move |store| store.keep_feed(&row)).await?;
+        let polls = findings.into_iter().map(|(scope, finding)| {
+            let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
+            let standing = Standing { due: (keeper.clock)(), given_up: false, ..standing.unwrap_or_default() };
+            let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+            let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
+            async move {
+                match finding {
+                    Finding::Polled => {}
+                    Finding::Lost(why) => task.given_up = Some(why),
+                    Finding::GivenUp => {
+                        task.standing.given_up = true;
+                        let row = task.row();
+                        return (task, keeper.store.ask(move |store| store.keep_scopes(&[row])).await.map(|()| None));
+                    }
+                }
+                let done = async {
+                    let state = keeper.state(&task).await?;
+                    let polled = patiently(|| keeper.attempt(&ready.feed, &task, state.as_deref())).await;
+                    keeper.conclude(&ready.feed, &task, polled).await
+                };
+                let done = done.await;
+                (task, done.map(Some))
+            }
+        });
+        let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
+        while let Some((task, done)) = polls.next().await {
+            let Some(Done { standing, events, failure, notices, measures, .. }) = done? else { continue };
+            let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
+            desk.settle(ready, &task.scope, outcome, notices, measures);
+            desk.report.events += events;
         }
     }
     Ok(desk.report)
@@ -243,38 +204,50 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    async fn signed_in(&mut self, ready: &Ready) -> Result<(), Failure> {
+        patient(|| ready.feed.sign_in()).await
+    }
+
     async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
-        patiently(|| ready.feed.sign_in()).await?;
-        let discovery = patiently(|| ready.feed.discover()).await?;
-        for notice in &discovery.notices {
-            self.warn(ready, "", &notice.message);
-        }
-        for skipped in &discovery.skipped {
-            self.tell(ready, &called(&skipped.scope), &skipped.why);
-        }
+        self.signed_in(ready).await?;
+        let discovery = patient(|| ready.feed.discover()).await?;
+        let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.why)).collect();
+        self.found(ready, &discovery.notices, &skipped);
         Ok(discovery.scopes)
     }
 
-    fn deliver(&mut self, ready: &Ready, scope: &Scope, polled: Polled) -> std::io::Result<()> {
-        let Some(batch) = polled.batch else { return Ok(()) };
-        for notice in polled.notices.iter().chain(&batch.notices) {
+    fn found(&mut self, ready: &Ready, notices: &[Notice], skipped: &[(&Scope, &Failure)]) {
+        for notice in notices {
+            self.warn(ready, "", &notice.message);
+        }
+        for (scope, why) in skipped {
+            self.tell(ready, &called(scope), why);
+        }
+    }
+
+    /// Says what came of a scope, and counts it.
+    fn settle(
+        &mut self,
+        ready: &Ready,
+        scope: &Scope,
+        outcome: Option<Failure>,
+        notices: impl IntoIterator<Item = Notice>,
+        measures: Vec<Measure>,
+    ) {
+        for notice in notices {
             self.warn(ready, &called(scope), &notice.message);
         }
-        if let Some(outcome) = &batch.outcome {
-            self.no_data(ready, scope, outcome);
+        match outcome {
+            Some(failure) if failure.reaction != Reaction::NoData => {
+                self.tell(ready, &called(scope), &failure);
+                return;
+            }
+            Some(outcome) => self.no_data(ready, scope, &outcome),
+            None => {}
         }
-        let mut lines = Vec::new();
-        for event in &batch.events {
-            lines.extend_from_slice(&event.body);
-            lines.push(b'\n');
-        }
-        self.output.events.write_all(&lines)?;
-        self.output.events.flush()?;
         self.report.good += 1;
-        self.report.events += batch.events.len();
-        let row = |measure| Row { feed: ready.id.clone(), scope: called(scope), measure };
-        self.report.rows.extend(batch.measures.into_iter().map(row));
-        Ok(())
+        let row = |measure| Row { feed: ready.parked.id.clone(), scope: called(scope), measure };
+        self.report.rows.extend(measures.into_iter().map(row));
     }
 
     /// Nothing to collect and nobody at fault.
@@ -308,7 +281,7 @@ impl Desk<'_> {
 
     /// Nobody may be listening; the events matter more.
     fn say(&mut self, ready: &Ready, text: &str) {
-        let _ = writeln!(self.output.people, "{}", redact::redact(text, &ready.secrets));
+        let _ = writeln!(self.output.people, "{}", redact::redact(text, ready.parked.secrets()));
     }
 }
 
@@ -328,7 +301,7 @@ fn usual_fix(failure: &Failure) -> &'static str {
 }
 
 fn who(ready: &Ready) -> String {
-    format!("tenant {}, feed {}", ready.tenant, ready.id)
+    format!("tenant {}, feed {}", ready.parked.tenant, ready.parked.id)
 }
 
 fn called(scope: &Scope) -> String {
@@ -339,27 +312,53 @@ fn called(scope: &Scope) -> String {
 }
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
-async fn patiently<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn() -> F) -> Result<T, Failure> {
-    let mut waited = Duration::ZERO;
-    for retry in 0.. {
-        let mut failure = match attempt().await {
+async fn patient<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn() -> F) -> Result<T, Failure> {
+    let mut patience = Patience::default();
+    loop {
+        match attempt().await {
             Ok(value) => return Ok(value),
-            Err(failure) => failure,
-        };
-        let Some(wait) = pause(&failure, retry) else { return Err(failure) };
-        if waited + wait > limits::POLL_WAIT {
+            Err(failure) => patience.after(failure).await?,
+        }
+    }
+}
+
+/// The same for a poll.
+async fn patiently<F: Future<Output = Polled>>(attempt: impl Fn() -> F) -> Polled {
+    let mut patience = Patience::default();
+    loop {
+        let polled = attempt().await;
+        let Some(failure) = polled.failure.clone() else { return polled };
+        if let Err(failure) = patience.after(failure).await {
+            return Polled { failure: Some(failure), ..polled };
+        }
+    }
+}
+
+/// What is left of it.
+#[derive(Default)]
+struct Patience {
+    retries: usize,
+    waited: Duration,
+}
+
+impl Patience {
+    /// Waits until another attempt is of use; or gives the failure back.
+    async fn after(&mut self, mut failure: Failure) -> Result<(), Failure> {
+        let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
+        if self.waited + wait > limits::POLL_WAIT {
             let until = std::time::SystemTime::now() + wait;
             failure.cause +=
                 &format!("; it asks to wait {} s, until {}", wait.as_secs(), httpdate::fmt_http_date(until));
             return Err(failure);
         }
-        if retry >= limits::POLL_RETRIES {
+        if self.retries >= limits::POLL_RETRIES {
             return Err(failure);
         }
         tokio::time::sleep(wait).await;
-        waited += wait;
+        self.waited += wait;
+        self.retries += 1;
+        Ok(())
     }
-    unreachable!("the retries are bounded")
 }
 
 /// How long to wait before another attempt; none if that would be of no use.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use wasmtime::component::{Component, HasData, Linker};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
@@ -12,10 +13,10 @@ use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::contract::{self, ACCEPTED, INTERFACE, PluginCodePre};
+use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
-use crate::sandbox::Store;
+use crate::sandbox::{CallError, Store};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -48,9 +49,14 @@ pub const BUILT_IN_ORIGINS: &[&str] = &[
 /// A plugin that is ready to run. Cheap to clone.
 #[derive(Clone)]
 pub struct Plugin {
-    pub(crate) host: Host,
-    pub(crate) linked: PluginCodePre<Store>,
-    about: Arc<About>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: Host,
+    linked: PluginCodePre<Store>,
+    about: About,
+    description: OnceCell<Arc<Description>>,
 }
 
 /// What can be told of a plugin without running it.
@@ -130,12 +136,27 @@ impl Plugin {
         check(&about)?;
         let linker = linker(host).map_err(invalid)?;
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
-        Ok(Plugin { host: host.clone(), linked, about: Arc::new(about) })
+        let shared = Shared { host: host.clone(), linked, about, description: OnceCell::new() };
+        Ok(Plugin { shared: Arc::new(shared) })
     }
 
     /// What can be told of it without running it.
     pub fn about(&self) -> &About {
-        &self.about
+        &self.shared.about
+    }
+
+    /// What it says of itself, asked once.
+    pub async fn description(&self) -> Result<Arc<Description>, CallError> {
+        let ask = || async { self.describe().await.0.map(Arc::new) };
+        self.shared.description.get_or_try_init(ask).await.cloned()
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
+        &self.shared.linked
     }
 }
 

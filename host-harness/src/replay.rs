@@ -127,13 +127,14 @@ pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, Stri
     let recording = Arc::new(Recording::new(cassette));
     let time = cassette.context.time_milliseconds;
     let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
-    let allowed = Origins::new(origins.map(|url| url.origin().ascii_serialization()))?;
+    let allowed = Arc::new(Origins::new(origins.map(|url| url.origin().ascii_serialization()))?);
     let identity = Identity {
         tenant: cassette.context.tenant.clone(),
         feed: cassette.context.feed.clone(),
         limits: Limits::default(),
         allowed,
         transport: Arc::clone(&recording) as Arc<dyn Transport>,
+        tokens: Arc::default(),
         clock: Arc::new(move || time),
     };
     let settings = Settings::new(cassette.settings.clone(), Default::default());
@@ -145,7 +146,7 @@ pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, Stri
             });
             return Err(words.collect::<Vec<_>>().join("\n"));
         }
-        Err(FeedError::Call(error)) => return Err(error.to_string()),
+        Err(error) => return Err(error.to_string()),
     };
     let mut replayed = Replayed::default();
     match feed.discover().await {

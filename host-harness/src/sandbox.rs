@@ -28,7 +28,11 @@ use crate::plugin::Plugin;
 use crate::redact;
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::tokens::Tokens;
 use crate::transport::{IncomingResponse, OutgoingRequest, Transport, TransportError};
+
+/// Unix time in milliseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// For whom a call is made, and how its requests leave; without a network, all HTTP is denied.
 #[derive(Clone, Default)]
@@ -50,6 +54,12 @@ pub struct Network {
     pub egress: Arc<Egress>,
     /// What carries it.
     pub transport: Arc<dyn Transport>,
+    /// What token endpoints answered to this tenant.
+    pub tokens: Arc<Tokens>,
+    /// Tokens from before are not wanted; Unix milliseconds.
+    pub tokens_after: u64,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Why a call gave no answer of the plugin's own.
@@ -125,8 +135,8 @@ pub struct Exchange {
 pub struct Journal {
     /// Requests in order.
     pub exchanges: Vec<Exchange>,
-    /// Time on a processor, in ticks.
-    pub cpu_ticks: u32,
+    /// Time in which it was worked at: in the guest, and in the host on its behalf, without waiting.
+    pub busy: Duration,
     /// The most linear memory it had.
     pub memory_bytes: usize,
     /// Log lines of the guest, redacted.
@@ -293,7 +303,7 @@ async fn carry(
     })?;
     let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
     let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
-    let Some(Network { egress, transport }) = network else {
+    let Some(Network { egress, transport, tokens, tokens_after, clock }) = network else {
         return Err(plainly("this call runs without HTTP"));
     };
     if lock(journal).exchanges.len() >= limits.requests {
@@ -312,7 +322,11 @@ async fn carry(
         body: body.to_bytes().to_vec(),
     };
     let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
-    let response = transport.send(request).await.map_err(|error| (typed(&error), error.to_string()))?;
+    let response = match shape.seals {
+        Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await,
+        None => transport.send(request).await,
+    };
+    let response = response.map_err(|error| (typed(&error), error.to_string()))?;
     let mut response = scrubbed(response, sealed);
     if let Some(key) = shape.seals.as_deref().filter(|_| response.status == 200)
         && let Some((body, token)) = sealed_answer(&response.body, key)
@@ -405,6 +419,7 @@ macro_rules! call {
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
+                let answer = timed(answer, &mut open.busy);
                 tokio::time::timeout_at(open.deadline, answer).await.map_err(|_| None).and_then(|answer| answer.map_err(Some))
             }
             Some(Err(error)) => Err(error),
@@ -412,6 +427,18 @@ macro_rules! call {
         };
         open.close(answer)
     }};
+}
+
+/// Adds up the time in which a call is being worked at, waiting left out.
+async fn timed<F: Future>(call: F, busy: &mut Duration) -> F::Output {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|context| {
+        let begun = Instant::now();
+        let answer = call.as_mut().poll(context);
+        *busy += begun.elapsed();
+        answer
+    })
+    .await
 }
 
 impl Plugin {
@@ -480,17 +507,18 @@ impl Plugin {
         let text = settings.without_credentials();
         let caller = caller.without_network();
         let (answer, journal) =
-            call!(self, "normalize", &caller, Vec::new(), call_normalize(&text, context, given, state));
+            call!(self, "normalize", &caller, Vec::new(), call_normalize(text, context, given, state));
         (answer.and_then(|answer| within_limits(answer, &caller.limits)), journal)
     }
 
     async fn open(&self, call: &'static str, caller: &Caller, sealed: Vec<Sealed>) -> Open<'_> {
-        let running = self.host.enter().await;
+        let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
         let mut store = self.store(caller, sealed);
-        let code = tokio::time::timeout_at(deadline, self.linked.instantiate_async(&mut store)).await;
+        let code = tokio::time::timeout_at(deadline, self.linked().instantiate_async(&mut store)).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
-        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), _running: running }
+        let (wall_time, busy) = (caller.limits.wall_time, Duration::ZERO);
+        Open { call, deadline, wall_time, store, code: Some(code), busy, _running: running }
     }
 
     fn store(&self, caller: &Caller, sealed: Vec<Sealed>) -> wasmtime::Store<Store> {
@@ -504,7 +532,7 @@ impl Plugin {
         let meter = Meter { limits, memory_bytes: 0, cpu_ticks: 0, exceeded: None };
         let who = format!("{}/{}", caller.tenant, caller.feed);
         let data = Store { table, clocks: WasiClocksCtx::default(), http, hook, meter, who, log_lines_dropped: 0 };
-        let mut store = wasmtime::Store::new(self.host.engine(), data);
+        let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
         store.set_hostcall_fuel(limits::COPIED_BYTES);
         store.set_max_component_handles(limits::HANDLES);
@@ -529,6 +557,7 @@ struct Open<'a> {
     wall_time: Duration,
     store: wasmtime::Store<Store>,
     code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
+    busy: Duration,
     _running: Running<'a>,
 }
 
@@ -537,7 +566,7 @@ impl Open<'_> {
     fn close<T>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = lock(&hook.journal).clone();
-        (journal.cpu_ticks, journal.memory_bytes) = (meter.cpu_ticks, meter.memory_bytes);
+        (journal.busy, journal.memory_bytes) = (self.busy, meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }

@@ -1,14 +1,15 @@
 //! A value that must not be shown.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// A credential or a token. Its `Debug` says nothing of it.
+/// A credential or a token. Its `Debug` says nothing of it; clones share it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// Takes a value.
-    pub fn new(value: impl Into<String>) -> Secret {
+    pub fn new(value: impl Into<Arc<str>>) -> Secret {
         Secret(value.into())
     }
 

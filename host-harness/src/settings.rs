@@ -6,40 +6,73 @@ use serde_json::{Map, Value};
 
 use crate::contract::{Credential, Description};
 use crate::egress::Sealed;
+use crate::engine::digest;
 use crate::sandbox::placeholder;
 use crate::secret::Secret;
 
-/// Settings with their secrets apart.
-#[derive(Debug, Clone, Default)]
+/// Settings with their secrets apart. Small: a collector holds thousands.
+#[derive(Debug, Clone)]
 pub struct Settings {
-    plain: Map<String, Value>,
-    secrets: BTreeMap<String, Secret>,
-    trimmed: Vec<String>,
+    /// One JSON object.
+    plain: Box<str>,
+    secrets: Box<[(String, Secret)]>,
+    trimmed: Box<[String]>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::new(Map::new(), BTreeMap::new())
+    }
 }
 
 impl Settings {
     /// Plain settings and secrets, each under its top-level key.
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
-        Settings { plain, secrets, trimmed: Vec::new() }
+        let plain = Value::Object(plain).to_string().into_boxed_str();
+        Settings { plain, secrets: secrets.into_iter().collect(), trimmed: Box::default() }
+    }
+
+    fn plain(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.plain).unwrap_or_default()
     }
 
     /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from.
-    pub fn sealing(mut self, description: &Description) -> Settings {
+    pub fn sealing(self, description: &Description) -> Settings {
+        let (mut plain, mut trimmed) = (self.plain(), self.trimmed.into_vec());
+        let mut secrets: BTreeMap<String, Secret> = self.secrets.into_iter().collect();
         for credential in &description.credentials {
-            if let Some(Value::String(value)) = self.plain.get(&credential.setting) {
+            if let Some(Value::String(value)) = plain.get(&credential.setting) {
                 if value.trim() != value {
-                    self.trimmed.push(credential.setting.clone());
+                    trimmed.push(credential.setting.clone());
                 }
-                self.secrets.insert(credential.setting.clone(), Secret::new(value.trim()));
-                self.plain.remove(&credential.setting);
+                secrets.insert(credential.setting.clone(), Secret::new(value.trim()));
+                plain.remove(&credential.setting);
             }
         }
-        self
+        Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) }
+    }
+
+    /// Digest of the plain settings.
+    pub fn digest(&self) -> String {
+        digest(self.plain.as_bytes())
+    }
+
+    /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
+    /// names.
+    pub fn credential_id(&self, salt: &str) -> String {
+        let secrets = self.secrets.iter().map(|(setting, secret)| format!("{setting}={}\n", secret.expose()));
+        digest(format!("{salt}\n{}", secrets.collect::<String>()).as_bytes())
+    }
+
+    /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.
+    pub fn expiry(&self, credential: &str) -> Option<(String, u64)> {
+        let date = self.plain().get(&format!("{credential}_expires"))?.as_str().and_then(midnight)?;
+        Some((credential.to_owned(), date))
     }
 
     /// All secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.secrets.values()
+        self.secrets.iter().map(|(_, secret)| secret)
     }
 
     /// What of the real values the plugin's schema finds odd, the credentials included, which the plugin never sees:
@@ -67,7 +100,7 @@ impl Settings {
 
     /// The settings as a plugin gets them: each secret a placeholder of its own, made anew for each call.
     pub(crate) fn sealed(&self) -> (String, Vec<Sealed>) {
-        let mut settings = self.plain.clone();
+        let mut settings = self.plain();
         let mut sealed = Vec::new();
         for (setting, secret) in &self.secrets {
             // Nothing is nothing, and the plugin may say so.
@@ -85,9 +118,15 @@ impl Settings {
     }
 
     /// The settings without any secret.
-    pub(crate) fn without_credentials(&self) -> String {
-        Value::Object(self.plain.clone()).to_string()
+    pub(crate) fn without_credentials(&self) -> &str {
+        &self.plain
     }
+}
+
+/// The beginning of a date such as `2027-06-30` in UTC, in Unix milliseconds.
+fn midnight(date: &str) -> Option<u64> {
+    let date = time::Date::parse(date.trim(), &time::format_description::well_known::Iso8601::DATE).ok()?;
+    u64::try_from(date.midnight().assume_utc().unix_timestamp()).ok()?.checked_mul(1_000)
 }
 
 /// The description of the innermost part of the schema that a value did not fit.
@@ -102,5 +141,31 @@ fn words(property: &Value, path: &str) -> String {
             Some(end) => path = &path[..end],
             None => return "it does not fit the plugin's schema".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_beside_a_credential_is_its_end() {
+        let settings = |date: &str| {
+            let plain = serde_json::json!({ "client_secret_expires": date });
+            Settings::new(plain.as_object().cloned().unwrap_or_default(), BTreeMap::new()).expiry("client_secret")
+        };
+        assert_eq!(settings("2026-11-24"), Some(("client_secret".to_owned(), 1_795_478_400_000)));
+        assert_eq!(settings("June"), None);
+    }
+
+    #[test]
+    fn credentials_are_told_apart_without_being_told() {
+        let id = |secret: &str, salt: &str| {
+            let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new(secret))]);
+            Settings::new(Map::new(), secrets).credential_id(salt)
+        };
+        assert_eq!(id("a", "salt"), id("a", "salt"));
+        assert_ne!(id("a", "salt"), id("b", "salt"));
+        assert_ne!(id("a", "salt"), id("a", "pepper"));
     }
 }

@@ -86,3 +86,13 @@ pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole answer.
     fn send(&self, request: OutgoingRequest) -> Answer<'_>;
 }
+
+/// Carries nothing: for calls that are not to reach anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+        Box::pin(std::future::ready(Err(TransportError::Refused)))
+    }
+}

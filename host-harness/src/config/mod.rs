@@ -1,32 +1,67 @@
-//! The configuration: one TOML file for all commands. All problems are found at once, each with file, line, key, what
-//! was found and what was expected.
+//! The configuration: one language for all commands, in one TOML file or in a folder of them that are read as one. All
+//! problems are found at once, each with file, line, key, what was found and what was expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::address::Cidr;
 use crate::egress;
-use crate::plugin::BUILT_IN_NAME;
+use crate::limits;
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::sink::SinkConfig;
 
+mod feeds;
 mod reader;
+mod sinks;
 
-use reader::{Node, Reader, Table};
+use reader::{Node, Reader, Source, Table};
 
 /// What an operator configured.
 #[derive(Debug, Default)]
 pub struct Config {
+    /// The collector itself.
+    pub collector: CollectorConfig,
     /// How requests leave.
     pub network: NetworkConfig,
+    /// Where events go; standard output if none is named.
+    pub sinks: Vec<SinkConfig>,
     /// Where data comes from.
     pub feeds: Vec<FeedConfig>,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
+    /// Every file that was read, those behind `{ file = … }` included.
+    pub files: Vec<PathBuf>,
+}
+
+/// The table `[collector]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectorConfig {
+    /// The file of the store.
+    pub state: PathBuf,
+    /// Where metrics, health and the status page are served; nowhere without it.
+    pub listen: Option<SocketAddr>,
+    /// What a reader of those must show.
+    pub token: Option<Secret>,
+    /// Polls in flight at the same time.
+    pub polls: usize,
+    /// Of those, polls of one tenant.
+    pub polls_of_tenant: usize,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> CollectorConfig {
+        CollectorConfig {
+            state: PathBuf::from("collector.db"),
+            listen: None,
+            token: None,
+            polls: limits::POLLS,
+            polls_of_tenant: limits::POLLS_OF_TENANT,
+        }
+    }
 }
 
 /// The table `[network]`.
@@ -49,16 +84,33 @@ pub struct FeedConfig {
     pub tenant: String,
     /// None for the built-in plugin.
     pub plugin: Option<PathBuf>,
+    /// Time between two polls of a scope; the plugin's own proposal without it.
+    pub interval: Option<Duration>,
+    /// Ids of the sinks that its events go to.
+    pub sinks: Vec<String>,
+    /// Whom to ask about it.
+    pub contact: Option<String>,
     /// Settings of the plugin, with the secrets read.
     pub settings: Settings,
-    /// Line of each setting, for problems that the plugin finds.
-    pub lines: BTreeMap<String, usize>,
+    /// Where it stands, for problems that the plugin finds.
+    pub place: Place,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
 }
 
+/// Where a feed's settings stand.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The file of the feed.
+    pub file: PathBuf,
+    /// The line of the feed.
+    pub line: usize,
+    /// File and line of each setting, which may be among the defaults.
+    pub settings: BTreeMap<String, (PathBuf, usize)>,
+}
+
 /// Something wrong or odd in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Which file.
     pub file: PathBuf,
@@ -87,57 +139,165 @@ impl fmt::Display for Problem {
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
-const COLLECTOR: &[&str] = &["state", "listen"];
+const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
 const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses"];
-const SINK: &[&str] = &["id", "type", "path", "url", "preset", "token"];
-const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
-const CONTACT: &[&str] = &["name", "email"];
 const REFERENCE: &[&str] = &["env", "file", "plain"];
 
-/// The service recalculates every eight hours: polling much more often brings nothing.
-const SHORT_INTERVAL: Duration = Duration::from_secs(15 * 60);
-
-/// Reads a configuration file; `only` leaves out all feeds but one, and their secrets.
-pub fn load(file: &Path, only: Option<&str>, environment: Environment<'_>) -> Result<Config, Vec<Problem>> {
-    let whole = |message| vec![Problem { file: file.to_owned(), line: 0, key: String::new(), message }];
-    let text = std::fs::read_to_string(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
-    parse(file, &text, only, environment)
+/// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets.
+pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Result<Config, Vec<Problem>> {
+    let whole = |file: &Path, message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
+    let files = if path.is_dir() {
+        let found = folder(path).map_err(|error| vec![whole(path, format!("cannot be read: {error}"))])?;
+        if found.is_empty() {
+            return Err(vec![whole(path, "found no file *.toml in the folder, expected at least one".to_owned())]);
+        }
+        found
+    } else {
+        vec![path.to_owned()]
+    };
+    let (mut read, mut unreadable) = (Vec::new(), Vec::new());
+    for file in files {
+        match std::fs::read_to_string(&file) {
+            Ok(text) => read.push((file, text)),
+            Err(error) => unreadable.push(whole(&file, format!("cannot be read: {error}"))),
+        }
+    }
+    let parsed = parse_all(&read, only, environment);
+    match parsed {
+        Ok(config) if unreadable.is_empty() => Ok(config),
+        Ok(_) => Err(unreadable),
+        // What an unreadable file holds may be what the others miss.
+        Err(problems) => Err(unreadable.into_iter().chain(problems).collect()),
+    }
 }
 
-/// Reads the text of a configuration file. Paths in it are relative to its folder.
+/// The configuration files of a folder, by name.
+fn folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if file.extension().is_some_and(|extension| extension == "toml") && !hidden {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads the text of one configuration file. Paths in it are relative to its folder.
 pub fn parse(
     file: &Path,
     text: &str,
     only: Option<&str>,
     environment: Environment<'_>,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader::new(file, text);
-    let mut config = Config::default();
-    if let Some(top) = reader.document() {
-        reader.known(&top, TOP);
-        collector(&mut reader, &top);
-        config.network = network(&mut reader, &top);
-        let sinks = sinks(&mut reader, &top);
-        config.feeds = feeds(&mut reader, &top, &sinks, only, environment);
-    }
-    let Reader { problems, warnings, .. } = reader;
-    config.warnings = warnings;
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    parse_all(&[(file.to_owned(), text.to_owned())], only, environment)
 }
 
-fn collector(reader: &mut Reader<'_>, top: &Table<'_>) {
-    let Some(table) = top.child("collector").and_then(|node| reader.table(&node)) else { return };
+/// Reads the texts of some configuration files as one configuration.
+pub fn parse_all(
+    files: &[(PathBuf, String)],
+    only: Option<&str>,
+    environment: Environment<'_>,
+) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader::default();
+    let sources: Vec<Source<'_>> = files.iter().map(|(file, text)| Source::new(file, text)).collect();
+    let documents: Vec<_> = sources.iter().map(|source| source.parse(&mut reader)).collect();
+    let all_parsed = documents.iter().all(Option::is_some);
+    let documents = sources.iter().zip(&documents);
+    let tops: Vec<Table<'_>> =
+        documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
+    let mut config = Config { files: files.iter().map(|(file, _)| file.clone()).collect(), ..Config::default() };
+    for top in &tops {
+        reader.known(top, TOP);
+    }
+    let table = one_table(&mut reader, &tops, "collector");
+    config.collector = collector(&mut reader, table, &mut config.files, environment);
+    if let Some(source) = sources.first().filter(|_| !config.collector.state.is_absolute()) {
+        config.collector.state = source.beside(&config.collector.state.to_string_lossy());
+    }
+    let table = one_table(&mut reader, &tops, "network");
+    config.network = network(&mut reader, table);
+    config.files.extend(config.network.ca_file.clone());
+    let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
+    let defaults = one_table(&mut reader, &tops, "feed_defaults");
+    // What a file that is no TOML holds may be what seems to be missing.
+    let lone = sources.first().filter(|_| all_parsed).map(|source| source.file);
+    config.feeds =
+        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, lone, only, &mut config.files, environment);
+    config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
+    if config.sinks.is_empty() {
+        let stdout = SinkConfig::stdout(&config.collector.state);
+        for feed in &mut config.feeds {
+            feed.sinks = vec![stdout.id.clone()];
+        }
+        config.sinks.push(stdout);
+    }
+    let Reader { problems, warnings } = reader;
+    config.warnings = once_each(warnings);
+    if problems.is_empty() { Ok(config) } else { Err(once_each(problems)) }
+}
+
+/// What stands among the defaults is found again with each feed.
+fn once_each(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut seen = BTreeSet::new();
+    problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
+}
+
+/// A table that may stand in one file of a folder only.
+fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<Table<'a>> {
+    let mut nodes = tops.iter().filter_map(|top| top.child(name));
+    let first = nodes.next()?;
+    for other in nodes {
+        let message = format!("stands at {} too, expected in one file of the folder", first.place());
+        reader.problem(&other, message);
+    }
+    reader.table(&first)
+}
+
+fn collector(
+    reader: &mut Reader,
+    table: Option<Table<'_>>,
+    files: &mut Vec<PathBuf>,
+    environment: Environment<'_>,
+) -> CollectorConfig {
+    let mut collector = CollectorConfig::default();
+    let Some(table) = table else { return collector };
     reader.known(&table, COLLECTOR);
-    for key in COLLECTOR {
-        if let Some(node) = table.child(key) {
-            reader.text(&node, "a text");
+    if let Some(path) = table.child("state").and_then(|node| reader.text(&node, "the path of a file")) {
+        collector.state = table.source.beside(&path);
+    }
+    collector.token = table.child("token").and_then(|node| secret(reader, &node, files, environment));
+    if let Some(node) = table.child("listen")
+        && let Some(text) = reader.text(&node, "an address and a port")
+    {
+        match text.parse::<SocketAddr>() {
+            Err(_) => {
+                reader.problem(
+                    &node,
+                    format!("found {text:?}, expected an address and a port such as \"127.0.0.1:9464\""),
+                );
+            }
+            Ok(address) if !address.ip().is_loopback() && table.child("token").is_none() => reader.problem(
+                &node,
+                format!("found {text:?}, which others can reach, expected a loopback address, or a `token` beside it"),
+            ),
+            Ok(address) => collector.listen = Some(address),
         }
     }
+    let mut polls = |key: &str, default: usize| {
+        let count = table.child(key).and_then(|node| reader.count(&node, "polls"));
+        count.map_or(default, |count| usize::try_from(count).unwrap_or(default))
+    };
+    collector.polls = polls("max_polls", collector.polls);
+    collector.polls_of_tenant = polls("max_polls_per_tenant", collector.polls_of_tenant);
+    collector
 }
 
-fn network(reader: &mut Reader<'_>, top: &Table<'_>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<Table<'_>>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
-    let Some(table) = top.child("network").and_then(|node| reader.table(&node)) else { return network };
+    let Some(table) = table else { return network };
     reader.known(&table, NETWORK);
     if let Some(node) = table.child("proxy") {
         reader.problem(&node, "this version connects directly and through no proxy".to_owned());
@@ -145,7 +305,7 @@ fn network(reader: &mut Reader<'_>, top: &Table<'_>) -> NetworkConfig {
     network.ca_file = table
         .child("ca_file")
         .and_then(|node| reader.text(&node, "the path of a PEM file"))
-        .map(|path| reader.beside(&path));
+        .map(|path| table.source.beside(&path));
     for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
         let Some(origin) = reader.text(&node, "an origin") else { continue };
         match egress::canonical(&origin) {
@@ -169,156 +329,32 @@ fn network(reader: &mut Reader<'_>, top: &Table<'_>) -> NetworkConfig {
     network
 }
 
-/// Ids of the sinks.
-fn sinks(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    for node in top.child("sink").map(|node| reader.list(&node)).unwrap_or_default() {
-        let Some(table) = reader.table(&node) else { continue };
-        reader.known(&table, SINK);
-        if let Some((id, node)) = reader.id(&table, "id") {
-            if ids.contains(&id) {
-                reader.problem(&node, format!("found {id:?} a second time, expected ids that differ"));
-            }
-            ids.push(id);
-        }
-        let Some(kind) = reader.required(&table, "type") else { continue };
-        match reader.text(&kind, "a type of sink").as_deref() {
-            Some("stdout") | None => {}
-            Some("file") => drop(reader.required(&table, "path")),
-            Some("http") => drop(reader.required(&table, "url")),
-            Some(other) => {
-                let message = format!("found {other:?}, expected \"stdout\", \"file\" or \"http\"");
-                reader.problem(&kind, message);
-            }
-        }
-    }
-    ids
-}
-
-fn feeds(
-    reader: &mut Reader<'_>,
-    top: &Table<'_>,
-    sinks: &[String],
-    only: Option<&str>,
+/// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
+fn secret(
+    reader: &mut Reader,
+    node: &Node<'_>,
+    files: &mut Vec<PathBuf>,
     environment: Environment<'_>,
-) -> Vec<FeedConfig> {
-    let defaults = top.child("feed_defaults").and_then(|node| reader.table(&node));
-    if let Some(defaults) = &defaults {
-        reader.known(defaults, FEED);
-        if let Some(node) = defaults.child("id") {
-            reader.problem(&node, "an id belongs to one feed, not to the defaults".to_owned());
-        }
-    }
-    let mut ids: Vec<String> = Vec::new();
-    let mut feeds = Vec::new();
-    for node in top.child("feed").map(|node| reader.list(&node)).unwrap_or_default() {
-        let Some(table) = reader.table(&node) else { continue };
-        reader.known(&table, FEED);
-        let merged = table.over(defaults.as_ref());
-        let id = reader.id(&table, "id");
-        let tenant = reader.id(&merged, "tenant");
-        if let Some((id, node)) = &id {
-            if ids.contains(id) {
-                reader.problem(node, format!("found {id:?} a second time, expected ids that differ"));
-            }
-            ids.push(id.clone());
-        }
-        schedule(reader, &merged, sinks);
-        let Some((id, _)) = id else { continue };
-        if only.is_some_and(|only| only != id) {
-            continue;
-        }
-        let plugin = merged.child("plugin").and_then(|node| reader.text(&node, "the name or the path of a plugin"));
-        let plugin = plugin.filter(|plugin| plugin != BUILT_IN_NAME).map(|path| reader.beside(&path));
-        let mut feed = FeedConfig {
-            id,
-            tenant: tenant.map(|(tenant, _)| tenant).unwrap_or_default(),
-            plugin,
-            settings: Settings::default(),
-            lines: BTreeMap::new(),
-            sealed: Vec::new(),
-        };
-        settings(reader, &table, defaults.as_ref(), &mut feed, environment);
-        feeds.push(feed);
-    }
-    if ids.is_empty() {
-        reader.whole("found no [[feed]], expected at least one");
-    } else if let Some(only) = only.filter(|only| !ids.iter().any(|id| id == only)) {
-        reader.whole(&format!("found no feed {only:?}, expected one of: {}", ids.join(", ")));
-    }
-    feeds
-}
-
-fn schedule(reader: &mut Reader<'_>, feed: &Table<'_>, sinks: &[String]) {
-    if let Some(node) = feed.child("interval")
-        && let Some(text) = reader.text(&node, "a duration such as \"1h\"")
-    {
-        match duration(&text) {
-            None => reader.problem(&node, format!("found {text:?}, expected a duration from \"1s\", such as \"1h\"")),
-            Some(interval) if interval < SHORT_INTERVAL => {
-                reader.warning(&node, format!("{text} is short: the service recalculates every 8 hours"));
-            }
-            Some(_) => {}
-        }
-    }
-    for node in feed.child("sinks").map(|node| reader.list(&node)).unwrap_or_default() {
-        if let Some(sink) = reader.text(&node, "the id of a sink")
-            && !sinks.contains(&sink)
-        {
-            reader.problem(&node, format!("found {sink:?}, expected the id of a [[sink]]"));
-        }
-    }
-    if let Some(table) = feed.child("contact").and_then(|node| reader.table(&node)) {
-        reader.known(&table, CONTACT);
-        for key in CONTACT {
-            if let Some(node) = table.child(key) {
-                reader.text(&node, "a text");
-            }
-        }
-    }
-}
-
-fn settings(
-    reader: &mut Reader<'_>,
-    feed: &Table<'_>,
-    defaults: Option<&Table<'_>>,
-    config: &mut FeedConfig,
-    environment: Environment<'_>,
-) {
-    let own = feed.child("settings").and_then(|node| reader.table(&node));
-    let shared = defaults.and_then(|defaults| defaults.child("settings")).and_then(|node| reader.table(&node));
-    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
-        reader.missing(feed, "settings", "the table [feed.settings]");
-        return;
+) -> Option<Secret> {
+    let Some(table) = node.as_table() else {
+        reader.problem(node, "found the value itself, expected { env = \"…\" } or { file = \"…\" }".to_owned());
+        return None;
     };
-    let (mut plain, mut secrets) = (Map::new(), BTreeMap::new());
-    for node in table.children() {
-        config.lines.insert(node.name.clone(), node.line);
-        let Some(reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
-        else {
-            plain.insert(node.name.clone(), node.json());
-            continue;
-        };
-        reader.known(&reference, REFERENCE);
-        let Some(value) = referenced(reader, &node, &reference, environment) else { continue };
-        if reference.child("plain").is_some_and(|node| node.json() == Value::Bool(true)) {
-            plain.insert(node.name.clone(), Value::from(value.trim()));
-            continue;
-        }
-        if value.trim() != value.trim_end_matches(['\r', '\n']) {
-            reader.warning(&node, "white space around the secret was removed".to_owned());
-        }
-        config.sealed.push(node.name.clone());
-        secrets.insert(node.name.clone(), Secret::new(value.trim()));
+    reader.known(&table, &["env", "file"]);
+    let value = referenced(reader, node, &table, files, environment)?;
+    if value.trim().is_empty() {
+        reader.problem(node, "found nothing there, expected the secret".to_owned());
+        return None;
     }
-    config.settings = Settings::new(plain, secrets);
+    Some(Secret::new(value.trim()))
 }
 
 /// The value behind `{ env = … }` or `{ file = … }`.
 fn referenced(
-    reader: &mut Reader<'_>,
+    reader: &mut Reader,
     node: &Node<'_>,
     reference: &Table<'_>,
+    files: &mut Vec<PathBuf>,
     environment: Environment<'_>,
 ) -> Option<String> {
     match (reference.child("env"), reference.child("file")) {
@@ -332,12 +368,17 @@ fn referenced(
         }
         (None, Some(file)) => {
             let path = reader.text(&file, "the path of a file")?;
-            let path = reader.beside(&path);
+            let path = node.source.beside(&path);
             let read = std::fs::read_to_string(&path);
+            files.push(path.clone());
             read.map_err(|error| reader.problem(node, format!("cannot read {}: {error}", path.display()))).ok()
         }
-        _ => {
+        (Some(_), Some(_)) => {
             reader.problem(node, "found both `env` and `file`, expected one of them".to_owned());
+            None
+        }
+        (None, None) => {
+            reader.problem(node, "found neither `env` nor `file`, expected one of them".to_owned());
             None
         }
     }

@@ -1,16 +1,24 @@
-//! TOML with its lines: gives values of the expected type, and collects a problem for each other one.
+//! TOML with its files and lines: gives values of the expected type, and collects a problem for each other one.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
 
-/// Reads one document.
-pub struct Reader<'a> {
-    file: &'a Path,
+/// One file of a configuration.
+pub struct Source<'a> {
+    pub file: &'a Path,
     text: &'a str,
+    /// Offsets of the line ends.
+    line_ends: Vec<usize>,
+}
+
+/// Collects what is wrong and what is odd.
+#[derive(Default)]
+pub struct Reader {
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
 }
@@ -23,63 +31,62 @@ pub struct Node<'a> {
     /// The whole key, dotted.
     pub key: String,
     pub line: usize,
-    value: toml::Spanned<DeValue<'a>>,
-    text: &'a str,
+    pub source: &'a Source<'a>,
+    value: &'a DeValue<'a>,
 }
 
 /// A table and where it stands.
 #[derive(Clone)]
 pub struct Table<'a> {
-    key: String,
-    line: usize,
+    pub key: String,
+    pub line: usize,
+    pub source: &'a Source<'a>,
     children: Vec<Node<'a>>,
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(file: &'a Path, text: &'a str) -> Reader<'a> {
-        Reader { file, text, problems: Vec::new(), warnings: Vec::new() }
+impl<'a> Source<'a> {
+    pub fn new(file: &'a Path, text: &'a str) -> Source<'a> {
+        Source { file, text, line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect() }
     }
 
-    pub fn document(&mut self) -> Option<Table<'a>> {
+    pub fn parse(&self, reader: &mut Reader) -> Option<DeTable<'a>> {
         match DeTable::parse(self.text) {
-            Ok(document) => Some(Table::new(String::new(), 0, document.into_inner(), self.text)),
+            Ok(document) => Some(document.into_inner()),
             Err(error) => {
-                let line = error.span().map_or(0, |span| line(self.text, span.start));
-                let message = format!("is no TOML: {}", error.message());
-                self.problems.push(Problem { file: self.file.to_owned(), line, key: String::new(), message });
+                let line = error.span().map_or(0, |span| self.line(span.start));
+                reader.problems.push(self.problem(line, "", format!("is no TOML: {}", error.message())));
                 None
             }
         }
     }
 
-    pub fn problem(&mut self, node: &Node<'_>, message: String) {
-        self.problems.push(self.at(node.line, &node.key, message));
-    }
-
-    pub fn warning(&mut self, node: &Node<'_>, message: String) {
-        self.warnings.push(self.at(node.line, &node.key, message));
-    }
-
-    pub fn whole(&mut self, message: &str) {
-        self.problems.push(self.at(0, "", message.to_owned()));
-    }
-
-    fn at(&self, line: usize, key: &str, message: String) -> Problem {
+    pub fn problem(&self, line: usize, key: &str, message: String) -> Problem {
         Problem { file: self.file.to_owned(), line, key: key.to_owned(), message }
     }
 
-    /// A path of the document, which is relative to its folder.
+    /// A path of the file, which is relative to its folder.
     pub fn beside(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.line_ends.partition_point(|end| *end < offset) + 1
+    }
+}
+
+impl Reader {
+    pub fn problem(&mut self, node: &Node<'_>, message: String) {
+        self.problems.push(node.source.problem(node.line, &node.key, message));
+    }
+
+    pub fn warning(&mut self, node: &Node<'_>, message: String) {
+        self.warnings.push(node.source.problem(node.line, &node.key, message));
     }
 
     /// Every key must be one of these.
     pub fn known(&mut self, table: &Table<'_>, keys: &[&str]) {
         for node in table.children.iter().filter(|node| !keys.contains(&node.name.as_str())) {
-            let nearest = keys
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, &node.name).total_cmp(&strsim::jaro_winkler(b, &node.name)));
-            let nearest = nearest.copied().unwrap_or_default();
+            let nearest = nearest(&node.name, keys.iter().copied()).unwrap_or_default();
             self.problem(
                 node,
                 format!("unknown key; the nearest is `{nearest}`, all that can stand here: {}", keys.join(", ")),
@@ -89,7 +96,7 @@ impl<'a> Reader<'a> {
 
     pub fn missing(&mut self, table: &Table<'_>, key: &str, expected: &str) {
         let key = joined(&table.key, key);
-        self.problems.push(self.at(table.line, &key, format!("is missing, expected {expected}")));
+        self.problems.push(table.source.problem(table.line, &key, format!("is missing, expected {expected}")));
     }
 
     pub fn required<'b>(&mut self, table: &Table<'b>, key: &str) -> Option<Node<'b>> {
@@ -100,35 +107,44 @@ impl<'a> Reader<'a> {
         node
     }
 
-    pub fn text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
-        match node.value.as_ref() {
-            DeValue::String(text) => Some(text.to_string()),
-            _ => {
-                self.problem(node, format!("found {}, expected {expected}", node.kind()));
-                None
-            }
+    fn expected<T>(&mut self, node: &Node<'_>, value: Option<T>, expected: &str) -> Option<T> {
+        if value.is_none() {
+            self.problem(node, format!("found {}, expected {expected}", node.kind()));
         }
+        value
+    }
+
+    pub fn text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
+        let text = match node.value {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        };
+        self.expected(node, text, expected)
+    }
+
+    /// A whole number from 1.
+    pub fn count(&mut self, node: &Node<'_>, of_what: &str) -> Option<u64> {
+        let count = node.json().as_u64().filter(|count| *count > 0);
+        self.expected(node, count, &format!("a number of {of_what} from 1"))
+    }
+
+    pub fn truth(&mut self, node: &Node<'_>) -> Option<bool> {
+        let truth = node.json().as_bool();
+        self.expected(node, truth, "true or false")
     }
 
     pub fn list<'b>(&mut self, node: &Node<'b>) -> Vec<Node<'b>> {
-        match node.value.as_ref() {
+        let items = match node.value {
             DeValue::Array(array) => {
-                let items = array.iter().enumerate();
-                items.map(|(index, value)| node.item(index, value.clone())).collect()
+                Some(array.iter().enumerate().map(|(index, value)| node.item(index, value)).collect())
             }
-            _ => {
-                self.problem(node, format!("found {}, expected a list", node.kind()));
-                Vec::new()
-            }
-        }
+            _ => None,
+        };
+        self.expected(node, items, "a list").unwrap_or_default()
     }
 
     pub fn table<'b>(&mut self, node: &Node<'b>) -> Option<Table<'b>> {
-        let table = node.as_table();
-        if table.is_none() {
-            self.problem(node, format!("found {}, expected a table", node.kind()));
-        }
-        table
+        self.expected(node, node.as_table(), "a table")
     }
 
     /// An id of a feed, a tenant or a sink: it stands in paths, labels and metrics.
@@ -147,24 +163,34 @@ impl<'a> Reader<'a> {
 
 impl<'a> Node<'a> {
     pub fn as_table(&self) -> Option<Table<'a>> {
-        match self.value.as_ref() {
-            DeValue::Table(table) => Some(Table::new(self.key.clone(), self.line, table.clone(), self.text)),
+        match self.value {
+            DeValue::Table(table) => Some(Table::new(&self.key, self.line, table, self.source)),
             _ => None,
         }
     }
 
     /// The value as JSON, numbers to the letter as far as TOML has them.
     pub fn json(&self) -> Value {
-        json(self.value.as_ref())
+        json(self.value)
     }
 
-    fn item(&self, index: usize, value: toml::Spanned<DeValue<'a>>) -> Node<'a> {
-        let line = line(self.text, value.span().start);
-        Node { name: index.to_string(), key: format!("{}[{index}]", self.key), line, value, text: self.text }
+    /// Where it stands, for a problem elsewhere.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.source.file.display(), self.line)
+    }
+
+    fn item(&self, index: usize, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
+        Node {
+            name: index.to_string(),
+            key: format!("{}[{index}]", self.key),
+            line: self.source.line(value.span().start),
+            source: self.source,
+            value: value.as_ref(),
+        }
     }
 
     fn kind(&self) -> &'static str {
-        match self.value.as_ref() {
+        match self.value {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) => "an integer",
             DeValue::Float(_) => "a number",
@@ -177,17 +203,24 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(key: String, line_of_table: usize, table: DeTable<'a>, text: &'a str) -> Table<'a> {
-        let children = table.into_iter().map(|(name, value)| {
-            let line = line(text, name.span().start);
-            let name = name.into_inner().to_string();
-            Node { key: joined(&key, &name), name, line, value, text }
-        });
-        Table { children: children.collect(), key, line: line_of_table }
+    /// The table that a whole file is.
+    pub fn document(document: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
+        Table::new("", 0, document, source)
     }
 
-    pub fn children(&self) -> impl Iterator<Item = Node<'a>> {
-        self.children.clone().into_iter()
+    fn new(key: &str, line: usize, table: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
+        let children = table.iter().map(|(name, value)| Node {
+            key: joined(key, name.as_ref()),
+            name: name.as_ref().to_string(),
+            line: source.line(name.span().start),
+            source,
+            value: value.as_ref(),
+        });
+        Table { children: children.collect(), key: key.to_owned(), line, source }
+    }
+
+    pub fn children(&self) -> impl Iterator<Item = &Node<'a>> {
+        self.children.iter()
     }
 
     pub fn child(&self, name: &str) -> Option<Node<'a>> {
@@ -198,20 +231,21 @@ impl<'a> Table<'a> {
     pub fn over(&self, defaults: Option<&Table<'a>>) -> Table<'a> {
         let mut merged = self.clone();
         for node in defaults.into_iter().flat_map(Table::children) {
-            if self.child(&node.name).is_none() {
-                merged.children.push(node);
+            if !self.children.iter().any(|own| own.name == node.name) {
+                merged.children.push(node.clone());
             }
         }
         merged
     }
 }
 
-fn joined(key: &str, name: &str) -> String {
-    if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }
+/// The most similar of some names.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    names.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
 }
 
-fn line(text: &str, offset: usize) -> usize {
-    text[..offset.min(text.len())].matches('\n').count() + 1
+fn joined(key: &str, name: &str) -> String {
+    if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }
 }
 
 fn json(value: &DeValue<'_>) -> Value {

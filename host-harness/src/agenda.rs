@@ -1,0 +1,196 @@
+//! Who is to be worked at next: what is due, and among what is due each tenant in turn, within limits on what is in
+//! flight. A tenant with a thousand scopes does not delay one with a single scope.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+/// Something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Item {
+    /// The search for the scopes of a feed.
+    Search(u32),
+    /// The poll of a scope.
+    Poll(u32),
+}
+
+/// What is planned, what is due, and what is in flight. Times are Unix milliseconds.
+#[derive(Debug)]
+pub struct Agenda {
+    planned: BTreeSet<(u64, Item)>,
+    /// Time and tenant of all that is planned or ready.
+    known: HashMap<Item, (u64, Tenant)>,
+    /// What is due, by tenant, in the order in which it became due.
+    ready: BTreeMap<Tenant, VecDeque<Item>>,
+    /// Tenants with something ready, the next one first.
+    turns: VecDeque<Tenant>,
+    in_flight: HashMap<Item, Tenant>,
+    of_tenant: HashMap<Tenant, usize>,
+    most: usize,
+    most_of_tenant: usize,
+}
+
+/// A number that stands for a tenant.
+type Tenant = u32;
+
+impl Agenda {
+    /// Lets so much be in flight, in all and of one tenant.
+    pub fn new(most: usize, most_of_tenant: usize) -> Agenda {
+        Agenda {
+            planned: BTreeSet::new(),
+            known: HashMap::new(),
+            ready: BTreeMap::new(),
+            turns: VecDeque::new(),
+            in_flight: HashMap::new(),
+            of_tenant: HashMap::new(),
+            most,
+            most_of_tenant,
+        }
+    }
+
+    /// Takes other limits.
+    pub fn limit(&mut self, most: usize, most_of_tenant: usize) {
+        (self.most, self.most_of_tenant) = (most, most_of_tenant);
+    }
+
+    /// Plans something, in place of any earlier plan for it.
+    pub fn plan(&mut self, item: Item, tenant: Tenant, due: u64) {
+        self.remove(item);
+        self.planned.insert((due, item));
+        self.known.insert(item, (due, tenant));
+    }
+
+    /// Takes something off; what is in flight stays there.
+    pub fn remove(&mut self, item: Item) {
+        let Some((due, tenant)) = self.known.remove(&item) else { return };
+        if !self.planned.remove(&(due, item))
+            && let Some(ready) = self.ready.get_mut(&tenant)
+        {
+            ready.retain(|other| *other != item);
+        }
+    }
+
+    /// When the next thing becomes due that is not yet.
+    pub fn next_due(&self) -> Option<u64> {
+        self.planned.first().map(|(due, _)| *due)
+    }
+
+    /// Something that is due and may begin, with its due time; from now on it is in flight.
+    pub fn take(&mut self, now: u64) -> Option<(Item, u64)> {
+        while let Some((due, item)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
+            self.planned.remove(&(due, item));
+            if let Some((_, tenant)) = self.known.get(&item) {
+                let ready = self.ready.entry(*tenant).or_default();
+                if ready.is_empty() {
+                    self.turns.push_back(*tenant);
+                }
+                ready.push_back(item);
+            }
+        }
+        if self.in_flight.len() >= self.most {
+            return None;
+        }
+        for _ in 0..self.turns.len() {
+            let tenant = self.turns.pop_front()?;
+            let busy = self.of_tenant.get(&tenant).copied().unwrap_or_default();
+            let Some(ready) = self.ready.get_mut(&tenant) else { continue };
+            let may_begin =
+                busy < self.most_of_tenant && ready.front().is_none_or(|item| !self.in_flight.contains_key(item));
+            let taken = if may_begin { ready.pop_front() } else { None };
+            if ready.is_empty() {
+                self.ready.remove(&tenant);
+            } else {
+                self.turns.push_back(tenant);
+            }
+            if let Some(item) = taken {
+                let due = self.known.remove(&item).map_or(now, |(due, _)| due);
+                self.in_flight.insert(item, tenant);
+                *self.of_tenant.entry(tenant).or_default() += 1;
+                return Some((item, due));
+            }
+        }
+        None
+    }
+
+    /// Something in flight came to its end.
+    pub fn done(&mut self, item: Item) {
+        let Some(tenant) = self.in_flight.remove(&item) else { return };
+        if let Some(busy) = self.of_tenant.get_mut(&tenant) {
+            *busy -= 1;
+            if *busy == 0 {
+                self.of_tenant.remove(&tenant);
+            }
+        }
+    }
+
+    /// Whether something is in flight.
+    pub fn is_in_flight(&self, item: Item) -> bool {
+        self.in_flight.contains_key(&item)
+    }
+
+    /// How much is in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(agenda: &mut Agenda, now: u64) -> Vec<Item> {
+        std::iter::from_fn(|| agenda.take(now)).map(|(item, _)| item).collect()
+    }
+
+    #[test]
+    fn nothing_begins_before_it_is_due() {
+        let mut agenda = Agenda::new(10, 10);
+        agenda.plan(Item::Poll(1), 1, 20);
+        agenda.plan(Item::Search(1), 1, 10);
+        assert_eq!(taken(&mut agenda, 9), []);
+        assert_eq!(agenda.next_due(), Some(10));
+        assert_eq!(agenda.take(15), Some((Item::Search(1), 10)));
+        assert_eq!(agenda.next_due(), Some(20));
+    }
+
+    #[test]
+    fn a_large_tenant_does_not_delay_a_small_one() {
+        let mut agenda = Agenda::new(4, 3);
+        for scope in 0..1_000 {
+            agenda.plan(Item::Poll(scope), 1, 5);
+        }
+        agenda.plan(Item::Poll(5_000), 2, 5);
+        let first = taken(&mut agenda, 5);
+        assert_eq!(first.len(), 4);
+        assert!(first.contains(&Item::Poll(5_000)), "{first:?}");
+        agenda.done(Item::Poll(5_000));
+        assert_eq!(taken(&mut agenda, 5), [], "the large tenant has all that one tenant may have");
+        agenda.done(first[0]);
+        assert_eq!(taken(&mut agenda, 5).len(), 1);
+    }
+
+    #[test]
+    fn a_new_plan_takes_the_place_of_the_old_one() {
+        let mut agenda = Agenda::new(10, 10);
+        agenda.plan(Item::Poll(1), 1, 5);
+        agenda.plan(Item::Poll(1), 1, 50);
+        assert_eq!(taken(&mut agenda, 5), []);
+        assert_eq!(taken(&mut agenda, 50), [Item::Poll(1)]);
+        agenda.plan(Item::Poll(2), 1, 50);
+        agenda.plan(Item::Poll(3), 1, 50);
+        agenda.limit(1, 1);
+        assert_eq!(taken(&mut agenda, 60), []);
+        agenda.remove(Item::Poll(2));
+        agenda.done(Item::Poll(1));
+        assert_eq!(taken(&mut agenda, 60), [Item::Poll(3)]);
+    }
+
+    #[test]
+    fn what_is_in_flight_does_not_begin_again() {
+        let mut agenda = Agenda::new(10, 10);
+        agenda.plan(Item::Poll(1), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Item::Poll(1)]);
+        agenda.plan(Item::Poll(1), 1, 6);
+        assert_eq!(taken(&mut agenda, 7), []);
+        agenda.done(Item::Poll(1));
+        assert_eq!(taken(&mut agenda, 7), [Item::Poll(1)]);
+    }
+}

@@ -1,0 +1,196 @@
+//! The tables `[feed_defaults]` and `[[feed]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::reader::{self, Node, Reader, Table};
+use super::{Environment, FeedConfig, Place, Problem, REFERENCE, duration, referenced};
+use crate::plugin::BUILT_IN_NAME;
+use crate::secret::Secret;
+use crate::settings::Settings;
+use crate::sink::SinkConfig;
+
+const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
+const CONTACT: &[&str] = &["name", "email"];
+
+/// The service recalculates every eight hours: polling much more often brings nothing.
+const SHORT_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// The longest interval; a schedule beyond a month is a mistake.
+const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
+
+/// More feeds than this are not listed one by one.
+const LISTED: usize = 20;
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one configuration, read in their order")]
+pub fn read(
+    reader: &mut Reader,
+    tops: &[Table<'_>],
+    defaults: Option<&Table<'_>>,
+    sinks: &[(SinkConfig, Node<'_>)],
+    whole: Option<&Path>,
+    only: Option<&str>,
+    files: &mut Vec<PathBuf>,
+    environment: Environment<'_>,
+) -> Vec<FeedConfig> {
+    if let Some(defaults) = defaults {
+        reader.known(defaults, FEED);
+        if let Some(node) = defaults.child("id") {
+            reader.problem(&node, "an id belongs to one feed, not to the defaults".to_owned());
+        }
+    }
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    let mut fed: BTreeSet<String> = BTreeSet::new();
+    let mut feeds = Vec::new();
+    let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
+    for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
+        let Some(table) = reader.table(&node) else { continue };
+        reader.known(&table, FEED);
+        let merged = table.over(defaults);
+        let id = reader.id(&table, "id");
+        let tenant = reader.id(&merged, "tenant");
+        if let Some((id, node)) = &id {
+            match ids.get(id) {
+                Some(first) => {
+                    let message =
+                        format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
+                    reader.problem(node, message);
+                }
+                None => drop(ids.insert(id.clone(), node.place())),
+            }
+        }
+        let interval = interval(reader, &merged);
+        let chosen = chosen_sinks(reader, &merged, sinks);
+        fed.extend(chosen.iter().cloned());
+        let contact = contact(reader, &merged);
+        let Some((id, _)) = id else { continue };
+        if only.is_some_and(|only| only != id) {
+            continue;
+        }
+        let plugin = merged.child("plugin").and_then(|node| {
+            let named = reader.text(&node, "the name or the path of a plugin")?;
+            (named != BUILT_IN_NAME).then(|| node.source.beside(&named))
+        });
+        let mut feed = FeedConfig {
+            id,
+            tenant: tenant.map(|(tenant, _)| tenant).unwrap_or_default(),
+            plugin,
+            interval,
+            sinks: chosen,
+            contact,
+            settings: Settings::default(),
+            place: Place { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
+            sealed: Vec::new(),
+        };
+        settings(reader, &table, defaults, &mut feed, files, environment);
+        feeds.push(feed);
+    }
+    if let Some(file) = whole {
+        let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
+        if ids.is_empty() {
+            reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
+        } else if let Some(only) = only.filter(|only| !ids.contains_key(*only)) {
+            reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, &ids))));
+        }
+        for (sink, node) in sinks.iter().filter(|(sink, _)| !ids.is_empty() && !fed.contains(&sink.id)) {
+            let message = format!("no feed names the sink {:?}, expected it in the `sinks` of a feed", sink.id);
+            reader.problem(node, message);
+        }
+    }
+    feeds
+}
+
+fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
+    if ids.len() <= LISTED {
+        return ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    }
+    let nearest = reader::nearest(only, ids.keys().map(String::as_str)).unwrap_or_default();
+    format!("{} feeds, the nearest is {nearest}", ids.len())
+}
+
+fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {
+    let node = feed.child("interval")?;
+    let text = reader.text(&node, "a duration such as \"1h\"")?;
+    let interval = duration(&text).filter(|interval| *interval <= LONG_INTERVAL);
+    match interval {
+        None => {
+            reader.problem(&node, format!("found {text:?}, expected a duration from \"1s\" to \"31d\", such as \"1h\""))
+        }
+        Some(interval) if interval < SHORT_INTERVAL => {
+            reader.warning(&node, format!("{text} is short: the service recalculates every 8 hours"));
+        }
+        Some(_) => {}
+    }
+    interval
+}
+
+/// Ids of the sinks that a feed names; all without any.
+fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[(SinkConfig, Node<'_>)]) -> Vec<String> {
+    let Some(node) = feed.child("sinks") else { return sinks.iter().map(|(sink, _)| sink.id.clone()).collect() };
+    let mut chosen: Vec<String> = Vec::new();
+    let nodes = reader.list(&node);
+    if nodes.is_empty() && node.json().is_array() {
+        let message = "found an empty list, expected the id of a [[sink]]: its events would go nowhere".to_owned();
+        reader.problem(&node, message);
+    }
+    for node in nodes {
+        let Some(id) = reader.text(&node, "the id of a sink") else { continue };
+        if !sinks.iter().any(|(sink, _)| sink.id == id) {
+            reader.problem(&node, format!("found {id:?}, expected the id of a [[sink]]"));
+        } else if !chosen.contains(&id) {
+            chosen.push(id);
+        }
+    }
+    chosen
+}
+
+/// Name and address in one line.
+fn contact(reader: &mut Reader, feed: &Table<'_>) -> Option<String> {
+    let table = feed.child("contact").and_then(|node| reader.table(&node))?;
+    reader.known(&table, CONTACT);
+    let mut text = |key: &str| table.child(key).and_then(|node| reader.text(&node, "a text"));
+    match (text("name"), text("email")) {
+        (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
+        (name, email) => name.or(email),
+    }
+}
+
+fn settings(
+    reader: &mut Reader,
+    feed: &Table<'_>,
+    defaults: Option<&Table<'_>>,
+    config: &mut FeedConfig,
+    files: &mut Vec<PathBuf>,
+    environment: Environment<'_>,
+) {
+    let own = feed.child("settings").and_then(|node| reader.table(&node));
+    let shared = defaults.and_then(|defaults| defaults.child("settings")).and_then(|node| reader.table(&node));
+    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
+        reader.missing(feed, "settings", "the table [feed.settings]");
+        return;
+    };
+    let (mut plain, mut secrets) = (Map::new(), BTreeMap::new());
+    for node in table.children() {
+        config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
+        let Some(reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
+        else {
+            plain.insert(node.name.clone(), node.json());
+            continue;
+        };
+        reader.known(&reference, REFERENCE);
+        let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
+        if reference.child("plain").is_some_and(|node| node.json() == Value::Bool(true)) {
+            plain.insert(node.name.clone(), Value::from(value.trim()));
+            continue;
+        }
+        if value.trim() != value.trim_end_matches(['\r', '\n']) {
+            reader.warning(node, "white space around the secret was removed".to_owned());
+        }
+        config.sealed.push(node.name.clone());
+        secrets.insert(node.name.clone(), Secret::new(value.trim()));
+    }
+    config.settings = Settings::new(plain, secrets);
+}

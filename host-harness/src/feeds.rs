@@ -1,0 +1,328 @@
+//! The feeds of a configuration: checked all at once, kept small, and opened when there is something to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::config::{Config, FeedConfig, Place, Problem};
+use crate::contract;
+use crate::egress::Origins;
+use crate::engine::{Host, digest};
+use crate::feed::{Clock, Feed, FeedError, Identity};
+use crate::limits::{self, Limits};
+use crate::live::Network;
+use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
+use crate::secret::Secret;
+use crate::settings::Settings;
+use crate::tokens::Tokens;
+use crate::transport::{Nowhere, Transport, TransportError};
+
+/// A feed that was found good: all that is needed to open it, and little more.
+pub struct Parked {
+    /// Unique in the configuration.
+    pub id: String,
+    /// Whose data it is.
+    pub tenant: String,
+    /// Time between two polls of a scope.
+    pub interval: Duration,
+    /// Ids of the sinks that its events go to.
+    pub sinks: Arc<[String]>,
+    /// Whom to ask about it.
+    pub contact: Option<String>,
+    /// Where its requests go.
+    pub origins: Arc<[String]>,
+    /// When credentials run out, by setting, in Unix milliseconds.
+    pub expiries: Box<[(String, u64)]>,
+    plugin: Plugin,
+    settings: Settings,
+    allowed: Arc<Origins>,
+}
+
+/// What a check of a configuration found good.
+pub struct Checked {
+    /// In the order of the configuration.
+    pub feeds: Vec<Arc<Parked>>,
+    /// How requests leave.
+    pub network: Network,
+    /// Odd, and no reason to stop.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The configuration is wrong.
+    #[error("the configuration has {} problems", .0.len())]
+    Configuration(Vec<Problem>),
+    /// Something of the host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl Parked {
+    /// Opens the feed.
+    pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
+        let (transport, tokens) =
+            tenants.line(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
+        let identity = Identity {
+            tenant: self.tenant.clone(),
+            feed: self.id.clone(),
+            limits: tenants.limits.clone(),
+            allowed: Arc::clone(&self.allowed),
+            transport,
+            tokens,
+            clock: Arc::clone(clock),
+        };
+        Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
+    }
+
+    /// Its secrets, for redaction.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.settings.secrets()
+    }
+
+    /// Digest of the settings without credentials.
+    pub fn settings_digest(&self) -> String {
+        self.settings.digest()
+    }
+
+    /// Names its credentials without giving them away.
+    pub fn credential_id(&self, salt: &str) -> String {
+        self.settings.credential_id(salt)
+    }
+
+    /// Digest of all that decides what a poll gives, credentials and plugin included.
+    pub fn fingerprint(&self, salt: &str) -> String {
+        let Parked { tenant, plugin, settings, allowed, .. } = self;
+        let parts = [
+            tenant.as_str(),
+            &plugin.about().sha256,
+            &settings.digest(),
+            &settings.credential_id(salt),
+            &format!("{allowed:?}"),
+        ];
+        digest(parts.join("\n").as_bytes())
+    }
+
+    /// Whether a poll goes to another place or at another time.
+    pub fn differs_in_use(&self, other: &Parked) -> bool {
+        self.interval != other.interval
+            || self.sinks != other.sinks
+            || self.contact != other.contact
+            || self.expiries != other.expiries
+    }
+
+    /// Names the plugin's code.
+    pub fn plugin_digest(&self) -> &str {
+        &self.plugin.about().sha256
+    }
+}
+
+/// Checks every feed of a configuration; all problems of all feeds come at once. `plugin` takes the place of what the
+/// feeds name.
+pub async fn check(
+    host: &Host,
+    file: &Path,
+    config: Config,
+    plugin: Option<&Path>,
+    clock: &Clock,
+) -> Result<Checked, CheckError> {
+    let mut problems = Vec::new();
+    let whole = |key: &str, message: String| Problem { file: file.to_owned(), line: 0, key: key.to_owned(), message };
+    let Config { network, feeds, mut warnings, .. } = config;
+    let pem = network
+        .ca_file
+        .as_ref()
+        .map(|path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display())));
+    let live = pem.transpose().and_then(|pem| Network::new(pem.as_deref(), network.allow_addresses.clone()));
+    let live = live.map_err(|error| problems.push(whole("network.ca_file", error))).ok();
+    let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
+    let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
+    let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
+    let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
+    let mut plugins: BTreeMap<Option<PathBuf>, Plugin> = BTreeMap::new();
+    let mut checks = Vec::new();
+    for mut feed in feeds {
+        let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
+        let plugin = match plugins.get(&path) {
+            Some(plugin) => plugin.clone(),
+            None => match Plugin::load(host, path.as_deref()) {
+                Ok(loaded) => plugins.entry(path).or_insert(loaded).clone(),
+                Err(error) => {
+                    let Place { file, line, .. } = feed.place;
+                    problems.push(Problem { file, line, key: format!("feed {}: plugin", feed.id), message: error });
+                    continue;
+                }
+            },
+        };
+        let allowed = if plugin.about().built_in { &with_own } else { &allowed };
+        let (allowed, nowhere, clock) = (Arc::clone(allowed), Arc::clone(&nowhere), Arc::clone(clock));
+        checks.push(tokio::spawn(async move { check_feed(plugin, feed, allowed, &nowhere, &clock).await }));
+    }
+    let (mut parked, mut shared) = (Vec::new(), Shared::default());
+    for check in checks {
+        match check.await.map_err(|error| CheckError::Host(error.to_string()))?? {
+            Ok((feed, odd)) => {
+                warnings.extend(odd);
+                parked.push(Arc::new(shared.of(feed)));
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    match live {
+        Some(network) if problems.is_empty() => Ok(Checked { feeds: parked, network, warnings }),
+        _ => Err(CheckError::Configuration(problems)),
+    }
+}
+
+/// Lists that are the same for most feeds are kept once.
+#[derive(Default)]
+struct Shared(BTreeSet<Arc<[String]>>);
+
+impl Shared {
+    fn of(&mut self, feed: Parked) -> Parked {
+        let mut one = |list: Arc<[String]>| match self.0.get(&list) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.0.insert(Arc::clone(&list));
+                list
+            }
+        };
+        Parked { sinks: one(feed.sinks), origins: one(feed.origins), ..feed }
+    }
+}
+
+type Found = Result<(Parked, Vec<Problem>), Vec<Problem>>;
+
+async fn check_feed(
+    plugin: Plugin,
+    config: FeedConfig,
+    allowed: Arc<Origins>,
+    nowhere: &Tenants,
+    clock: &Clock,
+) -> Result<Found, CheckError> {
+    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, .. } = config;
+    let problem = |setting: &str, message: String| {
+        let key = setting.trim_start_matches('/').replace('/', ".");
+        let top = key.split('.').next().unwrap_or_default();
+        let (file, line) = place.settings.get(top).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
+        Problem { file, line, key: format!("feed {id}: settings.{key}"), message }
+    };
+    let found = |problem_of: &contract::Problem| {
+        problem(&problem_of.setting, format!("found {}, expected {}", problem_of.found, problem_of.expected))
+    };
+    let description = plugin.description().await.map_err(|error| CheckError::Host(error.to_string()))?;
+    let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
+    let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
+    let mut problems: Vec<Problem> = no_secrets
+        .iter()
+        .map(|setting| {
+            let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
+            problem(setting, message.to_owned())
+        })
+        .collect();
+    let interval = interval.unwrap_or(Duration::from_secs(description.interval_seconds.max(1).into()));
+    let expiries = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
+    let mut parked = Parked {
+        id: id.clone(),
+        tenant,
+        interval,
+        sinks: sinks.into(),
+        contact,
+        origins: Arc::default(),
+        expiries: expiries.collect(),
+        plugin,
+        settings,
+        allowed,
+    };
+    match parked.open(nowhere, clock).await {
+        Ok(feed) if problems.is_empty() => {
+            let mut warnings: Vec<Problem> = feed.plan().warnings.iter().map(found).collect();
+            warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
+            let origins: BTreeSet<String> = feed.plan().shapes.iter().map(|shape| shape.origin.clone()).collect();
+            parked.origins = origins.into_iter().collect();
+            Ok(Ok((parked, warnings)))
+        }
+        Ok(_) => Ok(Err(problems)),
+        Err(FeedError::Settings(others)) => {
+            // What the plugin says of a placeholder is of no use to anybody.
+            let told = |other: &&contract::Problem| {
+                !no_secrets.iter().any(|setting| other.setting.trim_start_matches('/') == setting.as_str())
+            };
+            problems.extend(others.iter().filter(told).map(found));
+            Ok(Err(problems))
+        }
+        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => Err(CheckError::Host(format!("feed {id}: {error}"))),
+    }
+}
+
+type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
+
+/// The way out of each tenant: a transport and kept tokens of its own, made when they are needed and dropped when they
+/// were not needed for a while.
+pub struct Tenants {
+    limits: Limits,
+    new: Mutex<NewTransport>,
+    lines: Mutex<BTreeMap<String, Line>>,
+}
+
+struct Line {
+    transport: Option<Arc<dyn Transport>>,
+    tokens: Arc<Tokens>,
+    used: u64,
+}
+
+impl Tenants {
+    /// Makes transports with this, given the id of the tenant.
+    pub fn new(new: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync + 'static) -> Tenants {
+        Tenants { limits: Limits::default(), new: Mutex::new(Box::new(new)), lines: Mutex::default() }
+    }
+
+    /// Transports over the network.
+    pub fn live(network: Network) -> Tenants {
+        let limits = Limits::default();
+        Tenants::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>))
+    }
+
+    /// Makes transports over another network from now on. What runs keeps the one it has.
+    pub fn replace(&self, network: Network) {
+        let limits = self.limits.clone();
+        *self.new.lock().unwrap_or_else(PoisonError::into_inner) =
+            Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
+        for line in self.lock().values_mut() {
+            line.transport = None;
+        }
+    }
+
+    fn line(&self, tenant: &str, now: u64) -> Result<(Arc<dyn Transport>, Arc<Tokens>), TransportError> {
+        let mut lines = self.lock();
+        let new = || Line { transport: None, tokens: Arc::default(), used: now };
+        let line = lines.entry(tenant.to_owned()).or_insert_with(new);
+        line.used = now;
+        let transport = match &line.transport {
+            Some(transport) => Arc::clone(transport),
+            None => {
+                let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(line.transport.insert(new(tenant)?))
+            }
+        };
+        Ok((transport, Arc::clone(&line.tokens)))
+    }
+
+    /// Drops connections that were not used for a while, and tokens that are no longer good.
+    pub fn sweep(&self, now: u64) {
+        let idle = u64::try_from(limits::IDLE_TENANT.as_millis()).unwrap_or(u64::MAX);
+        self.lock().retain(|_, line| {
+            if now.saturating_sub(line.used) > idle {
+                line.transport = None;
+                line.tokens.sweep(now);
+            }
+            line.transport.is_some() || !line.tokens.is_empty()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,334 @@
+//! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
+
+use crate::collector::Collector;
+use crate::config::{self, CollectorConfig, Problem};
+use crate::engine::Host;
+use crate::feed::Clock;
+use crate::feeds::{self, CheckError, Checked, Tenants};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::serve::{self, Desk, Question};
+use crate::sink::SinkConfig;
+use crate::sink::delivery::{Deliveries, Surroundings};
+use crate::sink::disk::RealDisk;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{StoreError, StoreHandle};
+use crate::work::Keeper;
+
+/// Why the collector does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("the configuration has {} problems", .0.len())]
+    Configuration(Vec<Problem>),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of the host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<CheckError> for RunError {
+    fn from(error: CheckError) -> RunError {
+        match error {
+            CheckError::Configuration(problems) => RunError::Configuration(problems),
+            CheckError::Host(error) => RunError::Host(error),
+        }
+    }
+}
+
+/// What the collector is started with.
+#[derive(Clone)]
+pub struct Start {
+    /// Runs plugins.
+    pub host: Host,
+    /// A file or a folder.
+    pub config: PathBuf,
+    /// In place of what feeds name.
+    pub plugin: Option<PathBuf>,
+    /// Variables of the environment.
+    pub environment: fn(&str) -> Option<String>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A configuration that was found good.
+struct Loaded {
+    collector: CollectorConfig,
+    sinks: Vec<SinkConfig>,
+    checked: Checked,
+    files: Files,
+}
+
+impl Start {
+    /// Reads the configuration and checks it.
+    async fn load(self) -> Result<Loaded, RunError> {
+        let begun = SystemTime::now();
+        let (path, environment) = (self.config.clone(), self.environment);
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
+        let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?.map_err(RunError::Configuration)?;
+        let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
+        let files = Files::read(&self.config, std::mem::take(&mut config.files), begun);
+        let plugin = self.plugin.as_deref();
+        let checked = feeds::check(&self.host, &self.config, config, plugin, &self.clock).await?;
+        Ok(Loaded { collector, sinks, checked, files })
+    }
+}
+
+/// Opens the store of a configuration, with the sinks that bring its events on.
+pub async fn keeper(
+    state: &Path,
+    sinks: &[SinkConfig],
+    tls: rustls::ClientConfig,
+    clock: &Clock,
+) -> Result<Keeper, RunError> {
+    let store = SqliteStore::open(state)?;
+    let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
+    let salt = store.ask(|store| store.salt()).await?.into();
+    let metrics = Arc::new(Metrics::default());
+    let deliveries = Deliveries::new(Surroundings {
+        store: store.clone(),
+        disk: Arc::new(RealDisk),
+        stdout: Arc::new(Mutex::new(std::io::stdout())),
+        tls,
+        metrics: Arc::clone(&metrics),
+    });
+    deliveries.replace(sinks).map_err(RunError::Host)?;
+    for (sink, events) in deliveries.resume().await? {
+        tracing::warn!(
+            fault = "harness",
+            "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
+        );
+    }
+    Ok(Keeper { store, deliveries, metrics, clock: Arc::clone(clock), salt })
+}
+
+/// Runs until it is told to stop.
+pub async fn run(start: Start) -> Result<(), RunError> {
+    let Loaded { collector: config, sinks, checked, files } = start.clone().load().await?;
+    for warning in &checked.warnings {
+        tracing::warn!(fault = "tenant", "{warning}");
+    }
+    let keeper = keeper(&config.state, &sinks, checked.network.tls(), &start.clock).await?;
+    let (questions, asked) = mpsc::channel(16);
+    let server = match config.listen {
+        None => None,
+        Some(address) => {
+            let listener = serve::listen(address).await.map_err(RunError::Host)?;
+            let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
+            tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
+            let desk = Desk { keeper: keeper.clone(), token: config.token.clone(), questions: questions.clone() };
+            Some(tokio::spawn(serve::serve(listener, desk)))
+        }
+    };
+    let tenants = Arc::new(Tenants::live(checked.network));
+    let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
+    let count = checked.feeds.len();
+    let collector = Collector::new(keeper, tenants, checked.feeds, polls, of_tenant).await?;
+    give_back_memory();
+    tracing::info!("collects {count} feeds, state in {}", config.state.display());
+    let hooks = signals().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
+    let driver = Driver { start, config, files, collector, asked, reload: None, _questions: questions };
+    let ended = driver.drive(hooks).await;
+    if let Some(server) = server {
+        server.abort();
+    }
+    ended
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+fn signals() -> std::io::Result<Signals> {
+    Ok(Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hang_up: signal(SignalKind::hangup())?,
+    })
+}
+
+/// A configuration that is being read again, and whether somebody asked for it.
+type Reload = (JoinHandle<Result<Loaded, RunError>>, bool);
+
+struct Driver {
+    start: Start,
+    config: CollectorConfig,
+    files: Files,
+    collector: Collector,
+    asked: mpsc::Receiver<Question>,
+    reload: Option<Reload>,
+    /// Keeps the channel open where nobody serves.
+    _questions: mpsc::Sender<Question>,
+}
+
+impl Driver {
+    async fn drive(mut self, mut signals: Signals) -> Result<(), RunError> {
+        let mut watch = interval(limits::WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let deliveries = self.collector.keeper().deliveries.clone();
+        loop {
+            self.collector.start_due();
+            let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
+            let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hang_up.recv() => self.begin_reload(true),
+                Some(question) = self.asked.recv() => self.answer(question),
+                loaded = reloaded(&mut self.reload) => self.end_reload(loaded),
+                _ = watch.tick() => {
+                    self.collector.sweep();
+                    if self.files.changed() {
+                        self.begin_reload(false);
+                    }
+                }
+                () = self.collector.ended() => {}
+                () = deliveries.moved() => {
+                    if let Some(why) = deliveries.closed() {
+                        return Err(RunError::Host(why));
+                    }
+                    self.collector.resume_paused();
+                }
+                () = sleep(next) => {}
+            }
+        }
+        let deadline = Instant::now() + limits::SHUTDOWN;
+        tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
+        let Driver { collector, .. } = self;
+        let end = async {
+            collector.stop(limits::SHUTDOWN / 2).await;
+            if timeout_at(deadline, deliveries.rest()).await.is_err() {
+                let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
+                tracing::warn!(fault = "harness", "{waiting} events wait in the outbox for the next start");
+            }
+        };
+        tokio::select! {
+            () = end => {}
+            _ = signals.terminate.recv() => tracing::warn!("told to stop a second time: ends at once"),
+            _ = signals.interrupt.recv() => tracing::warn!("told to stop a second time: ends at once"),
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, question: Question) {
+        // A reader that went away does not wait for an answer.
+        match question {
+            Question::Health(answer) => drop(answer.send(self.collector.health())),
+            Question::Board(rows, answer) => drop(answer.send(self.collector.board(rows))),
+        }
+    }
+
+    fn begin_reload(&mut self, asked: bool) {
+        if let Some((_, already)) = &mut self.reload {
+            *already |= asked;
+            return;
+        }
+        self.reload = Some((tokio::spawn(self.start.clone().load()), asked));
+    }
+
+    fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
+        let asked = self.reload.take().is_some_and(|(_, asked)| asked);
+        let metrics = Arc::clone(&self.collector.keeper().metrics);
+        let Loaded { collector: config, sinks, checked, files } = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                metrics.reloaded(false);
+                // The same bad files are not read again until they change.
+                self.files.seen = self.files.look();
+                let problems = match error {
+                    RunError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
+                    other => vec![other.to_string()],
+                };
+                for problem in problems {
+                    tracing::error!(fault = "harness", "the configuration is not taken: {problem}");
+                }
+                return;
+            }
+        };
+        if (&config.state, config.listen, &config.token) != (&self.config.state, self.config.listen, &self.config.token)
+        {
+            tracing::warn!(
+                fault = "harness",
+                "`state`, `listen` and `token` of [collector] change with the next start"
+            );
+        }
+        for warning in &checked.warnings {
+            tracing::warn!(fault = "tenant", "{warning}");
+        }
+        if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
+            tracing::error!(fault = "harness", "the configuration is not taken: {error}");
+            return;
+        }
+        self.collector.tenants().replace(checked.network);
+        let count = checked.feeds.len();
+        self.collector.reload(checked.feeds, config.polls, config.polls_of_tenant, asked);
+        self.config =
+            CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
+        self.files = files;
+        metrics.reloaded(true);
+        give_back_memory();
+        tracing::info!("took the configuration of {count} feeds");
+    }
+}
+
+/// The configuration that was read again; waits for ever if none is.
+async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, RunError> {
+    match reload {
+        None => std::future::pending().await,
+        Some((task, _)) => task.await.unwrap_or_else(|error| Err(RunError::Host(error.to_string()))),
+    }
+}
+
+/// The files that a configuration is made of, as they were when it was read.
+struct Files {
+    config: PathBuf,
+    more: Vec<PathBuf>,
+    seen: Vec<Seen>,
+}
+
+/// A file, when it was changed, and its size; nothing of one that is not there.
+type Seen = (PathBuf, Option<(SystemTime, u64)>);
+
+impl Files {
+    /// Files that were read from `begun` on: one that changed since is looked at again.
+    fn read(config: &Path, more: Vec<PathBuf>, begun: SystemTime) -> Files {
+        let mut files = Files { config: config.to_owned(), more, seen: Vec::new() };
+        files.seen = files.look();
+        for (_, met) in &mut files.seen {
+            *met = met.filter(|(changed, _)| *changed < begun);
+        }
+        files
+    }
+
+    fn look(&self) -> Vec<Seen> {
+        let folder = std::fs::read_dir(&self.config).into_iter().flatten().flatten().map(|entry| entry.path());
+        let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        let paths = folder.chain([self.config.clone()]).chain(self.more.iter().cloned());
+        let met = |path: &Path| std::fs::metadata(path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
+        let mut seen: Vec<Seen> = paths.map(|path| (path.clone(), met(&path))).collect();
+        seen.sort();
+        seen.dedup();
+        seen
+    }
+
+    fn changed(&self) -> bool {
+        self.look() != self.seen
+    }
+}
+
+/// What a configuration took while it was read goes back to the system.
+fn give_back_memory() {}

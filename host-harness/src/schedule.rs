@@ -1,0 +1,220 @@
+//! When a scope is polled next: a pure function of its place, of what came of its last poll, and of the time. All times
+//! are Unix milliseconds.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::contract::{Failure, Reaction};
+use crate::limits;
+
+/// Where polls of one scope fall: once an interval, always at the same place in it, so that ten thousand scopes do not
+/// start together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    interval: u64,
+    place: u64,
+    seed: u64,
+}
+
+/// What follows from a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    /// When to poll again.
+    pub due: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Until when nobody is to use the same credential at the same origin.
+    pub throttled_until: Option<u64>,
+    /// Whether only a person can mend it: it is tried at once when the configuration changes.
+    pub waits_for_person: bool,
+}
+
+impl Rhythm {
+    /// The rhythm of a scope, or with an empty scope that of the feed's search for scopes.
+    pub fn new(feed: &str, scope: &str, interval: Duration) -> Rhythm {
+        let digest = Sha256::digest(format!("{feed}\n{scope}").as_bytes());
+        let seed = digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let interval = milliseconds(interval).max(1);
+        Rhythm { interval, place: seed % interval, seed }
+    }
+
+    /// The scope's next place: at least half an interval away, so that a poll that came late is not done again soon.
+    pub fn next_place(&self, now: u64) -> u64 {
+        let earliest = now.saturating_add(self.interval / 2);
+        let behind = earliest.saturating_sub(self.place) % self.interval;
+        let ahead = if behind == 0 { 0 } else { self.interval - behind };
+        earliest.max(self.place).saturating_add(ahead)
+    }
+
+    /// When a scope is polled that was kept with this due time: at that time, unless the interval has become shorter.
+    /// What is overdue begins after a gap of its own, for `rank` others begin as well.
+    pub fn resumed(&self, due: u64, failing: bool, now: u64, rank: u64) -> u64 {
+        if due <= now {
+            return first(now, rank);
+        }
+        if failing || due - now <= self.interval { due } else { self.next_place(now) }
+    }
+
+    /// What follows from a poll that ended `now`, after `failures` failed ones.
+    pub fn after(&self, failures: u32, outcome: Option<&Failure>, now: u64) -> Next {
+        let regular = Next { due: self.next_place(now), failures: 0, throttled_until: None, waits_for_person: false };
+        let Some(failure) = outcome else { return regular };
+        let failed = Next { failures: failures.saturating_add(1), ..regular };
+        let asked = failure.wait_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let asked = asked.map(|wait| milliseconds(wait.min(limits::LONGEST_WAIT)));
+        let backoff =
+            |least: Duration, most: Duration| self.jittered(doubled(milliseconds(least), failures, most), failures);
+        match failure.reaction {
+            Reaction::NoData => regular,
+            Reaction::Wait => {
+                let wait = asked.unwrap_or_else(|| backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF));
+                let until = now.saturating_add(wait);
+                // Those who waited together do not come back together.
+                Next { due: self.after_throttle(until), throttled_until: Some(until), ..failed }
+            }
+            Reaction::TryLater | Reaction::Restart | Reaction::RenewToken => {
+                let wait = backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF).max(asked.unwrap_or(0));
+                Next { due: now.saturating_add(wait), ..failed }
+            }
+            Reaction::MendPlugin => {
+                Next { due: now.saturating_add(backoff(limits::ALARM_BACKOFF, limits::SLOWEST_RETRY)), ..failed }
+            }
+            Reaction::MendFeed | Reaction::MendScope | Reaction::StateUnusable => {
+                let slow = limits::SLOW_RETRY.max(Duration::from_millis(self.interval));
+                let wait = backoff(slow, limits::SLOWEST_RETRY.max(slow));
+                Next { due: now.saturating_add(wait), waits_for_person: true, ..failed }
+            }
+        }
+    }
+
+    /// When to go on after a wait that is shared with others.
+    pub fn after_throttle(&self, until: u64) -> u64 {
+        until.saturating_add(self.seed % milliseconds(limits::THROTTLE_SPREAD))
+    }
+
+    /// Up to a quarter less or more; the same for the same scope and attempt.
+    fn jittered(&self, wait: u64, attempt: u32) -> u64 {
+        let half = (wait / 2).max(1);
+        wait - wait / 4 + self.seed.rotate_left(attempt % 64 + 7) % half
+    }
+}
+
+/// When what was never polled, or was to be polled long ago, begins: soon, but not all at once. `rank` others begin
+/// before it.
+pub fn first(now: u64, rank: u64) -> u64 {
+    now.saturating_add(rank.saturating_mul(milliseconds(limits::FIRST_POLL_GAP)))
+}
+
+fn doubled(least: u64, failures: u32, most: Duration) -> u64 {
+    least.checked_shl(failures.min(32)).unwrap_or(u64::MAX).min(milliseconds(most))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+    const NOW: u64 = 1_790_000_000_000;
+
+    fn hourly() -> Rhythm {
+        Rhythm::new("feed", "scope", Duration::from_secs(3_600))
+    }
+
+    fn failure(reaction: Reaction, wait_seconds: Option<u32>) -> Failure {
+        Failure { wait_seconds, ..Failure::of_host(reaction, "code", String::new()) }
+    }
+
+    #[test]
+    fn a_scope_keeps_its_place_in_the_interval() {
+        let due = hourly().after(0, None, NOW).due;
+        assert_eq!(hourly().after(0, None, due + 250).due, due + HOUR, "on time");
+        assert_eq!(hourly().after(0, None, due + HOUR / 4).due, due + HOUR, "late");
+        assert_eq!(
+            hourly().after(0, None, due + HOUR * 3 / 4).due,
+            due + 2 * HOUR,
+            "too late to go at its place again"
+        );
+        assert!((HOUR / 2..HOUR * 3 / 2).contains(&(due - NOW)));
+    }
+
+    #[test]
+    fn places_are_spread_over_the_interval() {
+        let mut tenths = [0_u32; 10];
+        for scope in 0..10_000 {
+            let rhythm = Rhythm::new("feed", &format!("scope-{scope}"), Duration::from_secs(3_600));
+            tenths[(rhythm.next_place(NOW) % HOUR * 10 / HOUR) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (900..1_100).contains(count)), "{tenths:?}");
+    }
+
+    /// Reaction, seconds that were asked for, and failures before; then within which seconds the next poll is due, how
+    /// many failures there are, and whether a person is waited for.
+    type Case = (Reaction, Option<u32>, u32, std::ops::RangeInclusive<u64>, u32, bool);
+
+    #[test]
+    fn each_reaction_has_its_wait() {
+        let table: &[Case] = &[
+            (Reaction::NoData, None, 3, 1_800..=5_400, 0, false),
+            (Reaction::TryLater, None, 0, 22..=38, 1, false),
+            (Reaction::TryLater, None, 2, 90..=150, 3, false),
+            (Reaction::TryLater, None, 40, 2_700..=4_500, 41, false),
+            (Reaction::TryLater, Some(600), 0, 600..=600, 1, false),
+            (Reaction::Restart, None, 0, 22..=38, 1, false),
+            (Reaction::RenewToken, None, 0, 22..=38, 1, false),
+            (Reaction::Wait, Some(17), 0, 17..=27, 1, false),
+            (Reaction::Wait, None, 0, 22..=48, 1, false),
+            (Reaction::Wait, Some(u32::MAX), 0, 86_400..=86_410, 1, false),
+            (Reaction::MendPlugin, None, 0, 225..=375, 1, false),
+            (Reaction::MendFeed, None, 0, 2_700..=4_500, 1, true),
+            (Reaction::MendScope, None, 1, 5_400..=9_000, 2, true),
+            (Reaction::MendScope, None, 9, 16_200..=27_000, 10, true),
+            (Reaction::StateUnusable, None, 0, 2_700..=4_500, 1, true),
+        ];
+        for (reaction, wait, failures, seconds, then, person) in table {
+            let next = hourly().after(*failures, Some(&failure(*reaction, *wait)), NOW);
+            let after = (next.due - NOW) / 1_000;
+            assert!(seconds.contains(&after), "{reaction:?} {wait:?} {failures}: {after} s");
+            assert_eq!((next.failures, next.waits_for_person), (*then, *person), "{reaction:?}");
+        }
+    }
+
+    #[test]
+    fn a_throttle_is_told_to_all_who_share_it_and_they_come_back_apart() {
+        let wait = failure(Reaction::Wait, Some(60));
+        let dues: std::collections::BTreeSet<u64> = (0..20)
+            .map(|scope| {
+                let rhythm = Rhythm::new("feed", &format!("{scope}"), Duration::from_secs(3_600));
+                let next = rhythm.after(0, Some(&wait), NOW);
+                assert_eq!(next.throttled_until, Some(NOW + 60_000));
+                next.due
+            })
+            .collect();
+        assert_eq!(dues.len(), 20);
+    }
+
+    #[test]
+    fn a_long_interval_is_not_shortened_by_a_slow_retry() {
+        let weekly = Rhythm::new("feed", "scope", Duration::from_secs(7 * 86_400));
+        let next = weekly.after(0, Some(&failure(Reaction::MendScope, None)), NOW);
+        assert!(next.due - NOW >= 5 * 24 * HOUR);
+    }
+
+    #[test]
+    fn what_was_kept_is_polled_when_it_is_due() {
+        let rhythm = hourly();
+        assert_eq!(rhythm.resumed(NOW + 5, false, NOW, 7), NOW + 5, "in the future");
+        assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 0), NOW, "overdue");
+        assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 3), first(NOW, 3), "overdue, after others");
+        assert_eq!(rhythm.resumed(NOW + 9 * HOUR, true, NOW, 0), NOW + 9 * HOUR, "it has a reason to wait");
+        assert_eq!(
+            rhythm.resumed(NOW + 9 * HOUR, false, NOW, 0),
+            rhythm.next_place(NOW),
+            "the interval became shorter"
+        );
+    }
+}

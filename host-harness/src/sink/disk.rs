@@ -1,0 +1,103 @@
+//! The seam to the file system, so that a test can put a disk in its place that forgets what was not synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What a sink asks of a file system.
+pub trait Disk: Send + Sync {
+    /// Opens a file to append to; makes it, and its folders, where they are missing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
+    /// Gives a file another name; durable when it returns.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The files of a folder; none if there is no such folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+}
+
+/// A file that is appended to.
+pub trait OpenFile: Send {
+    /// Its size.
+    fn size(&self) -> io::Result<u64>;
+    /// Bytes from an offset on, as many as there are up to `most`.
+    fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>>;
+    /// Cuts it to a size.
+    fn truncate(&mut self, size: u64) -> io::Result<()>;
+    /// Adds to its end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Comes back when everything is where a loss of power does not reach it.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The file system of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+struct RealFile(File);
+
+/// The folder of a path.
+pub fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let is_new = !path.exists();
+        if is_new {
+            fs::create_dir_all(folder(path))?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        let file = options.open(path)?;
+        if is_new {
+            // The name of a new file is lost with its folder's unsynced content.
+            File::open(folder(path))?.sync_all()?;
+        }
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        File::open(folder(to))?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(folder) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl OpenFile for RealFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        self.0.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        (&self.0).take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn truncate(&mut self, size: u64) -> io::Result<()> {
+        self.0.set_len(size)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}

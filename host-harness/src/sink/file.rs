@@ -1,0 +1,199 @@
+//! Appends lines to a file: synced before they count as delivered, a half line cut when the file is opened, and the
+//! file put aside when it is large.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, OpenFile, folder};
+use super::{Refusal, Taken, Writer, lines};
+use crate::failpoint;
+use crate::store::Queued;
+
+/// How far from its end a file is searched for the end of its last whole line, at a time.
+const STEP_BYTES: u64 = 64 << 10;
+
+/// A file of lines.
+pub struct LineFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    rotate_bytes: u64,
+    keep_files: Option<u64>,
+    open: Option<Box<dyn OpenFile>>,
+}
+
+impl LineFile {
+    /// A file that is opened when there is something to write.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, rotate_bytes: u64, keep_files: Option<u64>) -> LineFile {
+        LineFile { disk, path, rotate_bytes, keep_files, open: None }
+    }
+
+    /// Appends whole lines and syncs them. After an error the file is opened anew, and what was written of the lines
+    /// may stand there in part.
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let appended = self.try_append(lines);
+        if appended.is_err() {
+            self.open = None;
+        }
+        appended
+    }
+
+    fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => opened(&*self.disk, &self.path)?,
+        };
+        if file.size()? >= self.rotate_bytes {
+            drop(file);
+            self.put_aside()?;
+            file = opened(&*self.disk, &self.path)?;
+        }
+        failpoint::pass("file-append");
+        file.append(lines)?;
+        failpoint::pass("file-appended");
+        file.sync()?;
+        failpoint::pass("file-synced");
+        self.open = Some(file);
+        Ok(())
+    }
+
+    /// Gives the file the number after the highest one, and removes the oldest where only some are kept.
+    fn put_aside(&self) -> io::Result<()> {
+        let aside = self.aside()?;
+        let next = aside.last().map_or(1, |(number, _)| number + 1);
+        failpoint::pass("file-rotate");
+        self.disk.rename(&self.path, &numbered(&self.path, next))?;
+        failpoint::pass("file-renamed");
+        if let Some(keep) = self.keep_files {
+            let surplus = (aside.len() as u64 + 1).saturating_sub(keep);
+            for (_, path) in aside.iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
+                self.disk.remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files put aside, the oldest first.
+    fn aside(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut start = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        start.push('.');
+        let files = self.disk.list(folder(&self.path))?.into_iter();
+        let mut aside: Vec<(u64, PathBuf)> = files
+            .filter_map(|path| {
+                let number = path.file_name()?.to_str()?.strip_prefix(&start)?.parse().ok()?;
+                Some((number, path))
+            })
+            .collect();
+        aside.sort();
+        Ok(aside)
+    }
+}
+
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// Opens a file and cuts what follows its last whole line: the rest of a write that a crash interrupted, whose events
+/// were never acknowledged.
+fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+    failpoint::pass("file-open");
+    let mut file = disk.open(path)?;
+    let size = file.size()?;
+    let mut end = size;
+    while end > 0 {
+        let begin = end.saturating_sub(STEP_BYTES);
+        let bytes = file.read(begin, usize::try_from(end - begin).unwrap_or(usize::MAX))?;
+        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            end = begin + at as u64 + 1;
+            break;
+        }
+        end = begin;
+    }
+    if end < size {
+        tracing::warn!(file = %path.display(), "cut {} bytes of a half line at the end", size - end);
+        file.truncate(end)?;
+        file.sync()?;
+    }
+    Ok(file)
+}
+
+/// The open end of a lane that leads to a file.
+pub struct FileWriter {
+    file: Option<LineFile>,
+}
+
+impl FileWriter {
+    /// Writes to this file.
+    pub fn new(file: LineFile) -> FileWriter {
+        FileWriter { file: Some(file) }
+    }
+}
+
+impl Writer for FileWriter {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+        Box::pin(async move {
+            let Some(mut file) = self.file.take() else {
+                return Err(Refusal::Closed("the file's writer was lost".to_owned()));
+            };
+            let lines = lines(batch);
+            // Syncing blocks for milliseconds.
+            let written = tokio::task::spawn_blocking(move || {
+                let result = file.append(&lines);
+                (file, result)
+            });
+            let (file, result) = written.await.map_err(Refusal::later)?;
+            let path = file.path.clone();
+            self.file = Some(file);
+            result.map_err(|error| Refusal::later(format!("cannot write {}: {error}", path.display())))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::RealDisk;
+    use super::*;
+
+    fn file(folder: &Path, rotate_bytes: u64, keep_files: Option<u64>) -> LineFile {
+        LineFile::new(Arc::new(RealDisk), folder.join("a/b.ndjson"), rotate_bytes, keep_files)
+    }
+
+    fn read(folder: &Path, name: &str) -> String {
+        std::fs::read_to_string(folder.join("a").join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_half_line_is_cut_when_the_file_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(200_000);
+        for (found, left) in [
+            ("{}\n{\"ha".to_owned(), "{}\n"),
+            ("{\"half".to_owned(), ""),
+            (format!("{{}}\n{long}"), "{}\n"),
+            (format!("{{}}\n{long}\n"), ""),
+            ("{}\n".to_owned(), "{}\n"),
+        ] {
+            let path = folder.path().join("a");
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("b.ndjson"), &found).unwrap();
+            file(folder.path(), 1 << 30, None).append(b"{1}\n").unwrap();
+            let whole = if left.is_empty() && found.ends_with('\n') { found.as_str() } else { left };
+            assert_eq!(read(folder.path(), "b.ndjson"), format!("{whole}{{1}}\n"));
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_put_aside_under_the_next_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = file(folder.path(), 8, Some(2));
+        for number in 0..5 {
+            file.append(format!("line {number}\nmore\n").as_bytes()).unwrap();
+        }
+        assert_eq!(read(folder.path(), "b.ndjson"), "line 4\nmore\n");
+        assert_eq!(read(folder.path(), "b.ndjson.4"), "line 3\nmore\n");
+        assert_eq!(read(folder.path(), "b.ndjson.3"), "line 2\nmore\n");
+        assert!(!folder.path().join("a/b.ndjson.2").exists());
+    }
+}

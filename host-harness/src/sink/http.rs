@@ -1,0 +1,210 @@
+//! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk.
+
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+
+use super::{HttpConfig, Preset, Refusal, Taken, Writer, lines};
+use crate::failpoint;
+use crate::limits;
+use crate::redact;
+use crate::secret::Secret;
+use crate::store::{Lane, Queued};
+
+/// What a receiver says of a refusal, as far as it is told on.
+const TOLD_BYTES: usize = 200;
+
+/// The open end of a lane that leads to an address.
+pub struct HttpWriter {
+    client: reqwest::Client,
+    url: String,
+    preset: Preset,
+    headers: HeaderMap,
+    gzip: bool,
+    token: Option<Secret>,
+}
+
+impl HttpWriter {
+    /// Posts the events of a lane with this client. The error says what cannot be a header.
+    pub fn new(client: reqwest::Client, config: &HttpConfig, lane: &Lane, tenant: &str) -> Result<HttpWriter, String> {
+        let feed = lane.feed.as_deref().unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            let value =
+                HeaderValue::from_str(&value.filled(tenant, feed)).map_err(|error| format!("{name}: {error}"))?;
+            headers.insert(name.clone(), value);
+        }
+        if let Some(token) = &config.token {
+            let scheme = if config.preset == Preset::SplunkHec { "Splunk" } else { "Bearer" };
+            let mut value = HeaderValue::from_str(&format!("{scheme} {}", token.expose()))
+                .map_err(|_| "the token has characters that no header may have".to_owned())?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let media = if config.preset == Preset::Vector { "application/x-ndjson" } else { "application/json" };
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media));
+        if config.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let (url, token) = (config.url.filled(tenant, feed), config.token.clone());
+        Ok(HttpWriter { client, url, preset: config.preset, headers, gzip: config.gzip, token })
+    }
+
+    async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
+        let body = body(self.preset, batch);
+        let body = if self.gzip { compressed(&body).map_err(Refusal::later)? } else { body };
+        failpoint::pass("http-send");
+        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let response = request.send().await.map_err(|error| Refusal::later(self.told(&failure(&error))))?;
+        failpoint::pass("http-answered");
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let said = response.text().await.unwrap_or_default();
+        let said = redact::redact(&said, &self.token);
+        let said = redact::cut(said.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
+        let why = self.told(&format!("answered {status}: {said}"));
+        Err(refusal(status, &said, self.preset, wait.map(Duration::from_secs), why))
+    }
+
+    fn told(&self, what: &str) -> String {
+        format!("{} {what}", self.url.split('?').next().unwrap_or_default())
+    }
+}
+
+impl Writer for HttpWriter {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+        Box::pin(self.post(batch))
+    }
+}
+
+/// What a status means for the batch. What may be the fault of this configuration or of the receiver is tried again;
+/// what is said of the events themselves is for good.
+fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> Refusal {
+    // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12 to 15 are about
+    // fields of an event.
+    let splunk_event = || {
+        let code = serde_json::from_str::<serde_json::Value>(said).ok().and_then(|said| said["code"].as_u64());
+        code.is_some_and(|code| matches!(code, 6 | 12..=15))
+    };
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(why),
+        StatusCode::BAD_REQUEST if preset == Preset::SplunkHec && !splunk_event() => Refusal::Later { wait, why },
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Refusal::Never(why),
+        _ => Refusal::Later { wait, why },
+    }
+}
+
+/// The innermost words of an error are the ones that help.
+fn failure(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    format!("cannot be reached: {cause}")
+}
+
+fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
+    match preset {
+        Preset::Vector => lines(batch),
+        Preset::FluentBit => {
+            let mut body = vec![b'['];
+            for (index, event) in batch.iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(&event.body);
+            }
+            body.push(b']');
+            body
+        }
+        Preset::SplunkHec => {
+            let mut body = Vec::new();
+            for event in batch {
+                let (seconds, milliseconds) = (event.time / 1_000, event.time % 1_000);
+                body.extend_from_slice(format!(r#"{{"time":{seconds}.{milliseconds:03},"event":"#).as_bytes());
+                body.extend_from_slice(&event.body);
+                body.extend_from_slice(b"}\n");
+            }
+            body
+        }
+    }
+}
+
+fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+/// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
+pub fn client(tls: rustls::ClientConfig) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .timeout(limits::DELIVERY_TIMEOUT)
+        .pool_idle_timeout(limits::IDLE_CONNECTION)
+        .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(time: u64, body: &str) -> Queued {
+        let none = String::new;
+        Queued {
+            number: 1,
+            tenant: none(),
+            feed: none(),
+            scope: none(),
+            uid: none(),
+            time,
+            body: body.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn each_preset_has_its_shape() {
+        let batch = [event(1_500, r#"{"a":1}"#), event(2_007, r#"{"a":2}"#)];
+        let text = |preset| String::from_utf8(body(preset, &batch)).unwrap();
+        assert_eq!(text(Preset::Vector), "{\"a\":1}\n{\"a\":2}\n");
+        assert_eq!(text(Preset::FluentBit), r#"[{"a":1},{"a":2}]"#);
+        assert_eq!(
+            text(Preset::SplunkHec),
+            "{\"time\":1.500,\"event\":{\"a\":1}}\n{\"time\":2.007,\"event\":{\"a\":2}}\n"
+        );
+    }
+
+    #[test]
+    fn only_what_is_said_of_the_events_is_for_good() {
+        let what = |status: u16, said: &str, preset| {
+            let status = StatusCode::from_u16(status).unwrap();
+            refusal(status, said, preset, None, String::new())
+        };
+        let later = Refusal::later("");
+        for (status, said, preset, expected) in [
+            (413, "", Preset::Vector, Refusal::TooLarge(String::new())),
+            (400, "", Preset::Vector, Refusal::Never(String::new())),
+            (422, "", Preset::FluentBit, Refusal::Never(String::new())),
+            (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, Refusal::Never(String::new())),
+            (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later.clone()),
+            (401, "", Preset::Vector, later.clone()),
+            (403, "", Preset::SplunkHec, later.clone()),
+            (404, "", Preset::Vector, later.clone()),
+            (429, "", Preset::Vector, later.clone()),
+            (503, "", Preset::Vector, later.clone()),
+        ] {
+            assert_eq!(what(status, said, preset), expected, "{status} {said}");
+        }
+    }
+}

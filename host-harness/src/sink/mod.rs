@@ -1,0 +1,305 @@
+//! Where events go. A sink takes batches in order and says of each whether it has it for good, not yet, or never.
+
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::store::{Lane, Queued};
+
+pub mod delivery;
+pub mod disk;
+pub mod file;
+pub mod http;
+
+/// Standard output, or what stands for it.
+pub type Stdout = Arc<Mutex<dyn Write + Send>>;
+
+/// One `[[sink]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SinkConfig {
+    /// Unique in the configuration.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// What may wait for it from one tenant; beyond, that tenant's feeds that go here pause.
+    pub max_outbox_bytes: u64,
+    /// Where events go that it will never take.
+    pub dead_letters: PathBuf,
+}
+
+/// The kinds of sink.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// One event a line. Written to the pipe is delivered.
+    Stdout,
+    /// A file of lines.
+    File(FileConfig),
+    /// Batches over HTTP.
+    Http(HttpConfig),
+}
+
+/// A sink that appends to files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileConfig {
+    /// Which file.
+    pub path: Template,
+    /// A file that has this size is put aside under the next number: `findings.ndjson.1` is the oldest.
+    pub rotate_bytes: u64,
+    /// How many files put aside are kept; all without it.
+    pub keep_files: Option<u64>,
+}
+
+/// A sink that posts batches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// Where to.
+    pub url: Template,
+    /// How a batch looks.
+    pub preset: Preset,
+    /// What the header `authorization` carries.
+    pub token: Option<Secret>,
+    /// Further headers.
+    pub headers: Vec<(::http::HeaderName, Template)>,
+    /// Whether batches are compressed.
+    pub gzip: bool,
+}
+
+/// How a batch looks on the way, by who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preset {
+    /// Vector's `http_server` source, and most others: one event a line, `authorization: Bearer …`.
+    #[default]
+    Vector,
+    /// Fluent Bit's `http` input: a JSON array, `authorization: Bearer …`.
+    FluentBit,
+    /// Splunk's HTTP Event Collector: an envelope for each event, `authorization: Splunk …`.
+    SplunkHec,
+}
+
+impl Preset {
+    /// The preset of a name.
+    pub fn named(name: &str) -> Option<Preset> {
+        match name {
+            "vector" => Some(Preset::Vector),
+            "fluent-bit" => Some(Preset::FluentBit),
+            "splunk-hec" => Some(Preset::SplunkHec),
+            _ => None,
+        }
+    }
+}
+
+/// A text with `{tenant}` and `{feed}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Tenant,
+    Feed,
+}
+
+impl Template {
+    /// Reads a text; the error is what stands between braces and is neither.
+    pub fn new(text: &str) -> Result<Template, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(begin) = rest.find('{') {
+            let end = rest[begin..].find('}').map(|end| begin + end + 1).ok_or_else(|| rest[begin..].to_owned())?;
+            parts.push(Part::Text(rest[..begin].to_owned()));
+            parts.push(match &rest[begin..end] {
+                "{tenant}" => Part::Tenant,
+                "{feed}" => Part::Feed,
+                unknown => return Err(unknown.to_owned()),
+            });
+            rest = &rest[end..];
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        Ok(Template { text: text.to_owned(), parts })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same below a folder, unless it is absolute.
+    pub fn under(mut self, folder: &Path) -> Template {
+        if !Path::new(&self.text).is_absolute() {
+            let folder = folder.join("").to_string_lossy().into_owned();
+            self.text.insert_str(0, &folder);
+            self.parts.insert(0, Part::Text(folder));
+        }
+        self
+    }
+
+    /// With the ids of a tenant and a feed in their places.
+    pub fn filled(&self, tenant: &str, feed: &str) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Tenant => tenant.to_owned(),
+            Part::Feed => feed.to_owned(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    fn has(&self, part: &Part) -> bool {
+        self.parts.contains(part)
+    }
+}
+
+impl Kind {
+    /// Whether both write to the same place.
+    pub fn clashes(&self, other: &Kind) -> bool {
+        match (self, other) {
+            (Kind::Stdout, Kind::Stdout) => true,
+            (Kind::File(left), Kind::File(right)) => left.path == right.path,
+            _ => false,
+        }
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        match self {
+            Kind::Stdout => Vec::new(),
+            Kind::File(file) => vec![&file.path],
+            Kind::Http(http) => http.headers.iter().map(|(_, value)| value).chain([&http.url]).collect(),
+        }
+    }
+}
+
+impl SinkConfig {
+    /// Standard output, where no sink is named.
+    pub fn stdout(state: &Path) -> SinkConfig {
+        SinkConfig {
+            id: "stdout".to_owned(),
+            kind: Kind::Stdout,
+            max_outbox_bytes: crate::limits::OUTBOX_BYTES,
+            dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
+        }
+    }
+
+    /// The way of a feed's events: what goes to different files or carries different headers goes apart.
+    pub fn lane(&self, tenant: &str, feed: &str) -> Lane {
+        let templates = self.kind.templates();
+        let by = |part: &Part| templates.iter().any(|template| template.has(part));
+        Lane {
+            sink: self.id.clone(),
+            tenant: (by(&Part::Tenant) && !by(&Part::Feed)).then(|| tenant.to_owned()),
+            feed: by(&Part::Feed).then(|| feed.to_owned()),
+        }
+    }
+}
+
+/// Why a sink did not take a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It may later.
+    #[error("{why}")]
+    Later {
+        /// How long it asks to wait.
+        wait: Option<Duration>,
+        /// One sentence.
+        why: String,
+    },
+    /// The batch is too large for it.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It will never take the batch, or an event in it.
+    #[error("{0}")]
+    Never(String),
+    /// It is gone: nothing will ever be taken again.
+    #[error("{0}")]
+    Closed(String),
+}
+
+impl Refusal {
+    fn later(why: impl ToString) -> Refusal {
+        Refusal::Later { wait: None, why: why.to_string() }
+    }
+}
+
+/// What becomes of a batch.
+pub type Taken<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+
+/// The open end of one lane.
+pub trait Writer: Send {
+    /// Takes all events of a batch, in order. When it gives `Ok`, they are where they belong and stay there.
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a>;
+}
+
+/// Writes to a pipe or a terminal.
+pub struct Lines {
+    output: Stdout,
+}
+
+impl Lines {
+    /// Shares the output with others.
+    pub fn new(output: Stdout) -> Lines {
+        Lines { output }
+    }
+}
+
+impl Writer for Lines {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+        let (output, lines) = (Arc::clone(&self.output), lines(batch));
+        Box::pin(async move {
+            // A full pipe blocks; nobody else has to wait for it.
+            let write = tokio::task::spawn_blocking(move || {
+                let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+                output.write_all(&lines).and_then(|()| output.flush())
+            });
+            match write.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Refusal::Closed(format!("standard output: {error}"))),
+                Err(error) => Err(Refusal::later(error)),
+            }
+        })
+    }
+}
+
+/// The events as NDJSON.
+pub fn lines(batch: &[Queued]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(batch.iter().map(|event| event.body.len() + 1).sum());
+    for event in batch {
+        lines.extend_from_slice(&event.body);
+        lines.push(b'\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_and_says_what_it_does_not_know() {
+        let template = Template::new("{tenant}/x-{feed}.ndjson").unwrap().under(Path::new("/data/{odd}"));
+        assert_eq!(template.filled("contoso", "prod"), "/data/{odd}/contoso/x-prod.ndjson");
+        assert_eq!(Template::new("a{scope}b"), Err("{scope}".to_owned()));
+        assert_eq!(Template::new("a{tenant"), Err("{tenant".to_owned()));
+    }
+
+    #[test]
+    fn what_goes_to_different_places_goes_different_ways() {
+        let sink = |path: &str| {
+            let path = Template::new(path).unwrap();
+            let kind = Kind::File(FileConfig { path, rotate_bytes: 1, keep_files: None });
+            SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.lane("t", "f")
+        };
+        let lane = |tenant: Option<&str>, feed: Option<&str>| Lane {
+            sink: "stdout".to_owned(),
+            tenant: tenant.map(str::to_owned),
+            feed: feed.map(str::to_owned),
+        };
+        assert_eq!(sink("all"), lane(None, None));
+        assert_eq!(sink("{tenant}/all"), lane(Some("t"), None));
+        assert_eq!(sink("{tenant}/{feed}"), lane(None, Some("f")));
+    }
+}

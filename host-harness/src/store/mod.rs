@@ -1,0 +1,260 @@
+//! What the collector keeps: the state of each scope and when it is due, events until their sinks have them, throttles,
+//! and the history of figures. One small trait, so that another database can take the place of SQLite; it runs on a
+//! thread of its own.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Failure, Measure, Scope};
+
+pub mod sqlite;
+
+/// What went wrong with the store, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state in {}: {what}", file.display())]
+pub struct StoreError {
+    /// Which file.
+    pub file: PathBuf,
+    /// Cause and fix.
+    pub what: Fault,
+}
+
+/// The kinds of fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Nothing more can be written.
+    #[error("the disk is full, nothing of the poll was written; make room, the poll is done again")]
+    Full,
+    /// Another collector has it.
+    #[error("another collector uses it{0}; stop that one, or give this one a file of its own")]
+    Locked(String),
+    /// It cannot be read as what it was.
+    #[error("it is damaged ({0}); restore it from a backup, or move it away to begin anew")]
+    Damaged(String),
+    /// It is no state of a collector.
+    #[error("it is a database of something else; give the collector a file of its own")]
+    Foreign,
+    /// A later version wrote it.
+    #[error("found schema {found}, which a later version wrote, expected at most {known}; use that version")]
+    Newer {
+        /// Its schema.
+        found: u32,
+        /// The last one that is known here.
+        known: u32,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+    /// The thread is gone: it panicked, or the collector stops.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// What is kept of a feed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FeedRow {
+    /// Id of the feed.
+    pub feed: String,
+    /// Digest of its settings without credentials, as of the last search for scopes: a scope that is gone was lost if
+    /// they are the same, and given up if they are not.
+    pub searched_with: String,
+    /// Digest of its whole configuration as of its last use, salted.
+    pub configured_as: String,
+}
+
+/// What is kept of a scope besides the plugin's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScopeRow {
+    /// Id of the feed.
+    pub feed: String,
+    /// Id of the tenant.
+    pub tenant: String,
+    /// The scope as it was last discovered.
+    pub scope: Scope,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl ScopeRow {
+    /// The scope and how it stands.
+    pub fn pair(&self) -> (Scope, Standing) {
+        (self.scope.clone(), self.standing.clone())
+    }
+}
+
+/// How a scope stands between two polls. All times are Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// When it is polled next.
+    pub due: u64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether only a person can mend it.
+    pub waits_for_person: bool,
+    /// Why there was no data at the last poll; none if there was.
+    pub outcome: Option<Box<Failure>>,
+    /// Since when the outcome is what it is.
+    pub since: u64,
+    /// When the service last refused it for want of a permission.
+    pub refused: Option<u64>,
+    /// When data was last collected.
+    pub last_good: Option<u64>,
+    /// Whether it is polled at all; a search that does not find it again gives it up.
+    pub given_up: bool,
+}
+
+/// What one poll leaves: written whole or not at all.
+#[derive(Debug, Clone)]
+pub struct PollRecord {
+    /// The scope as it stands after the poll.
+    pub row: ScopeRow,
+    /// The plugin's state; none keeps what there is.
+    pub state: Option<Vec<u8>>,
+    /// When the poll ended.
+    pub time: u64,
+    /// Figures.
+    pub measures: Vec<Measure>,
+    /// Events in their order.
+    pub events: Vec<NewEvent>,
+    /// Ids of the sinks that each event goes to.
+    pub sinks: Vec<String>,
+    /// A wait that others share: id of the credential, origin, until when.
+    pub throttle: Option<Throttle>,
+}
+
+/// An event on its way into the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Unix milliseconds.
+    pub time: u64,
+    /// One JSON object on one line.
+    pub body: Vec<u8>,
+}
+
+/// An event that waits for its sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// Its number in the outbox; grows.
+    pub number: i64,
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// Id of the scope.
+    pub scope: String,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Unix milliseconds.
+    pub time: u64,
+    /// One JSON object on one line.
+    pub body: Vec<u8>,
+}
+
+/// Which events of a sink go one way: all of them, those of a tenant, or those of a feed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// Id of the sink.
+    pub sink: String,
+    /// Only those of this tenant.
+    pub tenant: Option<String>,
+    /// Only those of this feed.
+    pub feed: Option<String>,
+}
+
+/// How much waits for a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Id of the sink.
+    pub sink: String,
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// Number of events.
+    pub events: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// A wait that all share who use a credential at an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Throttle {
+    /// Names the credential without giving it away.
+    pub credential: String,
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Unix milliseconds.
+    pub until: u64,
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+/// The whole of what the collector asks of its database.
+pub trait Store: Send {
+    /// A random text that belongs to this store: digests of secrets are made with it.
+    fn salt(&mut self) -> Answer<String>;
+    /// All feeds that were ever collected.
+    fn feeds(&mut self) -> Answer<Vec<FeedRow>>;
+    /// Keeps a feed.
+    fn keep_feed(&mut self, row: &FeedRow) -> Answer<()>;
+    /// All scopes that were ever discovered.
+    fn scopes(&mut self) -> Answer<Vec<ScopeRow>>;
+    /// The plugin's state of a scope.
+    fn state(&mut self, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>>;
+    /// Writes all that a poll leaves, or nothing.
+    fn commit(&mut self, poll: &PollRecord) -> Answer<()>;
+    /// Keeps how scopes stand, without a poll.
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()>;
+    /// Keeps a wait that did not come with a poll.
+    fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()>;
+    /// Waits that are not over.
+    fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>>;
+    /// How much waits for each sink.
+    fn backlog(&mut self) -> Answer<Vec<Backlog>>;
+    /// The first events of a lane, at least one if there is any.
+    fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>>;
+    /// Takes delivered events out.
+    fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()>;
+    /// Forgets history and throttles from before.
+    fn prune(&mut self, before: u64, now: u64) -> Answer<()>;
+}
+
+type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
+/// The store on its thread. Cheap to clone; the thread ends with the last clone.
+#[derive(Clone)]
+pub struct StoreHandle {
+    jobs: mpsc::Sender<Job>,
+    file: PathBuf,
+}
+
+impl StoreHandle {
+    /// Moves a store to a thread of its own.
+    pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        thread::Builder::new().name("store".to_owned()).spawn(move || {
+            for job in waiting {
+                job(&mut store);
+            }
+        })?;
+        Ok(StoreHandle { jobs, file })
+    }
+
+    /// Asks the store for something and waits for it.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn Store) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (answer, waiting) = tokio::sync::oneshot::channel();
+        let job: Job = Box::new(move |store| drop(answer.send(question(store))));
+        let stopped = || StoreError { file: self.file.clone(), what: Fault::Stopped };
+        self.jobs.send(job).map_err(|_| stopped())?;
+        waiting.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}

@@ -1,0 +1,456 @@
+//! The store in one SQLite file: a write-ahead log that is synced with every transaction, and a lock file that keeps a
+//! second collector out while readers stay welcome.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
+
+use super::{
+    Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
+};
+use crate::contract::Scope;
+use crate::failpoint;
+
+/// Marks a file as ours: "HHSC".
+const APPLICATION_ID: i32 = 0x4848_5343;
+
+/// Each step of the schema, in order; a file is at the step that its `user_version` says. A step is never edited once
+/// it was released.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE salt (value TEXT NOT NULL);
+    INSERT INTO salt VALUES (lower(hex(randomblob(16))));
+    CREATE TABLE feed (
+        feed TEXT PRIMARY KEY,
+        searched_with TEXT NOT NULL,
+        configured_as TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE scope (
+        number INTEGER PRIMARY KEY,
+        feed TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        discovered TEXT NOT NULL,
+        standing TEXT NOT NULL,
+        UNIQUE (feed, scope)
+    );
+    CREATE TABLE state (scope INTEGER PRIMARY KEY REFERENCES scope (number), value BLOB NOT NULL);
+    CREATE TABLE history (
+        scope INTEGER NOT NULL REFERENCES scope (number),
+        subject TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        title TEXT NOT NULL,
+        value REAL NOT NULL,
+        maximum REAL NOT NULL,
+        weight REAL NOT NULL,
+        PRIMARY KEY (scope, subject, time)
+    ) WITHOUT ROWID;
+    CREATE INDEX history_time ON history (time);
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        sink TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX outbox_sink ON outbox (sink, number);
+    CREATE INDEX outbox_tenant ON outbox (sink, tenant, number);
+    CREATE INDEX outbox_feed ON outbox (sink, feed, number);
+    CREATE TABLE throttle (
+        credential TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (credential, origin)
+    ) WITHOUT ROWID;
+"];
+
+/// A store that is open, and locked for others.
+pub struct SqliteStore {
+    connection: Connection,
+    file: PathBuf,
+    _lock: Option<File>,
+}
+
+impl SqliteStore {
+    /// Opens a file or makes a new one, brings its schema up to date, and checks it.
+    pub fn open(file: &Path) -> Answer<SqliteStore> {
+        let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
+        private(file).map_err(|error| StoreError { file: file.to_owned(), what: Fault::Other(error.to_string()) })?;
+        let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
+        let (problem, connection) =
+            opened.map_err(|error| StoreError { file: file.to_owned(), what: sorted(&error) })?;
+        match problem {
+            None => Ok(SqliteStore { connection, file: file.to_owned(), _lock: Some(lock) }),
+            Some(what) => Err(StoreError { file: file.to_owned(), what }),
+        }
+    }
+
+    /// A store that ends with the process.
+    pub fn in_memory() -> Answer<SqliteStore> {
+        let file = PathBuf::from("memory");
+        let opened = Connection::open_in_memory().and_then(|mut connection| {
+            prepare(&mut connection)?;
+            Ok(connection)
+        });
+        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: sorted(&error) })?;
+        Ok(SqliteStore { connection, file, _lock: None })
+    }
+
+    fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Answer<T> {
+        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: sorted(&error) })
+    }
+}
+
+/// Takes the lock file beside the database, for as long as it stays open.
+fn lock(file: &Path) -> Result<File, Fault> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |error: std::io::Error| Fault::Other(format!("cannot open {}: {error}", path.display()));
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {
+            let written =
+                lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
+            // The number helps a person; the lock holds without it.
+            if let Err(error) = written {
+                tracing::debug!(%error, "the lock file does not tell the process");
+            }
+            Ok(lock)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            let told = lock.read_to_string(&mut process).is_ok() && !process.is_empty();
+            Err(Fault::Locked(if told { format!(" (process {process})") } else { String::new() }))
+        }
+        Err(TryLockError::Error(error)) => Err(Fault::Other(format!("cannot lock {}: {error}", path.display()))),
+    }
+}
+
+/// A new file is for its owner alone: events and states are the tenants' data.
+fn private(file: &Path) -> std::io::Result<()> {
+    if file.exists() {
+        return Ok(());
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file)?.sync_all()?;
+    fs::File::open(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Sets a connection up; gives what makes the file unusable.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<Fault>> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Ok(Some(Fault::Foreign));
+    }
+    let known = MIGRATIONS.len() as u32;
+    if found > known {
+        return Ok(Some(Fault::Newer { found, known }));
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Ok(Some(Fault::Damaged(verdict)));
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    for (version, migration) in (found + 1..=known).zip(MIGRATIONS.iter().skip(found as usize)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(None)
+}
+
+fn sorted(error: &rusqlite::Error) -> Fault {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Locked(String::new()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Damaged(error.to_string()),
+        _ => Fault::Other(error.to_string()),
+    }
+}
+
+fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
+
+fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
+    let discovered: String = row.get(2)?;
+    let standing: String = row.get(3)?;
+    Ok(ScopeRow {
+        feed: row.get(0)?,
+        tenant: row.get(1)?,
+        scope: serde_json::from_str::<Scope>(&discovered).map_err(|error| unreadable(2, error))?,
+        standing: serde_json::from_str::<Standing>(&standing).map_err(|error| unreadable(3, error))?,
+    })
+}
+
+/// Writes a scope and gives its number.
+fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<i64> {
+    let text = |value: Result<String, serde_json::Error>| {
+        value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO scope (feed, scope, tenant, discovered, standing)
+             VALUES (:feed, :scope, :tenant, :discovered, :standing)
+             ON CONFLICT (feed, scope) DO UPDATE SET
+                 tenant = excluded.tenant, discovered = excluded.discovered, standing = excluded.standing
+             RETURNING number",
+        )?
+        .query_row(
+            named_params! {
+                ":feed": row.feed,
+                ":scope": row.scope.id,
+                ":tenant": row.tenant,
+                ":discovered": text(serde_json::to_string(&row.scope))?,
+                ":standing": text(serde_json::to_string(&row.standing))?,
+            },
+            |row| row.get(0),
+        )
+}
+
+/// Writes the figures that differ from the last ones.
+fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut last = transaction.prepare_cached(
+        "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
+         WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
+    )?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO history (scope, subject, time, kind, title, value, maximum, weight)
+         VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)",
+    )?;
+    for measure in &poll.measures {
+        let same = last
+            .query_row(
+                named_params! {
+                    ":scope": scope, ":subject": measure.subject, ":value": measure.value,
+                    ":maximum": measure.maximum, ":weight": measure.weight,
+                },
+                |row| row.get::<_, bool>(0),
+            )
+            .optional()?;
+        if same != Some(true) {
+            insert.execute(named_params! {
+                ":scope": scope, ":subject": measure.subject, ":time": poll.time as i64, ":kind": measure.kind,
+                ":title": measure.title, ":value": measure.value, ":maximum": measure.maximum,
+                ":weight": measure.weight,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (sink, tenant, feed, scope, uid, time, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let row = &poll.row;
+    for event in &poll.events {
+        for sink in &poll.sinks {
+            insert.execute(params![
+                sink,
+                row.tenant,
+                row.feed,
+                row.scope.id,
+                event.uid,
+                event.time as i64,
+                event.body
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO throttle (credential, origin, until) VALUES (?1, ?2, ?3)")?
+        .execute(params![throttle.credential, throttle.origin, throttle.until as i64])
+        .map(drop)
+}
+
+impl Store for SqliteStore {
+    fn salt(&mut self) -> Answer<String> {
+        self.run(|connection| connection.query_row("SELECT value FROM salt", [], |row| row.get(0)))
+    }
+
+    fn feeds(&mut self) -> Answer<Vec<FeedRow>> {
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT feed, searched_with, configured_as FROM feed")?;
+            let rows = select.query_map([], |row| {
+                Ok(FeedRow { feed: row.get(0)?, searched_with: row.get(1)?, configured_as: row.get(2)? })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn keep_feed(&mut self, row: &FeedRow) -> Answer<()> {
+        self.run(|connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO feed (feed, searched_with, configured_as) VALUES (?1, ?2, ?3)")?
+                .execute(params![row.feed, row.searched_with, row.configured_as])
+                .map(drop)
+        })
+    }
+
+    fn scopes(&mut self) -> Answer<Vec<ScopeRow>> {
+        self.run(|connection| {
+            let mut select =
+                connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
+            let rows = select.query_map([], scope_row)?;
+            rows.collect()
+        })
+    }
+
+    fn state(&mut self, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>> {
+        self.run(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT value FROM state JOIN scope ON scope.number = state.scope WHERE feed = ?1 AND scope.scope = ?2",
+                )?
+                .query_row(params![feed, scope], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    fn commit(&mut self, poll: &PollRecord) -> Answer<()> {
+        failpoint::pass("commit-begin");
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            let scope = keep_scope(&transaction, &poll.row)?;
+            if let Some(state) = &poll.state {
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO state (scope, value) VALUES (?1, ?2)")?
+                    .execute(params![scope, state])?;
+            }
+            failpoint::pass("commit-state-written");
+            keep_figures(&transaction, scope, poll)?;
+            failpoint::pass("commit-history-written");
+            queue(&transaction, poll)?;
+            failpoint::pass("commit-events-queued");
+            if let Some(throttle) = &poll.throttle {
+                keep_throttle(&transaction, throttle)?;
+            }
+            failpoint::pass("commit-end");
+            transaction.commit()
+        })?;
+        failpoint::pass("commit-durable");
+        Ok(())
+    }
+
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            for row in rows {
+                keep_scope(&transaction, row)?;
+            }
+            transaction.commit()
+        })
+    }
+
+    fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()> {
+        self.run(|connection| keep_throttle(connection, throttle))
+    }
+
+    fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>> {
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
+            let rows = select.query_map([now as i64], |row| {
+                Ok(Throttle { credential: row.get(0)?, origin: row.get(1)?, until: row.get::<_, i64>(2)? as u64 })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn backlog(&mut self) -> Answer<Vec<Backlog>> {
+        self.run(|connection| {
+            let mut select = connection.prepare(
+                "SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed",
+            )?;
+            let rows = select.query_map([], |row| {
+                Ok(Backlog {
+                    sink: row.get(0)?,
+                    tenant: row.get(1)?,
+                    feed: row.get(2)?,
+                    events: row.get::<_, i64>(3)? as u64,
+                    bytes: row.get::<_, i64>(4)? as u64,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>> {
+        let only = match (&lane.feed, &lane.tenant) {
+            (Some(feed), _) => Some(("feed", feed)),
+            (None, Some(tenant)) => Some(("tenant", tenant)),
+            (None, None) => None,
+        };
+        let condition = only.map(|(column, _)| format!("AND {column} = ?3")).unwrap_or_default();
+        let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
+            Ok(Queued {
+                number: row.get(0)?,
+                tenant: row.get(1)?,
+                feed: row.get(2)?,
+                scope: row.get(3)?,
+                uid: row.get(4)?,
+                time: row.get::<_, i64>(5)? as u64,
+                body: row.get(6)?,
+            })
+        };
+        self.run(|connection| {
+            let mut select = connection.prepare_cached(&format!(
+                "SELECT number, tenant, feed, scope, uid, time, body FROM outbox
+                 WHERE sink = ?1 {condition} ORDER BY number LIMIT ?2"
+            ))?;
+            let mut rows = match only {
+                Some((_, value)) => select.query(params![lane.sink, events as i64, value])?,
+                None => select.query(params![lane.sink, events as i64])?,
+            };
+            let (mut queued, mut size) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let event = read(row)?;
+                size += event.body.len();
+                if size > bytes && !queued.is_empty() {
+                    break;
+                }
+                queued.push(event);
+            }
+            Ok(queued)
+        })
+    }
+
+    fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            {
+                let mut delete = transaction.prepare_cached("DELETE FROM outbox WHERE number = ?1")?;
+                for number in numbers {
+                    delete.execute([number])?;
+                }
+            }
+            transaction.commit()
+        })
+    }
+
+    fn prune(&mut self, before: u64, now: u64) -> Answer<()> {
+        self.run(|connection| {
+            connection.execute("DELETE FROM history WHERE time < ?1", [before as i64])?;
+            connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
+        })
+    }
+}

@@ -82,8 +82,8 @@ struct ScopeEntry {
     scope: Scope,
     rhythm: Rhythm,
     standing: Standing,
-    /// Due while its feed was blocked.
-    held: bool,
+    /// Since when it waits for a search of its feed, which may find it gone, or the feed blocked.
+    held_since: Option<u64>,
     /// Value and maximum of its first figure.
     figure: Option<(f64, f64)>,
 }
@@ -358,10 +358,11 @@ impl Collector {
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant) = (scope.feed, entry.tenant);
         let parked = Arc::clone(&entry.parked);
-        if entry.blocked {
-            self.scopes.get_mut(&number)?.held = true;
+        if entry.blocked || self.agenda.is_in_flight(Item::Search(feed)) {
+            self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
             return None;
         }
+        let due = scope.held_since.unwrap_or(due);
         if let Some(until) = self.throttled(entry, now) {
             let due = scope.rhythm.after_throttle(until);
             self.agenda.plan(Item::Poll(number), tenant, due);
@@ -390,6 +391,7 @@ impl Collector {
         }
         let (rhythm, standing) = (scope.rhythm, Standing { due, ..scope.standing.clone() });
         let scope = scope.scope.clone();
+        self.scopes.get_mut(&number)?.held_since = None;
         let (parked, cell) = self.opened(feed)?;
         let task = Task { parked, rhythm, scope, standing, given_up: None };
         let done = self.performed(task, cell);
@@ -604,7 +606,7 @@ impl Collector {
         self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
         self.tell_of_sharing(feed, &parked, &scope);
         let standing = Standing { due, ..standing };
-        self.scopes.insert(number, ScopeEntry { feed, scope, rhythm, standing, held: false, figure: None });
+        self.scopes.insert(number, ScopeEntry { feed, scope, rhythm, standing, held_since: None, figure: None });
     }
 
     /// Says once that two feeds poll one scope.
@@ -704,13 +706,12 @@ impl Collector {
         self.agenda.plan(Item::Search(number), entry.tenant, due);
     }
 
-    /// Scopes that waited for their feed to be mended are polled now.
+    /// Scopes that waited for the search are polled now, unless it found the feed blocked.
     fn release(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get(&number).filter(|entry| !entry.blocked) else { return };
-        for (rank, scope) in entry.scopes.iter().enumerate() {
-            if let Some(held) = self.scopes.get_mut(scope).filter(|scope| scope.held) {
-                held.held = false;
-                self.agenda.plan(Item::Poll(*scope), entry.tenant, first(now, rank as u64));
+        for scope in &entry.scopes {
+            if self.scopes.get(scope).is_some_and(|scope| scope.held_since.is_some()) {
+                self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
             }
         }
     }
@@ -768,7 +769,7 @@ impl Collector {
         scope.standing = standing;
         let due = scope.standing.due;
         if failure.is_some_and(|failure| failure.reaction == Reaction::MendFeed) {
-            scope.held = true;
+            scope.held_since = Some(due);
             let outcome = scope.standing.outcome.clone();
             let Some(entry) = self.feeds.get_mut(&feed) else { return };
             if !entry.blocked {
@@ -797,9 +798,9 @@ impl Collector {
         self.agenda.next_due()
     }
 
-    /// How much is in flight.
-    pub fn in_flight(&self) -> usize {
-        self.agenda.in_flight()
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// Where polls end up.

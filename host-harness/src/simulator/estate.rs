@@ -14,7 +14,7 @@ pub struct Estate {
 #[derive(Debug, Clone)]
 pub struct Tenant {
     /// As people call it.
-    pub name: &'static str,
+    pub name: String,
     /// Tenant ID.
     pub id: String,
     /// Application (client) ID.
@@ -76,15 +76,23 @@ impl Default for Estate {
     /// Four tenants with six subscriptions.
     fn default() -> Estate {
         let tenants = [("contoso", 2), ("fabrikam", 2), ("northwind", 1), ("adatum", 1)];
-        let tenants = tenants.into_iter().enumerate().map(|(index, (name, subscriptions))| {
-            let number = index as u32 + 1;
-            Tenant {
-                name,
-                id: format!("{number:08x}-7e4a-4b1d-9c55-{number:012x}"),
-                client_id: format!("{number:08x}-a991-4c3f-8d27-{number:012x}"),
-                client_secret: format!("sim~{name}~{:x}.kR9wQ-", number * 7_919),
-                subscriptions: (0..subscriptions).map(|which| subscription(name, number, which)).collect(),
-            }
+        Estate::of(tenants.into_iter().map(|(name, subscriptions)| (name.to_owned(), subscriptions)))
+    }
+}
+
+impl Estate {
+    /// So many tenants, each with so many subscriptions.
+    pub fn sized(tenants: u32, subscriptions: u32) -> Estate {
+        Estate::of((1..=tenants).map(|number| (format!("tenant-{number}"), subscriptions)))
+    }
+
+    fn of(tenants: impl Iterator<Item = (String, u32)>) -> Estate {
+        let tenants = tenants.zip(1..).map(|((name, subscriptions), number)| Tenant {
+            id: format!("{number:08x}-7e4a-4b1d-9c55-{number:012x}"),
+            client_id: format!("{number:08x}-a991-4c3f-8d27-{number:012x}"),
+            client_secret: format!("sim~{name}~{:x}.kR9wQ-", number * 7_919),
+            subscriptions: (0..subscriptions).map(|which| subscription(&name, number, which)).collect(),
+            name,
         });
         Estate { tenants: tenants.collect() }
     }

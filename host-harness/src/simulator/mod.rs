@@ -91,8 +91,8 @@ impl Simulator {
             );
             let mut variables = Vec::new();
             for tenant in &world.estate.tenants {
-                let name = tenant.name;
-                let variable = format!("{}_SECRET", name.to_uppercase());
+                let name = &tenant.name;
+                let variable = format!("{}_SECRET", name.to_uppercase().replace('-', "_"));
                 let subscriptions: Vec<&str> = tenant.subscriptions.iter().map(|one| one.id.as_str()).collect();
                 text += &format!(
                     "\n[[feed]]\nid = \"{name}-scores\"\ntenant = \"{name}\"\n[feed.settings]\nclient_key = {:?}\n\

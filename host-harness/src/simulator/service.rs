@@ -173,6 +173,11 @@ impl World {
         )
     }
 
+    /// Id of the tenant that a token was given to.
+    pub fn tenant_of_token(&self, token: &str) -> Option<String> {
+        self.tokens.get(token).cloned()
+    }
+
     /// The tenant that a request is signed in to.
     fn signed_in(&self, request: &Request) -> Result<&Tenant, Answer> {
         let Some(bearer) = &request.bearer else {

@@ -1,0 +1,509 @@
+//! Ten days of a hundred feeds in some seconds: the collector runs on a clock that jumps, against a service whose
+//! scores move, whose controls come and go, and which fails. What it tells is compared with a model of its own.
+//! `COLLECTOR_DAYS=30` makes it longer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use host_harness::collector::Collector;
+use host_harness::config;
+use host_harness::feed::Clock;
+use host_harness::feeds::{self, Tenants};
+use host_harness::metrics::Metrics;
+use host_harness::simulator::estate::{Estate, Subscription};
+use host_harness::simulator::service::{self, Request, World};
+use host_harness::sink::SinkConfig;
+use host_harness::sink::delivery::{Deliveries, Surroundings};
+use host_harness::sink::disk::RealDisk;
+use host_harness::store::StoreHandle;
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use host_harness::work::Keeper;
+use serde_json::Value;
+
+use crate::support::{NOON, host, leave_for_the_judge};
+
+const HOUR: u64 = 3_600_000;
+
+/// How often the service recalculates.
+const STEP: u64 = 8 * HOUR;
+
+const TENANTS: u32 = 20;
+const SUBSCRIPTIONS: u32 = 5;
+const MFA: &str = "34a42fb3-e6db-409c-b56b-7b1db6b8aee0";
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// What is wrong with a subscription at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// The service answers 503.
+    Outage,
+    /// The application lost its role.
+    Forbidden,
+    /// Both lists are empty.
+    Empty,
+    /// The list of subscriptions does not have it.
+    Unlisted,
+    /// The list of subscriptions says that it is disabled.
+    Disabled,
+}
+
+/// What happens to one subscription.
+struct Story {
+    /// As it is after each recalculation.
+    steps: Vec<Subscription>,
+    /// From, until, what.
+    troubles: Vec<(u64, u64, Trouble)>,
+    /// Whether its feed searches for subscriptions.
+    searched: bool,
+}
+
+impl Story {
+    fn new(base: &Subscription, searched: bool, days: u64, dice: &mut Dice) -> Story {
+        let (mut now, mut gone) = (base.clone(), BTreeMap::new());
+        let steps = (0..=days * 3).map(|step| {
+            for (index, control) in now.controls.iter_mut().enumerate() {
+                if dice.roll(4) == 0 {
+                    control.healthy = (control.healthy + dice.roll(4) as u32).saturating_sub(1).max(1);
+                    control.unhealthy = (control.unhealthy + dice.roll(4) as u32).saturating_sub(2);
+                }
+                // Once in a while something large breaks, and is mended.
+                match dice.roll(40) {
+                    0 => control.unhealthy += 20,
+                    1 => control.unhealthy = 0,
+                    2 if index > 0 => drop(gone.insert(control.id, step + 1 + dice.roll(4))),
+                    _ => {}
+                }
+            }
+            let mut seen = now.clone();
+            seen.controls.retain(|control| gone.get(control.id).is_none_or(|until| *until <= step));
+            seen
+        });
+        let steps = steps.collect();
+        let mut troubles = Vec::new();
+        let mut hour = 12 + dice.roll(48);
+        while hour < days * 24 {
+            let until = hour + 3 + dice.roll(30);
+            let kinds = [Trouble::Outage, Trouble::Forbidden, Trouble::Empty, Trouble::Unlisted, Trouble::Disabled];
+            let trouble = kinds[dice.roll(if searched { 5 } else { 3 }) as usize];
+            troubles.push((NOON + hour * HOUR, NOON + until * HOUR, trouble));
+            hour = until + 24 + dice.roll(96);
+        }
+        Story { steps, troubles, searched }
+    }
+
+    fn trouble(&self, now: u64) -> Option<Trouble> {
+        self.troubles.iter().find(|(from, until, _)| (*from..*until).contains(&now)).map(|(.., trouble)| *trouble)
+    }
+
+    fn at(&self, now: u64) -> &Subscription {
+        &self.steps[((now - NOON) / STEP) as usize]
+    }
+}
+
+/// What the service was asked, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Search { now: u64, subscription: String },
+    Poll { now: u64, subscription: String },
+}
+
+/// The service as the stories make it.
+struct Service {
+    world: Mutex<World>,
+    stories: BTreeMap<String, Story>,
+    asked: Mutex<Vec<Asked>>,
+    now: Arc<AtomicU64>,
+}
+
+impl Service {
+    fn answer(&self, request: &OutgoingRequest) -> service::Answer {
+        let now = self.now.load(Ordering::SeqCst);
+        let segments: Vec<&str> = request.url.path().trim_matches('/').split('/').collect();
+        let unavailable = || service::arm_error(503, "ServerTimeout", "The request timed out.");
+        let mut world = self.world.lock().unwrap();
+        match segments.as_slice() {
+            ["subscriptions"] => {
+                let token = bearer(request);
+                let tenant = world.tenant_of_token(&token).unwrap();
+                let tenant = world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap();
+                // The first subscription of each tenant is the one that is searched for.
+                let id = tenant.subscriptions[0].id.clone();
+                self.asked.lock().unwrap().push(Asked::Search { now, subscription: id.clone() });
+                let trouble = self.stories[&id].trouble(now);
+                if trouble == Some(Trouble::Outage) {
+                    return unavailable();
+                }
+                let whole = tenant.subscriptions.clone();
+                tenant.subscriptions[0].state = if trouble == Some(Trouble::Disabled) { "Disabled" } else { "Enabled" };
+                if trouble == Some(Trouble::Unlisted) {
+                    tenant.subscriptions.remove(0);
+                }
+                let tenant = tenant.id.clone();
+                let answer = world.answer(&converted(request));
+                world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap().subscriptions = whole;
+                answer
+            }
+            ["subscriptions", id, .., collection] => {
+                let story = &self.stories[*id];
+                if *collection == "secureScores" {
+                    self.asked.lock().unwrap().push(Asked::Poll { now, subscription: (*id).to_owned() });
+                }
+                let subscriptions = world.estate.tenants.iter_mut().flat_map(|tenant| &mut tenant.subscriptions);
+                let subscription = subscriptions.into_iter().find(|known| known.id == *id).unwrap();
+                *subscription = story.at(now).clone();
+                match story.trouble(now) {
+                    Some(Trouble::Outage) => return unavailable(),
+                    Some(Trouble::Forbidden) => {
+                        return service::arm_error(403, "AuthorizationFailed", "The client does not have authorization.");
+                    }
+                    Some(Trouble::Empty) => subscription.controls.clear(),
+                    _ => {}
+                }
+                world.answer(&converted(request))
+            }
+            _ => world.answer(&converted(request)),
+        }
+    }
+}
+
+impl Transport for Service {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        let service::Answer { status, headers, body, .. } = self.answer(&request);
+        Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
+    }
+}
+
+fn bearer(request: &OutgoingRequest) -> String {
+    let header = request.headers.iter().find(|(name, _)| name == "authorization");
+    header.map(|(_, value)| value.trim_start_matches("Bearer ").to_owned()).unwrap_or_default()
+}
+
+fn converted(request: &OutgoingRequest) -> Request {
+    Request {
+        method: request.method.clone(),
+        path: request.url.path().to_owned(),
+        query: request.url.query_pairs().into_owned().collect(),
+        bearer: Some(bearer(request)).filter(|token| !token.is_empty()),
+        form: url::form_urlencoded::parse(&request.body).into_owned().collect(),
+    }
+}
+
+/// An event as far as it is compared: time, activity, and which finding, or the code of an outcome.
+type Told = (u64, u64, String);
+
+/// What should be told of one scope: written again from the specification, not from the plugin.
+#[derive(Default)]
+struct Model {
+    findings: BTreeMap<String, Finding>,
+    outcome: Option<&'static str>,
+    has_state: bool,
+    collected: bool,
+    snapshot: Option<u64>,
+}
+
+#[derive(Clone)]
+struct Finding {
+    values: String,
+    absences: u32,
+    closed: bool,
+}
+
+/// Cases that a detection should find: time and scope.
+type Cases = BTreeSet<(u64, String)>;
+
+#[derive(Default, Debug, PartialEq, Eq)]
+struct Detected {
+    score_drop: Cases,
+    mfa_regressed: Cases,
+    control_vanished: Cases,
+    gone_silent: Cases,
+}
+
+impl Model {
+    fn outcome(&mut self, now: u64, scope: &str, outcome: Option<&'static str>, told: &mut Vec<Told>, cases: &mut Detected) {
+        if !self.has_state || outcome == self.outcome {
+            return;
+        }
+        let activity = if self.outcome.is_none() { 1 } else { 2 };
+        self.outcome = outcome;
+        if self.collected {
+            told.push((now, activity, outcome.unwrap_or("collected").to_owned()));
+            if outcome.is_some() {
+                cases.gone_silent.insert((now, scope.to_owned()));
+            }
+        }
+    }
+
+    fn data(&mut self, now: u64, subscription: &Subscription, told: &mut Vec<Told>, cases: &mut Detected) {
+        let scope = subscription.id.clone();
+        self.outcome(now, &scope, None, told, cases);
+        self.outcome = None;
+        let snapshot = self.snapshot.is_none_or(|last| now >= last + 24 * HOUR - 300_000);
+        let mut present = BTreeSet::new();
+        for item in subscription.scores().into_iter().chain(subscription.control_items(false)) {
+            let uid = item["id"].as_str().unwrap().to_lowercase();
+            let values = |key: &str| item["properties"][key].to_string();
+            let score = &item["properties"]["score"];
+            let counts = ["healthyResourceCount", "unhealthyResourceCount", "notApplicableResourceCount"].map(values);
+            let values = format!("{} {} {}", score["current"], score["max"], counts.join(" "));
+            present.insert(uid.clone());
+            let before = self.findings.get(&uid).filter(|finding| !finding.closed).cloned();
+            let activity = match &before {
+                None => Some(1),
+                Some(before) if before.values != values => Some(2),
+                Some(_) => snapshot.then_some(99),
+            };
+            if let (Some(2), Some(before)) = (activity, &before) {
+                let number = |values: &str, index: usize| values.split(' ').nth(index).and_then(|text| text.parse::<f64>().ok());
+                let moved = |index| Some(number(&values, index)? - number(&before.values, index)?);
+                if uid.ends_with("/ascscore") && moved(0).unwrap() <= -3.0 {
+                    cases.score_drop.insert((now, scope.clone()));
+                }
+                if uid.ends_with(MFA) && moved(3).unwrap() > 0.0 {
+                    cases.mfa_regressed.insert((now, scope.clone()));
+                }
+            }
+            if let Some(activity) = activity {
+                told.push((now, activity, uid.clone()));
+            }
+            self.findings.insert(uid, Finding { values, absences: 0, closed: false });
+        }
+        for (uid, finding) in self.findings.iter_mut().filter(|(uid, _)| !present.contains(*uid)) {
+            finding.absences += 1;
+            if finding.absences == 2 && !finding.closed {
+                finding.closed = true;
+                told.push((now, 3, uid.clone()));
+                cases.control_vanished.insert((now, scope.clone()));
+            }
+        }
+        if snapshot {
+            self.snapshot = Some(now);
+        }
+        (self.has_state, self.collected) = (true, true);
+    }
+}
+
+/// What should have been told of each scope, given what the service was asked.
+fn expected(service: &Service) -> (BTreeMap<String, Vec<Told>>, Detected) {
+    let mut models: BTreeMap<String, Model> = BTreeMap::new();
+    let (mut told, mut cases) = (BTreeMap::<String, Vec<Told>>::new(), Detected::default());
+    for asked in service.asked.lock().unwrap().iter() {
+        let (Asked::Search { now, subscription } | Asked::Poll { now, subscription }) = asked;
+        let (now, story) = (*now, &service.stories[subscription]);
+        let model = models.entry(subscription.clone()).or_default();
+        let told = told.entry(subscription.clone()).or_default();
+        let outcome = match (asked, story.trouble(now)) {
+            (_, Some(Trouble::Outage)) => continue,
+            (Asked::Search { .. }, Some(Trouble::Unlisted)) => "no-longer-discovered",
+            (Asked::Search { .. }, Some(Trouble::Disabled)) => "disabled",
+            (Asked::Search { .. }, _) => continue,
+            (Asked::Poll { .. }, Some(Trouble::Forbidden)) => "forbidden",
+            (Asked::Poll { .. }, Some(Trouble::Empty)) => {
+                let had_state = std::mem::replace(&mut model.has_state, true);
+                if had_state {
+                    model.outcome(now, subscription, Some("not-onboarded"), told, &mut cases);
+                }
+                model.outcome = Some("not-onboarded");
+                continue;
+            }
+            (Asked::Poll { .. }, _) => {
+                model.data(now, story.at(now), told, &mut cases);
+                continue;
+            }
+        };
+        model.outcome(now, subscription, Some(outcome), told, &mut cases);
+    }
+    (told, cases)
+}
+
+fn configuration() -> (String, BTreeMap<String, String>) {
+    let mut text = "[network]\nallow = [\"https://sim.example\"]\n".to_owned();
+    let mut secrets = BTreeMap::new();
+    for (index, tenant) in Estate::sized(TENANTS, SUBSCRIPTIONS).tenants.iter().enumerate() {
+        secrets.insert(format!("SECRET_{index}"), tenant.client_secret.clone());
+        for (which, subscription) in tenant.subscriptions.iter().enumerate() {
+            let interval = ["2h", "4h", "8h", "12h"][(index + which) % 4];
+            let chosen = if searched(index, which) {
+                let others: Vec<&str> = tenant.subscriptions[1..].iter().map(|other| other.id.as_str()).collect();
+                format!("\"*\"\nexclude_subscriptions = {others:?}")
+            } else {
+                format!("{:?}", subscription.id)
+            };
+            text += &format!(
+                "[[feed]]\nid = \"feed-{index}-{which}\"\ntenant = \"tenant-{index}\"\ninterval = \"{interval}\"\n\
+                 [feed.settings]\nclient_key = {:?}\nclient_secret = {{ env = \"SECRET_{index}\" }}\n\
+                 token_url = {:?}\nauthority = \"https://sim.example\"\nendpoint = \"https://sim.example\"\n\
+                 audience = \"https://sim.example\"\nsubscription_id = {chosen}\n",
+                tenant.client_id, tenant.id
+            );
+        }
+    }
+    (text, secrets)
+}
+
+/// The first feed of every second tenant searches; all others name their subscription.
+fn searched(tenant: usize, which: usize) -> bool {
+    which == 0 && tenant.is_multiple_of(2)
+}
+
+fn service(now: &Arc<AtomicU64>, days: u64) -> Service {
+    let estate = Estate::sized(TENANTS, SUBSCRIPTIONS);
+    let mut dice = Dice(42);
+    let mut stories = BTreeMap::new();
+    for (index, tenant) in estate.tenants.iter().enumerate() {
+        for (which, subscription) in tenant.subscriptions.iter().enumerate() {
+            let story = Story::new(subscription, searched(index, which), days, &mut dice);
+            stories.insert(subscription.id.clone(), story);
+        }
+    }
+    let mut world = World::new(estate, None);
+    world.url = "https://sim.example".to_owned();
+    Service { world: Mutex::new(world), stories, asked: Mutex::default(), now: Arc::clone(now) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
+    let days = std::env::var("COLLECTOR_DAYS").ok().map_or(10, |days| days.parse().unwrap());
+    let now = Arc::new(AtomicU64::new(NOON));
+    let service = Arc::new(service(&now, days));
+    let (text, secrets) = configuration();
+    let reading = Arc::clone(&now);
+    let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
+    let file = Path::new("days.toml");
+    let config = config::parse(file, &text, None, &|name| secrets.get(name).cloned()).unwrap();
+    let sinks = config.sinks.clone();
+    let checked = feeds::check(&host(), file, config, None, &clock).await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("collector.db");
+    let store = StoreHandle::start(SqliteStore::open(&state).unwrap(), state.clone()).unwrap();
+    let metrics = Arc::new(Metrics::default());
+    let output = Arc::new(Mutex::new(Vec::new()));
+    let deliveries = Deliveries::new(Surroundings {
+        store: store.clone(),
+        disk: Arc::new(RealDisk),
+        stdout: output.clone(),
+        tls: checked.network.tls(),
+        metrics: Arc::clone(&metrics),
+    });
+    assert_eq!(sinks, [SinkConfig::stdout(Path::new("collector.db"))]);
+    deliveries.replace(&sinks).unwrap();
+    let salt = store.ask(|store| store.salt()).await.unwrap().into();
+    let keeper = Keeper { store, deliveries: deliveries.clone(), metrics, clock, salt };
+    let transport = Arc::clone(&service);
+    let tenants = Tenants::new(move |_| Ok(Arc::clone(&transport) as Arc<dyn Transport>));
+    let mut collector = Collector::new(keeper, Arc::new(tenants), checked.feeds, 64, 8).await.unwrap();
+
+    let end = NOON + days * 24 * HOUR;
+    loop {
+        collector.start_due();
+        if !collector.is_idle() {
+            collector.ended().await;
+            continue;
+        }
+        match collector.next_due().filter(|due| *due < end) {
+            Some(due) => now.store(due.max(now.load(Ordering::SeqCst)), Ordering::SeqCst),
+            None => break,
+        }
+    }
+    deliveries.rest().await;
+
+    let bytes = output.lock().unwrap().clone();
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    leave_for_the_judge("days", lines.iter().step_by(lines.len() / 400 + 1).copied());
+    let events: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let uids: BTreeSet<&str> = events.iter().map(|event| event["metadata"]["uid"].as_str().unwrap()).collect();
+    assert_eq!(uids.len(), events.len(), "a uid stands for one event");
+
+    let (expected, cases) = expected(&service);
+    let mut told: BTreeMap<String, Vec<Told>> = expected.keys().map(|scope| (scope.clone(), Vec::new())).collect();
+    for event in &events {
+        let uid = event["finding_info"]["uid"].as_str().unwrap();
+        let what = if uid.ends_with("/secure-score-collection") { &event["status_code"] } else { &event["finding_info"]["uid"] };
+        let told_of = (event["time"].as_u64().unwrap(), event["activity_id"].as_u64().unwrap(), what.as_str().unwrap().to_owned());
+        told.get_mut(&scope_of(event)).unwrap().push(told_of);
+    }
+    assert_eq!(told.len(), (TENANTS * SUBSCRIPTIONS) as usize, "every subscription was polled");
+    for (scope, expected) in &expected {
+        let differs = expected.iter().zip(&told[scope]).position(|(expected, told)| expected != told);
+        let differs = differs.unwrap_or(expected.len().min(told[scope].len()));
+        let around = |list: &[Told]| list.iter().skip(differs.saturating_sub(2)).take(5).cloned().collect::<Vec<_>>();
+        assert_eq!(around(&told[scope]), around(expected), "{scope}, from event {differs} on, {:?}", service.stories[scope].troubles);
+    }
+
+    let mut detected = Detected::default();
+    for event in &events {
+        let case = (event["time"].as_u64().unwrap(), scope_of(event));
+        for (matches, cases) in [
+            (score_drop(event), &mut detected.score_drop),
+            (mfa_regressed(event), &mut detected.mfa_regressed),
+            (control_vanished(event), &mut detected.control_vanished),
+            (gone_silent(event), &mut detected.gone_silent),
+        ] {
+            if matches {
+                cases.insert(case.clone());
+            }
+        }
+    }
+    assert_eq!(detected, cases);
+    let found = [&cases.score_drop, &cases.mfa_regressed, &cases.control_vanished, &cases.gone_silent];
+    assert!(found.iter().all(|cases| cases.len() >= 10), "the tape has something to find: {:?}", found.map(BTreeSet::len));
+    let polls = service.asked.lock().unwrap().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
+    println!("{days} days, {polls} polls, {} events", events.len());
+    check_rhythm(&service, days);
+}
+
+fn scope_of(event: &Value) -> String {
+    event["cloud"]["account"]["uid"].as_str().unwrap().to_owned()
+}
+
+// Detections: one line each, on one event.
+
+fn score_drop(event: &Value) -> bool {
+    event["finding_info"]["types"][0] == "Secure Scores" && event["unmapped"]["change"]["delta"]["current"].as_f64() <= Some(-3.0) && event["activity_id"] == 2 && event["unmapped"]["change"]["delta"]["current"].is_number()
+}
+
+fn mfa_regressed(event: &Value) -> bool {
+    event["finding_info"]["uid"].as_str().unwrap().ends_with(MFA) && event["unmapped"]["change"]["delta"]["unhealthyResourceCount"].as_f64() > Some(0.0)
+}
+
+fn control_vanished(event: &Value) -> bool {
+    event["finding_info"]["types"][0] == "Secure Score Controls" && event["activity_name"] == "Close"
+}
+
+fn gone_silent(event: &Value) -> bool {
+    event["compliance"]["control"] == "Secure Score collection" && event["compliance"]["status"] == "Warning"
+}
+
+/// Without troubles, a scope is polled once an interval, and troubles cost it no more than the slowest retry.
+fn check_rhythm(service: &Service, days: u64) {
+    for (index, (id, story)) in service.stories.iter().enumerate() {
+        let (tenant, which) = (index / SUBSCRIPTIONS as usize, index % SUBSCRIPTIONS as usize);
+        let interval = [2, 4, 8, 12][(tenant + which) % 4] * HOUR;
+        let asked = service.asked.lock().unwrap();
+        let polls = asked.iter().filter_map(|asked| match asked {
+            Asked::Poll { now, subscription } if subscription == id && story.trouble(*now).is_none() => Some(*now),
+            _ => None,
+        });
+        let polls: Vec<u64> = polls.collect();
+        assert!(polls.first().is_some_and(|first| first - NOON < 60_000), "{id}: {:?}", polls.first());
+        for pair in polls.windows(2) {
+            let quiet = !story.troubles.iter().any(|(from, until, _)| *from < pair[1] && *until > pair[0]);
+            let slowest = if quiet { interval * 3 / 2 } else { interval * 2 + 40 * HOUR };
+            assert!(pair[1] - pair[0] <= slowest, "{id}: {} h between polls", (pair[1] - pair[0]) / HOUR);
+        }
+        assert!(polls.len() as u64 <= days * 24 * HOUR / interval + 20, "{id}: {} polls", polls.len());
+    }
+}

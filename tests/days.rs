@@ -23,26 +23,19 @@ use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transpo
 use host_harness::work::Keeper;
 use serde_json::Value;
 
-use crate::support::{NOON, host, leave_for_the_judge};
+use crate::support::{Dice, NOON, host, leave_for_the_judge};
 
 const HOUR: u64 = 3_600_000;
 
 /// How often the service recalculates.
 const STEP: u64 = 8 * HOUR;
 
+/// Hours between two polls, by feed in turn.
+const INTERVALS: [u64; 4] = [4, 8, 12, 24];
+
 const TENANTS: u32 = 20;
 const SUBSCRIPTIONS: u32 = 5;
 const MFA: &str = "34a42fb3-e6db-409c-b56b-7b1db6b8aee0";
-
-/// Numbers that are the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// What is wrong with a subscription at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +58,6 @@ struct Story {
     steps: Vec<Subscription>,
     /// From, until, what.
     troubles: Vec<(u64, u64, Trouble)>,
-    /// Whether its feed searches for subscriptions.
-    searched: bool,
 }
 
 impl Story {
@@ -100,7 +91,7 @@ impl Story {
             troubles.push((NOON + hour * HOUR, NOON + until * HOUR, trouble));
             hour = until + 24 + dice.roll(96);
         }
-        Story { steps, troubles, searched }
+        Story { steps, troubles }
     }
 
     fn trouble(&self, now: u64) -> Option<Trouble> {
@@ -166,7 +157,11 @@ impl Service {
                 match story.trouble(now) {
                     Some(Trouble::Outage) => return unavailable(),
                     Some(Trouble::Forbidden) => {
-                        return service::arm_error(403, "AuthorizationFailed", "The client does not have authorization.");
+                        return service::arm_error(
+                            403,
+                            "AuthorizationFailed",
+                            "The client does not have authorization.",
+                        );
                     }
                     Some(Trouble::Empty) => subscription.controls.clear(),
                     _ => {}
@@ -232,7 +227,14 @@ struct Detected {
 }
 
 impl Model {
-    fn outcome(&mut self, now: u64, scope: &str, outcome: Option<&'static str>, told: &mut Vec<Told>, cases: &mut Detected) {
+    fn outcome(
+        &mut self,
+        now: u64,
+        scope: &str,
+        outcome: Option<&'static str>,
+        told: &mut Vec<Told>,
+        cases: &mut Detected,
+    ) {
         if !self.has_state || outcome == self.outcome {
             return;
         }
@@ -266,7 +268,8 @@ impl Model {
                 Some(_) => snapshot.then_some(99),
             };
             if let (Some(2), Some(before)) = (activity, &before) {
-                let number = |values: &str, index: usize| values.split(' ').nth(index).and_then(|text| text.parse::<f64>().ok());
+                let number =
+                    |values: &str, index: usize| values.split(' ').nth(index).and_then(|text| text.parse::<f64>().ok());
                 let moved = |index| Some(number(&values, index)? - number(&before.values, index)?);
                 if uid.ends_with("/ascscore") && moved(0).unwrap() <= -3.0 {
                     cases.score_drop.insert((now, scope.clone()));
@@ -334,7 +337,7 @@ fn configuration() -> (String, BTreeMap<String, String>) {
     for (index, tenant) in Estate::sized(TENANTS, SUBSCRIPTIONS).tenants.iter().enumerate() {
         secrets.insert(format!("SECRET_{index}"), tenant.client_secret.clone());
         for (which, subscription) in tenant.subscriptions.iter().enumerate() {
-            let interval = ["2h", "4h", "8h", "12h"][(index + which) % 4];
+            let interval = INTERVALS[(index + which) % INTERVALS.len()];
             let chosen = if searched(index, which) {
                 let others: Vec<&str> = tenant.subscriptions[1..].iter().map(|other| other.id.as_str()).collect();
                 format!("\"*\"\nexclude_subscriptions = {others:?}")
@@ -342,7 +345,7 @@ fn configuration() -> (String, BTreeMap<String, String>) {
                 format!("{:?}", subscription.id)
             };
             text += &format!(
-                "[[feed]]\nid = \"feed-{index}-{which}\"\ntenant = \"tenant-{index}\"\ninterval = \"{interval}\"\n\
+                "[[feed]]\nid = \"feed-{index}-{which}\"\ntenant = \"tenant-{index}\"\ninterval = \"{interval}h\"\n\
                  [feed.settings]\nclient_key = {:?}\nclient_secret = {{ env = \"SECRET_{index}\" }}\n\
                  token_url = {:?}\nauthority = \"https://sim.example\"\nendpoint = \"https://sim.example\"\n\
                  audience = \"https://sim.example\"\nsubscription_id = {chosen}\n",
@@ -360,7 +363,7 @@ fn searched(tenant: usize, which: usize) -> bool {
 
 fn service(now: &Arc<AtomicU64>, days: u64) -> Service {
     let estate = Estate::sized(TENANTS, SUBSCRIPTIONS);
-    let mut dice = Dice(42);
+    let mut dice = Dice::new(42);
     let mut stories = BTreeMap::new();
     for (index, tenant) in estate.tenants.iter().enumerate() {
         for (which, subscription) in tenant.subscriptions.iter().enumerate() {
@@ -431,8 +434,16 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
     let mut told: BTreeMap<String, Vec<Told>> = expected.keys().map(|scope| (scope.clone(), Vec::new())).collect();
     for event in &events {
         let uid = event["finding_info"]["uid"].as_str().unwrap();
-        let what = if uid.ends_with("/secure-score-collection") { &event["status_code"] } else { &event["finding_info"]["uid"] };
-        let told_of = (event["time"].as_u64().unwrap(), event["activity_id"].as_u64().unwrap(), what.as_str().unwrap().to_owned());
+        let what = if uid.ends_with("/secure-score-collection") {
+            &event["status_code"]
+        } else {
+            &event["finding_info"]["uid"]
+        };
+        let told_of = (
+            event["time"].as_u64().unwrap(),
+            event["activity_id"].as_u64().unwrap(),
+            what.as_str().unwrap().to_owned(),
+        );
         told.get_mut(&scope_of(event)).unwrap().push(told_of);
     }
     assert_eq!(told.len(), (TENANTS * SUBSCRIPTIONS) as usize, "every subscription was polled");
@@ -440,7 +451,12 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
         let differs = expected.iter().zip(&told[scope]).position(|(expected, told)| expected != told);
         let differs = differs.unwrap_or(expected.len().min(told[scope].len()));
         let around = |list: &[Told]| list.iter().skip(differs.saturating_sub(2)).take(5).cloned().collect::<Vec<_>>();
-        assert_eq!(around(&told[scope]), around(expected), "{scope}, from event {differs} on, {:?}", service.stories[scope].troubles);
+        assert_eq!(
+            around(&told[scope]),
+            around(expected),
+            "{scope}, from event {differs} on, {:?}",
+            service.stories[scope].troubles
+        );
     }
 
     let mut detected = Detected::default();
@@ -459,7 +475,11 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
     }
     assert_eq!(detected, cases);
     let found = [&cases.score_drop, &cases.mfa_regressed, &cases.control_vanished, &cases.gone_silent];
-    assert!(found.iter().all(|cases| cases.len() >= 10), "the tape has something to find: {:?}", found.map(BTreeSet::len));
+    assert!(
+        found.iter().all(|cases| cases.len() >= 10),
+        "the tape has something to find: {:?}",
+        found.map(BTreeSet::len)
+    );
     let polls = service.asked.lock().unwrap().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
     println!("{days} days, {polls} polls, {} events", events.len());
     check_rhythm(&service, days);
@@ -472,11 +492,13 @@ fn scope_of(event: &Value) -> String {
 // Detections: one line each, on one event.
 
 fn score_drop(event: &Value) -> bool {
-    event["finding_info"]["types"][0] == "Secure Scores" && event["unmapped"]["change"]["delta"]["current"].as_f64() <= Some(-3.0) && event["activity_id"] == 2 && event["unmapped"]["change"]["delta"]["current"].is_number()
+    event["finding_info"]["types"][0] == "Secure Scores"
+        && event["unmapped"]["change"]["delta"]["current"].as_f64().is_some_and(|delta| delta <= -3.0)
 }
 
 fn mfa_regressed(event: &Value) -> bool {
-    event["finding_info"]["uid"].as_str().unwrap().ends_with(MFA) && event["unmapped"]["change"]["delta"]["unhealthyResourceCount"].as_f64() > Some(0.0)
+    event["finding_info"]["uid"].as_str().unwrap().ends_with(MFA)
+        && event["unmapped"]["change"]["delta"]["unhealthyResourceCount"].as_f64() > Some(0.0)
 }
 
 fn control_vanished(event: &Value) -> bool {
@@ -491,7 +513,7 @@ fn gone_silent(event: &Value) -> bool {
 fn check_rhythm(service: &Service, days: u64) {
     for (index, (id, story)) in service.stories.iter().enumerate() {
         let (tenant, which) = (index / SUBSCRIPTIONS as usize, index % SUBSCRIPTIONS as usize);
-        let interval = [2, 4, 8, 12][(tenant + which) % 4] * HOUR;
+        let interval = INTERVALS[(tenant + which) % INTERVALS.len()] * HOUR;
         let asked = service.asked.lock().unwrap();
         let polls = asked.iter().filter_map(|asked| match asked {
             Asked::Poll { now, subscription } if subscription == id && story.trouble(*now).is_none() => Some(*now),

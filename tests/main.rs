@@ -5,6 +5,7 @@
 mod cassettes;
 mod commands;
 mod component;
+mod crash;
 mod days;
 mod documents;
 mod normalize;

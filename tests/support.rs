@@ -31,6 +31,20 @@ pub fn plugin() -> Plugin {
     PLUGIN.get_or_init(|| Plugin::built_in(&host()).unwrap()).clone()
 }
 
+/// Numbers that look like chance and are the same in every run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
 pub fn noon() -> Clock {
     Arc::new(|| NOON)
 }

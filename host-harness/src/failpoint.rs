@@ -4,7 +4,7 @@
 pub const NAMES: &[&str] = &[
     "poll-begin",
     "poll-state-read",
-    "poll-request-sent",
+    "poll-request-send",
     "poll-answer-read",
     "poll-normalized",
     "commit-begin",

@@ -23,6 +23,7 @@ use crate::contract::{
 };
 use crate::egress::{Denial, Egress, Sealed};
 use crate::engine::Running;
+use crate::failpoint;
 use crate::limits::{self, Limits};
 use crate::plugin::Plugin;
 use crate::redact;
@@ -322,6 +323,7 @@ async fn carry(
         body: body.to_bytes().to_vec(),
     };
     let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
+    failpoint::pass("poll-request-send");
     let response = match shape.seals {
         Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await,
         None => transport.send(request).await,

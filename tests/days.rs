@@ -3,27 +3,16 @@
 //! `COLLECTOR_DAYS=30` makes it longer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use host_harness::collector::Collector;
-use host_harness::config;
-use host_harness::feed::Clock;
-use host_harness::feeds::{self, Tenants};
-use host_harness::metrics::Metrics;
 use host_harness::simulator::estate::{Estate, Subscription};
-use host_harness::simulator::service::{self, Request, World};
-use host_harness::sink::SinkConfig;
-use host_harness::sink::delivery::{Deliveries, Surroundings};
-use host_harness::sink::disk::RealDisk;
-use host_harness::store::StoreHandle;
-use host_harness::store::sqlite::SqliteStore;
+use host_harness::simulator::service::{self, World};
 use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
-use host_harness::work::Keeper;
 use serde_json::Value;
 
-use crate::support::{Dice, NOON, host, leave_for_the_judge};
+use crate::stage::{Secrets, Stage};
+use crate::support::{Dice, NOON, leave_for_the_judge};
 
 const HOUR: u64 = 3_600_000;
 
@@ -126,7 +115,7 @@ impl Service {
         let mut world = self.world.lock().unwrap();
         match segments.as_slice() {
             ["subscriptions"] => {
-                let token = bearer(request);
+                let token = service::Request::of(request).bearer.unwrap();
                 let tenant = world.tenant_of_token(&token).unwrap();
                 let tenant = world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap();
                 // The first subscription of each tenant is the one that is searched for.
@@ -142,7 +131,7 @@ impl Service {
                     tenant.subscriptions.remove(0);
                 }
                 let tenant = tenant.id.clone();
-                let answer = world.answer(&converted(request));
+                let answer = world.answer(&service::Request::of(request));
                 world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap().subscriptions = whole;
                 answer
             }
@@ -166,9 +155,9 @@ impl Service {
                     Some(Trouble::Empty) => subscription.controls.clear(),
                     _ => {}
                 }
-                world.answer(&converted(request))
+                world.answer(&service::Request::of(request))
             }
-            _ => world.answer(&converted(request)),
+            _ => world.answer(&service::Request::of(request)),
         }
     }
 }
@@ -177,21 +166,6 @@ impl Transport for Service {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         let service::Answer { status, headers, body, .. } = self.answer(&request);
         Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
-    }
-}
-
-fn bearer(request: &OutgoingRequest) -> String {
-    let header = request.headers.iter().find(|(name, _)| name == "authorization");
-    header.map(|(_, value)| value.trim_start_matches("Bearer ").to_owned()).unwrap_or_default()
-}
-
-fn converted(request: &OutgoingRequest) -> Request {
-    Request {
-        method: request.method.clone(),
-        path: request.url.path().to_owned(),
-        query: request.url.query_pairs().into_owned().collect(),
-        bearer: Some(bearer(request)).filter(|token| !token.is_empty()),
-        form: url::form_urlencoded::parse(&request.body).into_owned().collect(),
     }
 }
 
@@ -331,9 +305,9 @@ fn expected(service: &Service) -> (BTreeMap<String, Vec<Told>>, Detected) {
     (told, cases)
 }
 
-fn configuration() -> (String, BTreeMap<String, String>) {
+fn configuration() -> (String, Secrets) {
     let mut text = "[network]\nallow = [\"https://sim.example\"]\n".to_owned();
-    let mut secrets = BTreeMap::new();
+    let mut secrets = Secrets::new();
     for (index, tenant) in Estate::sized(TENANTS, SUBSCRIPTIONS).tenants.iter().enumerate() {
         secrets.insert(format!("SECRET_{index}"), tenant.client_secret.clone());
         for (which, subscription) in tenant.subscriptions.iter().enumerate() {
@@ -382,51 +356,16 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
     let now = Arc::new(AtomicU64::new(NOON));
     let service = Arc::new(service(&now, days));
     let (text, secrets) = configuration();
-    let reading = Arc::clone(&now);
-    let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
-    let file = Path::new("days.toml");
-    let config = config::parse(file, &text, None, &|name| secrets.get(name).cloned()).unwrap();
-    let sinks = config.sinks.clone();
-    let checked = feeds::check(&host(), file, config, None, &clock).await.unwrap();
-
     let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("collector.db");
-    let store = StoreHandle::start(SqliteStore::open(&state).unwrap(), state.clone()).unwrap();
-    let metrics = Arc::new(Metrics::default());
-    let output = Arc::new(Mutex::new(Vec::new()));
-    let deliveries = Deliveries::new(Surroundings {
-        store: store.clone(),
-        disk: Arc::new(RealDisk),
-        stdout: output.clone(),
-        tls: checked.network.tls(),
-        metrics: Arc::clone(&metrics),
-    });
-    assert_eq!(sinks, [SinkConfig::stdout(Path::new("collector.db"))]);
-    deliveries.replace(&sinks).unwrap();
-    let salt = store.ask(|store| store.salt()).await.unwrap().into();
-    let keeper = Keeper { store, deliveries: deliveries.clone(), metrics, clock, salt };
-    let transport = Arc::clone(&service);
-    let tenants = Tenants::new(move |_| Ok(Arc::clone(&transport) as Arc<dyn Transport>));
-    let mut collector = Collector::new(keeper, Arc::new(tenants), checked.feeds, 64, 8).await.unwrap();
+    let file = folder.path().join("days.toml");
+    let transport = Arc::clone(&service) as Arc<dyn Transport>;
+    let mut stage = Stage::start(&file, &text, &secrets, &now, transport).await;
+    stage.run_until(NOON + days * 24 * HOUR).await;
 
-    let end = NOON + days * 24 * HOUR;
-    loop {
-        collector.start_due();
-        if !collector.is_idle() {
-            collector.ended().await;
-            continue;
-        }
-        match collector.next_due().filter(|due| *due < end) {
-            Some(due) => now.store(due.max(now.load(Ordering::SeqCst)), Ordering::SeqCst),
-            None => break,
-        }
-    }
-    deliveries.rest().await;
-
-    let bytes = output.lock().unwrap().clone();
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-    leave_for_the_judge("days", lines.iter().step_by(lines.len() / 400 + 1).copied());
-    let events: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let events = stage.told().await;
+    let lines: Vec<Vec<u8>> =
+        events.iter().step_by(events.len() / 400 + 1).map(|event| event.to_string().into_bytes()).collect();
+    leave_for_the_judge("days", lines.iter().map(Vec::as_slice));
     let uids: BTreeSet<&str> = events.iter().map(|event| event["metadata"]["uid"].as_str().unwrap()).collect();
     assert_eq!(uids.len(), events.len(), "a uid stands for one event");
 

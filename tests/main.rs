@@ -11,4 +11,5 @@ mod documents;
 mod normalize;
 mod poll;
 mod settings;
+mod stage;
 mod support;

@@ -23,8 +23,8 @@ async fn poll(
     let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let file = Path::new("test.toml");
-    let config = config::parse(file, &edit(text), only, &environment).unwrap();
-    let checked = feeds::check(&host(), file, config, None, &noon()).await.unwrap();
+    let config = config::parse(file, &edit(text), only, &environment);
+    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
     let feeds = once::open(&checked, &noon()).await.unwrap();
     let (mut events, mut people) = (Vec::new(), Vec::new());
     let output = Output { events: &mut events, people: &mut people };

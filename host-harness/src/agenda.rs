@@ -10,6 +10,8 @@ pub enum Item {
     Search(u32),
     /// The poll of a scope.
     Poll(u32),
+    /// The telling that a scope is not polled any more.
+    GiveUp(u32),
 }
 
 /// What is planned, what is due, and what is in flight. Times are Unix milliseconds.
@@ -18,7 +20,7 @@ pub struct Agenda {
     planned: BTreeSet<(u64, Item)>,
     /// Time and tenant of all that is planned or ready.
     known: HashMap<Item, (u64, Tenant)>,
-    /// What is due, by tenant, in the order in which it became due.
+    /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
     ready: BTreeMap<Tenant, VecDeque<Item>>,
     /// Tenants with something ready, the next one first.
     turns: VecDeque<Tenant>,
@@ -78,10 +80,10 @@ impl Agenda {
         while let Some((due, item)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
             self.planned.remove(&(due, item));
             if let Some((_, tenant)) = self.known.get(&item) {
-                let ready = self.ready.entry(*tenant).or_default();
-                if ready.is_empty() {
+                let ready = self.ready.entry(*tenant).or_insert_with(|| {
                     self.turns.push_back(*tenant);
-                }
+                    VecDeque::new()
+                });
                 ready.push_back(item);
             }
         }
@@ -92,9 +94,8 @@ impl Agenda {
             let tenant = self.turns.pop_front()?;
             let busy = self.of_tenant.get(&tenant).copied().unwrap_or_default();
             let Some(ready) = self.ready.get_mut(&tenant) else { continue };
-            let may_begin =
-                busy < self.most_of_tenant && ready.front().is_none_or(|item| !self.in_flight.contains_key(item));
-            let taken = if may_begin { ready.pop_front() } else { None };
+            let free = ready.iter().position(|item| !self.in_flight.contains_key(item));
+            let taken = free.filter(|_| busy < self.most_of_tenant).and_then(|at| ready.remove(at));
             if ready.is_empty() {
                 self.ready.remove(&tenant);
             } else {
@@ -181,6 +182,35 @@ mod tests {
         agenda.remove(Item::Poll(2));
         agenda.done(Item::Poll(1));
         assert_eq!(taken(&mut agenda, 60), [Item::Poll(3)]);
+    }
+
+    #[test]
+    fn a_tenant_has_one_turn_however_often_it_is_planned() {
+        let mut agenda = Agenda::new(100, 100);
+        agenda.plan(Item::Poll(9), 2, 5);
+        agenda.limit(0, 0);
+        for _ in 0..5 {
+            agenda.plan(Item::Poll(1), 1, 5);
+            assert_eq!(agenda.take(5), None);
+        }
+        for scope in 2..6 {
+            agenda.plan(Item::Poll(scope), 1, 5);
+        }
+        agenda.plan(Item::Poll(8), 2, 5);
+        agenda.limit(100, 100);
+        let order: Vec<Item> = taken(&mut agenda, 5);
+        let second = order.iter().position(|item| *item == Item::Poll(8)).unwrap();
+        assert!(second <= 3, "{order:?}");
+    }
+
+    #[test]
+    fn what_is_in_flight_keeps_nobody_else_waiting() {
+        let mut agenda = Agenda::new(10, 10);
+        agenda.plan(Item::Poll(1), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Item::Poll(1)]);
+        agenda.plan(Item::Poll(1), 1, 5);
+        agenda.plan(Item::Poll(2), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Item::Poll(2)]);
     }
 
     #[test]

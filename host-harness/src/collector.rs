@@ -42,8 +42,22 @@ pub struct Collector {
     polled_by: HashMap<String, u32>,
     /// Scopes that more than one feed polls, so that it is said once.
     shared_scopes: BTreeSet<String>,
+    /// Scopes of which it is still to be told that they are not polled any more, with their feed.
+    pending: HashMap<u32, (u32, Task)>,
+    /// What is known of feeds that are not configured now: they may come back.
+    left: HashMap<String, Left>,
     /// What the store said last, where it did not take something.
     store_trouble: Option<StoreError>,
+    swept: u64,
+    pruned: u64,
+}
+
+/// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
+#[derive(Default)]
+struct Left {
+    row: Option<FeedRow>,
+    kept: Option<FeedRow>,
+    stored: Vec<ScopeRow>,
 }
 
 type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -113,14 +127,15 @@ impl Collector {
     ) -> Result<Collector, StoreError> {
         let clock = Arc::clone(&keeper.clock);
         let now = clock();
-        let before = now.saturating_sub(u64::try_from(limits::HISTORY.as_millis()).unwrap_or(u64::MAX));
         let (feed_rows, scope_rows, throttles) = keeper
             .store
             .ask(move |store| {
-                store.prune(before, now)?;
+                store.prune(history_begins(now), now)?;
                 Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
             })
             .await?;
+        // A wait of more than a day was meant by a clock that was wrong.
+        let latest = now + milliseconds(limits::LONGEST_WAIT);
         let mut collector = Collector {
             keeper,
             tenants,
@@ -134,26 +149,32 @@ impl Collector {
             jobs: JoinSet::new(),
             running: HashMap::new(),
             busy: HashSet::new(),
-            throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until)).collect(),
+            throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until.min(latest))).collect(),
             paused: BTreeSet::new(),
             polled_by: HashMap::new(),
             shared_scopes: BTreeSet::new(),
+            pending: HashMap::new(),
+            left: HashMap::new(),
             store_trouble: None,
+            swept: now,
+            pruned: now,
         };
-        let feed_rows: HashMap<String, FeedRow> = feed_rows.into_iter().map(|row| (row.feed.clone(), row)).collect();
-        let mut stored: HashMap<String, Vec<ScopeRow>> = HashMap::new();
+        for row in feed_rows {
+            let left = collector.left.entry(row.feed.clone()).or_default();
+            (left.row, left.kept) = (Some(row.clone()), Some(row));
+        }
         for row in scope_rows {
-            stored.entry(row.feed.clone()).or_default().push(row);
+            collector.left.entry(row.feed.clone()).or_default().stored.push(row);
         }
         for (rank, parked) in feeds.into_iter().enumerate() {
-            let row = feed_rows.get(&parked.id).cloned();
-            let stored = stored.remove(&parked.id).unwrap_or_default();
-            collector.add(parked, row, stored, now, rank as u64);
+            collector.add(parked, now, rank as u64);
         }
         Ok(collector)
     }
 
-    fn add(&mut self, parked: Arc<Parked>, row: Option<FeedRow>, stored: Vec<ScopeRow>, now: u64, rank: u64) {
+    /// Takes up a feed, with what is left of it from before.
+    fn add(&mut self, parked: Arc<Parked>, now: u64, rank: u64) {
+        let Left { row, kept, stored } = self.left.remove(&parked.id).unwrap_or_default();
         let salt = &self.keeper.salt;
         let number = self.next_number;
         self.next_number += 1;
@@ -162,7 +183,7 @@ impl Collector {
         let configured_as = parked.fingerprint(salt);
         let changed = row.as_ref().is_some_and(|row| row.configured_as != configured_as);
         let searched_with = row.as_ref().map(|row| row.searched_with.clone()).unwrap_or_default();
-        let (kept, row) = (row, FeedRow { feed: parked.id.clone(), searched_with, configured_as });
+        let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let rhythm = Rhythm::new(&parked.id, "", parked.interval);
         let earliest = stored.iter().filter(|row| !row.standing.given_up).map(|row| row.standing.due).min();
@@ -171,7 +192,13 @@ impl Collector {
             _ => first(now, rank),
         };
         let expiries = parked.expiries.to_vec();
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
+        let last_good = stored.iter().filter_map(|row| row.standing.last_good).max();
+        let scopes = stored.iter().filter(|row| !row.standing.given_up).count() as u64;
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
+            counts.credentials_expire = expiries;
+            counts.last_collected = last_good.or(counts.last_collected);
+            counts.scopes = scopes;
+        });
         let credential = parked.credential_id(salt).into();
         self.by_id.insert(parked.id.clone(), number);
         self.agenda.plan(Item::Search(number), tenant, due);
@@ -213,7 +240,7 @@ impl Collector {
                     rank += 1;
                 }
                 (None, None) => {
-                    self.add(parked, None, Vec::new(), now, rank);
+                    self.add(parked, now, rank);
                     rank += 1;
                 }
             }
@@ -221,8 +248,9 @@ impl Collector {
         for number in gone.into_values() {
             self.remove(number);
         }
-        let by_id = &self.by_id;
-        self.keeper.metrics.keep(|_, feed| by_id.contains_key(feed));
+        let known: HashSet<(&str, &str)> =
+            self.feeds.values().map(|entry| (entry.parked.tenant.as_str(), entry.parked.id.as_str())).collect();
+        self.keeper.metrics.keep(|tenant, feed| known.contains(&(tenant, feed)));
     }
 
     /// A feed whose settings are as they were; when and where to may have changed.
@@ -232,6 +260,7 @@ impl Collector {
         let waits = entry.failure.is_some() || entry.blocked;
         if parked.differs_in_use(&entry.parked) {
             entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
+            self.agenda.plan(Item::Search(number), entry.tenant, entry.rhythm.next_place(now));
             let expiries = parked.expiries.to_vec();
             self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
             entry.parked = parked;
@@ -265,13 +294,13 @@ impl Collector {
 
     /// A feed whose settings changed: it is searched at once, and what is in flight ends with the old ones.
     fn change(&mut self, number: u32, parked: Arc<Parked>, now: u64, rank: u64) {
-        let Some(FeedEntry { row, stored, .. }) = self.remove(number) else { return };
-        self.add(parked, Some(row), stored, now, rank);
+        self.remove(number);
+        self.add(parked, now, rank);
     }
 
-    /// Takes a feed out, with all that is known of its scopes among what is stored.
-    fn remove(&mut self, number: u32) -> Option<FeedEntry> {
-        let mut entry = self.feeds.remove(&number)?;
+    /// Takes a feed out, and leaves what is known of it for when it comes back.
+    fn remove(&mut self, number: u32) {
+        let Some(mut entry) = self.feeds.remove(&number) else { return };
         self.agenda.remove(Item::Search(number));
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
@@ -279,7 +308,18 @@ impl Collector {
                 entry.stored.push(ScopeRow { feed, tenant, scope, standing });
             }
         }
-        Some(entry)
+        for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
+            self.agenda.remove(Item::GiveUp(number));
+            // It was not told yet.
+            entry
+                .stored
+                .iter_mut()
+                .filter(|row| row.scope.id == task.scope.id)
+                .for_each(|row| row.standing.given_up = false);
+        }
+        // What the feed was configured as is what the next configuration is compared with.
+        let left = Left { row: Some(entry.row), kept: entry.kept, stored: entry.stored };
+        self.left.insert(entry.parked.id.clone(), left);
     }
 
     /// Takes a scope off the agenda.
@@ -300,6 +340,7 @@ impl Collector {
             let job = match item {
                 Item::Search(feed) => self.search(feed, now).map(|job| (None, job)),
                 Item::Poll(scope) => self.poll(scope, due, now).map(|(key, job)| (Some(key), job)),
+                Item::GiveUp(number) => self.tell(number, now).map(|(key, job)| (Some(key), job)),
             };
             match job {
                 Some((key, job)) => self.start(Some(item), key, job),
@@ -341,7 +382,7 @@ impl Collector {
             let found = feed.discover().await;
             let usage = feed.take_usage();
             let next = rhythm.after(failures, found.as_ref().err(), clock());
-            let throttle = keeper.throttle(&parked, &usage, next.throttled_until);
+            let throttle = keeper.throttle(&parked, feed, next.throttled_until);
             keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.used(&usage));
             if let Some(throttle) = throttle.clone()
                 && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
@@ -447,24 +488,60 @@ impl Collector {
                 self.share(throttle);
                 self.searched(feed, found);
             }
-            Ok(Ended::Polled { scope, done }) => self.polled(scope, done),
+            Ok(Ended::Polled { scope, done }) => match running.key {
+                Some(key) if !self.scopes.contains_key(&scope) => self.polled_for_another(&key, done),
+                _ => self.polled(scope, done),
+            },
             Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
             Ok(Ended::Kept { feed, row, kept }) => self.kept(feed, row, kept),
-            Err(error) => self.broke(running.item, &error),
+            Err(error) => self.broke(running, &error),
         }
     }
 
     /// A job panicked: a fault of this program, which is told and does not end the collector.
-    fn broke(&mut self, item: Option<Item>, error: &tokio::task::JoinError) {
+    fn broke(&mut self, running: Running, error: &tokio::task::JoinError) {
         tracing::error!(fault = "harness", "a job broke down: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
-        let feed = match item {
+        let feed = match running.item {
             Some(Item::Search(feed)) => Some(feed),
             Some(Item::Poll(scope)) => self.scopes.get(&scope).map(|scope| scope.feed),
+            Some(Item::GiveUp(_)) => {
+                let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
+                // The next search finds it lost again.
+                row.into_iter().for_each(|row| row.standing.given_up = false);
+                None
+            }
             None => None,
         };
-        if let (Some(item), Some(entry)) = (item, feed.and_then(|feed| self.feeds.get(&feed))) {
+        if let (Some(item), Some(entry)) = (running.item, feed.and_then(|feed| self.feeds.get(&feed))) {
             self.agenda.plan(item, entry.tenant, due);
+        }
+    }
+
+    fn stored(&mut self, feed: &str, scope: &str) -> Option<&mut ScopeRow> {
+        let rows = match self.by_id.get(feed) {
+            Some(number) => &mut self.feeds.get_mut(number)?.stored,
+            None => &mut self.left.get_mut(feed)?.stored,
+        };
+        rows.iter_mut().find(|row| row.scope.id == scope)
+    }
+
+    /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
+    fn polled_for_another(&mut self, (feed, scope): &(String, String), done: Result<Done, Fault>) {
+        let Ok(Done { standing, throttle, .. }) = done else { return };
+        self.share(throttle);
+        if let Some(row) = self.stored(feed, scope) {
+            row.standing = Standing { given_up: row.standing.given_up, ..standing };
+            return;
+        }
+        let Some(entry) = self.by_id.get(feed).and_then(|number| self.feeds.get(number)) else { return };
+        let number = entry
+            .scopes
+            .iter()
+            .copied()
+            .find(|number| self.scopes.get(number).is_some_and(|known| known.scope.id == *scope));
+        if let Some(known) = number.and_then(|number| self.scopes.get_mut(&number)) {
+            known.standing = Standing { due: known.standing.due, ..standing };
         }
     }
 
@@ -482,6 +559,7 @@ impl Collector {
         let parked = Arc::clone(&entry.parked);
         let next = entry.rhythm.after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
+        let was_blocked = entry.blocked;
         let before = entry.failure.take().map(|failure| failure.code);
         entry.failure = found.as_ref().err().cloned().map(Box::new);
         entry.blocked = found.as_ref().is_err_and(|failure| failure.reaction == Reaction::MendFeed);
@@ -500,12 +578,11 @@ impl Collector {
         }
         let searched_with = parked.settings_digest();
         let same_settings = entry.row.searched_with == searched_with;
-        entry.row.searched_with = searched_with;
         self.warn_of_expiry(number, now);
         let known = self.known(number);
         let pairs: Vec<(Scope, Standing)> =
             known.values().map(|(scope, standing, _)| (scope.clone(), standing.clone())).collect();
-        let (mut rank, mut given_up) = (0, Vec::new());
+        let (mut rank, mut given_up, mut skipped) = (0, Vec::new(), false);
         for (scope, finding) in findings(&pairs, &found, same_settings) {
             let earlier = known.get(&scope.id);
             let mut standing = earlier.map(|(_, standing, _)| standing.clone()).unwrap_or_default();
@@ -519,6 +596,8 @@ impl Collector {
                     }
                     self.watch(number, scope, standing, live, now);
                 }
+                // The poll of one that is in flight ends first.
+                _ if self.busy.contains(&(parked.id.clone(), scope.id.clone())) => skipped = true,
                 Finding::Lost(why) => self.give_up(number, scope, standing, live, Some(why), now),
                 Finding::GivenUp => {
                     self.give_up(number, scope.clone(), standing, live, None, now);
@@ -526,11 +605,16 @@ impl Collector {
                 }
             }
         }
-        if found.is_ok() {
+        if found.is_ok() && !skipped {
+            // Only now: until everything is done, a search that finds less is the first with these settings.
+            if let Some(entry) = self.feeds.get_mut(&number) {
+                entry.row.searched_with = searched_with;
+            }
             self.keep_search(number, &given_up);
         }
-        self.plan_search(number, next.due, found.is_ok(), now);
-        self.release(number, now);
+        let due = if skipped { now + milliseconds(limits::BUSY_PAUSE) } else { next.due };
+        self.plan_search(number, due, found.is_ok() && !skipped, now);
+        self.release(number, was_blocked, now);
     }
 
     /// All scopes of a feed that are known, those that are polled with their number.
@@ -632,11 +716,6 @@ impl Collector {
         now: u64,
     ) {
         let Some(parked) = self.feeds.get(&feed).map(|entry| Arc::clone(&entry.parked)) else { return };
-        let key = (parked.id.clone(), scope.id.clone());
-        if self.busy.contains(&key) {
-            // Its poll ends first; the next search comes back to it.
-            return;
-        }
         if let Some(number) = live {
             self.unwatch(number);
         }
@@ -656,13 +735,29 @@ impl Collector {
                 "the settings do not ask for this scope any more: it is not polled, and its state is kept"
             ),
         }
-        if task.given_up.is_some()
-            && let Some((_, cell)) = self.opened(feed)
-        {
-            let scope = task.scope.id.clone();
-            let done = self.performed(task, cell);
-            self.start(None, Some(key), Box::pin(async move { Ended::GivenUp { feed, scope, done: done.await } }));
+        if task.given_up.is_some() {
+            let tenant = entry.tenant;
+            let number = self.next_number;
+            self.next_number += 1;
+            self.pending.insert(number, (feed, task));
+            self.agenda.plan(Item::GiveUp(number), tenant, now);
         }
+    }
+
+    /// Tells of a scope that it is not polled any more.
+    fn tell(&mut self, number: u32, now: u64) -> Option<((String, String), Job)> {
+        let (feed, task) = self.pending.get(&number)?;
+        let (feed, key) = (*feed, (task.parked.id.clone(), task.scope.id.clone()));
+        if self.busy.contains(&key) {
+            let tenant = self.feeds.get(&feed)?.tenant;
+            self.agenda.plan(Item::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
+            return None;
+        }
+        let (_, task) = self.pending.remove(&number)?;
+        let (_, cell) = self.opened(feed)?;
+        let scope = task.scope.id.clone();
+        let done = self.performed(task, cell);
+        Some((key, Box::pin(async move { Ended::GivenUp { feed, scope, done: done.await } })))
     }
 
     fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, Fault>) {
@@ -700,19 +795,28 @@ impl Collector {
     fn plan_search(&mut self, number: u32, due: u64, good: bool, now: u64) {
         let Some(entry) = self.feeds.get(&number) else { return };
         let interval = milliseconds(entry.parked.interval);
-        let polls = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)).map(|scope| scope.standing.due);
+        let polls = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
+        // What is polled now comes again at its place.
+        let polls = polls.map(|scope| match scope.standing.due {
+            due if due > now => due,
+            _ => scope.rhythm.next_place(now),
+        });
         let soon = |due: &u64| (now + interval / 2..=now + interval * 3 / 2).contains(due);
         let due = polls.filter(soon).min().filter(|_| good).unwrap_or(due);
         self.agenda.plan(Item::Search(number), entry.tenant, due);
     }
 
     /// Scopes that waited for the search are polled now, unless it found the feed blocked.
-    fn release(&mut self, number: u32, now: u64) {
+    fn release(&mut self, number: u32, was_blocked: bool, now: u64) {
         let Some(entry) = self.feeds.get(&number).filter(|entry| !entry.blocked) else { return };
         for scope in &entry.scopes {
-            if self.scopes.get(scope).is_some_and(|scope| scope.held_since.is_some()) {
-                self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
+            let held = self.scopes.get_mut(scope).and_then(|scope| scope.held_since.as_mut());
+            let Some(since) = held else { continue };
+            if was_blocked {
+                // It waited for a person, and is not late.
+                *since = now;
             }
+            self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
         }
     }
 
@@ -813,14 +917,45 @@ impl Collector {
         &self.tenants
     }
 
-    /// Forgets waits that are over, and drops what was not used for a while.
+    /// Forgets waits that are over, drops what was not used for a while, and plans anew where the clock was set back.
     pub fn sweep(&mut self) {
         let now = (self.clock)();
+        if now + milliseconds(limits::CLOCK_STEP) < self.swept {
+            tracing::warn!(
+                fault = "harness",
+                "the clock went back by {} s: everything is planned anew",
+                (self.swept - now) / 1_000
+            );
+            self.plan_anew(now);
+        }
+        self.swept = now;
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
+        if now >= self.pruned + milliseconds(limits::PRUNE) {
+            self.pruned = now;
+            let store = self.keeper.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.ask(move |store| store.prune(history_begins(now), now)).await {
+                    tracing::error!(fault = "harness", "{error}");
+                }
+            });
+        }
     }
 
-    /// Lets what is in flight end, and gives the rest up when the time is over: of an abandoned poll nothing is kept.
+    fn plan_anew(&mut self, now: u64) {
+        self.throttles.values_mut().for_each(|until| *until = (*until).min(now + milliseconds(limits::LONGEST_WAIT)));
+        for (number, entry) in &self.feeds {
+            self.agenda.plan(Item::Search(*number), entry.tenant, entry.rhythm.next_place(now));
+        }
+        for (number, scope) in &mut self.scopes {
+            let Some(entry) = self.feeds.get(&scope.feed) else { continue };
+            scope.standing.due = scope.rhythm.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
+            self.agenda.plan(Item::Poll(*number), entry.tenant, scope.standing.due);
+        }
+    }
+
+    /// Lets what is in flight end, and gives the rest up when the time is over: an abandoned poll is kept whole or not at
+    /// all.
     pub async fn stop(mut self, within: Duration) {
         let end = async {
             while !self.jobs.is_empty() {
@@ -843,14 +978,14 @@ impl Collector {
             for scope in entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)) {
                 rows.push(BoardRow::of_scope(&entry.parked, scope));
             }
-            for row in entry.stored.iter().filter(|row| row.standing.given_up) {
+            for row in &entry.stored {
                 rows.push(BoardRow::of_stored(&entry.parked, row));
             }
         }
         let total = rows.len();
         let failing = rows.iter().filter(|row| row.failure.is_some()).count();
         let key = |row: &BoardRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
-        rows.sort_by_key(key);
+        rows.sort_by_cached_key(key);
         rows.truncate(most);
         Board { feeds: self.feeds.len(), in_flight: self.agenda.in_flight(), total, failing, rows }
     }
@@ -929,6 +1064,7 @@ impl BoardRow {
         let ScopeRow { scope, standing, .. } = row;
         BoardRow {
             scope: Some(called(scope)),
+            due: (!standing.given_up).then_some(standing.due),
             last_good: standing.last_good,
             ..BoardRow::of_feed(parked, standing.outcome.as_deref())
         }
@@ -956,7 +1092,15 @@ fn failure_of(error: &FeedError) -> Failure {
 
 fn redacted(parked: &Parked, failure: &Failure) -> Failure {
     let clean = |text: &str| redact::redact(text, parked.secrets());
-    Failure { cause: clean(&failure.cause), fix: failure.fix.as_deref().map(clean), ..failure.clone() }
+    let clean_some = |text: &Option<String>| text.as_deref().map(clean);
+    Failure {
+        code: clean(&failure.code),
+        cause: clean(&failure.cause),
+        fix: clean_some(&failure.fix),
+        service_code: clean_some(&failure.service_code),
+        request_id: clean_some(&failure.request_id),
+        ..failure.clone()
+    }
 }
 
 /// One line where a failure is handled; the same failure again is for those who debug.
@@ -981,6 +1125,10 @@ fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, before
 fn log_notice(parked: &Parked, scope: &str, notice: &Notice) {
     let message = redact::redact(&notice.message, parked.secrets());
     tracing::info!(tenant = %parked.tenant, feed = %parked.id, scope, code = %notice.code, "{message}");
+}
+
+fn history_begins(now: u64) -> u64 {
+    now.saturating_sub(milliseconds(limits::HISTORY))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -14,8 +14,9 @@ use crate::contract::{
 };
 use crate::egress::{Egress, Origins};
 use crate::failpoint;
-use crate::limits::{Limits, TOKEN_RENEWAL};
+use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, WORDS_BYTES};
 use crate::plugin::Plugin;
+use crate::redact;
 use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -71,6 +72,7 @@ pub struct Feed {
     token: Mutex<Option<Held>>,
     tokens_after: AtomicU64,
     usage: SyncMutex<Usage>,
+    throttled_origin: SyncMutex<Option<String>>,
 }
 
 /// A token that is held. All times are Unix milliseconds.
@@ -94,8 +96,6 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Answers that asked to wait.
     pub throttles: u64,
-    /// Origin of the last of them.
-    pub throttled_origin: Option<String>,
     /// When the token runs out, in Unix milliseconds, where one was fetched.
     pub token_expires: Option<u64>,
 }
@@ -131,6 +131,7 @@ impl Feed {
             token: Mutex::default(),
             tokens_after: AtomicU64::new(0),
             usage: SyncMutex::default(),
+            throttled_origin: SyncMutex::default(),
         })
     }
 
@@ -152,6 +153,11 @@ impl Feed {
     /// What its calls used since this was last taken.
     pub fn take_usage(&self) -> Usage {
         std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The origin that last asked to wait.
+    pub fn throttled_origin(&self) -> Option<String> {
+        self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
@@ -282,7 +288,7 @@ impl Feed {
         let mut after = self.tokens_after.load(Ordering::SeqCst);
         if let Some(Held { token, renew_at, after: from }) = &*held {
             let is_refused = refused.as_ref().is_some_and(|refused| refused == token);
-            if !is_refused && *from >= after && renew_at.is_none_or(|renew_at| now < renew_at) {
+            if !is_refused && *from >= after && renew_at.is_none_or(|renew_at| now < renew_at) && *from <= now {
                 return Ok(token.clone());
             }
             if is_refused {
@@ -316,13 +322,13 @@ impl Feed {
             Ok(Err(failure)) => failure,
             Err(error) => return Err(error.failure()),
         };
+        bounded(&mut failure);
         let last = journal.exchanges.last();
         if failure.reaction == Reaction::Wait {
-            let origin = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
-            self.count(|usage| {
-                usage.throttles += 1;
-                usage.throttled_origin = origin.map(|url| url.origin().ascii_serialization());
-            });
+            let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
+            let origin = url.map(|url| url.origin().ascii_serialization());
+            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
+            self.count(|usage| usage.throttles += 1);
         }
         if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
             && !failure.cause.contains(reason)
@@ -354,6 +360,22 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
 fn good_for(token: &FetchedToken) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
     u64::try_from(life.saturating_sub(TOKEN_RENEWAL).max(life / 2).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Words of a plugin are kept, shown and logged: they are cut where no honest ones are.
+fn bounded(failure: &mut Failure) {
+    let cut = |text: &mut String, bytes: usize| text.truncate(redact::cut(text, bytes).len());
+    cut(&mut failure.code, CODE_BYTES);
+    cut(&mut failure.cause, WORDS_BYTES);
+    for (text, bytes) in [
+        (&mut failure.fix, WORDS_BYTES),
+        (&mut failure.service_code, CODE_BYTES),
+        (&mut failure.request_id, CODE_BYTES),
+    ] {
+        if let Some(text) = text {
+            cut(text, bytes);
+        }
+    }
 }
 
 /// A fresh token that is refused too is a matter of configuration.

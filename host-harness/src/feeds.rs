@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, FeedConfig, Place, Problem};
 use crate::contract;
-use crate::egress::Origins;
+use crate::egress::{self, Origins};
 use crate::engine::{Host, digest};
 use crate::feed::{Clock, Feed, FeedError, Identity};
 use crate::limits::{self, Limits};
@@ -15,7 +15,7 @@ use crate::live::Network;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::tokens::Tokens;
+use crate::tokens::{Counts, Tokens};
 use crate::transport::{Nowhere, Transport, TransportError};
 
 /// A feed that was found good: all that is needed to open it, and little more.
@@ -119,24 +119,19 @@ impl Parked {
     }
 }
 
-/// Checks every feed of a configuration; all problems of all feeds come at once. `plugin` takes the place of what the
-/// feeds name.
-pub async fn check(
-    host: &Host,
-    file: &Path,
-    config: Config,
-    plugin: Option<&Path>,
-    clock: &Clock,
-) -> Result<Checked, CheckError> {
-    let mut problems = Vec::new();
-    let whole = |key: &str, message: String| Problem { file: file.to_owned(), line: 0, key: key.to_owned(), message };
-    let Config { network, feeds, mut warnings, .. } = config;
-    let pem = network
-        .ca_file
-        .as_ref()
-        .map(|path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display())));
-    let live = pem.transpose().and_then(|pem| Network::new(pem.as_deref(), network.allow_addresses.clone()));
-    let live = live.map_err(|error| problems.push(whole("network.ca_file", error))).ok();
+/// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
+/// `plugin` takes the place of what the feeds name.
+pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, CheckError> {
+    let Config { network, feeds, mut warnings, mut problems, .. } = config;
+    let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
+    let live = match Network::new(pem, network.allow_addresses.clone()) {
+        Ok(live) => Some(live),
+        Err(error) => {
+            let place = network.ca_file.map(|file| Problem { message: error.clone(), ..file.place });
+            problems.push(place.ok_or(CheckError::Host(error))?);
+            None
+        }
+    };
     let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
     let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
@@ -147,7 +142,7 @@ pub async fn check(
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
         let plugin = match plugins.get(&path) {
             Some(plugin) => plugin.clone(),
-            None => match Plugin::load(host, path.as_deref()) {
+            None => match load(host, path.clone()).await {
                 Ok(loaded) => plugins.entry(path).or_insert(loaded).clone(),
                 Err(error) => {
                     let Place { file, line, .. } = feed.place;
@@ -174,6 +169,13 @@ pub async fn check(
         Some(network) if problems.is_empty() => Ok(Checked { feeds: parked, network, warnings }),
         _ => Err(CheckError::Configuration(problems)),
     }
+}
+
+/// Compiling takes seconds.
+async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, String> {
+    let host = host.clone();
+    let loaded = tokio::task::spawn_blocking(move || Plugin::load(&host, path.as_deref())).await;
+    loaded.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Lists that are the same for most feeds are kept once.
@@ -212,7 +214,15 @@ async fn check_feed(
     let found = |problem_of: &contract::Problem| {
         problem(&problem_of.setting, format!("found {}, expected {}", problem_of.found, problem_of.expected))
     };
-    let description = plugin.description().await.map_err(|error| CheckError::Host(error.to_string()))?;
+    // A plugin that breaks down is the trouble of its own feeds.
+    let broken = |message: String| {
+        let Place { file, line, .. } = place.clone();
+        Problem { file, line, key: format!("feed {id}: plugin"), message }
+    };
+    let description = match plugin.description().await {
+        Ok(description) => description,
+        Err(error) => return Ok(Err(vec![broken(error.to_string())])),
+    };
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
     let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
     let mut problems: Vec<Problem> = no_secrets
@@ -224,6 +234,8 @@ async fn check_feed(
         .collect();
     let interval = interval.unwrap_or(Duration::from_secs(description.interval_seconds.max(1).into()));
     let expiries = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
+    let expiries = expiries.collect();
+    let settings = settings.sealing(&description);
     let mut parked = Parked {
         id: id.clone(),
         tenant,
@@ -231,7 +243,7 @@ async fn check_feed(
         sinks: sinks.into(),
         contact,
         origins: Arc::default(),
-        expiries: expiries.collect(),
+        expiries,
         plugin,
         settings,
         allowed,
@@ -240,7 +252,8 @@ async fn check_feed(
         Ok(feed) if problems.is_empty() => {
             let mut warnings: Vec<Problem> = feed.plan().warnings.iter().map(found).collect();
             warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
-            let origins: BTreeSet<String> = feed.plan().shapes.iter().map(|shape| shape.origin.clone()).collect();
+            let origins: BTreeSet<String> =
+                feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
             parked.origins = origins.into_iter().collect();
             Ok(Ok((parked, warnings)))
         }
@@ -253,7 +266,10 @@ async fn check_feed(
             problems.extend(others.iter().filter(told).map(found));
             Ok(Err(problems))
         }
-        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => Err(CheckError::Host(format!("feed {id}: {error}"))),
+        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
+            problems.push(broken(error.to_string()));
+            Ok(Err(problems))
+        }
     }
 }
 
@@ -263,6 +279,7 @@ type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportErro
 /// were not needed for a while.
 pub struct Tenants {
     limits: Limits,
+    counts: Arc<Counts>,
     new: Mutex<NewTransport>,
     lines: Mutex<BTreeMap<String, Line>>,
 }
@@ -276,7 +293,8 @@ struct Line {
 impl Tenants {
     /// Makes transports with this, given the id of the tenant.
     pub fn new(new: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync + 'static) -> Tenants {
-        Tenants { limits: Limits::default(), new: Mutex::new(Box::new(new)), lines: Mutex::default() }
+        let (limits, counts) = (Limits::default(), Arc::default());
+        Tenants { limits, counts, new: Mutex::new(Box::new(new)), lines: Mutex::default() }
     }
 
     /// Transports over the network.
@@ -297,7 +315,7 @@ impl Tenants {
 
     fn line(&self, tenant: &str, now: u64) -> Result<(Arc<dyn Transport>, Arc<Tokens>), TransportError> {
         let mut lines = self.lock();
-        let new = || Line { transport: None, tokens: Arc::default(), used: now };
+        let new = || Line { transport: None, tokens: Arc::new(Tokens::counted(&self.counts)), used: now };
         let line = lines.entry(tenant.to_owned()).or_insert_with(new);
         line.used = now;
         let transport = match &line.transport {
@@ -320,6 +338,7 @@ impl Tenants {
             }
             line.transport.is_some() || !line.tokens.is_empty()
         });
+        self.counts.sweep(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {

@@ -196,3 +196,21 @@ pub const IDLE_TENANT: Duration = Duration::from_secs(60);
 
 /// How long a poll waits for another of the same scope to end, which a change of the configuration left behind.
 pub const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A code of a failure or a notice; the longest of the project's own has 25 bytes.
+pub const CODE_BYTES: usize = 256;
+
+/// The words of a failure or a notice.
+pub const WORDS_BYTES: usize = 4 << 10;
+
+/// A configuration that was not taken is read again after this time, though no file changed.
+pub const RELOAD_RETRY: Duration = Duration::from_secs(60);
+
+/// A clock that went back by more than this was set, and everything is planned anew.
+pub const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// How often old history is forgotten.
+pub const PRUNE: Duration = Duration::from_secs(86_400);
+
+/// Different codes of notices that are counted for one feed.
+pub const NOTICE_CODES: usize = 64;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -105,8 +105,7 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
@@ -116,7 +115,22 @@ async fn main() -> ExitCode {
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match command(arguments).await {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = status(runtime.block_on(command(arguments)));
+    // A write to a pipe that nobody reads does not end by itself.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    status
+}
+
+/// What a command came to, as the exit status; errors are told.
+fn status(result: anyhow::Result<u8>) -> ExitCode {
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if let Some(problems) = problems(&error) {
@@ -155,11 +169,11 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
         Command::Demo => demo(plugin.as_deref()).await,
         Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
         Command::Poll { config: file, feed, state } => {
-            let config = load(&file, feed.as_deref())?;
+            let config = load(&file, feed.as_deref());
             let host = host()?;
             let report = match state {
-                None => poll(&host, &file, config, plugin.as_deref()).await?,
-                Some(state) => tick(&host, &file, config, plugin.as_deref(), &state).await?,
+                None => poll(&host, config, plugin.as_deref()).await?,
+                Some(state) => tick(&host, config, plugin.as_deref(), &state).await?,
             };
             Ok(report.status())
         }
@@ -187,37 +201,31 @@ fn clock() -> Clock {
     })
 }
 
-fn load(file: &Path, only: Option<&str>) -> Result<Config, OnceError> {
-    config::load(file, only, &|name| std::env::var(name).ok()).map_err(OnceError::Configuration)
+fn load(file: &Path, only: Option<&str>) -> Config {
+    config::load(file, only, &|name| std::env::var(name).ok())
 }
 
 /// Checks every feed, and tells what is odd.
-async fn check(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
-    let checked = feeds::check(host, file, config, plugin, &clock()).await?;
+async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
+    let checked = feeds::check(host, config, plugin, &clock()).await?;
     for warning in &checked.warnings {
         eprintln!("warning: {warning}");
     }
     Ok(checked)
 }
 
-async fn poll(host: &Host, file: &Path, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
+async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
     let clock = clock();
-    let feeds = once::open(&check(host, file, config, plugin).await?, &clock).await?;
+    let feeds = once::open(&check(host, config, plugin).await?, &clock).await?;
     let output = Output { events: &mut io::stdout(), people: &mut io::stderr() };
     Ok(once::poll(&feeds, &clock, output).await?)
 }
 
 /// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
-async fn tick(
-    host: &Host,
-    file: &Path,
-    mut config: Config,
-    plugin: Option<&Path>,
-    state: &Path,
-) -> anyhow::Result<once::Report> {
+async fn tick(host: &Host, mut config: Config, plugin: Option<&Path>, state: &Path) -> anyhow::Result<once::Report> {
     let clock = clock();
     let sinks = std::mem::take(&mut config.sinks);
-    let checked = check(host, file, config, plugin).await?;
+    let checked = check(host, config, plugin).await?;
     let keeper = run::keeper(state, &sinks, checked.network.tls(), &clock).await?;
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut io::stderr() };
@@ -249,9 +257,9 @@ async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
     let (text, variables) = simulator.configuration(&ca_file.to_string_lossy());
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let file = Path::new("demo.toml");
-    let config = config::parse(file, &text, None, &environment).map_err(OnceError::Configuration)?;
+    let config = config::parse(file, &text, None, &environment);
     eprintln!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
-    let report = poll(&host()?, file, config, plugin).await?;
+    let report = poll(&host()?, config, plugin).await?;
     eprintln!("\n{}\n{} events of {} subscriptions", once::table(&report, "secure-scores"), report.events, report.good);
     Ok(report.status())
 }
@@ -262,7 +270,7 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
     let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
     let mut feeds = Vec::new();
     if let Some(path) = config {
-        let checked = check(&host, path, load(path, None)?, file.as_deref()).await?;
+        let checked = check(&host, load(path, None), file.as_deref()).await?;
         feeds.extend(once::open(&checked, &clock()).await?);
     }
     let mut out = io::stdout();

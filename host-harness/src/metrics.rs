@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::contract::{Failure, Notice, Reaction};
 use crate::feed::Usage;
+use crate::limits::NOTICE_CODES;
 use crate::sink::delivery::Waiting;
 
 /// Upper bounds of lateness, in seconds.
@@ -88,7 +89,12 @@ impl Counts {
             self.last_collected = Some(now);
         }
         for notice in notices {
-            *self.notices.entry(notice.code.clone()).or_default() += 1;
+            // The code is a plugin's word, and becomes a label.
+            let plain =
+                notice.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(&notice.code);
+            let code = if plain && room && notice.code.len() <= 64 { notice.code.as_str() } else { "other" };
+            *self.notices.entry(code.to_owned()).or_default() += 1;
         }
     }
 

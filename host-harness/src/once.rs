@@ -143,7 +143,9 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
 pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
     let mut desk = Desk { output, report: Report::default() };
-    let rows = keeper.store.ask(|store| Ok((store.feeds()?, store.scopes()?))).await?;
+    let now = (keeper.clock)();
+    let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
+    let throttles = &rows.2;
     for ready in feeds {
         let parked = &ready.parked;
         let earlier = rows.0.iter().find(|row| row.feed == parked.id);
@@ -159,9 +161,6 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         }
         let searched_with = parked.settings_digest();
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
-        let configured_as = parked.fingerprint(&keeper.salt);
-        let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
-        keeper.store.ask(move |store| store.keep_feed(&row)).await?;
         let polls = findings.into_iter().map(|(scope, finding)| {
             let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
             let standing = Standing { due: (keeper.clock)(), given_up: false, ..standing.unwrap_or_default() };
@@ -178,9 +177,12 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                     }
                 }
                 let done = async {
+                    if let Some(failure) = keeper.waits(&task, throttles) {
+                        return Ok(Err(failure));
+                    }
                     let state = keeper.state(&task).await?;
                     let polled = patiently(|| keeper.attempt(&ready.feed, &task, state.as_deref())).await;
-                    keeper.conclude(&ready.feed, &task, polled).await
+                    keeper.conclude(&ready.feed, &task, state.is_some(), polled).await.map(Ok)
                 };
                 let done = done.await;
                 (task, done.map(Some))
@@ -188,10 +190,20 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         });
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((task, done)) = polls.next().await {
-            let Some(Done { standing, events, failure, notices, measures, .. }) = done? else { continue };
-            let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
-            desk.settle(ready, &task.scope, outcome, notices, measures);
-            desk.report.events += events;
+            let Some(done) = done? else { continue };
+            match done {
+                Err(failure) => desk.tell(ready, &called(&task.scope), &failure),
+                Ok(Done { standing, events, failure, notices, measures, .. }) => {
+                    let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
+                    desk.settle(ready, &task.scope, outcome, notices, measures);
+                    desk.report.events += events;
+                }
+            }
+        }
+        if found.is_ok() {
+            let configured_as = parked.fingerprint(&keeper.salt);
+            let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
+            keeper.store.ask(move |store| store.keep_feed(&row)).await?;
         }
     }
     Ok(desk.report)

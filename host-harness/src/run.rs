@@ -68,20 +68,22 @@ struct Loaded {
     sinks: Vec<SinkConfig>,
     checked: Checked,
     files: Files,
+    /// How requests leave, to see whether that changed.
+    network: String,
 }
 
 impl Start {
     /// Reads the configuration and checks it.
     async fn load(self) -> Result<Loaded, RunError> {
-        let begun = SystemTime::now();
+        let before = look(&self.config);
         let (path, environment) = (self.config.clone(), self.environment);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
-        let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?.map_err(RunError::Configuration)?;
+        let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?;
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
-        let files = Files::read(&self.config, std::mem::take(&mut config.files), begun);
-        let plugin = self.plugin.as_deref();
-        let checked = feeds::check(&self.host, &self.config, config, plugin, &self.clock).await?;
-        Ok(Loaded { collector, sinks, checked, files })
+        let files = Files::new(&self.config, before, std::mem::take(&mut config.files));
+        let network = format!("{:?}", config.network);
+        let checked = feeds::check(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
+        Ok(Loaded { collector, sinks, checked, files, network })
     }
 }
 
@@ -115,7 +117,7 @@ pub async fn keeper(
 
 /// Runs until it is told to stop.
 pub async fn run(start: Start) -> Result<(), RunError> {
-    let Loaded { collector: config, sinks, checked, files } = start.clone().load().await?;
+    let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
     }
@@ -138,7 +140,8 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     give_back_memory();
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
     let hooks = signals().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
-    let driver = Driver { start, config, files, collector, asked, reload: None, _questions: questions };
+    let driver =
+        Driver { start, config, files, network, collector, asked, reload: None, refused: None, _questions: questions };
     let ended = driver.drive(hooks).await;
     if let Some(server) = server {
         server.abort();
@@ -167,9 +170,12 @@ struct Driver {
     start: Start,
     config: CollectorConfig,
     files: Files,
+    network: String,
     collector: Collector,
     asked: mpsc::Receiver<Question>,
     reload: Option<Reload>,
+    /// When a configuration was last refused, and why.
+    refused: Option<(Instant, Vec<String>)>,
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<Question>,
 }
@@ -180,6 +186,9 @@ impl Driver {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.keeper().deliveries.clone();
         loop {
+            if let Some(why) = deliveries.closed() {
+                return Err(RunError::Host(why));
+            }
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
             let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);
@@ -191,17 +200,13 @@ impl Driver {
                 loaded = reloaded(&mut self.reload) => self.end_reload(loaded),
                 _ = watch.tick() => {
                     self.collector.sweep();
-                    if self.files.changed() {
+                    let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
+                    if self.files.changed() || self.refused.as_ref().is_some_and(again) {
                         self.begin_reload(false);
                     }
                 }
                 () = self.collector.ended() => {}
-                () = deliveries.moved() => {
-                    if let Some(why) = deliveries.closed() {
-                        return Err(RunError::Host(why));
-                    }
-                    self.collector.resume_paused();
-                }
+                () = deliveries.moved() => self.collector.resume_paused(),
                 () = sleep(next) => {}
             }
         }
@@ -243,22 +248,25 @@ impl Driver {
     fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
         let asked = self.reload.take().is_some_and(|(_, asked)| asked);
         let metrics = Arc::clone(&self.collector.keeper().metrics);
-        let Loaded { collector: config, sinks, checked, files } = match loaded {
+        let Loaded { collector: config, sinks, checked, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 metrics.reloaded(false);
-                // The same bad files are not read again until they change.
-                self.files.seen = self.files.look();
-                let problems = match error {
+                self.files.changed_seen();
+                let problems: Vec<String> = match error {
                     RunError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
                     other => vec![other.to_string()],
                 };
-                for problem in problems {
+                let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
+                for problem in problems.iter().filter(|_| !told) {
                     tracing::error!(fault = "harness", "the configuration is not taken: {problem}");
                 }
+                self.refused = Some((Instant::now(), problems));
                 return;
             }
         };
+        self.refused = None;
+        self.files = files;
         if (&config.state, config.listen, &config.token) != (&self.config.state, self.config.listen, &self.config.token)
         {
             tracing::warn!(
@@ -275,10 +283,12 @@ impl Driver {
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        self.collector.reload(checked.feeds, config.polls, config.polls_of_tenant, asked);
+        // A way out that was mended is tried at once, too.
+        let impatient = asked || network != self.network;
+        self.network = network;
+        self.collector.reload(checked.feeds, config.polls, config.polls_of_tenant, impatient);
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
-        self.files = files;
         metrics.reloaded(true);
         give_back_memory();
         tracing::info!("took the configuration of {count} feeds");
@@ -296,38 +306,43 @@ async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, RunError> {
 /// The files that a configuration is made of, as they were when it was read.
 struct Files {
     config: PathBuf,
-    more: Vec<PathBuf>,
-    seen: Vec<Seen>,
+    main: Vec<Seen>,
+    more: Vec<Seen>,
 }
 
 /// A file, when it was changed, and its size; nothing of one that is not there.
 type Seen = (PathBuf, Option<(SystemTime, u64)>);
 
 impl Files {
-    /// Files that were read from `begun` on: one that changed since is looked at again.
-    fn read(config: &Path, more: Vec<PathBuf>, begun: SystemTime) -> Files {
-        let mut files = Files { config: config.to_owned(), more, seen: Vec::new() };
-        files.seen = files.look();
-        for (_, met) in &mut files.seen {
-            *met = met.filter(|(changed, _)| *changed < begun);
-        }
-        files
-    }
-
-    fn look(&self) -> Vec<Seen> {
-        let folder = std::fs::read_dir(&self.config).into_iter().flatten().flatten().map(|entry| entry.path());
-        let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        let paths = folder.chain([self.config.clone()]).chain(self.more.iter().cloned());
-        let met = |path: &Path| std::fs::metadata(path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
-        let mut seen: Vec<Seen> = paths.map(|path| (path.clone(), met(&path))).collect();
-        seen.sort();
-        seen.dedup();
-        seen
+    /// The files of a configuration as they were `before` it was read, and those that it names.
+    fn new(config: &Path, before: Vec<Seen>, named: Vec<PathBuf>) -> Files {
+        let more = named.into_iter().filter(|path| !before.iter().any(|(known, _)| known == path)).map(met).collect();
+        Files { config: config.to_owned(), main: before, more }
     }
 
     fn changed(&self) -> bool {
-        self.look() != self.seen
+        look(&self.config) != self.main || self.more.iter().any(|seen| met(seen.0.clone()) != *seen)
     }
+
+    /// The changes that there are were looked at.
+    fn changed_seen(&mut self) {
+        self.main = look(&self.config);
+        self.more = std::mem::take(&mut self.more).into_iter().map(|(path, _)| met(path)).collect();
+    }
+}
+
+/// A configuration file, or the files of a folder.
+fn look(config: &Path) -> Vec<Seen> {
+    let folder = std::fs::read_dir(config).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut seen: Vec<Seen> = folder.chain([config.to_owned()]).map(met).collect();
+    seen.sort();
+    seen
+}
+
+fn met(path: PathBuf) -> Seen {
+    let met = std::fs::metadata(&path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
+    (path, met)
 }
 
 /// What a configuration took while it was read goes back to the system.

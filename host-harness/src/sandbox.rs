@@ -608,6 +608,15 @@ fn within_limits(answer: Result<Batch, Failure>, limits: &Limits) -> Result<Resu
     if batch.events.len() > limits.events {
         return over("events of a poll", limits.events.to_string().into());
     }
+    if let Some(odd) =
+        batch.measures.iter().find(|one| ![one.value, one.maximum, one.weight].iter().all(|it| it.is_finite()))
+    {
+        return Err(CallError::Trap {
+            call: "normalize",
+            kind: format!("the figure of {} is no number", redact::cut(&odd.subject, 64)),
+            words: LastWords::default(),
+        });
+    }
     if batch.state.len() > limits.state_bytes {
         return over("state", format!("{} bytes", limits.state_bytes).into());
     }

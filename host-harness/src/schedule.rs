@@ -53,7 +53,12 @@ impl Rhythm {
         if due <= now {
             return first(now, rank);
         }
-        if failing || due - now <= self.interval { due } else { self.next_place(now) }
+        // A time further away was meant by a clock that was wrong.
+        let furthest = now.saturating_add(self.interval.saturating_mul(2).max(milliseconds(limits::LONGEST_WAIT)));
+        if failing {
+            return due.min(furthest);
+        }
+        if due - now <= self.interval { due } else { self.next_place(now) }
     }
 
     /// What follows from a poll that ended `now`, after `failures` failed ones.
@@ -211,6 +216,7 @@ mod tests {
         assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 0), NOW, "overdue");
         assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 3), first(NOW, 3), "overdue, after others");
         assert_eq!(rhythm.resumed(NOW + 9 * HOUR, true, NOW, 0), NOW + 9 * HOUR, "it has a reason to wait");
+        assert_eq!(rhythm.resumed(NOW + 99 * HOUR, true, NOW, 0), NOW + 24 * HOUR, "a clock was wrong");
         assert_eq!(
             rhythm.resumed(NOW + 9 * HOUR, false, NOW, 0),
             rhythm.next_place(NOW),

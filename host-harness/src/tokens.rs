@@ -17,19 +17,33 @@ const LIFETIMES: &[&str] = &["expires_in", "ext_expires_in", "refresh_in"];
 /// The kept answers of one tenant.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    kept: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<Kept>>>>,
+    counts: Arc<Counts>,
+    kept: Mutex<HashMap<Digest32, Arc<tokio::sync::Mutex<Kept>>>>,
 }
 
-/// What is known of one request. All times are Unix milliseconds.
+/// How often each request was sent lately, by whatever tenant: a service counts by credential.
+#[derive(Debug, Default)]
+pub struct Counts {
+    sent: Mutex<HashMap<Digest32, VecDeque<u64>>>,
+}
+
+type Digest32 = [u8; 32];
+
+/// The last answer, and when it came in Unix milliseconds.
 #[derive(Debug, Default)]
 struct Kept {
-    sent: VecDeque<u64>,
     last: Option<(u64, IncomingResponse)>,
 }
 
 impl Tokens {
+    /// Answers of a tenant of its own, counted together with those of others.
+    pub fn counted(counts: &Arc<Counts>) -> Tokens {
+        Tokens { counts: Arc::clone(counts), kept: Mutex::default() }
+    }
+
     /// Sends a request for a token, or gives the answer of an earlier one. A token that was fetched before `after` is
-    /// not given again if the service bears another request.
+    /// given again only where the service bears no further request. One that is refused `now` is not: then the answer
+    /// is 429 in the service's place, until it bears another request.
     pub async fn send(
         &self,
         transport: &dyn Transport,
@@ -37,41 +51,61 @@ impl Tokens {
         after: u64,
         now: u64,
     ) -> Result<IncomingResponse, TransportError> {
-        let entry = Arc::clone(self.lock().entry(digest(&request)).or_default());
+        let digest = digest(&request);
+        let entry = Arc::clone(lock(&self.kept).entry(digest).or_default());
         // Equal requests that come at the same time wait for the first one's answer.
         let mut kept = entry.lock().await;
         if let Some(answer) = kept.answer(after, now) {
             return Ok(answer);
         }
+        if let Err(opens) = self.counts.count(digest, now) {
+            let older = kept.answer(0, now).filter(|_| after < now);
+            return Ok(older.unwrap_or_else(|| too_often(opens.saturating_sub(now))));
+        }
         let answer = transport.send(request).await?;
-        kept.sent.push_back(now);
         kept.last = Some((now, answer.clone()));
         Ok(answer)
     }
 
     /// Forgets what would not be given again.
     pub fn sweep(&self, now: u64) {
-        self.lock().retain(|_, kept| kept.try_lock().is_ok_and(|mut kept| kept.answer(0, now).is_some()));
+        lock(&self.kept).retain(|_, kept| kept.try_lock().is_ok_and(|kept| kept.answer(0, now).is_some()));
     }
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        lock(&self.kept).is_empty()
+    }
+}
+
+impl Counts {
+    /// Counts a request that is about to be sent; the error is when there is room for it.
+    fn count(&self, digest: Digest32, now: u64) -> Result<(), u64> {
+        let window = milliseconds(TOKEN_WINDOW);
+        let mut sent = lock(&self.sent);
+        let times = sent.entry(digest).or_default();
+        times.retain(|sent| (now.saturating_sub(window) + 1..=now).contains(sent));
+        match times.front() {
+            Some(first) if times.len() >= TOKEN_REQUESTS => Err(first + window),
+            _ => {
+                times.push_back(now);
+                Ok(())
+            }
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Arc<tokio::sync::Mutex<Kept>>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets what was sent long ago.
+    pub fn sweep(&self, now: u64) {
+        let begin = now.saturating_sub(milliseconds(TOKEN_WINDOW));
+        lock(&self.sent).retain(|_, times| times.back().is_some_and(|last| *last > begin));
     }
 }
 
 impl Kept {
-    fn answer(&mut self, after: u64, now: u64) -> Option<IncomingResponse> {
-        let begin = now.saturating_sub(milliseconds(TOKEN_WINDOW));
-        while self.sent.front().is_some_and(|sent| *sent < begin) {
-            self.sent.pop_front();
-        }
+    /// The answer as it would be now, if it may be given again.
+    fn answer(&self, after: u64, now: u64) -> Option<IncomingResponse> {
         let (fetched, answer) = self.last.as_ref()?;
-        let age = now.saturating_sub(*fetched);
+        let age = now.checked_sub(*fetched)?;
         let good = match answer.status {
             200 => lifetime(answer).is_some_and(|life| {
                 *fetched >= after && age < life.saturating_sub(milliseconds(TOKEN_RENEWAL)).max(life / 2)
@@ -79,7 +113,27 @@ impl Kept {
             400..=428 => age < milliseconds(REFUSAL_KEPT),
             _ => false,
         };
-        (good || self.sent.len() >= TOKEN_REQUESTS).then(|| aged(answer, age))
+        good.then(|| aged(answer, age))
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the service would answer to one request more.
+fn too_often(milliseconds: u64) -> IncomingResponse {
+    let words = format!(
+        "the host sends no more than {TOKEN_REQUESTS} equal requests for a token within {} s",
+        TOKEN_WINDOW.as_secs()
+    );
+    let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": words });
+    let headers =
+        [("content-type", "application/json".to_owned()), ("retry-after", milliseconds.div_ceil(1_000).to_string())];
+    IncomingResponse {
+        status: 429,
+        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        body: body.to_string().into_bytes(),
     }
 }
 
@@ -177,8 +231,33 @@ mod tests {
     async fn a_fresh_token_is_fetched_on_demand_but_not_without_end() {
         let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
         let times: Vec<(u64, u64)> = (0..200).map(|second| (1_000 + second, 1_000 + second)).collect();
-        asked(&endpoint, &times).await;
+        let bodies = asked(&endpoint, &times).await;
         assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
+        assert!(bodies[199].contains("no more than 5 equal requests"), "a token that is refused is not given again");
+    }
+
+    #[tokio::test]
+    async fn an_older_token_is_better_than_none() {
+        let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
+        let times: Vec<(u64, u64)> = (0..20).map(|second| (1_000 + second, 999 + second)).collect();
+        let bodies = asked(&endpoint, &times).await;
+        assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
+        assert!(bodies[19].contains("\"t4\""), "{}", bodies[19]);
+    }
+
+    #[tokio::test]
+    async fn tenants_with_one_credential_are_counted_together_and_answered_apart() {
+        let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
+        let mut statuses = Vec::new();
+        for second in 0..8 {
+            let tenant = Tokens::counted(&counts);
+            statuses.push(tenant.send(&endpoint, request("a"), 0, 1_000_000 + second).await.unwrap().status);
+        }
+        assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429]);
+        assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
+        let later = Tokens::counted(&counts).send(&endpoint, request("a"), 0, 1_300_001).await.unwrap();
+        assert_eq!(later.status, 200);
     }
 
     #[tokio::test]

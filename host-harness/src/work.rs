@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
 use crate::failpoint;
-use crate::feed::{Clock, Feed, Polled, Usage};
+use crate::feed::{Clock, Feed, Polled};
 use crate::feeds::Parked;
 use crate::metrics::Metrics;
 use crate::schedule::Rhythm;
@@ -81,7 +81,23 @@ impl Keeper {
         failpoint::pass("poll-begin");
         let state = self.state(task).await?;
         let polled = self.attempt(feed, task, state.as_deref()).await;
-        self.conclude(feed, task, polled).await
+        self.conclude(feed, task, state.is_some(), polled).await
+    }
+
+    /// Why the scope is not to be polled now: a wait that others met, or an outbox that is full.
+    pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
+        let Parked { origins, sinks, tenant, .. } = &*task.parked;
+        let credential = task.parked.credential_id(&self.salt);
+        let throttle = throttles.iter().find(|row| row.credential == credential && origins.contains(&row.origin));
+        if let Some(Throttle { origin, until, .. }) = throttle {
+            let seconds = until.saturating_sub((self.clock)()).div_ceil(1_000);
+            let cause = format!("{origin} asked to wait, which is over in {seconds} s");
+            return Some(Failure::of_host(Reaction::Wait, "throttled", cause));
+        }
+        let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
+        let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
+        let fix = format!("see why {sink} takes nothing; polls go on when it does");
+        Some(Failure { fix: Some(fix), ..Failure::of_host(Reaction::StateUnusable, "outbox-full", cause) })
     }
 
     /// The state of the scope.
@@ -107,13 +123,19 @@ impl Keeper {
     }
 
     /// A wait that all share who use a feed's credential at the origin that asked for it.
-    pub fn throttle(&self, parked: &Parked, usage: &Usage, until: Option<u64>) -> Option<Throttle> {
-        let (until, origin) = until.zip(usage.throttled_origin.clone())?;
+    pub fn throttle(&self, parked: &Parked, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
+        let (until, origin) = until.zip(feed.throttled_origin())?;
         Some(Throttle { credential: parked.credential_id(&self.salt), origin, until })
     }
 
-    /// Commits what came of a poll, and counts it.
-    pub async fn conclude(&self, feed: &Feed, task: &Task, polled: Polled) -> Result<Done, StoreError> {
+    /// Commits what came of a poll of a scope that had a state or not, and counts it.
+    pub async fn conclude(
+        &self,
+        feed: &Feed,
+        task: &Task,
+        had_state: bool,
+        polled: Polled,
+    ) -> Result<Done, StoreError> {
         let now = (self.clock)();
         let Polled { batch, failure, mut notices } = polled;
         let has_batch = batch.is_some();
@@ -125,7 +147,7 @@ impl Keeper {
         let outcome = outcome.or_else(|| failure.clone());
         let usage = feed.take_usage();
         let next = task.rhythm.after(task.standing.failures, outcome.as_ref(), now);
-        let throttle = self.throttle(&task.parked, &usage, next.throttled_until);
+        let throttle = self.throttle(&task.parked, feed, next.throttled_until);
         let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
         let same = code(outcome.as_ref()) == code(task.standing.outcome.as_deref());
         let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::MendScope);
@@ -137,7 +159,8 @@ impl Keeper {
             refused: refused.then_some(now),
             last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
             outcome: outcome.map(Box::new),
-            given_up: task.given_up.is_some(),
+            // Where the plugin could not tell it, the next search finds the scope lost again.
+            given_up: task.given_up.is_some() && (has_batch || !had_state),
         };
         let Parked { id, tenant, sinks, .. } = &*task.parked;
         let new = |event: crate::contract::Event| NewEvent {
@@ -192,7 +215,9 @@ pub fn findings(
         Err(failure) if failure.reaction == Reaction::MendScope => (&[][..], &[][..]),
         Err(_) => return Vec::new(),
     };
-    let mut findings: Vec<(Scope, Finding)> = scopes.iter().map(|scope| (scope.clone(), Finding::Polled)).collect();
+    let mut seen = BTreeSet::new();
+    let scopes = scopes.iter().filter(|scope| seen.insert(scope.id.as_str()));
+    let mut findings: Vec<(Scope, Finding)> = scopes.map(|scope| (scope.clone(), Finding::Polled)).collect();
     findings.extend(skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone()))));
     let mentioned: BTreeSet<String> = findings.iter().map(|(scope, _)| scope.id.clone()).collect();
     for (scope, standing) in known.iter().filter(|(scope, _)| !mentioned.contains(&scope.id)) {
@@ -264,6 +289,7 @@ mod tests {
         assert_eq!(told(&known, &found(&["a", "c"], &[]), true), ["+a", "+c", "!b no-longer-discovered"]);
         assert_eq!(told(&known, &found(&["a"], &[]), false), ["+a", "-b"]);
         assert_eq!(told(&known, &found(&["a"], &["b"]), true), ["+a", "!b disabled"]);
+        assert_eq!(told(&known, &found(&["a", "b", "a"], &[]), true), ["+a", "+b"], "found twice");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! The tables `[feed_defaults]` and `[[feed]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::reader::{self, Node, Reader, Table};
+use super::reader::{self, Reader, Table};
+use super::sinks::ReadSink;
 use super::{Environment, FeedConfig, Place, Problem, REFERENCE, duration, referenced};
 use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::sink::SinkConfig;
+use crate::sink::Kind;
+use crate::store::Lane;
 
 const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
 const CONTACT: &[&str] = &["name", "email"];
@@ -30,7 +32,7 @@ pub fn read(
     reader: &mut Reader,
     tops: &[Table<'_>],
     defaults: Option<&Table<'_>>,
-    sinks: &[(SinkConfig, Node<'_>)],
+    sinks: &[ReadSink<'_>],
     whole: Option<&Path>,
     only: Option<&str>,
     files: &mut Vec<PathBuf>,
@@ -44,9 +46,10 @@ pub fn read(
     }
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
-    let mut feeds = Vec::new();
+    let (mut feeds, mut places) = (Vec::new(), Places::default());
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
+        let problems_before = reader.problems.len();
         let Some(table) = reader.table(&node) else { continue };
         reader.known(&table, FEED);
         let merged = table.over(defaults);
@@ -86,21 +89,48 @@ pub fn read(
             sealed: Vec::new(),
         };
         settings(reader, &table, defaults, &mut feed, files, environment);
-        feeds.push(feed);
+        for id in &feed.sinks {
+            places.claim(reader, &table, &feed, sinks.iter().find(|sink| sink.id == *id));
+        }
+        // What is wrong already would be found again, in other words.
+        if reader.problems.len() == problems_before {
+            feeds.push(feed);
+        }
     }
-    if let Some(file) = whole {
+    if let Some(file) = whole.filter(|_| reader.complete) {
         let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
         if ids.is_empty() {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
         } else if let Some(only) = only.filter(|only| !ids.contains_key(*only)) {
             reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, &ids))));
         }
-        for (sink, node) in sinks.iter().filter(|(sink, _)| !ids.is_empty() && !fed.contains(&sink.id)) {
+        for sink in sinks.iter().filter(|sink| !ids.is_empty() && !fed.contains(&sink.id)) {
             let message = format!("no feed names the sink {:?}, expected it in the `sinks` of a feed", sink.id);
-            reader.problem(node, message);
+            reader.problem(&sink.node, message);
         }
     }
     feeds
+}
+
+/// Files that are written: two ways into one file would cut and rotate it under each other.
+#[derive(Default)]
+struct Places(BTreeMap<PathBuf, Lane>);
+
+impl Places {
+    fn claim(&mut self, reader: &mut Reader, table: &Table<'_>, feed: &FeedConfig, sink: Option<&ReadSink<'_>>) {
+        let Some(config) = sink.and_then(|sink| sink.config.as_ref()) else { return };
+        let Kind::File(file) = &config.kind else { return };
+        let path = file.path.filled(&feed.tenant, &feed.id);
+        let path: PathBuf = Path::new(&path).components().filter(|part| *part != Component::CurDir).collect();
+        let lane = config.lane(&feed.tenant, &feed.id);
+        let clash = self.0.get(&path).is_some_and(|known| *known != lane) || path == config.dead_letters;
+        if clash {
+            let message =
+                format!("its events go to {}, where others go too, expected a file of their own", path.display());
+            reader.problems.push(table.source.problem(table.line, &format!("{}.sinks", table.key), message));
+        }
+        self.0.entry(path).or_insert(lane);
+    }
 }
 
 fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
@@ -128,8 +158,8 @@ fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {
 }
 
 /// Ids of the sinks that a feed names; all without any.
-fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[(SinkConfig, Node<'_>)]) -> Vec<String> {
-    let Some(node) = feed.child("sinks") else { return sinks.iter().map(|(sink, _)| sink.id.clone()).collect() };
+fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink<'_>]) -> Vec<String> {
+    let Some(node) = feed.child("sinks") else { return sinks.iter().map(|sink| sink.id.clone()).collect() };
     let mut chosen: Vec<String> = Vec::new();
     let nodes = reader.list(&node);
     if nodes.is_empty() && node.json().is_array() {
@@ -138,7 +168,10 @@ fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[(SinkConfig, Nod
     }
     for node in nodes {
         let Some(id) = reader.text(&node, "the id of a sink") else { continue };
-        if !sinks.iter().any(|(sink, _)| sink.id == id) {
+        if !sinks.iter().any(|sink| sink.id == id) {
+            if !reader.complete {
+                continue;
+            }
             reader.problem(&node, format!("found {id:?}, expected the id of a [[sink]]"));
         } else if !chosen.contains(&id) {
             chosen.push(id);
@@ -182,7 +215,7 @@ fn settings(
         };
         reader.known(&reference, REFERENCE);
         let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
-        if reference.child("plain").is_some_and(|node| node.json() == Value::Bool(true)) {
+        if reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true) {
             plain.insert(node.name.clone(), Value::from(value.trim()));
             continue;
         }

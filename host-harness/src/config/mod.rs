@@ -33,6 +33,8 @@ pub struct Config {
     pub feeds: Vec<FeedConfig>,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
+    /// What is wrong; feeds with a problem of their own are not among `feeds`.
+    pub problems: Vec<Problem>,
     /// Every file that was read, those behind `{ file = … }` included.
     pub files: Vec<PathBuf>,
 }
@@ -65,14 +67,23 @@ impl Default for CollectorConfig {
 }
 
 /// The table `[network]`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// A file of certificates that are trusted besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificates that are trusted besides the system's.
+    pub ca_file: Option<CaFile>,
     /// Origins beyond those that the built-in plugin knows.
     pub allow: Vec<String>,
     /// Addresses that may be dialled though they are not public.
     pub allow_addresses: Vec<Cidr>,
+}
+
+/// A file of certificates.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CaFile {
+    /// What is in it.
+    pub pem: Vec<u8>,
+    /// Where it is named, for problems with what is in it.
+    pub place: Problem,
 }
 
 /// One `[[feed]]`, defaults applied.
@@ -143,15 +154,19 @@ const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls
 const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses"];
 const REFERENCE: &[&str] = &["env", "file", "plain"];
 
-/// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets.
-pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Result<Config, Vec<Problem>> {
+/// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets. What
+/// is wrong stands in the configuration itself, so that a check of the rest can add to it.
+pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
     let whole = |file: &Path, message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
+    let of = |problem| Config { problems: vec![problem], ..Config::default() };
     let files = if path.is_dir() {
-        let found = folder(path).map_err(|error| vec![whole(path, format!("cannot be read: {error}"))])?;
-        if found.is_empty() {
-            return Err(vec![whole(path, "found no file *.toml in the folder, expected at least one".to_owned())]);
+        match folder(path) {
+            Ok(found) if found.is_empty() => {
+                return of(whole(path, "found no file *.toml in the folder, expected at least one".to_owned()));
+            }
+            Ok(found) => found,
+            Err(error) => return of(whole(path, format!("cannot be read: {error}"))),
         }
-        found
     } else {
         vec![path.to_owned()]
     };
@@ -162,13 +177,9 @@ pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Re
             Err(error) => unreadable.push(whole(&file, format!("cannot be read: {error}"))),
         }
     }
-    let parsed = parse_all(&read, only, environment);
-    match parsed {
-        Ok(config) if unreadable.is_empty() => Ok(config),
-        Ok(_) => Err(unreadable),
-        // What an unreadable file holds may be what the others miss.
-        Err(problems) => Err(unreadable.into_iter().chain(problems).collect()),
-    }
+    let mut config = parse_all(&read, unreadable.is_empty(), only, environment);
+    config.problems.splice(0..0, unreadable);
+    config
 }
 
 /// The configuration files of a folder, by name.
@@ -186,25 +197,17 @@ fn folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Reads the text of one configuration file. Paths in it are relative to its folder.
-pub fn parse(
-    file: &Path,
-    text: &str,
-    only: Option<&str>,
-    environment: Environment<'_>,
-) -> Result<Config, Vec<Problem>> {
-    parse_all(&[(file.to_owned(), text.to_owned())], only, environment)
+pub fn parse(file: &Path, text: &str, only: Option<&str>, environment: Environment<'_>) -> Config {
+    parse_all(&[(file.to_owned(), text.to_owned())], true, only, environment)
 }
 
-/// Reads the texts of some configuration files as one configuration.
-pub fn parse_all(
-    files: &[(PathBuf, String)],
-    only: Option<&str>,
-    environment: Environment<'_>,
-) -> Result<Config, Vec<Problem>> {
+/// Reads the texts of some configuration files as one configuration. Where they are not `complete`, what seems to be
+/// missing may stand in another file.
+fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, environment: Environment<'_>) -> Config {
     let mut reader = Reader::default();
     let sources: Vec<Source<'_>> = files.iter().map(|(file, text)| Source::new(file, text)).collect();
     let documents: Vec<_> = sources.iter().map(|source| source.parse(&mut reader)).collect();
-    let all_parsed = documents.iter().all(Option::is_some);
+    reader.complete = complete && documents.iter().all(Option::is_some);
     let documents = sources.iter().zip(&documents);
     let tops: Vec<Table<'_>> =
         documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
@@ -213,20 +216,15 @@ pub fn parse_all(
         reader.known(top, TOP);
     }
     let table = one_table(&mut reader, &tops, "collector");
-    config.collector = collector(&mut reader, table, &mut config.files, environment);
-    if let Some(source) = sources.first().filter(|_| !config.collector.state.is_absolute()) {
-        config.collector.state = source.beside(&config.collector.state.to_string_lossy());
-    }
+    config.collector = collector(&mut reader, table, sources.first(), &mut config.files, environment);
     let table = one_table(&mut reader, &tops, "network");
-    config.network = network(&mut reader, table);
-    config.files.extend(config.network.ca_file.clone());
+    config.network = network(&mut reader, table, &mut config.files);
     let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
     let defaults = one_table(&mut reader, &tops, "feed_defaults");
-    // What a file that is no TOML holds may be what seems to be missing.
-    let lone = sources.first().filter(|_| all_parsed).map(|source| source.file);
+    let whole = sources.first().map(|source| source.file);
     config.feeds =
-        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, lone, only, &mut config.files, environment);
-    config.sinks = sinks.into_iter().map(|(sink, _)| sink).collect();
+        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, whole, only, &mut config.files, environment);
+    config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
         let stdout = SinkConfig::stdout(&config.collector.state);
         for feed in &mut config.feeds {
@@ -234,9 +232,13 @@ pub fn parse_all(
         }
         config.sinks.push(stdout);
     }
-    let Reader { problems, warnings } = reader;
-    config.warnings = once_each(warnings);
-    if problems.is_empty() { Ok(config) } else { Err(once_each(problems)) }
+    config.warnings = once_each(reader.warnings);
+    config.problems = once_each(reader.problems);
+    if !reader.complete {
+        // The defaults or the sinks may stand where nothing could be read: the plugins would find fault with that.
+        config.feeds.clear();
+    }
+    config
 }
 
 /// What stands among the defaults is found again with each feed.
@@ -259,10 +261,14 @@ fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<
 fn collector(
     reader: &mut Reader,
     table: Option<Table<'_>>,
+    first: Option<&Source<'_>>,
     files: &mut Vec<PathBuf>,
     environment: Environment<'_>,
 ) -> CollectorConfig {
     let mut collector = CollectorConfig::default();
+    if let Some(source) = first {
+        collector.state = source.beside("collector.db");
+    }
     let Some(table) = table else { return collector };
     reader.known(&table, COLLECTOR);
     if let Some(path) = table.child("state").and_then(|node| reader.text(&node, "the path of a file")) {
@@ -295,17 +301,26 @@ fn collector(
     collector
 }
 
-fn network(reader: &mut Reader, table: Option<Table<'_>>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(&table, NETWORK);
     if let Some(node) = table.child("proxy") {
         reader.problem(&node, "this version connects directly and through no proxy".to_owned());
     }
-    network.ca_file = table
-        .child("ca_file")
-        .and_then(|node| reader.text(&node, "the path of a PEM file"))
-        .map(|path| table.source.beside(&path));
+    if let Some(node) = table.child("ca_file")
+        && let Some(path) = reader.text(&node, "the path of a PEM file")
+    {
+        let path = table.source.beside(&path);
+        match std::fs::read(&path) {
+            Ok(pem) => {
+                let place = node.source.problem(node.line, &node.key, String::new());
+                network.ca_file = Some(CaFile { pem, place });
+            }
+            Err(error) => reader.problem(&node, format!("cannot read {}: {error}", path.display())),
+        }
+        files.push(path);
+    }
     for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
         let Some(origin) = reader.text(&node, "an origin") else { continue };
         match egress::canonical(&origin) {

@@ -21,6 +21,8 @@ pub struct Source<'a> {
 pub struct Reader {
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
+    /// Whether everything could be read: what is missing then is missing.
+    pub complete: bool,
 }
 
 /// A value and where it stands.
@@ -95,6 +97,9 @@ impl Reader {
     }
 
     pub fn missing(&mut self, table: &Table<'_>, key: &str, expected: &str) {
+        if !self.complete {
+            return;
+        }
         let key = joined(&table.key, key);
         self.problems.push(table.source.problem(table.line, &key, format!("is missing, expected {expected}")));
     }

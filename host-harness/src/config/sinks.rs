@@ -12,16 +12,24 @@ const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
 const HTTP: &[&str] = &["url", "preset", "token", "headers", "gzip"];
 
-/// The sinks and where each stands.
+/// A sink and where it stands.
+pub struct ReadSink<'a> {
+    pub id: String,
+    /// None where something is wrong with it.
+    pub config: Option<SinkConfig>,
+    pub node: Node<'a>,
+}
+
+/// The sinks, also those with which something is wrong: feeds that name them are right.
 pub fn read<'a>(
     reader: &mut Reader,
     tops: &[Table<'a>],
     state: &Path,
     files: &mut Vec<PathBuf>,
     environment: Environment<'_>,
-) -> Vec<(SinkConfig, Node<'a>)> {
+) -> Vec<ReadSink<'a>> {
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    let mut sinks: Vec<(SinkConfig, Node<'a>)> = Vec::new();
+    let mut sinks: Vec<ReadSink<'a>> = Vec::new();
     let lists = tops.iter().filter_map(|top| top.child("sink")).collect::<Vec<_>>();
     for node in lists.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
         let Some(table) = reader.table(&node) else { continue };
@@ -36,17 +44,23 @@ pub fn read<'a>(
         let kind = kind(reader, &table, files, environment);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
         let dead_letters = table.child("dead_letters").and_then(|node| reader.text(&node, "the path of a file"));
-        let (Some((id, _)), Some(kind)) = (id, kind) else { continue };
+        let Some((id, _)) = id else { continue };
+        let Some(kind) = kind else {
+            sinks.push(ReadSink { id, config: None, node });
+            continue;
+        };
         let dead_letters = match dead_letters {
             Some(path) => table.source.beside(&path),
             None => state.with_file_name(format!("dead-letters-{id}.ndjson")),
         };
-        if let Some((other, _)) = sinks.iter().find(|(other, _)| other.kind.clashes(&kind)) {
+        let others = sinks.iter().filter_map(|sink| sink.config.as_ref());
+        if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
             let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
             reader.problem(&node, message);
         }
         let max_outbox_bytes = outbox.unwrap_or(limits::OUTBOX_BYTES);
-        sinks.push((SinkConfig { id, kind, max_outbox_bytes, dead_letters }, node));
+        let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters });
+        sinks.push(ReadSink { id, config, node });
     }
     sinks
 }

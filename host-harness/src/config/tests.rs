@@ -25,8 +25,11 @@ client_secret = { env = "OTHER", plain = true }
 
 fn read(text: &str, only: Option<&str>) -> Result<Config, Vec<String>> {
     let environment = |name: &str| (name != "NOBODY").then(|| format!("value of {name}"));
-    parse(Path::new("c.toml"), text, only, &environment)
-        .map_err(|problems| problems.iter().map(Problem::to_string).collect())
+    told(parse(Path::new("c.toml"), text, only, &environment))
+}
+
+fn told(config: Config) -> Result<Config, Vec<String>> {
+    if config.problems.is_empty() { Ok(config) } else { Err(config.problems.iter().map(Problem::to_string).collect()) }
 }
 
 #[test]
@@ -100,4 +103,171 @@ fn an_unknown_feed_names_the_known_ones() {
 fn a_short_interval_is_a_warning() {
     let config = read(&GOOD.replace("id = \"one\"", "id = \"one\"\ninterval = \"30s\""), None).unwrap();
     assert!(config.warnings[0].to_string().contains("feed[0].interval"));
+}
+
+const SINKS: &str = r#"
+[[sink]]
+id = "lake"
+type = "file"
+path = "out/{tenant}.ndjson"
+[[sink]]
+id = "hec"
+type = "http"
+url = "https://splunk.example/services/collector/event"
+preset = "splunk-hec"
+token = { env = "HEC" }
+headers = { "x-tenant" = "{tenant}" }
+"#;
+
+/// A feed with these lines of its own.
+fn feed(id: &str, lines: &str) -> String {
+    format!("[[feed]]\nid = \"{id}\"\ntenant = \"t\"\n{lines}\n[feed.settings]\nclient_key = \"k\"\n")
+}
+
+#[test]
+fn a_feed_goes_to_the_sinks_that_it_names_or_to_all() {
+    let text = format!("{SINKS}{}{}", feed("a", "sinks = [\"hec\"]"), feed("b", ""));
+    let config = read(&text, None).unwrap();
+    assert_eq!(config.feeds[0].sinks, ["hec"]);
+    assert_eq!(config.feeds[1].sinks, ["lake", "hec"]);
+    assert_eq!(read(&feed("a", ""), None).unwrap().feeds[0].sinks, ["stdout"]);
+}
+
+#[test]
+fn sinks_and_feeds_that_miss_each_other_are_found() {
+    let text = format!("{SINKS}{}{}", feed("a", "sinks = [\"hec\"]"), feed("b", "sinks = []"));
+    let problems = read(&text, None).unwrap_err();
+    let expected = ["feed[1].sinks: found an empty list", "sink[0]: no feed names the sink \"lake\""];
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.contains(expected), "{problem}");
+    }
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_names_its_key() {
+    for (lines, expected) in [
+        ("type = \"file\"", "sink[0].path: is missing"),
+        ("type = \"file\"\npath = \"{scope}\"", "sink[0].path: found \"{scope}\", expected {tenant} or {feed}"),
+        ("type = \"file\"\npath = \"a\"\nurl = \"b\"", "sink[0].url: unknown key"),
+        (
+            "type = \"file\"\npath = \"a\"\nrotate_bytes = 0",
+            "sink[0].rotate_bytes: found an integer, expected a number",
+        ),
+        ("type = \"file\"\npath = \"a\"\nmax_outbox_bytes = \"1\"", "sink[0].max_outbox_bytes: found a text"),
+        ("type = \"http\"\nurl = \"host.example\"", "sink[0].url: found \"host.example\", expected an address"),
+        ("type = \"http\"\nurl = \"https://h\"\ntoken = \"abc\"", "sink[0].token: found the value itself"),
+        (
+            "type = \"http\"\nurl = \"https://h\"\ntoken = { env = \"NOBODY\" }",
+            "sink[0].token: found no variable NOBODY",
+        ),
+        ("type = \"http\"\nurl = \"https://h\"\npreset = \"kafka\"", "sink[0].preset: found \"kafka\", expected"),
+        ("type = \"http\"\nurl = \"https://h\"\nheaders = { \"a b\" = \"c\" }", "sink[0].headers.a b: found"),
+        ("type = \"http\"\nurl = \"https://h\"\ngzip = 1", "sink[0].gzip: found an integer, expected true or false"),
+    ] {
+        let problems =
+            read(&format!("[[sink]]\nid = \"s\"\n{lines}\n{}", feed("a", "sinks = [\"s\"]")), None).unwrap_err();
+        assert!(problems[0].contains(expected), "{expected} in {problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+}
+
+#[test]
+fn two_ways_into_one_file_are_found() {
+    let sink = |id: &str, path: &str| format!("[[sink]]\nid = \"{id}\"\ntype = \"file\"\npath = \"{path}\"\n");
+    let clash = |first: &str, second: &str| {
+        let text = format!("{}{}{}{}", sink("a", first), sink("b", second), feed("x-y", ""), feed("x", ""));
+        read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
+    };
+    assert!(clash("one", "one").contains("goes where the sink \"a\" goes"));
+    assert!(clash("one", "./one").contains("where others go too"));
+    assert!(clash("{tenant}-y", "{feed}-z").is_empty());
+    assert!(clash("t-y", "{tenant}-y").contains("where others go too"));
+}
+
+#[test]
+fn the_collector_listens_to_others_only_with_a_token() {
+    let collector = |lines: &str| read(&format!("[collector]\n{lines}\n{}", feed("a", "")), None);
+    assert_eq!(collector("listen = \"127.0.0.1:9464\"").unwrap().collector.listen.unwrap().port(), 9464);
+    assert!(
+        collector("listen = \"0.0.0.0:9464\"").unwrap_err()[0].contains("expected a loopback address, or a `token`")
+    );
+    assert!(collector("listen = \"0.0.0.0:9464\"\ntoken = { env = \"T\" }").unwrap().collector.token.is_some());
+    assert!(collector("listen = \"9464\"").unwrap_err()[0].contains("expected an address and a port"));
+    assert!(collector("max_polls = 0").unwrap_err()[0].contains("expected a number of polls from 1"));
+    assert_eq!(collector("state = \"x/y.db\"").unwrap().collector.state, Path::new("x/y.db"));
+}
+
+#[test]
+fn intervals_have_bounds() {
+    for (interval, good) in [("1s", true), ("31d", true), ("32d", false), ("0s", false), ("1", false), ("1h30m", false)]
+    {
+        let read = read(&feed("a", &format!("interval = \"{interval}\"")), None);
+        assert_eq!(read.is_ok(), good, "{interval}");
+    }
+}
+
+/// Reads a folder with these files.
+fn read_folder(files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    told(load(folder.path(), None, &|_| Some("value".to_owned())))
+}
+
+#[test]
+fn a_folder_is_one_configuration() {
+    let defaults = "[feed_defaults]\ninterval = \"2h\"\n[collector]\nstate = \"here.db\"\n";
+    let config = read_folder(&[
+        ("a.toml", &feed("a", "")),
+        ("main.toml", &format!("{defaults}{SINKS}")),
+        ("notes.txt", "no TOML"),
+        (".hidden.toml", "no TOML"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.feeds[0].interval, Some(Duration::from_secs(7_200)));
+    assert_eq!(config.sinks.len(), 2);
+    assert!(config.collector.state.ends_with("here.db"));
+}
+
+#[test]
+fn one_bad_file_of_a_folder_is_named_and_hides_nothing() {
+    let problems = read_folder(&[
+        ("a.toml", &feed("a", "sinks = [\"lake\"]\nintervall = \"1h\"")),
+        ("b.toml", "[[sink]\n"),
+        ("c.toml", &feed("a", "interval = 5")),
+    ])
+    .unwrap_err();
+    for (problem, expected) in problems.iter().zip([
+        "b.toml:1: is no TOML",
+        "a.toml:5: feed[0].intervall: unknown key; the nearest is `interval`",
+        "a.toml:2, expected ids that differ",
+        "c.toml:4: feed[0].interval: found an integer, expected a duration",
+    ]) {
+        assert!(problem.contains(expected), "{expected} in {problem}");
+    }
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+}
+
+#[test]
+fn a_table_of_the_whole_stands_in_one_file() {
+    let problems = read_folder(&[
+        ("a.toml", &format!("[collector]\nstate = \"a.db\"\n{}", feed("a", ""))),
+        ("b.toml", "[collector]\nstate = \"b.db\"\n"),
+    ])
+    .unwrap_err();
+    assert!(
+        problems[0].contains("b.toml:1: collector: stands at ") && problems[0].contains("a.toml:1 too"),
+        "{problems:?}"
+    );
+    assert!(read_folder(&[]).unwrap_err()[0].contains("found no file *.toml"));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let problems = read(&format!("[network]\nca_file = \"no-such.pem\"\n{}", feed("a", "")), None).unwrap_err();
+    assert!(problems[0].starts_with("c.toml:2: network.ca_file: cannot read no-such.pem"), "{problems:?}");
+    let missing = told(load(Path::new("no-such.toml"), None, &|_| None)).unwrap_err();
+    assert!(missing[0].starts_with("no-such.toml: cannot be read"), "{missing:?}");
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Place, Strike};
+use crate::transport::OutgoingRequest;
 
 /// Controls of one page.
 const PAGE: usize = 10;
@@ -24,6 +25,20 @@ pub struct Request {
     pub bearer: Option<String>,
     /// The form of a POST.
     pub form: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// The same request as a transport carries it, for a service without sockets.
+    pub fn of(request: &OutgoingRequest) -> Request {
+        let authorization = request.headers.iter().find(|(name, _)| name == "authorization");
+        Request {
+            method: request.method.clone(),
+            path: request.url.path().to_owned(),
+            query: request.url.query_pairs().into_owned().collect(),
+            bearer: authorization.and_then(|(_, value)| value.strip_prefix("Bearer ")).map(str::to_owned),
+            form: form_urlencoded::parse(&request.body).into_owned().collect(),
+        }
+    }
 }
 
 /// An answer.

@@ -1,0 +1,103 @@
+//! A collector on a clock that jumps, against a transport of the test's own, with a store in a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use host_harness::collector::Collector;
+use host_harness::config;
+use host_harness::feed::Clock;
+use host_harness::feeds::{self, Tenants};
+use host_harness::metrics::Metrics;
+use host_harness::sink::delivery::{Deliveries, Surroundings};
+use host_harness::sink::disk::RealDisk;
+use host_harness::store::StoreHandle;
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::transport::Transport;
+use host_harness::work::Keeper;
+use serde_json::Value;
+
+use crate::support::host;
+
+/// Values of the environment.
+pub type Secrets = BTreeMap<String, String>;
+
+pub struct Stage {
+    pub now: Arc<AtomicU64>,
+    pub collector: Collector,
+    pub keeper: Keeper,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Stage {
+    /// Takes up a configuration, and the state beside it.
+    pub async fn start(
+        file: &Path,
+        text: &str,
+        secrets: &Secrets,
+        now: &Arc<AtomicU64>,
+        transport: Arc<dyn Transport>,
+    ) -> Stage {
+        let reading = Arc::clone(now);
+        let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
+        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
+        let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
+        let checked = feeds::check(&host(), config, None, &clock).await.unwrap();
+        let store = StoreHandle::start(SqliteStore::open(&state).unwrap(), state).unwrap();
+        let (metrics, output) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
+        let deliveries = Deliveries::new(Surroundings {
+            store: store.clone(),
+            disk: Arc::new(RealDisk),
+            stdout: output.clone(),
+            tls: checked.network.tls(),
+            metrics: Arc::clone(&metrics),
+        });
+        deliveries.replace(&sinks).unwrap();
+        deliveries.resume().await.unwrap();
+        let salt = store.ask(|store| store.salt()).await.unwrap().into();
+        let keeper = Keeper { store, deliveries, metrics, clock, salt };
+        let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
+        let collector = Collector::new(keeper.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
+        Stage { now: Arc::clone(now), collector, keeper, output }
+    }
+
+    /// Takes another configuration while it runs.
+    pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets) {
+        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
+        let sinks = std::mem::take(&mut config.sinks);
+        let checked = feeds::check(&host(), config, None, &self.keeper.clock).await.unwrap();
+        self.keeper.deliveries.replace(&sinks).unwrap();
+        self.collector.reload(checked.feeds, 64, 8, false);
+    }
+
+    /// Lets everything happen that is due before `end`, each at its time, and then lets that time come.
+    pub async fn run_until(&mut self, end: u64) {
+        loop {
+            self.collector.start_due();
+            if !self.collector.is_idle() {
+                self.collector.ended().await;
+                continue;
+            }
+            match self.collector.next_due().filter(|due| *due < end) {
+                Some(due) => self.now.fetch_max(due, Ordering::SeqCst),
+                None => break,
+            };
+        }
+        self.now.store(end, Ordering::SeqCst);
+    }
+
+    /// What went to standard output since this was last asked.
+    pub async fn told(&self) -> Vec<Value> {
+        self.keeper.deliveries.rest().await;
+        let lines = std::mem::take(&mut *self.output.lock().unwrap());
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    /// The value of a metric.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.keeper.metrics.text(&self.keeper.deliveries.waiting(), self.now.load(Ordering::SeqCst));
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+}

@@ -9,4 +9,5 @@ mod documents;
 mod normalize;
 mod poll;
 mod settings;
+mod store;
 mod support;

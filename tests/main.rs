@@ -9,5 +9,6 @@ mod documents;
 mod normalize;
 mod poll;
 mod settings;
+mod sinks;
 mod store;
 mod support;

@@ -8,6 +8,7 @@ mod component;
 mod documents;
 mod normalize;
 mod poll;
+mod power_loss;
 mod settings;
 mod sinks;
 mod store;

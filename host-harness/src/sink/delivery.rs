@@ -16,7 +16,7 @@ use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Writer};
 use crate::failpoint;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::store::{Lane, NewEvent, Queued, StoreError, StoreHandle};
+use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
 #[derive(Clone)]
@@ -30,20 +30,51 @@ struct Shared {
     stdout: Stdout,
     tls: rustls::ClientConfig,
     metrics: Arc<Metrics>,
-    /// Keeps deliveries from taking all sockets and threads.
-    places: Semaphore,
     inner: Mutex<Inner>,
     /// Something was delivered, a lane came to rest, or a sink closed.
     moved: Notify,
+    /// Other sinks took the place of those before.
+    replaced: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
     sinks: BTreeMap<String, Arc<OpenSink>>,
-    /// Lanes that somebody works at; true if more came meanwhile.
-    busy: HashMap<Lane, bool>,
-    waiting: HashMap<(String, String), Waiting>,
+    /// Lanes that somebody works at.
+    busy: HashMap<Lane, Work>,
+    /// Lanes, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
+    /// ways at once.
+    leaving: BTreeMap<String, usize>,
+    waiting: HashMap<(String, String), Count>,
+    /// Whether what an earlier process left was taken up.
+    resumed: bool,
     closed: Option<String>,
+}
+
+/// What somebody works with at a lane.
+struct Work {
+    sink: Arc<OpenSink>,
+    /// Whether more came meanwhile.
+    more: bool,
+}
+
+/// What waits, with a sign: a lane may have delivered events by the time that they are told to wait.
+#[derive(Default)]
+struct Count {
+    events: i64,
+    bytes: i64,
+}
+
+impl Count {
+    fn add(&mut self, events: i64, bytes: i64) {
+        self.events += events;
+        self.bytes += bytes;
+    }
+
+    fn waiting(&self) -> Waiting {
+        let natural = |number: i64| u64::try_from(number).unwrap_or_default();
+        Waiting { events: natural(self.events), bytes: natural(self.bytes) }
+    }
 }
 
 /// What waits for one sink from one tenant.
@@ -59,7 +90,9 @@ struct OpenSink {
     config: SinkConfig,
     /// Shared by all lanes of a sink that does not tell tenants apart.
     client: Option<reqwest::Client>,
-    dead_letters: Mutex<LineFile>,
+    dead_letters: Arc<Mutex<LineFile>>,
+    /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
+    places: Semaphore,
 }
 
 /// What deliveries need of the world.
@@ -80,29 +113,35 @@ impl Deliveries {
     /// No sink yet.
     pub fn new(surroundings: Surroundings) -> Deliveries {
         let Surroundings { store, disk, stdout, tls, metrics } = surroundings;
-        let (places, inner) = (Semaphore::new(limits::DELIVERIES), Mutex::default());
-        Deliveries {
-            shared: Arc::new(Shared { store, disk, stdout, tls, metrics, places, inner, moved: Notify::new() }),
-        }
+        let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
+        Deliveries { shared: Arc::new(Shared { store, disk, stdout, tls, metrics, inner, moved, replaced }) }
     }
 
-    /// Takes these sinks in place of the ones before; lanes that are busy end with what they have.
+    /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
+    /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
     pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
-        let mut sinks = BTreeMap::new();
+        let mut opened = Vec::with_capacity(configs.len());
         for config in configs {
-            let client = match &config.kind {
-                Kind::Http(_) => {
-                    let client = http::client(self.shared.tls.clone());
-                    Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
-                }
-                _ => None,
-            };
-            let disk = Arc::clone(&self.shared.disk);
-            let dead_letters = LineFile::new(disk, config.dead_letters.clone(), u64::MAX, None);
-            let sink = OpenSink { config: config.clone(), client, dead_letters: Mutex::new(dead_letters) };
-            sinks.insert(config.id.clone(), Arc::new(sink));
+            opened.push(Arc::new(self.shared.opened(config)?));
         }
-        self.shared.lock().sinks = sinks;
+        let mut inner = self.shared.lock();
+        let before = std::mem::take(&mut inner.sinks);
+        for sink in opened {
+            let same = before.get(&sink.config.id).filter(|before| before.config == sink.config).map(Arc::clone);
+            inner.sinks.insert(sink.config.id.clone(), same.unwrap_or(sink));
+        }
+        let mut leaving: BTreeMap<String, usize> = BTreeMap::new();
+        for (lane, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
+            debug_assert_eq!(lane.sink, work.sink.config.id);
+            *leaving.entry(lane.sink.clone()).or_default() += 1;
+        }
+        inner.leaving = leaving;
+        let resumed = inner.resumed;
+        drop(inner);
+        self.shared.replaced.notify_waiters();
+        if resumed {
+            self.take_up(None);
+        }
         Ok(())
     }
 
@@ -110,16 +149,14 @@ impl Deliveries {
     /// the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let backlog = self.shared.store.ask(|store| store.backlog()).await?;
-        let mut lost = BTreeMap::new();
         let mut inner = self.shared.lock();
+        inner.resumed = true;
         inner.waiting.clear();
         for row in &backlog {
-            let waiting = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
-            *waiting = Waiting { events: waiting.events + row.events, bytes: waiting.bytes + row.bytes };
-            if !inner.sinks.contains_key(&row.sink) {
-                *lost.entry(row.sink.clone()).or_default() += row.events;
-            }
+            let count = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
+            count.add(signed(row.events), signed(row.bytes));
         }
+        let lost = inner.lost(&backlog);
         drop(inner);
         for row in backlog {
             self.wake(&row.sink, &row.tenant, &row.feed);
@@ -131,7 +168,7 @@ impl Deliveries {
     pub fn full(&self, sinks: &[String], tenant: &str) -> Option<(String, Waiting)> {
         let inner = self.shared.lock();
         sinks.iter().find_map(|sink| {
-            let waiting = *inner.waiting.get(&(sink.clone(), tenant.to_owned()))?;
+            let waiting = inner.waiting.get(&(sink.clone(), tenant.to_owned()))?.waiting();
             let most = inner.sinks.get(sink)?.config.max_outbox_bytes;
             (waiting.bytes >= most).then(|| (sink.clone(), waiting))
         })
@@ -145,9 +182,8 @@ impl Deliveries {
         let bytes: u64 = events.iter().map(|event| event.body.len() as u64).sum();
         for sink in sinks {
             let mut inner = self.shared.lock();
-            let waiting = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
-            waiting.events += events.len() as u64;
-            waiting.bytes += bytes;
+            let count = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
+            count.add(signed(events.len() as u64), signed(bytes));
             drop(inner);
             self.wake(sink, tenant, feed);
         }
@@ -156,7 +192,7 @@ impl Deliveries {
     /// What waits, by sink and tenant.
     pub fn waiting(&self) -> Vec<((String, String), Waiting)> {
         let inner = self.shared.lock();
-        let mut waiting: Vec<_> = inner.waiting.iter().map(|(key, waiting)| (key.clone(), *waiting)).collect();
+        let mut waiting: Vec<_> = inner.waiting.iter().map(|(key, count)| (key.clone(), count.waiting())).collect();
         waiting.retain(|(_, waiting)| waiting.events > 0);
         waiting.sort_by(|left, right| left.0.cmp(&right.0));
         waiting
@@ -187,16 +223,86 @@ impl Deliveries {
     fn wake(&self, sink: &str, tenant: &str, feed: &str) {
         let mut inner = self.shared.lock();
         let Some(open) = inner.sinks.get(sink).cloned() else { return };
-        let lane = open.config.lane(tenant, feed);
-        if let Some(more) = inner.busy.get_mut(&lane) {
-            *more = true;
+        if inner.leaving.contains_key(sink) {
             return;
         }
-        inner.busy.insert(lane.clone(), false);
+        let lane = open.config.lane(tenant, feed);
+        if let Some(work) = inner.busy.get_mut(&lane) {
+            work.more = true;
+            return;
+        }
+        inner.busy.insert(lane.clone(), Work { sink: Arc::clone(&open), more: false });
         drop(inner);
-        let (shared, tenant) = (Arc::clone(&self.shared), tenant.to_owned());
-        tokio::spawn(async move { shared.work(&open, &lane, &tenant).await });
+        let (deliveries, tenant) = (self.clone(), tenant.to_owned());
+        tokio::spawn(async move {
+            if deliveries.shared.work(&open, &lane, &tenant).await {
+                deliveries.take_up(Some(lane.sink));
+            }
+            deliveries.shared.moved.notify_waiters();
+        });
     }
+
+    /// Sets somebody to work at whatever waits, for all sinks or for one.
+    fn take_up(&self, only: Option<String>) {
+        let deliveries = self.clone();
+        tokio::spawn(async move {
+            let mut failures = 0;
+            let backlog = loop {
+                match deliveries.shared.store.ask(|store| store.backlog()).await {
+                    Ok(backlog) => break backlog,
+                    Err(error) if error.what == Fault::Stopped => return,
+                    Err(error) => {
+                        failures += 1;
+                        tracing::warn!(fault = "harness", "cannot see what waits for sinks, and tries on: {error}");
+                        tokio::time::sleep(backoff(failures)).await;
+                    }
+                }
+            };
+            let lost = deliveries.shared.lock().lost(&backlog);
+            for (sink, events) in lost.iter().filter(|_| only.is_none()) {
+                tracing::warn!(
+                    fault = "harness",
+                    "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
+                );
+            }
+            for row in backlog.iter().filter(|row| only.as_ref().is_none_or(|only| *only == row.sink)) {
+                deliveries.wake(&row.sink, &row.tenant, &row.feed);
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Whether events for this sink still go where it leads.
+    fn leads(&self, sink: &Arc<OpenSink>) -> bool {
+        self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
+    }
+
+    /// Nobody works at a lane any more; true if this was the last one that the sink as it was before had.
+    fn end(&mut self, lane: &Lane) -> bool {
+        let Some(work) = self.busy.remove(lane) else { return false };
+        if self.leads(&work.sink) {
+            return false;
+        }
+        let left = self.leaving.get_mut(&lane.sink).map(|lanes| {
+            *lanes -= 1;
+            *lanes
+        });
+        left == Some(0) && self.leaving.remove(&lane.sink).is_some()
+    }
+
+    /// What waits for sinks that nobody configured any more, in events.
+    fn lost(&self, backlog: &[Backlog]) -> BTreeMap<String, u64> {
+        let mut lost = BTreeMap::new();
+        for row in backlog.iter().filter(|row| !self.sinks.contains_key(&row.sink)) {
+            *lost.entry(row.sink.clone()).or_default() += row.events;
+        }
+        lost
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// How large the next batch may be.
@@ -212,12 +318,31 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers a lane until it is empty.
-    async fn work(&self, sink: &OpenSink, lane: &Lane, tenant: &str) {
+    fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
+        let client = match &config.kind {
+            Kind::Http(_) => {
+                let client = http::client(self.tls.clone());
+                Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
+            }
+            _ => None,
+        };
+        let disk = Arc::clone(&self.disk);
+        let dead_letters = LineFile::new(disk, config.dead_letters.clone(), u64::MAX, None);
+        Ok(OpenSink {
+            config: config.clone(),
+            client,
+            dead_letters: Arc::new(Mutex::new(dead_letters)),
+            places: Semaphore::new(limits::DELIVERIES),
+        })
+    }
+
+    /// Delivers a lane until it is empty, or its sink leads elsewhere, or is gone.
+    /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
+    async fn work(&self, sink: &Arc<OpenSink>, lane: &Lane, tenant: &str) -> bool {
         let mut size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let mut failures = 0;
         let mut writer = None;
-        loop {
+        while self.lock().leads(sink) {
             let wait = match self.deliver(sink, lane, tenant, &mut writer, &mut size).await {
                 Ok(true) => {
                     if failures > 0 {
@@ -226,19 +351,14 @@ impl Shared {
                     }
                     continue;
                 }
-                Ok(false) => {
-                    if self.came_to_rest(lane) {
-                        return;
-                    }
-                    continue;
-                }
+                Ok(false) => match self.came_to_rest(lane) {
+                    Some(last) => return last,
+                    None => continue,
+                },
                 Err(Refusal::Closed(why)) => {
                     let mut inner = self.lock();
                     inner.closed.get_or_insert(why);
-                    inner.busy.remove(lane);
-                    drop(inner);
-                    self.moved.notify_waiters();
-                    return;
+                    return inner.end(lane);
                 }
                 Err(Refusal::Later { wait, why }) => {
                     failures += 1;
@@ -251,24 +371,27 @@ impl Shared {
                 Err(Refusal::TooLarge(_) | Refusal::Never(_)) => continue,
             };
             writer = None;
-            tokio::time::sleep(wait.min(limits::LONGEST_WAIT)).await;
+            self.pause(sink, wait.min(limits::LONGEST_WAIT)).await;
+        }
+        self.lock().end(lane)
+    }
+
+    /// Waits, though not for a sink that leads elsewhere by now: what is wrong may be mended.
+    async fn pause(&self, sink: &Arc<OpenSink>, wait: Duration) {
+        let end = tokio::time::Instant::now() + wait;
+        loop {
+            let replaced = self.replaced.notified();
+            if !self.lock().leads(sink) || tokio::time::timeout_at(end, replaced).await.is_err() {
+                return;
+            }
         }
     }
 
-    /// Whether nobody is needed any more: nothing came since the outbox was found empty.
-    fn came_to_rest(&self, lane: &Lane) -> bool {
+    /// Ends the work at a lane, unless something came since its outbox was found empty.
+    fn came_to_rest(&self, lane: &Lane) -> Option<bool> {
         let mut inner = self.lock();
-        let rest = inner.busy.get(lane) != Some(&true);
-        if rest {
-            inner.busy.remove(lane);
-        } else {
-            inner.busy.insert(lane.clone(), false);
-        }
-        drop(inner);
-        if rest {
-            self.moved.notify_waiters();
-        }
-        rest
+        let more = inner.busy.get_mut(lane).is_some_and(|work| std::mem::take(&mut work.more));
+        (!more).then(|| inner.end(lane))
     }
 
     /// Delivers one batch; false if there is none.
@@ -280,7 +403,7 @@ impl Shared {
         writer: &mut Option<Box<dyn Writer>>,
         size: &mut Size,
     ) -> Result<bool, Refusal> {
-        let _place = self.places.acquire().await;
+        let _place = sink.places.acquire().await;
         let (asked, events) = (lane.clone(), size.most.min(size.probe));
         let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await;
         let batch = batch.map_err(Refusal::later)?;
@@ -293,7 +416,7 @@ impl Shared {
             None => writer.insert(self.open(sink, lane, tenant).map_err(Refusal::later)?),
         };
         match open.take(&batch).await {
-            Ok(()) => size.probe = size.probe.saturating_mul(2).min(limits::BATCH_EVENTS),
+            Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
                 return Ok(true);
@@ -302,9 +425,14 @@ impl Shared {
                 size.probe = batch.len() / 2;
                 return Ok(true);
             }
-            Err(Refusal::TooLarge(why) | Refusal::Never(why)) => {
-                self.bury(sink, &batch, &why)?;
-                size.probe = size.probe.saturating_mul(2).min(limits::BATCH_EVENTS);
+            Err(Refusal::TooLarge(why)) => {
+                self.bury(sink, &batch, &why).await?;
+                // An event that is too large by itself says nothing of how many others the sink bears.
+                size.most = limits::BATCH_EVENTS;
+            }
+            Err(Refusal::Never(why)) => {
+                self.bury(sink, &batch, &why).await?;
+                size.probe = size.probe.saturating_mul(2);
             }
             Err(refusal) => return Err(refusal),
         }
@@ -339,25 +467,27 @@ impl Shared {
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.lock();
         for event in &batch {
-            if let Some(waiting) = inner.waiting.get_mut(&(lane.sink.clone(), event.tenant.clone())) {
-                waiting.events = waiting.events.saturating_sub(1);
-                waiting.bytes = waiting.bytes.saturating_sub(event.body.len() as u64);
-            }
+            let count = inner.waiting.entry((lane.sink.clone(), event.tenant.clone())).or_default();
+            count.add(-1, -signed(event.body.len() as u64));
         }
         drop(inner);
         self.moved.notify_waiters();
         Ok(())
     }
 
-    /// Writes an event that the sink will never take where an operator finds it.
-    fn bury(&self, sink: &OpenSink, batch: &[Queued], why: &str) -> Result<(), Refusal> {
+    /// Writes events that the sink will never take where an operator finds them.
+    async fn bury(&self, sink: &OpenSink, batch: &[Queued], why: &str) -> Result<(), Refusal> {
+        let path = sink.config.dead_letters.display();
         for event in batch {
-            let line = dead_letter(&sink.config.id, event, why);
-            failpoint::pass("dead-letter-append");
-            let mut file = sink.dead_letters.lock().unwrap_or_else(PoisonError::into_inner);
-            let written = file.append(&line);
-            failpoint::pass("dead-letter-synced");
-            let path = sink.config.dead_letters.display();
+            let (line, file) = (dead_letter(&sink.config.id, event, why), Arc::clone(&sink.dead_letters));
+            // Syncing blocks for milliseconds.
+            let written = tokio::task::spawn_blocking(move || {
+                failpoint::pass("dead-letter-append");
+                let written = file.lock().unwrap_or_else(PoisonError::into_inner).append(&line);
+                failpoint::pass("dead-letter-synced");
+                written
+            });
+            let written = written.await.map_err(Refusal::later)?;
             written.map_err(|error| Refusal::later(format!("cannot write the dead letters {path}: {error}")))?;
             self.metrics.feed(&event.tenant, &event.feed, |counted| counted.dead_letters += 1);
             tracing::warn!(

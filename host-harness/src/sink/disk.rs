@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What a sink asks of a file system.
 pub trait Disk: Send + Sync {
-    /// Opens a file to append to; makes it, and its folders, where they are missing.
+    /// Opens a file to append to; makes it, and its folders, where they are missing. Its name is durable when it returns.
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
     /// Gives a file another name; durable when it returns.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -41,27 +41,40 @@ pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes a folder and those above it where they are missing; their names are durable when it returns.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = self::folder(folder);
+    make(above)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        made => made?,
+    }
+    sync(above)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
-        let is_new = !path.exists();
-        if is_new {
-            fs::create_dir_all(folder(path))?;
-        }
+        make(folder(path))?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
         let file = options.open(path)?;
-        if is_new {
-            // The name of a new file is lost with its folder's unsynced content.
-            File::open(folder(path))?.sync_all()?;
-        }
+        // The name of a new file is lost with its folder's unsynced content; it may be new since a crash, too.
+        sync(folder(path))?;
         Ok(Box::new(RealFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
-        File::open(folder(to))?.sync_all()
+        sync(folder(to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

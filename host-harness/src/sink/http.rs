@@ -15,6 +15,9 @@ use crate::redact;
 use crate::secret::Secret;
 use crate::store::{Lane, Queued};
 
+/// What a receiver says of a refusal, as far as it is read.
+const SAID_BYTES: usize = 64 << 10;
+
 /// What a receiver says of a refusal, as far as it is told on.
 const TOLD_BYTES: usize = 200;
 
@@ -66,10 +69,10 @@ impl HttpWriter {
             return Ok(());
         }
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let said = response.text().await.unwrap_or_default();
-        let said = redact::redact(&said, &self.token);
-        let said = redact::cut(said.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
-        let why = self.told(&format!("answered {status}: {said}"));
+        let said = said(response).await;
+        let told = redact::redact(&said, &self.token);
+        let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
+        let why = self.told(&format!("answered {status}: {told}"));
         Err(refusal(status, &said, self.preset, wait.map(Duration::from_secs), why))
     }
 
@@ -84,14 +87,26 @@ impl Writer for HttpWriter {
     }
 }
 
+/// What a receiver says, as far as it came.
+async fn said(mut response: reqwest::Response) -> String {
+    let mut said = Vec::new();
+    while said.len() < SAID_BYTES
+        && let Ok(Some(bytes)) = response.chunk().await
+    {
+        said.extend_from_slice(&bytes);
+    }
+    said.truncate(SAID_BYTES);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
 /// What a status means for the batch. What may be the fault of this configuration or of the receiver is tried again;
 /// what is said of the events themselves is for good.
 fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> Refusal {
-    // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12 to 15 are about
-    // fields of an event.
+    // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12, 13 and 15
+    // are about fields of an event.
     let splunk_event = || {
         let code = serde_json::from_str::<serde_json::Value>(said).ok().and_then(|said| said["code"].as_u64());
-        code.is_some_and(|code| matches!(code, 6 | 12..=15))
+        code.is_some_and(|code| matches!(code, 6 | 12 | 13 | 15))
     };
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(why),
@@ -198,6 +213,7 @@ mod tests {
             (422, "", Preset::FluentBit, Refusal::Never(String::new())),
             (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, Refusal::Never(String::new())),
             (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later.clone()),
+            (400, r#"{"text":"ACK is disabled","code":14}"#, Preset::SplunkHec, later.clone()),
             (401, "", Preset::Vector, later.clone()),
             (403, "", Preset::SplunkHec, later.clone()),
             (404, "", Preset::Vector, later.clone()),

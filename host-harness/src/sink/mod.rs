@@ -191,7 +191,7 @@ impl SinkConfig {
         let by = |part: &Part| templates.iter().any(|template| template.has(part));
         Lane {
             sink: self.id.clone(),
-            tenant: (by(&Part::Tenant) && !by(&Part::Feed)).then(|| tenant.to_owned()),
+            tenant: by(&Part::Tenant).then(|| tenant.to_owned()),
             feed: by(&Part::Feed).then(|| feed.to_owned()),
         }
     }
@@ -300,6 +300,8 @@ mod tests {
         };
         assert_eq!(sink("all"), lane(None, None));
         assert_eq!(sink("{tenant}/all"), lane(Some("t"), None));
-        assert_eq!(sink("{tenant}/{feed}"), lane(None, Some("f")));
+        assert_eq!(sink("{feed}"), lane(None, Some("f")));
+        // A feed may have belonged to another tenant when an event of it was committed.
+        assert_eq!(sink("{tenant}/{feed}"), lane(Some("t"), Some("f")));
     }
 }

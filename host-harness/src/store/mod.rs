@@ -156,7 +156,8 @@ pub struct Queued {
     pub body: Vec<u8>,
 }
 
-/// Which events of a sink go one way: all of them, those of a tenant, or those of a feed.
+/// Which events of a sink go one way: all of them, those of a tenant, those of a feed, or those of a feed while it
+/// belonged to a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {
     /// Id of the sink.

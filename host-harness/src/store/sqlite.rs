@@ -5,12 +5,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, Transaction, named_params, params};
 
 use super::{
     Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
 };
-use crate::contract::Scope;
+use crate::contract::{Measure, Scope};
 use crate::failpoint;
 
 /// Marks a file as ours: "HHSC".
@@ -224,7 +224,8 @@ fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result
         )
 }
 
-/// Writes the figures that differ from the last ones.
+/// Writes the figures that differ from the last ones. What is no number, which a plugin may give, has no place among
+/// them and does not hold the poll up.
 fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
     let mut last = transaction.prepare_cached(
         "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
@@ -234,7 +235,9 @@ fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) ->
         "INSERT OR REPLACE INTO history (scope, subject, time, kind, title, value, maximum, weight)
          VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)",
     )?;
-    for measure in &poll.measures {
+    let is_number =
+        |measure: &&Measure| [measure.value, measure.maximum, measure.weight].iter().all(|one| one.is_finite());
+    for measure in poll.measures.iter().filter(is_number) {
         let same = last
             .query_row(
                 named_params! {
@@ -395,12 +398,14 @@ impl Store for SqliteStore {
     }
 
     fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>> {
-        let only = match (&lane.feed, &lane.tenant) {
-            (Some(feed), _) => Some(("feed", feed)),
-            (None, Some(tenant)) => Some(("tenant", tenant)),
-            (None, None) => None,
-        };
-        let condition = only.map(|(column, _)| format!("AND {column} = ?3")).unwrap_or_default();
+        let mut conditions = "sink = ?1".to_owned();
+        let mut values: Vec<&dyn ToSql> = vec![&lane.sink];
+        for (column, value) in [("tenant", &lane.tenant), ("feed", &lane.feed)] {
+            if let Some(value) = value {
+                values.push(value);
+                conditions += &format!(" AND {column} = ?{}", values.len());
+            }
+        }
         let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
             Ok(Queued {
                 number: row.get(0)?,
@@ -415,12 +420,10 @@ impl Store for SqliteStore {
         self.run(|connection| {
             let mut select = connection.prepare_cached(&format!(
                 "SELECT number, tenant, feed, scope, uid, time, body FROM outbox
-                 WHERE sink = ?1 {condition} ORDER BY number LIMIT ?2"
+                 WHERE {conditions} ORDER BY number LIMIT {}",
+                i64::try_from(events).unwrap_or(i64::MAX)
             ))?;
-            let mut rows = match only {
-                Some((_, value)) => select.query(params![lane.sink, events as i64, value])?,
-                None => select.query(params![lane.sink, events as i64])?,
-            };
+            let mut rows = select.query(values.as_slice())?;
             let (mut queued, mut size) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
                 let event = read(row)?;
@@ -452,5 +455,113 @@ impl Store for SqliteStore {
             connection.execute("DELETE FROM history WHERE time < ?1", [before as i64])?;
             connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewEvent;
+
+    fn record(scope: &str, state: &str, events: usize) -> PollRecord {
+        let text = |text: &str| text.to_owned();
+        let event = |number| NewEvent { uid: format!("{scope}-{number}"), time: 1, body: vec![b'x'; 10_000] };
+        let measure = Measure {
+            kind: text("kind"),
+            subject: text("subject"),
+            title: text("title"),
+            value: events as f64,
+            maximum: 1.0,
+            weight: 1.0,
+        };
+        let (credential, origin) = (text(state), text("https://service.example"));
+        PollRecord {
+            row: ScopeRow {
+                feed: text("prod"),
+                tenant: text("contoso"),
+                scope: Scope { id: text(scope), name: None, owner: None, note: String::new() },
+                standing: Standing { due: events as u64, ..Standing::default() },
+            },
+            state: Some(state.as_bytes().to_vec()),
+            time: events as u64,
+            measures: vec![measure],
+            events: (0..events).map(event).collect(),
+            sinks: vec![text("lake")],
+            throttle: Some(Throttle { credential, origin, until: 9 }),
+        }
+    }
+
+    /// Everything that a commit writes, as text.
+    fn content(store: &mut SqliteStore) -> String {
+        let figures = store.run(|connection| {
+            let mut select = connection.prepare("SELECT scope, time, value FROM history ORDER BY scope, time")?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(i64, i64, f64)>>>()
+        });
+        let scopes = store.scopes().unwrap();
+        let states: Vec<_> = scopes.iter().map(|row| store.state(&row.feed, &row.scope.id).unwrap()).collect();
+        let (backlog, throttles) = (store.backlog().unwrap(), store.throttles(0).unwrap());
+        format!("{scopes:?} {states:?} {backlog:?} {throttles:?} {:?}", figures.unwrap())
+    }
+
+    fn limit(store: &mut SqliteStore, pages: u32) {
+        store.run(|connection| connection.pragma_update(None, "max_page_count", pages)).unwrap();
+    }
+
+    #[test]
+    fn a_commit_that_finds_the_disk_full_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+        store.commit(&record("one", "before", 3)).unwrap();
+        let before = content(&mut store);
+        limit(&mut store, 40);
+        for scope in ["one", "two"] {
+            let error = store.commit(&record(scope, "after", 50)).unwrap_err();
+            assert_eq!(error.what, Fault::Full);
+            assert!(error.to_string().contains("collector.db: the disk is full"), "{error}");
+            assert_eq!(content(&mut store), before);
+        }
+        limit(&mut store, 4_000);
+        store.commit(&record("one", "after", 50)).unwrap();
+        assert_eq!(store.state("prod", "one").unwrap().unwrap(), b"after");
+        assert_eq!(store.backlog().unwrap()[0].events, 53);
+    }
+
+    fn version(store: &mut SqliteStore) -> u32 {
+        store.run(|connection| connection.pragma_query_value(None, "user_version", |row| row.get(0))).unwrap()
+    }
+
+    #[test]
+    fn an_empty_file_goes_through_all_steps_and_one_that_is_up_to_date_through_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.db");
+        assert_eq!(version(&mut SqliteStore::open(&file).unwrap()), MIGRATIONS.len() as u32);
+        let before = fs::read(&file).unwrap();
+        assert_eq!(version(&mut SqliteStore::open(&file).unwrap()), MIGRATIONS.len() as u32);
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+
+    #[test]
+    fn a_step_that_a_crash_interrupted_is_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.db");
+        {
+            let mut connection = Connection::open(&file).unwrap();
+            let transaction = connection.transaction().unwrap();
+            transaction.execute_batch(MIGRATIONS[0]).unwrap();
+        }
+        SqliteStore::open(&file).unwrap().commit(&record("one", "state", 1)).unwrap();
+    }
+
+    #[test]
+    fn every_transaction_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+        let found = store.run(|connection| {
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+            let synchronous: u32 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+            Ok((mode, synchronous))
+        });
+        assert_eq!(found.unwrap(), ("wal".to_owned(), 2));
     }
 }

@@ -1,0 +1,318 @@
+//! A loss of power at every step of a delivery to a file: what was committed stands there in the end, and a disk that only
+//! says that it synced is found out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use host_harness::limits;
+use host_harness::sink::delivery::Deliveries;
+use host_harness::sink::disk::{Disk, OpenFile, folder};
+use host_harness::sink::{FileConfig, Kind, SinkConfig, Template};
+use host_harness::store::StoreHandle;
+use tokio::sync::Notify;
+
+use crate::sinks::{bodies, deliveries, record, store};
+
+const PATH: &str = "/lake/findings.ndjson";
+const SCOPES: [&str; 3] = ["one", "two", "three"];
+const POLLS: usize = 24;
+const EVENTS_OF_POLL: usize = 10;
+
+/// What a loss of power leaves of the bytes that were not synced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rest {
+    Nothing,
+    /// A beginning that ends within a line.
+    Torn,
+    /// Everything, and names that were not synced too.
+    All,
+}
+
+/// What a sync does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sync {
+    Honest,
+    /// It says that it did.
+    Nothing,
+}
+
+/// What is on a disk, and what the system only says is on it.
+struct Platter {
+    sync: Sync,
+    files: Vec<Content>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    /// Operations until the power is lost.
+    left: usize,
+}
+
+#[derive(Default)]
+struct Content {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+impl Platter {
+    fn new(sync: Sync) -> Platter {
+        let (names, durable_names) = (BTreeMap::new(), BTreeMap::new());
+        Platter { sync, files: Vec::new(), names, durable_names, left: usize::MAX }
+    }
+
+    fn sync_names(&mut self) {
+        if self.sync == Sync::Honest {
+            self.durable_names = self.names.clone();
+        }
+    }
+
+    /// As the next process finds it.
+    fn lose_power(&mut self, rest: Rest) {
+        for Content { bytes, durable } in &mut self.files {
+            let unsynced = bytes.strip_prefix(&**durable).map(<[u8]>::len);
+            match (rest, unsynced) {
+                (Rest::All, _) => {}
+                (Rest::Torn, Some(unsynced)) => bytes.truncate(durable.len() + unsynced * 2 / 3),
+                (Rest::Nothing, _) | (Rest::Torn, None) => bytes.clone_from(durable),
+            }
+            durable.clone_from(bytes);
+        }
+        match rest {
+            Rest::All => self.durable_names = self.names.clone(),
+            Rest::Nothing | Rest::Torn => self.names = self.durable_names.clone(),
+        }
+    }
+}
+
+/// The disk as one process sees it, until the power is lost.
+#[derive(Clone)]
+struct Mounted {
+    platter: Arc<Mutex<Platter>>,
+    is_off: Arc<AtomicBool>,
+    went_off: Arc<Notify>,
+}
+
+impl Mounted {
+    fn new(platter: &Arc<Mutex<Platter>>, operations: usize) -> Mounted {
+        platter.lock().unwrap().left = operations;
+        Mounted { platter: Arc::clone(platter), is_off: Arc::default(), went_off: Arc::default() }
+    }
+
+    /// One operation, unless there is no power.
+    fn operate<T>(&self, operation: impl FnOnce(&mut Platter) -> T) -> io::Result<T> {
+        let mut platter = self.platter.lock().unwrap();
+        if self.is_off.load(Ordering::SeqCst) || platter.left == 0 {
+            self.is_off.store(true, Ordering::SeqCst);
+            self.went_off.notify_one();
+            return Err(io::Error::other("no power"));
+        }
+        platter.left -= 1;
+        Ok(operation(&mut platter))
+    }
+}
+
+struct Handle {
+    disk: Mounted,
+    file: usize,
+}
+
+impl Disk for Mounted {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let file = self.operate(|platter| {
+            let next = platter.files.len();
+            let file = *platter.names.entry(path.to_owned()).or_insert(next);
+            if file == next {
+                platter.files.push(Content::default());
+            }
+            file
+        })?;
+        self.operate(Platter::sync_names)?;
+        Ok(Box::new(Handle { disk: self.clone(), file }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operate(|platter| {
+            let file = platter.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            platter.names.insert(to.to_owned(), file);
+            io::Result::Ok(())
+        })??;
+        self.operate(Platter::sync_names)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.operate(|platter| platter.names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound))??;
+        Ok(())
+    }
+
+    fn list(&self, of: &Path) -> io::Result<Vec<PathBuf>> {
+        self.operate(|platter| platter.names.keys().filter(|path| folder(path) == of).cloned().collect())
+    }
+}
+
+impl OpenFile for Handle {
+    fn size(&self) -> io::Result<u64> {
+        self.disk.operate(|platter| platter.files[self.file].bytes.len() as u64)
+    }
+
+    fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        self.disk.operate(|platter| {
+            let bytes = &platter.files[self.file].bytes[offset as usize..];
+            bytes[..most.min(bytes.len())].to_vec()
+        })
+    }
+
+    fn truncate(&mut self, size: u64) -> io::Result<()> {
+        self.disk.operate(|platter| platter.files[self.file].bytes.truncate(size as usize))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // The power may be lost in the middle.
+        let (begin, end) = bytes.split_at(bytes.len() / 2);
+        self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(begin))?;
+        self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(end))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.operate(|platter| {
+            let sync = platter.sync;
+            let Content { bytes, durable } = &mut platter.files[self.file];
+            if sync == Sync::Honest {
+                durable.clone_from(bytes);
+            }
+        })
+    }
+}
+
+/// The bodies of one poll; each scope has its turn.
+fn poll(number: usize) -> (&'static str, Vec<String>) {
+    let (scope, turn) = (SCOPES[number % SCOPES.len()], number / SCOPES.len());
+    (scope, bodies(scope, turn * EVENTS_OF_POLL..(turn + 1) * EVENTS_OF_POLL))
+}
+
+/// One life of a collector: takes up what was left, commits polls from `next` on, and delivers them, each two together.
+/// Says whether everything was done before the power was lost.
+fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The runtime ends with this function, and with it whatever the process had in hand.
+    runtime.block_on(async {
+        let life = async {
+            let (deliveries, _) = deliveries(store, Arc::new(disk.clone()), Arc::new(Mutex::new(io::sink())));
+            let file = FileConfig { path: Template::new(PATH).unwrap(), rotate_bytes: 1_200, keep_files: None };
+            let lake = SinkConfig {
+                id: "lake".to_owned(),
+                kind: Kind::File(file),
+                max_outbox_bytes: limits::OUTBOX_BYTES,
+                dead_letters: "/dead.ndjson".into(),
+            };
+            deliveries.replace(&[lake]).unwrap();
+            deliveries.resume().await.unwrap();
+            while *next < POLLS {
+                for _ in 0..(POLLS - *next).min(2) {
+                    commit(store, &deliveries, *next).await;
+                    *next += 1;
+                }
+                deliveries.rest().await;
+            }
+            deliveries.rest().await;
+        };
+        tokio::select! {
+            biased;
+            () = disk.went_off.notified() => false,
+            () = life => true,
+        }
+    })
+}
+
+async fn commit(store: &StoreHandle, deliveries: &Deliveries, number: usize) {
+    let (scope, bodies) = poll(number);
+    let record = record("contoso", "prod", scope, &["lake"], &bodies);
+    let written = record.clone();
+    store.ask(move |store| store.commit(&written)).await.unwrap();
+    deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
+}
+
+/// What is wrong with the files: an event that is missing, out of order or changed, or a half line. A line that stands
+/// there a second time is a repeat: the uid is in it.
+fn fault(platter: &Platter) -> Option<String> {
+    let number = |path: &Path| path.extension()?.to_str()?.parse::<u64>().ok();
+    let mut files: Vec<(u64, usize)> =
+        platter.names.iter().map(|(path, file)| (number(path).unwrap_or(u64::MAX), *file)).collect();
+    files.sort_unstable();
+    let text: Vec<u8> = files.iter().flat_map(|(_, file)| platter.files[*file].bytes.clone()).collect();
+    if text.last().is_some_and(|last| *last != b'\n') {
+        return Some("a half line at the end".to_owned());
+    }
+    let mut found: HashMap<&str, usize> = HashMap::new();
+    for line in String::from_utf8(text).unwrap().lines() {
+        let Some((scope, index)) = committed().get(line) else { return Some(format!("not an event: {line}")) };
+        let next = found.entry(scope).or_default();
+        if *index > *next {
+            return Some(format!("number {index} of {scope} where {next} should be"));
+        }
+        *next = (*next).max(index + 1);
+    }
+    let expected = POLLS / SCOPES.len() * EVENTS_OF_POLL;
+    let missing = |scope: &&str| found.get(scope).copied().unwrap_or_default() != expected;
+    SCOPES.into_iter().find(missing).map(|scope| format!("{:?} of {expected} events of {scope}", found.get(scope)))
+}
+
+/// Every event by its line: its scope, and its place there.
+fn committed() -> &'static HashMap<String, (&'static str, usize)> {
+    static COMMITTED: OnceLock<HashMap<String, (&'static str, usize)>> = OnceLock::new();
+    let lines = |scope| bodies(scope, 0..POLLS / SCOPES.len() * EVENTS_OF_POLL).into_iter().enumerate();
+    let placed = |scope| lines(scope).map(move |(index, line)| (line, (scope, index)));
+    COMMITTED.get_or_init(|| SCOPES.into_iter().flat_map(placed).collect())
+}
+
+/// Loses power after each of these numbers of operations in turn; gives what is wrong in the end, and whether the power
+/// was ever lost.
+fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool) {
+    let (store, platter) = (store(), Arc::new(Mutex::new(Platter::new(sync))));
+    let (mut next, mut was_lost) = (0, false);
+    for operations in operations.iter().copied().chain([usize::MAX]) {
+        let disk = Mounted::new(&platter, operations);
+        if live(&store, &disk, &mut next) {
+            break;
+        }
+        was_lost = true;
+        platter.lock().unwrap().lose_power(rest);
+    }
+    let fault = fault(&platter.lock().unwrap());
+    (fault, was_lost)
+}
+
+/// What is wrong after a loss of power at each operation, followed by another one soon after the restart, if any.
+fn faults(sync: Sync, rest: Rest, again: Option<usize>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for operations in 0.. {
+        let losses: Vec<usize> = [operations].into_iter().chain(again).collect();
+        let (fault, was_lost) = lives(sync, rest, &losses);
+        if !was_lost {
+            assert!(operations > 100, "only {operations} operations: the test sees too little");
+            break;
+        }
+        faults.extend(fault.map(|fault| format!("{rest:?}, power lost after {losses:?}: {fault}")));
+    }
+    faults
+}
+
+#[test]
+fn a_loss_of_power_at_any_moment_loses_no_event() {
+    for rest in [Rest::Nothing, Rest::Torn, Rest::All] {
+        assert_eq!(faults(Sync::Honest, rest, None), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_second_loss_of_power_while_a_half_line_is_cut_loses_no_event() {
+    for again in [4, 5] {
+        assert_eq!(faults(Sync::Honest, Rest::Torn, Some(again)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_disk_that_only_says_that_it_synced_is_found_out() {
+    let faults = faults(Sync::Nothing, Rest::Nothing, None);
+    assert!(!faults.is_empty());
+}

@@ -1,0 +1,773 @@
+//! What reaches a sink, and what becomes of it where the sink is down, refuses, or is another one meanwhile.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use flate2::read::GzDecoder;
+use host_harness::contract::Scope;
+use host_harness::limits;
+use host_harness::metrics::Metrics;
+use host_harness::secret::Secret;
+use host_harness::sink::delivery::{Deliveries, Surroundings};
+use host_harness::sink::disk::{Disk, RealDisk};
+use host_harness::sink::http::HttpWriter;
+use host_harness::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template, Writer};
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::{Lane, NewEvent, PollRecord, Queued, ScopeRow, Standing, StoreHandle};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+const TOKEN: &str = "a-token-of-tests";
+
+/// Nothing here takes this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+// What is delivered.
+
+/// The events of a poll, one body each.
+fn events(bodies: &[String]) -> Vec<NewEvent> {
+    let event = |body: &String| {
+        let uid = serde_json::from_str::<Value>(body).unwrap()["uid"].as_str().unwrap().to_owned();
+        NewEvent { uid, time: 1_500, body: body.clone().into_bytes() }
+    };
+    bodies.iter().map(event).collect()
+}
+
+/// Bodies that are told apart by their uid.
+pub fn bodies(scope: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!(r#"{{"uid":"{scope}-{number}","scope":"{scope}"}}"#)).collect()
+}
+
+/// What a poll of a scope leaves for these sinks.
+pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
+    let id = scope.to_owned();
+    PollRecord {
+        row: ScopeRow {
+            feed: feed.to_owned(),
+            tenant: tenant.to_owned(),
+            scope: Scope { id, name: None, owner: None, note: String::new() },
+            standing: Standing::default(),
+        },
+        state: None,
+        time: 1_000,
+        measures: Vec::new(),
+        events: events(bodies),
+        sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
+        throttle: None,
+    }
+}
+
+// Who delivers.
+
+/// A store that ends with the test, on its thread.
+pub fn store() -> StoreHandle {
+    StoreHandle::start(SqliteStore::in_memory().unwrap(), "memory".into()).unwrap()
+}
+
+/// Deliveries from a store to a disk; nobody is trusted over TLS.
+pub fn deliveries(
+    store: &StoreHandle,
+    disk: Arc<dyn Disk>,
+    stdout: host_harness::sink::Stdout,
+) -> (Deliveries, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::default());
+    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), metrics: Arc::clone(&metrics) };
+    (Deliveries::new(surroundings), metrics)
+}
+
+fn tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+/// A collector as far as its sinks see it.
+struct Collector {
+    folder: TempDir,
+    store: StoreHandle,
+    deliveries: Deliveries,
+    metrics: Arc<Metrics>,
+    stdout: Arc<Mutex<Pipe>>,
+}
+
+impl Collector {
+    fn new(sinks: &[SinkConfig]) -> Collector {
+        let (store, stdout) = (store(), Arc::new(Mutex::new(Pipe::default())));
+        let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::clone(&stdout) as _);
+        let collector = Collector { folder: tempfile::tempdir().unwrap(), store, deliveries, metrics, stdout };
+        collector.configure(sinks);
+        collector
+    }
+
+    /// The paths of sinks are below the test's folder.
+    fn configure(&self, sinks: &[SinkConfig]) {
+        let sinks: Vec<SinkConfig> = sinks.iter().cloned().map(|sink| self.placed(sink)).collect();
+        self.deliveries.replace(&sinks).unwrap();
+    }
+
+    fn placed(&self, mut sink: SinkConfig) -> SinkConfig {
+        sink.dead_letters = self.folder.path().join(sink.dead_letters);
+        if let Kind::File(file) = &mut sink.kind {
+            file.path = file.path.clone().under(self.folder.path());
+        }
+        sink
+    }
+
+    /// The same store after a restart of the process.
+    fn restarted(self, sinks: &[SinkConfig]) -> Collector {
+        let (deliveries, metrics) = deliveries(&self.store, Arc::new(RealDisk), Arc::clone(&self.stdout) as _);
+        let collector = Collector { deliveries, metrics, ..self };
+        collector.configure(sinks);
+        collector
+    }
+
+    /// Commits a poll of `contoso`'s feed `prod`.
+    async fn poll(&self, sinks: &[&str], bodies: &[String]) {
+        self.poll_of("contoso", "prod", sinks, bodies).await;
+    }
+
+    async fn poll_of(&self, tenant: &str, feed: &str, sinks: &[&str], bodies: &[String]) {
+        let record = self.committed(tenant, feed, sinks, bodies).await;
+        self.deliveries.queued(&record.sinks, tenant, feed, &record.events);
+    }
+
+    async fn committed(&self, tenant: &str, feed: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
+        let record = record(tenant, feed, "one", sinks, bodies);
+        let written = record.clone();
+        self.store.ask(move |store| store.commit(&written)).await.unwrap();
+        record
+    }
+
+    /// Comes back when everything is delivered.
+    async fn delivered(&self) {
+        let delivered = async {
+            loop {
+                let backlog = self.store.ask(|store| store.backlog()).await.unwrap();
+                if backlog.is_empty() && self.deliveries.waiting().is_empty() {
+                    return;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(20), self.deliveries.moved()).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, delivered).await.expect("everything is delivered");
+    }
+
+    fn read(&self, path: impl AsRef<Path>) -> String {
+        fs::read_to_string(self.folder.path().join(path)).unwrap()
+    }
+
+    fn dead_letters(&self) -> Vec<Value> {
+        self.read("dead.ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn sink(id: &str, kind: Kind) -> SinkConfig {
+    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes: limits::OUTBOX_BYTES, dead_letters: "dead.ndjson".into() }
+}
+
+fn template(text: &str) -> Template {
+    Template::new(text).unwrap()
+}
+
+fn file(path: &str, rotate_bytes: u64) -> SinkConfig {
+    sink("lake", Kind::File(FileConfig { path: template(path), rotate_bytes, keep_files: None }))
+}
+
+fn http(id: &str, url: &str) -> SinkConfig {
+    sink(id, Kind::Http(posting(url, Preset::Vector)))
+}
+
+fn posting(url: &str, preset: Preset) -> HttpConfig {
+    HttpConfig { url: template(url), preset, token: Some(Secret::new(TOKEN)), headers: Vec::new(), gzip: true }
+}
+
+/// A standard output that may be closed at the other end.
+#[derive(Default)]
+struct Pipe {
+    written: Vec<u8>,
+    is_closed: bool,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.is_closed {
+            true => Err(std::io::ErrorKind::BrokenPipe.into()),
+            false => self.written.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// Who receives over HTTP.
+
+/// What came, decompressed.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Post {
+    path: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Post {
+    fn lines(&self) -> Vec<String> {
+        self.body.lines().map(str::to_owned).collect()
+    }
+}
+
+/// What is answered.
+enum Reply {
+    Status(u16, String),
+    RetryAfter(&'static str),
+    /// The connection ends without an answer.
+    Cut,
+    /// Accepted, as soon as there is a permit.
+    Held(Arc<Semaphore>),
+}
+
+fn status(status: u16) -> Reply {
+    Reply::Status(status, String::new())
+}
+
+type Answers = dyn Fn(usize, &Post) -> Reply + Send + Sync;
+
+/// A server that keeps all that came, and what it accepted of it.
+struct Receiver {
+    url: String,
+    came: Arc<Mutex<Vec<Post>>>,
+    accepted: Arc<Mutex<Vec<Post>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Answers each post by its number, counted from 0.
+    async fn start(answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static) -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (came, accepted) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::<Mutex<Vec<Post>>>::default());
+        let answers: Arc<Answers> = Arc::new(answers);
+        let task = tokio::spawn(accept(listener, Arc::clone(&came), Arc::clone(&accepted), answers));
+        Receiver { url, came, accepted, task }
+    }
+
+    /// Answers all posts alike.
+    async fn that_accepts() -> Receiver {
+        Receiver::start(|_, _| status(200)).await
+    }
+
+    fn came(&self) -> Vec<Post> {
+        self.came.lock().unwrap().clone()
+    }
+
+    /// Comes back when this many posts came.
+    async fn until(&self, posts: usize) {
+        let came = async {
+            while self.came().len() < posts {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, came).await.expect("posts come");
+    }
+
+    /// The lines of all posts that were accepted.
+    fn lines(&self) -> Vec<String> {
+        self.accepted.lock().unwrap().iter().flat_map(Post::lines).collect()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    came: Arc<Mutex<Vec<Post>>>,
+    accepted: Arc<Mutex<Vec<Post>>>,
+    answers: Arc<Answers>,
+) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let (came, accepted, answers) = (Arc::clone(&came), Arc::clone(&accepted), Arc::clone(&answers));
+        let service = service_fn(move |request| {
+            let (came, accepted, answers) = (Arc::clone(&came), Arc::clone(&accepted), Arc::clone(&answers));
+            async move {
+                let post = post(request).await;
+                let number = {
+                    let mut came = came.lock().unwrap();
+                    came.push(post.clone());
+                    came.len() - 1
+                };
+                let (status, body, wait) = match answers(number, &post) {
+                    Reply::Status(status, body) => (status, body, None),
+                    Reply::RetryAfter(wait) => (503, String::new(), Some(wait)),
+                    Reply::Cut => return Err(std::io::Error::other("cut on purpose")),
+                    Reply::Held(gate) => {
+                        gate.acquire().await.unwrap().forget();
+                        (200, String::new(), None)
+                    }
+                };
+                if status < 300 {
+                    accepted.lock().unwrap().push(post);
+                }
+                let mut response = hyper::Response::builder().status(status);
+                if let Some(wait) = wait {
+                    response = response.header("retry-after", wait);
+                }
+                Ok(response.body(Full::new(Bytes::from(body))).unwrap())
+            }
+        });
+        tokio::spawn(async move {
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
+}
+
+async fn post(request: hyper::Request<Incoming>) -> Post {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let headers: BTreeMap<String, String> =
+        parts.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    let mut text = String::new();
+    match headers.get("content-encoding").map(String::as_str) {
+        Some("gzip") => GzDecoder::new(&*body).read_to_string(&mut text).unwrap(),
+        _ => (&*body).read_to_string(&mut text).unwrap(),
+    };
+    Post { path: parts.uri.to_string(), headers, body: text }
+}
+
+// What is delivered over HTTP.
+
+#[tokio::test]
+async fn batches_arrive_compressed_in_the_order_of_their_commits() {
+    let receiver = Receiver::that_accepts().await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    let all = bodies("one", 0..1_200);
+    for part in all.chunks(400) {
+        collector.poll(&["siem"], part).await;
+    }
+    collector.delivered().await;
+    assert_eq!(receiver.lines(), all);
+    let came = receiver.came();
+    assert!(came.iter().all(|post| post.headers["content-encoding"] == "gzip"));
+    assert!(came.iter().all(|post| post.headers["content-type"] == "application/x-ndjson"));
+    assert!(came.iter().all(|post| post.lines().len() <= limits::BATCH_EVENTS));
+    assert!(came.iter().all(|post| post.body.ends_with("}\n")));
+}
+
+/// What one event is as it arrives, and under which authorization.
+async fn check_preset(preset: Preset, authorization: &str, body: &str) {
+    let receiver = Receiver::that_accepts().await;
+    let config = HttpConfig { gzip: false, ..posting(&receiver.url, preset) };
+    let collector = Collector::new(&[sink("siem", Kind::Http(config))]);
+    collector.poll(&["siem"], &bodies("one", 0..1)).await;
+    collector.delivered().await;
+    let post = &receiver.came()[0];
+    assert_eq!(post.headers["authorization"], authorization);
+    assert_eq!(post.headers.get("content-encoding"), None);
+    assert_eq!(post.body, body);
+}
+
+#[tokio::test]
+async fn vector_gets_lines_and_a_bearer() {
+    check_preset(Preset::Vector, "Bearer a-token-of-tests", "{\"uid\":\"one-0\",\"scope\":\"one\"}\n").await;
+}
+
+#[tokio::test]
+async fn fluent_bit_gets_an_array_and_a_bearer() {
+    check_preset(Preset::FluentBit, "Bearer a-token-of-tests", r#"[{"uid":"one-0","scope":"one"}]"#).await;
+}
+
+#[tokio::test]
+async fn splunk_gets_envelopes_under_its_own_scheme() {
+    let body = "{\"time\":1.500,\"event\":{\"uid\":\"one-0\",\"scope\":\"one\"}}\n";
+    check_preset(Preset::SplunkHec, "Splunk a-token-of-tests", body).await;
+}
+
+#[tokio::test]
+async fn tenants_and_feeds_that_are_told_apart_arrive_apart() {
+    let receiver = Receiver::that_accepts().await;
+    let mut config = posting(&format!("{}/{{tenant}}?feed={{feed}}", receiver.url), Preset::Vector);
+    config.headers = vec![(::http::HeaderName::from_static("x-scope-orgid"), template("{tenant}-{feed}"))];
+    let collector = Collector::new(&[sink("siem", Kind::Http(config))]);
+    let feeds =
+        [("contoso", "prod", "a"), ("contoso", "test", "b"), ("fabrikam", "main", "c"), ("fabrikam", "prod", "d")];
+    for (tenant, feed, scope) in feeds {
+        collector.poll_of(tenant, feed, &["siem"], &bodies(scope, 0..3)).await;
+    }
+    collector.delivered().await;
+    for (tenant, feed, scope) in feeds {
+        let path = format!("/{tenant}?feed={feed}");
+        let came = receiver.came();
+        let posts: Vec<&Post> = came.iter().filter(|post| post.path == path).collect();
+        let lines: Vec<String> = posts.iter().flat_map(|post| post.lines()).collect();
+        assert_eq!(lines, bodies(scope, 0..3), "{path}");
+        assert!(posts.iter().all(|post| post.headers["x-scope-orgid"] == format!("{tenant}-{feed}")));
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_was_given_to_another_tenant_keeps_their_events_apart() {
+    let before = Collector::new(&[]);
+    before.committed("contoso", "prod", &["lake"], &bodies("a", 0..3)).await;
+    before.committed("fabrikam", "prod", &["lake"], &bodies("b", 0..3)).await;
+    let collector = before.restarted(&[file("{tenant}/{feed}.ndjson", 1 << 20)]);
+    collector.deliveries.resume().await.unwrap();
+    collector.delivered().await;
+    assert_eq!(collector.read("contoso/prod.ndjson").lines().collect::<Vec<_>>(), bodies("a", 0..3));
+    assert_eq!(collector.read("fabrikam/prod.ndjson").lines().collect::<Vec<_>>(), bodies("b", 0..3));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
+    let receiver = Receiver::start(|_, post| status(if post.lines().len() > 30 { 413 } else { 200 })).await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    let all = bodies("one", 0..100);
+    collector.poll(&["siem"], &all).await;
+    collector.delivered().await;
+    assert_eq!(receiver.lines(), all);
+    let sizes: Vec<usize> = receiver.came().iter().map(|post| post.lines().len()).collect();
+    assert_eq!(sizes, [100, 50, 25, 25, 25, 25], "what fits is remembered");
+    assert!(!collector.folder.path().join("dead.ndjson").exists());
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_large_by_itself_is_a_dead_letter_and_slows_no_other() {
+    let receiver = Receiver::start(|_, post| status(if post.body.contains("\"one-40\"") { 413 } else { 200 })).await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    let mut all = bodies("one", 0..400);
+    collector.poll(&["siem"], &all).await;
+    collector.delivered().await;
+    let refused = all.remove(40);
+    assert_eq!(receiver.lines(), all);
+    let letters = collector.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["event"], serde_json::from_str::<Value>(&refused).unwrap());
+    assert!(letters[0]["reason"].as_str().unwrap().contains("413"), "{}", letters[0]);
+    let posts = receiver.came().len();
+    assert!(posts < 40, "{posts} posts for 400 events");
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_is_found_and_buried_and_the_others_arrive_in_order() {
+    let receiver = Receiver::start(|_, post| match post.body.contains("\"one-77\"") {
+        true => Reply::Status(400, format!("line 78 is odd, {TOKEN}")),
+        false => status(200),
+    })
+    .await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    let mut all = bodies("one", 0..200);
+    collector.poll(&["siem"], &all).await;
+    collector.delivered().await;
+    let refused = all.remove(77);
+    assert_eq!(receiver.lines(), all);
+    let [letter] = &collector.dead_letters()[..] else { panic!("one dead letter") };
+    for (name, value) in
+        [("sink", "siem"), ("tenant", "contoso"), ("feed", "prod"), ("scope", "one"), ("uid", "one-77")]
+    {
+        assert_eq!(letter[name], value);
+    }
+    assert_eq!(letter["event"], serde_json::from_str::<Value>(&refused).unwrap());
+    let reason = letter["reason"].as_str().unwrap();
+    assert!(reason.ends_with("answered 400 Bad Request: line 78 is odd, [redacted]"), "{reason}");
+    let metrics = collector.metrics.text(&[], 0);
+    assert!(metrics.contains("collector_dead_letters_total{tenant=\"contoso\",feed=\"prod\"} 1\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn events_that_are_all_refused_hold_nothing_up() {
+    let receiver = Receiver::start(|_, _| status(422)).await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    collector.poll(&["siem"], &bodies("one", 0..20)).await;
+    collector.delivered().await;
+    let uids: Vec<Value> = collector.dead_letters().into_iter().map(|letter| letter["uid"].clone()).collect();
+    assert_eq!(uids, (0..20).map(|number| format!("one-{number}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_sink_that_is_busy_or_cut_off_gets_the_same_events_again_and_holds_no_other_up() {
+    let receiver = Receiver::start(|number, _| match number {
+        0 => Reply::RetryAfter("2"),
+        2 => Reply::Cut,
+        _ => status(200),
+    })
+    .await;
+    let other = Receiver::that_accepts().await;
+    let collector = Collector::new(&[http("siem", &receiver.url), http("other", &other.url)]);
+    let all = bodies("one", 0..900);
+    let begun = Instant::now();
+    collector.poll(&["siem", "other"], &all).await;
+    other.until(2).await;
+    assert_eq!(receiver.came().len(), 1, "the other sink did not wait");
+    collector.delivered().await;
+    assert_eq!(receiver.lines(), all);
+    assert!(begun.elapsed() >= Duration::from_secs(2) + limits::LEAST_DELIVERY_BACKOFF, "what it asks for is obeyed");
+    let came = receiver.came();
+    assert_eq!(came[0], came[1], "the busy one got the same again");
+    assert_eq!(came[2], came[3], "so did the one that was cut off: the uids are the same");
+    assert!(!collector.folder.path().join("dead.ndjson").exists());
+}
+
+#[tokio::test]
+async fn many_tenants_of_a_silent_sink_hold_no_other_sink_up() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let silent = Receiver::start(move |_, _| Reply::Held(Arc::clone(&held))).await;
+    let collector = Collector::new(&[http("siem", &format!("{}/{{tenant}}", silent.url)), file("all.ndjson", 1 << 20)]);
+    let tenants: Vec<String> = (0..2 * limits::DELIVERIES).map(|number| format!("tenant-{number}")).collect();
+    for tenant in &tenants {
+        collector.poll_of(tenant, tenant, &["siem"], &bodies(tenant, 0..1)).await;
+    }
+    silent.until(limits::DELIVERIES).await;
+    collector.poll(&["lake"], &bodies("one", 0..1)).await;
+    let path = collector.folder.path().join("all.ndjson");
+    let written = async {
+        while fs::read_to_string(&path).unwrap_or_default().is_empty() {
+            collector.deliveries.moved().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("the file is written while the other sink is silent");
+    assert_eq!(silent.came().len(), limits::DELIVERIES, "a sink's deliveries at the same time are limited");
+    gate.add_permits(tenants.len());
+    collector.delivered().await;
+}
+
+#[tokio::test]
+async fn an_outbox_is_full_at_its_quota_for_the_tenant_that_filled_it_and_not_after_delivery() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::start(move |_, _| Reply::Held(Arc::clone(&held))).await;
+    let all = bodies("one", 0..10);
+    let bytes: usize = all.iter().map(String::len).sum();
+    let sinks = |quota: usize| {
+        let siem = SinkConfig { max_outbox_bytes: quota as u64, ..http("siem", &receiver.url) };
+        [siem, http("other", &receiver.url)]
+    };
+    let names = ["other".to_owned(), "siem".to_owned()];
+    let collector = Collector::new(&sinks(bytes));
+    assert_eq!(collector.deliveries.full(&names, "contoso"), None);
+    collector.poll(&["siem"], &all).await;
+    let (sink, waiting) = collector.deliveries.full(&names, "contoso").unwrap();
+    assert_eq!((sink.as_str(), waiting.events, waiting.bytes), ("siem", 10, bytes as u64));
+    assert_eq!(collector.deliveries.full(&names[..1], "contoso"), None, "another sink has room");
+    assert_eq!(collector.deliveries.full(&names, "fabrikam"), None, "another tenant has room");
+    collector.configure(&sinks(bytes + 1));
+    assert_eq!(collector.deliveries.full(&names, "contoso"), None, "one byte more is room");
+    gate.add_permits(2);
+    collector.delivered().await;
+    collector.configure(&sinks(bytes));
+    assert_eq!(collector.deliveries.full(&names, "contoso"), None);
+}
+
+#[tokio::test]
+async fn what_is_delivered_before_it_is_told_to_wait_does_not_wait_for_ever() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let receiver = Receiver::start(move |_, _| Reply::Held(Arc::clone(&held))).await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    collector.poll(&["siem"], &bodies("one", 0..3)).await;
+    receiver.until(1).await;
+    let late = collector.committed("contoso", "prod", &["siem"], &bodies("one", 3..5)).await;
+    gate.add_permits(2);
+    collector.deliveries.rest().await;
+    assert_eq!(receiver.lines(), bodies("one", 0..5));
+    collector.deliveries.queued(&late.sinks, "contoso", "prod", &late.events);
+    assert_eq!(collector.deliveries.waiting(), []);
+}
+
+#[tokio::test]
+async fn a_restart_delivers_what_was_left_and_names_what_nobody_takes() {
+    let collector = Collector::new(&[]);
+    let all = bodies("one", 0..5);
+    collector.poll(&["lake", "gone"], &all).await;
+    let collector = collector.restarted(&[file("all.ndjson", 1 << 20)]);
+    let lost = collector.deliveries.resume().await.unwrap();
+    assert_eq!(lost, BTreeMap::from([("gone".to_owned(), 5)]));
+    collector.deliveries.rest().await;
+    assert_eq!(collector.read("all.ndjson").lines().collect::<Vec<_>>(), all);
+    let waiting = collector.deliveries.waiting();
+    assert_eq!(
+        waiting.iter().map(|((sink, _), waiting)| (sink.as_str(), waiting.events)).collect::<Vec<_>>(),
+        [("gone", 5)]
+    );
+}
+
+#[tokio::test]
+async fn a_sink_that_is_configured_again_gets_what_waited_for_it() {
+    let collector = Collector::new(&[]);
+    collector.deliveries.resume().await.unwrap();
+    let all = bodies("one", 0..5);
+    collector.poll(&["lake"], &all).await;
+    collector.configure(&[file("all.ndjson", 1 << 20)]);
+    collector.delivered().await;
+    assert_eq!(collector.read("all.ndjson").lines().collect::<Vec<_>>(), all);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_mended_gets_what_waited_for_it_at_once() {
+    let receiver = Receiver::start(|_, _| Reply::RetryAfter("3600")).await;
+    let mended = Receiver::that_accepts().await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    collector.deliveries.resume().await.unwrap();
+    let all = bodies("one", 0..5);
+    collector.poll(&["siem"], &all).await;
+    receiver.until(1).await;
+    // Nothing changes for a sink that stays what it is.
+    collector.configure(&[http("siem", &receiver.url)]);
+    collector.configure(&[http("siem", &format!("{}/{{tenant}}", mended.url))]);
+    collector.delivered().await;
+    assert_eq!(mended.lines(), all);
+    assert_eq!(receiver.came().len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let before = Receiver::start(move |_, _| Reply::Held(Arc::clone(&held))).await;
+    let after = Receiver::that_accepts().await;
+    let collector = Collector::new(&[http("siem", &before.url)]);
+    collector.deliveries.resume().await.unwrap();
+    collector.poll(&["siem"], &bodies("one", 0..3)).await;
+    before.until(1).await;
+    collector.configure(&[http("siem", &format!("{}/{{feed}}", after.url))]);
+    collector.poll(&["siem"], &bodies("one", 3..6)).await;
+    assert!(after.came().is_empty());
+    gate.add_permits(1);
+    collector.delivered().await;
+    assert_eq!(before.lines(), bodies("one", 0..3));
+    assert_eq!(after.lines(), bodies("one", 3..6));
+}
+
+/// Why a batch is not taken at an address.
+async fn told(url: &str) -> String {
+    let client = host_harness::sink::http::client(tls()).unwrap();
+    let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
+    let mut writer = HttpWriter::new(client, &posting(url, Preset::Vector), &lane, "contoso").unwrap();
+    let text = |text: &str| text.to_owned();
+    let event = Queued {
+        number: 1,
+        tenant: text("contoso"),
+        feed: text("prod"),
+        scope: text("one"),
+        uid: text("one-0"),
+        time: 0,
+        body: b"{}".to_vec(),
+    };
+    writer.take(&[event]).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_reason_names_the_address_and_never_the_token() {
+    let receiver = Receiver::start(|_, post| {
+        Reply::Status(403, format!("{{\"text\":\n\"no {}\"}}{}", post.headers["authorization"], "x".repeat(9_000)))
+    })
+    .await;
+    let why = told(&format!("{}/events?key={TOKEN}", receiver.url)).await;
+    assert!(why.starts_with(&format!("{}/events answered 403 Forbidden: ", receiver.url)), "{why}");
+    assert!(why.contains("no Bearer [redacted]") && !why.contains('\n') && why.len() < 400, "{why}");
+    drop(receiver);
+    let why = told(&format!("http://127.0.0.1:1/events?key={TOKEN}")).await;
+    assert!(why.starts_with("http://127.0.0.1:1/events cannot be reached: ") && !why.contains(TOKEN), "{why}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let receiver = Receiver::start(|_, _| status(307)).await;
+    assert!(told(&receiver.url).await.contains("answered 307"));
+    assert_eq!(receiver.came().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_no_header_may_have_is_told_without_it() {
+    let client = host_harness::sink::http::client(tls()).unwrap();
+    let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
+    let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
+    let why = HttpWriter::new(client, &config, &lane, "contoso").err().unwrap();
+    assert_eq!(why, "the token has characters that no header may have");
+}
+
+// What is delivered to files and to standard output.
+
+/// The lines of a file and of those put aside before it, the oldest first.
+fn lines_of(folder: &Path, name: &str) -> (usize, Vec<String>) {
+    let aside = (1..).map(|number| folder.join(format!("{name}.{number}"))).take_while(|path| path.exists());
+    let files: Vec<_> = aside.chain([folder.join(name)]).collect();
+    let text: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    (files.len(), text.lines().map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn each_tenant_has_its_file_and_rotation_loses_nothing() {
+    let collector = Collector::new(&[file("{tenant}/findings.ndjson", 2_000)]);
+    for round in 0..10 {
+        for tenant in ["contoso", "fabrikam"] {
+            collector.poll_of(tenant, tenant, &["lake"], &bodies(tenant, round * 20..(round + 1) * 20)).await;
+            if round % 3 == 0 {
+                collector.delivered().await;
+            }
+        }
+    }
+    collector.delivered().await;
+    for tenant in ["contoso", "fabrikam"] {
+        let (files, lines) = lines_of(&collector.folder.path().join(tenant), "findings.ndjson");
+        assert!(files > 2, "{files}");
+        assert_eq!(lines, bodies(tenant, 0..200));
+    }
+}
+
+#[tokio::test]
+async fn a_half_line_of_a_crash_is_cut_before_the_next_event() {
+    let collector = Collector::new(&[file("all.ndjson", 1 << 20)]);
+    fs::write(collector.folder.path().join("all.ndjson"), "{\"uid\":\"before\"}\n{\"uid\":\"ha").unwrap();
+    collector.poll(&["lake"], &bodies("one", 0..1)).await;
+    collector.delivered().await;
+    assert_eq!(collector.read("all.ndjson"), format!("{{\"uid\":\"before\"}}\n{}\n", bodies("one", 0..1)[0]));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_told_and_tried_again() {
+    let collector = Collector::new(&[file("folder/all.ndjson", 1 << 20)]);
+    let folder = collector.folder.path().join("folder");
+    fs::write(&folder, "in the way").unwrap();
+    let Kind::File(config) = collector.placed(file("folder/all.ndjson", 1)).kind else { unreachable!() };
+    let path = config.path.filled("", "");
+    let line = host_harness::sink::file::LineFile::new(Arc::new(RealDisk), path.clone().into(), 1, None);
+    let why = host_harness::sink::file::FileWriter::new(line).take(&[]).await.unwrap_err().to_string();
+    assert!(why.starts_with(&format!("cannot write {path}: ")), "{why}");
+    collector.poll(&["lake"], &bodies("one", 0..3)).await;
+    fs::remove_file(&folder).unwrap();
+    collector.delivered().await;
+    assert_eq!(collector.read("folder/all.ndjson").lines().collect::<Vec<_>>(), bodies("one", 0..3));
+}
+
+#[tokio::test]
+async fn standard_output_gets_lines_and_is_missed_when_it_is_closed() {
+    let collector = Collector::new(&[sink("stdout", Kind::Stdout)]);
+    collector.poll(&["stdout"], &bodies("one", 0..3)).await;
+    collector.delivered().await;
+    assert_eq!(collector.deliveries.closed(), None);
+    collector.stdout.lock().unwrap().is_closed = true;
+    collector.poll(&["stdout"], &bodies("one", 3..6)).await;
+    tokio::time::timeout(PATIENCE, collector.deliveries.rest()).await.unwrap();
+    let why = collector.deliveries.closed().unwrap();
+    assert!(why.starts_with("standard output: "), "{why}");
+    assert_eq!(collector.deliveries.waiting()[0].1.events, 3, "they stay in the outbox");
+    let written = String::from_utf8(collector.stdout.lock().unwrap().written.clone()).unwrap();
+    assert_eq!(written.lines().collect::<Vec<_>>(), bodies("one", 0..3));
+}

@@ -1,0 +1,342 @@
+//! What a store keeps, whom it lets in, and what it says of a file that it cannot use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use host_harness::contract::{Measure, Scope};
+use host_harness::limits;
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+/// What a poll of a scope leaves for these sinks: an event for each body.
+fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, &str)]) -> PollRecord {
+    let scope = Scope { id: scope.to_owned(), name: None, owner: None, note: String::new() };
+    let event =
+        |(uid, body): &(&str, &str)| NewEvent { uid: (*uid).to_owned(), time: 1_500, body: body.as_bytes().to_vec() };
+    PollRecord {
+        row: ScopeRow { feed: feed.to_owned(), tenant: tenant.to_owned(), scope, standing: Standing::default() },
+        state: Some(b"state".to_vec()),
+        time: 1_000,
+        measures: Vec::new(),
+        events: events.iter().map(event).collect(),
+        sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
+        throttle: None,
+    }
+}
+
+fn lane(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Lane {
+    Lane { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
+}
+
+/// The uids of what waits in a lane.
+fn waiting(store: &mut SqliteStore, lane: &Lane) -> Vec<String> {
+    let queued = store.queued(lane, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
+    queued.into_iter().map(|event| event.uid).collect()
+}
+
+/// A folder and the path of a store in it.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    (folder, file)
+}
+
+/// A store of three hundred events, closed again.
+fn filled(file: &Path) {
+    let mut store = SqliteStore::open(file).unwrap();
+    let body = "x".repeat(1_000);
+    let uids: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    let events: Vec<(&str, &str)> = uids.iter().map(|uid| (uid.as_str(), body.as_str())).collect();
+    store.commit(&poll("contoso", "prod", "one", &["lake"], &events)).unwrap();
+}
+
+/// Why a file cannot be opened, and the text that an operator reads.
+fn refused(file: &Path) -> (Fault, String) {
+    match SqliteStore::open(file) {
+        Ok(_) => panic!("{} was opened", file.display()),
+        Err(error) => (error.what.clone(), error.to_string()),
+    }
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    let (_folder, file) = place();
+    let record = poll("contoso", "prod", "one", &["lake", "siem"], &[("a", "{1}"), ("b", "{2}")]);
+    let salt = {
+        let mut store = SqliteStore::open(&file).unwrap();
+        store.commit(&record).unwrap();
+        store.salt().unwrap()
+    };
+    let mut store = SqliteStore::open(&file).unwrap();
+    assert_eq!(store.salt().unwrap(), salt);
+    assert_eq!(store.scopes().unwrap(), [record.row]);
+    assert_eq!(store.state("prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
+    for sink in ["lake", "siem"] {
+        assert_eq!(waiting(&mut store, &lane(sink, None, None)), ["a", "b"]);
+    }
+    let row = |sink: &str| Backlog {
+        sink: sink.to_owned(),
+        tenant: "contoso".to_owned(),
+        feed: "prod".to_owned(),
+        events: 2,
+        bytes: 6,
+    };
+    assert_eq!(store.backlog().unwrap(), [row("lake"), row("siem")]);
+}
+
+#[test]
+fn a_poll_without_a_state_keeps_the_one_that_there_is() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    store.commit(&poll("contoso", "prod", "one", &[], &[])).unwrap();
+    let without = PollRecord { state: None, ..poll("contoso", "prod", "one", &[], &[]) };
+    store.commit(&without).unwrap();
+    assert_eq!(store.state("prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
+    assert_eq!(store.state("prod", "two").unwrap(), None);
+}
+
+#[test]
+fn a_second_collector_is_kept_out_and_told_by_whom() {
+    let (_folder, file) = place();
+    let store = SqliteStore::open(&file).unwrap();
+    let (fault, text) = refused(&file);
+    assert!(matches!(fault, Fault::Locked(_)), "{fault:?}");
+    let process = format!("(process {})", std::process::id());
+    assert!(text.contains(&process) && text.contains(&*file.to_string_lossy()), "{text}");
+    assert!(text.ends_with("stop that one, or give this one a file of its own"), "{text}");
+    drop(store);
+    assert!(SqliteStore::open(&file).is_ok());
+}
+
+#[test]
+fn readers_are_never_kept_out_and_keep_nobody_out() {
+    let (_folder, file) = place();
+    let mut store = SqliteStore::open(&file).unwrap();
+    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("a", "{}")])).unwrap();
+    let reader = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let count = || reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(), 1);
+    store.commit(&poll("contoso", "prod", "two", &["lake"], &[("b", "{}")])).unwrap();
+    assert_eq!(count(), 1, "a reader sees the moment at which it began");
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(count(), 2);
+}
+
+#[test]
+fn a_file_that_was_overwritten_in_the_middle_is_damaged() {
+    let (_folder, file) = place();
+    filled(&file);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 16_384].fill(0xA5);
+    fs::write(&file, bytes).unwrap();
+    damaged(&file);
+}
+
+#[test]
+fn a_file_without_its_beginning_is_damaged() {
+    let (_folder, file) = place();
+    filled(&file);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[..100].fill(b'?');
+    fs::write(&file, bytes).unwrap();
+    damaged(&file);
+}
+
+#[test]
+fn a_file_without_its_end_is_damaged() {
+    let (_folder, file) = place();
+    filled(&file);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    damaged(&file);
+}
+
+#[test]
+fn a_text_is_no_store() {
+    let (_folder, file) = place();
+    fs::write(&file, "[collector]\n").unwrap();
+    damaged(&file);
+}
+
+/// Whatever is wrong with a file, it is left as it is and the text says what to do.
+fn damaged(file: &Path) {
+    let before = fs::read(file).unwrap();
+    let (fault, text) = refused(file);
+    assert!(matches!(fault, Fault::Damaged(_)), "{fault:?}");
+    assert!(text.contains(&*file.to_string_lossy()) && text.contains("restore it from a backup"), "{text}");
+    assert_eq!(fs::read(file).unwrap(), before);
+}
+
+#[test]
+fn a_database_of_something_else_is_left_alone() {
+    let (_folder, file) = place();
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE address (name TEXT)").unwrap();
+    let before = fs::read(&file).unwrap();
+    let (fault, text) = refused(&file);
+    assert_eq!(fault, Fault::Foreign);
+    assert!(text.contains(&*file.to_string_lossy()) && text.contains("a file of its own"), "{text}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_schema_of_a_later_version_is_left_alone() {
+    let (_folder, file) = place();
+    filled(&file);
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let (fault, text) = refused(&file);
+    assert!(matches!(fault, Fault::Newer { found: 99, .. }), "{fault:?}");
+    assert!(text.contains("found schema 99") && text.ends_with("use that version"), "{text}");
+}
+
+#[test]
+fn an_empty_file_becomes_a_store() {
+    let (_folder, file) = place();
+    fs::write(&file, "").unwrap();
+    assert!(SqliteStore::open(&file).unwrap().backlog().unwrap().is_empty());
+}
+
+#[test]
+fn a_folder_that_is_missing_is_named() {
+    let (folder, _) = place();
+    let (fault, text) = refused(&folder.path().join("none/collector.db"));
+    assert!(matches!(fault, Fault::Other(_)), "{fault:?}");
+    assert!(text.contains("none/collector.db") && text.contains("No such file"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_reads_a_new_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, file) = place();
+    let mut store = SqliteStore::open(&file).unwrap();
+    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("a", "{}")])).unwrap();
+    let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+    for name in ["collector.db", "collector.db-wal", "collector.db-shm"] {
+        assert_eq!(mode(&folder.path().join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    for (tenant, feed, sinks, uids) in [
+        ("contoso", "prod", &["lake", "siem"][..], [("1", "{}"), ("2", "{}")]),
+        ("fabrikam", "main", &["lake"][..], [("3", "{}"), ("4", "{}")]),
+        ("contoso", "test", &["lake"][..], [("5", "{}"), ("6", "{}")]),
+        ("contoso", "prod", &["siem", "lake"][..], [("7", "{}"), ("8", "{}")]),
+        // The feed was given to another tenant.
+        ("fabrikam", "prod", &["lake"][..], [("9", "{}"), ("10", "{}")]),
+    ] {
+        store.commit(&poll(tenant, feed, "one", sinks, &uids)).unwrap();
+    }
+    for (lane, expected) in [
+        (lane("lake", None, None), "1 2 3 4 5 6 7 8 9 10"),
+        (lane("siem", None, None), "1 2 7 8"),
+        (lane("lake", Some("contoso"), None), "1 2 5 6 7 8"),
+        (lane("lake", None, Some("prod")), "1 2 7 8 9 10"),
+        (lane("lake", Some("contoso"), Some("prod")), "1 2 7 8"),
+        (lane("lake", Some("fabrikam"), Some("prod")), "9 10"),
+        (lane("siem", Some("fabrikam"), None), ""),
+        (lane("none", None, None), ""),
+    ] {
+        assert_eq!(waiting(&mut store, &lane).join(" "), expected, "{lane:?}");
+    }
+}
+
+#[test]
+fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "12345"), ("2", "123"), ("3", "12")])).unwrap();
+    for (events, bytes, expected) in
+        [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
+    {
+        let queued = store.queued(&lane("lake", None, None), events, bytes).unwrap();
+        let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
+        assert_eq!(uids.join(" "), expected, "{events} events and {bytes} bytes");
+    }
+}
+
+#[test]
+fn only_what_is_acknowledged_leaves_the_outbox() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();
+    let queued = store.queued(&lane("lake", None, None), 3, 100).unwrap();
+    store.acknowledge(&[queued[0].number, queued[2].number]).unwrap();
+    store.acknowledge(&[queued[0].number, i64::MAX]).unwrap();
+    assert_eq!(waiting(&mut store, &lane("lake", None, None)), ["2"]);
+    assert_eq!(waiting(&mut store, &lane("siem", None, None)), ["1", "2", "3"]);
+}
+
+#[test]
+fn a_number_is_never_used_again() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
+        let number = store.queued(&lane("lake", None, None), 1, 100).unwrap()[0].number;
+        store.acknowledge(&[number]).unwrap();
+        numbers.push(number);
+    }
+    assert!(numbers[1] > numbers[0], "{numbers:?}");
+}
+
+#[test]
+fn a_throttle_is_over_when_its_time_is_there() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    let throttle = |credential: &str, until: u64| Throttle {
+        credential: credential.to_owned(),
+        origin: "https://management.azure.com".to_owned(),
+        until,
+    };
+    let record = PollRecord { throttle: Some(throttle("a", 50)), ..poll("contoso", "prod", "one", &[], &[]) };
+    store.commit(&record).unwrap();
+    store.keep_throttle(&throttle("b", 60)).unwrap();
+    store.keep_throttle(&throttle("a", 100)).unwrap();
+    assert_eq!(store.throttles(59).unwrap(), [throttle("a", 100), throttle("b", 60)]);
+    assert_eq!(store.throttles(60).unwrap(), [throttle("a", 100)]);
+    assert_eq!(store.throttles(100).unwrap(), []);
+    store.prune(0, 60).unwrap();
+    assert_eq!(store.throttles(0).unwrap(), [throttle("a", 100)]);
+}
+
+/// The times and values of the history of a store that is still open.
+fn history(file: &Path) -> Vec<(u64, f64)> {
+    let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut select = reader.prepare("SELECT time, value FROM history ORDER BY time").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+fn measured(time: u64, value: f64, maximum: f64) -> PollRecord {
+    let text = |text: &str| text.to_owned();
+    let (kind, subject, title) = (text("secure-scores"), text("ascScore"), text("Score"));
+    let measure = Measure { kind, subject, title, value, maximum, weight: 1.0 };
+    PollRecord { time, measures: vec![measure], ..poll("contoso", "prod", "one", &[], &[]) }
+}
+
+#[test]
+fn a_figure_is_written_when_it_differs_from_the_last_one() {
+    let (_folder, file) = place();
+    let mut store = SqliteStore::open(&file).unwrap();
+    for (time, value, maximum) in [(1, 5.0, 9.0), (2, 5.0, 9.0), (3, 6.0, 9.0), (4, 5.0, 9.0), (5, 5.0, 8.0)] {
+        store.commit(&measured(time, value, maximum)).unwrap();
+    }
+    assert_eq!(history(&file), [(1, 5.0), (3, 6.0), (4, 5.0), (5, 5.0)]);
+    store.prune(4, 0).unwrap();
+    assert_eq!(history(&file), [(4, 5.0), (5, 5.0)]);
+}
+
+#[test]
+fn a_figure_that_is_no_number_does_not_hold_its_poll_up() {
+    let (_folder, file) = place();
+    let mut store = SqliteStore::open(&file).unwrap();
+    let mut record = measured(1, f64::NAN, 9.0);
+    record.measures.extend(measured(1, 5.0, f64::INFINITY).measures);
+    record.measures.extend(measured(1, 7.0, 9.0).measures);
+    store.commit(&record).unwrap();
+    assert_eq!(history(&file), [(1, 7.0)]);
+    assert!(store.state("prod", "one").unwrap().is_some());
+}

@@ -16,7 +16,7 @@ use crate::feeds::{Parked, Tenants};
 use crate::limits;
 use crate::redact;
 use crate::schedule::{Rhythm, first};
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle};
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 use crate::work::{Done, Finding, Keeper, Task, findings};
 
 /// The collector.
@@ -186,14 +186,14 @@ impl Collector {
         let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let rhythm = Rhythm::new(&parked.id, "", parked.interval);
-        let earliest = stored.iter().filter(|row| !row.standing.given_up).map(|row| row.standing.due).min();
+        let earliest = stored.iter().filter(|row| row.standing.watch == Watch::Polled).map(|row| row.standing.due).min();
         let due = match earliest {
             Some(due) if !changed => rhythm.resumed(due, true, now, rank),
             _ => first(now, rank),
         };
         let expiries = parked.expiries.to_vec();
         let last_good = stored.iter().filter_map(|row| row.standing.last_good).max();
-        let scopes = stored.iter().filter(|row| !row.standing.given_up).count() as u64;
+        let scopes = stored.iter().filter(|row| row.standing.watch == Watch::Polled).count() as u64;
         self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
             counts.credentials_expire = expiries;
             counts.last_collected = last_good.or(counts.last_collected);
@@ -315,7 +315,7 @@ impl Collector {
                 .stored
                 .iter_mut()
                 .filter(|row| row.scope.id == task.scope.id)
-                .for_each(|row| row.standing.given_up = false);
+                .for_each(|row| row.standing.watch = Watch::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
         let left = Left { row: Some(entry.row), kept: entry.kept, stored: entry.stored };
@@ -508,7 +508,7 @@ impl Collector {
             Some(Item::GiveUp(_)) => {
                 let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
                 // The next search finds it lost again.
-                row.into_iter().for_each(|row| row.standing.given_up = false);
+                row.into_iter().for_each(|row| row.standing.watch = Watch::Polled);
                 None
             }
             None => None,
@@ -531,7 +531,7 @@ impl Collector {
         let Ok(Done { standing, throttle, .. }) = done else { return };
         self.share(throttle);
         if let Some(row) = self.stored(feed, scope) {
-            row.standing = Standing { given_up: row.standing.given_up, ..standing };
+            row.standing = Standing { watch: row.standing.watch, ..standing };
             return;
         }
         let Some(entry) = self.by_id.get(feed).and_then(|number| self.feeds.get(number)) else { return };
@@ -589,7 +589,7 @@ impl Collector {
             let live = earlier.and_then(|(_, _, number)| *number);
             match finding {
                 Finding::Polled => {
-                    let anew = earlier.is_none() || std::mem::take(&mut standing.given_up);
+                    let anew = earlier.is_none() || std::mem::take(&mut standing.watch) != Watch::Polled;
                     if anew || (changed && standing.waits_for_person) {
                         standing.due = first(now, rank);
                         rank += 1;
@@ -720,7 +720,8 @@ impl Collector {
             self.unwatch(number);
         }
         let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
-        let standing = Standing { due: now, given_up: true, ..standing };
+        let watch = if lost.is_some() { Watch::Lost } else { Watch::Unasked };
+        let standing = Standing { due: now, watch, ..standing };
         let task = Task { parked: Arc::clone(&parked), rhythm, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
         entry.scopes.retain(|known| Some(*known) != live);
@@ -767,7 +768,7 @@ impl Collector {
             Ok(done) => row.standing = done.standing,
             Err(fault) => {
                 // The next search finds it lost again.
-                row.standing.given_up = false;
+                row.standing.watch = Watch::Polled;
                 let (parked, scope) = (Arc::clone(&entry.parked), row.scope.clone());
                 self.failed(&parked, &scope, fault);
             }
@@ -785,6 +786,7 @@ impl Collector {
             Fault::Store(error) => {
                 tracing::error!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "harness", "{error}");
                 let failure = Failure::of_host(Reaction::TryLater, "store-failed", error.to_string());
+                self.keeper.metrics.store_failed();
                 self.store_trouble = Some(error);
                 failure
             }
@@ -1064,7 +1066,7 @@ impl BoardRow {
         let ScopeRow { scope, standing, .. } = row;
         BoardRow {
             scope: Some(called(scope)),
-            due: (!standing.given_up).then_some(standing.due),
+            due: (standing.watch == Watch::Polled).then_some(standing.due),
             last_good: standing.last_good,
             ..BoardRow::of_feed(parked, standing.outcome.as_deref())
         }

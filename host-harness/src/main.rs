@@ -231,8 +231,8 @@ async fn tick(host: &Host, mut config: Config, plugin: Option<&Path>, state: &Pa
     let output = Output { events: &mut io::sink(), people: &mut io::stderr() };
     let mut report = once::tick(&feeds, &keeper, output).await?;
     let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
-    if let Some(why) = keeper.deliveries.closed() {
-        return Err(io::Error::new(io::ErrorKind::BrokenPipe, why).into());
+    if let Some((kind, why)) = keeper.deliveries.closed() {
+        return Err(io::Error::new(kind, why).into());
     }
     if delivered.is_err() {
         for ((sink, tenant), waiting) in keeper.deliveries.waiting() {

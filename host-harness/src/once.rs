@@ -14,7 +14,7 @@ use crate::feeds::{CheckError, Checked, Parked, Tenants};
 use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError};
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 use crate::work::{Done, Finding, Keeper, Task, findings};
 
 /// Why there was no poll at all.
@@ -163,7 +163,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         let polls = findings.into_iter().map(|(scope, finding)| {
             let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-            let standing = Standing { due: (keeper.clock)(), given_up: false, ..standing.unwrap_or_default() };
+            let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
             let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
             let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
             async move {
@@ -171,7 +171,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                     Finding::Polled => {}
                     Finding::Lost(why) => task.given_up = Some(why),
                     Finding::GivenUp => {
-                        task.standing.given_up = true;
+                        task.standing.watch = Watch::Unasked;
                         let row = task.row();
                         return (task, keeper.store.ask(move |store| store.keep_scopes(&[row])).await.map(|()| None));
                     }

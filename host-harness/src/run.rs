@@ -106,12 +106,7 @@ pub async fn keeper(
         metrics: Arc::clone(&metrics),
     });
     deliveries.replace(sinks).map_err(RunError::Host)?;
-    for (sink, events) in deliveries.resume().await? {
-        tracing::warn!(
-            fault = "harness",
-            "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
-        );
-    }
+    deliveries.resume().await?;
     Ok(Keeper { store, deliveries, metrics, clock: Arc::clone(clock), salt })
 }
 
@@ -186,7 +181,7 @@ impl Driver {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.keeper().deliveries.clone();
         loop {
-            if let Some(why) = deliveries.closed() {
+            if let Some((_, why)) = deliveries.closed() {
                 return Err(RunError::Host(why));
             }
             self.collector.start_due();
@@ -277,15 +272,18 @@ impl Driver {
         for warning in &checked.warnings {
             tracing::warn!(fault = "tenant", "{warning}");
         }
+        // A way out that was mended is tried at once, too.
+        let impatient = asked || network != self.network;
+        if network != self.network {
+            self.collector.keeper().deliveries.trust(checked.network.tls());
+        }
+        self.network = network;
         if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
             tracing::error!(fault = "harness", "the configuration is not taken: {error}");
             return;
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        // A way out that was mended is tried at once, too.
-        let impatient = asked || network != self.network;
-        self.network = network;
         self.collector.reload(checked.feeds, config.polls, config.polls_of_tenant, impatient);
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };

@@ -11,7 +11,7 @@ use crate::feeds::Parked;
 use crate::metrics::Metrics;
 use crate::schedule::Rhythm;
 use crate::sink::delivery::Deliveries;
-use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle};
+use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
 
 /// Code of the failure that stands for a scope which a search does not find any more.
 pub const NO_LONGER_DISCOVERED: &str = "no-longer-discovered";
@@ -160,7 +160,10 @@ impl Keeper {
             last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
             outcome: outcome.map(Box::new),
             // Where the plugin could not tell it, the next search finds the scope lost again.
-            given_up: task.given_up.is_some() && (has_batch || !had_state),
+            watch: match task.given_up {
+                Some(_) if has_batch || !had_state => Watch::Lost,
+                _ => Watch::Polled,
+            },
         };
         let Parked { id, tenant, sinks, .. } = &*task.parked;
         let new = |event: crate::contract::Event| NewEvent {
@@ -181,10 +184,7 @@ impl Keeper {
         let written = Arc::clone(&record);
         let committed = self.store.ask(move |store| store.commit(&written)).await;
         self.metrics.feed(tenant, id, |counts| counts.used(&usage));
-        if let Err(error) = committed {
-            self.metrics.store_failed();
-            return Err(error);
-        }
+        committed?;
         self.deliveries.queued(sinks, tenant, id, &record.events);
         let events = record.events.len();
         self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices, now));
@@ -221,10 +221,10 @@ pub fn findings(
     findings.extend(skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone()))));
     let mentioned: BTreeSet<String> = findings.iter().map(|(scope, _)| scope.id.clone()).collect();
     for (scope, standing) in known.iter().filter(|(scope, _)| !mentioned.contains(&scope.id)) {
-        let finding = match same_settings {
-            true => Finding::Lost(no_longer_discovered(scope)),
-            false if standing.given_up => continue,
-            false => Finding::GivenUp,
+        let finding = match (standing.watch, same_settings) {
+            (Watch::Unasked, _) | (Watch::Lost, false) => continue,
+            (Watch::Polled | Watch::Lost, true) => Finding::Lost(no_longer_discovered(scope)),
+            (Watch::Polled, false) => Finding::GivenUp,
         };
         findings.push((scope.clone(), finding));
     }
@@ -232,7 +232,7 @@ pub fn findings(
     findings.retain(|(scope, finding)| match finding {
         Finding::Lost(why) => !known.iter().any(|(other, standing)| {
             let told = standing.outcome.as_ref().is_some_and(|outcome| outcome.code == why.code);
-            other.id == scope.id && standing.given_up && told
+            other.id == scope.id && standing.watch == Watch::Lost && told
         }),
         _ => true,
     });
@@ -268,9 +268,14 @@ mod tests {
     fn told(known: &[(&str, Option<&str>)], found: &Result<Discovery, Failure>, same: bool) -> Vec<String> {
         let known: Vec<(Scope, Standing)> = known
             .iter()
-            .map(|(id, given_up)| {
-                let outcome = given_up.map(|code| Box::new(Failure::of_host(Reaction::MendScope, code, String::new())));
-                (scope(id), Standing { given_up: given_up.is_some(), outcome, ..Standing::default() })
+            .map(|(id, lost)| {
+                let watch = match lost {
+                    None => Watch::Polled,
+                    Some("unasked") => Watch::Unasked,
+                    Some(_) => Watch::Lost,
+                };
+                let outcome = lost.map(|code| Box::new(Failure::of_host(Reaction::MendScope, code, String::new())));
+                (scope(id), Standing { watch, outcome, ..Standing::default() })
             })
             .collect();
         findings(&known, found, same)
@@ -298,6 +303,15 @@ mod tests {
         assert!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&[], &[]), true).is_empty());
         assert_eq!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&["b"], &[]), true), ["+b"]);
         assert!(told(&[("b", Some("x"))], &found(&[], &[]), false).is_empty());
+        assert_eq!(told(&[("b", Some("disabled"))], &found(&[], &[]), true), ["!b no-longer-discovered"]);
+    }
+
+    #[test]
+    fn what_was_taken_out_of_the_settings_is_never_lost() {
+        for same in [true, false] {
+            assert!(told(&[("b", Some("unasked"))], &found(&[], &[]), same).is_empty());
+        }
+        assert_eq!(told(&[("b", Some("unasked"))], &found(&["b"], &[]), true), ["+b"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! nobody's way. An event leaves the outbox when its sink has it, or when it stands among the dead letters.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,7 @@ struct Shared {
     store: StoreHandle,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
-    tls: rustls::ClientConfig,
+    tls: Mutex<rustls::ClientConfig>,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
     /// Something was delivered, a lane came to rest, or a sink closed.
@@ -48,7 +49,7 @@ struct Inner {
     waiting: HashMap<(String, String), Count>,
     /// Whether what an earlier process left was taken up.
     resumed: bool,
-    closed: Option<String>,
+    closed: Option<(io::ErrorKind, String)>,
 }
 
 /// What somebody works with at a lane.
@@ -114,7 +115,14 @@ impl Deliveries {
     pub fn new(surroundings: Surroundings) -> Deliveries {
         let Surroundings { store, disk, stdout, tls, metrics } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
+        let tls = Mutex::new(tls);
         Deliveries { shared: Arc::new(Shared { store, disk, stdout, tls, metrics, inner, moved, replaced }) }
+    }
+
+    /// Trusts others from now on, in HTTP sinks that are opened.
+    pub fn trust(&self, tls: rustls::ClientConfig) {
+        *self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+        self.shared.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, Kind::Http(_)));
     }
 
     /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
@@ -145,8 +153,8 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Takes up what an earlier process left in the outbox. Gives the ids of sinks that nobody configured any more, with
-    /// the number of events that wait for them.
+    /// Takes up what an earlier process left in the outbox. Tells and gives the ids of sinks that nobody configured any
+    /// more, with the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let backlog = self.shared.store.ask(|store| store.backlog()).await?;
         let mut inner = self.shared.lock();
@@ -158,6 +166,7 @@ impl Deliveries {
         }
         let lost = inner.lost(&backlog);
         drop(inner);
+        tell_lost(&lost);
         for row in backlog {
             self.wake(&row.sink, &row.tenant, &row.feed);
         }
@@ -199,7 +208,7 @@ impl Deliveries {
     }
 
     /// Why nothing can ever be delivered again, if that is so.
-    pub fn closed(&self) -> Option<String> {
+    pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
         self.shared.lock().closed.clone()
     }
 
@@ -259,11 +268,8 @@ impl Deliveries {
                 }
             };
             let lost = deliveries.shared.lock().lost(&backlog);
-            for (sink, events) in lost.iter().filter(|_| only.is_none()) {
-                tracing::warn!(
-                    fault = "harness",
-                    "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
-                );
+            if only.is_none() {
+                tell_lost(&lost);
             }
             for row in backlog.iter().filter(|row| only.as_ref().is_none_or(|only| *only == row.sink)) {
                 deliveries.wake(&row.sink, &row.tenant, &row.feed);
@@ -301,8 +307,27 @@ impl Inner {
     }
 }
 
+fn tell_lost(lost: &BTreeMap<String, u64>) {
+    for (sink, events) in lost {
+        tracing::warn!(
+            fault = "harness",
+            "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
+        );
+    }
+}
+
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What one step of the work at a lane came to.
+enum Step {
+    /// A batch is where it belongs.
+    Delivered,
+    /// The next batch is smaller.
+    Halved,
+    /// There is none.
+    Empty,
 }
 
 /// How large the next batch may be.
@@ -318,10 +343,14 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tls(&self) -> rustls::ClientConfig {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
         let client = match &config.kind {
             Kind::Http(_) => {
-                let client = http::client(self.tls.clone());
+                let client = http::client(self.tls());
                 Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
             }
             _ => None,
@@ -344,20 +373,21 @@ impl Shared {
         let mut writer = None;
         while self.lock().leads(sink) {
             let wait = match self.deliver(sink, lane, tenant, &mut writer, &mut size).await {
-                Ok(true) => {
+                Ok(Step::Halved) => continue,
+                Ok(Step::Delivered) => {
                     if failures > 0 {
                         tracing::info!(sink = %lane.sink, tenant, "delivers again");
                         failures = 0;
                     }
                     continue;
                 }
-                Ok(false) => match self.came_to_rest(lane) {
+                Ok(Step::Empty) => match self.came_to_rest(lane) {
                     Some(last) => return last,
                     None => continue,
                 },
-                Err(Refusal::Closed(why)) => {
+                Err(Refusal::Closed(kind, why)) => {
                     let mut inner = self.lock();
-                    inner.closed.get_or_insert(why);
+                    inner.closed.get_or_insert((kind, why));
                     return inner.end(lane);
                 }
                 Err(Refusal::Later { wait, why }) => {
@@ -367,8 +397,7 @@ impl Shared {
                     }
                     wait.unwrap_or_default().max(backoff(failures))
                 }
-                // Halved, or written to the dead letters.
-                Err(Refusal::TooLarge(_) | Refusal::Never(_)) => continue,
+                Err(Refusal::TooLarge(_) | Refusal::Never(_)) => unreachable!("`deliver` halves or buries"),
             };
             writer = None;
             self.pause(sink, wait.min(limits::LONGEST_WAIT)).await;
@@ -394,7 +423,7 @@ impl Shared {
         (!more).then(|| inner.end(lane))
     }
 
-    /// Delivers one batch; false if there is none.
+    /// Delivers one batch.
     async fn deliver(
         &self,
         sink: &OpenSink,
@@ -402,14 +431,14 @@ impl Shared {
         tenant: &str,
         writer: &mut Option<Box<dyn Writer>>,
         size: &mut Size,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Step, Refusal> {
         let _place = sink.places.acquire().await;
         let (asked, events) = (lane.clone(), size.most.min(size.probe));
         let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await;
         let batch = batch.map_err(Refusal::later)?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
-            return Ok(false);
+            return Ok(Step::Empty);
         }
         let open = match writer {
             Some(writer) => writer,
@@ -419,11 +448,11 @@ impl Shared {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
-                return Ok(true);
+                return Ok(Step::Halved);
             }
             Err(Refusal::Never(_)) if batch.len() > 1 => {
                 size.probe = batch.len() / 2;
-                return Ok(true);
+                return Ok(Step::Halved);
             }
             Err(Refusal::TooLarge(why)) => {
                 self.bury(sink, &batch, &why).await?;
@@ -437,7 +466,7 @@ impl Shared {
             Err(refusal) => return Err(refusal),
         }
         self.acknowledge(lane, batch).await.map_err(Refusal::later)?;
-        Ok(true)
+        Ok(Step::Delivered)
     }
 
     fn open(&self, sink: &OpenSink, lane: &Lane, tenant: &str) -> Result<Box<dyn Writer>, String> {
@@ -453,7 +482,7 @@ impl Shared {
                 let apart = lane.tenant.is_some() || lane.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
-                    None => http::client(self.tls.clone()).map_err(|error| error.to_string())?,
+                    None => http::client(self.tls()).map_err(|error| error.to_string())?,
                 };
                 Box::new(HttpWriter::new(client, config, lane, tenant)?)
             }

@@ -135,7 +135,7 @@ impl Writer for FileWriter {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
         Box::pin(async move {
             let Some(mut file) = self.file.take() else {
-                return Err(Refusal::Closed("the file's writer was lost".to_owned()));
+                return Err(Refusal::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));
             };
             let lines = lines(batch);
             // Syncing blocks for milliseconds.

@@ -1,7 +1,7 @@
 //! Where events go. A sink takes batches in order and says of each whether it has it for good, not yet, or never.
 
 use std::future::Future;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -215,8 +215,8 @@ pub enum Refusal {
     #[error("{0}")]
     Never(String),
     /// It is gone: nothing will ever be taken again.
-    #[error("{0}")]
-    Closed(String),
+    #[error("{1}")]
+    Closed(io::ErrorKind, String),
 }
 
 impl Refusal {
@@ -257,7 +257,7 @@ impl Writer for Lines {
             });
             match write.await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(Refusal::Closed(format!("standard output: {error}"))),
+                Ok(Err(error)) => Err(Refusal::Closed(error.kind(), format!("standard output: {error}"))),
                 Err(error) => Err(Refusal::later(error)),
             }
         })

@@ -103,8 +103,21 @@ pub struct Standing {
     pub refused: Option<u64>,
     /// When data was last collected.
     pub last_good: Option<u64>,
-    /// Whether it is polled at all; a search that does not find it again gives it up.
-    pub given_up: bool,
+    /// Whether it is polled.
+    pub watch: Watch,
+}
+
+/// Whether a scope is polled, as far as the last search for scopes says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Watch {
+    /// It is.
+    #[default]
+    Polled,
+    /// It is not: the search does not find it any more, or found that it cannot be polled.
+    Lost,
+    /// It is not: the settings do not ask for it.
+    Unasked,
 }
 
 /// What one poll leaves: written whole or not at all.

@@ -79,6 +79,8 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens a file or makes a new one, brings its schema up to date, and checks it.
     pub fn open(file: &Path) -> Answer<SqliteStore> {
+        // Through whatever links: the lock is beside the file itself.
+        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
         private(file).map_err(|error| StoreError { file: file.to_owned(), what: Fault::Other(error.to_string()) })?;
         let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
@@ -281,7 +283,10 @@ fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<(
 
 fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR REPLACE INTO throttle (credential, origin, until) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT INTO throttle (credential, origin, until) VALUES (?1, ?2, ?3)
+             ON CONFLICT (credential, origin) DO UPDATE SET until = max(until, excluded.until)",
+        )?
         .execute(params![throttle.credential, throttle.origin, throttle.until as i64])
         .map(drop)
 }
@@ -452,7 +457,14 @@ impl Store for SqliteStore {
 
     fn prune(&mut self, before: u64, now: u64) -> Answer<()> {
         self.run(|connection| {
-            connection.execute("DELETE FROM history WHERE time < ?1", [before as i64])?;
+            // The last figure of a subject stays: the next one is compared with it.
+            connection.execute(
+                "DELETE FROM history WHERE time < ?1 AND EXISTS (
+                     SELECT 1 FROM history AS newer
+                     WHERE newer.scope = history.scope AND newer.subject = history.subject AND newer.time > history.time
+                 )",
+                [before as i64],
+            )?;
             connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
         })
     }

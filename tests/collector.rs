@@ -1,0 +1,385 @@
+//! The collector on a clock that jumps: waits that are shared, permissions that are lost, configurations that change.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use host_harness::simulator::estate::Estate;
+use host_harness::simulator::service::{self, Request, World};
+use host_harness::transport::{self, IncomingResponse, OutgoingRequest, Transport};
+use serde_json::Value;
+
+use crate::stage::{Secrets, Stage};
+use crate::support::{NOON, SUBSCRIPTION};
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+
+/// What the service answers in place of what it would: given the path and the time.
+type Trouble = Box<dyn Fn(&str, u64) -> Option<service::Answer> + Send + Sync>;
+
+/// The simulated service without sockets, and what it was asked: time and path.
+struct Service {
+    world: Mutex<World>,
+    trouble: Mutex<Trouble>,
+    asked: Mutex<Vec<(u64, String)>>,
+    now: Arc<AtomicU64>,
+}
+
+impl Transport for Service {
+    fn send(&self, request: OutgoingRequest) -> transport::Answer<'_> {
+        let (now, path) = (self.now.load(Ordering::SeqCst), request.url.path().to_owned());
+        self.asked.lock().unwrap().push((now, path.clone()));
+        let trouble = (self.trouble.lock().unwrap())(&path, now);
+        let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&Request::of(&request)));
+        let service::Answer { status, headers, body, .. } = answer;
+        Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
+    }
+}
+
+impl Service {
+    /// When it was asked for paths with this in them.
+    fn times(&self, part: &str) -> Vec<u64> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(_, path)| path.contains(part)).map(|(now, _)| *now).collect()
+    }
+
+    fn answer_with(&self, trouble: impl Fn(&str, u64) -> Option<service::Answer> + Send + Sync + 'static) {
+        *self.trouble.lock().unwrap() = Box::new(trouble);
+    }
+}
+
+/// A folder with a state, a service, and a clock.
+struct Scene {
+    folder: tempfile::TempDir,
+    service: Arc<Service>,
+    now: Arc<AtomicU64>,
+}
+
+impl Scene {
+    fn new(estate: Estate) -> Scene {
+        let now = Arc::new(AtomicU64::new(NOON));
+        let mut world = World::new(estate, None);
+        world.url = "https://sim.example".to_owned();
+        let service = Service {
+            world: Mutex::new(world),
+            trouble: Mutex::new(Box::new(|_, _| None)),
+            asked: Mutex::default(),
+            now: Arc::clone(&now),
+        };
+        Scene { folder: tempfile::tempdir().unwrap(), service: Arc::new(service), now }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("collector.toml")
+    }
+
+    async fn start(&self, text: &str) -> Stage {
+        let transport = Arc::clone(&self.service) as Arc<dyn Transport>;
+        Stage::start(&self.file(), text, &Secrets::new(), &self.now, transport).await
+    }
+
+    async fn reload(&self, stage: &mut Stage, text: &str) {
+        stage.reload(&self.file(), text, &Secrets::new()).await;
+    }
+
+    /// A feed of the first tenant of the estate.
+    fn feed(&self, id: &str, tenant: usize, subscriptions: &str, more: &str) -> String {
+        let world = self.service.world.lock().unwrap();
+        let known = &world.estate.tenants[tenant];
+        format!(
+            "[[feed]]\nid = {id:?}\ntenant = \"tenant-{tenant}\"\n[feed.settings]\nclient_key = {:?}\n\
+             client_secret = {:?}\ntoken_url = {:?}\nauthority = \"https://sim.example\"\n\
+             endpoint = \"https://sim.example\"\naudience = \"https://sim.example\"\n\
+             subscription_id = {subscriptions}\n{more}\n",
+            known.client_id, known.client_secret, known.id
+        )
+    }
+}
+
+const NETWORK: &str = "[network]\nallow = [\"https://sim.example\"]\n";
+
+/// Subscription of a tenant of `Estate::sized`, both counted from 0.
+fn subscription(tenant: u32, which: u32) -> String {
+    let number = tenant + 1;
+    format!("{number:08x}-{which:04x}-4f6b-b1d0-{number:012x}")
+}
+
+fn list(subscriptions: &[String]) -> String {
+    format!("{subscriptions:?}")
+}
+
+/// Activity and last part of the finding, or the code of an outcome.
+fn told(events: &[Value]) -> Vec<(u64, String)> {
+    let told = |event: &Value| {
+        let finding = event["finding_info"]["uid"].as_str().unwrap().rsplit('/').next().unwrap();
+        let what = if finding == "secure-score-collection" { event["status_code"].as_str().unwrap() } else { finding };
+        (event["activity_id"].as_u64().unwrap(), what.to_owned())
+    };
+    events.iter().map(told).collect()
+}
+
+fn throttled(seconds: &str) -> Option<service::Answer> {
+    let answer = service::arm_error(429, "SubscriptionRequestsThrottled", "Number of 'read' requests exceeded.");
+    Some(answer.with("retry-after", seconds))
+}
+
+fn forbidden() -> Option<service::Answer> {
+    Some(service::arm_error(403, "AuthorizationFailed", "The client does not have authorization."))
+}
+
+#[tokio::test]
+async fn a_retry_after_is_shared_by_all_with_the_credential_and_kept_over_a_restart() {
+    let scene = Scene::new(Estate::sized(2, 3));
+    let text = format!(
+        "{NETWORK}{}{}{}",
+        scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), ""),
+        scene.feed("b", 0, &list(&[subscription(0, 2)]), ""),
+        scene.feed("other", 1, &list(&[subscription(1, 0)]), ""),
+    );
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    let first = subscription(0, 0);
+    scene.service.answer_with(move |path, _| if path.contains(&first) { throttled("36000") } else { None });
+    stage.run_until(NOON + 4 * HOUR).await;
+    let begun = *scene.service.times(&subscription(0, 0)).last().unwrap();
+    scene.service.answer_with(|_, _| None);
+    stage.run_until(begun + 5 * HOUR).await;
+    drop(stage);
+    let mut stage = scene.start(&text).await;
+    stage.run_until(begun + 12 * HOUR).await;
+    let (until, rest) = (begun + 10 * HOUR, begun + 10 * HOUR + 10 * SECOND);
+    for which in 0..3 {
+        let times = scene.service.times(&subscription(0, which));
+        assert!(times.iter().all(|time| *time <= begun || *time >= until), "{which}: {times:?}");
+        assert!(times.iter().any(|time| (until..=rest).contains(time)), "{which} goes on soon after: {times:?}");
+    }
+    let others =
+        scene.service.times(&subscription(1, 0)).into_iter().filter(|time| (begun..until).contains(time)).count();
+    assert!(others >= 8 * 3, "another credential does not wait: {others} requests");
+}
+
+#[tokio::test]
+async fn one_forbidden_scope_stops_no_other_and_is_told_once() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    let lost = subscription(0, 0);
+    scene.service.answer_with(move |path, _| if path.contains(&lost) { forbidden() } else { None });
+    stage.run_until(NOON + 20 * HOUR).await;
+    assert_eq!(told(&stage.told().await), [(1, "forbidden".to_owned())]);
+    let polls = scene.service.times(&format!("{}/providers/Microsoft.Security/secureScores", subscription(0, 1))).len();
+    assert!((19..=21).contains(&polls), "{polls}");
+    let refused = scene.service.times(&subscription(0, 0)).into_iter().filter(|time| *time > NOON + HOUR).count();
+    assert!((4..=8).contains(&refused), "retried slowly: {refused}");
+    assert_eq!(
+        stage.metric(r#"collector_polls_total{tenant="tenant-0",feed="a",outcome="mend-scope"}"#),
+        Some(refused as f64)
+    );
+    scene.service.answer_with(|_, _| None);
+    stage.run_until(NOON + 27 * HOUR).await;
+    let events = told(&stage.told().await);
+    assert!(events.contains(&(2, "collected".to_owned())), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_tried_slowly_and_at_once_when_the_configuration_changes() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let good = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let bad = good.replace("sim~tenant-1~", "sim~other~");
+    let mut stage = scene.start(&bad).await;
+    stage.run_until(NOON + DAY).await;
+    assert_eq!(stage.told().await, Vec::<Value>::new());
+    let attempts = scene.service.times("/token").len();
+    assert!((4..=8).contains(&attempts), "{attempts}");
+    scene.reload(&mut stage, &bad).await;
+    stage.run_until(NOON + DAY + 60 * SECOND).await;
+    assert_eq!(scene.service.times("/token").len(), attempts, "nothing changed");
+    scene.reload(&mut stage, &good).await;
+    stage.run_until(NOON + DAY + 2 * 60 * SECOND).await;
+    assert_eq!(stage.told().await.len(), 15);
+    assert!(scene.service.times(&subscription(0, 0))[0] < NOON + DAY + 65 * SECOND);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_tried_at_once_after_a_restart_with_another_configuration() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = |more: &str| format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), more));
+    let mut stage = scene.start(&text("")).await;
+    scene.service.answer_with(|path, _| if path.contains("Microsoft.Security") { forbidden() } else { None });
+    stage.run_until(NOON + 12 * HOUR).await;
+    drop(stage);
+    let before = scene.service.times("Microsoft.Security").len();
+    let mut stage = scene.start(&text("")).await;
+    stage.run_until(NOON + 12 * HOUR + 60 * SECOND).await;
+    drop(stage);
+    assert_eq!(scene.service.times("Microsoft.Security").len(), before, "the same configuration waits on");
+    let mut stage = scene.start(&text("definitions = \"none\"")).await;
+    stage.run_until(NOON + 12 * HOUR + 2 * 60 * SECOND).await;
+    assert_eq!(scene.service.times("Microsoft.Security").len(), before + 1);
+}
+
+#[tokio::test]
+async fn requests_for_tokens_stay_far_below_the_services_limit() {
+    let scene = Scene::new(Estate::sized(1, 30));
+    let feeds: String = (0..30)
+        .map(|which| {
+            let feed = scene.feed(&format!("feed-{which}"), 0, &list(&[subscription(0, which)]), "");
+            feed.replacen("[feed.settings]", "interval = \"5m\"\n[feed.settings]", 1)
+        })
+        .collect();
+    let mut stage = scene.start(&format!("{NETWORK}{feeds}")).await;
+    // Every second subscription is forbidden, and now and then every token is refused.
+    scene.service.answer_with(|path, now| match path {
+        _ if !path.contains("Microsoft.Security") => None,
+        _ if now / HOUR % 4 == 3 => {
+            Some(service::arm_error(401, "ExpiredAuthenticationToken", "The access token expiry is earlier."))
+        }
+        _ if u32::from_str_radix(&path[24..28], 16).unwrap() % 2 == 0 => forbidden(),
+        _ => None,
+    });
+    stage.run_until(NOON + 12 * HOUR).await;
+    let times = scene.service.times("/token");
+    assert!(times.len() > 20, "{}", times.len());
+    for (index, time) in times.iter().enumerate() {
+        let window = times[index..].iter().take_while(|later| **later < time + 300 * SECOND).count();
+        assert!(window <= 5, "{window} requests within 5 minutes");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_taken_out_of_the_configuration_closes_nothing_and_goes_on_when_it_is_back() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let both = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), ""));
+    let one = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let mut stage = scene.start(&both).await;
+    stage.run_until(NOON + 3 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    scene.reload(&mut stage, &one).await;
+    stage.run_until(NOON + 9 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+    let polls = scene.service.times(&subscription(0, 1)).len();
+    stage.run_until(NOON + 10 * HOUR).await;
+    assert_eq!(scene.service.times(&subscription(0, 1)).len(), polls, "it is not polled");
+    scene.reload(&mut stage, &both).await;
+    stage.run_until(NOON + 12 * HOUR).await;
+    assert!(scene.service.times(&subscription(0, 1)).len() > polls);
+    assert_eq!(told(&stage.told().await), [], "its findings are known");
+}
+
+#[tokio::test]
+async fn a_feed_taken_out_and_put_back_goes_on_where_it_was() {
+    let scene = Scene::new(Estate::sized(2, 1));
+    let (a, b) = (scene.feed("a", 0, "\"*\"", ""), scene.feed("b", 1, "\"*\"", ""));
+    let mut stage = scene.start(&format!("{NETWORK}{a}{b}")).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    scene.reload(&mut stage, &format!("{NETWORK}{b}")).await;
+    stage.run_until(NOON + 5 * HOUR).await;
+    scene.reload(&mut stage, &format!("{NETWORK}{a}{b}")).await;
+    stage.run_until(NOON + 7 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+}
+
+#[tokio::test]
+async fn narrowing_the_events_and_another_class_close_nothing() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = |more: &str| format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), more));
+    let mut stage = scene.start(&text("")).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 15);
+    for more in ["events = [\"secure-scores\"]", "class = \"compliance-finding\"", ""] {
+        scene.reload(&mut stage, &text(more)).await;
+        let end = scene.now.load(Ordering::SeqCst) + 5 * HOUR;
+        stage.run_until(end).await;
+        assert_eq!(told(&stage.told().await), [], "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_fails_after_the_settings_changed_makes_nothing_seem_lost() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let all = format!("{NETWORK}{}", scene.feed("a", 0, "\"*\"", ""));
+    let fewer = format!(
+        "{NETWORK}{}",
+        scene.feed("a", 0, "\"*\"", &format!("exclude_subscriptions = [{:?}]", subscription(0, 1)))
+    );
+    let mut stage = scene.start(&all).await;
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    scene.service.answer_with(|path, now| {
+        (path == "/subscriptions" && now < NOON + HOUR + 40 * SECOND)
+            .then(|| service::arm_error(503, "ServerTimeout", "The request timed out."))
+    });
+    scene.reload(&mut stage, &fewer).await;
+    stage.run_until(NOON + 8 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_is_no_fresh_start() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 60 * SECOND).await;
+    assert_eq!(stage.told().await.len(), 15);
+    drop(stage);
+    let database = rusqlite::Connection::open(scene.folder.path().join("collector.db")).unwrap();
+    database.execute("UPDATE state SET value = CAST('{\"format\":77}' AS BLOB)", []).unwrap();
+    drop(database);
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + DAY).await;
+    assert_eq!(told(&stage.told().await), []);
+    let failed = stage.metric(r#"collector_polls_total{tenant="tenant-0",feed="a",outcome="state-unusable"}"#).unwrap();
+    assert!((4.0..=8.0).contains(&failed), "{failed}");
+    let board = stage.collector.board(10);
+    let failure = board.rows[0].failure.as_ref().unwrap();
+    assert!(failure.cause.contains("found format 77, expected 1"), "{}", failure.cause);
+}
+
+#[tokio::test]
+async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
+    let scene = Scene::new(Estate::sized(2, 1));
+    let blocked = scene.folder.path().join("blocked");
+    std::fs::write(&blocked, "a file where a folder should be").unwrap();
+    let sinks = "[[sink]]\nid = \"bad\"\ntype = \"file\"\npath = \"blocked/events.ndjson\"\nmax_outbox_bytes = 1000\n\
+                 [[sink]]\nid = \"good\"\ntype = \"stdout\"\n";
+    let feed = |id: &str, tenant: usize, sink: &str| {
+        let feed = scene.feed(id, tenant, &list(&[subscription(tenant as u32, 0)]), "emit = \"snapshot\"");
+        feed.replacen("[feed.settings]", &format!("sinks = [{sink:?}]\n[feed.settings]"), 1)
+    };
+    let text = format!("{NETWORK}{sinks}{}{}", feed("a", 0, "bad"), feed("b", 1, "good"));
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 6 * HOUR).await;
+    let polls = |tenant: u32| {
+        scene.service.times(&format!("{}/providers/Microsoft.Security/secureScores", subscription(tenant, 0))).len()
+    };
+    assert_eq!(polls(0), 1, "its first poll filled the outbox");
+    assert!(polls(1) >= 6);
+    assert_eq!(stage.metric(r#"collector_sink_outbox_events{sink="bad"}"#), Some(15.0));
+    std::fs::remove_file(&blocked).unwrap();
+    stage.keeper.deliveries.rest().await;
+    stage.collector.resume_paused();
+    stage.run_until(NOON + 9 * HOUR).await;
+    assert!(polls(0) >= 3, "{}", polls(0));
+    let lines = std::fs::read_to_string(Path::new(&blocked).join("events.ndjson")).unwrap();
+    assert_eq!(lines.lines().count(), polls(0) * 15, "nothing was dropped");
+}
+
+#[tokio::test]
+async fn the_same_poll_has_the_same_uids_on_every_host() {
+    let uids = async || {
+        let scene = Scene::new(Estate::sized(1, 1));
+        let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[SUBSCRIPTION.to_owned()]), ""));
+        let mut stage = scene.start(&text).await;
+        stage.run_until(NOON + 60 * SECOND).await;
+        let events = stage.told().await;
+        events.iter().map(|event| event["metadata"]["uid"].clone()).collect::<Vec<_>>()
+    };
+    let first = uids().await;
+    assert_eq!(first.len(), 15);
+    assert_eq!(first, uids().await);
+}

@@ -420,7 +420,7 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
         found.map(BTreeSet::len)
     );
     let polls = service.asked.lock().unwrap().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
-    println!("{days} days, {polls} polls, {} events", events.len());
+    eprintln!("{days} days, {polls} polls, {} events", events.len());
     check_rhythm(&service, days);
 }
 

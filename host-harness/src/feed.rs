@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::egress::{Egress, Origins};
 use crate::failpoint;
-use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, WORDS_BYTES};
+use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, WORDS_BYTES, milliseconds};
 use crate::plugin::Plugin;
 use crate::redact;
 use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
@@ -359,7 +359,7 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
 /// A token is renewed some minutes before it expires, or at half its life if that is sooner. In milliseconds.
 fn good_for(token: &FetchedToken) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
-    u64::try_from(life.saturating_sub(TOKEN_RENEWAL).max(life / 2).as_millis()).unwrap_or(u64::MAX)
+    milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2))
 }
 
 /// Words of a plugin are kept, shown and logged: they are cut where no honest ones are.

@@ -10,7 +10,7 @@ use crate::contract;
 use crate::egress::{self, Origins};
 use crate::engine::{Host, digest};
 use crate::feed::{Clock, Feed, FeedError, Identity};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
 use crate::secret::Secret;
@@ -330,7 +330,7 @@ impl Tenants {
 
     /// Drops connections that were not used for a while, and tokens that are no longer good.
     pub fn sweep(&self, now: u64) {
-        let idle = u64::try_from(limits::IDLE_TENANT.as_millis()).unwrap_or(u64::MAX);
+        let idle = milliseconds(limits::IDLE_TENANT);
         self.lock().retain(|_, line| {
             if now.saturating_sub(line.used) > idle {
                 line.transport = None;

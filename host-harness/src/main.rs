@@ -99,6 +99,12 @@ enum Command {
         /// What goes wrong; an unknown name lists all.
         #[arg(long)]
         scenario: Option<String>,
+        /// How many tenants there are, in place of the four of the demo.
+        #[arg(long, value_name = "COUNT")]
+        tenants: Option<u32>,
+        /// How many subscriptions each of them has.
+        #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "tenants")]
+        subscriptions: u32,
         /// One line of JSON that says how to reach it.
         #[arg(long)]
         json: bool,
@@ -183,7 +189,10 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
             Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
-        Command::Simulate { listen, scenario, json } => simulate(listen, scenario.as_deref(), json).await,
+        Command::Simulate { listen, scenario, tenants, subscriptions, json } => {
+            let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
+            simulate(listen, scenario.as_deref(), estate, json).await
+        }
     }
 }
 
@@ -197,7 +206,7 @@ fn host() -> anyhow::Result<Host> {
 fn clock() -> Clock {
     Arc::new(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+        limits::milliseconds(now)
     })
 }
 
@@ -372,7 +381,12 @@ async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, upda
     })
 }
 
-async fn simulate(listen: SocketAddr, scenario_name: Option<&str>, as_json: bool) -> anyhow::Result<u8> {
+async fn simulate(
+    listen: SocketAddr,
+    scenario_name: Option<&str>,
+    estate: Estate,
+    as_json: bool,
+) -> anyhow::Result<u8> {
     let scenario = match scenario_name {
         None => None,
         Some(name) => match scenario::named(name) {
@@ -383,7 +397,7 @@ async fn simulate(listen: SocketAddr, scenario_name: Option<&str>, as_json: bool
             }
         },
     };
-    let simulator = Simulator::start(listen, Estate::default(), scenario).await.context("failed to listen")?;
+    let simulator = Simulator::start(listen, estate, scenario).await.context("failed to listen")?;
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;

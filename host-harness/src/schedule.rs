@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::contract::{Failure, Reaction};
-use crate::limits;
+use crate::limits::{self, milliseconds};
 
 /// Where polls of one scope fall: once an interval, always at the same place in it, so that ten thousand scopes do not
 /// start together.
@@ -113,10 +113,6 @@ pub fn first(now: u64, rank: u64) -> u64 {
 
 fn doubled(least: u64, failures: u32, most: Duration) -> u64 {
     least.checked_shl(failures.min(32)).unwrap_or(u64::MAX).min(milliseconds(most))
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

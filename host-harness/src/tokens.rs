@@ -3,12 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::limits::{REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW};
+use crate::limits::{REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::transport::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// Members of an answer that count seconds from now.
@@ -176,10 +175,6 @@ fn digest(request: &OutgoingRequest) -> [u8; 32] {
         digest.update(format!("{name}: {value}\n").as_bytes());
     }
     digest.finalize().into()
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

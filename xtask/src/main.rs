@@ -6,10 +6,12 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 mod component;
+mod scale;
 
 const USAGE: &str = "\
 cargo xtask demo          polls several simulated tenants and prints their findings
 cargo xtask test          runs all tests
+cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder";
 
 fn main() -> ExitCode {
@@ -17,6 +19,11 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["demo", rest @ ..] => ensure_target().and_then(|()| demo(rest)),
         ["test", rest @ ..] => ensure_target().and_then(|()| test(rest)),
+        ["scale"] => ensure_target().and_then(|()| scale::measure(10_000)),
+        ["scale", feeds] => match feeds.parse() {
+            Ok(feeds) => ensure_target().and_then(|()| scale::measure(feeds)),
+            Err(_) => Err(format!("found {feeds:?}, expected a number of feeds")),
+        },
         ["build"] => ensure_target().and_then(|()| build(&target_folder().join(component::FILE))),
         ["build", file] => ensure_target().and_then(|()| build(Path::new(file))),
         ["help" | "--help" | "-h"] => {

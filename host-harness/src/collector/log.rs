@@ -1,0 +1,44 @@
+//! What the collector says: one line where a failure is handled, with whose fault it is and what mends it.
+
+use crate::contract::{Failure, Notice, Reaction, Scope};
+use crate::feeds::Parked;
+use crate::redact;
+
+/// The same without secrets.
+pub fn redacted(parked: &Parked, failure: &Failure) -> Failure {
+    let clean = |text: &str| redact::redact(text, parked.secrets());
+    let clean_some = |text: &Option<String>| text.as_deref().map(clean);
+    Failure {
+        code: clean(&failure.code),
+        cause: clean(&failure.cause),
+        fix: clean_some(&failure.fix),
+        service_code: clean_some(&failure.service_code),
+        request_id: clean_some(&failure.request_id),
+        ..failure.clone()
+    }
+}
+
+/// One line where a failure is handled; the same failure again is for those who debug.
+pub fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, before: Option<&str>) {
+    let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(parked, failure);
+    let (tenant, feed, scope) = (&parked.tenant, &parked.id, scope.map_or("", |scope| scope.id.as_str()));
+    let (fault, fix) = (failure.whose(), fix.unwrap_or_default());
+    let (service_code, request_id) = (service_code.unwrap_or_default(), request_id.unwrap_or_default());
+    let status = status.unwrap_or_default();
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(%tenant, %feed, scope, code, %fault, status, service_code, request_id, fix, "{cause}")
+        };
+    }
+    match failure.reaction {
+        _ if before == Some(code.as_str()) => line!(debug),
+        Reaction::MendPlugin | Reaction::StateUnusable => line!(error),
+        _ => line!(warn),
+    }
+}
+
+/// Says what is odd, though it changed no data.
+pub fn log_notice(parked: &Parked, scope: &str, notice: &Notice) {
+    let message = redact::redact(&notice.message, parked.secrets());
+    tracing::info!(tenant = %parked.tenant, feed = %parked.id, scope, code = %notice.code, "{message}");
+}

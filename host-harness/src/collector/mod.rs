@@ -1,0 +1,369 @@
+//! Drives the feeds of a configuration day after day: starts what is due, takes what came of it, and plans what comes
+//! next. Time is an argument: whoever drives it decides when `now` is.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+
+use crate::agenda::{Agenda, Item};
+use crate::contract::{Discovery, Failure, Reaction, Scope};
+use crate::feed::{Clock, Feed, FeedError};
+use crate::feeds::{Parked, Tenants};
+use crate::limits::{self, milliseconds};
+use crate::schedule::Rhythm;
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::work::{Done, Keeper, Task};
+
+mod board;
+mod log;
+mod poll;
+mod reload;
+mod search;
+
+pub use board::{Board, BoardRow};
+
+/// The collector.
+pub struct Collector {
+    keeper: Keeper,
+    tenants: Arc<Tenants>,
+    clock: Clock,
+    agenda: Agenda,
+    feeds: HashMap<u32, FeedEntry>,
+    scopes: HashMap<u32, ScopeEntry>,
+    by_id: HashMap<String, u32>,
+    /// Tenants as the agenda knows them.
+    tenant_numbers: HashMap<String, u32>,
+    next_number: u32,
+    jobs: JoinSet<Ended>,
+    running: HashMap<tokio::task::Id, Running>,
+    /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
+    busy: HashSet<(String, String)>,
+    throttles: HashMap<(String, String), u64>,
+    /// Scopes whose outbox is full.
+    paused: BTreeSet<u32>,
+    /// The first feed that polls each scope.
+    polled_by: HashMap<String, u32>,
+    /// Scopes that more than one feed polls, so that it is said once.
+    shared_scopes: BTreeSet<String>,
+    /// Scopes of which it is still to be told that they are not polled any more, with their feed.
+    pending: HashMap<u32, (u32, Task)>,
+    /// What is known of feeds that are not configured now: they may come back.
+    left: HashMap<String, Left>,
+    /// What the store said last, where it did not take something.
+    store_trouble: Option<StoreError>,
+    swept: u64,
+    pruned: u64,
+}
+
+/// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
+#[derive(Default)]
+struct Left {
+    row: Option<FeedRow>,
+    kept: Option<FeedRow>,
+    stored: Vec<ScopeRow>,
+}
+
+type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// What a job is at.
+struct Running {
+    item: Option<Item>,
+    key: Option<(String, String)>,
+}
+
+struct FeedEntry {
+    parked: Arc<Parked>,
+    tenant: u32,
+    rhythm: Rhythm,
+    /// Open while somebody works with it.
+    open: Weak<OnceCell<Feed>>,
+    scopes: Vec<u32>,
+    /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
+    stored: Vec<ScopeRow>,
+    /// The feed as it is to be kept, and as it is.
+    row: FeedRow,
+    kept: Option<FeedRow>,
+    credential: Arc<str>,
+    failures: u32,
+    failure: Option<Box<Failure>>,
+    /// Only a person can mend the whole feed: its scopes wait until a search succeeds.
+    blocked: bool,
+    /// Not searched since its configuration changed: what waits for a person is then tried at once.
+    changed: bool,
+    /// Of its credentials, the fewest days before the end that were warned of.
+    warned_days: u64,
+}
+
+struct ScopeEntry {
+    feed: u32,
+    scope: Scope,
+    rhythm: Rhythm,
+    standing: Standing,
+    /// Since when it waits for a search of its feed, which may find it gone, or the feed blocked.
+    held_since: Option<u64>,
+    /// Value and maximum of its first figure.
+    figure: Option<(f64, f64)>,
+}
+
+/// What a job came to.
+enum Ended {
+    Searched { feed: u32, found: Result<Discovery, Failure>, throttle: Option<Throttle> },
+    Polled { scope: u32, done: Result<Done, Fault> },
+    GivenUp { feed: u32, scope: String, done: Result<Done, Fault> },
+    Kept { feed: u32, row: FeedRow, kept: Result<(), StoreError> },
+}
+
+/// Why a job has no answer.
+enum Fault {
+    Open(FeedError),
+    Store(StoreError),
+}
+
+impl Collector {
+    /// Takes up these feeds, and what the store knows of them.
+    pub async fn new(
+        keeper: Keeper,
+        tenants: Arc<Tenants>,
+        feeds: Vec<Arc<Parked>>,
+        polls: usize,
+        polls_of_tenant: usize,
+    ) -> Result<Collector, StoreError> {
+        let clock = Arc::clone(&keeper.clock);
+        let now = clock();
+        let (feed_rows, scope_rows, throttles) = keeper
+            .store
+            .ask(move |store| {
+                store.prune(history_begins(now), now)?;
+                Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
+            })
+            .await?;
+        // A wait of more than a day was meant by a clock that was wrong.
+        let latest = now + milliseconds(limits::LONGEST_WAIT);
+        let mut collector = Collector {
+            keeper,
+            tenants,
+            clock,
+            agenda: Agenda::new(polls, polls_of_tenant),
+            feeds: HashMap::new(),
+            scopes: HashMap::new(),
+            by_id: HashMap::new(),
+            tenant_numbers: HashMap::new(),
+            next_number: 0,
+            jobs: JoinSet::new(),
+            running: HashMap::new(),
+            busy: HashSet::new(),
+            throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until.min(latest))).collect(),
+            paused: BTreeSet::new(),
+            polled_by: HashMap::new(),
+            shared_scopes: BTreeSet::new(),
+            pending: HashMap::new(),
+            left: HashMap::new(),
+            store_trouble: None,
+            swept: now,
+            pruned: now,
+        };
+        for row in feed_rows {
+            let left = collector.left.entry(row.feed.clone()).or_default();
+            (left.row, left.kept) = (Some(row.clone()), Some(row));
+        }
+        for row in scope_rows {
+            collector.left.entry(row.feed.clone()).or_default().stored.push(row);
+        }
+        for (rank, parked) in feeds.into_iter().enumerate() {
+            collector.add(parked, now, rank as u64);
+        }
+        Ok(collector)
+    }
+
+    /// Starts everything that is due and may begin.
+    pub fn start_due(&mut self) {
+        let now = (self.clock)();
+        while let Some((item, due)) = self.agenda.take(now) {
+            let job = match item {
+                Item::Search(feed) => self.search(feed, now).map(|job| (None, job)),
+                Item::Poll(scope) => self.poll(scope, due, now).map(|(key, job)| (Some(key), job)),
+                Item::GiveUp(number) => self.tell(number, now).map(|(key, job)| (Some(key), job)),
+            };
+            match job {
+                Some((key, job)) => self.start(Some(item), key, job),
+                None => self.agenda.done(item),
+            }
+        }
+    }
+
+    fn start(&mut self, item: Option<Item>, key: Option<(String, String)>, job: Job) {
+        if let Some(key) = &key {
+            self.busy.insert(key.clone());
+        }
+        let id = self.jobs.spawn(job).id();
+        self.running.insert(id, Running { item, key });
+    }
+
+    /// Waits for one job to end and takes what came of it; waits for ever while none is in flight. May be dropped at any
+    /// time without losing anything.
+    pub async fn ended(&mut self) {
+        let Some(joined) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
+        let id = joined.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let running = self.running.remove(&id).unwrap_or(Running { item: None, key: None });
+        if let Some(item) = running.item {
+            self.agenda.done(item);
+        }
+        if let Some(key) = &running.key {
+            self.busy.remove(key);
+        }
+        match joined.map(|(_, ended)| ended) {
+            Ok(Ended::Searched { feed, found, throttle }) => {
+                self.share(throttle);
+                self.searched(feed, found);
+            }
+            Ok(Ended::Polled { scope, done }) => match running.key {
+                Some(key) if !self.scopes.contains_key(&scope) => self.polled_for_another(&key, done),
+                _ => self.polled(scope, done),
+            },
+            Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
+            Ok(Ended::Kept { feed, row, kept }) => self.kept(feed, row, kept),
+            Err(error) => self.broke(running, &error),
+        }
+    }
+
+    /// A job panicked: a fault of this program, which is told and does not end the collector.
+    fn broke(&mut self, running: Running, error: &tokio::task::JoinError) {
+        tracing::error!(fault = "harness", "a job broke down: {error}");
+        let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
+        let feed = match running.item {
+            Some(Item::Search(feed)) => Some(feed),
+            Some(Item::Poll(scope)) => self.scopes.get(&scope).map(|scope| scope.feed),
+            Some(Item::GiveUp(_)) => {
+                let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
+                // The next search finds it lost again.
+                row.into_iter().for_each(|row| row.standing.watch = Watch::Polled);
+                None
+            }
+            None => None,
+        };
+        if let (Some(item), Some(entry)) = (running.item, feed.and_then(|feed| self.feeds.get(&feed))) {
+            self.agenda.plan(item, entry.tenant, due);
+        }
+    }
+
+    /// When something becomes due next.
+    pub fn next_due(&self) -> Option<u64> {
+        self.agenda.next_due()
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Where polls end up.
+    pub fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// The way out of each tenant.
+    pub fn tenants(&self) -> &Arc<Tenants> {
+        &self.tenants
+    }
+
+    /// Forgets waits that are over, drops what was not used for a while, and plans anew where the clock was set back.
+    pub fn sweep(&mut self) {
+        let now = (self.clock)();
+        if now + milliseconds(limits::CLOCK_STEP) < self.swept {
+            tracing::warn!(
+                fault = "harness",
+                "the clock went back by {} s: everything is planned anew",
+                (self.swept - now) / 1_000
+            );
+            self.plan_anew(now);
+        }
+        self.swept = now;
+        self.throttles.retain(|_, until| *until > now);
+        self.tenants.sweep(now);
+        if now >= self.pruned + milliseconds(limits::PRUNE) {
+            self.pruned = now;
+            let store = self.keeper.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.ask(move |store| store.prune(history_begins(now), now)).await {
+                    tracing::error!(fault = "harness", "{error}");
+                }
+            });
+        }
+    }
+
+    fn plan_anew(&mut self, now: u64) {
+        self.throttles.values_mut().for_each(|until| *until = (*until).min(now + milliseconds(limits::LONGEST_WAIT)));
+        for (number, entry) in &self.feeds {
+            self.agenda.plan(Item::Search(*number), entry.tenant, entry.rhythm.next_place(now));
+        }
+        for (number, scope) in &mut self.scopes {
+            let Some(entry) = self.feeds.get(&scope.feed) else { continue };
+            scope.standing.due = scope.rhythm.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
+            self.agenda.plan(Item::Poll(*number), entry.tenant, scope.standing.due);
+        }
+    }
+
+    /// Lets what is in flight end, and gives the rest up when the time is over: an abandoned poll is kept whole or not at
+    /// all.
+    pub async fn stop(mut self, within: Duration) {
+        let end = async {
+            while !self.jobs.is_empty() {
+                self.ended().await;
+            }
+        };
+        if tokio::time::timeout(within, end).await.is_err() {
+            tracing::warn!(fault = "harness", "{} polls were abandoned", self.jobs.len());
+        }
+        self.jobs.shutdown().await;
+    }
+
+    /// How everything stands, what needs somebody first.
+    pub fn board(&self, most: usize) -> Board {
+        let mut rows: Vec<BoardRow> = Vec::new();
+        for entry in self.feeds.values() {
+            if let Some(failure) = &entry.failure {
+                rows.push(BoardRow::of_feed(&entry.parked, Some(failure)));
+            }
+            for scope in entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)) {
+                rows.push(BoardRow::of_scope(&entry.parked, scope));
+            }
+            for row in &entry.stored {
+                rows.push(BoardRow::of_stored(&entry.parked, row));
+            }
+        }
+        let total = rows.len();
+        let failing = rows.iter().filter(|row| row.failure.is_some()).count();
+        let key = |row: &BoardRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
+        rows.sort_by_cached_key(key);
+        rows.truncate(most);
+        Board { feeds: self.feeds.len(), in_flight: self.agenda.in_flight(), total, failing, rows }
+    }
+
+    /// What does not work, if anything.
+    pub fn health(&self) -> Result<(), String> {
+        match &self.store_trouble {
+            None => Ok(()),
+            Some(trouble) => Err(trouble.to_string()),
+        }
+    }
+}
+
+/// A feed that was found good does not open: the plugin broke down, or the host.
+fn failure_of(error: &FeedError) -> Failure {
+    match error {
+        FeedError::Call(error) => error.failure(),
+        FeedError::Settings(_) => {
+            let cause = "the plugin refuses settings that it accepted before".to_owned();
+            Failure::of_host(Reaction::MendPlugin, "settings-refused", cause)
+        }
+        FeedError::Host(error) => Failure::of_host(Reaction::TryLater, "host-failed", error.clone()),
+    }
+}
+
+fn history_begins(now: u64) -> u64 {
+    now.saturating_sub(milliseconds(limits::HISTORY))
+}

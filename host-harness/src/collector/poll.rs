@@ -1,0 +1,210 @@
+//! The poll of a scope: whether it may begin, and what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::agenda::Item;
+use crate::collector::log::{log_failure, log_notice};
+use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, failure_of};
+use crate::contract::{Failure, Reaction, Scope};
+use crate::feed::Feed;
+use crate::feeds::Parked;
+use crate::limits::{self, milliseconds};
+use crate::store::{ScopeRow, Standing, Throttle};
+use crate::work::{Done, Task};
+
+impl Collector {
+    pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<((String, String), Job)> {
+        let scope = self.scopes.get(&number)?;
+        let entry = self.feeds.get(&scope.feed)?;
+        let (feed, tenant) = (scope.feed, entry.tenant);
+        let parked = Arc::clone(&entry.parked);
+        if entry.blocked || self.agenda.is_in_flight(Item::Search(feed)) {
+            self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
+            return None;
+        }
+        let due = scope.held_since.unwrap_or(due);
+        if let Some(until) = self.throttled(entry, now) {
+            let due = scope.rhythm.after_throttle(until);
+            self.agenda.plan(Item::Poll(number), tenant, due);
+            return None;
+        }
+        let key = (parked.id.clone(), scope.scope.id.clone());
+        if self.busy.contains(&key) {
+            self.agenda.plan(Item::Poll(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
+            return None;
+        }
+        if let Some((sink, waiting)) = self.keeper.deliveries.full(&parked.sinks, &parked.tenant) {
+            if self.paused.insert(number) {
+                tracing::warn!(
+                    tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, fault = "harness",
+                    "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
+                    waiting.bytes, waiting.events
+                );
+            }
+            self.agenda.plan(Item::Poll(number), tenant, now + milliseconds(limits::OUTBOX_PAUSE));
+            return None;
+        }
+        if self.paused.remove(&number) {
+            tracing::info!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, "goes on after a pause");
+        } else {
+            self.keeper.metrics.late(&parked.tenant, &parked.id, Duration::from_millis(now.saturating_sub(due)));
+        }
+        let (rhythm, standing) = (scope.rhythm, Standing { due, ..scope.standing.clone() });
+        let scope = scope.scope.clone();
+        self.scopes.get_mut(&number)?.held_since = None;
+        let (parked, cell) = self.opened(feed)?;
+        let task = Task { parked, rhythm, scope, standing, given_up: None };
+        let done = self.performed(task, cell);
+        Some((key, Box::pin(async move { Ended::Polled { scope: number, done: done.await } })))
+    }
+
+    pub(super) fn performed(
+        &self,
+        task: Task,
+        cell: Arc<OnceCell<Feed>>,
+    ) -> impl Future<Output = Result<Done, Fault>> + Send + 'static {
+        let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
+        async move {
+            let open = || async { task.parked.open(&tenants, &clock).await };
+            let feed = cell.get_or_try_init(open).await.map_err(Fault::Open)?;
+            keeper.perform(feed, &task).await.map_err(Fault::Store)
+        }
+    }
+
+    /// The cell in which a feed is open as long as somebody works with it.
+    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<OnceCell<Feed>>)> {
+        let entry = self.feeds.get_mut(&feed)?;
+        let cell = entry.open.upgrade().unwrap_or_else(|| {
+            let cell = Arc::new(OnceCell::new());
+            entry.open = Arc::downgrade(&cell);
+            cell
+        });
+        Some((Arc::clone(&entry.parked), cell))
+    }
+
+    pub(super) fn throttled(&self, entry: &FeedEntry, now: u64) -> Option<u64> {
+        if self.throttles.is_empty() {
+            return None;
+        }
+        let until = |origin: &String| self.throttles.get(&(entry.credential.to_string(), origin.clone())).copied();
+        entry.parked.origins.iter().filter_map(until).filter(|until| *until > now).max()
+    }
+
+    pub(super) fn stored(&mut self, feed: &str, scope: &str) -> Option<&mut ScopeRow> {
+        let rows = match self.by_id.get(feed) {
+            Some(number) => &mut self.feeds.get_mut(number)?.stored,
+            None => &mut self.left.get_mut(feed)?.stored,
+        };
+        rows.iter_mut().find(|row| row.scope.id == scope)
+    }
+
+    /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
+    pub(super) fn polled_for_another(&mut self, (feed, scope): &(String, String), done: Result<Done, Fault>) {
+        let Ok(Done { standing, throttle, .. }) = done else { return };
+        self.share(throttle);
+        if let Some(row) = self.stored(feed, scope) {
+            row.standing = Standing { watch: row.standing.watch, ..standing };
+            return;
+        }
+        let Some(entry) = self.by_id.get(feed).and_then(|number| self.feeds.get(number)) else { return };
+        let number = entry
+            .scopes
+            .iter()
+            .copied()
+            .find(|number| self.scopes.get(number).is_some_and(|known| known.scope.id == *scope));
+        if let Some(known) = number.and_then(|number| self.scopes.get_mut(&number)) {
+            known.standing = Standing { due: known.standing.due, ..standing };
+        }
+    }
+
+    /// Others with the credential wait too.
+    pub(super) fn share(&mut self, throttle: Option<Throttle>) {
+        if let Some(Throttle { credential, origin, until }) = throttle {
+            let known = self.throttles.entry((credential, origin)).or_default();
+            *known = until.max(*known);
+        }
+    }
+
+    /// Tells why a job has no answer, as a failure of the scope.
+    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: Fault) -> Failure {
+        match fault {
+            Fault::Open(error) => {
+                let failure = failure_of(&error);
+                log_failure(parked, Some(scope), &failure, None);
+                failure
+            }
+            Fault::Store(error) => {
+                tracing::error!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "harness", "{error}");
+                let failure = Failure::of_host(Reaction::TryLater, "store-failed", error.to_string());
+                self.keeper.metrics.store_failed();
+                self.store_trouble = Some(error);
+                failure
+            }
+        }
+    }
+
+    pub(super) fn polled(&mut self, number: u32, done: Result<Done, Fault>) {
+        let now = (self.clock)();
+        let Some(scope) = self.scopes.get(&number) else { return };
+        let (feed, rhythm, before) = (scope.feed, scope.rhythm, scope.standing.clone());
+        let Some(entry) = self.feeds.get(&feed) else { return };
+        let (parked, tenant, scope_id) = (Arc::clone(&entry.parked), entry.tenant, scope.scope.clone());
+        let Done { standing, failure, notices, measures, throttle, .. } = match done {
+            Ok(done) => done,
+            Err(fault) => {
+                let failure = self.failed(&parked, &scope_id, fault);
+                let next = rhythm.after(before.failures, Some(&failure), now);
+                if let Some(scope) = self.scopes.get_mut(&number) {
+                    scope.standing.failures = next.failures;
+                }
+                self.agenda.plan(Item::Poll(number), tenant, next.due);
+                return;
+            }
+        };
+        self.store_trouble = None;
+        for notice in &notices {
+            log_notice(&parked, &scope_id.id, notice);
+        }
+        let code_before = before.outcome.as_ref().map(|outcome| outcome.code.as_str());
+        match &standing.outcome {
+            Some(outcome) => log_failure(&parked, Some(&scope_id), outcome, code_before),
+            None if code_before.is_some() => tracing::info!(
+                tenant = %parked.tenant, feed = %parked.id, scope = %scope_id.id, "collects again"
+            ),
+            None => {}
+        }
+        self.share(throttle);
+        let Some(scope) = self.scopes.get_mut(&number) else { return };
+        if let Some(measure) = measures.first() {
+            scope.figure = Some((measure.value, measure.maximum));
+        }
+        scope.standing = standing;
+        let due = scope.standing.due;
+        if failure.is_some_and(|failure| failure.reaction == Reaction::MendFeed) {
+            scope.held_since = Some(due);
+            let outcome = scope.standing.outcome.clone();
+            let Some(entry) = self.feeds.get_mut(&feed) else { return };
+            if !entry.blocked {
+                (entry.blocked, entry.failures, entry.failure) = (true, entry.failures.max(1), outcome);
+                self.agenda.plan(Item::Search(feed), tenant, due);
+            }
+        } else {
+            self.agenda.plan(Item::Poll(number), tenant, due);
+        }
+    }
+
+    /// Scopes that were paused look again whether their sinks take events.
+    pub fn resume_paused(&mut self) {
+        let now = (self.clock)();
+        for number in self.paused.iter().copied().collect::<Vec<_>>() {
+            let Some(scope) = self.scopes.get(&number) else { continue };
+            let Some(entry) = self.feeds.get(&scope.feed) else { continue };
+            if self.keeper.deliveries.full(&entry.parked.sinks, &entry.parked.tenant).is_none() {
+                self.agenda.plan(Item::Poll(number), entry.tenant, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Feeds that come, change and go. What did not change goes on as it was; what is in flight ends as it began.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use crate::agenda::Item;
+use crate::collector::{Collector, FeedEntry, Left, ScopeEntry};
+use crate::feeds::Parked;
+use crate::schedule::{Rhythm, first};
+use crate::store::{FeedRow, ScopeRow, Watch};
+
+impl Collector {
+    /// Takes up a feed, with what is left of it from before.
+    pub(super) fn add(&mut self, parked: Arc<Parked>, now: u64, rank: u64) {
+        let Left { row, kept, stored } = self.left.remove(&parked.id).unwrap_or_default();
+        let salt = &self.keeper.salt;
+        let number = self.next_number;
+        self.next_number += 1;
+        let tenants = self.tenant_numbers.len() as u32;
+        let tenant = *self.tenant_numbers.entry(parked.tenant.clone()).or_insert(tenants);
+        let configured_as = parked.fingerprint(salt);
+        let changed = row.as_ref().is_some_and(|row| row.configured_as != configured_as);
+        let searched_with = row.as_ref().map(|row| row.searched_with.clone()).unwrap_or_default();
+        let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
+        // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
+        let rhythm = Rhythm::new(&parked.id, "", parked.interval);
+        let earliest =
+            stored.iter().filter(|row| row.standing.watch == Watch::Polled).map(|row| row.standing.due).min();
+        let due = match earliest {
+            Some(due) if !changed => rhythm.resumed(due, true, now, rank),
+            _ => first(now, rank),
+        };
+        let expiries = parked.expiries.to_vec();
+        let last_good = stored.iter().filter_map(|row| row.standing.last_good).max();
+        let scopes = stored.iter().filter(|row| row.standing.watch == Watch::Polled).count() as u64;
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
+            counts.credentials_expire = expiries;
+            counts.last_collected = last_good.or(counts.last_collected);
+            counts.scopes = scopes;
+        });
+        let credential = parked.credential_id(salt).into();
+        self.by_id.insert(parked.id.clone(), number);
+        self.agenda.plan(Item::Search(number), tenant, due);
+        let entry = FeedEntry {
+            parked,
+            tenant,
+            rhythm,
+            open: Weak::new(),
+            scopes: Vec::new(),
+            stored,
+            row,
+            kept,
+            credential,
+            failures: 0,
+            failure: None,
+            blocked: false,
+            changed,
+            warned_days: u64::MAX,
+        };
+        self.feeds.insert(number, entry);
+    }
+
+    /// Takes these feeds in place of the ones before. What did not change goes on as it was; what is in flight ends.
+    /// `impatient`: what waits for a person is tried at once, also where nothing changed.
+    pub fn reload(&mut self, feeds: Vec<Arc<Parked>>, polls: usize, polls_of_tenant: usize, impatient: bool) {
+        self.agenda.limit(polls, polls_of_tenant);
+        let now = (self.clock)();
+        let mut rank = 0;
+        let mut gone: HashMap<String, u32> = std::mem::take(&mut self.by_id);
+        for parked in feeds {
+            let known = gone.remove(&parked.id);
+            let configured_as = parked.fingerprint(&self.keeper.salt);
+            let same = known
+                .filter(|number| self.feeds.get(number).is_some_and(|entry| entry.row.configured_as == configured_as));
+            match (same, known) {
+                (Some(number), _) => self.keep(number, parked, now, impatient),
+                (None, Some(number)) => {
+                    self.change(number, parked, now, rank);
+                    rank += 1;
+                }
+                (None, None) => {
+                    self.add(parked, now, rank);
+                    rank += 1;
+                }
+            }
+        }
+        for number in gone.into_values() {
+            self.remove(number);
+        }
+        let known: HashSet<(&str, &str)> =
+            self.feeds.values().map(|entry| (entry.parked.tenant.as_str(), entry.parked.id.as_str())).collect();
+        self.keeper.metrics.keep(|tenant, feed| known.contains(&(tenant, feed)));
+    }
+
+    /// A feed whose settings are as they were; when and where to may have changed.
+    pub(super) fn keep(&mut self, number: u32, parked: Arc<Parked>, now: u64, impatient: bool) {
+        self.by_id.insert(parked.id.clone(), number);
+        let Some(entry) = self.feeds.get_mut(&number) else { return };
+        let waits = entry.failure.is_some() || entry.blocked;
+        if parked.differs_in_use(&entry.parked) {
+            entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
+            self.agenda.plan(Item::Search(number), entry.tenant, entry.rhythm.next_place(now));
+            let expiries = parked.expiries.to_vec();
+            self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
+            entry.parked = parked;
+            for scope in entry.scopes.clone() {
+                let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
+                scope_entry.rhythm = Rhythm::new(&entry.parked.id, &scope_entry.scope.id, entry.parked.interval);
+                let due =
+                    scope_entry.rhythm.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
+                scope_entry.standing.due = due;
+                self.agenda.plan(Item::Poll(scope), entry.tenant, due);
+            }
+        }
+        if impatient {
+            if waits {
+                self.agenda.plan(Item::Search(number), entry.tenant, now);
+            }
+            self.try_at_once(number, now);
+        }
+    }
+
+    /// What waits for a person is polled now.
+    pub(super) fn try_at_once(&mut self, number: u32, now: u64) {
+        let Some(entry) = self.feeds.get(&number) else { return };
+        for scope in &entry.scopes {
+            if let Some(scope_entry) = self.scopes.get_mut(scope).filter(|scope| scope.standing.waits_for_person) {
+                scope_entry.standing.due = now;
+                self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
+            }
+        }
+    }
+
+    /// A feed whose settings changed: it is searched at once, and what is in flight ends with the old ones.
+    pub(super) fn change(&mut self, number: u32, parked: Arc<Parked>, now: u64, rank: u64) {
+        self.remove(number);
+        self.add(parked, now, rank);
+    }
+
+    /// Takes a feed out, and leaves what is known of it for when it comes back.
+    pub(super) fn remove(&mut self, number: u32) {
+        let Some(mut entry) = self.feeds.remove(&number) else { return };
+        self.agenda.remove(Item::Search(number));
+        for scope in std::mem::take(&mut entry.scopes) {
+            if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
+                let (feed, tenant) = (entry.parked.id.clone(), entry.parked.tenant.clone());
+                entry.stored.push(ScopeRow { feed, tenant, scope, standing });
+            }
+        }
+        for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
+            self.agenda.remove(Item::GiveUp(number));
+            // It was not told yet.
+            entry
+                .stored
+                .iter_mut()
+                .filter(|row| row.scope.id == task.scope.id)
+                .for_each(|row| row.standing.watch = Watch::Polled);
+        }
+        // What the feed was configured as is what the next configuration is compared with.
+        let left = Left { row: Some(entry.row), kept: entry.kept, stored: entry.stored };
+        self.left.insert(entry.parked.id.clone(), left);
+    }
+
+    /// Takes a scope off the agenda.
+    pub(super) fn unwatch(&mut self, number: u32) -> Option<ScopeEntry> {
+        let scope = self.scopes.remove(&number)?;
+        self.agenda.remove(Item::Poll(number));
+        self.paused.remove(&number);
+        if self.polled_by.get(&scope.scope.id) == Some(&scope.feed) {
+            self.polled_by.remove(&scope.scope.id);
+        }
+        Some(scope)
+    }
+}

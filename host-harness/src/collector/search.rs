@@ -1,0 +1,320 @@
+//! The search for the scopes of a feed, and what it finds: scopes that are polled from now on, and scopes that are not
+//! any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::agenda::Item;
+use crate::collector::log::{log_failure, log_notice};
+use crate::collector::{Collector, Ended, Fault, Job, ScopeEntry, failure_of};
+use crate::contract::{Discovery, Failure, Reaction, Scope};
+use crate::feeds::Parked;
+use crate::limits::{self, milliseconds};
+use crate::schedule::{Rhythm, first};
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
+use crate::work::{Done, Finding, Task, findings};
+
+impl Collector {
+    pub(super) fn search(&mut self, number: u32, now: u64) -> Option<Job> {
+        let entry = self.feeds.get(&number)?;
+        let (tenant, rhythm, failures) = (entry.tenant, entry.rhythm, entry.failures);
+        if let Some(until) = self.throttled(entry, now) {
+            self.agenda.plan(Item::Search(number), tenant, rhythm.after_throttle(until));
+            return None;
+        }
+        // A permission that was granted meanwhile is not in a token from before.
+        let fresh = entry.blocked || entry.changed || entry.failure.is_some();
+        let (parked, cell) = self.opened(number)?;
+        let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
+        Some(Box::pin(async move {
+            let open = || async { parked.open(&tenants, &clock).await };
+            let feed = match cell.get_or_try_init(open).await {
+                Ok(feed) => feed,
+                Err(error) => {
+                    return Ended::Searched { feed: number, found: Err(failure_of(&error)), throttle: None };
+                }
+            };
+            if fresh {
+                feed.forget_tokens(clock());
+            }
+            let found = feed.discover().await;
+            let usage = feed.take_usage();
+            let next = rhythm.after(failures, found.as_ref().err(), clock());
+            let throttle = keeper.throttle(&parked, feed, next.throttled_until);
+            keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.used(&usage));
+            if let Some(throttle) = throttle.clone()
+                && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
+            {
+                // A wait that is not kept costs one request after a restart.
+                tracing::error!(fault = "harness", "{error}");
+            }
+            Ended::Searched { feed: number, found, throttle }
+        }))
+    }
+
+    pub(super) fn searched(&mut self, number: u32, found: Result<Discovery, Failure>) {
+        let now = (self.clock)();
+        let Some(entry) = self.feeds.get_mut(&number) else { return };
+        let parked = Arc::clone(&entry.parked);
+        let next = entry.rhythm.after(entry.failures, found.as_ref().err(), now);
+        entry.failures = next.failures;
+        let was_blocked = entry.blocked;
+        let before = entry.failure.take().map(|failure| failure.code);
+        entry.failure = found.as_ref().err().cloned().map(Box::new);
+        entry.blocked = found.as_ref().is_err_and(|failure| failure.reaction == Reaction::MendFeed);
+        let changed = entry.changed && found.is_ok();
+        entry.changed &= found.is_err();
+        match &found {
+            Ok(discovery) => {
+                for notice in &discovery.notices {
+                    log_notice(&parked, "", notice);
+                }
+                if before.is_some() {
+                    tracing::info!(tenant = %parked.tenant, feed = %parked.id, "its scopes are found again");
+                }
+            }
+            Err(failure) => log_failure(&parked, None, failure, before.as_deref()),
+        }
+        let searched_with = parked.settings_digest();
+        let same_settings = entry.row.searched_with == searched_with;
+        self.warn_of_expiry(number, now);
+        let known = self.known(number);
+        let pairs: Vec<(Scope, Standing)> =
+            known.values().map(|(scope, standing, _)| (scope.clone(), standing.clone())).collect();
+        let (mut rank, mut given_up, mut skipped) = (0, Vec::new(), false);
+        for (scope, finding) in findings(&pairs, &found, same_settings) {
+            let earlier = known.get(&scope.id);
+            let mut standing = earlier.map(|(_, standing, _)| standing.clone()).unwrap_or_default();
+            let live = earlier.and_then(|(_, _, number)| *number);
+            match finding {
+                Finding::Polled => {
+                    let anew = earlier.is_none() || std::mem::take(&mut standing.watch) != Watch::Polled;
+                    if anew || (changed && standing.waits_for_person) {
+                        standing.due = first(now, rank);
+                        rank += 1;
+                    }
+                    self.watch(number, scope, standing, live, now);
+                }
+                // The poll of one that is in flight ends first.
+                _ if self.busy.contains(&(parked.id.clone(), scope.id.clone())) => skipped = true,
+                Finding::Lost(why) => self.give_up(number, scope, standing, live, Some(why), now),
+                Finding::GivenUp => {
+                    self.give_up(number, scope.clone(), standing, live, None, now);
+                    given_up.push(scope.id);
+                }
+            }
+        }
+        if found.is_ok() && !skipped {
+            // Only now: until everything is done, a search that finds less is the first with these settings.
+            if let Some(entry) = self.feeds.get_mut(&number) {
+                entry.row.searched_with = searched_with;
+            }
+            self.keep_search(number, &given_up);
+        }
+        let due = if skipped { now + milliseconds(limits::BUSY_PAUSE) } else { next.due };
+        self.plan_search(number, due, found.is_ok() && !skipped, now);
+        self.release(number, was_blocked, now);
+    }
+
+    /// All scopes of a feed that are known, those that are polled with their number.
+    pub(super) fn known(&self, number: u32) -> BTreeMap<String, (Scope, Standing, Option<u32>)> {
+        let Some(entry) = self.feeds.get(&number) else { return BTreeMap::new() };
+        let stored =
+            entry.stored.iter().map(|row| (row.scope.id.clone(), (row.scope.clone(), row.standing.clone(), None)));
+        let live = entry.scopes.iter().filter_map(|number| {
+            let ScopeEntry { scope, standing, .. } = self.scopes.get(number)?;
+            Some((scope.id.clone(), (scope.clone(), standing.clone(), Some(*number))))
+        });
+        stored.chain(live).collect()
+    }
+
+    /// Writes which scopes were given up, and then with which settings the feed was searched: a crash in between makes
+    /// the search anew.
+    pub(super) fn keep_search(&mut self, number: u32, given_up: &[String]) {
+        let Some(entry) = self.feeds.get(&number) else { return };
+        let rows: Vec<ScopeRow> = entry.stored.iter().filter(|row| given_up.contains(&row.scope.id)).cloned().collect();
+        let row = entry.row.clone();
+        if rows.is_empty() && entry.kept.as_ref() == Some(&row) {
+            return;
+        }
+        let store = self.keeper.store.clone();
+        let job = async move {
+            let written = row.clone();
+            let keep = store.ask(move |store| {
+                store.keep_scopes(&rows)?;
+                store.keep_feed(&written)
+            });
+            Ended::Kept { feed: number, row, kept: keep.await }
+        };
+        self.start(None, None, Box::pin(job));
+    }
+
+    pub(super) fn kept(&mut self, number: u32, row: FeedRow, kept: Result<(), StoreError>) {
+        match kept {
+            Ok(()) => {
+                if let Some(entry) = self.feeds.get_mut(&number) {
+                    entry.kept = Some(row);
+                }
+            }
+            Err(error) => {
+                // The next search writes it again.
+                self.keeper.metrics.store_failed();
+                tracing::error!(fault = "harness", "{error}");
+            }
+        }
+    }
+
+    /// Polls a scope from now on, or goes on to, where it has a number.
+    pub(super) fn watch(&mut self, feed: u32, scope: Scope, standing: Standing, live: Option<u32>, now: u64) {
+        let Some(entry) = self.feeds.get_mut(&feed) else { return };
+        let stored = entry.stored.iter().position(|row| row.scope.id == scope.id);
+        let was_stored = stored.map(|at| entry.stored.swap_remove(at)).is_some();
+        if let Some(number) = live {
+            if let Some(known) = self.scopes.get_mut(&number) {
+                known.scope = scope;
+            }
+            return;
+        }
+        let parked = Arc::clone(&entry.parked);
+        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let due = match was_stored {
+            true => rhythm.resumed(standing.due, standing.failures > 0, now, 0),
+            false => standing.due,
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        entry.scopes.push(number);
+        self.agenda.plan(Item::Poll(number), entry.tenant, due);
+        let scopes = entry.scopes.len() as u64;
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
+        self.tell_of_sharing(feed, &parked, &scope);
+        let standing = Standing { due, ..standing };
+        self.scopes.insert(number, ScopeEntry { feed, scope, rhythm, standing, held_since: None, figure: None });
+    }
+
+    /// Says once that two feeds poll one scope.
+    pub(super) fn tell_of_sharing(&mut self, feed: u32, parked: &Parked, scope: &Scope) {
+        let other = *self.polled_by.entry(scope.id.clone()).or_insert(feed);
+        let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.parked) else { return };
+        if other.plugin_digest() == parked.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
+            tracing::warn!(
+                tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "tenant",
+                "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant
+            );
+        }
+    }
+
+    /// Polls a scope no more; where it was lost, one event says so.
+    pub(super) fn give_up(
+        &mut self,
+        feed: u32,
+        scope: Scope,
+        standing: Standing,
+        live: Option<u32>,
+        lost: Option<Failure>,
+        now: u64,
+    ) {
+        let Some(parked) = self.feeds.get(&feed).map(|entry| Arc::clone(&entry.parked)) else { return };
+        if let Some(number) = live {
+            self.unwatch(number);
+        }
+        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let watch = if lost.is_some() { Watch::Lost } else { Watch::Unasked };
+        let standing = Standing { due: now, watch, ..standing };
+        let task = Task { parked: Arc::clone(&parked), rhythm, scope, standing, given_up: lost };
+        let Some(entry) = self.feeds.get_mut(&feed) else { return };
+        entry.scopes.retain(|known| Some(*known) != live);
+        let scopes = entry.scopes.len() as u64;
+        entry.stored.retain(|row| row.scope.id != task.scope.id);
+        entry.stored.push(task.row());
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
+        match &task.given_up {
+            Some(failure) => log_failure(&parked, Some(&task.scope), failure, None),
+            None => tracing::warn!(
+                tenant = %parked.tenant, feed = %parked.id, scope = %task.scope.id, fault = "tenant",
+                "the settings do not ask for this scope any more: it is not polled, and its state is kept"
+            ),
+        }
+        if task.given_up.is_some() {
+            let tenant = entry.tenant;
+            let number = self.next_number;
+            self.next_number += 1;
+            self.pending.insert(number, (feed, task));
+            self.agenda.plan(Item::GiveUp(number), tenant, now);
+        }
+    }
+
+    /// Tells of a scope that it is not polled any more.
+    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<((String, String), Job)> {
+        let (feed, task) = self.pending.get(&number)?;
+        let (feed, key) = (*feed, (task.parked.id.clone(), task.scope.id.clone()));
+        if self.busy.contains(&key) {
+            let tenant = self.feeds.get(&feed)?.tenant;
+            self.agenda.plan(Item::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
+            return None;
+        }
+        let (_, task) = self.pending.remove(&number)?;
+        let (_, cell) = self.opened(feed)?;
+        let scope = task.scope.id.clone();
+        let done = self.performed(task, cell);
+        Some((key, Box::pin(async move { Ended::GivenUp { feed, scope, done: done.await } })))
+    }
+
+    pub(super) fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, Fault>) {
+        let Some(entry) = self.feeds.get_mut(&feed) else { return };
+        let Some(row) = entry.stored.iter_mut().find(|row| row.scope.id == scope) else { return };
+        match done {
+            Ok(done) => row.standing = done.standing,
+            Err(fault) => {
+                // The next search finds it lost again.
+                row.standing.watch = Watch::Polled;
+                let (parked, scope) = (Arc::clone(&entry.parked), row.scope.clone());
+                self.failed(&parked, &scope, fault);
+            }
+        }
+    }
+
+    /// The next search goes with the feed's next poll, so that both use one token.
+    pub(super) fn plan_search(&mut self, number: u32, due: u64, good: bool, now: u64) {
+        let Some(entry) = self.feeds.get(&number) else { return };
+        let interval = milliseconds(entry.parked.interval);
+        let polls = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
+        // What is polled now comes again at its place.
+        let polls = polls.map(|scope| match scope.standing.due {
+            due if due > now => due,
+            _ => scope.rhythm.next_place(now),
+        });
+        let soon = |due: &u64| (now + interval / 2..=now + interval * 3 / 2).contains(due);
+        let due = polls.filter(soon).min().filter(|_| good).unwrap_or(due);
+        self.agenda.plan(Item::Search(number), entry.tenant, due);
+    }
+
+    /// Scopes that waited for the search are polled now, unless it found the feed blocked.
+    pub(super) fn release(&mut self, number: u32, was_blocked: bool, now: u64) {
+        let Some(entry) = self.feeds.get(&number).filter(|entry| !entry.blocked) else { return };
+        for scope in &entry.scopes {
+            let held = self.scopes.get_mut(scope).and_then(|scope| scope.held_since.as_mut());
+            let Some(since) = held else { continue };
+            if was_blocked {
+                // It waited for a person, and is not late.
+                *since = now;
+            }
+            self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
+        }
+    }
+
+    pub(super) fn warn_of_expiry(&mut self, number: u32, now: u64) {
+        let Some(entry) = self.feeds.get_mut(&number) else { return };
+        for (setting, end) in &entry.parked.expiries {
+            let days = end.saturating_sub(now) / 86_400_000;
+            let Some(threshold) = [7, 30].into_iter().find(|threshold| days < *threshold) else { continue };
+            if threshold < entry.warned_days {
+                entry.warned_days = threshold;
+                tracing::warn!(
+                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant",
+                    "`{setting}` runs out in {days} days: make a new one"
+                );
+            }
+        }
+    }
+}

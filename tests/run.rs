@@ -1,0 +1,332 @@
+//! `run` and `poll --state` as processes: what readers see, signals, locks, and a configuration that changes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use host_harness::simulator::{Simulator, estate::Estate};
+use serde_json::Value;
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration for a simulated service.
+struct Scene {
+    simulator: Simulator,
+    folder: tempfile::TempDir,
+    secrets: Vec<(String, String)>,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::sized(2, 1), None).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), simulator.ca_pem()).unwrap();
+        let (_, secrets) = simulator.configuration("ca.pem");
+        Scene { simulator, folder, secrets }
+    }
+
+    /// The configuration of the simulated service, with `more` before it.
+    fn text(&self, more: &str) -> String {
+        format!("{more}\n{}", self.simulator.configuration("ca.pem").0)
+    }
+
+    fn write(&self, more: &str) -> PathBuf {
+        let file = self.folder.path().join("collector.toml");
+        fs::write(&file, self.text(more)).unwrap();
+        file
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
+        command.current_dir(self.folder.path()).args(arguments);
+        command.env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").envs(self.secrets.iter().cloned());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Process {
+        Process::start(self.command(&[&["run", "-c", "collector.toml"], arguments].concat()))
+    }
+}
+
+/// The collector, and what it says.
+struct Process {
+    child: Child,
+    said: Receiver<String>,
+    heard: Vec<String>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, said) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Process { child, said, heard: Vec::new() }
+    }
+
+    /// Waits for a line with these words, and gives it.
+    fn hears(&mut self, words: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let Ok(line) = self.said.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) else {
+                panic!("{words:?} was not said, but: {:#?}", self.heard);
+            };
+            self.heard.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end");
+    }
+
+    /// The address that it serves at.
+    fn address(&mut self) -> String {
+        let line = self.hears("serves /metrics");
+        line[line.find("http://").unwrap()..].split(['/', '"']).nth(2).map(|host| format!("http://{host}")).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of a file once there are so many; no more than that come in the same time.
+fn lines(file: &Path, count: usize) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.lines().count() >= count {
+            return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} of {count} lines in {}", text.lines().count(), file.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+async fn get(url: &str, token: Option<&str>) -> (u16, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.get(url);
+    let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+const FILE_SINK: &str = "[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"out/{tenant}.ndjson\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.scenario = Some("forbidden"));
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    let told = process.hears("forbidden");
+    for part in ["tenant-1", "fault=tenant", "az role assignment create", "code=\"forbidden\""] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert_eq!(get(&format!("{address}/healthz"), None).await, (200, "ok\n".to_owned()));
+    assert_eq!(get(&format!("{address}/readyz"), None).await.0, 200);
+    assert_eq!(get(&format!("{address}/else"), None).await.0, 404);
+    let (status, metrics) = get(&format!("{address}/metrics"), None).await;
+    assert_eq!(status, 200);
+    for line in [
+        r#"collector_polls_total{tenant="tenant-1",feed="tenant-1-scores",outcome="mend-scope"} 1"#,
+        r#"collector_polls_total{tenant="tenant-2",feed="tenant-2-scores",outcome="collected"} 1"#,
+        r#"collector_events_total{tenant="tenant-2",feed="tenant-2-scores"} 15"#,
+        r#"collector_requests_total{tenant="tenant-1",feed="tenant-1-scores",status="4xx"} 1"#,
+        r#"collector_scopes{tenant="tenant-2",feed="tenant-2-scores"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{line} in\n{metrics}");
+    }
+    let (status, page) = get(&address, None).await;
+    assert_eq!(status, 200);
+    let (bad, good) = (page.find("tenant-1-scores").unwrap(), page.find("tenant-2-scores").unwrap());
+    assert!(bad < good && page.contains("az role assignment create"), "{page}");
+    let secrets = scene.secrets.iter().map(|(_, secret)| secret.as_str());
+    let everything = format!("{page}{metrics}{}", process.heard.join("\n"));
+    assert!(secrets.into_iter().all(|secret| !everything.contains(secret)), "a secret is shown");
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_keeps_others_from_reading() {
+    let mut scene = Scene::new().await;
+    scene.secrets.push(("READERS".to_owned(), "let-me-in".to_owned()));
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\ntoken = {{ env = \"READERS\" }}\n{FILE_SINK}"));
+    let mut process = scene.run(&["--log-format", "json"]);
+    let address = process.address();
+    let first: Value = serde_json::from_str(&process.heard[0]).unwrap();
+    assert!(first["message"].is_string() && first["level"].is_string(), "{first}");
+    for (token, status) in [(None, 401), (Some("let-me-i"), 401), (Some("let-me-inn"), 401), (Some("let-me-in"), 200)] {
+        assert_eq!(get(&format!("{address}/metrics"), token).await.0, status, "{token:?}");
+        assert_eq!(get(&address, token).await.0, status, "{token:?}");
+    }
+    assert_eq!(get(&format!("{address}/healthz"), None).await.0, 200, "probes carry no token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_and_a_signal_take_another_configuration_and_a_bad_one_is_not_taken() {
+    let scene = Scene::new().await;
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    let mut process = scene.run(&[]);
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    scene.write("[[sinks]]\n");
+    process.signal("HUP");
+    let refused = process.hears("is not taken");
+    assert!(refused.contains("collector.toml:1: sinks: unknown key"), "{refused}");
+    scene.write("[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"elsewhere/{tenant}.ndjson\"\n");
+    process.hears("took the configuration of 2 feeds");
+    scene.simulator.with(|world| world.estate.tenants[1].subscriptions[0].controls[0].unhealthy += 50);
+    scene.write("[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"elsewhere/{tenant}.ndjson\"\n[feed_defaults]\ninterval = \"1s\"\n");
+    process.signal("HUP");
+    process.hears("took the configuration of 2 feeds");
+    let events = lines(&scene.folder.path().join("elsewhere/tenant-2.ndjson"), 2);
+    assert!(events.iter().all(|event| event["activity_id"] == 2), "{events:?}");
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_collector_is_kept_out_and_readers_are_not() {
+    let scene = Scene::new().await;
+    scene.write(FILE_SINK);
+    let mut process = scene.run(&[]);
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    let mut second = scene.run(&[]);
+    second.hears(&format!("another collector uses it (process {})", process.child.id()));
+    assert_eq!(second.end().code(), Some(1));
+    let state = scene.folder.path().join("collector.db");
+    let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let scopes: u32 = reader.query_row("SELECT count(*) FROM scope", [], |row| row.get(0)).unwrap();
+    assert_eq!(scopes, 2);
+    process.signal("INT");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_feeds_on_one_scope_are_a_warning() {
+    let scene = Scene::new().await;
+    let file = scene.write(FILE_SINK);
+    let text = fs::read_to_string(&file).unwrap();
+    let again = text[text.find("[[feed]]").unwrap()..].split("[[feed]]").nth(1).unwrap().to_owned();
+    fs::write(&file, format!("{text}\n[[feed]]{}", again.replace("tenant-1-scores", "again"))).unwrap();
+    let mut process = scene.run(&[]);
+    process.hears("polls this scope too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_in_time_though_nobody_reads_its_output() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.estate = Estate::sized(2, 20));
+    scene.write("[feed_defaults]\ninterval = \"1s\"\n[feed_defaults.settings]\nemit = \"snapshot\"\n");
+    let mut process = scene.run(&[]);
+    process.hears("collects 2 feeds");
+    let begun = Instant::now();
+    let state = scene.folder.path().join("collector.db");
+    let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    // A pipe takes 64 KiB; what waits behind it is more than one batch.
+    while reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) < 500 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    process.signal("TERM");
+    process.hears("stops");
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_with_a_state_tells_what_is_new_and_then_nothing() {
+    let scene = Scene::new().await;
+    scene.write("");
+    let poll = || {
+        let output = scene.command(&["poll", "-c", "collector.toml", "--state", "poll.db"]).output().unwrap();
+        let events: Vec<Value> = output
+            .stdout
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        events
+    };
+    assert_eq!(poll().len(), 30);
+    assert_eq!(poll(), Vec::<Value>::new());
+    scene.simulator.with(|world| world.estate.tenants[0].subscriptions[0].controls[0].unhealthy += 50);
+    let changed = poll();
+    assert_eq!(changed.len(), 2, "the control and its score");
+    assert_eq!(changed[0]["unmapped"]["change"]["drivers"][0]["uid"], changed[1]["finding_info"]["uid"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_cannot_deliver_says_so_and_keeps_the_events() {
+    let scene = Scene::new().await;
+    scene.write("[[sink]]\nid = \"down\"\ntype = \"http\"\nurl = \"http://127.0.0.1:9/events\"\n");
+    let output = scene.command(&["poll", "-c", "collector.toml", "--state", "poll.db"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("sink down: 15 events of tenant tenant-1 were not delivered"), "{said}");
+    scene.write("[[sink]]\nid = \"down\"\ntype = \"stdout\"\n");
+    let output = scene.command(&["poll", "-c", "collector.toml", "--state", "poll.db"]).output().unwrap();
+    assert_eq!(output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_problem_of_a_configuration_is_told_at_once_with_status_2() {
+    let scene = Scene::new().await;
+    let folder = scene.folder.path().join("conf");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a.toml"), scene.text("[[sink]]\nid = \"nobody\"\ntype = \"file\"\npath = \"x\"\n")).unwrap();
+    fs::write(
+        folder.join("b.toml"),
+        "[[sink]]\nid = \"lake\"\ntype = \"stdout\"\n\
+         [[feed]]\nid = \"tenant-1-scores\"\ntenant = \"t\"\ninterval = \"soon\"\nsinks = []\n[feed.settings]\n\
+         [[feed]]\nid = \"c\"\ntenant = 5\nsinks = [\"lake\"]\nextra = 1\n[feed.settings]\nclient_secret = { env = \"NOBODY\" }\n\
+         [[feed]]\nid = \"d\"\ntenant = \"t\"\nsinks = [\"lake\"]\n[feed.settings]\nclient_secret = { file = \"no-such\" }\n\
+         [[feed]]\nid = \"e\"\ntenant = \"t\"\nsinks = [\"lake\"]\n[feed.settings]\nclient_key = \"k\"\n",
+    )
+    .unwrap();
+    fs::write(scene.folder.path().join("conf/ca.pem"), scene.simulator.ca_pem()).unwrap();
+    let output = scene.command(&["run", "-c", "conf"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let said = String::from_utf8_lossy(&output.stderr);
+    for expected in [
+        "conf/b.toml:5: feed[0].id: found \"tenant-1-scores\" a second time, the first is at conf/a.toml:",
+        "conf/b.toml:7: feed[0].interval: found \"soon\", expected a duration",
+        "conf/b.toml:8: feed[0].sinks: found an empty list, expected the id of a [[sink]]",
+        "conf/b.toml:12: feed[1].tenant: found an integer, expected an id",
+        "conf/b.toml:14: feed[1].extra: unknown key",
+        "conf/b.toml:16: feed[1].settings.client_secret: found no variable NOBODY",
+        "conf/b.toml:22: feed[2].settings.client_secret: cannot read conf/no-such",
+        "conf/b.toml:28: feed e: settings.client_key: found `k`",
+        "feed e: settings.client_secret",
+    ] {
+        assert!(said.contains(expected), "{expected} in\n{said}");
+    }
+    assert!(said.lines().all(|line| line.starts_with("error: conf/")), "{said}");
+}

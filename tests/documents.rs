@@ -1,8 +1,20 @@
-//! Documents that are made from the code: `UPDATE_EXPECT=1` rewrites them.
+//! Documents that are made from the code: `UPDATE_EXPECT=1` rewrites them. And examples in documents, which must work.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use host_harness::config;
+use host_harness::metrics::Metrics;
 
 use crate::support::{plugin, root};
+
+fn check(document: &str, text: &str) {
+    let file = root().join(document);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "UPDATE_EXPECT=1 rewrites {}", file.display());
+}
 
 #[tokio::test]
 async fn the_table_of_failures_is_the_plugins_own() {
@@ -14,10 +26,40 @@ async fn the_table_of_failures_is_the_plugins_own() {
     for row in &description.diagnoses {
         writeln!(table, "| `{}` | {} | {} |", row.code, row.cause, row.fix.replace('|', "\\|")).unwrap();
     }
-    let file = root().join("docs/failures.md");
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, &table).unwrap();
+    check("docs/failures.md", &table);
+}
+
+#[test]
+fn the_table_of_metrics_is_what_is_served() {
+    let mut table = "# Metrics\n\nMade from what `/metrics` serves. Labels are `tenant` and `feed`, and words of a fixed \
+                     list; nothing is labelled by what a tenant has.\n\n| metric | type | what |\n|---|---|---|\n"
+        .to_owned();
+    let text = Metrics::default().text(&[], 0);
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    for ((name, help), (same, kind)) in helps.zip(types) {
+        assert_eq!(name, same);
+        writeln!(table, "| `{name}` | {kind} | {help} |").unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), table, "UPDATE_EXPECT=1 rewrites {}", file.display());
+    check("docs/metrics.md", &table);
+}
+
+/// Configurations of a document that begin with a comment that names a file.
+fn configurations(document: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    blocks.filter(|block| block.starts_with("# ")).collect()
+}
+
+#[test]
+fn configurations_in_documents_are_good() {
+    let mut seen = 0;
+    for document in ["README.md", "docs/collector.md"] {
+        for text in configurations(document) {
+            let config = config::parse(Path::new(document), &text, None, &|_| Some("a-secret-of-tests".to_owned()));
+            assert_eq!(config.problems, [], "{document}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
 }

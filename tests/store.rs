@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use host_harness::contract::{Measure, Scope};
 use host_harness::limits;
+use host_harness::mark::Mark;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
 use rusqlite::{Connection, OpenFlags};
@@ -287,7 +288,7 @@ fn a_number_is_never_used_again() {
 fn a_throttle_is_over_when_its_time_is_there() {
     let mut store = SqliteStore::in_memory().unwrap();
     let throttle = |credential: &str, until: u64| Throttle {
-        credential: credential.to_owned(),
+        credential: Mark::of(credential),
         origin: "https://management.azure.com".to_owned(),
         until,
     };

@@ -10,7 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits;
 
@@ -174,6 +174,8 @@ fn config() -> Config {
         .table_elements(crate::limits::Limits::default().table_elements)
         .max_unused_warm_slots(limits::WARM_PLACES)
         .linear_memory_keep_resident(limits::WARM_MEMORY_BYTES)
+        // Where the kernel tells which pages were touched, only those are cleared and kept.
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(256 << 10);
     let mut config = Config::new();

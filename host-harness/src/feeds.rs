@@ -1,17 +1,20 @@
 //! The feeds of a configuration: checked all at once, kept small, and opened when there is something to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::config::{Config, FeedConfig, Place, Problem};
 use crate::contract;
 use crate::egress::{self, Origins};
-use crate::engine::{Host, digest};
+use crate::engine::Host;
 use crate::feed::{Clock, Feed, FeedError, Identity};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
+use crate::mark::Mark;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -21,9 +24,9 @@ use crate::transport::{Nowhere, Transport, TransportError};
 /// A feed that was found good: all that is needed to open it, and little more.
 pub struct Parked {
     /// Unique in the configuration.
-    pub id: String,
+    pub id: Arc<str>,
     /// Whose data it is.
-    pub tenant: String,
+    pub tenant: Arc<str>,
     /// Time between two polls of a scope.
     pub interval: Duration,
     /// Ids of the sinks that its events go to.
@@ -66,8 +69,8 @@ impl Parked {
         let (transport, tokens) =
             tenants.line(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
         let identity = Identity {
-            tenant: self.tenant.clone(),
-            feed: self.id.clone(),
+            tenant: self.tenant.to_string(),
+            feed: self.id.to_string(),
             limits: tenants.limits.clone(),
             allowed: Arc::clone(&self.allowed),
             transport,
@@ -77,32 +80,42 @@ impl Parked {
         Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
     }
 
+    /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
+    pub fn copied(&self) -> Parked {
+        Parked {
+            id: (*self.id).into(),
+            tenant: Arc::clone(&self.tenant),
+            interval: self.interval,
+            sinks: Arc::clone(&self.sinks),
+            contact: self.contact.clone(),
+            origins: Arc::clone(&self.origins),
+            expiries: self.expiries.clone(),
+            plugin: self.plugin.clone(),
+            settings: self.settings.copied(),
+            allowed: Arc::clone(&self.allowed),
+        }
+    }
+
     /// Its secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.settings.secrets()
     }
 
     /// Digest of the settings without credentials.
-    pub fn settings_digest(&self) -> String {
+    pub fn settings_digest(&self) -> Mark {
         self.settings.digest()
     }
 
     /// Names its credentials without giving them away.
-    pub fn credential_id(&self, salt: &str) -> String {
+    pub fn credential_id(&self, salt: &str) -> Mark {
         self.settings.credential_id(salt)
     }
 
     /// Digest of all that decides what a poll gives, credentials and plugin included.
-    pub fn fingerprint(&self, salt: &str) -> String {
+    pub fn fingerprint(&self, salt: &str) -> Mark {
         let Parked { tenant, plugin, settings, allowed, .. } = self;
-        let parts = [
-            tenant.as_str(),
-            &plugin.about().sha256,
-            &settings.digest(),
-            &settings.credential_id(salt),
-            &format!("{allowed:?}"),
-        ];
-        digest(parts.join("\n").as_bytes())
+        let (plain, secret) = (settings.digest(), settings.credential_id(salt));
+        Mark::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
 
     /// Whether a poll goes to another place or at another time.
@@ -137,7 +150,7 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut plugins: BTreeMap<Option<PathBuf>, Plugin> = BTreeMap::new();
-    let mut checks = Vec::new();
+    let (mut checks, mut found) = (VecDeque::new(), Vec::new());
     for mut feed in feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
         let plugin = match plugins.get(&path) {
@@ -153,11 +166,20 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
         };
         let allowed = if plugin.about().built_in { &with_own } else { &allowed };
         let (allowed, nowhere, clock) = (Arc::clone(allowed), Arc::clone(&nowhere), Arc::clone(clock));
-        checks.push(tokio::spawn(async move { check_feed(plugin, feed, allowed, &nowhere, &clock).await }));
+        checks.push_back(tokio::spawn(async move { check_feed(plugin, feed, allowed, &nowhere, &clock).await }));
+        // All at once, ten thousand would leave the memory in pieces.
+        if checks.len() >= limits::CHECKS
+            && let Some(check) = checks.pop_front()
+        {
+            found.push(ended(check).await?);
+        }
+    }
+    for check in checks {
+        found.push(ended(check).await?);
     }
     let (mut parked, mut shared) = (Vec::new(), Shared::default());
-    for check in checks {
-        match check.await.map_err(|error| CheckError::Host(error.to_string()))?? {
+    for one in found {
+        match one {
             Ok((feed, odd)) => {
                 warnings.extend(odd);
                 parked.push(Arc::new(shared.of(feed)));
@@ -171,6 +193,10 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     }
 }
 
+async fn ended(check: JoinHandle<Result<Found, CheckError>>) -> Result<Found, CheckError> {
+    check.await.unwrap_or_else(|error| Err(CheckError::Host(error.to_string())))
+}
+
 /// Compiling takes seconds.
 async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, String> {
     let host = host.clone();
@@ -178,20 +204,25 @@ async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, String> {
     loaded.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Lists that are the same for most feeds are kept once.
+/// What is the same for many feeds is kept once.
 #[derive(Default)]
-struct Shared(BTreeSet<Arc<[String]>>);
+struct Shared {
+    lists: BTreeSet<Arc<[String]>>,
+    tenants: BTreeSet<Arc<str>>,
+}
 
 impl Shared {
     fn of(&mut self, feed: Parked) -> Parked {
-        let mut one = |list: Arc<[String]>| match self.0.get(&list) {
-            Some(known) => Arc::clone(known),
-            None => {
-                self.0.insert(Arc::clone(&list));
-                list
+        fn one<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, value: Arc<T>) -> Arc<T> {
+            if let Some(known) = known.get(&value) {
+                return Arc::clone(known);
             }
-        };
-        Parked { sinks: one(feed.sinks), origins: one(feed.origins), ..feed }
+            known.insert(Arc::clone(&value));
+            value
+        }
+        let Shared { lists, tenants } = self;
+        let (sinks, origins) = (one(lists, feed.sinks), one(lists, feed.origins));
+        Parked { sinks, origins, tenant: one(tenants, feed.tenant), ..feed }
     }
 }
 
@@ -237,8 +268,8 @@ async fn check_feed(
     let expiries = expiries.collect();
     let settings = settings.sealing(&description);
     let mut parked = Parked {
-        id: id.clone(),
-        tenant,
+        id: id.as_str().into(),
+        tenant: tenant.into(),
         interval,
         sinks: sinks.into(),
         contact,

@@ -16,6 +16,7 @@ pub mod feed;
 pub mod feeds;
 pub mod limits;
 pub mod live;
+pub mod mark;
 pub mod metrics;
 pub mod once;
 pub mod plugin;

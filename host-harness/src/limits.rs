@@ -80,7 +80,7 @@ pub const CORE_INSTANCES_PER_COMPONENT: u32 = 4;
 pub const WARM_MEMORY_BYTES: usize = 2 << 20;
 
 /// Free places that stay warm.
-pub const WARM_PLACES: u32 = 16;
+pub const WARM_PLACES: u32 = 4;
 
 /// Stack of WebAssembly code.
 pub const STACK_BYTES: usize = 512 << 10;
@@ -219,3 +219,7 @@ pub const PRUNE: Duration = Duration::from_secs(86_400);
 
 /// Different codes of notices that are counted for one feed.
 pub const NOTICE_CODES: usize = 64;
+
+/// Feeds that are checked at the same time when a configuration is read. Each place that was ever used for a call keeps
+/// its memory.
+pub const CHECKS: usize = 4;

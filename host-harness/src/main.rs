@@ -298,7 +298,7 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
         if config.is_some() {
             let feeds = feeds
                 .iter()
-                .map(|ready| json!({ "feed": ready.parked.id, "tenant": ready.parked.tenant, "shapes": ready.feed.plan().shapes }));
+                .map(|ready| json!({ "feed": *ready.parked.id, "tenant": *ready.parked.tenant, "shapes": ready.feed.plan().shapes }));
             value["feeds"] = feeds.collect();
         }
         writeln!(out, "{value}")?;

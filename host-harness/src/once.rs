@@ -148,9 +148,9 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     let throttles = &rows.2;
     for ready in feeds {
         let parked = &ready.parked;
-        let earlier = rows.0.iter().find(|row| row.feed == parked.id);
+        let earlier = rows.0.iter().find(|row| row.feed == *parked.id);
         let known: Vec<(Scope, Standing)> =
-            rows.1.iter().filter(|row| row.feed == parked.id).map(ScopeRow::pair).collect();
+            rows.1.iter().filter(|row| row.feed == *parked.id).map(ScopeRow::pair).collect();
         let found = match desk.signed_in(ready).await {
             Ok(()) => patient(|| ready.feed.discover()).await,
             Err(failure) => Err(failure),
@@ -202,7 +202,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         }
         if found.is_ok() {
             let configured_as = parked.fingerprint(&keeper.salt);
-            let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
+            let row = FeedRow { feed: parked.id.to_string(), searched_with, configured_as };
             keeper.store.ask(move |store| store.keep_feed(&row)).await?;
         }
     }
@@ -258,7 +258,7 @@ impl Desk<'_> {
             None => {}
         }
         self.report.good += 1;
-        let row = |measure| Row { feed: ready.parked.id.clone(), scope: called(scope), measure };
+        let row = |measure| Row { feed: ready.parked.id.to_string(), scope: called(scope), measure };
         self.report.rows.extend(measures.into_iter().map(row));
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::contract::{Credential, Description};
 use crate::egress::Sealed;
-use crate::engine::digest;
+use crate::mark::Mark;
 use crate::sandbox::placeholder;
 use crate::secret::Secret;
 
@@ -52,16 +52,22 @@ impl Settings {
         Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) }
     }
 
+    /// The same in memory of its own.
+    pub fn copied(&self) -> Settings {
+        let secrets = self.secrets.iter().map(|(setting, secret)| (setting.clone(), Secret::new(secret.expose())));
+        Settings { plain: self.plain.clone(), secrets: secrets.collect(), trimmed: self.trimmed.clone() }
+    }
+
     /// Digest of the plain settings.
-    pub fn digest(&self) -> String {
-        digest(self.plain.as_bytes())
+    pub fn digest(&self) -> Mark {
+        Mark::of(&self.plain)
     }
 
     /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
     /// names.
-    pub fn credential_id(&self, salt: &str) -> String {
+    pub fn credential_id(&self, salt: &str) -> Mark {
         let secrets = self.secrets.iter().map(|(setting, secret)| format!("{setting}={}\n", secret.expose()));
-        digest(format!("{salt}\n{}", secrets.collect::<String>()).as_bytes())
+        Mark::of(&format!("{salt}\n{}", secrets.collect::<String>()))
     }
 
     /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.

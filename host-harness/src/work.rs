@@ -67,8 +67,8 @@ impl Task {
     /// The scope as it is kept.
     pub fn row(&self) -> ScopeRow {
         ScopeRow {
-            feed: self.parked.id.clone(),
-            tenant: self.parked.tenant.clone(),
+            feed: self.parked.id.to_string(),
+            tenant: self.parked.tenant.to_string(),
             scope: self.scope.clone(),
             standing: self.standing.clone(),
         }
@@ -102,7 +102,7 @@ impl Keeper {
 
     /// The state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
-        let (feed, scope) = (task.parked.id.clone(), task.scope.id.clone());
+        let (feed, scope) = (Arc::clone(&task.parked.id), task.scope.id.clone());
         let state = self.store.ask(move |store| store.state(&feed, &scope)).await?;
         failpoint::pass("poll-state-read");
         Ok(state)

@@ -45,8 +45,8 @@ pub struct BoardRow {
 impl BoardRow {
     pub(super) fn of_feed(parked: &Parked, failure: Option<&Failure>) -> BoardRow {
         BoardRow {
-            tenant: parked.tenant.clone(),
-            feed: parked.id.clone(),
+            tenant: parked.tenant.to_string(),
+            feed: parked.id.to_string(),
             scope: None,
             contact: parked.contact.clone(),
             failure: failure.map(|failure| redacted(parked, failure)),

@@ -14,6 +14,7 @@ use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::feed::{Clock, Feed, FeedError};
 use crate::feeds::{Parked, Tenants};
 use crate::limits::{self, milliseconds};
+use crate::mark::Mark;
 use crate::schedule::Rhythm;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 use crate::work::{Done, Keeper, Task};
@@ -32,47 +33,63 @@ pub struct Collector {
     tenants: Arc<Tenants>,
     clock: Clock,
     agenda: Agenda,
-    feeds: HashMap<u32, FeedEntry>,
-    scopes: HashMap<u32, ScopeEntry>,
-    by_id: HashMap<String, u32>,
+    feeds: HashMap<u32, Box<FeedEntry>>,
+    scopes: HashMap<u32, Box<ScopeEntry>>,
+    by_id: HashMap<Arc<str>, u32>,
     /// Tenants as the agenda knows them.
-    tenant_numbers: HashMap<String, u32>,
+    tenant_numbers: HashMap<Arc<str>, u32>,
     next_number: u32,
     jobs: JoinSet<Ended>,
     running: HashMap<tokio::task::Id, Running>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
-    busy: HashSet<(String, String)>,
-    throttles: HashMap<(String, String), u64>,
+    busy: HashSet<Key>,
+    throttles: HashMap<(Mark, String), u64>,
     /// Scopes whose outbox is full.
     paused: BTreeSet<u32>,
-    /// The first feed that polls each scope.
-    polled_by: HashMap<String, u32>,
+    /// The first feed that polls each scope, by the scope's mark.
+    polled_by: HashMap<Mark, u32>,
     /// Scopes that more than one feed polls, so that it is said once.
     shared_scopes: BTreeSet<String>,
     /// Scopes of which it is still to be told that they are not polled any more, with their feed.
     pending: HashMap<u32, (u32, Task)>,
     /// What is known of feeds that are not configured now: they may come back.
-    left: HashMap<String, Left>,
+    left: HashMap<Arc<str>, Left>,
     /// What the store said last, where it did not take something.
     store_trouble: Option<StoreError>,
     swept: u64,
     pruned: u64,
 }
 
+/// With which settings a feed was searched, and as what it was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Marks {
+    searched_with: Mark,
+    configured_as: Mark,
+}
+
+impl Marks {
+    fn of(row: &FeedRow) -> Marks {
+        Marks { searched_with: row.searched_with, configured_as: row.configured_as }
+    }
+}
+
 /// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
 #[derive(Default)]
 struct Left {
-    row: Option<FeedRow>,
-    kept: Option<FeedRow>,
+    marks: Option<Marks>,
+    kept: Option<Marks>,
     stored: Vec<ScopeRow>,
 }
+
+/// Id of a feed, and of a scope.
+type Key = (Arc<str>, String);
 
 type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What a job is at.
 struct Running {
     item: Option<Item>,
-    key: Option<(String, String)>,
+    key: Option<Key>,
 }
 
 struct FeedEntry {
@@ -85,9 +102,9 @@ struct FeedEntry {
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: Vec<ScopeRow>,
     /// The feed as it is to be kept, and as it is.
-    row: FeedRow,
-    kept: Option<FeedRow>,
-    credential: Arc<str>,
+    marks: Marks,
+    kept: Option<Marks>,
+    credential: Mark,
     failures: u32,
     failure: Option<Box<Failure>>,
     /// Only a person can mend the whole feed: its scopes wait until a search succeeds.
@@ -114,7 +131,7 @@ enum Ended {
     Searched { feed: u32, found: Result<Discovery, Failure>, throttle: Option<Throttle> },
     Polled { scope: u32, done: Result<Done, Fault> },
     GivenUp { feed: u32, scope: String, done: Result<Done, Fault> },
-    Kept { feed: u32, row: FeedRow, kept: Result<(), StoreError> },
+    Kept { feed: u32, marks: Marks, kept: Result<(), StoreError> },
 }
 
 /// Why a job has no answer.
@@ -167,11 +184,11 @@ impl Collector {
             pruned: now,
         };
         for row in feed_rows {
-            let left = collector.left.entry(row.feed.clone()).or_default();
-            (left.row, left.kept) = (Some(row.clone()), Some(row));
+            let left = collector.left.entry(row.feed.as_str().into()).or_default();
+            (left.marks, left.kept) = (Some(Marks::of(&row)), Some(Marks::of(&row)));
         }
         for row in scope_rows {
-            collector.left.entry(row.feed.clone()).or_default().stored.push(row);
+            collector.left.entry(row.feed.as_str().into()).or_default().stored.push(row);
         }
         for (rank, parked) in feeds.into_iter().enumerate() {
             collector.add(parked, now, rank as u64);
@@ -195,7 +212,7 @@ impl Collector {
         }
     }
 
-    fn start(&mut self, item: Option<Item>, key: Option<(String, String)>, job: Job) {
+    fn start(&mut self, item: Option<Item>, key: Option<Key>, job: Job) {
         if let Some(key) = &key {
             self.busy.insert(key.clone());
         }
@@ -225,7 +242,7 @@ impl Collector {
                 _ => self.polled(scope, done),
             },
             Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
-            Ok(Ended::Kept { feed, row, kept }) => self.kept(feed, row, kept),
+            Ok(Ended::Kept { feed, marks, kept }) => self.kept(feed, marks, kept),
             Err(error) => self.broke(running, &error),
         }
     }

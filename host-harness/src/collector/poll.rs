@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
-use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, failure_of};
+use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, failure_of};
 use crate::contract::{Failure, Reaction, Scope};
 use crate::feed::Feed;
 use crate::feeds::Parked;
@@ -16,7 +16,7 @@ use crate::store::{ScopeRow, Standing, Throttle};
 use crate::work::{Done, Task};
 
 impl Collector {
-    pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<((String, String), Job)> {
+    pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(Key, Job)> {
         let scope = self.scopes.get(&number)?;
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant) = (scope.feed, entry.tenant);
@@ -89,7 +89,7 @@ impl Collector {
         if self.throttles.is_empty() {
             return None;
         }
-        let until = |origin: &String| self.throttles.get(&(entry.credential.to_string(), origin.clone())).copied();
+        let until = |origin: &String| self.throttles.get(&(entry.credential, origin.clone())).copied();
         entry.parked.origins.iter().filter_map(until).filter(|until| *until > now).max()
     }
 
@@ -102,7 +102,7 @@ impl Collector {
     }
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
-    pub(super) fn polled_for_another(&mut self, (feed, scope): &(String, String), done: Result<Done, Fault>) {
+    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, done: Result<Done, Fault>) {
         let Ok(Done { standing, throttle, .. }) = done else { return };
         self.share(throttle);
         if let Some(row) = self.stored(feed, scope) {

@@ -4,24 +4,24 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use crate::agenda::Item;
-use crate::collector::{Collector, FeedEntry, Left, ScopeEntry};
+use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
 use crate::feeds::Parked;
+use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
-use crate::store::{FeedRow, ScopeRow, Watch};
+use crate::store::{ScopeRow, Watch};
 
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
     pub(super) fn add(&mut self, parked: Arc<Parked>, now: u64, rank: u64) {
-        let Left { row, kept, stored } = self.left.remove(&parked.id).unwrap_or_default();
+        let Left { marks, kept, stored } = self.left.remove(&parked.id).unwrap_or_default();
         let salt = &self.keeper.salt;
         let number = self.next_number;
         self.next_number += 1;
         let tenants = self.tenant_numbers.len() as u32;
-        let tenant = *self.tenant_numbers.entry(parked.tenant.clone()).or_insert(tenants);
+        let tenant = *self.tenant_numbers.entry(Arc::clone(&parked.tenant)).or_insert(tenants);
         let configured_as = parked.fingerprint(salt);
-        let changed = row.as_ref().is_some_and(|row| row.configured_as != configured_as);
-        let searched_with = row.as_ref().map(|row| row.searched_with.clone()).unwrap_or_default();
-        let row = FeedRow { feed: parked.id.clone(), searched_with, configured_as };
+        let changed = marks.is_some_and(|marks| marks.configured_as != configured_as);
+        let marks = Marks { configured_as, ..marks.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let rhythm = Rhythm::new(&parked.id, "", parked.interval);
         let earliest =
@@ -38,8 +38,8 @@ impl Collector {
             counts.last_collected = last_good.or(counts.last_collected);
             counts.scopes = scopes;
         });
-        let credential = parked.credential_id(salt).into();
-        self.by_id.insert(parked.id.clone(), number);
+        let credential = parked.credential_id(salt);
+        self.by_id.insert(Arc::clone(&parked.id), number);
         self.agenda.plan(Item::Search(number), tenant, due);
         let entry = FeedEntry {
             parked,
@@ -48,7 +48,7 @@ impl Collector {
             open: Weak::new(),
             scopes: Vec::new(),
             stored,
-            row,
+            marks,
             kept,
             credential,
             failures: 0,
@@ -57,7 +57,7 @@ impl Collector {
             changed,
             warned_days: u64::MAX,
         };
-        self.feeds.insert(number, entry);
+        self.feeds.insert(number, Box::new(entry));
     }
 
     /// Takes these feeds in place of the ones before. What did not change goes on as it was; what is in flight ends.
@@ -66,12 +66,13 @@ impl Collector {
         self.agenda.limit(polls, polls_of_tenant);
         let now = (self.clock)();
         let mut rank = 0;
-        let mut gone: HashMap<String, u32> = std::mem::take(&mut self.by_id);
+        let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
         for parked in feeds {
             let known = gone.remove(&parked.id);
             let configured_as = parked.fingerprint(&self.keeper.salt);
-            let same = known
-                .filter(|number| self.feeds.get(number).is_some_and(|entry| entry.row.configured_as == configured_as));
+            let same = known.filter(|number| {
+                self.feeds.get(number).is_some_and(|entry| entry.marks.configured_as == configured_as)
+            });
             match (same, known) {
                 (Some(number), _) => self.keep(number, parked, now, impatient),
                 (None, Some(number)) => {
@@ -88,13 +89,13 @@ impl Collector {
             self.remove(number);
         }
         let known: HashSet<(&str, &str)> =
-            self.feeds.values().map(|entry| (entry.parked.tenant.as_str(), entry.parked.id.as_str())).collect();
+            self.feeds.values().map(|entry| (&*entry.parked.tenant, &*entry.parked.id)).collect();
         self.keeper.metrics.keep(|tenant, feed| known.contains(&(tenant, feed)));
     }
 
     /// A feed whose settings are as they were; when and where to may have changed.
     pub(super) fn keep(&mut self, number: u32, parked: Arc<Parked>, now: u64, impatient: bool) {
-        self.by_id.insert(parked.id.clone(), number);
+        self.by_id.insert(Arc::clone(&parked.id), number);
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         let waits = entry.failure.is_some() || entry.blocked;
         if parked.differs_in_use(&entry.parked) {
@@ -143,7 +144,7 @@ impl Collector {
         self.agenda.remove(Item::Search(number));
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
-                let (feed, tenant) = (entry.parked.id.clone(), entry.parked.tenant.clone());
+                let (feed, tenant) = (entry.parked.id.to_string(), entry.parked.tenant.to_string());
                 entry.stored.push(ScopeRow { feed, tenant, scope, standing });
             }
         }
@@ -157,8 +158,8 @@ impl Collector {
                 .for_each(|row| row.standing.watch = Watch::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
-        let left = Left { row: Some(entry.row), kept: entry.kept, stored: entry.stored };
-        self.left.insert(entry.parked.id.clone(), left);
+        let left = Left { marks: Some(entry.marks), kept: entry.kept, stored: entry.stored };
+        self.left.insert(Arc::clone(&entry.parked.id), left);
     }
 
     /// Takes a scope off the agenda.
@@ -166,9 +167,9 @@ impl Collector {
         let scope = self.scopes.remove(&number)?;
         self.agenda.remove(Item::Poll(number));
         self.paused.remove(&number);
-        if self.polled_by.get(&scope.scope.id) == Some(&scope.feed) {
-            self.polled_by.remove(&scope.scope.id);
+        if self.polled_by.get(&Mark::of(&scope.scope.id)) == Some(&scope.feed) {
+            self.polled_by.remove(&Mark::of(&scope.scope.id));
         }
-        Some(scope)
+        Some(*scope)
     }
 }

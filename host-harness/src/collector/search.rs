@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
-use crate::collector::{Collector, Ended, Fault, Job, ScopeEntry, failure_of};
+use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
+use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 use crate::work::{Done, Finding, Task, findings};
@@ -76,7 +77,7 @@ impl Collector {
             Err(failure) => log_failure(&parked, None, failure, before.as_deref()),
         }
         let searched_with = parked.settings_digest();
-        let same_settings = entry.row.searched_with == searched_with;
+        let same_settings = entry.marks.searched_with == searched_with;
         self.warn_of_expiry(number, now);
         let known = self.known(number);
         let pairs: Vec<(Scope, Standing)> =
@@ -107,7 +108,7 @@ impl Collector {
         if found.is_ok() && !skipped {
             // Only now: until everything is done, a search that finds less is the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
-                entry.row.searched_with = searched_with;
+                entry.marks.searched_with = searched_with;
             }
             self.keep_search(number, &given_up);
         }
@@ -122,7 +123,7 @@ impl Collector {
         let stored =
             entry.stored.iter().map(|row| (row.scope.id.clone(), (row.scope.clone(), row.standing.clone(), None)));
         let live = entry.scopes.iter().filter_map(|number| {
-            let ScopeEntry { scope, standing, .. } = self.scopes.get(number)?;
+            let ScopeEntry { scope, standing, .. } = &**self.scopes.get(number)?;
             Some((scope.id.clone(), (scope.clone(), standing.clone(), Some(*number))))
         });
         stored.chain(live).collect()
@@ -133,27 +134,28 @@ impl Collector {
     pub(super) fn keep_search(&mut self, number: u32, given_up: &[String]) {
         let Some(entry) = self.feeds.get(&number) else { return };
         let rows: Vec<ScopeRow> = entry.stored.iter().filter(|row| given_up.contains(&row.scope.id)).cloned().collect();
-        let row = entry.row.clone();
-        if rows.is_empty() && entry.kept.as_ref() == Some(&row) {
+        let marks = entry.marks;
+        if rows.is_empty() && entry.kept == Some(marks) {
             return;
         }
+        let Marks { searched_with, configured_as } = marks;
+        let row = FeedRow { feed: entry.parked.id.to_string(), searched_with, configured_as };
         let store = self.keeper.store.clone();
         let job = async move {
-            let written = row.clone();
             let keep = store.ask(move |store| {
                 store.keep_scopes(&rows)?;
-                store.keep_feed(&written)
+                store.keep_feed(&row)
             });
-            Ended::Kept { feed: number, row, kept: keep.await }
+            Ended::Kept { feed: number, marks, kept: keep.await }
         };
         self.start(None, None, Box::pin(job));
     }
 
-    pub(super) fn kept(&mut self, number: u32, row: FeedRow, kept: Result<(), StoreError>) {
+    pub(super) fn kept(&mut self, number: u32, marks: Marks, kept: Result<(), StoreError>) {
         match kept {
             Ok(()) => {
                 if let Some(entry) = self.feeds.get_mut(&number) {
-                    entry.kept = Some(row);
+                    entry.kept = Some(marks);
                 }
             }
             Err(error) => {
@@ -189,12 +191,13 @@ impl Collector {
         self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
         self.tell_of_sharing(feed, &parked, &scope);
         let standing = Standing { due, ..standing };
-        self.scopes.insert(number, ScopeEntry { feed, scope, rhythm, standing, held_since: None, figure: None });
+        self.scopes
+            .insert(number, Box::new(ScopeEntry { feed, scope, rhythm, standing, held_since: None, figure: None }));
     }
 
     /// Says once that two feeds poll one scope.
     pub(super) fn tell_of_sharing(&mut self, feed: u32, parked: &Parked, scope: &Scope) {
-        let other = *self.polled_by.entry(scope.id.clone()).or_insert(feed);
+        let other = *self.polled_by.entry(Mark::of(&scope.id)).or_insert(feed);
         let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.parked) else { return };
         if other.plugin_digest() == parked.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
             tracing::warn!(
@@ -245,7 +248,7 @@ impl Collector {
     }
 
     /// Tells of a scope that it is not polled any more.
-    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<((String, String), Job)> {
+    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<(Key, Job)> {
         let (feed, task) = self.pending.get(&number)?;
         let (feed, key) = (*feed, (task.parked.id.clone(), task.scope.id.clone()));
         if self.busy.contains(&key) {

@@ -9,6 +9,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Failure, Measure, Scope};
+use crate::mark::Mark;
 
 pub mod sqlite;
 
@@ -60,9 +61,9 @@ pub struct FeedRow {
     pub feed: String,
     /// Digest of its settings without credentials, as of the last search for scopes: a scope that is gone was lost if
     /// they are the same, and given up if they are not.
-    pub searched_with: String,
+    pub searched_with: Mark,
     /// Digest of its whole configuration as of its last use, salted.
-    pub configured_as: String,
+    pub configured_as: Mark,
 }
 
 /// What is kept of a scope besides the plugin's state.
@@ -200,7 +201,7 @@ pub struct Backlog {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttle {
     /// Names the credential without giving it away.
-    pub credential: String,
+    pub credential: Mark,
     /// Scheme, host and port.
     pub origin: String,
     /// Unix milliseconds.

@@ -5,13 +5,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, Transaction, named_params, params};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
 
 use super::{
     Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
 };
 use crate::contract::{Measure, Scope};
 use crate::failpoint;
+use crate::mark::Mark;
 
 /// Marks a file as ours: "HHSC".
 const APPLICATION_ID: i32 = 0x4848_5343;
@@ -188,6 +190,18 @@ fn sorted(error: &rusqlite::Error) -> Fault {
 
 fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
+
+impl ToSql for Mark {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Mark {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Mark> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
+    }
 }
 
 fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
@@ -486,7 +500,7 @@ mod tests {
             maximum: 1.0,
             weight: 1.0,
         };
-        let (credential, origin) = (text(state), text("https://service.example"));
+        let (credential, origin) = (Mark::of(state), text("https://service.example"));
         PollRecord {
             row: ScopeRow {
                 feed: text("prod"),

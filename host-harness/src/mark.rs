@@ -1,0 +1,44 @@
+//! A short name for a long text, to see whether two are the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+/// The first 128 bits of a SHA-256: 32 digits in hexadecimal. A collector holds thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mark(u128);
+
+impl Mark {
+    /// The mark of a text.
+    pub fn of(text: &str) -> Mark {
+        Mark(Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Mark, Self::Err> {
+        u128::from_str_radix(text, 16).map(Mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_written_and_read() {
+        let mark = Mark::of("abc");
+        assert_eq!(mark.to_string(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(mark.to_string().parse(), Ok(mark));
+        assert_ne!(mark, Mark::of("abd"));
+    }
+}

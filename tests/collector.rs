@@ -285,6 +285,24 @@ async fn a_feed_taken_out_and_put_back_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_feed_of_another_tenant_begins_anew() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 15);
+    scene.reload(&mut stage, &text.replace("tenant = \"tenant-0\"", "tenant = \"globex\"")).await;
+    stage.run_until(NOON + 4 * HOUR).await;
+    let events = stage.told().await;
+    assert_eq!(events.len(), 15);
+    for event in &events {
+        assert_eq!(event["activity_name"], "Create", "{event}");
+        assert_eq!(event["finding_info"]["first_seen_time"], Value::Null, "the other tenant's times are not known");
+        assert_eq!(event["metadata"]["labels"][1], "tenant:globex");
+    }
+}
+
+#[tokio::test]
 async fn narrowing_the_events_and_another_class_close_nothing() {
     let scene = Scene::new(Estate::sized(1, 1));
     let text = |more: &str| format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), more));

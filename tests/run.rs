@@ -261,6 +261,34 @@ async fn it_ends_in_time_though_nobody_reads_its_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_though_its_log_cannot_be_written() {
+    let scene = Scene::new().await;
+    scene.write(FILE_SINK);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = scene.command(&["run", "-c", "collector.toml"]);
+    let mut child = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_tells_of_sinks_and_of_a_configuration_that_is_not_taken() {
+    let scene = Scene::new().await;
+    let listen = "[collector]\nlisten = \"127.0.0.1:0\"\n[[sink]]\nid = \"down\"\ntype = \"http\"\n";
+    scene.write(&format!("{listen}url = \"http://127.0.0.1:9/\"\n"));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    process.hears("does not deliver, and tries on");
+    scene.write("[[sinks]]\n");
+    process.hears("is not taken");
+    let page = get(&address, None).await.1;
+    for part in ["events wait for the sink down: ", "the configuration is not taken: ", "unknown key"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_poll_with_a_state_tells_what_is_new_and_then_nothing() {
     let scene = Scene::new().await;
     scene.write("");

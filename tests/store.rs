@@ -73,7 +73,7 @@ fn what_was_committed_is_there_after_a_restart() {
     let mut store = SqliteStore::open(&file).unwrap();
     assert_eq!(store.salt().unwrap(), salt);
     assert_eq!(store.scopes().unwrap(), [record.row]);
-    assert_eq!(store.state("prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
+    assert_eq!(store.state("contoso", "prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
     for sink in ["lake", "siem"] {
         assert_eq!(waiting(&mut store, &lane(sink, None, None)), ["a", "b"]);
     }
@@ -93,8 +93,8 @@ fn a_poll_without_a_state_keeps_the_one_that_there_is() {
     store.commit(&poll("contoso", "prod", "one", &[], &[])).unwrap();
     let without = PollRecord { state: None, ..poll("contoso", "prod", "one", &[], &[]) };
     store.commit(&without).unwrap();
-    assert_eq!(store.state("prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
-    assert_eq!(store.state("prod", "two").unwrap(), None);
+    assert_eq!(store.state("contoso", "prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
+    assert_eq!(store.state("contoso", "prod", "two").unwrap(), None);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn an_empty_file_becomes_a_store() {
 fn a_folder_that_is_missing_is_named() {
     let (folder, _) = place();
     let (fault, text) = refused(&folder.path().join("none/collector.db"));
-    assert!(matches!(fault, Fault::Other(_)), "{fault:?}");
+    assert!(matches!(fault, Fault::Unopened(_)), "{fault:?}");
     assert!(text.contains("none/collector.db") && text.contains("No such file"), "{text}");
 }
 
@@ -296,7 +296,8 @@ fn a_throttle_is_over_when_its_time_is_there() {
     store.commit(&record).unwrap();
     store.keep_throttle(&throttle("b", 60)).unwrap();
     store.keep_throttle(&throttle("a", 100)).unwrap();
-    assert_eq!(store.throttles(59).unwrap(), [throttle("a", 100), throttle("b", 60)]);
+    let throttles = store.throttles(59).unwrap();
+    assert!(throttles.len() == 2 && throttles.contains(&throttle("a", 100)) && throttles.contains(&throttle("b", 60)));
     assert_eq!(store.throttles(60).unwrap(), [throttle("a", 100)]);
     assert_eq!(store.throttles(100).unwrap(), []);
     store.prune(0, 60).unwrap();
@@ -339,5 +340,5 @@ fn a_figure_that_is_no_number_does_not_hold_its_poll_up() {
     record.measures.extend(measured(1, 7.0, 9.0).measures);
     store.commit(&record).unwrap();
     assert_eq!(history(&file), [(1, 7.0)]);
-    assert!(store.state("prod", "one").unwrap().is_some());
+    assert!(store.state("contoso", "prod", "one").unwrap().is_some());
 }

@@ -70,6 +70,11 @@ impl Agenda {
         }
     }
 
+    /// When something is planned or was due.
+    pub fn due(&self, item: Item) -> Option<u64> {
+        self.known.get(&item).map(|(due, _)| *due)
+    }
+
     /// When the next thing becomes due that is not yet.
     pub fn next_due(&self) -> Option<u64> {
         self.planned.first().map(|(due, _)| *due)

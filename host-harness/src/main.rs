@@ -22,6 +22,13 @@ use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use serde_json::json;
 
+/// Says something to people, who may not listen.
+macro_rules! say {
+    ($($words:tt)*) => {
+        let _ = writeln!(People, $($words)*);
+    };
+}
+
 /// Runs polling source plugins: recorded, simulated and live.
 #[derive(Parser)]
 #[command(version, about)]
@@ -115,7 +122,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| People);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
@@ -124,7 +131,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: failed to start the runtime: {error}");
+            say!("error: failed to start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -141,7 +148,7 @@ fn status(result: anyhow::Result<u8>) -> ExitCode {
         Err(error) => {
             if let Some(problems) = problems(&error) {
                 for problem in problems {
-                    eprintln!("error: {problem}");
+                    say!("error: {problem}");
                 }
                 return ExitCode::from(2);
             }
@@ -149,9 +156,23 @@ fn status(result: anyhow::Result<u8>) -> ExitCode {
             if closed.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
+    }
+}
+
+/// Standard error, on which nothing depends: where nobody can write to it, the work goes on.
+struct People;
+
+impl Write for People {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -218,7 +239,7 @@ fn load(file: &Path, only: Option<&str>) -> Config {
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
     let checked = feeds::check(host, config, plugin, &clock()).await?;
     for warning in &checked.warnings {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     Ok(checked)
 }
@@ -226,7 +247,7 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
 async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
     let clock = clock();
     let feeds = once::open(&check(host, config, plugin).await?, &clock).await?;
-    let output = Output { events: &mut io::stdout(), people: &mut io::stderr() };
+    let output = Output { events: &mut io::stdout(), people: &mut People };
     Ok(once::poll(&feeds, &clock, output).await?)
 }
 
@@ -237,15 +258,16 @@ async fn tick(host: &Host, mut config: Config, plugin: Option<&Path>, state: &Pa
     let checked = check(host, config, plugin).await?;
     let keeper = run::keeper(state, &sinks, checked.network.tls(), &clock).await?;
     let feeds = once::open(&checked, &clock).await?;
-    let output = Output { events: &mut io::sink(), people: &mut io::stderr() };
+    let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &keeper, output).await?;
     let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
     if let Some((kind, why)) = keeper.deliveries.closed() {
         return Err(io::Error::new(kind, why).into());
     }
+    keeper.close().await;
     if delivered.is_err() {
         for ((sink, tenant), waiting) in keeper.deliveries.waiting() {
-            eprintln!(
+            say!(
                 "error: sink {sink}: {} events of tenant {tenant} were not delivered within {} s (harness)\n  \
                  fix: they wait in {} and go with the next poll or `run` on it",
                 waiting.events,
@@ -267,9 +289,9 @@ async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let file = Path::new("demo.toml");
     let config = config::parse(file, &text, None, &environment);
-    eprintln!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
+    say!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
     let report = poll(&host()?, config, plugin).await?;
-    eprintln!("\n{}\n{} events of {} subscriptions", once::table(&report, "secure-scores"), report.events, report.good);
+    say!("\n{}\n{} events of {} subscriptions", once::table(&report, "secure-scores"), report.events, report.good);
     Ok(report.status())
 }
 
@@ -358,18 +380,18 @@ async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, upda
             Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
             Ok(replayed) if expect => {
                 if let Err(difference) = replayed.compare(file) {
-                    eprintln!("error: {difference}");
+                    say!("error: {difference}");
                     failed += 1;
                 }
             }
             Ok(replayed) => {
                 if let Some(failure) = &replayed.failure {
-                    eprintln!("{}: {} ({})", file.display(), failure.cause, failure.code);
+                    say!("{}: {} ({})", file.display(), failure.cause, failure.code);
                 }
                 io::stdout().write_all(&replayed.lines())?;
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                say!("error: {error}");
                 failed += 1;
             }
         }
@@ -407,7 +429,7 @@ async fn simulate(
         writeln!(out, "{}", simulator.about(&ca_file))?;
     } else {
         let (text, variables) = simulator.configuration(&ca_file);
-        eprintln!("# serving at {}; a configuration for it:", simulator.url());
+        say!("# serving at {}; a configuration for it:", simulator.url());
         writeln!(out, "{text}")?;
         for (name, value) in variables {
             writeln!(out, "# export {name}={value}")?;

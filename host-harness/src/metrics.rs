@@ -52,6 +52,8 @@ struct Inner {
 pub struct Counts {
     /// Polls by outcome.
     pub polls: [u64; OUTCOMES.len()],
+    /// Searches for scopes by outcome.
+    pub searches: [u64; OUTCOMES.len()],
     /// Events of its polls.
     pub events: u64,
     /// Requests by class of status.
@@ -64,7 +66,7 @@ pub struct Counts {
     pub busy: Duration,
     /// The most memory that a call had.
     pub memory_bytes: u64,
-    /// When data was last collected, in Unix milliseconds.
+    /// When data was last collected of the scope of which that is longest ago, in Unix milliseconds.
     pub last_collected: Option<u64>,
     /// How late the last poll began.
     pub lateness: Duration,
@@ -82,12 +84,9 @@ pub struct Counts {
 
 impl Counts {
     /// Counts a poll and what came of it.
-    pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice], now: u64) {
+    pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
         self.polls[outcome.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
         self.events += events as u64;
-        if outcome.is_none() {
-            self.last_collected = Some(now);
-        }
         for notice in notices {
             // The code is a plugin's word, and becomes a label.
             let plain =
@@ -96,6 +95,11 @@ impl Counts {
             let code = if plain && room && notice.code.len() <= 64 { notice.code.as_str() } else { "other" };
             *self.notices.entry(code.to_owned()).or_default() += 1;
         }
+    }
+
+    /// Counts a search and what came of it.
+    pub fn searched(&mut self, failure: Option<&Failure>) {
+        self.searches[failure.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
     }
 
     /// Counts what calls used.
@@ -183,6 +187,8 @@ impl Metrics {
             };
         let help = "Polls of scopes, by what came of them.";
         labelled(&mut page, "collector_polls_total", help, "outcome", &OUTCOMES, &|counts| counts.polls.to_vec());
+        let help = "Searches for scopes, by what came of them.";
+        labelled(&mut page, "collector_searches_total", help, "outcome", &OUTCOMES, &|counts| counts.searches.to_vec());
         let help = "Requests to the service, by class of status; none: without an answer.";
         labelled(&mut page, "collector_requests_total", help, "status", &STATUSES, &|counts| counts.requests.to_vec());
         let counter = "counter";
@@ -207,7 +213,7 @@ impl Metrics {
         every(&mut page, "collector_scopes", gauge, "Scopes that are polled.", &|counts| Some(counts.scopes as f64));
         let help = "The most memory that a call of the plugin had.";
         every(&mut page, "collector_guest_memory_peak_bytes", gauge, help, &|counts| Some(counts.memory_bytes as f64));
-        let help = "Time since data was last collected.";
+        let help = "Time since data was last collected, of the scope of which that is longest ago.";
         every(&mut page, "collector_last_collected_age_seconds", gauge, help, &|counts| {
             counts.last_collected.map(|time| -until(time))
         });
@@ -308,9 +314,10 @@ mod tests {
     fn a_feed_is_told_by_tenant_and_feed() {
         let metrics = Metrics::default();
         metrics.feed("contoso", "prod", |counts| {
-            counts.polled(None, 3, &[], 5_000);
+            counts.polled(None, 3, &[]);
+            counts.last_collected = Some(5_000);
             let failure = Failure::of_host(Reaction::MendScope, "forbidden", String::new());
-            counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }], 6_000);
+            counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }]);
             counts.used(&Usage { requests: [0, 0, 2, 0, 1, 0], ..Usage::default() });
             counts.token_expires = Some(65_000);
         });

@@ -149,8 +149,12 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     for ready in feeds {
         let parked = &ready.parked;
         let earlier = rows.0.iter().find(|row| row.feed == *parked.id);
-        let known: Vec<(Scope, Standing)> =
-            rows.1.iter().filter(|row| row.feed == *parked.id).map(ScopeRow::pair).collect();
+        let known: Vec<(Scope, Standing)> = rows
+            .1
+            .iter()
+            .filter(|row| row.feed == *parked.id && row.tenant == *parked.tenant)
+            .map(ScopeRow::pair)
+            .collect();
         let found = match desk.signed_in(ready).await {
             Ok(()) => patient(|| ready.feed.discover()).await,
             Err(failure) => Err(failure),

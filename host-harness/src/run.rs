@@ -207,18 +207,21 @@ impl Driver {
         let deadline = Instant::now() + limits::SHUTDOWN;
         tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
         let Driver { collector, .. } = self;
+        let keeper = collector.keeper().clone();
         let end = async {
             collector.stop(limits::SHUTDOWN / 2).await;
-            if timeout_at(deadline, deliveries.rest()).await.is_err() {
-                let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
-                tracing::warn!(fault = "harness", "{waiting} events wait in the outbox for the next start");
-            }
+            let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.rest()).await;
+            keeper.close().await;
         };
         tokio::select! {
             () = end => {}
             _ = signals.terminate.recv() => tracing::warn!("told to stop a second time: ends at once"),
             _ = signals.interrupt.recv() => tracing::warn!("told to stop a second time: ends at once"),
             () = sleep_until(deadline) => {}
+        }
+        let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
+        if waiting > 0 {
+            tracing::warn!(fault = "harness", "{waiting} events wait in the outbox for the next start");
         }
         Ok(())
     }
@@ -227,7 +230,12 @@ impl Driver {
         // A reader that went away does not wait for an answer.
         match question {
             Question::Health(answer) => drop(answer.send(self.collector.health())),
-            Question::Board(rows, answer) => drop(answer.send(self.collector.board(rows))),
+            Question::Board(rows, answer) => {
+                let mut board = self.collector.board(rows);
+                let refused = self.refused.iter().flat_map(|(_, problems)| problems);
+                board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
+                drop(answer.send(board));
+            }
         }
     }
 
@@ -331,7 +339,9 @@ impl Files {
 fn look(config: &Path) -> Vec<Seen> {
     let folder = std::fs::read_dir(config).into_iter().flatten().flatten().map(|entry| entry.path());
     let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    let mut seen: Vec<Seen> = folder.chain([config.to_owned()]).map(met).collect();
+    // A folder itself changes with whatever else is written there.
+    let file = (!config.is_dir()).then(|| config.to_owned());
+    let mut seen: Vec<Seen> = folder.chain(file).map(met).collect();
     seen.sort();
     seen
 }

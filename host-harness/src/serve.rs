@@ -154,13 +154,14 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#2
                      .bad{color:#a40000}.fix{color:#555}td.number{text-align:right;white-space:nowrap}";
 
 fn page(board: &Board, now: u64) -> String {
-    let Board { feeds, in_flight, total, failing, rows } = board;
+    let Board { feeds, in_flight, total, failing, rows, notes } = board;
     let shown = if rows.len() < *total { format!(", the first {} of them shown", rows.len()) } else { String::new() };
     let body: String = rows.iter().map(|row| line(row, now)).collect();
+    let notes: String = notes.iter().map(|note| format!("<p class=\"bad\">{}</p>", escaped(note))).collect();
     format!(
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"30\">\
          <title>Collector</title><style>{STYLE}</style><h1>Collector</h1><p>{feeds} feeds, {total} scopes{shown}; \
-         {failing} without data; {in_flight} in flight; {}</p><table><tr><th>tenant<th>feed<th>scope<th>score\
+         {failing} without data; {in_flight} in flight; {}</p>{notes}<table><tr><th>tenant<th>feed<th>scope<th>score\
          <th>collected<th>next<th>outcome{body}</table></html>\n",
         moment(now)
     )
@@ -239,8 +240,13 @@ mod tests {
             last_good: Some(0),
             figure: Some((23.5, 39.0)),
         };
-        let page = page(&Board { feeds: 1, in_flight: 0, total: 1, failing: 1, rows: vec![row] }, 60_000);
-        for part in ["forbidden", "give &lt;b&gt;Reader", "&lt;script&gt;", "in 30 s", "60 s ago", "23.50 / 39"] {
+        let page = page(
+            &Board { feeds: 1, in_flight: 0, total: 1, failing: 1, rows: vec![row], notes: vec!["a < b".to_owned()] },
+            60_000,
+        );
+        for part in
+            ["forbidden", "give &lt;b&gt;Reader", "&lt;script&gt;", "in 30 s", "60 s ago", "23.50 / 39", "a &lt; b"]
+        {
             assert!(page.contains(part), "{part} in {page}");
         }
         assert!(!page.contains("<script>"));

@@ -84,6 +84,13 @@ impl Keeper {
         self.conclude(feed, task, state.is_some(), polled).await
     }
 
+    /// Leaves the store's file whole by itself; what cannot be done is done when it is opened.
+    pub async fn close(&self) {
+        if let Err(error) = self.store.ask(|store| store.close()).await {
+            tracing::debug!(%error, "the store's log stays beside it");
+        }
+    }
+
     /// Why the scope is not to be polled now: a wait that others met, or an outbox that is full.
     pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
         let Parked { origins, sinks, tenant, .. } = &*task.parked;
@@ -102,8 +109,9 @@ impl Keeper {
 
     /// The state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
-        let (feed, scope) = (Arc::clone(&task.parked.id), task.scope.id.clone());
-        let state = self.store.ask(move |store| store.state(&feed, &scope)).await?;
+        let Parked { tenant, id, .. } = &*task.parked;
+        let (tenant, feed, scope) = (Arc::clone(tenant), Arc::clone(id), task.scope.id.clone());
+        let state = self.store.ask(move |store| store.state(&tenant, &feed, &scope)).await?;
         failpoint::pass("poll-state-read");
         Ok(state)
     }
@@ -187,7 +195,7 @@ impl Keeper {
         committed?;
         self.deliveries.queued(sinks, tenant, id, &record.events);
         let events = record.events.len();
-        self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices, now));
+        self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices));
         Ok(Done { standing, events, failure, notices, measures, throttle })
     }
 }

@@ -19,6 +19,8 @@ pub struct Board {
     pub failing: usize,
     /// Those that need somebody first.
     pub rows: Vec<BoardRow>,
+    /// What is wrong beside scopes, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// How one scope, or a whole feed, stands.

@@ -341,9 +341,10 @@ impl Collector {
     /// How everything stands, what needs somebody first.
     pub fn board(&self, most: usize) -> Board {
         let mut rows: Vec<BoardRow> = Vec::new();
-        for entry in self.feeds.values() {
+        for (number, entry) in &self.feeds {
             if let Some(failure) = &entry.failure {
-                rows.push(BoardRow::of_feed(&entry.parked, Some(failure)));
+                let due = self.agenda.due(Item::Search(*number));
+                rows.push(BoardRow { due, ..BoardRow::of_feed(&entry.parked, Some(failure)) });
             }
             for scope in entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)) {
                 rows.push(BoardRow::of_scope(&entry.parked, scope));
@@ -357,7 +358,8 @@ impl Collector {
         let key = |row: &BoardRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
         rows.sort_by_cached_key(key);
         rows.truncate(most);
-        Board { feeds: self.feeds.len(), in_flight: self.agenda.in_flight(), total, failing, rows }
+        let notes = self.keeper.deliveries.troubles();
+        Board { feeds: self.feeds.len(), in_flight: self.agenda.in_flight(), total, failing, rows, notes }
     }
 
     /// What does not work, if anything.

@@ -146,6 +146,14 @@ impl Collector {
         }
     }
 
+    /// Counts how long ago data was collected of the scope of which that is longest ago.
+    fn note_oldest(&self, feed: u32) {
+        let Some(entry) = self.feeds.get(&feed) else { return };
+        let scopes = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
+        let oldest = scopes.filter_map(|scope| scope.standing.last_good).min();
+        self.keeper.metrics.feed(&entry.parked.tenant, &entry.parked.id, |counts| counts.last_collected = oldest);
+    }
+
     pub(super) fn polled(&mut self, number: u32, done: Result<Done, Fault>) {
         let now = (self.clock)();
         let Some(scope) = self.scopes.get(&number) else { return };
@@ -183,6 +191,8 @@ impl Collector {
         }
         scope.standing = standing;
         let due = scope.standing.due;
+        self.note_oldest(feed);
+        let Some(scope) = self.scopes.get_mut(&number) else { return };
         if failure.is_some_and(|failure| failure.reaction == Reaction::MendFeed) {
             scope.held_since = Some(due);
             let outcome = scope.standing.outcome.clone();

@@ -13,7 +13,15 @@ use crate::store::{ScopeRow, Watch};
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
     pub(super) fn add(&mut self, parked: Arc<Parked>, now: u64, rank: u64) {
-        let Left { marks, kept, stored } = self.left.remove(&parked.id).unwrap_or_default();
+        let Left { marks, kept, mut stored } = self.left.remove(&parked.id).unwrap_or_default();
+        let before = stored.len();
+        stored.retain(|row| *row.tenant == *parked.tenant);
+        if stored.len() < before {
+            tracing::warn!(
+                tenant = %parked.tenant, feed = %parked.id, fault = "harness",
+                "the feed belongs to another tenant now: {} scopes begin anew", before - stored.len()
+            );
+        }
         let salt = &self.keeper.salt;
         let number = self.next_number;
         self.next_number += 1;
@@ -31,7 +39,8 @@ impl Collector {
             _ => first(now, rank),
         };
         let expiries = parked.expiries.to_vec();
-        let last_good = stored.iter().filter_map(|row| row.standing.last_good).max();
+        let polled = stored.iter().filter(|row| row.standing.watch == Watch::Polled);
+        let last_good = polled.filter_map(|row| row.standing.last_good).min();
         let scopes = stored.iter().filter(|row| row.standing.watch == Watch::Polled).count() as u64;
         self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
             counts.credentials_expire = expiries;

@@ -59,6 +59,7 @@ impl Collector {
         let parked = Arc::clone(&entry.parked);
         let next = entry.rhythm.after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.searched(found.as_ref().err()));
         let was_blocked = entry.blocked;
         let before = entry.failure.take().map(|failure| failure.code);
         entry.failure = found.as_ref().err().cloned().map(Box::new);

@@ -33,6 +33,7 @@ pub fn read(
     tops: &[Table<'_>],
     defaults: Option<&Table<'_>>,
     sinks: &[ReadSink<'_>],
+    state: &Path,
     whole: Option<&Path>,
     only: Option<&str>,
     files: &mut Vec<PathBuf>,
@@ -46,7 +47,8 @@ pub fn read(
     }
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
-    let (mut feeds, mut places) = (Vec::new(), Places::default());
+    let mut feeds = Vec::new();
+    let mut places = Places::new(state, files, sinks);
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
         let problems_before = reader.problems.len();
@@ -112,25 +114,54 @@ pub fn read(
     feeds
 }
 
-/// Files that are written: two ways into one file would cut and rotate it under each other.
-#[derive(Default)]
-struct Places(BTreeMap<PathBuf, Lane>);
+/// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
+/// events.
+struct Places {
+    taken: BTreeMap<PathBuf, Lane>,
+    reserved: BTreeSet<PathBuf>,
+}
 
 impl Places {
+    fn new(state: &Path, files: &[PathBuf], sinks: &[ReadSink<'_>]) -> Places {
+        let beside = ["", "-wal", "-shm", ".lock"].into_iter().map(|end| {
+            let mut path = state.as_os_str().to_owned();
+            path.push(end);
+            PathBuf::from(path)
+        });
+        let dead_letters = sinks.iter().filter_map(|sink| Some(sink.config.as_ref()?.dead_letters.clone()));
+        let reserved = beside.chain(files.iter().cloned()).chain(dead_letters).map(|path| plain(&path));
+        Places { taken: BTreeMap::new(), reserved: reserved.collect() }
+    }
+
     fn claim(&mut self, reader: &mut Reader, table: &Table<'_>, feed: &FeedConfig, sink: Option<&ReadSink<'_>>) {
         let Some(config) = sink.and_then(|sink| sink.config.as_ref()) else { return };
         let Kind::File(file) = &config.kind else { return };
-        let path = file.path.filled(&feed.tenant, &feed.id);
-        let path: PathBuf = Path::new(&path).components().filter(|part| *part != Component::CurDir).collect();
+        let path = plain(Path::new(&file.path.filled(&feed.tenant, &feed.id)));
         let lane = config.lane(&feed.tenant, &feed.id);
-        let clash = self.0.get(&path).is_some_and(|known| *known != lane) || path == config.dead_letters;
-        if clash {
-            let message =
-                format!("its events go to {}, where others go too, expected a file of their own", path.display());
-            reader.problems.push(table.source.problem(table.line, &format!("{}.sinks", table.key), message));
-        }
-        self.0.entry(path).or_insert(lane);
+        let found = if self.reserved.contains(&path) {
+            "which is the state, a file of the configuration, or that of dead letters"
+        } else if self.taken.get(&path).is_some_and(|known| *known != lane) {
+            "where others go too"
+        } else {
+            self.taken.insert(path, lane);
+            return;
+        };
+        let message = format!("its events go to {}, {found}, expected a file of their own", path.display());
+        reader.problems.push(table.source.problem(table.line, &format!("{}.sinks", table.key), message));
     }
+}
+
+/// A path without detours, as far as its text tells.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {

@@ -222,8 +222,9 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
     let defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
+    let state = &config.collector.state;
     config.feeds =
-        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, whole, only, &mut config.files, environment);
+        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, state, whole, only, &mut config.files, environment);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
         let stdout = SinkConfig::stdout(&config.collector.state);

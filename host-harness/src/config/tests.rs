@@ -181,7 +181,11 @@ fn two_ways_into_one_file_are_found() {
     };
     assert!(clash("one", "one").contains("goes where the sink \"a\" goes"));
     assert!(clash("one", "./one").contains("where others go too"));
+    assert!(clash("one", "x/../one").contains("where others go too"));
     assert!(clash("{tenant}-y", "{feed}-z").is_empty());
+    for path in ["collector.db", "./collector.db-wal", "c.toml", "dead-letters-a.ndjson"] {
+        assert!(clash(path, "two").contains("expected a file of their own"), "{path}");
+    }
     assert!(clash("t-y", "{tenant}-y").contains("where others go too"));
 }
 

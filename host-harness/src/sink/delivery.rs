@@ -47,6 +47,8 @@ struct Inner {
     /// ways at once.
     leaving: BTreeMap<String, usize>,
     waiting: HashMap<(String, String), Count>,
+    /// Why lanes do not deliver at the moment.
+    troubles: BTreeMap<Lane, String>,
     /// Whether what an earlier process left was taken up.
     resumed: bool,
     closed: Option<(io::ErrorKind, String)>,
@@ -207,6 +209,25 @@ impl Deliveries {
         waiting
     }
 
+    /// What does not get through at the moment, in sentences: one for each sink, with how much waits for it.
+    pub fn troubles(&self) -> Vec<String> {
+        let inner = self.shared.lock();
+        let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
+        for (lane, why) in &inner.troubles {
+            sinks.entry(&lane.sink).or_insert((why, 0));
+        }
+        for ((sink, _), count) in &inner.waiting {
+            match sinks.get_mut(sink.as_str()) {
+                Some((_, events)) => *events += count.events,
+                None if count.events > 0 && !inner.sinks.contains_key(sink) => {
+                    sinks.insert(sink, ("it is not configured any more", count.events));
+                }
+                None => {}
+            }
+        }
+        sinks.iter().map(|(sink, (why, events))| format!("{events} events wait for the sink {sink}: {why}")).collect()
+    }
+
     /// Why nothing can ever be delivered again, if that is so.
     pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
         self.shared.lock().closed.clone()
@@ -286,6 +307,7 @@ impl Inner {
 
     /// Nobody works at a lane any more; true if this was the last one that the sink as it was before had.
     fn end(&mut self, lane: &Lane) -> bool {
+        self.troubles.remove(lane);
         let Some(work) = self.busy.remove(lane) else { return false };
         if self.leads(&work.sink) {
             return false;
@@ -377,6 +399,7 @@ impl Shared {
                 Ok(Step::Delivered) => {
                     if failures > 0 {
                         tracing::info!(sink = %lane.sink, tenant, "delivers again");
+                        self.lock().troubles.remove(lane);
                         failures = 0;
                     }
                     continue;
@@ -392,7 +415,8 @@ impl Shared {
                 }
                 Err(Refusal::Later { wait, why }) => {
                     failures += 1;
-                    if failures == 1 {
+                    let before = self.lock().troubles.insert(lane.clone(), why.clone());
+                    if before.as_ref() != Some(&why) {
                         tracing::warn!(sink = %lane.sink, tenant, fault = "harness", "does not deliver, and tries on: {why}");
                     }
                     wait.unwrap_or_default().max(backoff(failures))

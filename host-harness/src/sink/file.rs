@@ -13,6 +13,9 @@ use crate::store::Queued;
 /// How far from its end a file is searched for the end of its last whole line, at a time.
 const STEP_BYTES: u64 = 64 << 10;
 
+/// More than this is no half event: the largest one has 64 KiB.
+const HALF_EVENT_BYTES: usize = 128 << 10;
+
 /// A file of lines.
 pub struct LineFile {
     disk: Arc<dyn Disk>,
@@ -49,7 +52,12 @@ impl LineFile {
             file = opened(&*self.disk, &self.path)?;
         }
         failpoint::pass("file-append");
-        file.append(lines)?;
+        let before = file.size()?;
+        if let Err(error) = file.append(lines) {
+            // Who reads along is not to see half an event for longer than it takes.
+            let _ = file.truncate(before);
+            return Err(error);
+        }
         failpoint::pass("file-appended");
         file.sync()?;
         failpoint::pass("file-synced");
@@ -95,8 +103,8 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Opens a file and cuts what follows its last whole line: the rest of a write that a crash interrupted, whose events
-/// were never acknowledged.
+/// Opens a file and mends its end: half an event is the rest of a write that a crash interrupted, and was never
+/// acknowledged; it is cut. Anything else without a line end is somebody's, and gets one.
 fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     failpoint::pass("file-open");
     let mut file = disk.open(path)?;
@@ -111,11 +119,21 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         }
         end = begin;
     }
-    if end < size {
-        tracing::warn!(file = %path.display(), "cut {} bytes of a half line at the end", size - end);
-        file.truncate(end)?;
-        file.sync()?;
+    if end == size {
+        return Ok(file);
     }
+    let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(HALF_EVENT_BYTES + 1))?;
+    let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&rest).is_ok();
+    // A hole where a write never came is as lost as half an event.
+    let half_event = rest.len() <= HALF_EVENT_BYTES && (rest.starts_with(b"{") || rest.starts_with(b"\0")) && !whole;
+    if half_event {
+        tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
+        file.truncate(end)?;
+    } else {
+        tracing::warn!(file = %path.display(), "the last line had no end, and was given one");
+        file.append(b"\n")?;
+    }
+    file.sync()?;
     Ok(file)
 }
 
@@ -165,22 +183,26 @@ mod tests {
     }
 
     #[test]
-    fn a_half_line_is_cut_when_the_file_is_opened() {
+    fn half_an_event_is_cut_when_the_file_is_opened_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let long = "x".repeat(200_000);
         for (found, left) in [
-            ("{}\n{\"ha".to_owned(), "{}\n"),
-            ("{\"half".to_owned(), ""),
-            (format!("{{}}\n{long}"), "{}\n"),
-            (format!("{{}}\n{long}\n"), ""),
-            ("{}\n".to_owned(), "{}\n"),
+            ("{}\n{\"ha".to_owned(), "{}\n".to_owned()),
+            ("{\"half".to_owned(), String::new()),
+            ("{}\n\0\0\0".to_owned(), "{}\n".to_owned()),
+            (format!("{{}}\n{long}\n{{\"ha"), format!("{{}}\n{long}\n")),
+            (format!("{{}}\n{long}\n"), format!("{{}}\n{long}\n")),
+            ("{}\n".to_owned(), "{}\n".to_owned()),
+            // Not half an event: somebody's line without an end.
+            ("{\"precious\": 1}".to_owned(), "{\"precious\": 1}\n".to_owned()),
+            ("a\n-----END KEY-----".to_owned(), "a\n-----END KEY-----\n".to_owned()),
+            (format!("{{{long}"), format!("{{{long}\n")),
         ] {
             let path = folder.path().join("a");
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("b.ndjson"), &found).unwrap();
             file(folder.path(), 1 << 30, None).append(b"{1}\n").unwrap();
-            let whole = if left.is_empty() && found.ends_with('\n') { found.as_str() } else { left };
-            assert_eq!(read(folder.path(), "b.ndjson"), format!("{whole}{{1}}\n"));
+            assert_eq!(read(folder.path(), "b.ndjson"), format!("{left}{{1}}\n"));
         }
     }
 

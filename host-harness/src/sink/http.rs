@@ -6,7 +6,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 
 use super::{HttpConfig, Preset, Refusal, Taken, Writer, lines};
 use crate::failpoint;
@@ -68,11 +68,13 @@ impl HttpWriter {
         if status.is_success() {
             return Ok(());
         }
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location = header(LOCATION);
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let said = said(response).await;
         let told = redact::redact(&said, &self.token);
         let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
-        let why = self.told(&format!("answered {status}: {told}"));
+        let why = self.told(&format!("answered {status}: {told}{}", fix(status, location.as_deref())));
         Err(refusal(status, &said, self.preset, wait.map(Duration::from_secs), why))
     }
 
@@ -84,6 +86,18 @@ impl HttpWriter {
 impl Writer for HttpWriter {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
         Box::pin(self.post(batch))
+    }
+}
+
+/// What mends a refusal that is the configuration's fault.
+fn fix(status: StatusCode, location: Option<&str>) -> String {
+    match status.as_u16() {
+        300..=399 => {
+            format!("; fix: put the address that it leads to into `url`: {}", location.unwrap_or("none given"))
+        }
+        401 | 403 => "; fix: see the `token` of the sink".to_owned(),
+        404 | 405 => "; fix: see the `url` of the sink".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -32,6 +32,15 @@ pub enum Fault {
     /// Another collector has it.
     #[error("another collector uses it{0}; stop that one, or give this one a file of its own")]
     Locked(String),
+    /// Another program has it.
+    #[error("another program is writing to it; let that end its transaction")]
+    Busy,
+    /// The collector's user may not write it.
+    #[error("it cannot be written ({0}); give the collector's user write access to the file and its folder")]
+    ReadOnly(String),
+    /// It is no file, or one that the collector's user may not open.
+    #[error("it cannot be opened ({0}); see that it is a file, and that the collector's user may read and write it")]
+    Unopened(String),
     /// It cannot be read as what it was.
     #[error("it is damaged ({0}); restore it from a backup, or move it away to begin anew")]
     Damaged(String),
@@ -220,8 +229,8 @@ pub trait Store: Send {
     fn keep_feed(&mut self, row: &FeedRow) -> Answer<()>;
     /// All scopes that were ever discovered.
     fn scopes(&mut self) -> Answer<Vec<ScopeRow>>;
-    /// The plugin's state of a scope.
-    fn state(&mut self, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>>;
+    /// The plugin's state of a scope; none where it is another tenant's.
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>>;
     /// Writes all that a poll leaves, or nothing.
     fn commit(&mut self, poll: &PollRecord) -> Answer<()>;
     /// Keeps how scopes stand, without a poll.
@@ -236,6 +245,8 @@ pub trait Store: Send {
     fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>>;
     /// Takes delivered events out.
     fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()>;
+    /// Leaves the file whole by itself, for the end of the process.
+    fn close(&mut self) -> Answer<()>;
     /// Forgets history and throttles from before.
     fn prune(&mut self, before: u64, now: u64) -> Answer<()>;
 }

@@ -115,7 +115,7 @@ fn lock(file: &Path) -> Result<File, Fault> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let failed = |error: std::io::Error| Fault::Other(format!("cannot open {}: {error}", path.display()));
+    let failed = |error: std::io::Error| Fault::Unopened(format!("{}: {error}", path.display()));
     let mut lock =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match lock.try_lock() {
@@ -139,7 +139,8 @@ fn lock(file: &Path) -> Result<File, Fault> {
 
 /// A new file is for its owner alone: events and states are the tenants' data.
 fn private(file: &Path) -> std::io::Result<()> {
-    if file.exists() {
+    // A link counts, too: what it leads to is somebody else's to make.
+    if fs::symlink_metadata(file).is_ok() {
         return Ok(());
     }
     let mut options = OpenOptions::new();
@@ -182,7 +183,9 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<Fault>> {
 fn sorted(error: &rusqlite::Error) -> Fault {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Fault::Full,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Locked(String::new()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Fault::ReadOnly(error.to_string()),
+        Some(ErrorCode::CannotOpen) => Fault::Unopened(error.to_string()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Damaged(error.to_string()),
         _ => Fault::Other(error.to_string()),
     }
@@ -215,8 +218,16 @@ fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
     })
 }
 
-/// Writes a scope and gives its number.
+/// Writes a scope and gives its number. Of one that belonged to another tenant, nothing of that one's data stays.
 fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<i64> {
+    let of_another: Option<i64> = transaction
+        .prepare_cached("SELECT number FROM scope WHERE feed = ?1 AND scope = ?2 AND tenant <> ?3")?
+        .query_row(params![row.feed, row.scope.id, row.tenant], |row| row.get(0))
+        .optional()?;
+    if let Some(number) = of_another {
+        transaction.execute("DELETE FROM state WHERE scope = ?1", [number])?;
+        transaction.execute("DELETE FROM history WHERE scope = ?1", [number])?;
+    }
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
     };
@@ -338,13 +349,14 @@ impl Store for SqliteStore {
         })
     }
 
-    fn state(&mut self, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>> {
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>> {
         self.run(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT value FROM state JOIN scope ON scope.number = state.scope WHERE feed = ?1 AND scope.scope = ?2",
+                    "SELECT value FROM state JOIN scope ON scope.number = state.scope
+                     WHERE feed = ?1 AND scope.scope = ?2 AND tenant = ?3",
                 )?
-                .query_row(params![feed, scope], |row| row.get(0))
+                .query_row(params![feed, scope, tenant], |row| row.get(0))
                 .optional()
         })
     }
@@ -469,6 +481,10 @@ impl Store for SqliteStore {
         })
     }
 
+    fn close(&mut self) -> Answer<()> {
+        self.run(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+    }
+
     fn prune(&mut self, before: u64, now: u64) -> Answer<()> {
         self.run(|connection| {
             // The last figure of a subject stays: the next one is compared with it.
@@ -525,7 +541,8 @@ mod tests {
             rows.collect::<rusqlite::Result<Vec<(i64, i64, f64)>>>()
         });
         let scopes = store.scopes().unwrap();
-        let states: Vec<_> = scopes.iter().map(|row| store.state(&row.feed, &row.scope.id).unwrap()).collect();
+        let states: Vec<_> =
+            scopes.iter().map(|row| store.state(&row.tenant, &row.feed, &row.scope.id).unwrap()).collect();
         let (backlog, throttles) = (store.backlog().unwrap(), store.throttles(0).unwrap());
         format!("{scopes:?} {states:?} {backlog:?} {throttles:?} {:?}", figures.unwrap())
     }
@@ -549,7 +566,7 @@ mod tests {
         }
         limit(&mut store, 4_000);
         store.commit(&record("one", "after", 50)).unwrap();
-        assert_eq!(store.state("prod", "one").unwrap().unwrap(), b"after");
+        assert_eq!(store.state("contoso", "prod", "one").unwrap().unwrap(), b"after");
         assert_eq!(store.backlog().unwrap()[0].events, 53);
     }
 

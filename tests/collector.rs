@@ -318,6 +318,26 @@ async fn narrowing_the_events_and_another_class_close_nothing() {
 }
 
 #[tokio::test]
+async fn a_lost_subscription_that_is_then_excluded_is_not_told_again() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let all = format!("{NETWORK}{}", scene.feed("a", 0, "\"*\"", ""));
+    let more = format!("exclude_subscriptions = [{:?}]", subscription(0, 1));
+    let fewer = format!("{NETWORK}{}", scene.feed("a", 0, "\"*\"", &more));
+    let mut stage = scene.start(&all).await;
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[1].state = "Disabled";
+    stage.run_until(NOON + 4 * HOUR).await;
+    assert_eq!(told(&stage.told().await), [(1, "disabled".to_owned())]);
+    scene.reload(&mut stage, &fewer).await;
+    stage.run_until(NOON + 8 * HOUR).await;
+    drop(stage);
+    let mut stage = scene.start(&fewer).await;
+    stage.run_until(NOON + 12 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+}
+
+#[tokio::test]
 async fn a_search_that_fails_after_the_settings_changed_makes_nothing_seem_lost() {
     let scene = Scene::new(Estate::sized(1, 2));
     let all = format!("{NETWORK}{}", scene.feed("a", 0, "\"*\"", ""));

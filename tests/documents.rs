@@ -31,10 +31,10 @@ async fn the_table_of_failures_is_the_plugins_own() {
 
 #[test]
 fn the_table_of_metrics_is_what_is_served() {
-    let mut table =
-        "# Metrics\n\nMade from what `/metrics` serves. Labels are `tenant` and `feed`, and words of a fixed \
-                     list; nothing is labelled by what a tenant has.\n\n| metric | type | what |\n|---|---|---|\n"
-            .to_owned();
+    let mut table = "# Metrics\n\nMade from what `/metrics` serves. Labels are `tenant` and `feed`, the words of \
+                     outcomes, statuses, settings and codes, and for the outbox `sink`; nothing is labelled by what a \
+                     tenant has.\n\n| metric | type | what |\n|---|---|---|\n"
+        .to_owned();
     let text = Metrics::default().text(&[], 0);
     let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));

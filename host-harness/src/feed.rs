@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::egress::{Egress, Origins};
 use crate::failpoint;
-use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, WORDS_BYTES, milliseconds};
+use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, WORDS_BYTES, milliseconds};
 use crate::plugin::Plugin;
 use crate::redact;
 use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
@@ -324,6 +324,16 @@ impl Feed {
         };
         bounded(&mut failure);
         let last = journal.exchanges.last();
+        if journal.asked_too_often {
+            // The wait of this feed alone: nothing is wrong with the service.
+            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let cause = format!(
+                "the host sends no more than {TOKEN_REQUESTS} equal requests for a token within {} s",
+                TOKEN_WINDOW.as_secs()
+            );
+            let own = Failure::of_host(Reaction::Wait, "token-requests-limited", cause);
+            return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
+        }
         if failure.reaction == Reaction::Wait {
             let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
             let origin = url.map(|url| url.origin().ascii_serialization());

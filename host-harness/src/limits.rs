@@ -223,3 +223,6 @@ pub const NOTICE_CODES: usize = 64;
 /// Feeds that are checked at the same time when a configuration is read. Each place that was ever used for a call keeps
 /// its memory.
 pub const CHECKS: usize = 4;
+
+/// How long a search waits to be made again, where a poll that was in flight kept it from giving a scope up.
+pub const SEARCH_PAUSE: Duration = Duration::from_secs(15);

@@ -165,6 +165,13 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         }
         let searched_with = parked.settings_digest();
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
+        // What was told by an earlier tick is still so.
+        for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
+            let told = findings.iter().any(|(other, _)| other.id == scope.id);
+            if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
+                desk.tell(ready, &called(scope), outcome);
+            }
+        }
         let polls = findings.into_iter().map(|(scope, finding)| {
             let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
             let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };

@@ -1,5 +1,6 @@
 //! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -210,7 +211,7 @@ impl Driver {
         let keeper = collector.keeper().clone();
         let end = async {
             collector.stop(limits::SHUTDOWN / 2).await;
-            let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.rest()).await;
+            let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.flushed()).await;
             keeper.close().await;
         };
         tokio::select! {
@@ -286,7 +287,9 @@ impl Driver {
         }
         self.network = network;
         if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
+            metrics.reloaded(false);
             tracing::error!(fault = "harness", "the configuration is not taken: {error}");
+            self.refused = Some((Instant::now(), vec![error]));
             return;
         }
         self.collector.tenants().replace(checked.network);
@@ -320,6 +323,7 @@ type Seen = (PathBuf, Option<(SystemTime, u64)>);
 impl Files {
     /// The files of a configuration as they were `before` it was read, and those that it names.
     fn new(config: &Path, before: Vec<Seen>, named: Vec<PathBuf>) -> Files {
+        let named: BTreeSet<PathBuf> = named.into_iter().collect();
         let more = named.into_iter().filter(|path| !before.iter().any(|(known, _)| known == path)).map(met).collect();
         Files { config: config.to_owned(), main: before, more }
     }

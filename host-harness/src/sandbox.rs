@@ -29,7 +29,7 @@ use crate::plugin::Plugin;
 use crate::redact;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::tokens::Tokens;
+use crate::tokens::{Sent, Tokens};
 use crate::transport::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// Unix time in milliseconds.
@@ -140,6 +140,8 @@ pub struct Journal {
     pub busy: Duration,
     /// The most linear memory it had.
     pub memory_bytes: usize,
+    /// Whether the host answered a request for a token itself, because the same was asked too often.
+    pub asked_too_often: bool,
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
     /// The token that an answer held, with its placeholder.
@@ -325,7 +327,10 @@ async fn carry(
     let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
     failpoint::pass("poll-request-send");
     let response = match shape.seals {
-        Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await,
+        Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await.map(|sent| {
+            lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
+            sent.response()
+        }),
         None => transport.send(request).await,
     };
     let response = response.map_err(|error| (typed(&error), error.to_string()))?;

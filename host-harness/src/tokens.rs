@@ -34,6 +34,24 @@ struct Kept {
     last: Option<(u64, IncomingResponse)>,
 }
 
+/// What became of a request for a token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The service's answer, now or earlier.
+    Answer(IncomingResponse),
+    /// The host's own, in its place: the same was asked too often.
+    TooOften(IncomingResponse),
+}
+
+impl Sent {
+    /// The answer, whoever gave it.
+    pub fn response(self) -> IncomingResponse {
+        match self {
+            Sent::Answer(response) | Sent::TooOften(response) => response,
+        }
+    }
+}
+
 impl Tokens {
     /// Answers of a tenant of its own, counted together with those of others.
     pub fn counted(counts: &Arc<Counts>) -> Tokens {
@@ -49,21 +67,21 @@ impl Tokens {
         request: OutgoingRequest,
         after: u64,
         now: u64,
-    ) -> Result<IncomingResponse, TransportError> {
+    ) -> Result<Sent, TransportError> {
         let digest = digest(&request);
         let entry = Arc::clone(lock(&self.kept).entry(digest).or_default());
         // Equal requests that come at the same time wait for the first one's answer.
         let mut kept = entry.lock().await;
         if let Some(answer) = kept.answer(after, now) {
-            return Ok(answer);
+            return Ok(Sent::Answer(answer));
         }
         if let Err(opens) = self.counts.count(digest, now) {
             let older = kept.answer(0, now).filter(|_| after < now);
-            return Ok(older.unwrap_or_else(|| too_often(opens.saturating_sub(now))));
+            return Ok(older.map_or_else(|| Sent::TooOften(too_often(opens.saturating_sub(now))), Sent::Answer));
         }
         let answer = transport.send(request).await?;
         kept.last = Some((now, answer.clone()));
-        Ok(answer)
+        Ok(Sent::Answer(answer))
     }
 
     /// Forgets what would not be given again.
@@ -205,7 +223,7 @@ mod tests {
         let tokens = Tokens::default();
         let mut bodies = Vec::new();
         for (now, after) in times {
-            let answer = tokens.send(endpoint, request("a"), after * 1_000, now * 1_000).await.unwrap();
+            let answer = tokens.send(endpoint, request("a"), after * 1_000, now * 1_000).await.unwrap().response();
             bodies.push(String::from_utf8(answer.body).unwrap());
         }
         bodies
@@ -247,11 +265,11 @@ mod tests {
         let mut statuses = Vec::new();
         for second in 0..8 {
             let tenant = Tokens::counted(&counts);
-            statuses.push(tenant.send(&endpoint, request("a"), 0, 1_000_000 + second).await.unwrap().status);
+            statuses.push(tenant.send(&endpoint, request("a"), 0, 1_000_000 + second).await.unwrap().response().status);
         }
         assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429]);
         assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
-        let later = Tokens::counted(&counts).send(&endpoint, request("a"), 0, 1_300_001).await.unwrap();
+        let later = Tokens::counted(&counts).send(&endpoint, request("a"), 0, 1_300_001).await.unwrap().response();
         assert_eq!(later.status, 200);
     }
 

@@ -223,16 +223,17 @@ pub fn findings(
         Err(failure) if failure.reaction == Reaction::MendScope => (&[][..], &[][..]),
         Err(_) => return Vec::new(),
     };
+    let polled = scopes.iter().map(|scope| (scope.clone(), Finding::Polled));
+    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone())));
     let mut seen = BTreeSet::new();
-    let scopes = scopes.iter().filter(|scope| seen.insert(scope.id.as_str()));
-    let mut findings: Vec<(Scope, Finding)> = scopes.map(|scope| (scope.clone(), Finding::Polled)).collect();
-    findings.extend(skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone()))));
+    let mut findings: Vec<(Scope, Finding)> =
+        polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
     let mentioned: BTreeSet<String> = findings.iter().map(|(scope, _)| scope.id.clone()).collect();
     for (scope, standing) in known.iter().filter(|(scope, _)| !mentioned.contains(&scope.id)) {
         let finding = match (standing.watch, same_settings) {
-            (Watch::Unasked, _) | (Watch::Lost, false) => continue,
+            (Watch::Unasked, _) => continue,
             (Watch::Polled | Watch::Lost, true) => Finding::Lost(no_longer_discovered(scope)),
-            (Watch::Polled, false) => Finding::GivenUp,
+            (Watch::Polled | Watch::Lost, false) => Finding::GivenUp,
         };
         findings.push((scope.clone(), finding));
     }
@@ -303,6 +304,7 @@ mod tests {
         assert_eq!(told(&known, &found(&["a"], &[]), false), ["+a", "-b"]);
         assert_eq!(told(&known, &found(&["a"], &["b"]), true), ["+a", "!b disabled"]);
         assert_eq!(told(&known, &found(&["a", "b", "a"], &[]), true), ["+a", "+b"], "found twice");
+        assert_eq!(told(&known, &found(&["a", "b"], &["a"]), true), ["+a", "+b"], "found and skipped");
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
         assert!(told(&[("b", Some("disabled"))], &found(&[], &["b"]), true).is_empty());
         assert!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&[], &[]), true).is_empty());
         assert_eq!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&["b"], &[]), true), ["+b"]);
-        assert!(told(&[("b", Some("x"))], &found(&[], &[]), false).is_empty());
+        assert_eq!(told(&[("b", Some("x"))], &found(&[], &[]), false), ["-b"], "lost, and then taken out");
         assert_eq!(told(&[("b", Some("disabled"))], &found(&[], &[]), true), ["!b no-longer-discovered"]);
     }
 

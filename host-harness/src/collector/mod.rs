@@ -129,7 +129,7 @@ struct ScopeEntry {
 /// What a job came to.
 enum Ended {
     Searched { feed: u32, found: Result<Discovery, Failure>, throttle: Option<Throttle> },
-    Polled { scope: u32, done: Result<Done, Fault> },
+    Polled { scope: u32, tenant: Arc<str>, done: Result<Done, Fault> },
     GivenUp { feed: u32, scope: String, done: Result<Done, Fault> },
     Kept { feed: u32, marks: Marks, kept: Result<(), StoreError> },
 }
@@ -237,8 +237,8 @@ impl Collector {
                 self.share(throttle);
                 self.searched(feed, found);
             }
-            Ok(Ended::Polled { scope, done }) => match running.key {
-                Some(key) if !self.scopes.contains_key(&scope) => self.polled_for_another(&key, done),
+            Ok(Ended::Polled { scope, tenant, done }) => match running.key {
+                Some(key) if !self.scopes.contains_key(&scope) => self.polled_for_another(&key, &tenant, done),
                 _ => self.polled(scope, done),
             },
             Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),

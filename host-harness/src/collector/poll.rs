@@ -1,5 +1,6 @@
 //! The poll of a scope: whether it may begin, and what follows from it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,9 +57,10 @@ impl Collector {
         let scope = scope.scope.clone();
         self.scopes.get_mut(&number)?.held_since = None;
         let (parked, cell) = self.opened(feed)?;
+        let owner = Arc::clone(&parked.tenant);
         let task = Task { parked, rhythm, scope, standing, given_up: None };
         let done = self.performed(task, cell);
-        Some((key, Box::pin(async move { Ended::Polled { scope: number, done: done.await } })))
+        Some((key, Box::pin(async move { Ended::Polled { scope: number, tenant: owner, done: done.await } })))
     }
 
     pub(super) fn performed(
@@ -102,9 +104,13 @@ impl Collector {
     }
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
-    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, done: Result<Done, Fault>) {
+    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, tenant: &str, done: Result<Done, Fault>) {
         let Ok(Done { standing, throttle, .. }) = done else { return };
         self.share(throttle);
+        let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number)).map(|entry| &entry.parked.tenant);
+        if now_of.is_some_and(|now_of| **now_of != *tenant) {
+            return;
+        }
         if let Some(row) = self.stored(feed, scope) {
             row.standing = Standing { watch: row.standing.watch, ..standing };
             return;
@@ -209,11 +215,16 @@ impl Collector {
     /// Scopes that were paused look again whether their sinks take events.
     pub fn resume_paused(&mut self) {
         let now = (self.clock)();
-        for number in self.paused.iter().copied().collect::<Vec<_>>() {
-            let Some(scope) = self.scopes.get(&number) else { continue };
+        let mut free: HashMap<u32, bool> = HashMap::new();
+        for number in &self.paused {
+            // One that waits for its turn already is left there.
+            let is_planned = self.agenda.due(Item::Poll(*number)).is_some_and(|due| due > now);
+            let Some(scope) = self.scopes.get(number).filter(|_| is_planned) else { continue };
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
-            if self.keeper.deliveries.full(&entry.parked.sinks, &entry.parked.tenant).is_none() {
-                self.agenda.plan(Item::Poll(number), entry.tenant, now);
+            let Parked { sinks, tenant, .. } = &*entry.parked;
+            let deliveries = &self.keeper.deliveries;
+            if *free.entry(scope.feed).or_insert_with(|| deliveries.full(sinks, tenant).is_none()) {
+                self.agenda.plan(Item::Poll(*number), entry.tenant, now);
             }
         }
     }

@@ -108,8 +108,12 @@ impl Collector {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         let waits = entry.failure.is_some() || entry.blocked;
         if parked.differs_in_use(&entry.parked) {
-            entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
-            self.agenda.plan(Item::Search(number), entry.tenant, entry.rhythm.next_place(now));
+            if parked.interval != entry.parked.interval {
+                entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
+                let (item, due) = (Item::Search(number), entry.rhythm.next_place(now));
+                let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
+                self.agenda.plan(item, entry.tenant, due);
+            }
             let expiries = parked.expiries.to_vec();
             self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
             entry.parked = parked;

@@ -36,7 +36,7 @@ impl Collector {
                 }
             };
             if fresh {
-                feed.forget_tokens(clock());
+                feed.forget_tokens(clock().saturating_sub(1));
             }
             let found = feed.discover().await;
             let usage = feed.take_usage();
@@ -83,7 +83,7 @@ impl Collector {
         let known = self.known(number);
         let pairs: Vec<(Scope, Standing)> =
             known.values().map(|(scope, standing, _)| (scope.clone(), standing.clone())).collect();
-        let (mut rank, mut given_up, mut skipped) = (0, Vec::new(), false);
+        let (mut rank, mut skipped) = (0, false);
         for (scope, finding) in findings(&pairs, &found, same_settings) {
             let earlier = known.get(&scope.id);
             let mut standing = earlier.map(|(_, standing, _)| standing.clone()).unwrap_or_default();
@@ -100,10 +100,7 @@ impl Collector {
                 // The poll of one that is in flight ends first.
                 _ if self.busy.contains(&(parked.id.clone(), scope.id.clone())) => skipped = true,
                 Finding::Lost(why) => self.give_up(number, scope, standing, live, Some(why), now),
-                Finding::GivenUp => {
-                    self.give_up(number, scope.clone(), standing, live, None, now);
-                    given_up.push(scope.id);
-                }
+                Finding::GivenUp => self.give_up(number, scope, standing, live, None, now),
             }
         }
         if found.is_ok() && !skipped {
@@ -111,9 +108,9 @@ impl Collector {
             if let Some(entry) = self.feeds.get_mut(&number) {
                 entry.marks.searched_with = searched_with;
             }
-            self.keep_search(number, &given_up);
+            self.keep_search(number);
         }
-        let due = if skipped { now + milliseconds(limits::BUSY_PAUSE) } else { next.due };
+        let due = if skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { next.due };
         self.plan_search(number, due, found.is_ok() && !skipped, now);
         self.release(number, was_blocked, now);
     }
@@ -132,13 +129,14 @@ impl Collector {
 
     /// Writes which scopes were given up, and then with which settings the feed was searched: a crash in between makes
     /// the search anew.
-    pub(super) fn keep_search(&mut self, number: u32, given_up: &[String]) {
+    pub(super) fn keep_search(&mut self, number: u32) {
         let Some(entry) = self.feeds.get(&number) else { return };
-        let rows: Vec<ScopeRow> = entry.stored.iter().filter(|row| given_up.contains(&row.scope.id)).cloned().collect();
         let marks = entry.marks;
-        if rows.is_empty() && entry.kept == Some(marks) {
+        if entry.kept == Some(marks) {
             return;
         }
+        let unasked = entry.stored.iter().filter(|row| row.standing.watch == Watch::Unasked);
+        let rows: Vec<ScopeRow> = unasked.cloned().collect();
         let Marks { searched_with, configured_as } = marks;
         let row = FeedRow { feed: entry.parked.id.to_string(), searched_with, configured_as };
         let store = self.keeper.store.clone();

@@ -48,7 +48,7 @@ pub fn read(
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
     let mut feeds = Vec::new();
-    let mut places = Places::new(state, files, sinks);
+    let mut claims = Vec::new();
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
         let problems_before = reader.problems.len();
@@ -91,12 +91,19 @@ pub fn read(
             sealed: Vec::new(),
         };
         settings(reader, &table, defaults, &mut feed, files, environment);
-        for id in &feed.sinks {
-            places.claim(reader, &table, &feed, sinks.iter().find(|sink| sink.id == *id));
-        }
+        let place = table.source.problem(table.line, &format!("{}.sinks", table.key), String::new());
+        claims.push((place, feed.tenant.clone(), feed.id.clone(), feed.sinks.clone()));
         // What is wrong already would be found again, in other words.
         if reader.problems.len() == problems_before {
             feeds.push(feed);
+        }
+    }
+    // Now that all files of the configuration are known.
+    let mut places = Places::new(state, files);
+    places.claim_dead_letters(reader, sinks);
+    for (place, tenant, id, chosen) in claims {
+        for sink in sinks.iter().filter(|sink| chosen.contains(&sink.id)) {
+            places.claim(reader, &place, &tenant, &id, sink);
         }
     }
     if let Some(file) = whole.filter(|_| reader.complete) {
@@ -122,24 +129,34 @@ struct Places {
 }
 
 impl Places {
-    fn new(state: &Path, files: &[PathBuf], sinks: &[ReadSink<'_>]) -> Places {
+    fn new(state: &Path, files: &[PathBuf]) -> Places {
         let beside = ["", "-wal", "-shm", ".lock"].into_iter().map(|end| {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
             PathBuf::from(path)
         });
-        let dead_letters = sinks.iter().filter_map(|sink| Some(sink.config.as_ref()?.dead_letters.clone()));
-        let reserved = beside.chain(files.iter().cloned()).chain(dead_letters).map(|path| plain(&path));
+        let reserved = beside.chain(files.iter().cloned()).map(|path| plain(&path));
         Places { taken: BTreeMap::new(), reserved: reserved.collect() }
     }
 
-    fn claim(&mut self, reader: &mut Reader, table: &Table<'_>, feed: &FeedConfig, sink: Option<&ReadSink<'_>>) {
-        let Some(config) = sink.and_then(|sink| sink.config.as_ref()) else { return };
+    fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink<'_>]) {
+        for sink in sinks {
+            let Some(config) = &sink.config else { continue };
+            if !self.reserved.insert(plain(&config.dead_letters)) {
+                let path = config.dead_letters.display();
+                let message = format!("its dead letters go to {path}, {RESERVED}, expected a file of their own");
+                reader.problem(&sink.node, message);
+            }
+        }
+    }
+
+    fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink<'_>) {
+        let Some(config) = &sink.config else { return };
         let Kind::File(file) = &config.kind else { return };
-        let path = plain(Path::new(&file.path.filled(&feed.tenant, &feed.id)));
-        let lane = config.lane(&feed.tenant, &feed.id);
+        let path = plain(Path::new(&file.path.filled(tenant, feed)));
+        let lane = config.lane(tenant, feed);
         let found = if self.reserved.contains(&path) {
-            "which is the state, a file of the configuration, or that of dead letters"
+            RESERVED
         } else if self.taken.get(&path).is_some_and(|known| *known != lane) {
             "where others go too"
         } else {
@@ -147,9 +164,12 @@ impl Places {
             return;
         };
         let message = format!("its events go to {}, {found}, expected a file of their own", path.display());
-        reader.problems.push(table.source.problem(table.line, &format!("{}.sinks", table.key), message));
+        reader.problems.push(Problem { message, ..place.clone() });
     }
 }
+
+/// What a file of events cannot be.
+const RESERVED: &str = "which is the state, a file of the configuration, or that of dead letters";
 
 /// A path without detours, as far as its text tells.
 fn plain(path: &Path) -> PathBuf {

@@ -183,6 +183,9 @@ fn two_ways_into_one_file_are_found() {
     assert!(clash("one", "./one").contains("where others go too"));
     assert!(clash("one", "x/../one").contains("where others go too"));
     assert!(clash("{tenant}-y", "{feed}-z").is_empty());
+    let dead =
+        format!("{SINKS}[[sink]]\nid = \"s\"\ntype = \"stdout\"\ndead_letters = \"collector.db\"\n{}", feed("a", ""));
+    assert!(read(&dead, None).unwrap_err()[0].contains("sink[2]: its dead letters go to collector.db"));
     for path in ["collector.db", "./collector.db-wal", "c.toml", "dead-letters-a.ndjson"] {
         assert!(clash(path, "two").contains("expected a file of their own"), "{path}");
     }

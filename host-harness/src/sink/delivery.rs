@@ -249,6 +249,17 @@ impl Deliveries {
         }
     }
 
+    /// Comes back when every lane is at rest, or does not get through at the moment.
+    pub async fn flushed(&self) {
+        loop {
+            let moved = self.shared.moved.notified();
+            if self.shared.lock().is_flushed() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Sets somebody to work at a lane, unless somebody is.
     fn wake(&self, sink: &str, tenant: &str, feed: &str) {
         let mut inner = self.shared.lock();
@@ -300,6 +311,10 @@ impl Deliveries {
 }
 
 impl Inner {
+    fn is_flushed(&self) -> bool {
+        self.closed.is_some() || self.busy.keys().all(|lane| self.troubles.contains_key(lane))
+    }
+
     /// Whether events for this sink still go where it leads.
     fn leads(&self, sink: &Arc<OpenSink>) -> bool {
         self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
@@ -416,6 +431,7 @@ impl Shared {
                 Err(Refusal::Later { wait, why }) => {
                     failures += 1;
                     let before = self.lock().troubles.insert(lane.clone(), why.clone());
+                    self.moved.notify_waiters();
                     if before.as_ref() != Some(&why) {
                         tracing::warn!(sink = %lane.sink, tenant, fault = "harness", "does not deliver, and tries on: {why}");
                     }

@@ -123,9 +123,10 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         return Ok(file);
     }
     let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(HALF_EVENT_BYTES + 1))?;
-    let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&rest).is_ok();
     // A hole where a write never came is as lost as half an event.
-    let half_event = rest.len() <= HALF_EVENT_BYTES && (rest.starts_with(b"{") || rest.starts_with(b"\0")) && !whole;
+    let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+    let is_whole = || text.len() == rest.len() && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let half_event = text.is_empty() || (text.starts_with(b"{") && text.len() <= HALF_EVENT_BYTES && !is_whole());
     if half_event {
         tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
         file.truncate(end)?;
@@ -190,6 +191,7 @@ mod tests {
             ("{}\n{\"ha".to_owned(), "{}\n".to_owned()),
             ("{\"half".to_owned(), String::new()),
             ("{}\n\0\0\0".to_owned(), "{}\n".to_owned()),
+            (format!("{{}}\n{{\"ha{}", "\0".repeat(500_000)), "{}\n".to_owned()),
             (format!("{{}}\n{long}\n{{\"ha"), format!("{{}}\n{long}\n")),
             (format!("{{}}\n{long}\n"), format!("{{}}\n{long}\n")),
             ("{}\n".to_owned(), "{}\n".to_owned()),

@@ -96,8 +96,8 @@ struct FeedEntry {
     parked: Arc<Parked>,
     tenant: u32,
     rhythm: Rhythm,
-    /// Open while somebody works with it.
-    open: Weak<OnceCell<Feed>>,
+    /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
+    open: Weak<OnceCell<Box<Feed>>>,
     scopes: Vec<u32>,
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: Vec<ScopeRow>,

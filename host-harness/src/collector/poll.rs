@@ -66,18 +66,18 @@ impl Collector {
     pub(super) fn performed(
         &self,
         task: Task,
-        cell: Arc<OnceCell<Feed>>,
+        cell: Arc<OnceCell<Box<Feed>>>,
     ) -> impl Future<Output = Result<Done, Fault>> + Send + 'static {
         let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
         async move {
-            let open = || async { task.parked.open(&tenants, &clock).await };
+            let open = || async { task.parked.open(&tenants, &clock).await.map(Box::new) };
             let feed = cell.get_or_try_init(open).await.map_err(Fault::Open)?;
             keeper.perform(feed, &task).await.map_err(Fault::Store)
         }
     }
 
     /// The cell in which a feed is open as long as somebody works with it.
-    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<OnceCell<Feed>>)> {
+    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<OnceCell<Box<Feed>>>)> {
         let entry = self.feeds.get_mut(&feed)?;
         let cell = entry.open.upgrade().unwrap_or_else(|| {
             let cell = Arc::new(OnceCell::new());

@@ -28,7 +28,7 @@ impl Collector {
         let (parked, cell) = self.opened(number)?;
         let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
         Some(Box::pin(async move {
-            let open = || async { parked.open(&tenants, &clock).await };
+            let open = || async { parked.open(&tenants, &clock).await.map(Box::new) };
             let feed = match cell.get_or_try_init(open).await {
                 Ok(feed) => feed,
                 Err(error) => {

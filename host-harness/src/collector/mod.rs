@@ -81,6 +81,9 @@ struct Left {
     stored: Vec<ScopeRow>,
 }
 
+/// A feed, once somebody opened it.
+type Open = OnceCell<Box<Feed>>;
+
 /// Id of a feed, and of a scope.
 type Key = (Arc<str>, String);
 
@@ -97,7 +100,7 @@ struct FeedEntry {
     tenant: u32,
     rhythm: Rhythm,
     /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
-    open: Weak<OnceCell<Box<Feed>>>,
+    open: Weak<Open>,
     scopes: Vec<u32>,
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: Vec<ScopeRow>,

@@ -8,9 +8,8 @@ use tokio::sync::OnceCell;
 
 use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
-use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, failure_of};
+use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
 use crate::contract::{Failure, Reaction, Scope};
-use crate::feed::Feed;
 use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
 use crate::store::{ScopeRow, Standing, Throttle};
@@ -66,7 +65,7 @@ impl Collector {
     pub(super) fn performed(
         &self,
         task: Task,
-        cell: Arc<OnceCell<Box<Feed>>>,
+        cell: Arc<Open>,
     ) -> impl Future<Output = Result<Done, Fault>> + Send + 'static {
         let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
         async move {
@@ -77,7 +76,7 @@ impl Collector {
     }
 
     /// The cell in which a feed is open as long as somebody works with it.
-    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<OnceCell<Box<Feed>>>)> {
+    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<Open>)> {
         let entry = self.feeds.get_mut(&feed)?;
         let cell = entry.open.upgrade().unwrap_or_else(|| {
             let cell = Arc::new(OnceCell::new());

@@ -403,6 +403,7 @@ async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
     stage.collector.resume_paused();
     stage.run_until(NOON + 9 * HOUR).await;
     assert!(polls(0) >= 3, "{}", polls(0));
+    stage.keeper.deliveries.rest().await;
     let lines = std::fs::read_to_string(Path::new(&blocked).join("events.ndjson")).unwrap();
     assert_eq!(lines.lines().count(), polls(0) * 15, "nothing was dropped");
 }

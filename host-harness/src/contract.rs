@@ -51,6 +51,16 @@ impl fmt::Display for Whose {
     }
 }
 
+impl Scope {
+    /// The scope as people call it.
+    pub fn called(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.id),
+            None => self.id.clone(),
+        }
+    }
+}
+
 impl Failure {
     /// A failure that the host itself met.
     pub fn of_host(reaction: Reaction, code: &str, cause: String) -> Failure {

@@ -14,6 +14,7 @@ use crate::feeds::{CheckError, Checked, Parked, Tenants};
 use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
+use crate::sink;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 use crate::work::{Done, Finding, Keeper, Task, findings};
 
@@ -112,7 +113,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
         let scopes = match desk.scopes(ready).await {
             Ok(scopes) => scopes,
             Err(failure) => {
-                desk.tell(ready, "", &failure);
+                desk.tell(ready, None, &failure);
                 continue;
             }
         };
@@ -127,12 +128,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
                 None => Default::default(),
             };
             desk.settle(ready, scope, failure.or(outcome.clone()), notices.into_iter().chain(more), measures);
-            let mut lines = Vec::new();
-            for event in &events {
-                lines.extend_from_slice(&event.body);
-                lines.push(b'\n');
-            }
-            desk.output.events.write_all(&lines)?;
+            desk.output.events.write_all(&sink::lines(events.iter().map(|event| &event.body)))?;
             desk.output.events.flush()?;
             desk.report.events += events.len();
         }
@@ -161,7 +157,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         };
         match &found {
             Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
-            Err(failure) => desk.tell(ready, "", failure),
+            Err(failure) => desk.tell(ready, None, failure),
         }
         let searched_with = parked.settings_digest();
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
@@ -169,7 +165,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
             let told = findings.iter().any(|(other, _)| other.id == scope.id);
             if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
-                desk.tell(ready, &called(scope), outcome);
+                desk.tell(ready, Some(scope), outcome);
             }
         }
         let polls = findings.into_iter().map(|(scope, finding)| {
@@ -203,7 +199,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
         while let Some((task, done)) = polls.next().await {
             let Some(done) = done? else { continue };
             match done {
-                Err(failure) => desk.tell(ready, &called(&task.scope), &failure),
+                Err(failure) => desk.tell(ready, Some(&task.scope), &failure),
                 Ok(Done { standing, events, failure, notices, measures, .. }) => {
                     let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
                     desk.settle(ready, &task.scope, outcome, notices, measures);
@@ -241,10 +237,10 @@ impl Desk<'_> {
 
     fn found(&mut self, ready: &Ready, notices: &[Notice], skipped: &[(&Scope, &Failure)]) {
         for notice in notices {
-            self.warn(ready, "", &notice.message);
+            self.warn(ready, None, &notice.message);
         }
         for (scope, why) in skipped {
-            self.tell(ready, &called(scope), why);
+            self.tell(ready, Some(scope), why);
         }
     }
 
@@ -258,32 +254,32 @@ impl Desk<'_> {
         measures: Vec<Measure>,
     ) {
         for notice in notices {
-            self.warn(ready, &called(scope), &notice.message);
+            self.warn(ready, Some(scope), &notice.message);
         }
         match outcome {
             Some(failure) if failure.reaction != Reaction::NoData => {
-                self.tell(ready, &called(scope), &failure);
+                self.tell(ready, Some(scope), &failure);
                 return;
             }
             Some(outcome) => self.no_data(ready, scope, &outcome),
             None => {}
         }
         self.report.good += 1;
-        let row = |measure| Row { feed: ready.parked.id.to_string(), scope: called(scope), measure };
+        let row = |measure| Row { feed: ready.parked.id.to_string(), scope: scope.called(), measure };
         self.report.rows.extend(measures.into_iter().map(row));
     }
 
     /// Nothing to collect and nobody at fault.
     fn no_data(&mut self, ready: &Ready, scope: &Scope, outcome: &Failure) {
         let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
-        self.warn(ready, &called(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
+        self.warn(ready, Some(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
     }
 
     /// Says that something failed, whose fault it is, and what mends it.
-    fn tell(&mut self, ready: &Ready, scope: &str, failure: &Failure) {
+    fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
         self.report.failed += 1;
         let (cause, code, whose) = (&failure.cause, &failure.code, failure.whose());
-        let mut text = format!("error: {}{scope}: {cause} ({code}, {whose})", who(ready));
+        let mut text = format!("error: {}: {cause} ({code}, {whose})", who(ready, scope));
         let details = [
             ("status", failure.status.map(|status| status.to_string())),
             ("code", failure.service_code.clone()),
@@ -298,8 +294,8 @@ impl Desk<'_> {
         self.say(ready, &text);
     }
 
-    fn warn(&mut self, ready: &Ready, scope: &str, message: &str) {
-        self.say(ready, &format!("warning: {}{scope}: {message}", who(ready)));
+    fn warn(&mut self, ready: &Ready, scope: Option<&Scope>, message: &str) {
+        self.say(ready, &format!("warning: {}: {message}", who(ready, scope)));
     }
 
     /// Nobody may be listening; the events matter more.
@@ -323,15 +319,9 @@ fn usual_fix(failure: &Failure) -> &'static str {
     }
 }
 
-fn who(ready: &Ready) -> String {
-    format!("tenant {}, feed {}", ready.parked.tenant, ready.parked.id)
-}
-
-fn called(scope: &Scope) -> String {
-    match &scope.name {
-        Some(name) => format!(", {name} ({})", scope.id),
-        None => format!(", {}", scope.id),
-    }
+fn who(ready: &Ready, scope: Option<&Scope>) -> String {
+    let scope = scope.map(|scope| format!(", {}", scope.called())).unwrap_or_default();
+    format!("tenant {}, feed {}{scope}", ready.parked.tenant, ready.parked.id)
 }
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
@@ -404,7 +394,7 @@ pub fn table(report: &Report, kind: &str) -> String {
         .map(|row| {
             let Measure { title, value, maximum, .. } = &row.measure;
             let percent = if *maximum > 0.0 { format!("{:.1} %", value / maximum * 100.0) } else { "-".to_owned() };
-            let scope = row.scope.trim_start_matches(", ").to_owned();
+            let scope = row.scope.clone();
             [row.feed.clone(), scope, title.clone(), format!("{value:.2} / {maximum}"), percent]
         })
         .collect();

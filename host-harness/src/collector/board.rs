@@ -2,7 +2,7 @@
 
 use crate::collector::ScopeEntry;
 use crate::collector::log::redacted;
-use crate::contract::{Failure, Scope};
+use crate::contract::Failure;
 use crate::feeds::Parked;
 use crate::store::{ScopeRow, Watch};
 
@@ -61,7 +61,7 @@ impl BoardRow {
     pub(super) fn of_scope(parked: &Parked, entry: &ScopeEntry) -> BoardRow {
         let ScopeEntry { scope, standing, figure, .. } = entry;
         BoardRow {
-            scope: Some(called(scope)),
+            scope: Some(scope.called()),
             due: Some(standing.due),
             last_good: standing.last_good,
             figure: *figure,
@@ -72,17 +72,10 @@ impl BoardRow {
     pub(super) fn of_stored(parked: &Parked, row: &ScopeRow) -> BoardRow {
         let ScopeRow { scope, standing, .. } = row;
         BoardRow {
-            scope: Some(called(scope)),
+            scope: Some(scope.called()),
             due: (standing.watch == Watch::Polled).then_some(standing.due),
             last_good: standing.last_good,
             ..BoardRow::of_feed(parked, standing.outcome.as_deref())
         }
-    }
-}
-
-fn called(scope: &Scope) -> String {
-    match &scope.name {
-        Some(name) => format!("{name} ({})", scope.id),
-        None => scope.id.clone(),
     }
 }

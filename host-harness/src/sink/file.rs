@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, OpenFile, folder};
-use super::{Refusal, Taken, Writer, lines};
+use super::{Refusal, Taken, Writer, bodies, lines};
 use crate::failpoint;
 use crate::store::Queued;
 
@@ -156,7 +156,7 @@ impl Writer for FileWriter {
             let Some(mut file) = self.file.take() else {
                 return Err(Refusal::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));
             };
-            let lines = lines(batch);
+            let lines = lines(bodies(batch));
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
                 let result = file.append(&lines);

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 
-use super::{HttpConfig, Preset, Refusal, Taken, Writer, lines};
+use super::{HttpConfig, Preset, Refusal, Taken, Writer, bodies, lines};
 use crate::failpoint;
 use crate::limits;
 use crate::redact;
@@ -141,7 +141,7 @@ fn failure(error: &reqwest::Error) -> String {
 
 fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
     match preset {
-        Preset::Vector => lines(batch),
+        Preset::Vector => lines(bodies(batch)),
         Preset::FluentBit => {
             let mut body = vec![b'['];
             for (index, event) in batch.iter().enumerate() {

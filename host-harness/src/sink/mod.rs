@@ -248,7 +248,7 @@ impl Lines {
 
 impl Writer for Lines {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
-        let (output, lines) = (Arc::clone(&self.output), lines(batch));
+        let (output, lines) = (Arc::clone(&self.output), lines(bodies(batch)));
         Box::pin(async move {
             // A full pipe blocks; nobody else has to wait for it.
             let write = tokio::task::spawn_blocking(move || {
@@ -264,11 +264,16 @@ impl Writer for Lines {
     }
 }
 
-/// The events as NDJSON.
-pub fn lines(batch: &[Queued]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(batch.iter().map(|event| event.body.len() + 1).sum());
-    for event in batch {
-        lines.extend_from_slice(&event.body);
+/// The bodies of a batch, in order.
+fn bodies(batch: &[Queued]) -> impl Iterator<Item = &Vec<u8>> + Clone {
+    batch.iter().map(|event| &event.body)
+}
+
+/// Events as NDJSON.
+pub fn lines<'a>(bodies: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(bodies.clone().map(|body| body.len() + 1).sum());
+    for body in bodies {
+        lines.extend_from_slice(body);
         lines.push(b'\n');
     }
     lines

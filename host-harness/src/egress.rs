@@ -78,6 +78,18 @@ pub struct Sealed {
     pub secret: Secret,
 }
 
+impl Sealed {
+    /// Mints a placeholder for a credential.
+    pub fn new(credential: Credential, secret: Secret) -> Sealed {
+        Sealed { placeholder: placeholder(), credential, secret }
+    }
+}
+
+/// A name for a secret inside one call: unguessable, of URL-unreserved characters.
+pub(crate) fn placeholder() -> String {
+    format!("sealed-{}", uuid::Uuid::new_v4().simple())
+}
+
 /// The rules for one feed.
 #[derive(Debug, Clone)]
 pub struct Egress {

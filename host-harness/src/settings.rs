@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use crate::contract::{Credential, Description};
 use crate::egress::Sealed;
 use crate::mark::Mark;
-use crate::sandbox::placeholder;
 use crate::secret::Secret;
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
@@ -110,15 +109,13 @@ impl Settings {
         let mut sealed = Vec::new();
         for (setting, secret) in &self.secrets {
             // Nothing is nothing, and the plugin may say so.
-            let placeholder = if secret.expose().is_empty() { String::new() } else { placeholder() };
-            settings.insert(setting.clone(), Value::from(placeholder.clone()));
-            if !placeholder.is_empty() {
-                sealed.push(Sealed {
-                    placeholder,
-                    credential: Credential::Setting(setting.clone()),
-                    secret: secret.clone(),
-                });
+            if secret.expose().is_empty() {
+                settings.insert(setting.clone(), Value::from(""));
+                continue;
             }
+            let one = Sealed::new(Credential::Setting(setting.clone()), secret.clone());
+            settings.insert(setting.clone(), Value::from(one.placeholder.clone()));
+            sealed.push(one);
         }
         (Value::Object(settings).to_string(), sealed)
     }

@@ -1,36 +1,35 @@
 //! One call of a plugin: a fresh store, a fresh instance, its limits, its requests. Nothing of it is used again; a trap
 //! or a dropped call takes the store with it.
 
-use std::borrow::Cow;
+mod hook;
+mod meter;
+
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use serde_json::{Map, Value};
-use url::Url;
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
+use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi::clocks::WasiClocksCtx;
-use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::contract::{
     Batch, Context, Credential, Description, Discovery, Failure, Given, Plan, PluginCode, Problem, Reaction, Scope,
     Step, Token, Whose, credentials, log,
 };
-use crate::egress::{Denial, Egress, Sealed};
+use crate::egress::{Egress, Sealed};
 use crate::engine::Running;
-use crate::failpoint;
 use crate::limits::{self, Limits};
 use crate::plugin::Plugin;
 use crate::redact;
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::tokens::{Sent, Tokens};
-use crate::transport::{IncomingResponse, OutgoingRequest, Transport, TransportError};
+use crate::tokens::Tokens;
+use crate::transport::Transport;
+
+use self::hook::Hook;
+use self::meter::{Meter, within_limits};
 
 /// Unix time in milliseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -165,58 +164,6 @@ pub(crate) struct Store {
     log_lines_dropped: usize,
 }
 
-/// Counts what a call uses, and remembers which limit it met.
-struct Meter {
-    limits: Limits,
-    memory_bytes: usize,
-    cpu_ticks: u32,
-    exceeded: Option<(&'static str, String)>,
-}
-
-impl Meter {
-    fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
-        self.exceeded.get_or_insert((limit, value.to_string()));
-    }
-
-    fn tick(&mut self) -> bool {
-        self.cpu_ticks += 1;
-        let most = self.limits.cpu_time;
-        let over = limits::EPOCH_TICK * self.cpu_ticks > most;
-        if over {
-            self.exceed("time on a processor", format!("{} ms", most.as_millis()));
-        }
-        over
-    }
-}
-
-impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
-        if total > self.limits.memory_bytes {
-            self.exceed("memory", format!("{} bytes", self.limits.memory_bytes));
-            return Ok(false);
-        }
-        self.memory_bytes = total;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let good = desired <= self.limits.table_elements;
-        if !good {
-            self.exceed("table elements", self.limits.table_elements);
-        }
-        Ok(good)
-    }
-}
-
-/// Everything that a call's requests need, shared with the tasks that carry them.
-pub(crate) struct Hook {
-    network: Option<Network>,
-    sealed: Arc<Vec<Sealed>>,
-    limits: Limits,
-    journal: Shared<Journal>,
-}
-
 impl log::Host for Store {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
@@ -249,161 +196,6 @@ impl credentials::Host for Store {
         _audience: String,
     ) -> Result<String, credentials::Refusal> {
         Err(credentials::Refusal::NotDeclared)
-    }
-}
-
-type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
-
-impl WasiHttpHooks for Hook {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _sent: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ) -> Box<
-        dyn Future<
-                Output = Result<
-                    (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>),
-                    HttpError,
-                >,
-            > + Send,
-    > {
-        let (network, sealed) = (self.network.clone(), Arc::clone(&self.sealed));
-        let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
-        Box::new(async move {
-            let started = Instant::now();
-            let (method, url) = (request.method().to_string(), request.uri().to_string());
-            let result = carry(request, network, &sealed, &limits, &journal).await;
-            let (result, seen, bytes) = match result {
-                Ok(response) => {
-                    let (status, bytes) = (response.status, response.body.len());
-                    (answer(response), Ok(status), bytes)
-                }
-                Err((error, cause)) => (Err(error), Err(cause), 0),
-            };
-            lock(&journal).exchanges.push(Exchange { method, url, result: seen, bytes, time: started.elapsed() });
-            let nothing: Carried = Box::pin(async { Ok(()) });
-            result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
-        })
-    }
-}
-
-/// Judges and sends one request. The body is read first, whatever becomes of the request: a guest whose body is not
-/// read does not learn why.
-async fn carry(
-    request: http::Request<WasiBody>,
-    network: Option<Network>,
-    sealed: &[Sealed],
-    limits: &Limits,
-    journal: &Mutex<Journal>,
-) -> Result<IncomingResponse, (HttpError, String)> {
-    let (parts, body) = request.into_parts();
-    let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
-        (
-            HttpError::HttpRequestBodySize(None),
-            format!("the request's body passes {} bytes or broke: {error}", limits.request_body_bytes),
-        )
-    })?;
-    let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
-    let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
-    let Some(Network { egress, transport, tokens, tokens_after, clock }) = network else {
-        return Err(plainly("this call runs without HTTP"));
-    };
-    if lock(journal).exchanges.len() >= limits.requests {
-        return Err(plainly(&format!("a call may send {} requests", limits.requests)));
-    }
-    let raw = parts.uri.to_string();
-    let url = Url::parse(&raw).map_err(|error| plainly(&format!("its address cannot be read: {error}")))?;
-    let headers =
-        parts.headers.iter().filter(|(name, _)| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH);
-    let headers =
-        headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    let request = OutgoingRequest {
-        method: parts.method.to_string(),
-        url,
-        headers: headers.collect(),
-        body: body.to_bytes().to_vec(),
-    };
-    let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
-    failpoint::pass("poll-request-send");
-    let response = match shape.seals {
-        Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await.map(|sent| {
-            lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
-            sent.response()
-        }),
-        None => transport.send(request).await,
-    };
-    let response = response.map_err(|error| (typed(&error), error.to_string()))?;
-    let mut response = scrubbed(response, sealed);
-    if let Some(key) = shape.seals.as_deref().filter(|_| response.status == 200)
-        && let Some((body, token)) = sealed_answer(&response.body, key)
-    {
-        response.body = body;
-        lock(journal).tokens.push(token);
-    }
-    Ok(response)
-}
-
-/// Members of a token's answer that a plugin gets to see, besides the sealed one.
-const TOKEN_MEMBERS: &[&str] = &["token_type", "expires_in", "ext_expires_in", "expires_on", "refresh_in"];
-
-/// An answer whose sealed member is a placeholder, and the pair of placeholder and value.
-fn sealed_answer(body: &[u8], key: &str) -> Option<(Vec<u8>, (String, Secret))> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else { return None };
-    let token = Secret::new(answer.get(key)?.as_str()?);
-    let placeholder = placeholder();
-    let mut sealed: Map<String, Value> =
-        answer.into_iter().filter(|(name, _)| TOKEN_MEMBERS.contains(&name.as_str())).collect();
-    sealed.insert(key.to_owned(), Value::from(placeholder.clone()));
-    Some((Value::Object(sealed).to_string().into_bytes(), (placeholder, token)))
-}
-
-/// A service that echoes a credential does not thereby tell it to the plugin.
-fn scrubbed(mut response: IncomingResponse, sealed: &[Sealed]) -> IncomingResponse {
-    let spellings: Vec<String> = sealed.iter().flat_map(|sealed| redact::spellings(sealed.secret.expose())).collect();
-    let echoes = |text: &[u8]| {
-        spellings.iter().any(|spelling| text.windows(spelling.len()).any(|window| window == spelling.as_bytes()))
-    };
-    let secrets = || sealed.iter().map(|sealed| &sealed.secret);
-    for (_, value) in &mut response.headers {
-        if echoes(value.as_bytes()) {
-            *value = redact::redact(value, secrets());
-        }
-    }
-    if echoes(&response.body) {
-        response.body = redact::redact(&String::from_utf8_lossy(&response.body), secrets()).into_bytes();
-    }
-    response
-}
-
-/// A name for a secret inside one call: unguessable, of URL-unreserved characters.
-pub(crate) fn placeholder() -> String {
-    format!("sealed-{}", uuid::Uuid::new_v4().simple())
-}
-
-fn answer(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
-    let mut builder = http::Response::builder().status(response.status);
-    // The body is whole and plain by now, whatever the headers said of its way.
-    let changed = ["content-length", "content-encoding", "transfer-encoding"];
-    for (name, value) in response.headers.iter().filter(|(name, _)| !changed.contains(&name.as_str())) {
-        builder = builder.header(name, value);
-    }
-    let body = Full::new(Bytes::from(response.body)).map_err(|never| match never {}).boxed_unsync();
-    builder.body(body).map_err(|_| HttpError::HttpProtocolError)
-}
-
-/// The word of `wasi:http` for an error, by which the guest tells them apart.
-fn typed(error: &TransportError) -> HttpError {
-    match error {
-        TransportError::NameNotResolved(_) => HttpError::DnsError { rcode: None, info_code: None },
-        TransportError::AddressProhibited { .. } => HttpError::DestinationIpProhibited,
-        TransportError::Refused => HttpError::ConnectionRefused,
-        TransportError::Timeout(_) => HttpError::HttpResponseTimeout,
-        TransportError::Untrusted(_) => HttpError::TlsCertificateError,
-        TransportError::Broken => HttpError::HttpResponseIncomplete,
-        TransportError::TooLarge(bytes) => HttpError::HttpResponseBodySize(Some(*bytes as u64)),
-        TransportError::HeadersTooLarge(bytes) => HttpError::HttpResponseHeaderSectionSize(u32::try_from(*bytes).ok()),
-        TransportError::Other(text) => HttpError::InternalError(Some(text.clone())),
     }
 }
 
@@ -536,7 +328,7 @@ impl Plugin {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits::FIELD_BYTES);
         let hook = Hook { network: caller.network.clone(), sealed: Arc::new(sealed), limits: limits.clone(), journal };
-        let meter = Meter { limits, memory_bytes: 0, cpu_ticks: 0, exceeded: None };
+        let meter = Meter::new(limits);
         let who = format!("{}/{}", caller.tenant, caller.feed);
         let data = Store { table, clocks: WasiClocksCtx::default(), http, hook, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
@@ -598,47 +390,9 @@ impl Open<'_> {
 
 fn seal_token(token: Option<&Secret>, sealed: &mut Vec<Sealed>) -> Option<String> {
     token.map(|token| {
-        let placeholder = placeholder();
-        sealed.push(Sealed { placeholder: placeholder.clone(), credential: Credential::Token, secret: token.clone() });
+        let token = Sealed::new(Credential::Token, token.clone());
+        let placeholder = token.placeholder.clone();
+        sealed.push(token);
         placeholder
     })
-}
-
-/// What a batch may hold. An event that is no line of JSON would break every reader behind this host.
-fn within_limits(answer: Result<Batch, Failure>, limits: &Limits) -> Result<Result<Batch, Failure>, CallError> {
-    let Ok(batch) = &answer else { return Ok(answer) };
-    let over = |limit, value: Cow<'_, str>| {
-        Err(CallError::Limit { call: "normalize", limit, value: value.into_owned(), words: LastWords::default() })
-    };
-    if batch.events.len() > limits.events {
-        return over("events of a poll", limits.events.to_string().into());
-    }
-    if let Some(odd) =
-        batch.measures.iter().find(|one| ![one.value, one.maximum, one.weight].iter().all(|it| it.is_finite()))
-    {
-        return Err(CallError::Trap {
-            call: "normalize",
-            kind: format!("the figure of {} is no number", redact::cut(&odd.subject, 64)),
-            words: LastWords::default(),
-        });
-    }
-    if batch.state.len() > limits.state_bytes {
-        return over("state", format!("{} bytes", limits.state_bytes).into());
-    }
-    for event in &batch.events {
-        if event.body.len() > limits.event_bytes {
-            return over("one event", format!("{} bytes", limits.event_bytes).into());
-        }
-        let line = event.body.starts_with(b"{")
-            && !event.body.contains(&b'\n')
-            && serde_json::from_slice::<serde::de::IgnoredAny>(&event.body).is_ok();
-        if !line {
-            return Err(CallError::Trap {
-                call: "normalize",
-                kind: format!("event {} is not one JSON object on one line", redact::cut(&event.uid, 64)),
-                words: LastWords::default(),
-            });
-        }
-    }
-    Ok(answer)
 }

@@ -187,11 +187,17 @@ pub const DELIVERIES: usize = 16;
 /// A file of events is put aside when it has this size.
 pub const ROTATE_BYTES: u64 = 256 << 20;
 
+/// What the store keeps of its file in memory, in KiB: a commit touches some dozen pages of 4 KiB.
+pub const STORE_CACHE_KIB: i64 = 1 << 10;
+
 /// Figures in the history are kept this long.
 pub const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
 /// How often the files of the configuration are looked at.
 pub const WATCH: Duration = Duration::from_secs(5);
+
+/// How often an idle collector gives free memory back to the system.
+pub const TRIM: Duration = Duration::from_secs(60);
 
 /// How long polls and deliveries may take to end after the collector was told to stop.
 pub const SHUTDOWN: Duration = Duration::from_secs(20);

@@ -135,8 +135,18 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
     let hooks = signals().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
-    let driver =
-        Driver { start, config, files, network, collector, asked, reload: None, refused: None, _questions: questions };
+    let driver = Driver {
+        start,
+        config,
+        files,
+        network,
+        collector,
+        asked,
+        reload: None,
+        trimmed: Instant::now(),
+        refused: None,
+        _questions: questions,
+    };
     let ended = driver.drive(hooks).await;
     if let Some(server) = server {
         server.abort();
@@ -169,6 +179,8 @@ struct Driver {
     collector: Collector,
     asked: mpsc::Receiver<Question>,
     reload: Option<Reload>,
+    /// When free memory was last given back.
+    trimmed: Instant,
     /// When a configuration was last refused, and why.
     refused: Option<(Instant, Vec<String>)>,
     /// Keeps the channel open where nobody serves.
@@ -195,6 +207,10 @@ impl Driver {
                 loaded = reloaded(&mut self.reload) => self.end_reload(loaded),
                 _ = watch.tick() => {
                     self.collector.sweep();
+                    if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
+                        give_back_memory();
+                        self.trimmed = Instant::now();
+                    }
                     let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
                     if self.files.changed() || self.refused.as_ref().is_some_and(again) {
                         self.begin_reload(false);
@@ -355,11 +371,17 @@ fn met(path: PathBuf) -> Seen {
     (path, met)
 }
 
-/// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep. The C library
-/// holds on to pages in which anything still lies, and to those that are free.
+/// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.
 fn compact(feeds: Vec<Arc<Parked>>) -> Vec<Arc<Parked>> {
     let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
     drop(feeds);
+    give_back_memory();
+    copied
+}
+
+/// Gives free memory back to the system. The C library holds on to it, for each thread apart: after some hundred polls
+/// that is more than all that is in use.
+fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(
         unsafe_code,
@@ -368,5 +390,4 @@ fn compact(feeds: Vec<Arc<Parked>>) -> Vec<Arc<Parked>> {
     unsafe {
         libc::malloc_trim(0);
     }
-    copied
 }

@@ -228,8 +228,7 @@ pub fn findings(
     let mut seen = BTreeSet::new();
     let mut findings: Vec<(Scope, Finding)> =
         polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
-    let mentioned: BTreeSet<String> = findings.iter().map(|(scope, _)| scope.id.clone()).collect();
-    for (scope, standing) in known.iter().filter(|(scope, _)| !mentioned.contains(&scope.id)) {
+    for (scope, standing) in known.iter().filter(|(scope, _)| !seen.contains(&scope.id)) {
         let finding = match (standing.watch, same_settings) {
             (Watch::Unasked, _) => continue,
             (Watch::Polled | Watch::Lost, true) => Finding::Lost(no_longer_discovered(scope)),
@@ -238,11 +237,13 @@ pub fn findings(
         findings.push((scope.clone(), finding));
     }
     // What was told is not told again.
+    let told: BTreeSet<(&str, &str)> = known
+        .iter()
+        .filter(|(_, standing)| standing.watch == Watch::Lost)
+        .filter_map(|(scope, standing)| Some((scope.id.as_str(), standing.outcome.as_ref()?.code.as_str())))
+        .collect();
     findings.retain(|(scope, finding)| match finding {
-        Finding::Lost(why) => !known.iter().any(|(other, standing)| {
-            let told = standing.outcome.as_ref().is_some_and(|outcome| outcome.code == why.code);
-            other.id == scope.id && standing.watch == Watch::Lost && told
-        }),
+        Finding::Lost(why) => !told.contains(&(scope.id.as_str(), why.code.as_str())),
         _ => true,
     });
     findings

@@ -38,7 +38,7 @@ pub struct Collector {
     by_id: HashMap<Arc<str>, u32>,
     /// Tenants as the agenda knows them.
     tenant_numbers: HashMap<Arc<str>, u32>,
-    next_number: u32,
+    numbers: Numbers,
     jobs: JoinSet<Ended>,
     running: HashMap<tokio::task::Id, Running>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
@@ -58,6 +58,17 @@ pub struct Collector {
     store_trouble: Option<StoreError>,
     swept: u64,
     pruned: u64,
+}
+
+/// Numbers for feeds, scopes and what is to be told: none is given twice.
+#[derive(Default)]
+struct Numbers(u32);
+
+impl Numbers {
+    fn next(&mut self) -> u32 {
+        self.0 += 1;
+        self.0
+    }
 }
 
 /// With which settings a feed was searched, and as what it was configured.
@@ -172,7 +183,7 @@ impl Collector {
             scopes: HashMap::new(),
             by_id: HashMap::new(),
             tenant_numbers: HashMap::new(),
-            next_number: 0,
+            numbers: Numbers::default(),
             jobs: JoinSet::new(),
             running: HashMap::new(),
             busy: HashSet::new(),

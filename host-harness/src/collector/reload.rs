@@ -8,7 +8,7 @@ use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
 use crate::feeds::Parked;
 use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
-use crate::store::{ScopeRow, Watch};
+use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
@@ -23,8 +23,7 @@ impl Collector {
             );
         }
         let salt = &self.keeper.salt;
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.numbers.next();
         let tenants = self.tenant_numbers.len() as u32;
         let tenant = *self.tenant_numbers.entry(Arc::clone(&parked.tenant)).or_insert(tenants);
         let configured_as = parked.fingerprint(salt);
@@ -32,16 +31,15 @@ impl Collector {
         let marks = Marks { configured_as, ..marks.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let rhythm = Rhythm::new(&parked.id, "", parked.interval);
-        let earliest =
-            stored.iter().filter(|row| row.standing.watch == Watch::Polled).map(|row| row.standing.due).min();
-        let due = match earliest {
+        let polled: Vec<&Standing> =
+            stored.iter().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
+        let due = match polled.iter().map(|standing| standing.due).min() {
             Some(due) if !changed => rhythm.resumed(due, true, now, rank),
             _ => first(now, rank),
         };
         let expiries = parked.expiries.to_vec();
-        let polled = stored.iter().filter(|row| row.standing.watch == Watch::Polled);
-        let last_good = polled.filter_map(|row| row.standing.last_good).min();
-        let scopes = stored.iter().filter(|row| row.standing.watch == Watch::Polled).count() as u64;
+        let last_good = polled.iter().filter_map(|standing| standing.last_good).min();
+        let scopes = polled.len() as u64;
         self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
             counts.credentials_expire = expiries;
             counts.last_collected = last_good.or(counts.last_collected);

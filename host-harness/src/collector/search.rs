@@ -182,8 +182,7 @@ impl Collector {
             true => rhythm.resumed(standing.due, standing.failures > 0, now, 0),
             false => standing.due,
         };
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.numbers.next();
         entry.scopes.push(number);
         self.agenda.plan(Item::Poll(number), entry.tenant, due);
         let scopes = entry.scopes.len() as u64;
@@ -239,8 +238,7 @@ impl Collector {
         }
         if task.given_up.is_some() {
             let tenant = entry.tenant;
-            let number = self.next_number;
-            self.next_number += 1;
+            let number = self.numbers.next();
             self.pending.insert(number, (feed, task));
             self.agenda.plan(Item::GiveUp(number), tenant, now);
         }

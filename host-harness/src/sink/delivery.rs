@@ -130,16 +130,14 @@ impl Deliveries {
     /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
     /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
     pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
-        let mut opened = Vec::with_capacity(configs.len());
-        for config in configs {
-            opened.push(Arc::new(self.shared.opened(config)?));
-        }
         let mut inner = self.shared.lock();
-        let before = std::mem::take(&mut inner.sinks);
-        for sink in opened {
-            let same = before.get(&sink.config.id).filter(|before| before.config == sink.config).map(Arc::clone);
-            inner.sinks.insert(sink.config.id.clone(), same.unwrap_or(sink));
+        let mut sinks = BTreeMap::new();
+        for config in configs {
+            let same = inner.sinks.get(&config.id).filter(|before| before.config == *config).map(Arc::clone);
+            let sink = same.map_or_else(|| self.shared.opened(config).map(Arc::new), Ok)?;
+            sinks.insert(config.id.clone(), sink);
         }
+        inner.sinks = sinks;
         let mut leaving: BTreeMap<String, usize> = BTreeMap::new();
         for (lane, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
             debug_assert_eq!(lane.sink, work.sink.config.id);

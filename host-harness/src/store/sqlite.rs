@@ -13,6 +13,7 @@ use super::{
 };
 use crate::contract::{Measure, Scope};
 use crate::failpoint;
+use crate::limits;
 use crate::mark::Mark;
 
 /// Marks a file as ours: "HHSC".
@@ -169,6 +170,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<Fault>> {
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A negative number is one of KiB.
+    connection.pragma_update(None, "cache_size", -limits::STORE_CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     for (version, migration) in (found + 1..=known).zip(MIGRATIONS.iter().skip(found as usize)) {
         let transaction = connection.transaction()?;

@@ -105,7 +105,7 @@ fn after_pages(
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
 }
 
-/// All items of all pages, each once, scores before controls.
+/// All items of all pages, each id once, in whichever list: it names the finding. Scores before controls.
 fn read_items<'a>(
     settings: &Settings,
     pages: &'a [contract::Page],
@@ -117,7 +117,7 @@ fn read_items<'a>(
         for (index, page) in pages.iter().enumerate().filter(|(_, page)| page.kind == kind.name()) {
             let read = Page::read(&page.body).and_then(|page| page.items());
             for item in read.map_err(|fault| not_understood(settings, index, kind.name(), &fault))? {
-                if uids.insert((*kind, item.id.to_lowercase())) {
+                if uids.insert(item.id.to_lowercase()) {
                     items.push((*kind, item));
                 } else {
                     notices.push(ITEM_REPEATED.notice(&item.id));

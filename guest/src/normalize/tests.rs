@@ -160,6 +160,15 @@ fn an_outcome_that_changes_is_told_once_and_back_again() {
 }
 
 #[test]
+fn an_item_that_stands_in_both_lists_counts_once_as_a_score() {
+    let Given::Pages(mut pages) = pages(BOTH) else { unreachable!() };
+    pages[1].body = pages[0].body.clone();
+    let batch = at(0, &Given::Pages(pages), None);
+    assert_eq!(told(&batch), [(1, "ASC score".to_owned())]);
+    assert_eq!(batch.notices[0].code, "item-repeated");
+}
+
+#[test]
 fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
     let given = Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body: b"<html>".to_vec() }]);
     let failure = normalize(&Settings::sample(), &context(0), &given, None).unwrap_err();

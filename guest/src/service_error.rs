@@ -283,6 +283,49 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_of_the_api_carries_code_and_message_and_status() {
+        let body = r#"{"error":{"code":"Novel","message":"Not today."}}"#;
+        let failure = arm(&Settings::sample(), &response(404, &[("x-ms-request-id", "r")], body), "the page", "s");
+        assert_eq!((failure.code.as_str(), failure.status), ("refused", Some(404)));
+        assert_eq!((failure.service_code.as_deref(), failure.request_id.as_deref()), (Some("Novel"), Some("r")));
+        assert!(failure.cause.ends_with("the page answered 404 Novel, \"Not today.\""), "{}", failure.cause);
+    }
+
+    #[test]
+    fn a_redirect_is_named_with_where_it_leads() {
+        let redirect = response(302, &[("location", "https://proxy.example/")], "");
+        let settings = Settings::sample();
+        for failure in [entra(&settings, &redirect), arm(&settings, &redirect, "the page", "s")] {
+            assert_eq!(failure.code, "redirected");
+            assert!(failure.cause.ends_with("answered 302 to https://proxy.example/"), "{}", failure.cause);
+        }
+        let moved = response(400, &[("location", "https://proxy.example/")], "");
+        assert!(!arm(&settings, &moved, "the page", "s").cause.contains("proxy"));
+    }
+
+    #[test]
+    fn too_many_equal_requests_wait_as_long_as_they_are_counted() {
+        let waits = |number: u32, headers: &[(&str, &str)]| {
+            let body = format!(r#"{{"error":"invalid_request","error_codes":[{number}]}}"#);
+            entra(&Settings::sample(), &response(400, headers, &body)).wait_seconds
+        };
+        assert_eq!(waits(50_196, &[]), Some(300));
+        assert_eq!(waits(50_196, &[("retry-after", "17")]), Some(17));
+        assert_eq!(waits(90_055, &[]), None);
+    }
+
+    #[test]
+    fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
+        let code = |path: &str, wrong_type: bool| {
+            let fault = Fault { path: path.to_owned(), found: "x".to_owned(), expected: "y".to_owned(), wrong_type };
+            not_understood(&Settings::sample(), &response(200, &[], ""), "the page", &fault).code
+        };
+        assert_eq!(code("", false), "answer-not-json");
+        assert_eq!(code("value", true), "answer-wrong-type");
+        assert_eq!(code("value", false), "answer-incomplete");
+    }
+
+    #[test]
     fn what_the_service_wrote_is_cut_and_stays_on_one_line() {
         let long = "é\\n".repeat(5_000);
         for body in [

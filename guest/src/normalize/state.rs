@@ -182,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn a_state_leaves_out_what_is_nothing() {
+        let kept = r#"{"kind":"k","id":"i","name":"n","resource_type":"t","title":"t","first_seen":1,"changed":2,"last_seen":3}"#;
+        let text = format!(r#"{{"format":1,"kinds":[],"findings":{{"i":{kept}}}}}"#);
+        assert_eq!(String::from_utf8(State::read(text.as_bytes()).unwrap().bytes()).unwrap(), text);
+    }
+
+    #[test]
     fn a_state_that_cannot_be_read_is_a_failure() {
         for (bytes, cause) in [
             (&b""[..], "it names no format"),

@@ -6,6 +6,7 @@ mod cassettes;
 mod collector;
 mod commands;
 mod component;
+mod corpus;
 mod crash;
 mod days;
 mod documents;

@@ -310,6 +310,13 @@ mod tests {
     }
 
     #[test]
+    fn the_contract_gets_the_whole_table() {
+        let rows = table();
+        let words = rows.iter().map(|row| (row.code.as_str(), row.cause.as_str(), row.fix.as_str()));
+        assert!(words.eq(TABLE.iter().map(|row| (row.code, row.cause, row.fix))));
+    }
+
+    #[test]
     fn what_a_person_must_mend_says_how() {
         for row in TABLE.iter().filter(|row| matches!(row.reaction, Some(MendFeed | MendScope | MendPlugin))) {
             assert!(!row.fix.is_empty(), "{}", row.code);

@@ -159,7 +159,7 @@ impl<'a> Found<'a> {
         match subscription.state.as_deref() {
             None | Some("Enabled") => self.discovery.scopes.push(scope),
             Some(state) => {
-                let why = DISABLED.failure(&format!("its state is {}", state.escape_debug()));
+                let why = DISABLED.failure(&format!("its state is {}", service_error::shown(state)));
                 self.discovery.skipped.push(SkippedScope { scope, why });
             }
         }
@@ -171,13 +171,17 @@ impl<'a> Found<'a> {
 
     fn checked(&self, link: &str) -> Result<String, Failure> {
         let origin = http::origin(link).unwrap_or_default();
-        let path = link[origin.len()..].split('?').next().unwrap_or_default();
-        if origin.eq_ignore_ascii_case(&self.settings.endpoint) && path.eq_ignore_ascii_case("/subscriptions") {
-            let query = &link[origin.len() + path.len()..];
-            return Ok(format!("{}/subscriptions{query}", self.settings.endpoint));
+        let rest = &link[origin.len()..];
+        let path = rest.split('?').next().unwrap_or_default();
+        if origin.eq_ignore_ascii_case(&self.settings.endpoint)
+            && path.eq_ignore_ascii_case("/subscriptions")
+            && http::is_plain(rest)
+        {
+            return Ok(format!("{}/subscriptions{}", self.settings.endpoint, &rest[path.len()..]));
         }
         Err(LINK_REFUSED.failure(&format!(
-            "{WHAT}: `nextLink` goes to {origin}{path}, expected {}/subscriptions",
+            "{WHAT}: `nextLink` goes to {}, expected {}/subscriptions",
+            service_error::shown(link.split('?').next().unwrap_or_default()),
             self.settings.endpoint
         )))
     }
@@ -275,8 +279,10 @@ mod tests {
 
     #[test]
     fn a_link_to_another_place_is_refused() {
-        let page = r#"{"value":[],"nextLink":"https://evil.example/subscriptions"}"#;
-        assert_eq!(discover(&all(&[], false), &[page.to_owned()]).unwrap_err().code, "link-refused");
+        for link in ["https://evil.example/subscriptions", "https://management.azure.com/subscriptions?a#b"] {
+            let page = format!(r#"{{"value":[],"nextLink":"{link}"}}"#);
+            assert_eq!(discover(&all(&[], false), &[page]).unwrap_err().code, "link-refused", "{link}");
+        }
     }
 
     #[test]

@@ -295,6 +295,13 @@ pub struct Parts {
     pub exponent: i64,
 }
 
+/// Whether a text is a number as JSON spells it, of a length that this plugin takes.
+pub fn is_number(text: &str) -> bool {
+    text.len() <= MAX_NUMBER_BYTES
+        && serde_json::from_str::<&RawValue>(text)
+            .is_ok_and(|value| value.get() == text && Number::read(value).is_some())
+}
+
 /// The items of a list.
 pub fn list<'a>(value: &'a RawValue, path: &str) -> Result<Vec<&'a RawValue>, Fault> {
     if !value.get().starts_with('[') {
@@ -457,6 +464,18 @@ mod tests {
             ("1e99999999999999999999", "1e99999999999999999998", false),
         ] {
             assert_eq!(Number(left).equals(Number(right)), equal, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_told_from_what_is_none() {
+        for text in ["0", "-1.50e+3", &"1".repeat(MAX_NUMBER_BYTES)] {
+            assert!(is_number(text), "{text}");
+        }
+        for text in
+            ["", " 1", "1 ", "é1e-1", "1é", "-", "01", "1,2", "\"1\"", "null", &"1".repeat(MAX_NUMBER_BYTES + 1)]
+        {
+            assert!(!is_number(text), "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ pub mod clouds;
 pub mod diagnoses;
 pub mod discover;
 pub mod exact;
-mod http;
+pub mod http;
 pub mod json;
 pub mod normalize;
 pub mod pages;

@@ -103,8 +103,9 @@ impl<'a> Place<'a> {
     fn checked(&self, link: &str) -> Result<String, Failure> {
         let refused = |found: &str| {
             LINK_REFUSED.failure(&format!(
-                "{}: `nextLink` goes to {found}, expected {}{}",
+                "{}: `nextLink` goes to {}, expected {}{}",
                 self.what(),
+                service_error::shown(found),
                 self.settings.endpoint,
                 self.provider()
             ))
@@ -122,9 +123,7 @@ impl<'a> Place<'a> {
         let rest = &link[origin.len()..];
         let provider = self.provider();
         match rest.get(..provider.len()) {
-            Some(start)
-                if start.eq_ignore_ascii_case(&provider) && rest.is_ascii() && !rest.contains(['#', '\\', ' ']) =>
-            {
+            Some(start) if start.eq_ignore_ascii_case(&provider) && http::is_plain(rest) => {
                 Ok(format!("{endpoint}{provider}{}", &rest[provider.len()..]))
             }
             _ => Err(refused(rest.split('?').next().unwrap_or_default())),
@@ -200,6 +199,7 @@ mod tests {
             "https://management.azure.com@evil.example/",
             "https://management.azure.com/subscriptions/00000000-0000-0000-0000-000000000000/providers/Microsoft.Security/secureScores",
             "https://management.azure.com",
+            "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/../x",
             "/subscriptions",
         ] {
             assert_eq!(go(link), Err("link-refused".to_owned()), "{link}");

@@ -11,6 +11,9 @@ use crate::settings::Settings;
 /// The service's message is for people; longer than this it is cut.
 const MAX_MESSAGE_CHARACTERS: usize = 300;
 
+/// The longest code of the service that is known has 32 characters, its ids have 36.
+const MAX_CODE_CHARACTERS: usize = 100;
+
 /// What an error body says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ServiceError {
@@ -32,17 +35,18 @@ impl ServiceError {
         let body = Value::Object(body);
         let text =
             |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let code = |value: Option<&Value>| text(value).map(|code| cut(&code, MAX_CODE_CHARACTERS));
         match member(&body, "error") {
             Some(Value::String(error)) => ServiceError {
-                code: Some(error.clone()),
+                code: Some(cut(error, MAX_CODE_CHARACTERS)),
                 numbers: numbers(&body),
                 message: text(member(&body, "error_description")),
-                trace_id: text(member(&body, "trace_id")),
+                trace_id: code(member(&body, "trace_id")),
             },
             wrapped => {
                 let error = wrapped.filter(|error| error.is_object()).unwrap_or(&body);
                 ServiceError {
-                    code: text(member(error, "code")),
+                    code: code(member(error, "code")),
                     message: text(member(error, "message")),
                     ..ServiceError::default()
                 }
@@ -143,7 +147,7 @@ fn failure(
         request_id: ["x-ms-correlation-request-id", "x-ms-request-id", "request-id"]
             .iter()
             .find_map(|name| response.header(name))
-            .map(str::to_owned)
+            .map(|id| cut(id, MAX_CODE_CHARACTERS))
             .or_else(|| error.trace_id.clone()),
         ..failure
     }
@@ -161,8 +165,16 @@ pub fn fill(fix: &str, settings: &Settings, subscription: &str) -> String {
 /// Entra appends trace id and time on lines of their own; they stand elsewhere in the failure.
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
-    let line = line.split(" Trace ID: ").next().unwrap_or_default();
-    line.chars().filter(|character| !character.is_control()).take(MAX_MESSAGE_CHARACTERS).collect()
+    shown(line.split(" Trace ID: ").next().unwrap_or_default())
+}
+
+/// What others wrote, as a part of a sentence.
+pub fn shown(text: &str) -> String {
+    cut(text, MAX_MESSAGE_CHARACTERS)
+}
+
+fn cut(text: &str, characters: usize) -> String {
+    text.chars().filter(|character| !character.is_control()).take(characters).collect()
 }
 
 /// `Retry-After` in seconds; a date is counted from the answer's own `Date`, since there is no clock here.
@@ -268,6 +280,68 @@ mod tests {
         assert_eq!(failure.wait_seconds, Some(17));
         assert!(failure.cause.ends_with("the token endpoint answered 401 invalid_client, \"AADSTS7000215: Invalid.\""));
         assert!(failure.fix.is_some_and(|fix| fix.contains(&Settings::sample().client_id)));
+    }
+
+    #[test]
+    fn a_refusal_of_the_api_carries_code_and_message_and_status() {
+        let body = r#"{"error":{"code":"Novel","message":"Not today."}}"#;
+        let failure = arm(&Settings::sample(), &response(404, &[("x-ms-request-id", "r")], body), "the page", "s");
+        assert_eq!((failure.code.as_str(), failure.status), ("refused", Some(404)));
+        assert_eq!((failure.service_code.as_deref(), failure.request_id.as_deref()), (Some("Novel"), Some("r")));
+        assert!(failure.cause.ends_with("the page answered 404 Novel, \"Not today.\""), "{}", failure.cause);
+    }
+
+    #[test]
+    fn a_redirect_is_named_with_where_it_leads() {
+        let redirect = response(302, &[("location", "https://proxy.example/")], "");
+        let settings = Settings::sample();
+        for failure in [entra(&settings, &redirect), arm(&settings, &redirect, "the page", "s")] {
+            assert_eq!(failure.code, "redirected");
+            assert!(failure.cause.ends_with("answered 302 to https://proxy.example/"), "{}", failure.cause);
+        }
+        let moved = response(400, &[("location", "https://proxy.example/")], "");
+        assert!(!arm(&settings, &moved, "the page", "s").cause.contains("proxy"));
+    }
+
+    #[test]
+    fn too_many_equal_requests_wait_as_long_as_they_are_counted() {
+        let waits = |number: u32, headers: &[(&str, &str)]| {
+            let body = format!(r#"{{"error":"invalid_request","error_codes":[{number}]}}"#);
+            entra(&Settings::sample(), &response(400, headers, &body)).wait_seconds
+        };
+        assert_eq!(waits(50_196, &[]), Some(300));
+        assert_eq!(waits(50_196, &[("retry-after", "17")]), Some(17));
+        assert_eq!(waits(90_055, &[]), None);
+    }
+
+    #[test]
+    fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
+        let code = |path: &str, wrong_type: bool| {
+            let fault = Fault { path: path.to_owned(), found: "x".to_owned(), expected: "y".to_owned(), wrong_type };
+            not_understood(&Settings::sample(), &response(200, &[], ""), "the page", &fault).code
+        };
+        assert_eq!(code("", false), "answer-not-json");
+        assert_eq!(code("value", true), "answer-wrong-type");
+        assert_eq!(code("value", false), "answer-incomplete");
+    }
+
+    #[test]
+    fn what_the_service_wrote_is_cut_and_stays_on_one_line() {
+        let long = "é\\n".repeat(5_000);
+        for body in [
+            format!(r#"{{"error":"{long}","error_description":"{long}","trace_id":"{long}"}}"#),
+            format!(r#"{{"code":"{long}","message":"{long}"}}"#),
+        ] {
+            let response = response(302, &[("location", &long), ("x-ms-request-id", &long)], &body);
+            for failure in [entra(&Settings::sample(), &response), arm(&Settings::sample(), &response, "the page", "s")]
+            {
+                let words = [Some(failure.cause), failure.service_code, failure.request_id];
+                for words in words.into_iter().flatten() {
+                    assert!(words.chars().count() < 1_000, "{} bytes", words.len());
+                    assert!(!words.contains('\n'));
+                }
+            }
+        }
     }
 
     #[test]

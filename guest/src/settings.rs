@@ -1,5 +1,7 @@
 //! The settings, read once: every problem at the same time, each under the name that the user wrote.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde_json::{Map, Value};
 
 use crate::clouds::{CLOUDS, Cloud};
@@ -581,15 +583,15 @@ pub fn is_guid(text: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
-    let labels: Vec<_> = text.split('.').collect();
-    text.len() <= 253
-        && labels.len() >= 2
-        && labels.iter().all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
+    text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
+}
+
+/// One part of a name, as DNS has it.
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 /// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
@@ -604,12 +606,21 @@ fn is_origin(text: &str) -> bool {
     };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host_is_good = match bracketed {
-        Some(address) => address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'),
-        None => {
-            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-        }
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_host(host),
     };
-    host_is_good && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let port_is_good =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    host_is_good && port.is_none_or(port_is_good)
+}
+
+/// A name or an address. What ends in a number is an address to whoever reads it, and has one spelling only.
+fn is_host(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.len() <= 253 && host.split('.').all(is_label)
 }
 
 fn is_date(text: &str) -> bool {
@@ -788,8 +799,20 @@ mod tests {
             "https://host:0",
             "https://",
             "https://a b",
+            "https://.0.0.1:80",
+            "https://host.",
+            "https://-host.example",
+            "https://127.1",
+            "https://1.2.3.256",
+            "https://1.2.3.0x4",
+            "https://host:+443",
+            "https://[::g]",
+            "https://[::1",
         ] {
             assert_eq!(problems(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).len(), 1, "{endpoint}");
+        }
+        for endpoint in ["http://127.0.0.1:8443", "https://[::1]:8443", "https://localhost", "https://4u.a-b.example"] {
+            assert_eq!(settings(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).endpoint, endpoint);
         }
         assert_eq!(settings(r#"{"cloud":"us-government"}"#).partition, Some("AzureUSGovernment"));
         assert_eq!(settings(r#"{"audience":"https://a.example/.default"}"#).audience, "https://a.example");

@@ -115,11 +115,19 @@ pub struct Replayed {
 pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
     let fail = |message: String| ReplayError { file: file.to_owned(), message };
     let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let cassette: Cassette = serde_json::from_str(&text).map_err(|error| fail(format!("is no cassette: {error}")))?;
-    if cassette.version != VERSION {
-        return Err(fail(format!("version: found {}, expected {VERSION}", cassette.version)));
-    }
+    let cassette = Cassette::read(&text).map_err(fail)?;
     play(plugin, &cassette).await.map_err(fail)
+}
+
+impl Cassette {
+    /// Reads the text of a cassette.
+    pub fn read(text: &str) -> Result<Cassette, String> {
+        let cassette: Cassette = serde_json::from_str(text).map_err(|error| format!("is no cassette: {error}"))?;
+        match cassette.version {
+            VERSION => Ok(cassette),
+            other => Err(format!("version: found {other}, expected {VERSION}")),
+        }
+    }
 }
 
 /// Plays a cassette from memory.

@@ -1,17 +1,20 @@
 //! `cargo xtask`: the commands that set everything up by themselves.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 mod component;
+mod fuzz;
 mod scale;
 
 const USAGE: &str = "\
 cargo xtask demo          polls several simulated tenants and prints their findings
 cargo xtask test          runs all tests
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
+cargo xtask fuzz [WHICH [SECONDS]]
+                          runs the fuzzers of `all`, `plugin` or `host`, or one by name, for 60 seconds each
 cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder";
 
 fn main() -> ExitCode {
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
             Ok(feeds) => ensure_target().and_then(|()| scale::measure(feeds)),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds")),
         },
+        ["fuzz"] => fuzz::fuzz("all", "60"),
+        ["fuzz", which] => fuzz::fuzz(which, "60"),
+        ["fuzz", which, seconds] => fuzz::fuzz(which, seconds),
         ["build"] => ensure_target().and_then(|()| build(&target_folder().join(component::FILE))),
         ["build", file] => ensure_target().and_then(|()| build(Path::new(file))),
         ["help" | "--help" | "-h"] => {
@@ -78,9 +84,16 @@ fn ensure_target() -> Result<(), String> {
 }
 
 fn cargo(arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<(), String> {
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program).current_dir(workspace()).args(arguments).status();
-    match status {
+    run(Command::new(cargo_program()).current_dir(workspace()).args(arguments))
+}
+
+fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs a command of cargo to its end.
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("cargo ended with {status}")),
         Err(error) => Err(format!("failed to start cargo: {error}")),

@@ -101,11 +101,11 @@ fn after_pages(
         check_sums(&comparison.present, &mut notices);
         state = comparison.next_state();
     }
-    let measures = items.iter().map(|(kind, item)| measure(*kind, item)).collect();
+    let measures = items.iter().filter_map(|(kind, item)| measure(*kind, item)).collect();
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
 }
 
-/// All items of all pages, each once, scores before controls.
+/// All items of all pages, each id once, in whichever list: it names the finding. Scores before controls.
 fn read_items<'a>(
     settings: &Settings,
     pages: &'a [contract::Page],
@@ -116,8 +116,8 @@ fn read_items<'a>(
     for kind in &settings.events {
         for (index, page) in pages.iter().enumerate().filter(|(_, page)| page.kind == kind.name()) {
             let read = Page::read(&page.body).and_then(|page| page.items());
-            for item in read.map_err(|fault| not_understood(index, kind.name(), &fault))? {
-                if uids.insert((*kind, item.id.to_lowercase())) {
+            for item in read.map_err(|fault| not_understood(settings, index, kind.name(), &fault))? {
+                if uids.insert(item.id.to_lowercase()) {
                     items.push((*kind, item));
                 } else {
                     notices.push(ITEM_REPEATED.notice(&item.id));
@@ -128,13 +128,14 @@ fn read_items<'a>(
     Ok(items)
 }
 
-fn not_understood(index: usize, kind: &str, fault: &Fault) -> Failure {
+fn not_understood(settings: &Settings, index: usize, kind: &str, fault: &Fault) -> Failure {
     let diagnosis = match fault {
         Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
         Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
         _ => &ANSWER_INCOMPLETE,
     };
-    diagnosis.failure(&format!("page {} ({kind}): {fault}", index + 1))
+    let failure = diagnosis.failure(&format!("page {} ({kind}): {fault}", index + 1));
+    Failure { fix: failure.fix.map(|fix| service_error::fill(&fix, settings, "")), ..failure }
 }
 
 /// Why there is nothing to tell, or nothing that counts; none if there is data.
@@ -193,17 +194,18 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     }
 }
 
-fn measure(kind: EventKind, item: &Item<'_>) -> Measure {
+/// The figure of an item; none where a number of it is beyond floating point, for which tables have no room.
+fn measure(kind: EventKind, item: &Item<'_>) -> Option<Measure> {
     let subject = Subject::of_item(kind, item);
-    let float = |number: Option<Number<'_>>| number.map_or(0.0, Number::float);
-    Measure {
+    let float = |number: Option<Number<'_>>| Some(number.map_or(0.0, Number::float)).filter(|float| float.is_finite());
+    Some(Measure {
         kind: kind.name().to_owned(),
-        value: float(item.score.and_then(|score| score.current)),
-        maximum: float(item.score.and_then(|score| score.max)),
-        weight: float(item.weight),
+        value: float(item.score.and_then(|score| score.current))?,
+        maximum: float(item.score.and_then(|score| score.max))?,
+        weight: float(item.weight)?,
         title: subject.title.into_owned(),
         subject: subject.uid,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::Failure;
 use crate::diagnoses::STATE_UNREADABLE;
-use crate::json::Number;
+use crate::json::{self, Number};
 use crate::normalize::subject::Subject;
+use crate::service_error;
 
 /// The format of this version. The state opens with it: `{"format":1,…`.
 const FORMAT: u32 = 1;
@@ -112,13 +113,22 @@ impl State {
         struct Format {
             format: u32,
         }
-        let format = serde_json::from_slice::<Format>(bytes)
-            .map_err(|error| STATE_UNREADABLE.failure(&format!("it names no format ({error})")))?
-            .format;
+        // An error of the reader quotes the state, whatever stands there.
+        let unreadable = |what: &str, error: serde_json::Error| {
+            STATE_UNREADABLE.failure(&format!("{what}{}", service_error::shown(&error.to_string())))
+        };
+        let format =
+            serde_json::from_slice::<Format>(bytes).map_err(|error| unreadable("it names no format: ", error))?.format;
         if format != FORMAT {
             return Err(STATE_UNREADABLE.failure(&format!("found format {format}, expected {FORMAT}")));
         }
-        serde_json::from_slice(bytes).map_err(|error| STATE_UNREADABLE.failure(&error.to_string()))
+        let state: State = serde_json::from_slice(bytes).map_err(|error| unreadable("", error))?;
+        match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !json::is_number(number))) {
+            None => Ok(state),
+            Some((uid, _)) => {
+                Err(STATE_UNREADABLE.failure(&format!("what it keeps of {} is no number", service_error::shown(uid))))
+            }
+        }
     }
 
     /// The bytes for the next poll.
@@ -131,6 +141,11 @@ impl State {
 }
 
 impl Kept {
+    fn numbers(&self) -> impl Iterator<Item = &str> {
+        let Kept { max, current, percentage, healthy, unhealthy, not_applicable, .. } = self;
+        [max, current, percentage, healthy, unhealthy, not_applicable].into_iter().flatten().map(String::as_str)
+    }
+
     /// Keeps a finding that was just seen.
     pub fn of(subject: &Subject<'_>, first_seen: u64, changed: u64, now: u64) -> Kept {
         let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
@@ -167,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn a_state_leaves_out_what_is_nothing() {
+        let kept = r#"{"kind":"k","id":"i","name":"n","resource_type":"t","title":"t","first_seen":1,"changed":2,"last_seen":3}"#;
+        let text = format!(r#"{{"format":1,"kinds":[],"findings":{{"i":{kept}}}}}"#);
+        assert_eq!(String::from_utf8(State::read(text.as_bytes()).unwrap().bytes()).unwrap(), text);
+    }
+
+    #[test]
     fn a_state_that_cannot_be_read_is_a_failure() {
         for (bytes, cause) in [
             (&b""[..], "it names no format"),
@@ -175,10 +197,24 @@ mod tests {
             (b"{\"format\":1}", "missing field"),
             (b"{\"format\":1,\"kinds\":[],\"findings\":{},\"extra\":1}", "unknown field"),
             (b"\xff", "it names no format"),
+            (b"{\"format\":1,\"kinds\":[],\"findings\":{},\"e\x7f\\nx\":1}", "unknown field `ex`"),
         ] {
             let failure = State::read(bytes).unwrap_err();
             assert_eq!(failure.code, "state-unreadable");
             assert!(failure.cause.contains(cause), "{}", failure.cause);
         }
+    }
+
+    #[test]
+    fn a_state_whose_numbers_are_none_is_a_failure() {
+        let with = |current: &str| {
+            let kept = format!(
+                r#"{{"kind":"k","id":"i","name":"n","resource_type":"t","title":"t","current":"{current}","first_seen":1,"changed":1,"last_seen":1}}"#
+            );
+            State::read(format!(r#"{{"format":1,"kinds":[],"findings":{{"i":{kept}}}}}"#).as_bytes())
+        };
+        assert!(with("1.50").is_ok());
+        let failure = with("é1e-1").unwrap_err();
+        assert!(failure.cause.ends_with("what it keeps of i is no number"), "{}", failure.cause);
     }
 }

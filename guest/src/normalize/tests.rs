@@ -47,14 +47,17 @@ fn at(hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
 }
 
 fn with(settings: &Settings, hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
-    let context = Context {
+    normalize(settings, &context(hour), given, state).unwrap()
+}
+
+fn context(hour: u64) -> Context {
+    Context {
         feed: "f".to_owned(),
         tenant: "t".to_owned(),
         scope: Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() },
         poll_id: format!("00000000-0000-4000-8000-{hour:012}"),
         collected_at_milliseconds: time(hour),
-    };
-    normalize(settings, &context, given, state).unwrap()
+    }
 }
 
 fn time(hour: u64) -> u64 {
@@ -154,6 +157,34 @@ fn an_outcome_that_changes_is_told_once_and_back_again() {
     let back = at(3, &pages(BOTH), Some(&still.state));
     assert_eq!(events(&back)[0]["compliance"]["status"], "Pass");
     assert_eq!(back.events.len(), 1);
+}
+
+#[test]
+fn an_item_that_stands_in_both_lists_counts_once_as_a_score() {
+    let Given::Pages(mut pages) = pages(BOTH) else { unreachable!() };
+    pages[1].body = pages[0].body.clone();
+    let batch = at(0, &Given::Pages(pages), None);
+    assert_eq!(told(&batch), [(1, "ASC score".to_owned())]);
+    assert_eq!(batch.notices[0].code, "item-repeated");
+}
+
+#[test]
+fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
+    let given = Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body: b"<html>".to_vec() }]);
+    let failure = normalize(&Settings::sample(), &context(0), &given, None).unwrap_err();
+    assert!(failure.cause.contains("page 1 (secure-scores): found HTML or XML"), "{}", failure.cause);
+    assert_eq!(failure.fix.as_deref(), Some("see whether a proxy answers in place of https://management.azure.com"));
+}
+
+#[test]
+fn a_number_beyond_floating_point_is_told_and_is_no_figure() {
+    let item = format!(
+        r#"{{"id":"{}","name":"ascScore","type":"t","properties":{{"score":{{"current":1e400,"max":1}}}}}}"#,
+        score_id()
+    );
+    let body = format!(r#"{{"value":[{item}]}}"#).into_bytes();
+    let batch = at(0, &Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }]), None);
+    assert_eq!((batch.events.len(), batch.measures), (1, Vec::new()));
 }
 
 #[test]

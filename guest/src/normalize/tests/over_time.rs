@@ -211,6 +211,91 @@ fn what_comes_back_within_90_days_keeps_its_first_time() {
 }
 
 #[test]
+fn what_was_closed_is_forgotten_after_90_days_to_the_millisecond() {
+    for (hours, kept) in [(90 * 24 - 1, true), (90 * 24, false)] {
+        let mut story = Story::collected();
+        story.told(&[A]);
+        story.told(&[A]);
+        let closed = story.state.clone();
+        story.hour = 2 + hours;
+        story.told(&[A]);
+        let state = String::from_utf8(story.state.clone().unwrap()).unwrap();
+        assert_eq!(state.contains("/securescorecontrols/b"), kept, "{hours}");
+        let batch = with(&story.settings, 2 + hours, &pages(BOTH), closed.as_deref());
+        let event = events(&batch).into_iter().find(|event| event["compliance"]["control"] == "b").unwrap();
+        let first_seen = if kept { time(0) } else { time(2 + hours) };
+        assert_eq!(event["finding_info"]["first_seen_time"], first_seen, "{hours}");
+    }
+}
+
+#[test]
+fn a_snapshot_says_when_the_finding_last_changed() {
+    let modified = |batch: &Batch, control: &str| {
+        let events = events(batch);
+        let event = events.iter().find(|event| event["compliance"]["control"] == control).unwrap();
+        assert_eq!(event["activity_id"], 99);
+        event["finding_info"]["modified_time"].clone()
+    };
+    let mut story = Story::collected();
+    let changed = ("a", 6.0, 10, 1, 1);
+    story.told(&[changed, B]);
+    story.hour = 24;
+    let batch = story.poll(&pages(&[changed, B]));
+    assert_eq!((modified(&batch, "a"), modified(&batch, "b")), (json!(time(1)), json!(time(0))));
+    story.told(&[changed]);
+    story.told(&[changed]);
+    story.told(&[changed, B]);
+    story.hour = 48;
+    let batch = story.poll(&pages(&[changed, B]));
+    assert_eq!(modified(&batch, "b"), json!(time(27)), "it came back then, as it was before");
+}
+
+#[test]
+fn what_is_new_or_gone_began_after_the_last_poll_that_read_its_kind() {
+    let start = |batch: &Batch, control: &str| {
+        let events = events(batch);
+        let event = events.iter().find(|event| event["compliance"]["control"] == control).unwrap();
+        (event["activity_id"].as_u64().unwrap(), event["start_time"].clone())
+    };
+    let mut story = Story::collected();
+    story.settings.events = vec![EventKind::Scores];
+    story.poll(&pages(BOTH));
+    story.settings.events = EventKind::ALL.to_vec();
+    let batch = story.poll(&pages(&[A, C]));
+    assert_eq!(start(&batch, "c"), (1, json!(time(0))));
+    let batch = story.poll(&pages(&[A, C]));
+    assert_eq!(start(&batch, "b"), (3, json!(time(2))));
+}
+
+#[test]
+fn a_kind_that_is_collected_for_the_first_time_is_a_baseline() {
+    let mut story = Story::begin();
+    story.settings.events = vec![EventKind::Scores];
+    assert_eq!(story.told(&[A]), [named(1, "ASC score")]);
+    story.settings.events = EventKind::ALL.to_vec();
+    let batch = story.poll(&pages(&[A]));
+    assert_eq!(told(&batch), [named(1, "a")]);
+    assert_eq!(events(&batch)[0]["unmapped"]["change"]["reason"], "baseline");
+    assert_eq!(events(&batch)[0]["start_time"], time(0), "nothing of the kind was read, but the scope was");
+}
+
+#[test]
+fn a_control_says_what_it_would_add_to_its_score() {
+    let batch = Story::begin().poll(&pages(BOTH));
+    let derived = &events(&batch)[1]["unmapped"]["derived"];
+    assert_eq!(derived.to_string(), r#"{"points_at_stake":5,"potential_increase_percent":35.71}"#);
+}
+
+#[test]
+fn a_control_that_moved_the_score_says_whether_its_maximum_did() {
+    let mut story = Story::collected();
+    let change = change_of_score(&story.poll(&pages(&[("a", 4.0, 10, 1, 1), ("b", 4.5, 5, 3, 0)])));
+    let reasons = change["drivers"].as_array().unwrap().iter();
+    let reasons: Vec<_> = reasons.map(|driver| (driver["title"].clone(), driver["reason"].clone())).collect();
+    assert_eq!(reasons, [(json!("a"), json!("resources")), (json!("b"), json!("maximum"))]);
+}
+
+#[test]
 fn a_close_carries_what_was_kept_as_it_was_spelled() {
     let item = |name: &str, points: &str| {
         format!(

@@ -1,0 +1,471 @@
+//! What must hold of the plugin for any bytes, whoever sent them. Compiled natively; each function takes one input.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use azure_secure_score::api::Page;
+use azure_secure_score::contract::{self, Batch, Context, Failure, Given, Reaction, Scope};
+use azure_secure_score::diagnoses::{FORBIDDEN, TABLE};
+use azure_secure_score::discover::{self, Found};
+use azure_secure_score::http::Response;
+use azure_secure_score::json::Fault;
+use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
+use azure_secure_score::pages::Place;
+use azure_secure_score::settings::Settings;
+use azure_secure_score::{service_error, token};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use url::Url;
+
+const SUBSCRIPTION: &str = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
+const ENDPOINT: &str = "https://management.azure.com";
+const HOUR: u64 = 3_600_000;
+const NOON: u64 = 1_790_000_000_000;
+
+/// The host cuts the words of a failure here; what the plugin says is to be far shorter.
+const WORDS_BYTES: usize = 4 << 10;
+
+/// Between the polls of an input, and between the pages of a poll: JSON has neither byte.
+const POLL_ENDS: u8 = 0x1e;
+const PAGE_ENDS: u8 = 0x1f;
+
+/// Settings that differ in everything that changes an event; the first byte of an input chooses.
+static SETTINGS: LazyLock<Vec<Settings>> = LazyLock::new(|| {
+    let more = [
+        "",
+        r#", "class": "compliance-finding", "definitions": "full""#,
+        r#", "emit": "snapshot", "raw": "hash", "entity_resolution": false"#,
+        r#", "definitions": "none", "events": ["secure-score-controls"], "snapshot_every": 1"#,
+    ];
+    more.iter().map(|more| settings(&format!(r#""subscription_id": "{SUBSCRIPTION}"{more}"#))).collect()
+});
+
+/// Settings that search for subscriptions.
+static ALL: LazyLock<Settings> = LazyLock::new(|| settings(r#""subscription_id": "*""#));
+
+fn settings(more: &str) -> Settings {
+    let text = format!(
+        r#"{{"client_key": "11111111-2222-3333-4444-555555555555", "client_secret": "sealed",
+            "token_url": "aaaabbbb-0000-cccc-1111-dddd2222eeee", {more}}}"#
+    );
+    match Settings::trusted(&text) {
+        Ok(settings) => settings,
+        Err(failure) => unreachable!("these settings are good: {}", failure.cause),
+    }
+}
+
+fn scope() -> Scope {
+    Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() }
+}
+
+/// An input that looks like an answer: the status, headers, an empty line, the body.
+fn answer(data: &[u8]) -> Response {
+    let mut response = Response { status: 200, ..Response::default() };
+    let mut rest = data;
+    for first in [true].into_iter().chain(std::iter::repeat(false)) {
+        let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+        let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+        rest = &rest[(end + 1).min(rest.len())..];
+        if first {
+            response.status = line.parse().unwrap_or(200);
+        } else if let Some((name, value)) = line.split_once(": ") {
+            response.headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        } else {
+            break;
+        }
+    }
+    response.body = rest.to_vec();
+    response
+}
+
+fn check_failure(failure: &Failure) {
+    let row = TABLE.iter().find(|row| row.code == failure.code);
+    let row = row.unwrap_or_else(|| panic!("the code {:?} is not in the table", failure.code));
+    assert_eq!(Some(failure.reaction), row.reaction);
+    assert!(failure.cause.starts_with(row.cause), "{:?}", failure.cause);
+    let words =
+        [Some(&failure.cause), failure.fix.as_ref(), failure.service_code.as_ref(), failure.request_id.as_ref()];
+    for words in words.into_iter().flatten() {
+        assert!(words.len() <= WORDS_BYTES, "{} bytes of words", words.len());
+        assert!(!words.contains(char::is_control), "{words:?}");
+    }
+    for placeholder in ["{client}", "{tenant}", "{subscription}", "{endpoint}"] {
+        assert!(!failure.fix.as_ref().is_some_and(|fix| fix.contains(placeholder)), "{:?}", failure.fix);
+    }
+}
+
+/// Any answer of the token endpoint and of the API that is no success gives a failure of the table, in bounded words.
+pub fn errors(data: &[u8]) {
+    let response = answer(data);
+    let settings = &SETTINGS[0];
+    let from_entra = service_error::entra(settings, &response);
+    let from_arm = service_error::arm(settings, &response, "the page", SUBSCRIPTION);
+    let fault = Fault::document("something else", "JSON");
+    let not_understood = service_error::not_understood(settings, &response, "the page", &fault);
+    for failure in [&from_entra, &from_arm, &not_understood] {
+        check_failure(failure);
+        assert_eq!(failure.status, Some(response.status));
+        let waits = response.header("retry-after").is_some_and(|value| value.trim().parse::<u64>().is_ok());
+        assert!(!waits || failure.wait_seconds.is_some());
+    }
+    assert_eq!(from_arm, service_error::arm(settings, &response, "the page", SUBSCRIPTION));
+    match response.status {
+        429 => assert_eq!(from_arm.reaction, Reaction::Wait),
+        500.. => assert_eq!(from_arm.reaction, Reaction::TryLater),
+        401 => assert!(matches!(from_arm.reaction, Reaction::RenewToken | Reaction::MendScope | Reaction::MendPlugin)),
+        _ => {}
+    }
+    match token::answer(settings, &response) {
+        Ok(token) => assert!(response.status == 200 && response.body.len() > token.value.len()),
+        Err(failure) => check_failure(&failure),
+    }
+    match discover::tenant_id(settings, &response) {
+        Ok(id) => assert!(id.len() == 36 && id == id.to_ascii_lowercase()),
+        Err(failure) => check_failure(&failure),
+    }
+}
+
+/// Any answer to the request for a page is a page that `normalize` can read, with a link that stays where it was, or a
+/// failure of the table.
+pub fn pages(data: &[u8]) {
+    let response = answer(data);
+    let scope = scope();
+    let settings = &SETTINGS[0];
+    let cursor = response.header("cursor").map(str::to_owned);
+    for cursor in [None, Some("secure-score-controls".to_owned()), cursor] {
+        let place = match Place::read(settings, &scope, cursor.as_deref()) {
+            Ok(place) => place,
+            Err(failure) => {
+                check_failure(&failure);
+                continue;
+            }
+        };
+        match place.step(&response, Vec::new()) {
+            Err(failure) => check_failure(&failure),
+            Ok(step) => {
+                assert_eq!(step.page.body, response.body);
+                if let Some(next) = &step.next {
+                    let next = Place::read(settings, &scope, Some(next)).expect("its own cursor");
+                    let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/");
+                    check_link(&next.request(None).url, |found| found.starts_with(&path));
+                }
+                let given = Given::Pages(vec![step.page]);
+                if let Err(failure) = normalize(settings, &context(0), &given, None) {
+                    panic!("a page that was taken is not understood: {}", failure.cause);
+                }
+            }
+        }
+    }
+    let mut found = Found::new(&ALL, SUBSCRIPTION.to_owned());
+    let took = found.take(&response);
+    match took.and_then(|()| found.next_request(None)) {
+        Err(failure) => check_failure(&failure),
+        Ok(Some(request)) => check_link(&request.url, |found| found == "/subscriptions"),
+        Ok(None) => match found.discovery() {
+            Err(failure) => check_failure(&failure),
+            Ok(discovery) => {
+                let ids: BTreeSet<_> = discovery.scopes.iter().map(|scope| &scope.id).collect();
+                assert_eq!(ids.len(), discovery.scopes.len());
+                assert!(ids.iter().all(|id| id.len() == 36));
+            }
+        },
+    }
+}
+
+/// A second reader of the address, which knows dot segments and white space, sees the same place.
+fn check_link(link: &str, is_path: impl Fn(&str) -> bool) {
+    let url = Url::parse(link).unwrap_or_else(|error| panic!("{link:?}: {error}"));
+    assert_eq!(url.origin().ascii_serialization(), ENDPOINT, "{link:?}");
+    assert!(is_path(url.path()), "{link:?}");
+    assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{link:?}");
+    assert!(!url.path().to_ascii_lowercase().contains("%2f"), "{link:?}");
+}
+
+fn context(hour: u64) -> Context {
+    Context {
+        feed: "feed".to_owned(),
+        tenant: "tenant".to_owned(),
+        scope: scope(),
+        poll_id: format!("00000000-0000-4000-8000-{hour:012}"),
+        collected_at_milliseconds: NOON + hour * HOUR,
+    }
+}
+
+/// Any pages, poll after poll.
+pub fn polls(data: &[u8]) {
+    let (first, data) = data.split_first().unwrap_or((&0, &[]));
+    let settings = &SETTINGS[usize::from(*first) % SETTINGS.len()];
+    let mut state: Option<Vec<u8>> = None;
+    for (hour, poll) in data.split(|byte| *byte == POLL_ENDS).take(8).enumerate() {
+        let kinds = ["secure-scores", "secure-score-controls"].into_iter().cycle();
+        let pages = poll.split(|byte| *byte == PAGE_ENDS).zip(kinds);
+        let pages =
+            pages.map(|(body, kind)| contract::Page { kind: kind.to_owned(), body: body.to_vec() }).collect::<Vec<_>>();
+        let given = Given::Pages(pages);
+        let context = context(hour as u64);
+        match normalize(settings, &context, &given, state.as_deref()) {
+            Err(failure) => {
+                check_failure(&failure);
+                assert_eq!(failure.reaction, Reaction::MendPlugin);
+            }
+            Ok(batch) => {
+                check_batch(settings, &context, &given, state.as_deref(), &batch);
+                check_order(settings, &context, &given, state.as_deref(), &batch);
+                state = Some(batch.state);
+            }
+        }
+    }
+}
+
+/// What holds of every answer of `normalize`.
+fn check_batch(
+    settings: &Settings,
+    context: &Context,
+    given: &Given,
+    state: Option<&[u8]>,
+    batch: &Batch,
+) -> Vec<Value> {
+    let again = normalize(settings, context, given, state);
+    assert_eq!(again.as_ref(), Ok(batch), "the same arguments give the same bytes");
+    let mut uids = BTreeSet::new();
+    let mut events = Vec::new();
+    for event in &batch.events {
+        assert!(event.body.len() <= MAX_EVENT_BYTES, "an event of {} bytes", event.body.len());
+        assert!(!event.body.iter().any(|byte| matches!(byte, b'\n' | b'\r')), "an event is one line");
+        let value = read(&event.body);
+        assert_eq!(value["metadata"]["uid"], event.uid);
+        assert_eq!(value["time"], event.time_milliseconds);
+        assert_eq!(event.time_milliseconds, context.collected_at_milliseconds);
+        let type_uid = value["class_uid"].as_u64().zip(value["activity_id"].as_u64());
+        assert_eq!(type_uid.map(|(class, activity)| class * 100 + activity), value["type_uid"].as_u64());
+        assert!(uids.insert(event.uid.clone()), "the uid {} stands twice", event.uid);
+        events.push(value);
+    }
+    assert!(batch.state.starts_with(b"{\"format\":1,"));
+    let codes = batch.notices.iter().map(|notice| notice.code.as_str());
+    for code in codes {
+        assert!(TABLE.iter().any(|row| row.code == code), "{code}");
+    }
+    batch.outcome.iter().for_each(check_failure);
+    for measure in &batch.measures {
+        assert!(
+            [measure.value, measure.maximum, measure.weight].iter().all(|figure| figure.is_finite()),
+            "{measure:?}"
+        );
+    }
+    check_next(settings, context, given, batch);
+    events
+}
+
+/// An event. Numbers beyond floating point are JSON, though a `Value` has no room for them: they are nothing here.
+fn read(body: &[u8]) -> Value {
+    fn value(raw: &RawValue) -> Value {
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| {
+            let members = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()).unwrap_or_default();
+            members.into_iter().map(|(name, raw)| (name, value(raw))).collect()
+        })
+    }
+    value(serde_json::from_slice(body).expect("an event is JSON"))
+}
+
+/// The state can be read again, and the same answer after it tells nothing new.
+fn check_next(settings: &Settings, context: &Context, given: &Given, batch: &Batch) {
+    let context = Context { collected_at_milliseconds: context.collected_at_milliseconds + 1, ..context.clone() };
+    let next = match normalize(settings, &context, given, Some(&batch.state)) {
+        Ok(next) => next,
+        Err(failure) => panic!("its own state is not read: {}", failure.cause),
+    };
+    for event in &next.events {
+        let event = read(&event.body);
+        // What was absent once before is closed by the second absence.
+        assert!(matches!(event["activity_id"].as_u64(), Some(3 | 99)), "{event}");
+    }
+    let spelled = |batch: &Batch| serde_json::from_slice::<Value>(&batch.state).expect("a state is JSON");
+    let (before, after) = (spelled(batch), spelled(&next));
+    assert_eq!(before["kinds"], after["kinds"]);
+    assert_eq!(before["outcome"], after["outcome"]);
+}
+
+/// The order of items within a page decides nothing but the order of events.
+fn check_order(settings: &Settings, context: &Context, given: &Given, state: Option<&[u8]>, batch: &Batch) {
+    let Given::Pages(pages) = given else { return };
+    if batch.notices.iter().any(|notice| notice.code == "item-repeated") {
+        return;
+    }
+    let reversed = pages.iter().map(|page| {
+        let Ok(read) = Page::read(&page.body) else { return page.clone() };
+        let items: Vec<_> = read.value.iter().rev().map(|item| item.get()).collect();
+        contract::Page { kind: page.kind.clone(), body: format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes() }
+    });
+    let other = normalize(settings, context, &Given::Pages(reversed.collect()), state).expect("the same items");
+    let uids = |batch: &Batch| batch.events.iter().map(|event| event.uid.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(uids(batch), uids(&other));
+    assert_eq!(batch.state, other.state);
+}
+
+/// Any state: it is read, or the failure says that it cannot be; a fresh start is never made of it.
+pub fn state(data: &[u8]) {
+    static GIVEN: LazyLock<[Given; 3]> = LazyLock::new(|| {
+        let forbidden = Failure { fix: None, ..FORBIDDEN.failure("403") };
+        let mut empty = Days::default();
+        let mut full = Days { present: [Some(3), Some(1), None, None], ..Days::default() };
+        [full.given(), empty.given(), Given::Failure(forbidden)]
+    });
+    for given in GIVEN.iter() {
+        let context = context(1);
+        match normalize(&SETTINGS[0], &context, given, Some(data)) {
+            Err(failure) => {
+                check_failure(&failure);
+                assert_eq!(failure.reaction, Reaction::StateUnusable);
+            }
+            Ok(batch) => {
+                let before: Value = serde_json::from_slice(data).expect("a state that was read is JSON");
+                assert_eq!(before["format"], 1);
+                let after: Value = serde_json::from_slice(&batch.state).expect("a state is JSON");
+                let known = |state: &Value| state["findings"].as_object().map_or(0, |findings| findings.len());
+                assert!(known(&after) > 0 || known(&before) == 0 || !matches!(given, Given::Failure(_)));
+                check_batch(&SETTINGS[0], &context, given, Some(data), &batch);
+            }
+        }
+    }
+}
+
+/// Polls of a small world, each byte a choice: what is told fits what was known, and the parts of a change add up.
+pub fn days(data: &[u8]) {
+    let (first, data) = data.split_first().unwrap_or((&0, &[]));
+    let settings = &SETTINGS[usize::from(*first) % SETTINGS.len()];
+    let mut world = Days::default();
+    let mut state: Option<Vec<u8>> = None;
+    let mut open = BTreeSet::new();
+    let mut hour = 0;
+    for choices in data.chunks(6).take(12) {
+        hour += world.turn(choices);
+        let context = context(hour);
+        let given = world.given();
+        let batch = normalize(settings, &context, &given, state.as_deref()).expect("a good answer after a good state");
+        let events = check_batch(settings, &context, &given, state.as_deref(), &batch);
+        check_order(settings, &context, &given, state.as_deref(), &batch);
+        for event in &events {
+            let uid = event["finding_info"]["uid"].as_str().unwrap_or_default().to_owned();
+            if uid.ends_with("/secure-score-collection") {
+                continue;
+            }
+            match event["activity_id"].as_u64() {
+                Some(1) => assert!(open.insert(uid), "{event}"),
+                Some(3) => assert!(open.remove(&uid), "{event}"),
+                _ => assert!(open.contains(&uid), "{event}"),
+            }
+            check_sums(event);
+        }
+        state = Some(batch.state);
+    }
+}
+
+/// A score and some controls, the numbers as an index into spellings.
+#[derive(Default)]
+struct Days {
+    present: [Option<u8>; 4],
+    failing: bool,
+    title: u8,
+    score: u8,
+}
+
+/// Points in hundredths, and one spelling of them.
+const SPELLINGS: [(i64, &str); 12] = [
+    (0, "0"),
+    (100, "1"),
+    (100, "1.0"),
+    (250, "2.5"),
+    (250, "25e-1"),
+    (253, "2.53"),
+    (1_000, "10"),
+    (1_000, "1E1"),
+    (-50, "-0.5"),
+    (0, "-0.0e7"),
+    (1, "0.01"),
+    (390_000, "3900"),
+];
+
+impl Days {
+    /// Changes the world, and says how many hours later it is.
+    fn turn(&mut self, choices: &[u8]) -> u64 {
+        let choice = |at: usize| choices.get(at).copied().unwrap_or_default();
+        self.failing = choice(4) & 7 == 7;
+        self.title = choice(4) >> 6;
+        self.score = choice(5) >> 3;
+        for (at, control) in self.present.iter_mut().enumerate() {
+            let byte = choice(at);
+            *control = (byte & 3 != 0).then_some(byte >> 2);
+        }
+        [1, 2, 24, 24 * 91][usize::from(choice(5) & 3)]
+    }
+
+    fn given(&mut self) -> Given {
+        if self.failing {
+            return Given::Failure(Failure { fix: None, ..FORBIDDEN.failure("403") });
+        }
+        let score = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore");
+        let spelled = |byte: u8| SPELLINGS[usize::from(byte) % SPELLINGS.len()];
+        let mut controls = Vec::new();
+        for (at, byte) in self.present.iter().enumerate() {
+            let Some(byte) = byte else { continue };
+            let (current, max) = (spelled(*byte).1, spelled(byte.wrapping_mul(5)).1);
+            let counts = if byte & 1 == 0 {
+                format!(r#","healthyResourceCount":{},"unhealthyResourceCount":{}"#, byte >> 3, byte & 7)
+            } else {
+                String::new()
+            };
+            let points = if byte % 11 == 10 {
+                String::new()
+            } else {
+                format!(r#""score":{{"current":{current},"max":{max}}},"#)
+            };
+            controls.push(format!(
+                r#"{{"id":"{score}/secureScoreControls/c{at}","name":"c{at}","type":"control","properties":{{{points}"displayName":"c{}"{counts}}}}}"#,
+                self.title
+            ));
+        }
+        let (current, max) = (spelled(self.score).1, spelled(self.score.wrapping_mul(7)).1);
+        let scores = match self.score {
+            31 => String::new(),
+            _ => format!(
+                r#"{{"id":"{score}","name":"ascScore","type":"score","properties":{{"score":{{"current":{current},"max":{max}}}}}}}"#
+            ),
+        };
+        let page = |kind: &str, items: String| contract::Page {
+            kind: kind.to_owned(),
+            body: format!(r#"{{"value":[{items}]}}"#).into_bytes(),
+        };
+        Given::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls.join(","))])
+    }
+}
+
+/// Previous value and delta give the new one, and the drivers with their remainder the delta. All in hundredths.
+fn check_sums(event: &Value) {
+    let change = &event["unmapped"]["change"];
+    for name in ["current", "max"] {
+        let Some(delta) = hundredths(&change["delta"][name]) else { continue };
+        let now = hundredths(&event["unmapped"]["score"][name]);
+        let before = hundredths(&change["previous"][name]);
+        assert_eq!(now.zip(before).map(|(now, before)| now - before), Some(delta), "{event}");
+        let Some(remainder) = hundredths(&change["rounding_remainder"][name]) else { continue };
+        let drivers = change["drivers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let parts: i64 = drivers.iter().filter_map(|driver| hundredths(&driver[name])).sum();
+        assert_eq!(parts + remainder, delta, "{event}");
+    }
+}
+
+fn hundredths(number: &Value) -> Option<i64> {
+    number.as_f64().map(|number| (number * 100.0).round() as i64)
+}
+
+/// The targets by name.
+pub fn targets() -> BTreeMap<&'static str, fn(&[u8])> {
+    BTreeMap::from([
+        ("errors", errors as fn(&[u8])),
+        ("pages", pages),
+        ("polls", polls),
+        ("state", state),
+        ("days", days),
+    ])
+}

@@ -1,0 +1,6 @@
+//! What must hold for any input, as functions that take bytes: the fuzzers call them, and so do the tests with every
+//! input of the corpus.
+
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod host;

@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cassettes;
+mod check;
 mod collector;
 mod commands;
 mod component;
 mod crash;
 mod days;
 mod documents;
+mod first_steps;
 mod normalize;
 mod poll;
 mod power_loss;
+mod record;
 mod run;
 mod settings;
 mod sinks;

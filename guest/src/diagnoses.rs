@@ -36,6 +36,9 @@ diagnoses! {
     /// AADSTS7000222.
     SECRET_EXPIRED = "secret-expired", Some(MendFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
+    /// Given by the host, from the date in the settings.
+    CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
+        "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218.
     CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
         "give `client_secret` a value that is not empty";

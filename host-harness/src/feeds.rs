@@ -96,6 +96,11 @@ impl Parked {
         }
     }
 
+    /// An origin that its requests go to, and that the operator does not allow.
+    pub fn forbidden_origin(&self) -> Option<&str> {
+        self.origins.iter().find(|origin| !self.allowed.allow(origin)).map(String::as_str)
+    }
+
     /// Its secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.settings.secrets()
@@ -124,6 +129,16 @@ impl Parked {
             || self.sinks != other.sinks
             || self.contact != other.contact
             || self.expiries != other.expiries
+    }
+
+    /// What it is configured with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What it runs.
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
     }
 
     /// Names the plugin's code.

@@ -56,6 +56,11 @@ impl Network {
         self.tls.clone()
     }
 
+    /// What may be dialled though it is not public.
+    pub(crate) fn allowed(&self) -> &[Cidr] {
+        &self.allowed
+    }
+
     /// A transport for one tenant.
     pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
         let mut tls = self.tls.clone();

@@ -31,6 +31,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Where data comes from.
     pub feeds: Vec<FeedConfig>,
+    /// Every feed that has an id, also where it has a problem of its own.
+    pub named: Vec<Named>,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
@@ -107,6 +109,17 @@ pub struct FeedConfig {
     pub place: Place,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
+}
+
+/// A feed that has an id, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its key there, with which those of its problems begin.
+    pub key: String,
 }
 
 /// Where a feed's settings stand.
@@ -223,7 +236,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;
-    config.feeds =
+    (config.feeds, config.named) =
         feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, state, whole, only, &mut config.files, environment);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {

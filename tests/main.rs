@@ -12,6 +12,7 @@ mod documents;
 mod normalize;
 mod poll;
 mod power_loss;
+mod proxy;
 mod run;
 mod settings;
 mod sinks;

@@ -20,6 +20,7 @@ pub mod mark;
 pub mod metrics;
 pub mod once;
 pub mod plugin;
+pub mod proxy;
 pub mod redact;
 pub mod replay;
 pub mod run;

@@ -1,6 +1,10 @@
 //! Ten set-ups as a new user breaks them. Each is checked, mended as the text says, and checked again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 use host_harness::check::Question;
 
@@ -100,6 +104,89 @@ async fn a_mistyped_subscription() {
         .await;
     set.edit("subscription_id", &format!("subscription_id = \"{SUBSCRIPTION}\""));
     check_mended(&set).await;
+}
+
+#[tokio::test]
+async fn a_proxy_in_the_way() {
+    let mut set = Set::new(None).await;
+    // Nothing gets out but through the proxy: at the service's address nobody listens.
+    let service = set.simulator.url().to_owned();
+    let there = free_address();
+    set.text = set.text.replace(&service, &format!("https://{there}"));
+    set.simulator.with(|world| world.url = format!("https://{there}"));
+    check_broken(
+        &set,
+        Question::Connect,
+        "the connection is refused",
+        "name the proxy that it has to use: `proxy = \"http://",
+    )
+    .await;
+
+    let proxy = Proxy::start(&service, Some("Basic dXNlcjpwYXNzOndvcmQ=")).await;
+    // As the text says, with an address that is wrong at first.
+    set.edit("[network]", &format!("[network]\nproxy = \"http://{}\"", free_address()));
+    check_broken(&set, Question::Connect, "the proxy cannot be reached", "check `proxy` in [network]").await;
+    set.edit("proxy", &format!("proxy = \"{}\"", service.replace("https", "http")));
+    check_broken(&set, Question::Connect, "what answers is no proxy", "check host and port of `proxy`").await;
+    set.edit("proxy", &format!("proxy = \"http://{}\"", proxy.address));
+    check_broken(&set, Question::Connect, "407", "`proxy = { env = \"PROXY_ADDRESS\" }` in [network]").await;
+    set.edit("proxy", "proxy = { env = \"PROXY_ADDRESS\" }");
+    set.variables.push(("PROXY_ADDRESS".to_owned(), format!("http://user:wrong@{}", proxy.address)));
+    check_broken(&set, Question::Connect, "does not accept its user and password", "%40").await;
+    set.variables.last_mut().unwrap().1 = format!("http://user:pass%3Aword@{}", proxy.address);
+    check_mended(&set).await;
+    let (ladder, words) = set.check().await;
+    assert!(words.contains(&format!("through the proxy http://{}", proxy.address)), "{words}");
+    assert!(!words.contains("word@") && ladder.ok(), "{words}");
+
+    // A proxy that does not like the service.
+    let refusing = Proxy::start("https://refused", None).await;
+    set.variables.pop();
+    set.edit("proxy", &format!("proxy = \"http://{}\"", refusing.address));
+    check_broken(&set, Question::Connect, "403", "let 127.0.0.1, port ").await;
+}
+
+/// An address at which nobody listens: it was bound, and is given back.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A proxy that connects to one service, whatever it is asked for.
+struct Proxy {
+    address: SocketAddr,
+}
+
+impl Proxy {
+    /// Lets in who shows this; a service that is no address is refused.
+    async fn start(service: &str, authorization: Option<&'static str>) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, service) = (listener.local_addr().unwrap(), service.trim_start_matches("https://").to_owned());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let mut socket = BufReader::new(socket);
+                    let (mut head, mut line) = (String::new(), String::new());
+                    while socket.read_line(&mut line).await.is_ok_and(|bytes| bytes > 2) {
+                        head += &std::mem::take(&mut line).to_lowercase();
+                    }
+                    let shown = authorization
+                        .is_none_or(|value| head.contains(&format!("authorization: {value}").to_lowercase()));
+                    let answer = match (shown, service.contains(':')) {
+                        (false, _) => "407 Proxy Authentication Required",
+                        (_, false) => "403 Forbidden",
+                        _ => "200 Connection established",
+                    };
+                    let _ = socket.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await;
+                    if answer.starts_with("200") {
+                        let mut service = TcpStream::connect(&service).await.unwrap();
+                        let _ = tokio::io::copy_bidirectional(&mut socket, &mut service).await;
+                    }
+                });
+            }
+        });
+        Proxy { address }
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod first_steps;
 mod normalize;
 mod poll;
 mod power_loss;
+mod proxy;
 mod record;
 mod run;
 mod settings;

@@ -178,6 +178,9 @@ diagnoses! {
     /// Nobody listens, or a firewall refuses.
     CONNECTION_REFUSED = "connection-refused", Some(TryLater), "the connection was refused",
         "check that the collector may reach {endpoint} on this port";
+    /// The host's proxy is not there, or does not let the host through.
+    PROXY_FAILED = "proxy-failed", Some(TryLater), "the host's proxy makes no connection to the service",
+        "check the proxy's address, user and password in the host's configuration, and that it lets {endpoint} through";
     /// The connection ended early.
     CONNECTION_BROKEN = "connection-broken", Some(TryLater), "the connection ended before the answer did", "";
     /// No answer in time.

@@ -153,7 +153,7 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     let Config { network, feeds, mut warnings, mut problems, .. } = config;
     let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
     let live = match Network::new(pem, network.allow_addresses.clone()) {
-        Ok(live) => Some(live),
+        Ok(live) => Some(live.through(network.proxy.clone())),
         Err(error) => {
             let place = network.ca_file.map(|file| Problem { message: error.clone(), ..file.place });
             problems.push(place.ok_or(CheckError::Host(error))?);

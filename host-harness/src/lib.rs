@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod once;
 pub mod plugin;
 pub mod probe;
+pub mod proxy;
 pub mod record;
 pub mod redact;
 pub mod replay;

@@ -320,7 +320,7 @@ async fn tick(host: &Host, mut config: Config, plugin: Option<&Path>, state: &Pa
     let clock = clock();
     let sinks = std::mem::take(&mut config.sinks);
     let checked = check(host, config, plugin).await?;
-    let keeper = run::keeper(state, &sinks, checked.network.tls(), &clock).await?;
+    let keeper = run::keeper(state, &sinks, &checked.network, &clock).await?;
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &keeper, output).await?;

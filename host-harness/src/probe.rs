@@ -1,22 +1,23 @@
-//! The way to an origin, rung by rung: its name, a connection, TLS. Nothing is sent on it: what a request would carry is
-//! the affair of the plugin and its credentials.
+//! The way to an origin, rung by rung: its name, a connection, TLS; directly, or through the proxy. Nothing is sent on it
+//! but what the proxy needs: what a request would carry is the affair of the plugin and its credentials.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustls::CertificateError;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::address::prohibited;
 use crate::limits::CONNECT_TIMEOUT;
-use crate::live::Network;
+use crate::live::{Network, is_loopback_name};
 
 /// A part of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub struct Fault {
     pub code: &'static str,
     /// Why, in one sentence without a full stop.
     pub cause: &'static str,
-    /// What mends it. `{host}` and `{port}` stand for those of the origin, `{address}` for what was dialled.
+    /// What mends it. `{host}` and `{port}` stand for those of the origin, `{address}` for what was dialled, `{proxy}` for
+    /// the proxy.
     pub fix: &'static str,
 }
 
@@ -66,6 +68,21 @@ faults! {
     /// No route, no network.
     UNREACHABLE = Connect, "unreachable", "there is no way to the address",
         "check this machine's network: ip route get {address}";
+    /// The proxy is not there.
+    PROXY_UNREACHABLE = Connect, "proxy-unreachable", "the proxy cannot be reached",
+        "check `proxy` in [network], or HTTPS_PROXY, and that {proxy} runs; what needs no proxy stands in NO_PROXY";
+    /// 407, or 401 as some say.
+    PROXY_USER = Connect, "proxy-user", "the proxy asks for a user and a password",
+        "put them into its address, http://USER:PASSWORD@HOST:PORT, in a variable, and write `proxy = { env = \"PROXY_ADDRESS\" }` in [network]";
+    /// The same, though there are some.
+    PROXY_USER_REFUSED = Connect, "proxy-user-refused", "the proxy does not accept its user and password",
+        "mend user and password in the proxy's address; characters such as @ are written as %40";
+    /// It makes no connection.
+    PROXY_REFUSED = Connect, "proxy-refused", "the proxy makes no connection to the service",
+        "let {host}, port {port}, through at {proxy}, or mend the proxy's own way out";
+    /// Something else answers there.
+    NOT_A_PROXY = Connect, "not-a-proxy", "what answers is no proxy",
+        "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";
     /// The CA is not known here.
     CA_UNKNOWN = Tls, "ca-unknown", "the certificate is signed by a CA that this machine does not know",
         "if something inspects TLS on the way, save its CA as PEM and write `ca_file = \"corporate-ca.pem\"` in [network]; who signed, tells: openssl s_client -connect {host}:{port} -showcerts";
@@ -122,32 +139,65 @@ impl fmt::Display for Trouble {
 
 /// Climbs as far as it goes: the last rung is the one that failed, or TLS. `now` is Unix time in milliseconds.
 pub async fn probe(network: &Network, origin: &Url, now: u64) -> Vec<Probed> {
-    let mut climb = Climb { origin, probed: Vec::new() };
+    let proxy = network.proxy();
+    let through = proxy.address_for(origin).cloned().map(|address| Through {
+        authorization: proxy.authorization(),
+        name: proxy.name(),
+        address,
+    });
+    let mut climb = Climb { origin, through, probed: Vec::new() };
     climb.all(network, now).await;
     climb.probed
 }
 
+/// The proxy that is in between.
+struct Through {
+    address: Url,
+    /// Its address without user and password.
+    name: String,
+    authorization: Option<http::HeaderValue>,
+}
+
+/// A connection, whatever it goes over.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+/// An answer of a proxy has less; the longest line is some words.
+const ANSWER_BYTES: usize = 8 << 10;
+
 struct Climb<'a> {
     origin: &'a Url,
+    through: Option<Through>,
     probed: Vec<Probed>,
 }
 
 impl Climb<'_> {
     async fn all(&mut self, network: &Network, now: u64) -> Option<()> {
         let begun = Instant::now();
-        let addresses = self.resolve(network).await;
-        let words = |found: &Vec<SocketAddr>| match found.as_slice() {
-            [] => String::new(),
-            [one] => one.ip().to_string(),
-            [first, others @ ..] => format!("{} and {} more", first.ip(), others.len()),
+        let (socket, begun) = if let Some(through) = &self.through {
+            let judged = self.judge_unresolved(network).map(|()| format!("left to the proxy {}", through.name));
+            self.note(Rung::Name, begun, judged, String::clone)?;
+            let begun = Instant::now();
+            let connected = self.connect_through(network, now).await;
+            let name = self.through.as_ref().map(|through| format!("through the proxy {}", through.name));
+            let socket = self.note(Rung::Connect, begun, connected, |_| name.clone().unwrap_or_default())?;
+            (socket, Instant::now())
+        } else {
+            let addresses = self.resolve(network).await;
+            let words = |found: &Vec<SocketAddr>| match found.as_slice() {
+                [] => String::new(),
+                [one] => one.ip().to_string(),
+                [first, others @ ..] => format!("{} and {} more", first.ip(), others.len()),
+            };
+            let addresses = self.note(Rung::Name, begun, addresses, words)?;
+            let begun = Instant::now();
+            let connected = self.connect(&addresses).await;
+            let socket = self.note(Rung::Connect, begun, connected, |socket| {
+                socket.peer_addr().map(|address| address.to_string()).unwrap_or_default()
+            })?;
+            (Box::new(socket) as Box<dyn Wire>, Instant::now())
         };
-        let addresses = self.note(Rung::Name, begun, addresses, words)?;
-        let begun = Instant::now();
-        let connected = self.connect(&addresses).await;
-        let socket = self.note(Rung::Connect, begun, connected, |socket| {
-            socket.peer_addr().map(|address| address.to_string()).unwrap_or_default()
-        })?;
-        let begun = Instant::now();
         let spoken = if self.origin.scheme() == "http" {
             Ok("plain http, without TLS".to_owned())
         } else {
@@ -183,7 +233,9 @@ impl Climb<'_> {
     fn trouble(&self, fault: &'static Fault, detail: impl fmt::Display, address: Option<IpAddr>) -> Trouble {
         let address = address.map_or_else(|| self.host().to_owned(), |address| address.to_string());
         let fix = fault.fix.replace("{host}", self.host()).replace("{port}", &self.port().to_string());
-        Trouble { fault, detail: detail.to_string(), fix: fix.replace("{address}", &address) }
+        let proxy = self.through.as_ref().map_or("", |through| &through.name);
+        let fix = fix.replace("{address}", &address).replace("{proxy}", proxy);
+        Trouble { fault, detail: detail.to_string(), fix }
     }
 
     async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, Trouble> {
@@ -235,14 +287,87 @@ impl Climb<'_> {
         Err(trouble.unwrap_or_else(|| self.trouble(&UNREACHABLE, "no address", None)))
     }
 
-    async fn speak_tls(&self, network: &Network, socket: TcpStream, now: u64) -> Result<String, Trouble> {
-        let mut config = network.tls();
-        config.time_provider = Arc::new(At(UnixTime::since_unix_epoch(Duration::from_millis(now))));
+    /// What is known of the address before the proxy is asked.
+    fn judge_unresolved(&self, network: &Network) -> Result<(), Trouble> {
+        let address = match self.origin.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(name)) if is_loopback_name(name) => Ipv4Addr::LOCALHOST.into(),
+            _ => return Ok(()),
+        };
+        match prohibited(address, network.allowed()) {
+            None => Ok(()),
+            Some(why) => Err(self.trouble(&ADDRESS_PROHIBITED, format!("{} is {why}", self.host()), Some(address))),
+        }
+    }
+
+    /// A connection that the proxy made.
+    async fn connect_through(&self, network: &Network, now: u64) -> Result<Box<dyn Wire>, Trouble> {
+        let Some(through) = &self.through else { return Err(self.trouble(&UNREACHABLE, "no proxy", None)) };
+        let unreachable =
+            |why: &dyn fmt::Display| Err(self.trouble(&PROXY_UNREACHABLE, format!("{}: {why}", through.name), None));
+        let late = || format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+        let host = through.address.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = through.address.port_or_known_default().unwrap_or(80);
+        let socket = match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return unreachable(&error),
+            Err(_) => return unreachable(&late()),
+        };
+        let mut wire: Box<dyn Wire> = Box::new(socket);
+        if through.address.scheme() == "https" {
+            match timeout(CONNECT_TIMEOUT, tls(network, host, wire, now)).await {
+                Ok(Ok(stream)) => wire = Box::new(stream),
+                Ok(Err(error)) => return unreachable(&format!("TLS: {error}")),
+                Err(_) => return unreachable(&format!("TLS: {}", late())),
+            }
+        }
+        if self.origin.scheme() == "http" {
+            return Ok(wire);
+        }
+        let said = match timeout(CONNECT_TIMEOUT, self.ask(through, &mut wire)).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {error}", through.name), None)),
+            Err(_) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {}", through.name, late()), None)),
+        };
+        let status = said.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse::<u16>().ok());
+        let fault = match status {
+            Some(200..=299) => return Ok(wire),
+            Some(401 | 407) if through.authorization.is_some() => &PROXY_USER_REFUSED,
+            Some(401 | 407) => &PROXY_USER,
+            Some(403 | 451 | 500 | 502..=599) => &PROXY_REFUSED,
+            _ => &NOT_A_PROXY,
+        };
+        let said: String = said.chars().filter(|character| !character.is_control()).take(80).collect();
+        let said = if said.is_empty() { "nothing".to_owned() } else { format!("\"{said}\"") };
+        Err(self.trouble(fault, format!("{} says {said}", through.name), None))
+    }
+
+    /// Asks for a connection, and gives the first line of the answer.
+    async fn ask(&self, through: &Through, wire: &mut Box<dyn Wire>) -> io::Result<String> {
+        let to = format!("{}:{}", self.host(), self.port());
+        let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n").into_bytes();
+        if let Some(authorization) = &through.authorization {
+            request.extend_from_slice(b"proxy-authorization: ");
+            request.extend_from_slice(authorization.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        wire.write_all(&request).await?;
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        // No further than the end of the head: what comes after it is the service's.
+        while !answer.ends_with(b"\r\n\r\n") && answer.len() < ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
+            answer.push(byte[0]);
+        }
+        let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(line).trim_end().to_owned())
+    }
+
+    async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, Trouble> {
         // A URL has brackets around an IPv6 address, a certificate has none.
-        let name = self.host().trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(name).map_err(|error| self.trouble(&CERTIFICATE_NAME, error, None))?;
-        let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket);
-        let error = match timeout(CONNECT_TIMEOUT, connecting).await {
+        let name = self.host().trim_matches(['[', ']']);
+        let error = match timeout(CONNECT_TIMEOUT, tls(network, name, wire, now)).await {
             Ok(Ok(stream)) => {
                 let version = stream.get_ref().1.protocol_version();
                 return Ok(version.map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default());
@@ -263,6 +388,19 @@ impl Climb<'_> {
         }
         Err(self.trouble(fault, detail, None))
     }
+}
+
+/// Speaks TLS as it is spoken at this time.
+async fn tls(
+    network: &Network,
+    name: &str,
+    wire: Box<dyn Wire>,
+    now: u64,
+) -> io::Result<tokio_rustls::client::TlsStream<Box<dyn Wire>>> {
+    let mut config = network.tls();
+    config.time_provider = Arc::new(At(UnixTime::since_unix_epoch(Duration::from_millis(now))));
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| io::Error::other(error.to_string()))?;
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, wire).await
 }
 
 /// What a TLS error is about.

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 mod component;
+mod proxy;
 mod scale;
 
 const USAGE: &str = "\
@@ -50,6 +51,7 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn test(arguments: &[&str]) -> Result<(), String> {
+    proxy::ensure(&workspace());
     cargo(["test", "--locked", "--workspace"].iter().chain(arguments))
 }
 

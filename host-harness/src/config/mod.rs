@@ -10,11 +10,13 @@ use std::time::Duration;
 use crate::address::Cidr;
 use crate::egress;
 use crate::limits;
+use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::SinkConfig;
 
 mod feeds;
+mod proxy;
 mod reader;
 mod sinks;
 
@@ -68,11 +70,13 @@ impl Default for CollectorConfig {
     }
 }
 
-/// The table `[network]`.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The table `[network]`, and the proxy of the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// Certificates that are trusted besides the system's.
     pub ca_file: Option<CaFile>,
+    /// What requests go through.
+    pub proxy: Proxy,
     /// Origins beyond those that the built-in plugin knows.
     pub allow: Vec<String>,
     /// Addresses that may be dialled though they are not public.
@@ -80,7 +84,7 @@ pub struct NetworkConfig {
 }
 
 /// A file of certificates.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
     /// What is in it.
     pub pem: Vec<u8>,
@@ -231,7 +235,9 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let table = one_table(&mut reader, &tops, "collector");
     config.collector = collector(&mut reader, table, sources.first(), &mut config.files, environment);
     let table = one_table(&mut reader, &tops, "network");
-    config.network = network(&mut reader, table, &mut config.files);
+    config.network = network(&mut reader, table.as_ref(), &mut config.files);
+    let first = sources.first().map_or(Path::new(""), |source| source.file);
+    config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
     let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
     let defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
@@ -315,13 +321,10 @@ fn collector(
     collector
 }
 
-fn network(reader: &mut Reader, table: Option<Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
-    reader.known(&table, NETWORK);
-    if let Some(node) = table.child("proxy") {
-        reader.problem(&node, "this version connects directly and through no proxy".to_owned());
-    }
+    reader.known(table, NETWORK);
     if let Some(node) = table.child("ca_file")
         && let Some(path) = reader.text(&node, "the path of a PEM file")
     {

@@ -17,7 +17,7 @@ use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use serde_json::Value;
 
 use crate::documents;
-use crate::support::{host, now, plugin};
+use crate::support::{command, host, now, plugin};
 
 /// A simulated service and a configuration for its first tenant.
 pub struct Set {
@@ -259,6 +259,65 @@ async fn a_subscription_that_is_not_enabled_is_told_beside_the_others() {
     assert_eq!(permissions.iter().map(|step| step.status).collect::<Vec<_>>(), [Status::Ok, Status::Failed], "{words}");
     assert!(permissions[1].about.contains("contoso development"), "{words}");
     assert_eq!(check::status([&ladder]), 3);
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_allowed_is_not_even_resolved() {
+    let mut set = Set::new(None).await;
+    let url = set.simulator.url().to_owned();
+    set.edit("allow = ", "");
+    let (ladder, words) = set.check().await;
+    let step = ladder.stopped().unwrap();
+    assert_eq!(step.question, Question::Settings, "{words}");
+    assert!(step.trouble.as_ref().unwrap().fix.contains(&format!("allow = [\"{url}\"]")), "{words}");
+    assert_eq!(steps(&ladder, Question::Name)[0].status, Status::NotReached);
+}
+
+#[tokio::test]
+async fn no_subscription_at_all_shows_at_the_scopes() {
+    let mut set = Set::new(None).await;
+    set.simulator.with(|world| world.estate.tenants[0].subscriptions.clear());
+    set.edit("subscription_id", "subscription_id = \"*\"");
+    let (ladder, words) = set.check().await;
+    let step = ladder.stopped().unwrap();
+    assert_eq!((step.question, check::status([&ladder])), (Question::Scopes, 1), "{words}");
+    let fix = "az role assignment create --assignee 00000001-a991-4c3f-8d27-000000000001 --role Reader";
+    assert!(step.trouble.as_ref().unwrap().fix.contains(fix), "{words}");
+}
+
+#[tokio::test]
+async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go() {
+    let set = Set::new(Some("not-onboarded")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("azure.toml");
+    std::fs::write(&file, &set.text).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = command();
+        command.arg("check").arg("-c").arg(&file).args(more).envs(set.variables.clone());
+        command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg"));
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let output = run(&[]).await.unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    assert!(
+        words.contains("\n  failed       score") && words.contains("\n      fix: open Microsoft Defender"),
+        "{words}"
+    );
+    let sample: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(sample["metadata"]["tenant_uid"], "00000001-7e4a-4b1d-9c55-000000000001");
+
+    let output = run(&["--json", "--feed", "contoso-scores"]).await.unwrap();
+    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), ladder["ok"].as_bool()), (Some(3), Some(false)));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    std::fs::write(&file, set.text.replace("client_key", "client_keey")).unwrap();
+    let output = run(&["--json"]).await.unwrap();
+    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), ladder["steps"][0]["status"].as_str()), (Some(2), Some("failed")));
+    assert!(ladder["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{ladder}");
+    assert_eq!(run(&["--feed", "nobody"]).await.unwrap().status.code(), Some(2));
 }
 
 /// The fault at which the way to an origin ends, whose address is put in place of the service's.

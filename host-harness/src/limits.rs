@@ -124,6 +124,12 @@ pub const EXPIRY_URGENT: Duration = Duration::from_secs(7 * 86_400);
 /// A clock that is off by more is told of: signed assertions are good for 5 minutes.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
+/// Addresses of one name that a check tries to connect to.
+pub const PROBED_ADDRESSES: usize = 4;
+
+/// Head of a proxy's answer to a check; the longest seen has 300 bytes.
+pub const PROXY_ANSWER_BYTES: usize = 8 << 10;
+
 /// Scopes that one `poll` reads at the same time.
 pub const POLLS_IN_FLIGHT: usize = 8;
 

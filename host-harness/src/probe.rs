@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::address::prohibited;
-use crate::limits::CONNECT_TIMEOUT;
+use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES};
 use crate::live::{Network, is_loopback_name};
 
 /// A part of the way.
@@ -163,9 +163,6 @@ trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-/// An answer of a proxy has less; the longest line is some words.
-const ANSWER_BYTES: usize = 8 << 10;
-
 struct Climb<'a> {
     origin: &'a Url,
     through: Option<Through>,
@@ -269,12 +266,16 @@ impl Climb<'_> {
     /// A connection to the first address that takes one.
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Trouble> {
         let mut trouble = None;
-        for address in addresses {
-            let error = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        let tried = &addresses[..addresses.len().min(PROBED_ADDRESSES)];
+        // All together take no longer than a request would wait.
+        let patience = CONNECT_TIMEOUT / u32::try_from(tried.len().max(1)).unwrap_or(1);
+        for address in tried {
+            let error = match timeout(patience, TcpStream::connect(address)).await {
                 Ok(Ok(socket)) => return Ok(socket),
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
+                    let words = format!("no answer within {} ms", patience.as_millis());
+                    io::Error::new(io::ErrorKind::TimedOut, words)
                 }
             };
             let fault = match error.kind() {
@@ -357,7 +358,7 @@ impl Climb<'_> {
         let mut answer = Vec::new();
         let mut byte = [0];
         // No further than the end of the head: what comes after it is the service's.
-        while !answer.ends_with(b"\r\n\r\n") && answer.len() < ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
+        while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
             answer.push(byte[0]);
         }
         let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();

@@ -1,16 +1,16 @@
 //! The command line: what programs read, and the exit status.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use host_harness::plugin::ALLOWED_IMPORTS;
 use serde_json::Value;
 
-use crate::support::root;
+use crate::support::{command, root};
 
 fn run(arguments: &[&str]) -> Output {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
-    Command::new(env!("CARGO_BIN_EXE_host-harness")).args(arguments).env("XDG_CACHE_HOME", cache).output().unwrap()
+    command().args(arguments).env("XDG_CACHE_HOME", cache).output().unwrap()
 }
 
 fn said(output: &Output) -> String {

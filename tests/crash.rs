@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::support::{Dice, leave_for_the_judge};
+use crate::support::{self, Dice, leave_for_the_judge};
 
 /// The receiver never takes events of this control.
 const REFUSED: &str = "27b24961-75ba-4fe4-8909-97286d5dd5ee";
@@ -98,7 +98,7 @@ struct Process(Child);
 impl Process {
     fn start(config: &Path, secrets: &[(String, String)], crash_at: Option<&str>) -> Process {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
+        let mut command = support::command();
         command.args(["run", "-c"]).arg(config).env("XDG_CACHE_HOME", cache).envs(secrets.iter().cloned());
         command.env("RUST_LOG", "error").stdout(Stdio::null());
         match crash_at {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod cassettes;
+mod check;
 mod collector;
 mod commands;
 mod component;
@@ -10,9 +11,12 @@ mod corpus;
 mod crash;
 mod days;
 mod documents;
+mod first_steps;
 mod normalize;
 mod poll;
 mod power_loss;
+mod proxy;
+mod record;
 mod run;
 mod settings;
 mod sinks;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
 
+use crate::support;
+
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,7 +44,7 @@ impl Scene {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
+        let mut command = support::command();
         command.current_dir(self.folder.path()).args(arguments);
         command.env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").envs(self.secrets.iter().cloned());
         command

@@ -11,6 +11,7 @@ use flate2::read::GzDecoder;
 use host_harness::contract::Scope;
 use host_harness::limits;
 use host_harness::metrics::Metrics;
+use host_harness::proxy::Proxy;
 use host_harness::secret::Secret;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, RealDisk};
@@ -81,7 +82,8 @@ pub fn deliveries(
     stdout: host_harness::sink::Stdout,
 ) -> (Deliveries, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), metrics: Arc::clone(&metrics) };
+    let (proxy, counted) = (Proxy::default(), Arc::clone(&metrics));
+    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), proxy, metrics: counted };
     (Deliveries::new(surroundings), metrics)
 }
 
@@ -656,7 +658,7 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
 
 /// Why a batch is not taken at an address.
 async fn told(url: &str) -> String {
-    let client = host_harness::sink::http::client(tls()).unwrap();
+    let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
     let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
     let mut writer = HttpWriter::new(client, &posting(url, Preset::Vector), &lane, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
@@ -695,7 +697,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_token_that_no_header_may_have_is_told_without_it() {
-    let client = host_harness::sink::http::client(tls()).unwrap();
+    let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
     let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
     let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
     let why = HttpWriter::new(client, &config, &lane, "contoso").err().unwrap();

@@ -51,6 +51,7 @@ impl Stage {
             disk: Arc::new(RealDisk),
             stdout: output.clone(),
             tls: checked.network.tls(),
+            proxy: checked.network.proxy(),
             metrics: Arc::clone(&metrics),
         });
         deliveries.replace(&sinks).unwrap();

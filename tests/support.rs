@@ -1,6 +1,7 @@
 //! What the tests share: one engine with one compiled plugin, and a folder where events wait for the judge.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use host_harness::engine::Host;
@@ -45,6 +46,14 @@ impl Dice {
     }
 }
 
+/// The time as it is.
+pub fn now() -> Clock {
+    Arc::new(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        host_harness::limits::milliseconds(now)
+    })
+}
+
 pub fn noon() -> Clock {
     Arc::new(|| NOON)
 }
@@ -75,6 +84,18 @@ pub async fn feed(more: Value) -> Feed {
         clock: noon(),
     };
     Feed::open(plugin(), Settings::new(settings(more), Default::default()), identity).await.unwrap()
+}
+
+/// What leads a process through a proxy.
+pub const PROXY_VARIABLES: &[&str] = &["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+
+/// The program, without the machine's own proxy.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
+    for variable in PROXY_VARIABLES {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// Leaves events for the judge, which runs after the tests.

@@ -36,6 +36,9 @@ diagnoses! {
     /// AADSTS7000222.
     SECRET_EXPIRED = "secret-expired", Some(MendFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
+    /// Given by the host, from the date in the settings.
+    CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
+        "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218.
     CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
         "give `client_secret` a value that is not empty";
@@ -175,6 +178,9 @@ diagnoses! {
     /// Nobody listens, or a firewall refuses.
     CONNECTION_REFUSED = "connection-refused", Some(TryLater), "the connection was refused",
         "check that the collector may reach {endpoint} on this port";
+    /// The host's proxy is not there, or does not let the host through.
+    PROXY_FAILED = "proxy-failed", Some(TryLater), "the host's proxy makes no connection to the service",
+        "check the proxy's address, user and password in the host's configuration, and that it lets {endpoint} through";
     /// The connection ended early.
     CONNECTION_BROKEN = "connection-broken", Some(TryLater), "the connection ended before the answer did", "";
     /// No answer in time.

@@ -105,6 +105,7 @@ fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
             &diagnoses::NAME_NOT_RESOLVED
         }
         ErrorCode::ConnectionRefused | ErrorCode::DestinationUnavailable => &diagnoses::CONNECTION_REFUSED,
+        ErrorCode::ConfigurationError => &diagnoses::PROXY_FAILED,
         ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => &diagnoses::CONNECTION_BROKEN,
         ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout

@@ -30,7 +30,8 @@ impl Origins {
         Origins { exact: self.exact.union(&others.exact).cloned().collect() }
     }
 
-    fn allow(&self, origin: &str) -> bool {
+    /// Whether requests may go to this one, as [`canonical`] spells it.
+    pub fn allow(&self, origin: &str) -> bool {
         self.exact.contains(origin)
     }
 }

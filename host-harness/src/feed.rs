@@ -165,6 +165,16 @@ impl Feed {
         self.tokens_after.fetch_max(before, Ordering::SeqCst);
     }
 
+    /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
+    pub async fn fix(&self, code: &str) -> Option<String> {
+        let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
+        let failure = Failure::of_host(Reaction::MendFeed, code, row.cause.clone());
+        let given = Given::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
+        let scope = Scope { id: String::new(), name: None, owner: None, note: String::new() };
+        let outcome = self.normalize(&scope, 0, &given, None).await.ok()?.outcome?;
+        outcome.fix
+    }
+
     /// Fetches the token unless a good one is held.
     pub async fn sign_in(&self) -> Result<(), Failure> {
         self.token(None).await.map(drop)

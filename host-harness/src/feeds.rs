@@ -96,6 +96,11 @@ impl Parked {
         }
     }
 
+    /// An origin that its requests go to, and that the operator does not allow.
+    pub fn forbidden_origin(&self) -> Option<&str> {
+        self.origins.iter().find(|origin| !self.allowed.allow(origin)).map(String::as_str)
+    }
+
     /// Its secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.settings.secrets()
@@ -126,6 +131,16 @@ impl Parked {
             || self.expiries != other.expiries
     }
 
+    /// What it is configured with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What it runs.
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
     /// Names the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256
@@ -138,7 +153,7 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     let Config { network, feeds, mut warnings, mut problems, .. } = config;
     let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
     let live = match Network::new(pem, network.allow_addresses.clone()) {
-        Ok(live) => Some(live),
+        Ok(live) => Some(live.through(network.proxy.clone())),
         Err(error) => {
             let place = network.ca_file.map(|file| Problem { message: error.clone(), ..file.place });
             problems.push(place.ok_or(CheckError::Host(error))?);

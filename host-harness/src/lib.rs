@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod agenda;
+pub mod check;
 pub mod collector;
 pub mod config;
 pub mod contract;
@@ -20,6 +21,9 @@ pub mod mark;
 pub mod metrics;
 pub mod once;
 pub mod plugin;
+pub mod probe;
+pub mod proxy;
+pub mod record;
 pub mod redact;
 pub mod replay;
 pub mod run;

@@ -115,6 +115,21 @@ pub const POLL_RETRIES: usize = 2;
 /// Waiting of a single poll from the command line, all retries together.
 pub const POLL_WAIT: Duration = Duration::from_secs(10);
 
+/// A credential that runs out is told of this long before, and again [`EXPIRY_URGENT`] before.
+pub const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 86_400);
+
+/// See [`EXPIRY_NOTICE`].
+pub const EXPIRY_URGENT: Duration = Duration::from_secs(7 * 86_400);
+
+/// A clock that is off by more is told of: signed assertions are good for 5 minutes.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// Addresses of one name that a check tries to connect to.
+pub const PROBED_ADDRESSES: usize = 4;
+
+/// Head of a proxy's answer to a check; the longest seen has 300 bytes.
+pub const PROXY_ANSWER_BYTES: usize = 8 << 10;
+
 /// Scopes that one `poll` reads at the same time.
 pub const POLLS_IN_FLIGHT: usize = 8;
 

@@ -1,7 +1,7 @@
 //! The transport over the network: one client for each tenant, so that nobody's connections serve another.
 
 use std::error::Error as StdError;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -13,16 +13,18 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::address::{Cidr, prohibited};
 use crate::limits::{self, Limits};
+use crate::proxy::Proxy;
 use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
 const SESSIONS: usize = 8;
 
-/// What all tenants share: who is trusted, and what may be dialled.
+/// What all tenants share: who is trusted, what may be dialled, and what it goes through.
 #[derive(Debug, Clone)]
 pub struct Network {
     tls: ClientConfig,
     allowed: Arc<[Cidr]>,
+    proxy: Proxy,
 }
 
 impl Network {
@@ -48,7 +50,12 @@ impl Network {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Network { tls, allowed: allowed.into() })
+        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default() })
+    }
+
+    /// The same through a proxy.
+    pub fn through(self, proxy: Proxy) -> Network {
+        Network { proxy, ..self }
     }
 
     /// Who is trusted, for clients of the host's own.
@@ -56,29 +63,46 @@ impl Network {
         self.tls.clone()
     }
 
+    /// What may be dialled though it is not public.
+    pub(crate) fn allowed(&self) -> &[Cidr] {
+        &self.allowed
+    }
+
+    /// What requests go through, for clients of the host's own.
+    pub fn proxy(&self) -> Proxy {
+        self.proxy.clone()
+    }
+
     /// A transport for one tenant.
     pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
+        let (allowed, proxy) = (Arc::clone(&self.allowed), self.proxy.clone());
+        let direct = self.client(Resolver { allowed: Some(Arc::clone(&allowed)) }, &Proxy::default())?;
+        // The proxy stands where the operator says: its address is dialled wherever it is.
+        let through = proxy.is_some().then(|| self.client(Resolver { allowed: None }, &proxy)).transpose()?;
+        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone() })
+    }
+
+    fn client(&self, resolver: Resolver, proxy: &Proxy) -> Result<reqwest::Client, TransportError> {
         let mut tls = self.tls.clone();
         tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Resolver { allowed: Arc::clone(&self.allowed) })
+            .dns_resolver(resolver)
             .connect_timeout(limits::CONNECT_TIMEOUT)
             .timeout(limits::EXCHANGE_TIMEOUT)
             .pool_idle_timeout(limits::IDLE_CONNECTION)
-            .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| TransportError::Other(error.to_string()))?;
-        Ok(LiveTransport { client, allowed: Arc::clone(&self.allowed), limits: limits.clone() })
+            .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")));
+        proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
     }
 }
 
-/// Sends the requests of one tenant over the network. Follows no redirect and no proxy of the environment.
+/// Sends the requests of one tenant over the network. Follows no redirect.
 #[derive(Debug)]
 pub struct LiveTransport {
-    client: reqwest::Client,
+    direct: reqwest::Client,
+    through: Option<reqwest::Client>,
+    proxy: Proxy,
     allowed: Arc<[Cidr]>,
     limits: Limits,
 }
@@ -91,10 +115,15 @@ impl Transport for LiveTransport {
 
 impl LiveTransport {
     async fn exchange(&self, request: OutgoingRequest) -> Result<IncomingResponse, TransportError> {
-        self.judge_literal(&request)?;
+        self.judge_host(&request)?;
+        let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
+        let sorted = |error: &reqwest::Error| match proxied {
+            None => sorted(error),
+            Some(_) => self.of_proxy(sorted(error), error.is_connect()),
+        };
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|error| TransportError::Other(error.to_string()))?;
-        let mut builder = self.client.request(method, request.url).body(request.body);
+        let mut builder = proxied.unwrap_or(&self.direct).request(method, request.url).body(request.body);
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
@@ -121,14 +150,37 @@ impl LiveTransport {
         Ok(IncomingResponse { status, headers, body })
     }
 
-    /// The resolver is not asked about addresses that are written as such.
-    fn judge_literal(&self, request: &OutgoingRequest) -> Result<(), TransportError> {
+    /// The resolver is not asked about addresses that are written as such, nor, where a proxy resolves them, about names:
+    /// what is known without asking is judged here.
+    fn judge_host(&self, request: &OutgoingRequest) -> Result<(), TransportError> {
         let address = match request.url.host() {
             Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
             Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(url::Host::Domain(name)) if is_loopback_name(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             _ => return Ok(()),
         };
-        judge(&address.to_string(), address, &self.allowed)
+        judge(request.url.host_str().unwrap_or_default(), address, &self.allowed)
+    }
+
+    /// The same error with the proxy named where it was the one that failed.
+    fn of_proxy(&self, error: TransportError, connecting: bool) -> TransportError {
+        let why = match &error {
+            TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
+            TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
+            TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
+            TransportError::Other(text) if text.ends_with("proxy authorization required") => {
+                let met = if self.proxy.has_credentials() { "does not accept its" } else { "asks for a" };
+                format!("{met} user and password (407)")
+            }
+            // The words of the client, which has no type for it, and does not tell a status but 407: some proxies answer
+            // a wrong password with another.
+            TransportError::Other(text) if text.starts_with("tunnel error: ") => {
+                let met = if self.proxy.has_credentials() { "does not accept its user and password, " } else { "" };
+                format!("makes no connection: it refuses to, {met}or cannot reach the service")
+            }
+            _ => return error,
+        };
+        TransportError::Proxy { proxy: self.proxy.name(), why }
     }
 }
 
@@ -139,19 +191,28 @@ fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportE
     }
 }
 
-/// Resolves a name once and judges every address; what was judged is what is dialled.
+/// Names that mean this machine, whoever is asked (RFC 6761).
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Resolves a name once and judges every address; what was judged is what is dialled. Without a list nothing is judged.
 struct Resolver {
-    allowed: Arc<[Cidr]>,
+    allowed: Option<Arc<[Cidr]>>,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = Arc::clone(&self.allowed);
+        let allowed = self.allowed.clone();
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
             let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-            let judged = found.iter().map(|address| judge(&name, address.ip(), &allowed).map(|()| *address));
+            let judged = found.iter().map(|address| match &allowed {
+                Some(allowed) => judge(&name, address.ip(), allowed).map(|()| *address),
+                None => Ok(*address),
+            });
             let (good, bad): (Vec<_>, Vec<_>) = judged.partition(Result::is_ok);
             let good: Vec<SocketAddr> = good.into_iter().flatten().collect();
             if !good.is_empty() {

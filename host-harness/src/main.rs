@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use host_harness::check as connection;
 use host_harness::config::{self, Config, Problem};
 use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
@@ -17,6 +18,8 @@ use host_harness::feeds::{self, CheckError, Checked};
 use host_harness::limits;
 use host_harness::once::{self, OnceError, Output};
 use host_harness::plugin::Plugin;
+use host_harness::record;
+use host_harness::redact;
 use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
@@ -67,6 +70,33 @@ enum Command {
         /// One JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Tests the connection of each feed, step by step, and shows a sample event.
+    Check {
+        /// The configuration, or a folder of them.
+        #[arg(short, value_name = "FILE")]
+        config: PathBuf,
+        /// Only this feed.
+        #[arg(long, value_name = "ID")]
+        feed: Option<String>,
+        /// One JSON object a feed.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Polls each scope of a feed once, and records what was answered, to be replayed.
+    Record {
+        /// The configuration, or a folder of them.
+        #[arg(short, value_name = "FILE")]
+        config: PathBuf,
+        /// Which feed.
+        #[arg(long, value_name = "ID")]
+        feed: String,
+        /// Where the recording goes; a file that is there is overwritten.
+        #[arg(short, value_name = "FILE")]
+        output: PathBuf,
+        /// Puts stand-ins for the ids and names of subscriptions, too.
+        #[arg(long)]
+        redact_subscriptions: bool,
     },
     /// Polls each scope once, now.
     Poll {
@@ -195,6 +225,15 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
     match command {
         Command::Demo => demo(plugin.as_deref()).await,
         Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
+        Command::Check { config, feed, json } => {
+            let output = Output { events: &mut io::stdout(), people: &mut People };
+            let config = load(&config, feed.as_deref());
+            Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock(), json, output).await?)
+        }
+        Command::Record { config, feed, output, redact_subscriptions } => {
+            let checked = check(&host()?, load(&config, Some(&feed)), plugin.as_deref()).await?;
+            record(&checked, &output, redact_subscriptions).await
+        }
         Command::Poll { config: file, feed, state } => {
             let config = load(&file, feed.as_deref());
             let host = host()?;
@@ -241,6 +280,11 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
     for warning in &checked.warnings {
         say!("warning: {warning}");
     }
+    for feed in &checked.feeds {
+        if let Some((code, words)) = connection::expiring(&feed.expiries, clock()()) {
+            say!("warning: feed {}: {words} ({code}); `check` says how to get another", feed.id);
+        }
+    }
     Ok(checked)
 }
 
@@ -251,12 +295,32 @@ async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Res
     Ok(once::poll(&feeds, &clock, output).await?)
 }
 
+/// Records the one feed of a configuration.
+async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool) -> anyhow::Result<u8> {
+    let parked = checked.feeds.first().context("no feed was found")?;
+    let recorded = record::record(parked, &checked.network, &clock(), redact_subscriptions).await?;
+    let text = serde_json::to_string_pretty(&recorded.cassette)? + "\n";
+    std::fs::write(output, text).with_context(|| format!("failed to write {}", output.display()))?;
+    for (scope, failure) in &recorded.failures {
+        let scope = scope.as_ref().map(|scope| format!("{scope}: ")).unwrap_or_default();
+        let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.whose());
+        say!("error: {}", redact::redact(&words, parked.secrets()));
+    }
+    let exchanges = recorded.cassette.exchanges.len();
+    say!("{}: {exchanges} exchanges, which replay to {} events", output.display(), recorded.events);
+    Ok(match (recorded.good, recorded.failures.len()) {
+        (_, 0) => 0,
+        (0, _) => 1,
+        _ => 3,
+    })
+}
+
 /// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
 async fn tick(host: &Host, mut config: Config, plugin: Option<&Path>, state: &Path) -> anyhow::Result<once::Report> {
     let clock = clock();
     let sinks = std::mem::take(&mut config.sinks);
     let checked = check(host, config, plugin).await?;
-    let keeper = run::keeper(state, &sinks, checked.network.tls(), &clock).await?;
+    let keeper = run::keeper(state, &sinks, &checked.network, &clock).await?;
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &keeper, output).await?;

@@ -305,7 +305,7 @@ impl Desk<'_> {
 }
 
 /// What to do where the failure does not say.
-fn usual_fix(failure: &Failure) -> &'static str {
+pub(crate) fn usual_fix(failure: &Failure) -> &'static str {
     match failure.reaction {
         Reaction::Wait => "poll again after that time; look for others that use this credential",
         Reaction::TryLater | Reaction::Restart => {

@@ -11,11 +11,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use crate::collector::Collector;
-use crate::config::{self, CollectorConfig, Problem};
+use crate::config::{self, CollectorConfig, NetworkConfig, Problem};
 use crate::engine::Host;
 use crate::feed::Clock;
 use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
 use crate::limits;
+use crate::live::Network;
 use crate::metrics::Metrics;
 use crate::serve::{self, Desk, Question};
 use crate::sink::SinkConfig;
@@ -70,7 +71,7 @@ struct Loaded {
     checked: Checked,
     files: Files,
     /// How requests leave, to see whether that changed.
-    network: String,
+    network: NetworkConfig,
 }
 
 impl Start {
@@ -82,19 +83,14 @@ impl Start {
         let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?;
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
         let files = Files::new(&self.config, before, std::mem::take(&mut config.files));
-        let network = format!("{:?}", config.network);
+        let network = config.network.clone();
         let checked = feeds::check(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
         Ok(Loaded { collector, sinks, checked, files, network })
     }
 }
 
 /// Opens the store of a configuration, with the sinks that bring its events on.
-pub async fn keeper(
-    state: &Path,
-    sinks: &[SinkConfig],
-    tls: rustls::ClientConfig,
-    clock: &Clock,
-) -> Result<Keeper, RunError> {
+pub async fn keeper(state: &Path, sinks: &[SinkConfig], network: &Network, clock: &Clock) -> Result<Keeper, RunError> {
     let store = SqliteStore::open(state)?;
     let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
     let salt = store.ask(|store| store.salt()).await?.into();
@@ -103,7 +99,8 @@ pub async fn keeper(
         store: store.clone(),
         disk: Arc::new(RealDisk),
         stdout: Arc::new(Mutex::new(std::io::stdout())),
-        tls,
+        tls: network.tls(),
+        proxy: network.proxy(),
         metrics: Arc::clone(&metrics),
     });
     deliveries.replace(sinks).map_err(RunError::Host)?;
@@ -117,7 +114,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
     }
-    let keeper = keeper(&config.state, &sinks, checked.network.tls(), &start.clock).await?;
+    let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,
@@ -175,7 +172,7 @@ struct Driver {
     start: Start,
     config: CollectorConfig,
     files: Files,
-    network: String,
+    network: NetworkConfig,
     collector: Collector,
     asked: mpsc::Receiver<Question>,
     reload: Option<Reload>,
@@ -299,7 +296,7 @@ impl Driver {
         // A way out that was mended is tried at once, too.
         let impatient = asked || network != self.network;
         if network != self.network {
-            self.collector.keeper().deliveries.trust(checked.network.tls());
+            self.collector.keeper().deliveries.trust(checked.network.tls(), checked.network.proxy());
         }
         self.network = network;
         if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {

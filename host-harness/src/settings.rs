@@ -31,7 +31,8 @@ impl Settings {
         Settings { plain, secrets: secrets.into_iter().collect(), trimmed: Box::default() }
     }
 
-    fn plain(&self) -> Map<String, Value> {
+    /// The settings that are no secrets.
+    pub(crate) fn plain(&self) -> Map<String, Value> {
         serde_json::from_str(&self.plain).unwrap_or_default()
     }
 
@@ -73,6 +74,11 @@ impl Settings {
     pub fn expiry(&self, credential: &str) -> Option<(String, u64)> {
         let date = self.plain().get(&format!("{credential}_expires"))?.as_str().and_then(midnight)?;
         Some((credential.to_owned(), date))
+    }
+
+    /// All secrets with their settings.
+    pub(crate) fn named_secrets(&self) -> &[(String, Secret)] {
+        &self.secrets
     }
 
     /// All secrets, for redaction.

@@ -55,6 +55,14 @@ pub enum TransportError {
         /// What kind of address it is.
         why: &'static str,
     },
+    /// The proxy is not there, or does not do what it is for.
+    #[error("the proxy {proxy} {why}")]
+    Proxy {
+        /// Its address without user and password.
+        proxy: String,
+        /// What it does not do.
+        why: String,
+    },
     /// Nobody listens.
     #[error("the connection was refused")]
     Refused,

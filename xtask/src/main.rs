@@ -7,6 +7,7 @@ use std::{env, fs};
 
 mod component;
 mod fuzz;
+mod proxy;
 mod scale;
 
 const USAGE: &str = "\
@@ -56,6 +57,7 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn test(arguments: &[&str]) -> Result<(), String> {
+    proxy::ensure(&workspace());
     cargo(["test", "--locked", "--workspace"].iter().chain(arguments))
 }
 

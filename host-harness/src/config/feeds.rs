@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::reader::{self, Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Place, Problem, REFERENCE, duration, referenced};
+use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, duration, referenced};
 use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -38,7 +38,7 @@ pub fn read(
     only: Option<&str>,
     files: &mut Vec<PathBuf>,
     environment: Environment<'_>,
-) -> Vec<FeedConfig> {
+) -> (Vec<FeedConfig>, Vec<Named>) {
     if let Some(defaults) = defaults {
         reader.known(defaults, FEED);
         if let Some(node) = defaults.child("id") {
@@ -47,7 +47,7 @@ pub fn read(
     }
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
-    let mut feeds = Vec::new();
+    let (mut feeds, mut named) = (Vec::new(), Vec::new());
     let mut claims = Vec::new();
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
@@ -75,6 +75,7 @@ pub fn read(
         if only.is_some_and(|only| only != id) {
             continue;
         }
+        named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
         let plugin = merged.child("plugin").and_then(|node| {
             let named = reader.text(&node, "the name or the path of a plugin")?;
             (named != BUILT_IN_NAME).then(|| node.source.beside(&named))
@@ -118,7 +119,7 @@ pub fn read(
             reader.problem(&sink.node, message);
         }
     }
-    feeds
+    (feeds, named)
 }
 
 /// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for

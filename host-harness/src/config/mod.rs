@@ -10,11 +10,13 @@ use std::time::Duration;
 use crate::address::Cidr;
 use crate::egress;
 use crate::limits;
+use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::SinkConfig;
 
 mod feeds;
+mod proxy;
 mod reader;
 mod sinks;
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Where data comes from.
     pub feeds: Vec<FeedConfig>,
+    /// Every feed that has an id, also where it has a problem of its own.
+    pub named: Vec<Named>,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
@@ -66,11 +70,13 @@ impl Default for CollectorConfig {
     }
 }
 
-/// The table `[network]`.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The table `[network]`, and the proxy of the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkConfig {
     /// Certificates that are trusted besides the system's.
     pub ca_file: Option<CaFile>,
+    /// What requests go through.
+    pub proxy: Proxy,
     /// Origins beyond those that the built-in plugin knows.
     pub allow: Vec<String>,
     /// Addresses that may be dialled though they are not public.
@@ -78,7 +84,7 @@ pub struct NetworkConfig {
 }
 
 /// A file of certificates.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
     /// What is in it.
     pub pem: Vec<u8>,
@@ -107,6 +113,17 @@ pub struct FeedConfig {
     pub place: Place,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
+}
+
+/// A feed that has an id, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its key there, with which those of its problems begin.
+    pub key: String,
 }
 
 /// Where a feed's settings stand.
@@ -218,12 +235,14 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let table = one_table(&mut reader, &tops, "collector");
     config.collector = collector(&mut reader, table, sources.first(), &mut config.files, environment);
     let table = one_table(&mut reader, &tops, "network");
-    config.network = network(&mut reader, table, &mut config.files);
+    config.network = network(&mut reader, table.as_ref(), &mut config.files);
+    let first = sources.first().map_or(Path::new(""), |source| source.file);
+    config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
     let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
     let defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;
-    config.feeds =
+    (config.feeds, config.named) =
         feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, state, whole, only, &mut config.files, environment);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
@@ -302,13 +321,10 @@ fn collector(
     collector
 }
 
-fn network(reader: &mut Reader, table: Option<Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
-    reader.known(&table, NETWORK);
-    if let Some(node) = table.child("proxy") {
-        reader.problem(&node, "this version connects directly and through no proxy".to_owned());
-    }
+    reader.known(table, NETWORK);
     if let Some(node) = table.child("ca_file")
         && let Some(path) = reader.text(&node, "the path of a PEM file")
     {

@@ -24,8 +24,12 @@ client_secret = { env = "OTHER", plain = true }
 "#;
 
 fn read(text: &str, only: Option<&str>) -> Result<Config, Vec<String>> {
-    let environment = |name: &str| (name != "NOBODY").then(|| format!("value of {name}"));
+    let environment = |name: &str| (name != "NOBODY" && !is_proxy(name)).then(|| format!("value of {name}"));
     told(parse(Path::new("c.toml"), text, only, &environment))
+}
+
+fn is_proxy(name: &str) -> bool {
+    name.to_ascii_uppercase().ends_with("_PROXY")
 }
 
 fn told(config: Config) -> Result<Config, Vec<String>> {
@@ -49,7 +53,7 @@ fn all_problems_come_at_once_with_line_key_and_what_was_expected() {
 [network]
 allow = ["https://host.example/path"]
 allow_addresses = ["10/8"]
-proxy = "http://proxy:3128"
+proxy = "socks5://proxy:1080"
 [[sink]]
 id = "lake"
 type = "nats"
@@ -73,7 +77,7 @@ tenant = "t"
         "c.toml:2: netwrk: unknown key; the nearest is `network`",
         "c.toml:4: network.allow[0]: found \"https://host.example/path\", expected an origin",
         "c.toml:5: network.allow_addresses[0]: found \"10/8\", expected",
-        "c.toml:6: network.proxy: this version",
+        "c.toml:6: network.proxy: found something else, expected the address of an HTTP proxy",
         "c.toml:9: sink[0].type: found \"nats\", expected \"stdout\", \"file\" or \"http\"",
         "c.toml:11: feed[0].id: found \"One\", expected [a-z0-9]",
         "c.toml:12: feed[0].tenant: found an integer, expected",
@@ -220,7 +224,7 @@ fn read_folder(files: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    told(load(folder.path(), None, &|_| Some("value".to_owned())))
+    told(load(folder.path(), None, &|name| (!is_proxy(name)).then(|| "value".to_owned())))
 }
 
 #[test]
@@ -277,4 +281,51 @@ fn what_cannot_be_read_is_named() {
     assert!(problems[0].starts_with("c.toml:2: network.ca_file: cannot read no-such.pem"), "{problems:?}");
     let missing = told(load(Path::new("no-such.toml"), None, &|_| None)).unwrap_err();
     assert!(missing[0].starts_with("no-such.toml: cannot be read"), "{missing:?}");
+}
+
+/// The proxy of a configuration with this line in `[network]`, while these are set.
+fn proxied(line: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+    let environment =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+    let text = format!("[network]\n{line}\n{}", feed("a", ""));
+    let config = told(parse(Path::new("c.toml"), &text, None, &environment)).map_err(|problems| problems.join("\n"))?;
+    let direct = url::Url::parse("https://inside.example").unwrap();
+    assert!(config.network.proxy.address_for(&direct).is_none());
+    let plain = url::Url::parse("http://outside.example").unwrap();
+    let plain = if config.network.proxy.address_for(&plain).is_some() { "all" } else { "https" };
+    Ok(format!("{plain} {}", config.network.proxy.name()))
+}
+
+#[test]
+fn a_proxy_is_named_here_or_in_the_environment() {
+    let inside = ("NO_PROXY", "inside.example");
+    let of_environment = ("HTTPS_PROXY", "http://u:hunter2@outer:1");
+    for (line, variables, expected) in [
+        ("proxy = \"http://proxy:3128\"", &[of_environment, inside][..], "all http://proxy:3128"),
+        ("proxy = { env = \"P\" }", &[("P", "http://u:hunter2@proxy:3128"), inside], "all http://proxy:3128"),
+        ("", &[of_environment, inside], "https http://outer:1"),
+        ("", &[("https_proxy", "outer:1"), ("no_proxy", ".example")], "https http://outer:1"),
+        ("", &[("HTTPS_PROXY", ""), inside], "https "),
+    ] {
+        assert_eq!(proxied(line, variables).as_deref(), Ok(expected), "{line} {variables:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
+    for (line, variables, expected) in [
+        ("proxy = \"http://u:hunter2@proxy:3128\"", &[][..], "c.toml:2: network.proxy: found a password in the open"),
+        ("proxy = \"http://u:hunter2@proxy/x\"", &[], "c.toml:2: network.proxy: found something else, expected"),
+        ("proxy = { env = \"P\" }", &[("P", "ftp://u:hunter2@h")], "c.toml:2: network.proxy: found something else"),
+        ("proxy = { env = \"P\" }", &[], "c.toml:2: network.proxy: found no variable P"),
+        ("proxy = 1", &[], "c.toml:2: network.proxy: found an integer, expected the address of a proxy"),
+        (
+            "",
+            &[("HTTPS_PROXY", "socks5://u:hunter2@h")],
+            "c.toml: HTTPS_PROXY in the environment: found something else",
+        ),
+    ] {
+        let problems = proxied(line, variables).unwrap_err();
+        assert!(problems.starts_with(expected) && !problems.contains("hunter2"), "{expected} in {problems}");
+    }
 }

@@ -169,6 +169,7 @@ fn typed(error: &TransportError) -> HttpError {
     match error {
         TransportError::NameNotResolved(_) => HttpError::DnsError { rcode: None, info_code: None },
         TransportError::AddressProhibited { .. } => HttpError::DestinationIpProhibited,
+        TransportError::Proxy { .. } => HttpError::ConfigurationError,
         TransportError::Refused => HttpError::ConnectionRefused,
         TransportError::Timeout(_) => HttpError::HttpResponseTimeout,
         TransportError::Untrusted(_) => HttpError::TlsCertificateError,

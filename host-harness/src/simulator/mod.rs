@@ -120,6 +120,12 @@ impl Drop for Simulator {
     }
 }
 
+/// How long its certificate is valid, from the start of the simulator: no test or demo runs longer.
+const VALIDITY: time::Duration = time::Duration::days(3_650);
+
+/// And how long before.
+const VALIDITY_BEFORE: time::Duration = time::Duration::days(1);
+
 /// A CA made for this run, and a certificate for the loopback names.
 fn certificates(address: SocketAddr) -> anyhow::Result<(String, ServerConfig)> {
     let mut params = CertificateParams::new(Vec::new())?;
@@ -131,6 +137,10 @@ fn certificates(address: SocketAddr) -> anyhow::Result<(String, ServerConfig)> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, "localhost");
     params.use_authority_key_identifier_extension = true;
+    // Valid for a time, as others are: a client whose clock is far off meets that.
+    let now = time::OffsetDateTime::now_utc();
+    params.not_before = now - VALIDITY_BEFORE;
+    params.not_after = now + VALIDITY;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

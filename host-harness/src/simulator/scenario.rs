@@ -68,7 +68,17 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
     ("conditional-access", 400, "invalid_grant", 53_003, "Access has been blocked by Conditional Access policies."),
     ("audience-unknown", 400, "invalid_resource", 500_011, "The resource principal was not found in the tenant."),
     ("scope-invalid", 400, "invalid_scope", 1_002_012, "The provided value for scope is not valid."),
+    ("scope-missing", 400, "invalid_scope", 70_011, "The provided request must include a 'scope' input parameter."),
+    ("scope-and-resource", 400, "invalid_request", 901_002, "The 'resource' request parameter is not supported."),
     ("cloud-mismatch", 400, "invalid_request", 900_432, "Confidential Client is not supported in Cross Cloud request."),
+    ("cloud-cross", 400, "invalid_request", 900_382, "Confidential Client is not supported in Cross Cloud request."),
+    (
+        "cloud-other",
+        400,
+        "invalid_request",
+        90_038,
+        "The tenant belongs to another national cloud than the one that was asked.",
+    ),
     ("assertion-time", 401, "invalid_client", 700_024, "Client assertion is not within its valid time range."),
     (
         "assertion-client",
@@ -88,6 +98,27 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         "No matching federated identity record found for presented assertion subject.",
     ),
     (
+        "federation-none",
+        400,
+        "invalid_request",
+        70_021,
+        "No matching federated identity record found for presented assertion.",
+    ),
+    (
+        "federation-issuer",
+        401,
+        "invalid_client",
+        700_211,
+        "No matching federated identity record found for presented assertion issuer.",
+    ),
+    (
+        "federation-audience",
+        401,
+        "invalid_client",
+        700_212,
+        "No matching federated identity record found for presented assertion audience.",
+    ),
+    (
         "token-loop",
         400,
         "invalid_grant",
@@ -96,6 +127,11 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
     ),
     ("token-throttled", 429, "temporarily_unavailable", 90_055, "There are too many incoming requests."),
     ("token-unavailable", 503, "temporarily_unavailable", 90_033, "The service is temporarily unavailable."),
+    ("token-unanswered", 503, "temporarily_unavailable", 90_006, "External server timeout."),
+    ("token-timeout", 503, "temporarily_unavailable", 90_024, "Request budget exceeded, transient error."),
+    ("token-transient", 503, "server_error", 90_090, "The service met a transient error, please retry."),
+    // Not in the plugin's table: what Entra adds to its codes is told, too.
+    ("token-other", 400, "invalid_request", 165_000, "The request cannot be processed."),
 ];
 
 /// Refusals of the API: scenario, status, code, text.
@@ -107,6 +143,7 @@ const ARM: &[(&str, u16, &str, &str)] = &[
         "The access token expiry UTC time is earlier than current UTC time.",
     ),
     ("token-refused", 401, "InvalidAuthenticationToken", "The access token is invalid."),
+    ("token-missing", 401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."),
     ("wrong-tenant", 401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer."),
     (
         "forbidden",
@@ -133,6 +170,16 @@ const ARM: &[(&str, u16, &str, &str)] = &[
         "MissingSubscriptionRegistration",
         "The subscription is not registered to use namespace 'Microsoft.Security'.",
     ),
+    ("disabled", 403, "DisabledSubscription", "The subscription is disabled and cannot be used."),
+    (
+        "disabled-read-only",
+        409,
+        "ReadOnlyDisabledSubscription",
+        "The subscription is disabled and therefore marked as read only.",
+    ),
+    ("api-unknown", 400, "InvalidApiVersionParameter", "The api-version '2020-01-01' is invalid."),
+    ("api-unregistered", 400, "NoRegisteredProviderFound", "No registered resource provider found."),
+    ("refused", 400, "BadRequest", "The request is not valid."),
     ("internal-error", 500, "InternalServerError", "Encountered internal server error."),
     ("server-timeout", 503, "ServerTimeout", "The request timed out."),
     (

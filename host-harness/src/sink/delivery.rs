@@ -17,6 +17,7 @@ use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Writer};
 use crate::failpoint;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
@@ -29,7 +30,8 @@ struct Shared {
     store: StoreHandle,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
-    tls: Mutex<rustls::ClientConfig>,
+    /// Whom HTTP sinks trust, and what they go through.
+    network: Mutex<(rustls::ClientConfig, Proxy)>,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
     /// Something was delivered, a lane came to rest, or a sink closed.
@@ -108,6 +110,8 @@ pub struct Surroundings {
     pub stdout: Stdout,
     /// Whom HTTP sinks trust.
     pub tls: rustls::ClientConfig,
+    /// What HTTP sinks go through.
+    pub proxy: Proxy,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -115,15 +119,15 @@ pub struct Surroundings {
 impl Deliveries {
     /// No sink yet.
     pub fn new(surroundings: Surroundings) -> Deliveries {
-        let Surroundings { store, disk, stdout, tls, metrics } = surroundings;
+        let Surroundings { store, disk, stdout, tls, proxy, metrics } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
-        let tls = Mutex::new(tls);
-        Deliveries { shared: Arc::new(Shared { store, disk, stdout, tls, metrics, inner, moved, replaced }) }
+        let network = Mutex::new((tls, proxy));
+        Deliveries { shared: Arc::new(Shared { store, disk, stdout, network, metrics, inner, moved, replaced }) }
     }
 
-    /// Trusts others from now on, in HTTP sinks that are opened.
-    pub fn trust(&self, tls: rustls::ClientConfig) {
-        *self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+    /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
+    pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
+        *self.shared.network.lock().unwrap_or_else(PoisonError::into_inner) = (tls, proxy);
         self.shared.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, Kind::Http(_)));
     }
 
@@ -378,14 +382,15 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tls(&self) -> rustls::ClientConfig {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn client(&self) -> reqwest::Result<reqwest::Client> {
+        let (tls, proxy) = self.network.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        http::client(tls, &proxy)
     }
 
     fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
         let client = match &config.kind {
             Kind::Http(_) => {
-                let client = http::client(self.tls());
+                let client = self.client();
                 Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
             }
             _ => None,
@@ -520,7 +525,7 @@ impl Shared {
                 let apart = lane.tenant.is_some() || lane.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
-                    None => http::client(self.tls()).map_err(|error| error.to_string())?,
+                    None => self.client().map_err(|error| error.to_string())?,
                 };
                 Box::new(HttpWriter::new(client, config, lane, tenant)?)
             }

@@ -11,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, 
 use super::{HttpConfig, Preset, Refusal, Taken, Writer, bodies, lines};
 use crate::failpoint;
 use crate::limits;
+use crate::proxy::Proxy;
 use crate::redact;
 use crate::secret::Secret;
 use crate::store::{Lane, Queued};
@@ -173,10 +174,9 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
-pub fn client(tls: rustls::ClientConfig) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .no_proxy()
+pub fn client(tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<reqwest::Client> {
+    proxy
+        .applied(reqwest::Client::builder().tls_backend_preconfigured(tls))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .timeout(limits::DELIVERY_TIMEOUT)

@@ -1,0 +1,804 @@
+//! Test Connection: a ladder of steps from the settings to a sample event. It is the contract's own calls in their order,
+//! with the way to each origin before them. The first step that is not good stops the ladder; where there are several
+//! scopes, each has steps of its own.
+
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use futures_util::{Stream, StreamExt, future, stream};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::config::{Config, Named, Problem};
+use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
+use crate::engine::Host;
+use crate::feed::{Clock, Feed};
+use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
+use crate::limits::{self, Limits, milliseconds};
+use crate::live::Network;
+use crate::once::{OnceError, Output, usual_fix};
+use crate::probe::{Rung, probe};
+use crate::redact;
+use crate::sink;
+use crate::transport::{Answer, OutgoingRequest, Transport};
+
+/// What is asked, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Are the settings good?
+    Settings,
+    /// Does the name of an origin lead anywhere?
+    Name,
+    /// Does somebody listen there?
+    Connect,
+    /// Is it the one that was meant?
+    Tls,
+    /// Is the credential accepted?
+    Credential,
+    /// Are there scopes?
+    Scopes,
+    /// May the scope be read?
+    Permission,
+    /// Is there anything to collect in it?
+    Score,
+    /// What does an event look like?
+    Sample,
+}
+
+impl Question {
+    /// All of them.
+    pub const ALL: [Question; 9] = [
+        Question::Settings,
+        Question::Name,
+        Question::Connect,
+        Question::Tls,
+        Question::Credential,
+        Question::Scopes,
+        Question::Permission,
+        Question::Score,
+        Question::Sample,
+    ];
+
+    /// As programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Question::Settings => "settings",
+            Question::Name => "name",
+            Question::Connect => "connect",
+            Question::Tls => "tls",
+            Question::Credential => "credential",
+            Question::Scopes => "scopes",
+            Question::Permission => "permission",
+            Question::Score => "score",
+            Question::Sample => "sample",
+        }
+    }
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It is good; a cause beside it is a warning.
+    Ok,
+    /// It is not, and the cause says why.
+    Failed,
+    /// A step before it failed.
+    NotReached,
+    /// It was asked, and the service did not say, for example because of a fault of its own.
+    Unknown,
+}
+
+impl Status {
+    /// As programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Failed => "failed",
+            Status::NotReached => "not-reached",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
+/// One step of the ladder. Its texts are redacted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was asked.
+    pub question: Question,
+    /// What came of it.
+    pub status: Status,
+    /// What it was asked of, an origin or a scope; empty where there is only one.
+    pub about: String,
+    /// What was found, in a few words.
+    pub found: String,
+    /// How long it took.
+    pub time: Duration,
+    /// What is wrong, or odd.
+    pub trouble: Option<Trouble>,
+}
+
+/// What is wrong with a step, or odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The code of the plugin's table or of the host's.
+    pub code: String,
+    /// The service's own code.
+    pub service_code: Option<String>,
+    /// The service's own id of the request.
+    pub request_id: Option<String>,
+    /// Why, in one sentence.
+    pub cause: String,
+    /// What mends it.
+    pub fix: String,
+}
+
+/// What a check of one feed came to.
+#[derive(Debug, Clone)]
+pub struct Ladder {
+    /// Id of the feed; empty where the configuration is so broken that there is none.
+    pub feed: String,
+    /// Id of the tenant; empty where it is not known.
+    pub tenant: String,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// A sample event.
+    pub sample: Option<Vec<u8>>,
+    /// Scopes with something to collect.
+    pub good: usize,
+}
+
+impl Ladder {
+    /// Whether every step is good.
+    pub fn ok(&self) -> bool {
+        self.steps.iter().all(|step| step.status == Status::Ok)
+    }
+
+    /// The step that stopped the ladder, or the first of several.
+    pub fn stopped(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| matches!(step.status, Status::Failed | Status::Unknown))
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let steps = self.steps.iter().map(|step| {
+            let trouble = step.trouble.as_ref();
+            json!({
+                "step": step.question.name(),
+                "status": step.status.name(),
+                "milliseconds": milliseconds(step.time),
+                "code": trouble.map(|trouble| trouble.service_code.as_ref().unwrap_or(&trouble.code)),
+                "request_id": trouble.and_then(|trouble| trouble.request_id.as_ref()),
+                "cause": trouble.map(|trouble| step.told(&trouble.cause)),
+                "fix": trouble.map(|trouble| &trouble.fix),
+            })
+        });
+        json!({ "feed": self.feed, "ok": self.ok(), "steps": steps.collect::<Vec<_>>() })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = match (self.feed.as_str(), self.tenant.as_str()) {
+            ("", _) => "configuration\n".to_owned(),
+            (feed, "") => format!("feed {feed}\n"),
+            (feed, tenant) => format!("feed {feed} of tenant {tenant}\n"),
+        };
+        for step in &self.steps {
+            step.write(&mut text);
+        }
+        text
+    }
+}
+
+impl Step {
+    /// The cause with what it is about, unless it says so itself.
+    fn told(&self, cause: &str) -> String {
+        if self.about.is_empty() || cause.contains(&self.about) {
+            cause.to_owned()
+        } else {
+            format!("{}: {cause}", self.about)
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        let status = self.status.name().replace('-', " ");
+        let time = match self.status {
+            Status::NotReached => String::new(),
+            _ => format!("{} ms", milliseconds(self.time)),
+        };
+        let words = [self.about.as_str(), self.found.as_str()].into_iter().filter(|words| !words.is_empty());
+        let words = words.collect::<Vec<_>>().join(": ");
+        let line = format!("  {status:<13}{:<10}{time:>8}  {words}", self.question.name());
+        let _ = writeln!(text, "{}", line.trim_end());
+        let Some(trouble) = &self.trouble else { return };
+        let what = if self.status == Status::Ok { "warning: " } else { "" };
+        for (index, cause) in trouble.cause.lines().enumerate() {
+            let what = if index == 0 { what } else { "" };
+            let _ = writeln!(text, "      {what}{cause}");
+        }
+        let service = [("code", &trouble.service_code), ("request id", &trouble.request_id)];
+        let service = service.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        let words: Vec<String> = std::iter::once(trouble.code.clone()).chain(service).collect();
+        let _ = writeln!(text, "      ({})", words.join(", "));
+        let _ = writeln!(text, "      fix: {}", trouble.fix);
+    }
+}
+
+/// The exit status: 0 all is good, 1 nothing is, 2 the configuration is wrong, 3 something is good.
+pub fn status<'a>(ladders: impl IntoIterator<Item = &'a Ladder>) -> u8 {
+    let (mut good, mut bad, mut broken) = (0, 0, false);
+    for ladder in ladders {
+        good += ladder.good;
+        bad += usize::from(!ladder.ok());
+        broken |= ladder.stopped().is_some_and(|step| step.question == Question::Settings);
+    }
+    match (broken, good, bad) {
+        (_, _, 0) => 0,
+        (true, 0, _) => 2,
+        (_, 0, _) => 1,
+        _ => 3,
+    }
+}
+
+/// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
+/// of its own is wrong with all of them.
+pub fn broken(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
+    let of = |named: &Named, problem: &Problem| {
+        problem.key.starts_with(&format!("feed {}: ", named.id))
+            || problem.file == named.file
+                && problem
+                    .key
+                    .strip_prefix(&named.key)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':', '[']))
+    };
+    let (of_all, of_some): (Vec<_>, Vec<_>) =
+        problems.iter().partition(|problem| !named.iter().any(|named| of(named, problem)));
+    let ladder = |feed: &str, problems: Vec<&Problem>| {
+        let mut climb = Climb::new(feed, "");
+        let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
+        let places: Vec<String> = problems.iter().map(|problem| place(problem)).collect();
+        let trouble = (!words.is_empty()).then(|| Trouble {
+            fix: format!("write what is expected in {}", list(places)),
+            ..Trouble::of("settings-invalid", words.join("\n"), String::new())
+        });
+        let good = "good, and nothing is sent while others of the configuration are wrong".to_owned();
+        climb.note(Question::Settings, "", Duration::ZERO, trouble.map_or(Ok(good), Err));
+        climb.ended()
+    };
+    if named.is_empty() {
+        return vec![ladder("", problems.iter().collect())];
+    }
+    let own = |named: &Named| of_some.iter().copied().filter(|problem| of(named, problem)).collect::<Vec<_>>();
+    named.iter().map(|named| ladder(&named.id, [of_all.clone(), own(named)].concat())).collect()
+}
+
+/// File and line of a problem.
+fn place(problem: &Problem) -> String {
+    match problem.line {
+        0 => problem.file.display().to_string(),
+        line => format!("{}:{line}", problem.file.display()),
+    }
+}
+
+/// Each once, in order.
+fn list(mut words: Vec<String>) -> String {
+    let mut seen = std::collections::BTreeSet::new();
+    words.retain(|word| seen.insert(word.clone()));
+    words.join(", ")
+}
+
+/// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
+/// object a feed.
+pub async fn tell(
+    host: &Host,
+    config: Config,
+    plugin: Option<&Path>,
+    clock: &Clock,
+    as_json: bool,
+    output: Output<'_>,
+) -> Result<u8, OnceError> {
+    let named = config.named.clone();
+    let checked = match feeds::check(host, config, plugin, clock).await {
+        Ok(checked) => checked,
+        Err(CheckError::Host(error)) => return Err(OnceError::Host(error)),
+        Err(CheckError::Configuration(problems)) => {
+            let ladders = broken(&named, &problems);
+            for ladder in &ladders {
+                write(ladder, as_json, output.events, output.people)?;
+            }
+            return Ok(status(&ladders));
+        }
+    };
+    for warning in general_warnings(&checked) {
+        let _ = writeln!(output.people, "warning: {warning}");
+    }
+    let mut ladders = Vec::new();
+    let mut growing = std::pin::pin!(check(&checked, clock));
+    while let Some(ladder) = growing.next().await {
+        write(&ladder, as_json, output.events, output.people)?;
+        ladders.push(ladder);
+    }
+    Ok(status(&ladders))
+}
+
+fn write(
+    ladder: &Ladder,
+    as_json: bool,
+    events: &mut (dyn io::Write + Send),
+    people: &mut (dyn io::Write + Send),
+) -> io::Result<()> {
+    if as_json {
+        writeln!(events, "{}", ladder.json())?;
+        return events.flush();
+    }
+    // Nobody may be listening; the sample matters as much.
+    let _ = writeln!(people, "{}", ladder.text());
+    if let Some(sample) = &ladder.sample {
+        events.write_all(&sink::lines(std::iter::once(sample)))?;
+    }
+    events.flush()
+}
+
+/// Checks the connection of every feed, some at the same time; the ladders come in the order of the configuration.
+pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = Ladder> + 'a {
+    let skew = Skew::default();
+    let (network, seen, now) = (checked.network.clone(), skew.clone(), Arc::clone(clock));
+    let tenants = Arc::new(Tenants::new(move |_| {
+        let inner = network.transport(&Limits::default())?;
+        Ok(Arc::new(Watched { inner: Arc::new(inner), skew: seen.clone(), clock: Arc::clone(&now) }))
+    }));
+    let ladders = checked.feeds.iter().map(move |parked| {
+        let (tenants, skew) = (Arc::clone(&tenants), skew.clone());
+        async move {
+            let prefix = format!("feed {}: ", parked.id);
+            let odd = checked.warnings.iter().filter(|warning| warning.key.starts_with(&prefix));
+            let call = Call { parked, network: &checked.network, tenants: &tenants, clock, skew };
+            call.climb(&odd.collect::<Vec<_>>()).await
+        }
+    });
+    stream::iter(ladders).buffered(limits::POLLS_IN_FLIGHT)
+}
+
+/// What is odd and belongs to no feed that is checked.
+pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
+    let of_a_feed =
+        |warning: &&Problem| checked.feeds.iter().any(|feed| warning.key.starts_with(&format!("feed {}: ", feed.id)));
+    checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
+}
+
+/// A credential that runs out within 30 days, 7 days, or has run out by its date.
+pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static str, String)> {
+    let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(*end));
+    let left = end.saturating_sub(now);
+    let days = left / 86_400_000;
+    let urgent = left <= milliseconds(limits::EXPIRY_URGENT);
+    match left {
+        0 => Some(("credential-expired", format!("by its date, `{setting}` ran out on {date}"))),
+        _ if urgent => Some(("credential-expires-soon", format!("`{setting}` runs out on {date}, in {days} days"))),
+        left if left <= milliseconds(limits::EXPIRY_NOTICE) => {
+            Some(("credential-expires", format!("`{setting}` runs out on {date}, in {days} days")))
+        }
+        _ => None,
+    }
+}
+
+/// One feed that is being checked.
+struct Call<'a> {
+    parked: &'a Parked,
+    network: &'a Network,
+    tenants: &'a Tenants,
+    clock: &'a Clock,
+    skew: Skew,
+}
+
+impl Call<'_> {
+    async fn climb(&self, odd: &[&Problem]) -> Ladder {
+        let mut climb = Climb::new(&self.parked.id, &self.parked.tenant);
+        let _ = self.steps(&mut climb, odd).await;
+        let mut ladder = climb.ended();
+        let redact = |text: &mut String| *text = redact::redact(text, self.parked.secrets());
+        for step in &mut ladder.steps {
+            redact(&mut step.about);
+            redact(&mut step.found);
+            if let Some(trouble) = &mut step.trouble {
+                redact(&mut trouble.cause);
+                redact(&mut trouble.fix);
+            }
+        }
+        ladder
+    }
+
+    /// None where the ladder stops.
+    async fn steps(&self, climb: &mut Climb, odd: &[&Problem]) -> Option<()> {
+        let feed = self.settings(climb, odd).await?;
+        self.way(climb).await?;
+        self.credential(climb, &feed).await?;
+        let found = self.scopes(climb, &feed).await?;
+        self.read(climb, &feed, found).await;
+        Some(())
+    }
+
+    async fn settings(&self, climb: &mut Climb, odd: &[&Problem]) -> Option<Feed> {
+        let begun = Instant::now();
+        let opened = self.parked.open(self.tenants, self.clock).await;
+        let feed = match opened {
+            Ok(feed) => feed,
+            Err(error) => {
+                let fix = "mend what the cause names";
+                let trouble = Trouble::of("settings-invalid", error.to_string(), fix.to_owned());
+                climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
+                return None;
+            }
+        };
+        if let Some(origin) = self.parked.forbidden_origin() {
+            let cause = format!("requests would go to {origin}, which is not allowed");
+            let fix = format!("if that is meant, write `allow = [\"{origin}\"]` in [network]; else mend the address");
+            climb.note(Question::Settings, "", begun.elapsed(), Err(Trouble::of("origin-not-allowed", cause, fix)));
+            return None;
+        }
+        climb.note(Question::Settings, "", begun.elapsed(), Ok(String::new()));
+        if !odd.is_empty() {
+            let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
+            let fix = format!("see whether that is meant: {}", list(odd.iter().map(|one| place(one)).collect()));
+            climb.warn(Trouble::of("settings-odd", words.join("\n"), fix));
+        }
+        Some(feed)
+    }
+
+    /// The way to each origin that the plan declares.
+    async fn way(&self, climb: &mut Climb) -> Option<()> {
+        let now = (self.clock)();
+        let probes = self.parked.origins.iter().filter_map(|origin| Some((origin, Url::parse(origin).ok()?)));
+        let probes = probes.map(|(origin, url)| async move { (origin, probe(self.network, &url, now).await) });
+        let mut free = true;
+        for (origin, probed) in future::join_all(probes).await {
+            for rung in probed {
+                free &= rung.found.is_ok();
+                let found = rung.found.map_err(|trouble| {
+                    let cause = trouble.to_string();
+                    Trouble::of(trouble.fault.code, cause, trouble.fix)
+                });
+                climb.note(question(rung.rung), origin, rung.time, found);
+            }
+            climb.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);
+        }
+        free.then_some(())
+    }
+
+    async fn credential(&self, climb: &mut Climb, feed: &Feed) -> Option<()> {
+        let begun = Instant::now();
+        let mut answer = feed.sign_in().await;
+        let off = self.skew.seen().filter(|off| off.unsigned_abs() > milliseconds(limits::CLOCK_SKEW));
+        let off = off.map(|off| {
+            let way = if off > 0 { "behind" } else { "ahead of" };
+            format!("this machine's clock is {} s {way} the service's", off.unsigned_abs() / 1_000)
+        });
+        if let (Err(failure), Some(off)) = (&mut answer, &off) {
+            failure.cause += &format!("; {off}");
+        }
+        climb.note_answer(Question::Credential, "", begun.elapsed(), answer.map(|()| String::new()))?;
+        if let Some(off) = off {
+            climb.warn(Trouble::of("clock-off", off, "set the clock: timedatectl set-ntp true".to_owned()));
+        }
+        if let Some((code, cause)) = expiring(&self.parked.expiries, (self.clock)()) {
+            let fix = feed.fix("credential-expires").await;
+            let own = || "create another before that day, and put it and its date into the settings".to_owned();
+            climb.warn(Trouble::of(code, cause, fix.unwrap_or_else(own)));
+        }
+        Some(())
+    }
+
+    async fn scopes(&self, climb: &mut Climb, feed: &Feed) -> Option<Discovery> {
+        let begun = Instant::now();
+        let answer = feed.discover().await;
+        let words = |found: &Discovery| match found.scopes.as_slice() {
+            [one] => one.called(),
+            scopes => format!("{} scopes", scopes.len()),
+        };
+        let found = match answer {
+            Ok(found) => found,
+            Err(failure) => {
+                climb.note_answer(Question::Scopes, "", begun.elapsed(), Err(failure));
+                return None;
+            }
+        };
+        climb.note(Question::Scopes, "", begun.elapsed(), Ok(words(&found)));
+        climb.notices(&found.notices, "");
+        Some(found)
+    }
+
+    /// Permission on each scope, what is in it, and a sample.
+    async fn read(&self, climb: &mut Climb, feed: &Feed, found: Discovery) {
+        let reads = found.scopes.iter().map(|scope| async move {
+            let begun = Instant::now();
+            let answer = feed.pages(scope).await;
+            (scope, begun.elapsed(), answer)
+        });
+        let reads: Vec<_> = stream::iter(reads).buffered(limits::POLLS_IN_FLIGHT).collect().await;
+        let mut readable = Vec::new();
+        for (scope, time, answer) in reads {
+            let answered = match &answer {
+                Ok(_) => true,
+                Err(failure) => was_let_in(failure),
+            };
+            if answered {
+                climb.note(Question::Permission, &scope.called(), time, Ok(String::new()));
+                readable.push((scope, answer));
+            } else {
+                let _ = climb.note_answer(Question::Permission, &scope.called(), time, answer.map(|_| String::new()));
+            }
+        }
+        for skipped in found.skipped {
+            let about = skipped.scope.called();
+            let _ = climb.note_answer(Question::Permission, &about, Duration::ZERO, Err(skipped.why));
+        }
+        let mut sample = None;
+        for (scope, answer) in readable {
+            let begun = Instant::now();
+            let about = scope.called();
+            let made = match answer {
+                Ok((pages, notices)) => {
+                    let batch = feed.normalize(scope, (self.clock)(), &Given::Pages(pages), None).await;
+                    batch.map(|batch| (batch, notices))
+                }
+                Err(failure) => Err(failure),
+            };
+            let (batch, notices) = match made {
+                Ok(made) => made,
+                Err(failure) => {
+                    let _ = climb.note_answer(Question::Score, &about, begun.elapsed(), Err(failure));
+                    continue;
+                }
+            };
+            match batch.outcome {
+                // Nothing counts yet, though there is something to tell.
+                Some(outcome) if !batch.events.is_empty() => {
+                    climb.note(Question::Score, &about, begun.elapsed(), Ok(String::new()));
+                    climb.warn(Trouble::of_failure(outcome));
+                }
+                Some(outcome) => {
+                    let _ = climb.note_answer(Question::Score, &about, begun.elapsed(), Err(outcome));
+                    continue;
+                }
+                None => climb.note(Question::Score, &about, begun.elapsed(), Ok(count(batch.events.len()))),
+            }
+            climb.notices(&notices, &about);
+            climb.notices(&batch.notices, &about);
+            climb.ladder.good += 1;
+            sample = sample.or(batch.events.into_iter().next().map(|event| (about, event)));
+        }
+        if let Some((about, event)) = sample {
+            climb.note(Question::Sample, &about, Duration::ZERO, Ok(event.uid));
+            climb.ladder.sample = Some(event.body);
+        } else if climb.ladder.good > 0 {
+            let trouble = Trouble::of(
+                "no-event",
+                "the scopes were read and gave no event".to_owned(),
+                "look at the settings for what leaves events out".to_owned(),
+            );
+            climb.note(Question::Sample, "", Duration::ZERO, Err(trouble));
+        }
+    }
+}
+
+fn count(events: usize) -> String {
+    if events == 1 { "1 event".to_owned() } else { format!("{events} events") }
+}
+
+fn question(rung: Rung) -> Question {
+    match rung {
+        Rung::Name => Question::Name,
+        Rung::Connect => Question::Connect,
+        Rung::Tls => Question::Tls,
+    }
+}
+
+/// Whether a failure is about what was read, and not about the leave to read it.
+fn was_let_in(failure: &Failure) -> bool {
+    match failure.reaction {
+        Reaction::NoData => true,
+        Reaction::MendPlugin => failure.status.is_none_or(|status| (200..300).contains(&status)),
+        _ => false,
+    }
+}
+
+/// What the service did not say, for a reason of its own, is not known.
+fn status_of(failure: &Failure) -> Status {
+    match failure.reaction {
+        Reaction::Wait | Reaction::TryLater | Reaction::Restart => Status::Unknown,
+        _ => Status::Failed,
+    }
+}
+
+impl Trouble {
+    fn of(code: &str, cause: String, fix: String) -> Trouble {
+        Trouble { code: code.to_owned(), service_code: None, request_id: None, cause, fix }
+    }
+
+    fn of_failure(mut failure: Failure) -> Trouble {
+        if let Some(seconds) = failure.wait_seconds {
+            failure.cause += &format!("; it asks to wait {seconds} s");
+        }
+        let fix = failure.fix.take().unwrap_or_else(|| usual_fix(&failure).to_owned());
+        let Failure { code, service_code, request_id, cause, .. } = failure;
+        Trouble { code, service_code, request_id, cause, fix }
+    }
+}
+
+/// A ladder that grows.
+struct Climb {
+    ladder: Ladder,
+}
+
+impl Climb {
+    fn new(feed: &str, tenant: &str) -> Climb {
+        let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
+        Climb { ladder: Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 } }
+    }
+
+    fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, Trouble>) {
+        let about = about.to_owned();
+        self.ladder.steps.push(match found {
+            Ok(found) => Step { question, status: Status::Ok, about, found, time, trouble: None },
+            Err(trouble) => {
+                let found = String::new();
+                Step { question, status: Status::Failed, about, found, time, trouble: Some(trouble) }
+            }
+        });
+    }
+
+    /// The same for an answer of the plugin; none where it is a failure.
+    fn note_answer(
+        &mut self,
+        question: Question,
+        about: &str,
+        time: Duration,
+        answer: Result<String, Failure>,
+    ) -> Option<()> {
+        let status = answer.as_ref().err().map(status_of);
+        self.note(question, about, time, answer.map_err(Trouble::of_failure));
+        match (status, self.ladder.steps.last_mut()) {
+            (Some(status), Some(step)) => {
+                step.status = status;
+                None
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// Something odd about the last step; several are told as one.
+    fn warn(&mut self, trouble: Trouble) {
+        let Some(step) = self.ladder.steps.last_mut() else { return };
+        step.trouble = Some(match step.trouble.take() {
+            None => trouble,
+            Some(before) => Trouble {
+                cause: format!("{}\n{}", before.cause, trouble.cause),
+                fix: if before.fix == trouble.fix { before.fix } else { format!("{}; {}", before.fix, trouble.fix) },
+                ..before
+            },
+        });
+    }
+
+    fn notices(&mut self, notices: &[Notice], about: &str) {
+        for notice in notices {
+            let fix = format!("nothing has to be done; it is counted as `{}`", notice.code);
+            let cause = if about.is_empty() || notice.message.contains(about) {
+                notice.message.clone()
+            } else {
+                format!("{about}: {}", notice.message)
+            };
+            self.warn(Trouble::of(&notice.code, cause, fix));
+        }
+    }
+
+    /// Adds the questions that were not asked of an origin.
+    fn not_reached_of(&mut self, about: &str, questions: &[Question]) {
+        for question in questions {
+            let asked = |step: &Step| step.question == *question && step.about == about;
+            if !self.ladder.steps.iter().any(asked) {
+                self.not_reached(*question, about);
+            }
+        }
+    }
+
+    fn not_reached(&mut self, question: Question, about: &str) {
+        let (about, found) = (about.to_owned(), String::new());
+        let status = Status::NotReached;
+        self.ladder.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
+    }
+
+    /// Every question stands there, asked or not.
+    fn ended(mut self) -> Ladder {
+        for question in Question::ALL {
+            if !self.ladder.steps.iter().any(|step| step.question == question) {
+                self.not_reached(question, "");
+            }
+        }
+        self.ladder
+    }
+}
+
+/// How far the clocks of services are from this machine's.
+#[derive(Clone, Default)]
+struct Skew(Arc<Mutex<Option<i64>>>);
+
+impl Skew {
+    /// Milliseconds by which this machine is behind.
+    fn seen(&self) -> Option<i64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transport that looks at the time that answers give.
+struct Watched {
+    inner: Arc<dyn Transport>,
+    skew: Skew,
+    clock: Clock,
+}
+
+impl Transport for Watched {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        Box::pin(async move {
+            let response = self.inner.send(request).await?;
+            let date = response.headers.iter().find(|(name, _)| name == "date");
+            let date = date.and_then(|(_, value)| httpdate::parse_http_date(value).ok());
+            if let Some(since) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
+                let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+                let off = signed(milliseconds(since)).saturating_sub(signed((self.clock)()));
+                *self.skew.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(off);
+            }
+            Ok(response)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    #[test]
+    fn a_credential_is_told_of_30_and_7_days_before_it_runs_out() {
+        let code = |days: u64| {
+            let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
+            expiring(&expiries, 500 * DAY - days * DAY).map(|(code, _)| code)
+        };
+        assert_eq!(code(31), None);
+        assert_eq!(code(30), Some("credential-expires"));
+        assert_eq!(code(8), Some("credential-expires"));
+        assert_eq!(code(7), Some("credential-expires-soon"));
+        assert_eq!(code(0), Some("credential-expired"));
+        assert_eq!(expiring(&[], 0), None);
+        let words = expiring(&[("client_secret".to_owned(), 500 * DAY)], 494 * DAY).map(|(_, words)| words);
+        assert!(words.is_some_and(|words| words.contains("`client_secret` runs out") && words.ends_with("in 6 days")));
+    }
+
+    #[test]
+    fn a_problem_is_told_with_its_feed_and_one_of_the_whole_with_every_feed() {
+        let named = |id: &str, key: &str| Named { id: id.to_owned(), file: "a.toml".into(), key: key.to_owned() };
+        let problem = |key: &str| Problem {
+            file: "a.toml".into(),
+            line: 3,
+            key: key.to_owned(),
+            message: "found x, expected y".to_owned(),
+        };
+        let named = [named("a", "feed[0]"), named("b", "feed[1]")];
+        let failed = |problems: &[Problem]| {
+            let ladders = broken(&named, problems);
+            assert_eq!(status(&ladders), 2);
+            assert!(ladders.iter().all(|ladder| ladder.steps.len() == Question::ALL.len()));
+            let failed = ladders.into_iter().filter(|ladder| ladder.steps[0].status == Status::Failed);
+            failed.map(|ladder| ladder.feed).collect::<Vec<_>>()
+        };
+        assert_eq!(failed(&[problem("feed[0].settings.client_key")]), ["a"]);
+        assert_eq!(failed(&[problem("feed b: settings.client_key")]), ["b"]);
+        assert_eq!(failed(&[problem("network.allow")]), ["a", "b"]);
+        let ladders = broken(&[], &[problem("")]);
+        assert_eq!((ladders[0].feed.as_str(), ladders[0].steps[0].status), ("", Status::Failed));
+        assert_eq!(ladders[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
+    }
+}

@@ -1,0 +1,417 @@
+//! Test Connection over real sockets: what each failure of the service does to the ladder, and what programs read.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::TcpListener as StdListener;
+use std::path::Path;
+
+use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
+use futures_util::{StreamExt, stream};
+use host_harness::check::{self, Ladder, Question, Status, Step};
+use host_harness::config;
+use host_harness::feed::Clock;
+use host_harness::feeds;
+use host_harness::once::Output;
+use host_harness::probe::FAULTS;
+use host_harness::simulator::{Simulator, estate::Estate, scenario};
+use serde_json::Value;
+
+use crate::documents;
+use crate::support::{command, host, now, plugin};
+
+/// A simulated service and a configuration for its first tenant.
+pub struct Set {
+    pub simulator: Simulator,
+    /// The configuration.
+    pub text: String,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+    pub clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+impl Set {
+    pub async fn new(scenario: Option<&'static str>) -> Set {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), scenario).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
+        let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
+        // The first feed alone.
+        let text = text.split("\n[[feed]]").take(2).collect::<Vec<_>>().join("\n[[feed]]");
+        Set { simulator, text, variables, clock: now(), _folder: folder }
+    }
+
+    /// Replaces a whole line by its beginning; an empty line takes it out.
+    pub fn edit(&mut self, begin: &str, line: &str) {
+        assert!(self.text.lines().any(|known| known.starts_with(begin)), "{begin} in {}", self.text);
+        let lines = self.text.lines().map(|known| if known.starts_with(begin) { line } else { known });
+        self.text = lines.collect::<Vec<_>>().join("\n");
+    }
+
+    /// The ladder of the feed, and the words of the command.
+    pub async fn check(&self) -> (Ladder, String) {
+        let environment =
+            |name: &str| self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let config = config::parse(Path::new("azure.toml"), &self.text, None, &environment);
+        let named = config.named.clone();
+        let ladder = match feeds::check(&host(), config, None, &self.clock).await {
+            Ok(checked) => check::check(&checked, &self.clock).collect::<Vec<_>>().await.remove(0),
+            Err(feeds::CheckError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
+            Err(error) => panic!("{error}"),
+        };
+        let words = ladder.text();
+        for (_, secret) in &self.variables {
+            assert!(!words.contains(secret) && !ladder.json().to_string().contains(secret), "a secret in {words}");
+        }
+        (ladder, words)
+    }
+}
+
+fn steps(ladder: &Ladder, question: Question) -> Vec<&Step> {
+    ladder.steps.iter().filter(|step| step.question == question).collect()
+}
+
+/// Scenarios that a collector lives with.
+const HARMLESS: &[&str] = &["token-strings", "scores-empty", "controls-empty", "expand-refused"];
+
+#[tokio::test]
+async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
+    let ladders = scenario::names().map(|name| async move {
+        let (ladder, words) = Set::new(Some(name)).await.check().await;
+        (name, ladder, words)
+    });
+    let ladders: Vec<_> = stream::iter(ladders).buffered(4).collect().await;
+    let mut codes = BTreeSet::new();
+    let mut rows = Vec::new();
+    for (name, ladder, words) in &ladders {
+        let Some(step) = ladder.stopped() else {
+            assert!(HARMLESS.contains(name), "{name}: {words}");
+            assert!(ladder.ok() && ladder.sample.is_some(), "{name}: {words}");
+            continue;
+        };
+        assert!(!HARMLESS.contains(name), "{name}: {words}");
+        let trouble = step.trouble.as_ref().unwrap();
+        assert!(!trouble.cause.is_empty() && trouble.fix.len() > 10 && !trouble.fix.contains('{'), "{name}: {words}");
+        assert!(words.contains(&trouble.cause) && words.contains(&trouble.fix), "{name}: {words}");
+        let at_sign_in = step.question == Question::Credential;
+        for (later, status) in ladder.steps.iter().map(|step| (step.question, step.status)) {
+            let expected = if at_sign_in && later > step.question { Status::NotReached } else { status };
+            assert_eq!(status, expected, "{name}: {words}");
+        }
+        // The other subscription is none the worse for it.
+        assert_eq!(ladder.good, usize::from(!at_sign_in), "{name}: {words}");
+        assert_eq!(check::status([ladder]), if at_sign_in { 1 } else { 3 }, "{name}");
+        codes.extend(trouble.service_code.clone());
+        rows.push((*name, step.clone()));
+    }
+    for (number, _) in ENTRA_CODES {
+        assert!(codes.contains(&format!("AADSTS{number}")), "no scenario of AADSTS{number}");
+    }
+    let lower: BTreeSet<String> = codes.iter().map(|code| code.to_ascii_lowercase()).collect();
+    for (code, _) in ARM_CODES {
+        assert!(lower.contains(*code), "no scenario of {code}");
+    }
+    document(rows).await;
+}
+
+/// The document of the ladder: its rows are what the scenarios showed, its words those of the two tables.
+async fn document(mut rows: Vec<(&str, Step)>) {
+    rows.sort_by_key(|(_, step)| step.question);
+    let description = plugin().description().await.unwrap();
+    let mut text = DOCUMENT.to_owned();
+    for fault in FAULTS {
+        let step = format!("{:?}", fault.rung).to_lowercase();
+        writeln!(text, "| {step} | failed | `{}` |  | {} | {} |  |", fault.code, fault.cause, fault.fix).unwrap();
+    }
+    for (scenario, step) in rows {
+        let trouble = step.trouble.unwrap();
+        let row = description.diagnoses.iter().find(|row| row.code == trouble.code);
+        // What the plugin's table leaves to the host is told in the host's words.
+        let own = trouble.cause.split(": ").next().unwrap();
+        let cause = row.map_or(own, |row| row.cause.as_str());
+        let fix = row.map(|row| row.fix.as_str()).filter(|fix| !fix.is_empty()).unwrap_or(&trouble.fix);
+        let (question, status) = (step.question.name(), step.status.name());
+        let (code, service_code) = (trouble.code, trouble.service_code.unwrap_or_default());
+        writeln!(text, "| {question} | {status} | `{code}` | {service_code} | {cause} | {fix} | `{scenario}` |")
+            .unwrap();
+    }
+    documents::check("docs/check.md", &text);
+}
+
+const DOCUMENT: &str = "# Test Connection
+
+`host-harness check -c FILE [--feed ID] [--json]` asks for each feed, one after the other:
+
+| step | asks |
+|---|---|
+| settings | are they good, as far as that can be said without asking the service |
+| name | does the name of each origin that the feed sends to lead to an address that may be dialled |
+| connect | does somebody listen there; through the proxy, if there is one |
+| tls | is it the one that was meant, by a certificate that is trusted now |
+| credential | does the service accept it |
+| scopes | are there subscriptions |
+| permission | may each be read |
+| score | is there one in each |
+| sample | what does an event look like; it is printed on standard output |
+
+A step is `ok`, `failed`, `not-reached` since one before it failed, or `unknown`: the service did not say, for a reason of
+its own. A step that is `ok` and has a cause beside it is a warning, for example of a credential that runs out within 30
+days. `--json` prints one object a feed: `{\"feed\", \"ok\", \"steps\": [{\"step\", \"status\", \"milliseconds\", \"code\",
+\"request_id\", \"cause\", \"fix\"}]}`, where `code` is the service's own if it gave one. Exit status: 0 all is well, 1 no
+subscription is, 2 the configuration is wrong, 3 some are.
+
+Nothing is tried again. What may pass by itself is told with what the service asks for; run `check` once more.
+
+## What it can say
+
+Made by running it: against each fault of the way, and each scenario of `host-harness simulate --scenario NAME`.
+`{client}`, `{subscription}` and the like stand for the feed's own.
+
+| step | status | code | service's code | cause | fix | scenario |
+|---|---|---|---|---|---|---|
+";
+
+#[tokio::test]
+async fn a_good_connection_is_ok_at_every_step_and_shows_an_event() {
+    let (ladder, words) = Set::new(None).await.check().await;
+    assert!(ladder.ok(), "{words}");
+    assert_eq!(check::status([&ladder]), 0);
+    let asked: Vec<Question> = ladder.steps.iter().map(|step| step.question).collect();
+    let each = |question: Question| asked.iter().filter(|asked| **asked == question).count();
+    assert_eq!(Question::ALL.map(each), [1, 1, 1, 1, 1, 1, 2, 2, 1]);
+    assert!(asked.is_sorted());
+    let sample: Value = serde_json::from_slice(ladder.sample.as_ref().unwrap()).unwrap();
+    assert_eq!(sample["class_uid"], 99_402_001);
+}
+
+#[tokio::test]
+async fn programs_read_one_object_a_feed_of_a_fixed_shape() {
+    let set = Set::new(Some("secret-expired")).await;
+    let environment =
+        |name: &str| set.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("azure.toml"), &set.text, None, &environment);
+    let (mut events, mut people) = (Vec::new(), Vec::new());
+    let output = Output { events: &mut events, people: &mut people };
+    assert_eq!(check::tell(&host(), config, None, &set.clock, true, output).await.unwrap(), 1);
+    assert!(people.is_empty());
+    let lines: Vec<Value> =
+        events.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&lines[0]), ["feed", "ok", "steps"]);
+    assert_eq!((lines[0]["feed"].as_str(), lines[0]["ok"].as_bool()), (Some("contoso-scores"), Some(false)));
+    for step in lines[0]["steps"].as_array().unwrap() {
+        assert_eq!(keys(step), ["cause", "code", "fix", "milliseconds", "request_id", "status", "step"]);
+    }
+    let failed = &lines[0]["steps"][4];
+    assert_eq!((failed["step"].as_str(), failed["status"].as_str()), (Some("credential"), Some("failed")));
+    assert_eq!(failed["code"], "AADSTS7000222");
+    assert!(failed["request_id"].is_string() && failed["cause"].is_string());
+    let client = "00000001-a991-4c3f-8d27-000000000001";
+    assert!(failed["fix"].as_str().unwrap().contains(&format!("az ad app credential reset --id {client}")));
+    assert_eq!(lines[0]["steps"][5]["status"], "not-reached");
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_a_ladder_too() {
+    let mut set = Set::new(None).await;
+    set.edit("client_key", "client_key = \"not-a-guid\"");
+    let (ladder, words) = set.check().await;
+    assert_eq!((ladder.feed.as_str(), check::status([&ladder])), ("contoso-scores", 2));
+    assert_eq!(ladder.stopped().unwrap().question, Question::Settings);
+    assert!(ladder.steps[1..].iter().all(|step| step.status == Status::NotReached), "{words}");
+    assert!(words.contains("settings.client_key: found `not-a-guid`"), "{words}");
+
+    set.text = "[[feed]\nid = ".to_owned();
+    let (ladder, words) = set.check().await;
+    assert_eq!(ladder.stopped().unwrap().question, Question::Settings, "{words}");
+    assert!(words.contains("azure.toml:1"), "{words}");
+}
+
+#[tokio::test]
+async fn a_credential_that_runs_out_soon_is_told_with_the_way_to_another() {
+    let mut set = Set::new(None).await;
+    let day = |days: i64| {
+        let date = (time::OffsetDateTime::now_utc() + time::Duration::days(days)).date();
+        format!("client_secret_expires = \"{}-{:02}-{:02}\"\n", date.year(), u8::from(date.month()), date.day())
+    };
+    let plain = set.text.clone();
+    for (days, code) in [(40, None), (20, Some("credential-expires")), (5, Some("credential-expires-soon"))] {
+        set.text = plain.replace("client_key", &format!("{}client_key", day(days)));
+        let (ladder, words) = set.check().await;
+        let step = steps(&ladder, Question::Credential)[0];
+        assert_eq!(step.trouble.as_ref().map(|trouble| trouble.code.as_str()), code, "{words}");
+        assert!(ladder.ok() && step.status == Status::Ok, "{words}");
+        if let Some(trouble) = &step.trouble {
+            assert!(trouble.fix.contains("--id 00000001-a991-4c3f-8d27-000000000001"), "{words}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_not_enabled_is_told_beside_the_others() {
+    let mut set = Set::new(None).await;
+    set.simulator.with(|world| world.estate.tenants[0].subscriptions[1].state = "Disabled");
+    set.edit("subscription_id", "subscription_id = \"*\"");
+    let (ladder, words) = set.check().await;
+    let permissions = steps(&ladder, Question::Permission);
+    assert_eq!(permissions.iter().map(|step| step.status).collect::<Vec<_>>(), [Status::Ok, Status::Failed], "{words}");
+    assert!(permissions[1].about.contains("contoso development"), "{words}");
+    assert_eq!(check::status([&ladder]), 3);
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_allowed_is_not_even_resolved() {
+    let mut set = Set::new(None).await;
+    let url = set.simulator.url().to_owned();
+    set.edit("allow = ", "");
+    let (ladder, words) = set.check().await;
+    let step = ladder.stopped().unwrap();
+    assert_eq!(step.question, Question::Settings, "{words}");
+    assert!(step.trouble.as_ref().unwrap().fix.contains(&format!("allow = [\"{url}\"]")), "{words}");
+    assert_eq!(steps(&ladder, Question::Name)[0].status, Status::NotReached);
+}
+
+#[tokio::test]
+async fn no_subscription_at_all_shows_at_the_scopes() {
+    let mut set = Set::new(None).await;
+    set.simulator.with(|world| world.estate.tenants[0].subscriptions.clear());
+    set.edit("subscription_id", "subscription_id = \"*\"");
+    let (ladder, words) = set.check().await;
+    let step = ladder.stopped().unwrap();
+    assert_eq!((step.question, check::status([&ladder])), (Question::Scopes, 1), "{words}");
+    let fix = "az role assignment create --assignee 00000001-a991-4c3f-8d27-000000000001 --role Reader";
+    assert!(step.trouble.as_ref().unwrap().fix.contains(fix), "{words}");
+}
+
+#[tokio::test]
+async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go() {
+    let set = Set::new(Some("not-onboarded")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("azure.toml");
+    std::fs::write(&file, &set.text).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = command();
+        command.arg("check").arg("-c").arg(&file).args(more).envs(set.variables.clone());
+        command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg"));
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let output = run(&[]).await.unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    assert!(
+        words.contains("\n  failed       score") && words.contains("\n      fix: open Microsoft Defender"),
+        "{words}"
+    );
+    let sample: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(sample["metadata"]["tenant_uid"], "00000001-7e4a-4b1d-9c55-000000000001");
+
+    let output = run(&["--json", "--feed", "contoso-scores"]).await.unwrap();
+    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), ladder["ok"].as_bool()), (Some(3), Some(false)));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    std::fs::write(&file, set.text.replace("client_key", "client_keey")).unwrap();
+    let output = run(&["--json"]).await.unwrap();
+    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), ladder["steps"][0]["status"].as_str()), (Some(2), Some("failed")));
+    assert!(ladder["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{ladder}");
+    assert_eq!(run(&["--feed", "nobody"]).await.unwrap().status.code(), Some(2));
+}
+
+/// The fault at which the way to an origin ends, whose address is put in place of the service's.
+async fn fault(origin: &str) -> (Question, String, String) {
+    let mut set = Set::new(None).await;
+    let url = set.simulator.url().to_owned();
+    set.text = set.text.replace(&url, origin);
+    let (ladder, words) = set.check().await;
+    assert!(steps(&ladder, Question::Credential)[0].status == Status::NotReached, "{words}");
+    let step = ladder.stopped().unwrap();
+    let trouble = step.trouble.clone().unwrap();
+    (step.question, trouble.code, format!("{}\n{}", trouble.cause, trouble.fix))
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve() {
+    let (question, code, words) = fault("https://nowhere.invalid").await;
+    assert_eq!((question, code.as_str()), (Question::Name, "name-not-resolved"));
+    assert!(words.contains("nslookup nowhere.invalid"), "{words}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_dialled() {
+    let (question, code, words) = fault("https://10.1.2.3:8443").await;
+    assert_eq!((question, code.as_str()), (Question::Name, "address-prohibited"));
+    assert!(words.contains("allow_addresses = [\"10.1.2.3\"]"), "{words}");
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens() {
+    // Bound, and given back: nobody listens there now.
+    let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (question, code, words) = fault(&format!("https://{address}")).await;
+    assert_eq!((question, code.as_str()), (Question::Connect, "connection-refused"));
+    assert!(words.contains(&format!("to 127.0.0.1, port {}", address.port())), "{words}");
+}
+
+/// A server that says this to whoever connects, whatever they say.
+async fn says(words: &'static [u8]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut heard = [0; 1_024];
+            let _ = socket.read(&mut heard).await;
+            let _ = socket.write_all(words).await;
+            let _ = socket.shutdown().await;
+        }
+    });
+    format!("https://{address}")
+}
+
+#[tokio::test]
+async fn something_that_speaks_no_tls() {
+    let (question, code, words) = fault(&says(b"HTTP/1.1 302 Found\r\nlocation: http://portal/\r\n\r\n").await).await;
+    assert_eq!((question, code.as_str()), (Question::Tls, "no-tls"));
+    assert!(words.contains("proxy = \"http://"), "{words}");
+}
+
+#[tokio::test]
+async fn a_firewall_that_ends_the_connection() {
+    let (question, code, _) = fault(&says(b"").await).await;
+    assert_eq!((question, code.as_str()), (Question::Tls, "tls-broken"));
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name() {
+    let mut set = Set::new(None).await;
+    let url = set.simulator.url().to_owned();
+    // A loopback address that the certificate does not name.
+    let other = url.replace("127.0.0.1", "127.0.0.2");
+    set.text = set.text.replace(&url, &other);
+    let listener = tokio::net::TcpListener::bind(other.trim_start_matches("https://")).await.unwrap();
+    let there = url.trim_start_matches("https://").to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut service = tokio::net::TcpStream::connect(&there).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut socket, &mut service).await;
+        }
+    });
+    let (ladder, words) = set.check().await;
+    let trouble = ladder.stopped().unwrap().trouble.clone().unwrap();
+    assert_eq!(trouble.code, "certificate-name", "{words}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_somewhat_off_is_a_warning() {
+    let mut set = Set::new(None).await;
+    let right = set.clock.clone();
+    set.clock = std::sync::Arc::new(move || right() - 600_000);
+    let (ladder, words) = set.check().await;
+    assert!(ladder.ok(), "{words}");
+    let trouble = steps(&ladder, Question::Credential)[0].trouble.clone().unwrap();
+    assert_eq!(trouble.code, "clock-off");
+    assert!(trouble.cause.contains(" s behind the service's"), "{words}");
+}

@@ -1,0 +1,246 @@
+//! A poll through a proxy: Debian's tinyproxy over loopback, with a private CA behind it; and proxies that do not do what
+//! they are for.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use host_harness::address::Cidr;
+use host_harness::config;
+use host_harness::feeds;
+use host_harness::limits::Limits;
+use host_harness::live::Network;
+use host_harness::once::{self, Output, Report};
+use host_harness::proxy::Proxy;
+use host_harness::simulator::{Simulator, estate::Estate};
+use host_harness::transport::{OutgoingRequest, Transport, TransportError};
+
+use crate::support::{host, noon, root};
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tinyproxy takes letters and digits.
+const USER: &str = "collector:passwordOfTests";
+
+/// Tinyproxy, and what it logs.
+struct Tinyproxy {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Tinyproxy {
+    /// Lets in whom it is told to.
+    fn start(user: Option<&str>) -> Tinyproxy {
+        let program = tinyproxy();
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let folder = tempfile::tempdir().unwrap();
+            let (file, log) = (folder.path().join("tinyproxy.conf"), folder.path().join("log"));
+            let user = user.map(|user| format!("BasicAuth {}\n", user.replace(':', " "))).unwrap_or_default();
+            let text = format!("Port {port}\nListen 127.0.0.1\nLogFile {log:?}\nLogLevel Info\nMaxClients 50\n{user}");
+            fs::write(&file, text).unwrap();
+            let mut command = Command::new(&program);
+            command.arg("-d").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut proxy = Tinyproxy { child: command.spawn().unwrap(), port, log, _folder: folder };
+            if proxy.listens() {
+                return proxy;
+            }
+        }
+        panic!("{} does not start", program.display());
+    }
+
+    /// Whether it does; not if another took the port meanwhile.
+    fn listens(&mut self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.said().contains("Accepting connections") {
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("tinyproxy does not listen: {}", self.said());
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How many connections to this origin were asked for.
+    fn connections(&self, origin: &str) -> usize {
+        self.said().matches(&format!("CONNECT {}", origin.trim_start_matches("https://"))).count()
+    }
+}
+
+impl Drop for Tinyproxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program: installed, or unpacked by `cargo xtask test`.
+fn tinyproxy() -> PathBuf {
+    let installed = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&installed).chain([root().join("target/tinyproxy/usr/bin")]);
+    let found = folders.map(|folder| folder.join("tinyproxy")).find(|file| file.is_file());
+    found.expect(
+        "tinyproxy is missing: install the package `tinyproxy-bin` (Debian, Ubuntu) or `tinyproxy`, or run \
+         `cargo xtask test`, which unpacks Debian's into target/tinyproxy",
+    )
+}
+
+/// A proxy that hears one request and answers with this line.
+fn answering(line: &'static str) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let lines = BufReader::new(socket.try_clone().unwrap()).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let _ = sender.send(head.join("\n"));
+        let _ = socket.write_all(format!("{line}\r\ncontent-length: 0\r\n\r\n").as_bytes());
+    });
+    (address, heard)
+}
+
+/// Polls one feed with these lines in `[network]` and these variables.
+async fn poll(
+    simulator: &Simulator,
+    line: &str,
+    more: &[(&str, &str)],
+    edit: fn(String) -> String,
+) -> (Report, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    fs::write(&ca_file, simulator.ca_pem()).unwrap();
+    let (text, mut variables) = simulator.configuration(ca_file.to_str().unwrap());
+    variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let text = edit(text.replacen("[network]", &format!("[network]\n{line}"), 1));
+    let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
+    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let feeds = once::open(&checked, &noon()).await.unwrap();
+    let (mut events, mut people) = (Vec::new(), Vec::new());
+    let report = once::poll(&feeds, &noon(), Output { events: &mut events, people: &mut people }).await.unwrap();
+    let people = String::from_utf8(people).unwrap();
+    assert!(!people.contains("passwordOf"), "{people}");
+    (report, people)
+}
+
+async fn simulator() -> Simulator {
+    Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_poll_goes_through_the_configured_proxy() {
+    let (simulator, proxy) = (simulator().await, Tinyproxy::start(None));
+    let line = format!("proxy = \"http://127.0.0.1:{}\"", proxy.port);
+    let (report, people) = poll(&simulator, &line, &[], |text| text).await;
+    assert_eq!((report.status(), report.events), (0, 30), "{people}");
+    assert!(proxy.connections(simulator.url()) >= 1, "{}", proxy.said());
+}
+
+#[tokio::test]
+async fn a_poll_goes_through_the_proxy_of_the_environment_but_for_its_exceptions() {
+    let (simulator, proxy) = (simulator().await, Tinyproxy::start(None));
+    let address = format!("127.0.0.1:{}", proxy.port);
+    let port = simulator.url().rsplit_once(':').unwrap().1;
+    let (exception, other) = (format!("127.0.0.0/8:{port}"), format!("127.0.0.0/8:{}", proxy.port));
+    for (no_proxy, through) in [(exception.as_str(), false), ("127.0.0.1", false), ("*", false), (&other, true)] {
+        let before = proxy.connections(simulator.url());
+        let (report, people) =
+            poll(&simulator, "", &[("HTTPS_PROXY", &address), ("NO_PROXY", no_proxy)], |text| text).await;
+        assert_eq!((report.status(), report.events), (0, 30), "{people}");
+        assert_eq!(proxy.connections(simulator.url()) > before, through, "{no_proxy}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_gets_the_user_and_the_password_of_its_address() {
+    let (simulator, proxy) = (simulator().await, Tinyproxy::start(Some(USER)));
+    let line = "proxy = { env = \"PROXY_ADDRESS\" }";
+    let address = |user: &str| format!("http://{user}127.0.0.1:{}", proxy.port);
+    let (report, people) =
+        poll(&simulator, line, &[("PROXY_ADDRESS", &address(&format!("{USER}@")))], |text| text).await;
+    assert_eq!((report.status(), report.events), (0, 30), "{people}");
+    for (user, why) in [
+        ("", "asks for a user"),
+        ("collector:passwordOfOthers@", "makes no connection: it refuses to, does not accept its user"),
+    ] {
+        let (report, people) = poll(&simulator, line, &[("PROXY_ADDRESS", &address(user))], |text| text).await;
+        assert_eq!(report.status(), 1);
+        let expected = format!("the proxy {} {why}", address(""));
+        assert!(people.contains(&expected) && people.contains("(proxy-failed, service)"), "{expected} in {people}");
+    }
+}
+
+/// A request through this proxy, without any address being allowed.
+async fn sent(proxy: &str, allowed: Vec<Cidr>, url: &str) -> TransportError {
+    let network = Network::new(None, allowed).unwrap().through(Proxy::new(proxy, "").unwrap());
+    let transport = network.transport(&Limits::default()).unwrap();
+    let (method, url) = ("GET".to_owned(), url.parse().unwrap());
+    transport.send(OutgoingRequest { method, url, headers: Vec::new(), body: Vec::new() }).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn names_are_resolved_by_the_proxy_which_may_stand_at_a_private_address() {
+    let (proxy, heard) = answering("HTTP/1.1 403 Forbidden");
+    let error = sent(&proxy, Vec::new(), "https://no-such-name.invalid:8443/x").await;
+    assert!(heard.recv_timeout(PATIENCE).unwrap().starts_with("CONNECT no-such-name.invalid:8443 HTTP/1.1"));
+    assert_eq!(
+        error.to_string(),
+        format!("the proxy {proxy} makes no connection: it refuses to, or cannot reach the service")
+    );
+}
+
+#[tokio::test]
+async fn what_a_proxy_must_not_reach_for_us_is_judged_before_it_is_asked() {
+    for url in [
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://169.254.169.254/x",
+        "https://localhost./",
+        "https://a.localhost/",
+    ] {
+        let (proxy, heard) = answering("HTTP/1.1 200 OK");
+        let error = sent(&proxy, Vec::new(), url).await;
+        assert!(matches!(error, TransportError::AddressProhibited { .. }), "{url}: {error}");
+        assert!(heard.try_recv().is_err(), "{url}");
+    }
+    let (proxy, heard) = answering("HTTP/1.1 502 Bad Gateway");
+    sent(&proxy, vec!["127.0.0.0/8".parse().unwrap()], "https://localhost/").await;
+    assert!(heard.recv_timeout(PATIENCE).unwrap().starts_with("CONNECT localhost:443"));
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_allowed_is_refused_before_the_proxy_is_asked() {
+    let (simulator, proxy) = (simulator().await, Tinyproxy::start(None));
+    let forget =
+        |text: String| text.lines().filter(|line| !line.starts_with("allow = ")).collect::<Vec<_>>().join("\n");
+    let line = format!("proxy = \"http://127.0.0.1:{}\"", proxy.port);
+    let (report, people) = poll(&simulator, &line, &[], forget).await;
+    assert_eq!(report.status(), 1);
+    assert!(people.contains("(request-denied, tenant)"), "{people}");
+    assert!(!proxy.said().contains("CONNECT 127"), "{}", proxy.said());
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named_as_the_fault() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = sent(&format!("http://u:passwordOfTests@{free}"), Vec::new(), "https://service.invalid/").await;
+    assert_eq!(error.to_string(), format!("the proxy http://{free} cannot be reached: the connection was refused"));
+    let error = sent("http://no-such-proxy.invalid:3128", Vec::new(), "https://service.invalid/").await;
+    let expected = "the proxy http://no-such-proxy.invalid:3128 cannot be reached: its name does not resolve";
+    assert_eq!(error.to_string(), expected);
+}

@@ -1,0 +1,117 @@
+//! Recording the simulated service, and playing what was recorded.
+
+use std::path::Path;
+
+use host_harness::config;
+use host_harness::feeds;
+use host_harness::record::{self, RecordError, Recorded};
+use host_harness::replay;
+use serde_json::Value;
+
+use crate::check::Set;
+use crate::support::{host, plugin};
+
+async fn record(set: &Set, without_scopes: bool) -> Result<Recorded, RecordError> {
+    let environment =
+        |name: &str| set.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("azure.toml"), &set.text, None, &environment);
+    let checked = feeds::check(&host(), config, None, &set.clock).await.unwrap();
+    record::record(&checked.feeds[0], &checked.network, &set.clock, without_scopes).await
+}
+
+fn text(recorded: &Recorded) -> String {
+    serde_json::to_string_pretty(&recorded.cassette).unwrap()
+}
+
+/// Nothing of the first tenant is in a recording, in whatever letter case.
+fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
+    let lower = text.to_lowercase();
+    let tenant = set.simulator.with(|world| world.estate.tenants[0].clone());
+    let mut private = vec![tenant.client_secret, tenant.id, tenant.client_id, "eysimulated".to_owned()];
+    if without_scopes {
+        private.extend(tenant.subscriptions.iter().flat_map(|one| [one.id.clone(), one.name.clone()]));
+    }
+    for value in private {
+        assert!(!lower.contains(&value.to_lowercase()), "{value} in {text}");
+    }
+    let kept = tenant.subscriptions[0].id.as_str();
+    assert_eq!(lower.contains(kept), !without_scopes, "{text}");
+}
+
+/// Plays a recording that was written to a file.
+async fn played(text: &str) -> replay::Replayed {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorded.json");
+    std::fs::write(&file, text).unwrap();
+    replay::replay(&plugin(), &file).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_recording_replays_and_gives_nobody_away() {
+    for without_scopes in [false, true] {
+        for subscriptions in ["[\"00000001-0000-4F6B-B1D0-000000000001\"]", "\"*\""] {
+            let mut set = Set::new(None).await;
+            set.edit("subscription_id", &format!("subscription_id = {subscriptions}"));
+            let recorded = record(&set, without_scopes).await.unwrap();
+            assert!(recorded.failures.is_empty() && recorded.good > 0);
+            let text = text(&recorded);
+            check_redacted(&set, &text, without_scopes);
+            let played = played(&text).await;
+            assert_eq!((played.events.len(), played.failure), (15 * recorded.good, None));
+            assert_eq!(recorded.events, played.events.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn numbers_are_recorded_to_the_letter() {
+    let set = Set::new(None).await;
+    let recorded = record(&set, false).await.unwrap();
+    let played = played(&text(&recorded)).await;
+    let event: Value = serde_json::from_slice(&played.events[0]).unwrap();
+    let raw = event["raw_data"].as_str().unwrap();
+    assert!(text(&recorded).contains(raw), "{raw}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_recorded_too() {
+    for scenario in ["forbidden", "secret-invalid", "not-onboarded-404", "throttled", "html"] {
+        let set = Set::new(Some(scenario)).await;
+        let recorded = record(&set, true).await.unwrap();
+        assert_eq!(recorded.failures.len(), usize::from(scenario != "not-onboarded-404"), "{scenario}");
+        let text = text(&recorded);
+        check_redacted(&set, &text, true);
+        let played = played(&text).await;
+        let code = |failure: Option<&host_harness::contract::Failure>| failure.map(|failure| failure.code.clone());
+        if recorded.failures.is_empty() {
+            continue;
+        }
+        assert_eq!(
+            code(played.failure.as_ref()),
+            code(recorded.failures.first().map(|(_, failure)| failure)),
+            "{scenario}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_domain_of_the_tenant_has_a_stand_in() {
+    let mut set = Set::new(None).await;
+    set.edit("token_url", "token_url = \"contoso.example\"");
+    let text = text(&record(&set, false).await.unwrap());
+    assert!(!text.contains("contoso.example") && text.contains("tenant-2.example/oauth2"), "{text}");
+    check_redacted(&set, &text, false);
+    played(&text).await;
+}
+
+#[tokio::test]
+async fn no_answer_is_nothing_to_record() {
+    let mut set = Set::new(None).await;
+    let url = set.simulator.url().to_owned();
+    set.text = set.text.replace(&url, "https://nowhere.invalid");
+    let error = record(&set, false).await.unwrap_err();
+    assert!(matches!(error, RecordError::NoAnswer { .. }), "{error}");
+    let set = Set::new(Some("invalid-utf8")).await;
+    let error = record(&set, false).await.unwrap_err();
+    assert!(matches!(error, RecordError::NoText { .. }), "{error}");
+}

@@ -296,6 +296,17 @@ fn a_control_that_moved_the_score_says_whether_its_maximum_did() {
 }
 
 #[test]
+fn a_score_of_which_only_the_maximum_moved_is_explained_too() {
+    let mut story = Story::collected();
+    let change = change_of_score(&story.poll(&pages(&[A, ("b", 4.0, 5, 3, 0)])));
+    assert_eq!(change["fields"], json!(["max"]));
+    let previous = json!({ "time": time(0), "displayName": "ASC score", "current": 9.0, "max": 14 });
+    assert_eq!((&change["previous"], &change["delta"]), (&previous, &json!({ "max": 1 })));
+    assert_eq!(change["drivers"][0]["max"], 1);
+    assert_eq!(change["rounding_remainder"], json!({ "current": 0, "max": 0 }));
+}
+
+#[test]
 fn a_close_carries_what_was_kept_as_it_was_spelled() {
     let item = |name: &str, points: &str| {
         format!(

@@ -193,6 +193,20 @@ fn a_remainder_has_what_is_known_of_it() {
 }
 
 #[test]
+fn what_is_absent_moves_the_score_once_and_once_more_when_it_is_back() {
+    let drivers = |story: &mut Story, controls: &[Control]| {
+        let change = change_of_score(&story.poll(&pages(controls)));
+        let drivers = change["drivers"].as_array().unwrap().iter();
+        drivers.map(|driver| format!("{} {}", driver["title"], driver["current"])).collect::<Vec<_>>()
+    };
+    let mut story = Story::collected();
+    assert_eq!(drivers(&mut story, &[A]), ["\"b\" -4"]);
+    assert_eq!(drivers(&mut story, &[A, B]), ["\"b\" 4"]);
+    assert_eq!(drivers(&mut story, &[A]), ["\"b\" -4"]);
+    assert_eq!(drivers(&mut story, &[("a", 6.0, 10, 1, 1)]), ["\"a\" 1"]);
+}
+
+#[test]
 fn beyond_forty_controls_the_smallest_parts_stand_together() {
     const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_.~+=";
     let controls = |current: f64| -> Vec<Control> {

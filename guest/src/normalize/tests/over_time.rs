@@ -177,6 +177,49 @@ fn a_score_that_no_control_moved_names_the_whole_as_remainder() {
 }
 
 #[test]
+fn a_remainder_has_what_is_known_of_it() {
+    for (current, max, remainder) in
+        [("1e39", "14", json!({ "max": 0 })), ("9.5", "1e39", json!({ "current": 0.5 })), ("1e39", "1e39", Value::Null)]
+    {
+        let mut story = Story::collected();
+        let Given::Pages(mut lists) = pages(BOTH) else { unreachable!() };
+        let body = String::from_utf8(lists[0].body.clone()).unwrap();
+        let body = body.replace(r#""current":9.0,"max":14"#, &format!(r#""current":{current},"max":{max}"#));
+        lists[0].body = body.into_bytes();
+        let change = change_of_score(&story.poll(&Given::Pages(lists)));
+        assert_eq!(change["rounding_remainder"], remainder, "{current} of {max}");
+        assert_eq!(change["other_controls"], Value::Null);
+    }
+}
+
+#[test]
+fn what_is_absent_moves_the_score_once_and_once_more_when_it_is_back() {
+    let drivers = |story: &mut Story, controls: &[Control]| {
+        let change = change_of_score(&story.poll(&pages(controls)));
+        let drivers = change["drivers"].as_array().unwrap().iter();
+        drivers.map(|driver| format!("{} {}", driver["title"], driver["current"])).collect::<Vec<_>>()
+    };
+    let mut story = Story::collected();
+    assert_eq!(drivers(&mut story, &[A]), ["\"b\" -4"]);
+    assert_eq!(drivers(&mut story, &[A, B]), ["\"b\" 4"]);
+    assert_eq!(drivers(&mut story, &[A]), ["\"b\" -4"]);
+    assert_eq!(drivers(&mut story, &[("a", 6.0, 10, 1, 1)]), ["\"a\" 1"]);
+}
+
+#[test]
+fn beyond_forty_controls_the_smallest_parts_stand_together() {
+    const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_.~+=";
+    let controls = |current: f64| -> Vec<Control> {
+        (0..42).map(|at| (&NAMES[at..=at], if at < 2 { current / 2.0 } else { current }, 9, 1, 1)).collect()
+    };
+    let mut story = Story::begin();
+    story.poll(&pages(&controls(2.0)));
+    let change = change_of_score(&story.poll(&pages(&controls(4.0))));
+    assert_eq!(change["drivers"].as_array().unwrap().len(), 40);
+    assert_eq!(change["other_controls"], json!({ "current": 2, "max": 0 }));
+}
+
+#[test]
 fn an_added_and_a_removed_control_are_told_on_the_score() {
     let mut story = Story::collected();
     let batch = story.poll(&pages(&[A, B, C]));
@@ -293,6 +336,17 @@ fn a_control_that_moved_the_score_says_whether_its_maximum_did() {
     let reasons = change["drivers"].as_array().unwrap().iter();
     let reasons: Vec<_> = reasons.map(|driver| (driver["title"].clone(), driver["reason"].clone())).collect();
     assert_eq!(reasons, [(json!("a"), json!("resources")), (json!("b"), json!("maximum"))]);
+}
+
+#[test]
+fn a_score_of_which_only_the_maximum_moved_is_explained_too() {
+    let mut story = Story::collected();
+    let change = change_of_score(&story.poll(&pages(&[A, ("b", 4.0, 5, 3, 0)])));
+    assert_eq!(change["fields"], json!(["max"]));
+    let previous = json!({ "time": time(0), "displayName": "ASC score", "current": 9.0, "max": 14 });
+    assert_eq!((&change["previous"], &change["delta"]), (&previous, &json!({ "max": 1 })));
+    assert_eq!(change["drivers"][0]["max"], 1);
+    assert_eq!(change["rounding_remainder"], json!({ "current": 0, "max": 0 }));
 }
 
 #[test]

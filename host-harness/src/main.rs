@@ -281,8 +281,8 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
         say!("warning: {warning}");
     }
     for feed in &checked.feeds {
-        if let Some((code, words)) = connection::expiring(&feed.expiries, clock()()) {
-            say!("warning: feed {}: {words} ({code}); `check` says how to get another", feed.id);
+        if let Some((remark, words)) = connection::expiring(&feed.expiries, clock()()) {
+            say!("warning: feed {}: {}: {words}\n  fix: {}", feed.id, remark.cause, remark.fix);
         }
     }
     Ok(checked)

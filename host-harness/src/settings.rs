@@ -77,8 +77,8 @@ impl Settings {
     }
 
     /// All secrets with their settings.
-    pub(crate) fn named_secrets(&self) -> &[(String, Secret)] {
-        &self.secrets
+    pub(crate) fn named_secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.secrets.iter().map(|(setting, secret)| (setting.as_str(), secret))
     }
 
     /// All secrets, for redaction.

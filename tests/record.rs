@@ -6,6 +6,7 @@ use host_harness::config;
 use host_harness::feeds;
 use host_harness::record::{self, RecordError, Recorded};
 use host_harness::replay;
+use host_harness::simulator::scenario::OBJECT_ID;
 use serde_json::Value;
 
 use crate::check::Set;
@@ -28,6 +29,7 @@ fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
     let lower = text.to_lowercase();
     let tenant = set.simulator.with(|world| world.estate.tenants[0].clone());
     let mut private = vec![tenant.client_secret, tenant.id, tenant.client_id, "eysimulated".to_owned()];
+    private.push(OBJECT_ID.to_owned());
     if without_scopes {
         private.extend(tenant.subscriptions.iter().flat_map(|one| [one.id.clone(), one.name.clone()]));
     }

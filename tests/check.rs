@@ -26,7 +26,7 @@ pub struct Set {
     /// The environment.
     pub variables: Vec<(String, String)>,
     pub clock: Clock,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Set {
@@ -38,7 +38,7 @@ impl Set {
         let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
         // The first feed alone.
         let text = text.split("\n[[feed]]").take(2).collect::<Vec<_>>().join("\n[[feed]]");
-        Set { simulator, text, variables, clock: now(), _folder: folder }
+        Set { simulator, text, variables, clock: now(), folder }
     }
 
     /// Replaces a whole line by its beginning; an empty line takes it out.

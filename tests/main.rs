@@ -8,6 +8,7 @@ mod collector;
 mod commands;
 mod component;
 mod crash;
+mod credentials;
 mod days;
 mod documents;
 mod first_steps;

@@ -421,19 +421,20 @@ pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }
 
+/// In milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// A credential that runs out within 30 days, 7 days, or has run out by its date.
 pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
     let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(*end));
     let left = end.saturating_sub(now);
-    let days = left / 86_400_000;
-    let urgent = left <= milliseconds(limits::EXPIRY_URGENT);
+    let days = left / DAY;
+    let [notice, urgent] = limits::EXPIRY_WARNINGS.map(|days| days * DAY);
     match left {
         0 => Some((&EXPIRED, format!("`{setting}` on {date}"))),
-        _ if urgent => Some((&EXPIRES_SOON, format!("`{setting}` on {date}, in {days} days"))),
-        left if left <= milliseconds(limits::EXPIRY_NOTICE) => {
-            Some((&EXPIRES, format!("`{setting}` on {date}, in {days} days")))
-        }
+        left if left <= urgent => Some((&EXPIRES_SOON, format!("`{setting}` on {date}, in {days} days"))),
+        left if left <= notice => Some((&EXPIRES, format!("`{setting}` on {date}, in {days} days"))),
         _ => None,
     }
 }
@@ -805,8 +806,6 @@ impl Transport for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DAY: u64 = 86_400_000;
 
     #[test]
     fn a_credential_is_told_of_30_and_7_days_before_it_runs_out() {

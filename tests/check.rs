@@ -1,18 +1,17 @@
 //! Test Connection over real sockets: what each failure of the service does to the ladder, and what programs read.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::TcpListener as StdListener;
 use std::path::Path;
 
 use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
 use futures_util::{StreamExt, stream};
-use host_harness::check::{self, Ladder, Question, Status, Step};
+use host_harness::check::{self, Ladder, Question, REMARKS, Status, Step};
 use host_harness::config;
 use host_harness::feed::Clock;
 use host_harness::feeds;
 use host_harness::once::Output;
-use host_harness::probe::FAULTS;
+use host_harness::probe::{FAULTS, Rung};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use serde_json::Value;
 
@@ -27,7 +26,7 @@ pub struct Set {
     /// The environment.
     pub variables: Vec<(String, String)>,
     pub clock: Clock,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Set {
@@ -39,7 +38,7 @@ impl Set {
         let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
         // The first feed alone.
         let text = text.split("\n[[feed]]").take(2).collect::<Vec<_>>().join("\n[[feed]]");
-        Set { simulator, text, variables, clock: now(), _folder: folder }
+        Set { simulator, text, variables, clock: now(), folder }
     }
 
     /// Replaces a whole line by its beginning; an empty line takes it out.
@@ -88,6 +87,8 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         let Some(step) = ladder.stopped() else {
             assert!(HARMLESS.contains(name), "{name}: {words}");
             assert!(ladder.ok() && ladder.sample.is_some(), "{name}: {words}");
+            // At the most, a warning.
+            rows.extend(ladder.steps.iter().filter(|step| step.trouble.is_some()).map(|step| (*name, step.clone())));
             continue;
         };
         assert!(!HARMLESS.contains(name), "{name}: {words}");
@@ -115,28 +116,38 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
     document(rows).await;
 }
 
-/// The document of the ladder: its rows are what the scenarios showed, its words those of the two tables.
-async fn document(mut rows: Vec<(&str, Step)>) {
-    rows.sort_by_key(|(_, step)| step.question);
+/// The document of the ladder: its rows are what the host says, and what the scenarios showed, in the words of the two
+/// tables.
+async fn document(shown: Vec<(&str, Step)>) {
     let description = plugin().description().await.unwrap();
-    let mut text = DOCUMENT.to_owned();
-    for fault in FAULTS {
-        let step = format!("{:?}", fault.rung).to_lowercase();
-        writeln!(text, "| {step} | failed | `{}` |  | {} | {} |  |", fault.code, fault.cause, fault.fix).unwrap();
-    }
-    for (scenario, step) in rows {
-        let trouble = step.trouble.unwrap();
-        let row = description.diagnoses.iter().find(|row| row.code == trouble.code);
+    let row =
+        |question: Question, cells: [&str; 6]| (question, format!("| {} | {} |\n", question.name(), cells.join(" | ")));
+    let code = |code: &str| format!("`{code}`");
+    let faults = FAULTS.iter().map(|fault| {
+        let question = match fault.rung {
+            Rung::Name => Question::Name,
+            Rung::Connect => Question::Connect,
+            Rung::Tls => Question::Tls,
+        };
+        row(question, [Status::Failed.name(), &code(fault.code), "", fault.cause, fault.fix, ""])
+    });
+    let remarks = REMARKS.iter().map(|remark| {
+        row(remark.question, [remark.status.name(), &code(remark.code), "", remark.cause, remark.fix, ""])
+    });
+    let shown = shown.iter().map(|(scenario, step)| {
+        let trouble = step.trouble.as_ref().unwrap();
+        let known = description.diagnoses.iter().find(|row| row.code == trouble.code);
         // What the plugin's table leaves to the host is told in the host's words.
         let own = trouble.cause.split(": ").next().unwrap();
-        let cause = row.map_or(own, |row| row.cause.as_str());
-        let fix = row.map(|row| row.fix.as_str()).filter(|fix| !fix.is_empty()).unwrap_or(&trouble.fix);
-        let (question, status) = (step.question.name(), step.status.name());
-        let (code, service_code) = (trouble.code, trouble.service_code.unwrap_or_default());
-        writeln!(text, "| {question} | {status} | `{code}` | {service_code} | {cause} | {fix} | `{scenario}` |")
-            .unwrap();
-    }
-    documents::check("docs/check.md", &text);
+        let cause = known.map_or(own, |row| row.cause.as_str());
+        let fix = known.map(|row| row.fix.as_str()).filter(|fix| !fix.is_empty()).unwrap_or(&trouble.fix);
+        let service_code = trouble.service_code.as_deref().unwrap_or_default();
+        row(step.question, [step.status.name(), &code(&trouble.code), service_code, cause, fix, &code(scenario)])
+    });
+    let mut rows: Vec<(Question, String)> = faults.chain(remarks).chain(shown).collect();
+    rows.sort_by_key(|(question, _)| *question);
+    let rows: String = rows.into_iter().map(|(_, row)| row).collect();
+    documents::check("docs/check.md", &(DOCUMENT.to_owned() + &rows));
 }
 
 const DOCUMENT: &str = "# Test Connection
@@ -165,8 +176,8 @@ Nothing is tried again. What may pass by itself is told with what the service as
 
 ## What it can say
 
-Made by running it: against each fault of the way, and each scenario of `host-harness simulate --scenario NAME`.
-`{client}`, `{subscription}` and the like stand for the feed's own.
+Made from what the host says of the way and the settings, and of running it against each scenario of
+`host-harness simulate --scenario NAME`. `{client}`, `{subscription}` and the like stand for the feed's own.
 
 | step | status | code | service's code | cause | fix | scenario |
 |---|---|---|---|---|---|---|

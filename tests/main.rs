@@ -9,6 +9,7 @@ mod commands;
 mod component;
 mod corpus;
 mod crash;
+mod credentials;
 mod days;
 mod documents;
 mod first_steps;

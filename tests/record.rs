@@ -6,9 +6,12 @@ use host_harness::config;
 use host_harness::feeds;
 use host_harness::record::{self, RecordError, Recorded};
 use host_harness::replay;
+use host_harness::simulator::assertion::Registered;
+use host_harness::simulator::scenario::OBJECT_ID;
 use serde_json::Value;
 
 use crate::check::Set;
+use crate::credentials::{FEDERATED, RSA};
 use crate::support::{host, plugin};
 
 async fn record(set: &Set, without_scopes: bool) -> Result<Recorded, RecordError> {
@@ -28,6 +31,7 @@ fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
     let lower = text.to_lowercase();
     let tenant = set.simulator.with(|world| world.estate.tenants[0].clone());
     let mut private = vec![tenant.client_secret, tenant.id, tenant.client_id, "eysimulated".to_owned()];
+    private.push(OBJECT_ID.to_owned());
     if without_scopes {
         private.extend(tenant.subscriptions.iter().flat_map(|one| [one.id.clone(), one.name.clone()]));
     }
@@ -114,4 +118,31 @@ async fn no_answer_is_nothing_to_record() {
     let set = Set::new(Some("invalid-utf8")).await;
     let error = record(&set, false).await.unwrap_err();
     assert!(matches!(error, RecordError::NoText { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_recording_replays_without_the_key_or_the_token_that_signed_in() {
+    for credential in ["client_certificate", "federated_token_file"] {
+        let mut set = Set::new(None).await;
+        let key = rcgen::KeyPair::from_pem(RSA).unwrap();
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
+        set.simulator.with(|world| {
+            world.certificates.push(Registered::read(&certificate).unwrap());
+            world.federated.push(FEDERATED.to_owned());
+        });
+        let file = set.folder.path().join("credential");
+        let text = if credential == "client_certificate" { certificate + RSA } else { FEDERATED.to_owned() };
+        std::fs::write(&file, &text).unwrap();
+        let value =
+            if credential == "client_certificate" { format!("{{ file = {file:?} }}") } else { format!("{file:?}") };
+        set.edit("client_secret", &format!("{credential} = {value}"));
+        let recorded = record(&set, true).await.unwrap();
+        assert_eq!((recorded.good, recorded.failures.len()), (2, 0));
+        let text = self::text(&recorded);
+        check_redacted(&set, &text, true);
+        for private in ["PRIVATE KEY", "CERTIFICATE", FEDERATED, "client_assertion", file.to_str().unwrap()] {
+            assert!(!text.contains(private), "{private} in {text}");
+        }
+        assert_eq!(played(&text).await.events.len(), 30);
+    }
 }

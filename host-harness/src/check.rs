@@ -226,6 +226,62 @@ impl Step {
     }
 }
 
+/// What the host itself has to say.
+#[derive(Debug)]
+pub struct Remark {
+    /// Where it shows.
+    pub question: Question,
+    /// Failed, or a warning.
+    pub status: Status,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// Why, in one sentence without a full stop.
+    pub cause: &'static str,
+    /// What mends it. `{place}` stands for file and line, `{origin}` for the origin.
+    pub fix: &'static str,
+}
+
+macro_rules! remarks {
+    ($($(#[$doc:meta])* $name:ident = $question:ident, $status:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
+        $($(#[$doc])* const $name: Remark = Remark {
+            question: Question::$question, status: Status::$status, code: $code, cause: $cause, fix: $fix,
+        };)*
+        /// All of them, by question.
+        pub const REMARKS: &[Remark] = &[$($name),*];
+    };
+}
+
+remarks! {
+    /// The configuration does not hold.
+    SETTINGS_INVALID = Settings, Failed, "settings-invalid", "the configuration is wrong", "write what is expected in {place}";
+    /// The operator's list does not have it.
+    ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
+        "if that is meant, write `allow = [\"{origin}\"]` in [network]; else mend the address";
+    /// A value that is seldom meant.
+    SETTINGS_ODD = Settings, Ok, "settings-odd", "something is odd", "see whether that is meant: {place}";
+    /// The service's time is another.
+    CLOCK_OFF = Credential, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
+    /// Within 30 days.
+    EXPIRES = Credential, Ok, "credential-expires", "a credential runs out within 30 days",
+        "create another before that day, and put it and its date into the settings";
+    /// Within 7 days.
+    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", "a credential runs out within 7 days",
+        "create another before that day, and put it and its date into the settings";
+    /// The date is past, and the service takes it all the same.
+    EXPIRED = Credential, Ok, "credential-expired", "by its date, a credential has run out",
+        "create another, and put it and its date into the settings";
+    /// Read, and nothing came of it.
+    NO_EVENT = Sample, Failed, "no-event", "what was read gave no event", "look among the settings for what leaves events out";
+}
+
+impl Remark {
+    fn trouble(&self, detail: &str, value: &str) -> Trouble {
+        let fix = self.fix.replace("{place}", value).replace("{origin}", value);
+        let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
+        Trouble { code: self.code.to_owned(), service_code: None, request_id: None, cause, fix }
+    }
+}
+
 /// The exit status: 0 all is good, 1 nothing is, 2 the configuration is wrong, 3 something is good.
 pub fn status<'a>(ladders: impl IntoIterator<Item = &'a Ladder>) -> u8 {
     let (mut good, mut bad, mut broken) = (0, 0, false);
@@ -259,10 +315,7 @@ pub fn broken(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
         let mut climb = Climb::new(feed, "");
         let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
         let places: Vec<String> = problems.iter().map(|problem| place(problem)).collect();
-        let trouble = (!words.is_empty()).then(|| Trouble {
-            fix: format!("write what is expected in {}", list(places)),
-            ..Trouble::of("settings-invalid", words.join("\n"), String::new())
-        });
+        let trouble = (!words.is_empty()).then(|| SETTINGS_INVALID.trouble(&words.join("\n"), &list(places)));
         let good = "good, and nothing is sent while others of the configuration are wrong".to_owned();
         climb.note(Question::Settings, "", Duration::ZERO, trouble.map_or(Ok(good), Err));
         climb.ended()
@@ -368,19 +421,20 @@ pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }
 
+/// In milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// A credential that runs out within 30 days, 7 days, or has run out by its date.
-pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static str, String)> {
+pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
     let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(*end));
     let left = end.saturating_sub(now);
-    let days = left / 86_400_000;
-    let urgent = left <= milliseconds(limits::EXPIRY_URGENT);
+    let days = left / DAY;
+    let [notice, urgent] = limits::EXPIRY_WARNINGS.map(|days| days * DAY);
     match left {
-        0 => Some(("credential-expired", format!("by its date, `{setting}` ran out on {date}"))),
-        _ if urgent => Some(("credential-expires-soon", format!("`{setting}` runs out on {date}, in {days} days"))),
-        left if left <= milliseconds(limits::EXPIRY_NOTICE) => {
-            Some(("credential-expires", format!("`{setting}` runs out on {date}, in {days} days")))
-        }
+        0 => Some((&EXPIRED, format!("`{setting}` on {date}"))),
+        left if left <= urgent => Some((&EXPIRES_SOON, format!("`{setting}` on {date}, in {days} days"))),
+        left if left <= notice => Some((&EXPIRES, format!("`{setting}` on {date}, in {days} days"))),
         _ => None,
     }
 }
@@ -427,23 +481,21 @@ impl Call<'_> {
         let feed = match opened {
             Ok(feed) => feed,
             Err(error) => {
-                let fix = "mend what the cause names";
-                let trouble = Trouble::of("settings-invalid", error.to_string(), fix.to_owned());
+                let trouble = SETTINGS_INVALID.trouble(&error.to_string(), &format!("feed {}", self.parked.id));
                 climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
                 return None;
             }
         };
         if let Some(origin) = self.parked.forbidden_origin() {
-            let cause = format!("requests would go to {origin}, which is not allowed");
-            let fix = format!("if that is meant, write `allow = [\"{origin}\"]` in [network]; else mend the address");
-            climb.note(Question::Settings, "", begun.elapsed(), Err(Trouble::of("origin-not-allowed", cause, fix)));
+            let trouble = ORIGIN_NOT_ALLOWED.trouble(origin, origin);
+            climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
             return None;
         }
         climb.note(Question::Settings, "", begun.elapsed(), Ok(String::new()));
         if !odd.is_empty() {
             let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
-            let fix = format!("see whether that is meant: {}", list(odd.iter().map(|one| place(one)).collect()));
-            climb.warn(Trouble::of("settings-odd", words.join("\n"), fix));
+            let places = list(odd.iter().map(|one| place(one)).collect());
+            climb.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
         }
         Some(feed)
     }
@@ -474,19 +526,20 @@ impl Call<'_> {
         let off = self.skew.seen().filter(|off| off.unsigned_abs() > milliseconds(limits::CLOCK_SKEW));
         let off = off.map(|off| {
             let way = if off > 0 { "behind" } else { "ahead of" };
-            format!("this machine's clock is {} s {way} the service's", off.unsigned_abs() / 1_000)
+            format!("it is {} s {way} the service's", off.unsigned_abs() / 1_000)
         });
         if let (Err(failure), Some(off)) = (&mut answer, &off) {
-            failure.cause += &format!("; {off}");
+            failure.cause += &format!("; {}: {off}", CLOCK_OFF.cause);
         }
         climb.note_answer(Question::Credential, "", begun.elapsed(), answer.map(|()| String::new()))?;
         if let Some(off) = off {
-            climb.warn(Trouble::of("clock-off", off, "set the clock: timedatectl set-ntp true".to_owned()));
+            climb.warn(CLOCK_OFF.trouble(&off, ""));
         }
-        if let Some((code, cause)) = expiring(&self.parked.expiries, (self.clock)()) {
-            let fix = feed.fix("credential-expires").await;
-            let own = || "create another before that day, and put it and its date into the settings".to_owned();
-            climb.warn(Trouble::of(code, cause, fix.unwrap_or_else(own)));
+        if let Some((remark, detail)) = expiring(&self.parked.expiries, (self.clock)()) {
+            let trouble = remark.trouble(&detail, "");
+            // The plugin may know the way to another.
+            let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
+            climb.warn(Trouble { fix, ..trouble });
         }
         Some(())
     }
@@ -574,12 +627,7 @@ impl Call<'_> {
             climb.note(Question::Sample, &about, Duration::ZERO, Ok(event.uid));
             climb.ladder.sample = Some(event.body);
         } else if climb.ladder.good > 0 {
-            let trouble = Trouble::of(
-                "no-event",
-                "the scopes were read and gave no event".to_owned(),
-                "look at the settings for what leaves events out".to_owned(),
-            );
-            climb.note(Question::Sample, "", Duration::ZERO, Err(trouble));
+            climb.note(Question::Sample, "", Duration::ZERO, Err(NO_EVENT.trouble("", "")));
         }
     }
 }
@@ -759,22 +807,20 @@ impl Transport for Watched {
 mod tests {
     use super::*;
 
-    const DAY: u64 = 86_400_000;
-
     #[test]
     fn a_credential_is_told_of_30_and_7_days_before_it_runs_out() {
         let code = |days: u64| {
             let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
-            expiring(&expiries, 500 * DAY - days * DAY).map(|(code, _)| code)
+            expiring(&expiries, 500 * DAY - days * DAY).map(|(remark, _)| remark.code)
         };
         assert_eq!(code(31), None);
         assert_eq!(code(30), Some("credential-expires"));
         assert_eq!(code(8), Some("credential-expires"));
         assert_eq!(code(7), Some("credential-expires-soon"));
         assert_eq!(code(0), Some("credential-expired"));
-        assert_eq!(expiring(&[], 0), None);
+        assert!(expiring(&[], 0).is_none());
         let words = expiring(&[("client_secret".to_owned(), 500 * DAY)], 494 * DAY).map(|(_, words)| words);
-        assert!(words.is_some_and(|words| words.contains("`client_secret` runs out") && words.ends_with("in 6 days")));
+        assert!(words.is_some_and(|words| words.contains("`client_secret` on ") && words.ends_with("in 6 days")));
     }
 
     #[test]

@@ -115,12 +115,6 @@ pub const POLL_RETRIES: usize = 2;
 /// Waiting of a single poll from the command line, all retries together.
 pub const POLL_WAIT: Duration = Duration::from_secs(10);
 
-/// A credential that runs out is told of this long before, and again [`EXPIRY_URGENT`] before.
-pub const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 86_400);
-
-/// See [`EXPIRY_NOTICE`].
-pub const EXPIRY_URGENT: Duration = Duration::from_secs(7 * 86_400);
-
 /// A clock that is off by more is told of: signed assertions are good for 5 minutes.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -165,6 +159,18 @@ pub const TOKEN_REQUESTS: usize = 5;
 
 /// See [`TOKEN_REQUESTS`].
 pub const TOKEN_WINDOW: Duration = Duration::from_secs(300);
+
+/// How long a signed assertion is good for; Microsoft's own libraries use the same number.
+pub const ASSERTION_LIFE: Duration = Duration::from_secs(600);
+
+/// A warning comes when fewer days than these are left to a credential.
+pub const EXPIRY_WARNINGS: [u64; 2] = [30, 7];
+
+/// Placeholders of one call: one assertion is enough for a token.
+pub const ASSERTIONS: usize = 16;
+
+/// A file with the token of another identity provider; the largest seen has 2 KiB.
+pub const TOKEN_FILE_BYTES: u64 = 32 << 10;
 
 /// A refusal of the token endpoint is given again for this long; Microsoft's own libraries use the same number.
 pub const REFUSAL_KEPT: Duration = Duration::from_secs(60);

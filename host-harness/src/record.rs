@@ -171,7 +171,7 @@ fn cassette(
     let mut secrets = Map::new();
     for (setting, secret) in parked.settings().named_secrets() {
         if !secret.expose().is_empty() {
-            secrets.insert(setting.clone(), Value::from(stand_ins.of(Kind::Secret, secret.expose())));
+            secrets.insert(setting.to_owned(), Value::from(stand_ins.of(Kind::Secret, secret.expose())));
         }
     }
     for value in settings.values_mut() {

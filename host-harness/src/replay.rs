@@ -299,4 +299,8 @@ impl Transport for Recording {
         });
         Box::pin(std::future::ready(answer))
     }
+
+    fn replays(&self) -> bool {
+        true
+    }
 }

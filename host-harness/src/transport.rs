@@ -93,6 +93,11 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, Trans
 pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole answer.
     fn send(&self, request: OutgoingRequest) -> Answer<'_>;
+
+    /// Whether the answers come from a recording, where credentials have stand-ins: nothing is signed then.
+    fn replays(&self) -> bool {
+        false
+    }
 }
 
 /// Carries nothing: for calls that are not to reach anything.

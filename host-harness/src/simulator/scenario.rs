@@ -28,6 +28,9 @@ pub struct Strike<'a> {
     pub request_id: &'a str,
 }
 
+/// The object id that the service tells of the first tenant's application.
+pub const OBJECT_ID: &str = "0b5e9c7a-63d1-4c0e-9f18-7a2d4e6b8c01";
+
 /// The beginning of AADSTS7000215.
 pub const SECRET_INVALID: &str = "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app";
 
@@ -146,12 +149,6 @@ const ARM: &[(&str, u16, &str, &str)] = &[
     ("token-missing", 401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."),
     ("wrong-tenant", 401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer."),
     (
-        "forbidden",
-        403,
-        "AuthorizationFailed",
-        "The client does not have authorization to perform action 'Microsoft.Security/secureScores/read'.",
-    ),
-    (
         "subscription-invalid",
         400,
         "InvalidSubscriptionId",
@@ -192,6 +189,7 @@ const ARM: &[(&str, u16, &str, &str)] = &[
 
 /// Answers that are not built from a table: name and what happens.
 const OTHERS: &[(&str, &str)] = &[
+    ("forbidden", "403 that names the application and its object id"),
     ("token-html", "a proxy's page in place of the token"),
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
     ("not-onboarded", "both lists are empty"),
@@ -239,8 +237,10 @@ pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)
     let name = strike.world.scenario?;
     match (place, good) {
         (Place::Token, _) => token(strike, name),
-        (Place::Scores, Some((good, _))) => refused(name).or_else(|| scores(strike, name, good)),
-        (Place::Controls, Some((good, request))) => refused(name).or_else(|| controls(strike, name, good, request)),
+        (Place::Scores, Some((good, _))) => refused(strike, name).or_else(|| scores(strike, name, good)),
+        (Place::Controls, Some((good, request))) => {
+            refused(strike, name).or_else(|| controls(strike, name, good, request))
+        }
         _ => None,
     }
 }
@@ -257,7 +257,16 @@ fn token(strike: &Strike<'_>, name: &str) -> Option<Answer> {
     }
 }
 
-fn refused(name: &str) -> Option<Answer> {
+fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
+    if name == "forbidden" {
+        let Strike { client, subscription, .. } = strike;
+        let text = format!(
+            "The client '{client}' with object id '{OBJECT_ID}' does not have authorization to perform action \
+             'Microsoft.Security/secureScores/read' over scope '/subscriptions/{subscription}' or the scope is invalid. If \
+             access was recently granted, please refresh your credentials."
+        );
+        return Some(arm_error(403, "AuthorizationFailed", &text));
+    }
     ARM.iter().find(|row| row.0 == name).map(|(_, status, code, text)| arm_error(*status, code, text))
 }
 

@@ -55,7 +55,7 @@ fn configurations(document: &str) -> Vec<String> {
 #[test]
 fn configurations_in_documents_are_good() {
     let mut seen = 0;
-    for document in ["README.md", "docs/collector.md", "docs/network.md"] {
+    for document in ["README.md", "docs/collector.md", "docs/network.md", "docs/sign-in.md"] {
         for text in configurations(document) {
             let secret = |name: &str| (!PROXY_VARIABLES.contains(&name)).then(|| "a-secret-of-tests".to_owned());
             let config = config::parse(Path::new(document), &text, None, &secret);

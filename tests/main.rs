@@ -7,6 +7,7 @@ mod collector;
 mod commands;
 mod component;
 mod crash;
+mod credentials;
 mod days;
 mod documents;
 mod normalize;

@@ -28,16 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const USER: &str = "collector:passwordOfTests";
 
 /// Tinyproxy, and what it logs.
-struct Tinyproxy {
+pub struct Tinyproxy {
     child: Child,
-    port: u16,
+    pub port: u16,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Tinyproxy {
     /// Lets in whom it is told to.
-    fn start(user: Option<&str>) -> Tinyproxy {
+    pub fn start(user: Option<&str>) -> Tinyproxy {
         let program = tinyproxy();
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -76,7 +76,7 @@ impl Tinyproxy {
     }
 
     /// How many connections to this origin were asked for.
-    fn connections(&self, origin: &str) -> usize {
+    pub fn connections(&self, origin: &str) -> usize {
         self.said().matches(&format!("CONNECT {}", origin.trim_start_matches("https://"))).count()
     }
 }

@@ -38,7 +38,7 @@ diagnoses! {
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
     /// AADSTS7000218.
     CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
-        "give `client_secret` a value that is not empty";
+        "give `client_secret`, `client_certificate` or `federated_token_file` a value that is not empty";
     /// AADSTS700016.
     APPLICATION_NOT_FOUND = "application-not-found", Some(MendFeed), "the tenant has no application with this client id",
         "compare `client_key` with the Application (client) ID and `token_url` with the Directory (tenant) ID on the application's overview page: az ad app show --id {client}";
@@ -63,6 +63,9 @@ diagnoses! {
     /// AADSTS70011, AADSTS1002012 and AADSTS901002.
     SCOPE_INVALID = "scope-invalid", Some(MendFeed), "Entra ID does not accept the scope that was asked for",
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
+    /// The host cannot read a certificate or a token file, or finds something else there.
+    ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(MendFeed), "the host makes no signed assertion of the credential",
+        "let the collector read it, and put there what belongs there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
     /// AADSTS700024.
     ASSERTION_TIME = "assertion-time", Some(MendFeed), "the signed assertion is not valid at this time",
         "set the collector's clock by NTP, or renew the federated token";

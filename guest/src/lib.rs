@@ -51,7 +51,8 @@ impl Guest for Plugin {
     fn fetch_token(settings: String) -> Result<Option<Token>, Failure> {
         report_panics();
         let settings = Settings::trusted(&settings)?;
-        let response = http::send(token::request(&settings)?, "the token endpoint")?;
+        let request = token::request(&settings, contract::collector::source::credentials::client_assertion)?;
+        let response = http::send(request, "the token endpoint")?;
         token::answer(&settings, &response).map(Some)
     }
 

@@ -6,7 +6,7 @@ use crate::contract::{
 };
 use crate::diagnoses;
 use crate::discover;
-use crate::settings::{Class, EventKind, Settings, Subscriptions};
+use crate::settings::{self, Class, EventKind, Settings, Subscriptions};
 use crate::token;
 
 /// The service recalculates every eight hours; an hour keeps the delay small at two requests a poll.
@@ -26,7 +26,13 @@ pub fn description() -> Description {
             })
             .to_vec(),
         settings_schema: include_str!("settings.schema.json").to_owned(),
-        credentials: vec![CredentialSetting { setting: "client_secret".to_owned(), kind: CredentialKind::Secret }],
+        credentials: [
+            ("client_secret", CredentialKind::Secret),
+            ("client_certificate", CredentialKind::KeyPair),
+            ("federated_token_file", CredentialKind::TokenFile),
+        ]
+        .map(|(setting, kind)| CredentialSetting { setting: setting.to_owned(), kind })
+        .to_vec(),
         interval_seconds: INTERVAL_SECONDS,
         diagnoses: diagnoses::table(),
     }
@@ -38,10 +44,7 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
         method: "POST".to_owned(),
         origin: settings.authority.clone(),
         path: Path::Exact(token::path(settings)),
-        rides: vec![Ride {
-            credential: Credential::Setting("client_secret".to_owned()),
-            place: Place::FormField("client_secret".to_owned()),
-        }],
+        rides: settings.credential.iter().map(ride).collect(),
         seals: Some("access_token".to_owned()),
     }];
     if !settings.tenant_is_id() {
@@ -63,6 +66,15 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
         }
     }
     Plan { shapes, warnings }
+}
+
+/// Where the credential stands on the request for a token.
+fn ride(credential: &settings::Credential) -> Ride {
+    let (credential, field) = match credential {
+        settings::Credential::Secret(_) => (Credential::Setting("client_secret".to_owned()), "client_secret"),
+        settings::Credential::Assertion(setting) => (Credential::Assertion((*setting).to_owned()), "client_assertion"),
+    };
+    Ride { credential, place: Place::FormField(field.to_owned()) }
 }
 
 /// A GET of the API with the token.

@@ -12,8 +12,8 @@ use crate::http;
 pub struct Settings {
     /// Application (client) ID, in lower case.
     pub client_id: String,
-    /// The client secret, or its placeholder; none where the host withholds credentials.
-    pub client_secret: Option<String>,
+    /// What the application signs in with; none where the host withholds credentials.
+    pub credential: Option<Credential>,
     /// Tenant: a GUID in lower case, or a domain.
     pub tenant: String,
     /// Origin of Entra ID.
@@ -43,6 +43,22 @@ pub struct Settings {
     /// Version of the OCSF extension.
     pub extension_version: String,
 }
+
+/// What the application signs in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The client secret, or its placeholder.
+    Secret(String),
+    /// An assertion that the host makes of the credential in this setting.
+    Assertion(&'static str),
+}
+
+/// Settings that hold a credential: one of them, and what belongs there.
+const CREDENTIALS: &[(&str, &str)] = &[
+    ("client_secret", "the client secret's Value"),
+    ("client_certificate", "PEM of the private key and the certificate, by `{ file = … }` or `{ env = … }`"),
+    ("federated_token_file", "the path of the file in which the other identity provider leaves its token"),
+];
 
 /// Which subscriptions to poll; ids in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +153,8 @@ const KEYS: &[&str] = &[
     "client_id",
     "client_secret",
     "client_secret_expires",
+    "client_certificate",
+    "federated_token_file",
     "token_url",
     "tenant_id",
     "subscription_id",
@@ -156,17 +174,17 @@ const KEYS: &[&str] = &[
     "extension_version",
 ];
 
-/// Keys of credentials that this version does not use.
-const NOT_DONE: &[&str] = &["client_certificate", "federated_token_file"];
-
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Reads settings as a user wrote them: the settings with their warnings, or every problem.
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut reader = Reader::new(text)?;
     let settings = reader.settings();
-    if settings.client_secret.is_none() && !reader.has("client_secret") {
-        reader.problem("client_secret", "nothing", "the client secret's Value");
+    if !CREDENTIALS.iter().any(|(key, _)| reader.has(key)) {
+        let names: Vec<_> = CREDENTIALS.iter().map(|(key, _)| format!("`{key}`")).collect();
+        reader.problem("client_secret", "nothing", &format!("a credential: {}", names.join(" or ")));
+    } else if reader.has("client_secret_expires") && !reader.has("client_secret") {
+        reader.problem("client_secret_expires", "a date without its `client_secret`", "nothing");
     }
     if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
 }
@@ -238,7 +256,7 @@ impl Reader {
         let endpoint = self.origin("endpoint").unwrap_or_else(|| preset.endpoint.to_owned());
         Settings {
             client_id,
-            client_secret: self.secret(),
+            credential: self.credential(),
             tenant,
             authority: authority.or(token_origin).unwrap_or_else(|| preset.authority.to_owned()),
             audience: self.audience().unwrap_or_else(|| preset.audience.to_owned()),
@@ -277,10 +295,6 @@ impl Reader {
     fn refuse_unknown_keys(&mut self) {
         let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
         for key in keys {
-            if NOT_DONE.contains(&key.as_str()) {
-                self.problem(&key, "a credential that this version does not use", "`client_secret`");
-                continue;
-            }
             let nearest = KEYS
                 .iter()
                 .max_by(|left, right| strsim::jaro_winkler(&key, left).total_cmp(&strsim::jaro_winkler(&key, right)));
@@ -333,21 +347,32 @@ impl Reader {
         }
     }
 
-    /// The client secret. Its value is the host's affair: here it is most often a placeholder.
-    fn secret(&mut self) -> Option<String> {
-        match self.object.get("client_secret") {
-            None => None,
-            Some(Value::String(secret)) if !secret.is_empty() => Some(secret.clone()),
-            Some(Value::String(_)) => {
-                self.problem("client_secret", "an empty string", "the client secret's Value");
-                None
-            }
-            Some(other) => {
-                let found = kind(other);
-                self.problem("client_secret", found, "a string, the client secret's Value");
-                None
-            }
+    /// The credential. Its value is the host's affair: here it is most often a placeholder.
+    fn credential(&mut self) -> Option<Credential> {
+        let mut first: Option<(&'static str, Credential)> = None;
+        for (key, expected) in CREDENTIALS {
+            let found = match self.object.get(*key) {
+                None => continue,
+                Some(Value::String(value)) if !value.trim().is_empty() => {
+                    let credential = match *key {
+                        "client_secret" => Credential::Secret(value.clone()),
+                        other => Credential::Assertion(other),
+                    };
+                    match &first {
+                        None => first = Some((key, credential)),
+                        Some((first, _)) => {
+                            let found = format!("`{first}` as well");
+                            self.problem(key, &found, "one credential alone");
+                        }
+                    }
+                    continue;
+                }
+                Some(Value::String(_)) => "an empty string",
+                Some(other) => kind(other),
+            };
+            self.problem(key, found, expected);
         }
+        first.map(|(_, credential)| credential)
     }
 
     /// The tenant, and the authority where the full token URL names one.
@@ -748,11 +773,23 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_this_version_does_not_use_is_refused_by_name() {
-        assert_eq!(
-            problems(r#"{"client_certificate":"x"}"#),
-            ["/client_certificate: a credential that this version does not use"]
-        );
+    fn there_is_one_credential_and_no_other() {
+        assert_eq!(problems(r#"{"client_certificate":"x"}"#), ["/client_certificate: `client_secret` as well"]);
+        let both = r#"{"client_secret":null,"client_certificate":"x","federated_token_file":"y"}"#;
+        assert_eq!(problems(both), ["/federated_token_file: `client_certificate` as well"]);
+        let empty = r#"{"client_secret":null,"federated_token_file":" "}"#;
+        assert_eq!(problems(empty), ["/federated_token_file: an empty string"]);
+        for setting in ["client_certificate", "federated_token_file"] {
+            let settings = settings(&format!(r#"{{"client_secret":null,"{setting}":"x"}}"#));
+            assert_eq!(settings.credential, Some(Credential::Assertion(setting)));
+        }
+    }
+
+    #[test]
+    fn a_date_stands_beside_the_secret_that_it_is_about() {
+        let dated = r#"{"client_secret":null,"client_certificate":"x","client_secret_expires":"2027-06-30"}"#;
+        assert_eq!(problems(dated), ["/client_secret_expires: a date without its `client_secret`"]);
+        assert_eq!(problems(r#"{"client_secret_expires":"2027-06-30"}"#), [""; 0]);
     }
 
     #[test]

@@ -76,12 +76,19 @@ pub struct Sealed {
     pub credential: Credential,
     /// What goes onto the request.
     pub secret: Secret,
+    /// What names it among kept answers, where it is another each time.
+    pub identity: Option<Secret>,
 }
 
 impl Sealed {
     /// Mints a placeholder for a credential.
     pub fn new(credential: Credential, secret: Secret) -> Sealed {
-        Sealed { placeholder: placeholder(), credential, secret }
+        Sealed { placeholder: placeholder(), credential, secret, identity: None }
+    }
+
+    /// The same with what names it in place of it.
+    pub fn named(&self) -> Sealed {
+        Sealed { secret: self.identity.clone().unwrap_or_else(|| self.secret.clone()), ..self.clone() }
     }
 }
 
@@ -282,6 +289,7 @@ mod tests {
             placeholder: placeholder.to_owned(),
             credential,
             secret: Secret::new(secret),
+            identity: None,
         };
         vec![
             sealed("sealed-key", Credential::Setting("key".to_owned()), "s&cret"),

@@ -340,6 +340,9 @@ impl Feed {
             *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
             self.count(|usage| usage.throttles += 1);
         }
+        if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {
+            failure.cause += &format!("; {why}");
+        }
         if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
             && !failure.cause.contains(reason)
         {

@@ -226,6 +226,10 @@ impl Shared {
     }
 }
 
+/// What belongs into settings of two kinds.
+const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
+const TOKEN_FILE: &str = "the path of a file with a signed token";
+
 type Found = Result<(Parked, Vec<Problem>), Vec<Problem>>;
 
 async fn check_feed(
@@ -264,9 +268,32 @@ async fn check_feed(
         })
         .collect();
     let interval = interval.unwrap_or(Duration::from_secs(description.interval_seconds.max(1).into()));
-    let expiries = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
-    let expiries = expiries.collect();
-    let settings = settings.sealing(&description);
+    let dated = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
+    let mut expiries: Vec<(String, u64)> = dated.collect();
+    let settings = settings.sealing(&description).under(|setting| {
+        let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
+        file.parent().map(Path::to_owned).unwrap_or_default()
+    });
+    let mut warnings = Vec::new();
+    for (setting, found) in settings.examined() {
+        match found {
+            Ok(Some((from, until))) => {
+                if from > clock() {
+                    warnings.push(problem(&setting, format!("its certificate is not valid before {}", date(from))));
+                }
+                expiries.push((setting, until));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let key = description
+                    .credentials
+                    .iter()
+                    .any(|known| known.setting == setting && known.kind == contract::CredentialKind::KeyPair);
+                let fits = if key { KEY_PAIR } else { TOKEN_FILE };
+                problems.push(problem(&setting, format!("found {error}, expected {fits}")));
+            }
+        }
+    }
     let mut parked = Parked {
         id: id.as_str().into(),
         tenant: tenant.into(),
@@ -274,14 +301,14 @@ async fn check_feed(
         sinks: sinks.into(),
         contact,
         origins: Arc::default(),
-        expiries,
+        expiries: expiries.into(),
         plugin,
         settings,
         allowed,
     };
     match parked.open(nowhere, clock).await {
         Ok(feed) if problems.is_empty() => {
-            let mut warnings: Vec<Problem> = feed.plan().warnings.iter().map(found).collect();
+            warnings.extend(feed.plan().warnings.iter().map(found));
             warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
             let origins: BTreeSet<String> =
                 feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
@@ -302,6 +329,25 @@ async fn check_feed(
             Ok(Err(problems))
         }
     }
+}
+
+/// Words for the end of a credential that is near or past, in Unix milliseconds; none if it is far.
+pub fn ends_soon(setting: &str, end: u64, now: u64) -> Option<String> {
+    let days = end.saturating_sub(now) / milliseconds(Duration::from_secs(86_400));
+    let date = date(end);
+    match days {
+        _ if end <= now => Some(format!("`{setting}` ran out on {date}: make a new one")),
+        days if days < limits::EXPIRY_WARNINGS[0] => {
+            Some(format!("`{setting}` runs out in {days} days, on {date}: make a new one"))
+        }
+        _ => None,
+    }
+}
+
+/// The day of a time, in UTC.
+fn date(time: u64) -> String {
+    let seconds = i64::try_from(time / 1_000).unwrap_or(i64::MAX);
+    time::OffsetDateTime::from_unix_timestamp(seconds).map(|time| time.date().to_string()).unwrap_or_default()
 }
 
 type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod agenda;
+pub mod assertion;
 pub mod collector;
 pub mod config;
 pub mod contract;

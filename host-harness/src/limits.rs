@@ -151,6 +151,18 @@ pub const TOKEN_REQUESTS: usize = 5;
 /// See [`TOKEN_REQUESTS`].
 pub const TOKEN_WINDOW: Duration = Duration::from_secs(300);
 
+/// How long a signed assertion is good for; Microsoft's own libraries use the same number.
+pub const ASSERTION_LIFE: Duration = Duration::from_secs(600);
+
+/// A warning comes when fewer days than these are left to a credential.
+pub const EXPIRY_WARNINGS: [u64; 2] = [30, 7];
+
+/// Placeholders of one call: one assertion is enough for a token.
+pub const ASSERTIONS: usize = 16;
+
+/// A file with the token of another identity provider; the largest seen has 2 KiB.
+pub const TOKEN_FILE_BYTES: u64 = 32 << 10;
+
 /// A refusal of the token endpoint is given again for this long; Microsoft's own libraries use the same number.
 pub const REFUSAL_KEPT: Duration = Duration::from_secs(60);
 

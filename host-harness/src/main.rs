@@ -19,6 +19,7 @@ use host_harness::once::{self, OnceError, Output};
 use host_harness::plugin::Plugin;
 use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
+use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use serde_json::json;
 
@@ -112,6 +113,12 @@ enum Command {
         /// How many subscriptions each of them has.
         #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "tenants")]
         subscriptions: u32,
+        /// A certificate, in PEM, that is registered with every application; its key signs in then, too.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// A file with a token of another identity provider that every application trusts.
+        #[arg(long, value_name = "FILE")]
+        federated_token: Option<PathBuf>,
         /// One line of JSON that says how to reach it.
         #[arg(long)]
         json: bool,
@@ -210,9 +217,10 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
             Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
-        Command::Simulate { listen, scenario, tenants, subscriptions, json } => {
+        Command::Simulate { listen, scenario, tenants, subscriptions, certificate, federated_token, json } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
-            simulate(listen, scenario.as_deref(), estate, json).await
+            let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
+            simulate(listen, scenario.as_deref(), estate, trusted, json).await
         }
     }
 }
@@ -403,10 +411,33 @@ async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, upda
     })
 }
 
+/// Whom the simulated Entra ID trusts besides who knows a secret.
+#[derive(Default)]
+struct Trusted {
+    certificate: Option<Registered>,
+    token: Option<String>,
+}
+
+impl Trusted {
+    fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<Trusted, Usage> {
+        let read = |file: &Path| {
+            std::fs::read_to_string(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))
+        };
+        let certificate = certificate.map(|file| {
+            let registered = Registered::read(&read(file)?);
+            registered
+                .ok_or_else(|| Usage(format!("found no certificate in {}, expected PEM with one", file.display())))
+        });
+        let token = token.map(read).transpose()?.map(|text| text.trim().to_owned());
+        Ok(Trusted { certificate: certificate.transpose()?, token })
+    }
+}
+
 async fn simulate(
     listen: SocketAddr,
     scenario_name: Option<&str>,
     estate: Estate,
+    trusted: Trusted,
     as_json: bool,
 ) -> anyhow::Result<u8> {
     let scenario = match scenario_name {
@@ -420,6 +451,10 @@ async fn simulate(
         },
     };
     let simulator = Simulator::start(listen, estate, scenario).await.context("failed to listen")?;
+    simulator.with(|world| {
+        world.certificates.extend(trusted.certificate);
+        world.federated.extend(trusted.token);
+    });
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use crate::config::Problem;
 use crate::contract::{Failure, Measure, Notice, Reaction, Scope};
 use crate::feed::{Clock, Feed, Polled};
-use crate::feeds::{CheckError, Checked, Parked, Tenants};
+use crate::feeds::{CheckError, Checked, Parked, Tenants, ends_soon};
 use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
@@ -110,6 +110,7 @@ pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceEr
 pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, OnceError> {
     let mut desk = Desk { output, report: Report::default() };
     for ready in feeds {
+        desk.warn_of_expiry(ready, clock());
         let scopes = match desk.scopes(ready).await {
             Ok(scopes) => scopes,
             Err(failure) => {
@@ -143,6 +144,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
     let throttles = &rows.2;
     for ready in feeds {
+        desk.warn_of_expiry(ready, now);
         let parked = &ready.parked;
         let earlier = rows.0.iter().find(|row| row.feed == *parked.id);
         let known: Vec<(Scope, Standing)> = rows
@@ -223,6 +225,12 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
+        for words in ready.parked.expiries.iter().filter_map(|(setting, end)| ends_soon(setting, *end, now)) {
+            self.warn(ready, None, &words);
+        }
+    }
+
     async fn signed_in(&mut self, ready: &Ready) -> Result<(), Failure> {
         patient(|| ready.feed.sign_in()).await
     }

@@ -151,6 +151,11 @@ impl Plugin {
         self.shared.description.get_or_try_init(ask).await.cloned()
     }
 
+    /// The same, if it was asked before.
+    pub(crate) fn described(&self) -> Option<Arc<Description>> {
+        self.shared.description.get().cloned()
+    }
+
     pub(crate) fn host(&self) -> &Host {
         &self.shared.host
     }

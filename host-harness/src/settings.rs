@@ -1,11 +1,13 @@
 //! The settings of a feed as the host has them: plain values, and secrets that no plugin sees.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::contract::{Credential, Description};
-use crate::egress::Sealed;
+use crate::assertion::{self, KeyPair, Unusable};
+use crate::contract::{Credential, CredentialKind, Description};
+use crate::egress::{Sealed, placeholder};
 use crate::mark::Mark;
 use crate::secret::Secret;
 
@@ -14,8 +16,29 @@ use crate::secret::Secret;
 pub struct Settings {
     /// One JSON object.
     plain: Box<str>,
-    secrets: Box<[(String, Secret)]>,
+    secrets: Box<[Held]>,
     trimmed: Box<[String]>,
+}
+
+/// A credential that stays with the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub setting: String,
+    pub secret: Secret,
+    /// How it reaches a request.
+    pub kind: CredentialKind,
+}
+
+/// What was found of a credential: when its certificate is valid, in Unix milliseconds, where it has one.
+pub type Examined = Result<Option<(u64, u64)>, Unusable>;
+
+/// What one call gets of settings.
+#[derive(Default)]
+pub(crate) struct Inside {
+    /// Placeholders, and what they stand for.
+    pub sealed: Vec<Sealed>,
+    /// Credentials that only assertions are made of.
+    pub held: Vec<Held>,
 }
 
 impl Default for Settings {
@@ -28,7 +51,8 @@ impl Settings {
     /// Plain settings and secrets, each under its top-level key.
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
-        Settings { plain, secrets: secrets.into_iter().collect(), trimmed: Box::default() }
+        let held = |(setting, secret)| Held { setting, secret, kind: CredentialKind::Secret };
+        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
     }
 
     fn plain(&self) -> Map<String, Value> {
@@ -38,7 +62,8 @@ impl Settings {
     /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from.
     pub fn sealing(self, description: &Description) -> Settings {
         let (mut plain, mut trimmed) = (self.plain(), self.trimmed.into_vec());
-        let mut secrets: BTreeMap<String, Secret> = self.secrets.into_iter().collect();
+        let secrets = self.secrets.into_iter();
+        let mut secrets: BTreeMap<String, Secret> = secrets.map(|held| (held.setting, held.secret)).collect();
         for credential in &description.credentials {
             if let Some(Value::String(value)) = plain.get(&credential.setting) {
                 if value.trim() != value {
@@ -48,12 +73,48 @@ impl Settings {
                 plain.remove(&credential.setting);
             }
         }
-        Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) }
+        let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
+        for credential in &description.credentials {
+            for held in settings.secrets.iter_mut().filter(|held| held.setting == credential.setting) {
+                held.kind = credential.kind;
+            }
+        }
+        settings
+    }
+
+    /// The same with the paths in them under the folders that they are relative to.
+    pub fn under(mut self, folder: impl Fn(&str) -> PathBuf) -> Settings {
+        for held in self.secrets.iter_mut().filter(|held| held.kind == CredentialKind::TokenFile) {
+            if !held.secret.expose().is_empty() && !assertion::is_token(held.secret.expose()) {
+                let path = folder(&held.setting).join(held.secret.expose());
+                held.secret = Secret::new(path.to_string_lossy());
+            }
+        }
+        self
+    }
+
+    /// What is found of key pairs and token files, each under its setting.
+    pub fn examined(&self) -> Vec<(String, Examined)> {
+        let given = self.secrets.iter().filter(|held| !held.secret.expose().is_empty());
+        let examined = given.filter_map(|held| {
+            let value = held.secret.expose();
+            let found = match held.kind {
+                CredentialKind::Secret => return None,
+                CredentialKind::KeyPair => KeyPair::read(value).map(|pair| Some(pair.valid)),
+                CredentialKind::TokenFile if assertion::is_token(value) => {
+                    Err(Unusable::Unfit("the token itself, where the path of its file belongs".to_owned()))
+                }
+                CredentialKind::TokenFile => assertion::read_token(Path::new(value)).map(|_| None),
+            };
+            Some((held.setting.clone(), found))
+        });
+        examined.collect()
     }
 
     /// The same in memory of its own.
     pub fn copied(&self) -> Settings {
-        let secrets = self.secrets.iter().map(|(setting, secret)| (setting.clone(), Secret::new(secret.expose())));
+        let secrets =
+            self.secrets.iter().map(|held| Held { secret: Secret::new(held.secret.expose()), ..held.clone() });
         Settings { plain: self.plain.clone(), secrets: secrets.collect(), trimmed: self.trimmed.clone() }
     }
 
@@ -65,7 +126,7 @@ impl Settings {
     /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
     /// names.
     pub fn credential_id(&self, salt: &str) -> Mark {
-        let secrets = self.secrets.iter().map(|(setting, secret)| format!("{setting}={}\n", secret.expose()));
+        let secrets = self.secrets.iter().map(|held| format!("{}={}\n", held.setting, held.secret.expose()));
         Mark::of(&format!("{salt}\n{}", secrets.collect::<String>()))
     }
 
@@ -77,7 +138,7 @@ impl Settings {
 
     /// All secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.secrets.iter().map(|(_, secret)| secret)
+        self.secrets.iter().map(|held| &held.secret)
     }
 
     /// What of the real values the plugin's schema finds odd, the credentials included, which the plugin never sees:
@@ -90,7 +151,7 @@ impl Settings {
         let trimmed = self.trimmed.iter();
         let mut oddities: Vec<_> =
             trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
-        for (key, secret) in &self.secrets {
+        for Held { setting: key, secret, .. } in &self.secrets {
             let Some(property) = properties.get(key) else { continue };
             let Ok(validator) = jsonschema::validator_for(property) else {
                 oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));
@@ -104,20 +165,27 @@ impl Settings {
     }
 
     /// The settings as a plugin gets them: each secret a placeholder of its own, made anew for each call.
-    pub(crate) fn sealed(&self) -> (String, Vec<Sealed>) {
+    pub(crate) fn sealed(&self) -> (String, Inside) {
         let mut settings = self.plain();
-        let mut sealed = Vec::new();
-        for (setting, secret) in &self.secrets {
+        let mut inside = Inside::default();
+        for held in &self.secrets {
+            let Held { setting, secret, kind } = held;
             // Nothing is nothing, and the plugin may say so.
             if secret.expose().is_empty() {
                 settings.insert(setting.clone(), Value::from(""));
                 continue;
             }
+            if *kind != CredentialKind::Secret {
+                // Stands for nothing: no request can carry a key or a path.
+                settings.insert(setting.clone(), Value::from(placeholder()));
+                inside.held.push(held.clone());
+                continue;
+            }
             let one = Sealed::new(Credential::Setting(setting.clone()), secret.clone());
             settings.insert(setting.clone(), Value::from(one.placeholder.clone()));
-            sealed.push(one);
+            inside.sealed.push(one);
         }
-        (Value::Object(settings).to_string(), sealed)
+        (Value::Object(settings).to_string(), inside)
     }
 
     /// The settings without any secret.

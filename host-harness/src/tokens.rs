@@ -26,7 +26,8 @@ pub struct Counts {
     sent: Mutex<HashMap<Digest32, VecDeque<u64>>>,
 }
 
-type Digest32 = [u8; 32];
+/// Names a request.
+pub type Digest32 = [u8; 32];
 
 /// The last answer, and when it came in Unix milliseconds.
 #[derive(Debug, Default)]
@@ -68,7 +69,19 @@ impl Tokens {
         after: u64,
         now: u64,
     ) -> Result<Sent, TransportError> {
-        let digest = digest(&request);
+        let name = digest(&request);
+        self.send_as(name, transport, request, after, now).await
+    }
+
+    /// The same for a request whose answer is kept under another name than its own digest.
+    pub async fn send_as(
+        &self,
+        digest: Digest32,
+        transport: &dyn Transport,
+        request: OutgoingRequest,
+        after: u64,
+        now: u64,
+    ) -> Result<Sent, TransportError> {
         let entry = Arc::clone(lock(&self.kept).entry(digest).or_default());
         // Equal requests that come at the same time wait for the first one's answer.
         let mut kept = entry.lock().await;
@@ -183,7 +196,8 @@ fn aged(answer: &IncomingResponse, age: u64) -> IncomingResponse {
     answer
 }
 
-fn digest(request: &OutgoingRequest) -> [u8; 32] {
+/// Names a request by all that is in it.
+pub fn digest(request: &OutgoingRequest) -> Digest32 {
     let mut digest = Sha256::new();
     for part in [request.method.as_bytes(), request.url.as_str().as_bytes(), &request.body] {
         digest.update(part.len().to_le_bytes());

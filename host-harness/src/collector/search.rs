@@ -8,7 +8,7 @@ use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::feeds::Parked;
+use crate::feeds::{Parked, ends_soon};
 use crate::limits::{self, milliseconds};
 use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
@@ -308,13 +308,14 @@ impl Collector {
     pub(super) fn warn_of_expiry(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         for (setting, end) in &entry.parked.expiries {
+            let Some(words) = ends_soon(setting, *end, now) else { continue };
             let days = end.saturating_sub(now) / 86_400_000;
-            let Some(threshold) = [7, 30].into_iter().find(|threshold| days < *threshold) else { continue };
+            let thresholds = limits::EXPIRY_WARNINGS.into_iter().filter(|threshold| days < *threshold);
+            let threshold = if *end <= now { 0 } else { thresholds.min().unwrap_or(u64::MAX) };
             if threshold < entry.warned_days {
                 entry.warned_days = threshold;
                 tracing::warn!(
-                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant",
-                    "`{setting}` runs out in {days} days: make a new one"
+                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}"
                 );
             }
         }

@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::limits::Limits;
 use crate::redact;
 use crate::secret::Secret;
-use crate::tokens::Sent;
+use crate::tokens::{self, Sent};
 use crate::transport::{IncomingResponse, OutgoingRequest, TransportError};
 
 use super::{Exchange, Journal, Network, Shared, lock};
@@ -83,7 +83,7 @@ async fn carry(
     })?;
     let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
     let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
-    let Some(Network { egress, transport, tokens, tokens_after, clock }) = network else {
+    let Some(Network { egress, transport, tokens: kept, tokens_after, clock }) = network else {
         return Err(plainly("this call runs without HTTP"));
     };
     if lock(journal).exchanges.len() >= limits.requests {
@@ -101,13 +101,21 @@ async fn carry(
         headers: headers.collect(),
         body: body.to_bytes().to_vec(),
     };
+    // A signed assertion is another each time: its answer is kept under the credential behind it.
+    let signed = sealed.iter().any(|sealed| sealed.identity.is_some());
+    let named: Option<Vec<Sealed>> = signed.then(|| sealed.iter().map(Sealed::named).collect());
+    let named = named.map(|named| egress.judge(&raw, request.clone(), &named)).transpose().map_err(denied)?;
+    let named = named.map(|(request, _)| tokens::digest(&request));
     let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
     failpoint::pass("poll-request-send");
     let response = match shape.seals {
-        Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await.map(|sent| {
-            lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
-            sent.response()
-        }),
+        Some(_) => {
+            let named = named.unwrap_or_else(|| tokens::digest(&request));
+            kept.send_as(named, &*transport, request, tokens_after, clock()).await.map(|sent| {
+                lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
+                sent.response()
+            })
+        }
         None => transport.send(request).await,
     };
     let response = response.map_err(|error| (typed(&error), error.to_string()))?;

@@ -14,9 +14,10 @@ use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi::clocks::WasiClocksCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::assertion::{self, KeyPair, Unusable};
 use crate::contract::{
-    Batch, Context, Credential, Description, Discovery, Failure, Given, Plan, PluginCode, Problem, Reaction, Scope,
-    Step, Token, Whose, credentials, log,
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Given, Plan, PluginCode, Problem,
+    Reaction, Scope, Step, Token, Whose, credentials, log,
 };
 use crate::egress::{Egress, Sealed};
 use crate::engine::Running;
@@ -24,7 +25,7 @@ use crate::limits::{self, Limits};
 use crate::plugin::Plugin;
 use crate::redact;
 use crate::secret::Secret;
-use crate::settings::Settings;
+use crate::settings::{Held, Inside, Settings};
 use crate::tokens::Tokens;
 use crate::transport::Transport;
 
@@ -141,6 +142,8 @@ pub struct Journal {
     pub memory_bytes: usize,
     /// Whether the host answered a request for a token itself, because the same was asked too often.
     pub asked_too_often: bool,
+    /// Why there was no assertion, where one was asked for.
+    pub unusable: Option<String>,
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
     /// The token that an answer held, with its placeholder.
@@ -159,6 +162,8 @@ pub(crate) struct Store {
     pub(crate) clocks: WasiClocksCtx,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hook: Hook,
+    held: Vec<Held>,
+    declared: Option<Arc<Description>>,
     meter: Meter,
     who: String,
     log_lines_dropped: usize,
@@ -188,14 +193,44 @@ impl log::Host for Store {
 }
 
 impl credentials::Host for Store {
-    /// No plugin of this version declares a credential of such a kind.
+    /// Gives a placeholder; the assertion itself goes onto the request.
     async fn client_assertion(
         &mut self,
-        _setting: String,
-        _client_id: String,
-        _audience: String,
+        setting: String,
+        client_id: String,
+        audience: String,
     ) -> Result<String, credentials::Refusal> {
-        Err(credentials::Refusal::NotDeclared)
+        let declared = self.declared.iter().flat_map(|description| &description.credentials);
+        let mut kinds = declared.filter(|credential| credential.setting == setting).map(|credential| credential.kind);
+        let kind = kinds.find(|kind| *kind != CredentialKind::Secret).ok_or(credentials::Refusal::NotDeclared)?;
+        let held = self.held.iter().find(|held| held.setting == setting).map(|held| held.secret.clone());
+        // A call without HTTP has no use for one, and no clock.
+        let clock = self.hook.network.as_ref().map(|network| Arc::clone(&network.clock));
+        let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
+        if self.hook.sealed.len() >= limits::ASSERTIONS {
+            return Err(credentials::Refusal::Unusable);
+        }
+        let value = held.clone();
+        let made = tokio::task::spawn_blocking(move || match kind {
+            CredentialKind::TokenFile => assertion::read_token(std::path::Path::new(value.expose())),
+            _ => KeyPair::read(value.expose()).and_then(|pair| pair.assertion(&client_id, &audience, clock())),
+        });
+        match made.await.unwrap_or_else(|error| Err(Unusable::Unfit(error.to_string()))) {
+            Ok(secret) => {
+                let identity = (kind == CredentialKind::KeyPair).then_some(held);
+                let sealed = Sealed { identity, ..Sealed::new(Credential::Assertion(setting), secret) };
+                let placeholder = sealed.placeholder.clone();
+                Arc::make_mut(&mut self.hook.sealed).push(sealed);
+                Ok(placeholder)
+            }
+            Err(error) => {
+                lock(&self.hook.journal).unusable = Some(format!("found {error}"));
+                Err(match error {
+                    Unusable::Unreadable(_) => credentials::Refusal::Unreadable,
+                    Unusable::Unfit(_) => credentials::Refusal::Unusable,
+                })
+            }
+        }
     }
 }
 
@@ -213,8 +248,8 @@ pub type Called<T> = (Result<T, CallError>, Journal);
 
 /// Makes a call: opens a fresh instance, lets it answer in its time, and closes it.
 macro_rules! call {
-    ($plugin:expr, $name:literal, $caller:expr, $sealed:expr, $function:ident($($argument:expr),*)) => {{
-        let mut open = $plugin.open($name, $caller, $sealed).await;
+    ($plugin:expr, $name:literal, $caller:expr, $inside:expr, $function:ident($($argument:expr),*)) => {{
+        let mut open = $plugin.open($name, $caller, $inside).await;
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
@@ -243,13 +278,13 @@ async fn timed<F: Future>(call: F, busy: &mut Duration) -> F::Output {
 impl Plugin {
     /// What the plugin is.
     pub async fn describe(&self) -> Called<Description> {
-        call!(self, "describe", &Caller::default(), Vec::new(), call_describe())
+        call!(self, "describe", &Caller::default(), Inside::default(), call_describe())
     }
 
     /// Checks settings. All HTTP is denied.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
-        let (text, sealed) = settings.sealed();
-        call!(self, "prepare", &caller.without_network(), sealed, call_prepare(&text))
+        let (text, inside) = settings.sealed();
+        call!(self, "prepare", &caller.without_network(), inside, call_prepare(&text))
     }
 
     /// Fetches a token; its value stays with the host.
@@ -258,8 +293,8 @@ impl Plugin {
         caller: &Caller,
         settings: &Settings,
     ) -> Called<Result<Option<FetchedToken>, Failure>> {
-        let (text, sealed) = settings.sealed();
-        let (answer, journal) = call!(self, "fetch-token", caller, sealed, call_fetch_token(&text));
+        let (text, inside) = settings.sealed();
+        let (answer, journal) = call!(self, "fetch-token", caller, inside, call_fetch_token(&text));
         let kept = |Token { value, expires_in_seconds }| {
             let kept =
                 journal.tokens.iter().find(|(placeholder, _)| *placeholder == value).map(|(_, token)| token.clone());
@@ -275,9 +310,9 @@ impl Plugin {
         settings: &Settings,
         token: Option<&Secret>,
     ) -> Called<Result<Discovery, Failure>> {
-        let (text, mut sealed) = settings.sealed();
-        let token = seal_token(token, &mut sealed);
-        call!(self, "discover", caller, sealed, call_discover(&text, token.as_deref()))
+        let (text, mut inside) = settings.sealed();
+        let token = seal_token(token, &mut inside.sealed);
+        call!(self, "discover", caller, inside, call_discover(&text, token.as_deref()))
     }
 
     /// Reads one page.
@@ -289,9 +324,9 @@ impl Plugin {
         scope: &Scope,
         cursor: Option<&str>,
     ) -> Called<Result<Step, Failure>> {
-        let (text, mut sealed) = settings.sealed();
-        let token = seal_token(token, &mut sealed);
-        call!(self, "poll", caller, sealed, call_poll(&text, token.as_deref(), scope, cursor))
+        let (text, mut inside) = settings.sealed();
+        let token = seal_token(token, &mut inside.sealed);
+        call!(self, "poll", caller, inside, call_poll(&text, token.as_deref(), scope, cursor))
     }
 
     /// Makes events. All HTTP is denied, and there are no credentials.
@@ -306,21 +341,21 @@ impl Plugin {
         let text = settings.without_credentials();
         let caller = caller.without_network();
         let (answer, journal) =
-            call!(self, "normalize", &caller, Vec::new(), call_normalize(text, context, given, state));
+            call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, given, state));
         (answer.and_then(|answer| within_limits(answer, &caller.limits)), journal)
     }
 
-    async fn open(&self, call: &'static str, caller: &Caller, sealed: Vec<Sealed>) -> Open<'_> {
+    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
         let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
-        let mut store = self.store(caller, sealed);
+        let mut store = self.store(caller, inside);
         let code = tokio::time::timeout_at(deadline, self.linked().instantiate_async(&mut store)).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
         let (wall_time, busy) = (caller.limits.wall_time, Duration::ZERO);
         Open { call, deadline, wall_time, store, code: Some(code), busy, _running: running }
     }
 
-    fn store(&self, caller: &Caller, sealed: Vec<Sealed>) -> wasmtime::Store<Store> {
+    fn store(&self, caller: &Caller, Inside { sealed, held }: Inside) -> wasmtime::Store<Store> {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
@@ -330,7 +365,8 @@ impl Plugin {
         let hook = Hook { network: caller.network.clone(), sealed: Arc::new(sealed), limits: limits.clone(), journal };
         let meter = Meter::new(limits);
         let who = format!("{}/{}", caller.tenant, caller.feed);
-        let data = Store { table, clocks: WasiClocksCtx::default(), http, hook, meter, who, log_lines_dropped: 0 };
+        let (clocks, declared) = (WasiClocksCtx::default(), self.described());
+        let data = Store { table, clocks, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
         store.set_hostcall_fuel(limits::COPIED_BYTES);

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+pub mod assertion;
 pub mod estate;
 pub mod scenario;
 pub mod service;

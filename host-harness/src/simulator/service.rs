@@ -1,16 +1,21 @@
 //! What the simulated service answers: Entra ID's token endpoint and Azure Resource Manager, as far as a reader of
 //! secure scores meets them. Pure but for the tokens that it remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Place, Strike};
 use crate::transport::OutgoingRequest;
 
 /// Controls of one page.
 const PAGE: usize = 10;
+
+/// Requests for tokens that are remembered.
+const SIGN_INS: usize = 64;
 
 /// A request as the service sees it.
 #[derive(Debug, Clone)]
@@ -82,6 +87,15 @@ pub struct World {
     pub scenario: Option<&'static str>,
     /// Origin of both services.
     pub url: String,
+    /// Whom tokens are for, where that is not `url`.
+    pub audience: Option<String>,
+    /// Certificates that are registered with every application.
+    pub certificates: Vec<Registered>,
+    /// Tokens of another identity provider that every application trusts.
+    pub federated: Vec<String>,
+    /// Unix seconds at which assertions are judged; the machine's time without it.
+    pub now: Option<u64>,
+    sign_ins: VecDeque<Value>,
     tokens: BTreeMap<String, String>,
     strikes: usize,
     requests: usize,
@@ -90,12 +104,24 @@ pub struct World {
 impl World {
     /// A world with an estate in which this goes wrong.
     pub fn new(estate: Estate, scenario: Option<&'static str>) -> World {
-        World { estate, scenario, url: String::new(), tokens: BTreeMap::new(), strikes: 0, requests: 0 }
+        World {
+            estate,
+            scenario,
+            url: String::new(),
+            audience: None,
+            certificates: Vec::new(),
+            federated: Vec::new(),
+            now: None,
+            sign_ins: VecDeque::new(),
+            tokens: BTreeMap::new(),
+            strikes: 0,
+            requests: 0,
+        }
     }
 
     /// Whom tokens are for.
     pub fn audience(&self) -> String {
-        self.url.clone()
+        self.audience.clone().unwrap_or_else(|| self.url.clone())
     }
 
     /// Answers a request.
@@ -106,6 +132,7 @@ impl World {
         let answer = match (request.method.as_str(), segments.as_slice()) {
             ("GET", [tenant, "v2.0", ".well-known", "openid-configuration"]) => self.openid(tenant),
             ("POST", [tenant, "oauth2", "v2.0", "token"]) => self.token(tenant, request, &id),
+            ("GET", ["simulator", "sign-ins"]) => Answer::json(200, &json!(self.sign_ins)),
             ("GET", ["subscriptions"]) => self.subscriptions(request),
             ("GET", ["subscriptions", id, "providers", provider, collection])
                 if provider.eq_ignore_ascii_case("Microsoft.Security") =>
@@ -149,6 +176,7 @@ impl World {
             return refuse(400, "invalid_request", 90_002, &format!("Tenant '{id}' not found."));
         };
         let field = |name: &str| request.form.get(name).map_or("", String::as_str);
+        self.remember(&tenant.id, &request.form);
         if self.scenario.is_some() && tenant.id == self.estate.tenants[0].id {
             let strike = Strike { world: self, subscription: "", client: &tenant.client_id, request_id };
             if let Some(answer) = scenario::strike(&strike, Place::Token, None) {
@@ -163,11 +191,14 @@ impl World {
             let text = format!("Application with identifier '{client}' was not found in the directory '{id}'.");
             return refuse(400, "unauthorized_client", 700_016, &text);
         }
-        if field("client_secret").is_empty() {
+        if !field("client_assertion").is_empty() && field("client_secret").is_empty() {
+            if let Some(answer) = self.assertion_refused(&tenant, id, request, request_id) {
+                return answer;
+            }
+        } else if field("client_secret").is_empty() {
             let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
             return refuse(401, "invalid_client", 7_000_218, text);
-        }
-        if field("client_secret") != tenant.client_secret {
+        } else if field("client_secret") != tenant.client_secret {
             let text = format!("{} '{client}'.", scenario::SECRET_INVALID);
             return refuse(401, "invalid_client", 7_000_215, &text);
         }
@@ -186,6 +217,52 @@ impl World {
             200,
             &json!({ "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": token }),
         )
+    }
+
+    /// Why an assertion does not prove who the client is.
+    fn assertion_refused(&self, tenant: &Tenant, id: &str, request: &Request, request_id: &str) -> Option<Answer> {
+        let field = |name: &str| request.form.get(name).map_or("", String::as_str);
+        if field("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+            let text = "The request body must contain the following parameter: 'client_assertion_type'.";
+            return Some(entra_error(400, "invalid_request", 900_144, text, request_id));
+        }
+        let assertion = field("client_assertion");
+        if self.federated.iter().any(|known| known == assertion) {
+            return None;
+        }
+        let issuer = assertion::parts(assertion).map(|(_, claims)| claims["iss"].clone());
+        if issuer.as_ref().and_then(Value::as_str).is_some_and(|issuer| issuer.starts_with("https://")) {
+            let text = "No matching federated identity record found for presented assertion.";
+            return Some(entra_error(401, "invalid_client", 700_213, text, request_id));
+        }
+        let audiences = [id, &tenant.id].map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.url));
+        let now = self.now.unwrap_or_else(|| {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.as_secs())
+        });
+        let refusal = assertion::refusal(assertion, &tenant.client_id, &audiences, &self.certificates, now);
+        refusal.map(|(code, text)| entra_error(401, "invalid_client", code, text, request_id))
+    }
+
+    /// Keeps what a request for a token had, but no secret, for those who compare clients.
+    fn remember(&mut self, tenant: &str, form: &BTreeMap<String, String>) {
+        let shown = form.iter().map(|(name, value)| match name.as_str() {
+            "client_secret" | "client_assertion" => (name.clone(), Value::Null),
+            _ => (name.clone(), Value::from(value.clone())),
+        });
+        let mut sign_in = json!({ "tenant": tenant, "form": Value::Object(shown.collect()) });
+        if let Some((header, claims)) = form.get("client_assertion").and_then(|token| assertion::parts(token)) {
+            sign_in["header"] = header;
+            sign_in["claims"] = claims;
+        }
+        self.sign_ins.push_back(sign_in);
+        if self.sign_ins.len() > SIGN_INS {
+            self.sign_ins.pop_front();
+        }
+    }
+
+    /// What requests for tokens had, the latest last: at `/simulator/sign-ins`, too.
+    pub fn sign_ins(&self) -> impl DoubleEndedIterator<Item = &Value> {
+        self.sign_ins.iter()
     }
 
     /// Id of the tenant that a token was given to.

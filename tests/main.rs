@@ -4,6 +4,7 @@
 
 mod cassettes;
 mod check;
+mod clouds;
 mod collector;
 mod commands;
 mod component;

@@ -17,6 +17,7 @@ use host_harness::live::Network;
 use host_harness::once::{self, Output, Report};
 use host_harness::proxy::Proxy;
 use host_harness::simulator::{Simulator, estate::Estate};
+use host_harness::sink;
 use host_harness::transport::{OutgoingRequest, Transport, TransportError};
 
 use crate::support::{host, noon, root};
@@ -243,4 +244,16 @@ async fn a_proxy_that_is_not_there_is_named_as_the_fault() {
     let error = sent("http://no-such-proxy.invalid:3128", Vec::new(), "https://service.invalid/").await;
     let expected = "the proxy http://no-such-proxy.invalid:3128 cannot be reached: its name does not resolve";
     assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_sink_goes_through_the_proxy_with_its_user_and_password() {
+    let (address, heard) = answering("HTTP/1.1 200 OK");
+    let proxy = Proxy::new(&address.replacen("http://", "http://u:p@", 1), "").unwrap();
+    let client = sink::http::client(Network::new(None, Vec::new()).unwrap().tls(), &proxy).unwrap();
+    let answer = client.post("http://receiver.invalid/events").body("{}").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let head = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("post http://receiver.invalid/events http/1.1"), "{head}");
+    assert!(head.contains("proxy-authorization: basic dtpw"), "{head}");
 }

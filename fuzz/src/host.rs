@@ -31,6 +31,7 @@ fn sealed() -> Vec<Sealed> {
         placeholder: placeholder.to_owned(),
         credential,
         secret: Secret::new(secret),
+        identity: None,
     };
     vec![
         one("sealed-key", Credential::Setting("client_secret".to_owned()), KEY),
@@ -200,7 +201,8 @@ pub fn shapes(data: &[u8]) {
         }
         Ok((settings, warnings)) => {
             assert_eq!(Settings::trusted(&text).as_ref(), Ok(&settings));
-            let settings = Settings { client_secret: Some("sealed-key".to_owned()), ..settings };
+            let credential = Some(settings::Credential::Secret("sealed-key".to_owned()));
+            let settings = Settings { credential, ..settings };
             let plan = plan(prepare::plan(&settings, warnings));
             let origins: BTreeSet<&str> = plan.shapes.iter().map(|shape| shape.origin.as_str()).collect();
             let allowed = Origins::new(&origins).unwrap_or_else(|origin| panic!("{origin} is no origin"));
@@ -214,7 +216,7 @@ pub fn shapes(data: &[u8]) {
 
 /// The requests that the calls of the contract begin with.
 fn made(settings: &Settings) -> Vec<Request> {
-    let mut requests = vec![token::request(settings).expect("there is a secret")];
+    let mut requests = vec![token::request(settings, |_, _, _| unreachable!("a secret needs no host")).expect("there is a secret")];
     requests.extend(discover::tenant_request(settings));
     let found = Found::new(settings, "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned());
     let bearer = Some("sealed-token");

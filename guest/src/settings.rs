@@ -1,13 +1,16 @@
 //! The settings, read once: every problem at the same time, each under the name that the user wrote.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use serde_json::{Map, Value};
 
 use crate::clouds::{CLOUDS, Cloud};
 use crate::contract::{Failure, Problem};
 use crate::diagnoses::SETTINGS_INVALID;
 use crate::http;
+
+mod forms;
+
+pub use forms::is_guid;
+use forms::{DAY_SECONDS, duration_seconds, is_date, is_domain, is_origin};
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +179,8 @@ const KEYS: &[&str] = &[
     "extension_version",
 ];
 
-const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// No secret that Entra ID makes is shorter.
+const SHORTEST_SECRET: usize = 16;
 
 /// Reads settings as a user wrote them: the settings with their warnings, or every problem.
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
@@ -251,7 +255,15 @@ impl Reader {
                 &format!("`{token_origin}`, as in the token URL, or nothing"),
             );
         }
-        let preset = cloud.unwrap_or(CLOUDS[0]);
+        let of_token = CLOUDS.iter().find(|cloud| Some(cloud.authority) == token_origin.as_deref()).copied();
+        if let (Some(cloud), Some(of_token)) = (cloud, of_token)
+            && cloud != of_token
+        {
+            let expected = format!("`{}`, to which the token URL belongs", of_token.name);
+            self.problem("cloud", &format!("`{}`", cloud.name), &expected);
+        }
+        let preset = cloud.or(of_token).unwrap_or(CLOUDS[0]);
+        self.warn_of_other_clouds(token_origin.as_deref().filter(|_| of_token.is_none()));
         let custom = self.has("authority")
             || self.has("endpoint")
             || token_origin.as_ref().is_some_and(|origin| origin != preset.authority);
@@ -342,7 +354,7 @@ impl Reader {
         match self.text(key, expected) {
             Some(text) if is_guid(&text) => text.to_ascii_lowercase(),
             Some(text) => {
-                self.problem(key, &quoted(&text), expected);
+                self.problem(key, &quoted_id(&text), expected);
                 String::new()
             }
             None => String::new(),
@@ -439,9 +451,26 @@ impl Reader {
         None
     }
 
+    /// Addresses of one cloud do not go with those of another.
+    fn warn_of_other_clouds(&mut self, token_origin: Option<&str>) {
+        let own_authority = self.has("authority") || token_origin.is_some();
+        if own_authority && !self.has("endpoint") {
+            let found = "nothing beside an address of another cloud's Entra ID";
+            self.warn("endpoint", found, "that cloud's address of Azure Resource Manager");
+        }
+        if self.has("endpoint") && !self.has("audience") {
+            self.warn("audience", "nothing beside an `endpoint`", "whom tokens are for in that cloud");
+        }
+    }
+
     /// `/.default` is appended, so that the audience must not end in a slash or carry it already.
     fn audience(&mut self) -> Option<String> {
-        let text = self.text("audience", "an address such as https://management.azure.com")?;
+        const EXPECTED: &str = "an address such as https://management.azure.com";
+        let text = self.text("audience", EXPECTED)?;
+        if text.contains(|character: char| character.is_whitespace() || "\"'`,".contains(character)) {
+            self.problem("audience", &quoted(&text), EXPECTED);
+            return None;
+        }
         Some(text.trim_end_matches("/.default").trim_end_matches('/').to_owned())
     }
 
@@ -482,6 +511,9 @@ impl Reader {
             let place = if many { format!("{key}/{index}") } else { key.to_owned() };
             match value {
                 Value::String(text) if is_guid(text.trim()) => {
+                    if text.trim() != text {
+                        self.warn(&place, "white space around the value, which was trimmed", "the value alone");
+                    }
                     let guid = text.trim().to_ascii_lowercase();
                     if guids.contains(&guid) {
                         self.warn(&place, "a subscription that stands in the list already", "each once");
@@ -587,6 +619,15 @@ fn quoted(text: &str) -> String {
     format!("`{}`", short.escape_debug())
 }
 
+/// What stands where an id belongs. A secret that was put there by mistake is not shown.
+fn quoted_id(text: &str) -> String {
+    let of_an_id = |character: char| character.is_ascii_hexdigit() || "-{}\"' ".contains(character);
+    if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
+        return quoted(text);
+    }
+    format!("a text of {} characters that is no GUID", text.chars().count())
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -596,72 +637,6 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "a table",
     }
-}
-
-/// Whether a text is a GUID with its four hyphens.
-pub fn is_guid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
-}
-
-fn is_domain(text: &str) -> bool {
-    text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
-}
-
-/// One part of a name, as DNS has it.
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-}
-
-/// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
-fn is_origin(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let Some(authority) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
-        return false;
-    };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_is_good = match bracketed {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => is_host(host),
-    };
-    let port_is_good =
-        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    host_is_good && port.is_none_or(port_is_good)
-}
-
-/// A name or an address. What ends in a number is an address to whoever reads it, and has one spelling only.
-fn is_host(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or(host);
-    if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
-        return host.parse::<Ipv4Addr>().is_ok();
-    }
-    host.len() <= 253 && host.split('.').all(is_label)
-}
-
-fn is_date(text: &str) -> bool {
-    let numbers: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>())).collect();
-    matches!(numbers[..], [(4, Ok(_)), (2, Ok(1..=12)), (2, Ok(1..=31))])
-}
-
-fn duration_seconds(text: &str) -> Option<u64> {
-    let unit = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => DAY_SECONDS,
-        _ => return text.parse().ok(),
-    };
-    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -678,180 +653,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The sample with some settings changed; null removes one.
-    fn with(changes: &str) -> String {
-        let mut object: Map<String, Value> = serde_json::from_str(SAMPLE).unwrap();
-        for (key, value) in serde_json::from_str::<Map<String, Value>>(changes).unwrap() {
-            if value.is_null() {
-                object.remove(&key)
-            } else {
-                object.insert(key, value)
-            };
-        }
-        Value::Object(object).to_string()
-    }
-
-    fn settings(changes: &str) -> Settings {
-        read(&with(changes)).unwrap().0
-    }
-
-    fn problems(changes: &str) -> Vec<String> {
-        let problems = read(&with(changes)).err().unwrap_or_default();
-        problems.into_iter().map(|problem| format!("{}: {}", problem.setting, problem.found)).collect()
-    }
-
-    #[test]
-    fn the_shortest_settings_poll_the_public_cloud() {
-        let settings = settings("{}");
-        assert_eq!(settings.endpoint, "https://management.azure.com");
-        assert_eq!(settings.tenant, "aaaabbbb-0000-cccc-1111-dddd2222eeee");
-        assert_eq!(
-            settings.subscriptions,
-            Subscriptions::List(vec!["20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned()])
-        );
-        assert_eq!(settings.events, EventKind::ALL);
-        assert_eq!((settings.definitions, settings.class), (Definitions::Summary, Class::AssessmentFinding));
-        assert_eq!((settings.snapshot_seconds, settings.raw, settings.observables), (86_400, true, true));
-    }
-
-    #[test]
-    fn a_tenant_is_an_id_a_domain_or_a_token_url() {
-        for (token_url, tenant, authority) in [
-            ("contoso.example", "contoso.example", "https://login.microsoftonline.com"),
-            (
-                "https://login.microsoftonline.us/Contoso.example/oauth2/v2.0/token",
-                "contoso.example",
-                "https://login.microsoftonline.us",
-            ),
-            ("https://localhost:8443/contoso.example/oauth2/token", "contoso.example", "https://localhost:8443"),
-        ] {
-            let settings = settings(&format!(r#"{{"token_url":"{token_url}"}}"#));
-            assert_eq!((settings.tenant.as_str(), settings.authority.as_str()), (tenant, authority));
-        }
-        for token_url in [
-            "common",
-            "organizations",
-            "contoso",
-            "https://host.example/t/other/path",
-            "not a tenant",
-            "https://user@host.example/a.b",
-        ] {
-            assert_eq!(problems(&format!(r#"{{"token_url":"{token_url}"}}"#)).len(), 1, "{token_url}");
-        }
-    }
-
-    #[test]
-    fn all_problems_come_at_once_under_the_name_that_was_written() {
-        let found = problems(
-            r#"{"client_key":null,"client_id":"x","client_secret":"","token_url":7,"subscription_id":["a",1],"intervall":1,
-                "cloud":"mars","events":["scores"],"class":"x","delegated":true,"snapshot_every":"soon","raw":true,
-                "client_secret_expires":"June"}"#,
-        );
-        let names: Vec<_> = found.iter().map(|problem| problem.split(':').next().unwrap_or_default()).collect();
-        for name in [
-            "/client_id",
-            "/client_secret",
-            "/token_url",
-            "/subscription_id/0",
-            "/subscription_id/1",
-            "/intervall",
-            "/cloud",
-            "/events/0",
-            "/class",
-            "/delegated",
-            "/snapshot_every",
-            "/raw",
-            "/client_secret_expires",
-        ] {
-            assert!(names.contains(&name), "{name} is not among {found:?}");
-        }
-        assert_eq!(found.len(), 13);
-    }
-
-    #[test]
-    fn an_unknown_setting_names_the_nearest_one() {
-        let problems = read(&with(r#"{"subscription_ids":"x"}"#)).unwrap_err();
-        assert!(problems[0].expected.contains("`subscription_id`"), "{problems:?}");
-    }
-
-    #[test]
-    fn two_names_of_one_setting_do_not_go_together() {
-        assert_eq!(problems(r#"{"client_id":"11111111-2222-3333-4444-555555555555"}"#).len(), 1);
-        assert_eq!(problems(r#"{"tenant_id":"contoso.example"}"#).len(), 1);
-    }
-
-    #[test]
-    fn there_is_one_credential_and_no_other() {
-        assert_eq!(problems(r#"{"client_certificate":"x"}"#), ["/client_certificate: `client_secret` as well"]);
-        let both = r#"{"client_secret":null,"client_certificate":"x","federated_token_file":"y"}"#;
-        assert_eq!(problems(both), ["/federated_token_file: `client_certificate` as well"]);
-        let empty = r#"{"client_secret":null,"federated_token_file":" "}"#;
-        assert_eq!(problems(empty), ["/federated_token_file: an empty string"]);
-        for setting in ["client_certificate", "federated_token_file"] {
-            let settings = settings(&format!(r#"{{"client_secret":null,"{setting}":"x"}}"#));
-            assert_eq!(settings.credential, Some(Credential::Assertion(setting)));
-        }
-    }
-
-    #[test]
-    fn a_date_stands_beside_the_secret_that_it_is_about() {
-        let dated = r#"{"client_secret":null,"client_certificate":"x","client_secret_expires":"2027-06-30"}"#;
-        assert_eq!(problems(dated), ["/client_secret_expires: a date without its `client_secret`"]);
-        assert_eq!(problems(r#"{"client_secret_expires":"2027-06-30"}"#), [""; 0]);
-    }
-
-    #[test]
-    fn a_missing_secret_is_a_problem_of_prepare_alone() {
-        assert_eq!(problems(r#"{"client_secret":null}"#), ["/client_secret: nothing"]);
-        assert!(Settings::trusted(&with(r#"{"client_secret":null}"#)).is_ok());
-    }
-
-    #[test]
-    fn a_secret_is_never_quoted() {
-        let problems = format!("{:?}", read(&with(r#"{"client_secret":["hunter2"]}"#)));
-        assert!(!problems.contains("hunter2"));
-    }
-
-    #[test]
-    fn the_schema_knows_every_setting_and_no_other() {
-        let schema: Value = serde_json::from_str(include_str!("settings.schema.json")).unwrap();
-        let mut known: Vec<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-        let mut keys = KEYS.to_vec();
-        known.sort_unstable();
-        keys.sort_unstable();
-        assert_eq!(known, keys);
-    }
-
-    #[test]
-    fn addresses_are_origins() {
-        assert_eq!(settings(r#"{"endpoint":"https://Host.example:8443/"}"#).endpoint, "https://host.example:8443");
-        for endpoint in [
-            "host.example",
-            "https://host/path",
-            "https://u@host",
-            "ftp://host",
-            "https://host:0",
-            "https://",
-            "https://a b",
-            "https://.0.0.1:80",
-            "https://host.",
-            "https://-host.example",
-            "https://127.1",
-            "https://1.2.3.256",
-            "https://1.2.3.0x4",
-            "https://host:+443",
-            "https://[::g]",
-            "https://[::1",
-        ] {
-            assert_eq!(problems(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).len(), 1, "{endpoint}");
-        }
-        for endpoint in ["http://127.0.0.1:8443", "https://[::1]:8443", "https://localhost", "https://4u.a-b.example"] {
-            assert_eq!(settings(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).endpoint, endpoint);
-        }
-        assert_eq!(settings(r#"{"cloud":"us-government"}"#).partition, Some("AzureUSGovernment"));
-        assert_eq!(settings(r#"{"audience":"https://a.example/.default"}"#).audience, "https://a.example");
-    }
-}
+mod tests;

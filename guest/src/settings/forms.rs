@@ -1,0 +1,82 @@
+//! The forms that values of settings have.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub(super) const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// Whether a text is a GUID with its four hyphens.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Labels with dots between them.
+pub(super) fn is_domain(text: &str) -> bool {
+    text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
+}
+
+/// One part of a name, as DNS has it.
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
+pub(super) fn is_origin(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let Some(authority) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
+        return false;
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_host(host),
+    };
+    let port_is_good =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    host_is_good && port.is_none_or(port_is_good)
+}
+
+/// A name or an address. What ends in a number is an address to whoever reads it, and has one spelling only.
+fn is_host(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.len() <= 253 && host.split('.').all(is_label)
+}
+
+/// A day that there is, such as 2028-02-29.
+pub(super) fn is_date(text: &str) -> bool {
+    let numbers: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>())).collect();
+    let [(4, Ok(year)), (2, Ok(month)), (2, Ok(day))] = numbers[..] else { return false };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=days).contains(&day)
+}
+
+/// Seconds, or a number with a unit.
+pub(super) fn duration_seconds(text: &str) -> Option<u64> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => DAY_SECONDS,
+        _ => return text.parse().ok(),
+    };
+    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
+}

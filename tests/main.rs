@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "../xtask/src/component.rs"]
+#[expect(dead_code, reason = "the build script uses all of it")]
+mod builder;
 mod cassettes;
 mod collector;
 mod commands;
@@ -9,6 +12,9 @@ mod component;
 mod crash;
 mod days;
 mod documents;
+mod foreign;
+mod hostile;
+mod limits;
 mod normalize;
 mod poll;
 mod power_loss;

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod agenda;
 pub mod collector;
+pub mod compile;
 pub mod config;
 pub mod contract;
 pub mod egress;

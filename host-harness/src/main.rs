@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
 use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
@@ -119,6 +120,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Not for people: this program again, as the compiler of one plugin. It is to hold nothing but that.
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
+    if words.first().is_some_and(|word| word == compile::COMMAND) {
+        return ExitCode::from(compile::serve(&words[1..]));
+    }
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
@@ -221,7 +228,7 @@ fn host() -> anyhow::Result<Host> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
-    Host::new(cache).context("failed to start the engine")
+    Host::with_compiler(cache, Compiler::this_program()).context("failed to start the engine")
 }
 
 fn clock() -> Clock {

@@ -2,21 +2,22 @@
 //! found here, before anything of it runs.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 use wasmtime::component::{Component, HasData, Linker};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use crate::compile::CompileError;
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
-use crate::sandbox::{CallError, Store};
+use crate::sandbox::{CallError, ClockView, Store};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -81,14 +82,14 @@ pub enum PluginError {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
     /// It is larger than any plugin should be.
-    #[error("the plugin has {found} bytes, more than {limit}", limit = limits::PLUGIN_BYTES)]
-    TooLarge {
-        /// Its size.
-        found: u64,
-    },
+    #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
+    TooLarge,
     /// It is no component, or one that the engine refuses.
     #[error("not a WebAssembly component that this host runs: {0}")]
     Invalid(String),
+    /// It could not be compiled within limits, or not at all here.
+    #[error(transparent)]
+    Compile(CompileError),
     /// It wants more than plugins may have.
     #[error("the plugin imports {0}, which is not among the allowed imports")]
     Import(String),
@@ -121,17 +122,22 @@ impl Plugin {
 
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
-        let found = fs::metadata(file)?.len();
-        if found > limits::PLUGIN_BYTES {
-            return Err(PluginError::TooLarge { found });
-        }
-        Plugin::from_bytes(host, &fs::read(file)?)
+        // No more than is allowed is read, whatever the file says of itself: a device has no size.
+        let mut bytes = Vec::new();
+        fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
+        Plugin::from_bytes(host, &bytes)
     }
 
     /// Compiles a plugin, checks what it wants, and links it.
     pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
+        if bytes.len() as u64 > limits::PLUGIN_BYTES {
+            return Err(PluginError::TooLarge);
+        }
         let invalid = |error: wasmtime::Error| PluginError::Invalid(format!("{error:#}"));
-        let component = host.component(bytes).map_err(invalid)?;
+        let component = host.component(bytes).map_err(|error| match error {
+            CompileError::Refused(words) => PluginError::Invalid(words),
+            other => PluginError::Compile(other),
+        })?;
         let about = about(host, &component, bytes);
         check(&about)?;
         let linker = linker(host).map_err(invalid)?;
@@ -197,8 +203,12 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     impl HasData for Own {
         type Data<'a> = &'a mut Store;
     }
-    fn clocks(store: &mut Store) -> WasiClocksCtxView<'_> {
-        WasiClocksCtxView { ctx: &mut store.clocks, table: &mut store.table }
+    struct Clock;
+    impl HasData for Clock {
+        type Data<'a> = ClockView<'a>;
+    }
+    fn clock(store: &mut Store) -> ClockView<'_> {
+        ClockView { clock: &mut store.clock, table: &mut store.table }
     }
     fn http_view(store: &mut Store) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
@@ -207,7 +217,7 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     io::error::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
     io::poll::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
     io::streams::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
-    monotonic_clock::add_to_linker::<Store, WasiClocks>(&mut linker, clocks)?;
+    monotonic_clock::add_to_linker::<Store, Clock>(&mut linker, clock)?;
     http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
     http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
     contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;

@@ -103,7 +103,7 @@ pub const CASES: &[Case] = &[
     case("headers", 0, "smuggles headers that change the way of a request", Fails("0 of 7 were taken"), "poll"),
     case("http-in-normalize", 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
     case("cursor-loop", 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
-    case("pages", 100_000, "has pages without end", Fails("the limit of 100 pages"), "cursors"),
+    case("pages", 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
     case("event-cut-short", 0, "returns JSON that ends early", Fails("is not one JSON object on one line"), "limits"),
     case("event-on-two-lines", 0, "breaks an event over two lines", Fails("is not one JSON object"), "limits"),
     case("event-forged", 0, "hides a second event behind the first", Fails("is not one JSON object"), "limits"),
@@ -303,7 +303,7 @@ async fn no_instance_remembers_an_earlier_call() {
 #[tokio::test]
 async fn the_clock_of_a_pure_call_stands_still() {
     let batch = polled("clock-in-event", 0, short(), 0).await.0.unwrap();
-    assert_eq!(batch.events.last().unwrap().body, b"{\"now\":0}");
+    assert_eq!(batch.events.last().unwrap().body, b"{\"class_uid\":2003,\"now\":0}");
 }
 
 /// Eight calls that loop, eight that wait and eight that flood, and a tenant that polls every 20 ms beside them.

@@ -9,6 +9,7 @@ mod cassettes;
 mod collector;
 mod commands;
 mod component;
+mod conformance;
 mod crash;
 mod days;
 mod documents;

@@ -9,6 +9,7 @@ pub mod agenda;
 pub mod collector;
 pub mod compile;
 pub mod config;
+pub mod conformance;
 pub mod contract;
 pub mod egress;
 pub mod engine;

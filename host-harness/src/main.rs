@@ -11,13 +11,14 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
+use host_harness::conformance;
 use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked};
 use host_harness::limits;
 use host_harness::once::{self, OnceError, Output};
-use host_harness::plugin::Plugin;
+use host_harness::plugin::{self, Plugin};
 use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
@@ -98,6 +99,17 @@ enum Command {
         /// Writes the events beside the recording.
         #[arg(long)]
         update: bool,
+    },
+    /// Tries the contract's rules on a plugin.
+    Conformance {
+        /// The component; the built-in one without it.
+        file: Option<PathBuf>,
+        /// Recordings that give it settings and answers; the built-in one has its own.
+        #[arg(long = "cassette", value_name = "FILE", num_args = 1..)]
+        cassettes: Vec<PathBuf>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
     Simulate {
@@ -217,6 +229,7 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
             Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
+        Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
         Command::Simulate { listen, scenario, tenants, subscriptions, json } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
             simulate(listen, scenario.as_deref(), estate, json).await
@@ -408,6 +421,27 @@ async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, upda
         failed if failed == files.len() => 1,
         _ => 3,
     })
+}
+
+async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
+    let bytes = match &file {
+        Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
+        None => plugin::BUILT_IN.to_vec(),
+    };
+    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| Usage(error.to_string())));
+    let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
+    if recorded.is_empty() && bytes == plugin::BUILT_IN {
+        recorded
+            .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
+    }
+    let report = conformance::examine(&host()?, &bytes, &recorded, &limits::Limits::default()).await;
+    let mut out = io::stdout();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_value(&report)?)?;
+    } else {
+        write!(out, "{}", report.table())?;
+    }
+    Ok(if report.ok { 0 } else { 1 })
 }
 
 async fn simulate(

@@ -122,10 +122,7 @@ impl Plugin {
 
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
-        // No more than is allowed is read, whatever the file says of itself: a device has no size.
-        let mut bytes = Vec::new();
-        fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
-        Plugin::from_bytes(host, &bytes)
+        Plugin::from_bytes(host, &read(file)?)
     }
 
     /// Compiles a plugin, checks what it wants, and links it.
@@ -164,6 +161,13 @@ impl Plugin {
     pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
         &self.shared.linked
     }
+}
+
+/// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.
+pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {

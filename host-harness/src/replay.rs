@@ -111,23 +111,34 @@ pub struct Replayed {
     pub codes: Vec<String>,
 }
 
-/// Plays a cassette.
-pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
+/// Reads a cassette.
+pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
     let fail = |message: String| ReplayError { file: file.to_owned(), message };
     let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
     let cassette: Cassette = serde_json::from_str(&text).map_err(|error| fail(format!("is no cassette: {error}")))?;
     if cassette.version != VERSION {
         return Err(fail(format!("version: found {}, expected {VERSION}", cassette.version)));
     }
-    play(plugin, &cassette).await.map_err(fail)
+    Ok(cassette)
+}
+
+/// Plays a cassette.
+pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
+    let cassette = read(file)?;
+    play(plugin, &cassette).await.map_err(|message| ReplayError { file: file.to_owned(), message })
+}
+
+/// Where the requests of a cassette go.
+pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, String> {
+    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
+    Origins::new(origins.map(|url| url.origin().ascii_serialization()))
 }
 
 /// Plays a cassette from memory.
 pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, String> {
     let recording = Arc::new(Recording::new(cassette));
     let time = cassette.context.time_milliseconds;
-    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
-    let allowed = Arc::new(Origins::new(origins.map(|url| url.origin().ascii_serialization()))?);
+    let allowed = Arc::new(origins(cassette)?);
     let identity = Identity {
         tenant: cassette.context.tenant.clone(),
         feed: cassette.context.feed.clone(),
@@ -223,13 +234,13 @@ fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
 }
 
 /// The transport that answers from a cassette.
-struct Recording {
+pub(crate) struct Recording {
     exchanges: Mutex<VecDeque<(usize, Exchange)>>,
     mismatch: Mutex<Option<String>>,
 }
 
 impl Recording {
-    fn new(cassette: &Cassette) -> Recording {
+    pub(crate) fn new(cassette: &Cassette) -> Recording {
         let exchanges = cassette.exchanges.iter().cloned().enumerate().collect();
         Recording { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
     }
@@ -269,7 +280,7 @@ impl Recording {
     }
 
     /// What went wrong with the cassette itself, if anything.
-    fn verdict(&self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), String> {
         if let Some(mismatch) = self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(mismatch);
         }

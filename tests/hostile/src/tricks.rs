@@ -217,7 +217,8 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
         "clock-in-event" => {
             monotonic_clock::subscribe_duration(5_000_000).block();
             let now = monotonic_clock::now();
-            batch.events[1] = Event { uid: "now".to_owned(), ..body(format!("{{\"now\":{now}}}").into_bytes()) };
+            batch.events[1] =
+                Event { uid: "now".to_owned(), ..body(format!("{{\"class_uid\":2003,\"now\":{now}}}").into_bytes()) };
         }
         "http-in-normalize" => drop(read(Client::new().get(&format!("{}/data/1", settings.origin)))?),
         _ => {}

@@ -101,6 +101,16 @@ pub const CASES: &[Case] = &[
     ),
     case("assertion", 0, "asks for an assertion that it did not declare", Fails("not-declared"), "poll"),
     case("headers", 0, "smuggles headers that change the way of a request", Fails("0 of 7 were taken"), "poll"),
+    case("request-words", 1_000_000, "hoards requests with endless words", Fails("0 of 100 were kept"), "poll"),
+    case(
+        "compressed-echo",
+        0,
+        "asks for an encoding in which the host does not see",
+        Nothing("the host names its own"),
+        "poll",
+    ),
+    case("words-odd", 0, "writes commands to terminals, and lines into the log", Fails("red [31m error: feed"), "poll"),
+    case("scope-id-odd", 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
     case("http-in-normalize", 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
     case("cursor-loop", 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
     case("pages", 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
@@ -266,6 +276,7 @@ async fn check(case: &Case) -> Result<(), String> {
         let text = format!("{shape} {:?} {}", request.headers, String::from_utf8_lossy(&request.body));
         let declared = shape == "POST https://api.example/token" || shape.starts_with("GET https://api.example/data/");
         assert!(declared && !text.contains("evil") && !text.contains("stolen"), "{mode}: {text}");
+        assert!(!request.headers.iter().any(|(name, _)| name == "accept-encoding"), "{mode}: {text}");
         let token = shape.starts_with("GET");
         assert_eq!((text.contains(KEY), text.contains(TOKEN)), (!token, token), "{mode}: {text}");
     }

@@ -43,7 +43,7 @@ pub const LIMITS: &[Limit] = &[
     limit("time on a processor", "iterations", (1_000, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
     limit("time in all", "wait", (10, 60_000), "its limit of time in all in poll, 4000 ms"),
     limit("stack", "levels", (100, 10_000_000), "its limit of stack in poll, 524288 bytes"),
-    limit("handles", "handles", (900, 1_001), "its limit of handles in poll, 1000"),
+    limit("handles", "handles", (200, 257), "its limit of handles in poll, 256"),
     limit("headers of a request", "fields", (100, 200), "its limit of headers of a request in poll, 131072 bytes"),
     limit("requests of a call", "requests", (127, 128), "its limit of requests in poll, 128"),
     limit("body of a request", "request-bytes", (65_536, 65_537), "the body of a request in fetch-token, 65536 bytes"),
@@ -54,7 +54,7 @@ pub const LIMITS: &[Limit] = &[
     },
     Limit {
         tighter: |limits| Limits { event_bytes: 2 << 20, ..limits },
-        ..limit("bytes copied", "copies", (1, 200), "bytes copied between it and the host in normalize, 134217728")
+        ..limit("bytes copied", "copies", (1, 200), "bytes copied between it and the host in normalize, 67108864")
     },
     limit("shapes of requests", "shapes", (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
     limit("path of a shape", "shape-bytes", (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),

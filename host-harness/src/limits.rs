@@ -48,7 +48,8 @@ pub struct Limits {
     pub log_lines: usize,
     /// One log line; cut beyond. What passes this 32 times is dropped unread.
     pub log_line_bytes: usize,
-    /// What may be copied between a plugin and the host in one go: the events and the state of one poll.
+    /// What may be copied between a plugin and the host in one go: the events and the state of one poll. As much as its
+    /// memory: more is the same bytes again.
     pub copied_bytes: usize,
     /// Handles of one call: requests, bodies and streams together need about 20.
     pub handles: usize,
@@ -76,8 +77,8 @@ impl Default for Limits {
             state_bytes: 8 << 20,
             log_lines: 100,
             log_line_bytes: 2 << 10,
-            copied_bytes: 128 << 20,
-            handles: 1_000,
+            copied_bytes: 64 << 20,
+            handles: 256,
         }
     }
 }
@@ -268,6 +269,18 @@ pub const RIDES: usize = 16;
 
 /// Problems with settings that are told; nobody mends more at once.
 pub const PROBLEMS: usize = 100;
+
+/// What one write to the body of a request may have; each body holds one or two.
+pub const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+/// The schema of a credential, as text: it is applied in the host, to values that the plugin does not see.
+pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
+
+/// Answers of token endpoints that are kept for one tenant; further requests are sent each time.
+pub const TOKENS_KEPT: usize = 1_000;
+
+/// Answer of a token endpoint that is kept; a longer one is asked for each time.
+pub const TOKEN_ANSWER_BYTES: usize = 64 << 10;
 
 /// Requests of one call that are under way at the same time; further ones wait.
 pub const REQUESTS_AT_ONCE: usize = 4;

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use wasmtime::component::{Component, HasData, Linker};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
@@ -197,6 +198,38 @@ fn check(about: &About) -> Result<(), PluginError> {
     }
 }
 
+/// The engine keeps a method and an authority of any length with each of a plugin's requests, whether it is sent or not;
+/// here those that no service has are refused as ones that cannot be read.
+fn bound_words(
+    linker: &mut Linker<Store>,
+    view: for<'a> fn(&'a mut Store) -> WasiHttpCtxView<'a>,
+) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, OutgoingRequest};
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(HTTP_TYPES)?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        move |mut store: StoreContextMut<'_, Store>, (request, method): (Resource<OutgoingRequest>, Method)| {
+            let long = matches!(&method, Method::Other(name) if name.len() > limits::CODE_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_method(request, method)? };
+            Ok((set,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        move |mut store: StoreContextMut<'_, Store>, (request, name): (Resource<OutgoingRequest>, Option<String>)| {
+            let long = name.as_ref().is_some_and(|name| name.len() > limits::ADDRESS_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_authority(request, name)? };
+            Ok((set,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// As the engine links it; a component that imports an earlier patch version gets the same.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+
 /// Links interface by interface: what is not named here does not exist for a plugin.
 fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     struct Io;
@@ -224,6 +257,7 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     monotonic_clock::add_to_linker::<Store, Clock>(&mut linker, clock)?;
     http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
     http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
+    bound_words(&mut linker, http_view)?;
     contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     Ok(linker)

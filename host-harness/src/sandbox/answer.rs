@@ -44,6 +44,25 @@ fn cut(text: &mut String, bytes: usize) {
         text.truncate(kept);
         text.shrink_to_fit();
     }
+    if text.contains(is_command) {
+        *text = plain(text);
+    }
+}
+
+/// Words of a plugin are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line or turn
+/// what stands around them.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(is_command, " ")
+}
+
+fn is_command(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// An id: found again by every byte of it, and shown.
+fn id(limit: &'static str, text: &str) -> Held {
+    bytes(limit, text, ID_BYTES)?;
+    if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
 }
 
 fn broken(words: String) -> Held {
@@ -73,18 +92,18 @@ impl<T: Answer> Answer for Option<T> {
 impl Answer for Description {
     fn hold(&mut self, _: &Limits) -> Held {
         let Description { name, version, events, settings_schema, credentials, interval_seconds: _, diagnoses } = self;
-        bytes("the plugin's name", name, CODE_BYTES)?;
-        bytes("the plugin's version", version, CODE_BYTES)?;
+        id("the plugin's name", name)?;
+        id("the plugin's version", version)?;
         bytes("the schema of the settings", settings_schema, SCHEMA_BYTES)?;
         most("entries of a list", events.len().max(credentials.len()).max(diagnoses.len()), ENTRIES)?;
         for kind in events {
-            bytes("a kind of event", &kind.name, CODE_BYTES)?;
+            id("a kind of event", &kind.name)?;
             cut(&mut kind.title, NAME_BYTES);
             most("classes of a kind of event", kind.class_uids.len(), ENTRIES)?;
         }
-        credentials.iter().try_for_each(|one| bytes("the name of a setting", &one.setting, CODE_BYTES))?;
+        credentials.iter().try_for_each(|one| id("the name of a setting", &one.setting))?;
         for row in diagnoses {
-            bytes("a code", &row.code, CODE_BYTES)?;
+            id("a code", &row.code)?;
             cut(&mut row.cause, WORDS_BYTES);
             cut(&mut row.fix, WORDS_BYTES);
         }
@@ -150,8 +169,8 @@ impl Answer for Discovery {
 }
 
 fn scope(Scope { id, name, owner, note }: &mut Scope) -> Held {
-    bytes("the id of a scope", id, ID_BYTES)?;
-    bytes("the owner of a scope", owner.as_deref().unwrap_or_default(), ID_BYTES)?;
+    self::id("the id of a scope", id)?;
+    self::id("the owner of a scope", owner.as_deref().unwrap_or_default())?;
     bytes("the note of a scope", note, NOTE_BYTES)?;
     if let Some(name) = name {
         cut(name, NAME_BYTES);
@@ -170,7 +189,7 @@ fn notices(notices: &mut [Notice], limits: &Limits) -> Held {
 
 impl Answer for Step {
     fn hold(&mut self, limits: &Limits) -> Held {
-        bytes("a kind of event", &self.page.kind, CODE_BYTES)?;
+        id("a kind of event", &self.page.kind)?;
         if self.page.body.len() > limits.page_bytes {
             return Err(Fault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
         }
@@ -214,7 +233,7 @@ impl Answer for Batch {
 
 /// An event that is no line of JSON would break every reader behind this host.
 fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Held {
-    bytes("the uid of an event", uid, ID_BYTES)?;
+    id("the uid of an event", uid)?;
     if body.len() > limits.event_bytes {
         return Err(Fault::Limit("one event", format!("{} bytes", limits.event_bytes)));
     }
@@ -230,8 +249,8 @@ fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Hel
 }
 
 fn measure(one: &mut Measure) -> Held {
-    bytes("a kind of event", &one.kind, CODE_BYTES)?;
-    bytes("the subject of a figure", &one.subject, ID_BYTES)?;
+    id("a kind of event", &one.kind)?;
+    id("the subject of a figure", &one.subject)?;
     cut(&mut one.title, NAME_BYTES);
     if [one.value, one.maximum, one.weight].iter().all(|figure| figure.is_finite()) {
         return Ok(());

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpH
 
 use crate::egress::{Denial, Sealed, placeholder};
 use crate::failpoint;
-use crate::limits::{ADDRESS_BYTES, Limits, REQUESTS_AT_ONCE};
+use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
 use crate::redact;
 use crate::secret::Secret;
 use crate::tokens::Sent;
@@ -50,6 +50,11 @@ impl Hook {
 type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 impl WasiHttpHooks for Hook {
+    /// What is written to a body and not sent yet stays in the host's memory.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -124,8 +129,9 @@ async fn carry(
         return Err(plainly("its address is too long"));
     }
     let url = Url::parse(&raw).map_err(|error| plainly(&format!("its address cannot be read: {error}")))?;
-    let headers =
-        parts.headers.iter().filter(|(name, _)| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH);
+    // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
+    let own = [http::header::HOST, http::header::CONTENT_LENGTH, http::header::ACCEPT_ENCODING];
+    let headers = parts.headers.iter().filter(|(name, _)| !own.contains(name));
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let request = OutgoingRequest {

@@ -185,7 +185,7 @@ impl log::Host for Store {
             self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(journal.tokens.iter().map(|(_, token)| token));
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
-        let message = redact::cut(&message, limits.log_line_bytes).replace(['\n', '\r'], " ");
+        let message = answer::plain(redact::cut(&message, limits.log_line_bytes));
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
             log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use waki::Client;
 use waki::bindings::wasi::clocks::monotonic_clock;
-use waki::bindings::wasi::http::types::Fields;
+use waki::bindings::wasi::http::types::{Fields, Method, OutgoingRequest};
 
 use crate::contract::collector::source::{credentials, log};
 use crate::contract::*;
@@ -53,6 +53,7 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
             found.skipped.resize(amount, SkippedScope { scope, why });
         }
         "scopes-alike" => found.scopes.push(scope),
+        "scope-id-odd" => found.scopes[0].id = "one\r\x1b[2K".to_owned(),
         "scope-id-bytes" => found.scopes[0].id = wide("", amount),
         "scope-note-bytes" => found.scopes[0].note = wide("", amount),
         "scope-name-bytes" => found.scopes[0].name = Some(wide("", amount)),
@@ -134,14 +135,30 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
                 return Err(told(&format!("{refusal:?}")));
             }
         }
+        "request-words" => return Err(told(&hoarded(amount))),
         "headers" => return Err(told(&smuggled())),
         "compressed-echo" => {
             let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
             drop(read(request.header("accept-encoding", "br, gzip").header("range", "bytes=0-9"))?);
         }
+        "words-odd" => return Err(told("red\u{1b}[31m\nerror: feed good: it is broken\u{202e}")),
         _ => {}
     }
     Ok(())
+}
+
+/// Requests that are never sent, with words of so many bytes: those that the host keeps.
+fn hoarded(bytes: usize) -> String {
+    let kept = (0..100).filter(|index| {
+        let request = OutgoingRequest::new(Fields::new());
+        let kept = match index % 2 {
+            0 => request.set_method(&Method::Other("X".repeat(bytes))),
+            _ => request.set_authority(Some(&"x".repeat(bytes))),
+        };
+        std::mem::forget(request);
+        kept.is_ok()
+    });
+    format!("{} of 100 were kept", kept.count())
 }
 
 /// Headers that change what a request is or where it goes: those that the host takes.

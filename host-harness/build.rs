@@ -21,7 +21,7 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    match component::build(&workspace, &out.join("guest")) {
+    match component::build(&workspace, &out.join("guest"), component::PACKAGE) {
         Ok(bytes) => {
             if let Err(error) = fs::write(out.join(component::FILE), bytes) {
                 println!("cargo::error=failed to write the component: {error}");

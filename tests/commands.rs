@@ -73,3 +73,18 @@ fn a_file_that_is_no_component_is_named() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("commands.rs"), "{}", said(&output));
 }
+
+#[test]
+fn conformance_prints_a_row_for_each_rule_and_its_status_is_the_verdict() {
+    let output = run(&["conformance", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rules = report["rules"].as_array().unwrap();
+    assert!(report["ok"] == true && rules.len() == host_harness::conformance::RULES.len());
+    assert!(rules.iter().all(|row| row["status"] == "passed"), "{report}");
+    let text = root().join("tests/commands.rs");
+    let output = run(&["conformance", text.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("component   FAILED "));
+    assert_eq!(run(&["conformance", "no-such-file.wasm"]).status.code(), Some(2));
+}

@@ -2,18 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "../xtask/src/component.rs"]
+#[expect(dead_code, reason = "the build script uses all of it")]
+mod builder;
 mod cassettes;
 mod check;
 mod clouds;
 mod collector;
 mod commands;
 mod component;
+mod conformance;
 mod corpus;
 mod crash;
 mod credentials;
 mod days;
 mod documents;
 mod first_steps;
+mod foreign;
+mod hostile;
+mod limits;
 mod normalize;
 mod poll;
 mod power_loss;

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use host_harness::compile::Compiler;
 use host_harness::engine::Host;
 use host_harness::feed::{Clock, Feed, Identity};
-use host_harness::limits::Limits;
+use host_harness::limits::{CompileLimits, Limits};
 use host_harness::plugin::Plugin;
 use host_harness::settings::Settings;
 use host_harness::transport::Nowhere;
@@ -24,7 +26,27 @@ pub fn root() -> PathBuf {
 
 pub fn host() -> Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(|| Host::new(Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))).unwrap()).clone()
+    let make = || Host::with_compiler(Some(cache()), compiler(patient())).unwrap();
+    HOST.get_or_init(make).clone()
+}
+
+/// The limits of a compiler that was built without optimisation, on a machine that is busy with other tests.
+fn patient() -> CompileLimits {
+    CompileLimits {
+        cpu_time: Duration::from_secs(300),
+        wall_time: Duration::from_secs(900),
+        ..CompileLimits::default()
+    }
+}
+
+/// Where compiled plugins are kept from one run of the tests to the next.
+pub fn cache() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// The built program as the compiler, within these limits.
+pub fn compiler(limits: CompileLimits) -> Compiler {
+    Compiler::Program(env!("CARGO_BIN_EXE_host-harness").into(), limits)
 }
 
 pub fn plugin() -> Plugin {

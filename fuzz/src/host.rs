@@ -216,7 +216,8 @@ pub fn shapes(data: &[u8]) {
 
 /// The requests that the calls of the contract begin with.
 fn made(settings: &Settings) -> Vec<Request> {
-    let mut requests = vec![token::request(settings, |_, _, _| unreachable!("a secret needs no host")).expect("there is a secret")];
+    let mut requests =
+        vec![token::request(settings, |_, _, _| unreachable!("a secret needs no host")).expect("there is a secret")];
     requests.extend(discover::tenant_request(settings));
     let found = Found::new(settings, "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned());
     let bearer = Some("sealed-token");

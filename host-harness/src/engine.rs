@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::compile::{self, CompileError, Compiler};
 use crate::limits;
+use crate::plugin::BUILT_IN;
 
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
 #[derive(Clone)]
@@ -23,6 +25,7 @@ pub struct Host {
 struct Shared {
     engine: Engine,
     cache: Option<PathBuf>,
+    compiler: Compiler,
     clock: Arc<Clock>,
     ticking: thread::Thread,
     places: Semaphore,
@@ -54,14 +57,19 @@ impl Shared {
 pub struct HostError(String);
 
 impl Host {
-    /// Sets up the engine. Compiled plugins are kept in `cache`, a folder that nobody else may write: what is in it
-    /// runs as native code.
+    /// Sets up the engine for the built-in plugin alone. Compiled plugins are kept in `cache`, a folder that nobody else
+    /// may write: what is in it runs as native code.
     pub fn new(cache: Option<PathBuf>) -> Result<Host, HostError> {
+        Host::with_compiler(cache, Compiler::Nobody)
+    }
+
+    /// Sets up the engine for the built-in plugin, and for others as `compiler` compiles them.
+    pub fn with_compiler(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
         let clock = Arc::new(Clock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let places = Semaphore::new(limits::CALLS as usize);
-        Ok(Host { shared: Arc::new(Shared { engine, cache, clock, ticking, places }) })
+        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, clock, ticking, places }) })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -69,23 +77,43 @@ impl Host {
     }
 
     /// Compiles a plugin, or finds it compiled.
-    pub(crate) fn component(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        let Some(file) = self.cache_file(bytes) else { return Component::new(self.engine(), bytes) };
-        // Code that another version of the engine compiled is refused by `deserialize`; a torn file likewise.
-        #[expect(
-            unsafe_code,
-            reason = "the folder belongs to this user alone, and the name holds the digest of the plugin"
-        )]
-        let cached = fs::read(&file).ok().and_then(|code| unsafe { Component::deserialize(self.engine(), code) }.ok());
-        if let Some(component) = cached {
+    pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
+        let refused = |error: wasmtime::Error| CompileError::Refused(format!("{error:#}"));
+        let file = self.cache_file(bytes);
+        if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
             return Ok(component);
         }
-        let component = Component::new(self.engine(), bytes)?;
+        let code = match &self.shared.compiler {
+            Compiler::Program(program, limits) if bytes != BUILT_IN => compile::compile(program, limits, bytes)?,
+            Compiler::Nobody if bytes != BUILT_IN => return Err(CompileError::Nobody),
+            _ => self.engine().precompile_component(bytes).map_err(refused)?,
+        };
         // A cache that cannot be written costs time and nothing else.
-        if let Err(error) = store(&file, &component) {
+        if let Some(file) = file
+            && let Err(error) = store(&file, &code)
+        {
             tracing::debug!(%error, file = %file.display(), "the compiled plugin is not kept");
         }
-        Ok(component)
+        self.native(&code).map_err(refused)
+    }
+
+    /// What the cache holds, if the folder is this user's alone. Code that another version of the engine compiled is
+    /// refused by the engine; a torn file likewise.
+    fn kept(&self, file: &Path) -> Option<Component> {
+        if !is_private(file.parent()?) {
+            tracing::warn!(folder = %file.parent()?.display(), "others may write to the cache: it is not used");
+            return None;
+        }
+        self.native(&fs::read(file).ok()?).ok()
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "compiled here, or by a child of this process and handed over by a pipe, or read from a folder that \
+                  belongs to this user alone under the digest of the plugin"
+    )]
+    fn native(&self, code: &[u8]) -> wasmtime::Result<Component> {
+        unsafe { Component::deserialize(self.engine(), code) }
     }
 
     /// Named by the plugin's digest and the engine's compatibility hash.
@@ -140,12 +168,14 @@ fn tick(clock: Arc<Clock>, engine: Engine) -> std::io::Result<thread::Thread> {
 }
 
 /// Writes beside and renames, so that a reader never sees a torn file.
-fn store(file: &Path, component: &Component) -> Result<(), String> {
+fn store(file: &Path, code: &[u8]) -> Result<(), String> {
     let folder = file.parent().ok_or("no folder")?;
     private_folder(folder).map_err(|error| error.to_string())?;
-    let code = component.serialize().map_err(|error| error.to_string())?;
+    if !is_private(folder) {
+        return Err("others may write there".to_owned());
+    }
     let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(|error| error.to_string())?;
-    beside.write_all(&code).map_err(|error| error.to_string())?;
+    beside.write_all(code).map_err(|error| error.to_string())?;
     beside.persist(file).map_err(|error| error.to_string())?;
     Ok(())
 }
@@ -158,8 +188,29 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
+/// Whether a folder is this user's, and nobody else may write to it. One that does not exist is.
+#[cfg(unix)]
+fn is_private(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(found) = fs::metadata(folder) else { return true };
+    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0
+}
+
+#[cfg(not(unix))]
+fn is_private(_folder: &Path) -> bool {
+    true
+}
+
+/// Compiles without running anything, for [`compile::serve`].
+pub(crate) fn precompile(plugin: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    Engine::new(&features())?.precompile_component(plugin)
+}
+
 /// Component model and nothing that plugins do not need; every number is in `limits`.
 fn config() -> Config {
+    // A kernel that cannot tell which pages were touched would clear and keep them all, for every place ever used.
+    let scans = PoolingAllocationConfig::is_pagemap_scan_available();
+    let warm = |bytes: usize| if scans { bytes } else { 0 };
     let mut pool = PoolingAllocationConfig::new();
     let cores = limits::CALLS * limits::CORE_INSTANCES_PER_COMPONENT;
     pool.total_component_instances(limits::CALLS)
@@ -173,14 +224,19 @@ fn config() -> Config {
         .max_memory_size(crate::limits::Limits::default().memory_bytes)
         .table_elements(crate::limits::Limits::default().table_elements)
         .max_unused_warm_slots(limits::WARM_PLACES)
-        .linear_memory_keep_resident(limits::WARM_MEMORY_BYTES)
-        // Where the kernel tells which pages were touched, only those are cleared and kept.
+        .linear_memory_keep_resident(warm(limits::WARM_MEMORY_BYTES))
         .pagemap_scan(Enabled::Auto)
-        .table_keep_resident(64 << 10)
-        .async_stack_keep_resident(256 << 10);
+        .table_keep_resident(warm(64 << 10))
+        .async_stack_keep_resident(warm(256 << 10));
+    let mut config = features();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// What code may do; the compiler and the engine that runs it must agree on it.
+fn features() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .max_wasm_stack(limits::STACK_BYTES)
         .async_stack_size(limits::ASYNC_STACK_BYTES)

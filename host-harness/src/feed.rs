@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::egress::{Egress, Origins};
 use crate::failpoint;
-use crate::limits::{CODE_BYTES, Limits, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, WORDS_BYTES, milliseconds};
+use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::plugin::Plugin;
 use crate::redact;
 use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
@@ -267,11 +267,16 @@ impl Feed {
             }
             pages.push(step.page);
             notices.extend(step.notices);
+            if notices.len() > limits.notices {
+                let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
+                return Err(Failure::of_host(Reaction::MendPlugin, "notice-limit", cause));
+            }
             let Some(next) = step.next else { return Ok((pages, notices)) };
             if !seen.insert(next.clone()) {
                 let cause = format!(
-                    "the links of the pages run in a loop: page {} leads back to one that was read, {next}",
-                    pages.len()
+                    "the links of the pages run in a loop: page {} leads back to one that was read, {}",
+                    pages.len(),
+                    redact::cut(&next, NAME_BYTES)
                 );
                 return Err(Failure::of_host(Reaction::MendPlugin, "cursor-repeated", cause));
             }
@@ -332,7 +337,6 @@ impl Feed {
             Ok(Err(failure)) => failure,
             Err(error) => return Err(error.failure()),
         };
-        bounded(&mut failure);
         let last = journal.exchanges.last();
         if journal.asked_too_often {
             // The wait of this feed alone: nothing is wrong with the service.
@@ -383,22 +387,6 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
 fn good_for(token: &FetchedToken) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
     milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2))
-}
-
-/// Words of a plugin are kept, shown and logged: they are cut where no honest ones are.
-fn bounded(failure: &mut Failure) {
-    let cut = |text: &mut String, bytes: usize| text.truncate(redact::cut(text, bytes).len());
-    cut(&mut failure.code, CODE_BYTES);
-    cut(&mut failure.cause, WORDS_BYTES);
-    for (text, bytes) in [
-        (&mut failure.fix, WORDS_BYTES),
-        (&mut failure.service_code, CODE_BYTES),
-        (&mut failure.request_id, CODE_BYTES),
-    ] {
-        if let Some(text) = text {
-            cut(text, bytes);
-        }
-    }
 }
 
 /// A fresh token that is refused too is a matter of configuration.

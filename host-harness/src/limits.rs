@@ -24,7 +24,9 @@ pub struct Limits {
     pub request_body_bytes: usize,
     /// Body of an answer, decompressed: the largest seen has 62 KB.
     pub response_body_bytes: usize,
-    /// Headers of an answer: their number.
+    /// Bodies of all answers to one call together.
+    pub response_bytes: usize,
+    /// Headers of an answer: their number; the HTTP client takes no more than 100.
     pub response_headers: usize,
     /// Headers of an answer: names and values together.
     pub response_header_bytes: usize,
@@ -32,7 +34,11 @@ pub struct Limits {
     pub pages: usize,
     /// Bodies of one poll together.
     pub page_bytes: usize,
-    /// Events of one poll.
+    /// Scopes of one discovery, those that are skipped included.
+    pub scopes: usize,
+    /// Notices of one answer, and of all steps of one poll.
+    pub notices: usize,
+    /// Events of one poll; as many figures.
     pub events: usize,
     /// One event; the plugin itself cuts at 32 KiB.
     pub event_bytes: usize,
@@ -40,8 +46,13 @@ pub struct Limits {
     pub state_bytes: usize,
     /// Log lines of one call; the rest is dropped and counted.
     pub log_lines: usize,
-    /// One log line; cut beyond.
+    /// One log line; cut beyond. What passes this 32 times is dropped unread.
     pub log_line_bytes: usize,
+    /// What may be copied between a plugin and the host in one go: the events and the state of one poll. As much as its
+    /// memory: more is the same bytes again.
+    pub copied_bytes: usize,
+    /// Handles of one call: requests, bodies and streams together need about 20.
+    pub handles: usize,
 }
 
 impl Default for Limits {
@@ -54,15 +65,45 @@ impl Default for Limits {
             requests: 128,
             request_body_bytes: 64 << 10,
             response_body_bytes: 8 << 20,
-            response_headers: 128,
+            response_bytes: 32 << 20,
+            response_headers: 100,
             response_header_bytes: 32 << 10,
             pages: 100,
             page_bytes: 32 << 20,
+            scopes: 20_000,
+            notices: 1_000,
             events: 20_000,
             event_bytes: 64 << 10,
             state_bytes: 8 << 20,
             log_lines: 100,
             log_line_bytes: 2 << 10,
+            copied_bytes: 64 << 20,
+            handles: 256,
+        }
+    }
+}
+
+/// What compiling one foreign plugin may use; it is done in a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Memory; the project's own plugin needs about 100 MiB.
+    pub memory_bytes: u64,
+    /// Time on processors, all threads together, in whole seconds; the project's own needs 1 s, and 7 s where the compiler
+    /// itself was built without optimisation.
+    pub cpu_time: Duration,
+    /// Time in all.
+    pub wall_time: Duration,
+    /// What comes out; that of the project's own has 3 MiB.
+    pub code_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> CompileLimits {
+        CompileLimits {
+            memory_bytes: 1 << 30,
+            cpu_time: Duration::from_secs(60),
+            wall_time: Duration::from_secs(120),
+            code_bytes: 256 << 20,
         }
     }
 }
@@ -88,14 +129,8 @@ pub const STACK_BYTES: usize = 512 << 10;
 /// Stack of a call, host functions included.
 pub const ASYNC_STACK_BYTES: usize = 2 << 20;
 
-/// Handles of one call: requests, bodies and streams together need about 20.
-pub const HANDLES: usize = 1_000;
-
 /// Headers as the host keeps them for the guest; see `response_header_bytes`.
 pub const FIELD_BYTES: usize = 128 << 10;
-
-/// What may be copied out of a guest in one go: the events and the state of one poll.
-pub const COPIED_BYTES: usize = 128 << 20;
 
 /// A plugin's file; the project's own has 1 MiB.
 pub const PLUGIN_BYTES: u64 = 64 << 20;
@@ -237,6 +272,51 @@ pub const CODE_BYTES: usize = 256;
 
 /// The words of a failure or a notice.
 pub const WORDS_BYTES: usize = 4 << 10;
+
+/// A name or a title, for people.
+pub const NAME_BYTES: usize = 1 << 10;
+
+/// What something is found again by: a scope, an event, the subject of a figure. Azure's longest have 400 bytes.
+pub const ID_BYTES: usize = 2 << 10;
+
+/// The plugin's own note on a scope, which is kept with it.
+pub const NOTE_BYTES: usize = 4 << 10;
+
+/// Origin, path or whole address of a request.
+pub const ADDRESS_BYTES: usize = 16 << 10;
+
+/// A cursor or a token; services put whole states into theirs.
+pub const CURSOR_BYTES: usize = 64 << 10;
+
+/// JSON Schema of a plugin's settings; the project's own has 6 KiB.
+pub const SCHEMA_BYTES: usize = 256 << 10;
+
+/// Entries of any list of a description or a plan: shapes are as many as the subscriptions of one feed.
+pub const ENTRIES: usize = 20_000;
+
+/// Credentials on one request.
+pub const RIDES: usize = 16;
+
+/// Problems with settings that are told; nobody mends more at once.
+pub const PROBLEMS: usize = 100;
+
+/// What one write to the body of a request may have; each body holds one or two.
+pub const BODY_CHUNK_BYTES: usize = 64 << 10;
+
+/// The schema of a credential, as text: it is applied in the host, to values that the plugin does not see.
+pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
+
+/// Answers of token endpoints that are kept for one tenant; further requests are sent each time.
+pub const TOKENS_KEPT: usize = 1_000;
+
+/// Answer of a token endpoint that is kept; a longer one is asked for each time.
+pub const TOKEN_ANSWER_BYTES: usize = 64 << 10;
+
+/// Requests of one call that are under way at the same time; further ones wait.
+pub const REQUESTS_AT_ONCE: usize = 4;
+
+/// Unix milliseconds of the end of the year 9999: later times have no usual spelling.
+pub const LATEST_TIME: u64 = 253_402_300_799_999;
 
 /// A configuration that was not taken is read again after this time, though no file changed.
 pub const RELOAD_RETRY: Duration = Duration::from_secs(60);

@@ -10,14 +10,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use host_harness::check as connection;
+use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
+use host_harness::conformance;
 use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked};
 use host_harness::limits;
 use host_harness::once::{self, OnceError, Output};
-use host_harness::plugin::Plugin;
+use host_harness::plugin::{self, Plugin};
 use host_harness::record;
 use host_harness::redact;
 use host_harness::replay;
@@ -129,6 +131,17 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Tries the contract's rules on a plugin.
+    Conformance {
+        /// The component; the built-in one without it.
+        file: Option<PathBuf>,
+        /// Recordings that give it settings and answers; the built-in one has its own.
+        #[arg(long = "cassette", value_name = "FILE", num_args = 1..)]
+        cassettes: Vec<PathBuf>,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
     Simulate {
         /// Where to listen.
@@ -156,6 +169,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Not for people: this program again, as the compiler of one plugin. It is to hold nothing but that.
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
+    if words.first().is_some_and(|word| word == compile::COMMAND) {
+        return ExitCode::from(compile::serve(&words[1..]));
+    }
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
@@ -256,6 +275,7 @@ async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result
             Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
+        Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
         Command::Simulate { listen, scenario, tenants, subscriptions, certificate, federated_token, json } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
             let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
@@ -268,7 +288,7 @@ fn host() -> anyhow::Result<Host> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
-    Host::new(cache).context("failed to start the engine")
+    Host::with_compiler(cache, Compiler::this_program()).context("failed to start the engine")
 }
 
 fn clock() -> Clock {
@@ -490,6 +510,27 @@ impl Trusted {
         let token = token.map(read).transpose()?.map(|text| text.trim().to_owned());
         Ok(Trusted { certificate: certificate.transpose()?, token })
     }
+}
+
+async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
+    let bytes = match &file {
+        Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
+        None => plugin::BUILT_IN.to_vec(),
+    };
+    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| Usage(error.to_string())));
+    let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
+    if recorded.is_empty() && bytes == plugin::BUILT_IN {
+        recorded
+            .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
+    }
+    let report = conformance::examine(&host()?, &bytes, &recorded, &limits::Limits::default()).await;
+    let mut out = io::stdout();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_value(&report)?)?;
+    } else {
+        write!(out, "{}", report.table())?;
+    }
+    Ok(if report.ok { 0 } else { 1 })
 }
 
 async fn simulate(

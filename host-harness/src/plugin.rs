@@ -2,21 +2,23 @@
 //! found here, before anything of it runs.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
-use wasmtime::component::{Component, HasData, Linker};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use crate::compile::CompileError;
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
-use crate::sandbox::{CallError, Store};
+use crate::sandbox::{CallError, ClockView, Store};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -81,14 +83,14 @@ pub enum PluginError {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
     /// It is larger than any plugin should be.
-    #[error("the plugin has {found} bytes, more than {limit}", limit = limits::PLUGIN_BYTES)]
-    TooLarge {
-        /// Its size.
-        found: u64,
-    },
+    #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
+    TooLarge,
     /// It is no component, or one that the engine refuses.
     #[error("not a WebAssembly component that this host runs: {0}")]
     Invalid(String),
+    /// It could not be compiled within limits, or not at all here.
+    #[error(transparent)]
+    Compile(CompileError),
     /// It wants more than plugins may have.
     #[error("the plugin imports {0}, which is not among the allowed imports")]
     Import(String),
@@ -121,17 +123,19 @@ impl Plugin {
 
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
-        let found = fs::metadata(file)?.len();
-        if found > limits::PLUGIN_BYTES {
-            return Err(PluginError::TooLarge { found });
-        }
-        Plugin::from_bytes(host, &fs::read(file)?)
+        Plugin::from_bytes(host, &read(file)?)
     }
 
     /// Compiles a plugin, checks what it wants, and links it.
     pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
+        if bytes.len() as u64 > limits::PLUGIN_BYTES {
+            return Err(PluginError::TooLarge);
+        }
         let invalid = |error: wasmtime::Error| PluginError::Invalid(format!("{error:#}"));
-        let component = host.component(bytes).map_err(invalid)?;
+        let component = host.component(bytes).map_err(|error| match error {
+            CompileError::Refused(words) => PluginError::Invalid(words),
+            other => PluginError::Compile(other),
+        })?;
         let about = about(host, &component, bytes);
         check(&about)?;
         let linker = linker(host).map_err(invalid)?;
@@ -165,6 +169,13 @@ impl Plugin {
     }
 }
 
+/// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.
+pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
     let kind = component.component_type();
     About {
@@ -192,6 +203,38 @@ fn check(about: &About) -> Result<(), PluginError> {
     }
 }
 
+/// The engine keeps a method and an authority of any length with each of a plugin's requests, whether it is sent or not;
+/// here those that no service has are refused as ones that cannot be read.
+fn bound_words(
+    linker: &mut Linker<Store>,
+    view: for<'a> fn(&'a mut Store) -> WasiHttpCtxView<'a>,
+) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, OutgoingRequest};
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(HTTP_TYPES)?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        move |mut store: StoreContextMut<'_, Store>, (request, method): (Resource<OutgoingRequest>, Method)| {
+            let long = matches!(&method, Method::Other(name) if name.len() > limits::CODE_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_method(request, method)? };
+            Ok((set,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        move |mut store: StoreContextMut<'_, Store>, (request, name): (Resource<OutgoingRequest>, Option<String>)| {
+            let long = name.as_ref().is_some_and(|name| name.len() > limits::ADDRESS_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_authority(request, name)? };
+            Ok((set,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// As the engine links it; a component that imports an earlier patch version gets the same.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+
 /// Links interface by interface: what is not named here does not exist for a plugin.
 fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     struct Io;
@@ -202,8 +245,12 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     impl HasData for Own {
         type Data<'a> = &'a mut Store;
     }
-    fn clocks(store: &mut Store) -> WasiClocksCtxView<'_> {
-        WasiClocksCtxView { ctx: &mut store.clocks, table: &mut store.table }
+    struct Clock;
+    impl HasData for Clock {
+        type Data<'a> = ClockView<'a>;
+    }
+    fn clock(store: &mut Store) -> ClockView<'_> {
+        ClockView { clock: &mut store.clock, table: &mut store.table }
     }
     fn http_view(store: &mut Store) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
@@ -212,9 +259,10 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     io::error::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
     io::poll::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
     io::streams::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
-    monotonic_clock::add_to_linker::<Store, WasiClocks>(&mut linker, clocks)?;
+    monotonic_clock::add_to_linker::<Store, Clock>(&mut linker, clock)?;
     http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
     http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
+    bound_words(&mut linker, http_view)?;
     contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     Ok(linker)

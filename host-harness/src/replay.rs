@@ -111,12 +111,23 @@ pub struct Replayed {
     pub codes: Vec<String>,
 }
 
-/// Plays a cassette.
-pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
+/// Reads a cassette.
+pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
     let fail = |message: String| ReplayError { file: file.to_owned(), message };
     let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let cassette = Cassette::read(&text).map_err(fail)?;
-    play(plugin, &cassette).await.map_err(fail)
+    Cassette::read(&text).map_err(fail)
+}
+
+/// Plays a cassette.
+pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
+    let cassette = read(file)?;
+    play(plugin, &cassette).await.map_err(|message| ReplayError { file: file.to_owned(), message })
+}
+
+/// Where the requests of a cassette go.
+pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, String> {
+    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
+    Origins::new(origins.map(|url| url.origin().ascii_serialization()))
 }
 
 impl Cassette {
@@ -134,8 +145,7 @@ impl Cassette {
 pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, String> {
     let recording = Arc::new(Recording::new(cassette));
     let time = cassette.context.time_milliseconds;
-    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
-    let allowed = Arc::new(Origins::new(origins.map(|url| url.origin().ascii_serialization()))?);
+    let allowed = Arc::new(origins(cassette)?);
     let identity = Identity {
         tenant: cassette.context.tenant.clone(),
         feed: cassette.context.feed.clone(),
@@ -231,13 +241,13 @@ fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
 }
 
 /// The transport that answers from a cassette.
-struct Recording {
+pub(crate) struct Recording {
     exchanges: Mutex<VecDeque<(usize, Exchange)>>,
     mismatch: Mutex<Option<String>>,
 }
 
 impl Recording {
-    fn new(cassette: &Cassette) -> Recording {
+    pub(crate) fn new(cassette: &Cassette) -> Recording {
         let exchanges = cassette.exchanges.iter().cloned().enumerate().collect();
         Recording { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
     }
@@ -277,7 +287,7 @@ impl Recording {
     }
 
     /// What went wrong with the cassette itself, if anything.
-    fn verdict(&self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), String> {
         if let Some(mismatch) = self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(mismatch);
         }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::assertion::{self, KeyPair, Unusable};
 use crate::contract::{Credential, CredentialKind, Description};
 use crate::egress::{Sealed, placeholder};
+use crate::limits::CREDENTIAL_SCHEMA_BYTES;
 use crate::mark::Mark;
 use crate::secret::Secret;
 
@@ -159,6 +160,13 @@ impl Settings {
             trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
         for Held { setting: key, secret, .. } in &self.secrets {
             let Some(property) = properties.get(key) else { continue };
+            if !is_simple(property) {
+                let words = format!(
+                    "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"
+                );
+                oddities.push((key.clone(), words));
+                continue;
+            }
             let Ok(validator) = jsonschema::validator_for(property) else {
                 oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));
                 continue;
@@ -200,6 +208,14 @@ impl Settings {
     }
 }
 
+/// Whether applying a schema takes no longer than reading it: one that refers to itself twice at every step takes for ever,
+/// and it is the plugin's.
+fn is_simple(schema: &Value) -> bool {
+    let text = schema.to_string();
+    text.len() <= CREDENTIAL_SCHEMA_BYTES
+        && !["\"$ref\"", "\"$dynamicRef\"", "\"$recursiveRef\""].iter().any(|word| text.contains(word))
+}
+
 /// The beginning of a date such as `2027-06-30` in UTC, in Unix milliseconds.
 fn midnight(date: &str) -> Option<u64> {
     let date = time::Date::parse(date.trim(), &time::format_description::well_known::Iso8601::DATE).ok()?;
@@ -233,6 +249,29 @@ mod tests {
         };
         assert_eq!(settings("2026-11-24"), Some(("client_secret".to_owned(), 1_795_478_400_000)));
         assert_eq!(settings("June"), None);
+    }
+
+    #[test]
+    fn a_schema_that_takes_for_ever_is_not_applied() {
+        let mut definitions = Map::new();
+        for level in 0..60 {
+            let next = serde_json::json!({ "$ref": format!("#/$defs/{}", level + 1) });
+            definitions.insert(level.to_string(), serde_json::json!({ "allOf": [next, next] }));
+        }
+        definitions.insert("60".to_owned(), serde_json::json!({ "minLength": 100 }));
+        let schema = serde_json::json!({ "properties": { "key": { "$defs": definitions, "$ref": "#/$defs/0" } } });
+        let description = Description {
+            name: String::new(),
+            version: String::new(),
+            events: Vec::new(),
+            settings_schema: schema.to_string(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            diagnoses: Vec::new(),
+        };
+        let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a"))]);
+        let oddities = Settings::new(Map::new(), secrets).oddities(&description);
+        assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::limits::{REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::limits::{
+    REFUSAL_KEPT, TOKEN_ANSWER_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, TOKENS_KEPT, milliseconds,
+};
 use crate::transport::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// Members of an answer that count seconds from now.
@@ -82,7 +84,7 @@ impl Tokens {
         after: u64,
         now: u64,
     ) -> Result<Sent, TransportError> {
-        let entry = Arc::clone(lock(&self.kept).entry(digest).or_default());
+        let entry = self.entry(digest);
         // Equal requests that come at the same time wait for the first one's answer.
         let mut kept = entry.lock().await;
         if let Some(answer) = kept.answer(after, now) {
@@ -93,8 +95,21 @@ impl Tokens {
             return Ok(older.map_or_else(|| Sent::TooOften(too_often(opens.saturating_sub(now))), Sent::Answer));
         }
         let answer = transport.send(request).await?;
-        kept.last = Some((now, answer.clone()));
+        // What a plugin asks its own endpoint for, and gets there, must not fill the host.
+        let header_bytes: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if answer.body.len() + header_bytes <= TOKEN_ANSWER_BYTES {
+            kept.last = Some((now, answer.clone()));
+        }
         Ok(Sent::Answer(answer))
+    }
+
+    /// Where the answer to a request is kept; where there are too many, one that is forgotten at once.
+    fn entry(&self, digest: Digest32) -> Arc<tokio::sync::Mutex<Kept>> {
+        let mut kept = lock(&self.kept);
+        if kept.len() >= TOKENS_KEPT && !kept.contains_key(&digest) {
+            return Arc::default();
+        }
+        Arc::clone(kept.entry(digest).or_default())
     }
 
     /// Forgets what would not be given again.
@@ -291,6 +306,20 @@ mod tests {
     async fn a_refusal_is_given_again_for_a_minute() {
         let endpoint = Endpoint(401, "{}", AtomicUsize::new(0));
         asked(&endpoint, &[(1_000, 0), (1_001, 0), (1_059, 0), (1_060, 0)]).await;
+        assert_eq!(endpoint.2.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn ever_other_requests_and_long_answers_do_not_fill_the_host() {
+        let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
+        let tokens = Tokens::default();
+        for number in 0..TOKENS_KEPT + 5 {
+            tokens.send(&endpoint, request(&number.to_string()), 0, 5_000).await.unwrap();
+        }
+        assert_eq!(lock(&tokens.kept).len(), TOKENS_KEPT);
+        let long = format!(r#"{{"expires_in":3600,"a":"{}"}}"#, "x".repeat(TOKEN_ANSWER_BYTES));
+        let endpoint = Endpoint(200, long.leak(), AtomicUsize::new(0));
+        asked(&endpoint, &[(1_000, 0), (1_001, 0)]).await;
         assert_eq!(endpoint.2.load(Ordering::SeqCst), 2);
     }
 

@@ -11,13 +11,16 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 /// File name of the component.
 pub const FILE: &str = "azure-secure-score.wasm";
 
-/// Builds the component and gives its bytes. `scratch` is where cargo works; it must not be the target folder of a
-/// cargo that is running, whose lock would never come free.
-pub fn build(workspace: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
+/// Package of the plugin.
+pub const PACKAGE: &str = "azure-secure-score";
+
+/// Builds the component of a package and gives its bytes. `scratch` is where cargo works; it must not be the target
+/// folder of a cargo that is running, whose lock would never come free.
+pub fn build(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, String> {
     if !target_is_installed() {
         return Err(format!("the target {TARGET} is missing; add it with: rustup target add {TARGET}"));
     }
-    let module = link(workspace, scratch)?;
+    let module = link(workspace, scratch, package)?;
     let encode = || wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode();
     encode().map_err(|error| format!("failed to make a component of the guest: {error:#}"))
 }
@@ -28,11 +31,11 @@ pub fn target_is_installed() -> bool {
     folder.is_some_and(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
-fn link(workspace: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
+fn link(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(workspace)
-        .args(["rustc", "--quiet", "--locked", "--package", "azure-secure-score", "--lib", "--crate-type", "cdylib"])
+        .args(["rustc", "--quiet", "--locked", "--package", package, "--lib", "--crate-type", "cdylib"])
         .args(["--profile", "plugin", "--target", TARGET, "--target-dir"])
         .arg(scratch)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace).join("\x1f"))
@@ -48,7 +51,7 @@ fn link(workspace: &Path, scratch: &Path) -> Result<Vec<u8>, String> {
     if !status.success() {
         return Err("failed to build the guest; cargo says why above".to_owned());
     }
-    let file = scratch.join(TARGET).join("plugin/azure_secure_score.wasm");
+    let file = scratch.join(TARGET).join(format!("plugin/{}.wasm", package.replace('-', "_")));
     fs::read(&file).map_err(|error| format!("failed to read {}: {error}", file.display()))
 }
 

@@ -62,7 +62,7 @@ fn test(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn build(file: &Path) -> Result<(), String> {
-    let bytes = component::build(&workspace(), &target_folder().join("component"))?;
+    let bytes = component::build(&workspace(), &target_folder().join("component"), component::PACKAGE)?;
     fs::write(file, &bytes).map_err(|error| format!("failed to write {}: {error}", file.display()))?;
     eprintln!("{} bytes: {}", bytes.len(), file.display());
     Ok(())

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::egress::{Denial, Sealed, placeholder};
 use crate::failpoint;
-use crate::limits::Limits;
+use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
 use crate::redact;
 use crate::secret::Secret;
 use crate::tokens::{self, Sent};
@@ -23,15 +24,37 @@ use super::{Exchange, Journal, Network, Shared, lock};
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
+    call: &'static str,
     pub(super) network: Option<Network>,
     pub(super) sealed: Arc<Vec<Sealed>>,
     pub(super) limits: Limits,
     pub(super) journal: Shared<Journal>,
+    requests: usize,
+    /// Answers are read whole before the guest sees them: only so many at the same time.
+    under_way: Arc<Semaphore>,
+}
+
+impl Hook {
+    pub(super) fn new(
+        call: &'static str,
+        network: Option<Network>,
+        sealed: Vec<Sealed>,
+        limits: Limits,
+        journal: Shared<Journal>,
+    ) -> Hook {
+        let under_way = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        Hook { call, network, sealed: Arc::new(sealed), limits, journal, requests: 0, under_way }
+    }
 }
 
 type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 impl WasiHttpHooks for Hook {
+    /// What is written to a body and not sent yet stays in the host's memory.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -47,10 +70,19 @@ impl WasiHttpHooks for Hook {
     > {
         let (network, sealed) = (self.network.clone(), Arc::clone(&self.sealed));
         let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
+        let (call, under_way) = (self.call, Arc::clone(&self.under_way));
+        self.requests += 1;
+        if self.requests > limits.requests {
+            // The call ends with this; until it does, nothing more is written down.
+            exceed(&journal, "requests", limits.requests.to_string());
+            return Box::new(async { Err(HttpError::HttpRequestDenied) });
+        }
         Box::new(async move {
+            let _turn = under_way.acquire().await;
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
-            let result = carry(request, network, &sealed, &limits, &journal).await;
+            let url = redact::cut(&url, ADDRESS_BYTES).to_owned();
+            let result = carry(call, request, network, &sealed, &limits, &journal).await;
             let (result, seen, bytes) = match result {
                 Ok(response) => {
                     let (status, bytes) = (response.status, response.body.len());
@@ -65,9 +97,14 @@ impl WasiHttpHooks for Hook {
     }
 }
 
+fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
+    lock(journal).exceeded.get_or_insert((limit, value));
+}
+
 /// Judges and sends one request. The body is read first, whatever becomes of the request: a guest whose body is not
 /// read does not learn why.
 async fn carry(
+    call: &'static str,
     request: http::Request<WasiBody>,
     network: Option<Network>,
     sealed: &[Sealed],
@@ -76,23 +113,25 @@ async fn carry(
 ) -> Result<IncomingResponse, (HttpError, String)> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
-        (
-            HttpError::HttpRequestBodySize(None),
-            format!("the request's body passes {} bytes or broke: {error}", limits.request_body_bytes),
-        )
+        if error.is::<LengthLimitError>() {
+            exceed(journal, "the body of a request", format!("{} bytes", limits.request_body_bytes));
+        }
+        (HttpError::HttpRequestBodySize(None), format!("its body is too long or broke: {error}"))
     })?;
     let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
     let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
     let Some(Network { egress, transport, tokens: kept, tokens_after, clock }) = network else {
         return Err(plainly("this call runs without HTTP"));
     };
-    if lock(journal).exchanges.len() >= limits.requests {
-        return Err(plainly(&format!("a call may send {} requests", limits.requests)));
-    }
     let raw = parts.uri.to_string();
+    if raw.len() > ADDRESS_BYTES {
+        exceed(journal, "the address of a request", format!("{ADDRESS_BYTES} bytes"));
+        return Err(plainly("its address is too long"));
+    }
     let url = Url::parse(&raw).map_err(|error| plainly(&format!("its address cannot be read: {error}")))?;
-    let headers =
-        parts.headers.iter().filter(|(name, _)| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH);
+    // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
+    let own = [http::header::HOST, http::header::CONTENT_LENGTH, http::header::ACCEPT_ENCODING];
+    let headers = parts.headers.iter().filter(|(name, _)| !own.contains(name));
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let request = OutgoingRequest {
@@ -107,6 +146,10 @@ async fn carry(
     let named = named.map(|named| egress.judge(&raw, request.clone(), &named)).transpose().map_err(denied)?;
     let named = named.map(|(request, _)| tokens::digest(&request));
     let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
+    // A call that has read a tenant's data could tell it there.
+    if shape.seals.is_some() && call != "fetch-token" {
+        return Err(plainly("a request for a token leaves from fetch-token alone"));
+    }
     failpoint::pass("poll-request-send");
     let response = match shape.seals {
         Some(_) => {
@@ -119,6 +162,11 @@ async fn carry(
         None => transport.send(request).await,
     };
     let response = response.map_err(|error| (typed(&error), error.to_string()))?;
+    let read: usize = lock(journal).exchanges.iter().map(|exchange| exchange.bytes).sum();
+    if read + response.body.len() > limits.response_bytes {
+        exceed(journal, "the bodies of all answers", format!("{} bytes", limits.response_bytes));
+        return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
+    }
     let mut response = scrubbed(response, sealed);
     if let Some(key) = shape.seals.as_deref().filter(|_| response.status == 200)
         && let Some((body, token)) = sealed_answer(&response.body, key)

@@ -1,6 +1,8 @@
 //! One call of a plugin: a fresh store, a fresh instance, its limits, its requests. Nothing of it is used again; a trap
 //! or a dropped call takes the store with it.
 
+mod answer;
+mod clock;
 mod hook;
 mod meter;
 
@@ -9,9 +11,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
-use wasmtime_wasi::clocks::WasiClocksCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::assertion::{self, KeyPair, Unusable};
@@ -29,8 +30,11 @@ use crate::settings::{Held, Inside, Settings};
 use crate::tokens::Tokens;
 use crate::transport::Transport;
 
+use self::answer::{Answer, Fault};
+use self::clock::CallClock;
+pub(crate) use self::clock::ClockView;
 use self::hook::Hook;
-use self::meter::{Meter, within_limits};
+use self::meter::Meter;
 
 /// Unix time in milliseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -67,7 +71,7 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The plugin broke down.
-    #[error("{call} trapped: {kind}{words}")]
+    #[error("the plugin broke down in {call}: {kind}{words}")]
     Trap {
         /// Function of the contract.
         call: &'static str,
@@ -77,7 +81,7 @@ pub enum CallError {
         words: LastWords,
     },
     /// The plugin used more than it may.
-    #[error("{call} passed the limit of {limit}, {value}{words}")]
+    #[error("the plugin passed its limit of {limit} in {call}, {value}{words}")]
     Limit {
         /// Function of the contract.
         call: &'static str,
@@ -146,6 +150,8 @@ pub struct Journal {
     pub unusable: Option<String>,
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
+    /// A limit that a request met: which, and its value.
+    exceeded: Option<(&'static str, String)>,
     /// The token that an answer held, with its placeholder.
     tokens: Vec<(String, Secret)>,
 }
@@ -159,7 +165,7 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// What a store holds for one call.
 pub(crate) struct Store {
     pub(crate) table: ResourceTable,
-    pub(crate) clocks: WasiClocksCtx,
+    pub(crate) clock: CallClock,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hook: Hook,
     held: Vec<Held>,
@@ -169,11 +175,14 @@ pub(crate) struct Store {
     log_lines_dropped: usize,
 }
 
+/// Times the length of a line: a longer message is not searched for secrets.
+const LONGEST_MESSAGE: usize = 32;
+
 impl log::Host for Store {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
         let mut journal = lock(&self.hook.journal);
-        if journal.log.len() >= limits.log_lines {
+        if journal.log.len() >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
             self.log_lines_dropped += 1;
             return;
         }
@@ -181,7 +190,7 @@ impl log::Host for Store {
             self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(journal.tokens.iter().map(|(_, token)| token));
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
-        let message = redact::cut(&message, limits.log_line_bytes).replace(['\n', '\r'], " ");
+        let message = answer::plain(redact::cut(&message, limits.log_line_bytes));
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
             log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),
@@ -343,37 +352,37 @@ impl Plugin {
     ) -> Called<Result<Batch, Failure>> {
         let text = settings.without_credentials();
         let caller = caller.without_network();
-        let (answer, journal) =
-            call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, given, state));
-        (answer.and_then(|answer| within_limits(answer, &caller.limits)), journal)
+        call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, given, state))
     }
 
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
         let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
-        let mut store = self.store(caller, inside);
+        let mut store = self.store(call, caller, inside);
         let code = tokio::time::timeout_at(deadline, self.linked().instantiate_async(&mut store)).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
         let (wall_time, busy) = (caller.limits.wall_time, Duration::ZERO);
         Open { call, deadline, wall_time, store, code: Some(code), busy, _running: running }
     }
 
-    fn store(&self, caller: &Caller, Inside { sealed, held }: Inside) -> wasmtime::Store<Store> {
+    fn store(&self, call: &'static str, caller: &Caller, Inside { sealed, held }: Inside) -> wasmtime::Store<Store> {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(limits::HANDLES);
+        table.set_max_capacity(limits.handles);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits::FIELD_BYTES);
-        let hook = Hook { network: caller.network.clone(), sealed: Arc::new(sealed), limits: limits.clone(), journal };
+        let hook = Hook::new(call, caller.network.clone(), sealed, limits.clone(), journal);
+        let clock = if caller.network.is_some() { CallClock::running() } else { CallClock::standing() };
+        let (copied_bytes, handles) = (limits.copied_bytes, limits.handles);
         let meter = Meter::new(limits);
         let who = format!("{}/{}", caller.tenant, caller.feed);
-        let (clocks, declared) = (WasiClocksCtx::default(), self.described());
-        let data = Store { table, clocks, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
+        let declared = self.described();
+        let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
-        store.set_hostcall_fuel(limits::COPIED_BYTES);
-        store.set_max_component_handles(limits::HANDLES);
+        store.set_hostcall_fuel(copied_bytes);
+        store.set_max_component_handles(handles);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             Ok(if store.data_mut().meter.tick() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
@@ -401,30 +410,51 @@ struct Open<'a> {
 
 impl Open<'_> {
     /// Ends the call: what came of it, and what it took.
-    fn close<T>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
+    fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = lock(&hook.journal).clone();
         (journal.busy, journal.memory_bytes) = (self.busy, meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }
-        let error = match answer {
-            Ok(answer) => return (Ok(answer), journal),
-            Err(error) => error,
+        let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {
+            (Some((limit, value)), _) => Fault::Limit(limit, value),
+            (None, Ok(mut answer)) => match answer.hold(&meter.limits) {
+                Ok(()) => return (Ok(answer), journal),
+                Err(fault) => fault,
+            },
+            (None, Err(None)) => Fault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
+            (None, Err(Some(error))) => sorted(&error, &meter.limits),
         };
         let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
-        let error = match (meter.exceeded, error) {
-            (Some((limit, value)), _) => CallError::Limit { call, limit, value, words },
-            (None, None) => {
-                CallError::Limit { call, limit: "time in all", value: format!("{} s", self.wall_time.as_secs()), words }
-            }
-            (None, Some(error)) => {
-                let kind = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
-                CallError::Trap { call, kind, words }
-            }
+        let error = match fault {
+            Fault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
+            Fault::Broken(kind) => CallError::Trap { call, kind, words },
         };
         (Err(error), journal)
     }
+}
+
+/// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
+fn sorted(error: &wasmtime::Error, limits: &Limits) -> Fault {
+    let cause = error.root_cause().to_string();
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains("handle limit exceeded") {
+        return Fault::Limit("handles", limits.handles.to_string());
+    }
+    if cause.contains("total size of fields exceeds limit") {
+        return Fault::Limit("headers of a request", format!("{} bytes", limits::FIELD_BYTES));
+    }
+    if cause.contains("too much data is being copied") {
+        return Fault::Limit("bytes copied between it and the host", limits.copied_bytes.to_string());
+    }
+    if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
+        return Fault::Limit("stack", format!("{} bytes", limits::STACK_BYTES));
+    }
+    Fault::Broken(
+        error
+            .downcast_ref::<Trap>()
+            .map_or_else(|| redact::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
+    )
 }
 
 fn seal_token(token: Option<&Secret>, sealed: &mut Vec<Sealed>) -> Option<String> {

@@ -1,0 +1,58 @@
+//! The clock that a plugin sees: how long its call has been going on. Where a call is to be pure, it stands still.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi_io::poll::DynPollable;
+
+/// The clock of one call. It tells nothing of the host's own.
+pub(crate) struct CallClock {
+    begun: Option<Instant>,
+    timers: WasiClocksCtx,
+}
+
+impl CallClock {
+    /// Begins now.
+    pub fn running() -> CallClock {
+        CallClock { begun: Some(Instant::now()), timers: WasiClocksCtx::default() }
+    }
+
+    /// Always says the same.
+    pub fn standing() -> CallClock {
+        CallClock { begun: None, timers: WasiClocksCtx::default() }
+    }
+
+    fn now(&self) -> u64 {
+        let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The clock, and where its timers are kept.
+pub(crate) struct ClockView<'a> {
+    pub clock: &'a mut CallClock,
+    pub table: &'a mut ResourceTable,
+}
+
+impl monotonic_clock::Host for ClockView<'_> {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.clock.now())
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let wait = when.saturating_sub(self.clock.now());
+        self.subscribe_duration(wait)
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let mut timers = WasiClocksCtxView { ctx: &mut self.clock.timers, table: self.table };
+        monotonic_clock::Host::subscribe_duration(&mut timers, duration)
+    }
+}

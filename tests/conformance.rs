@@ -1,0 +1,93 @@
+//! The contract's rules on the project's own plugin, which keeps them, and on the hostile one, each of whose modes is found
+//! out by the rule in its row.
+
+use host_harness::conformance::{RULES, Report, Status, examine};
+use host_harness::limits::Limits;
+use host_harness::plugin::BUILT_IN;
+use host_harness::replay::{self, Cassette};
+use serde_json::{Value, json};
+
+use crate::hostile::{CASES, hostile_bytes, short};
+use crate::support::{NOON, host, root};
+
+fn recorded(name: &str) -> Cassette {
+    replay::read(&root().join(format!("tests/cassettes/{name}.json"))).unwrap()
+}
+
+/// A recording for the hostile plugin in one of its modes.
+fn cassette(mode: &str, amount: u32) -> Cassette {
+    let exchange = |method: &str, path: &str, body: Value| {
+        let url = format!("https://api.example{path}");
+        json!({ "request": { "method": method, "url": url }, "response": { "status": 200, "json": body } })
+    };
+    let cassette = json!({
+        "docs": "Two pages.",
+        "version": replay::VERSION,
+        "settings": { "mode": mode, "amount": amount, "key": "KEY-OF-TESTS" },
+        "context": { "feed": "items", "tenant": "mallory", "time_milliseconds": NOON },
+        "exchanges": [
+            exchange("POST", "/token", json!({ "access_token": "TOKEN-OF-TESTS", "expires_in": 3_600 })),
+            exchange("GET", "/data/1", json!({ "page": 1 })),
+            exchange("GET", "/data/2", json!({ "page": 2 })),
+        ],
+    });
+    // Raw JSON is read from text alone.
+    serde_json::from_str(&cassette.to_string()).unwrap()
+}
+
+async fn own(cassettes: &[Cassette]) -> Report {
+    examine(&host(), BUILT_IN, cassettes, &Limits::default()).await
+}
+
+#[tokio::test]
+async fn the_projects_own_plugin_keeps_every_rule() {
+    for name in ["two-pages", "forbidden"] {
+        let report = own(&[recorded(name)]).await;
+        assert!(report.ok, "{name}:\n{}", report.table());
+    }
+    let report = own(&[recorded("two-pages")]).await;
+    assert!(report.rules.iter().all(|row| row.status == Status::Passed), "{}", report.table());
+}
+
+#[tokio::test]
+async fn without_a_cassette_what_needs_one_is_not_run() {
+    let report = own(&[]).await;
+    let not_run = report.rules.iter().filter(|row| row.status == Status::NotRun).map(|row| row.rule);
+    assert_eq!(
+        not_run.collect::<Vec<_>>(),
+        ["shapes", "poll", "cursors", "failures", "normalize", "purity", "state"],
+        "{}",
+        report.table()
+    );
+    assert!(report.ok && report.table().contains("it needs a cassette"));
+}
+
+#[tokio::test]
+async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
+    let mut otherwise = Vec::new();
+    let good = examine(&host(), hostile_bytes(), &[cassette("", 0)], &short()).await;
+    assert!(good.ok && good.rules.iter().all(|row| row.status == Status::Passed), "{}", good.table());
+    for case in CASES {
+        let report = examine(&host(), hostile_bytes(), &[cassette(case.mode, case.amount)], &short()).await;
+        let failed = report.failed();
+        let as_told = case.rule.map_or(failed.is_empty(), |rule| failed.contains(&rule));
+        assert_eq!(report.ok, failed.is_empty());
+        if !as_told {
+            otherwise.push(format!("{}: expected {:?}, found {failed:?}", case.mode, case.rule));
+        }
+    }
+    assert!(otherwise.is_empty(), "{otherwise:#?}");
+    let rules: Vec<_> = CASES.iter().filter_map(|case| case.rule).collect();
+    let never: Vec<_> = RULES.iter().filter(|(rule, _)| !rules.contains(rule)).map(|(rule, _)| *rule).collect();
+    // Two need another component; the third cannot be broken here, where a pure call has neither clock nor chance.
+    assert_eq!(never, ["component", "describe", "purity"]);
+}
+
+#[tokio::test]
+async fn a_foreign_component_fails_and_nothing_else_is_run() {
+    let bytes = wat::parse_str("(component (import \"wasi:sockets/tcp@0.2.0\" (instance)))").unwrap();
+    let report = examine(&host(), &bytes, &[cassette("", 0)], &short()).await;
+    assert_eq!(report.failed(), ["component"]);
+    assert!(report.rules[1..].iter().all(|row| row.status == Status::NotRun));
+    assert!(report.table().contains("which is not among the allowed imports"), "{}", report.table());
+}

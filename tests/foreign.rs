@@ -1,0 +1,222 @@
+//! Components that are refused before anything of them runs: what they import, what they export, and what it takes to
+//! compile them.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use host_harness::compile::Compiler;
+use host_harness::engine::Host;
+use host_harness::limits::CompileLimits;
+use host_harness::plugin::Plugin;
+
+use crate::support::{cache, compiler, host};
+
+/// A component that is refused.
+pub struct Foreign {
+    /// What is wrong with it.
+    pub is: &'static str,
+    /// It, as text.
+    text: fn() -> String,
+    /// The words of the refusal.
+    pub error: &'static str,
+}
+
+/// Interfaces that are refused, each alone.
+const IMPORTS: &[&str] = &[
+    "wasi:filesystem/types@0.2.0",
+    "wasi:filesystem/preopens@0.2.0",
+    "wasi:sockets/tcp@0.2.0",
+    "wasi:sockets/ip-name-lookup@0.2.0",
+    "wasi:cli/environment@0.2.0",
+    "wasi:cli/stdout@0.2.0",
+    "wasi:clocks/wall-clock@0.2.0",
+    "wasi:random/random@0.2.0",
+    "wasi:http/incoming-handler@0.2.0",
+    "wasi:keyvalue/store@0.2.0",
+    "collector:source/secrets@0.1.0",
+];
+
+/// Everything else that is refused.
+pub const FOREIGN: &[Foreign] = &[
+    Foreign { is: "no WebAssembly", text: || "hello".to_owned(), error: "not a WebAssembly component" },
+    Foreign { is: "a module, no component", text: || "(module)".to_owned(), error: "not a WebAssembly component" },
+    Foreign {
+        is: "a component that exports nothing",
+        text: || "(component)".to_owned(),
+        error: "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.1.x",
+    },
+    Foreign { is: "an export of another type", text: wrong_type, error: "expected `record` found `string`" },
+    Foreign { is: "an export without its functions", text: nothing_in_it, error: "does not have export `describe`" },
+    Foreign { is: "64-bit memory", text: || within("(memory i64 1)"), error: "memory64" },
+    Foreign { is: "two memories", text: || within("(memory 1) (memory 1)"), error: "multiple memories" },
+    Foreign { is: "shared memory", text: || within("(memory 1 1 shared)"), error: "threads must be enabled" },
+    Foreign {
+        is: "more memory at the start than it may have",
+        text: || within("(memory 2000)"),
+        error: "exceeds the limit of 0x4000000 bytes",
+    },
+    Foreign {
+        is: "more elements of a table than it may have",
+        text: || within("(table 30000 funcref)"),
+        error: "exceeds the limit of 20000",
+    },
+    Foreign { is: "more instances than it may have", text: many_instances, error: "instances" },
+    Foreign {
+        is: "relaxed SIMD",
+        text: || within("(func (param v128) (result v128) local.get 0 i32x4.relaxed_trunc_f32x4_s)"),
+        error: "relaxed SIMD",
+    },
+];
+
+fn within(items: &str) -> String {
+    format!("(component (core module $m {items}) (core instance (instantiate $m)))")
+}
+
+fn wrong_type() -> String {
+    let functions = ["describe", "prepare", "fetch-token", "discover", "poll", "normalize"];
+    let exports: String = functions.iter().map(|name| format!("(export \"{name}\" (func $wrong))")).collect();
+    format!(
+        r#"(component
+            (core module $m
+                (func (export "f") (result i32) unreachable)
+                (memory (export "memory") 1))
+            (core instance $i (instantiate $m))
+            (func $wrong (result string) (canon lift (core func $i "f") (memory (core memory $i "memory"))))
+            (instance $p {exports})
+            (export "collector:source/plugin@0.1.0" (instance $p)))"#
+    )
+}
+
+fn nothing_in_it() -> String {
+    r#"(component (instance $p) (export "collector:source/plugin@0.1.0" (instance $p)))"#.to_owned()
+}
+
+fn many_instances() -> String {
+    format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(5))
+}
+
+/// What is imported and the refusal, then what else is wrong and the refusal; for documents.
+pub fn rows() -> Vec<[String; 2]> {
+    let imports = IMPORTS
+        .iter()
+        .map(|import| [format!("an import of `{import}`"), "which is not among the allowed imports".to_owned()]);
+    let others = FOREIGN.iter().map(|foreign| [foreign.is.to_owned(), format!("… {} …", foreign.error)]);
+    imports.chain(others).collect()
+}
+
+fn refusal(host: &Host, text: &str) -> String {
+    let bytes = if text.ends_with(')') { wat::parse_str(text).unwrap() } else { text.as_bytes().to_vec() };
+    let plugin = match Plugin::from_bytes(host, &bytes) {
+        Ok(plugin) => plugin,
+        Err(error) => return error.to_string(),
+    };
+    // The types of its functions are met with the first call.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(plugin.describe()).0.err().map_or_else(|| "it was taken".to_owned(), |error| error.to_string())
+}
+
+#[test]
+fn what_a_plugin_may_not_import_is_named() {
+    for import in IMPORTS {
+        let refusal = refusal(&host(), &format!("(component (import \"{import}\" (instance)))"));
+        assert_eq!(refusal, format!("the plugin imports {import}, which is not among the allowed imports"));
+    }
+}
+
+#[test]
+fn every_foreign_component_is_refused_for_its_own_reason() {
+    let wrong = FOREIGN.iter().filter_map(|foreign| {
+        let refusal = refusal(&host(), &(foreign.text)());
+        (!refusal.contains(foreign.error)).then(|| format!("{}: {refusal}", foreign.is))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(rows().len(), IMPORTS.len() + FOREIGN.len());
+}
+
+/// Functions that a compiler has long to do with.
+fn laborious(functions: usize, statements: usize) -> String {
+    let mut body = String::new();
+    for index in 0..statements {
+        let (left, right) = (index % 7, index % 5);
+        writeln!(
+            body,
+            "(local.set {left} (i64.rotl (i64.mul (local.get {right}) (local.get {left})) (i64.const {index})))"
+        )
+        .unwrap();
+        writeln!(
+            body,
+            "(if (i64.eqz (local.get {left})) (then (local.set {right} (i64.add (local.get {left}) (i64.const 1)))))"
+        )
+        .unwrap();
+    }
+    let function = format!("(func (local i64 i64 i64 i64 i64 i64 i64) {body})");
+    within(&function.repeat(functions))
+}
+
+/// What compiling a component within these limits comes to; there is no cache.
+fn compiled(limits: CompileLimits, text: &str) -> String {
+    refusal(&Host::with_compiler(None, compiler(limits)).unwrap(), text)
+}
+
+#[test]
+fn compiling_ends_at_its_limits_and_says_which() {
+    let text = laborious(60, 500);
+    let good = CompileLimits::default();
+    let bounded = |limits: CompileLimits| compiled(limits, &text);
+    let within = compiled(good.clone(), &laborious(1, 500));
+    assert!(within.contains("the plugin exports no collector:source/plugin"), "{within}");
+    assert_eq!(
+        bounded(CompileLimits { cpu_time: Duration::from_secs(1), ..good.clone() }),
+        "compiling the plugin passed the limit of time on a processor, 1000 ms (plugin)"
+    );
+    assert_eq!(
+        bounded(CompileLimits { wall_time: Duration::from_millis(300), ..good.clone() }),
+        "compiling the plugin passed the limit of time in all, 300 ms (plugin)"
+    );
+    assert_eq!(
+        compiled(CompileLimits { memory_bytes: 24 << 20, ..good.clone() }, &laborious(1, 20_000)),
+        "compiling the plugin passed the limit of memory, 25165824 bytes (plugin)"
+    );
+    assert_eq!(
+        compiled(CompileLimits { code_bytes: 10_000, ..good }, &laborious(1, 500)),
+        "compiling the plugin passed the limit of compiled code, 10000 bytes (plugin)"
+    );
+}
+
+/// What a small component is refused for, once it is compiled.
+const COMPILED: &str = "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.1.x";
+
+#[test]
+fn what_a_child_compiled_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let open = |compiler| Host::with_compiler(Some(cache.clone()), compiler).unwrap();
+    assert_eq!(refusal(&open(compiler(CompileLimits::default())), &within("")), COMPILED);
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
+    assert_eq!(refusal(&open(Compiler::Nobody), &within("")), COMPILED, "it is in the cache");
+}
+
+#[test]
+fn a_host_without_a_compiler_runs_the_built_in_plugin_alone() {
+    assert!(Plugin::built_in(&Host::new(Some(cache())).unwrap()).is_ok());
+    let none = Host::new(None).unwrap();
+    assert_eq!(refusal(&none, &within("")), "this host compiles no plugins but the built-in one");
+    let missing = Compiler::Program("/no/such/compiler".into(), CompileLimits::default());
+    let refusal = refusal(&Host::with_compiler(None, missing).unwrap(), &within(""));
+    assert!(refusal.starts_with("the compiler cannot be started: /no/such/compiler: "), "{refusal}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_others_may_write_to_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::with_compiler(Some(folder.path().to_owned()), compiler(CompileLimits::default())).unwrap();
+    assert_eq!(refusal(&host, &within("")), COMPILED);
+    let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(&kept, b"native code of somebody else").unwrap();
+    assert_eq!(refusal(&host, &within("")), COMPILED);
+    assert_eq!(std::fs::read(&kept).unwrap(), b"native code of somebody else", "neither read nor written");
+}

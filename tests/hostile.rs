@@ -1,0 +1,337 @@
+//! Plugins that mean harm, and what comes of it: each row of a table is run, and documents are made from the same rows.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use host_harness::contract::{Batch, Failure};
+use host_harness::egress::Origins;
+use host_harness::feed::{Feed, FeedError, Identity};
+use host_harness::limits::Limits;
+use host_harness::plugin::Plugin;
+use host_harness::settings::Settings;
+use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use serde_json::json;
+
+use crate::support::{NOON, host, noon, plugin};
+
+/// What a mode of the hostile plugin tries, and how it ends.
+pub struct Case {
+    /// Its setting.
+    pub mode: &'static str,
+    /// How much of it.
+    pub amount: u32,
+    /// What it tries.
+    pub tries: &'static str,
+    /// How that ends: words of the failure, or of what happens instead.
+    pub ends: Ends,
+    /// The rule of `conformance` that finds it out; none if it looks like a good plugin from outside.
+    pub rule: Option<&'static str>,
+}
+
+/// How a trick ends.
+pub enum Ends {
+    /// With a failure that has these words.
+    Failure(&'static str),
+    /// Without effect: the poll is good.
+    Nothing(&'static str),
+}
+
+use Ends::{Failure as Fails, Nothing};
+
+const fn case(mode: &'static str, amount: u32, tries: &'static str, ends: Ends, rule: &'static str) -> Case {
+    Case { mode, amount, tries, ends, rule: if rule.is_empty() { None } else { Some(rule) } }
+}
+
+/// Every trick that is not about a limit's exact value; those are in `limits`.
+pub const CASES: &[Case] = &[
+    case("loop", 0, "loops for ever", Fails("its limit of time on a processor in poll"), "limits"),
+    case("levels", 100_000_000, "calls itself without end", Fails("its limit of stack in poll"), "limits"),
+    case("memory", 200, "takes 200 MiB of memory", Fails("its limit of memory in poll"), "limits"),
+    case("wait", 86_400_000, "waits for a day", Fails("its limit of time in all in poll"), "limits"),
+    case("trap", 0, "breaks down", Fails("the plugin broke down in poll"), "limits"),
+    case("handles", 5_000, "opens thousands of handles", Fails("its limit of handles in poll"), "limits"),
+    case("log-lines", 100_000, "floods the log", Nothing("lines beyond the limit are counted and dropped"), ""),
+    case("log-bytes", 30_000_000, "logs a line of 30 MB", Nothing("a line beyond the limit is cut or dropped"), ""),
+    case("copies", 4_000, "returns gigabytes, by one mebibyte again and again", Fails("copied between"), "limits"),
+    case(
+        "requests-denied",
+        50_000,
+        "asks again and again for what is denied",
+        Fails("its limit of requests"),
+        "limits",
+    ),
+    case(
+        "host-denied",
+        0,
+        "calls a host that it did not declare",
+        Fails("no declared shape has GET https://evil"),
+        "requests",
+    ),
+    case(
+        "host-lookalike",
+        0,
+        "calls a host that begins like a declared one",
+        Fails("no declared shape has"),
+        "requests",
+    ),
+    case("host-user-name", 0, "writes a declared host as a user name", Fails("a user name"), "requests"),
+    case("path-above", 0, "leaves the declared path by dot segments", Fails("a dot segment"), "requests"),
+    case("method", 0, "sends PUT where GET was declared", Fails("no declared shape has PUT"), "requests"),
+    case(
+        "placeholder-of-another",
+        0,
+        "uses the placeholder of another tenant",
+        Fails("carries no credential of this call"),
+        "requests",
+    ),
+    case(
+        "token-in-query",
+        0,
+        "copies the token into the query",
+        Fails("the token stands where it was not"),
+        "requests",
+    ),
+    case("key-in-header", 0, "copies a secret into a header", Fails("`key` stands where it was not"), "requests"),
+    case(
+        "data-to-token-endpoint",
+        0,
+        "posts data to its own token endpoint",
+        Fails("a request for a token leaves from fetch-token alone"),
+        "requests",
+    ),
+    case("assertion", 0, "asks for an assertion that it did not declare", Fails("not-declared"), "poll"),
+    case("headers", 0, "smuggles headers that change the way of a request", Fails("0 of 7 were taken"), "poll"),
+    case("request-words", 1_000_000, "hoards requests with endless words", Fails("0 of 100 were kept"), "poll"),
+    case(
+        "compressed-echo",
+        0,
+        "asks for an encoding in which the host does not see",
+        Nothing("the host names its own"),
+        "poll",
+    ),
+    case("words-odd", 0, "writes commands to terminals, and lines into the log", Fails("red [31m error: feed"), "poll"),
+    case("scope-id-odd", 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
+    case("http-in-normalize", 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
+    case("cursor-loop", 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
+    case("pages", 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
+    case("event-cut-short", 0, "returns JSON that ends early", Fails("is not one JSON object on one line"), "limits"),
+    case("event-on-two-lines", 0, "breaks an event over two lines", Fails("is not one JSON object"), "limits"),
+    case("event-forged", 0, "hides a second event behind the first", Fails("is not one JSON object"), "limits"),
+    case("event-list", 0, "returns a list in place of an event", Fails("is not one JSON object"), "limits"),
+    case("event-not-utf8", 0, "returns an event that is not UTF-8", Fails("is not one JSON object"), "limits"),
+    case("events-alike", 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
+    case("measure-odd", 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
+    case("state-foreign", 0, "returns state that is not its own", Fails("(state-odd, harness)"), "state"),
+    case(
+        "state-fresh-start",
+        0,
+        "takes unreadable state for a fresh start",
+        Nothing("only its own scope is told anew"),
+        "state",
+    ),
+    case("memory-of-calls", 0, "counts its calls in memory", Nothing("every call is the first of its instance"), ""),
+    case("clock-in-event", 0, "times itself in `normalize`", Nothing("the clock stands still"), ""),
+    case("scopes-alike", 0, "lists one scope twice", Nothing("it is polled once"), ""),
+    case("shape-odd", 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
+    case("problems-one-by-one", 0, "tells one problem at a time", Nothing("the others are told next time"), "settings"),
+    case(
+        "reaction-odd",
+        0,
+        "calls every fault a lack of data",
+        Nothing("its own scopes are shown as without data"),
+        "failures",
+    ),
+    case("code-unlisted", 0, "uses codes that it does not list", Nothing("they are shown as they are"), "failures"),
+    case(
+        "kind-undeclared",
+        0,
+        "reads a kind of page that it does not declare",
+        Nothing("it stays within its batch"),
+        "poll",
+    ),
+    case(
+        "notice-unlisted",
+        0,
+        "uses codes of notices that it does not list",
+        Nothing("at most 64 are counted"),
+        "normalize",
+    ),
+];
+
+/// A mode, what it tries, how that ends, and the rule of `conformance` that finds it out; for documents.
+pub fn rows() -> Vec<[String; 4]> {
+    let ends = |ends: &Ends| match ends {
+        Fails(words) => format!("failure: … {words} …"),
+        Nothing(words) => (*words).to_owned(),
+    };
+    let row = |case: &Case| {
+        let rule = case.rule.unwrap_or("none: it looks good from outside");
+        [case.mode.to_owned(), case.tries.to_owned(), ends(&case.ends), rule.to_owned()]
+    };
+    CASES.iter().map(row).collect()
+}
+
+/// The hostile plugin, built when it is first wanted, beside the real one.
+pub fn hostile_bytes() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let scratch = std::path::Path::new(env!("OUT_DIR")).join("guest");
+    let workspace = crate::support::root().canonicalize().unwrap();
+    BYTES.get_or_init(|| crate::builder::build(&workspace, &scratch, "hostile-plugin").unwrap())
+}
+
+pub fn hostile() -> Plugin {
+    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+    PLUGIN.get_or_init(|| Plugin::from_bytes(&host(), hostile_bytes()).unwrap()).clone()
+}
+
+const KEY: &str = "the-key-of-this-tenant";
+const TOKEN: &str = "the-token-of-this-tenant";
+
+/// The service behind the hostile plugin: gives a token and pages, and notes what it was asked.
+#[derive(Default)]
+pub struct Service {
+    page_bytes: usize,
+    asked: Mutex<Vec<OutgoingRequest>>,
+}
+
+impl Transport for Service {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        let body = match request.url.path() {
+            "/token" => json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string(),
+            page => format!("{}{}", json!({ "page": page }), " ".repeat(self.page_bytes)),
+        };
+        self.asked.lock().unwrap().push(request);
+        Box::pin(std::future::ready(Ok(IncomingResponse { status: 200, headers: Vec::new(), body: body.into_bytes() })))
+    }
+}
+
+/// What came of two polls of the first scope, the second with the state of the first.
+pub async fn polled(
+    mode: &str,
+    amount: u32,
+    limits: Limits,
+    page_bytes: usize,
+) -> (Result<Batch, String>, Vec<OutgoingRequest>) {
+    let service = Arc::new(Service { page_bytes, asked: Mutex::default() });
+    let outcome = attempt(mode, amount, limits, Arc::clone(&service) as Arc<dyn Transport>).await;
+    let asked = std::mem::take(&mut *service.asked.lock().unwrap());
+    (outcome, asked)
+}
+
+async fn attempt(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
+    let identity = Identity {
+        tenant: "mallory".to_owned(),
+        feed: "mallory-items".to_owned(),
+        limits,
+        allowed: Arc::new(Origins::new(["https://api.example"]).unwrap()),
+        transport,
+        tokens: Arc::default(),
+        clock: noon(),
+    };
+    let words = |failure: Failure| format!("{} ({}, {})", failure.cause, failure.code, failure.whose());
+    let settings = json!({ "mode": mode, "amount": amount, "key": KEY });
+    let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
+    let feed = Feed::open(hostile(), settings, identity).await.map_err(|error| match error {
+        FeedError::Settings(problems) => format!("{} problems, the first: {}", problems.len(), problems[0].found),
+        other => other.to_string(),
+    })?;
+    let discovery = feed.discover().await.map_err(words)?;
+    let mut state = None;
+    let mut last = None;
+    for _ in 0..2 {
+        let polled = feed.poll(&discovery.scopes[0], NOON, state.as_deref()).await;
+        if let Some(failure) = polled.failure {
+            return Err(words(failure));
+        }
+        let batch = polled.batch.unwrap();
+        (state, last) = (Some(batch.state.clone()), Some(batch));
+    }
+    Ok(last.unwrap())
+}
+
+/// Limits that a test has the patience for.
+pub fn short() -> Limits {
+    Limits { cpu_time: Duration::from_secs(1), wall_time: Duration::from_secs(4), ..Limits::default() }
+}
+
+/// What went otherwise than its row says.
+async fn check(case: &Case) -> Result<(), String> {
+    let Case { mode, amount, .. } = case;
+    let limits = match *mode {
+        // What is looked at is the copying, not the size of one event.
+        "copies" => Limits { event_bytes: 2 << 20, ..short() },
+        _ => short(),
+    };
+    let (outcome, asked) = polled(mode, *amount, limits, 0).await;
+    match (&outcome, &case.ends) {
+        (Err(words), Fails(expected)) if words.contains(expected) => {}
+        (Ok(_), Nothing(_)) => {}
+        (Err(words), _) => return Err(format!("{mode}: {words}")),
+        (Ok(_), Fails(expected)) => return Err(format!("{mode}: expected {expected:?}, but it was collected")),
+    }
+    let words = format!("{:?}", outcome.err());
+    assert!(!words.contains(KEY) && !words.contains(TOKEN), "{mode}: a secret in {words}");
+    for request in asked {
+        let shape = format!("{} {}", request.method, request.url);
+        let text = format!("{shape} {:?} {}", request.headers, String::from_utf8_lossy(&request.body));
+        let declared = shape == "POST https://api.example/token" || shape.starts_with("GET https://api.example/data/");
+        assert!(declared && !text.contains("evil") && !text.contains("stolen"), "{mode}: {text}");
+        assert!(!request.headers.iter().any(|(name, _)| name == "accept-encoding"), "{mode}: {text}");
+        let token = shape.starts_with("GET");
+        assert_eq!((text.contains(KEY), text.contains(TOKEN)), (!token, token), "{mode}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_trick_has_its_row() {
+    assert!(rows().iter().flatten().all(|cell| !cell.is_empty()));
+}
+
+#[tokio::test]
+async fn without_a_mode_it_is_a_good_plugin() {
+    let (batch, asked) = polled("", 0, short(), 0).await;
+    let batch = batch.unwrap();
+    assert_eq!((batch.events.len(), batch.state), (2, b"1 4".to_vec()));
+    assert_eq!(asked.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_trick_ends_with_its_own_call() {
+    let mut otherwise = Vec::new();
+    for case in CASES {
+        otherwise.extend(check(case).await.err());
+    }
+    assert!(otherwise.is_empty(), "{otherwise:#?}");
+}
+
+#[tokio::test]
+async fn no_instance_remembers_an_earlier_call() {
+    let batch = polled("memory-of-calls", 0, short(), 0).await.0.unwrap();
+    assert_eq!(batch.state, b"1 0");
+}
+
+#[tokio::test]
+async fn the_clock_of_a_pure_call_stands_still() {
+    let batch = polled("clock-in-event", 0, short(), 0).await.0.unwrap();
+    assert_eq!(batch.events.last().unwrap().body, b"{\"class_uid\":2003,\"now\":0}");
+}
+
+/// Eight calls that loop, eight that wait and eight that flood, and a tenant that polls every 20 ms beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_tenant_polls_beside_them_without_a_missed_deadline() {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let (_, _) = (hostile(), plugin());
+    let attacks = ["loop", "wait", "log-lines", "memory"].into_iter().cycle().take(24);
+    let attacks: Vec<_> = attacks.map(|mode| tokio::spawn(polled(mode, 1_000_000, short(), 0))).collect();
+    let (mut polls, mut latest) = (0, Duration::ZERO);
+    while polls < 20 || attacks.iter().any(|attack| !attack.is_finished()) {
+        let begun = std::time::Instant::now();
+        let batch = polled("", 0, Limits::default(), 0).await.0.unwrap();
+        assert_eq!(batch.events.len(), 2);
+        latest = latest.max(begun.elapsed());
+        polls += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(latest < DEADLINE, "{latest:?}");
+}

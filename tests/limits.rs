@@ -1,0 +1,233 @@
+//! Every limit of a call in a pair: what lies within passes, what lies beyond ends with an error that names the limit, its
+//! value, and whose it was. Documents are made from the same rows.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use host_harness::limits::{self, Limits};
+use host_harness::live::Network;
+use host_harness::plugin::Plugin;
+use host_harness::sandbox::Caller;
+use host_harness::settings::Settings;
+use host_harness::transport::{OutgoingRequest, Transport};
+use serde_json::json;
+
+use crate::hostile::{hostile, polled, short};
+
+/// A limit of a call.
+pub struct Limit {
+    /// What it is called.
+    pub name: &'static str,
+    /// The mode of the hostile plugin that meets it.
+    pub mode: &'static str,
+    /// An amount that passes.
+    pub within: u32,
+    /// An amount that does not.
+    pub beyond: u32,
+    /// The error of the latter.
+    pub error: &'static str,
+    /// In place of the usual limits, where those would take long to meet; the error is of this one.
+    tighter: fn(Limits) -> Limits,
+    /// Size of the service's answers.
+    page_bytes: usize,
+}
+
+const fn limit(name: &'static str, mode: &'static str, pair: (u32, u32), error: &'static str) -> Limit {
+    Limit { name, mode, within: pair.0, beyond: pair.1, error, tighter: |limits| limits, page_bytes: 0 }
+}
+
+/// All limits that the hostile plugin can meet by itself.
+pub const LIMITS: &[Limit] = &[
+    limit("linear memory", "memory", (48, 80), "its limit of memory in poll, 67108864 bytes"),
+    limit("time on a processor", "iterations", (1_000, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
+    limit("time in all", "wait", (10, 60_000), "its limit of time in all in poll, 4000 ms"),
+    limit("stack", "levels", (100, 10_000_000), "its limit of stack in poll, 524288 bytes"),
+    limit("handles", "handles", (200, 257), "its limit of handles in poll, 256"),
+    limit("headers of a request", "fields", (100, 200), "its limit of headers of a request in poll, 131072 bytes"),
+    limit("requests of a call", "requests", (127, 128), "its limit of requests in poll, 128"),
+    limit("body of a request", "request-bytes", (65_536, 65_537), "the body of a request in fetch-token, 65536 bytes"),
+    Limit {
+        tighter: |limits| Limits { response_bytes: 1 << 20, ..limits },
+        page_bytes: 64 << 10,
+        ..limit("bodies of all answers", "requests", (14, 16), "the bodies of all answers in poll, 1048576 bytes")
+    },
+    Limit {
+        tighter: |limits| Limits { event_bytes: 2 << 20, ..limits },
+        ..limit("bytes copied", "copies", (1, 200), "bytes copied between it and the host in normalize, 67108864")
+    },
+    limit("shapes of requests", "shapes", (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
+    limit("path of a shape", "shape-bytes", (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),
+    Limit {
+        tighter: |limits| Limits { scopes: 50, ..limits },
+        ..limit("scopes", "scopes", (50, 51), "its limit of scopes of a discovery in discover, 50")
+    },
+    Limit {
+        tighter: |limits| Limits { scopes: 50, ..limits },
+        ..limit("scopes that are skipped", "scopes-skipped", (49, 50), "scopes of a discovery in discover, 50")
+    },
+    limit("id of a scope", "scope-id-bytes", (2_048, 2_049), "its limit of the id of a scope in discover, 2048 bytes"),
+    limit("note of a scope", "scope-note-bytes", (4_096, 4_097), "the note of a scope in discover, 4096 bytes"),
+    limit("notices of an answer", "notices", (1_000, 1_001), "its limit of notices in discover, 1000"),
+    limit("notices of a batch", "notices-of-batch", (1_000, 1_001), "its limit of notices in normalize, 1000"),
+    limit("notices of all steps", "notices-of-steps", (500, 501), "the limit of 1000 notices"),
+    limit("pages", "pages", (100, 101), "the limit of 100 pages"),
+    Limit {
+        tighter: |limits| Limits { page_bytes: 1 << 20, ..limits },
+        ..limit("bytes of all pages", "page-bytes", (524_288, 524_289), "the limit of 1048576 bytes")
+    },
+    limit("cursor", "cursor-bytes", (65_536, 65_537), "its limit of a cursor in poll, 65536 bytes"),
+    Limit {
+        tighter: |limits| Limits { events: 50, ..limits },
+        ..limit("events", "events", (50, 51), "its limit of events of a poll in normalize, 50")
+    },
+    Limit {
+        tighter: |limits| Limits { events: 50, ..limits },
+        ..limit("figures", "measures", (50, 51), "its limit of figures of a poll in normalize, 50")
+    },
+    limit("one event", "event-bytes", (65_536, 65_537), "its limit of one event in normalize, 65536 bytes"),
+    limit("uid of an event", "event-uid-bytes", (2_048, 2_049), "the uid of an event in normalize, 2048 bytes"),
+    limit("subject of a figure", "measure-subject-bytes", (2_048, 2_049), "the subject of a figure in normalize"),
+    Limit {
+        tighter: |limits| Limits { state_bytes: 1_000, ..limits },
+        ..limit("state", "state-bytes", (1_000, 1_001), "its limit of state in normalize, 1000 bytes")
+    },
+];
+
+/// Name, how it is kept, how it is passed, and the error, for documents.
+pub fn rows() -> Vec<[String; 4]> {
+    let row = |limit: &Limit| {
+        let Limit { name, mode, within, beyond, error, .. } = limit;
+        [(*name).to_owned(), format!("{mode} {within}"), format!("{mode} {beyond}"), format!("… {error} …")]
+    };
+    LIMITS.iter().map(row).collect()
+}
+
+#[test]
+fn every_limit_has_its_row() {
+    let rows = rows();
+    assert_eq!(rows.len(), LIMITS.len());
+    assert!(rows.iter().flatten().all(|cell| !cell.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_name() {
+    let mut otherwise = Vec::new();
+    for limit in LIMITS {
+        let Limit { name, mode, within, beyond, error, tighter, page_bytes } = *limit;
+        // What lies within has the time that a busy machine needs.
+        let patient = Limits { cpu_time: Duration::from_secs(20), wall_time: Duration::from_secs(60), ..short() };
+        if let Err(words) = polled(mode, within, tighter(patient), page_bytes).await.0
+            // Its own state is no good; it was taken nevertheless.
+            && !(mode == "state-bytes" && words.contains("state-odd"))
+        {
+            otherwise.push(format!("{name}, {within}: {words}"));
+        }
+        match polled(mode, beyond, tighter(short()), page_bytes).await.0 {
+            Ok(_) => otherwise.push(format!("{name}: {beyond} passed")),
+            Err(words) if !words.contains(error) || !words.contains("plugin") => {
+                otherwise.push(format!("{name}, {beyond}: {words}"));
+            }
+            Err(_) => {}
+        }
+    }
+    assert!(otherwise.is_empty(), "{otherwise:#?}");
+}
+
+/// What the hostile plugin logs in one poll.
+async fn logged(mode: &str, amount: u32) -> Vec<String> {
+    let settings = json!({ "mode": mode, "amount": amount });
+    let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
+    let scope = hostile().discover(&Caller::default(), &settings, None).await.0.unwrap().unwrap().scopes.remove(0);
+    hostile().poll(&Caller::default(), &settings, None, &scope, None).await.1.log
+}
+
+#[tokio::test]
+async fn log_lines_beyond_the_limit_are_dropped_and_long_ones_cut() {
+    assert_eq!(logged("log-lines", 100).await.len(), 100);
+    assert_eq!(logged("log-lines", 101).await.len(), 100);
+    assert_eq!(logged("log-bytes", 2_048).await[0].len(), 2_048);
+    assert_eq!(logged("log-bytes", 2_049).await[0].len(), 2_048);
+    assert_eq!(logged("log-bytes", 65_537 + 2_048).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn names_and_words_beyond_their_limits_are_cut() {
+    let settings = |mode: &str, amount: usize| {
+        let settings = json!({ "mode": mode, "amount": amount });
+        Settings::new(settings.as_object().unwrap().clone(), Default::default())
+    };
+    let named = settings("scope-name-bytes", limits::NAME_BYTES + 1);
+    let found = hostile().discover(&Caller::default(), &named, None).await.0.unwrap().unwrap();
+    assert_eq!(found.scopes[0].name.as_ref().unwrap().len(), limits::NAME_BYTES);
+    let problems = |mode: &str, amount: usize| {
+        let settings = settings(mode, amount);
+        async move { hostile().prepare(&Caller::default(), &settings).await.0.unwrap().unwrap_err() }
+    };
+    assert_eq!(problems("problems", 50).await.len(), 50);
+    assert_eq!(problems("problems", 500).await.len(), limits::PROBLEMS);
+    assert_eq!(problems("problem-bytes", 500).await[0].found.len(), 500);
+    assert_eq!(problems("problem-bytes", 50_000).await[0].found.len(), limits::WORDS_BYTES);
+}
+
+/// What the live transport makes of an answer, to the letter.
+async fn received(answer: Vec<u8>) -> Result<usize, String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let serve = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Read::read(&mut stream, &mut [0; 4_096]).unwrap();
+        // Whoever is over a limit hangs up.
+        let _ = stream.write_all(&answer);
+    });
+    let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()]).unwrap();
+    let transport = network.transport(&Limits::default()).unwrap();
+    let request = OutgoingRequest { method: "GET".to_owned(), url, headers: Vec::new(), body: Vec::new() };
+    let response = transport.send(request).await;
+    serve.join().unwrap();
+    response.map(|response| response.body.len()).map_err(|error| error.to_string())
+}
+
+fn with_body(headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    answer.extend(body);
+    answer
+}
+
+#[tokio::test]
+async fn a_body_passes_up_to_its_limit_compressed_or_not() {
+    let zipped = |bytes: usize| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![b' '; bytes]).unwrap();
+        with_body("content-encoding: gzip\r\n", &encoder.finish().unwrap())
+    };
+    let most = Limits::default().response_body_bytes;
+    assert_eq!(received(with_body("", &vec![b' '; most])).await, Ok(most));
+    assert_eq!(received(zipped(most)).await, Ok(most));
+    for answer in [with_body("", &vec![b' '; most + 1]), zipped(most + 1), zipped(most * 20)] {
+        assert_eq!(received(answer).await, Err(format!("the body passes {most} bytes")));
+    }
+}
+
+#[tokio::test]
+async fn headers_pass_up_to_their_limits_of_number_and_size() {
+    let limits = Limits::default();
+    // `content-length` is one of them.
+    let many = |count: usize| with_body(&"x: y\r\n".repeat(count), b"");
+    assert_eq!(received(many(limits.response_headers - 1)).await, Ok(0));
+    let long = |bytes: usize| with_body(&format!("x: {}\r\n", "y".repeat(bytes)), b"");
+    let rest = "x".len() + "content-length".len() + "0".len();
+    assert_eq!(received(long(limits.response_header_bytes - rest)).await, Ok(0));
+    for answer in [many(limits.response_headers), long(limits.response_header_bytes - rest + 1)] {
+        let error = received(answer).await.unwrap_err();
+        assert!(error.contains("32768 bytes or are too many") || error.contains("too large"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_beyond_the_size_of_a_plugin_is_refused_unread() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(limits::PLUGIN_BYTES + 1).unwrap();
+    let error = Plugin::from_file(&crate::support::host(), file.path()).err().unwrap().to_string();
+    assert_eq!(error, "the plugin has more than 67108864 bytes");
+}

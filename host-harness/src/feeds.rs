@@ -126,6 +126,16 @@ impl Parked {
             || self.expiries != other.expiries
     }
 
+    /// Where its requests may go.
+    pub fn allowed(&self) -> &Origins {
+        &self.allowed
+    }
+
+    /// Whether its plugin is the built-in one.
+    pub fn is_built_in(&self) -> bool {
+        self.plugin.about().built_in
+    }
+
     /// Names the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256

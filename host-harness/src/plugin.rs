@@ -16,7 +16,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
-use crate::sandbox::{CallError, Store};
+use crate::sandbox::{CallError, Store, Tap};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -50,6 +50,7 @@ pub const BUILT_IN_ORIGINS: &[&str] = &[
 #[derive(Clone)]
 pub struct Plugin {
     shared: Arc<Shared>,
+    tap: Option<Tap>,
 }
 
 struct Shared {
@@ -137,7 +138,12 @@ impl Plugin {
         let linker = linker(host).map_err(invalid)?;
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
         let shared = Shared { host: host.clone(), linked, about, description: OnceCell::new() };
-        Ok(Plugin { shared: Arc::new(shared) })
+        Ok(Plugin { shared: Arc::new(shared), tap: None })
+    }
+
+    /// The same, with every value that enters it shown to a test.
+    pub fn tapped(self, tap: Tap) -> Plugin {
+        Plugin { tap: Some(tap), ..self }
     }
 
     /// What can be told of it without running it.
@@ -149,6 +155,10 @@ impl Plugin {
     pub async fn description(&self) -> Result<Arc<Description>, CallError> {
         let ask = || async { self.describe().await.0.map(Arc::new) };
         self.shared.description.get_or_try_init(ask).await.cloned()
+    }
+
+    pub(crate) fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
     }
 
     pub(crate) fn host(&self) -> &Host {

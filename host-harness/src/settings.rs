@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::contract::{Credential, Description};
 use crate::egress::Sealed;
 use crate::mark::Mark;
+use crate::redact::SHORTEST;
 use crate::secret::Secret;
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
@@ -75,6 +76,11 @@ impl Settings {
         Some((credential.to_owned(), date))
     }
 
+    /// Whether this setting is a secret, and not an empty one.
+    pub fn has_secret(&self, setting: &str) -> bool {
+        self.secrets.iter().any(|(name, secret)| name == setting && !secret.expose().is_empty())
+    }
+
     /// All secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().map(|(_, secret)| secret)
@@ -91,6 +97,12 @@ impl Settings {
         let mut oddities: Vec<_> =
             trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
         for (key, secret) in &self.secrets {
+            if (1..SHORTEST).contains(&secret.expose().len()) {
+                let words = format!(
+                    "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
+                );
+                oddities.push((key.clone(), words));
+            }
             let Some(property) = properties.get(key) else { continue };
             let Ok(validator) = jsonschema::validator_for(property) else {
                 oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));

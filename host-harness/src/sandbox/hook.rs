@@ -7,19 +7,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use serde_json::{Map, Value};
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::{Denial, Sealed, placeholder};
+use crate::contract::Credential;
+use crate::egress::{self, Denial, Sealed};
 use crate::failpoint;
 use crate::limits::Limits;
-use crate::redact;
-use crate::secret::Secret;
+use crate::redact::{self, Search};
 use crate::tokens::Sent;
 use crate::transport::{IncomingResponse, OutgoingRequest, TransportError};
 
-use super::{Exchange, Journal, Network, Shared, lock};
+use super::seal;
+use super::{Exchange, Journal, Network, Shared, Tap, lock};
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
@@ -27,6 +27,8 @@ pub(crate) struct Hook {
     pub(super) sealed: Arc<Vec<Sealed>>,
     pub(super) limits: Limits,
     pub(super) journal: Shared<Journal>,
+    pub(super) who: Arc<str>,
+    pub(super) tap: Option<Tap>,
 }
 
 type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
@@ -47,22 +49,58 @@ impl WasiHttpHooks for Hook {
     > {
         let (network, sealed) = (self.network.clone(), Arc::clone(&self.sealed));
         let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
+        let (who, tap) = (Arc::clone(&self.who), self.tap.clone());
         Box::new(async move {
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
-            let result = carry(request, network, &sealed, &limits, &journal).await;
+            let result = carry(request, network, &sealed, &limits, &journal, &who).await;
             let (result, seen, bytes) = match result {
                 Ok(response) => {
+                    if let Some(tap) = &tap {
+                        show(&response, tap);
+                    }
                     let (status, bytes) = (response.status, response.body.len());
-                    (answer(response), Ok(status), bytes)
+                    (handed(response), Ok(status), bytes)
                 }
                 Err((error, cause)) => (Err(error), Err(cause), 0),
             };
+            if let (Some(tap), Err(error)) = (&tap, &result) {
+                tap("error", format!("{error:?}").as_bytes());
+            }
+            if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
+            {
+                tell_denial(&journal, &who, &method, &url, why);
+            }
             lock(&journal).exchanges.push(Exchange { method, url, result: seen, bytes, time: started.elapsed() });
             let nothing: Carried = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
         })
     }
+}
+
+/// The first denial of a call is told with the line that would allow it; a plugin may try without end.
+fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why: &str) {
+    let mut journal = lock(journal);
+    journal.denied += 1;
+    if journal.denied == 1 {
+        let address = url.split('?').next().unwrap_or_default();
+        let address = redact::cut(address, ADDRESS_BYTES).escape_default();
+        tracing::warn!(target: "egress", %who, "{method} {address} is not let out: {why}");
+    }
+}
+
+/// Searching a body of this size takes less than a millisecond, whatever is in it.
+const LARGE_BODY: usize = 64 << 10;
+
+/// So much of an address is told.
+const ADDRESS_BYTES: usize = 512;
+
+fn show(response: &IncomingResponse, tap: &Tap) {
+    tap("status", response.status.to_string().as_bytes());
+    for (name, value) in &response.headers {
+        tap("header", format!("{name}: {value}").as_bytes());
+    }
+    tap("body", &response.body);
 }
 
 /// Judges and sends one request. The body is read first, whatever becomes of the request: a guest whose body is not
@@ -73,6 +111,7 @@ async fn carry(
     sealed: &[Sealed],
     limits: &Limits,
     journal: &Mutex<Journal>,
+    who: &str,
 ) -> Result<IncomingResponse, (HttpError, String)> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
@@ -101,7 +140,13 @@ async fn carry(
         headers: headers.collect(),
         body: body.to_bytes().to_vec(),
     };
-    let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
+    let judged = egress.judge(&raw, request, sealed).map_err(denied)?;
+    let (request, shape) = (judged.request, judged.shape);
+    lock(journal).carried.extend(judged.carried.into_iter().cloned());
+    for credential in judged.missing {
+        let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
+        tracing::warn!(target: "egress", %who, "a {method} to {origin} leaves without {name}, which was declared for it");
+    }
     failpoint::pass("poll-request-send");
     let response = match shape.seals {
         Some(_) => tokens.send(&*transport, request, tokens_after, clock()).await.map(|sent| {
@@ -110,50 +155,39 @@ async fn carry(
         }),
         None => transport.send(request).await,
     };
-    let response = response.map_err(|error| (typed(&error), error.to_string()))?;
-    let mut response = scrubbed(response, sealed);
-    if let Some(key) = shape.seals.as_deref().filter(|_| response.status == 200)
-        && let Some((body, token)) = sealed_answer(&response.body, key)
-    {
-        response.body = body;
-        lock(journal).tokens.push(token);
-    }
+    let secrets = Search::new(sealed.iter().map(|sealed| &sealed.secret));
+    let mut response = response.map_err(|error| {
+        let text = error.to_string();
+        let clean = secrets.clean(text.as_bytes()).map(|clean| String::from_utf8_lossy(&clean).into_owned());
+        let text = clean.unwrap_or(text);
+        (typed(&error, &text), text)
+    })?;
+    let large = response.body.len() > LARGE_BODY;
+    let with_credential = shape.rides.iter().any(|ride| ride.credential != Credential::Token);
+    let answered = match &shape.seals {
+        Some(key) => seal::sealed(&mut response, key),
+        // Whatever the plugin declared: who shows a credential and gets a token gets it sealed.
+        None if with_credential && seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
+        None => seal::Sealing::default(),
+    };
+    let echoed = Search::new(&answered.secrets);
+    let scrub = move || {
+        seal::scrub(&mut response, &secrets);
+        seal::scrub(&mut response, &echoed);
+        response
+    };
+    // A service may fill a large answer with what is slow to search; others are not to wait for that.
+    let response = if large {
+        tokio::task::spawn_blocking(scrub).await.map_err(|_| plainly("it could not be searched"))?
+    } else {
+        scrub()
+    };
+    lock(journal).tokens.extend(answered.token);
     Ok(response)
 }
 
-/// Members of a token's answer that a plugin gets to see, besides the sealed one.
-const TOKEN_MEMBERS: &[&str] = &["token_type", "expires_in", "ext_expires_in", "expires_on", "refresh_in"];
-
-/// An answer whose sealed member is a placeholder, and the pair of placeholder and value.
-fn sealed_answer(body: &[u8], key: &str) -> Option<(Vec<u8>, (String, Secret))> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else { return None };
-    let token = Secret::new(answer.get(key)?.as_str()?);
-    let placeholder = placeholder();
-    let mut sealed: Map<String, Value> =
-        answer.into_iter().filter(|(name, _)| TOKEN_MEMBERS.contains(&name.as_str())).collect();
-    sealed.insert(key.to_owned(), Value::from(placeholder.clone()));
-    Some((Value::Object(sealed).to_string().into_bytes(), (placeholder, token)))
-}
-
-/// A service that echoes a credential does not thereby tell it to the plugin.
-fn scrubbed(mut response: IncomingResponse, sealed: &[Sealed]) -> IncomingResponse {
-    let spellings: Vec<String> = sealed.iter().flat_map(|sealed| redact::spellings(sealed.secret.expose())).collect();
-    let echoes = |text: &[u8]| {
-        spellings.iter().any(|spelling| text.windows(spelling.len()).any(|window| window == spelling.as_bytes()))
-    };
-    let secrets = || sealed.iter().map(|sealed| &sealed.secret);
-    for (_, value) in &mut response.headers {
-        if echoes(value.as_bytes()) {
-            *value = redact::redact(value, secrets());
-        }
-    }
-    if echoes(&response.body) {
-        response.body = redact::redact(&String::from_utf8_lossy(&response.body), secrets()).into_bytes();
-    }
-    response
-}
-
-fn answer(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
+/// The answer in the engine's words.
+fn handed(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
     let mut builder = http::Response::builder().status(response.status);
     // The body is whole and plain by now, whatever the headers said of its way.
     let changed = ["content-length", "content-encoding", "transfer-encoding"];
@@ -165,7 +199,7 @@ fn answer(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpEr
 }
 
 /// The word of `wasi:http` for an error, by which the guest tells them apart.
-fn typed(error: &TransportError) -> HttpError {
+fn typed(error: &TransportError, text: &str) -> HttpError {
     match error {
         TransportError::NameNotResolved(_) => HttpError::DnsError { rcode: None, info_code: None },
         TransportError::AddressProhibited { .. } => HttpError::DestinationIpProhibited,
@@ -175,6 +209,8 @@ fn typed(error: &TransportError) -> HttpError {
         TransportError::Broken => HttpError::HttpResponseIncomplete,
         TransportError::TooLarge(bytes) => HttpError::HttpResponseBodySize(Some(*bytes as u64)),
         TransportError::HeadersTooLarge(bytes) => HttpError::HttpResponseHeaderSectionSize(u32::try_from(*bytes).ok()),
-        TransportError::Other(text) => HttpError::InternalError(Some(text.clone())),
+        TransportError::Malformed(_) => HttpError::HttpProtocolError,
+        TransportError::Encoded(_) => HttpError::HttpResponseContentCoding(None),
+        TransportError::Other(_) => HttpError::InternalError(Some(text.to_owned())),
     }
 }

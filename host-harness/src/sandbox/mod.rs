@@ -3,6 +3,8 @@
 
 mod hook;
 mod meter;
+mod seal;
+mod tap;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +32,9 @@ use crate::transport::Transport;
 
 use self::hook::Hook;
 use self::meter::{Meter, within_limits};
+use self::tap::Enters;
+
+pub use self::tap::Tap;
 
 /// Unix time in milliseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -131,7 +136,7 @@ pub struct Exchange {
 }
 
 /// What a call did and used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Journal {
     /// Requests in order.
     pub exchanges: Vec<Exchange>,
@@ -143,6 +148,10 @@ pub struct Journal {
     pub asked_too_often: bool,
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
+    /// Credentials that left on requests.
+    pub carried: Vec<Credential>,
+    /// Requests that were not let out.
+    pub denied: usize,
     /// The token that an answer held, with its placeholder.
     tokens: Vec<(String, Secret)>,
 }
@@ -160,7 +169,7 @@ pub(crate) struct Store {
     pub(crate) http: WasiHttpCtx,
     pub(crate) hook: Hook,
     meter: Meter,
-    who: String,
+    who: Arc<str>,
     log_lines_dropped: usize,
 }
 
@@ -215,6 +224,11 @@ pub type Called<T> = (Result<T, CallError>, Journal);
 macro_rules! call {
     ($plugin:expr, $name:literal, $caller:expr, $sealed:expr, $function:ident($($argument:expr),*)) => {{
         let mut open = $plugin.open($name, $caller, $sealed).await;
+        if let Some(tap) = $plugin.tap() {
+            let mut show = |bytes: &[u8]| tap(concat!("argument of ", $name), bytes);
+            $($argument.enters(&mut show);)*
+            let _ = &mut show;
+        }
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
@@ -327,9 +341,16 @@ impl Plugin {
         table.set_max_capacity(limits::HANDLES);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits::FIELD_BYTES);
-        let hook = Hook { network: caller.network.clone(), sealed: Arc::new(sealed), limits: limits.clone(), journal };
+        let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
+        let hook = Hook {
+            network: caller.network.clone(),
+            sealed: Arc::new(sealed),
+            limits: limits.clone(),
+            journal,
+            who: Arc::clone(&who),
+            tap: self.tap().cloned(),
+        };
         let meter = Meter::new(limits);
-        let who = format!("{}/{}", caller.tenant, caller.feed);
         let data = Store { table, clocks: WasiClocksCtx::default(), http, hook, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);

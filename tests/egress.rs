@@ -11,8 +11,10 @@ use host_harness::contract::{Credential, Path as ShapePath, Place, Plan, Ride, S
 use host_harness::egress::{Egress, Origins, Sealed};
 use host_harness::feed::{Feed, Identity};
 use host_harness::feeds::{self, Tenants};
+use host_harness::inspect::{self, Sheet};
 use host_harness::limits::Limits;
 use host_harness::live::Network;
+use host_harness::once;
 use host_harness::redact::Search;
 use host_harness::secret::Secret;
 use host_harness::simulator::service::Visit;
@@ -342,4 +344,74 @@ async fn an_echo_is_taken_out_and_the_rest_is_collected() {
         assert!(body.contains("control of [redacted]") && body.contains("\"unicode\":\"[redacted]\""), "{body}");
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
     }
+}
+
+/// The page for the first feed of a simulated service, whose configuration is edited.
+async fn page(edit: fn(String) -> String) -> (String, serde_json::Value) {
+    let simulator = simulator(None).await;
+    let (text, variables) = simulator.configuration("");
+    let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("test.toml"), &edit(text), Some("contoso-scores"), &environment);
+    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let ready = once::open(&checked, &noon()).await.unwrap();
+    let sheets = [Sheet::of(&ready[0], &Limits::default()).await];
+    let (about, description) = (plugin().about().clone(), plugin().describe().await.0.unwrap());
+    let text = inspect::text(&about, &description, Some(&sheets));
+    assert_eq!(simulator.with(|world| world.visits().len()), 0, "nobody is asked");
+    (text, inspect::json(&about, &description, Some(&sheets)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_that_is_signed_has_every_request_its_credential_its_leave_and_how_much_a_day() {
+    let (text, json) = page(|text| text).await;
+    let feed = &json["feeds"][0];
+    assert_eq!((&feed["feed"], &feed["scopes"]), (&"contoso-scores".into(), &2.into()));
+    let shapes = feed["shapes"].as_array().unwrap();
+    assert_eq!(shapes.len(), 3, "the token, and each subscription");
+    assert!(shapes.iter().all(|shape| shape["allowed"] == "operator" && shape["remedy"].is_null()), "{shapes:?}");
+    assert_eq!(feed["a_day"]["polls"], 48);
+    assert_eq!(feed["a_day"]["requests"]["estimate"], 48 * 2 + 27);
+    for words in [
+        "`client_secret` in the form field client_secret, and `access_token` of the answer stays with the host; allowed by",
+        "/providers/Microsoft.Security/… with the token as bearer; allowed by [network]",
+        "for the 2 scopes of its settings, every 3600 s: 48 polls",
+    ] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_what_is_not_allowed_and_what_only_the_service_knows() {
+    let edit = |text: String| {
+        let lines = text.lines().filter(|line| !line.starts_with("allow = "));
+        let lines =
+            lines.map(|line| if line.starts_with("subscription_id") { "subscription_id = \"*\"" } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let (text, json) = page(edit).await;
+    let feed = &json["feeds"][0];
+    assert!(feed["scopes"].is_null() && feed["shapes"][0]["allowed"].is_null(), "{feed}");
+    let remedy = feed["shapes"][0]["remedy"].as_str().unwrap();
+    assert!(remedy.starts_with("allow = [\"https://127.0.0.1:"), "{remedy}");
+    assert!(text.contains(&format!("NOT ALLOWED without `{remedy}` in [network]")), "{text}");
+    assert!(text.contains("for each scope that the service names, every 3600 s: 24 polls"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shape_that_was_declared_is_the_only_way_out_of_a_poll() {
+    let simulator = simulator(None).await;
+    simulator.with(|world| world.scenario = Some("link-climbing"));
+    let (text, variables) = simulator.configuration("");
+    let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
+    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let feed = checked.feeds[0].open(&Tenants::live(network(&simulator)), &noon()).await.unwrap();
+    let scopes = feed.discover().await.unwrap().scopes;
+    let before = simulator.with(|world| world.visits().len());
+    let failure = feed.poll(&scopes[1], NOON, None).await.failure.unwrap();
+    assert!(failure.cause.contains("a dot segment"), "{}", failure.cause);
+    let sent = simulator.with(|world| world.visits().len()) - before;
+    assert_eq!(sent, 2, "the scores and the first page of the controls, and not what its link names");
 }

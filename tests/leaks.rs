@@ -170,3 +170,21 @@ async fn nothing_that_is_written_holds_a_secret() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_let_out_is_logged_with_the_line_that_would_allow_it() {
+    let scene = Scene::new().await;
+    let file = scene.folder.path().join("all.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let url = scene.simulator.url().to_owned();
+    let other = format!("allow = [{:?}]", "https://other.example");
+    fs::write(&file, text.replace(&format!("allow = [{url:?}]"), &other)).unwrap();
+    let mut command = scene.command("denied", &["poll", "-c", "all.toml"]);
+    assert_eq!(command.env("RUST_LOG", "warn").status().unwrap().code(), Some(1));
+    let said = scene.said("denied.err");
+    let line = said.lines().find(|line| line.contains("WARN") && line.contains("egress")).unwrap_or_default();
+    assert!(line.contains("tenant-1/tenant-1-scores") && line.contains("is not let out"), "{said}");
+    let whole = format!("to allow it, write `allow = [{url:?}, \"https://other.example\"]` in [network]");
+    let sorted = format!("to allow it, write `allow = [\"https://other.example\", {url:?}]` in [network]");
+    assert!(line.contains(&whole) || line.contains(&sorted), "{line}");
+}

@@ -332,21 +332,7 @@ impl Feed {
     fn unused(&self) -> Vec<Notice> {
         let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(carried) = carried else { return Vec::new() };
-        let rides = self.plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
-        let mut unused: Vec<&Credential> = Vec::new();
-        for credential in rides.filter(|credential| !carried.contains(credential)) {
-            let configured = match credential {
-                Credential::Setting(setting) | Credential::Assertion(setting) => self.settings.has_secret(setting),
-                Credential::Token => self.plan.shapes.iter().any(|shape| shape.seals.is_some()),
-            };
-            if configured && !unused.contains(&credential) {
-                unused.push(credential);
-            }
-        }
-        let message =
-            |credential| format!("the plugin declared {} and sent no request with it", egress::name(credential));
-        let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
-        unused.into_iter().map(notice).collect()
+        unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
     }
 
     fn count(&self, change: impl FnOnce(&mut Usage)) {
@@ -406,6 +392,24 @@ impl Usage {
     }
 }
 
+/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
+    let mut unused: Vec<&Credential> = Vec::new();
+    for credential in rides.filter(|credential| !carried.contains(credential)) {
+        let configured = match credential {
+            Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),
+            Credential::Token => plan.shapes.iter().any(|shape| shape.seals.is_some()),
+        };
+        if configured && !unused.contains(&credential) {
+            unused.push(credential);
+        }
+    }
+    let message = |credential| format!("the plugin declared {} and sent no request with it", egress::name(credential));
+    let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
+    unused.into_iter().map(notice).collect()
+}
+
 /// The id of a poll.
 pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
@@ -453,6 +457,28 @@ mod tests {
         for other in [poll_id("x", "b", 1), poll_id("a", "x", 1), poll_id("a", "b", 2), poll_id("a\nb", "", 1)] {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
+        let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
+        let rides = credentials.iter().chain([&Credential::Token, &credentials[1]]);
+        let place = || crate::contract::Place::Bearer;
+        let rides = rides.map(|credential| crate::contract::Ride { credential: credential.clone(), place: place() });
+        let shape = crate::contract::Shape {
+            method: "GET".to_owned(),
+            origin: "https://api.example".to_owned(),
+            path: crate::contract::Path::Exact("/".to_owned()),
+            rides: rides.collect(),
+            seals: None,
+        };
+        let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
+        let told = |carried: &[Credential]| {
+            let notices = unused(&plan, carried, |setting| setting != "absent");
+            notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&credentials[..1]), ["the plugin declared the credential `other` and sent no request with it"]);
+        assert_eq!(told(&credentials), Vec::<String>::new());
     }
 
     #[test]

@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, Full, Limited};
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::contract::Credential;
 use crate::egress::{self, Denial, Sealed};
 use crate::failpoint;
 use crate::limits::Limits;
@@ -155,25 +154,20 @@ async fn carry(
         }),
         None => transport.send(request).await,
     };
-    let secrets = Search::new(sealed.iter().map(|sealed| &sealed.secret));
     let mut response = response.map_err(|error| {
-        let text = error.to_string();
-        let clean = secrets.clean(text.as_bytes()).map(|clean| String::from_utf8_lossy(&clean).into_owned());
-        let text = clean.unwrap_or(text);
+        let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
         (typed(&error, &text), text)
     })?;
     let large = response.body.len() > LARGE_BODY;
-    let with_credential = shape.rides.iter().any(|ride| ride.credential != Credential::Token);
     let answered = match &shape.seals {
         Some(key) => seal::sealed(&mut response, key),
-        // Whatever the plugin declared: who shows a credential and gets a token gets it sealed.
-        None if with_credential && seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
+        None if seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
         None => seal::Sealing::default(),
     };
-    let echoed = Search::new(&answered.secrets);
+    let known = sealed.iter().map(|sealed| &sealed.secret).chain(&answered.secrets);
+    let secrets = Search::new(known);
     let scrub = move || {
         seal::scrub(&mut response, &secrets);
-        seal::scrub(&mut response, &echoed);
         response
     };
     // A service may fill a large answer with what is slow to search; others are not to wait for that.

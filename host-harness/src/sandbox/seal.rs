@@ -1,7 +1,10 @@
 //! What a guest gets to see of an answer: no credential that the service echoes, and of a token endpoint's answer only
 //! what is known, with a placeholder for the token.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::egress::placeholder;
 use crate::redact::Search;
@@ -47,19 +50,28 @@ pub(super) struct Sealing {
     pub secrets: Vec<Secret>,
 }
 
-/// Whether an answer gives a token, by its form.
+/// Whether an answer gives a token, by its form, whatever the plugin declared it to be.
 pub(super) fn holds_token(response: &IncomingResponse) -> bool {
+    // Few answers have the word, and only those are read for it.
+    static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
     #[derive(serde::Deserialize)]
     struct Tokens {
         access_token: Option<serde::de::IgnoredAny>,
     }
-    serde_json::from_slice::<Tokens>(&response.body).is_ok_and(|tokens| tokens.access_token.is_some())
+    NAME.find(&response.body, 0).is_some()
+        && serde_json::from_slice::<Value>(&response.body)
+            .and_then(serde_json::from_value::<Tokens>)
+            .is_ok_and(|tokens| tokens.access_token.is_some())
 }
 
 /// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
 /// good answer the plugin gets a placeholder for it.
 pub(super) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     response.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()) || name.ends_with("request-id"));
+    for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
+        // Some servers give tokens there.
+        *place = Url::parse(place).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+    }
     let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(&response.body) else {
         if !response.body.is_empty() {
             let page = response.body.trim_ascii_start().starts_with(b"<");
@@ -109,6 +121,8 @@ fn plain(value: Value) -> Option<Value> {
 
 /// A service that echoes a credential does not thereby tell it to the plugin. A header of such a name is left out.
 pub(super) fn scrub(response: &mut IncomingResponse, secrets: &Search) {
+    // Cookies are credentials, and no request carries any.
+    response.headers.retain(|(name, _)| name != "set-cookie");
     if secrets.is_empty() {
         return;
     }
@@ -128,6 +142,13 @@ mod tests {
     use super::*;
 
     const REAL: &str = "eyJ0eXAi.real-token.of~tests";
+
+    #[test]
+    fn a_redirect_of_a_token_endpoint_names_the_host_alone() {
+        let place = format!("https://elsewhere.example/{REAL}?code={REAL}#access_token={REAL}");
+        let (response, _) = answered(302, &[("location", &place)], "");
+        assert_eq!(response.headers, [("location".to_owned(), "https://elsewhere.example".to_owned())]);
+    }
 
     fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> (IncomingResponse, Sealing) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -163,7 +184,7 @@ mod tests {
     fn a_token_that_is_given_twice_is_found_the_second_time() {
         let percent = REAL.replace('~', "%7E");
         let body = format!(r#"{{"error_description":"{percent} and {REAL}","access_token":"{REAL}"}}"#);
-        let (response, _) = answered(200, &[("location", &percent), ("retry-after", REAL)], &body);
+        let (response, _) = answered(200, &[("date", &percent), ("retry-after", REAL)], &body);
         assert!(text(&response).contains("[redacted] and [redacted]"), "{}", text(&response));
         assert!(response.headers.iter().all(|(_, value)| value == "[redacted]"), "{:?}", response.headers);
     }

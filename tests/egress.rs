@@ -376,6 +376,7 @@ async fn the_page_that_is_signed_has_every_request_its_credential_its_leave_and_
         "`client_secret` in the form field client_secret, and `access_token` of the answer stays with the host; allowed by",
         "/providers/Microsoft.Security/… with the token as bearer; allowed by [network]",
         "for the 2 scopes of its settings, every 3600 s: 48 polls",
+        "estimate: 25 controls a subscription",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }

@@ -205,7 +205,12 @@ fn page(text: &mut String, sheet: &Sheet) {
         let estimate = estimate.map_or("unknown".to_owned(), |estimate| estimate.to_string());
         let _ = writeln!(text, "    {name:<16} {estimate:>16} {bound:>24}");
     }
+    let _ = writeln!(text, "    {BASIS}");
 }
+
+/// What the numbers rest on.
+const BASIS: &str = "estimate: 25 controls a subscription, one page each, `emit = \"changes\"`; at most: the limits of \
+                     calls and polls, a retry being one poll more";
 
 /// A shape of request in one line.
 fn told(shape: &Shape) -> String {

@@ -121,7 +121,7 @@ impl Search {
         };
         (from..text.len().saturating_sub(1)).filter(may_begin).find_map(|begin| {
             let mut reads = readings(text, begin).map(|(read, _)| read);
-            let firsts = [reads.next(), reads.next(), reads.next(), reads.next()];
+            let firsts: [Option<Read>; 6] = std::array::from_fn(|_| reads.next());
             let begins =
                 |needle: &&Needle| firsts.iter().flatten().any(|read| needle.text.starts_with(read.as_bytes()));
             let ends = self.needles.iter().filter(begins).filter_map(|needle| needle.end(text, begin));

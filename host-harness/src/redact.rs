@@ -107,8 +107,9 @@ impl Search {
         for second in ESCAPES.into_iter().chain([text[1]]) {
             set(text[0], second);
         }
+        // Anything may be behind an escape: all pairs that begin with one, four words of bits each.
         for first in ESCAPES {
-            (0..=255).for_each(|second| set(first, second));
+            self.begins[usize::from(first) << 2..][..4].fill(u64::MAX);
         }
         self.needles.push(Needle { text, rest });
     }
@@ -180,8 +181,15 @@ fn spelled(text: &[u8], at: usize, bytes: &[u8]) -> Option<usize> {
     let (mut at, mut left, mut furthest) = (at, bytes, None);
     let (mut others, mut seen) = (Vec::new(), BTreeSet::new());
     loop {
+        // Most bytes stand for themselves.
+        let pairs = left.iter().zip(text.get(at..).unwrap_or_default());
+        let plain = pairs.take_while(|(wanted, byte)| wanted == byte && !ESCAPES.contains(byte)).count();
+        (left, at) = (&left[plain..], at + plain);
+        if left.is_empty() {
+            furthest = furthest.max(Some(at));
+        }
         let mut ahead = None;
-        for (read, next) in readings(text, at) {
+        for (read, next) in readings(text, at).filter(|_| !left.is_empty()) {
             let Some(rest) = left.strip_prefix(read.as_bytes()) else { continue };
             if rest.is_empty() {
                 furthest = furthest.max(Some(next));

@@ -46,6 +46,14 @@ fn the_table_of_metrics_is_what_is_served() {
     check("docs/metrics.md", &table);
 }
 
+#[test]
+fn the_tables_of_what_is_tested_are_the_tests_own() {
+    let document = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let line = "<!-- Below this line everything is made from the tests. -->\n";
+    let written = document.split_once(line).unwrap().0;
+    check("SECURITY.md", &format!("{written}{line}{}", crate::security::text()));
+}
+
 /// Configurations of a document that begin with a comment that names a file.
 fn configurations(document: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(document)).unwrap();

@@ -9,6 +9,7 @@ use host_harness::engine::Host;
 use host_harness::limits::CompileLimits;
 use host_harness::plugin::Plugin;
 
+use crate::security::Table;
 use crate::support::{cache, compiler, host};
 
 /// A component that is refused.
@@ -95,13 +96,18 @@ fn many_instances() -> String {
     format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(5))
 }
 
-/// What is imported and the refusal, then what else is wrong and the refusal; for documents.
-pub fn rows() -> Vec<[String; 2]> {
+/// For SECURITY.md.
+pub fn table() -> Table {
     let imports = IMPORTS
         .iter()
-        .map(|import| [format!("an import of `{import}`"), "which is not among the allowed imports".to_owned()]);
-    let others = FOREIGN.iter().map(|foreign| [foreign.is.to_owned(), format!("… {} …", foreign.error)]);
-    imports.chain(others).collect()
+        .map(|import| [format!("an import of `{import}`"), "which is not among the allowed imports".to_owned()].into());
+    let others = FOREIGN.iter().map(|foreign| [foreign.is.to_owned(), format!("… {} …", foreign.error)].into());
+    Table {
+        title: "Components that are refused",
+        how: "`tests/foreign.rs`: components in text, each with what is wrong.",
+        columns: &["a component with", "the refusal"],
+        rows: imports.chain(others).collect(),
+    }
 }
 
 fn refusal(host: &Host, text: &str) -> String {
@@ -131,7 +137,6 @@ fn every_foreign_component_is_refused_for_its_own_reason() {
     });
     let wrong: Vec<_> = wrong.collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(rows().len(), IMPORTS.len() + FOREIGN.len());
 }
 
 /// Functions that a compiler has long to do with.

@@ -14,7 +14,7 @@ use azure_secure_score::{prepare, settings, token};
 use host_harness::address::{Cidr, prohibited};
 use host_harness::config::{self, Config};
 use host_harness::contract::{Credential, Path, Place, Plan, Ride, Shape};
-use host_harness::egress::{Egress, Origins, Sealed, canonical};
+use host_harness::egress::{Egress, Judged, Origins, Sealed, canonical};
 use host_harness::engine::Host;
 use host_harness::plugin::Plugin;
 use host_harness::replay::{self, Cassette};
@@ -79,7 +79,7 @@ pub fn requests(data: &[u8]) {
     let request = OutgoingRequest { method: method.to_owned(), url, headers, body: body.as_bytes().to_vec() };
     let sealed = sealed();
     let (request, shape) = match EGRESS.judge(&raw, request, &sealed) {
-        Ok(judged) => judged,
+        Ok(judged) => (judged.request, judged.shape),
         Err(denial) => {
             assert!(!denial.reason.is_empty());
             assert!(!denial.to_string().contains(KEY) && !denial.to_string().contains(TOKEN));
@@ -246,7 +246,7 @@ fn leaves(egress: &Egress, request: &Request) {
     let raw = uri.to_string();
     match egress.judge(&raw, outgoing, &sealed()) {
         Err(denial) => panic!("{method} {raw} was not declared: {denial}"),
-        Ok((leaving, shape)) => {
+        Ok(Judged { request: leaving, shape, .. }) => {
             check_leaving(&leaving, shape, &raw, &uri, &[shape.origin.as_str()]);
             assert_eq!(carries(&leaving, KEY), request.form.is_some());
             assert_eq!(carries(&leaving, TOKEN), request.bearer.is_some());

@@ -1,5 +1,6 @@
 //! Which addresses may be dialled. An address is judged as what it means: IPv4 inside IPv6 is unwrapped first.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -26,6 +27,17 @@ impl FromStr for Cidr {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Ok(most), str::parse).map_err(|_| NotARange)?;
         if prefix > most { Err(NotARange) } else { Ok(Cidr { address, prefix }) }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = if self.address.is_ipv4() { 32 } else { 128 };
+        if self.prefix == whole {
+            self.address.fmt(formatter)
+        } else {
+            write!(formatter, "{}/{}", self.address, self.prefix)
+        }
     }
 }
 
@@ -79,11 +91,15 @@ fn prohibited_v4(address: Ipv4Addr) -> Option<&'static str> {
         [127, ..] => Some("a loopback address"),
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Some("a private address"),
         [169, 254, ..] => Some("a link-local address, where clouds keep their metadata"),
+        [168, 63, 129, 16] => Some("the address at which Azure's hosts answer their guests"),
         [100, 64..=127, ..] => Some("an address behind a carrier's NAT"),
         [0, ..] => Some("no address of a host"),
-        [192, 0, 0, _] | [198, 18..=19, ..] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => {
-            Some("a reserved address")
-        }
+        [192, 0, 0, _]
+        | [192, 88, 99, _]
+        | [198, 18..=19, ..]
+        | [192, 0, 2, _]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _] => Some("a reserved address"),
         [224..=239, ..] => Some("a multicast address"),
         [240..=255, ..] => Some("a reserved address"),
         _ => None,
@@ -98,8 +114,11 @@ fn prohibited_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0xfe80..=0xfebf, ..] => Some("a link-local address"),
         [0xfec0..=0xfeff, ..] => Some("a private address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
-        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] | [0x2001, 0xdb8, ..] => Some("a reserved address"),
-        _ => None,
+        // Teredo and others that stand for something else; documentation.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("a reserved address"),
+        [0x2000..=0x3fff, ..] => None,
+        // Nothing else was ever given to hosts on the internet.
+        _ => Some("a reserved address"),
     }
 }
 
@@ -130,11 +149,26 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::",
             "64:ff9b:1::1",
+            "168.63.129.16",
+            "::ffff:0:7f00:1",
+            "2001:0:1::1",
+            "fec0::1",
+            "4000::1",
+            "100::1",
+            "3fff::1",
         ] {
             assert!(prohibited(address.parse().unwrap(), &[]).is_some(), "{address}");
         }
-        for address in ["20.190.128.1", "172.15.0.1", "172.32.0.1", "2603:1030::1", "64:ff9b::14be:8001", "100.128.0.1"]
-        {
+        for address in [
+            "20.190.128.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "168.63.129.17",
+            "2603:1030::1",
+            "2001:4860::1",
+            "64:ff9b::14be:8001",
+            "100.128.0.1",
+        ] {
             assert_eq!(prohibited(address.parse().unwrap(), &[]), None, "{address}");
         }
     }
@@ -147,6 +181,9 @@ mod tests {
         }
         for text in ["127.0.0.1/33", "nowhere", "1.2.3.4/x", ""] {
             assert_eq!(text.parse::<Cidr>(), Err(NotARange), "{text}");
+        }
+        for text in ["10.0.0.0/8", "::1", "fd00::/8", "127.0.0.1"] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), text);
         }
         assert!("0.0.0.0/0".parse::<Cidr>().unwrap().contains("9.9.9.9".parse().unwrap()));
     }

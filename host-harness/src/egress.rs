@@ -14,26 +14,47 @@ use crate::transport::OutgoingRequest;
 /// The origins that requests may go to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    exact: BTreeSet<String>,
+    operators: BTreeSet<String>,
+    own: BTreeSet<String>,
 }
 
 impl Origins {
-    /// Allows these origins, such as `https://host.example:8443`.
+    /// Allows these origins, such as `https://host.example:8443`, as the operator's.
     pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, String> {
         let exact =
             origins.into_iter().map(|origin| canonical(origin.as_ref()).ok_or_else(|| origin.as_ref().to_owned()));
-        Ok(Origins { exact: exact.collect::<Result<_, _>>()? })
+        Ok(Origins { operators: exact.collect::<Result<_, _>>()?, own: BTreeSet::new() })
     }
 
-    /// These origins and others.
-    pub fn and(&self, others: &Origins) -> Origins {
-        Origins { exact: self.exact.union(&others.exact).cloned().collect() }
+    /// These origins, and others that are allowed without the operator.
+    pub fn and(&self, own: &Origins) -> Origins {
+        Origins { operators: self.operators.clone(), own: &self.own | &own.operators }
     }
 
-    /// Whether requests may go to this one, as [`canonical`] spells it.
-    pub fn allow(&self, origin: &str) -> bool {
-        self.exact.contains(origin)
+    /// By whose leave requests may go to an origin; none if they may not.
+    pub fn leave(&self, origin: &str) -> Option<Leave> {
+        match (self.operators.contains(origin), self.own.contains(origin)) {
+            (true, _) => Some(Leave::Operator),
+            (false, true) => Some(Leave::BuiltIn),
+            (false, false) => None,
+        }
     }
+
+    /// The line of configuration that allows one origin more.
+    pub fn line_with(&self, origin: &str) -> String {
+        let origins = self.operators.iter().map(String::as_str).chain([origin]).map(|origin| format!("{origin:?}"));
+        format!("allow = [{}]", origins.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Why an origin is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leave {
+    /// It is in the configuration.
+    Operator,
+    /// The plugin is the built-in one, and knows it.
+    BuiltIn,
 }
 
 /// An origin as `url` spells it; none for anything that is more or less than an origin.
@@ -44,8 +65,10 @@ pub fn canonical(origin: &str) -> Option<String> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    let known =
-        matches!(url.scheme(), "https" | "http") && url.has_host() && !origin.ends_with('/') && !origin.contains('@');
+    let known = matches!(url.scheme(), "https" | "http")
+        && url.host_str().is_some_and(|host| !host.contains('*'))
+        && !origin.ends_with('/')
+        && !origin.contains('@');
     (bare && known).then(|| url.origin().ascii_serialization())
 }
 
@@ -112,14 +135,15 @@ impl Egress {
         Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed }
     }
 
+    /// What may leave, as it was declared.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
     /// The request with its credentials in place, and the shape that it has; or why it stays.
-    pub fn judge(
-        &self,
-        url: &str,
-        mut request: OutgoingRequest,
-        sealed: &[Sealed],
-    ) -> Result<(OutgoingRequest, &Shape), Denial> {
+    pub fn judge(&self, url: &str, mut request: OutgoingRequest, sealed: &[Sealed]) -> Result<Judged<'_>, Denial> {
         refuse_odd_spelling(url, &request.url)?;
+        refuse_other_meaning(&request)?;
         let origin = request.url.origin().ascii_serialization();
         let shape = self
             .shapes
@@ -130,17 +154,24 @@ impl Egress {
             .ok_or_else(|| {
                 denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
             })?;
-        if !self.allowed.allow(&origin) {
-            let remedy = Some(format!("allow = [\"{origin}\"]"));
+        if self.allowed.leave(&origin).is_none() {
+            let remedy = Some(self.allowed.line_with(&origin));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
-        let mut placed = BTreeSet::new();
+        let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
         for ride in &shape.rides {
-            let riding = sealed.iter().filter(|sealed| sealed.credential == ride.credential);
-            for sealed in riding {
+            let (mut configured, mut rides) = (false, false);
+            for sealed in sealed.iter().filter(|sealed| sealed.credential == ride.credential) {
+                configured = true;
                 if place(&mut request, &ride.place, sealed)? {
+                    rides = true;
                     placed.insert(place_name(&ride.place));
                 }
+            }
+            match (configured, rides) {
+                (_, true) => carried.push(&ride.credential),
+                (true, false) => missing.push(&ride.credential),
+                (false, false) => {}
             }
         }
         if request.headers.iter().any(|(name, _)| name == "authorization") && !placed.contains("authorization") {
@@ -149,8 +180,21 @@ impl Egress {
         if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
             return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
         }
-        Ok((request, shape))
+        Ok(Judged { request, shape, carried, missing })
     }
+}
+
+/// A request that may leave.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// With its real credentials.
+    pub request: OutgoingRequest,
+    /// What it was declared as.
+    pub shape: &'a Shape,
+    /// The credentials on it.
+    pub carried: Vec<&'a Credential>,
+    /// Credentials that were declared for it, and are not on it though there are such.
+    pub missing: Vec<&'a Credential>,
 }
 
 fn denial(reason: String) -> Denial {
@@ -160,22 +204,61 @@ fn denial(reason: String) -> Denial {
 /// What parsers read in different ways is refused, whatever it means.
 fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
     let odd = |what: &str| Err(denial(format!("its address has {what}")));
-    if !url.username().is_empty() || url.password().is_some() || raw.split('?').next().unwrap_or_default().contains('@')
-    {
+    let raw = raw.to_ascii_lowercase();
+    let before_query = raw.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = match before_query.split_once("://").map(|(_, rest)| rest) {
+        Some(rest) => rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len())),
+        None => return odd("no scheme"),
+    };
+    if !url.username().is_empty() || url.password().is_some() || authority.contains('@') {
         return odd("a user name");
     }
     if url.fragment().is_some() {
         return odd("a fragment");
     }
-    let path = raw.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-    if path.contains('\\') || path.contains("%2f") || path.contains("%5c") {
+    // Numbers in other bases, IPv4 inside IPv6, dots at the end, other scripts: a host has one spelling.
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    if authority != format!("{host}:{port}") && (authority != host || url.port().is_some()) {
+        return odd(&format!("a host that is not spelled as it is read, {host}:{port}"));
+    }
+    if ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash)) {
         return odd("an encoded slash");
     }
-    let after_host = path.splitn(4, '/').nth(3).unwrap_or_default().replace("%2e", ".");
-    if after_host.split('/').any(|segment| segment == "." || segment == "..") {
+    if path.contains("%25") || path.as_bytes().windows(3).any(|three| matches!(three, [b'%', b'0' | b'1', _])) {
+        return odd("an encoded percent or control character");
+    }
+    let path = path.replace("%2e", ".").replace("%3b", ";");
+    // Some servers cut parameters off a segment before they look at it.
+    if path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | ".."))) {
         return odd("a dot segment");
     }
     Ok(())
+}
+
+/// Headers by which some servers take a request for another one than its first line says: another method, another host,
+/// another path. Cookies are credentials, and none of those that were declared.
+const OTHER_MEANING: &[&str] = &[
+    "cookie",
+    "forwarded",
+    "if-range",
+    "range",
+    "x-forwarded",
+    "x-host",
+    "x-http-host",
+    "x-http-method",
+    "x-method-override",
+    "x-original",
+    "x-override",
+    "x-rewrite",
+];
+
+fn refuse_other_meaning(request: &OutgoingRequest) -> Result<(), Denial> {
+    let odd = |name: &str| OTHER_MEANING.iter().any(|begin| name.starts_with(begin));
+    match request.headers.iter().find(|(name, _)| odd(name)) {
+        Some((name, _)) => Err(denial(format!("its header `{name}` may change what it means"))),
+        None => Ok(()),
+    }
 }
 
 fn fits(path: &Path, actual: &str) -> bool {
@@ -247,7 +330,8 @@ fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
         || request.body.windows(placeholder.len()).any(|window| window == placeholder.as_bytes())
 }
 
-fn name(credential: &Credential) -> String {
+/// A credential as people call it.
+pub fn name(credential: &Credential) -> String {
     match credential {
         Credential::Setting(setting) => format!("the credential `{setting}`"),
         Credential::Assertion(setting) => format!("the assertion of `{setting}`"),
@@ -305,7 +389,7 @@ mod tests {
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             body: body.as_bytes().to_vec(),
         };
-        egress().judge(url, request, &sealed()).map(|(request, _)| request).map_err(|denial| denial.to_string())
+        egress().judge(url, request, &sealed()).map(|judged| judged.request).map_err(|denial| denial.to_string())
     }
 
     const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -358,6 +442,7 @@ mod tests {
             ("GET", "https://api.example/a/b"),
             ("GET", "http://api.example:8443/a/b"),
             ("GET", "https://api.example.evil.example:8443/a/b"),
+            ("GET", "https://api.example.:8443/a/b"),
             ("POST", "https://login.example/t/token/more"),
         ] {
             assert!(judge(method, url, &[], "").unwrap_err().contains("no declared shape"), "{method} {url}");
@@ -373,15 +458,96 @@ mod tests {
             ("https://api.example:8443/a/b%2Fc", "encoded slash"),
             ("https://api.example:8443/a/b\\c", "encoded slash"),
             ("https://api.example:8443/a/b#c", "fragment"),
+            ("https://@api.example:8443/a/b", "user name"),
+            ("https://api.example:8443/a/..;x/b", "dot segment"),
+            ("https://api.example:8443/a/%2e%2E%3Bx/b", "dot segment"),
+            ("https://api.example:8443/a/%252e%252e/b", "encoded percent"),
+            ("https://api.example:8443/a/b%00", "control character"),
+            ("https://api.example:08443/a/b", "not spelled as it is read"),
+            ("https://%61pi.example:8443/a/b", "not spelled as it is read"),
+            ("https://ａpi.example:8443/a/b", "not spelled as it is read"),
         ] {
             assert!(judge("GET", url, &[BEARER], "").unwrap_err().contains(what), "{url}");
         }
     }
 
     #[test]
+    fn an_address_instead_of_a_name_has_one_spelling() {
+        let v6 = "http://[::ffff:7f00:1]:8080";
+        let origins = Origins::new(["https://127.0.0.1", v6]).unwrap();
+        let shape = |origin: &str| Shape {
+            method: "GET".to_owned(),
+            origin: origin.to_owned(),
+            path: Path::Prefix("/a/".to_owned()),
+            rides: Vec::new(),
+            seals: None,
+        };
+        let plan = Plan { shapes: vec![shape("https://127.0.0.1"), shape(v6)], warnings: Vec::new() };
+        let egress = Egress::new(&plan, origins.into());
+        let judge = |url: &str| {
+            let (method, headers) = ("GET".to_owned(), Vec::new());
+            let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body: Vec::new() };
+            egress.judge(url, request, &[]).map(|_| ()).map_err(|denial| denial.to_string())
+        };
+        for url in ["https://127.0.0.1/a/b", "https://127.0.0.1:443/a/b", "http://[::ffff:7f00:1]:8080/a/b"] {
+            assert_eq!(judge(url), Ok(()), "{url}");
+        }
+        for host in
+            ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.01", "①27.0.0.1"]
+        {
+            let told = judge(&format!("https://{host}/a/b")).unwrap_err();
+            assert!(told.contains("not spelled as it is read, 127.0.0.1:443"), "{host}: {told}");
+        }
+        for host in ["[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::FFFF:7F00:0001]"] {
+            assert!(judge(&format!("http://{host}:8080/a/b")).unwrap_err().contains("not spelled"), "{host}");
+        }
+    }
+
+    #[test]
+    fn headers_that_make_another_request_of_it_stay() {
+        for name in [
+            "x-http-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-host",
+            "forwarded",
+            "cookie",
+            "range",
+        ] {
+            let told = judge("GET", "https://api.example:8443/a/b", &[BEARER, (name, "DELETE")], "").unwrap_err();
+            assert!(told.contains(name), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_was_declared_and_is_not_there_is_told() {
+        let judge = |headers: Vec<(String, String)>| {
+            let url = "https://api.example:8443/a/b";
+            let request =
+                OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+            let egress = egress();
+            let judged = egress.judge(url, request, &sealed()).unwrap();
+            (judged.carried.len(), judged.missing.len())
+        };
+        assert_eq!(judge(vec![(BEARER.0.to_owned(), BEARER.1.to_owned())]), (1, 0));
+        assert_eq!(judge(Vec::new()), (0, 1));
+    }
+
+    #[test]
     fn a_denial_says_the_line_that_would_allow_it() {
         let denied = judge("GET", "https://other.example/x", &[], "").unwrap_err();
-        assert!(denied.ends_with("write `allow = [\"https://other.example\"]` in [network]"), "{denied}");
+        let line = format!("allow = [{API:?}, {LOGIN:?}, \"https://other.example\"]");
+        assert!(denied.ends_with(&format!("to allow it, write `{line}` in [network]")), "{denied}");
+        let built_in = Origins::new([API]).unwrap().and(&Origins::new([LOGIN]).unwrap());
+        assert_eq!(
+            built_in.line_with("https://x"),
+            format!("allow = [{API:?}, \"https://x\"]"),
+            "as the operator wrote it"
+        );
+        assert_eq!(
+            [API, LOGIN, "https://x"].map(|origin| built_in.leave(origin)),
+            [Some(Leave::Operator), Some(Leave::BuiltIn), None]
+        );
     }
 
     #[test]
@@ -394,6 +560,7 @@ mod tests {
             "ftp://host.example",
             "host.example",
             "https://h?x",
+            "https://*.example",
         ] {
             assert_eq!(canonical(origin), None, "{origin}");
         }

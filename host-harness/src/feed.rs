@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::contract::{
-    Batch, Context, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope, Step,
+    Batch, Context, Credential, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope,
+    Step,
 };
-use crate::egress::{Egress, Origins};
+use crate::egress::{self, Egress, Origins};
 use crate::failpoint;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::plugin::Plugin;
@@ -73,6 +76,8 @@ pub struct Feed {
     tokens_after: AtomicU64,
     usage: SyncMutex<Usage>,
     throttled_origin: SyncMutex<Option<String>>,
+    /// Credentials that left on requests; none once it was told which did not.
+    carried: SyncMutex<Option<Vec<Credential>>>,
 }
 
 /// A token that is held. All times are Unix milliseconds.
@@ -132,6 +137,7 @@ impl Feed {
             tokens_after: AtomicU64::new(0),
             usage: SyncMutex::default(),
             throttled_origin: SyncMutex::default(),
+            carried: SyncMutex::new(Some(Vec::new())),
         })
     }
 
@@ -193,10 +199,22 @@ impl Feed {
         }
     }
 
+    /// How many scopes the settings alone select; none where the service has to be asked.
+    pub async fn scopes_of_settings(&self) -> Option<usize> {
+        let caller = Caller { network: None, ..self.caller.clone() };
+        // That it wants to ask is no news.
+        let discover = self.plugin.discover(&caller, &self.settings, None).with_subscriber(NoSubscriber::default());
+        let discovery = discover.await.0.ok()?.ok()?;
+        Some(discovery.scopes.len() + discovery.skipped.len())
+    }
+
     /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events.
     pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
         let (given, notices) = match self.pages(scope).await {
-            Ok((pages, notices)) => (Given::Pages(pages), notices),
+            Ok((pages, mut notices)) => {
+                notices.extend(self.unused());
+                (Given::Pages(pages), notices)
+            }
             Err(failure) => (Given::Failure(failure), Vec::new()),
         };
         failpoint::pass("poll-answer-read");
@@ -324,6 +342,14 @@ impl Feed {
         Ok(token)
     }
 
+    /// Tells once, when something was collected, of credentials that were declared and configured and left on no request:
+    /// they do not do what whoever wrote them down thinks.
+    fn unused(&self) -> Vec<Notice> {
+        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(carried) = carried else { return Vec::new() };
+        unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
+    }
+
     fn count(&self, change: impl FnOnce(&mut Usage)) {
         change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -332,6 +358,11 @@ impl Feed {
     /// than the plugin why.
     fn answered<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
         self.count(|usage| usage.add(&journal));
+        if let Some(carried) = &mut *self.carried.lock().unwrap_or_else(PoisonError::into_inner) {
+            let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
+            let more: Vec<Credential> = more.cloned().collect();
+            carried.extend(more);
+        }
         let mut failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failure)) => failure,
@@ -378,6 +409,24 @@ impl Usage {
     }
 }
 
+/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
+    let mut unused: Vec<&Credential> = Vec::new();
+    for credential in rides.filter(|credential| !carried.contains(credential)) {
+        let configured = match credential {
+            Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),
+            Credential::Token => plan.shapes.iter().any(|shape| shape.seals.is_some()),
+        };
+        if configured && !unused.contains(&credential) {
+            unused.push(credential);
+        }
+    }
+    let message = |credential| format!("the plugin declared {} and sent no request with it", egress::name(credential));
+    let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
+    unused.into_iter().map(notice).collect()
+}
+
 /// The id of a poll.
 pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
@@ -409,6 +458,28 @@ mod tests {
         for other in [poll_id("x", "b", 1), poll_id("a", "x", 1), poll_id("a", "b", 2), poll_id("a\nb", "", 1)] {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
+        let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
+        let rides = credentials.iter().chain([&Credential::Token, &credentials[1]]);
+        let place = || crate::contract::Place::Bearer;
+        let rides = rides.map(|credential| crate::contract::Ride { credential: credential.clone(), place: place() });
+        let shape = crate::contract::Shape {
+            method: "GET".to_owned(),
+            origin: "https://api.example".to_owned(),
+            path: crate::contract::Path::Exact("/".to_owned()),
+            rides: rides.collect(),
+            seals: None,
+        };
+        let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
+        let told = |carried: &[Credential]| {
+            let notices = unused(&plan, carried, |setting| setting != "absent");
+            notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&credentials[..1]), ["the plugin declared the credential `other` and sent no request with it"]);
+        assert_eq!(told(&credentials), Vec::<String>::new());
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Parked {
 
     /// An origin that its requests go to, and that the operator does not allow.
     pub fn forbidden_origin(&self) -> Option<&str> {
-        self.origins.iter().find(|origin| !self.allowed.allow(origin)).map(String::as_str)
+        self.origins.iter().find(|origin| self.allowed.leave(origin).is_none()).map(String::as_str)
     }
 
     /// Its secrets, for redaction.
@@ -139,6 +139,16 @@ impl Parked {
     /// What it runs.
     pub(crate) fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// Where its requests may go.
+    pub fn allowed(&self) -> &Origins {
+        &self.allowed
+    }
+
+    /// Whether its plugin is the built-in one.
+    pub fn is_built_in(&self) -> bool {
+        self.plugin.about().built_in
     }
 
     /// Names the plugin's code.

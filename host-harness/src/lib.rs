@@ -18,6 +18,7 @@ pub mod engine;
 pub mod failpoint;
 pub mod feed;
 pub mod feeds;
+pub mod inspect;
 pub mod limits;
 pub mod live;
 pub mod mark;

@@ -1,8 +1,10 @@
-//! The transport over the network: one client for each tenant, so that nobody's connections serve another.
+//! The transport over the network: one client for each tenant, so that nobody's connections and TLS sessions serve
+//! another. What is dialled was judged, here and nowhere else.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -19,12 +21,31 @@ use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, Tra
 /// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
 const SESSIONS: usize = 8;
 
+/// Bytes of headers that the client reads before it gives up, whatever the limits say.
+const HEADER_BUFFER: usize = 400 << 10;
+
 /// What all tenants share: who is trusted, what may be dialled, and what it goes through.
 #[derive(Debug, Clone)]
 pub struct Network {
     tls: ClientConfig,
     allowed: Arc<[Cidr]>,
     proxy: Proxy,
+    patience: Patience,
+}
+
+/// How long a service is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For one whole exchange.
+    pub exchange: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::EXCHANGE_TIMEOUT }
+    }
 }
 
 impl Network {
@@ -50,12 +71,17 @@ impl Network {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default() })
+        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Patience::default() })
     }
 
     /// The same through a proxy.
     pub fn through(self, proxy: Proxy) -> Network {
         Network { proxy, ..self }
+    }
+
+    /// The same with other patience.
+    pub fn with_patience(self, patience: Patience) -> Network {
+        Network { patience, ..self }
     }
 
     /// Who is trusted, for clients of the host's own.
@@ -79,7 +105,7 @@ impl Network {
         let direct = self.client(Resolver { allowed: Some(Arc::clone(&allowed)) }, &Proxy::default())?;
         // The proxy stands where the operator says: its address is dialled wherever it is.
         let through = proxy.is_some().then(|| self.client(Resolver { allowed: None }, &proxy)).transpose()?;
-        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone() })
+        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone(), patience: self.patience })
     }
 
     fn client(&self, resolver: Resolver, proxy: &Proxy) -> Result<reqwest::Client, TransportError> {
@@ -89,8 +115,8 @@ impl Network {
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(resolver)
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            .timeout(limits::EXCHANGE_TIMEOUT)
+            .connect_timeout(self.patience.connect)
+            .timeout(self.patience.exchange)
             .pool_idle_timeout(limits::IDLE_CONNECTION)
             .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")));
         proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
@@ -105,6 +131,7 @@ pub struct LiveTransport {
     proxy: Proxy,
     allowed: Arc<[Cidr]>,
     limits: Limits,
+    patience: Patience,
 }
 
 impl Transport for LiveTransport {
@@ -118,8 +145,8 @@ impl LiveTransport {
         self.judge_host(&request)?;
         let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
         let sorted = |error: &reqwest::Error| match proxied {
-            None => sorted(error),
-            Some(_) => self.of_proxy(sorted(error), error.is_connect()),
+            None => sorted(error, self.patience),
+            Some(_) => self.of_proxy(sorted(error, self.patience), error.is_connect()),
         };
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|error| TransportError::Other(error.to_string()))?;
@@ -137,6 +164,11 @@ impl LiveTransport {
         let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if header_bytes > self.limits.response_header_bytes || headers.len() > self.limits.response_headers {
             return Err(TransportError::HeadersTooLarge(self.limits.response_header_bytes));
+        }
+        // What was asked for is decoded by now: what is left would be read by nobody, and searched for secrets in vain.
+        if let Some((_, left)) = headers.iter().find(|(name, value)| name == "content-encoding" && value != "identity")
+        {
+            return Err(TransportError::Encoded(left.chars().take(32).collect()));
         }
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
@@ -187,7 +219,16 @@ impl LiveTransport {
 fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportError> {
     match prohibited(address, allowed) {
         None => Ok(()),
-        Some(why) => Err(TransportError::AddressProhibited { host: host.to_owned(), address, why }),
+        Some(why) => {
+            let line: Vec<String> = allowed
+                .iter()
+                .map(Cidr::to_string)
+                .chain([address.to_string()])
+                .map(|one| format!("{one:?}"))
+                .collect();
+            let remedy = format!("allow_addresses = [{}]", line.join(", "));
+            Err(TransportError::AddressProhibited { host: host.to_owned(), address, why, remedy })
+        }
     }
 }
 
@@ -206,26 +247,32 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = self.allowed.clone();
         Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let name = name.as_str();
+            let found = tokio::net::lookup_host((name, 0)).await;
             let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-            let judged = found.iter().map(|address| match &allowed {
-                Some(allowed) => judge(&name, address.ip(), allowed).map(|()| *address),
-                None => Ok(*address),
-            });
-            let (good, bad): (Vec<_>, Vec<_>) = judged.partition(Result::is_ok);
-            let good: Vec<SocketAddr> = good.into_iter().flatten().collect();
-            if !good.is_empty() {
-                return Ok(Box::new(good.into_iter()) as Addrs);
+            match all_good(name, found, allowed.as_deref()) {
+                Ok(good) => Ok(Box::new(good.into_iter()) as Addrs),
+                Err(error) => Err(Box::new(error) as Box<dyn StdError + Send + Sync>),
             }
-            let error = bad.into_iter().find_map(Result::err).unwrap_or(TransportError::NameNotResolved(name));
-            Err(Box::new(error) as Box<dyn StdError + Send + Sync>)
         })
     }
 }
 
+/// The addresses of a name, if all of them may be dialled. One that may not condemns the others: whoever mixes an
+/// address inside into the answer for a name outside is lying, and that the rest would be dialled without a word is what
+/// such a liar counts on. It also keeps what happens from hanging on the order of an answer.
+fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Result<Vec<SocketAddr>, TransportError> {
+    if found.is_empty() {
+        return Err(TransportError::NameNotResolved(name.to_owned()));
+    }
+    if let Some(allowed) = allowed {
+        found.iter().try_for_each(|address| judge(name, address.ip(), allowed))?;
+    }
+    Ok(found)
+}
+
 /// Finds out what a client's error was about.
-fn sorted(error: &reqwest::Error) -> TransportError {
+fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -238,7 +285,7 @@ fn sorted(error: &reqwest::Error) -> TransportError {
         cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
     }
     if error.is_timeout() {
-        let bound = if error.is_connect() { limits::CONNECT_TIMEOUT } else { limits::EXCHANGE_TIMEOUT };
+        let bound = if error.is_connect() { patience.connect } else { patience.exchange };
         return TransportError::Timeout(bound.as_secs());
     }
     TransportError::Other(words.pop().unwrap_or_default())
@@ -251,10 +298,16 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(TransportError::Untrusted(error.to_string()));
     }
-    if let Some(error) = error.downcast_ref::<hyper::Error>()
-        && (error.is_incomplete_message() || error.is_body_write_aborted())
-    {
-        return Some(TransportError::Broken);
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        if error.is_incomplete_message() || error.is_body_write_aborted() {
+            return Some(TransportError::Broken);
+        }
+        if error.is_parse_too_large() {
+            return Some(TransportError::HeadersTooLarge(HEADER_BUFFER));
+        }
+        if error.is_parse() {
+            return Some(TransportError::Malformed(error.to_string()));
+        }
     }
     match error.downcast_ref::<std::io::Error>()?.kind() {
         std::io::ErrorKind::ConnectionRefused => Some(TransportError::Refused),
@@ -263,5 +316,28 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
         | std::io::ErrorKind::BrokenPipe
         | std::io::ErrorKind::UnexpectedEof => Some(TransportError::Broken),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_that_may_not_be_dialled_condemns_the_others() {
+        let allowed = ["127.0.0.0/8".parse().unwrap()];
+        let judged = |addresses: &[&str]| {
+            let found = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
+            all_good("api.example", found, Some(&allowed)).map(|good| good.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged(&["20.190.128.1", "127.0.0.1", "2603:1030::1"]), Ok(3));
+        for bad in ["10.0.0.1", "::1", "169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::"] {
+            for addresses in [[bad, "20.190.128.1"], ["20.190.128.1", bad]] {
+                let told = judged(&addresses).unwrap_err();
+                let line = format!("write `allow_addresses = [\"127.0.0.0/8\", \"{bad}\"]` in [network]");
+                assert!(told.starts_with("api.example is at ") && told.ends_with(&line), "{told}");
+            }
+        }
+        assert_eq!(judged(&[]), Err("the name api.example does not resolve".to_owned()));
     }
 }

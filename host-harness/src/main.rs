@@ -13,11 +13,11 @@ use host_harness::check as connection;
 use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
 use host_harness::conformance;
-use host_harness::contract::{Credential, Path as ShapePath, Place, Shape};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked};
-use host_harness::limits;
+use host_harness::inspect::{self, Sheet};
+use host_harness::limits::{self, Limits};
 use host_harness::once::{self, OnceError, Output};
 use host_harness::plugin::{self, Plugin};
 use host_harness::record;
@@ -26,7 +26,6 @@ use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
-use serde_json::json;
 
 /// Says something to people, who may not listen.
 macro_rules! say {
@@ -386,76 +385,21 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
     let host = host()?;
     let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
     let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
-    let mut feeds = Vec::new();
+    let mut sheets = None;
     if let Some(path) = config {
         let checked = check(&host, load(path, None), file.as_deref()).await?;
-        feeds.extend(once::open(&checked, &clock()).await?);
+        for ready in once::open(&checked, &clock()).await? {
+            sheets.get_or_insert_with(Vec::new).push(Sheet::of(&ready, &Limits::default()).await);
+        }
     }
+    let sheets = sheets.as_deref();
     let mut out = io::stdout();
     if as_json {
-        let mut value = json!({
-            "name": description.name,
-            "version": description.version,
-            "imports": about.imports,
-            "exports": about.exports,
-            "sha256": about.sha256,
-            "bytes": about.bytes,
-            "events": description.events,
-            "interval_seconds": description.interval_seconds,
-            "settings_schema": serde_json::from_str::<serde_json::Value>(&description.settings_schema)?,
-        });
-        if config.is_some() {
-            let feeds = feeds
-                .iter()
-                .map(|ready| json!({ "feed": *ready.parked.id, "tenant": *ready.parked.tenant, "shapes": ready.feed.plan().shapes }));
-            value["feeds"] = feeds.collect();
-        }
-        writeln!(out, "{value}")?;
-        return Ok(0);
-    }
-    writeln!(out, "{} {}, {} bytes, sha256 {}", description.name, description.version, about.bytes, about.sha256)?;
-    for kind in &description.events {
-        writeln!(out, "collects {} ({}), classes {:?}", kind.title, kind.name, kind.class_uids)?;
-    }
-    for import in &about.imports {
-        writeln!(out, "imports {import}")?;
-    }
-    for export in &about.exports {
-        writeln!(out, "exports {export}")?;
-    }
-    if config.is_none() {
-        writeln!(out, "settings {}", description.settings_schema)?;
-    }
-    for ready in &feeds {
-        writeln!(out, "\nfeed {} of tenant {} may send:", ready.parked.id, ready.parked.tenant)?;
-        for shape in &ready.feed.plan().shapes {
-            writeln!(out, "  {}", told(shape))?;
-        }
+        writeln!(out, "{}", inspect::json(&about, &description, sheets)?)?;
+    } else {
+        out.write_all(inspect::text(&about, &description, sheets).as_bytes())?;
     }
     Ok(0)
-}
-
-/// A shape of request in one line.
-fn told(shape: &Shape) -> String {
-    let path = match &shape.path {
-        ShapePath::Exact(path) => path.clone(),
-        ShapePath::Prefix(prefix) => format!("{prefix}…"),
-    };
-    let rides = shape.rides.iter().map(|ride| {
-        let credential = match &ride.credential {
-            Credential::Setting(setting) => format!("`{setting}`"),
-            Credential::Assertion(setting) => format!("an assertion of `{setting}`"),
-            Credential::Token => "the token".to_owned(),
-        };
-        match &ride.place {
-            Place::FormField(field) => format!("{credential} in the form field {field}"),
-            Place::Header(header) => format!("{credential} in the header {header}"),
-            Place::Bearer => format!("{credential} as bearer"),
-        }
-    });
-    let rides: Vec<String> = rides.collect();
-    let rides = if rides.is_empty() { "no credential".to_owned() } else { rides.join(", ") };
-    format!("{} {}{path} with {rides}", shape.method, shape.origin)
 }
 
 async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, update: bool) -> anyhow::Result<u8> {

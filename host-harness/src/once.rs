@@ -308,7 +308,10 @@ impl Desk<'_> {
 
     /// Nobody may be listening; the events matter more.
     fn say(&mut self, ready: &Ready, text: &str) {
-        let _ = writeln!(self.output.people, "{}", redact::redact(text, ready.parked.secrets()));
+        // A terminal would obey what a plugin hides in its words.
+        let text = redact::redact(text, ready.parked.secrets());
+        let text = text.replace(|character: char| character.is_control() && character != '\n', " ");
+        let _ = writeln!(self.output.people, "{text}");
     }
 }
 

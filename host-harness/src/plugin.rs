@@ -18,7 +18,7 @@ use crate::compile::CompileError;
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
-use crate::sandbox::{CallError, ClockView, Store};
+use crate::sandbox::{CallError, ClockView, Store, Tap};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -52,6 +52,7 @@ pub const BUILT_IN_ORIGINS: &[&str] = &[
 #[derive(Clone)]
 pub struct Plugin {
     shared: Arc<Shared>,
+    tap: Option<Tap>,
 }
 
 struct Shared {
@@ -141,7 +142,12 @@ impl Plugin {
         let linker = linker(host).map_err(invalid)?;
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
         let shared = Shared { host: host.clone(), linked, about, description: OnceCell::new() };
-        Ok(Plugin { shared: Arc::new(shared) })
+        Ok(Plugin { shared: Arc::new(shared), tap: None })
+    }
+
+    /// The same, with every value that enters it shown to a test.
+    pub fn tapped(self, tap: Tap) -> Plugin {
+        Plugin { tap: Some(tap), ..self }
     }
 
     /// What can be told of it without running it.
@@ -158,6 +164,10 @@ impl Plugin {
     /// The same, if it was asked before.
     pub(crate) fn described(&self) -> Option<Arc<Description>> {
         self.shared.description.get().cloned()
+    }
+
+    pub(crate) fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
     }
 
     pub(crate) fn host(&self) -> &Host {

@@ -10,6 +10,7 @@ use crate::contract::{Credential, CredentialKind, Description};
 use crate::egress::{Sealed, placeholder};
 use crate::limits::CREDENTIAL_SCHEMA_BYTES;
 use crate::mark::Mark;
+use crate::redact::SHORTEST;
 use crate::secret::Secret;
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
@@ -143,6 +144,11 @@ impl Settings {
         self.secrets.iter().map(|held| (held.setting.as_str(), &held.secret))
     }
 
+    /// Whether this setting is a secret, and not an empty one.
+    pub fn has_secret(&self, setting: &str) -> bool {
+        self.secrets.iter().any(|held| held.setting == setting && !held.secret.expose().is_empty())
+    }
+
     /// All secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().map(|held| &held.secret)
@@ -159,6 +165,12 @@ impl Settings {
         let mut oddities: Vec<_> =
             trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
         for Held { setting: key, secret, .. } in &self.secrets {
+            if (1..SHORTEST).contains(&secret.expose().len()) {
+                let words = format!(
+                    "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
+                );
+                oddities.push((key.clone(), words));
+            }
             let Some(property) = properties.get(key) else { continue };
             if !is_simple(property) {
                 let words = format!(
@@ -269,7 +281,7 @@ mod tests {
             interval_seconds: 1,
             diagnoses: Vec::new(),
         };
-        let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a"))]);
+        let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
         assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
     }

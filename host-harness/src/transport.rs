@@ -44,9 +44,7 @@ pub enum TransportError {
     #[error("the name {0} does not resolve")]
     NameNotResolved(String),
     /// The address is one that must not be dialled.
-    #[error(
-        "{host} is at {address}, which is {why}; to allow it, write `allow_addresses = [\"{address}\"]` in [network]"
-    )]
+    #[error("{host} is at {address}, which is {why}; to allow it, write `{remedy}` in [network]")]
     AddressProhibited {
         /// Name or literal in the address.
         host: String,
@@ -54,6 +52,8 @@ pub enum TransportError {
         address: std::net::IpAddr,
         /// What kind of address it is.
         why: &'static str,
+        /// The line of configuration that would allow it.
+        remedy: String,
     },
     /// The proxy is not there, or does not do what it is for.
     #[error("the proxy {proxy} {why}")]
@@ -69,6 +69,12 @@ pub enum TransportError {
     /// No connection, or no answer, in time.
     #[error("no answer within {0} s")]
     Timeout(u64),
+    /// The answer is no HTTP, or such that two readers would understand it in two ways.
+    #[error("the answer is no good HTTP: {0}")]
+    Malformed(String),
+    /// The body is in an encoding that was not asked for.
+    #[error("the body is encoded as {0}, which was not asked for")]
+    Encoded(String),
     /// The certificate is not trusted.
     #[error("TLS: {0}")]
     Untrusted(String),

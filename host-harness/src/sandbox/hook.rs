@@ -7,20 +7,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::{Denial, Sealed, placeholder};
+use crate::egress::{self, Denial, Sealed};
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
-use crate::redact;
-use crate::secret::Secret;
+use crate::redact::{self, Search};
 use crate::tokens::{self, Sent};
 use crate::transport::{IncomingResponse, OutgoingRequest, TransportError};
 
-use super::{Exchange, Journal, Network, Shared, lock};
+use super::seal;
+use super::{Exchange, Journal, Network, Shared, Tap, lock};
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
@@ -32,6 +31,8 @@ pub(crate) struct Hook {
     requests: usize,
     /// Answers are read whole before the guest sees them: only so many at the same time.
     under_way: Arc<Semaphore>,
+    pub(super) who: Arc<str>,
+    pub(super) tap: Option<Tap>,
 }
 
 impl Hook {
@@ -41,9 +42,11 @@ impl Hook {
         sealed: Vec<Sealed>,
         limits: Limits,
         journal: Shared<Journal>,
+        who: Arc<str>,
+        tap: Option<Tap>,
     ) -> Hook {
         let under_way = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-        Hook { call, network, sealed: Arc::new(sealed), limits, journal, requests: 0, under_way }
+        Hook { call, network, sealed: Arc::new(sealed), limits, journal, requests: 0, under_way, who, tap }
     }
 }
 
@@ -77,19 +80,30 @@ impl WasiHttpHooks for Hook {
             exceed(&journal, "requests", limits.requests.to_string());
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
+        let (who, tap) = (Arc::clone(&self.who), self.tap.clone());
         Box::new(async move {
             let _turn = under_way.acquire().await;
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = redact::cut(&url, ADDRESS_BYTES).to_owned();
-            let result = carry(call, request, network, &sealed, &limits, &journal).await;
+            let result = carry(call, request, network, &sealed, &limits, &journal, &who).await;
             let (result, seen, bytes) = match result {
                 Ok(response) => {
+                    if let Some(tap) = &tap {
+                        show(&response, tap);
+                    }
                     let (status, bytes) = (response.status, response.body.len());
-                    (answer(response), Ok(status), bytes)
+                    (handed(response), Ok(status), bytes)
                 }
                 Err((error, cause)) => (Err(error), Err(cause), 0),
             };
+            if let (Some(tap), Err(error)) = (&tap, &result) {
+                tap("error", format!("{error:?}").as_bytes());
+            }
+            if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
+            {
+                tell_denial(&journal, &who, &method, &url, why);
+            }
             lock(&journal).exchanges.push(Exchange { method, url, result: seen, bytes, time: started.elapsed() });
             let nothing: Carried = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
@@ -101,6 +115,28 @@ fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
     lock(journal).exceeded.get_or_insert((limit, value));
 }
 
+/// The first denial of a call is told with the line that would allow it; a plugin may try without end.
+fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why: &str) {
+    let mut journal = lock(journal);
+    journal.denied += 1;
+    if journal.denied == 1 {
+        let address = url.split('?').next().unwrap_or_default();
+        let address = redact::cut(address, ADDRESS_BYTES).escape_default();
+        tracing::warn!(target: "egress", %who, "{method} {address} is not let out: {why}");
+    }
+}
+
+/// Searching a body of this size takes less than a millisecond, whatever is in it.
+const LARGE_BODY: usize = 64 << 10;
+
+fn show(response: &IncomingResponse, tap: &Tap) {
+    tap("status", response.status.to_string().as_bytes());
+    for (name, value) in &response.headers {
+        tap("header", format!("{name}: {value}").as_bytes());
+    }
+    tap("body", &response.body);
+}
+
 /// Judges and sends one request. The body is read first, whatever becomes of the request: a guest whose body is not
 /// read does not learn why.
 async fn carry(
@@ -110,6 +146,7 @@ async fn carry(
     sealed: &[Sealed],
     limits: &Limits,
     journal: &Mutex<Journal>,
+    who: &str,
 ) -> Result<IncomingResponse, (HttpError, String)> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
@@ -143,12 +180,18 @@ async fn carry(
     // A signed assertion is another each time: its answer is kept under the credential behind it.
     let signed = sealed.iter().any(|sealed| sealed.identity.is_some());
     let named: Option<Vec<Sealed>> = signed.then(|| sealed.iter().map(Sealed::named).collect());
-    let named = named.map(|named| egress.judge(&raw, request.clone(), &named)).transpose().map_err(denied)?;
-    let named = named.map(|(request, _)| tokens::digest(&request));
-    let (request, shape) = egress.judge(&raw, request, sealed).map_err(denied)?;
+    let named = named.map(|named| egress.judge(&raw, request.clone(), &named).map(|judged| judged.request));
+    let named = named.transpose().map_err(denied)?.map(|request| tokens::digest(&request));
+    let judged = egress.judge(&raw, request, sealed).map_err(denied)?;
+    let (request, shape) = (judged.request, judged.shape);
     // A call that has read a tenant's data could tell it there.
     if shape.seals.is_some() && call != "fetch-token" {
         return Err(plainly("a request for a token leaves from fetch-token alone"));
+    }
+    lock(journal).carried.extend(judged.carried.into_iter().cloned());
+    for credential in judged.missing {
+        let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
+        tracing::warn!(target: "egress", %who, "a {method} to {origin} leaves without {name}, which was declared for it");
     }
     failpoint::pass("poll-request-send");
     let response = match shape.seals {
@@ -161,55 +204,39 @@ async fn carry(
         }
         None => transport.send(request).await,
     };
-    let response = response.map_err(|error| (typed(&error), error.to_string()))?;
+    let mut response = response.map_err(|error| {
+        let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
+        (typed(&error, &text), text)
+    })?;
     let read: usize = lock(journal).exchanges.iter().map(|exchange| exchange.bytes).sum();
     if read + response.body.len() > limits.response_bytes {
         exceed(journal, "the bodies of all answers", format!("{} bytes", limits.response_bytes));
         return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
     }
-    let mut response = scrubbed(response, sealed);
-    if let Some(key) = shape.seals.as_deref().filter(|_| response.status == 200)
-        && let Some((body, token)) = sealed_answer(&response.body, key)
-    {
-        response.body = body;
-        lock(journal).tokens.push(token);
-    }
+    let large = response.body.len() > LARGE_BODY;
+    let answered = match &shape.seals {
+        Some(key) => seal::sealed(&mut response, key),
+        None if seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
+        None => seal::Sealing::default(),
+    };
+    let known = sealed.iter().map(|sealed| &sealed.secret).chain(&answered.secrets);
+    let secrets = Search::new(known);
+    let scrub = move || {
+        seal::scrub(&mut response, &secrets);
+        response
+    };
+    // A service may fill a large answer with what is slow to search; others are not to wait for that.
+    let response = if large {
+        tokio::task::spawn_blocking(scrub).await.map_err(|_| plainly("it could not be searched"))?
+    } else {
+        scrub()
+    };
+    lock(journal).tokens.extend(answered.token);
     Ok(response)
 }
 
-/// Members of a token's answer that a plugin gets to see, besides the sealed one.
-const TOKEN_MEMBERS: &[&str] = &["token_type", "expires_in", "ext_expires_in", "expires_on", "refresh_in"];
-
-/// An answer whose sealed member is a placeholder, and the pair of placeholder and value.
-fn sealed_answer(body: &[u8], key: &str) -> Option<(Vec<u8>, (String, Secret))> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else { return None };
-    let token = Secret::new(answer.get(key)?.as_str()?);
-    let placeholder = placeholder();
-    let mut sealed: Map<String, Value> =
-        answer.into_iter().filter(|(name, _)| TOKEN_MEMBERS.contains(&name.as_str())).collect();
-    sealed.insert(key.to_owned(), Value::from(placeholder.clone()));
-    Some((Value::Object(sealed).to_string().into_bytes(), (placeholder, token)))
-}
-
-/// A service that echoes a credential does not thereby tell it to the plugin.
-fn scrubbed(mut response: IncomingResponse, sealed: &[Sealed]) -> IncomingResponse {
-    let spellings: Vec<String> = sealed.iter().flat_map(|sealed| redact::spellings(sealed.secret.expose())).collect();
-    let echoes = |text: &[u8]| {
-        spellings.iter().any(|spelling| text.windows(spelling.len()).any(|window| window == spelling.as_bytes()))
-    };
-    let secrets = || sealed.iter().map(|sealed| &sealed.secret);
-    for (_, value) in &mut response.headers {
-        if echoes(value.as_bytes()) {
-            *value = redact::redact(value, secrets());
-        }
-    }
-    if echoes(&response.body) {
-        response.body = redact::redact(&String::from_utf8_lossy(&response.body), secrets()).into_bytes();
-    }
-    response
-}
-
-fn answer(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
+/// The answer in the engine's words.
+fn handed(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
     let mut builder = http::Response::builder().status(response.status);
     // The body is whole and plain by now, whatever the headers said of its way.
     let changed = ["content-length", "content-encoding", "transfer-encoding"];
@@ -221,7 +248,7 @@ fn answer(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpEr
 }
 
 /// The word of `wasi:http` for an error, by which the guest tells them apart.
-fn typed(error: &TransportError) -> HttpError {
+fn typed(error: &TransportError, text: &str) -> HttpError {
     match error {
         TransportError::NameNotResolved(_) => HttpError::DnsError { rcode: None, info_code: None },
         TransportError::AddressProhibited { .. } => HttpError::DestinationIpProhibited,
@@ -232,6 +259,8 @@ fn typed(error: &TransportError) -> HttpError {
         TransportError::Broken => HttpError::HttpResponseIncomplete,
         TransportError::TooLarge(bytes) => HttpError::HttpResponseBodySize(Some(*bytes as u64)),
         TransportError::HeadersTooLarge(bytes) => HttpError::HttpResponseHeaderSectionSize(u32::try_from(*bytes).ok()),
-        TransportError::Other(text) => HttpError::InternalError(Some(text.clone())),
+        TransportError::Malformed(_) => HttpError::HttpProtocolError,
+        TransportError::Encoded(_) => HttpError::HttpResponseContentCoding(None),
+        TransportError::Other(_) => HttpError::InternalError(Some(text.to_owned())),
     }
 }

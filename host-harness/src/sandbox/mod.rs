@@ -5,6 +5,8 @@ mod answer;
 mod clock;
 mod hook;
 mod meter;
+mod seal;
+mod tap;
 
 use std::fmt;
 use std::future::Future;
@@ -35,6 +37,9 @@ use self::clock::CallClock;
 pub(crate) use self::clock::ClockView;
 use self::hook::Hook;
 use self::meter::Meter;
+use self::tap::Enters;
+
+pub use self::tap::Tap;
 
 /// Unix time in milliseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -136,7 +141,7 @@ pub struct Exchange {
 }
 
 /// What a call did and used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Journal {
     /// Requests in order.
     pub exchanges: Vec<Exchange>,
@@ -152,6 +157,10 @@ pub struct Journal {
     pub log: Vec<String>,
     /// A limit that a request met: which, and its value.
     exceeded: Option<(&'static str, String)>,
+    /// Credentials that left on requests.
+    pub carried: Vec<Credential>,
+    /// Requests that were not let out.
+    pub denied: usize,
     /// The token that an answer held, with its placeholder.
     tokens: Vec<(String, Secret)>,
 }
@@ -171,7 +180,7 @@ pub(crate) struct Store {
     held: Vec<Held>,
     declared: Option<Arc<Description>>,
     meter: Meter,
-    who: String,
+    who: Arc<str>,
     log_lines_dropped: usize,
 }
 
@@ -232,6 +241,9 @@ impl credentials::Host for Store {
                 let identity = (kind == CredentialKind::KeyPair).then_some(held);
                 let sealed = Sealed { identity, ..Sealed::new(Credential::Assertion(setting), secret) };
                 let placeholder = sealed.placeholder.clone();
+                if let Some(tap) = &self.hook.tap {
+                    tap("answer of client-assertion", placeholder.as_bytes());
+                }
                 Arc::make_mut(&mut self.hook.sealed).push(sealed);
                 Ok(placeholder)
             }
@@ -262,6 +274,11 @@ pub type Called<T> = (Result<T, CallError>, Journal);
 macro_rules! call {
     ($plugin:expr, $name:literal, $caller:expr, $inside:expr, $function:ident($($argument:expr),*)) => {{
         let mut open = $plugin.open($name, $caller, $inside).await;
+        if let Some(tap) = $plugin.tap() {
+            let mut show = |bytes: &[u8]| tap(concat!("argument of ", $name), bytes);
+            $($argument.enters(&mut show);)*
+            let _ = &mut show;
+        }
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
@@ -372,11 +389,12 @@ impl Plugin {
         table.set_max_capacity(limits.handles);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits::FIELD_BYTES);
-        let hook = Hook::new(call, caller.network.clone(), sealed, limits.clone(), journal);
         let clock = if caller.network.is_some() { CallClock::running() } else { CallClock::standing() };
         let (copied_bytes, handles) = (limits.copied_bytes, limits.handles);
+        let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
+        let (network, tap) = (caller.network.clone(), self.tap().cloned());
+        let hook = Hook::new(call, network, sealed, limits.clone(), journal, Arc::clone(&who), tap);
         let meter = Meter::new(limits);
-        let who = format!("{}/{}", caller.tenant, caller.feed);
         let declared = self.described();
         let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);

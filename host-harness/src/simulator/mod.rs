@@ -12,20 +12,20 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub mod assertion;
+mod certificates;
 pub mod estate;
+pub mod hostile;
 pub mod scenario;
 pub mod service;
 
+use certificates::Authority;
 use estate::Estate;
-use service::{Answer, Request, World};
+use service::{Answer, Request, Visit, World};
 
 /// A running service; it stops when this is dropped.
 pub struct Simulator {
@@ -44,11 +44,14 @@ impl Simulator {
     ) -> anyhow::Result<Simulator> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let (ca_pem, tls) = certificates(address)?;
+        let authority = Authority::new()?;
+        let ca_pem = authority.pem();
+        let tls = authority.server(&["localhost", "127.0.0.1", "::1", &address.ip().to_string()], true)?;
         let mut world = World::new(estate, scenario);
         world.url = format!("https://{address}");
         let (url, world) = (world.url.clone(), Arc::new(Mutex::new(world)));
-        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&world)));
+        let doors = Arc::new(Doors { tls: TlsAcceptor::from(Arc::new(tls)), authority });
+        let task = tokio::spawn(accept(listener, doors, Arc::clone(&world)));
         Ok(Simulator { url, ca_pem, world, task })
     }
 
@@ -121,48 +124,31 @@ impl Drop for Simulator {
     }
 }
 
-/// How long its certificate is valid, from the start of the simulator: no test or demo runs longer.
-const VALIDITY: time::Duration = time::Duration::days(3_650);
-
-/// And how long before.
-const VALIDITY_BEFORE: time::Duration = time::Duration::days(1);
-
-/// A CA made for this run, and a certificate for the loopback names.
-fn certificates(address: SocketAddr) -> anyhow::Result<(String, ServerConfig)> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name.push(DnType::CommonName, "host-harness simulate CA");
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), address.ip().to_string()];
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "localhost");
-    params.use_authority_key_identifier_extension = true;
-    // Valid for a time, as others are: a client whose clock is far off meets that.
-    let now = time::OffsetDateTime::now_utc();
-    params.not_before = now - VALIDITY_BEFORE;
-    params.not_after = now + VALIDITY;
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
-    Ok((issuer.pem(), config))
+/// What connections are accepted with.
+struct Doors {
+    tls: TlsAcceptor,
+    authority: Authority,
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, world: Arc<Mutex<World>>) {
+async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World>>) {
+    let mut connections = 0;
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
-        let (tls, world) = (tls.clone(), Arc::clone(&world));
+        connections += 1;
+        let (doors, world) = (Arc::clone(&doors), Arc::clone(&world));
+        let scenario = world.lock().unwrap_or_else(PoisonError::into_inner).scenario;
+        // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
         tokio::spawn(async move {
-            let Ok(stream) = tls.accept(socket).await else { return };
+            if let Some(case) = scenario.and_then(hostile::named).filter(|case| case.is_raw()) {
+                let _ = hostile::serve(case, socket, &doors.tls, &doors.authority, &world).await;
+                return;
+            }
+            let Ok(stream) = doors.tls.accept(socket).await else { return };
+            let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
             let service = service_fn(move |request| {
                 let world = Arc::clone(&world);
-                async move { Ok::<_, Infallible>(respond(request, &world).await) }
+                async move { Ok::<_, Infallible>(respond(request, &world, connections, resumed).await) }
             });
-            // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -170,7 +156,12 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, world: Arc<Mutex<World>
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-async fn respond(request: hyper::Request<Incoming>, world: &Mutex<World>) -> hyper::Response<Body> {
+async fn respond(
+    request: hyper::Request<Incoming>,
+    world: &Mutex<World>,
+    connection: usize,
+    resumed: bool,
+) -> hyper::Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let fields = |text: &[u8]| form_urlencoded::parse(text).into_owned().collect();
@@ -182,7 +173,11 @@ async fn respond(request: hyper::Request<Incoming>, world: &Mutex<World>) -> hyp
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
         form: fields(&body),
     };
-    let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = world.answer(&request);
+    if let Some(tenant) = world.tenant_of(&request) {
+        world.note(Visit { connection, resumed, tenant });
+    }
     response(answer)
 }
 
@@ -192,7 +187,7 @@ fn response(answer: Answer) -> hyper::Response<Body> {
         builder = builder.header(name, value);
     }
     let body = Bytes::from(answer.body);
-    let body = if answer.cut {
+    let body = if answer.cut || answer.raw {
         builder = builder.header("content-length", body.len());
         let half = body.slice(..body.len() / 2);
         let broken = Err(std::io::Error::other("cut on purpose"));

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::hostile;
 use super::service::{Answer, Request, World, arm_error, controls_path, entra_error};
 
 /// Where a scenario strikes.
@@ -26,6 +27,8 @@ pub struct Strike<'a> {
     pub client: &'a str,
     /// The service's own id of the request.
     pub request_id: &'a str,
+    /// The secret that the token endpoint was shown; empty elsewhere.
+    pub secret: &'a str,
 }
 
 /// The object id that the service tells of the first tenant's application.
@@ -191,6 +194,7 @@ const ARM: &[(&str, u16, &str, &str)] = &[
 const OTHERS: &[(&str, &str)] = &[
     ("forbidden", "403 that names the application and its object id"),
     ("token-html", "a proxy's page in place of the token"),
+    ("token-echo", "a refusal of the token that holds the secret and a token, in many spellings"),
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
     ("not-onboarded", "both lists are empty"),
     ("not-onboarded-404", "404 with a body in PascalCase"),
@@ -204,27 +208,21 @@ const OTHERS: &[(&str, &str)] = &[
     ("expand-refused", "400 for `$expand`; the poll goes on without"),
     ("page-cut", "the JSON ends in its middle"),
     ("connection-cut", "the connection ends in the middle of the answer"),
-    ("link-foreign", "`nextLink` to another host"),
-    ("link-http", "`nextLink` without TLS"),
-    ("link-loop", "two pages that lead to each other"),
-    ("link-self", "a page that leads to itself"),
-    ("link-endless", "always one more page"),
     ("html", "a page for people"),
     ("empty-body", "200 with nothing"),
     ("deep-nesting", "JSON of 100,000 levels"),
-    ("oversized", "a body of 9 MiB"),
     ("invalid-utf8", "bytes that are no UTF-8"),
     ("item-incomplete", "an item without `properties`"),
     ("item-without-id", "an item without `id`"),
     ("value-missing", "an object without `value`"),
     ("number-as-text", "`max` as a text"),
-    ("redirect", "302 to another host"),
 ];
 
 /// The names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let entra = ENTRA.iter().map(|row| row.0);
-    entra.chain(ARM.iter().map(|row| row.0)).chain(OTHERS.iter().map(|row| row.0))
+    let others = OTHERS.iter().map(|row| row.0).chain(hostile::TABLE.iter().map(|case| case.name));
+    entra.chain(ARM.iter().map(|row| row.0)).chain(others)
 }
 
 /// The scenario of a name.
@@ -252,6 +250,7 @@ fn token(strike: &Strike<'_>, name: &str) -> Option<Answer> {
         return Some(if *status == 429 { answer.with("retry-after", "600") } else { answer });
     }
     match name {
+        "token-echo" => Some(token_echo(strike.secret)),
         "token-html" => Some(Answer::text(200, "text/html", "<!DOCTYPE html><title>Sign in to the network</title>")),
         _ => None,
     }
@@ -298,6 +297,8 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
         "oversized" => json(format!("{{\"value\":[],\"filler\":\"{}\"}}", "x".repeat(9 << 20))),
         "invalid-utf8" => Answer::text(200, "application/json", b"{\"value\":[],\"x\":\"\xff\xfe\"}".to_vec()),
         "value-missing" => Answer::json(200, &json!({ "items": good["value"] })),
+        "redirect-metadata" => Answer::text(307, "text/plain", "")
+            .with("location", "http://169.254.169.254/metadata/identity/oauth2/token"),
         "redirect" => Answer::text(302, "text/plain", "").with("location", "https://elsewhere.example/login"),
         _ => return None,
     })
@@ -323,6 +324,13 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
             Some(Answer::text(200, "application/json; charset=utf-8", &text.as_bytes()[..text.len() / 2]))
         }
         "connection-cut" => Some(Answer { cut: true, ..Answer::json(200, good) }),
+        "link-lookalike" => page(here("1").replacen("/subscriptions", ".evil.example/subscriptions", 1)),
+        "link-userinfo" => page(here("1").replacen("/subscriptions", "@evil.example/subscriptions", 1)),
+        "link-private" => page("https://10.0.0.1/subscriptions".to_owned()),
+        "link-metadata" => page("http://2852039166/metadata/instance".to_owned()),
+        "link-climbing" => page(here("1").replacen("secureScoreControls", "../../../tenants", 1)),
+        "type-wrong" => Some(Answer::text(200, "image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec())),
+        "echo" => request.bearer.as_deref().map(|bearer| echo(good, bearer)),
         "link-foreign" => page("https://evil.example/subscriptions".to_owned()),
         "link-http" => page(here("1").replacen("https:", "http:", 1)),
         "link-self" => page(here(skip.unwrap_or("self"))),
@@ -331,6 +339,36 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "item-incomplete" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("properties")))),
         "item-without-id" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("id")))),
         "number-as-text" => edited(&|item| item["properties"]["score"]["max"] = Value::from("10")),
+        _ if hostile::named(name).is_some_and(hostile::Case::is_scripted) => {
+            Some(Answer { raw: true, ..Answer::json(200, good) })
+        }
         _ => None,
     }
+}
+
+/// A refusal with everything in it that a plugin must not see.
+fn token_echo(secret: &str) -> Answer {
+    let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let body = json!({
+        "error": format!("no {secret}"),
+        "error_description": format!("AADSTS7000215: '{percent}' is not {secret}"),
+        "error_codes": [7_000_215, secret],
+        "trace_id": secret,
+        "access_token": secret,
+        "innererror": { "body": secret },
+    });
+    Answer::json(401, &body).with("location", secret).with("x-ms-request-id", secret).with("set-cookie", secret)
+}
+
+/// The good page with the token in it, wherever a service could put it.
+fn echo(good: &Value, bearer: &str) -> Answer {
+    let percent: String = bearer.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let unicode: String = bearer.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();
+    let hex: String = bearer.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut page = good.clone();
+    page["echo"] = json!({ "plain": bearer, "percent": percent, "hex": hex, bearer: true });
+    page["value"][0]["properties"]["displayName"] = Value::from(format!("control of {bearer}"));
+    page["value"][0]["echo"] = Value::from(format!("Bearer {bearer}"));
+    let text = page.to_string().replacen("\"echo\":", &format!("\"unicode\":\"{unicode}\",\"echo\":"), 1);
+    Answer::text(200, "application/json", text).with("x-echo", bearer).with(&format!("x-{bearer}"), "1")
 }

@@ -57,6 +57,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Whether the connection ends in the middle of the body.
     pub cut: bool,
+    /// Whether a hostile service writes it in its own way.
+    pub raw: bool,
 }
 
 impl Answer {
@@ -68,7 +70,7 @@ impl Answer {
     /// Any text with this status.
     pub fn text(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        Answer { status, headers, body: body.into(), cut: false }
+        Answer { status, headers, body: body.into(), cut: false, raw: false }
     }
 
     /// With one more header.
@@ -99,6 +101,18 @@ pub struct World {
     tokens: BTreeMap<String, String>,
     strikes: usize,
     requests: usize,
+    visits: Option<Vec<Visit>>,
+}
+
+/// A request as the socket sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// Which connection, counted from 1.
+    pub connection: usize,
+    /// Whether its TLS session goes on from an earlier one.
+    pub resumed: bool,
+    /// Id of the tenant that it is for.
+    pub tenant: String,
 }
 
 impl World {
@@ -116,6 +130,36 @@ impl World {
             tokens: BTreeMap::new(),
             strikes: 0,
             requests: 0,
+            visits: None,
+        }
+    }
+
+    /// Writes down from now on which connection serves whom.
+    pub fn watch(&mut self) {
+        self.visits = Some(Vec::new());
+    }
+
+    /// What was written down.
+    pub fn visits(&self) -> &[Visit] {
+        self.visits.as_deref().unwrap_or_default()
+    }
+
+    /// All tokens that were given.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.keys().map(String::as_str)
+    }
+
+    pub(super) fn note(&mut self, visit: Visit) {
+        if let Some(visits) = &mut self.visits {
+            visits.push(visit);
+        }
+    }
+
+    /// The tenant that a request is for: of its token, or of the path of the token endpoint.
+    pub(super) fn tenant_of(&self, request: &Request) -> Option<String> {
+        match &request.bearer {
+            Some(bearer) => self.tokens.get(bearer).cloned(),
+            None => request.path.split('/').nth(1).and_then(|id| self.tenant(id)).map(|tenant| tenant.id.clone()),
         }
     }
 
@@ -178,7 +222,13 @@ impl World {
         let field = |name: &str| request.form.get(name).map_or("", String::as_str);
         self.remember(&tenant.id, &request.form);
         if self.scenario.is_some() && tenant.id == self.estate.tenants[0].id {
-            let strike = Strike { world: self, subscription: "", client: &tenant.client_id, request_id };
+            let strike = Strike {
+                world: self,
+                subscription: "",
+                client: &tenant.client_id,
+                request_id,
+                secret: field("client_secret"),
+            };
             if let Some(answer) = scenario::strike(&strike, Place::Token, None) {
                 return answer;
             }
@@ -325,7 +375,8 @@ impl World {
             return Answer::json(200, &good);
         }
         let place = if scores { Place::Scores } else { Place::Controls };
-        let strike = Strike { world: self, subscription: &subscription.id, client: &client, request_id: "" };
+        let strike =
+            Strike { world: self, subscription: &subscription.id, client: &client, request_id: "", secret: "" };
         let answer = scenario::strike(&strike, place, Some((&good, request)));
         self.strikes += usize::from(answer.is_some());
         answer.unwrap_or_else(|| Answer::json(200, &good))

@@ -1,0 +1,76 @@
+//! What enters a guest, for tests that look there for what must not be there: the arguments of a call, and what its
+//! requests and the host's functions answer. There is no other way in.
+
+use std::sync::Arc;
+
+use crate::contract::{Context, Given, Scope};
+
+/// Is told of every value that is about to enter a guest: where it enters, and its bytes.
+pub type Tap = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
+
+/// An argument of a call. What cannot be looked at cannot be given to a guest.
+pub(super) trait Enters {
+    /// Shows all texts and bytes of it.
+    fn enters(&self, show: &mut dyn FnMut(&[u8]));
+}
+
+impl<T: Enters + ?Sized> Enters for &T {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        (**self).enters(show);
+    }
+}
+
+impl<T: Enters> Enters for Option<T> {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        if let Some(value) = self {
+            value.enters(show);
+        }
+    }
+}
+
+impl Enters for [u8] {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        show(self);
+    }
+}
+
+impl Enters for str {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        show(self.as_bytes());
+    }
+}
+
+impl Enters for String {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        show(self.as_bytes());
+    }
+}
+
+impl Enters for Scope {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        let Scope { id, name, owner, note } = self;
+        [Some(id), name.as_ref(), owner.as_ref(), Some(note)].into_iter().flatten().for_each(|text| text.enters(show));
+    }
+}
+
+impl Enters for Context {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        let Context { feed, tenant, scope, poll_id, collected_at_milliseconds: _ } = self;
+        [feed, tenant, poll_id].into_iter().for_each(|text| text.enters(show));
+        scope.enters(show);
+    }
+}
+
+impl Enters for Given {
+    fn enters(&self, show: &mut dyn FnMut(&[u8])) {
+        match self {
+            Given::Pages(pages) => {
+                for page in pages {
+                    page.kind.enters(show);
+                    page.body.as_slice().enters(show);
+                }
+            }
+            Given::Failure(failure) => format!("{failure:?}").enters(show),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The certificate authority of one run, and the certificates that it gives.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// How long a good certificate is valid, from the start of the simulator: no test or demo runs longer.
+const VALIDITY: time::Duration = time::Duration::days(3_650);
+
+/// And how long before.
+const VALIDITY_BEFORE: time::Duration = time::Duration::days(1);
+
+/// An authority that nobody trusts who was not told to.
+pub(super) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(super) fn new() -> anyhow::Result<Authority> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "host-harness simulate CA");
+        Ok(Authority { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server of these names, whose certificate is good or has run out.
+    pub(super) fn server(&self, names: &[&str], good: bool) -> anyhow::Result<ServerConfig> {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        params.use_authority_key_identifier_extension = true;
+        // Valid for a time, as others are: a client whose clock is far off meets that.
+        let now = time::OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = match good {
+            true => (now - VALIDITY_BEFORE, now + VALIDITY),
+            false => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
+        };
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,378 @@
+//! A service that means harm, or is broken: one table of what it does and what comes of it. What no HTTP library sends
+//! is written here byte by byte.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::certificates::Authority;
+use super::service::{Answer, Request, World};
+use crate::contract::Reaction;
+
+/// One thing that a service does, and what comes of it.
+#[derive(Debug)]
+pub struct Case {
+    /// Name of the scenario.
+    pub name: &'static str,
+    /// What it does, for people.
+    pub what: &'static str,
+    /// Code of the failure; none if the scope is collected all the same.
+    pub code: Option<&'static str>,
+    /// What the failure asks for.
+    pub reaction: Reaction,
+    act: Act,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// An answer in good HTTP, made in `scenario`.
+    Answer,
+    /// Something in place of a connection, for everybody who comes.
+    Door(Door),
+    /// An answer written byte by byte, to whoever asks for the controls of the struck subscription.
+    Script(fn(&[u8]) -> Vec<Step>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Reset,
+    ResetAfterHello,
+    Silence,
+    PlainText,
+    OtherName,
+    Expired,
+    OtherAuthority,
+}
+
+enum Step {
+    Send(Vec<u8>),
+    /// The same again and again with this pause, until the client has enough.
+    Repeat(Vec<u8>, Duration),
+    /// Nothing more, until the client has enough.
+    Silence,
+    Reset,
+}
+
+use Act::Answer as Good;
+use Act::{Door as At, Script};
+use Reaction::{MendFeed, MendPlugin, NoData, TryLater};
+
+const fn row(name: &'static str, what: &'static str, code: &'static str, reaction: Reaction, act: Act) -> Case {
+    Case { name, what, code: Some(code), reaction, act }
+}
+
+/// Everything that it does.
+pub const TABLE: &[Case] = &[
+    row("link-foreign", "`nextLink` to another host", "link-refused", MendPlugin, Good),
+    row(
+        "link-lookalike",
+        "`nextLink` to the known host with `.evil.example` behind it",
+        "link-refused",
+        MendPlugin,
+        Good,
+    ),
+    row(
+        "link-userinfo",
+        "`nextLink` with the known host as a user name before another",
+        "link-refused",
+        MendPlugin,
+        Good,
+    ),
+    row("link-http", "`nextLink` without TLS", "link-refused", MendPlugin, Good),
+    row("link-private", "`nextLink` to a private address", "link-refused", MendPlugin, Good),
+    row("link-metadata", "`nextLink` to the metadata address, written as one number", "link-refused", MendPlugin, Good),
+    row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", MendPlugin, Good),
+    row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Good),
+    row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Good),
+    row("link-endless", "always one more page", "page-limit", MendPlugin, Good),
+    row("redirect", "302 to another host", "redirected", MendPlugin, Good),
+    row("redirect-metadata", "307 to the metadata address", "redirected", MendPlugin, Good),
+    row("type-wrong", "an image in place of the list", "answer-not-json", MendPlugin, Good),
+    row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Good),
+    Case {
+        name: "echo",
+        what: "the token in the answer's body and headers, in many spellings; it is collected, and the token taken out",
+        code: None,
+        reaction: NoData,
+        act: Good,
+    },
+    row("body-endless", "a body without end", "answer-too-large", MendPlugin, Script(body_endless)),
+    row("body-slow", "a body of one byte a second", "timeout", TryLater, Script(body_slow)),
+    row("gzip-bomb", "16 KiB of gzip that become 16 MiB", "answer-too-large", MendPlugin, Script(gzip_bomb)),
+    row("gzip-broken", "gzip that is none", "transport", TryLater, Script(gzip_broken)),
+    row("encoding-unasked", "a body in an encoding that was not asked for", "transport", TryLater, Script(unasked)),
+    row("headers-huge", "a header of 64 KiB", "answer-too-large", MendPlugin, Script(headers_huge)),
+    row("headers-many", "1,000 headers", "answer-too-large", MendPlugin, Script(headers_many)),
+    row("headers-endless", "a header without end", "answer-too-large", MendPlugin, Script(headers_endless)),
+    row("interim-endless", "interim answers without end", "timeout", TryLater, Script(interim_endless)),
+    row("length-twice", "two lengths that differ", "transport", TryLater, Script(length_twice)),
+    row(
+        "length-short",
+        "a length that ends in the middle of the list",
+        "answer-not-json",
+        MendPlugin,
+        Script(length_short),
+    ),
+    row("length-long", "a length beyond the end", "connection-broken", TryLater, Script(length_long)),
+    row("chunk-cut", "a chunk that ends early", "connection-broken", TryLater, Script(chunk_cut)),
+    row("chunk-broken", "a chunk whose size is no number", "transport", TryLater, Script(chunk_broken)),
+    row("status-broken", "a first line that is no HTTP", "transport", TryLater, Script(status_broken)),
+    row("silence", "no answer at all", "timeout", TryLater, Script(silence)),
+    row(
+        "reset-before-answer",
+        "a reset once the request is read",
+        "connection-broken",
+        TryLater,
+        Script(reset_at::<0>),
+    ),
+    row("reset-in-status", "a reset in the first line", "connection-broken", TryLater, Script(reset_at::<5>)),
+    row("reset-in-headers", "a reset among the headers", "connection-broken", TryLater, Script(reset_at::<30>)),
+    row("reset-in-body", "a reset in the body", "connection-broken", TryLater, Script(reset_at::<200>)),
+    row("reset-at-once", "a reset before TLS", "connection-broken", TryLater, At(Door::Reset)),
+    row(
+        "reset-in-handshake",
+        "a reset within the TLS handshake",
+        "connection-broken",
+        TryLater,
+        At(Door::ResetAfterHello),
+    ),
+    row("silence-at-once", "a connection on which nothing is said", "timeout", TryLater, At(Door::Silence)),
+    row("tls-none", "plain HTTP where TLS is expected", "tls-untrusted", TryLater, At(Door::PlainText)),
+    row("tls-other-name", "a certificate for another name", "tls-untrusted", TryLater, At(Door::OtherName)),
+    row("tls-expired", "a certificate that has run out", "tls-untrusted", TryLater, At(Door::Expired)),
+    row(
+        "tls-other-authority",
+        "a certificate of an unknown authority",
+        "tls-untrusted",
+        TryLater,
+        At(Door::OtherAuthority),
+    ),
+];
+
+/// The case of a scenario.
+pub fn named(name: &str) -> Option<&'static Case> {
+    TABLE.iter().find(|case| case.name == name)
+}
+
+impl Case {
+    /// Whether it strikes everybody who connects, and not the one subscription alone.
+    pub fn is_at_the_door(&self) -> bool {
+        matches!(self.act, Act::Door(_))
+    }
+
+    /// Whether its answer is written byte by byte.
+    pub(super) fn is_scripted(&self) -> bool {
+        matches!(self.act, Act::Script(_))
+    }
+
+    /// Whether connections are served here.
+    pub(super) fn is_raw(&self) -> bool {
+        !matches!(self.act, Act::Answer)
+    }
+}
+
+/// Serves one connection.
+pub(super) async fn serve(
+    case: &Case,
+    socket: TcpStream,
+    tls: &TlsAcceptor,
+    authority: &Authority,
+    world: &Mutex<World>,
+) -> std::io::Result<()> {
+    let other = |config: anyhow::Result<_>| config.map(|config| TlsAcceptor::from(Arc::new(config)));
+    let tls = match case.act {
+        Act::Door(Door::OtherName) => other(authority.server(&["other.example"], true)),
+        Act::Door(Door::Expired) => other(authority.server(&["127.0.0.1", "localhost"], false)),
+        Act::Door(Door::OtherAuthority) => {
+            other(Authority::new().and_then(|unknown| unknown.server(&["127.0.0.1", "localhost"], true)))
+        }
+        Act::Door(door) => return stand(door, socket).await,
+        Act::Script(_) | Act::Answer => Ok(tls.clone()),
+    };
+    let Ok(tls) = tls else { return Ok(()) };
+    let mut stream = tls.accept(socket).await?;
+    while let Some(request) = read(&mut stream).await? {
+        let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+        match case.act {
+            Act::Script(script) if answer.raw => return play(&mut stream, script(&answer.body)).await,
+            _ => stream.write_all(&written(&answer)).await?,
+        }
+        stream.flush().await?;
+    }
+    Ok(())
+}
+
+async fn stand(door: Door, mut socket: TcpStream) -> std::io::Result<()> {
+    let mut hello = [0; 1024];
+    match door {
+        Door::Silence => while socket.read(&mut hello).await? > 0 {},
+        Door::PlainText => {
+            if socket.read(&mut hello).await? == 0 {
+                return Ok(());
+            }
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await?;
+            socket.shutdown().await?;
+        }
+        Door::ResetAfterHello => {
+            if socket.read(&mut hello).await? > 0 {
+                socket.set_zero_linger()?;
+            }
+        }
+        _ => socket.set_zero_linger()?,
+    }
+    Ok(())
+}
+
+/// The next request of a connection.
+async fn read(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Option<Request>> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).await? == 0 {
+            return Ok(None);
+        }
+        head.extend_from_slice(&byte);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let header = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    };
+    let mut body = vec![0; header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
+    stream.read_exact(&mut body).await?;
+    let mut words = head.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let fields = |text: &[u8]| form_urlencoded::parse(text).into_owned().collect();
+    Ok(Some(Request {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: fields(query.as_bytes()),
+        bearer: header("authorization").and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
+        form: fields(&body),
+    }))
+}
+
+fn written(answer: &Answer) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} Said\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
+    for (name, value) in &answer.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    [head.as_bytes(), b"\r\n", &answer.body].concat()
+}
+
+async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<Step>) -> std::io::Result<()> {
+    for step in steps {
+        match step {
+            Step::Send(bytes) => stream.write_all(&bytes).await?,
+            Step::Repeat(bytes, pause) => loop {
+                stream.write_all(&bytes).await?;
+                stream.flush().await?;
+                tokio::time::sleep(pause).await;
+            },
+            Step::Silence => while stream.read(&mut [0; 64]).await? > 0 {},
+            Step::Reset => {
+                stream.flush().await?;
+                return stream.get_ref().0.set_zero_linger();
+            }
+        }
+    }
+    stream.shutdown().await
+}
+
+/// A good head with these headers.
+fn head(headers: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{headers}\r\n").into_bytes()
+}
+
+fn sent(parts: &[&[u8]]) -> Vec<Step> {
+    vec![Step::Send(parts.concat())]
+}
+
+fn body_endless(_: &[u8]) -> Vec<Step> {
+    let chunk = [format!("{:x}\r\n", 1 << 16).as_bytes(), &[b' '; 1 << 16], b"\r\n"].concat();
+    vec![Step::Send(head("transfer-encoding: chunked\r\n")), Step::Repeat(chunk, Duration::ZERO)]
+}
+
+fn body_slow(_: &[u8]) -> Vec<Step> {
+    vec![Step::Send(head("content-length: 1000\r\n")), Step::Repeat(b" ".to_vec(), Duration::from_secs(1))]
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing to memory does not fail.
+    let _ = encoder.write_all(body);
+    encoder.finish().unwrap_or_default()
+}
+
+fn gzip_bomb(_: &[u8]) -> Vec<Step> {
+    let bomb = gzip(&vec![b' '; 16 << 20]);
+    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", bomb.len())), &bomb])
+}
+
+fn gzip_broken(good: &[u8]) -> Vec<Step> {
+    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", good.len())), good])
+}
+
+fn unasked(good: &[u8]) -> Vec<Step> {
+    let twice = gzip(&gzip(good));
+    sent(&[&head(&format!("content-encoding: gzip, gzip\r\ncontent-length: {}\r\n", twice.len())), &twice])
+}
+
+fn headers_huge(good: &[u8]) -> Vec<Step> {
+    let huge = "x".repeat(64 << 10);
+    sent(&[&head(&format!("x-huge: {huge}\r\ncontent-length: {}\r\n", good.len())), good])
+}
+
+fn headers_many(good: &[u8]) -> Vec<Step> {
+    let many: String = (0..1_000).map(|number| format!("x-{number}: y\r\n")).collect();
+    sent(&[&head(&format!("{many}content-length: {}\r\n", good.len())), good])
+}
+
+fn headers_endless(_: &[u8]) -> Vec<Step> {
+    vec![Step::Send(b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec()), Step::Repeat(vec![b'x'; 1 << 14], Duration::ZERO)]
+}
+
+fn interim_endless(_: &[u8]) -> Vec<Step> {
+    vec![Step::Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), Duration::from_millis(10))]
+}
+
+fn length_twice(good: &[u8]) -> Vec<Step> {
+    sent(&[&head(&format!("content-length: {}\r\ncontent-length: {}\r\n", good.len(), good.len() / 2)), good])
+}
+
+fn length_short(good: &[u8]) -> Vec<Step> {
+    sent(&[&head(&format!("content-length: {}\r\n", good.len() / 2)), good])
+}
+
+fn length_long(good: &[u8]) -> Vec<Step> {
+    sent(&[&head(&format!("content-length: {}\r\n", good.len() * 2)), good])
+}
+
+fn chunk_cut(good: &[u8]) -> Vec<Step> {
+    sent(&[&head("transfer-encoding: chunked\r\n"), format!("{:x}\r\n", good.len() * 2).as_bytes(), good])
+}
+
+fn chunk_broken(good: &[u8]) -> Vec<Step> {
+    sent(&[&head("transfer-encoding: chunked\r\n"), b"many\r\n", good, b"\r\n0\r\n\r\n"])
+}
+
+fn status_broken(good: &[u8]) -> Vec<Step> {
+    sent(&[b"HTTP/9.9 abc\r\n\r\n", good])
+}
+
+fn silence(_: &[u8]) -> Vec<Step> {
+    vec![Step::Silence]
+}
+
+fn reset_at<const BYTES: usize>(good: &[u8]) -> Vec<Step> {
+    let mut whole = [&head(&format!("content-length: {}\r\n", good.len())), good].concat();
+    whole.truncate(BYTES);
+    vec![Step::Send(whole), Step::Reset]
+}

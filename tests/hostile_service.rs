@@ -1,0 +1,144 @@
+//! A service that means harm: each case ends in its failure, with nothing leaked, nothing lost, and those beside it
+//! collected.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use host_harness::config;
+use host_harness::contract::{Discovery, Failure};
+use host_harness::feed::{Feed, Polled};
+use host_harness::feeds::{self, Tenants};
+use host_harness::live::Patience;
+use host_harness::redact::Search;
+use host_harness::secret::Secret;
+use host_harness::simulator::hostile::{Case, TABLE};
+use host_harness::simulator::{Simulator, estate::Estate};
+
+use crate::security::Table;
+use crate::support::{NOON, host, noon};
+
+/// Cases that run at the same time.
+const AT_ONCE: usize = 4;
+
+async fn simulator() -> Simulator {
+    Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap()
+}
+
+/// The first feed of a simulated service, with connections and tokens of its own.
+async fn feed(simulator: &Simulator, patience: Patience) -> Feed {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
+    let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
+    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let tenants = Tenants::live(checked.network.with_patience(patience));
+    checked.feeds[0].open(&tenants, &noon()).await.unwrap()
+}
+
+/// Both scopes of the feed.
+async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
+    feed.sign_in().await?;
+    feed.discover().await
+}
+
+/// What came of a case, in words; nothing where it is as the table says.
+async fn faults(case: &'static Case) -> Vec<String> {
+    let simulator = simulator().await;
+    let mut faults = Vec::new();
+    let good = feed(&simulator, Patience::default()).await;
+    let scopes = scopes(&good).await.unwrap().scopes;
+    let [sound, struck] = scopes.as_slice() else { panic!("two scopes") };
+    let before = good.poll(struck, NOON, None).await.batch.unwrap();
+    let told = before.events.len();
+
+    simulator.with(|world| world.scenario = Some(case.name));
+    // Only what is waited for in vain is given little time.
+    let brief = Patience { connect: Duration::from_secs(1), exchange: Duration::from_secs(1) };
+    let patience = if case.code == Some("timeout") { brief } else { Patience::default() };
+    let hostile = feed(&simulator, patience).await;
+    let Polled { batch, failure, notices } = hostile.poll(struck, NOON + 1, Some(&before.state)).await;
+    let beside = hostile.poll(sound, NOON + 1, None).await;
+
+    let found = failure.as_ref().map(|failure| (failure.code.as_str(), failure.reaction));
+    let expected = case.code.map(|code| (code, case.reaction));
+    if found != expected {
+        faults.push(format!("expected {expected:?}, found {failure:?}"));
+    }
+    match (case.is_at_the_door(), &beside.failure) {
+        (false, Some(failure)) => faults.push(format!("the scope beside it failed: {failure:?}")),
+        (true, None) => faults.push("it strikes everybody, and a scope was collected".to_owned()),
+        _ => {}
+    }
+    let neighbour = self::simulator().await;
+    let neighbour = feed(&neighbour, Patience::default()).await;
+    if neighbour.poll(&self::scopes(&neighbour).await.unwrap().scopes[0], NOON, None).await.failure.is_some() {
+        faults.push("a feed beside it failed".to_owned());
+    }
+
+    let secrets: Vec<Secret> = simulator.with(|world| {
+        let tenants = world.estate.tenants.iter().map(|tenant| tenant.client_secret.as_str());
+        tenants.chain(world.tokens()).map(Secret::new).collect()
+    });
+    let search = Search::new(&secrets);
+    let mut given = format!("{failure:?} {notices:?}").into_bytes();
+    let batch = batch.unwrap_or_else(|| panic!("{}: a failure with a state is told", case.name));
+    for event in &batch.events {
+        given.extend_from_slice(&event.body);
+    }
+    given.extend_from_slice(&batch.state);
+    if let Some(place) = search.find(&given, 0) {
+        faults.push(format!("a secret got out: {:?}", String::from_utf8_lossy(&given[place])));
+    }
+    if case.code.is_some() && batch.events.len() > 1 {
+        faults.push(format!("{} events of data that was not complete", batch.events.len()));
+    }
+
+    // What was known before is known still: nothing vanished, and nothing is new.
+    simulator.with(|world| world.scenario = None);
+    let again = feed(&simulator, Patience::default()).await;
+    let after = again.poll(struck, NOON + 2, Some(&batch.state)).await.batch.unwrap();
+    let changes = after.events.iter().filter(|event| {
+        let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        event["activity_id"] == 1 && event["unmapped"]["change"]["reason"].is_null() || event["activity_id"] == 3
+    });
+    let closed = changes.count();
+    if after.events.len() >= told || (case.code.is_some() && closed > 1) {
+        faults.push(format!("{} events once all is well, {closed} of them new or closed", after.events.len()));
+    }
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_case_ends_in_its_failure_and_harms_nobody_else() {
+    let wrong = Arc::new(Mutex::new(Vec::new()));
+    let cases = stream::iter(TABLE.iter().map(|case| {
+        let wrong = Arc::clone(&wrong);
+        async move {
+            let faults = faults(case).await.into_iter().map(|fault| format!("{}: {fault}", case.name));
+            wrong.lock().unwrap().extend(faults);
+        }
+    }));
+    cases.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    let wrong = wrong.lock().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The rows of SECURITY.md.
+pub fn table() -> Table {
+    let rows = TABLE.iter().map(|case| {
+        let end = case.code.map_or("collected".to_owned(), |code| format!("`{code}`"));
+        vec![format!("`{}`", case.name), case.what.to_owned(), end]
+    });
+    Table {
+        title: "A service that means harm",
+        how: "Each is a scenario of `host-harness simulate`. It ends so, with no secret in anything that is given on, the \
+              earlier state kept, the scope beside it collected unless it strikes at the connection, and another feed \
+              collected in any case.",
+        columns: &["scenario", "what the service does", "how the scope ends"],
+        rows: rows.collect(),
+    }
+}

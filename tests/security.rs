@@ -1,0 +1,44 @@
+//! The tables of SECURITY.md, made from the rows that the tests run.
+
+use std::fmt::Write;
+
+use crate::{egress, foreign, hostile, hostile_service, limits};
+
+/// Rows of one kind.
+pub struct Table {
+    /// What they are about.
+    pub title: &'static str,
+    /// How they are tested, in a sentence.
+    pub how: &'static str,
+    /// Names of the columns.
+    pub columns: &'static [&'static str],
+    /// Cells in the order of the columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Every table. Whoever tests a promise adds a line.
+pub fn tables() -> Vec<Table> {
+    vec![
+        limits::table(),
+        foreign::table(),
+        hostile::table(),
+        egress::attempts(),
+        egress::addresses(),
+        hostile_service::table(),
+    ]
+}
+
+/// Everything below the line that says that it is made.
+pub fn text() -> String {
+    let mut text = String::new();
+    for Table { title, how, columns, rows } in tables() {
+        writeln!(text, "\n### {title}\n\n{how}\n").unwrap();
+        writeln!(text, "| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len())).unwrap();
+        for row in rows {
+            assert_eq!(row.len(), columns.len(), "{title}: {row:?}");
+            writeln!(text, "| {} |", row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
+                .unwrap();
+        }
+    }
+    text
+}

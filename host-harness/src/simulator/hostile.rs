@@ -62,7 +62,7 @@ enum Step {
 
 use Act::Answer as Good;
 use Act::{Door as At, Script};
-use Reaction::{MendFeed, MendPlugin, NoData, TryLater};
+use Reaction::{MendPlugin, NoData, TryLater};
 
 const fn row(name: &'static str, what: &'static str, code: &'static str, reaction: Reaction, act: Act) -> Case {
     Case { name, what, code: Some(code), reaction, act }

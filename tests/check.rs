@@ -370,7 +370,7 @@ async fn a_name_that_does_not_resolve() {
 async fn an_address_that_is_not_dialled() {
     let (question, code, words) = fault("https://10.1.2.3:8443").await;
     assert_eq!((question, code.as_str()), (Question::Name, "address-prohibited"));
-    assert!(words.contains("allow_addresses = [\"10.1.2.3\"]"), "{words}");
+    assert!(words.contains(r#"allow_addresses = ["127.0.0.0/8", "::1", "10.1.2.3"]"#), "{words}");
 }
 
 #[tokio::test]

@@ -46,7 +46,9 @@ fn a_replay_prints_the_events_of_its_cassette() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 4);
     assert_eq!(run(&["replay", "--expect", cassette.to_str().unwrap()]).status.code(), Some(0));
-    assert_eq!(run(&["replay", "no-such-file.json"]).status.code(), Some(1));
+    let refused = root().join("tests/cassettes/forbidden.json");
+    assert_eq!(run(&["replay", refused.to_str().unwrap()]).status.code(), Some(1));
+    assert_eq!(run(&["replay", "no-such-file.json"]).status.code(), Some(2));
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub fn check(document: &str, text: &str) {
 async fn the_table_of_failures_is_the_plugins_own() {
     let description = plugin().describe().await.0.unwrap();
     let mut table =
-        "# Failures and notices\n\nMade from the plugin's own table; every failure and notice carries one of \
-                     these codes.\n\n| code | cause | fix |\n|---|---|---|\n"
+        "# Failures and notices\n\nMade from the plugin's own table; its failures and notices carry one of these \
+                     codes. The host has a few of its own, which say all that they mean, such as `page-limit` and `plugin-trapped`.\n\n| code | cause | fix |\n|---|---|---|\n"
             .to_owned();
     for row in &description.diagnoses {
         writeln!(table, "| `{}` | {} | {} |", row.code, row.cause, row.fix.replace('|', "\\|")).unwrap();

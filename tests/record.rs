@@ -8,6 +8,7 @@ use host_harness::record::{self, RecordError, Recorded};
 use host_harness::replay;
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::scenario::OBJECT_ID;
+use host_harness::simulator::service::COST_CENTER;
 use serde_json::Value;
 
 use crate::check::Set;
@@ -34,6 +35,7 @@ fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
     private.push(OBJECT_ID.to_owned());
     if without_scopes {
         private.extend(tenant.subscriptions.iter().flat_map(|one| [one.id.clone(), one.name.clone()]));
+        private.push(COST_CENTER.to_owned());
     }
     for value in private {
         assert!(!lower.contains(&value.to_lowercase()), "{value} in {text}");

@@ -127,13 +127,13 @@ diagnoses! {
     NOTHING_ASSESSED = "nothing-assessed", Some(NoData), "Defender for Cloud found no resource to assess in the subscription", "";
     /// A state other than Enabled.
     DISABLED = "disabled", Some(MendScope), "the subscription is not enabled",
-        "re-enable it in the portal under Subscriptions, or list it in `exclude_subscriptions`";
+        "re-enable it in the portal under Subscriptions, or take it out of `subscription_id`; with \"*\", list it in `exclude_subscriptions`";
     /// MissingSubscriptionRegistration.
     NOT_REGISTERED = "not-registered", Some(MendScope), "the subscription is not registered for Microsoft.Security",
         "az provider register --namespace Microsoft.Security --subscription {subscription}";
     /// Given by the host for a scope that it polled before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", Some(MendScope), "the application no longer sees the subscription",
-        "if it still exists: az role assignment create --assignee {client} --role \"Security Reader\" --scope /subscriptions/{subscription}";
+        "if it still exists: az role assignment create --assignee {client} --role Reader --scope /subscriptions/{subscription}";
     /// `"*"` without a result. The service answered: what was found before is no longer discovered.
     NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendScope), "the application can read no enabled subscription of the tenant",
         "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";

@@ -237,7 +237,7 @@ pub struct Remark {
     pub code: &'static str,
     /// Why, in one sentence without a full stop.
     pub cause: &'static str,
-    /// What mends it. `{place}` stands for file and line, `{origin}` for the origin.
+    /// What mends it. `{place}` stands for file and line, `{line}` for a line of the configuration.
     pub fix: &'static str,
 }
 
@@ -256,7 +256,7 @@ remarks! {
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", "the configuration is wrong", "write what is expected in {place}";
     /// The operator's list does not have it.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
-        "if that is meant, write `allow = [\"{origin}\"]` in [network]; else mend the address";
+        "if that is meant, write `{line}` in [network]; else mend the address";
     /// A value that is seldom meant.
     SETTINGS_ODD = Settings, Ok, "settings-odd", "something is odd", "see whether that is meant: {place}";
     /// The service's time is another.
@@ -276,7 +276,7 @@ remarks! {
 
 impl Remark {
     fn trouble(&self, detail: &str, value: &str) -> Trouble {
-        let fix = self.fix.replace("{place}", value).replace("{origin}", value);
+        let fix = self.fix.replace("{place}", value).replace("{line}", value);
         let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
         Trouble { code: self.code.to_owned(), service_code: None, request_id: None, cause, fix }
     }
@@ -387,7 +387,7 @@ fn write(
         return events.flush();
     }
     // Nobody may be listening; the sample matters as much.
-    let _ = writeln!(people, "{}", ladder.text());
+    let _ = writeln!(people, "{}", redact::plain_lines(&ladder.text()));
     if let Some(sample) = &ladder.sample {
         events.write_all(&sink::lines(std::iter::once(sample)))?;
     }
@@ -486,8 +486,10 @@ impl Call<'_> {
                 return None;
             }
         };
-        if let Some(origin) = self.parked.forbidden_origin() {
-            let trouble = ORIGIN_NOT_ALLOWED.trouble(origin, origin);
+        let forbidden = self.parked.forbidden_origins();
+        if !forbidden.is_empty() {
+            let line = self.parked.allowed().line_with(forbidden.iter().copied());
+            let trouble = ORIGIN_NOT_ALLOWED.trouble(&forbidden.join(" and "), &line);
             climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
             return None;
         }

@@ -100,8 +100,10 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     match cause(status, &words) {
         Cause::Processor => over("time on a processor", words_of(limits.cpu_time)),
         Cause::Memory => over("memory", format!("{} bytes", limits.memory_bytes)),
-        Cause::Refusal => Err(CompileError::Refused(words.trim().to_owned())),
-        Cause::Unknown => Err(CompileError::Broken(format!("{status}; {}", redact::cut(words.trim(), 512)))),
+        Cause::Refusal => Err(CompileError::Refused(redact::plain(words.trim()))),
+        Cause::Unknown => {
+            Err(CompileError::Broken(format!("{status}; {}", redact::plain(redact::cut(words.trim(), 512)))))
+        }
     }
 }
 

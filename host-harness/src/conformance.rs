@@ -80,6 +80,11 @@ impl Report {
         self.rules.iter().filter(|row| row.status == Status::Failed).map(|row| row.rule).collect()
     }
 
+    /// Whether every rule was tried.
+    pub fn is_complete(&self) -> bool {
+        self.rules.iter().all(|row| row.status != Status::NotRun)
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let lines = self.rules.iter().zip(RULES).map(|(row, (_, asks))| {
@@ -201,6 +206,10 @@ impl Examination {
 
     async fn plugin(&mut self, plugin: &Plugin, cassettes: &[Cassette]) {
         let Some(description) = self.answer(plugin.describe().await, None) else { return };
+        // Asked once more for the plugin itself, which then knows what it may sign with.
+        if plugin.description().await.is_err() {
+            return;
+        }
         self.describe(plugin, &description).await;
         let nothing = Map::new();
         let settings = cassettes.first().map_or(&nothing, |cassette| &cassette.settings);
@@ -569,6 +578,10 @@ impl Watched {
 }
 
 impl Transport for Watched {
+    fn replays(&self) -> bool {
+        self.inner.replays()
+    }
+
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         Box::pin(async {
             let answer = self.inner.send(request).await;

@@ -40,9 +40,9 @@ impl Origins {
         }
     }
 
-    /// The line of configuration that allows one origin more.
-    pub fn line_with(&self, origin: &str) -> String {
-        let origins = self.operators.iter().map(String::as_str).chain([origin]).map(|origin| format!("{origin:?}"));
+    /// The line of configuration that allows these origins, too.
+    pub fn line_with<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        let origins = self.operators.iter().map(String::as_str).chain(more).map(|origin| format!("{origin:?}"));
         format!("allow = [{}]", origins.collect::<Vec<_>>().join(", "))
     }
 }
@@ -155,7 +155,7 @@ impl Egress {
                 denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
             })?;
         if self.allowed.leave(&origin).is_none() {
-            let remedy = Some(self.allowed.line_with(&origin));
+            let remedy = Some(self.allowed.line_with([origin.as_str()]));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
         let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
@@ -540,7 +540,7 @@ mod tests {
         assert!(denied.ends_with(&format!("to allow it, write `{line}` in [network]")), "{denied}");
         let built_in = Origins::new([API]).unwrap().and(&Origins::new([LOGIN]).unwrap());
         assert_eq!(
-            built_in.line_with("https://x"),
+            built_in.line_with(["https://x"]),
             format!("allow = [{API:?}, \"https://x\"]"),
             "as the operator wrote it"
         );

@@ -15,6 +15,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::compile::{self, CompileError, Compiler};
 use crate::limits;
 use crate::plugin::BUILT_IN;
+use crate::redact;
 
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl Host {
 
     /// Compiles a plugin, or finds it compiled.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
-        let refused = |error: wasmtime::Error| CompileError::Refused(format!("{error:#}"));
+        let refused = |error: wasmtime::Error| CompileError::Refused(redact::plain(&format!("{error:#}")));
         let file = self.cache_file(bytes);
         if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
             return Ok(component);

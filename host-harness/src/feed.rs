@@ -319,18 +319,19 @@ impl Feed {
         let mut held = self.token.lock().await;
         let now = (self.clock)();
         let mut after = self.tokens_after.load(Ordering::SeqCst);
+        let mut wanted = after;
         if let Some(Held { token, renew_at, after: from }) = &*held {
             let is_refused = refused.as_ref().is_some_and(|refused| refused == token);
             if !is_refused && *from >= after && renew_at.is_none_or(|renew_at| now < renew_at) && *from <= now {
                 return Ok(token.clone());
             }
             if is_refused {
-                after = now;
+                (after, wanted) = (now, u64::MAX);
             }
         }
         let mut caller = self.caller.clone();
         if let Some(network) = &mut caller.network {
-            network.tokens_after = after;
+            network.tokens_after = wanted;
         }
         let fetched = self.answered(self.plugin.fetch_token(&caller, &self.settings).await)?;
         let renew_at = fetched.as_ref().map(|fetched| now + good_for(fetched));

@@ -96,9 +96,10 @@ impl Parked {
         }
     }
 
-    /// An origin that its requests go to, and that the operator does not allow.
-    pub fn forbidden_origin(&self) -> Option<&str> {
-        self.origins.iter().find(|origin| self.allowed.leave(origin).is_none()).map(String::as_str)
+    /// The origins that its requests go to, and that the operator does not allow.
+    pub fn forbidden_origins(&self) -> Vec<&str> {
+        let origins = self.origins.iter().map(String::as_str);
+        origins.filter(|origin| self.allowed.leave(origin).is_none()).collect()
     }
 
     /// Its secrets, for redaction.
@@ -137,7 +138,7 @@ impl Parked {
     }
 
     /// What it runs.
-    pub(crate) fn plugin(&self) -> &Plugin {
+    pub fn plugin(&self) -> &Plugin {
         &self.plugin
     }
 
@@ -295,6 +296,10 @@ async fn check_feed(
     let interval = interval.unwrap_or(Duration::from_secs(description.interval_seconds.max(1).into()));
     let dated = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
     let mut expiries: Vec<(String, u64)> = dated.collect();
+    let odd = settings.unsealed(&description);
+    problems.extend(
+        odd.iter().map(|setting| problem(setting, "found no text, expected one: it is a credential".to_owned())),
+    );
     let settings = settings.sealing(&description).under(|setting| {
         let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
         file.parent().map(Path::to_owned).unwrap_or_default()
@@ -344,7 +349,8 @@ async fn check_feed(
         Err(FeedError::Settings(others)) => {
             // What the plugin says of a placeholder is of no use to anybody.
             let told = |other: &&contract::Problem| {
-                !no_secrets.iter().any(|setting| other.setting.trim_start_matches('/') == setting.as_str())
+                let setting = other.setting.trim_start_matches('/');
+                !no_secrets.iter().copied().chain(&odd).any(|told| told == setting)
             };
             problems.extend(others.iter().filter(told).map(found));
             Ok(Err(problems))

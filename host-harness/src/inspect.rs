@@ -92,7 +92,7 @@ impl Sheet {
         let lines = feed.plan().shapes.iter().map(|shape| {
             let origin = canonical(&shape.origin).unwrap_or_default();
             let allowed = parked.allowed().leave(&origin);
-            let remedy = allowed.is_none().then(|| parked.allowed().line_with(&origin));
+            let remedy = allowed.is_none().then(|| parked.allowed().line_with([origin.as_str()]));
             Line { shape: shape.clone(), allowed, remedy }
         });
         let scopes = feed.scopes_of_settings().await;
@@ -113,8 +113,8 @@ impl Day {
         let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let scopes = number(scopes);
         let polls = scopes.saturating_mul(DAY.as_secs().div_ceil(interval.as_secs().max(1)));
-        // Each step may renew its token and be made again, and a poll may begin again once.
-        let calls = number(limits.pages).saturating_mul(4).saturating_mul(polls);
+        // Each step may fetch a token, renew it and be made again, a poll may begin again once, and a search goes with it.
+        let calls = number(limits.pages).saturating_mul(8).saturating_add(4).saturating_mul(polls);
         let requests = calls.saturating_mul(number(limits.requests));
         let events = polls.saturating_mul(number(limits.events));
         let estimate = |amount: u64| built_in.then_some(amount);
@@ -244,7 +244,7 @@ mod tests {
     fn amounts_follow_from_scopes_interval_and_limits() {
         let limits = Limits { pages: 10, requests: 3, events: 7, event_bytes: 100, ..Limits::default() };
         let day = Day::of(Duration::from_secs(3_600), 2, true, &limits);
-        assert_eq!((day.polls, day.requests), (48, Amount { estimate: Some(123), bound: 48 * 40 * 3 }));
+        assert_eq!((day.polls, day.requests), (48, Amount { estimate: Some(123), bound: 48 * 84 * 3 }));
         assert_eq!(day.events, Amount { estimate: Some(52), bound: 336 });
         assert_eq!(day.event_bytes.bound, 33_600);
         assert_eq!(Day::of(Duration::from_secs(50_000), 1, false, &limits).polls, 2);

@@ -168,7 +168,7 @@ impl LiveTransport {
         // What was asked for is decoded by now: what is left would be read by nobody, and searched for secrets in vain.
         if let Some((_, left)) = headers.iter().find(|(name, value)| name == "content-encoding" && value != "identity")
         {
-            return Err(TransportError::Encoded(left.chars().take(32).collect()));
+            return Err(TransportError::Encoded(left.chars().take(32).flat_map(char::escape_default).collect()));
         }
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
@@ -216,17 +216,17 @@ impl LiveTransport {
     }
 }
 
+/// The line of configuration that allows one address more.
+pub(crate) fn line_with(allowed: &[Cidr], address: &str) -> String {
+    let all = allowed.iter().map(Cidr::to_string).chain([address.to_owned()]).map(|one| format!("{one:?}"));
+    format!("allow_addresses = [{}]", all.collect::<Vec<_>>().join(", "))
+}
+
 fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportError> {
     match prohibited(address, allowed) {
         None => Ok(()),
         Some(why) => {
-            let line: Vec<String> = allowed
-                .iter()
-                .map(Cidr::to_string)
-                .chain([address.to_string()])
-                .map(|one| format!("{one:?}"))
-                .collect();
-            let remedy = format!("allow_addresses = [{}]", line.join(", "));
+            let remedy = line_with(allowed, &address.to_string());
             Err(TransportError::AddressProhibited { host: host.to_owned(), address, why, remedy })
         }
     }

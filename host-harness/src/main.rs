@@ -13,6 +13,7 @@ use host_harness::check as connection;
 use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
 use host_harness::conformance;
+use host_harness::contract::Reaction;
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked};
@@ -26,6 +27,7 @@ use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Says something to people, who may not listen.
 macro_rules! say {
@@ -326,7 +328,8 @@ async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool) ->
     for (scope, failure) in &recorded.failures {
         let scope = scope.as_ref().map(|scope| format!("{scope}: ")).unwrap_or_default();
         let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.whose());
-        say!("error: {}", redact::redact(&words, parked.secrets()));
+        let fix = failure.fix.as_deref().unwrap_or_else(|| once::usual_fix(failure));
+        say!("error: {}", redact::redact(&format!("{words}\n  fix: {fix}"), parked.secrets()));
     }
     let exchanges = recorded.cassette.exchanges.len();
     say!("{}: {exchanges} exchanges, which replay to {} events", output.display(), recorded.events);
@@ -383,21 +386,32 @@ async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
 
 async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
     let host = host()?;
-    let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
-    let (about, description) = (plugin.about().clone(), plugin.describe().await.0?);
-    let mut sheets = None;
-    if let Some(path) = config {
-        let checked = check(&host, load(path, None), file.as_deref()).await?;
-        for ready in once::open(&checked, &clock()).await? {
-            sheets.get_or_insert_with(Vec::new).push(Sheet::of(&ready, &Limits::default()).await);
+    let mut out = io::stdout();
+    let Some(config) = config else {
+        let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
+        let (about, description) = (plugin.about(), plugin.description().await?);
+        match as_json {
+            true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,
+            false => out.write_all(inspect::text(about, &description, None).as_bytes())?,
+        }
+        return Ok(0);
+    };
+    let checked = check(&host, load(config, None), file.as_deref()).await?;
+    // Each plugin with the feeds that run it.
+    let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
+    for ready in once::open(&checked, &clock()).await? {
+        let (plugin, sheet) = (ready.parked.plugin(), Sheet::of(&ready, &Limits::default()).await);
+        match pages.iter_mut().find(|(known, _)| known.about().sha256 == plugin.about().sha256) {
+            Some((_, sheets)) => sheets.push(sheet),
+            None => pages.push((plugin.clone(), vec![sheet])),
         }
     }
-    let sheets = sheets.as_deref();
-    let mut out = io::stdout();
-    if as_json {
-        writeln!(out, "{}", inspect::json(&about, &description, sheets)?)?;
-    } else {
-        out.write_all(inspect::text(&about, &description, sheets).as_bytes())?;
+    for (plugin, sheets) in &pages {
+        let (about, description) = (plugin.about(), plugin.description().await?);
+        match as_json {
+            true => writeln!(out, "{}", inspect::json(about, &description, Some(sheets))?)?,
+            false => out.write_all(inspect::text(about, &description, Some(sheets)).as_bytes())?,
+        }
     }
     Ok(0)
 }
@@ -417,14 +431,12 @@ async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, upda
             }
             Ok(replayed) => {
                 if let Some(failure) = &replayed.failure {
-                    say!("{}: {} ({})", file.display(), failure.cause, failure.code);
+                    say!("{}: {} ({}, {})", file.display(), failure.cause, failure.code, failure.whose());
+                    failed += usize::from(failure.reaction != Reaction::NoData);
                 }
                 io::stdout().write_all(&replayed.lines())?;
             }
-            Err(error) => {
-                say!("error: {error}");
-                failed += 1;
-            }
+            Err(error) => return Err(Usage(error.to_string()).into()),
         }
     }
     Ok(match failed {
@@ -474,7 +486,12 @@ async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) ->
     } else {
         write!(out, "{}", report.table())?;
     }
-    Ok(if report.ok { 0 } else { 1 })
+    // A rule that was not run is not kept yet.
+    Ok(match (report.ok, report.is_complete()) {
+        (true, true) => 0,
+        (true, false) => 3,
+        (false, _) => 1,
+    })
 }
 
 async fn simulate(
@@ -515,9 +532,11 @@ async fn simulate(
         }
     }
     out.flush()?;
+    let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         () = simulator.serve() => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
+        _ = terminated.recv() => {}
     }
     Ok(0)
 }

@@ -310,13 +310,12 @@ impl Desk<'_> {
     fn say(&mut self, ready: &Ready, text: &str) {
         // A terminal would obey what a plugin hides in its words.
         let text = redact::redact(text, ready.parked.secrets());
-        let text = text.replace(|character: char| character.is_control() && character != '\n', " ");
-        let _ = writeln!(self.output.people, "{text}");
+        let _ = writeln!(self.output.people, "{}", redact::plain_lines(&text));
     }
 }
 
 /// What to do where the failure does not say.
-pub(crate) fn usual_fix(failure: &Failure) -> &'static str {
+pub fn usual_fix(failure: &Failure) -> &'static str {
     match failure.reaction {
         Reaction::Wait => "poll again after that time; look for others that use this credential",
         Reaction::TryLater | Reaction::Restart => {

@@ -18,6 +18,7 @@ use crate::compile::CompileError;
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::engine::{Host, digest};
 use crate::limits;
+use crate::redact;
 use crate::sandbox::{CallError, ClockView, Store, Tap};
 
 /// All that a plugin may import, without versions. The import list is the capability list.
@@ -132,7 +133,7 @@ impl Plugin {
         if bytes.len() as u64 > limits::PLUGIN_BYTES {
             return Err(PluginError::TooLarge);
         }
-        let invalid = |error: wasmtime::Error| PluginError::Invalid(format!("{error:#}"));
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(redact::plain(&format!("{error:#}")));
         let component = host.component(bytes).map_err(|error| match error {
             CompileError::Refused(words) => PluginError::Invalid(words),
             other => PluginError::Compile(other),

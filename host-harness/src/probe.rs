@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 use crate::address::prohibited;
 use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES};
-use crate::live::{Network, is_loopback_name};
+use crate::live::{self, Network, is_loopback_name};
 
 /// A part of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ faults! {
         "check the spelling in the settings, and the DNS of this machine: nslookup {host}";
     /// An address that is not dialled.
     ADDRESS_PROHIBITED = Name, "address-prohibited", "the name leads to an address that is not dialled",
-        "if the service is meant to be there, write `allow_addresses = [\"{address}\"]` in [network]; else find out who answers so: nslookup {host}";
+        "if the service is meant to be there, write `{allow}` in [network]; else find out who answers so: nslookup {host}";
     /// Nobody listens, or a firewall says so.
     CONNECTION_REFUSED = Connect, "connection-refused", "the connection is refused",
         "let this machine out to {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
@@ -235,6 +235,12 @@ impl Climb<'_> {
         Trouble { fault, detail: detail.to_string(), fix }
     }
 
+    fn prohibited(&self, network: &Network, detail: String, address: IpAddr) -> Trouble {
+        let trouble = self.trouble(&ADDRESS_PROHIBITED, detail, Some(address));
+        let line = live::line_with(network.allowed(), &address.to_string());
+        Trouble { fix: trouble.fix.replace("{allow}", &line), ..trouble }
+    }
+
     async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, Trouble> {
         let port = self.port();
         let found: Vec<SocketAddr> = match self.origin.host() {
@@ -252,14 +258,14 @@ impl Climb<'_> {
             },
         };
         let why = |address: &SocketAddr| prohibited(address.ip(), network.allowed());
-        let (bad, good): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| why(address).is_some());
-        match (good.is_empty(), bad.first()) {
-            (false, _) => Ok(good),
-            (true, Some(address)) => {
+        // One address that must not be dialled condemns all of them, as it does for a request.
+        match found.iter().find(|address| why(address).is_some()) {
+            Some(address) => {
                 let detail = format!("{} is at {}, {}", self.host(), address.ip(), why(address).unwrap_or_default());
-                Err(self.trouble(&ADDRESS_PROHIBITED, detail, Some(address.ip())))
+                Err(self.prohibited(network, detail, address.ip()))
             }
-            (true, None) => Err(self.trouble(&NAME_NOT_RESOLVED, format!("{}: no address", self.host()), None)),
+            None if !found.is_empty() => Ok(found),
+            None => Err(self.trouble(&NAME_NOT_RESOLVED, format!("{}: no address", self.host()), None)),
         }
     }
 
@@ -298,7 +304,7 @@ impl Climb<'_> {
         };
         match prohibited(address, network.allowed()) {
             None => Ok(()),
-            Some(why) => Err(self.trouble(&ADDRESS_PROHIBITED, format!("{} is {why}", self.host()), Some(address))),
+            Some(why) => Err(self.prohibited(network, format!("{} is {why}", self.host()), address)),
         }
     }
 

@@ -178,7 +178,7 @@ fn cassette(
         put(&stand_ins, value);
     }
     settings.extend(secrets);
-    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, shapes)).collect();
+    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, shapes, without_scopes)).collect();
     let docs = format!("One poll of the feed {}, recorded live.", context.feed);
     Cassette { docs, version: VERSION, settings, context, exchanges }
 }
@@ -278,7 +278,7 @@ impl Taped {
         }
     }
 
-    fn exchange(&self, stand_ins: &StandIns, shapes: &[Shape]) -> Exchange {
+    fn exchange(&self, stand_ins: &StandIns, shapes: &[Shape], without_scopes: bool) -> Exchange {
         let put = |text: &str| stand_ins.put(text);
         let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
         let form = self.form();
@@ -292,7 +292,8 @@ impl Taped {
         };
         let kept = |name: &str| KEPT_HEADERS.contains(&name) || name.starts_with("x-ms-");
         let headers = self.response.headers.iter().filter(|(name, _)| kept(name));
-        let body = put(&self.text);
+        let untagged = if without_scopes { untagged(&self.text) } else { None };
+        let body = put(untagged.as_deref().unwrap_or(&self.text));
         let json = RawValue::from_string(body.clone()).ok();
         Exchange {
             request: RecordedRequest {
@@ -309,6 +310,23 @@ impl Taped {
             },
         }
     }
+}
+
+/// A body without the tags of what is polled, which say whose it is; none if there are none.
+fn untagged(text: &str) -> Option<String> {
+    fn strip(value: &mut Value) -> bool {
+        match value {
+            Value::Array(values) => values.iter_mut().fold(false, |found, value| strip(value) | found),
+            Value::Object(members) => {
+                let is_scope = members.keys().any(|key| SCOPE_KEYS.contains(&key.to_ascii_lowercase().as_str()));
+                let tagged = is_scope && members.remove("tags").is_some();
+                members.values_mut().fold(tagged, |found, value| strip(value) | found)
+            }
+            _ => false,
+        }
+    }
+    let mut body = serde_json::from_str(text).ok()?;
+    strip(&mut body).then(|| body.to_string())
 }
 
 fn look(value: &Value, seen: &mut Seen) {

@@ -167,6 +167,22 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
+/// Words of others are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line or turn
+/// what stands around them.
+pub fn plain(text: &str) -> String {
+    text.replace(is_command, " ")
+}
+
+/// The same in several lines.
+pub fn plain_lines(text: &str) -> String {
+    text.replace(|one| is_command(one) && one != '\n', " ")
+}
+
+/// Whether a terminal or a reader of lines obeys it.
+pub fn is_command(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Cuts a text to a number of bytes, at a character.
 pub fn cut(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {

@@ -62,18 +62,27 @@ impl Settings {
         serde_json::from_str(&self.plain).unwrap_or_default()
     }
 
-    /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from.
+    /// The settings of these credentials that are no text, which nobody could keep from the plugin.
+    pub(crate) fn unsealed(&self, description: &Description) -> Vec<String> {
+        let plain = self.plain();
+        let left = description.credentials.iter().map(|credential| &credential.setting);
+        left.filter(|setting| plain.get(*setting).is_some_and(|value| !value.is_null() && !value.is_string()))
+            .cloned()
+            .collect()
+    }
+
+    /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from, and withholds what
+    /// else stands there.
     pub fn sealing(self, description: &Description) -> Settings {
         let (mut plain, mut trimmed) = (self.plain(), self.trimmed.into_vec());
         let secrets = self.secrets.into_iter();
         let mut secrets: BTreeMap<String, Secret> = secrets.map(|held| (held.setting, held.secret)).collect();
         for credential in &description.credentials {
-            if let Some(Value::String(value)) = plain.get(&credential.setting) {
+            if let Some(Value::String(value)) = plain.remove(&credential.setting) {
                 if value.trim() != value {
                     trimmed.push(credential.setting.clone());
                 }
                 secrets.insert(credential.setting.clone(), Secret::new(value.trim()));
-                plain.remove(&credential.setting);
             }
         }
         let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
@@ -252,6 +261,7 @@ fn words(property: &Value, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::CredentialSetting;
 
     #[test]
     fn the_date_beside_a_credential_is_its_end() {
@@ -284,6 +294,28 @@ mod tests {
         let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
         assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
+    }
+
+    #[test]
+    fn a_credential_that_is_no_text_is_withheld_and_named() {
+        let mut description = Description {
+            name: String::new(),
+            version: String::new(),
+            events: Vec::new(),
+            settings_schema: "{}".to_owned(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            diagnoses: Vec::new(),
+        };
+        for (setting, kind) in [("pin", CredentialKind::Secret), ("key", CredentialKind::Secret)] {
+            description.credentials.push(CredentialSetting { setting: setting.to_owned(), kind });
+        }
+        let plain = serde_json::json!({ "pin": 1_234_567_890, "key": "a-secret-of-tests", "other": 1 });
+        let settings = Settings::new(plain.as_object().unwrap().clone(), BTreeMap::new());
+        assert_eq!(settings.unsealed(&description), ["pin"]);
+        let inside = settings.sealing(&description);
+        assert!(!inside.without_credentials().contains("1234567890"));
+        assert!(inside.plain().contains_key("other") && !inside.plain().contains_key("key"));
     }
 
     #[test]

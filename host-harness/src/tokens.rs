@@ -62,8 +62,8 @@ impl Tokens {
     }
 
     /// Sends a request for a token, or gives the answer of an earlier one. A token that was fetched before `after` is
-    /// given again only where the service bears no further request. One that is refused `now` is not: then the answer
-    /// is 429 in the service's place, until it bears another request.
+    /// given again only where the service bears no further request. One that was refused, where `after` is the most that
+    /// there is, is not: then the answer is 429 in the service's place, until it bears another request.
     pub async fn send(
         &self,
         transport: &dyn Transport,
@@ -91,7 +91,7 @@ impl Tokens {
             return Ok(Sent::Answer(answer));
         }
         if let Err(opens) = self.counts.count(digest, now) {
-            let older = kept.answer(0, now).filter(|_| after < now);
+            let older = kept.answer(0, now).filter(|_| after < u64::MAX);
             return Ok(older.map_or_else(|| Sent::TooOften(too_often(opens.saturating_sub(now))), Sent::Answer));
         }
         let answer = transport.send(request).await?;
@@ -252,7 +252,8 @@ mod tests {
         let tokens = Tokens::default();
         let mut bodies = Vec::new();
         for (now, after) in times {
-            let answer = tokens.send(endpoint, request("a"), after * 1_000, now * 1_000).await.unwrap().response();
+            let answer =
+                tokens.send(endpoint, request("a"), after.saturating_mul(1_000), now * 1_000).await.unwrap().response();
             bodies.push(String::from_utf8(answer.body).unwrap());
         }
         bodies
@@ -272,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn a_fresh_token_is_fetched_on_demand_but_not_without_end() {
         let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
-        let times: Vec<(u64, u64)> = (0..200).map(|second| (1_000 + second, 1_000 + second)).collect();
+        let times: Vec<(u64, u64)> = (0..200).map(|second| (1_000 + second, u64::MAX)).collect();
         let bodies = asked(&endpoint, &times).await;
         assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
         assert!(bodies[199].contains("no more than 5 equal requests"), "a token that is refused is not given again");

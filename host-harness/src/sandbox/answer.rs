@@ -11,7 +11,7 @@ use crate::limits::{
     ADDRESS_BYTES, CODE_BYTES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES, NOTE_BYTES, PROBLEMS,
     RIDES, SCHEMA_BYTES, WORDS_BYTES,
 };
-use crate::redact;
+use crate::redact::{self, is_command, plain};
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,19 +49,14 @@ fn cut(text: &mut String, bytes: usize) {
     }
 }
 
-/// Words of a plugin are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line or turn
-/// what stands around them.
-pub(super) fn plain(text: &str) -> String {
-    text.replace(is_command, " ")
-}
-
-fn is_command(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// An id: found again by every byte of it, and shown.
 fn id(limit: &'static str, text: &str) -> Held {
-    bytes(limit, text, ID_BYTES)?;
+    exact(limit, text, ID_BYTES)
+}
+
+/// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
+fn exact(limit: &'static str, text: &str, most: usize) -> Held {
+    bytes(limit, text, most)?;
     if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
 }
 
@@ -95,6 +90,9 @@ impl Answer for Description {
         id("the plugin's name", name)?;
         id("the plugin's version", version)?;
         bytes("the schema of the settings", settings_schema, SCHEMA_BYTES)?;
+        if settings_schema.contains(|one: char| is_command(one) && !one.is_ascii_whitespace()) {
+            return broken("the schema of the settings has control characters".to_owned());
+        }
         most("entries of a list", events.len().max(credentials.len()).max(diagnoses.len()), ENTRIES)?;
         for kind in events {
             id("a kind of event", &kind.name)?;
@@ -116,17 +114,17 @@ impl Answer for Plan {
         most("shapes of requests", self.shapes.len(), ENTRIES)?;
         for shape in &self.shapes {
             let (Path::Exact(path) | Path::Prefix(path)) = &shape.path;
-            bytes("a method", &shape.method, CODE_BYTES)?;
-            bytes("an origin", &shape.origin, ADDRESS_BYTES)?;
-            bytes("a path", path, ADDRESS_BYTES)?;
-            bytes("a sealed key", shape.seals.as_deref().unwrap_or_default(), CODE_BYTES)?;
+            exact("a method", &shape.method, CODE_BYTES)?;
+            exact("an origin", &shape.origin, ADDRESS_BYTES)?;
+            exact("a path", path, ADDRESS_BYTES)?;
+            exact("a sealed key", shape.seals.as_deref().unwrap_or_default(), CODE_BYTES)?;
             most("credentials on a shape", shape.rides.len(), RIDES)?;
             for ride in &shape.rides {
                 if let Credential::Setting(setting) | Credential::Assertion(setting) = &ride.credential {
-                    bytes("the name of a setting", setting, CODE_BYTES)?;
+                    exact("the name of a setting", setting, CODE_BYTES)?;
                 }
                 if let Place::FormField(name) | Place::Header(name) = &ride.place {
-                    bytes("a place on a request", name, CODE_BYTES)?;
+                    exact("a place on a request", name, CODE_BYTES)?;
                 }
             }
         }

@@ -214,24 +214,23 @@ async fn carry(
         return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
     }
     let large = response.body.len() > LARGE_BODY;
-    let answered = match &shape.seals {
-        Some(key) => seal::sealed(&mut response, key),
-        None if seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
-        None => seal::Sealing::default(),
-    };
-    let known = sealed.iter().map(|sealed| &sealed.secret).chain(&answered.secrets);
-    let secrets = Search::new(known);
+    let (seals, known) = (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
     let scrub = move || {
-        seal::scrub(&mut response, &secrets);
-        response
+        let answered = match &seals {
+            Some(key) => seal::sealed(&mut response, key),
+            None if seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
+            None => seal::Sealing::default(),
+        };
+        seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
+        (response, answered.token)
     };
     // A service may fill a large answer with what is slow to search; others are not to wait for that.
-    let response = if large {
+    let (response, token) = if large {
         tokio::task::spawn_blocking(scrub).await.map_err(|_| plainly("it could not be searched"))?
     } else {
         scrub()
     };
-    lock(journal).tokens.extend(answered.token);
+    lock(journal).tokens.extend(token);
     Ok(response)
 }
 

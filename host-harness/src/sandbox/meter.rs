@@ -19,7 +19,7 @@ impl Meter {
         Meter { limits, memory_bytes: 0, cpu_ticks: 0, exceeded: None }
     }
 
-    fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
+    pub fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
         self.exceeded.get_or_insert((limit, value.to_string()));
     }
 

@@ -66,7 +66,7 @@ pub struct Network {
     pub transport: Arc<dyn Transport>,
     /// What token endpoints answered to this tenant.
     pub tokens: Arc<Tokens>,
-    /// Tokens from before are not wanted; Unix milliseconds.
+    /// Tokens from before are not wanted; Unix milliseconds. The most: the one that there is was refused.
     pub tokens_after: u64,
     /// The time.
     pub clock: Clock,
@@ -199,7 +199,7 @@ impl log::Host for Store {
             self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(journal.tokens.iter().map(|(_, token)| token));
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
-        let message = answer::plain(redact::cut(&message, limits.log_line_bytes));
+        let message = redact::plain(redact::cut(&message, limits.log_line_bytes));
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
             log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),
@@ -225,7 +225,13 @@ impl credentials::Host for Store {
         // A call without HTTP has no use for one, and no clock.
         let clock = self.hook.network.as_ref().map(|network| Arc::clone(&network.clock));
         let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
-        if self.hook.sealed.len() >= limits::ASSERTIONS {
+        let made = self.hook.sealed.iter().filter(|sealed| matches!(sealed.credential, Credential::Assertion(_)));
+        if made.count() >= limits::ASSERTIONS {
+            self.meter.exceed("assertions", limits::ASSERTIONS);
+            return Err(credentials::Refusal::Unusable);
+        }
+        if client_id.len() > limits::ID_BYTES || audience.len() > limits::ADDRESS_BYTES {
+            self.meter.exceed("what an assertion is about", format!("{} bytes", limits::ADDRESS_BYTES));
             return Err(credentials::Refusal::Unusable);
         }
         let value = held.clone();

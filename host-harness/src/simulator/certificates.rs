@@ -20,11 +20,11 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    pub(super) fn new() -> anyhow::Result<Authority> {
+    pub(super) fn new(name: &str) -> anyhow::Result<Authority> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "host-harness simulate CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         Ok(Authority { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 

@@ -191,7 +191,7 @@ pub(super) async fn serve(
         Act::Door(Door::OtherName) => other(authority.server(&["other.example"], true)),
         Act::Door(Door::Expired) => other(authority.server(&["127.0.0.1", "localhost"], false)),
         Act::Door(Door::OtherAuthority) => {
-            other(Authority::new().and_then(|unknown| unknown.server(&["127.0.0.1", "localhost"], true)))
+            other(Authority::new("another CA").and_then(|unknown| unknown.server(&["127.0.0.1", "localhost"], true)))
         }
         Act::Door(door) => return stand(door, socket).await,
         Act::Script(_) | Act::Answer => Ok(tls.clone()),

@@ -44,7 +44,7 @@ impl Simulator {
     ) -> anyhow::Result<Simulator> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let authority = Authority::new()?;
+        let authority = Authority::new("host-harness simulate CA")?;
         let ca_pem = authority.pem();
         let tls = authority.server(&["localhost", "127.0.0.1", "::1", &address.ip().to_string()], true)?;
         let mut world = World::new(estate, scenario);

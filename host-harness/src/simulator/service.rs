@@ -11,6 +11,9 @@ use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Place, Strike};
 use crate::transport::OutgoingRequest;
 
+/// A tag of every subscription.
+pub const COST_CENTER: &str = "cost-center-4711";
+
 /// Controls of one page.
 const PAGE: usize = 10;
 
@@ -344,6 +347,7 @@ impl World {
                 "tenantId": tenant.id,
                 "displayName": subscription.name,
                 "state": subscription.state,
+                "tags": { "costCenter": COST_CENTER },
             })
         });
         let items: Vec<Value> = items.collect();

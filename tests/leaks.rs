@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use host_harness::redact::Search;
 use host_harness::secret::Secret;
-use host_harness::simulator::{Simulator, estate::Estate};
+use host_harness::simulator::Simulator;
 
+use crate::run::{self, PATIENCE};
 use crate::support::root;
-
-/// What does not happen within this time does not happen.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything but what the compiler says of code.
 const EVERYTHING: &str = "trace,wasmtime=info,cranelift=info,cranelift_codegen=info,regalloc2=info";
@@ -25,10 +23,8 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
-        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::sized(2, 1), None).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), simulator.ca_pem()).unwrap();
-        let (text, mut secrets) = simulator.configuration("ca.pem");
+        let run::Scene { simulator, folder, mut secrets } = run::Scene::new().await;
+        let (text, _) = simulator.configuration("ca.pem");
         secrets.push(("READERS".to_owned(), "let-~me-/in+?".to_owned()));
         let more = "[collector]\nlisten = \"127.0.0.1:0\"\ntoken = { env = \"READERS\" }\n\
                     [[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"out/{tenant}.ndjson\"\n";

@@ -13,17 +13,18 @@ use serde_json::Value;
 use crate::support;
 
 /// What does not happen within this time does not happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration for a simulated service.
-struct Scene {
-    simulator: Simulator,
-    folder: tempfile::TempDir,
-    secrets: Vec<(String, String)>,
+pub struct Scene {
+    pub simulator: Simulator,
+    pub folder: tempfile::TempDir,
+    /// The variables that the configuration names.
+    pub secrets: Vec<(String, String)>,
 }
 
 impl Scene {
-    async fn new() -> Scene {
+    pub async fn new() -> Scene {
         let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::sized(2, 1), None).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), simulator.ca_pem()).unwrap();

@@ -16,7 +16,7 @@ use crate::config::{Config, Named, Problem};
 use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::engine::Host;
 use crate::feed::{Clock, Feed};
-use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
+use crate::feeds::{self, CheckError, Checked, Parked, Tenants, days_left};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::once::{OnceError, Output, usual_fix};
@@ -421,16 +421,13 @@ pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }
 
-/// In milliseconds.
-const DAY: u64 = 86_400_000;
-
 /// A credential that runs out within 30 days, 7 days, or has run out by its date.
 pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
     let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(*end));
     let left = end.saturating_sub(now);
-    let days = left / DAY;
-    let [notice, urgent] = limits::EXPIRY_WARNINGS.map(|days| days * DAY);
+    let days = days_left(*end, now);
+    let [notice, urgent] = limits::EXPIRY_WARNINGS.map(|days| days * milliseconds(limits::DAY));
     match left {
         0 => Some((&EXPIRED, format!("`{setting}` on {date}"))),
         left if left <= urgent => Some((&EXPIRES_SOON, format!("`{setting}` on {date}, in {days} days"))),
@@ -808,6 +805,9 @@ impl Transport for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In milliseconds.
+    const DAY: u64 = 86_400_000;
 
     #[test]
     fn a_credential_is_told_of_30_and_7_days_before_it_runs_out() {

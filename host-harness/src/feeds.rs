@@ -147,11 +147,6 @@ impl Parked {
         &self.allowed
     }
 
-    /// Whether its plugin is the built-in one.
-    pub fn is_built_in(&self) -> bool {
-        self.plugin.about().built_in
-    }
-
     /// Names the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256
@@ -364,7 +359,7 @@ async fn check_feed(
 
 /// Words for the end of a credential that is near or past, in Unix milliseconds; none if it is far.
 pub fn ends_soon(setting: &str, end: u64, now: u64) -> Option<String> {
-    let days = end.saturating_sub(now) / milliseconds(Duration::from_secs(86_400));
+    let days = days_left(end, now);
     let date = date(end);
     match days {
         _ if end <= now => Some(format!("`{setting}` ran out on {date}: make a new one")),
@@ -373,6 +368,11 @@ pub fn ends_soon(setting: &str, end: u64, now: u64) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whole days until a time; 0 once it is past.
+pub fn days_left(end: u64, now: u64) -> u64 {
+    end.saturating_sub(now) / milliseconds(limits::DAY)
 }
 
 /// The day of a time, in UTC.

@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 
 use crate::contract::{Credential, Description, Path, Place, Shape};
 use crate::egress::{Leave, canonical};
-use crate::limits::Limits;
+use crate::limits::{DAY, Limits};
 use crate::once::Ready;
 use crate::plugin::About;
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the built-in plugin was seen to need: for estimates, and for nothing else.
 mod seen {
@@ -103,7 +101,7 @@ impl Sheet {
             interval_seconds: parked.interval.as_secs(),
             scopes,
             shapes: lines.collect(),
-            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.is_built_in(), limits),
+            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.plugin().about().built_in, limits),
         }
     }
 }

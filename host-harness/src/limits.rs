@@ -7,6 +7,9 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A day.
+pub const DAY: Duration = Duration::from_secs(86_400);
+
 /// What one call of a plugin may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -181,7 +184,7 @@ pub const SLOW_RETRY: Duration = Duration::from_secs(3_600);
 pub const SLOWEST_RETRY: Duration = Duration::from_secs(6 * 3_600);
 
 /// The most that a service may ask to wait.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+pub const LONGEST_WAIT: Duration = DAY;
 
 /// Scopes that waited for the same throttle come back within this time.
 pub const THROTTLE_SPREAD: Duration = Duration::from_secs(10);
@@ -325,7 +328,7 @@ pub const RELOAD_RETRY: Duration = Duration::from_secs(60);
 pub const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// How often old history is forgotten.
-pub const PRUNE: Duration = Duration::from_secs(86_400);
+pub const PRUNE: Duration = DAY;
 
 /// Different codes of notices that are counted for one feed.
 pub const NOTICE_CODES: usize = 64;

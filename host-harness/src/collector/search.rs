@@ -8,7 +8,7 @@ use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::feeds::{Parked, ends_soon};
+use crate::feeds::{Parked, days_left, ends_soon};
 use crate::limits::{self, milliseconds};
 use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
@@ -307,7 +307,7 @@ impl Collector {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         for (setting, end) in &entry.parked.expiries {
             let Some(words) = ends_soon(setting, *end, now) else { continue };
-            let days = end.saturating_sub(now) / 86_400_000;
+            let days = days_left(*end, now);
             let thresholds = limits::EXPIRY_WARNINGS.into_iter().filter(|threshold| days < *threshold);
             let threshold = if *end <= now { 0 } else { thresholds.min().unwrap_or(u64::MAX) };
             if threshold < entry.warned_days {

@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod limits;
 pub mod live;
 pub mod mark;
+pub mod memory;
 pub mod metrics;
 pub mod once;
 pub mod plugin;

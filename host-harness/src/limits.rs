@@ -255,7 +255,7 @@ pub const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 /// How often the files of the configuration are looked at.
 pub const WATCH: Duration = Duration::from_secs(5);
 
-/// Free memory that each thread of the collector may hold on to; larger pieces are the system's at once.
+/// Free memory at the end of the heap that the collector may hold on to; larger pieces are the system's at once.
 pub const HELD_BYTES: i32 = 128 << 10;
 
 /// How often an idle collector gives free memory back to the system.

@@ -19,6 +19,7 @@ use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked};
 use host_harness::inspect::{self, Sheet};
 use host_harness::limits::{self, Limits};
+use host_harness::memory;
 use host_harness::once::{self, OnceError, Output};
 use host_harness::plugin::{self, Plugin};
 use host_harness::record;
@@ -176,6 +177,7 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|word| word == compile::COMMAND) {
         return ExitCode::from(compile::serve(&words[1..]));
     }
+    memory::hold_little();
     let arguments = Arguments::parse();
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());

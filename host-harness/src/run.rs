@@ -17,6 +17,7 @@ use crate::feed::Clock;
 use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
 use crate::limits;
 use crate::live::Network;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::serve::{self, Desk, Question};
 use crate::sink::SinkConfig;
@@ -110,7 +111,6 @@ pub async fn keeper(state: &Path, sinks: &[SinkConfig], network: &Network, clock
 
 /// Runs until it is told to stop.
 pub async fn run(start: Start) -> Result<(), RunError> {
-    hold_little_memory();
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
@@ -206,7 +206,7 @@ impl Driver {
                 _ = watch.tick() => {
                     self.collector.sweep();
                     if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
-                        give_back_memory();
+                        memory::give_back();
                         self.trimmed = Instant::now();
                     }
                     let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
@@ -373,29 +373,6 @@ fn met(path: PathBuf) -> Seen {
 fn compact(feeds: Vec<Arc<Parked>>) -> Vec<Arc<Parked>> {
     let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
     drop(feeds);
-    give_back_memory();
+    memory::give_back();
     copied
-}
-
-/// Has the C library give larger pieces back as soon as they are free. Left to itself it learns from the largest piece
-/// that was ever freed, such as a configuration of ten thousand feeds, and holds on to twice as much for each thread.
-fn hold_little_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "functions of the C library that take numbers")]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, limits::HELD_BYTES);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, limits::HELD_BYTES);
-    }
-}
-
-/// Gives free memory between what is in use back to the system.
-fn give_back_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(
-        unsafe_code,
-        reason = "a function of the C library that takes a number and touches nothing but free memory"
-    )]
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }

@@ -14,8 +14,8 @@ use crate::{cargo, target_folder};
 /// Subscriptions of one tenant, each with a feed of its own.
 const FEEDS_OF_TENANT: usize = 20;
 
-/// Resident memory of an idle collector, in KiB.
-const MOST_KIB: u64 = 60 << 10;
+/// Resident memory of an idle collector, in MB of a million bytes.
+const MOST_MB: f64 = 60.0;
 
 /// Of one core, in percent, while it waits.
 const MOST_CPU_PERCENT: f64 = 1.0;
@@ -81,7 +81,7 @@ pub fn measure(feeds: usize) -> Result<(), String> {
     let (polls_before, cpu_before) = (polls()?, cpu_seconds(id)?);
     sleep(WATCH);
     let (cpu, polls) = (cpu_seconds(id)? - cpu_before, polls()? - polls_before);
-    let (memory, peak) = (kib(id, "VmRSS")?, kib(id, "VmHWM")?);
+    let (memory, peak) = (megabytes(id, "VmRSS")?, megabytes(id, "VmHWM")?);
     let total = value(&metrics, "collector_lateness_seconds_count");
     let bucket = format!("collector_lateness_seconds_bucket{{le=\"{LATE_SECONDS}\"}}");
     let in_time = value(&metrics, &bucket) / total * 100.0;
@@ -95,23 +95,16 @@ pub fn measure(feeds: usize) -> Result<(), String> {
             format!("{in_time:.2} % of {total} within {LATE_SECONDS} s (at least {LEAST_IN_TIME_PERCENT} %)"),
         ),
         ("calls of the plugin, a poll", format!("{:.2} ms", busy / total * 1_000.0)),
-        (
-            "resident memory, waiting",
-            format!("{:.1} MiB (at most {} MiB; peak {:.1} MiB)", mib(memory), MOST_KIB >> 10, mib(peak)),
-        ),
-        ("of which backed by no file", format!("{:.1} MiB", mib(kib(id, "RssAnon")?))),
+        ("resident memory, waiting", format!("{memory:.1} MB (at most {MOST_MB} MB; peak {peak:.1} MB)")),
+        ("of which backed by no file", format!("{:.1} MB", megabytes(id, "RssAnon")?)),
         ("CPU, waiting", format!("{cpu_percent:.2} % of a core (at most {MOST_CPU_PERCENT} %; {polls} polls in it)")),
     ];
     let table: String = rows.iter().map(|(name, figure)| format!("{name:<28}{figure}\n")).collect();
     std::io::stdout().write_all(table.as_bytes()).map_err(failed("print the figures"))?;
-    if in_time < LEAST_IN_TIME_PERCENT || memory > MOST_KIB || cpu_percent > MOST_CPU_PERCENT {
+    if in_time < LEAST_IN_TIME_PERCENT || memory > MOST_MB || cpu_percent > MOST_CPU_PERCENT {
         return Err("a figure is beyond its bound".to_owned());
     }
     Ok(())
-}
-
-fn mib(kib: u64) -> f64 {
-    kib as f64 / 1_024.0
 }
 
 fn failed<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String {
@@ -198,11 +191,11 @@ fn value(metrics: &str, series: &str) -> f64 {
     metrics.lines().find_map(value).unwrap_or_default()
 }
 
-fn kib(process: u32, key: &str) -> Result<u64, String> {
+fn megabytes(process: u32, key: &str) -> Result<f64, String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).map_err(failed("read the memory"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    number.ok_or_else(|| format!("the system does not tell {key}"))
+    let kib: Option<f64> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    kib.map(|kib| kib * 1.024 / 1_000.0).ok_or_else(|| format!("the system does not tell {key}"))
 }
 
 fn cpu_seconds(process: u32) -> Result<f64, String> {

@@ -80,8 +80,10 @@ pub fn measure(feeds: usize) -> Result<(), String> {
     let polls = || get(&address, "/metrics").map(|metrics| value(&metrics, "collector_lateness_seconds_count"));
     let (polls_before, cpu_before) = (polls()?, cpu_seconds(id)?);
     sleep(WATCH);
-    let (cpu, polls) = (cpu_seconds(id)? - cpu_before, polls()? - polls_before);
-    let (memory, peak) = (megabytes(id, "VmRSS")?, megabytes(id, "VmHWM")?);
+    let cpu = cpu_seconds(id)? - cpu_before;
+    let (memory, anonymous) = (megabytes(id, "VmRSS")?, megabytes(id, "RssAnon")?);
+    let polls = polls()? - polls_before;
+    let (scraped, peak) = (megabytes(id, "VmRSS")?, megabytes(id, "VmHWM")?);
     let total = value(&metrics, "collector_lateness_seconds_count");
     let bucket = format!("collector_lateness_seconds_bucket{{le=\"{LATE_SECONDS}\"}}");
     let in_time = value(&metrics, &bucket) / total * 100.0;
@@ -96,7 +98,8 @@ pub fn measure(feeds: usize) -> Result<(), String> {
         ),
         ("calls of the plugin, a poll", format!("{:.2} ms", busy / total * 1_000.0)),
         ("resident memory, waiting", format!("{memory:.1} MB (at most {MOST_MB} MB; peak {peak:.1} MB)")),
-        ("of which backed by no file", format!("{:.1} MB", megabytes(id, "RssAnon")?)),
+        ("of which backed by no file", format!("{anonymous:.1} MB")),
+        ("just after /metrics is read", format!("{scraped:.1} MB")),
         ("CPU, waiting", format!("{cpu_percent:.2} % of a core (at most {MOST_CPU_PERCENT} %; {polls} polls in it)")),
     ];
     let table: String = rows.iter().map(|(name, figure)| format!("{name:<28}{figure}\n")).collect();

@@ -157,6 +157,8 @@ pub const CASES: &[Case] = &[
         Nothing("at most 64 are counted"),
         "normalize",
     ),
+    case("notice-of-step-unlisted", 0, "does so while it reads pages", Nothing("the same"), "poll"),
+    case("notice-of-search-unlisted", 0, "does so while it looks for scopes", Nothing("the same"), "poll"),
 ];
 
 /// For SECURITY.md.

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::contract::{
-    Batch, Context, Credential, Description, Failure, Given, Page, Path, Plan, Problem, Reaction, Scope, Shape,
+    Batch, Context, Credential, Description, Failure, Given, Notice, Path, Plan, Problem, Reaction, Scope, Shape,
 };
 use crate::egress::{Egress, canonical};
 use crate::engine::Host;
-use crate::feed::poll_id;
+use crate::feed::{Gathered, poll_id};
 use crate::limits::{Limits, WORDS_BYTES};
 use crate::plugin::Plugin;
 use crate::redact;
@@ -28,7 +28,10 @@ pub const RULES: &[(&str, &str)] = &[
     ("describe", "describes itself the same way each time: kebab-case names, a JSON Schema with its credentials"),
     ("settings", "names all problems of its settings at once, each by a JSON pointer, and what belongs there"),
     ("shapes", "declares requests by upper-case method, bare origin, path, and credentials that it has"),
-    ("poll", "asks for what is recorded, all of it and nothing else, and reads the kinds of event that it declares"),
+    (
+        "poll",
+        "asks for what is recorded, all of it and nothing else; its kinds of page and codes of notices are declared",
+    ),
     ("requests", "sends only requests of its shapes, with each credential at its place"),
     ("cursors", "comes to an end, and to no cursor twice"),
     ("failures", "answers faults of the service with the reaction that fits, and a code that it lists"),
@@ -356,7 +359,10 @@ impl Examination {
         };
         let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await, Some(watched))?;
         let scopes = match found {
-            Ok(discovery) => discovery.scopes,
+            Ok(discovery) => {
+                self.notices("poll", stage, &discovery.notices);
+                discovery.scopes
+            }
             Err(failure) => return self.failure(stage, "discover", &failure),
         };
         for (index, scope) in scopes.iter().enumerate() {
@@ -388,7 +394,7 @@ impl Examination {
         token: Option<&Secret>,
         scope: &Scope,
     ) -> Option<Given> {
-        let (mut pages, mut seen, mut cursor) = (Vec::<Page>::new(), HashSet::new(), None::<String>);
+        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
         self.begin("cursors");
         loop {
             let answer = stage.plugin.poll(caller, &stage.settings, token, scope, cursor.as_deref()).await;
@@ -398,17 +404,22 @@ impl Examination {
             };
             let kind = &step.page.kind;
             self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
-            pages.push(step.page);
-            let Some(next) = step.next else { return Some(Given::Pages(pages)) };
-            if pages.len() >= self.limits.pages {
-                self.fail("cursors", format!("there is a cursor after {} pages", pages.len()));
-                return None;
-            }
-            if !seen.insert(next.clone()) {
-                self.fail("cursors", format!("page {} leads back to {}", pages.len(), redact::cut(&next, 256)));
-                return None;
-            }
-            cursor = Some(next);
+            self.notices("poll", stage, &step.notices);
+            cursor = match gathered.take(step, &self.limits) {
+                Ok(None) => return Some(Given::Pages(gathered.pages)),
+                Ok(next) => next,
+                Err(broken) => {
+                    let endless = ["cursor-repeated", "page-limit"].contains(&broken.code.as_str());
+                    self.fail(if endless { "cursors" } else { "limits" }, broken.cause);
+                    return None;
+                }
+            };
+        }
+    }
+
+    fn notices(&mut self, rule: &'static str, stage: &Stage<'_>, notices: &[Notice]) {
+        for Notice { code, .. } in notices {
+            self.check(rule, stage.lists(code), || format!("the code {code} of a notice is not listed"));
         }
     }
 
@@ -505,9 +516,9 @@ impl Examination {
             let kind = &measure.kind;
             self.check(RULE, stage.has_kind(kind), || format!("the kind {kind:?} of a figure is not declared"));
         }
-        let codes = batch.notices.iter().map(|notice| &notice.code);
-        for code in codes.chain(batch.outcome.iter().map(|outcome| &outcome.code)) {
-            self.check(RULE, stage.lists(code), || format!("the code {code} is not listed"));
+        self.notices(RULE, stage, &batch.notices);
+        if let Some(Failure { code, .. }) = &batch.outcome {
+            self.check(RULE, stage.lists(code), || format!("the code {code} of the outcome is not listed"));
         }
     }
 }

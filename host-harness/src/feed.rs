@@ -105,6 +105,49 @@ pub struct Usage {
     pub token_expires: Option<u64>,
 }
 
+/// What the steps of one poll gave so far.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Its pages, in order.
+    pub pages: Vec<Page>,
+    /// Its warnings.
+    pub notices: Vec<Notice>,
+    bytes: usize,
+    cursors: HashSet<String>,
+}
+
+impl Gathered {
+    /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
+    /// the limits of a poll, are a failure of the plugin.
+    pub fn take(&mut self, step: Step, limits: &Limits) -> Result<Option<String>, Failure> {
+        let broken = |code, cause| Err(Failure::of_host(Reaction::MendPlugin, code, cause));
+        self.bytes += step.page.body.len();
+        if self.bytes > limits.page_bytes {
+            let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
+            return broken("page-bytes-limit", cause);
+        }
+        self.pages.push(step.page);
+        self.notices.extend(step.notices);
+        if self.notices.len() > limits.notices {
+            let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
+            return broken("notice-limit", cause);
+        }
+        let Some(next) = step.next else { return Ok(None) };
+        if !self.cursors.insert(next.clone()) {
+            let cause = format!(
+                "the links of the pages run in a loop: page {} leads back to one that was read, {}",
+                self.pages.len(),
+                redact::cut(&next, NAME_BYTES)
+            );
+            return broken("cursor-repeated", cause);
+        }
+        if self.pages.len() >= limits.pages {
+            return broken("page-limit", format!("the poll goes on after the limit of {} pages", limits.pages));
+        }
+        Ok(Some(next))
+    }
+}
+
 /// What one poll of one scope gave.
 #[derive(Debug)]
 pub struct Polled {
@@ -268,37 +311,13 @@ impl Feed {
     }
 
     async fn pages_once(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
-        let limits = &self.caller.limits;
-        let (mut pages, mut notices, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut seen = HashSet::new();
-        let mut cursor: Option<String> = None;
+        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
         loop {
-            if pages.len() >= limits.pages {
-                let cause = format!("the poll goes on after the limit of {} pages", limits.pages);
-                return Err(Failure::of_host(Reaction::MendPlugin, "page-limit", cause));
-            }
             let step = self.step(scope, cursor.as_deref()).await?;
-            bytes += step.page.body.len();
-            if bytes > limits.page_bytes {
-                let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
-                return Err(Failure::of_host(Reaction::MendPlugin, "page-bytes-limit", cause));
+            cursor = gathered.take(step, &self.caller.limits)?;
+            if cursor.is_none() {
+                return Ok((gathered.pages, gathered.notices));
             }
-            pages.push(step.page);
-            notices.extend(step.notices);
-            if notices.len() > limits.notices {
-                let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
-                return Err(Failure::of_host(Reaction::MendPlugin, "notice-limit", cause));
-            }
-            let Some(next) = step.next else { return Ok((pages, notices)) };
-            if !seen.insert(next.clone()) {
-                let cause = format!(
-                    "the links of the pages run in a loop: page {} leads back to one that was read, {}",
-                    pages.len(),
-                    redact::cut(&next, NAME_BYTES)
-                );
-                return Err(Failure::of_host(Reaction::MendPlugin, "cursor-repeated", cause));
-            }
-            cursor = Some(next);
         }
     }
 

@@ -58,6 +58,7 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         "scope-note-bytes" => found.scopes[0].note = wide("", amount),
         "scope-name-bytes" => found.scopes[0].name = Some(wide("", amount)),
         "notices" => found.notices.resize(amount, notice()),
+        "notice-of-search-unlisted" => found.notices.push(unheard_of()),
         _ => {}
     }
     found
@@ -190,6 +191,7 @@ pub fn step(settings: &Settings, page: usize, mut step: Step) -> Step {
         "page-bytes" => step.page.body = vec![b' '; amount],
         "kind-undeclared" => step.page.kind = "others".to_owned(),
         "notices-of-steps" => step.notices.resize(amount, notice()),
+        "notice-of-step-unlisted" => step.notices.push(unheard_of()),
         _ => {}
     }
     step
@@ -226,7 +228,7 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
         "state-bytes" => batch.state = vec![b'1'; amount],
         "state-foreign" => batch.state = b"the state of somebody else".to_vec(),
         "notices-of-batch" => batch.notices.resize(amount, notice()),
-        "notice-unlisted" => batch.notices.push(Notice { code: "unheard-of".to_owned(), message: String::new() }),
+        "notice-unlisted" => batch.notices.push(unheard_of()),
         "measures" => {
             let measure = batch.measures[0].clone();
             batch.measures.resize(amount, measure);
@@ -279,4 +281,8 @@ fn told(words: &str) -> Failure {
 
 fn notice() -> Notice {
     Notice { code: "absent".to_owned(), message: "there is less than there was".to_owned() }
+}
+
+fn unheard_of() -> Notice {
+    Notice { code: "unheard-of".to_owned(), message: String::new() }
 }

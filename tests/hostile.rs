@@ -1,5 +1,6 @@
 //! Plugins that mean harm, and what comes of it: each row of a table is run, and documents are made from the same rows.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use host_harness::settings::Settings;
 use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use serde_json::json;
 
+use crate::limits::LIMITS;
 use crate::security::Table;
 use crate::support::{NOON, host, noon, plugin};
 
@@ -291,8 +293,23 @@ async fn check(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// A trick without a row is tried by nobody; a row without its trick tries a good plugin.
 #[test]
-fn every_trick_has_its_row() {}
+fn every_trick_has_its_row_and_every_row_its_trick() {
+    let tricks = include_str!("hostile/src/tricks.rs").lines().map(str::trim_start);
+    let arms =
+        tricks.filter_map(|line| line.strip_prefix('"')?.split_once('"').filter(|(_, rest)| rest.contains("=> ")));
+    let asked =
+        include_str!("hostile/src/lib.rs").split("settings.is(\"").skip(1).filter_map(|rest| rest.split_once('"'));
+    let tricks: BTreeSet<&str> = arms.chain(asked).map(|(mode, _)| mode).collect();
+    let rows: BTreeSet<&str> =
+        CASES.iter().map(|case| case.mode).chain(LIMITS.iter().map(|limit| limit.mode)).collect();
+    let missing: Vec<_> = rows.difference(&tricks).collect();
+    assert!(missing.is_empty(), "no such trick: {missing:?}");
+    let apart = include_str!("limits.rs");
+    let untried = tricks.difference(&rows).filter(|mode| !apart.contains(&format!("\"{mode}\"")));
+    assert_eq!(untried.collect::<Vec<_>>(), Vec::<&&str>::new());
+}
 
 #[tokio::test]
 async fn without_a_mode_it_is_a_good_plugin() {

@@ -15,8 +15,9 @@ use url::Url;
 use crate::config::{Config, Named, Problem};
 use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::engine::Host;
+use crate::expiry::{self, Nearness};
 use crate::feed::{Clock, Feed};
-use crate::feeds::{self, CheckError, Checked, Parked, Tenants, days_left};
+use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::once::{OnceError, Output, usual_fix};
@@ -421,19 +422,15 @@ pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }
 
-/// A credential that runs out within 30 days, 7 days, or has run out by its date.
+/// What is said of the credential that ends first, where that is near or past.
 pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
     let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(*end));
-    let left = end.saturating_sub(now);
-    let days = days_left(*end, now);
-    let [notice, urgent] = limits::EXPIRY_WARNINGS.map(|days| days * milliseconds(limits::DAY));
-    match left {
-        0 => Some((&EXPIRED, format!("`{setting}` on {date}"))),
-        left if left <= urgent => Some((&EXPIRES_SOON, format!("`{setting}` on {date}, in {days} days"))),
-        left if left <= notice => Some((&EXPIRES, format!("`{setting}` on {date}, in {days} days"))),
-        _ => None,
-    }
+    let remark = match expiry::nearness(*end, now)? {
+        Nearness::Soon => &EXPIRES,
+        Nearness::VerySoon => &EXPIRES_SOON,
+        Nearness::Past => &EXPIRED,
+    };
+    Some((remark, expiry::words(setting, *end, now)))
 }
 
 /// One feed that is being checked.
@@ -810,19 +807,15 @@ mod tests {
     const DAY: u64 = 86_400_000;
 
     #[test]
-    fn a_credential_is_told_of_30_and_7_days_before_it_runs_out() {
-        let code = |days: u64| {
-            let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
-            expiring(&expiries, 500 * DAY - days * DAY).map(|(remark, _)| remark.code)
-        };
-        assert_eq!(code(31), None);
-        assert_eq!(code(30), Some("credential-expires"));
-        assert_eq!(code(8), Some("credential-expires"));
-        assert_eq!(code(7), Some("credential-expires-soon"));
-        assert_eq!(code(0), Some("credential-expired"));
+    fn of_several_credentials_the_one_that_ends_first_is_told() {
+        let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
+        let told = |now: u64| expiring(&expiries, now * DAY).map(|(remark, words)| (remark.code, words));
+        let words = |words: &str| format!("`key` {words} 1971-05-16");
+        assert_eq!(told(469), None);
+        assert_eq!(told(470), Some(("credential-expires", words("runs out in 30 days, on"))));
+        assert_eq!(told(493), Some(("credential-expires-soon", words("runs out in 7 days, on"))));
+        assert_eq!(told(500), Some(("credential-expired", words("ran out on"))));
         assert!(expiring(&[], 0).is_none());
-        let words = expiring(&[("client_secret".to_owned(), 500 * DAY)], 494 * DAY).map(|(_, words)| words);
-        assert!(words.is_some_and(|words| words.contains("`client_secret` on ") && words.ends_with("in 6 days")));
     }
 
     #[test]

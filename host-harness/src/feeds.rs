@@ -11,6 +11,7 @@ use crate::config::{Config, FeedConfig, Place, Problem};
 use crate::contract;
 use crate::egress::{self, Origins};
 use crate::engine::Host;
+use crate::expiry;
 use crate::feed::{Clock, Feed, FeedError, Identity};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
@@ -304,7 +305,8 @@ async fn check_feed(
         match found {
             Ok(Some((from, until))) => {
                 if from > clock() {
-                    warnings.push(problem(&setting, format!("its certificate is not valid before {}", date(from))));
+                    warnings
+                        .push(problem(&setting, format!("its certificate is not valid before {}", expiry::date(from))));
                 }
                 expiries.push((setting, until));
             }
@@ -355,30 +357,6 @@ async fn check_feed(
             Ok(Err(problems))
         }
     }
-}
-
-/// Words for the end of a credential that is near or past, in Unix milliseconds; none if it is far.
-pub fn ends_soon(setting: &str, end: u64, now: u64) -> Option<String> {
-    let days = days_left(end, now);
-    let date = date(end);
-    match days {
-        _ if end <= now => Some(format!("`{setting}` ran out on {date}: make a new one")),
-        days if days < limits::EXPIRY_WARNINGS[0] => {
-            Some(format!("`{setting}` runs out in {days} days, on {date}: make a new one"))
-        }
-        _ => None,
-    }
-}
-
-/// Whole days until a time; 0 once it is past.
-pub fn days_left(end: u64, now: u64) -> u64 {
-    end.saturating_sub(now) / milliseconds(limits::DAY)
-}
-
-/// The day of a time, in UTC.
-fn date(time: u64) -> String {
-    let seconds = i64::try_from(time / 1_000).unwrap_or(i64::MAX);
-    time::OffsetDateTime::from_unix_timestamp(seconds).map(|time| time.date().to_string()).unwrap_or_default()
 }
 
 type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;

@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod contract;
 pub mod egress;
 pub mod engine;
+pub mod expiry;
 pub mod failpoint;
 pub mod feed;
 pub mod feeds;

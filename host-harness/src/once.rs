@@ -9,8 +9,9 @@ use futures_util::{StreamExt, stream};
 
 use crate::config::Problem;
 use crate::contract::{Failure, Measure, Notice, Reaction, Scope};
+use crate::expiry;
 use crate::feed::{Clock, Feed, Polled};
-use crate::feeds::{CheckError, Checked, Parked, Tenants, ends_soon};
+use crate::feeds::{CheckError, Checked, Parked, Tenants};
 use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
@@ -226,8 +227,10 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
-        for words in ready.parked.expiries.iter().filter_map(|(setting, end)| ends_soon(setting, *end, now)) {
-            self.warn(ready, None, &words);
+        for (setting, end) in &ready.parked.expiries {
+            if expiry::nearness(*end, now).is_some() {
+                self.warn(ready, None, &format!("{}: make a new one", expiry::words(setting, *end, now)));
+            }
         }
     }
 

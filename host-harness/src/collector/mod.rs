@@ -125,8 +125,8 @@ struct FeedEntry {
     blocked: bool,
     /// Not searched since its configuration changed: what waits for a person is then tried at once.
     changed: bool,
-    /// Of its credentials, the fewest days before the end that were warned of.
-    warned_days: u64,
+    /// When its credentials were last looked at for one that ends; 0 for never.
+    expiry_seen: u64,
 }
 
 struct ScopeEntry {

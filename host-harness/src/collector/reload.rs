@@ -62,7 +62,7 @@ impl Collector {
             failure: None,
             blocked: false,
             changed,
-            warned_days: u64::MAX,
+            expiry_seen: 0,
         };
         self.feeds.insert(number, Box::new(entry));
     }

@@ -8,7 +8,8 @@ use crate::agenda::Item;
 use crate::collector::log::{log_failure, log_notice};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::feeds::{Parked, days_left, ends_soon};
+use crate::expiry;
+use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
 use crate::mark::Mark;
 use crate::schedule::{Rhythm, first};
@@ -306,16 +307,13 @@ impl Collector {
     pub(super) fn warn_of_expiry(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         for (setting, end) in &entry.parked.expiries {
-            let Some(words) = ends_soon(setting, *end, now) else { continue };
-            let days = days_left(*end, now);
-            let thresholds = limits::EXPIRY_WARNINGS.into_iter().filter(|threshold| days < *threshold);
-            let threshold = if *end <= now { 0 } else { thresholds.min().unwrap_or(u64::MAX) };
-            if threshold < entry.warned_days {
-                entry.warned_days = threshold;
+            if expiry::nearness(*end, now) > expiry::nearness(*end, entry.expiry_seen) {
+                let words = expiry::words(setting, *end, now);
                 tracing::warn!(
-                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}"
+                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}: make a new one"
                 );
             }
         }
+        entry.expiry_seen = now;
     }
 }

@@ -1,0 +1,62 @@
+//! The end of a credential, as its certificate or the configuration tells it: the service never does. All times are Unix
+//! milliseconds.
+
+use crate::limits::{self, milliseconds};
+
+/// How near the end of a credential is, the nearest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nearness {
+    /// Within the first of [`limits::EXPIRY_WARNINGS`].
+    Soon,
+    /// Within the second.
+    VerySoon,
+    /// It is past.
+    Past,
+}
+
+/// How near an end is; none if it is far.
+pub fn nearness(end: u64, now: u64) -> Option<Nearness> {
+    let [soon, very_soon] = limits::EXPIRY_WARNINGS.map(|days| days * milliseconds(limits::DAY));
+    match end.saturating_sub(now) {
+        0 => Some(Nearness::Past),
+        left if left <= very_soon => Some(Nearness::VerySoon),
+        left if left <= soon => Some(Nearness::Soon),
+        _ => None,
+    }
+}
+
+/// What is said of an end that is near or past.
+pub fn words(setting: &str, end: u64, now: u64) -> String {
+    let date = date(end);
+    match end.saturating_sub(now) / milliseconds(limits::DAY) {
+        _ if end <= now => format!("`{setting}` ran out on {date}"),
+        days => format!("`{setting}` runs out in {days} days, on {date}"),
+    }
+}
+
+/// The day of a time, in UTC.
+pub fn date(time: u64) -> String {
+    let seconds = i64::try_from(time / 1_000).unwrap_or(i64::MAX);
+    time::OffsetDateTime::from_unix_timestamp(seconds).map(|time| time.date().to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_near_from_30_and_from_7_days_before_it() {
+        const DAY: u64 = 86_400_000;
+        let end = 500 * DAY;
+        let told = |left: u64| nearness(end, end - left);
+        assert_eq!(told(30 * DAY + 1), None);
+        assert_eq!(told(30 * DAY), Some(Nearness::Soon));
+        assert_eq!(told(7 * DAY + 1), Some(Nearness::Soon));
+        assert_eq!(told(7 * DAY), Some(Nearness::VerySoon));
+        assert_eq!(told(1), Some(Nearness::VerySoon));
+        assert_eq!((told(0), nearness(end, end + 1)), (Some(Nearness::Past), Some(Nearness::Past)));
+        assert!(Some(Nearness::Soon) > None && Nearness::Past > Nearness::VerySoon);
+        assert_eq!(words("key", end, end - 7 * DAY + 1), "`key` runs out in 6 days, on 1971-05-16");
+        assert_eq!(words("key", end, end), "`key` ran out on 1971-05-16");
+    }
+}

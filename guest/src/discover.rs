@@ -2,8 +2,10 @@
 //! where the settings give a domain. A scope's note is the tenant id that the feed signs in to.
 
 use crate::api::{Page, Subscription};
-use crate::contract::{Discovery, Failure, Scope, SkippedScope};
-use crate::diagnoses::{ALL_EXCLUDED, DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, NO_SUBSCRIPTIONS};
+use crate::contract::{Discovery, Failure, Reaction, Scope, SkippedScope};
+use crate::diagnoses::{
+    ALL_EXCLUDED, DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, LIST_REFUSED, NO_SUBSCRIPTIONS,
+};
 use crate::http::{self, Request, Response};
 use crate::json::{self, Fault, Object};
 use crate::service_error;
@@ -95,7 +97,7 @@ impl<'a> Found<'a> {
     /// Takes one page of subscriptions.
     pub fn take(&mut self, response: &Response) -> Result<(), Failure> {
         if response.status != 200 {
-            return Err(service_error::arm(self.settings, response, WHAT, ""));
+            return Err(self.refused(response));
         }
         let settings = self.settings;
         let not_understood = |fault: Fault| service_error::not_understood(settings, response, WHAT, &fault);
@@ -111,6 +113,16 @@ impl<'a> Found<'a> {
         self.pages += 1;
         self.next_link = page.next_link.map(|link| self.checked(&link)).transpose()?;
         Ok(())
+    }
+
+    /// Why there is no list. To mend the scope would say that there are no subscriptions.
+    fn refused(&self, response: &Response) -> Failure {
+        let failure = service_error::arm(self.settings, response, WHAT, "");
+        if failure.reaction != Reaction::MendScope {
+            return failure;
+        }
+        let Failure { reaction, code, cause, fix, .. } = LIST_REFUSED.failure(&failure.cause);
+        Failure { reaction, code, cause, fix, ..failure }
     }
 
     /// The result; nothing found is a failure.
@@ -190,7 +202,6 @@ impl<'a> Found<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Reaction;
 
     const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
@@ -245,6 +256,21 @@ mod tests {
         assert_eq!(discovery.scopes[0].name.as_deref(), Some("S1"));
         let codes: Vec<_> = discovery.notices.iter().map(|notice| notice.code.as_str()).collect();
         assert_eq!(codes, ["exclusion-unused", "delegated-left-out"]);
+    }
+
+    #[test]
+    fn a_list_that_is_refused_is_no_empty_list() {
+        let settings = all(&[], false);
+        let failure = |status, body: &str| {
+            let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
+            Found::new(&settings, TENANT.to_owned()).take(&response).unwrap_err()
+        };
+        for (status, body) in [(403, ""), (404, r#"{"error":{"code":"SubscriptionNotFound"}}"#), (418, "")] {
+            let failure = failure(status, body);
+            assert_eq!((failure.code.as_str(), failure.reaction), ("list-refused", Reaction::TryLater));
+            assert_eq!(failure.status, Some(status));
+        }
+        assert_eq!(failure(429, "").code, "throttled");
     }
 
     #[test]

@@ -49,8 +49,9 @@ impl<'a> Comparison<'a> {
         let kinds = items.iter().map(|(kind, _)| *kind).collect();
         let every = frame.settings.snapshot_seconds;
         let slack = (every / 20).min(SNAPSHOT_SLACK_SECONDS);
-        let due =
-            before.snapshot.is_none_or(|last| frame.now() >= last.saturating_add((every - slack).saturating_mul(1000)));
+        let wait = (every - slack).saturating_mul(1000);
+        // A last one in the future was told by a clock that was wrong.
+        let due = before.snapshot.is_none_or(|last| frame.now() < last || frame.now() - last >= wait);
         Comparison {
             frame,
             present,

@@ -204,6 +204,15 @@ fn what_is_unchanged_for_a_day_is_told_as_a_snapshot() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_stops_no_snapshot() {
+    let first = at(48, &pages(BOTH), None);
+    let back = at(10, &pages(BOTH), Some(&first.state));
+    assert_eq!(back.events.len(), 3);
+    assert_eq!(at(11, &pages(BOTH), Some(&back.state)).events, []);
+    assert_eq!(at(34, &pages(BOTH), Some(&back.state)).events.len(), 3);
+}
+
+#[test]
 fn the_same_poll_done_twice_gives_the_same_bytes() {
     let first = at(0, &pages(BOTH), None);
     assert_eq!(first, at(0, &pages(BOTH), None));

@@ -38,11 +38,13 @@ pub(super) fn is_origin(text: &str) -> bool {
     };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host_is_good = match bracketed {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // One spelling only, too; and one of IPv4 is written as such.
+        Some(address) => address
+            .parse()
+            .is_ok_and(|parsed: Ipv6Addr| parsed.to_ipv4_mapped().is_none() && parsed.to_string() == address),
         None => is_host(host),
     };
-    let port_is_good =
-        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let port_is_good = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == text);
     host_is_good && port.is_none_or(port_is_good)
 }
 

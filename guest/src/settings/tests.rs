@@ -159,8 +159,12 @@ fn addresses_are_origins() {
         "https://1.2.3.256",
         "https://1.2.3.0x4",
         "https://host:+443",
+        "https://host:0443",
         "https://[::g]",
         "https://[::1",
+        "https://[::0]",
+        "https://[::ffff:127.0.0.1]",
+        "https://[::ffff:7f00:1]",
     ] {
         assert_eq!(problems(&format!(r#"{{"endpoint":"{endpoint}"}}"#)).len(), 1, "{endpoint}");
     }

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
             Ok(feeds) => ensure_target().and_then(|()| scale::measure(feeds)),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds")),
         },
-        ["fuzz"] => fuzz::fuzz("all", "60"),
-        ["fuzz", which] => fuzz::fuzz(which, "60"),
-        ["fuzz", which, seconds] => fuzz::fuzz(which, seconds),
+        ["fuzz"] => ensure_target().and_then(|()| fuzz::fuzz("all", "60")),
+        ["fuzz", which] => ensure_target().and_then(|()| fuzz::fuzz(which, "60")),
+        ["fuzz", which, seconds] => ensure_target().and_then(|()| fuzz::fuzz(which, seconds)),
         ["build"] => ensure_target().and_then(|()| build(&target_folder().join(component::FILE))),
         ["build", file] => ensure_target().and_then(|()| build(Path::new(file))),
         ["help" | "--help" | "-h"] => {

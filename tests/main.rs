@@ -19,6 +19,7 @@ mod days;
 mod documents;
 mod egress;
 mod first_steps;
+mod flaky;
 mod foreign;
 mod hostile;
 mod hostile_service;

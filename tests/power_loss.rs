@@ -182,6 +182,10 @@ impl OpenFile for Handle {
             }
         })
     }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.disk.platter.lock().unwrap().names.get(path) == Some(&self.file)
+    }
 }
 
 /// The bodies of one poll; each scope has its turn.

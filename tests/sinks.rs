@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+use crate::flaky::Flaky;
 
 const TOKEN: &str = "a-token-of-tests";
 
@@ -106,7 +109,11 @@ struct Collector {
 
 impl Collector {
     fn new(sinks: &[SinkConfig]) -> Collector {
-        let (store, stdout) = (store(), Arc::new(Mutex::new(Pipe::default())));
+        Collector::with(store(), sinks)
+    }
+
+    fn with(store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
+        let stdout = Arc::new(Mutex::new(Pipe::default()));
         let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::clone(&stdout) as _);
         let collector = Collector { folder: tempfile::tempdir().unwrap(), store, deliveries, metrics, stdout };
         collector.configure(sinks);
@@ -686,6 +693,27 @@ async fn a_reason_names_the_address_and_never_the_token() {
     drop(receiver);
     let why = told(&format!("http://127.0.0.1:1/events?key={TOKEN}")).await;
     assert!(why.starts_with("http://127.0.0.1:1/events cannot be reached: ") && !why.contains(TOKEN), "{why}");
+}
+
+#[tokio::test]
+async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let store = Flaky { store: SqliteStore::in_memory().unwrap(), is_full: Arc::clone(&is_full) };
+    let receiver = Receiver::that_accepts().await;
+    let store = StoreHandle::start(store, "memory".into()).unwrap();
+    let collector = Collector::with(store, &[http("a", &receiver.url)]);
+    let record = collector.committed("contoso", "prod", &["a"], &bodies("one", 0..3)).await;
+    is_full.store(true, Ordering::SeqCst);
+    collector.deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
+    let told = async {
+        while !collector.deliveries.troubles().iter().any(|why| why.contains("the disk is full")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told");
+    is_full.store(false, Ordering::SeqCst);
+    collector.delivered().await;
+    assert_eq!(receiver.came().len(), 1);
 }
 
 #[tokio::test]

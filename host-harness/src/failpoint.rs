@@ -17,6 +17,7 @@ pub const NAMES: &[&str] = &[
     "delivery-acknowledge",
     "delivery-acknowledged",
     "file-open",
+    "file-cut",
     "file-append",
     "file-appended",
     "file-synced",

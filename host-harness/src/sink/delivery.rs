@@ -369,6 +369,14 @@ enum Step {
     Empty,
 }
 
+/// What somebody who works at a lane has in hand.
+struct Hand {
+    writer: Option<Box<dyn Writer>>,
+    size: Size,
+    /// What the sink has, though the store does not know it yet.
+    taken: Vec<Queued>,
+}
+
 /// How large the next batch may be.
 struct Size {
     /// What the sink bears, as far as it said.
@@ -408,11 +416,11 @@ impl Shared {
     /// Delivers a lane until it is empty, or its sink leads elsewhere, or is gone.
     /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
     async fn work(&self, sink: &Arc<OpenSink>, lane: &Lane, tenant: &str) -> bool {
-        let mut size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
+        let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
+        let mut hand = Hand { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
-        let mut writer = None;
         while self.lock().leads(sink) {
-            let wait = match self.deliver(sink, lane, tenant, &mut writer, &mut size).await {
+            let wait = match self.deliver(sink, lane, tenant, &mut hand).await {
                 Ok(Step::Halved) => continue,
                 Ok(Step::Delivered) => {
                     if failures > 0 {
@@ -442,7 +450,7 @@ impl Shared {
                 }
                 Err(Refusal::TooLarge(_) | Refusal::Never(_)) => unreachable!("`deliver` halves or buries"),
             };
-            writer = None;
+            hand.writer = None;
             self.pause(sink, wait.min(limits::LONGEST_WAIT)).await;
         }
         self.lock().end(lane)
@@ -467,15 +475,14 @@ impl Shared {
     }
 
     /// Delivers one batch.
-    async fn deliver(
-        &self,
-        sink: &OpenSink,
-        lane: &Lane,
-        tenant: &str,
-        writer: &mut Option<Box<dyn Writer>>,
-        size: &mut Size,
-    ) -> Result<Step, Refusal> {
+    async fn deliver(&self, sink: &OpenSink, lane: &Lane, tenant: &str, hand: &mut Hand) -> Result<Step, Refusal> {
         let _place = sink.places.acquire().await;
+        let Hand { writer, size, taken } = hand;
+        if !taken.is_empty() {
+            // The sink has it: only the store is to be asked again.
+            self.acknowledge(lane, taken).await.map_err(Refusal::later)?;
+            return Ok(Step::Delivered);
+        }
         let (asked, events) = (lane.clone(), size.most.min(size.probe));
         let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await;
         let batch = batch.map_err(Refusal::later)?;
@@ -508,7 +515,8 @@ impl Shared {
             }
             Err(refusal) => return Err(refusal),
         }
-        self.acknowledge(lane, batch).await.map_err(Refusal::later)?;
+        *taken = batch;
+        self.acknowledge(lane, taken).await.map_err(Refusal::later)?;
         Ok(Step::Delivered)
     }
 
@@ -532,13 +540,14 @@ impl Shared {
         })
     }
 
-    async fn acknowledge(&self, lane: &Lane, batch: Vec<Queued>) -> Result<(), StoreError> {
+    /// Takes a batch out of the outbox, and out of the hand.
+    async fn acknowledge(&self, lane: &Lane, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
-        let numbers: Vec<i64> = batch.iter().map(|event| event.number).collect();
+        let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
         self.store.ask(move |store| store.acknowledge(&numbers)).await?;
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.lock();
-        for event in &batch {
+        for event in taken.drain(..) {
             let count = inner.waiting.entry((lane.sink.clone(), event.tenant.clone())).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }

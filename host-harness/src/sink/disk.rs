@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a sink asks of a file system.
@@ -28,6 +29,8 @@ pub trait OpenFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Comes back when everything is where a loss of power does not reach it.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether this path leads to it: somebody may have moved or removed it.
+    fn is_at(&self, path: &Path) -> bool;
 }
 
 /// The file system of the machine.
@@ -64,8 +67,7 @@ impl Disk for RealDisk {
         make(folder(path))?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        options.mode(0o640);
         let file = options.open(path)?;
         // The name of a new file is lost with its folder's unsynced content; it may be new since a crash, too.
         sync(folder(path))?;
@@ -112,5 +114,11 @@ impl OpenFile for RealFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let number = |met: fs::Metadata| (met.dev(), met.ino());
+        let here = self.0.metadata().map(number).ok();
+        here.is_some() && here == fs::metadata(path).map(number).ok()
     }
 }

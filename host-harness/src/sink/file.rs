@@ -42,7 +42,7 @@ impl LineFile {
     }
 
     fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let mut file = match self.open.take() {
+        let mut file = match self.open.take().filter(|file| file.is_at(&self.path)) {
             Some(file) => file,
             None => opened(&*self.disk, &self.path)?,
         };
@@ -129,6 +129,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     let half_event = text.is_empty() || (text.starts_with(b"{") && text.len() <= HALF_EVENT_BYTES && !is_whole());
     if half_event {
         tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
+        failpoint::pass("file-cut");
         file.truncate(end)?;
     } else {
         tracing::warn!(file = %path.display(), "the last line had no end, and was given one");
@@ -206,6 +207,18 @@ mod tests {
             file(folder.path(), 1 << 30, None).append(b"{1}\n").unwrap();
             assert_eq!(read(folder.path(), "b.ndjson"), format!("{left}{{1}}\n"));
         }
+    }
+
+    #[test]
+    fn a_file_that_somebody_moved_or_removed_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = file(folder.path(), 1 << 30, None);
+        file.append(b"first\n").unwrap();
+        std::fs::rename(folder.path().join("a/b.ndjson"), folder.path().join("a/moved")).unwrap();
+        file.append(b"second\n").unwrap();
+        std::fs::remove_file(folder.path().join("a/b.ndjson")).unwrap();
+        file.append(b"third\n").unwrap();
+        assert_eq!((&*read(folder.path(), "moved"), &*read(folder.path(), "b.ndjson")), ("first\n", "third\n"));
     }
 
     #[test]

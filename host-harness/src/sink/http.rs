@@ -1,7 +1,7 @@
 //! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -71,12 +71,12 @@ impl HttpWriter {
         }
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let location = header(LOCATION);
-        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let wait = header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
         let said = said(response).await;
         let told = redact::redact(&said, &self.token);
         let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
         let why = self.told(&format!("answered {status}: {told}{}", fix(status, location.as_deref())));
-        Err(refusal(status, &said, self.preset, wait.map(Duration::from_secs), why))
+        Err(refusal(status, &said, self.preset, wait, why))
     }
 
     fn told(&self, what: &str) -> String {
@@ -100,6 +100,14 @@ fn fix(status: StatusCode, location: Option<&str>) -> String {
         404 | 405 => "; fix: see the `url` of the sink".to_owned(),
         _ => String::new(),
     }
+}
+
+/// How long a receiver asks to wait, in seconds or until a date.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    let until = |date| httpdate::parse_http_date(date).ok();
+    let wait = || Some(until(value)?.duration_since(now).unwrap_or_default());
+    value.parse().ok().map(Duration::from_secs).or_else(wait)
 }
 
 /// What a receiver says, as far as it came.
@@ -212,6 +220,20 @@ mod tests {
             text(Preset::SplunkHec),
             "{\"time\":1.500,\"event\":{\"a\":1}}\n{\"time\":2.007,\"event\":{\"a\":2}}\n"
         );
+    }
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Mon, 21 Sep 2026 12:00:00 GMT").unwrap();
+        for (value, seconds) in [
+            ("17", Some(17)),
+            (" 0 ", Some(0)),
+            ("Mon, 21 Sep 2026 12:02:00 GMT", Some(120)),
+            ("Mon, 21 Sep 2026 11:00:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use host_harness::simulator::estate::Estate;
 use host_harness::simulator::service::{self, Request, World};
 use host_harness::transport::{self, IncomingResponse, OutgoingRequest, Transport};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::stage::{Secrets, Stage};
 use crate::support::{NOON, SUBSCRIPTION};
@@ -25,6 +27,8 @@ struct Service {
     trouble: Mutex<Trouble>,
     asked: Mutex<Vec<(u64, String)>>,
     now: Arc<AtomicU64>,
+    /// Answers to paths with this in them are held back.
+    held: watch::Sender<Option<String>>,
 }
 
 impl Transport for Service {
@@ -34,7 +38,12 @@ impl Transport for Service {
         let trouble = (self.trouble.lock().unwrap())(&path, now);
         let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&Request::of(&request)));
         let service::Answer { status, headers, body, .. } = answer;
-        Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
+        let mut held = self.held.subscribe();
+        Box::pin(async move {
+            let is_free = |held: &Option<String>| held.as_ref().is_none_or(|part| !path.contains(part));
+            held.wait_for(is_free).await.unwrap();
+            Ok(IncomingResponse { status, headers, body })
+        })
     }
 }
 
@@ -43,6 +52,11 @@ impl Service {
     fn times(&self, part: &str) -> Vec<u64> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(_, path)| path.contains(part)).map(|(now, _)| *now).collect()
+    }
+
+    /// How often a subscription's scores were asked for.
+    fn polls(&self, subscription: &str) -> usize {
+        self.times(&format!("{subscription}/providers/Microsoft.Security/secureScores")).len()
     }
 
     fn answer_with(&self, trouble: impl Fn(&str, u64) -> Option<service::Answer> + Send + Sync + 'static) {
@@ -67,6 +81,7 @@ impl Scene {
             trouble: Mutex::new(Box::new(|_, _| None)),
             asked: Mutex::default(),
             now: Arc::clone(&now),
+            held: watch::Sender::new(None),
         };
         Scene { folder: tempfile::tempdir().unwrap(), service: Arc::new(service), now }
     }
@@ -81,7 +96,12 @@ impl Scene {
     }
 
     async fn reload(&self, stage: &mut Stage, text: &str) {
-        stage.reload(&self.file(), text, &Secrets::new()).await;
+        stage.reload(&self.file(), text, &Secrets::new(), false).await;
+    }
+
+    /// The same file again, as after SIGHUP.
+    async fn hang_up(&self, stage: &mut Stage, text: &str) {
+        stage.reload(&self.file(), text, &Secrets::new(), true).await;
     }
 
     /// A feed of the first tenant of the estate.
@@ -171,7 +191,7 @@ async fn one_forbidden_scope_stops_no_other_and_is_told_once() {
     scene.service.answer_with(move |path, _| if path.contains(&lost) { forbidden() } else { None });
     stage.run_until(NOON + 20 * HOUR).await;
     assert_eq!(told(&stage.told().await), [(1, "forbidden".to_owned())]);
-    let polls = scene.service.times(&format!("{}/providers/Microsoft.Security/secureScores", subscription(0, 1))).len();
+    let polls = scene.service.polls(&subscription(0, 1));
     assert!((19..=21).contains(&polls), "{polls}");
     let refused = scene.service.times(&subscription(0, 0)).into_iter().filter(|time| *time > NOON + HOUR).count();
     assert!((4..=8).contains(&refused), "retried slowly: {refused}");
@@ -279,9 +299,11 @@ async fn a_feed_taken_out_and_put_back_goes_on_where_it_was() {
     assert_eq!(stage.told().await.len(), 30);
     scene.reload(&mut stage, &format!("{NETWORK}{b}")).await;
     stage.run_until(NOON + 5 * HOUR).await;
+    let polls = scene.service.polls(&subscription(0, 0));
     scene.reload(&mut stage, &format!("{NETWORK}{a}{b}")).await;
     stage.run_until(NOON + 7 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
+    assert!(scene.service.polls(&subscription(0, 0)) >= polls + 2, "it is polled again");
 }
 
 #[tokio::test]
@@ -310,11 +332,16 @@ async fn narrowing_the_events_and_another_class_close_nothing() {
     stage.run_until(NOON + 2 * HOUR).await;
     assert_eq!(stage.told().await.len(), 15);
     for more in ["events = [\"secure-scores\"]", "class = \"compliance-finding\"", ""] {
+        let polls = scene.service.polls(&subscription(0, 0));
         scene.reload(&mut stage, &text(more)).await;
         let end = scene.now.load(Ordering::SeqCst) + 5 * HOUR;
         stage.run_until(end).await;
         assert_eq!(told(&stage.told().await), [], "{more}");
+        assert!(scene.service.polls(&subscription(0, 0)) >= polls + 4, "{more}");
     }
+    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[0].controls[0].unhealthy += 50;
+    stage.run_until(NOON + 19 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 2, "and what changes is told as before: a control and its score");
 }
 
 #[tokio::test]
@@ -331,10 +358,12 @@ async fn a_lost_subscription_that_is_then_excluded_is_not_told_again() {
     assert_eq!(told(&stage.told().await), [(1, "disabled".to_owned())]);
     scene.reload(&mut stage, &fewer).await;
     stage.run_until(NOON + 8 * HOUR).await;
+    let searches = scene.service.times("/subscriptions").len();
     drop(stage);
     let mut stage = scene.start(&fewer).await;
     stage.run_until(NOON + 12 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
+    assert!(scene.service.times("/subscriptions").len() >= searches + 3, "it searched again");
 }
 
 #[tokio::test]
@@ -352,9 +381,151 @@ async fn a_search_that_fails_after_the_settings_changed_makes_nothing_seem_lost(
         (path == "/subscriptions" && now < NOON + HOUR + 40 * SECOND)
             .then(|| service::arm_error(503, "ServerTimeout", "The request timed out."))
     });
+    let (left, out) = (scene.service.polls(&subscription(0, 0)), scene.service.polls(&subscription(0, 1)));
     scene.reload(&mut stage, &fewer).await;
     stage.run_until(NOON + 8 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
+    assert!(scene.service.polls(&subscription(0, 0)) >= left + 6);
+    assert!(scene.service.polls(&subscription(0, 1)) <= out + 1, "it was taken out");
+}
+
+#[tokio::test]
+async fn a_list_of_subscriptions_that_is_refused_loses_none_of_them() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let mut stage = scene.start(&format!("{NETWORK}{}", scene.feed("a", 0, "\"*\"", ""))).await;
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    scene.service.answer_with(|path, _| if path == "/subscriptions" { forbidden() } else { None });
+    stage.run_until(NOON + 12 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+    assert!((0..2).all(|which| scene.service.polls(&subscription(0, which)) >= 11));
+    let board = stage.collector.board(10);
+    let of_feed = board.rows.iter().find(|row| row.scope.is_none()).unwrap();
+    assert_eq!(of_feed.failure.as_ref().unwrap().code, "list-refused", "and it is shown");
+}
+
+#[tokio::test]
+async fn a_scope_that_refuses_every_token_stops_no_other() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    let refusing = subscription(0, 0);
+    scene.service.answer_with(move |path, _| {
+        path.contains(&refusing).then(|| service::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
+    });
+    stage.run_until(NOON + 12 * HOUR).await;
+    assert_eq!(told(&stage.told().await), [(1, "token-expired".to_owned())]);
+    assert!(scene.service.polls(&subscription(0, 1)) >= 11);
+    let refused = scene.service.times(&subscription(0, 0)).into_iter().filter(|time| *time > NOON + HOUR).count();
+    assert!((4..=12).contains(&refused), "retried slowly, each time with a second token: {refused}");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_tried_at_once_when_somebody_asks() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let mut stage = scene.start(&text).await;
+    scene.service.answer_with(|path, _| if path.contains("Microsoft.Security") { forbidden() } else { None });
+    stage.run_until(NOON + 12 * HOUR).await;
+    let polls = || scene.service.polls(&subscription(0, 0));
+    let before = polls();
+    scene.hang_up(&mut stage, &text).await;
+    stage.run_until(NOON + 12 * HOUR + 60 * SECOND).await;
+    assert_eq!(polls(), before + 1);
+    // A collector that was just started did not search yet.
+    drop(stage);
+    let mut stage = scene.start(&text).await;
+    scene.hang_up(&mut stage, &text).await;
+    stage.run_until(NOON + 12 * HOUR + 2 * 60 * SECOND).await;
+    assert_eq!(polls(), before + 2);
+    // Another interval is a change, too.
+    let faster = text.replacen("[feed.settings]", "interval = \"30m\"\n[feed.settings]", 1);
+    scene.reload(&mut stage, &faster).await;
+    stage.run_until(NOON + 12 * HOUR + 3 * 60 * SECOND).await;
+    assert_eq!(polls(), before + 3);
+}
+
+#[tokio::test]
+async fn a_poll_in_flight_ends_as_it_began_while_the_configuration_changes() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = |more: &str| format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), more));
+    let mut stage = scene.start(&text("")).await;
+    scene.service.held.send_replace(Some("secureScoreControls".to_owned()));
+    while scene.service.times("secureScoreControls").is_empty() {
+        stage.collector.start_due();
+        let _ = tokio::time::timeout(Duration::from_millis(5), stage.collector.ended()).await;
+        if let Some(due) = stage.collector.next_due().filter(|_| stage.collector.is_idle()) {
+            scene.now.fetch_max(due, Ordering::SeqCst);
+        }
+    }
+    scene.reload(&mut stage, &text("raw = \"hash\"")).await;
+    scene.service.held.send_replace(None);
+    stage.run_until(NOON + HOUR).await;
+    let events = stage.told().await;
+    assert_eq!(events.len(), 15, "the poll was kept, and the next one found nothing new");
+    assert!(events.iter().all(|event| event["raw_data"].is_string()), "with the settings that it began with");
+    assert_eq!(scene.service.polls(&subscription(0, 0)), 2);
+}
+
+#[tokio::test]
+async fn a_tenant_of_many_subscriptions_that_are_slow_delays_no_other() {
+    let scene = Scene::new(Estate::sized(2, 200));
+    let many: Vec<String> = (0..200).map(|which| subscription(0, which)).collect();
+    let (a, b) = (scene.feed("a", 0, &list(&many), ""), scene.feed("b", 1, &list(&[subscription(1, 199)]), ""));
+    let mut stage = scene.start(&format!("{NETWORK}{a}{b}")).await;
+    scene.service.held.send_replace(Some("/subscriptions/00000001-".to_owned()));
+    let other = async {
+        while stage.told().await.is_empty() {
+            scene.now.fetch_add(SECOND, Ordering::SeqCst);
+            stage.collector.start_due();
+            let _ = tokio::time::timeout(Duration::from_millis(5), stage.collector.ended()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), other).await.expect("the other one is polled");
+    for _ in 0..60 {
+        scene.now.fetch_add(SECOND, Ordering::SeqCst);
+        stage.collector.start_due();
+        let _ = tokio::time::timeout(Duration::from_millis(5), stage.collector.ended()).await;
+    }
+    let asked = scene.service.times("/subscriptions/00000001-").len();
+    assert_eq!(asked, 8, "all places of its tenant are taken, and no other");
+    assert_eq!(scene.service.polls(&subscription(1, 199)), 1);
+    scene.service.held.send_replace(None);
+    stage.run_until(NOON + HOUR).await;
+    assert!(many.iter().all(|subscription| scene.service.polls(subscription) >= 1));
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_loses_no_event_and_no_wait() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    assert_eq!(stage.told().await.len(), 30);
+    assert_eq!(stage.collector.health(), Ok(()));
+    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[1].controls[0].unhealthy += 50;
+    stage.disk_is_full.store(true, Ordering::SeqCst);
+    stage.run_until(NOON + 4 * HOUR).await;
+    assert_eq!(told(&stage.told().await), []);
+    assert!(stage.collector.health().is_err_and(|why| why.contains("the disk is full")));
+    assert!(stage.metric("collector_store_failures_total").is_some_and(|failures| failures >= 4.0));
+
+    let first = subscription(0, 0);
+    scene.service.answer_with(move |path, _| if path.contains(&first) { throttled("36000") } else { None });
+    stage.run_until(NOON + 6 * HOUR).await;
+    let begun = *scene.service.times(&subscription(0, 0)).last().unwrap();
+    assert!(begun > NOON + 4 * HOUR);
+    scene.service.answer_with(|_, _| None);
+    stage.disk_is_full.store(false, Ordering::SeqCst);
+    stage.run_until(begun + 12 * HOUR).await;
+    for which in 0..2 {
+        let times = scene.service.times(&subscription(0, which));
+        assert!(times.iter().all(|time| *time <= begun || *time >= begun + 10 * HOUR), "{which}: {times:?}");
+    }
+    assert_eq!(stage.told().await.len(), 2, "the control and its score, once");
+    assert_eq!(stage.collector.health(), Ok(()));
 }
 
 #[tokio::test]
@@ -392,9 +563,7 @@ async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
     let text = format!("{NETWORK}{sinks}{}{}", feed("a", 0, "bad"), feed("b", 1, "good"));
     let mut stage = scene.start(&text).await;
     stage.run_until(NOON + 6 * HOUR).await;
-    let polls = |tenant: u32| {
-        scene.service.times(&format!("{}/providers/Microsoft.Security/secureScores", subscription(tenant, 0))).len()
-    };
+    let polls = |tenant: u32| scene.service.polls(&subscription(tenant, 0));
     assert_eq!(polls(0), 1, "its first poll filled the outbox");
     assert!(polls(1) >= 6);
     assert_eq!(stage.metric(r#"collector_sink_outbox_events{sink="bad"}"#), Some(15.0));

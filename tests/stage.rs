@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use host_harness::collector::Collector;
@@ -18,6 +18,7 @@ use host_harness::transport::Transport;
 use host_harness::work::Keeper;
 use serde_json::Value;
 
+use crate::flaky::Flaky;
 use crate::support::host;
 
 /// Values of the environment.
@@ -27,6 +28,8 @@ pub struct Stage {
     pub now: Arc<AtomicU64>,
     pub collector: Collector,
     pub keeper: Keeper,
+    /// While it is set, the store takes nothing.
+    pub disk_is_full: Arc<AtomicBool>,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -44,7 +47,9 @@ impl Stage {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
         let checked = feeds::check(&host(), config, None, &clock).await.unwrap();
-        let store = StoreHandle::start(SqliteStore::open(&state).unwrap(), state).unwrap();
+        let disk_is_full = Arc::new(AtomicBool::new(false));
+        let store = Flaky { store: SqliteStore::open(&state).unwrap(), is_full: Arc::clone(&disk_is_full) };
+        let store = StoreHandle::start(store, state).unwrap();
         let (metrics, output) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
         let deliveries = Deliveries::new(Surroundings {
             store: store.clone(),
@@ -60,16 +65,16 @@ impl Stage {
         let keeper = Keeper { store, deliveries, metrics, clock, salt };
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(keeper.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage { now: Arc::clone(now), collector, keeper, output }
+        Stage { now: Arc::clone(now), collector, keeper, disk_is_full, output }
     }
 
-    /// Takes another configuration while it runs.
-    pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets) {
+    /// Takes another configuration while it runs; `impatient` as after SIGHUP.
+    pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets, impatient: bool) {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let sinks = std::mem::take(&mut config.sinks);
         let checked = feeds::check(&host(), config, None, &self.keeper.clock).await.unwrap();
         self.keeper.deliveries.replace(&sinks).unwrap();
-        self.collector.reload(checked.feeds, 64, 8, false);
+        self.collector.reload(checked.feeds, 64, 8, impatient);
     }
 
     /// Lets everything happen that is due before `end`, each at its time, and then lets that time come.

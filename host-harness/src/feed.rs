@@ -137,7 +137,7 @@ impl Gathered {
             let cause = format!(
                 "the links of the pages run in a loop: page {} leads back to one that was read, {}",
                 self.pages.len(),
-                redact::cut(&next, NAME_BYTES)
+                redact::plain(redact::cut(&next, NAME_BYTES))
             );
             return broken("cursor-repeated", cause);
         }
@@ -236,7 +236,7 @@ impl Feed {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
                 let answer = self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await;
-                self.answered(answer).map_err(refused_twice)
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendFeed))
             }
             answer => answer,
         }
@@ -327,7 +327,7 @@ impl Feed {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.token(Some(token)).await?;
                 let answer = self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await;
-                self.answered(answer).map_err(refused_twice)
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendScope))
             }
             answer => answer,
         }
@@ -458,10 +458,10 @@ fn good_for(token: &FetchedToken) -> u64 {
     milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2))
 }
 
-/// A fresh token that is refused too is a matter of configuration.
-fn refused_twice(failure: Failure) -> Failure {
+/// A fresh token that is refused too is a matter of configuration, or of permissions.
+fn refused_twice(failure: Failure, mend: Reaction) -> Failure {
     let reaction = match failure.reaction {
-        Reaction::RenewToken => Reaction::MendFeed,
+        Reaction::RenewToken => mend,
         other => other,
     };
     Failure { reaction, ..failure }

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
 use crate::config::Problem;
-use crate::contract::{Failure, Measure, Notice, Reaction, Scope};
+use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use crate::expiry;
 use crate::feed::{Clock, Feed, Polled};
 use crate::feeds::{CheckError, Checked, Parked, Tenants};
@@ -16,8 +16,8 @@ use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
 use crate::sink;
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
-use crate::work::{Done, Finding, Keeper, Task, findings};
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::work::{Done, Finding, Keeper, NotKept, Task, findings};
 
 /// Why there was no poll at all.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,8 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     let mut desk = Desk { output, report: Report::default() };
     let now = (keeper.clock)();
     let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
-    let throttles = &rows.2;
+    let throttles = Mutex::new(rows.2);
+    let share = |throttle: &Option<Throttle>| lock(&throttles).extend(throttle.clone());
     for ready in feeds {
         desk.warn_of_expiry(ready, now);
         let parked = &ready.parked;
@@ -154,10 +155,19 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
             .filter(|row| row.feed == *parked.id && row.tenant == *parked.tenant)
             .map(ScopeRow::pair)
             .collect();
-        let found = match desk.signed_in(ready).await {
-            Ok(()) => patient(|| ready.feed.discover()).await,
-            Err(failure) => Err(failure),
+        let waits = keeper.throttled(parked, &lock(&throttles));
+        let found = match waits {
+            Some(failure) => Err(failure),
+            None => search(ready).await,
         };
+        if let Err(failure) = &found {
+            let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
+            let throttle = keeper.throttle(parked, &ready.feed, next.throttled_until);
+            share(&throttle);
+            if let Some(throttle) = throttle {
+                keeper.store.ask(move |store| store.keep_throttle(&throttle)).await?;
+            }
+        }
         match &found {
             Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
             Err(failure) => desk.tell(ready, None, failure),
@@ -176,6 +186,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
             let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
             let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
             let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
+            let (throttles, share) = (&throttles, &share);
             async move {
                 match finding {
                     Finding::Polled => {}
@@ -183,16 +194,20 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                     Finding::GivenUp => {
                         task.standing.watch = Watch::Unasked;
                         let row = task.row();
-                        return (task, keeper.store.ask(move |store| store.keep_scopes(&[row])).await.map(|()| None));
+                        let kept = keeper.store.ask(move |store| store.keep_scopes(&[row])).await;
+                        return (task, kept.map(|()| None));
                     }
                 }
                 let done = async {
-                    if let Some(failure) = keeper.waits(&task, throttles) {
+                    if let Some(failure) = keeper.waits(&task, &lock(throttles)) {
                         return Ok(Err(failure));
                     }
                     let state = keeper.state(&task).await?;
                     let polled = patiently(|| keeper.attempt(&ready.feed, &task, state.as_deref())).await;
-                    keeper.conclude(&ready.feed, &task, state.is_some(), polled).await.map(Ok)
+                    let done = keeper.conclude(&ready.feed, &task, state.is_some(), polled).await;
+                    let done = done.map_err(|NotKept { error, .. }| error)?;
+                    share(&done.throttle);
+                    Ok(Ok(done))
                 };
                 let done = done.await;
                 (task, done.map(Some))
@@ -234,13 +249,8 @@ impl Desk<'_> {
         }
     }
 
-    async fn signed_in(&mut self, ready: &Ready) -> Result<(), Failure> {
-        patient(|| ready.feed.sign_in()).await
-    }
-
     async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
-        self.signed_in(ready).await?;
-        let discovery = patient(|| ready.feed.discover()).await?;
+        let discovery = search(ready).await?;
         let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.why)).collect();
         self.found(ready, &discovery.notices, &skipped);
         Ok(discovery.scopes)
@@ -335,6 +345,16 @@ pub fn usual_fix(failure: &Failure) -> &'static str {
 fn who(ready: &Ready, scope: Option<&Scope>) -> String {
     let scope = scope.map(|scope| format!(", {}", scope.called())).unwrap_or_default();
     format!("tenant {}, feed {}{scope}", ready.parked.tenant, ready.parked.id)
+}
+
+/// Signs in, and finds the scopes.
+async fn search(ready: &Ready) -> Result<Discovery, Failure> {
+    patient(|| ready.feed.sign_in()).await?;
+    patient(|| ready.feed.discover()).await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.

@@ -63,6 +63,22 @@ pub struct Done {
     pub throttle: Option<Throttle>,
 }
 
+/// Nothing of a poll was kept, and it is done again.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotKept {
+    /// What the store said.
+    pub error: StoreError,
+    /// A wait that others share all the same.
+    pub throttle: Option<Throttle>,
+}
+
+impl From<StoreError> for NotKept {
+    fn from(error: StoreError) -> NotKept {
+        NotKept { error, throttle: None }
+    }
+}
+
 impl Task {
     /// The scope as it is kept.
     pub fn row(&self) -> ScopeRow {
@@ -77,7 +93,7 @@ impl Task {
 
 impl Keeper {
     /// Reads the state of a scope, polls it, and commits what came of it.
-    pub async fn perform(&self, feed: &Feed, task: &Task) -> Result<Done, StoreError> {
+    pub async fn perform(&self, feed: &Feed, task: &Task) -> Result<Done, NotKept> {
         failpoint::pass("poll-begin");
         let state = self.state(task).await?;
         let polled = self.attempt(feed, task, state.as_deref()).await;
@@ -91,15 +107,21 @@ impl Keeper {
         }
     }
 
-    /// Why the scope is not to be polled now: a wait that others met, or an outbox that is full.
+    /// Why a feed is to ask nothing now: a wait that somebody with its credential met.
+    pub fn throttled(&self, parked: &Parked, throttles: &[Throttle]) -> Option<Failure> {
+        let (credential, now) = (parked.credential_id(&self.salt), (self.clock)());
+        let of_feed = |row: &&Throttle| row.credential == credential && parked.origins.contains(&row.origin);
+        let last = throttles.iter().filter(of_feed).max_by_key(|row| row.until).filter(|row| row.until > now);
+        let Throttle { origin, until, .. } = last?;
+        let cause = format!("{origin} asked to wait, which is over in {} s", (until - now).div_ceil(1_000));
+        Some(Failure::of_host(Reaction::Wait, "throttled", cause))
+    }
+
+    /// Why a scope is not to be polled now: a wait of its feed, or an outbox that is full.
     pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
-        let Parked { origins, sinks, tenant, .. } = &*task.parked;
-        let credential = task.parked.credential_id(&self.salt);
-        let throttle = throttles.iter().find(|row| row.credential == credential && origins.contains(&row.origin));
-        if let Some(Throttle { origin, until, .. }) = throttle {
-            let seconds = until.saturating_sub((self.clock)()).div_ceil(1_000);
-            let cause = format!("{origin} asked to wait, which is over in {seconds} s");
-            return Some(Failure::of_host(Reaction::Wait, "throttled", cause));
+        let Parked { sinks, tenant, .. } = &*task.parked;
+        if let Some(failure) = self.throttled(&task.parked, throttles) {
+            return Some(failure);
         }
         let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
         let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
@@ -137,13 +159,7 @@ impl Keeper {
     }
 
     /// Commits what came of a poll of a scope that had a state or not, and counts it.
-    pub async fn conclude(
-        &self,
-        feed: &Feed,
-        task: &Task,
-        had_state: bool,
-        polled: Polled,
-    ) -> Result<Done, StoreError> {
+    pub async fn conclude(&self, feed: &Feed, task: &Task, had_state: bool, polled: Polled) -> Result<Done, NotKept> {
         let now = (self.clock)();
         let Polled { batch, failure, mut notices } = polled;
         let has_batch = batch.is_some();
@@ -192,7 +208,9 @@ impl Keeper {
         let written = Arc::clone(&record);
         let committed = self.store.ask(move |store| store.commit(&written)).await;
         self.metrics.feed(tenant, id, |counts| counts.used(&usage));
-        committed?;
+        if let Err(error) = committed {
+            return Err(NotKept { error, throttle });
+        }
         self.deliveries.queued(sinks, tenant, id, &record.events);
         let events = record.events.len();
         self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices));

@@ -17,7 +17,7 @@ use crate::limits::{self, milliseconds};
 use crate::mark::Mark;
 use crate::schedule::Rhythm;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
-use crate::work::{Done, Keeper, Task};
+use crate::work::{Done, Keeper, NotKept, Task};
 
 mod board;
 mod log;
@@ -151,7 +151,7 @@ enum Ended {
 /// Why a job has no answer.
 enum Fault {
     Open(FeedError),
-    Store(StoreError),
+    Store(NotKept),
 }
 
 impl Collector {
@@ -313,6 +313,7 @@ impl Collector {
             self.plan_anew(now);
         }
         self.swept = now;
+        self.pruned = self.pruned.min(now);
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
         if now >= self.pruned + milliseconds(limits::PRUNE) {
@@ -363,7 +364,8 @@ impl Collector {
             for scope in entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)) {
                 rows.push(BoardRow::of_scope(&entry.parked, scope));
             }
-            for row in &entry.stored {
+            // What nobody asks for any more needs nobody.
+            for row in entry.stored.iter().filter(|row| row.standing.watch != Watch::Unasked) {
                 rows.push(BoardRow::of_stored(&entry.parked, row));
             }
         }

@@ -13,7 +13,7 @@ use crate::contract::{Failure, Reaction, Scope};
 use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
 use crate::store::{ScopeRow, Standing, Throttle};
-use crate::work::{Done, Task};
+use crate::work::{Done, NotKept, Task};
 
 impl Collector {
     pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(Key, Job)> {
@@ -141,9 +141,19 @@ impl Collector {
                 log_failure(parked, Some(scope), &failure, None);
                 failure
             }
-            Fault::Store(error) => {
-                tracing::error!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "harness", "{error}");
-                let failure = Failure::of_host(Reaction::TryLater, "store-failed", error.to_string());
+            Fault::Store(NotKept { error, throttle }) => {
+                self.share(throttle);
+                let words = error.to_string();
+                macro_rules! line {
+                    ($level:ident) => {
+                        tracing::$level!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "harness", "{words}")
+                    };
+                }
+                match &self.store_trouble {
+                    Some(before) if before.to_string() == words => line!(debug),
+                    _ => line!(error),
+                }
+                let failure = Failure::of_host(Reaction::TryLater, "store-failed", words);
                 self.keeper.metrics.store_failed();
                 self.store_trouble = Some(error);
                 failure

@@ -100,12 +100,18 @@ impl Collector {
         self.keeper.metrics.keep(|tenant, feed| known.contains(&(tenant, feed)));
     }
 
-    /// A feed whose settings are as they were; when and where to may have changed.
+    /// A feed whose settings are as they were; when and where to may have changed. What waits for a person is tried at once
+    /// then, and where somebody is `impatient`.
     pub(super) fn keep(&mut self, number: u32, parked: Arc<Parked>, now: u64, impatient: bool) {
         self.by_id.insert(Arc::clone(&parked.id), number);
         let Some(entry) = self.feeds.get_mut(&number) else { return };
-        let waits = entry.failure.is_some() || entry.blocked;
-        if parked.differs_in_use(&entry.parked) {
+        let differs = parked.differs_in_use(&entry.parked);
+        let impatient = impatient || differs;
+        // Until its first search, the scopes of a feed are among what is stored.
+        let unsearched = entry.scopes.is_empty() && entry.stored.iter().any(|row| row.standing.waits_for_person);
+        entry.changed |= impatient && unsearched;
+        let waits = entry.failure.is_some() || entry.blocked || unsearched;
+        if differs {
             if parked.interval != entry.parked.interval {
                 entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
                 let (item, due) = (Item::Search(number), entry.rhythm.next_place(now));

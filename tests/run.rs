@@ -7,9 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use host_harness::limits;
 use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
 
+use crate::hostile::hostile_bytes;
 use crate::support;
 
 /// What does not happen within this time does not happen.
@@ -265,6 +267,86 @@ async fn it_ends_in_time_though_nobody_reads_its_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.scenario = Some("body-slow"));
+    scene.write(FILE_SINK);
+    let mut process = scene.run(&[]);
+    let begun = Instant::now();
+    while scene.simulator.with(|world| world.strikes()) == 0 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    process.signal("TERM");
+    let told = Instant::now();
+    process.hears("polls were abandoned");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(told.elapsed() < limits::SHUTDOWN, "{:?}", told.elapsed());
+    scene.simulator.with(|world| world.scenario = None);
+    let _again = scene.run(&[]);
+    for tenant in ["tenant-1", "tenant-2"] {
+        lines(&scene.folder.path().join(format!("out/{tenant}.ndjson")), 15);
+    }
+}
+
+/// Waits until a process takes SIGHUP itself.
+fn takes_signals(process: &Process) {
+    let begun = Instant::now();
+    let takes = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
+    };
+    while !takes() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_it_starts_is_taken() {
+    let scene = Scene::new().await;
+    let (pem, pipe) = (scene.folder.path().join("ca.pem"), scene.folder.path().join("ca.fifo"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"ca.fifo\"");
+    fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    // It waits for what somebody writes into the pipe.
+    let mut process = scene.run(&[]);
+    takes_signals(&process);
+    process.signal("HUP");
+    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    process.hears("collects 2 feeds");
+    drop(process);
+    let mut process = scene.run(&[]);
+    takes_signals(&process);
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_fail_while_the_store_takes_nothing() {
+    let scene = Scene::new().await;
+    let sooner = "[feed_defaults]\ninterval = \"1s\"\n";
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}{sooner}"));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    let state = scene.folder.path().join("collector.db");
+    let other = rusqlite::Connection::open(state).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let until = async |status: u16| {
+        while get(&format!("{address}/healthz"), None).await.0 != status {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, until(503)).await.expect("it is told");
+    process.hears("another program is writing to it");
+    assert_eq!(get(&format!("{address}/readyz"), None).await.0, 503);
+    other.execute_batch("ROLLBACK").unwrap();
+    tokio::time::timeout(PATIENCE, until(200)).await.expect("it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_goes_on_though_its_log_cannot_be_written() {
     let scene = Scene::new().await;
     scene.write(FILE_SINK);
@@ -290,6 +372,29 @@ async fn the_status_page_tells_of_sinks_and_of_a_configuration_that_is_not_taken
     for part in ["events wait for the sink down: ", "the configuration is not taken: ", "unknown key"] {
         assert!(page.contains(part), "{part} in {page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
+    let scene = Scene::new().await;
+    fs::write(scene.folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
+    let hostile = "[[feed]]\nid = \"items\"\ntenant = \"mallory\"\nplugin = \"hostile.wasm\"\n\
+                   [feed.settings]\nmode = \"shapes\"\namount = 100000\nkey = \"the-key-of-mallory\"\n";
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}{hostile}"));
+    let output = scene.command(&["poll", "-c", "collector.toml"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "a person is there, who can mend it");
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    let told = process.hears("a feed is left out");
+    assert!(told.contains("feed items: plugin: the plugin passed its limit of ") && told.contains("plugin"));
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    assert!(get(&address, None).await.1.contains("a feed is left out: "));
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
+    let only = scene.folder.path().join("only.toml");
+    fs::write(only, hostile).unwrap();
+    let output = scene.command(&["run", "-c", "only.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "nothing would be collected");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,6 +157,20 @@ impl Parked {
 /// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
 /// `plugin` takes the place of what the feeds name.
 pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, CheckError> {
+    match check_each(host, config, plugin, clock).await? {
+        (checked, broken) if broken.is_empty() => Ok(checked),
+        (_, broken) => Err(CheckError::Configuration(broken)),
+    }
+}
+
+/// The same where one feed is not to stop the others: those whose plugin breaks down are left out, each with its problem,
+/// as long as there are others.
+pub async fn check_each(
+    host: &Host,
+    config: Config,
+    plugin: Option<&Path>,
+    clock: &Clock,
+) -> Result<(Checked, Vec<Problem>), CheckError> {
     let Config { network, feeds, mut warnings, mut problems, .. } = config;
     let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
     let live = match Network::new(pem, network.allow_addresses.clone()) {
@@ -171,20 +185,24 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
-    let mut plugins: BTreeMap<Option<PathBuf>, Plugin> = BTreeMap::new();
+    let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, String>> = BTreeMap::new();
     let (mut checks, mut found) = (VecDeque::new(), Vec::new());
     for mut feed in feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
-        let plugin = match plugins.get(&path) {
-            Some(plugin) => plugin.clone(),
-            None => match load(host, path.clone()).await {
-                Ok(loaded) => plugins.entry(path).or_insert(loaded).clone(),
-                Err(error) => {
-                    let Place { file, line, .. } = feed.place;
-                    problems.push(Problem { file, line, key: format!("feed {}: plugin", feed.id), message: error });
-                    continue;
-                }
-            },
+        let loaded = match plugins.get(&path) {
+            Some(loaded) => loaded.clone(),
+            None => {
+                let loaded = load(host, path.clone()).await;
+                plugins.entry(path).or_insert(loaded).clone()
+            }
+        };
+        let plugin = match loaded {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                let Place { file, line, .. } = feed.place;
+                problems.push(Problem { file, line, key: format!("feed {}: plugin", feed.id), message: error });
+                continue;
+            }
         };
         let allowed = if plugin.about().built_in { &with_own } else { &allowed };
         let (allowed, nowhere, clock) = (Arc::clone(allowed), Arc::clone(&nowhere), Arc::clone(clock));
@@ -199,19 +217,25 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
     for check in checks {
         found.push(ended(check).await?);
     }
-    let (mut parked, mut shared) = (Vec::new(), Shared::default());
+    let (mut parked, mut broken, mut shared) = (Vec::new(), Vec::new(), Shared::default());
     for one in found {
         match one {
             Ok((feed, odd)) => {
                 warnings.extend(odd);
                 parked.push(Arc::new(shared.of(feed)));
             }
-            Err(found) => problems.extend(found),
+            Err(Unfit::Wrong(found)) => problems.extend(found),
+            Err(Unfit::Broken(found)) => broken.push(found),
         }
     }
     match live {
-        Some(network) if problems.is_empty() => Ok(Checked { feeds: parked, network, warnings }),
-        _ => Err(CheckError::Configuration(problems)),
+        Some(network) if problems.is_empty() && (broken.is_empty() || !parked.is_empty()) => {
+            Ok((Checked { feeds: parked, network, warnings }, broken))
+        }
+        _ => {
+            problems.extend(broken);
+            Err(CheckError::Configuration(problems))
+        }
     }
 }
 
@@ -252,7 +276,15 @@ impl Shared {
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
-type Found = Result<(Parked, Vec<Problem>), Vec<Problem>>;
+type Found = Result<(Parked, Vec<Problem>), Unfit>;
+
+/// Why a feed cannot be collected.
+enum Unfit {
+    /// It is configured wrongly.
+    Wrong(Vec<Problem>),
+    /// Its plugin breaks down.
+    Broken(Problem),
+}
 
 async fn check_feed(
     plugin: Plugin,
@@ -278,7 +310,7 @@ async fn check_feed(
     };
     let description = match plugin.description().await {
         Ok(description) => description,
-        Err(error) => return Ok(Err(vec![broken(error.to_string())])),
+        Err(error) => return Ok(Err(Unfit::Broken(broken(error.to_string())))),
     };
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
     let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
@@ -342,7 +374,7 @@ async fn check_feed(
             parked.origins = origins.into_iter().collect();
             Ok(Ok((parked, warnings)))
         }
-        Ok(_) => Ok(Err(problems)),
+        Ok(_) => Ok(Err(Unfit::Wrong(problems))),
         Err(FeedError::Settings(others)) => {
             // What the plugin says of a placeholder is of no use to anybody.
             let told = |other: &&contract::Problem| {
@@ -350,11 +382,12 @@ async fn check_feed(
                 !no_secrets.iter().copied().chain(&odd).any(|told| told == setting)
             };
             problems.extend(others.iter().filter(told).map(found));
-            Ok(Err(problems))
+            Ok(Err(Unfit::Wrong(problems)))
         }
+        Err(FeedError::Call(error)) if problems.is_empty() => Ok(Err(Unfit::Broken(broken(error.to_string())))),
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
             problems.push(broken(error.to_string()));
-            Ok(Err(problems))
+            Ok(Err(Unfit::Wrong(problems)))
         }
     }
 }
@@ -420,8 +453,8 @@ impl Tenants {
         self.lock().retain(|_, line| {
             if now.saturating_sub(line.used) > idle {
                 line.transport = None;
-                line.tokens.sweep(now);
             }
+            line.tokens.sweep(now);
             line.transport.is_some() || !line.tokens.is_empty()
         });
         self.counts.sweep(now);

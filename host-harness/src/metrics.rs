@@ -44,6 +44,7 @@ struct Inner {
     lateness: [u64; LATENESS.len() + 1],
     lateness_sum: Duration,
     store_failures: u64,
+    left_out: usize,
     reloads: [u64; 2],
 }
 
@@ -153,6 +154,11 @@ impl Metrics {
         inner.lateness_sum += lateness;
     }
 
+    /// So many feeds are left out.
+    pub fn left_out(&self, feeds: usize) {
+        self.lock().left_out = feeds;
+    }
+
     /// The store did not take something.
     pub fn store_failed(&self) {
         self.lock().store_failures += 1;
@@ -240,6 +246,12 @@ impl Metrics {
         page.lateness(&inner);
         page.family("collector_store_failures_total", counter, "What the store did not take.");
         page.sample("collector_store_failures_total", &[], inner.store_failures as f64);
+        page.family(
+            "collector_feeds_left_out",
+            gauge,
+            "Feeds that are not collected, because their plugin breaks down.",
+        );
+        page.sample("collector_feeds_left_out", &[], inner.left_out as f64);
         page.family("collector_reloads_total", counter, "Configurations read again, by whether they were good.");
         for (good, count) in ["false", "true"].into_iter().zip(inner.reloads) {
             page.sample("collector_reloads_total", &[("good", good)], count as f64);

@@ -1,9 +1,8 @@
 //! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -11,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use crate::collector::Collector;
-use crate::config::{self, CollectorConfig, NetworkConfig, Problem};
+use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::engine::Host;
 use crate::feed::Clock;
 use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
@@ -70,6 +69,8 @@ struct Loaded {
     collector: CollectorConfig,
     sinks: Vec<SinkConfig>,
     checked: Checked,
+    /// Feeds whose plugin breaks down: they are left out.
+    broken: Vec<Problem>,
     files: Files,
     /// How requests leave, to see whether that changed.
     network: NetworkConfig,
@@ -85,8 +86,8 @@ impl Start {
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
         let files = Files::new(&self.config, before, std::mem::take(&mut config.files));
         let network = config.network.clone();
-        let checked = feeds::check(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
-        Ok(Loaded { collector, sinks, checked, files, network })
+        let (checked, broken) = feeds::check_each(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
+        Ok(Loaded { collector, sinks, checked, broken, files, network })
     }
 }
 
@@ -111,7 +112,22 @@ pub async fn keeper(state: &Path, sinks: &[SinkConfig], network: &Network, clock
 
 /// Runs until it is told to stop.
 pub async fn run(start: Start) -> Result<(), RunError> {
-    let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
+    // Before anything else: a signal that nobody takes ends the process.
+    let mut signals = Signals::new().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
+    let (driver, server) = tokio::select! {
+        begun = begin(start) => begun?,
+        () = signals.stop() => return Ok(()),
+    };
+    let ended = driver.drive(signals).await;
+    if let Some(server) = server {
+        server.abort();
+    }
+    ended
+}
+
+/// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
+async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
+    let Loaded { collector: config, sinks, checked, broken, files, network } = start.clone().load().await?;
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
     }
@@ -132,7 +148,8 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     let count = checked.feeds.len();
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
-    let hooks = signals().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
+    let left_out = left_out(broken, &[]);
+    collector.keeper().metrics.left_out(left_out.len());
     let driver = Driver {
         start,
         config,
@@ -143,13 +160,10 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         reload: None,
         trimmed: Instant::now(),
         refused: None,
+        left_out: (Instant::now(), left_out),
         _questions: questions,
     };
-    let ended = driver.drive(hooks).await;
-    if let Some(server) = server {
-        server.abort();
-    }
-    ended
+    Ok((driver, server))
 }
 
 struct Signals {
@@ -158,12 +172,22 @@ struct Signals {
     hang_up: Signal,
 }
 
-fn signals() -> std::io::Result<Signals> {
-    Ok(Signals {
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-        hang_up: signal(SignalKind::hangup())?,
-    })
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Comes back when somebody tells the process to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// A configuration that is being read again, and whether somebody asked for it.
@@ -181,6 +205,8 @@ struct Driver {
     trimmed: Instant,
     /// When a configuration was last refused, and why.
     refused: Option<(Instant, Vec<String>)>,
+    /// Feeds that are left out with their configuration, which was read at this time, and why.
+    left_out: (Instant, Vec<String>),
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<Question>,
 }
@@ -209,8 +235,10 @@ impl Driver {
                         memory::give_back();
                         self.trimmed = Instant::now();
                     }
-                    let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
-                    if self.files.changed() || self.refused.as_ref().is_some_and(again) {
+                    let again = self.refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= limits::RELOAD_RETRY);
+                    let (at, left_out) = &self.left_out;
+                    let again = again || !left_out.is_empty() && at.elapsed() >= limits::ALARM_BACKOFF;
+                    if self.files.changed() || again {
                         self.begin_reload(false);
                     }
                 }
@@ -230,8 +258,7 @@ impl Driver {
         };
         tokio::select! {
             () = end => {}
-            _ = signals.terminate.recv() => tracing::warn!("told to stop a second time: ends at once"),
-            _ = signals.interrupt.recv() => tracing::warn!("told to stop a second time: ends at once"),
+            () = signals.stop() => tracing::warn!("told to stop a second time: ends at once"),
             () = sleep_until(deadline) => {}
         }
         let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
@@ -249,6 +276,7 @@ impl Driver {
                 let mut board = self.collector.board(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
+                board.notes.extend(self.left_out.1.iter().map(|problem| format!("a feed is left out: {problem}")));
                 drop(answer.send(board));
             }
         }
@@ -265,7 +293,7 @@ impl Driver {
     fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
         let asked = self.reload.take().is_some_and(|(_, asked)| asked);
         let metrics = Arc::clone(&self.collector.keeper().metrics);
-        let Loaded { collector: config, sinks, checked, files, network } = match loaded {
+        let Loaded { collector: config, sinks, checked, broken, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 metrics.reloaded(false);
@@ -312,8 +340,19 @@ impl Driver {
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
         metrics.reloaded(true);
+        self.left_out = (Instant::now(), left_out(broken, &self.left_out.1));
+        metrics.left_out(self.left_out.1.len());
         tracing::info!("took the configuration of {count} feeds");
     }
+}
+
+/// Tells which feeds are left out and why, unless that was told `before`.
+fn left_out(broken: Vec<Problem>, before: &[String]) -> Vec<String> {
+    let problems: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+        tracing::error!(fault = "plugin", "a feed is left out: {problem}");
+    }
+    problems
 }
 
 /// The configuration that was read again; waits for ever if none is.
@@ -331,25 +370,23 @@ struct Files {
     more: Vec<Seen>,
 }
 
-/// A file, when it was changed, and its size; nothing of one that is not there.
-type Seen = (PathBuf, Option<(SystemTime, u64)>);
-
 impl Files {
     /// The files of a configuration as they were `before` it was read, and those that it names.
-    fn new(config: &Path, before: Vec<Seen>, named: Vec<PathBuf>) -> Files {
-        let named: BTreeSet<PathBuf> = named.into_iter().collect();
-        let more = named.into_iter().filter(|path| !before.iter().any(|(known, _)| known == path)).map(met).collect();
-        Files { config: config.to_owned(), main: before, more }
+    fn new(config: &Path, before: Vec<Seen>, mut named: Vec<Seen>) -> Files {
+        named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
+        named.sort();
+        named.dedup();
+        Files { config: config.to_owned(), main: before, more: named }
     }
 
     fn changed(&self) -> bool {
-        look(&self.config) != self.main || self.more.iter().any(|seen| met(seen.0.clone()) != *seen)
+        look(&self.config) != self.main || self.more.iter().any(|seen| Seen::now(seen.path.clone()) != *seen)
     }
 
     /// The changes that there are were looked at.
     fn changed_seen(&mut self) {
         self.main = look(&self.config);
-        self.more = std::mem::take(&mut self.more).into_iter().map(|(path, _)| met(path)).collect();
+        self.more = std::mem::take(&mut self.more).into_iter().map(|seen| Seen::now(seen.path)).collect();
     }
 }
 
@@ -359,14 +396,9 @@ fn look(config: &Path) -> Vec<Seen> {
     let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     // A folder itself changes with whatever else is written there.
     let file = (!config.is_dir()).then(|| config.to_owned());
-    let mut seen: Vec<Seen> = folder.chain(file).map(met).collect();
+    let mut seen: Vec<Seen> = folder.chain(file).map(Seen::now).collect();
     seen.sort();
     seen
-}
-
-fn met(path: PathBuf) -> Seen {
-    let met = std::fs::metadata(&path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
-    (path, met)
 }
 
 /// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.

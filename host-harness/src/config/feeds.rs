@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::reader::{self, Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, duration, referenced};
+use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, referenced};
 use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -36,7 +36,7 @@ pub fn read(
     state: &Path,
     whole: Option<&Path>,
     only: Option<&str>,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> (Vec<FeedConfig>, Vec<Named>) {
     if let Some(defaults) = defaults {
@@ -130,13 +130,13 @@ struct Places {
 }
 
 impl Places {
-    fn new(state: &Path, files: &[PathBuf]) -> Places {
+    fn new(state: &Path, files: &[Seen]) -> Places {
         let beside = ["", "-wal", "-shm", ".lock"].into_iter().map(|end| {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
             PathBuf::from(path)
         });
-        let reserved = beside.chain(files.iter().cloned()).map(|path| plain(&path));
+        let reserved = beside.chain(files.iter().map(|seen| seen.path.clone())).map(|path| plain(&path));
         Places { taken: BTreeMap::new(), reserved: reserved.collect() }
     }
 
@@ -248,7 +248,7 @@ fn settings(
     feed: &Table<'_>,
     defaults: Option<&Table<'_>>,
     config: &mut FeedConfig,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) {
     let own = feed.child("settings").and_then(|node| reader.table(&node));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::address::Cidr;
 use crate::egress;
@@ -39,8 +39,24 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
     pub problems: Vec<Problem>,
-    /// Every file that was read, those behind `{ file = … }` included.
-    pub files: Vec<PathBuf>,
+    /// Every file that was read, those behind `{ file = … }` included, as it was before.
+    pub files: Vec<Seen>,
+}
+
+/// A file as it was at one moment: when it was last changed, and its size; nothing of one that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// Which file.
+    pub path: PathBuf,
+    met: Option<(SystemTime, u64)>,
+}
+
+impl Seen {
+    /// The file as it is now.
+    pub fn now(path: PathBuf) -> Seen {
+        let met = std::fs::metadata(&path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
+        Seen { path, met }
+    }
 }
 
 /// The table `[collector]`.
@@ -228,7 +244,8 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let documents = sources.iter().zip(&documents);
     let tops: Vec<Table<'_>> =
         documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
-    let mut config = Config { files: files.iter().map(|(file, _)| file.clone()).collect(), ..Config::default() };
+    let mut config =
+        Config { files: files.iter().map(|(file, _)| Seen::now(file.clone())).collect(), ..Config::default() };
     for top in &tops {
         reader.known(top, TOP);
     }
@@ -282,7 +299,7 @@ fn collector(
     reader: &mut Reader,
     table: Option<Table<'_>>,
     first: Option<&Source<'_>>,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> CollectorConfig {
     let mut collector = CollectorConfig::default();
@@ -321,7 +338,7 @@ fn collector(
     collector
 }
 
-fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathBuf>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<Seen>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(table, NETWORK);
@@ -329,6 +346,7 @@ fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathB
         && let Some(path) = reader.text(&node, "the path of a PEM file")
     {
         let path = table.source.beside(&path);
+        files.push(Seen::now(path.clone()));
         match std::fs::read(&path) {
             Ok(pem) => {
                 let place = node.source.problem(node.line, &node.key, String::new());
@@ -336,7 +354,6 @@ fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathB
             }
             Err(error) => reader.problem(&node, format!("cannot read {}: {error}", path.display())),
         }
-        files.push(path);
     }
     for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
         let Some(origin) = reader.text(&node, "an origin") else { continue };
@@ -362,12 +379,7 @@ fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<PathB
 }
 
 /// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
-fn secret(
-    reader: &mut Reader,
-    node: &Node<'_>,
-    files: &mut Vec<PathBuf>,
-    environment: Environment<'_>,
-) -> Option<Secret> {
+fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Secret> {
     let Some(table) = node.as_table() else {
         reader.problem(node, "found the value itself, expected { env = \"…\" } or { file = \"…\" }".to_owned());
         return None;
@@ -386,7 +398,7 @@ fn referenced(
     reader: &mut Reader,
     node: &Node<'_>,
     reference: &Table<'_>,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Option<String> {
     match (reference.child("env"), reference.child("file")) {
@@ -401,9 +413,11 @@ fn referenced(
         (None, Some(file)) => {
             let path = reader.text(&file, "the path of a file")?;
             let path = node.source.beside(&path);
-            let read = std::fs::read_to_string(&path);
-            files.push(path.clone());
-            read.map_err(|error| reader.problem(node, format!("cannot read {}: {error}", path.display()))).ok()
+            // Looked at first: who writes it while it is read has changed it.
+            files.push(Seen::now(path.clone()));
+            std::fs::read_to_string(&path)
+                .map_err(|error| reader.problem(node, format!("cannot read {}: {error}", path.display())))
+                .ok()
         }
         (Some(_), Some(_)) => {
             reader.problem(node, "found both `env` and `file`, expected one of them".to_owned());

@@ -1,9 +1,9 @@
 //! The proxy: `proxy` of `[network]`, or the variables that other programs read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::reader::{Reader, Table};
-use super::{Environment, Problem, secret};
+use super::{Environment, Problem, Seen, secret};
 use crate::proxy::Proxy;
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
@@ -11,7 +11,7 @@ pub fn read(
     reader: &mut Reader,
     table: Option<&Table<'_>>,
     first: &Path,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Proxy {
     let variable = |names: [&'static str; 2]| {

@@ -1,10 +1,10 @@
 //! The tables `[[sink]]`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, secret};
+use super::{Environment, Seen, secret};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
 
@@ -25,7 +25,7 @@ pub fn read<'a>(
     reader: &mut Reader,
     tops: &[Table<'a>],
     state: &Path,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Vec<ReadSink<'a>> {
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
@@ -65,12 +65,7 @@ pub fn read<'a>(
     sinks
 }
 
-fn kind(
-    reader: &mut Reader,
-    table: &Table<'_>,
-    files: &mut Vec<PathBuf>,
-    environment: Environment<'_>,
-) -> Option<Kind> {
+fn kind(reader: &mut Reader, table: &Table<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Kind> {
     let all = || [COMMON, FILE, HTTP].concat();
     let Some(node) = reader.required(table, "type") else {
         reader.known(table, &all());
@@ -113,7 +108,7 @@ fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
 fn http(
     reader: &mut Reader,
     table: &Table<'_>,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Option<HttpConfig> {
     let preset = table.child("preset").and_then(|node| {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine;
 use crate::limits::CompileLimits;
@@ -69,7 +69,7 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let host = |error: io::Error| CompileError::Host(format!("{}: {error}", program.display()));
     let (input, mut said) = (file_of(plugin).map_err(host)?, tempfile::tempfile().map_err(host)?);
     let numbers = [limits.memory_bytes, limits.cpu_time.as_secs(), limits.code_bytes];
-    let mut compiler = Command::new(program)
+    let compiler = Command::new(program)
         .arg(COMMAND)
         .args(numbers.map(|number| number.to_string()))
         // The environment holds the operator's secrets.
@@ -77,21 +77,24 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(said.try_clone().map_err(host)?)
-        .spawn()
-        .map_err(host)?;
+        .spawn();
+    let mut compiler = Running(compiler.map_err(host)?);
     let over = |limit, value| Err(CompileError::Limit { limit, value });
-    let code = match read(&mut compiler, limits) {
-        Some(code) => code.map_err(host)?,
-        None => {
-            end(&mut compiler);
-            return over("time in all", words_of(limits.wall_time));
-        }
+    let begun = Instant::now();
+    let Some(code) = read(&mut compiler.0, limits.code_bytes, limits.wall_time) else {
+        return over("time in all", words_of(limits.wall_time));
     };
+    let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
-        end(&mut compiler);
         return over("compiled code", format!("{} bytes", limits.code_bytes));
     }
-    let status = compiler.wait().map_err(host)?;
+    let status = loop {
+        match compiler.0.try_wait().map_err(host)? {
+            Some(status) => break status,
+            None if begun.elapsed() >= limits.wall_time => return over("time in all", words_of(limits.wall_time)),
+            None => thread::sleep(Duration::from_millis(1)),
+        }
+    };
     if status.success() {
         return Ok(code);
     }
@@ -121,22 +124,27 @@ fn words_of(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// What the compiler writes; none if that takes too long.
-fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u8>>> {
+/// What the compiler writes, a byte beyond `most` at the most; none if that takes too long.
+fn read(compiler: &mut Child, most: u64, within: Duration) -> Option<io::Result<Vec<u8>>> {
     let output = compiler.stdout.take()?;
     let (send, receive) = mpsc::channel();
-    let most = limits.code_bytes.saturating_add(1);
+    let most = most.saturating_add(1);
     thread::spawn(move || {
         let mut code = Vec::new();
         let _ = send.send(output.take(most).read_to_end(&mut code).map(|_| code));
     });
-    receive.recv_timeout(limits.wall_time).ok()
+    receive.recv_timeout(within).ok()
 }
 
-fn end(compiler: &mut Child) {
-    // It may have ended by itself.
-    let _ = compiler.kill();
-    let _ = compiler.wait();
+/// A compiler that ends when nobody waits for it any more.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// How a compiler ended that gave no code.
@@ -195,7 +203,7 @@ pub fn serve(numbers: &[String]) -> u8 {
 /// Written memory is what counts: address space is reserved by the gigabyte and costs nothing.
 #[cfg(target_os = "linux")]
 fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, nice, setrlimit};
+    use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
     let only = |most| Rlimit { current: Some(most), maximum: Some(most) };
     setrlimit(Resource::Data, only(memory_bytes))?;
     // A second more, so that the signal that says why comes before the one that cannot.
@@ -204,6 +212,8 @@ fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     // Only its words go to a file.
     setrlimit(Resource::Fsize, only(WORDS << 4))?;
     setrlimit(Resource::Nofile, only(16))?;
+    // Without a parent nobody takes what it makes.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     // Polls come first.
     let _ = nice(10);
     Ok(())

@@ -261,7 +261,7 @@ fn refuse_other_meaning(request: &OutgoingRequest) -> Result<(), Denial> {
     }
 }
 
-fn fits(path: &Path, actual: &str) -> bool {
+pub(crate) fn fits(path: &Path, actual: &str) -> bool {
     match path {
         Path::Exact(exact) => actual == exact,
         Path::Prefix(prefix) => prefix.ends_with('/') && actual.starts_with(prefix) && actual.len() > prefix.len(),

@@ -17,7 +17,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Elements of a table; the project's own plugin has about 300.
     pub table_elements: usize,
-    /// Time on a processor, counted in [`EPOCH_TICK`]s.
+    /// Time on a processor, looked at once an [`EPOCH_TICK`].
     pub cpu_time: Duration,
     /// Time in all, waiting for the network included.
     pub wall_time: Duration,
@@ -309,6 +309,9 @@ pub const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 /// The schema of a credential, as text: it is applied in the host, to values that the plugin does not see.
 pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
+
+/// What one pattern of such a schema may become when it is read.
+pub const PATTERN_BYTES: usize = 64 << 10;
 
 /// Answers of token endpoints that are kept for one tenant; further requests are sent each time.
 pub const TOKENS_KEPT: usize = 1_000;

@@ -463,17 +463,19 @@ const ENTITY: usize = 12;
 
 /// An entity of HTML.
 fn entity(text: &[u8], mut at: usize, depth: usize) -> Option<(Read, usize)> {
-    let mut name = Vec::new();
+    let (mut name, mut length) = ([0; ENTITY], 0);
     loop {
         let (read, next) = unescaped(text, at, depth)?;
         at = next;
-        match read.as_bytes() {
-            b";" => break,
-            more if name.len() < ENTITY => name.extend_from_slice(more),
+        match (read.as_bytes(), name.get_mut(length)) {
+            (b";", _) => break,
+            // Nothing else is in a name: a text of nothing but `&` is read in no time.
+            ([byte], Some(place)) if byte.is_ascii_alphanumeric() || *byte == b'#' => *place = *byte,
             _ => return None,
         }
+        length += 1;
     }
-    let name = std::str::from_utf8(&name).ok()?;
+    let name = std::str::from_utf8(&name[..length]).ok()?;
     let character = match (name, name.strip_prefix("#x").or_else(|| name.strip_prefix("#X")), name.strip_prefix('#')) {
         ("amp", ..) => '&',
         ("lt", ..) => '<',

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jsonschema::PatternOptions;
 use serde_json::{Map, Value};
 
 use crate::assertion::{self, KeyPair, Unusable};
 use crate::contract::{Credential, CredentialKind, Description};
 use crate::egress::{Sealed, placeholder};
-use crate::limits::CREDENTIAL_SCHEMA_BYTES;
+use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
 use crate::mark::Mark;
-use crate::redact::SHORTEST;
+use crate::redact::{self, SHORTEST};
 use crate::secret::Secret;
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
@@ -188,7 +189,9 @@ impl Settings {
                 oddities.push((key.clone(), words));
                 continue;
             }
-            let Ok(validator) = jsonschema::validator_for(property) else {
+            // The plugin's patterns are read in time and room that follow from their length.
+            let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
+            let Ok(validator) = jsonschema::options().with_pattern_options(patterns).build(property) else {
                 oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));
                 continue;
             };
@@ -249,7 +252,7 @@ fn words(property: &Value, path: &str) -> String {
     loop {
         let part = if path.is_empty() { Some(property) } else { property.pointer(path) };
         if let Some(description) = part.and_then(|part| part.get("description")).and_then(Value::as_str) {
-            return description.to_owned();
+            return redact::plain(redact::cut(description, WORDS_BYTES));
         }
         match path.rfind('/') {
             Some(end) => path = &path[..end],

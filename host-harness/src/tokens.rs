@@ -72,10 +72,11 @@ impl Tokens {
         now: u64,
     ) -> Result<Sent, TransportError> {
         let name = digest(&request);
-        self.send_as(name, transport, request, after, now).await
+        self.send_as(name, transport, request, after, now, |_| {}).await
     }
 
-    /// The same for a request whose answer is kept under another name than its own digest.
+    /// The same for a request whose answer is kept under another name than its own digest, and without what no later call
+    /// would know for a secret.
     pub async fn send_as(
         &self,
         digest: Digest32,
@@ -83,6 +84,7 @@ impl Tokens {
         request: OutgoingRequest,
         after: u64,
         now: u64,
+        clean: impl FnOnce(&mut IncomingResponse) + Send,
     ) -> Result<Sent, TransportError> {
         let entry = self.entry(digest);
         // Equal requests that come at the same time wait for the first one's answer.
@@ -94,10 +96,11 @@ impl Tokens {
             let older = kept.answer(0, now).filter(|_| after < u64::MAX);
             return Ok(older.map_or_else(|| Sent::TooOften(too_often(opens.saturating_sub(now))), Sent::Answer));
         }
-        let answer = transport.send(request).await?;
+        let mut answer = transport.send(request).await?;
         // What a plugin asks its own endpoint for, and gets there, must not fill the host.
         let header_bytes: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if answer.body.len() + header_bytes <= TOKEN_ANSWER_BYTES {
+            clean(&mut answer);
             kept.last = Some((now, answer.clone()));
         }
         Ok(Sent::Answer(answer))
@@ -112,9 +115,9 @@ impl Tokens {
         Arc::clone(kept.entry(digest).or_default())
     }
 
-    /// Forgets what would not be given again.
+    /// Forgets what would not be given again, and nobody waits for.
     pub fn sweep(&self, now: u64) {
-        lock(&self.kept).retain(|_, kept| kept.try_lock().is_ok_and(|kept| kept.answer(0, now).is_some()));
+        lock(&self.kept).retain(|_, kept| kept.try_lock().map_or(true, |kept| kept.answer(0, now).is_some()));
     }
 
     /// Whether nothing is kept.

@@ -255,3 +255,52 @@ fn measure(one: &mut Measure) -> Held {
     }
     broken(format!("the figure of {} is no number", shown(&one.subject)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{CredentialKind, CredentialSetting, Diagnosis, EventKind};
+
+    #[test]
+    fn a_description_has_its_limits() {
+        let description = || Description {
+            name: "plugin".to_owned(),
+            version: "1.0.0".to_owned(),
+            events: Vec::new(),
+            settings_schema: "{}".to_owned(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            diagnoses: Vec::new(),
+        };
+        let code = |code: &str| Diagnosis { code: code.to_owned(), cause: String::new(), fix: String::new() };
+        let credential = |setting: String| CredentialSetting { setting, kind: CredentialKind::Secret };
+        let kind =
+            |classes: usize| EventKind { name: String::new(), title: String::new(), class_uids: vec![1; classes] };
+        let held = |mut one: Description| one.hold(&Limits::default());
+        let limit = |name, value: String| Err(Fault::Limit(name, value));
+        for (within, beyond, refusal) in [
+            (
+                Description { settings_schema: " ".repeat(SCHEMA_BYTES), ..description() },
+                Description { settings_schema: " ".repeat(SCHEMA_BYTES + 1), ..description() },
+                limit("the schema of the settings", format!("{SCHEMA_BYTES} bytes")),
+            ),
+            (
+                Description { diagnoses: vec![code(""); ENTRIES], ..description() },
+                Description { diagnoses: vec![code(""); ENTRIES + 1], ..description() },
+                limit("entries of a list", ENTRIES.to_string()),
+            ),
+            (
+                Description { events: vec![kind(ENTRIES)], ..description() },
+                Description { events: vec![kind(ENTRIES + 1)], ..description() },
+                limit("classes of a kind of event", ENTRIES.to_string()),
+            ),
+            (
+                Description { credentials: vec![credential("x".repeat(ID_BYTES))], ..description() },
+                Description { credentials: vec![credential("x".repeat(ID_BYTES + 1))], ..description() },
+                limit("the name of a setting", format!("{ID_BYTES} bytes")),
+            ),
+        ] {
+            assert_eq!((held(within), held(beyond)), (Ok(()), refusal));
+        }
+    }
+}

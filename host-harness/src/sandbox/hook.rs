@@ -189,7 +189,9 @@ async fn carry(
         return Err(plainly("a request for a token leaves from fetch-token alone"));
     }
     lock(journal).carried.extend(judged.carried.into_iter().cloned());
-    for credential in judged.missing {
+    if let Some(credential) = judged.missing.first()
+        && !std::mem::replace(&mut lock(journal).bare, true)
+    {
         let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
         tracing::warn!(target: "egress", %who, "a {method} to {origin} leaves without {name}, which was declared for it");
     }
@@ -197,24 +199,40 @@ async fn carry(
     let response = match shape.seals {
         Some(_) => {
             let named = named.unwrap_or_else(|| tokens::digest(&request));
-            kept.send_as(named, &*transport, request, tokens_after, clock()).await.map(|sent| {
+            let clean = |answer: &mut IncomingResponse| {
+                // The next call signs another.
+                let signed = sealed.iter().filter(|sealed| sealed.identity.is_some());
+                seal::scrub(answer, &Search::new(signed.map(|sealed| &sealed.secret)));
+            };
+            kept.send_as(named, &*transport, request, tokens_after, clock(), clean).await.map(|sent| {
                 lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
                 sent.response()
             })
         }
         None => transport.send(request).await,
     };
+    let received = match &response {
+        Ok(response) => response.body.len(),
+        Err(TransportError::TooLarge(most)) => *most,
+        Err(_) => 0,
+    };
+    let received = {
+        let mut journal = lock(journal);
+        journal.received_bytes += received;
+        journal.received_bytes
+    };
     let mut response = response.map_err(|error| {
         let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
         (typed(&error, &text), text)
     })?;
-    let read: usize = lock(journal).exchanges.iter().map(|exchange| exchange.bytes).sum();
-    if read + response.body.len() > limits.response_bytes {
+    if received > limits.response_bytes {
         exceed(journal, "the bodies of all answers", format!("{} bytes", limits.response_bytes));
         return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
     }
     let large = response.body.len() > LARGE_BODY;
-    let (seals, known) = (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
+    let (seals, mut known) =
+        (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
+    known.extend(lock(journal).tokens.iter().map(|(_, token)| token.clone()));
     let scrub = move || {
         let answered = match &seals {
             Some(key) => seal::sealed(&mut response, key),

@@ -1,32 +1,72 @@
 //! What a call uses, and which limit it met.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
-use crate::limits::{self, Limits};
+use crate::limits::Limits;
+
+/// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
+#[derive(Default)]
+pub(super) struct Work {
+    done: AtomicU64,
+    begun: AtomicU64,
+}
+
+impl Work {
+    /// A thread begins to work at the call.
+    pub fn begin(&self) {
+        self.begun.store(thread_time(), Ordering::Relaxed);
+    }
+
+    /// It stops, at least for now.
+    pub fn pause(&self) {
+        self.done.store(self.so_far(), Ordering::Relaxed);
+    }
+
+    /// What was spent, to the last pause.
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos(self.done.load(Ordering::Relaxed))
+    }
+
+    /// What was spent, as the thread sees it that works at the call now.
+    fn so_far(&self) -> u64 {
+        let now = thread_time().saturating_sub(self.begun.load(Ordering::Relaxed));
+        self.done.load(Ordering::Relaxed).saturating_add(now)
+    }
+}
+
+fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanoseconds = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or_default()
+}
 
 /// Counts what a call uses, and remembers which limit it met.
 pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
-    cpu_ticks: u32,
+    work: Arc<Work>,
     pub exceeded: Option<(&'static str, String)>,
 }
 
 impl Meter {
-    pub fn new(limits: Limits) -> Meter {
-        Meter { limits, memory_bytes: 0, cpu_ticks: 0, exceeded: None }
+    pub fn new(limits: Limits, work: Arc<Work>) -> Meter {
+        Meter { limits, memory_bytes: 0, work, exceeded: None }
     }
 
     pub fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
         self.exceeded.get_or_insert((limit, value.to_string()));
     }
 
+    /// Whether the time on a processor is over; asked while a thread works at the call.
     pub fn tick(&mut self) -> bool {
-        self.cpu_ticks += 1;
         let most = self.limits.cpu_time;
-        let over = limits::EPOCH_TICK * self.cpu_ticks > most;
+        let over = Duration::from_nanos(self.work.so_far()) > most;
         if over {
             self.exceed("time on a processor", format!("{} ms", most.as_millis()));
         }

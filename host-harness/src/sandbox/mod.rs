@@ -5,13 +5,13 @@ mod answer;
 mod clock;
 mod hook;
 mod meter;
-mod seal;
+pub(crate) mod seal;
 mod tap;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
@@ -36,7 +36,7 @@ use self::answer::{Answer, Fault};
 use self::clock::CallClock;
 pub(crate) use self::clock::ClockView;
 use self::hook::Hook;
-use self::meter::Meter;
+use self::meter::{Meter, Work};
 use self::tap::Enters;
 
 pub use self::tap::Tap;
@@ -161,6 +161,10 @@ pub struct Journal {
     pub carried: Vec<Credential>,
     /// Requests that were not let out.
     pub denied: usize,
+    /// Bytes of all answers as they came.
+    received_bytes: usize,
+    /// Whether it was told that a request left without a credential.
+    bare: bool,
     /// The token that an answer held, with its placeholder.
     tokens: Vec<(String, Secret)>,
 }
@@ -288,7 +292,7 @@ macro_rules! call {
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
-                let answer = timed(answer, &mut open.busy);
+                let answer = timed(answer, &open.work);
                 tokio::time::timeout_at(open.deadline, answer).await.map_err(|_| None).and_then(|answer| answer.map_err(Some))
             }
             Some(Err(error)) => Err(error),
@@ -298,13 +302,13 @@ macro_rules! call {
     }};
 }
 
-/// Adds up the time in which a call is being worked at, waiting left out.
-async fn timed<F: Future>(call: F, busy: &mut Duration) -> F::Output {
+/// Adds up the time in which a call is being worked at.
+async fn timed<F: Future>(call: F, work: &Work) -> F::Output {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| {
-        let begun = Instant::now();
+        work.begin();
         let answer = call.as_mut().poll(context);
-        *busy += begun.elapsed();
+        work.pause();
         answer
     })
     .await
@@ -381,14 +385,21 @@ impl Plugin {
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
         let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
-        let mut store = self.store(call, caller, inside);
-        let code = tokio::time::timeout_at(deadline, self.linked().instantiate_async(&mut store)).await;
+        let work = Arc::new(Work::default());
+        let mut store = self.store(call, caller, inside, &work);
+        let code = timed(self.linked().instantiate_async(&mut store), &work);
+        let code = tokio::time::timeout_at(deadline, code).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
-        let (wall_time, busy) = (caller.limits.wall_time, Duration::ZERO);
-        Open { call, deadline, wall_time, store, code: Some(code), busy, _running: running }
+        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), work, _running: running }
     }
 
-    fn store(&self, call: &'static str, caller: &Caller, Inside { sealed, held }: Inside) -> wasmtime::Store<Store> {
+    fn store(
+        &self,
+        call: &'static str,
+        caller: &Caller,
+        Inside { sealed, held }: Inside,
+        work: &Arc<Work>,
+    ) -> wasmtime::Store<Store> {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
@@ -400,7 +411,7 @@ impl Plugin {
         let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
         let (network, tap) = (caller.network.clone(), self.tap().cloned());
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, Arc::clone(&who), tap);
-        let meter = Meter::new(limits);
+        let meter = Meter::new(limits, Arc::clone(work));
         let declared = self.described();
         let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
@@ -428,7 +439,7 @@ struct Open<'a> {
     wall_time: Duration,
     store: wasmtime::Store<Store>,
     code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
-    busy: Duration,
+    work: Arc<Work>,
     _running: Running<'a>,
 }
 
@@ -437,7 +448,7 @@ impl Open<'_> {
     fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = lock(&hook.journal).clone();
-        (journal.busy, journal.memory_bytes) = (self.busy, meter.memory_bytes);
+        (journal.busy, journal.memory_bytes) = (self.work.time(), meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::contract::{Credential, Failure, Path, Place, Reaction, Shape};
+use crate::contract::{Credential, Failure, Place, Reaction, Shape};
 use crate::egress;
 use crate::feed::{Clock, FeedError};
 use crate::feeds::{Parked, Tenants};
@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::live::Network;
 use crate::redact::{Kind, StandIns, guids};
 use crate::replay::{self, Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
+use crate::sandbox::seal::{self, Sealing};
 use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// Headers of an answer that are kept besides those that begin with `x-ms-`: the others say nothing to a plugin.
@@ -117,7 +118,7 @@ pub async fn record(
         return Err(RecordError::NothingSent(why));
     }
     let context = RecordedContext { feed: parked.id.to_string(), tenant: parked.tenant.to_string(), time_milliseconds };
-    let cassette = cassette(parked, &feed.plan().shapes, &taped, seen, context, without_scopes);
+    let cassette = cassette(parked, &feed.plan().shapes, taped, seen, context, without_scopes);
     let replayed = replay::play(parked.plugin(), &cassette).await.map_err(RecordError::NoReplay)?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
@@ -133,7 +134,7 @@ struct Seen {
 fn cassette(
     parked: &Parked,
     shapes: &[Shape],
-    taped: &[Taped],
+    mut taped: Vec<Taped>,
     mut seen: Seen,
     context: RecordedContext,
     without_scopes: bool,
@@ -146,10 +147,11 @@ fn cassette(
     for id in own.collect::<Vec<_>>() {
         stand_ins.of(Kind::Identity, &id);
     }
-    for one in taped {
+    for one in &mut taped {
         let shape = shapes.iter().find(|shape| one.has(shape));
+        one.seal(&mut stand_ins, shape.and_then(|shape| shape.seals.as_deref()));
         if let Some(shape) = shape.filter(|shape| shape.seals.is_some()) {
-            tokens(&mut stand_ins, shape, one);
+            assertions(&mut stand_ins, shape, one);
             tenant_domains(&mut stand_ins, one, &settings);
         }
         for token in one.link_tokens() {
@@ -183,15 +185,8 @@ fn cassette(
     Cassette { docs, version: VERSION, settings, context, exchanges }
 }
 
-/// Stand-ins for what an answer seals, and for assertions.
-fn tokens(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
-    let body: Value = serde_json::from_slice(&taped.response.body).unwrap_or_default();
-    for (key, value) in body.as_object().into_iter().flatten() {
-        let sealed = shape.seals.as_ref() == Some(key) || key.ends_with("_token");
-        if let Some(token) = value.as_str().filter(|token| sealed && !token.is_empty()) {
-            stand_ins.of(Kind::Token, token);
-        }
-    }
+/// Stand-ins for assertions.
+fn assertions(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
     for (field, value) in taped.form() {
         if assertion(shape, &field) {
             stand_ins.of(Kind::Token, &value);
@@ -237,12 +232,23 @@ struct Taped {
 }
 
 impl Taped {
+    /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
+    /// if it was.
+    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>) {
+        let undeclared = || seal::holds_token(&self.response).then_some(seal::TOKEN);
+        let Some(key) = key.or_else(undeclared) else { return };
+        let Sealing { token, secrets } = seal::sealed(&mut self.response, key);
+        for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
+            stand_ins.of(Kind::Token, secret.expose());
+        }
+        self.text = String::from_utf8_lossy(&self.response.body).into_owned();
+        if let Some((placeholder, token)) = token {
+            self.text = self.text.replace(&placeholder, &stand_ins.of(Kind::Token, token.expose()));
+        }
+    }
+
     fn has(&self, shape: &Shape) -> bool {
-        let path = self.request.url.path();
-        let fits = match &shape.path {
-            Path::Exact(exact) => path == exact,
-            Path::Prefix(prefix) => path.starts_with(prefix.as_str()),
-        };
+        let fits = egress::fits(&shape.path, self.request.url.path());
         let origin = self.request.url.origin().ascii_serialization();
         fits && shape.method == self.request.method && egress::canonical(&shape.origin).is_some_and(|one| one == origin)
     }
@@ -299,7 +305,10 @@ impl Taped {
             request: RecordedRequest {
                 method: self.request.method.clone(),
                 url: put(self.request.url.as_str()),
-                authorization: authorization.map(|(_, value)| put(value)),
+                authorization: authorization.map(|(_, value)| {
+                    let known = value.strip_prefix("Bearer ").and_then(|token| stand_ins.known(token));
+                    known.map_or_else(|| put(value), |known| format!("Bearer {known}"))
+                }),
                 form: comparable.then(|| form.into_iter().map(field).collect()),
             },
             response: RecordedResponse {
@@ -388,5 +397,32 @@ impl Transport for Taping {
             });
             answer
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_of_an_answer_is_recorded_however_it_was_declared() {
+        const TOKEN: &str = "a-real-token-of-tests";
+        for (key, body, kept) in [
+            (Some("access_token"), format!(r#"{{"access_token":"{TOKEN}","expires_in":60}}"#), "expires_in"),
+            (Some("access_token"), format!(r#"{{"access_token":"x","refresh_token":"{TOKEN}"}}"#), "access_token"),
+            (Some("access_token"), format!(r#"{{"token":{{"access_token":"{TOKEN}"}}}}"#), "{}"),
+            (Some("access_token"), format!("access_token={TOKEN}&expires_in=60"), "withheld"),
+            (Some("key"), format!(r#"{{"key":"{TOKEN}"}}"#), "key"),
+            (None, format!(r#"{{"access_token":"{TOKEN}","expires_in":60}}"#), "expires_in"),
+        ] {
+            let url = url::Url::parse("https://login.example/token").unwrap();
+            let request = OutgoingRequest { method: "POST".to_owned(), url, headers: Vec::new(), body: Vec::new() };
+            let response = IncomingResponse { status: 200, headers: Vec::new(), body: body.clone().into_bytes() };
+            let mut taped = Taped { request, response, text: body };
+            let mut stand_ins = StandIns::default();
+            taped.seal(&mut stand_ins, key);
+            let recorded = serde_json::to_string(&taped.exchange(&stand_ins, &[], false)).unwrap();
+            assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
+        }
     }
 }

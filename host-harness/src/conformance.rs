@@ -1,7 +1,7 @@
 //! The contract's rules, tried on any plugin. What needs settings and answers takes them from recordings; without one, those
 //! rules are told as not run.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -103,6 +103,9 @@ impl Report {
     }
 }
 
+/// Of scopes that a plugin finds, so many are tried.
+const SCOPES: usize = 16;
+
 /// Tries all rules on a plugin.
 pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: &Limits) -> Report {
     let mut examination = Examination { limits: limits.clone(), ..Examination::default() };
@@ -119,7 +122,8 @@ pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: 
 struct Examination {
     limits: Limits,
     tried: BTreeSet<&'static str>,
-    found: Vec<(&'static str, String)>,
+    /// The first failure of each rule.
+    found: BTreeMap<&'static str, String>,
 }
 
 /// One recording, opened with a plugin.
@@ -165,7 +169,7 @@ impl Examination {
 
     fn fail(&mut self, rule: &'static str, why: String) {
         self.tried.insert(rule);
-        self.found.push((rule, redact::cut(&why, WORDS_BYTES).to_owned()));
+        self.found.entry(rule).or_insert_with(|| redact::plain(redact::cut(&why, WORDS_BYTES)));
     }
 
     fn check(&mut self, rule: &'static str, good: bool, why: impl FnOnce() -> String) {
@@ -177,7 +181,7 @@ impl Examination {
 
     fn report(self, no_cassette: bool) -> Report {
         let rows = RULES.iter().map(|(rule, _)| {
-            let why = self.found.iter().find(|(found, _)| found == rule).map(|(_, why)| why.clone());
+            let why = self.found.get(rule).cloned();
             let nothing = if no_cassette { "it needs a cassette" } else { "an earlier rule failed" };
             match (why, self.tried.contains(rule)) {
                 (Some(why), _) => Row { rule, status: Status::Failed, why: Some(why) },
@@ -365,7 +369,7 @@ impl Examination {
             }
             Err(failure) => return self.failure(stage, "discover", &failure),
         };
-        for (index, scope) in scopes.iter().enumerate() {
+        for (index, scope) in scopes.iter().take(SCOPES).enumerate() {
             let given = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
             if let Given::Failure(failure) = &given {
                 self.failure(stage, "poll", failure);

@@ -231,7 +231,9 @@ fn told(shape: &Shape) -> String {
     let rides: Vec<String> = rides.collect();
     let rides = if rides.is_empty() { "no credential".to_owned() } else { rides.join(", ") };
     let sealed = shape.seals.as_ref().map(|key| format!(", and `{key}` of the answer stays with the host"));
-    format!("{} {}{path} with {rides}{}", shape.method, shape.origin, sealed.unwrap_or_default())
+    // As the host compares it: a name in another script may look like one that is known.
+    let origin = canonical(&shape.origin).unwrap_or_else(|| shape.origin.clone());
+    format!("{} {origin}{path} with {rides}{}", shape.method, sealed.unwrap_or_default())
 }
 
 #[cfg(test)]

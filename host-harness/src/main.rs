@@ -33,7 +33,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Says something to people, who may not listen.
 macro_rules! say {
     ($($words:tt)*) => {
-        let _ = writeln!(People, $($words)*);
+        // Words of plugins and services are among them.
+        let _ = writeln!(People, "{}", redact::plain_lines(&format!($($words)*)));
     };
 }
 
@@ -394,7 +395,7 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,
-            false => out.write_all(inspect::text(about, &description, None).as_bytes())?,
+            false => out.write_all(redact::plain_lines(&inspect::text(about, &description, None)).as_bytes())?,
         }
         return Ok(0);
     };
@@ -412,7 +413,9 @@ async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) ->
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, Some(sheets))?)?,
-            false => out.write_all(inspect::text(about, &description, Some(sheets)).as_bytes())?,
+            false => {
+                out.write_all(redact::plain_lines(&inspect::text(about, &description, Some(sheets))).as_bytes())?
+            }
         }
     }
     Ok(0)

@@ -201,7 +201,7 @@ fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
 fn check(about: &About) -> Result<(), PluginError> {
     let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
     if let Some(import) = about.imports.iter().find(|import| !ALLOWED_IMPORTS.contains(&base(import).as_str())) {
-        return Err(PluginError::Import(import.clone()));
+        return Err(PluginError::Import(redact::plain(import)));
     }
     let export = about.exports.iter().find(|export| base(export) == INTERFACE);
     let version = export.and_then(|export| export.split_once('@')).map(|(_, version)| version);
@@ -210,7 +210,9 @@ fn check(about: &About) -> Result<(), PluginError> {
     };
     match version {
         Some(version) if accepted(version) => Ok(()),
-        _ => Err(PluginError::Version { found: export.cloned().unwrap_or_else(|| format!("no {INTERFACE}")) }),
+        _ => Err(PluginError::Version {
+            found: export.map_or_else(|| format!("no {INTERFACE}"), |export| redact::plain(export)),
+        }),
     }
 }
 

@@ -22,6 +22,7 @@ pub fn tables() -> Vec<Table> {
         limits::table(),
         foreign::table(),
         hostile::table(),
+        hostile::imports(),
         egress::attempts(),
         egress::addresses(),
         hostile_service::table(),

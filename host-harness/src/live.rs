@@ -323,6 +323,18 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_a_name_leads_to_is_judged_when_it_is_dialled() {
+        let tried = |allowed: Vec<Cidr>| async {
+            let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
+            // Past the judgement of the name itself.
+            sorted(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.patience)
+        };
+        assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
+        assert_eq!(tried(loopback.to_vec()).await, TransportError::Refused);
+    }
+
     #[test]
     fn one_address_that_may_not_be_dialled_condemns_the_others() {
         let allowed = ["127.0.0.0/8".parse().unwrap()];

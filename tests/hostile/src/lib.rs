@@ -127,7 +127,7 @@ impl Guest for Plugin {
         let body = read(request)?;
         let answer: Value = serde_json::from_slice(&body).map_err(|error| odd(&error.to_string()))?;
         let value = answer["access_token"].as_str().ok_or_else(|| odd("no token"))?.to_owned();
-        Ok(Some(Token { value, expires_in_seconds: 3_600 }))
+        Ok(Some(tricks::token(&settings, Token { value, expires_in_seconds: 3_600 })))
     }
 
     fn discover(settings: String, _token: Option<String>) -> Result<Discovery, Failure> {

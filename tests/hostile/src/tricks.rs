@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use waki::Client;
 use waki::bindings::wasi::clocks::monotonic_clock;
 use waki::bindings::wasi::http::types::{Fields, Method, OutgoingRequest};
+use waki::bindings::wasi::io::poll as wasi_poll;
 
 use crate::contract::collector::source::{credentials, log};
 use crate::contract::*;
@@ -31,6 +32,18 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
     match settings.mode.as_str() {
         "shapes" => plan.shapes.resize(settings.amount, shape),
         "shape-bytes" => plan.shapes.push(Shape { path: Path::Prefix(wide("/", settings.amount)), ..shape }),
+        "method-bytes" => plan.shapes.push(Shape { method: wide("GET", settings.amount), ..shape }),
+        "origin-bytes" => plan.shapes.push(Shape { origin: wide("https://", settings.amount), ..shape }),
+        "sealed-key-bytes" => plan.shapes.push(Shape { seals: Some(wide("", settings.amount)), ..shape }),
+        "rides" => {
+            let rides = vec![shape.rides[0].clone(); settings.amount];
+            plan.shapes.push(Shape { method: "HEAD".to_owned(), rides, ..shape });
+        }
+        "place-bytes" => {
+            let place = Place::Header(wide("x-", settings.amount));
+            let rides = vec![Ride { credential: Credential::Token, place }];
+            plan.shapes.push(Shape { method: "HEAD".to_owned(), rides, ..shape });
+        }
         "shape-odd" => plan.shapes.push(Shape { method: "get".to_owned(), ..shape }),
         _ => {}
     }
@@ -41,6 +54,13 @@ pub fn form(settings: &Settings, form: String) -> String {
     match settings.mode.as_str() {
         "request-bytes" => wide(&format!("{form}&more="), settings.amount),
         _ => form,
+    }
+}
+
+pub fn token(settings: &Settings, token: Token) -> Token {
+    match settings.mode.as_str() {
+        "token-bytes" => Token { value: wide("", settings.amount), ..token },
+        _ => token,
     }
 }
 
@@ -55,6 +75,7 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         "scopes-alike" => found.scopes.push(scope),
         "scope-id-odd" => found.scopes[0].id = "one\r\x1b[2K".to_owned(),
         "scope-id-bytes" => found.scopes[0].id = wide("", amount),
+        "scope-owner-bytes" => found.scopes[0].owner = Some(wide("", amount)),
         "scope-note-bytes" => found.scopes[0].note = wide("", amount),
         "scope-name-bytes" => found.scopes[0].name = Some(wide("", amount)),
         "notices" => found.notices.resize(amount, notice()),
@@ -84,6 +105,20 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
             std::hint::black_box(held);
         }
         "wait" => monotonic_clock::subscribe_duration((amount as u64) * 1_000_000).block(),
+        "pollables" => {
+            let ready = monotonic_clock::subscribe_duration(0);
+            drop(wasi_poll::poll(&vec![&ready; amount]));
+        }
+        "zeroes" => {
+            let request = OutgoingRequest::new(Fields::new());
+            let body = request.body().map_err(|()| told("no body"))?;
+            let stream = body.write().map_err(|()| told("no stream"))?;
+            stream.write_zeroes(amount as u64).map_err(|error| told(&format!("{error:?}")))?;
+        }
+        "address-bytes" => {
+            let address = wide(&format!("{origin}/data/"), amount);
+            drop(read(Client::new().get(&address).header("authorization", &bearer))?);
+        }
         "handles" => (0..amount).for_each(|_| std::mem::forget(Fields::new())),
         "fields" => {
             let fields = Fields::new();
@@ -188,6 +223,7 @@ pub fn step(settings: &Settings, page: usize, mut step: Step) -> Step {
         "pages" => step.next = (page < amount).then(|| (page + 1).to_string()),
         "cursor-loop" => step.next = Some("2".to_owned()),
         "cursor-bytes" if page == 1 => step.next = Some(format!("{}2", " ".repeat(amount - 1))),
+        "kind-bytes" => step.page.kind = wide("", amount),
         "page-bytes" => step.page.body = vec![b' '; amount],
         "kind-undeclared" => step.page.kind = "others".to_owned(),
         "notices-of-steps" => step.notices.resize(amount, notice()),

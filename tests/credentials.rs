@@ -1,15 +1,21 @@
 //! Signing in without a shared secret: by certificate, and by the token of another identity provider. The key and the
 //! files stay outside the plugin.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use host_harness::assertion::{self, KeyPair, Unusable};
 use host_harness::config;
+use host_harness::egress::Origins;
 use host_harness::feed::{Clock, Feed, Identity};
 use host_harness::feeds::{self, CheckError};
+use host_harness::limits::Limits;
+use host_harness::live::Network;
 use host_harness::once::{self, Output, Report};
+use host_harness::redact::Search;
+use host_harness::secret::Secret;
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate};
 use rcgen::{CertificateParams, KeyPair as NewKey};
@@ -17,7 +23,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use crate::proxy::Tinyproxy;
-use crate::support::{NOON, host, noon};
+use crate::support::{NOON, host, noon, plugin};
 
 pub const RSA: &str = include_str!("credentials/rsa.pem");
 const RSA_PKCS1: &str = include_str!("credentials/rsa-pkcs1.pem");
@@ -126,6 +132,48 @@ async fn a_certificate_signs_in_with_the_claims_of_microsofts_own_client() {
     assert_eq!((&claims["iss"], &claims["sub"]), (&sign_in["form"]["client_id"], &sign_in["form"]["client_id"]));
     assert_eq!((&claims["nbf"], &claims["iat"]), (&Value::from(NOON / 1_000), &Value::from(NOON / 1_000)));
     assert_eq!(claims["exp"], NOON / 1_000 + 600);
+}
+
+#[tokio::test]
+async fn no_key_no_assertion_and_no_signed_token_enters_a_guest() {
+    let scene = Scene::new(&certificate(365)).await;
+    let token_file = format!("federated_token_file = {:?}", scene.folder.path().join("token"));
+    for credential in [CERTIFICATE, &token_file] {
+        let entered = Arc::new(Mutex::new(Vec::new()));
+        let tap = Arc::clone(&entered);
+        let plugin =
+            plugin().tapped(Arc::new(move |place, bytes| tap.lock().unwrap().push((place.to_owned(), bytes.to_vec()))));
+        let config = config::parse(&scene.file(), &scene.text(credential, ""), Some("contoso-scores"), &|_| None);
+        let ca_file = scene.simulator.ca_pem();
+        let network = Network::new(Some(ca_file.as_bytes()), config.network.allow_addresses.clone()).unwrap();
+        let identity = Identity {
+            tenant: "contoso".to_owned(),
+            feed: "contoso-scores".to_owned(),
+            limits: Limits::default(),
+            allowed: Arc::new(Origins::new(&config.network.allow).unwrap()),
+            transport: Arc::new(network.transport(&Limits::default()).unwrap()),
+            tokens: Arc::default(),
+            clock: noon(),
+        };
+        let settings = config.feeds.into_iter().next().unwrap().settings;
+        let feed = Feed::open(plugin, settings, identity).await.unwrap();
+        for scope in feed.discover().await.unwrap().scopes {
+            assert_eq!(feed.poll(&scope, NOON, None).await.failure, None);
+        }
+        let assertion = scene.last_sign_in()["form"]["client_assertion"].as_str().unwrap_or(FEDERATED).to_owned();
+        let tokens: Vec<String> = scene.simulator.with(|world| world.tokens().map(str::to_owned).collect());
+        assert!(!tokens.is_empty());
+        let key = RSA.lines().filter(|line| !line.starts_with('-')).map(str::to_owned);
+        let secrets: Vec<Secret> =
+            key.chain(tokens).chain([assertion, FEDERATED.to_owned()]).map(Secret::new).collect();
+        let search = Search::new(&secrets);
+        let entered = entered.lock().unwrap();
+        for (place, bytes) in &*entered {
+            assert!(search.find(bytes, 0).is_none(), "{credential}, {place}: {}", String::from_utf8_lossy(bytes));
+        }
+        let places: BTreeSet<&str> = entered.iter().map(|(place, _)| place.as_str()).collect();
+        assert!(places.contains("answer of client-assertion"), "{places:?}");
+    }
 }
 
 #[tokio::test]

@@ -109,16 +109,28 @@ fn files(folders: &[&Path]) -> Vec<PathBuf> {
     files
 }
 
-/// Files with a secret in them, and what stands there.
+/// Files with a secret in them, and what stands there: as the redaction itself would find it, and by eye.
 fn leaks(files: &[PathBuf], secrets: &[Secret]) -> Vec<String> {
     let search = Search::new(secrets);
+    let spelled: Vec<String> = secrets.iter().flat_map(|secret| spellings(secret.expose())).collect();
     let leak = |file: &PathBuf| {
         let bytes = fs::read(file).unwrap();
-        let place = search.find(&bytes, 0)?;
-        let around = &bytes[place.start.saturating_sub(200)..bytes.len().min(place.end + 50)];
+        let text = String::from_utf8_lossy(&bytes);
+        let by_eye = spelled.iter().find_map(|spelled| text.find(spelled.as_str()));
+        let place = search.find(&bytes, 0).map(|place| place.start).or(by_eye)?;
+        let around = &bytes[place.saturating_sub(200).min(bytes.len())..bytes.len().min(place + 100)];
         Some(format!("{}: {}", file.display(), String::from_utf8_lossy(around)))
     };
     files.iter().filter_map(leak).collect()
+}
+
+/// A secret as it is, as a form has it, as JSON has it within JSON, and in hexadecimal.
+fn spellings(secret: &str) -> [String; 4] {
+    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let json = serde_json::Value::from(serde_json::Value::from(secret).to_string()).to_string();
+    let json = json.trim_matches(['"', '\\']).to_owned();
+    let hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    [secret.to_owned(), form, json, hexadecimal]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,12 +145,16 @@ async fn nothing_that_is_written_holds_a_secret() {
             fs::remove_file(scene.folder.path().join(entry)).ok();
         }
         scene.run(name, format).await;
-        let state = format!("{name}.db");
+        let (state, recording) = (format!("{name}.db"), format!("{name}.json"));
         for arguments in [
             &["poll", "-c", "all.toml"][..],
             &["poll", "-c", "all.toml", "--state", &state],
             &["inspect", "-c", "all.toml"],
             &["inspect", "-c", "all.toml", "--json"],
+            &["check", "-c", "all.toml"],
+            &["check", "-c", "all.toml", "--json"],
+            &["record", "-c", "all.toml", "--feed", "tenant-1-scores", "-o", &recording],
+            &["record", "-c", "all.toml", "--feed", "tenant-2-scores", "-o", &recording],
         ] {
             let name = format!("{name}-{}", arguments.join("-").replace(['/', '.'], "-"));
             let status = scene.command(&name, arguments).status().unwrap();

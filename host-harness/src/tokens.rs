@@ -35,6 +35,8 @@ pub type Digest32 = [u8; 32];
 #[derive(Debug, Default)]
 struct Kept {
     last: Option<(u64, IncomingResponse)>,
+    /// When one was last sent because a token was refused.
+    renewed: Option<u64>,
 }
 
 /// What became of a request for a token.
@@ -63,7 +65,8 @@ impl Tokens {
 
     /// Sends a request for a token, or gives the answer of an earlier one. A token that was fetched before `after` is
     /// given again only where the service bears no further request. One that was refused, where `after` is the most that
-    /// there is, is not: then the answer is 429 in the service's place, until it bears another request.
+    /// there is, is not, and the answer is 429 in the service's place until it bears another request; but a token that was
+    /// fetched for that reason within the window is as good as the next one would be.
     pub async fn send(
         &self,
         transport: &dyn Transport,
@@ -89,7 +92,9 @@ impl Tokens {
         let entry = self.entry(digest);
         // Equal requests that come at the same time wait for the first one's answer.
         let mut kept = entry.lock().await;
-        if let Some(answer) = kept.answer(after, now) {
+        let is_renewed =
+            after == u64::MAX && kept.renewed.is_some_and(|at| now.abs_diff(at) < milliseconds(TOKEN_WINDOW));
+        if let Some(answer) = kept.answer(if is_renewed { 0 } else { after }, now) {
             return Ok(Sent::Answer(answer));
         }
         if let Err(opens) = self.counts.count(digest, now) {
@@ -97,6 +102,7 @@ impl Tokens {
             return Ok(older.map_or_else(|| Sent::TooOften(too_often(opens.saturating_sub(now))), Sent::Answer));
         }
         let mut answer = transport.send(request).await?;
+        kept.renewed = (after == u64::MAX).then_some(now).or(kept.renewed);
         // What a plugin asks its own endpoint for, and gets there, must not fill the host.
         let header_bytes: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if answer.body.len() + header_bytes <= TOKEN_ANSWER_BYTES {
@@ -117,7 +123,9 @@ impl Tokens {
 
     /// Forgets what would not be given again, and nobody waits for.
     pub fn sweep(&self, now: u64) {
-        lock(&self.kept).retain(|_, kept| kept.try_lock().map_or(true, |kept| kept.answer(0, now).is_some()));
+        let is_wanted = |kept: &Arc<tokio::sync::Mutex<Kept>>| Arc::strong_count(kept) > 1;
+        lock(&self.kept)
+            .retain(|_, kept| is_wanted(kept) || kept.try_lock().map_or(true, |kept| kept.answer(0, now).is_some()));
     }
 
     /// Whether nothing is kept.
@@ -276,10 +284,19 @@ mod tests {
     #[tokio::test]
     async fn a_fresh_token_is_fetched_on_demand_but_not_without_end() {
         let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
-        let times: Vec<(u64, u64)> = (0..200).map(|second| (1_000 + second, u64::MAX)).collect();
-        let bodies = asked(&endpoint, &times).await;
+        let times: Vec<(u64, u64)> = (0..400).map(|second| (1_000 + second, u64::MAX)).collect();
+        let bodies = asked(&endpoint, &[&[(999, 0)], &*times].concat()).await;
+        assert_eq!(endpoint.2.load(Ordering::SeqCst), 3, "one at first, and one every five minutes");
+        assert!(bodies[1].contains("t1") && bodies[300].contains("t1") && bodies[301].contains("t2"));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_refused_is_not_given_again_though_the_service_bears_no_more() {
+        let endpoint = Endpoint(200, HOUR, AtomicUsize::new(0));
+        let often = (0..5).map(|second| (1_000 + second, 1_000 + second)).collect::<Vec<_>>();
+        let bodies = asked(&endpoint, &[&*often, &[(1_010, u64::MAX)]].concat()).await;
         assert_eq!(endpoint.2.load(Ordering::SeqCst), TOKEN_REQUESTS);
-        assert!(bodies[199].contains("no more than 5 equal requests"), "a token that is refused is not given again");
+        assert!(bodies[5].contains("no more than 5 equal requests"), "{}", bodies[5]);
     }
 
     #[tokio::test]

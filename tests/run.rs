@@ -316,6 +316,9 @@ async fn a_signal_while_it_starts_is_taken() {
     process.signal("HUP");
     fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
     process.hears("collects 2 feeds");
+    // It reads the pipe again, since it was told to.
+    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    process.hears("took the configuration of 2 feeds");
     drop(process);
     let mut process = scene.run(&[]);
     takes_signals(&process);
@@ -386,11 +389,22 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let mut process = scene.run(&[]);
     let address = process.address();
     let told = process.hears("a feed is left out");
-    assert!(told.contains("feed items: plugin: the plugin passed its limit of ") && told.contains("plugin"));
+    assert!(told.contains("feed items: plugin: the plugin passed its limit of ") && told.contains("fault=\"plugin\""));
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
     assert!(get(&address, None).await.1.contains("a feed is left out: "));
     let metrics = get(&format!("{address}/metrics"), None).await.1;
     assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
+    // One that runs already goes on: it is not known what it is now.
+    let text = fs::read_to_string(scene.folder.path().join("collector.toml")).unwrap();
+    let (before, after) = text.split_once("id = \"tenant-2-scores\"\n").unwrap();
+    let other = format!("{before}id = \"tenant-2-scores\"\nplugin = \"collector.toml\"\n{after}");
+    fs::write(scene.folder.path().join("collector.toml"), other).unwrap();
+    process.hears("a feed goes on as it was");
+    process.hears("took the configuration of 1 feeds");
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    for line in ["collector_feeds_left_out 1", "collector_scopes{tenant=\"tenant-2\",feed=\"tenant-2-scores\"} 1"] {
+        assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
+    }
     let only = scene.folder.path().join("only.toml");
     fs::write(only, hostile).unwrap();
     let output = scene.command(&["run", "-c", "only.toml"]).output().unwrap();

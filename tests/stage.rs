@@ -74,7 +74,7 @@ impl Stage {
         let sinks = std::mem::take(&mut config.sinks);
         let checked = feeds::check(&host(), config, None, &self.keeper.clock).await.unwrap();
         self.keeper.deliveries.replace(&sinks).unwrap();
-        self.collector.reload(checked.feeds, 64, 8, impatient);
+        self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }
 
     /// Lets everything happen that is due before `end`, each at its time, and then lets that time come.

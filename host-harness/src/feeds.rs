@@ -16,7 +16,7 @@ use crate::feed::{Clock, Feed, FeedError, Identity};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::mark::Mark;
-use crate::plugin::{BUILT_IN_ORIGINS, Plugin};
+use crate::plugin::{BUILT_IN_ORIGINS, Plugin, PluginError};
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::tokens::{Counts, Tokens};
@@ -159,8 +159,19 @@ impl Parked {
 pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, CheckError> {
     match check_each(host, config, plugin, clock).await? {
         (checked, broken) if broken.is_empty() => Ok(checked),
-        (_, broken) => Err(CheckError::Configuration(broken)),
+        (_, broken) => Err(CheckError::Configuration(broken.into_iter().map(|feed| feed.problem).collect())),
     }
+}
+
+/// A feed whose plugin breaks down.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub feed: String,
+    /// Why, and where it is configured.
+    pub problem: Problem,
 }
 
 /// The same where one feed is not to stop the others: those whose plugin breaks down are left out, each with its problem,
@@ -170,7 +181,7 @@ pub async fn check_each(
     config: Config,
     plugin: Option<&Path>,
     clock: &Clock,
-) -> Result<(Checked, Vec<Problem>), CheckError> {
+) -> Result<(Checked, Vec<Broken>), CheckError> {
     let Config { network, feeds, mut warnings, mut problems, .. } = config;
     let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
     let live = match Network::new(pem, network.allow_addresses.clone()) {
@@ -185,8 +196,8 @@ pub async fn check_each(
     let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
-    let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, String>> = BTreeMap::new();
-    let (mut checks, mut found) = (VecDeque::new(), Vec::new());
+    let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
+    let (mut checks, mut found, mut broken) = (VecDeque::new(), Vec::new(), Vec::new());
     for mut feed in feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
         let loaded = match plugins.get(&path) {
@@ -198,9 +209,13 @@ pub async fn check_each(
         };
         let plugin = match loaded {
             Ok(plugin) => plugin,
-            Err(error) => {
+            Err(Unloaded { message, is_read }) => {
                 let Place { file, line, .. } = feed.place;
-                problems.push(Problem { file, line, key: format!("feed {}: plugin", feed.id), message: error });
+                let problem = Problem { file, line, key: format!("feed {}: plugin", feed.id), message };
+                match is_read {
+                    true => broken.push(Broken { tenant: feed.tenant, feed: feed.id, problem }),
+                    false => problems.push(problem),
+                }
                 continue;
             }
         };
@@ -217,7 +232,7 @@ pub async fn check_each(
     for check in checks {
         found.push(ended(check).await?);
     }
-    let (mut parked, mut broken, mut shared) = (Vec::new(), Vec::new(), Shared::default());
+    let (mut parked, mut shared) = (Vec::new(), Shared::default());
     for one in found {
         match one {
             Ok((feed, odd)) => {
@@ -233,7 +248,7 @@ pub async fn check_each(
             Ok((Checked { feeds: parked, network, warnings }, broken))
         }
         _ => {
-            problems.extend(broken);
+            problems.extend(broken.into_iter().map(|feed| feed.problem));
             Err(CheckError::Configuration(problems))
         }
     }
@@ -243,11 +258,25 @@ async fn ended(check: JoinHandle<Result<Found, CheckError>>) -> Result<Found, Ch
     check.await.unwrap_or_else(|error| Err(CheckError::Host(error.to_string())))
 }
 
+/// Why there is no plugin.
+#[derive(Clone)]
+struct Unloaded {
+    message: String,
+    /// Whether the file was read: then it is the plugin's fault.
+    is_read: bool,
+}
+
 /// Compiling takes seconds.
-async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, String> {
+async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Unloaded> {
     let host = host.clone();
-    let loaded = tokio::task::spawn_blocking(move || Plugin::load(&host, path.as_deref())).await;
-    loaded.unwrap_or_else(|error| Err(error.to_string()))
+    let loaded = tokio::task::spawn_blocking(move || match path {
+        None => Plugin::load(&host, None).map_err(|message| Unloaded { message, is_read: false }),
+        Some(file) => Plugin::from_file(&host, &file).map_err(|error| Unloaded {
+            message: format!("{}: {error}", file.display()),
+            is_read: !matches!(error, PluginError::Unreadable(_)),
+        }),
+    });
+    loaded.await.unwrap_or_else(|error| Err(Unloaded { message: error.to_string(), is_read: false }))
 }
 
 /// What is the same for many feeds is kept once.
@@ -283,7 +312,7 @@ enum Unfit {
     /// It is configured wrongly.
     Wrong(Vec<Problem>),
     /// Its plugin breaks down.
-    Broken(Problem),
+    Broken(Broken),
 }
 
 async fn check_feed(
@@ -310,7 +339,10 @@ async fn check_feed(
     };
     let description = match plugin.description().await {
         Ok(description) => description,
-        Err(error) => return Ok(Err(Unfit::Broken(broken(error.to_string())))),
+        Err(error) => {
+            let problem = broken(error.to_string());
+            return Ok(Err(Unfit::Broken(Broken { tenant, feed: id, problem })));
+        }
     };
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
     let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
@@ -384,7 +416,10 @@ async fn check_feed(
             problems.extend(others.iter().filter(told).map(found));
             Ok(Err(Unfit::Wrong(problems)))
         }
-        Err(FeedError::Call(error)) if problems.is_empty() => Ok(Err(Unfit::Broken(broken(error.to_string())))),
+        Err(FeedError::Call(error)) if problems.is_empty() => {
+            let problem = broken(error.to_string());
+            Ok(Err(Unfit::Broken(Broken { tenant: parked.tenant.to_string(), feed: parked.id.to_string(), problem })))
+        }
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
             problems.push(broken(error.to_string()));
             Ok(Err(Unfit::Wrong(problems)))

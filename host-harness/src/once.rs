@@ -1,8 +1,9 @@
 //! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -12,7 +13,7 @@ use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use crate::expiry;
 use crate::feed::{Clock, Feed, Polled};
 use crate::feeds::{CheckError, Checked, Parked, Tenants};
-use crate::limits;
+use crate::limits::{self, milliseconds};
 use crate::redact;
 use crate::schedule::Rhythm;
 use crate::sink;
@@ -143,8 +144,11 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     let mut desk = Desk { output, report: Report::default() };
     let now = (keeper.clock)();
     let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
-    let throttles = Mutex::new(rows.2);
-    let share = |throttle: &Option<Throttle>| lock(&throttles).extend(throttle.clone());
+    // A wait of more than a day was meant by a clock that was wrong.
+    let latest = now + milliseconds(limits::LONGEST_WAIT);
+    let known = rows.2.into_iter().map(|row| Throttle { until: row.until.min(latest), ..row });
+    let throttles: RefCell<Vec<Throttle>> = RefCell::new(known.collect());
+    let share = |throttle: &Option<Throttle>| throttles.borrow_mut().extend(throttle.clone());
     for ready in feeds {
         desk.warn_of_expiry(ready, now);
         let parked = &ready.parked;
@@ -155,7 +159,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
             .filter(|row| row.feed == *parked.id && row.tenant == *parked.tenant)
             .map(ScopeRow::pair)
             .collect();
-        let waits = keeper.throttled(parked, &lock(&throttles));
+        let waits = keeper.throttled(parked, &throttles.borrow());
         let found = match waits {
             Some(failure) => Err(failure),
             None => search(ready).await,
@@ -164,8 +168,11 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
             let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
             let throttle = keeper.throttle(parked, &ready.feed, next.throttled_until);
             share(&throttle);
-            if let Some(throttle) = throttle {
-                keeper.store.ask(move |store| store.keep_throttle(&throttle)).await?;
+            if let Some(throttle) = throttle
+                && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
+            {
+                // A wait that is not kept costs one request next time.
+                desk.warn(ready, None, &error.to_string());
             }
         }
         match &found {
@@ -199,7 +206,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                     }
                 }
                 let done = async {
-                    if let Some(failure) = keeper.waits(&task, &lock(throttles)) {
+                    if let Some(failure) = keeper.waits(&task, &throttles.borrow()) {
                         return Ok(Err(failure));
                     }
                     let state = keeper.state(&task).await?;
@@ -351,10 +358,6 @@ fn who(ready: &Ready, scope: Option<&Scope>) -> String {
 async fn search(ready: &Ready) -> Result<Discovery, Failure> {
     patient(|| ready.feed.sign_in()).await?;
     patient(|| ready.feed.discover()).await
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.

@@ -13,7 +13,7 @@ use crate::collector::Collector;
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::engine::Host;
 use crate::feed::Clock;
-use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
+use crate::feeds::{self, Broken, CheckError, Checked, Parked, Tenants};
 use crate::limits;
 use crate::live::Network;
 use crate::memory;
@@ -69,8 +69,8 @@ struct Loaded {
     collector: CollectorConfig,
     sinks: Vec<SinkConfig>,
     checked: Checked,
-    /// Feeds whose plugin breaks down: they are left out.
-    broken: Vec<Problem>,
+    /// Feeds whose plugin breaks down.
+    broken: Vec<Broken>,
     files: Files,
     /// How requests leave, to see whether that changed.
     network: NetworkConfig,
@@ -148,8 +148,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
     let count = checked.feeds.len();
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
-    let left_out = left_out(broken, &[]);
-    collector.keeper().metrics.left_out(left_out.len());
+    let left_out = tell_left_out(&collector, broken, &[]);
     let driver = Driver {
         start,
         config,
@@ -160,7 +159,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
         reload: None,
         trimmed: Instant::now(),
         refused: None,
-        left_out: (Instant::now(), left_out),
+        left_out,
         _questions: questions,
     };
     Ok((driver, server))
@@ -205,8 +204,8 @@ struct Driver {
     trimmed: Instant,
     /// When a configuration was last refused, and why.
     refused: Option<(Instant, Vec<String>)>,
-    /// Feeds that are left out with their configuration, which was read at this time, and why.
-    left_out: (Instant, Vec<String>),
+    /// Of feeds whose plugin broke down when it was last looked at, that they are left out, or go on as they were.
+    left_out: Vec<String>,
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<Question>,
 }
@@ -235,10 +234,8 @@ impl Driver {
                         memory::give_back();
                         self.trimmed = Instant::now();
                     }
-                    let again = self.refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= limits::RELOAD_RETRY);
-                    let (at, left_out) = &self.left_out;
-                    let again = again || !left_out.is_empty() && at.elapsed() >= limits::ALARM_BACKOFF;
-                    if self.files.changed() || again {
+                    let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
+                    if self.files.changed() || self.refused.as_ref().is_some_and(again) {
                         self.begin_reload(false);
                     }
                 }
@@ -276,7 +273,7 @@ impl Driver {
                 let mut board = self.collector.board(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
-                board.notes.extend(self.left_out.1.iter().map(|problem| format!("a feed is left out: {problem}")));
+                board.notes.extend(self.left_out.iter().cloned());
                 drop(answer.send(board));
             }
         }
@@ -336,23 +333,33 @@ impl Driver {
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        self.collector.reload(compact(checked.feeds), config.polls, config.polls_of_tenant, impatient);
+        let broken_ids: Vec<&str> = broken.iter().map(|broken| broken.feed.as_str()).collect();
+        let feeds = compact(checked.feeds);
+        self.collector.reload(feeds, &broken_ids, config.polls, config.polls_of_tenant, impatient);
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
         metrics.reloaded(true);
-        self.left_out = (Instant::now(), left_out(broken, &self.left_out.1));
-        metrics.left_out(self.left_out.1.len());
+        let before = if asked { &[][..] } else { &*self.left_out };
+        self.left_out = tell_left_out(&self.collector, broken, before);
         tracing::info!("took the configuration of {count} feeds");
     }
 }
 
-/// Tells which feeds are left out and why, unless that was told `before`.
-fn left_out(broken: Vec<Problem>, before: &[String]) -> Vec<String> {
-    let problems: Vec<String> = broken.iter().map(ToString::to_string).collect();
-    for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-        tracing::error!(fault = "plugin", "a feed is left out: {problem}");
+/// Says of feeds whose plugin breaks down what becomes of them, unless that was told `before`.
+fn tell_left_out(collector: &Collector, broken: Vec<Broken>, before: &[String]) -> Vec<String> {
+    let (mut told, mut out) = (Vec::new(), 0);
+    for Broken { tenant, feed, problem } in broken {
+        let goes_on = collector.collects(&feed);
+        out += usize::from(!goes_on);
+        let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
+        let words = format!("{what}: {problem}");
+        if !before.contains(&words) {
+            tracing::error!(tenant, feed, fault = "plugin", "{words}");
+        }
+        told.push(words);
     }
-    problems
+    collector.keeper().metrics.left_out(out);
+    told
 }
 
 /// The configuration that was read again; waits for ever if none is.

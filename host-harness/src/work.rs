@@ -63,7 +63,7 @@ pub struct Done {
     pub throttle: Option<Throttle>,
 }
 
-/// Nothing of a poll was kept, and it is done again.
+/// The store did not give or take what a poll needs: nothing of it was kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NotKept {

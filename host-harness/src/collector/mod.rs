@@ -286,6 +286,11 @@ impl Collector {
         self.agenda.next_due()
     }
 
+    /// Whether a feed of this id is collected.
+    pub fn collects(&self, feed: &str) -> bool {
+        self.by_id.contains_key(feed)
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty()

@@ -104,7 +104,10 @@ impl Collector {
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
     pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, tenant: &str, done: Result<Done, Fault>) {
-        let Ok(Done { standing, throttle, .. }) = done else { return };
+        let Done { standing, throttle, .. } = match done {
+            Ok(done) => done,
+            Err(fault) => return self.lost(feed, scope, tenant, fault),
+        };
         self.share(throttle);
         let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number)).map(|entry| &entry.parked.tenant);
         if now_of.is_some_and(|now_of| **now_of != *tenant) {
@@ -123,6 +126,19 @@ impl Collector {
         if let Some(known) = number.and_then(|number| self.scopes.get_mut(&number)) {
             known.standing = Standing { due: known.standing.due, ..standing };
         }
+    }
+
+    /// Tells why a job of a feed that is another one by now has no answer.
+    fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: Fault) {
+        let words = match fault {
+            Fault::Open(error) => error.to_string(),
+            Fault::Store(NotKept { error, throttle }) => {
+                self.share(throttle);
+                self.keeper.metrics.store_failed();
+                error.to_string()
+            }
+        };
+        tracing::error!(tenant, feed, scope, fault = "harness", "{words}");
     }
 
     /// Others with the credential wait too.

@@ -68,8 +68,16 @@ impl Collector {
     }
 
     /// Takes these feeds in place of the ones before. What did not change goes on as it was; what is in flight ends.
-    /// `impatient`: what waits for a person is tried at once, also where nothing changed.
-    pub fn reload(&mut self, feeds: Vec<Arc<Parked>>, polls: usize, polls_of_tenant: usize, impatient: bool) {
+    /// `broken`: feeds of which it cannot be told what they are now; those that run go on. `impatient`: what waits for a
+    /// person is tried at once, also where nothing changed.
+    pub fn reload(
+        &mut self,
+        feeds: Vec<Arc<Parked>>,
+        broken: &[&str],
+        polls: usize,
+        polls_of_tenant: usize,
+        impatient: bool,
+    ) {
         self.agenda.limit(polls, polls_of_tenant);
         let now = (self.clock)();
         let mut rank = 0;
@@ -91,6 +99,9 @@ impl Collector {
                     rank += 1;
                 }
             }
+        }
+        for feed in broken {
+            self.by_id.extend(gone.remove_entry(*feed));
         }
         for number in gone.into_values() {
             self.remove(number);

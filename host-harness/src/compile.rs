@@ -78,7 +78,7 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         .stdout(Stdio::piped())
         .stderr(said.try_clone().map_err(host)?)
         .spawn();
-    let mut compiler = Running(compiler.map_err(host)?);
+    let mut compiler = Ending(compiler.map_err(host)?);
     let over = |limit, value| Err(CompileError::Limit { limit, value });
     let begun = Instant::now();
     let Some(code) = read(&mut compiler.0, limits.code_bytes, limits.wall_time) else {
@@ -137,9 +137,9 @@ fn read(compiler: &mut Child, most: u64, within: Duration) -> Option<io::Result<
 }
 
 /// A compiler that ends when nobody waits for it any more.
-struct Running(Child);
+struct Ending(Child);
 
-impl Drop for Running {
+impl Drop for Ending {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();

@@ -105,6 +105,12 @@ pub struct Usage {
     pub token_expires: Option<u64>,
 }
 
+/// Code of a failure: the steps of a poll run in a loop.
+pub const CURSOR_REPEATED: &str = "cursor-repeated";
+
+/// Code of a failure: the steps of a poll go on.
+pub const PAGE_LIMIT: &str = "page-limit";
+
 /// What the steps of one poll gave so far.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -139,10 +145,10 @@ impl Gathered {
                 self.pages.len(),
                 redact::plain(redact::cut(&next, NAME_BYTES))
             );
-            return broken("cursor-repeated", cause);
+            return broken(CURSOR_REPEATED, cause);
         }
         if self.pages.len() >= limits.pages {
-            return broken("page-limit", format!("the poll goes on after the limit of {} pages", limits.pages));
+            return broken(PAGE_LIMIT, format!("the poll goes on after the limit of {} pages", limits.pages));
         }
         Ok(Some(next))
     }

@@ -201,7 +201,7 @@ pub const TOKEN_WINDOW: Duration = Duration::from_secs(300);
 /// How long a signed assertion is good for; Microsoft's own libraries use the same number.
 pub const ASSERTION_LIFE: Duration = Duration::from_secs(600);
 
-/// A warning comes when fewer days than these are left to a credential.
+/// A warning comes when no more days than these are left to a credential.
 pub const EXPIRY_WARNINGS: [u64; 2] = [30, 7];
 
 /// Placeholders of one call: one assertion is enough for a token.
@@ -309,6 +309,9 @@ pub const BODY_CHUNK_BYTES: usize = 64 << 10;
 
 /// The schema of a credential, as text: it is applied in the host, to values that the plugin does not see.
 pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
+
+/// Scopes of one recording that `conformance` tries.
+pub const CONFORMANCE_SCOPES: usize = 16;
 
 /// What one pattern of such a schema may become when it is read.
 pub const PATTERN_BYTES: usize = 64 << 10;

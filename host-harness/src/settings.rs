@@ -189,9 +189,7 @@ impl Settings {
                 oddities.push((key.clone(), words));
                 continue;
             }
-            // The plugin's patterns are read in time and room that follow from their length.
-            let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
-            let Ok(validator) = jsonschema::options().with_pattern_options(patterns).build(property) else {
+            let Ok(validator) = validator(property) else {
                 oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));
                 continue;
             };
@@ -230,6 +228,12 @@ impl Settings {
     pub(crate) fn without_credentials(&self) -> &str {
         &self.plain
     }
+}
+
+/// Reads a plugin's schema. Its patterns have no look-around, so that they take time and room that follow from their length.
+pub(crate) fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {
+    let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
+    jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| error.to_string())
 }
 
 /// Whether applying a schema takes no longer than reading it: one that refers to itself twice at every step takes for ever,

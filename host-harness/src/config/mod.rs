@@ -39,7 +39,7 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
     pub problems: Vec<Problem>,
-    /// Every file that was read, those behind `{ file = … }` included, as it was before.
+    /// Every file that was read; those that others name, as they were before.
     pub files: Vec<Seen>,
 }
 

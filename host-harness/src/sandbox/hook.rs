@@ -221,14 +221,14 @@ async fn carry(
         journal.received_bytes += received;
         journal.received_bytes
     };
-    let mut response = response.map_err(|error| {
-        let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
-        (typed(&error, &text), text)
-    })?;
     if received > limits.response_bytes {
         exceed(journal, "the bodies of all answers", format!("{} bytes", limits.response_bytes));
         return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
     }
+    let mut response = response.map_err(|error| {
+        let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
+        (typed(&error, &text), text)
+    })?;
     let large = response.body.len() > LARGE_BODY;
     let (seals, mut known) =
         (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());

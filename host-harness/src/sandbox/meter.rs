@@ -12,12 +12,12 @@ use crate::limits::Limits;
 
 /// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct Spent {
     done: AtomicU64,
     begun: AtomicU64,
 }
 
-impl Work {
+impl Spent {
     /// A thread begins to work at the call.
     pub fn begin(&self) {
         self.begun.store(thread_time(), Ordering::Relaxed);
@@ -50,13 +50,13 @@ fn thread_time() -> u64 {
 pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
-    work: Arc<Work>,
+    spent: Arc<Spent>,
     pub exceeded: Option<(&'static str, String)>,
 }
 
 impl Meter {
-    pub fn new(limits: Limits, work: Arc<Work>) -> Meter {
-        Meter { limits, memory_bytes: 0, work, exceeded: None }
+    pub fn new(limits: Limits, spent: Arc<Spent>) -> Meter {
+        Meter { limits, memory_bytes: 0, spent, exceeded: None }
     }
 
     pub fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
@@ -66,7 +66,7 @@ impl Meter {
     /// Whether the time on a processor is over; asked while a thread works at the call.
     pub fn tick(&mut self) -> bool {
         let most = self.limits.cpu_time;
-        let over = Duration::from_nanos(self.work.so_far()) > most;
+        let over = Duration::from_nanos(self.spent.so_far()) > most;
         if over {
             self.exceed("time on a processor", format!("{} ms", most.as_millis()));
         }

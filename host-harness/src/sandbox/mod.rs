@@ -36,7 +36,7 @@ use self::answer::{Answer, Fault};
 use self::clock::CallClock;
 pub(crate) use self::clock::ClockView;
 use self::hook::Hook;
-use self::meter::{Meter, Work};
+use self::meter::{Meter, Spent};
 use self::tap::Enters;
 
 pub use self::tap::Tap;
@@ -292,7 +292,7 @@ macro_rules! call {
         let answer = match open.code.take() {
             Some(Ok(code)) => {
                 let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
-                let answer = timed(answer, &open.work);
+                let answer = timed(answer, &open.spent);
                 tokio::time::timeout_at(open.deadline, answer).await.map_err(|_| None).and_then(|answer| answer.map_err(Some))
             }
             Some(Err(error)) => Err(error),
@@ -303,12 +303,12 @@ macro_rules! call {
 }
 
 /// Adds up the time in which a call is being worked at.
-async fn timed<F: Future>(call: F, work: &Work) -> F::Output {
+async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| {
-        work.begin();
+        spent.begin();
         let answer = call.as_mut().poll(context);
-        work.pause();
+        spent.pause();
         answer
     })
     .await
@@ -385,12 +385,12 @@ impl Plugin {
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
         let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
-        let work = Arc::new(Work::default());
-        let mut store = self.store(call, caller, inside, &work);
-        let code = timed(self.linked().instantiate_async(&mut store), &work);
+        let spent = Arc::new(Spent::default());
+        let mut store = self.store(call, caller, inside, &spent);
+        let code = timed(self.linked().instantiate_async(&mut store), &spent);
         let code = tokio::time::timeout_at(deadline, code).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
-        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), work, _running: running }
+        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), spent, _running: running }
     }
 
     fn store(
@@ -398,7 +398,7 @@ impl Plugin {
         call: &'static str,
         caller: &Caller,
         Inside { sealed, held }: Inside,
-        work: &Arc<Work>,
+        spent: &Arc<Spent>,
     ) -> wasmtime::Store<Store> {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
@@ -411,7 +411,7 @@ impl Plugin {
         let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
         let (network, tap) = (caller.network.clone(), self.tap().cloned());
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, Arc::clone(&who), tap);
-        let meter = Meter::new(limits, Arc::clone(work));
+        let meter = Meter::new(limits, Arc::clone(spent));
         let declared = self.described();
         let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
@@ -439,7 +439,7 @@ struct Open<'a> {
     wall_time: Duration,
     store: wasmtime::Store<Store>,
     code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
-    work: Arc<Work>,
+    spent: Arc<Spent>,
     _running: Running<'a>,
 }
 
@@ -448,7 +448,7 @@ impl Open<'_> {
     fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = lock(&hook.journal).clone();
-        (journal.busy, journal.memory_bytes) = (self.work.time(), meter.memory_bytes);
+        (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }

@@ -135,6 +135,11 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
                 read(Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer))?;
             }
         }
+        "requests-in-vain" => {
+            for _ in 0..amount {
+                let _ = read(Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer));
+            }
+        }
         "requests-denied" => {
             for _ in 0..amount {
                 let _ = read(Client::new().get("https://evil.example/"));

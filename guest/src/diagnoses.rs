@@ -140,7 +140,8 @@ diagnoses! {
     /// `"*"` with a result that the settings leave out whole; others that were found before are no longer discovered.
     ALL_EXCLUDED = "all-excluded", Some(MendScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
         "remove one from `exclude_subscriptions`, or let the application read another: az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
-    /// The list itself, whatever else the answer says: of the subscriptions that were found before it says nothing.
+    /// The list itself, whatever else the answer says. A person may have to act; but what was found before is neither lost
+    /// nor to be held up by that, so that it is only tried again.
     LIST_REFUSED = "list-refused", Some(TryLater), "the service refuses the list of subscriptions",
         "find out who refuses it, by the code and the request id; or name the subscriptions in `subscription_id`";
     /// HTTP 429.

@@ -1,4 +1,4 @@
-//! Compiling a foreign plugin: in a process of its own, which takes its limits before it reads the first byte of it. A
+//! Compiling a plugin: in a process of its own, which takes its limits before it reads the first byte of it. A
 //! compiler has no fuel; what takes too long or too much ends with its process, and nothing else does.
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::engine;
 use crate::limits::CompileLimits;
 use crate::redact;
 
-/// Who compiles the plugins that are not built in.
+/// Who compiles plugins; one that is built in is compiled by this process where there is nobody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
     /// Nobody: this host runs the built-in plugin and no other.

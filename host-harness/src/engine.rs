@@ -85,7 +85,13 @@ impl Host {
             return Ok(component);
         }
         let code = match &self.shared.compiler {
-            Compiler::Program(program, limits) if bytes != BUILT_IN => compile::compile(program, limits, bytes)?,
+            // What a compiler takes, and leaves behind, is gone with its process.
+            Compiler::Program(program, limits) => match compile::compile(program, limits, bytes) {
+                Err(CompileError::Host(_)) if bytes == BUILT_IN => {
+                    self.engine().precompile_component(bytes).map_err(refused)?
+                }
+                code => code?,
+            },
             Compiler::Nobody if bytes != BUILT_IN => return Err(CompileError::Nobody),
             _ => self.engine().precompile_component(bytes).map_err(refused)?,
         };

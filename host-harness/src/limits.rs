@@ -86,7 +86,7 @@ impl Default for Limits {
     }
 }
 
-/// What compiling one foreign plugin may use; it is done in a process of its own.
+/// What compiling one plugin may use; it is done in a process of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Memory; the project's own plugin needs about 100 MiB.

@@ -387,20 +387,17 @@ async fn a_call_that_waits_for_the_network_ends_in_its_time() {
     assert!(words.contains("its limit of time in all in fetch-token, 4000 ms"), "{words}");
 }
 
-/// Gives a token, and then answers that are each too large.
-struct Large;
+/// Gives a token, and then nothing but this: a status, or no answer.
+struct Failing(Result<u16, TransportError>);
 
-impl Transport for Large {
+impl Transport for Failing {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
-        let large = TransportError::TooLarge(Limits::default().response_body_bytes);
-        Box::pin(std::future::ready(match request.url.path() {
-            "/token" => Ok(IncomingResponse {
-                status: 200,
-                headers: Vec::new(),
-                body: json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string().into_bytes(),
-            }),
-            _ => Err(large),
-        }))
+        let (status, body) = match request.url.path() {
+            "/token" => (Ok(200), json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string().into_bytes()),
+            _ => (self.0.clone(), Vec::new()),
+        };
+        let answer = status.map(|status| IncomingResponse { status, headers: Vec::new(), body });
+        Box::pin(std::future::ready(answer))
     }
 }
 
@@ -408,7 +405,8 @@ impl Transport for Large {
 async fn answers_that_are_each_too_large_count_as_what_came_of_them() {
     let most = "its limit of the bodies of all answers in poll, 33554432 bytes";
     for (requests, is_over) in [(3, false), (4, true)] {
-        let words = attempt("requests-in-vain", requests, short(), Arc::new(Large)).await.unwrap_err();
+        let large = Failing(Err(TransportError::TooLarge(Limits::default().response_body_bytes)));
+        let words = attempt("requests-in-vain", requests, short(), Arc::new(large)).await.unwrap_err();
         assert_eq!(words.contains(most), is_over, "{requests}: {words}");
     }
 }
@@ -453,7 +451,7 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
         ("reaction-odd", Reaction::NoData, "service-fault"),
         ("code-unlisted", Reaction::TryLater, "unheard-of"),
     ] {
-        let feed = open(mode, 0, short(), Arc::new(Failing)).await.unwrap();
+        let feed = open(mode, 0, short(), Arc::new(Failing(Ok(503)))).await.unwrap();
         let polled = feed.poll(scope, NOON, None).await;
         let failure = polled.failure.unwrap();
         assert_eq!((failure.reaction, failure.code.as_str()), (reaction, code), "{mode}");
@@ -473,19 +471,6 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     let counted: Vec<&str> = page.lines().filter(|line| line.starts_with("collector_notices_total{")).collect();
     assert_eq!(counted.len(), 65, "at most 64 are counted, and the others together");
     assert!(counted.iter().any(|line| line.ends_with("code=\"other\"} 36")), "{counted:?}");
-}
-
-/// Gives a token, and then nothing but faults.
-struct Failing;
-
-impl Transport for Failing {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
-        let (status, body) = match request.url.path() {
-            "/token" => (200, json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string()),
-            _ => (503, String::new()),
-        };
-        Box::pin(std::future::ready(Ok(IncomingResponse { status, headers: Vec::new(), body: body.into_bytes() })))
-    }
 }
 
 #[tokio::test]

@@ -3,13 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use host_harness::redact::Search;
 use host_harness::secret::Secret;
 use host_harness::simulator::Simulator;
 
-use crate::run::{self, PATIENCE};
+use crate::run::{self, until};
 use crate::support::root;
 
 /// Everything but what the compiler says of code.
@@ -84,14 +83,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn until(mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "it does not happen");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

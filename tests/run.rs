@@ -117,6 +117,15 @@ impl Drop for Process {
     }
 }
 
+/// Waits for something to be so.
+pub fn until(mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "it does not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Lines of a file once there are so many; no more than that come in the same time.
 fn lines(file: &Path, count: usize) -> Vec<Value> {
     let begun = Instant::now();
@@ -252,14 +261,10 @@ async fn it_ends_in_time_though_nobody_reads_its_output() {
     scene.write("[feed_defaults]\ninterval = \"1s\"\n[feed_defaults.settings]\nemit = \"snapshot\"\n");
     let mut process = scene.run(&[]);
     process.hears("collects 2 feeds");
-    let begun = Instant::now();
     let state = scene.folder.path().join("collector.db");
     let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     // A pipe takes 64 KiB; what waits behind it is more than one batch.
-    while reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) < 500 {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until(|| reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) >= 500);
     process.signal("TERM");
     process.hears("stops");
     process.signal("TERM");
@@ -272,11 +277,7 @@ async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
     scene.simulator.with(|world| world.scenario = Some("body-slow"));
     scene.write(FILE_SINK);
     let mut process = scene.run(&[]);
-    let begun = Instant::now();
-    while scene.simulator.with(|world| world.strikes()) == 0 {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(|| scene.simulator.with(|world| world.strikes()) > 0);
     process.signal("TERM");
     let told = Instant::now();
     process.hears("polls were abandoned");
@@ -291,16 +292,11 @@ async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
 
 /// Waits until a process takes SIGHUP itself.
 fn takes_signals(process: &Process) {
-    let begun = Instant::now();
-    let takes = || {
+    until(|| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
         u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
-    };
-    while !takes() {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,16 +333,16 @@ async fn probes_fail_while_the_store_takes_nothing() {
     let state = scene.folder.path().join("collector.db");
     let other = rusqlite::Connection::open(state).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let until = async |status: u16| {
+    let answers = async |status: u16| {
         while get(&format!("{address}/healthz"), None).await.0 != status {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, until(503)).await.expect("it is told");
+    tokio::time::timeout(PATIENCE, answers(503)).await.expect("it is told");
     process.hears("another program is writing to it");
     assert_eq!(get(&format!("{address}/readyz"), None).await.0, 503);
     other.execute_batch("ROLLBACK").unwrap();
-    tokio::time::timeout(PATIENCE, until(200)).await.expect("it goes on");
+    tokio::time::timeout(PATIENCE, answers(200)).await.expect("it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,7 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let mut compiler = Ending(compiler.map_err(host)?);
     let over = |limit, value| Err(CompileError::Limit { limit, value });
     let begun = Instant::now();
-    let Some(code) = read(&mut compiler.0, limits.code_bytes, limits.wall_time) else {
+    let Some(code) = read(&mut compiler.0, limits) else {
         return over("time in all", words_of(limits.wall_time));
     };
     let code = code.map_err(host)?;
@@ -124,16 +124,16 @@ fn words_of(time: Duration) -> String {
     format!("{} ms", time.as_millis())
 }
 
-/// What the compiler writes, a byte beyond `most` at the most; none if that takes too long.
-fn read(compiler: &mut Child, most: u64, within: Duration) -> Option<io::Result<Vec<u8>>> {
+/// What the compiler writes, a byte beyond its limit at the most; none if that takes too long.
+fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u8>>> {
     let output = compiler.stdout.take()?;
     let (send, receive) = mpsc::channel();
-    let most = most.saturating_add(1);
+    let most = limits.code_bytes.saturating_add(1);
     thread::spawn(move || {
         let mut code = Vec::new();
         let _ = send.send(output.take(most).read_to_end(&mut code).map(|_| code));
     });
-    receive.recv_timeout(within).ok()
+    receive.recv_timeout(limits.wall_time).ok()
 }
 
 /// A compiler that ends when nobody waits for it any more.

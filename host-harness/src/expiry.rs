@@ -34,6 +34,11 @@ pub fn words(setting: &str, end: u64, now: u64) -> String {
     }
 }
 
+/// The same as a warning, with what to do.
+pub fn warning(setting: &str, end: u64, now: u64) -> String {
+    format!("{}: make a new one", words(setting, end, now))
+}
+
 /// The day of a time, in UTC.
 pub fn date(time: u64) -> String {
     let seconds = i64::try_from(time / 1_000).unwrap_or(i64::MAX);

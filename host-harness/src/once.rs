@@ -13,7 +13,7 @@ use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use crate::expiry;
 use crate::feed::{Clock, Feed, Polled};
 use crate::feeds::{CheckError, Checked, Parked, Tenants};
-use crate::limits::{self, milliseconds};
+use crate::limits;
 use crate::redact;
 use crate::schedule::Rhythm;
 use crate::sink;
@@ -144,10 +144,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
     let mut desk = Desk { output, report: Report::default() };
     let now = (keeper.clock)();
     let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
-    // A wait of more than a day was meant by a clock that was wrong.
-    let latest = now + milliseconds(limits::LONGEST_WAIT);
-    let known = rows.2.into_iter().map(|row| Throttle { until: row.until.min(latest), ..row });
-    let throttles: RefCell<Vec<Throttle>> = RefCell::new(known.collect());
+    let throttles = RefCell::new(rows.2);
     let share = |throttle: &Option<Throttle>| throttles.borrow_mut().extend(throttle.clone());
     for ready in feeds {
         desk.warn_of_expiry(ready, now);
@@ -251,7 +248,7 @@ impl Desk<'_> {
     fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
         for (setting, end) in &ready.parked.expiries {
             if expiry::nearness(*end, now).is_some() {
-                self.warn(ready, None, &format!("{}: make a new one", expiry::words(setting, *end, now)));
+                self.warn(ready, None, &expiry::warning(setting, *end, now));
             }
         }
     }

@@ -172,8 +172,6 @@ impl Collector {
                 Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
             })
             .await?;
-        // A wait of more than a day was meant by a clock that was wrong.
-        let latest = now + milliseconds(limits::LONGEST_WAIT);
         let mut collector = Collector {
             keeper,
             tenants,
@@ -187,7 +185,7 @@ impl Collector {
             jobs: JoinSet::new(),
             running: HashMap::new(),
             busy: HashSet::new(),
-            throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until.min(latest))).collect(),
+            throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until)).collect(),
             paused: BTreeSet::new(),
             polled_by: HashMap::new(),
             shared_scopes: BTreeSet::new(),

@@ -308,9 +308,9 @@ impl Collector {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         for (setting, end) in &entry.parked.expiries {
             if expiry::nearness(*end, now) > expiry::nearness(*end, entry.expiry_seen) {
-                let words = expiry::words(setting, *end, now);
+                let words = expiry::warning(setting, *end, now);
                 tracing::warn!(
-                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}: make a new one"
+                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}"
                 );
             }
         }

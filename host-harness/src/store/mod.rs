@@ -237,7 +237,7 @@ pub trait Store: Send {
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()>;
     /// Keeps a wait that did not come with a poll.
     fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()>;
-    /// Waits that are not over.
+    /// Waits that are not over. One of more than a day was meant by a clock that was wrong, and ends in a day.
     fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>>;
     /// How much waits for each sink.
     fn backlog(&mut self) -> Answer<Vec<Backlog>>;

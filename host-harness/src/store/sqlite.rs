@@ -403,10 +403,12 @@ impl Store for SqliteStore {
     }
 
     fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>> {
+        let latest = now.saturating_add(limits::milliseconds(limits::LONGEST_WAIT));
         self.run(|connection| {
             let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
             let rows = select.query_map([now as i64], |row| {
-                Ok(Throttle { credential: row.get(0)?, origin: row.get(1)?, until: row.get::<_, i64>(2)? as u64 })
+                let until = row.get::<_, i64>(2)? as u64;
+                Ok(Throttle { credential: row.get(0)?, origin: row.get(1)?, until: until.min(latest) })
             })?;
             rows.collect()
         })

@@ -762,6 +762,29 @@ async fn each_tenant_has_its_file_and_rotation_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_tenant_named_like_a_rotated_file_of_another_keeps_its_file() {
+    let tenants = ["acme", "acme.1", "acme.2", "acme.1.1"];
+    let mut lake = file("{tenant}", 1_000);
+    let Kind::File(config) = &mut lake.kind else { unreachable!() };
+    config.keep_files = Some(20);
+    let collector = Collector::new(&[lake]);
+    for round in 0..10 {
+        for tenant in tenants {
+            collector.poll_of(tenant, tenant, &["lake"], &bodies(tenant, round * 20..(round + 1) * 20)).await;
+            collector.delivered().await;
+        }
+    }
+    for tenant in tenants {
+        let aside = |number: &usize| collector.folder.path().join(format!("{tenant}.{number}~"));
+        let names: Vec<_> = (1..).take_while(|number| aside(number).exists()).map(|number| aside(&number)).collect();
+        let files = names.into_iter().chain([collector.folder.path().join(tenant)]);
+        let text: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+        assert!(aside(&1).exists());
+        assert_eq!(text.lines().collect::<Vec<_>>(), bodies(tenant, 0..200), "{tenant}");
+    }
+}
+
+#[tokio::test]
 async fn a_half_line_of_a_crash_is_cut_before_the_next_event() {
     let collector = Collector::new(&[file("all.ndjson", 1 << 20)]);
     fs::write(collector.folder.path().join("all.ndjson"), "{\"uid\":\"before\"}\n{\"uid\":\"ha").unwrap();

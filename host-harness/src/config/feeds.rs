@@ -1,5 +1,6 @@
 //! The tables `[feed_defaults]` and `[[feed]]`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::Kind;
+use crate::sink::file::Aside;
 use crate::store::Lane;
 
 const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
@@ -48,7 +50,7 @@ pub fn read(
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
     let (mut feeds, mut named) = (Vec::new(), Vec::new());
-    let mut claims = Vec::new();
+    let (mut claims, mut plugins) = (Vec::new(), Vec::new());
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
         let problems_before = reader.problems.len();
@@ -72,14 +74,19 @@ pub fn read(
         fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
         let Some((id, _)) = id else { continue };
-        if only.is_some_and(|only| only != id) {
-            continue;
-        }
-        named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
         let plugin = merged.child("plugin").and_then(|node| {
             let named = reader.text(&node, "the name or the path of a plugin")?;
             (named != BUILT_IN_NAME).then(|| node.source.beside(&named))
         });
+        plugins.extend(plugin.clone());
+        if let Some((tenant, _)) = &tenant {
+            let place = table.source.problem(table.line, &format!("{}.sinks", table.key), String::new());
+            claims.push((place, tenant.clone(), id.clone(), chosen.clone()));
+        }
+        if only.is_some_and(|only| only != id) {
+            continue;
+        }
+        named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
         let mut feed = FeedConfig {
             id,
             tenant: tenant.map(|(tenant, _)| tenant).unwrap_or_default(),
@@ -92,21 +99,20 @@ pub fn read(
             sealed: Vec::new(),
         };
         settings(reader, &table, defaults, &mut feed, files, environment);
-        let place = table.source.problem(table.line, &format!("{}.sinks", table.key), String::new());
-        claims.push((place, feed.tenant.clone(), feed.id.clone(), feed.sinks.clone()));
         // What is wrong already would be found again, in other words.
         if reader.problems.len() == problems_before {
             feeds.push(feed);
         }
     }
     // Now that all files of the configuration are known.
-    let mut places = Places::new(state, files);
+    let mut places = Places::new(state, files, &plugins);
     places.claim_dead_letters(reader, sinks);
     for (place, tenant, id, chosen) in claims {
         for sink in sinks.iter().filter(|sink| chosen.contains(&sink.id)) {
             places.claim(reader, &place, &tenant, &id, sink);
         }
     }
+    places.check(reader);
     if let Some(file) = whole.filter(|_| reader.complete) {
         let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
         if ids.is_empty() {
@@ -123,29 +129,47 @@ pub fn read(
 }
 
 /// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
-/// events.
+/// events. Paths that differ in case alone are the same on some file systems.
+#[derive(Default)]
 struct Places {
-    taken: BTreeMap<PathBuf, Lane>,
-    reserved: BTreeSet<PathBuf>,
+    /// Files that are not for events, and why.
+    reserved: BTreeMap<PathBuf, String>,
+    taken: BTreeMap<PathBuf, Taken>,
+}
+
+/// A file of events, and who was the first to claim it.
+struct Taken {
+    lane: Lane,
+    aside: Aside,
+    /// Says whose events go there.
+    whose: String,
+    place: Problem,
 }
 
 impl Places {
-    fn new(state: &Path, files: &[Seen]) -> Places {
-        let beside = ["", "-wal", "-shm", ".lock"].into_iter().map(|end| {
+    fn new(state: &Path, files: &[Seen], plugins: &[PathBuf]) -> Places {
+        let mut places = Places::default();
+        for end in ["", "-wal", "-shm", "-journal", ".lock"] {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
-            PathBuf::from(path)
-        });
-        let reserved = beside.chain(files.iter().map(|seen| seen.path.clone())).map(|path| plain(&path));
-        Places { taken: BTreeMap::new(), reserved: reserved.collect() }
+            places.reserved.insert(folded(Path::new(&path)), "the state".to_owned());
+        }
+        for seen in files {
+            places.reserved.insert(folded(&seen.path), "a file of the configuration".to_owned());
+        }
+        for plugin in plugins {
+            places.reserved.insert(folded(plugin), "a plugin".to_owned());
+        }
+        places
     }
 
     fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink<'_>]) {
         for sink in sinks {
             let Some(config) = &sink.config else { continue };
-            if !self.reserved.insert(plain(&config.dead_letters)) {
-                let path = config.dead_letters.display();
-                let message = format!("its dead letters go to {path}, {RESERVED}, expected a file of their own");
+            let path = config.dead_letters.display();
+            let whose = format!("the file of dead letters of the sink {:?}", sink.id);
+            if let Some(before) = self.reserved.insert(folded(&config.dead_letters), whose) {
+                let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
                 reader.problem(&sink.node, message);
             }
         }
@@ -154,23 +178,77 @@ impl Places {
     fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink<'_>) {
         let Some(config) = &sink.config else { return };
         let Kind::File(file) = &config.kind else { return };
-        let path = plain(Path::new(&file.path.filled(tenant, feed)));
-        let lane = config.lane(tenant, feed);
-        let found = if self.reserved.contains(&path) {
-            RESERVED
-        } else if self.taken.get(&path).is_some_and(|known| *known != lane) {
-            "where others go too"
-        } else {
-            self.taken.insert(path, lane);
-            return;
+        let path = file.path.filled(tenant, feed);
+        let taken = Taken {
+            lane: config.lane(tenant, feed),
+            aside: file.path.aside(),
+            whose: format!("those of the feed {feed:?} for the sink {:?}", sink.id),
+            place: Problem { message: path.clone(), ..place.clone() },
         };
-        let message = format!("its events go to {}, {found}, expected a file of their own", path.display());
-        reader.problems.push(Problem { message, ..place.clone() });
+        match self.taken.entry(folded(Path::new(&path))) {
+            Entry::Vacant(vacant) => drop(vacant.insert(taken)),
+            Entry::Occupied(first) if first.get().lane == taken.lane => {}
+            Entry::Occupied(first) => {
+                let found = format!("where {} go too", first.get().whose);
+                reader.problems.push(taken.problem(&found));
+            }
+        }
+    }
+
+    /// Finds what is in the way of files of events when all are known.
+    fn check(&self, reader: &mut Reader) {
+        for (path, taken) in &self.taken {
+            if let Some(reserved) = self.reserved.get(path) {
+                reader.problems.push(taken.problem(&format!("which is {reserved}")));
+            }
+            for above in path.ancestors().skip(1) {
+                if let Some(reserved) = self.reserved.get(above) {
+                    reader.problems.push(taken.problem(&format!("which lies below {reserved}")));
+                }
+                if let Some(other) = self.taken.get(above) {
+                    reader.problems.push(other.problem(&format!("the folder in which {} go to a file", taken.whose)));
+                }
+            }
+            if let Some(live) = self.put_aside(path) {
+                reader.problems.push(
+                    taken.problem(&format!("a name that the file of {} may get when it is put aside", live.whose)),
+                );
+            }
+        }
+        for (path, reserved) in &self.reserved {
+            if let Some(live) = self.put_aside(path) {
+                reader
+                    .problems
+                    .push(live.problem(&format!("which may get the name of {reserved} when it is put aside")));
+            }
+            for live in path.ancestors().skip(1).filter_map(|above| self.taken.get(above)) {
+                reader.problems.push(live.problem(&format!("the folder of {reserved}")));
+            }
+        }
+    }
+
+    /// The file of events that has this path when it is put aside.
+    fn put_aside(&self, path: &Path) -> Option<&Taken> {
+        let name = path.file_name()?.to_str()?;
+        [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
+            let (live, _) = aside.split(name)?;
+            self.taken.get(&path.with_file_name(live)).filter(|taken| taken.aside == aside)
+        })
     }
 }
 
-/// What a file of events cannot be.
-const RESERVED: &str = "which is the state, a file of the configuration, or that of dead letters";
+impl Taken {
+    fn problem(&self, found: &str) -> Problem {
+        let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
+        Problem { message, ..self.place.clone() }
+    }
+}
+
+/// A path as it is compared.
+fn folded(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    PathBuf::from(plain(&path).to_string_lossy().to_lowercase())
+}
 
 /// A path without detours, as far as its text tells.
 fn plain(path: &Path) -> PathBuf {

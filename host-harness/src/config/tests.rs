@@ -184,8 +184,13 @@ fn two_ways_into_one_file_are_found() {
         read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
     };
     assert!(clash("one", "one").contains("goes where the sink \"a\" goes"));
-    assert!(clash("one", "./one").contains("where others go too"));
-    assert!(clash("one", "x/../one").contains("where others go too"));
+    let too = "its events go to one, where those of the feed \"x-y\" for the sink \"a\" go too";
+    assert!(clash("./one", "one").contains(too));
+    assert!(clash("x/../one", "one").contains(too));
+    let absolute = std::path::absolute("one").unwrap();
+    assert!(clash(absolute.to_str().unwrap(), "one").contains(too));
+    // Some file systems do not tell them apart.
+    assert!(clash("One", "one").contains(too));
     assert!(clash("{tenant}-y", "{feed}-z").is_empty());
     let dead =
         format!("{SINKS}[[sink]]\nid = \"s\"\ntype = \"stdout\"\ndead_letters = \"collector.db\"\n{}", feed("a", ""));
@@ -193,7 +198,54 @@ fn two_ways_into_one_file_are_found() {
     for path in ["collector.db", "./collector.db-wal", "c.toml", "dead-letters-a.ndjson"] {
         assert!(clash(path, "two").contains("expected a file of their own"), "{path}");
     }
-    assert!(clash("t-y", "{tenant}-y").contains("where others go too"));
+    assert!(clash("t-y", "{tenant}-y").contains("where those of the feed \"x-y\" for the sink \"a\" go too"));
+    for (path, expected) in [
+        ("collector.db", "which is the state"),
+        ("collector.db/x", "which lies below the state"),
+        ("c.toml", "which is a file of the configuration"),
+        ("dead-letters-a.ndjson", "which is the file of dead letters of the sink \"a\""),
+    ] {
+        assert!(clash(path, "two").contains(&format!("its events go to {path}, {expected}")), "{path}");
+    }
+}
+
+#[test]
+fn two_tenants_never_share_a_file() {
+    let clash = |paths: &[&str], feeds: &[(&str, &str)]| {
+        let sinks = paths.iter().enumerate().map(|(index, path)| {
+            format!("[[sink]]\nid = \"s{index}\"\ntype = \"file\"\npath = \"{path}\"\ndead_letters = \"d{index}.1\"\n")
+        });
+        let feeds = feeds.iter().map(|(tenant, id)| feed(id, "").replace("\"t\"", &format!("{tenant:?}")));
+        let text = sinks.chain(feeds).collect::<String>();
+        read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
+    };
+    let tenants = [("acme", "a"), ("acme.1", "b"), ("acme.2", "c")];
+    // Names of files that are put aside: nobody else can have them.
+    for path in ["{tenant}", "{tenant}/{feed}", "{tenant}.ndjson", "{tenant}-{feed}", "{feed}.{tenant}", "x.{tenant}"] {
+        assert_eq!(clash(&[path], &tenants), "", "{path}");
+    }
+    for (paths, feeds, expected) in [
+        (&["{tenant}-{feed}"][..], &[("a-b", "c"), ("a", "b-c")][..], "where those of the feed \"c\" for"),
+        (&["{tenant}{feed}"], &[("a", "bc"), ("ab", "c")], "where those of the feed \"bc\" for"),
+        (&["one", "one.1"], &[("a", "b")], "its events go to one.1, a name that the file of those of the feed \"b\""),
+        (&["{tenant}", "{tenant}.1~"], &[("a", "b")], "its events go to a.1~, a name that the file of"),
+        (&["one", "one.{feed}"], &[("a", "7")], "its events go to one.7, a name that the file of"),
+        (&["{tenant}", "{tenant}/x"], &[("a", "b")], "its events go to a, the folder in which those of"),
+        (&["d"], &[("a", "b")], ""),
+        (&["d0"], &[("a", "b")], ""),
+        (&["D0.1"], &[("a", "b")], "which is the file of dead letters of the sink \"s0\""),
+    ] {
+        let found = clash(paths, feeds);
+        assert!(if expected.is_empty() { found.is_empty() } else { found.contains(expected) }, "{expected} in {found}");
+    }
+    // Where the live file ends in a text, so that its number has no mark.
+    let dead =
+        "[[sink]]\nid = \"s\"\ntype = \"file\"\npath = \"d\"\ndead_letters = \"d.3\"\n".to_owned() + &feed("a", "");
+    let problems = read(&dead, None).unwrap_err();
+    assert!(
+        problems[0].contains("its events go to d, which may get the name of the file of dead letters"),
+        "{problems:?}"
+    );
 }
 
 #[test]

@@ -526,7 +526,8 @@ impl Shared {
             Kind::File(config) => {
                 let path = config.path.filled(tenant, lane.feed.as_deref().unwrap_or_default());
                 let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
-                Box::new(FileWriter::new(LineFile::new(disk, path, config.rotate_bytes, config.keep_files)))
+                let file = LineFile::new(disk, path, config.rotate_bytes, config.keep_files);
+                Box::new(FileWriter::new(file.named_aside(config.path.aside())))
             }
             Kind::Http(config) => {
                 // Tenants that are told apart do not share a connection.

@@ -22,13 +22,19 @@ pub struct LineFile {
     path: PathBuf,
     rotate_bytes: u64,
     keep_files: Option<u64>,
+    aside: Aside,
     open: Option<Box<dyn OpenFile>>,
 }
 
 impl LineFile {
     /// A file that is opened when there is something to write.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf, rotate_bytes: u64, keep_files: Option<u64>) -> LineFile {
-        LineFile { disk, path, rotate_bytes, keep_files, open: None }
+        LineFile { disk, path, rotate_bytes, keep_files, aside: Aside::Numbered, open: None }
+    }
+
+    /// The same, put aside under other names.
+    pub fn named_aside(self, aside: Aside) -> LineFile {
+        LineFile { aside, ..self }
     }
 
     /// Appends whole lines and syncs them. After an error the file is opened anew, and what was written of the lines
@@ -70,12 +76,15 @@ impl LineFile {
         let aside = self.aside()?;
         let next = aside.last().map_or(1, |(number, _)| number + 1);
         failpoint::pass("file-rotate");
-        self.disk.rename(&self.path, &numbered(&self.path, next))?;
+        self.disk.rename(&self.path, &self.aside.path(&self.path, next))?;
         failpoint::pass("file-renamed");
         if let Some(keep) = self.keep_files {
             let surplus = (aside.len() as u64 + 1).saturating_sub(keep);
             for (_, path) in aside.iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
-                self.disk.remove(path)?;
+                // Events go on: a file too many is no reason to keep them.
+                if let Err(error) = self.disk.remove(path) {
+                    tracing::warn!(file = %path.display(), "cannot remove the file, which is one more than are kept: {error}");
+                }
             }
         }
         Ok(())
@@ -83,13 +92,11 @@ impl LineFile {
 
     /// The files put aside, the oldest first.
     fn aside(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut start = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        start.push('.');
         let files = self.disk.list(folder(&self.path))?.into_iter();
         let mut aside: Vec<(u64, PathBuf)> = files
             .filter_map(|path| {
-                let number = path.file_name()?.to_str()?.strip_prefix(&start)?.parse().ok()?;
-                Some((number, path))
+                let (live, number) = self.aside.split(path.file_name()?.to_str()?)?;
+                (self.path.file_name()? == live).then_some((number, path))
             })
             .collect();
         aside.sort();
@@ -97,10 +104,36 @@ impl LineFile {
     }
 }
 
-fn numbered(path: &Path, number: u64) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
+/// How the files put aside of a live file are named: never as another live file can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// `NAME.1`, for names that end in a text of the configuration: with another ending no id makes one of it.
+    Numbered,
+    /// `NAME.1~`, for names that end in an id or in a digit: an id may be `contoso.1`, though none has a `~`.
+    Marked,
+}
+
+impl Aside {
+    /// The path of a file that is put aside.
+    fn path(self, live: &Path, number: u64) -> PathBuf {
+        let mut name = live.as_os_str().to_owned();
+        name.push(match self {
+            Aside::Numbered => format!(".{number}"),
+            Aside::Marked => format!(".{number}~"),
+        });
+        PathBuf::from(name)
+    }
+
+    /// The name of the live file and the number in the name of a file that was put aside.
+    pub fn split(self, name: &str) -> Option<(&str, u64)> {
+        let name = match self {
+            Aside::Numbered => name,
+            Aside::Marked => name.strip_suffix('~')?,
+        };
+        let (live, digits) = name.rsplit_once('.')?;
+        let number: u64 = digits.parse().ok().filter(|number| *number < u64::MAX)?;
+        (!live.is_empty() && number.to_string() == digits).then_some((live, number))
+    }
 }
 
 /// Opens a file and mends its end: half an event is the rest of a write that a crash interrupted, and was never
@@ -232,5 +265,38 @@ mod tests {
         assert_eq!(read(folder.path(), "b.ndjson.4"), "line 3\nmore\n");
         assert_eq!(read(folder.path(), "b.ndjson.3"), "line 2\nmore\n");
         assert!(!folder.path().join("a/b.ndjson.2").exists());
+    }
+
+    #[test]
+    fn only_what_was_put_aside_counts_and_is_removed() {
+        let names =
+            ["b.ndjson.1", "b.ndjson.1.gz", "b.ndjson.07", "b.ndjson.+8", "b.ndjson.9~", "b.ndjson-2", "xb.ndjson.3"];
+        for (aside, old, new) in
+            [(Aside::Numbered, "b.ndjson.1", "b.ndjson.2"), (Aside::Marked, "b.ndjson.9~", "b.ndjson.10~")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("a")).unwrap();
+            for name in names {
+                std::fs::write(folder.path().join("a").join(name), name).unwrap();
+            }
+            let mut file = file(folder.path(), 8, Some(1)).named_aside(aside);
+            file.append(b"the first\n").unwrap();
+            file.append(b"the second\n").unwrap();
+            assert_eq!(read(folder.path(), new), "the first\n");
+            for name in names {
+                assert_eq!(folder.path().join("a").join(name).exists(), name != old, "{name} beside {new}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_removed_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b.ndjson.1/full")).unwrap();
+        let mut file = file(folder.path(), 8, Some(1));
+        file.append(b"the first\n").unwrap();
+        file.append(b"the second\n").unwrap();
+        assert_eq!(read(folder.path(), "b.ndjson.2"), "the first\n");
+        assert_eq!(read(folder.path(), "b.ndjson"), "the second\n");
     }
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::file::Aside;
 use crate::secret::Secret;
 use crate::store::{Lane, Queued};
 
@@ -47,7 +48,8 @@ pub enum Kind {
 pub struct FileConfig {
     /// Which file.
     pub path: Template,
-    /// A file that has this size is put aside under the next number: `findings.ndjson.1` is the oldest.
+    /// A file that has this size is put aside under the next number: `findings.ndjson.1` is the oldest. The file
+    /// `contoso` of a path that ends in an id becomes `contoso.1~`, since `contoso.1` may be another tenant's.
     pub rotate_bytes: u64,
     /// How many files put aside are kept; all without it.
     pub keep_files: Option<u64>,
@@ -148,6 +150,16 @@ impl Template {
             Part::Feed => feed.to_owned(),
         };
         self.parts.iter().map(part).collect()
+    }
+
+    /// How files with such names are put aside.
+    pub fn aside(&self) -> Aside {
+        match self.parts.last() {
+            Some(Part::Text(end)) if end.ends_with(|last: char| last != '/' && !last.is_ascii_digit()) => {
+                Aside::Numbered
+            }
+            _ => Aside::Marked,
+        }
     }
 
     fn has(&self, part: &Part) -> bool {

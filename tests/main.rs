@@ -37,3 +37,4 @@ mod sinks;
 mod stage;
 mod store;
 mod support;
+mod terminal;

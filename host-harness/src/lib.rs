@@ -41,6 +41,7 @@ pub mod settings;
 pub mod simulator;
 pub mod sink;
 pub mod store;
+pub mod terminal;
 pub mod tokens;
 pub mod transport;
 pub mod work;

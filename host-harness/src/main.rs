@@ -1,6 +1,6 @@
 //! The command line: events on standard output, everything for people on standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use host_harness::check as connection;
 use host_harness::compile::{self, Compiler};
 use host_harness::config::{self, Config, Problem};
@@ -28,6 +28,7 @@ use host_harness::replay;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
+use host_harness::terminal::Colours;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Says something to people, who may not listen.
@@ -179,13 +180,14 @@ fn main() -> ExitCode {
         return ExitCode::from(compile::serve(&words[1..]));
     }
     memory::hold_little();
-    let arguments = Arguments::parse();
+    let colours = Colours::of(|name| std::env::var_os(name));
+    let arguments = arguments(colours);
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| People);
     match arguments.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_ansi(colours.on(&io::stderr())).init(),
+        LogFormat::Json => log.with_ansi(false).json().flatten_event(true).init(),
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -199,6 +201,17 @@ fn main() -> ExitCode {
     // A write to a pipe that nobody reads does not end by itself.
     runtime.shutdown_timeout(Duration::from_millis(100));
     status
+}
+
+/// Reads the command line; ends the program where it asks for help or is wrong.
+fn arguments(colours: Colours) -> Arguments {
+    let choice = match colours {
+        Colours::Never => ColorChoice::Never,
+        Colours::OnTerminals => ColorChoice::Auto,
+        Colours::Always => ColorChoice::Always,
+    };
+    let matches = Arguments::command().color(choice).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// What a command came to, as the exit status; errors are told.

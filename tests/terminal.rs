@@ -1,0 +1,76 @@
+//! The program as a person types it: on a pseudo-terminal, which `script` of util-linux gives.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{PROXY_VARIABLES, root};
+
+/// What the environment may say of colours; tests set what they mean.
+const COLOUR_VARIABLES: &[&str] = &["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "TERM", "COLORTERM"];
+
+/// The exit status of a command line, and all that came on the terminal.
+pub struct Shown {
+    pub status: Option<i32>,
+    pub screen: String,
+}
+
+/// Runs a line of the shell on a terminal of its own; `host-harness` stands for the program.
+pub fn shown(line: &str, variables: &[(&str, &str)]) -> Shown {
+    let program = env!("CARGO_BIN_EXE_host-harness");
+    let line = line.replace("host-harness", &format!("'{program}'"));
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+    let mut command = Command::new("script");
+    // Its own words would stand among those of the program; its status is the program's.
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null()).current_dir(root());
+    for variable in COLOUR_VARIABLES.iter().chain(PROXY_VARIABLES).chain(&["RUST_LOG"]) {
+        command.env_remove(variable);
+    }
+    command.env("SHELL", "/bin/sh").env("XDG_CACHE_HOME", cache).envs(variables.iter().copied());
+    let output = command.output().expect("`script` of util-linux (Debian: bsdutils) gives the terminal");
+    Shown { status: output.status.code(), screen: String::from_utf8_lossy(&output.stdout).into_owned() }
+}
+
+/// Variables of a terminal with colours, and of those where they are off.
+const COLOURED: &[(&str, &str)] = &[("TERM", "xterm-256color")];
+const PLAIN: [&[(&str, &str)]; 2] = [&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], &[("TERM", "dumb")]];
+
+#[test]
+fn every_command_runs_on_a_terminal_and_writes_no_escape_code_where_colours_are_off() {
+    for (line, status) in [
+        ("host-harness demo", 0),
+        ("host-harness demo --plugin no-such-file.wasm", 2),
+        ("host-harness inspect", 0),
+        ("host-harness inspect --json", 0),
+        ("host-harness check -c no-such-file.toml", 2),
+        ("host-harness poll -c no-such-file.toml", 2),
+        ("host-harness run -c no-such-file.toml", 2),
+        ("host-harness run --log-format json -c no-such-file.toml", 2),
+        ("host-harness record -c no-such-file.toml --feed a -o /dev/null", 2),
+        ("host-harness replay tests/cassettes/two-pages.json", 0),
+        ("host-harness replay tests/cassettes/forbidden.json", 1),
+        ("host-harness conformance", 0),
+        ("host-harness simulate --scenario no-such-scenario", 2),
+        ("host-harness --help", 0),
+        ("host-harness poll --help", 0),
+        ("host-harness --version", 0),
+        ("host-harness sing", 2),
+    ] {
+        for variables in [COLOURED, PLAIN[0], PLAIN[1]] {
+            let Shown { status: found, screen } = shown(line, variables);
+            assert_eq!(found, Some(status), "{line} {variables:?}: {screen}");
+            for sign in ["panicked", "crate feature is required"] {
+                assert!(!screen.contains(sign), "{line} {variables:?}: {screen}");
+            }
+            assert!(variables == COLOURED || !screen.contains('\x1b'), "{line} {variables:?}: {screen:?}");
+        }
+    }
+}
+
+#[test]
+fn the_log_and_the_usage_have_colours_on_a_terminal_that_has_them() {
+    for line in ["RUST_LOG=debug host-harness demo >/dev/null", "host-harness sing"] {
+        assert!(shown(line, COLOURED).screen.contains("\x1b["), "{line}");
+    }
+    let piped = shown("host-harness sing 2>&1 | cat", COLOURED);
+    assert!(piped.screen.contains("sing") && !piped.screen.contains('\x1b'), "{:?}", piped.screen);
+}

@@ -20,7 +20,7 @@ use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::sink;
 use host_harness::transport::{OutgoingRequest, Transport, TransportError};
 
-use crate::support::{host, noon, root};
+use crate::support::{self, host, noon};
 
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ pub struct Tinyproxy {
 impl Tinyproxy {
     /// Lets in whom it is told to.
     pub fn start(user: Option<&str>) -> Tinyproxy {
-        let program = tinyproxy();
+        let program = support::program("tinyproxy", "tinyproxy-bin");
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let folder = tempfile::tempdir().unwrap();
@@ -90,16 +90,6 @@ impl Drop for Tinyproxy {
 }
 
 /// The program: installed, or unpacked by `cargo xtask test`.
-fn tinyproxy() -> PathBuf {
-    let installed = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&installed).chain([root().join("target/tinyproxy/usr/bin")]);
-    let found = folders.map(|folder| folder.join("tinyproxy")).find(|file| file.is_file());
-    found.expect(
-        "tinyproxy is missing: install the package `tinyproxy-bin` (Debian, Ubuntu) or `tinyproxy`, or run \
-         `cargo xtask test`, which unpacks Debian's into target/tinyproxy",
-    )
-}
-
 /// A proxy that hears one request and answers with this line.
 fn answering(line: &'static str) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -39,6 +39,20 @@ fn patient() -> CompileLimits {
     }
 }
 
+/// A program that is installed, or that `cargo xtask test` unpacked into the target folder.
+pub fn program(name: &str, package: &str) -> PathBuf {
+    let installed = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = root().join("target").join(name).join("usr/bin");
+    let found = std::env::split_paths(&installed).chain([unpacked]).map(|folder| folder.join(name));
+    let found = found.into_iter().find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "{name} is missing: install the package `{package}` (Debian, Ubuntu), or run `cargo xtask test`, which \
+             unpacks Debian's into target/{name}"
+        )
+    })
+}
+
 /// Where compiled plugins are kept from one run of the tests to the next.
 pub fn cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")

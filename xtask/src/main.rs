@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 mod component;
+mod debian;
 mod fuzz;
-mod proxy;
 mod scale;
 
 const USAGE: &str = "\
@@ -57,7 +57,7 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn test(arguments: &[&str]) -> Result<(), String> {
-    proxy::ensure(&workspace());
+    debian::ensure(&workspace());
     cargo(["test", "--locked", "--workspace"].iter().chain(arguments))
 }
 

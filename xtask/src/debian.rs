@@ -1,0 +1,35 @@
+//! Programs that tests run and that the machine may lack: Debian's, unpacked into the target folder, which needs no root.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+/// The programs, each with the packages of Debian that hold it.
+const PROGRAMS: &[(&str, &[&str])] = &[("tinyproxy", &["tinyproxy-bin"])];
+
+/// Unpacks every program that is neither installed nor unpacked. A test says what to do where this did not help.
+pub fn ensure(workspace: &Path) {
+    for (program, packages) in PROGRAMS {
+        unpack(&workspace.join("target").join(program), program, packages);
+    }
+}
+
+fn unpack(folder: &Path, program: &str, packages: &[&str]) {
+    let installed = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&installed).chain([folder.join("usr/bin")]);
+    if folders.map(|folder| folder.join(program)).any(|file| file.is_file()) {
+        return;
+    }
+    let _ = fs::create_dir_all(folder);
+    // Lists of packages of its own: those of the machine may be absent, and are another's to refresh.
+    let script = "set -e
+        mkdir -p lists/partial cache
+        apt='apt-get -qq -o Dir::State::Lists=lists -o Dir::Cache=cache -o APT::Sandbox::User='
+        apt-get -qq download \"$@\" || { $apt update && $apt download \"$@\"; }
+        for package in *.deb; do dpkg -x \"$package\" .; rm \"$package\"; done";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).args(packages).current_dir(folder).stdout(Stdio::null());
+    if !shell.status().is_ok_and(|status| status.success()) {
+        eprintln!("warning: {program} could not be had from Debian; tests that need it will say so");
+    }
+}

@@ -1,0 +1,38 @@
+//! `conformance`: the contract's rules on any plugin.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use host_harness::conformance;
+use host_harness::limits;
+use host_harness::plugin;
+use host_harness::replay;
+
+use crate::cli::{Usage, host};
+
+pub async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
+    let bytes = match &file {
+        Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
+        None => plugin::BUILT_IN.to_vec(),
+    };
+    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| Usage(error.to_string())));
+    let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
+    if recorded.is_empty() && bytes == plugin::BUILT_IN {
+        recorded
+            .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
+    }
+    let report = conformance::examine(&host()?, &bytes, &recorded, &limits::Limits::default()).await;
+    let mut out = io::stdout();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_value(&report)?)?;
+    } else {
+        write!(out, "{}", report.table())?;
+    }
+    // A rule that was not run is not kept yet.
+    Ok(match (report.ok, report.is_complete()) {
+        (true, true) => 0,
+        (true, false) => 3,
+        (false, _) => 1,
+    })
+}

@@ -1,0 +1,46 @@
+//! `inspect`: what a plugin is, and what may leave.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use host_harness::inspect::{self, Sheet};
+use host_harness::limits::Limits;
+use host_harness::once;
+use host_harness::plugin::Plugin;
+use host_harness::redact;
+
+use crate::cli::{Usage, check, clock, host, load};
+
+pub async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
+    let host = host()?;
+    let mut out = io::stdout();
+    let Some(config) = config else {
+        let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
+        let (about, description) = (plugin.about(), plugin.description().await?);
+        match as_json {
+            true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,
+            false => out.write_all(redact::plain_lines(&inspect::text(about, &description, None)).as_bytes())?,
+        }
+        return Ok(0);
+    };
+    let checked = check(&host, load(config, None), file.as_deref()).await?;
+    // Each plugin with the feeds that run it.
+    let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
+    for ready in once::open(&checked, &clock()).await? {
+        let (plugin, sheet) = (ready.parked.plugin(), Sheet::of(&ready, &Limits::default()).await);
+        match pages.iter_mut().find(|(known, _)| known.about().sha256 == plugin.about().sha256) {
+            Some((_, sheets)) => sheets.push(sheet),
+            None => pages.push((plugin.clone(), vec![sheet])),
+        }
+    }
+    for (plugin, sheets) in &pages {
+        let (about, description) = (plugin.about(), plugin.description().await?);
+        match as_json {
+            true => writeln!(out, "{}", inspect::json(about, &description, Some(sheets))?)?,
+            false => {
+                out.write_all(redact::plain_lines(&inspect::text(about, &description, Some(sheets))).as_bytes())?
+            }
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,141 @@
+//! The command line: events on standard output, everything for people on standard error.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use host_harness::check as connection;
+use host_harness::compile::Compiler;
+use host_harness::config::{self, Config, Problem};
+use host_harness::engine::Host;
+use host_harness::feed::Clock;
+use host_harness::feeds::{self, CheckError, Checked};
+use host_harness::limits;
+use host_harness::once::{OnceError, Output};
+use host_harness::run::{self, RunError, Start};
+use host_harness::simulator::estate::Estate;
+
+use crate::cli::arguments::{Arguments, Command};
+use crate::cli::conformance::conform;
+use crate::cli::demo::demo;
+use crate::cli::inspect::inspect;
+use crate::cli::people::People;
+use crate::cli::poll::{poll, tick};
+use crate::cli::record::record;
+use crate::cli::replay::replay_all;
+use crate::cli::simulate::{Trusted, simulate};
+
+#[macro_use]
+pub mod people;
+pub mod arguments;
+mod conformance;
+mod demo;
+mod inspect;
+mod poll;
+mod record;
+mod replay;
+mod simulate;
+
+/// Runs a command; the exit status comes back.
+pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result<u8> {
+    match command {
+        Command::Demo => demo(plugin.as_deref()).await,
+        Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
+        Command::Check { config, feed, json } => {
+            let output = Output { events: &mut io::stdout(), people: &mut People };
+            let config = load(&config, feed.as_deref());
+            Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock(), json, output).await?)
+        }
+        Command::Record { config, feed, output, redact_subscriptions } => {
+            let checked = check(&host()?, load(&config, Some(&feed)), plugin.as_deref()).await?;
+            record(&checked, &output, redact_subscriptions).await
+        }
+        Command::Poll { config: file, feed, state } => {
+            let config = load(&file, feed.as_deref());
+            let host = host()?;
+            let report = match state {
+                None => poll(&host, config, plugin.as_deref()).await?,
+                Some(state) => tick(&host, config, plugin.as_deref(), &state).await?,
+            };
+            Ok(report.status())
+        }
+        Command::Run { config } => {
+            let environment = |name: &str| std::env::var(name).ok();
+            run::run(Start { host: host()?, config, plugin, environment, clock: clock() }).await?;
+            Ok(0)
+        }
+        Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
+        Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
+        Command::Simulate { listen, scenario, tenants, subscriptions, certificate, federated_token, json } => {
+            let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
+            let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
+            simulate(listen, scenario.as_deref(), estate, trusted, json).await
+        }
+    }
+}
+
+/// What a command came to, as the exit status; errors are told.
+pub fn status(result: anyhow::Result<u8>) -> ExitCode {
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            if let Some(problems) = problems(&error) {
+                for problem in problems {
+                    say!("error: {problem}");
+                }
+                return ExitCode::from(2);
+            }
+            let closed = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+            if closed.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
+            say!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// What is wrong with the configuration, if that is the error.
+fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(OnceError::Configuration(problems)), ..)
+        | (_, Some(CheckError::Configuration(problems)), _)
+        | (.., Some(RunError::Configuration(problems))) => Some(problems),
+        _ => None,
+    }
+}
+
+/// A mistake of the user.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+fn host() -> anyhow::Result<Host> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
+    Host::with_compiler(cache, Compiler::this_program()).context("failed to start the engine")
+}
+
+fn clock() -> Clock {
+    Arc::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        limits::milliseconds(now)
+    })
+}
+
+fn load(file: &Path, only: Option<&str>) -> Config {
+    config::load(file, only, &|name| std::env::var(name).ok())
+}
+
+/// Checks every feed, and tells what is odd.
+async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
+    let checked = feeds::check(host, config, plugin, &clock()).await?;
+    for warning in &checked.warnings {
+        say!("warning: {warning}");
+    }
+    Ok(checked)
+}

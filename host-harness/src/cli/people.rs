@@ -1,0 +1,31 @@
+//! Standard error.
+
+use std::io::{self, Write};
+
+use host_harness::redact;
+
+/// Says something to people, who may not listen.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::people::say(&format!($($words)*))
+    };
+}
+
+/// Standard error, on which nothing depends: where nobody can write to it, the work goes on.
+pub struct People;
+
+impl Write for People {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says something; words of plugins and services are among them.
+pub fn say(words: &str) {
+    let _ = writeln!(People, "{}", redact::plain_lines(words));
+}

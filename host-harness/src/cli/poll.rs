@@ -1,0 +1,54 @@
+//! `poll`: one poll of each scope, now, with or without a state.
+
+use std::io;
+use std::path::Path;
+
+use host_harness::config::Config;
+use host_harness::engine::Host;
+use host_harness::limits;
+use host_harness::once::{self, Output};
+use host_harness::run;
+
+use crate::cli::people::People;
+use crate::cli::{check, clock};
+
+pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
+    let clock = clock();
+    let feeds = once::open(&check(host, config, plugin).await?, &clock).await?;
+    let output = Output { events: &mut io::stdout(), people: &mut People };
+    Ok(once::poll(&feeds, &clock, output).await?)
+}
+
+/// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
+pub async fn tick(
+    host: &Host,
+    mut config: Config,
+    plugin: Option<&Path>,
+    state: &Path,
+) -> anyhow::Result<once::Report> {
+    let clock = clock();
+    let sinks = std::mem::take(&mut config.sinks);
+    let checked = check(host, config, plugin).await?;
+    let keeper = run::keeper(state, &sinks, &checked.network, &clock).await?;
+    let feeds = once::open(&checked, &clock).await?;
+    let output = Output { events: &mut io::sink(), people: &mut People };
+    let mut report = once::tick(&feeds, &keeper, output).await?;
+    let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
+    if let Some((kind, why)) = keeper.deliveries.closed() {
+        return Err(io::Error::new(kind, why).into());
+    }
+    keeper.close().await;
+    if delivered.is_err() {
+        for ((sink, tenant), waiting) in keeper.deliveries.waiting() {
+            say!(
+                "error: sink {sink}: {} events of tenant {tenant} were not delivered within {} s (harness)\n  \
+                 fix: they wait in {} and go with the next poll or `run` on it",
+                waiting.events,
+                limits::POLL_WAIT.as_secs(),
+                state.display()
+            );
+            report.failed += 1;
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,41 @@
+//! `replay`: the plugin on recordings.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use host_harness::contract::Reaction;
+use host_harness::plugin::Plugin;
+use host_harness::replay;
+
+use crate::cli::{Usage, host};
+
+pub async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, update: bool) -> anyhow::Result<u8> {
+    let host = host()?;
+    let plugin = Plugin::load(&host, plugin).map_err(Usage)?;
+    let mut failed = 0;
+    for file in files {
+        match replay::replay(&plugin, file).await {
+            Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
+            Ok(replayed) if expect => {
+                if let Err(difference) = replayed.compare(file) {
+                    say!("error: {difference}");
+                    failed += 1;
+                }
+            }
+            Ok(replayed) => {
+                if let Some(failure) = &replayed.failure {
+                    say!("{}: {} ({}, {})", file.display(), failure.cause, failure.code, failure.whose());
+                    failed += usize::from(failure.reaction != Reaction::NoData);
+                }
+                io::stdout().write_all(&replayed.lines())?;
+            }
+            Err(error) => return Err(Usage(error.to_string()).into()),
+        }
+    }
+    Ok(match failed {
+        0 => 0,
+        failed if failed == files.len() => 1,
+        _ => 3,
+    })
+}

@@ -74,3 +74,16 @@ fn the_log_and_the_usage_have_colours_on_a_terminal_that_has_them() {
     let piped = shown("host-harness sing 2>&1 | cat", COLOURED);
     assert!(piped.screen.contains("sing") && !piped.screen.contains('\x1b'), "{:?}", piped.screen);
 }
+
+#[test]
+fn the_demo_shows_people_a_few_events_in_full_and_how_to_get_all() {
+    let Shown { status, screen } = shown("env -u CARGO host-harness demo", COLOURED);
+    assert_eq!(status, Some(0), "{screen}");
+    for words in ["\r\n  \"class_uid\": 99402001,\r\n", "fabrikam-scores  ", "host-harness demo > findings.ndjson"] {
+        assert!(screen.contains(words), "expected {words:?} in {screen}");
+    }
+    assert!((2..=3).contains(&screen.matches("\"raw_data\":").count()), "{screen}");
+    let piped = shown("host-harness demo 2>/dev/null | cat", COLOURED).screen;
+    let events: Vec<&str> = piped.lines().collect();
+    assert!(events.len() >= 40 && events.iter().all(|event| event.starts_with("{\"class_uid\":99402001,")), "{piped}");
+}

@@ -1,8 +1,12 @@
 //! How things are shown at a terminal: one decision about colours for the log, the usage and everything else that might
-//! write escape codes.
+//! write escape codes; and events for somebody who reads them.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+
+use serde_json::Value;
+
+use crate::redact;
 
 /// Whether escape codes may be written, as the environment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,71 @@ impl Colours {
     }
 }
 
+/// At most `most` of these lines of events: one of each kind that tells of a change, in their order, and then one of each
+/// other kind. Events are of one kind where class, activity, types of finding and the reason of the change are the same.
+pub fn few(events: &str, most: usize) -> Vec<&str> {
+    let mut kinds: Vec<[Value; 3]> = Vec::new();
+    let (mut changes, mut others) = (Vec::new(), Vec::new());
+    for line in events.lines() {
+        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+        let kind = ["/type_uid", "/finding_info/types", "/unmapped/change/reason"];
+        let kind = kind.map(|pointer| event.pointer(pointer).cloned().unwrap_or_default());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+            if event["activity_id"] == CREATE { others.push(line) } else { changes.push(line) }
+        }
+    }
+    changes.extend(others);
+    changes.truncate(most);
+    changes
+}
+
+/// The activity of OCSF that tells of a finding for the first time.
+const CREATE: u64 = 1;
+
+/// JSON with a member a line. Members keep their order and numbers their spelling.
+pub fn pretty(json: &str) -> String {
+    let (mut text, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
+    let line = |text: &mut String, depth: usize| *text += &format!("\n{}", "  ".repeat(depth));
+    let mut characters = json.chars().filter(|character| !redact::is_command(*character)).peekable();
+    while let Some(character) = characters.next() {
+        if in_string {
+            text.push(character);
+            in_string = character != '"' || escaped;
+            escaped = character == '\\' && !escaped;
+            continue;
+        }
+        match character {
+            '{' | '[' => {
+                text.push(character);
+                while characters.next_if_eq(&' ').is_some() {}
+                if let Some(end) = characters.next_if(|next| matches!(next, '}' | ']')) {
+                    text.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut text, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut text, depth);
+                text.push(character);
+            }
+            ',' => {
+                text.push(character);
+                line(&mut text, depth);
+            }
+            ':' => text += ": ",
+            ' ' => {}
+            _ => {
+                text.push(character);
+                in_string = character == '"';
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::Colours::{Always, Never, OnTerminals};
@@ -70,5 +139,40 @@ mod tests {
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
             assert_eq!(Colours::of(variable), expected, "{variables:?}");
         }
+    }
+
+    #[test]
+    fn pretty_json_has_a_member_a_line_and_leaves_strings_and_numbers_as_they_are() {
+        let json = r#"{"b":1.50,"a":[ {"x, {y}":"\"]\\"},[],{ }],"c":1e2}"#;
+        let expected = r#"{
+  "b": 1.50,
+  "a": [
+    {
+      "x, {y}": "\"]\\"
+    },
+    [],
+    {}
+  ],
+  "c": 1e2
+}"#;
+        assert_eq!(pretty(json), expected);
+        assert_eq!(pretty("\"\u{9b}2J\u{1b}\u{202e}\""), "\"2J\"", "a terminal is not to obey it");
+    }
+
+    #[test]
+    fn of_each_kind_of_event_one_is_shown_and_changes_first() {
+        let event = |activity: u64, types: &str, reason: &str| {
+            let json = serde_json::json!({
+                "type_uid": 100 + activity, "activity_id": activity,
+                "finding_info": { "types": [types] }, "unmapped": { "change": { "reason": reason } },
+            });
+            json.to_string()
+        };
+        let (score, control) = (event(1, "score", "baseline"), event(1, "control", "baseline"));
+        let (moved, gone) = (event(2, "score", "resources"), event(3, "control", "control removed"));
+        let all = [&score, &control, &control, &score, &moved, &moved, &gone].map(String::as_str).join("\n");
+        assert_eq!(few(&all, 9), [&moved, &gone, &score, &control]);
+        assert_eq!(few(&all, 3), [&moved, &gone, &score]);
+        assert!(few("", 3).is_empty());
     }
 }

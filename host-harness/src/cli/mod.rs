@@ -57,7 +57,7 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             let config = load(&file, feed.as_deref());
             let host = host()?;
             let report = match state {
-                None => poll(&host, config, plugin.as_deref()).await?,
+                None => poll(&host, config, plugin.as_deref(), &mut io::stdout()).await?,
                 Some(state) => tick(&host, config, plugin.as_deref(), &state).await?,
             };
             Ok(report.status())

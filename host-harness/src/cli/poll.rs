@@ -1,6 +1,6 @@
 //! `poll`: one poll of each scope, now, with or without a state.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use host_harness::config::Config;
@@ -12,10 +12,16 @@ use host_harness::run;
 use crate::cli::people::People;
 use crate::cli::{check, clock};
 
-pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
+/// Polls each scope once, and writes the events.
+pub async fn poll(
+    host: &Host,
+    config: Config,
+    plugin: Option<&Path>,
+    events: &mut (dyn Write + Send),
+) -> anyhow::Result<once::Report> {
     let clock = clock();
     let feeds = once::open(&check(host, config, plugin).await?, &clock).await?;
-    let output = Output { events: &mut io::stdout(), people: &mut People };
+    let output = Output { events, people: &mut People };
     Ok(once::poll(&feeds, &clock, output).await?)
 }
 

@@ -1,7 +1,9 @@
 //! `run` and `poll --state` as processes: what readers see, signals, locks, and a configuration that changes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -407,6 +409,136 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     assert_eq!(output.status.code(), Some(2), "nothing would be collected");
 }
 
+/// What the first feed's credential is in the configuration of [`Scene`].
+const SECRET: &str = "client_secret = { env = \"TENANT_1_SECRET\" }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
+    let mut scene = Scene::new().await;
+    scene.secrets.push(("BLANK".to_owned(), " \n".to_owned()));
+    for (name, text) in [("blank.txt", "\r\n"), ("plain.pem", "no PEM"), ("token", "no token")] {
+        fs::write(scene.folder.path().join(name), text).unwrap();
+    }
+    fs::create_dir(scene.folder.path().join("folder")).unwrap();
+    for (credential, told) in [
+        ("client_secret = { env = \"NOBODY\" }", "settings.client_secret: found no variable NOBODY"),
+        ("client_secret = { env = \"BLANK\" }", "settings.client_secret: found nothing in the variable BLANK"),
+        ("client_secret = { env = \"ODD\" }", "settings.client_secret: "),
+        ("client_secret = { file = \"none.txt\" }", "settings.client_secret: cannot read none.txt"),
+        ("client_secret = { file = \"folder\" }", "settings.client_secret: cannot read folder"),
+        ("client_secret = { file = \"blank.txt\" }", "settings.client_secret: found nothing in blank.txt"),
+        ("client_certificate = { file = \"plain.pem\" }", "settings.client_certificate: found no PEM"),
+        ("federated_token_file = \"none\"", "settings.federated_token_file: found a file that cannot be read"),
+        ("federated_token_file = \"token\"", "settings.federated_token_file: found a file without a signed token"),
+    ] {
+        let text = scene.text("").replace(SECRET, credential);
+        fs::write(scene.folder.path().join("collector.toml"), &text).unwrap();
+        let mut command = scene.command(&["poll", "-c", "collector.toml"]);
+        let output = command.env("ODD", OsStr::from_bytes(b"\xff\xfe")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let events = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!((output.status.code(), events), (Some(3), 15), "{credential}: {said}");
+        let told = format!("feed tenant-1-scores: {told}");
+        assert!(
+            said.contains("error: a feed is left out: collector.toml:") && said.contains(&told),
+            "{told} in {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let poll = |arguments: &[&str]| {
+        let output = scene.command(&[&["poll", "-c", "collector.toml"], arguments].concat()).output().unwrap();
+        (output.status.code(), output.stdout.len())
+    };
+    assert_eq!(poll(&["--strict"]), (Some(2), 0));
+    assert_eq!(poll(&["--feed", "tenant-1-scores"]), (Some(2), 0), "nothing would be collected");
+    assert_eq!(poll(&["--feed", "tenant-2-scores"]).0, Some(0));
+    let output = scene.command(&["inspect", "-c", "collector.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    // What is wrong with the configuration itself stops everything, whatever else cannot be read.
+    let text =
+        scene.text("").replace(SECRET, "client_secret = { env = \"NOBODY\" }").replace("_key = \"0", "_key = \"x");
+    fs::write(scene.folder.path().join("collector.toml"), &text).unwrap();
+    let output = scene.command(&["poll", "-c", "collector.toml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+    for told in
+        ["tenant-1-scores: settings.client_key", "found no variable NOBODY", "tenant-2-scores: settings.client_k"]
+    {
+        assert!(said.contains(told), "{told} in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
+    let scene = Scene::new().await;
+    let path = |name: &str| scene.folder.path().join(name);
+    let (token, secret) = ("federated_token_file = \"token\"", "client_secret = { file = \"secret.txt\" }");
+    let listen = format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}");
+    let write = |credential: &str| {
+        fs::write(path("collector.toml"), scene.text(&listen).replace(SECRET, credential)).unwrap();
+    };
+    write(secret);
+    let mut strict = scene.run(&["--strict"]);
+    strict.hears("settings.client_secret: cannot read secret.txt");
+    assert_eq!(strict.end().code(), Some(2));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    let told = process.hears("a feed is left out");
+    assert!(
+        told.contains("feed tenant-1-scores: settings.client_secret") && told.contains("fault=\"operator\""),
+        "{told}"
+    );
+    lines(&path("out/tenant-2.ndjson"), 15);
+    let page = get(&address, None).await.1;
+    assert!(page.contains("a feed is left out: ") && page.contains("cannot read secret.txt"), "{page}");
+    let metric = async |value: u8| {
+        let metrics = get(&format!("{address}/metrics"), None).await.1;
+        let line = format!("collector_feeds_left_out {value}");
+        assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
+    };
+    metric(1).await;
+    fs::write(path("secret.txt"), &scene.secrets[0].1).unwrap();
+    process.hears("took the configuration of 2 feeds");
+    lines(&path("out/tenant-1.ndjson"), 15);
+    metric(0).await;
+    // A feed that runs goes on with what it has.
+    fs::remove_file(path("secret.txt")).unwrap();
+    process.hears("a feed goes on as it was");
+    process.hears("took the configuration of 1 feeds");
+    metric(0).await;
+    // A file that the plugin's setting names is waited for, too.
+    write(token);
+    process.hears("feed tenant-1-scores: settings.federated_token_file: found a file that cannot be read");
+    process.hears("took the configuration of 1 feeds");
+    fs::write(path("token"), crate::credentials::FEDERATED).unwrap();
+    process.hears("took the configuration of 2 feeds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_climbs_with_the_others_where_one_credential_cannot_be_read() {
+    let scene = Scene::new().await;
+    let text = scene.text("").replace(SECRET, "client_secret = { env = \"NOBODY\" }");
+    fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    let check = |arguments: &[&str]| {
+        let output =
+            scene.command(&[&["check", "-c", "collector.toml", "--json"], arguments].concat()).output().unwrap();
+        let ladders = output.stdout.split_inclusive(|byte| *byte == b'\n');
+        let ladders: Vec<Value> = ladders.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        (output.status.code(), ladders)
+    };
+    let (status, ladders) = check(&[]);
+    let feeds: Vec<_> = ladders.iter().map(|ladder| (ladder["feed"].as_str(), ladder["ok"].as_bool())).collect();
+    assert_eq!(status, Some(3));
+    assert_eq!(feeds, [(Some("tenant-1-scores"), Some(false)), (Some("tenant-2-scores"), Some(true))]);
+    let step = &ladders[0]["steps"][0];
+    assert_eq!((step["status"].as_str(), step["code"].as_str()), (Some("failed"), Some("credential-unreadable")));
+    assert!(step["cause"].as_str().unwrap().contains("found no variable NOBODY"), "{step}");
+    assert!(step["fix"].as_str().unwrap().contains("collector.toml:"), "{step}");
+    assert_eq!(ladders[0]["steps"][1]["status"], "not-reached");
+    let (status, ladders) = check(&["--strict"]);
+    assert_eq!((status, ladders[1]["steps"][1]["status"].as_str()), (Some(2), Some("not-reached")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_with_a_state_tells_what_is_new_and_then_nothing() {
     let scene = Scene::new().await;
@@ -468,8 +600,8 @@ async fn every_problem_of_a_configuration_is_told_at_once_with_status_2() {
         "conf/b.toml:8: feed[0].sinks: found an empty list, expected the id of a [[sink]]",
         "conf/b.toml:12: feed[1].tenant: found an integer, expected an id",
         "conf/b.toml:14: feed[1].extra: unknown key",
-        "conf/b.toml:16: feed[1].settings.client_secret: found no variable NOBODY",
-        "conf/b.toml:22: feed[2].settings.client_secret: cannot read conf/no-such",
+        "conf/b.toml:16: feed c: settings.client_secret: found no variable NOBODY",
+        "conf/b.toml:22: feed d: settings.client_secret: cannot read conf/no-such",
         "conf/b.toml:28: feed e: settings.client_key: found `k`",
         "feed e: settings.client_secret",
     ] {

@@ -17,7 +17,7 @@ use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::engine::Host;
 use crate::expiry::{self, Nearness};
 use crate::feed::{Clock, Feed};
-use crate::feeds::{self, CheckError, Checked, Parked, Tenants};
+use crate::feeds::{self, CheckError, Checked, LeftOut, Parked, Tenants, Why};
 use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::once::{OnceError, Output, usual_fix};
@@ -255,6 +255,12 @@ macro_rules! remarks {
 remarks! {
     /// The configuration does not hold.
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", "the configuration is wrong", "write what is expected in {place}";
+    /// The feed is left out, and others are not.
+    CREDENTIAL_UNREADABLE = Settings, Failed, "credential-unreadable", "a credential cannot be read",
+        "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
+    /// The same for another reason.
+    PLUGIN_BROKEN = Settings, Failed, "plugin-broken", "the plugin breaks down",
+        "see the plugin that {place} names; the other feeds go on without this one";
     /// The operator's list does not have it.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
         "if that is meant, write `{line}` in [network]; else mend the address";
@@ -354,7 +360,7 @@ pub async fn tell(
     output: Output<'_>,
 ) -> Result<u8, OnceError> {
     let named = config.named.clone();
-    let checked = match feeds::check(host, config, plugin, clock).await {
+    let checked = match feeds::check_each(host, config, plugin, clock).await {
         Ok(checked) => checked,
         Err(CheckError::Host(error)) => return Err(OnceError::Host(error)),
         Err(CheckError::Configuration(problems)) => {
@@ -370,11 +376,29 @@ pub async fn tell(
     }
     let mut ladders = Vec::new();
     let mut growing = std::pin::pin!(check(&checked, clock));
-    while let Some(ladder) = growing.next().await {
+    for Named { id, .. } in &named {
+        let ladder = match checked.left_out.iter().find(|out| out.feed == *id) {
+            Some(out) => Some(left_out(out)),
+            None => growing.next().await,
+        };
+        let Some(ladder) = ladder else { break };
         write(&ladder, as_json, output.events, output.people)?;
         ladders.push(ladder);
     }
     Ok(status(&ladders))
+}
+
+/// The ladder of a feed that cannot be collected now.
+pub fn left_out(out: &LeftOut) -> Ladder {
+    let remark = match out.why {
+        Why::Credentials => CREDENTIAL_UNREADABLE,
+        Why::Plugin => PLUGIN_BROKEN,
+    };
+    let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
+    let places = out.problems.iter().map(place).collect();
+    let mut climb = Climb::new(&out.feed, &out.tenant);
+    climb.note(Question::Settings, "", Duration::ZERO, Err(remark.trouble(&words.join("\n"), &list(places))));
+    climb.ended()
 }
 
 fn write(

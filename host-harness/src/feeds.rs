@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, FeedConfig, Place, Problem};
+use crate::config::{self, Config, FeedConfig, Place, Problem, Seen};
 use crate::contract;
 use crate::egress::{self, Origins};
 use crate::engine::Host;
@@ -51,6 +51,51 @@ pub struct Checked {
     pub network: Network,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
+    /// Feeds that cannot be collected now; the others can.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A feed that cannot be collected now, which is no reason to stop the others.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub feed: String,
+    /// What its trouble is.
+    pub why: Why,
+    /// Each trouble, and where it is configured.
+    pub problems: Vec<Problem>,
+    /// Files beyond those of the configuration with which that may change, as they were before they were looked at.
+    pub files: Vec<Seen>,
+}
+
+/// Why a feed is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its credentials, or other values that its settings refer to, cannot be read.
+    Credentials,
+    /// Its plugin breaks down.
+    Plugin,
+}
+
+impl LeftOut {
+    /// A feed whose plugin breaks down, and what else is wrong with it.
+    fn of_plugin(tenant: &str, feed: &str, problem: Problem, unreadable: Vec<(String, Problem)>) -> LeftOut {
+        let others = unreadable.into_iter().map(|(_, problem)| problem);
+        let problems = std::iter::once(problem).chain(others).collect();
+        LeftOut { tenant: tenant.to_owned(), feed: feed.to_owned(), why: Why::Plugin, problems, files: Vec::new() }
+    }
+
+    /// What is said of it; each sentence names the feed.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let named = format!("feed {}: ", self.feed);
+        self.problems.iter().map(move |problem| match problem.key.starts_with(&named) {
+            true => problem.to_string(),
+            // What stands among the defaults is the trouble of several.
+            false => format!("{named}{problem}"),
+        })
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -157,32 +202,18 @@ impl Parked {
 /// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
 /// `plugin` takes the place of what the feeds name.
 pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, CheckError> {
-    match check_each(host, config, plugin, clock).await? {
-        (checked, broken) if broken.is_empty() => Ok(checked),
-        (_, broken) => Err(CheckError::Configuration(broken.into_iter().map(|feed| feed.problem).collect())),
-    }
+    check_each(host, Config { strict: true, ..config }, plugin, clock).await
 }
 
-/// A feed whose plugin breaks down.
-#[derive(Debug)]
-pub struct Broken {
-    /// Its tenant.
-    pub tenant: String,
-    /// Its id.
-    pub feed: String,
-    /// Why, and where it is configured.
-    pub problem: Problem,
-}
-
-/// The same where one feed is not to stop the others: those whose plugin breaks down are left out, each with its problem,
-/// as long as there are others.
+/// The same where one feed is not to stop the others, unless the configuration is to be strict: feeds whose credentials
+/// cannot be read, and those whose plugin breaks down, are left out as long as there are others.
 pub async fn check_each(
     host: &Host,
     config: Config,
     plugin: Option<&Path>,
     clock: &Clock,
-) -> Result<(Checked, Vec<Broken>), CheckError> {
-    let Config { network, feeds, mut warnings, mut problems, .. } = config;
+) -> Result<Checked, CheckError> {
+    let Config { network, feeds, mut warnings, mut problems, strict, .. } = config;
     let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
     let live = match Network::new(pem, network.allow_addresses.clone()) {
         Ok(live) => Some(live.through(network.proxy.clone())),
@@ -197,7 +228,7 @@ pub async fn check_each(
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
-    let (mut checks, mut found, mut broken) = (VecDeque::new(), Vec::new(), Vec::new());
+    let (mut checks, mut found, mut left_out) = (VecDeque::new(), Vec::new(), Vec::new());
     for mut feed in feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
         let loaded = match plugins.get(&path) {
@@ -212,9 +243,10 @@ pub async fn check_each(
             Err(Unloaded { message, is_read }) => {
                 let Place { file, line, .. } = feed.place;
                 let problem = Problem { file, line, key: format!("feed {}: plugin", feed.id), message };
+                let out = LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable);
                 match is_read {
-                    true => broken.push(Broken { tenant: feed.tenant, feed: feed.id, problem }),
-                    false => problems.push(problem),
+                    true => left_out.push(out),
+                    false => problems.extend(out.problems),
                 }
                 continue;
             }
@@ -240,16 +272,16 @@ pub async fn check_each(
                 parked.push(Arc::new(shared.of(feed)));
             }
             Err(Unfit::Wrong(found)) => problems.extend(found),
-            Err(Unfit::Broken(found)) => broken.push(found),
+            Err(Unfit::LeftOut(found)) => left_out.push(found),
         }
     }
     match live {
-        Some(network) if problems.is_empty() && (broken.is_empty() || !parked.is_empty()) => {
-            Ok((Checked { feeds: parked, network, warnings }, broken))
+        Some(network) if problems.is_empty() && (left_out.is_empty() || !strict && !parked.is_empty()) => {
+            Ok(Checked { feeds: parked, network, warnings, left_out })
         }
         _ => {
-            problems.extend(broken.into_iter().map(|feed| feed.problem));
-            Err(CheckError::Configuration(problems))
+            problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
+            Err(CheckError::Configuration(config::once_each(problems)))
         }
     }
 }
@@ -311,8 +343,8 @@ type Found = Result<(Parked, Vec<Problem>), Unfit>;
 enum Unfit {
     /// It is configured wrongly.
     Wrong(Vec<Problem>),
-    /// Its plugin breaks down.
-    Broken(Broken),
+    /// It cannot be collected now, and that may change without its configuration.
+    LeftOut(LeftOut),
 }
 
 async fn check_feed(
@@ -322,7 +354,7 @@ async fn check_feed(
     nowhere: &Tenants,
     clock: &Clock,
 ) -> Result<Found, CheckError> {
-    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, .. } = config;
+    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, mut unreadable, .. } = config;
     let problem = |setting: &str, message: String| {
         let key = setting.trim_start_matches('/').replace('/', ".");
         let top = key.split('.').next().unwrap_or_default();
@@ -341,7 +373,7 @@ async fn check_feed(
         Ok(description) => description,
         Err(error) => {
             let problem = broken(error.to_string());
-            return Ok(Err(Unfit::Broken(Broken { tenant, feed: id, problem })));
+            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, unreadable))));
         }
     };
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
@@ -365,7 +397,12 @@ async fn check_feed(
         file.parent().map(Path::to_owned).unwrap_or_default()
     });
     let mut warnings = Vec::new();
+    // Looked at first: who writes one while it is read has changed it.
+    let files = settings.token_files().map(Seen::now).collect();
     for (setting, found) in settings.examined() {
+        if unreadable.iter().any(|(known, _)| *known == setting) {
+            continue;
+        }
         match found {
             Ok(Some((from, until))) => {
                 if from > clock() {
@@ -381,7 +418,8 @@ async fn check_feed(
                     .iter()
                     .any(|known| known.setting == setting && known.kind == contract::CredentialKind::KeyPair);
                 let fits = if key { KEY_PAIR } else { TOKEN_FILE };
-                problems.push(problem(&setting, format!("found {error}, expected {fits}")));
+                let problem = problem(&setting, format!("found {error}, expected {fits}"));
+                unreadable.push((setting, problem));
             }
         }
     }
@@ -397,8 +435,29 @@ async fn check_feed(
         settings,
         allowed,
     };
-    match parked.open(nowhere, clock).await {
-        Ok(feed) if problems.is_empty() => {
+    let opened = match parked.open(nowhere, clock).await {
+        Ok(feed) => Some(feed),
+        Err(FeedError::Settings(others)) => {
+            // What the plugin says of what stands in place of a value is of no use to anybody.
+            let unread = unreadable.iter().map(|(setting, _)| setting).filter(|setting| !is_credential(setting));
+            let replaced: Vec<&String> = no_secrets.iter().copied().chain(&odd).chain(unread).collect();
+            let top = |setting: &str| setting.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+            let told = others.iter().filter(|other| !replaced.contains(&&top(&other.setting)));
+            problems.extend(told.map(found));
+            None
+        }
+        Err(FeedError::Call(error)) if problems.is_empty() => {
+            let problem = broken(error.to_string());
+            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&parked.tenant, &parked.id, problem, unreadable))));
+        }
+        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
+            problems.push(broken(error.to_string()));
+            None
+        }
+    };
+    let unreadable = unreadable.into_iter().map(|(_, problem)| problem);
+    match opened {
+        Some(feed) if problems.is_empty() && unreadable.len() == 0 => {
             warnings.extend(feed.plan().warnings.iter().map(found));
             warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
             let origins: BTreeSet<String> =
@@ -406,24 +465,11 @@ async fn check_feed(
             parked.origins = origins.into_iter().collect();
             Ok(Ok((parked, warnings)))
         }
-        Ok(_) => Ok(Err(Unfit::Wrong(problems))),
-        Err(FeedError::Settings(others)) => {
-            // What the plugin says of a placeholder is of no use to anybody.
-            let told = |other: &&contract::Problem| {
-                let setting = other.setting.trim_start_matches('/');
-                !no_secrets.iter().copied().chain(&odd).any(|told| told == setting)
-            };
-            problems.extend(others.iter().filter(told).map(found));
-            Ok(Err(Unfit::Wrong(problems)))
+        _ if problems.is_empty() && unreadable.len() > 0 => {
+            let (tenant, feed, problems) = (parked.tenant.to_string(), parked.id.to_string(), unreadable.collect());
+            Ok(Err(Unfit::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })))
         }
-        Err(FeedError::Call(error)) if problems.is_empty() => {
-            let problem = broken(error.to_string());
-            Ok(Err(Unfit::Broken(Broken { tenant: parked.tenant.to_string(), feed: parked.id.to_string(), problem })))
-        }
-        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
-            problems.push(broken(error.to_string()));
-            Ok(Err(Unfit::Wrong(problems)))
-        }
+        _ => Ok(Err(Unfit::Wrong(problems.into_iter().chain(unreadable).collect()))),
     }
 }
 

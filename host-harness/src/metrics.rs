@@ -249,7 +249,7 @@ impl Metrics {
         page.family(
             "collector_feeds_left_out",
             gauge,
-            "Feeds that are not collected, because their plugin breaks down.",
+            "Feeds that are not collected, because their credentials cannot be read or their plugin breaks down.",
         );
         page.sample("collector_feeds_left_out", &[], inner.left_out as f64);
         page.family("collector_reloads_total", counter, "Configurations read again, by whether they were good.");

@@ -13,7 +13,7 @@ use crate::collector::Collector;
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::engine::Host;
 use crate::feed::Clock;
-use crate::feeds::{self, Broken, CheckError, Checked, Parked, Tenants};
+use crate::feeds::{self, CheckError, Checked, LeftOut, Parked, Tenants, Why};
 use crate::limits;
 use crate::live::Network;
 use crate::memory;
@@ -62,6 +62,8 @@ pub struct Start {
     pub environment: fn(&str) -> Option<String>,
     /// The time.
     pub clock: Clock,
+    /// Whether a feed that cannot be collected stops the others, too.
+    pub strict: bool,
 }
 
 /// A configuration that was found good.
@@ -69,8 +71,6 @@ struct Loaded {
     collector: CollectorConfig,
     sinks: Vec<SinkConfig>,
     checked: Checked,
-    /// Feeds whose plugin breaks down.
-    broken: Vec<Broken>,
     files: Files,
     /// How requests leave, to see whether that changed.
     network: NetworkConfig,
@@ -83,11 +83,13 @@ impl Start {
         let (path, environment) = (self.config.clone(), self.environment);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
         let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?;
+        config.strict = self.strict;
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
-        let files = Files::new(&self.config, before, std::mem::take(&mut config.files));
-        let network = config.network.clone();
-        let (checked, broken) = feeds::check_each(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
-        Ok(Loaded { collector, sinks, checked, broken, files, network })
+        let (mut files, network) = (std::mem::take(&mut config.files), config.network.clone());
+        let checked = feeds::check_each(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
+        files.extend(checked.left_out.iter().flat_map(|out| out.files.iter().cloned()));
+        let files = Files::new(&self.config, before, files);
+        Ok(Loaded { collector, sinks, checked, files, network })
     }
 }
 
@@ -127,7 +129,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
 
 /// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
 async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
-    let Loaded { collector: config, sinks, checked, broken, files, network } = start.clone().load().await?;
+    let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
     }
@@ -148,7 +150,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
     let count = checked.feeds.len();
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
-    let left_out = tell_left_out(&collector, broken, &[]);
+    let left_out = tell_left_out(&collector, &checked.left_out, &[]);
     let driver = Driver {
         start,
         config,
@@ -204,7 +206,7 @@ struct Driver {
     trimmed: Instant,
     /// When a configuration was last refused, and why.
     refused: Option<(Instant, Vec<String>)>,
-    /// Of feeds whose plugin broke down when it was last looked at, that they are left out, or go on as they were.
+    /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
     left_out: Vec<String>,
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<Question>,
@@ -290,7 +292,7 @@ impl Driver {
     fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
         let asked = self.reload.take().is_some_and(|(_, asked)| asked);
         let metrics = Arc::clone(&self.collector.keeper().metrics);
-        let Loaded { collector: config, sinks, checked, broken, files, network } = match loaded {
+        let Loaded { collector: config, sinks, checked, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 metrics.reloaded(false);
@@ -333,32 +335,37 @@ impl Driver {
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        let broken_ids: Vec<&str> = broken.iter().map(|broken| broken.feed.as_str()).collect();
+        let out: Vec<&str> = checked.left_out.iter().map(|out| out.feed.as_str()).collect();
         let feeds = compact(checked.feeds);
-        self.collector.reload(feeds, &broken_ids, config.polls, config.polls_of_tenant, impatient);
+        self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
         metrics.reloaded(true);
         let before = if asked { &[][..] } else { &*self.left_out };
-        self.left_out = tell_left_out(&self.collector, broken, before);
+        self.left_out = tell_left_out(&self.collector, &checked.left_out, before);
         tracing::info!("took the configuration of {count} feeds");
     }
 }
 
-/// Says of feeds whose plugin breaks down what becomes of them, unless that was told `before`.
-fn tell_left_out(collector: &Collector, broken: Vec<Broken>, before: &[String]) -> Vec<String> {
-    let (mut told, mut out) = (Vec::new(), 0);
-    for Broken { tenant, feed, problem } in broken {
-        let goes_on = collector.collects(&feed);
-        out += usize::from(!goes_on);
+/// Says what becomes of feeds that cannot be collected now, unless that was told `before`.
+fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[String]) -> Vec<String> {
+    let (mut told, mut count) = (Vec::new(), 0);
+    for out in left_out {
+        let (tenant, feed, goes_on) = (&out.tenant, &out.feed, collector.collects(&out.feed));
+        count += usize::from(!goes_on);
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
-        let words = format!("{what}: {problem}");
-        if !before.contains(&words) {
-            tracing::error!(tenant, feed, fault = "plugin", "{words}");
+        let fault = match out.why {
+            Why::Credentials => "operator",
+            Why::Plugin => "plugin",
+        };
+        for words in out.words().map(|words| format!("{what}: {words}")) {
+            if !before.contains(&words) {
+                tracing::error!(tenant, feed, fault, "{words}");
+            }
+            told.push(words);
         }
-        told.push(words);
     }
-    collector.keeper().metrics.left_out(out);
+    collector.keeper().metrics.left_out(count);
     told
 }
 

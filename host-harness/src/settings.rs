@@ -106,6 +106,12 @@ impl Settings {
         self
     }
 
+    /// The files that hold signed tokens.
+    pub fn token_files(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.secrets.iter().filter(|held| held.kind == CredentialKind::TokenFile);
+        files.map(|held| PathBuf::from(held.secret.expose()))
+    }
+
     /// What is found of key pairs and token files, each under its setting.
     pub fn examined(&self) -> Vec<(String, Examined)> {
         let given = self.secrets.iter().filter(|held| !held.secret.expose().is_empty());

@@ -56,6 +56,9 @@ pub enum Command {
         /// One JSON object a feed.
         #[arg(long)]
         json: bool,
+        /// Refuses the configuration where the credentials of one feed cannot be read, which else leaves out that feed.
+        #[arg(long)]
+        strict: bool,
     },
     /// Polls each scope of a feed once, and records what was answered, to be replayed.
     Record {
@@ -83,12 +86,19 @@ pub enum Command {
         /// Compares with the state in this file, keeps the new one there, and delivers to the configured sinks.
         #[arg(long, value_name = "FILE")]
         state: Option<PathBuf>,
+        /// Refuses the configuration where the credentials of one feed cannot be read, which else leaves out that feed.
+        #[arg(long)]
+        strict: bool,
     },
     /// Collects day after day: schedules, state, sinks, metrics.
     Run {
         /// The configuration, or a folder of them.
         #[arg(short, value_name = "FILE")]
         config: PathBuf,
+        /// Collects every configured feed or none: a feed whose credentials cannot be read, or whose plugin breaks down, is
+        /// not left out but refused.
+        #[arg(long)]
+        strict: bool,
     },
     /// Runs the plugin on recorded responses and prints the events.
     Replay {

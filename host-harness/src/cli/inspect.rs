@@ -42,5 +42,5 @@ pub async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool
             }
         }
     }
-    Ok(0)
+    Ok(if checked.left_out.is_empty() { 0 } else { 3 })
 }

@@ -12,7 +12,7 @@ use host_harness::compile::Compiler;
 use host_harness::config::{self, Config, Problem};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
-use host_harness::feeds::{self, CheckError, Checked};
+use host_harness::feeds::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::limits;
 use host_harness::once::{OnceError, Output};
 use host_harness::run::{self, RunError, Start};
@@ -44,17 +44,17 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
     match command {
         Command::Demo => demo(plugin.as_deref()).await,
         Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
-        Command::Check { config, feed, json } => {
+        Command::Check { config, feed, json, strict } => {
             let output = Output { events: &mut io::stdout(), people: &mut People };
-            let config = load(&config, feed.as_deref());
+            let config = Config { strict, ..load(&config, feed.as_deref()) };
             Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock(), json, output).await?)
         }
         Command::Record { config, feed, output, redact_subscriptions } => {
             let checked = check(&host()?, load(&config, Some(&feed)), plugin.as_deref()).await?;
             record(&checked, &output, redact_subscriptions).await
         }
-        Command::Poll { config: file, feed, state } => {
-            let config = load(&file, feed.as_deref());
+        Command::Poll { config: file, feed, state, strict } => {
+            let config = Config { strict, ..load(&file, feed.as_deref()) };
             let host = host()?;
             let report = match state {
                 None => poll(&host, config, plugin.as_deref(), &mut io::stdout()).await?,
@@ -62,9 +62,9 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             };
             Ok(report.status())
         }
-        Command::Run { config } => {
+        Command::Run { config, strict } => {
             let environment = |name: &str| std::env::var(name).ok();
-            run::run(Start { host: host()?, config, plugin, environment, clock: clock() }).await?;
+            run::run(Start { host: host()?, config, plugin, environment, clock: clock(), strict }).await?;
             Ok(0)
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
@@ -131,11 +131,19 @@ fn load(file: &Path, only: Option<&str>) -> Config {
     config::load(file, only, &|name| std::env::var(name).ok())
 }
 
-/// Checks every feed, and tells what is odd.
+/// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person
+/// is there, who can mend the configuration.
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
-    let checked = feeds::check(host, config, plugin, &clock()).await?;
+    let checked = feeds::check_each(host, config, plugin, &clock()).await?;
+    if checked.left_out.iter().any(|out| out.why == Why::Plugin) {
+        let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
+        return Err(CheckError::Configuration(problems.collect()));
+    }
     for warning in &checked.warnings {
         say!("warning: {warning}");
+    }
+    for words in checked.left_out.iter().flat_map(LeftOut::words) {
+        say!("error: a feed is left out: {words}");
     }
     Ok(checked)
 }

@@ -20,9 +20,12 @@ pub async fn poll(
     events: &mut (dyn Write + Send),
 ) -> anyhow::Result<once::Report> {
     let clock = clock();
-    let feeds = once::open(&check(host, config, plugin).await?, &clock).await?;
+    let checked = check(host, config, plugin).await?;
+    let feeds = once::open(&checked, &clock).await?;
     let output = Output { events, people: &mut People };
-    Ok(once::poll(&feeds, &clock, output).await?)
+    let mut report = once::poll(&feeds, &clock, output).await?;
+    report.failed += checked.left_out.len();
+    Ok(report)
 }
 
 /// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
@@ -39,6 +42,7 @@ pub async fn tick(
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &keeper, output).await?;
+    report.failed += checked.left_out.len();
     let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
     if let Some((kind, why)) = keeper.deliveries.closed() {
         return Err(io::Error::new(kind, why).into());

@@ -26,6 +26,9 @@ const SHORT_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// The longest interval; a schedule beyond a month is a mistake.
 const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 
+/// Stands where a credential cannot be read.
+const UNREADABLE: &str = "unreadable";
+
 /// More feeds than this are not listed one by one.
 const LISTED: usize = 20;
 
@@ -97,11 +100,14 @@ pub fn read(
             settings: Settings::default(),
             place: Place { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
             sealed: Vec::new(),
+            unreadable: Vec::new(),
         };
         settings(reader, &table, defaults, &mut feed, files, environment);
         // What is wrong already would be found again, in other words.
         if reader.problems.len() == problems_before {
             feeds.push(feed);
+        } else {
+            reader.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
         }
     }
     // Now that all files of the configuration are known.
@@ -331,7 +337,7 @@ fn settings(
 ) {
     let own = feed.child("settings").and_then(|node| reader.table(&node));
     let shared = defaults.and_then(|defaults| defaults.child("settings")).and_then(|node| reader.table(&node));
-    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
+    let Some(table) = own.clone().or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
         reader.missing(feed, "settings", "the table [feed.settings]");
         return;
     };
@@ -345,7 +351,15 @@ fn settings(
         };
         reader.known(&reference, REFERENCE);
         let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
-        if reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true) {
+        let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
+        let value = value.or_else(|message| {
+            let is_own = own.as_ref().is_some_and(|own| own.child(&node.name).is_some());
+            let key = if is_own { format!("feed {}: settings.{}", config.id, node.name) } else { node.key.clone() };
+            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &key, message)));
+            if is_plain { Err(()) } else { Ok(UNREADABLE.to_owned()) }
+        });
+        let Ok(value) = value else { continue };
+        if is_plain {
             plain.insert(node.name.clone(), Value::from(value.trim()));
             continue;
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,20 +42,27 @@ pub struct Config {
     pub problems: Vec<Problem>,
     /// Every file that was read; those that others name, as they were before.
     pub files: Vec<Seen>,
+    /// Whether a feed that cannot be collected stops the others, too.
+    pub strict: bool,
 }
 
-/// A file as it was at one moment: when it was last changed, and its size; nothing of one that is not there.
+/// A file as it was at one moment: when its content or its permissions were last changed, and its size; nothing of one
+/// that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seen {
     /// Which file.
     pub path: PathBuf,
-    met: Option<(SystemTime, u64)>,
+    met: Option<Met>,
 }
+
+/// Time of the last change of the content, of the file's other properties in seconds and nanoseconds, and the size.
+type Met = (SystemTime, (i64, i64), u64);
 
 impl Seen {
     /// The file as it is now.
     pub fn now(path: PathBuf) -> Seen {
-        let met = std::fs::metadata(&path).and_then(|met| Ok((met.modified()?, met.len()))).ok();
+        let met = std::fs::metadata(&path);
+        let met = met.and_then(|met| Ok((met.modified()?, (met.ctime(), met.ctime_nsec()), met.len()))).ok();
         Seen { path, met }
     }
 }
@@ -129,6 +137,9 @@ pub struct FeedConfig {
     pub place: Place,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
+    /// Settings whose `{ env }` or `{ file }` cannot be read now, each with what was found there. Something else stands in
+    /// their place, so that the other settings can be judged.
+    pub unreadable: Vec<(String, Problem)>,
 }
 
 /// A feed that has an id, and where it stands.
@@ -273,13 +284,15 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config.problems = once_each(reader.problems);
     if !reader.complete {
         // The defaults or the sinks may stand where nothing could be read: the plugins would find fault with that.
-        config.feeds.clear();
+        for feed in config.feeds.drain(..) {
+            config.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
+        }
     }
     config
 }
 
 /// What stands among the defaults is found again with each feed.
-fn once_each(problems: Vec<Problem>) -> Vec<Problem> {
+pub(crate) fn once_each(problems: Vec<Problem>) -> Vec<Problem> {
     let mut seen = BTreeSet::new();
     problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
 }
@@ -385,39 +398,47 @@ fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environme
         return None;
     };
     reader.known(&table, &["env", "file"]);
-    let value = referenced(reader, node, &table, files, environment)?;
-    if value.trim().is_empty() {
-        reader.problem(node, "found nothing there, expected the secret".to_owned());
-        return None;
+    match referenced(reader, node, &table, files, environment)? {
+        Ok(value) => Some(Secret::new(value.trim())),
+        Err(message) => {
+            reader.problem(node, message);
+            None
+        }
     }
-    Some(Secret::new(value.trim()))
 }
 
-/// The value behind `{ env = … }` or `{ file = … }`.
+/// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,
+/// which is told.
 fn referenced(
     reader: &mut Reader,
     node: &Node<'_>,
     reference: &Table<'_>,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
-) -> Option<String> {
+) -> Option<Result<String, String>> {
     match (reference.child("env"), reference.child("file")) {
         (Some(variable), None) => {
             let name = reader.text(&variable, "the name of a variable of the environment")?;
-            let value = environment(&name);
-            if value.is_none() {
-                reader.problem(node, format!("found no variable {name} in the environment, expected the secret there"));
-            }
-            value
+            Some(match environment(&name) {
+                None => Err(format!("found no variable {name} in the environment, expected the secret there")),
+                Some(value) if value.trim().is_empty() => {
+                    Err(format!("found nothing in the variable {name} of the environment, expected the secret there"))
+                }
+                Some(value) => Ok(value),
+            })
         }
         (None, Some(file)) => {
             let path = reader.text(&file, "the path of a file")?;
             let path = node.source.beside(&path);
             // Looked at first: who writes it while it is read has changed it.
             files.push(Seen::now(path.clone()));
-            std::fs::read_to_string(&path)
-                .map_err(|error| reader.problem(node, format!("cannot read {}: {error}", path.display())))
-                .ok()
+            Some(match std::fs::read_to_string(&path) {
+                Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+                Ok(value) if value.trim().is_empty() => {
+                    Err(format!("found nothing in {}, expected the secret there", path.display()))
+                }
+                Ok(value) => Ok(value),
+            })
         }
         (Some(_), Some(_)) => {
             reader.problem(node, "found both `env` and `file`, expected one of them".to_owned());

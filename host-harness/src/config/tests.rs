@@ -32,8 +32,11 @@ fn is_proxy(name: &str) -> bool {
     name.to_ascii_uppercase().ends_with("_PROXY")
 }
 
+/// The configuration, unless something is wrong with it, or a feed would be left out.
 fn told(config: Config) -> Result<Config, Vec<String>> {
-    if config.problems.is_empty() { Ok(config) } else { Err(config.problems.iter().map(Problem::to_string).collect()) }
+    let unreadable = config.feeds.iter().flat_map(|feed| feed.unreadable.iter().map(|(_, problem)| problem));
+    let told: Vec<String> = config.problems.iter().chain(unreadable).map(Problem::to_string).collect();
+    if told.is_empty() { Ok(config) } else { Err(told) }
 }
 
 #[test]
@@ -83,7 +86,7 @@ tenant = "t"
         "c.toml:12: feed[0].tenant: found an integer, expected",
         "c.toml:13: feed[0].interval: found \"0s\", expected a duration",
         "c.toml:14: feed[0].sinks[0]: found \"none\", expected the id of a [[sink]]",
-        "c.toml:20: feed[1].settings.client_secret: found no variable NOBODY",
+        "c.toml:20: feed a: settings.client_secret: found no variable NOBODY",
         "c.toml:22: feed[2].id: found \"a\" a second time",
         "feed[2].settings: is missing",
     ] {

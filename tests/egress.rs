@@ -291,7 +291,7 @@ async fn entered(scenario: Option<&'static str>) -> (Vec<(String, Vec<u8>)>, Vec
 
 fn leaks(entered: &[(String, Vec<u8>)], secrets: &[Secret]) -> Vec<String> {
     let search = Search::new(secrets);
-    let found = entered.iter().filter(|(_, bytes)| search.find(bytes, 0).is_some());
+    let found = entered.iter().filter(|(_, bytes)| search.is_in(bytes));
     found.map(|(place, bytes)| format!("{place}: {}", String::from_utf8_lossy(bytes))).collect()
 }
 

@@ -90,7 +90,7 @@ async fn faults(case: &'static Case) -> Vec<String> {
         given.extend_from_slice(&event.body);
     }
     given.extend_from_slice(&batch.state);
-    if let Some(place) = search.find(&given, 0) {
+    if let Some(place) = search.find(&given) {
         faults.push(format!("a secret got out: {:?}", String::from_utf8_lossy(&given[place])));
     }
     if case.code.is_some() && batch.events.len() > 1 {

@@ -108,7 +108,7 @@ fn leaks(files: &[PathBuf], secrets: &[Secret]) -> Vec<String> {
         let bytes = fs::read(file).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         let by_eye = spelled.iter().find_map(|spelled| text.find(spelled.as_str()));
-        let place = search.find(&bytes, 0).map(|place| place.start).or(by_eye)?;
+        let place = search.find(&bytes).map(|place| place.start).or(by_eye)?;
         let around = &bytes[place.saturating_sub(200).min(bytes.len())..bytes.len().min(place + 100)];
         Some(format!("{}: {}", file.display(), String::from_utf8_lossy(around)))
     };

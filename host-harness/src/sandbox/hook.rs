@@ -126,8 +126,8 @@ fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why
     }
 }
 
-/// Searching a body of this size takes less than a millisecond, whatever is in it.
-const LARGE_BODY: usize = 64 << 10;
+/// Searching a body of this size takes some ten milliseconds at most, whatever is in it.
+const LARGE_BODY: usize = 8 << 10;
 
 fn show(response: &IncomingResponse, tap: &Tap) {
     tap("status", response.status.to_string().as_bytes());

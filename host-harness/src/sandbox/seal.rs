@@ -58,7 +58,7 @@ pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
     struct Tokens {
         access_token: Option<serde::de::IgnoredAny>,
     }
-    NAME.find(&response.body, 0).is_some()
+    NAME.is_in(&response.body)
         && serde_json::from_slice::<Value>(&response.body)
             .and_then(serde_json::from_value::<Tokens>)
             .is_ok_and(|tokens| tokens.access_token.is_some())

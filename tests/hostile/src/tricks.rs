@@ -60,6 +60,7 @@ pub fn form(settings: &Settings, form: String) -> String {
 pub fn token(settings: &Settings, token: Token) -> Token {
     match settings.mode.as_str() {
         "token-bytes" => Token { value: wide("", settings.amount), ..token },
+        "log-escapes" => Token { value: "\\".repeat(63) + "!", ..token },
         _ => token,
     }
 }
@@ -130,6 +131,9 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
         }
         "log-lines" => (0..amount).for_each(|index| log::write(log::Level::Info, &format!("line {index}"))),
         "log-bytes" => log::write(log::Level::Info, &wide("", amount)),
+        "log-escapes" => {
+            ["\\", "%", "&", "+"].iter().for_each(|escape| log::write(log::Level::Info, &escape.repeat(amount)))
+        }
         "requests" => {
             for _ in 0..amount {
                 read(Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer))?;

@@ -75,3 +75,12 @@ fn configurations_in_documents_are_good() {
     }
     assert!(seen >= 4);
 }
+
+#[test]
+fn no_build_of_the_commands_that_set_everything_up_is_silent() {
+    let sources = std::fs::read_dir(root().join("xtask/src")).unwrap().map(|entry| entry.unwrap().path());
+    for file in sources.chain([root().join(".cargo/config.toml")]) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("--quiet") && !text.contains("\"-q\""), "{}", file.display());
+    }
+}

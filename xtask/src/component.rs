@@ -35,7 +35,7 @@ fn link(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, Stri
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(workspace)
-        .args(["rustc", "--quiet", "--locked", "--package", package, "--lib", "--crate-type", "cdylib"])
+        .args(["rustc", "--locked", "--package", package, "--lib", "--crate-type", "cdylib"])
         .args(["--profile", "plugin", "--target", TARGET, "--target-dir"])
         .arg(scratch)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace).join("\x1f"))

@@ -20,6 +20,7 @@ fn unpack(folder: &Path, program: &str, packages: &[&str]) {
     if folders.map(|folder| folder.join(program)).any(|file| file.is_file()) {
         return;
     }
+    eprintln!("cargo xtask unpacks {program} of Debian into the target folder");
     let _ = fs::create_dir_all(folder);
     // Lists of packages of its own: those of the machine may be absent, and are another's to refresh.
     let script = "set -e

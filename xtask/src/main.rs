@@ -20,48 +20,86 @@ cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["demo", rest @ ..] => ensure_target().and_then(|()| demo(rest)),
-        ["test", rest @ ..] => ensure_target().and_then(|()| test(rest)),
-        ["scale"] => ensure_target().and_then(|()| scale::measure(10_000)),
-        ["scale", feeds] => match feeds.parse() {
-            Ok(feeds) => ensure_target().and_then(|()| scale::measure(feeds)),
-            Err(_) => Err(format!("found {feeds:?}, expected a number of feeds")),
-        },
-        ["fuzz"] => ensure_target().and_then(|()| fuzz::fuzz("all", "60")),
-        ["fuzz", which] => ensure_target().and_then(|()| fuzz::fuzz(which, "60")),
-        ["fuzz", which, seconds] => ensure_target().and_then(|()| fuzz::fuzz(which, seconds)),
-        ["build"] => ensure_target().and_then(|()| build(&target_folder().join(component::FILE))),
-        ["build", file] => ensure_target().and_then(|()| build(Path::new(file))),
-        ["help" | "--help" | "-h"] => {
-            eprintln!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match result {
+    match command(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Stop::Usage) => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Stop::Told(status)) => ExitCode::from(status),
+        Err(Stop::Error(error)) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn demo(arguments: &[&str]) -> Result<(), String> {
-    let fixed = ["run", "--quiet", "--locked", "--package", "host-harness", "--", "demo"];
-    cargo(fixed.iter().chain(arguments))
+/// Why a command did not come to its end.
+enum Stop {
+    /// There is no such command.
+    Usage,
+    /// What cargo started ended with this status, and said why.
+    Told(u8),
+    /// Something else.
+    Error(String),
 }
 
-fn test(arguments: &[&str]) -> Result<(), String> {
+impl From<String> for Stop {
+    fn from(error: String) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+fn command(arguments: &[&str]) -> Result<(), Stop> {
+    match arguments {
+        ["help" | "--help" | "-h"] => {
+            eprintln!("{USAGE}");
+            return Ok(());
+        }
+        ["demo" | "test" | "scale" | "fuzz" | "build", ..] => ensure_target()?,
+        _ => return Err(Stop::Usage),
+    }
+    match arguments {
+        ["demo", rest @ ..] => demo(rest),
+        ["test", rest @ ..] => test(rest),
+        ["scale"] => Ok(scale::measure(10_000)?),
+        ["scale", feeds] => match feeds.parse() {
+            Ok(feeds) => Ok(scale::measure(feeds)?),
+            Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
+        },
+        ["fuzz"] => Ok(fuzz::fuzz("all", "60")?),
+        ["fuzz", which] => Ok(fuzz::fuzz(which, "60")?),
+        ["fuzz", which, seconds] => Ok(fuzz::fuzz(which, seconds)?),
+        ["build"] => Ok(build(&target_folder().join(component::FILE))?),
+        ["build", file] => Ok(build(Path::new(file))?),
+        _ => Err(Stop::Usage),
+    }
+}
+
+fn demo(arguments: &[&str]) -> Result<(), Stop> {
+    announce("builds the plugin and host-harness, and runs `host-harness demo`", "debug");
+    let fixed = ["run", "--locked", "--package", "host-harness", "--", "demo"];
+    passed_on(&mut cargo_with(fixed.iter().chain(arguments)))
+}
+
+/// Says what cargo is about to do, and that it takes a while where nothing is built yet.
+fn announce(what: &str, profile: &str) {
+    let is_built = target_folder().join(profile).join(format!("host-harness{}", env::consts::EXE_SUFFIX)).exists();
+    let time = match profile {
+        "release" => ": a first build for release takes some twenty minutes",
+        _ => ": a first build takes some minutes",
+    };
+    eprintln!("cargo xtask {what}{}", if is_built { "" } else { time });
+}
+
+fn test(arguments: &[&str]) -> Result<(), Stop> {
+    announce("builds everything with its tests, and runs them", "debug");
     debian::ensure(&workspace());
-    cargo(["test", "--locked", "--workspace"].iter().chain(arguments))
+    passed_on(&mut cargo_with(["test", "--locked", "--workspace"].iter().chain(arguments)))
 }
 
 fn build(file: &Path) -> Result<(), String> {
+    eprintln!("cargo xtask builds the plugin: a first build takes a minute");
     let bytes = component::build(&workspace(), &target_folder().join("component"), component::PACKAGE)?;
     fs::write(file, &bytes).map_err(|error| format!("failed to write {}: {error}", file.display()))?;
     eprintln!("{} bytes: {}", bytes.len(), file.display());
@@ -86,7 +124,13 @@ fn ensure_target() -> Result<(), String> {
 }
 
 fn cargo(arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<(), String> {
-    run(Command::new(cargo_program()).current_dir(workspace()).args(arguments))
+    run(&mut cargo_with(arguments))
+}
+
+fn cargo_with(arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(cargo_program());
+    command.current_dir(workspace()).args(arguments);
+    command
 }
 
 fn cargo_program() -> OsString {
@@ -99,6 +143,16 @@ fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("cargo ended with {status}")),
         Err(error) => Err(format!("failed to start cargo: {error}")),
+    }
+}
+
+/// The same where the status of what cargo started is the status of this program.
+fn passed_on(command: &mut Command) -> Result<(), Stop> {
+    let status = command.status().map_err(|error| format!("failed to start cargo: {error}"))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Stop::Told(u8::try_from(code).unwrap_or(1))),
+        None => Err(format!("cargo ended with {status}").into()),
     }
 }
 

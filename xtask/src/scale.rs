@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::{cargo, target_folder};
+use crate::{announce, cargo, target_folder};
 
 /// Subscriptions of one tenant, each with a feed of its own.
 const FEEDS_OF_TENANT: usize = 20;
@@ -44,7 +44,8 @@ impl Drop for Process {
 
 /// Runs the measurement and prints it; the error says which figure is beyond its bound.
 pub fn measure(feeds: usize) -> Result<(), String> {
-    cargo(["build", "--quiet", "--release", "--locked", "--package", "host-harness"].iter())?;
+    announce("builds host-harness for release, and measures it", "release");
+    cargo(["build", "--release", "--locked", "--package", "host-harness"].iter())?;
     let program = target_folder().join("release/host-harness");
     let folder = target_folder().join("scale");
     let _ = fs::remove_dir_all(&folder);

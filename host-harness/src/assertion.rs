@@ -18,6 +18,7 @@ use x509_cert::der::Decode;
 
 use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
 use crate::secret::Secret;
+use crate::text;
 
 /// A private key and the certificate that belongs to it.
 pub struct KeyPair {
@@ -107,15 +108,18 @@ impl KeyPair {
 
 /// The assertion in a file. It is read each time: who leaves it there renews it.
 pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
-    let mut text = String::new();
-    let read = File::open(file).and_then(|file| file.take(TOKEN_FILE_BYTES + 1).read_to_string(&mut text));
-    match read {
-        Err(error) => Err(Unusable::Unreadable(format!("{}: {error}", file.display()))),
-        Ok(bytes) if bytes as u64 > TOKEN_FILE_BYTES => {
-            unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()))
-        }
-        Ok(_) if !is_token(text.trim()) => unfit(format!("a file without a signed token ({})", file.display())),
-        Ok(_) => Ok(Secret::new(text.trim())),
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(TOKEN_FILE_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return Err(Unusable::Unreadable(format!("{}: {error}", file.display())));
+    }
+    if bytes.len() as u64 > TOKEN_FILE_BYTES {
+        return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
+    }
+    match text::utf8(bytes) {
+        Err(foreign) => unfit(format!("a file that {}", foreign.told(file))),
+        Ok(text) if !is_token(text.trim()) => unfit(format!("a file without a signed token ({})", file.display())),
+        Ok(text) => Ok(Secret::new(text.trim())),
     }
 }
 

@@ -42,6 +42,7 @@ pub mod simulator;
 pub mod sink;
 pub mod store;
 pub mod terminal;
+pub mod text;
 pub mod tokens;
 pub mod transport;
 pub mod work;

@@ -207,6 +207,9 @@ pub const EXPIRY_WARNINGS: [u64; 2] = [30, 7];
 /// Placeholders of one call: one assertion is enough for a token.
 pub const ASSERTIONS: usize = 16;
 
+/// A file of the configuration, or one that it names: ten thousand feeds take 5 MB.
+pub const FILE_BYTES: u64 = 64 << 20;
+
 /// A file with the token of another identity provider; the largest seen has 2 KiB.
 pub const TOKEN_FILE_BYTES: u64 = 32 << 10;
 

@@ -14,6 +14,7 @@ use crate::feed::{Feed, FeedError, Identity};
 use crate::limits::Limits;
 use crate::plugin::Plugin;
 use crate::settings::Settings;
+use crate::text;
 use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// The version of the format that this host reads.
@@ -114,7 +115,7 @@ pub struct Replayed {
 /// Reads a cassette.
 pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
     let fail = |message: String| ReplayError { file: file.to_owned(), message };
-    let text = std::fs::read_to_string(file).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let text = text::read(file).map_err(|error| fail(error.to_string()))?;
     Cassette::read(&text).map_err(fail)
 }
 
@@ -202,7 +203,7 @@ impl Replayed {
     pub fn compare(&self, cassette: &Path) -> Result<(), ReplayError> {
         let file = expected_file(cassette);
         let fail = |message: String| ReplayError { file: file.clone(), message };
-        let text = std::fs::read_to_string(&file).map_err(|error| fail(format!("cannot be read: {error}")))?;
+        let text = text::read(&file).map_err(|error| fail(error.to_string()))?;
         let expected: Value = serde_json::from_str(&text).map_err(|error| fail(format!("is no JSON: {error}")))?;
         match difference("", &expected, &self.document()) {
             None => Ok(()),

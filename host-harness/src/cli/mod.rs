@@ -63,7 +63,7 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             Ok(report.status())
         }
         Command::Run { config, strict } => {
-            let environment = |name: &str| std::env::var(name).ok();
+            let environment = config::variable;
             run::run(Start { host: host()?, config, plugin, environment, clock: clock(), strict }).await?;
             Ok(0)
         }
@@ -128,7 +128,7 @@ fn clock() -> Clock {
 }
 
 fn load(file: &Path, only: Option<&str>) -> Config {
-    config::load(file, only, &|name| std::env::var(name).ok())
+    config::load(file, only, &config::variable)
 }
 
 /// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person

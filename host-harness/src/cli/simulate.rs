@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
+use host_harness::text;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Usage;
@@ -20,9 +21,7 @@ pub struct Trusted {
 
 impl Trusted {
     pub fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<Trusted, Usage> {
-        let read = |file: &Path| {
-            std::fs::read_to_string(file).map_err(|error| Usage(format!("cannot read {}: {error}", file.display())))
-        };
+        let read = |file: &Path| text::read(file).map_err(|error| Usage(error.of(file)));
         let certificate = certificate.map(|file| {
             let registered = Registered::read(&read(file)?);
             registered

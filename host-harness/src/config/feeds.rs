@@ -160,7 +160,8 @@ impl Places {
             path.push(end);
             places.reserved.insert(folded(Path::new(&path)), "the state".to_owned());
         }
-        for seen in files {
+        // A folder there is a mistake of its own.
+        for seen in files.iter().filter(|seen| !seen.path.is_dir()) {
             places.reserved.insert(folded(&seen.path), "a file of the configuration".to_owned());
         }
         for plugin in plugins {

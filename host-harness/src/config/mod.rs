@@ -15,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::SinkConfig;
+use crate::text;
 
 mod feeds;
 mod proxy;
@@ -190,8 +191,24 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Variables of the environment, as an argument.
+/// Variables of the environment, as an argument; what is no UTF-8 in a value comes as U+FFFD.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A variable of this process.
+pub fn variable(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// The value of a variable as text.
+fn text_of(name: &str, value: &str) -> Result<String, String> {
+    if value.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(format!(
+            "found a value that is no UTF-8 in the variable {name}, expected UTF-8; if it is in the encoding of Windows: \
+             export {name}=\"$(printf %s \"${name}\" | iconv -f WINDOWS-1252 -t UTF-8)\""
+        ));
+    }
+    Ok(value.strip_prefix('\u{feff}').unwrap_or(value).to_owned())
+}
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
 const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
@@ -216,9 +233,9 @@ pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Co
     };
     let (mut read, mut unreadable) = (Vec::new(), Vec::new());
     for file in files {
-        match std::fs::read_to_string(&file) {
+        match text::read(&file) {
             Ok(text) => read.push((file, text)),
-            Err(error) => unreadable.push(whole(&file, format!("cannot be read: {error}"))),
+            Err(error) => unreadable.push(whole(&file, error.to_string())),
         }
     }
     let mut config = parse_all(&read, unreadable.is_empty(), only, environment);
@@ -360,7 +377,7 @@ fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<Seen>
     {
         let path = table.source.beside(&path);
         files.push(Seen::now(path.clone()));
-        match std::fs::read(&path) {
+        match text::bytes(&path) {
             Ok(pem) => {
                 let place = node.source.problem(node.line, &node.key, String::new());
                 network.ca_file = Some(CaFile { pem, place });
@@ -421,10 +438,12 @@ fn referenced(
             let name = reader.text(&variable, "the name of a variable of the environment")?;
             Some(match environment(&name) {
                 None => Err(format!("found no variable {name} in the environment, expected the secret there")),
-                Some(value) if value.trim().is_empty() => {
-                    Err(format!("found nothing in the variable {name} of the environment, expected the secret there"))
-                }
-                Some(value) => Ok(value),
+                Some(value) => text_of(&name, &value).and_then(|value| match value.trim().is_empty() {
+                    true => Err(format!(
+                        "found nothing in the variable {name} of the environment, expected the secret there"
+                    )),
+                    false => Ok(value),
+                }),
             })
         }
         (None, Some(file)) => {
@@ -432,8 +451,8 @@ fn referenced(
             let path = node.source.beside(&path);
             // Looked at first: who writes it while it is read has changed it.
             files.push(Seen::now(path.clone()));
-            Some(match std::fs::read_to_string(&path) {
-                Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+            Some(match text::read(&path) {
+                Err(error) => Err(error.of(&path)),
                 Ok(value) if value.trim().is_empty() => {
                     Err(format!("found nothing in {}, expected the secret there", path.display()))
                 }

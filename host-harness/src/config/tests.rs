@@ -331,9 +331,58 @@ fn a_table_of_the_whole_stands_in_one_file() {
 }
 
 #[test]
+fn a_file_in_another_encoding_is_named_with_the_command_that_converts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |text: &[u8]| {
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        told(load(&file, None, &|_| None)).map_err(|problems| problems.join("\n"))
+    };
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let text = feed("a", "").replace("client_key = \"k\"", "client_secret = { file = \"secret\" }");
+    std::fs::write(folder.path().join("secret"), "\u{feff}a-secret-of-tests\r\n").unwrap();
+    let read = config(format!("\u{feff}{text}").as_bytes()).unwrap();
+    assert_eq!(read.feeds[0].settings.secrets().next().unwrap().expose(), "a-secret-of-tests");
+    let problems = config(&utf16(&format!("\u{feff}{text}"))).unwrap_err();
+    assert!(problems.contains("c.toml: is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 "), "{problems}");
+    let problems = config(b"# Schl\xfcssel\n").unwrap_err();
+    assert!(
+        problems.contains("is no UTF-8 from line 1 on") && problems.contains("iconv -f WINDOWS-1252"),
+        "{problems}"
+    );
+    std::fs::write(folder.path().join("secret"), utf16("a-secret-of-tests")).unwrap();
+    let problems = config(text.as_bytes()).unwrap_err();
+    assert!(problems.contains("secret is UTF-16LE, expected UTF-8: iconv -f UTF-16LE"), "{problems}");
+    assert!(!problems.contains("a-secret"), "{problems}");
+}
+
+#[test]
+fn a_variable_that_is_no_utf8_is_named_with_the_command_that_converts_it() {
+    let text = feed("a", "").replace("client_key = \"k\"", "client_secret = { env = \"SECRET\" }");
+    let read = |value: &str| {
+        told(parse(Path::new("c.toml"), &text, None, &|name| (name == "SECRET").then(|| value.to_owned())))
+    };
+    let told = read("hunter2-\u{fffd}").unwrap_err();
+    let command = "export SECRET=\"$(printf %s \"$SECRET\" | iconv -f WINDOWS-1252 -t UTF-8)\"";
+    assert!(
+        told[0].contains("found a value that is no UTF-8 in the variable SECRET") && told[0].ends_with(command),
+        "{told:?}"
+    );
+    assert!(told.len() == 1 && !told[0].contains("hunter2"), "{told:?}");
+    assert_eq!(read("\u{feff}hunter2").unwrap().feeds[0].settings.secrets().next().unwrap().expose(), "hunter2");
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let problems = read(&format!("[network]\nca_file = \"no-such.pem\"\n{}", feed("a", "")), None).unwrap_err();
     assert!(problems[0].starts_with("c.toml:2: network.ca_file: cannot read no-such.pem"), "{problems:?}");
+    let folder = "[[sink]]\nid = \"s\"\ntype = \"file\"\npath = \"x\"\n".to_owned()
+        + &feed("a", "client_secret = { file = \".\" }");
+    let folder =
+        folder.replace("client_secret", "settings.client_secret").replace("[feed.settings]\nclient_key = \"k\"\n", "");
+    let problems = read(&folder, None).unwrap_err();
+    assert!(problems[0].contains("client_secret: cannot read .: Is a directory"), "{problems:?}");
+    assert_eq!(problems.len(), 1, "{problems:?}");
     let missing = told(load(Path::new("no-such.toml"), None, &|_| None)).unwrap_err();
     assert!(missing[0].starts_with("no-such.toml: cannot be read"), "{missing:?}");
 }

@@ -1,0 +1,175 @@
+//! Bytes of files as text, and for what is no text its name and the command that converts it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::limits::FILE_BYTES;
+
+/// Why a file is not read as text.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is read, and something else.
+    #[error("{0}")]
+    Foreign(String),
+}
+
+impl Unread {
+    /// The same as a sentence that begins with the file.
+    pub fn of(&self, file: &Path) -> String {
+        match self {
+            Unread::Io(error) => format!("cannot read {}: {error}", file.display()),
+            Unread::Foreign(message) => format!("{} {message}", file.display()),
+        }
+    }
+}
+
+/// The bytes of a file, bounded: some files have no end.
+pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES {
+        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The text of a file without its byte order mark.
+pub fn read(file: &Path) -> Result<String, Unread> {
+    utf8(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
+}
+
+/// What bytes are that are no UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Another encoding of Unicode, by the name that `iconv` has for it.
+    Unicode(&'static str),
+    /// Text of an encoding with one byte a character, or damaged UTF-8: the first line that is none.
+    Bytes {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// No text.
+    Binary,
+}
+
+/// The text without its byte order mark.
+pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
+    if let Some(name) = unicode(&bytes) {
+        return Err(Foreign::Unicode(name));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let good = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+            if bytes.iter().any(control) {
+                return Err(Foreign::Binary);
+            }
+            let before = &bytes[..good];
+            Err(Foreign::Bytes { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 })
+        }
+    }
+}
+
+/// The name of the encoding, if it is another one of Unicode. Windows PowerShell writes UTF-16 with a mark.
+fn unicode(bytes: &[u8]) -> Option<&'static str> {
+    let marks: [(&[u8], _); 4] = [
+        (&[0xff, 0xfe, 0, 0], "UTF-32"),
+        (&[0, 0, 0xfe, 0xff], "UTF-32"),
+        (&[0xff, 0xfe], "UTF-16"),
+        (&[0xfe, 0xff], "UTF-16"),
+    ];
+    if let Some((_, name)) = marks.into_iter().find(|(mark, _)| bytes.starts_with(mark)) {
+        return Some(name);
+    }
+    // Without a mark, most characters of our files have a NUL as their other half, and no text has one.
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let many = |half: usize| {
+        let nul = pairs.iter().filter(|pair| pair[half] == 0).count();
+        let other = pairs.iter().filter(|pair| pair[1 - half] == 0).count();
+        rest.is_empty() && nul > 0 && other == 0 && nul * 2 > pairs.len()
+    };
+    if many(1) {
+        Some("UTF-16LE")
+    } else if many(0) {
+        Some("UTF-16BE")
+    } else {
+        None
+    }
+}
+
+impl Foreign {
+    /// What the file is, and how it becomes UTF-8.
+    pub fn told(self, file: &Path) -> String {
+        let command = |from: &str| {
+            converting(file, "utf8", |from_file, to| format!("iconv -f {from} -t UTF-8 {from_file} > {to}"))
+        };
+        match self {
+            Foreign::Unicode(name) => format!("is {name}, expected UTF-8: {}", command(name)),
+            Foreign::Bytes { line } => {
+                let command = command("WINDOWS-1252");
+                format!("is no UTF-8 from line {line} on, expected UTF-8; if an editor of Windows wrote it: {command}")
+            }
+            Foreign::Binary => "is no text, expected UTF-8".to_owned(),
+        }
+    }
+}
+
+/// A command from this file to one beside it, both quoted for a shell where they need it.
+pub fn converting(file: &Path, ending: &str, command: impl Fn(&str, &str) -> String) -> String {
+    let quoted = |path: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
+        match !path.is_empty() && !path.starts_with('-') && path.bytes().all(plain) {
+            true => path.to_owned(),
+            false => format!("'{}'", path.replace('\'', r"'\''")),
+        }
+    };
+    let path = file.display().to_string();
+    command(&quoted(&path), &quoted(&format!("{path}.{ending}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn text_is_utf8_with_or_without_a_mark_and_anything_else_is_named() {
+        for (bytes, expected) in [
+            (b"a = 1\n".to_vec(), Ok("a = 1\n")),
+            (b"".to_vec(), Ok("")),
+            (b"\xef\xbb\xbfa".to_vec(), Ok("a")),
+            ("Schlüssel".into(), Ok("Schlüssel")),
+            // Whoever wants it without NUL says so.
+            (b"secret\0".to_vec(), Ok("secret\0")),
+            (utf16("\u{feff}a = 1", u16::to_le_bytes), Err(Foreign::Unicode("UTF-16"))),
+            (utf16("\u{feff}a = 1", u16::to_be_bytes), Err(Foreign::Unicode("UTF-16"))),
+            (utf16("a = 1", u16::to_le_bytes), Err(Foreign::Unicode("UTF-16LE"))),
+            (utf16("Schlüssel ☃", u16::to_be_bytes), Err(Foreign::Unicode("UTF-16BE"))),
+            (b"\xff\xfe\0\0a\0\0\0".to_vec(), Err(Foreign::Unicode("UTF-32"))),
+            (b"a\n# Schl\xfcssel\n".to_vec(), Err(Foreign::Bytes { line: 2 })),
+            (b"PK\x03\x04\xff\xff".to_vec(), Err(Foreign::Binary)),
+        ] {
+            assert_eq!(utf8(bytes.clone()), expected.map(str::to_owned), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_converts_is_ready_to_be_typed() {
+        assert_eq!(
+            Foreign::Unicode("UTF-16").told(Path::new("/etc/azure.toml")),
+            "is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 /etc/azure.toml > /etc/azure.toml.utf8"
+        );
+        let told = Foreign::Bytes { line: 3 }.told(Path::new("it's mine"));
+        let command = r"iconv -f WINDOWS-1252 -t UTF-8 'it'\''s mine' > 'it'\''s mine.utf8'";
+        assert!(told.starts_with("is no UTF-8 from line 3 on") && told.ends_with(command), "{told}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::reader::{Reader, Table};
-use super::{Environment, Problem, Seen, secret};
+use super::{Environment, Problem, Seen, secret, text_of};
 use crate::proxy::Proxy;
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
@@ -14,17 +14,23 @@ pub fn read(
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Proxy {
-    let variable = |names: [&'static str; 2]| {
-        let set = names.into_iter().find_map(|name| Some((name, environment(name)?)));
-        set.filter(|(_, value)| !value.trim().is_empty())
+    let wrong = |reader: &mut Reader, name: &str, message: String| {
+        let key = format!("{name} in the environment");
+        reader.problems.push(Problem { file: first.to_owned(), line: 0, key, message });
     };
-    let exceptions = variable(["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
+    // A variable that is set to nothing is not set, whichever of the two spellings it has.
+    let variable = |reader: &mut Reader, names: [&'static str; 2]| {
+        let mut set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
+        let (name, value) = set.find(|(_, value)| !value.trim().is_empty())?;
+        let value = text_of(name, &value).map_err(|message| wrong(reader, name, message)).ok()?;
+        Some((name, value))
+    };
+    let exceptions = variable(reader, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
     let Some(node) = table.and_then(|table| table.child("proxy")) else {
-        let Some((name, address)) = variable(["HTTPS_PROXY", "https_proxy"]) else { return Proxy::default() };
+        let found = variable(reader, ["HTTPS_PROXY", "https_proxy"]);
+        let Some((name, address)) = found else { return Proxy::default() };
         return Proxy::of_https(&address, &exceptions).unwrap_or_else(|error| {
-            let key = format!("{name} in the environment");
-            let message = format!("found something else, {error}");
-            reader.problems.push(Problem { file: first.to_owned(), line: 0, key, message });
+            wrong(reader, name, format!("found something else, {error}"));
             Proxy::default()
         });
     };

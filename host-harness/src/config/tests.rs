@@ -410,6 +410,11 @@ fn a_proxy_is_named_here_or_in_the_environment() {
         ("", &[of_environment, inside], "https http://outer:1"),
         ("", &[("https_proxy", "outer:1"), ("no_proxy", ".example")], "https http://outer:1"),
         ("", &[("HTTPS_PROXY", ""), inside], "https "),
+        ("", &[("HTTPS_PROXY", ""), ("https_proxy", "outer:1"), inside], "https http://outer:1"),
+        ("", &[("HTTPS_PROXY", " \t"), ("https_proxy", "outer:1"), inside], "https http://outer:1"),
+        ("", &[("HTTPS_PROXY", "outer:1"), ("https_proxy", ""), inside], "https http://outer:1"),
+        ("", &[of_environment, ("NO_PROXY", " "), ("no_proxy", "inside.example")], "https http://outer:1"),
+        ("", &[("https_proxy", "outer:1"), ("NO_PROXY", ""), ("no_proxy", "inside.example")], "https http://outer:1"),
     ] {
         assert_eq!(proxied(line, variables).as_deref(), Ok(expected), "{line} {variables:?}");
     }
@@ -427,6 +432,21 @@ fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
             "",
             &[("HTTPS_PROXY", "socks5://u:hunter2@h")],
             "c.toml: HTTPS_PROXY in the environment: found something else",
+        ),
+        (
+            "",
+            &[("HTTPS_PROXY", ""), ("https_proxy", "socks5://u:hunter2@h")],
+            "c.toml: https_proxy in the environment: found something else",
+        ),
+        (
+            "",
+            &[("HTTPS_PROXY", "http://u:hunter2\u{fffd}@h")],
+            "c.toml: HTTPS_PROXY in the environment: found a value that is no UTF-8",
+        ),
+        (
+            "",
+            &[("https_proxy", "h"), ("no_proxy", "\u{fffd}")],
+            "c.toml: no_proxy in the environment: found a value that is no",
         ),
     ] {
         let problems = proxied(line, variables).unwrap_err();

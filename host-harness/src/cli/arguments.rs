@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use host_harness::config;
 use host_harness::terminal::Colours;
 
 /// Runs polling source plugins: recorded, simulated and live.
@@ -137,6 +139,9 @@ pub enum Command {
         /// How many subscriptions each of them has.
         #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "tenants")]
         subscriptions: u32,
+        /// Lets a day pass: morning, noon and evening last this long each, 1m unless it is said; then it stays evening.
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1m", value_parser = duration)]
+        day: Option<Duration>,
         /// A certificate, in PEM, that is registered with every application; its key signs in then, too.
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
@@ -147,6 +152,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A duration as the configuration has them.
+fn duration(text: &str) -> Result<Duration, String> {
+    config::duration(text).ok_or_else(|| "expected a whole number and a unit, such as 30s, 5m or 1h".to_owned())
 }
 
 /// Reads the command line; ends the program where it asks for help or is wrong.

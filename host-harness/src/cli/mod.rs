@@ -69,10 +69,10 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
         Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
-        Command::Simulate { listen, scenario, tenants, subscriptions, certificate, federated_token, json } => {
+        Command::Simulate { listen, scenario, tenants, subscriptions, day, certificate, federated_token, json } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
             let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
-            simulate(listen, scenario.as_deref(), estate, trusted, json).await
+            simulate(listen, scenario.as_deref(), (estate, day), trusted, json).await
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use host_harness::simulator::assertion::Registered;
+use host_harness::simulator::day::{self, Moment};
 use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use host_harness::text;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +37,7 @@ impl Trusted {
 pub async fn simulate(
     listen: SocketAddr,
     scenario_name: Option<&str>,
-    estate: Estate,
+    (estate, day): (Estate, Option<Duration>),
     trusted: Trusted,
     as_json: bool,
 ) -> anyhow::Result<u8> {
@@ -49,8 +51,10 @@ pub async fn simulate(
             }
         },
     };
-    let simulator = Simulator::start(listen, estate, scenario).await.context("failed to listen")?;
+    let morning = if day.is_some() { day::at(&estate, Moment::Morning) } else { estate.clone() };
+    let simulator = Simulator::start(listen, morning, scenario).await.context("failed to listen")?;
     simulator.with(|world| {
+        world.more_to_come = day.is_some();
         world.certificates.extend(trusted.certificate);
         world.federated.extend(trusted.token);
     });
@@ -71,8 +75,14 @@ pub async fn simulate(
     }
     out.flush()?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let serve = async {
+        match day {
+            None => simulator.serve().await,
+            Some(lasts) => simulator.serve_day(&estate, lasts, |moment| say!("# it is {moment}")).await,
+        }
+    };
     tokio::select! {
-        () = simulator.serve() => {}
+        () = serve => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
         _ = terminated.recv() => {}
     }

@@ -98,7 +98,8 @@ impl Estate {
     }
 }
 
-fn subscription(tenant: &str, number: u32, which: u32) -> Subscription {
+/// A subscription by the numbers of its tenant and of itself.
+pub(super) fn subscription(tenant: &str, number: u32, which: u32) -> Subscription {
     let controls = CONTROLS.iter().enumerate().map(|(index, (id, name, points))| {
         let mix = (index as u32 * 31 + number * 17 + which * 7) % 23;
         Control { id, name, points: *points, healthy: mix, unhealthy: (mix * 5 + number) % 9, not_applicable: mix % 3 }
@@ -113,12 +114,12 @@ fn subscription(tenant: &str, number: u32, which: u32) -> Subscription {
 
 impl Control {
     /// Points that count: none without a resource.
-    fn max(&self) -> u32 {
+    pub(super) fn max(&self) -> u32 {
         if self.healthy + self.unhealthy == 0 { 0 } else { self.points }
     }
 
     /// Hundredths of points, rounded as the service does.
-    fn current_hundredths(&self) -> u32 {
+    pub(super) fn current_hundredths(&self) -> u32 {
         let resources = self.healthy + self.unhealthy;
         if resources == 0 { 0 } else { (self.points * self.healthy * 200 + resources) / (resources * 2) }
     }

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,12 +19,14 @@ use tokio_rustls::TlsAcceptor;
 
 pub mod assertion;
 mod certificates;
+pub mod day;
 pub mod estate;
 pub mod hostile;
 pub mod scenario;
 pub mod service;
 
 use certificates::Authority;
+use day::Moment;
 use estate::Estate;
 use service::{Answer, Request, Visit, World};
 
@@ -97,10 +100,11 @@ impl Simulator {
             for tenant in &world.estate.tenants {
                 let name = &tenant.name;
                 let variable = format!("{}_SECRET", name.to_uppercase().replace('-', "_"));
-                let subscriptions: Vec<&str> = tenant.subscriptions.iter().map(|one| one.id.as_str()).collect();
+                let listed: Vec<&str> = tenant.subscriptions.iter().map(|one| one.id.as_str()).collect();
+                let subscriptions = if world.more_to_come { "\"*\"".to_owned() } else { format!("{listed:?}") };
                 text += &format!(
                     "\n[[feed]]\nid = \"{name}-scores\"\ntenant = \"{name}\"\n[feed.settings]\nclient_key = {:?}\n\
-                     client_secret = {{ env = {variable:?} }}\ntoken_url = {:?}\nsubscription_id = {subscriptions:?}\n\
+                     client_secret = {{ env = {variable:?} }}\ntoken_url = {:?}\nsubscription_id = {subscriptions}\n\
                      authority = {url:?}\nendpoint = {url:?}\naudience = {:?}\n",
                     tenant.client_id,
                     tenant.id,
@@ -115,6 +119,17 @@ impl Simulator {
     /// Serves until the task ends, which it does not by itself.
     pub async fn serve(mut self) {
         let _ = (&mut self.task).await;
+    }
+
+    /// Serves a day of this estate, each moment of which lasts so long, and its evening for ever. `told` hears what moment
+    /// it is.
+    pub async fn serve_day(&self, estate: &Estate, moment_lasts: Duration, told: impl Fn(Moment)) {
+        for moment in Moment::ALL {
+            self.with(|world| world.estate = day::at(estate, moment));
+            told(moment);
+            tokio::time::sleep(moment_lasts).await;
+        }
+        std::future::pending().await
     }
 }
 

@@ -88,6 +88,8 @@ impl Answer {
 pub struct World {
     /// What exists; may change at any time.
     pub estate: Estate,
+    /// Whether there will be other subscriptions, so that a configuration is to ask for all.
+    pub more_to_come: bool,
     /// What goes wrong.
     pub scenario: Option<&'static str>,
     /// Origin of both services.
@@ -123,6 +125,7 @@ impl World {
     pub fn new(estate: Estate, scenario: Option<&'static str>) -> World {
         World {
             estate,
+            more_to_come: false,
             scenario,
             url: String::new(),
             audience: None,

@@ -1,12 +1,14 @@
 //! The command line: what programs read, and the exit status.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
 
 use host_harness::plugin::ALLOWED_IMPORTS;
 use serde_json::Value;
 
-use crate::support::{command, root};
+use crate::support::{command, leave_for_the_judge, root};
 
 fn run(arguments: &[&str]) -> Output {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
@@ -29,14 +31,93 @@ fn inspect_tells_programs_what_the_component_is() {
     }
 }
 
+/// What the demo says, run once.
+pub fn demo() -> &'static Output {
+    static DEMO: OnceLock<Output> = OnceLock::new();
+    DEMO.get_or_init(|| run(&["demo"]))
+}
+
 #[test]
 fn the_demo_prints_events_alone_on_standard_output_and_a_table_on_standard_error() {
-    let output = run(&["demo"]);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let events = output.stdout.split_inclusive(|byte| *byte == b'\n');
-    let events: Vec<Value> = events.map(|line| serde_json::from_slice(line).unwrap()).collect();
-    assert!(events.len() >= 40 && events.iter().all(|event| event["class_uid"] == 99_402_001));
-    assert!(said(&output).contains("fabrikam-scores  "), "{}", said(&output));
+    let output = demo();
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
+    let lines: Vec<&[u8]> = output.stdout.split_inclusive(|byte| *byte == b'\n').collect();
+    let events: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert!(events.iter().all(|event| event["class_uid"] == 99_402_001));
+    leave_for_the_judge("demo", lines.iter().map(|line| line.trim_ascii_end()));
+    // Six scores with fourteen controls each, one of which comes later; then a whole subscription, and what changed.
+    let of = |activity: u64| events.iter().filter(|event| event["activity_id"] == activity).count();
+    assert_eq!((of(1), of(2), of(3), events.len()), (89 + 15 + 2, 9, 1, 116));
+    let said = said(output);
+    for line in [
+        "morning: 89 events of 6 subscriptions",
+        "noon: 24 events of 7 subscriptions",
+        "evening: 3 events of 7 subscriptions",
+        "feed              scope                 score      before      after               change",
+        "contoso-scores    contoso production    ASC score  39.48 / 58  29.80 / 58  51.4 %  -9.68",
+        "contoso-scores    contoso development   ASC score  35.35 / 58  43.92 / 58  75.7 %  +8.57",
+        "fabrikam-scores   fabrikam production   ASC score  43.12 / 58  42.40 / 58  73.1 %  -0.72",
+        "fabrikam-scores   fabrikam development  ASC score  39.15 / 55  41.32 / 58  71.2 %  +2.17",
+        "northwind-scores  northwind production  ASC score  40.42 / 58  38.64 / 56  69.0 %  -1.78",
+        "adatum-scores     adatum production     ASC score  37.66 / 58  -           -       -",
+        "adatum-scores     adatum staging        ASC score  -           37.64 / 58  64.9 %  -",
+    ] {
+        assert!(said.lines().any(|known| known == line), "{line} in\n{said}");
+    }
+}
+
+#[test]
+fn the_demo_shows_previous_values_the_difference_and_the_controls_that_moved_a_score() {
+    let events = demo().stdout.split_inclusive(|byte| *byte == b'\n');
+    let events = events.map(|line| serde_json::from_slice::<Value>(line).unwrap());
+    let moved =
+        events.filter(|event| event["activity_id"] == 2 && event["finding_info"]["types"][0] == "Secure Scores");
+    let told = moved.map(|event| {
+        let change = &event["unmapped"]["change"];
+        let previous = &change["previous"];
+        let hours = (event["time"].as_u64().unwrap() - previous["time"].as_u64().unwrap()) / 3_600_000;
+        let drivers = change["drivers"].as_array().unwrap().iter();
+        let drivers = drivers.map(|driver| format!("{} {}", driver["title"].as_str().unwrap(), driver["current"]));
+        format!(
+            "{}: {} of {} {hours} hours ago, {} since: {}",
+            event["cloud"]["account"]["name"].as_str().unwrap(),
+            previous["current"],
+            previous["max"],
+            change["delta"]["current"],
+            drivers.collect::<Vec<_>>().join(", ")
+        )
+    });
+    let mut told: Vec<String> = told.collect();
+    // Scopes of one feed are polled beside each other.
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "contoso development: 35.35 of 58 8 hours ago, 8.57 since: Enable MFA 8.57",
+            "contoso production: 39.48 of 58 8 hours ago, -9.68 since: Remediate vulnerabilities -5.68, \
+             Secure management ports -4",
+            "fabrikam development: 39.15 of 55 8 hours ago, 2.17 since: Apply adaptive application control 2.17",
+            "fabrikam production: 43.12 of 58 8 hours ago, -0.72 since: Enable MFA -0.72",
+            "northwind production: 40.42 of 58 8 hours ago, -1.78 since: Protect applications against DDoS attacks \
+             -1.78",
+        ]
+    );
+}
+
+#[test]
+fn a_simulated_day_passes_and_its_configuration_asks_for_the_subscriptions_to_come() {
+    let mut simulate = command();
+    let mut simulate =
+        simulate.args(["simulate", "--day", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(simulate.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let moments = said.filter_map(|line| line.strip_prefix("# it is ").map(str::to_owned));
+    assert_eq!(moments.take(3).collect::<Vec<_>>(), ["morning", "noon", "evening"]);
+    simulate.kill().unwrap();
+    let configuration = String::from_utf8(simulate.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(configuration.matches("\nsubscription_id = \"*\"\n").count(), 4, "{configuration}");
+    let output = run(&["simulate", "--day", "soon"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(self::said(&output).contains("expected a whole number and a unit"), "{}", self::said(&output));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod corpus;
 mod crash;
 mod credentials;
 mod days;
+mod detections;
 mod documents;
 mod egress;
 mod first_steps;

@@ -53,6 +53,18 @@ pub fn program(name: &str, package: &str) -> PathBuf {
     })
 }
 
+/// Such a program, to be run; libraries that were unpacked with it lie beside it.
+pub fn running(name: &str, package: &str) -> Command {
+    let program = program(name, package);
+    let libraries = root().join("target").join(name).join("usr/lib");
+    let folders = std::fs::read_dir(libraries).into_iter().flatten().flatten().map(|folder| folder.path());
+    let mut command = Command::new(&program);
+    if program.starts_with(root()) {
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap());
+    }
+    command
+}
+
 /// Where compiled plugins are kept from one run of the tests to the next.
 pub fn cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")

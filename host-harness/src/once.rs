@@ -64,7 +64,7 @@ pub struct Report {
 pub struct Row {
     /// Id of the feed.
     pub feed: String,
-    /// The scope as people call it.
+    /// Name of the scope; its id where it has none.
     pub scope: String,
     /// The figure.
     pub measure: Measure,
@@ -290,7 +290,11 @@ impl Desk<'_> {
             None => {}
         }
         self.report.good += 1;
-        let row = |measure| Row { feed: ready.parked.id.to_string(), scope: scope.called(), measure };
+        let row = |measure| Row {
+            feed: ready.parked.id.to_string(),
+            scope: scope.name.clone().unwrap_or_else(|| scope.id.clone()),
+            measure,
+        };
         self.report.rows.extend(measures.into_iter().map(row));
     }
 
@@ -418,26 +422,47 @@ fn pause(failure: &Failure, retry: usize) -> Option<Duration> {
     }
 }
 
-/// The scores of a report as a table for people.
-pub fn table(report: &Report, kind: &str) -> String {
-    let rows: Vec<[String; 5]> = report
-        .rows
-        .iter()
-        .filter(|row| row.measure.kind == kind)
-        .map(|row| {
-            let Measure { title, value, maximum, .. } = &row.measure;
-            let percent = if *maximum > 0.0 { format!("{:.1} %", value / maximum * 100.0) } else { "-".to_owned() };
-            let scope = row.scope.clone();
-            [row.feed.clone(), scope, title.clone(), format!("{value:.2} / {maximum}"), percent]
-        })
-        .collect();
-    let head = ["feed", "scope", "score", "points", ""].map(str::to_owned);
-    let width =
-        |column: usize| std::iter::once(&head).chain(&rows).map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |row: &[String; 5]| {
+/// The scores of two polls as a table for people: those of the later one, and those that the earlier one alone has.
+pub fn table(before: &Report, after: &Report, kind: &str) -> String {
+    fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Row> {
+        report.rows.iter().filter(move |row| row.measure.kind == kind)
+    }
+    let same = |one: &Row, other: &Row| (&one.feed, &one.measure.subject) == (&other.feed, &other.measure.subject);
+    let earlier = |row: &Row| of_kind(before, kind).find(|known| same(known, row));
+    let later = |row: &Row| of_kind(after, kind).find(|known| same(known, row));
+    let mut pairs: Vec<(Option<&Row>, Option<&Row>)> =
+        of_kind(before, kind).map(|row| (Some(row), later(row))).collect();
+    pairs.extend(of_kind(after, kind).filter(|row| earlier(row).is_none()).map(|row| (None, Some(row))));
+    // A new scope stands with its feed.
+    let feeds: Vec<&str> = pairs.iter().filter_map(|(before, after)| Some(after.or(*before)?.feed.as_str())).collect();
+    let place = |row: Option<&Row>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
+    pairs.sort_by_key(|(before, after)| place(after.or(*before)));
+    let none = || "-".to_owned();
+    let points = |row: &Row| format!("{:.2} / {}", row.measure.value, row.measure.maximum);
+    let percent = |row: &Row| match row.measure.maximum {
+        maximum if maximum > 0.0 => format!("{:.1} %", row.measure.value / maximum * 100.0),
+        _ => none(),
+    };
+    let cells = |(before, after): (Option<&Row>, Option<&Row>)| {
+        let row = after.or(before)?;
+        let change = before.zip(after).map(|(before, after)| after.measure.value - before.measure.value);
+        Some([
+            row.feed.clone(),
+            row.scope.clone(),
+            row.measure.title.clone(),
+            before.map_or_else(none, points),
+            after.map_or_else(none, points),
+            after.map_or_else(none, percent),
+            change.map_or_else(none, |change| format!("{change:+.2}")),
+        ])
+    };
+    let mut rows: Vec<[String; 7]> = pairs.into_iter().filter_map(cells).collect();
+    rows.insert(0, ["feed", "scope", "score", "before", "after", "", "change"].map(str::to_owned));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..7).map(width).collect();
+    let line = |row: &[String; 7]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
-    std::iter::once(&head).chain(&rows).map(line).collect()
+    rows.iter().map(line).collect()
 }

@@ -19,9 +19,9 @@ use crate::live::Network;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::serve::{self, Desk, Question};
-use crate::sink::SinkConfig;
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
+use crate::sink::{SinkConfig, Stdout};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreHandle};
 use crate::work::Keeper;
@@ -94,7 +94,13 @@ impl Start {
 }
 
 /// Opens the store of a configuration, with the sinks that bring its events on.
-pub async fn keeper(state: &Path, sinks: &[SinkConfig], network: &Network, clock: &Clock) -> Result<Keeper, RunError> {
+pub async fn keeper(
+    state: &Path,
+    sinks: &[SinkConfig],
+    network: &Network,
+    clock: &Clock,
+    stdout: Stdout,
+) -> Result<Keeper, RunError> {
     let store = SqliteStore::open(state)?;
     let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
     let salt = store.ask(|store| store.salt()).await?.into();
@@ -102,7 +108,7 @@ pub async fn keeper(state: &Path, sinks: &[SinkConfig], network: &Network, clock
     let deliveries = Deliveries::new(Surroundings {
         store: store.clone(),
         disk: Arc::new(RealDisk),
-        stdout: Arc::new(Mutex::new(std::io::stdout())),
+        stdout,
         tls: network.tls(),
         proxy: network.proxy(),
         metrics: Arc::clone(&metrics),
@@ -133,7 +139,8 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
     for warning in &checked.warnings {
         tracing::warn!(fault = "tenant", "{warning}");
     }
-    let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock).await?;
+    let stdout = Arc::new(Mutex::new(std::io::stdout()));
+    let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,

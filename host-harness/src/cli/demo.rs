@@ -1,43 +1,82 @@
-//! `demo`: several tenants of a simulated service.
+//! `demo`: a day of several tenants of a simulated service.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use host_harness::config;
-use host_harness::once;
+use host_harness::feed::Clock;
+use host_harness::limits;
+use host_harness::once::{self, Report};
+use host_harness::simulator::day::{self, Moment};
 use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::terminal;
 
-use crate::cli::host;
-use crate::cli::poll::poll;
+use crate::cli::poll::tick;
+use crate::cli::{clock, host};
 
 /// More would push the table off the screen.
 const EVENTS_SHOWN: usize = 3;
 
-/// Polls every tenant of a simulated service. A pipe gets all events; a terminal gets a few of them, for people.
+/// Polls at each moment of a simulated day, as `poll --state` does; the day's evening is now. A pipe gets all events; a
+/// terminal gets a few of them, for people.
 pub async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
-    let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await?;
+    let estate = Estate::default();
+    let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate.clone(), None).await?;
+    simulator.with(|world| world.more_to_come = true);
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-    let ca_file = folder.path().join("ca.pem");
+    let (ca_file, state) = (folder.path().join("ca.pem"), folder.path().join("demo.db"));
     std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;
     let (text, variables) = simulator.configuration(&ca_file.to_string_lossy());
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let file = Path::new("demo.toml");
-    let config = config::parse(file, &text, None, &environment);
     say!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
-    let mut held = Vec::new();
     let for_people = io::stdout().is_terminal();
-    let events: &mut (dyn Write + Send) = if for_people { &mut held } else { &mut io::stdout() };
-    let report = poll(&host()?, config, plugin, events).await?;
-    let shown = if for_people { show(&String::from_utf8_lossy(&held))? } else { 0 };
-    say!("\n{}\n{} events of {} subscriptions", once::table(&report, "secure-scores"), report.events, report.good);
+    // Whoever pages through the events may take any time for it, which a delivery does not wait.
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (host, evening) = (host()?, clock());
+    let mut reports: Vec<Report> = Vec::new();
+    for moment in Moment::ALL {
+        simulator.with(|world| world.estate = day::at(&estate, moment));
+        let config = config::parse(Path::new("demo.toml"), &text, None, &environment);
+        let (evening, before) = (Arc::clone(&evening), limits::milliseconds(moment.before_evening()));
+        let now: Clock = Arc::new(move || evening().saturating_sub(before));
+        let report = tick(&host, config, plugin, &state, &now, held.clone()).await?;
+        if !for_people {
+            io::stdout().write_all(&taken(&held))?;
+        }
+        say!("{moment}: {} events of {} subscriptions", report.events, report.good);
+        reports.push(report);
+        // Whoever gives nothing in the morning gives nothing later, for the same reason.
+        if reports[0].good == 0 {
+            break;
+        }
+    }
+    let shown = if for_people { show(&String::from_utf8_lossy(&taken(&held)))? } else { 0 };
+    if let [morning, .., evening] = &reports[..] {
+        say!("\n{}", once::table(morning, evening, "secure-scores"));
+    }
+    let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum();
+    let day = Report {
+        good: sum(|report| report.good),
+        failed: sum(|report| report.failed),
+        events: sum(|report| report.events),
+        ..Report::default()
+    };
     if for_people {
         // Whoever typed `cargo xtask demo` has no program of this name on the path.
         let command = if std::env::var_os("CARGO").is_some() { "cargo xtask" } else { "host-harness" };
-        say!("{shown} of them are above, in full; all of them, as NDJSON: {command} demo > findings.ndjson");
+        say!(
+            "{shown} of the {} events are above, in full; all, as NDJSON: {command} demo > findings.ndjson",
+            day.events
+        );
     }
-    Ok(report.status())
+    Ok(day.status())
+}
+
+/// The events that came since this was last asked.
+fn taken(held: &Mutex<Vec<u8>>) -> Vec<u8> {
+    std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Prints a few of the events, a member a line; gives their number.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -17,6 +17,7 @@ use host_harness::limits;
 use host_harness::once::{OnceError, Output};
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::estate::Estate;
+use host_harness::sink::Stdout;
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::conformance::conform;
@@ -57,8 +58,8 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             let config = Config { strict, ..load(&file, feed.as_deref()) };
             let host = host()?;
             let report = match state {
-                None => poll(&host, config, plugin.as_deref(), &mut io::stdout()).await?,
-                Some(state) => tick(&host, config, plugin.as_deref(), &state).await?,
+                None => poll(&host, config, plugin.as_deref()).await?,
+                Some(state) => tick(&host, config, plugin.as_deref(), &state, &clock(), stdout()).await?,
             };
             Ok(report.status())
         }
@@ -125,6 +126,10 @@ fn clock() -> Clock {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         limits::milliseconds(now)
     })
+}
+
+fn stdout() -> Stdout {
+    Arc::new(Mutex::new(io::stdout()))
 }
 
 fn load(file: &Path, only: Option<&str>) -> Config {

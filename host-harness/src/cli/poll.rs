@@ -1,45 +1,44 @@
 //! `poll`: one poll of each scope, now, with or without a state.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use host_harness::config::Config;
 use host_harness::engine::Host;
+use host_harness::feed::Clock;
 use host_harness::limits;
 use host_harness::once::{self, Output};
 use host_harness::run;
+use host_harness::sink::Stdout;
 
 use crate::cli::people::People;
 use crate::cli::{check, clock};
 
 /// Polls each scope once, and writes the events.
-pub async fn poll(
-    host: &Host,
-    config: Config,
-    plugin: Option<&Path>,
-    events: &mut (dyn Write + Send),
-) -> anyhow::Result<once::Report> {
+pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
     let clock = clock();
     let checked = check(host, config, plugin).await?;
     let feeds = once::open(&checked, &clock).await?;
-    let output = Output { events, people: &mut People };
+    let output = Output { events: &mut io::stdout(), people: &mut People };
     let mut report = once::poll(&feeds, &clock, output).await?;
     report.failed += checked.left_out.len();
     Ok(report)
 }
 
-/// One tick of the collector: what it cannot deliver in time stays in the outbox, and is a failure.
+/// One tick of the collector, with `stdout` as the standard output of its sinks: what it cannot deliver in time stays in
+/// the outbox, and is a failure.
 pub async fn tick(
     host: &Host,
     mut config: Config,
     plugin: Option<&Path>,
     state: &Path,
+    clock: &Clock,
+    stdout: Stdout,
 ) -> anyhow::Result<once::Report> {
-    let clock = clock();
     let sinks = std::mem::take(&mut config.sinks);
     let checked = check(host, config, plugin).await?;
-    let keeper = run::keeper(state, &sinks, &checked.network, &clock).await?;
-    let feeds = once::open(&checked, &clock).await?;
+    let keeper = run::keeper(state, &sinks, &checked.network, clock, stdout).await?;
+    let feeds = once::open(&checked, clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &keeper, output).await?;
     report.failed += checked.left_out.len();

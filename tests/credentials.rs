@@ -234,7 +234,7 @@ async fn what_does_not_sign_in_says_what_to_mend() {
         world.now = Some(NOON / 1_000 + 86_400);
     });
     let (_, people) = scene.poll(CERTIFICATE, "").await;
-    assert!(people.contains("(assertion-time, tenant)") && people.contains("NTP"), "{people}");
+    assert!(people.contains("(assertion-time, operator)") && people.contains("NTP"), "{people}");
     scene.simulator.with(|world| world.federated.clear());
     let (_, people) = scene.poll(TOKEN_FILE, "").await;
     assert!(people.contains("(federation-mismatch, tenant)"), "{people}");

@@ -3,8 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use azure_secure_score::diagnoses::TABLE;
+use host_harness::blame::{self, Blame};
+use host_harness::check::REMARKS;
 use host_harness::config;
+use host_harness::contract::Failure;
 use host_harness::metrics::Metrics;
+use host_harness::probe::FAULTS;
 
 use crate::support::{PROXY_VARIABLES, plugin, root};
 
@@ -22,12 +27,36 @@ async fn the_table_of_failures_is_the_plugins_own() {
     let description = plugin().describe().await.0.unwrap();
     let mut table =
         "# Failures and notices\n\nMade from the plugin's own table; its failures and notices carry one of these \
-                     codes. The host has a few of its own, which say all that they mean, such as `page-limit` and `plugin-trapped`.\n\n| code | cause | fix |\n|---|---|---|\n"
+                     codes. The host has a few of its own, which say all that they mean, such as `page-limit` and `plugin-trapped`.\n\n\
+                     The fault says who can mend it; a notice needs nobody. The log, `poll` and `check` use the same words.\n\n| fault | who |\n|---|---|\n"
             .to_owned();
+    for blame in Blame::ALL {
+        writeln!(table, "| {blame} | {} |", blame.who()).unwrap();
+    }
+    table += "\n| code | fault | cause | fix |\n|---|---|---|---|\n";
+    let reaction = |code: &str| TABLE.iter().find(|row| row.code == code).unwrap().reaction;
     for row in &description.diagnoses {
-        writeln!(table, "| `{}` | {} | {} |", row.code, row.cause, row.fix.replace('|', "\\|")).unwrap();
+        let failure = reaction(&row.code).map(|reaction| {
+            let word = format!("{reaction:?}").replace("Reaction::", "");
+            let reaction = serde_json::from_value(word.into()).unwrap();
+            Failure::of_host(reaction, &row.code, String::new())
+        });
+        let blame = failure.map(|failure| failure.whose().to_string()).unwrap_or_default();
+        let fix = row.fix.replace('|', "\\|");
+        writeln!(table, "| `{}` | {blame} | {} | {fix} |", row.code, row.cause).unwrap();
     }
     check("docs/failures.md", &table);
+}
+
+#[tokio::test]
+async fn every_code_that_says_who_can_mend_it_is_said_somewhere() {
+    let description = plugin().describe().await.0.unwrap();
+    let of_plugin = description.diagnoses.iter().map(|row| row.code.as_str());
+    let of_check = FAULTS.iter().map(|fault| fault.code).chain(REMARKS.iter().map(|remark| remark.code));
+    let of_host = [blame::STORE_FAILED, blame::OUTBOX_FULL, blame::HOST_FAILED, "token-requests-limited"];
+    let known: Vec<&str> = of_plugin.chain(of_check).chain(of_host).collect();
+    let codes = blame::CODES.iter().flat_map(|(_, codes)| *codes);
+    assert_eq!(codes.filter(|code| !known.contains(code)).collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 #[test]

@@ -151,7 +151,7 @@ async fn a_loopback_address_is_not_dialled_by_itself() {
     let forget =
         |text: String| text.lines().filter(|line| !line.starts_with("allow_addresses")).collect::<Vec<_>>().join("\n");
     let (_, _, people) = poll(None, Some("contoso-scores"), forget).await;
-    assert!(people.contains("(address-prohibited, tenant)"), "{people}");
+    assert!(people.contains("(address-prohibited, operator)"), "{people}");
 }
 
 #[tokio::test]

@@ -216,11 +216,13 @@ async fn a_changed_file_and_a_signal_take_another_configuration_and_a_bad_one_is
     process.signal("HUP");
     let refused = process.hears("is not taken");
     assert!(refused.contains("collector.toml:1: sinks: unknown key"), "{refused}");
+    assert!(refused.contains("fault=\"operator\""), "who wrote it mends it: {refused}");
     scene.write("[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"elsewhere/{tenant}.ndjson\"\n");
     process.hears("took the configuration of 2 feeds");
     scene.simulator.with(|world| world.estate.tenants[1].subscriptions[0].controls[0].unhealthy += 50);
     scene.write("[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"elsewhere/{tenant}.ndjson\"\n[feed_defaults]\ninterval = \"1s\"\n");
     process.signal("HUP");
+    assert!(process.hears("1s is short").contains("fault=\"operator\""));
     process.hears("took the configuration of 2 feeds");
     let events = lines(&scene.folder.path().join("elsewhere/tenant-2.ndjson"), 2);
     assert!(events.iter().all(|event| event["activity_id"] == 2), "{events:?}");

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt, future, stream};
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::blame::Blame;
 use crate::config::{Config, Named, Problem};
 use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::engine::Host;
@@ -126,6 +127,8 @@ pub struct Step {
 pub struct Trouble {
     /// The code of the plugin's table or of the host's.
     pub code: String,
+    /// Who can mend it; none where nothing has to be mended.
+    pub blame: Option<Blame>,
     /// The service's own code.
     pub service_code: Option<String>,
     /// The service's own id of the request.
@@ -221,7 +224,8 @@ impl Step {
         }
         let service = [("code", &trouble.service_code), ("request id", &trouble.request_id)];
         let service = service.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
-        let words: Vec<String> = std::iter::once(trouble.code.clone()).chain(service).collect();
+        let blame = trouble.blame.map(|blame| blame.to_string());
+        let words: Vec<String> = std::iter::once(trouble.code.clone()).chain(blame).chain(service).collect();
         let _ = writeln!(text, "      ({})", words.join(", "));
         let _ = writeln!(text, "      fix: {}", trouble.fix);
     }
@@ -285,7 +289,7 @@ impl Remark {
     fn trouble(&self, detail: &str, value: &str) -> Trouble {
         let fix = self.fix.replace("{place}", value).replace("{line}", value);
         let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
-        Trouble { code: self.code.to_owned(), service_code: None, request_id: None, cause, fix }
+        Trouble { blame: Blame::of_code(self.code), ..Trouble::of(self.code, cause, fix) }
     }
 }
 
@@ -530,8 +534,8 @@ impl Call<'_> {
             for rung in probed {
                 free &= rung.found.is_ok();
                 let found = rung.found.map_err(|trouble| {
-                    let cause = trouble.to_string();
-                    Trouble::of(trouble.fault.code, cause, trouble.fix)
+                    let (code, cause) = (trouble.fault.code, trouble.to_string());
+                    Trouble { blame: Blame::of_code(code), ..Trouble::of(code, cause, trouble.fix) }
                 });
                 climb.note(question(rung.rung), origin, rung.time, found);
             }
@@ -683,7 +687,7 @@ fn status_of(failure: &Failure) -> Status {
 
 impl Trouble {
     fn of(code: &str, cause: String, fix: String) -> Trouble {
-        Trouble { code: code.to_owned(), service_code: None, request_id: None, cause, fix }
+        Trouble { code: code.to_owned(), blame: None, service_code: None, request_id: None, cause, fix }
     }
 
     fn of_failure(mut failure: Failure) -> Trouble {
@@ -691,8 +695,9 @@ impl Trouble {
             failure.cause += &format!("; it asks to wait {seconds} s");
         }
         let fix = failure.fix.take().unwrap_or_else(|| usual_fix(&failure).to_owned());
+        let blame = Some(failure.whose());
         let Failure { code, service_code, request_id, cause, .. } = failure;
-        Trouble { code, service_code, request_id, cause, fix }
+        Trouble { code, blame, service_code, request_id, cause, fix }
     }
 }
 

@@ -1,7 +1,5 @@
 //! The contract as wasmtime binds it, and what the host adds to its records.
 
-use std::fmt;
-
 #[expect(missing_docs, reason = "generated from the documented WIT")]
 mod generated {
     wasmtime::component::bindgen!({
@@ -27,30 +25,6 @@ pub const ACCEPTED: &[&str] = &["0.1"];
 /// The exported interface, without its version.
 pub const INTERFACE: &str = "collector:source/plugin";
 
-/// Whose fault something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// Somebody who owns the data must change something there or in the settings.
-    Tenant,
-    /// The service, or the way to it.
-    Service,
-    /// The plugin, or a service that answers what its authors did not foresee.
-    Plugin,
-    /// This host.
-    Harness,
-}
-
-impl fmt::Display for Whose {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Whose::Tenant => "tenant",
-            Whose::Service => "service",
-            Whose::Plugin => "plugin",
-            Whose::Harness => "harness",
-        })
-    }
-}
-
 impl Scope {
     /// The scope as people call it.
     pub fn called(&self) -> String {
@@ -73,16 +47,6 @@ impl Failure {
             status: None,
             service_code: None,
             request_id: None,
-        }
-    }
-
-    /// Whose fault it is, as far as the reaction tells.
-    pub fn whose(&self) -> Whose {
-        match self.reaction {
-            Reaction::Wait | Reaction::TryLater | Reaction::Restart => Whose::Service,
-            Reaction::RenewToken | Reaction::MendFeed | Reaction::MendScope | Reaction::NoData => Whose::Tenant,
-            Reaction::MendPlugin => Whose::Plugin,
-            Reaction::StateUnusable => Whose::Harness,
         }
     }
 }

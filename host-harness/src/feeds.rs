@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use crate::blame::Blame;
 use crate::config::{self, Config, FeedConfig, Place, Problem, Seen};
 use crate::contract;
 use crate::egress::{self, Origins};
@@ -77,6 +78,16 @@ pub enum Why {
     Credentials,
     /// Its plugin breaks down.
     Plugin,
+}
+
+impl Why {
+    /// Who can mend it.
+    pub fn whose(self) -> Blame {
+        match self {
+            Why::Credentials => Blame::Operator,
+            Why::Plugin => Blame::Plugin,
+        }
+    }
 }
 
 impl LeftOut {

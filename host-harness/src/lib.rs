@@ -7,6 +7,7 @@
 pub mod address;
 pub mod agenda;
 pub mod assertion;
+pub mod blame;
 pub mod check;
 pub mod collector;
 pub mod compile;

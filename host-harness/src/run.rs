@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+use crate::blame::Blame;
 use crate::collector::Collector;
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::engine::Host;
 use crate::feed::Clock;
-use crate::feeds::{self, CheckError, Checked, LeftOut, Parked, Tenants, Why};
+use crate::feeds::{self, CheckError, Checked, LeftOut, Parked, Tenants};
 use crate::limits;
 use crate::live::Network;
 use crate::memory;
@@ -137,7 +138,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
 async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     for warning in &checked.warnings {
-        tracing::warn!(fault = "tenant", "{warning}");
+        tracing::warn!(fault = Blame::Operator.word(), "{warning}");
     }
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
@@ -269,7 +270,7 @@ impl Driver {
         }
         let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
         if waiting > 0 {
-            tracing::warn!(fault = "harness", "{waiting} events wait in the outbox for the next start");
+            tracing::warn!("{waiting} events wait in the outbox for the next start");
         }
         Ok(())
     }
@@ -310,7 +311,7 @@ impl Driver {
                 };
                 let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
                 for problem in problems.iter().filter(|_| !told) {
-                    tracing::error!(fault = "harness", "the configuration is not taken: {problem}");
+                    tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {problem}");
                 }
                 self.refused = Some((Instant::now(), problems));
                 return;
@@ -321,12 +322,12 @@ impl Driver {
         if (&config.state, config.listen, &config.token) != (&self.config.state, self.config.listen, &self.config.token)
         {
             tracing::warn!(
-                fault = "harness",
+                fault = Blame::Operator.word(),
                 "`state`, `listen` and `token` of [collector] change with the next start"
             );
         }
         for warning in &checked.warnings {
-            tracing::warn!(fault = "tenant", "{warning}");
+            tracing::warn!(fault = Blame::Operator.word(), "{warning}");
         }
         // A way out that was mended is tried at once, too.
         let impatient = asked || network != self.network;
@@ -336,7 +337,7 @@ impl Driver {
         self.network = network;
         if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
             metrics.reloaded(false);
-            tracing::error!(fault = "harness", "the configuration is not taken: {error}");
+            tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {error}");
             self.refused = Some((Instant::now(), vec![error]));
             return;
         }
@@ -361,10 +362,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[String])
         let (tenant, feed, goes_on) = (&out.tenant, &out.feed, collector.collects(&out.feed));
         count += usize::from(!goes_on);
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
-        let fault = match out.why {
-            Why::Credentials => "operator",
-            Why::Plugin => "plugin",
-        };
+        let fault = out.why.whose().word();
         for words in out.words().map(|words| format!("{what}: {words}")) {
             if !before.contains(&words) {
                 tracing::error!(tenant, feed, fault, "{words}");

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::blame::OUTBOX_FULL;
 use crate::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
 use crate::failpoint;
 use crate::feed::{Clock, Feed, Polled};
@@ -126,7 +127,7 @@ impl Keeper {
         let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
         let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
         let fix = format!("see why {sink} takes nothing; polls go on when it does");
-        Some(Failure { fix: Some(fix), ..Failure::of_host(Reaction::StateUnusable, "outbox-full", cause) })
+        Some(Failure { fix: Some(fix), ..Failure::of_host(Reaction::StateUnusable, OUTBOX_FULL, cause) })
     }
 
     /// The state of the scope.

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::agenda::{Agenda, Item};
+use crate::blame::{Blame, HOST_FAILED};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::feed::{Clock, Feed, FeedError};
 use crate::feeds::{Parked, Tenants};
@@ -261,7 +262,7 @@ impl Collector {
 
     /// A job panicked: a fault of this program, which is told and does not end the collector.
     fn broke(&mut self, running: Running, error: &tokio::task::JoinError) {
-        tracing::error!(fault = "harness", "a job broke down: {error}");
+        tracing::error!(fault = Blame::Harness.word(), "a job broke down: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
         let feed = match running.item {
             Some(Item::Search(feed)) => Some(feed),
@@ -309,7 +310,7 @@ impl Collector {
         let now = (self.clock)();
         if now + milliseconds(limits::CLOCK_STEP) < self.swept {
             tracing::warn!(
-                fault = "harness",
+                fault = Blame::Operator.word(),
                 "the clock went back by {} s: everything is planned anew",
                 (self.swept - now) / 1_000
             );
@@ -324,7 +325,7 @@ impl Collector {
             let store = self.keeper.store.clone();
             tokio::spawn(async move {
                 if let Err(error) = store.ask(move |store| store.prune(history_begins(now), now)).await {
-                    tracing::error!(fault = "harness", "{error}");
+                    tracing::error!(fault = error.whose().word(), "{error}");
                 }
             });
         }
@@ -351,7 +352,7 @@ impl Collector {
             }
         };
         if tokio::time::timeout(within, end).await.is_err() {
-            tracing::warn!(fault = "harness", "{} polls were abandoned", self.jobs.len());
+            tracing::warn!("{} polls were abandoned", self.jobs.len());
         }
         self.jobs.shutdown().await;
     }
@@ -398,7 +399,7 @@ fn failure_of(error: &FeedError) -> Failure {
             let cause = "the plugin refuses settings that it accepted before".to_owned();
             Failure::of_host(Reaction::MendPlugin, "settings-refused", cause)
         }
-        FeedError::Host(error) => Failure::of_host(Reaction::TryLater, "host-failed", error.clone()),
+        FeedError::Host(error) => Failure::of_host(Reaction::TryLater, HOST_FAILED, error.clone()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 use crate::agenda::Item;
+use crate::blame::STORE_FAILED;
 use crate::collector::log::{log_failure, log_notice};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
 use crate::contract::{Failure, Reaction, Scope};
@@ -130,15 +131,15 @@ impl Collector {
 
     /// Tells why a job of a feed that is another one by now has no answer.
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: Fault) {
-        let words = match fault {
-            Fault::Open(error) => error.to_string(),
+        let (words, blame) = match fault {
+            Fault::Open(error) => (error.to_string(), failure_of(&error).whose()),
             Fault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
                 self.keeper.metrics.store_failed();
-                error.to_string()
+                (error.to_string(), error.whose())
             }
         };
-        tracing::error!(tenant, feed, scope, fault = "harness", "{words}");
+        tracing::error!(tenant, feed, scope, fault = blame.word(), "{words}");
     }
 
     /// Others with the credential wait too.
@@ -159,17 +160,17 @@ impl Collector {
             }
             Fault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
-                let words = error.to_string();
+                let (words, fault) = (error.to_string(), error.whose().word());
                 macro_rules! line {
                     ($level:ident) => {
-                        tracing::$level!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "harness", "{words}")
+                        tracing::$level!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault, "{words}")
                     };
                 }
                 match &self.store_trouble {
                     Some(before) if before.to_string() == words => line!(debug),
                     _ => line!(error),
                 }
-                let failure = Failure::of_host(Reaction::TryLater, "store-failed", words);
+                let failure = Failure::of_host(Reaction::TryLater, STORE_FAILED, words);
                 self.keeper.metrics.store_failed();
                 self.store_trouble = Some(error);
                 failure

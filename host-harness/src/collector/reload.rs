@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use crate::agenda::Item;
+use crate::blame::Blame;
 use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
 use crate::feeds::Parked;
 use crate::mark::Mark;
@@ -18,7 +19,7 @@ impl Collector {
         stored.retain(|row| *row.tenant == *parked.tenant);
         if stored.len() < before {
             tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, fault = "harness",
+                tenant = %parked.tenant, feed = %parked.id, fault = Blame::Operator.word(),
                 "the feed belongs to another tenant now: {} scopes begin anew", before - stored.len()
             );
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::agenda::Item;
+use crate::blame::Blame;
 use crate::collector::log::{log_failure, log_notice};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
@@ -48,7 +49,7 @@ impl Collector {
                 && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
             {
                 // A wait that is not kept costs one request after a restart.
-                tracing::error!(fault = "harness", "{error}");
+                tracing::error!(fault = error.whose().word(), "{error}");
             }
             Ended::Searched { feed: number, found, throttle }
         }))
@@ -161,7 +162,7 @@ impl Collector {
             Err(error) => {
                 // The next search writes it again.
                 self.keeper.metrics.store_failed();
-                tracing::error!(fault = "harness", "{error}");
+                tracing::error!(fault = error.whose().word(), "{error}");
             }
         }
     }
@@ -200,7 +201,7 @@ impl Collector {
         let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.parked) else { return };
         if other.plugin_digest() == parked.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
             tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = "tenant",
+                tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = Blame::Operator.word(),
                 "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant
             );
         }
@@ -233,7 +234,7 @@ impl Collector {
         match &task.given_up {
             Some(failure) => log_failure(&parked, Some(&task.scope), failure, None),
             None => tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, scope = %task.scope.id, fault = "tenant",
+                tenant = %parked.tenant, feed = %parked.id, scope = %task.scope.id, fault = Blame::Operator.word(),
                 "the settings do not ask for this scope any more: it is not polled, and its state is kept"
             ),
         }
@@ -310,7 +311,7 @@ impl Collector {
             if expiry::nearness(*end, now) > expiry::nearness(*end, entry.expiry_seen) {
                 let words = expiry::warning(setting, *end, now);
                 tracing::warn!(
-                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = "tenant", "{words}"
+                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = Blame::Tenant.word(), "{words}"
                 );
             }
         }

@@ -18,9 +18,10 @@ use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::assertion::{self, KeyPair, Unusable};
+use crate::blame::Blame;
 use crate::contract::{
     Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Given, Plan, PluginCode, Problem,
-    Reaction, Scope, Step, Token, Whose, credentials, log,
+    Reaction, Scope, Step, Token, credentials, log,
 };
 use crate::egress::{Egress, Sealed};
 use crate::engine::Running;
@@ -110,9 +111,9 @@ impl fmt::Display for LastWords {
 }
 
 impl CallError {
-    /// Whose fault it is.
-    pub fn whose(&self) -> Whose {
-        Whose::Plugin
+    /// Who can mend it.
+    pub fn whose(&self) -> Blame {
+        Blame::Plugin
     }
 
     /// As a failure of the contract, so that callers have one thing to react to.

@@ -8,6 +8,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blame::Blame;
 use crate::contract::{Failure, Measure, Scope};
 use crate::mark::Mark;
 
@@ -21,6 +22,17 @@ pub struct StoreError {
     pub file: PathBuf,
     /// Cause and fix.
     pub what: Fault,
+}
+
+impl StoreError {
+    /// Who can mend it.
+    pub fn whose(&self) -> Blame {
+        match self.what {
+            Fault::Stopped => Blame::Harness,
+            // A disk, a permission, or another program.
+            _ => Blame::Operator,
+        }
+    }
 }
 
 /// The kinds of fault.

@@ -1,0 +1,197 @@
+//! Who can mend what went wrong: one rule for the log, the status page, the metrics, and for what `poll` and `check` say.
+
+use std::fmt;
+
+use crate::contract::{Failure, Reaction};
+
+/// Who can mend something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blame {
+    /// Whoever owns the data: something must change in the tenant's directory or subscriptions.
+    Tenant,
+    /// Whoever runs the collector: something must change in its configuration, on its machine or in its network.
+    Operator,
+    /// The service that is polled: it has a fault, cannot be reached or asks to wait, and that may pass by itself.
+    Service,
+    /// Whoever runs what a sink delivers to.
+    Receiver,
+    /// The authors of the plugin, or of a service that answers what they did not foresee.
+    Plugin,
+    /// The authors of this program.
+    Harness,
+}
+
+impl Blame {
+    /// All of them.
+    pub const ALL: [Blame; 6] =
+        [Blame::Tenant, Blame::Operator, Blame::Service, Blame::Receiver, Blame::Plugin, Blame::Harness];
+
+    /// As it stands in the log and in labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Blame::Tenant => "tenant",
+            Blame::Operator => "operator",
+            Blame::Service => "service",
+            Blame::Receiver => "receiver",
+            Blame::Plugin => "plugin",
+            Blame::Harness => "harness",
+        }
+    }
+
+    /// Who that is, for people.
+    pub const fn who(self) -> &'static str {
+        match self {
+            Blame::Tenant => "whoever owns the data: something must change in the tenant's directory or subscriptions",
+            Blame::Operator => {
+                "whoever runs the collector: something must change in its configuration, on its machine or in its network"
+            }
+            Blame::Service => "the service that is polled: it has a fault, cannot be reached or asks to wait",
+            Blame::Receiver => "whoever runs what a sink delivers to",
+            Blame::Plugin => "the authors of the plugin, or of a service that answers what they did not foresee",
+            Blame::Harness => "the authors of `host-harness`",
+        }
+    }
+
+    /// Who can mend a failure with this code. None where the code does not say it: the reaction then does.
+    pub fn of_code(code: &str) -> Option<Blame> {
+        CODES.iter().find(|(_, codes)| codes.contains(&code)).map(|(blame, _)| *blame)
+    }
+
+    fn of_reaction(reaction: Reaction) -> Blame {
+        match reaction {
+            Reaction::Wait | Reaction::TryLater | Reaction::Restart => Blame::Service,
+            Reaction::RenewToken | Reaction::MendFeed | Reaction::MendScope | Reaction::NoData => Blame::Tenant,
+            Reaction::MendPlugin => Blame::Plugin,
+            // A state from a backup, or the plugin that wrote it, is put back by whoever runs the collector.
+            Reaction::StateUnusable => Blame::Operator,
+        }
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// Codes that say more of who can mend a failure than their reaction does. Those of the way to the service and of the
+/// configuration are mended where the collector runs, whatever they ask of the host.
+pub const CODES: &[(Blame, &[&str])] = &[
+    (
+        Blame::Operator,
+        &[
+            // The way to the service, as failures of polls and as steps of `check` name it.
+            "request-denied",
+            "origin-not-allowed",
+            "address-prohibited",
+            "name-not-resolved",
+            "unreachable",
+            "proxy-failed",
+            "proxy-unreachable",
+            "proxy-user",
+            "proxy-user-refused",
+            "proxy-refused",
+            "not-a-proxy",
+            "tls-untrusted",
+            "ca-unknown",
+            "certificate-time",
+            "certificate-name",
+            "certificate-unusable",
+            "no-tls",
+            "tls-broken",
+            "tls-timeout",
+            "redirected",
+            // The machine.
+            "clock-off",
+            "assertion-time",
+            "assertion-unavailable",
+            STORE_FAILED,
+            // Nothing but the configuration has to change.
+            "settings-invalid",
+            "settings-odd",
+            "credential-missing",
+            "credential-unreadable",
+            "tenant-invalid",
+            "cloud-mismatch",
+            "audience-unknown",
+            "scope-invalid",
+            "subscription-invalid",
+            "all-excluded",
+            "token-loop",
+            "no-event",
+        ],
+    ),
+    (Blame::Tenant, &["credential-expires", "credential-expires-soon", "credential-expired"]),
+    (Blame::Service, &["connection-refused", "connection-timeout", "tls-refused"]),
+    (Blame::Receiver, &[OUTBOX_FULL]),
+    (Blame::Plugin, &["plugin-broken"]),
+    (Blame::Harness, &[HOST_FAILED, "token-requests-limited", "assertion-thumbprint", "argument-invalid"]),
+];
+
+/// Code of the host's failure where the store does not take what a poll leaves.
+pub const STORE_FAILED: &str = "store-failed";
+
+/// Code of the host's failure where an outbox is full.
+pub const OUTBOX_FULL: &str = "outbox-full";
+
+/// Code of the host's failure where a feed does not open for a reason of the host's own.
+pub const HOST_FAILED: &str = "host-failed";
+
+impl Failure {
+    /// Who can mend it.
+    pub fn whose(&self) -> Blame {
+        Blame::of_code(&self.code).unwrap_or_else(|| Blame::of_reaction(self.reaction))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blame_follows_who_can_mend_it() {
+        use Reaction::{MendFeed, MendPlugin, MendScope, NoData, RenewToken, Restart, StateUnusable, TryLater, Wait};
+        let table: &[(&str, Reaction, Blame)] = &[
+            // A reaction alone.
+            ("secret-expired", MendFeed, Blame::Tenant),
+            ("forbidden", MendScope, Blame::Tenant),
+            ("not-onboarded", NoData, Blame::Tenant),
+            ("token-expired", RenewToken, Blame::Tenant),
+            ("throttled", Wait, Blame::Service),
+            ("service-unavailable", TryLater, Blame::Service),
+            ("changed-meanwhile", Restart, Blame::Service),
+            ("plugin-trapped", MendPlugin, Blame::Plugin),
+            ("state-unreadable", StateUnusable, Blame::Operator),
+            // The way to the service.
+            ("name-not-resolved", TryLater, Blame::Operator),
+            ("proxy-failed", TryLater, Blame::Operator),
+            ("tls-untrusted", TryLater, Blame::Operator),
+            ("request-denied", MendFeed, Blame::Operator),
+            ("address-prohibited", MendFeed, Blame::Operator),
+            ("connection-refused", TryLater, Blame::Service),
+            ("timeout", TryLater, Blame::Service),
+            // The configuration and the machine.
+            ("settings-invalid", MendFeed, Blame::Operator),
+            ("subscription-invalid", MendScope, Blame::Operator),
+            ("assertion-unavailable", MendFeed, Blame::Operator),
+            ("assertion-time", MendFeed, Blame::Operator),
+            ("store-failed", TryLater, Blame::Operator),
+            // A sink, and this program.
+            ("outbox-full", StateUnusable, Blame::Receiver),
+            ("host-failed", TryLater, Blame::Harness),
+            ("token-requests-limited", Wait, Blame::Harness),
+        ];
+        for (code, reaction, blame) in table {
+            assert_eq!(Failure::of_host(*reaction, code, String::new()).whose(), *blame, "{code}");
+        }
+    }
+
+    #[test]
+    fn no_code_blames_two() {
+        let mut codes: Vec<&str> = CODES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
+    }
+}

@@ -21,6 +21,7 @@ mod feeds;
 mod proxy;
 mod reader;
 mod sinks;
+mod syntax;
 
 use reader::{Node, Reader, Source, Table};
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Problem;
+use super::{Problem, syntax};
 
 /// One file of a configuration.
 pub struct Source<'a> {
@@ -55,8 +55,8 @@ impl<'a> Source<'a> {
         match DeTable::parse(self.text) {
             Ok(document) => Some(document.into_inner()),
             Err(error) => {
-                let line = error.span().map_or(0, |span| self.line(span.start));
-                reader.problems.push(self.problem(line, "", format!("is no TOML: {}", error.message())));
+                let (line, message) = syntax::told(self.text, &error);
+                reader.problems.push(self.problem(line, "", message));
                 None
             }
         }

@@ -1,0 +1,263 @@
+//! What is wrong with a file that is no TOML, in words that lead to its mending: the parser names what it expected, and not
+//! what people had in mind.
+
+use toml::de::{DeTable, DeValue, Error};
+
+/// The line at which it shows, counted from 1, and what is wrong there.
+pub fn told(text: &str, error: &Error) -> (usize, String) {
+    let span = error.span().unwrap_or_default();
+    let at = span.start.min(text.len());
+    let number = line_number(text, at);
+    if let Some(other) = language(text) {
+        let expected = "expected TOML, with tables such as [[feed]] and lines such as `id = \"contoso\"`";
+        return (number, format!("is no TOML: this looks like {other}, {expected}"));
+    }
+    if text.contains('\r') && !text.contains('\n') {
+        return (1, "is no TOML: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'".to_owned());
+    }
+    let words = error.message();
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let found = text.get(span).unwrap_or_default();
+    let before = text[..at].rsplit('\n').next().unwrap_or_default();
+    let after = text[at..].lines().next().unwrap_or_default();
+    let advice = match words {
+        "duplicate key" => Some(duplicate(text, found, at)),
+        _ => odd_character(line)
+            .or_else(|| backslash(line, words))
+            .or_else(|| unquoted(before, found, words))
+            .or_else(|| punctuation(line, after, words)),
+    };
+    (number, format!("is no TOML: {}", advice.unwrap_or_else(|| words.to_owned())))
+}
+
+fn line_number(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// Another language that the file is written in.
+fn language(text: &str) -> Option<&'static str> {
+    let text = text.trim_start();
+    let is_json =
+        text.starts_with('{') || text.starts_with('[') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if is_json {
+        return Some("JSON");
+    }
+    if text.starts_with('<') {
+        return Some("HTML or XML");
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = lines.next()?;
+    let name = first.split(':').next().unwrap_or_default();
+    let is_name =
+        !name.is_empty() && name.chars().all(|character| character.is_alphanumeric() || "_-.".contains(character));
+    let is_key = first.contains(':') && is_name && first[name.len() + 1..].starts_with([' ', '\t'])
+        || first.strip_suffix(':') == Some(name) && is_name;
+    (first == "---" || first.starts_with("- ") || is_key).then_some("YAML")
+}
+
+/// Names the key, and where it stands first.
+fn duplicate(text: &str, found: &str, at: usize) -> String {
+    let key = found.trim().trim_matches(['"', '\'']);
+    // What stands above is good; the parser keeps the second of two tables alone.
+    let above = &text[..text[..at].rfind('\n').map_or(0, |end| end + 1)];
+    let (table, _) = DeTable::parse_recoverable(above);
+    let line = first(table.get_ref(), key, at).map_or(line_number(text, at), |first| line_number(text, first));
+    let expected = match key {
+        "feed" | "sink" => format!("expected [[{key}]] above each, and what belongs to it below"),
+        _ => "expected it once in its table".to_owned(),
+    };
+    format!("found `{key}` a second time, the first is in line {line}, {expected}")
+}
+
+/// The last key of this name before an offset, which is the one in the same table.
+fn first(table: &DeTable<'_>, name: &str, before: usize) -> Option<usize> {
+    let inside = |value: &DeValue<'_>| match value {
+        DeValue::Table(table) => first(table, name, before),
+        DeValue::Array(items) => {
+            items.iter().filter_map(|item| item.as_ref().as_table().and_then(|table| first(table, name, before))).max()
+        }
+        _ => None,
+    };
+    let own = |key: &toml::Spanned<_>| key.span().start;
+    let found = table.iter().flat_map(|(key, value)| {
+        let own = (key.as_ref() == name).then(|| own(key)).filter(|start| *start < before);
+        [own, inside(value.as_ref())]
+    });
+    found.flatten().max()
+}
+
+/// A character that looks like another and is none: they come with text from a web page or a word processor.
+fn odd_character(line: &str) -> Option<String> {
+    const QUOTES: &str = "“”„‟″‘’‚‛′«»‹›＂＇`´";
+    let outside = outside_of_strings(line);
+    let found = |character: char| match character {
+        _ if QUOTES.contains(character) => Some(format!("found the quote {character}, expected a straight one, \"")),
+        '＝' | '﹦' => Some(format!("found {character}, expected =")),
+        '–' | '—' | '−' | '‑' => {
+            Some(format!("found the dash {character}, expected - in a key, and a value in quotes"))
+        }
+        _ if !character.is_ascii() && (character.is_whitespace() || is_invisible(character)) => {
+            Some(format!("found the invisible character U+{:04X}, expected a space or nothing", u32::from(character)))
+        }
+        _ => None,
+    };
+    outside.chars().find_map(found)
+}
+
+/// Zero width, marks of direction, soft hyphen, byte order mark.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+/// A line without what stands in straight quotes, and without its comment.
+fn outside_of_strings(line: &str) -> String {
+    let (mut outside, mut quote, mut escaped) = (String::new(), None, false);
+    for character in line.chars() {
+        match quote {
+            Some(open) if character == open && !escaped => quote = None,
+            Some(open) => escaped = open == '"' && character == '\\' && !escaped,
+            None if character == '#' => break,
+            None if character == '"' || character == '\'' => quote = Some(character),
+            None => outside.push(character),
+        }
+    }
+    outside
+}
+
+/// A path of Windows in double quotes.
+fn backslash(line: &str, words: &str) -> Option<String> {
+    let is_escape = ["escaped value", "unicode value"].iter().any(|what| words.contains(what));
+    (is_escape && line.contains('\\')).then(|| {
+        "found a backslash in double quotes, where it begins an escape, expected single quotes around the value, such as \
+         'C:\\secrets\\azure.txt', or / in place of each \\"
+            .to_owned()
+    })
+}
+
+/// A value without quotes, which may be a secret: only what looks like a number or a word of TOML is shown.
+fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
+    let is_value =
+        words.starts_with("string values must be quoted") || words.starts_with("invalid") && !words.contains("string");
+    let key =
+        before.trim_end().strip_suffix('=').filter(|_| is_value)?.rsplit(['{', ',']).next().unwrap_or_default().trim();
+    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.\"'".contains(&byte));
+    if !is_key {
+        return None;
+    }
+    let found = found.trim();
+    Some(match found.to_ascii_lowercase().as_str() {
+        "" => format!("found no value for `{key}`, expected one, or no such line"),
+        "true" | "false" => format!("found {found}, expected {}", found.to_ascii_lowercase()),
+        "yes" | "no" | "on" | "off" => format!("found {found}, expected true or false"),
+        "null" | "none" | "nil" => format!("found {found}, which TOML does not have, expected no such line"),
+        word if word.starts_with('$') || word.starts_with("env(") => {
+            format!("found a reference to the environment, expected `{key} = {{ env = \"NAME\" }}`")
+        }
+        _ => format!("string values must be quoted: `{key} = \"{}\"`", if is_measure(found) { found } else { "…" }),
+    })
+}
+
+/// Digits and a unit.
+fn is_measure(text: &str) -> bool {
+    let unit = text.trim_start_matches(|character: char| character.is_ascii_digit());
+    unit.len() < text.len() && unit.len() <= 3 && text.len() <= 8 && unit.chars().all(char::is_alphabetic)
+}
+
+/// What other languages write between and after values, and before comments.
+fn punctuation(line: &str, after: &str, words: &str) -> Option<String> {
+    let start = line.trim_start();
+    if start.starts_with("//") || start.starts_with(';') || start.starts_with("--") || start.starts_with("/*") {
+        return Some("found a comment of another language, expected # before it".to_owned());
+    }
+    if start.starts_with("export ") {
+        return Some("found a line for a shell, expected `key = \"value\"`".to_owned());
+    }
+    if words.contains("expected `=`") && outside_of_strings(line).contains(':') {
+        return Some("found `:`, expected `=`".to_owned());
+    }
+    let sign = after.trim_start().chars().next()?;
+    (words.starts_with("unexpected key or value") && ",;".contains(sign))
+        .then(|| format!("found `{sign}` after the value, expected a new line"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told_of(text: &str) -> String {
+        let (_, errors) = DeTable::parse_recoverable(text);
+        let (line, words) = told(text, errors.first().expect("is no TOML"));
+        format!("{line}: {}", words.strip_prefix("is no TOML: ").unwrap())
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_what_mends_it() {
+        let again = |key: &str, line| format!("found `{key}` a second time, the first is in line {line}, expected ");
+        let table = format!("3: {}it once in its table", again("t", 1));
+        let inner = format!("3: {}it once in its table", again("x", 2));
+        let settings = format!("6: {}it once in its table", again("settings", 4));
+        let feed = format!("3: {}[[feed]] above each, and what belongs to it below", again("feed", 1));
+        let language = |name: &str| {
+            format!(
+                "1: this looks like {name}, expected TOML, with tables such as [[feed]] and lines such as `id = \"contoso\"`"
+            )
+        };
+        let (yaml, json) = (language("YAML"), language("JSON"));
+        let backslash = "1: found a backslash in double quotes, where it begins an escape, expected single quotes around \
+                         the value, such as 'C:\\secrets\\azure.txt', or / in place of each \\";
+        for (text, expected) in [
+            ("[t]\nx = 1\n[t]\n", table.as_str()),
+            ("[t]\nx = 1\nx = 2\n", &inner),
+            (
+                "x = 1\n[t]\nx = 1\n[u]\n[t]\n",
+                "5: found `t` a second time, the first is in line 2, expected it once in its table",
+            ),
+            ("[[feed]]\nx = 1\n[feed.t]\n[feed.settings]\nx = 1\n[feed.settings]\n", &settings),
+            ("[feed]\nid = 1\n[feed]\nid = 2\n", &feed),
+            ("[feed.settings]\nid = 1\n[[feed]]\nid = 2\n", &feed),
+            (
+                "[[sink]]\na = { x = 1, x = 2 }\n",
+                "2: found `x` a second time, the first is in line 2, expected it once in its table",
+            ),
+            ("p = \"C:\\secrets\\x.txt\"\n", backslash),
+            ("p = \"C:\\Users\\x.txt\"\n", backslash),
+            ("p = { file = \"D:\\x\" }\n", backslash),
+            ("a = 1h\n", "1: string values must be quoted: `a = \"1h\"`"),
+            ("a = 256MB # much\n", "1: string values must be quoted: `a = \"256MB\"`"),
+            // Nobody knows whether it is a secret.
+            ("[t]\na = hunter2\n", "2: string values must be quoted: `a = \"…\"`"),
+            ("a = aaaabbbb-0000-cccc-1111-dddd2222eeee\n", "1: string values must be quoted: `a = \"…\"`"),
+            ("a = 11111111-2222-3333-4444-555555555555\n", "1: string values must be quoted: `a = \"…\"`"),
+            ("a = { env = HUNTER }\n", "1: string values must be quoted: `env = \"…\"`"),
+            ("a = True\n", "1: found True, expected true"),
+            ("a = yes\n", "1: found yes, expected true or false"),
+            ("a = null\n", "1: found null, which TOML does not have, expected no such line"),
+            ("a = $HUNTER2\n", "1: found a reference to the environment, expected `a = { env = \"NAME\" }`"),
+            ("a = env(\"X\")\n", "1: found a reference to the environment, expected `a = { env = \"NAME\" }`"),
+            ("a =\n", "1: found no value for `a`, expected one, or no such line"),
+            ("a = \"x\",\n", "1: found `,` after the value, expected a new line"),
+            ("a = \"x\";\n", "1: found `;` after the value, expected a new line"),
+            ("b = 1\na: \"x\"\n", "2: found `:`, expected `=`"),
+            ("a = { env: \"X\" }\n", "1: found `:`, expected `=`"),
+            ("// x\na = 1\n", "1: found a comment of another language, expected # before it"),
+            ("; x\n", "1: found a comment of another language, expected # before it"),
+            ("export A=b\n", "1: found a line for a shell, expected `key = \"value\"`"),
+            ("a = “x”\n", "1: found the quote “, expected a straight one, \""),
+            ("a = { env = ”X” }\n", "1: found the quote ”, expected a straight one, \""),
+            ("a = \"“x”\" y\n", "1: unexpected key or value, expected newline, `#`"),
+            ("a\u{a0}= \"x\"\n", "1: found the invisible character U+00A0, expected a space or nothing"),
+            ("a = \u{200b}\"x\"\n", "1: found the invisible character U+200B, expected a space or nothing"),
+            ("a = 1\rb = 2\r", "1: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'"),
+            ("feeds:\n  - id: contoso\n", &yaml),
+            ("---\nfeed: x\n", &yaml),
+            ("# all\n\n- id: contoso\n", &yaml.replace("1: this", "3: this")),
+            ("{\"feed\": [{\"id\": \"contoso\"}]}\n", &json),
+            ("[{\"id\": \"contoso\"}]\n", &json),
+            ("<html>\n", &language("HTML or XML")),
+            ("a = \"x\n", "1: invalid basic string, expected `\"`"),
+            ("[feed\n", "1: unclosed table, expected `]`"),
+        ] {
+            assert_eq!(told_of(text), expected, "{text}");
+        }
+    }
+}

@@ -206,6 +206,45 @@ async fn one_forbidden_scope_stops_no_other_and_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_page_of_somebody_else_blames_nobody_and_is_tried_again_within_minutes() {
+    for place in ["secureScores", "/subscriptions", "/token", "openid-configuration"] {
+        for status in [401, 403, 404, 407, 502] {
+            let scene = Scene::new(Estate::sized(1, 2));
+            let feed = scene.feed("a", 0, "\"*\"", "");
+            let feed = feed
+                .replace("token_url = \"00000001-7e4a-4b1d-9c55-000000000001\"", "token_url = \"tenant-1.example\"");
+            assert!(feed.contains("tenant-1.example"));
+            let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+            stage.run_until(NOON + 2 * HOUR).await;
+            assert_eq!(stage.told().await.len(), 30);
+            let page = move || Some(service::Answer::text(status, "text/html", "<h2>The request is blocked.</h2>"));
+            scene.service.answer_with(move |path, _| if path.ends_with(place) { page() } else { None });
+            stage.run_until(NOON + 12 * HOUR).await;
+            assert_eq!(told(&stage.told().await), [], "{status} of {place}");
+            let begun = scene.now.load(Ordering::SeqCst);
+            scene.service.answer_with(|_, _| None);
+            // Past the longest pause between two attempts.
+            stage.run_until(begun + 2 * HOUR).await;
+            let polled = scene.service.times("secureScoreControls");
+            assert!(polled.iter().any(|time| *time > begun), "{status} of {place}");
+            assert!(told(&stage.told().await).iter().all(|(activity, _)| *activity != 3), "nothing vanished");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_somebody_else_is_met_again_soon() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0)]), "");
+    let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+    let page = || Some(service::Answer::text(403, "text/html", "<h2>The request is blocked.</h2>"));
+    scene.service.answer_with(move |path, _| if path.contains("Microsoft.Security") { page() } else { None });
+    stage.run_until(NOON + HOUR / 4).await;
+    let times = scene.service.times("Microsoft.Security");
+    assert!(times.len() >= 4, "within a quarter of an hour: {times:?}");
+}
+
+#[tokio::test]
 async fn a_wrong_secret_is_tried_slowly_and_at_once_when_the_configuration_changes() {
     let scene = Scene::new(Estate::sized(1, 1));
     let good = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));

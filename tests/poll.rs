@@ -10,12 +10,11 @@ use serde_json::Value;
 
 use crate::support::{host, leave_for_the_judge, noon};
 
+/// Changes the text of a configuration.
+type Edit = fn(String) -> String;
+
 /// Polls everything, or one feed, while `scenario` goes on: the report, the events, and the words for people.
-async fn poll(
-    scenario: Option<&'static str>,
-    only: Option<&str>,
-    edit: fn(String) -> String,
-) -> (Report, Vec<Value>, String) {
+async fn poll(scenario: Option<&'static str>, only: Option<&str>, edit: Edit) -> (Report, Vec<Value>, String) {
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), scenario).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
@@ -77,6 +76,25 @@ broken! {
     a_number_of_the_wrong_type: "number-as-text", "`value[0].properties.score.max`: found a string, expected a number";
     a_redirect: "redirect", "302 to https://elsewhere.example/login";
     a_refusal: "forbidden", "(forbidden, tenant)";
+    a_firewalls_page: "blocked", "answered 403 with text/html (not-the-service, operator); status 403";
+    a_firewalls_page_for_the_controls: "blocked-controls", "the list of secure score controls answered 403";
+    a_firewall_that_says_nothing: "blocked-empty", "403 with an empty body, server \"gate/2.1\" (not-the-service";
+    a_gateways_own_json: "blocked-json", "403 with application/json, via \"1.1 gate.example\" (not-the-service";
+    an_error_that_is_a_text: "blocked-json-text", "(not-the-service, operator)";
+    an_error_that_is_a_list: "blocked-json-list", "(not-the-service, operator)";
+    an_error_that_was_cut_short: "blocked-json-cut", "(not-the-service, operator)";
+    a_firewall_that_refuses_the_expansion: "expand-blocked", "400 with text/html (not-the-service";
+    a_login_page: "login-page", "401 with text/html (not-the-service, operator)";
+    a_challenge_with_a_page: "login-challenge", "401 with text/html (token-challenged, operator)";
+    a_proxy_that_nobody_configured: "proxy-login", "407 with text/html (not-the-service, operator)";
+    a_gateway_that_knows_no_such_host: "gateway-404", "404 with text/plain (not-the-service, operator)";
+    a_gateway_that_reaches_nobody: "gateway-502", "502 with text/html, server \"nginx\" (not-the-service, operator)";
+    a_gateway_that_asks_to_wait: "gateway-503", "(not-the-service, operator)";
+    a_gateway_that_throttles: "gateway-429", "(throttled, service)";
+    a_poll_that_was_only_accepted: "accepted", "answered 202 with an empty body (status-unexpected, operator)";
+    an_answer_without_content: "no-content", "answered 204 with an empty body (status-unexpected, operator)";
+    a_part_of_an_answer: "partial", "answered 206 with application/json (status-unexpected, operator)";
+    claims_that_are_asked_for_again_and_again: "claims-challenge", "(claims-challenge, tenant)";
     a_day_to_wait: "throttled-day", "asks to wait 86400 s, until";
     throttling_that_gives_no_time: "throttled-backend", "429 SubscriptionRequestsThrottled";
     throttling_without_the_usual_wrapper: "throttled-bare", "asks to wait 17 s";
@@ -132,6 +150,24 @@ async fn a_wrong_secret_stops_its_feed_alone() {
 }
 
 #[tokio::test]
+async fn a_gateway_is_waited_for_as_long_as_it_asks() {
+    for scenario in ["gateway-503", "gateway-429"] {
+        let (_, _, people) = poll(Some(scenario), Some("contoso-scores"), |text| text).await;
+        assert!(people.contains("asks to wait 17 s"), "{scenario}: {people}");
+    }
+}
+
+#[tokio::test]
+async fn somebody_else_in_place_of_the_token_endpoint_stops_its_feed_alone() {
+    for scenario in ["token-blocked", "token-login-page", "token-proxy-login", "token-gateway", "token-blocked-json"] {
+        let (report, events, people) = poll(Some(scenario), None, |text| text).await;
+        assert_eq!((report.status(), events.len()), (3, 60), "{scenario}: {people}");
+        assert!(people.contains("(not-the-service, operator)"), "{scenario}: {people}");
+        assert!(people.contains("the token endpoint answered 4") || scenario == "token-gateway", "{people}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_collected_is_status_1() {
     let (report, events, _) = poll(Some("secret-expired"), Some("contoso-scores"), |text| text).await;
     assert_eq!((report.status(), events.len()), (1, 0));
@@ -154,13 +190,34 @@ async fn a_loopback_address_is_not_dialled_by_itself() {
     assert!(people.contains("(address-prohibited, operator)"), "{people}");
 }
 
+fn all(text: String) -> String {
+    let lines =
+        text.lines().map(|line| if line.starts_with("subscription_id") { "subscription_id = \"*\"" } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn somebody_else_in_place_of_the_search_or_the_tenants_domain_is_told() {
+    fn domain(text: String) -> String {
+        let tenant = "token_url = \"00000001-7e4a-4b1d-9c55-000000000001\"";
+        assert!(text.contains(tenant));
+        text.replace(tenant, "token_url = \"contoso.example\"")
+    }
+    let cases = [
+        ("search-blocked", all as Edit, "the list of subscriptions answered 403 with text/html"),
+        ("search-page", all, "the list of subscriptions answered 200 with text/html: found HTML or XML"),
+        ("search-gateway", all, "the list of subscriptions answered 404 with text/plain"),
+        ("domain-blocked", domain, "the tenant's OpenID configuration answered 403 with text/html"),
+    ];
+    for (scenario, edit, cause) in cases {
+        let (report, events, people) = poll(Some(scenario), Some("contoso-scores"), edit).await;
+        assert_eq!((report.status(), events.len()), (1, 0), "{scenario}: {people}");
+        assert!(people.contains(cause) && people.contains("(not-the-service, operator)"), "{scenario}: {people}");
+    }
+}
+
 #[tokio::test]
 async fn every_subscription_is_found_by_discovery() {
-    let all = |text: String| {
-        let lines =
-            text.lines().map(|line| if line.starts_with("subscription_id") { "subscription_id = \"*\"" } else { line });
-        lines.collect::<Vec<_>>().join("\n")
-    };
     let (report, events, _) = poll(None, Some("fabrikam-scores"), all).await;
     assert_eq!((report.status(), events.len()), (0, 30));
     assert_eq!(events[0]["cloud"]["account"]["name"], "fabrikam production");

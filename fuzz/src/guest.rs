@@ -11,8 +11,9 @@ use azure_secure_score::http::Response;
 use azure_secure_score::json::Fault;
 use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
 use azure_secure_score::pages::Place;
+use azure_secure_score::service_error::{self, Call};
 use azure_secure_score::settings::Settings;
-use azure_secure_score::{service_error, token};
+use azure_secure_score::token;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
@@ -98,23 +99,26 @@ fn check_failure(failure: &Failure) {
 pub fn errors(data: &[u8]) {
     let response = answer(data);
     let settings = &SETTINGS[0];
-    let from_entra = service_error::entra(settings, &response);
-    let from_arm = service_error::arm(settings, &response, "the page", SUBSCRIPTION);
+    let to_arm = Call::to_arm(settings, "the page", SUBSCRIPTION);
+    let from_entra = service_error::entra(Call::to_entra(settings, "the token endpoint"), &response);
+    let from_arm = service_error::arm(to_arm, &response);
     let fault = Fault::document("something else", "JSON");
-    let not_understood = service_error::not_understood(settings, &response, "the page", &fault);
+    let not_understood = service_error::not_understood(to_arm, &response, &fault);
     for failure in [&from_entra, &from_arm, &not_understood] {
         check_failure(failure);
         assert_eq!(failure.status, Some(response.status));
         let waits = response.header("retry-after").is_some_and(|value| value.trim().parse::<u64>().is_ok());
         assert!(!waits || failure.wait_seconds.is_some());
     }
-    assert_eq!(from_arm, service_error::arm(settings, &response, "the page", SUBSCRIPTION));
+    assert_eq!(from_arm, service_error::arm(to_arm, &response));
     match response.status {
         429 => assert_eq!(from_arm.reaction, Reaction::Wait),
-        500.. => assert_eq!(from_arm.reaction, Reaction::TryLater),
-        401 => assert!(matches!(from_arm.reaction, Reaction::RenewToken | Reaction::MendScope | Reaction::MendPlugin)),
+        201..=399 | 500.. => assert_eq!(from_arm.reaction, Reaction::TryLater),
         _ => {}
     }
+    // Whoever says nothing in the service's own words says nothing of the tenant.
+    let blames = matches!(from_arm.reaction, Reaction::MendScope | Reaction::MendFeed | Reaction::NoData);
+    assert!(!blames || from_arm.service_code.is_some(), "{from_arm:?}");
     match token::answer(settings, &response) {
         Ok(token) => assert!(response.status == 200 && response.body.len() > token.value.len()),
         Err(failure) => check_failure(&failure),

@@ -102,9 +102,15 @@ diagnoses! {
         "look the AADSTS code up at https://login.microsoftonline.com/error";
 
     // The API: what Azure Resource Manager answers.
-    /// HTTP 401 of any kind.
+    /// HTTP 401 with an error of the service.
     TOKEN_EXPIRED = "token-expired", Some(RenewToken), "the service does not accept the token",
         "compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
+    /// HTTP 401 that challenges for a token, without an error of the service: Azure Resource Manager gives one.
+    TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "a token is asked for, without the service's own error",
+        "see whether a proxy or a gateway answers in place of {endpoint}; if none does, compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
+    /// HTTP 401 with a challenge for claims, `insufficient_claims`, and TokenCreatedWithOutdatedPolicies.
+    CLAIMS_CHALLENGE = "claims-challenge", Some(RenewToken), "the service asks for a token that satisfies a policy or a revocation (continuous access evaluation)",
+        "in Entra ID, see the service principal's sign-in log; let the Conditional Access policies for workload identities allow the collector's outgoing address, and see that the service principal is enabled and not at risk: az ad sp show --id {client} --query accountEnabled";
     /// InvalidAuthenticationTokenTenant.
     WRONG_TENANT = "wrong-tenant", Some(MendScope), "the subscription belongs to another tenant",
         "put the subscription's own tenant into `token_url`: az account show --subscription {subscription} --query tenantId";
@@ -146,14 +152,20 @@ diagnoses! {
         "find out who refuses it, by the code and the request id; or name the subscriptions in `subscription_id`";
     /// HTTP 429.
     THROTTLED = "throttled", Some(Wait), "the service gets too many requests", "";
-    /// HTTP 5xx.
+    /// HTTP 5xx with an error of the service.
     SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a fault for now", "";
-    /// Any other refusal of the API.
+    /// Any other refusal of the API with an error of its own.
     REFUSED = "refused", Some(MendScope), "the service refuses the request",
         "look up the service's code; its support needs the request id";
 
     // Answers that are no answers.
-    /// HTML, an empty body, a cut page, bytes that are no UTF-8, too deep.
+    /// Any status without the service's own error, and 200 with a page for people.
+    NOT_THE_SERVICE = "not-the-service", Some(TryLater), "something else answered in place of the service, such as a proxy, a firewall, a gateway or a login page",
+        "run curl -i {endpoint} on the collector's machine to see whose answer it is; let that proxy or firewall pass the collector's requests, or give the proxy, with user and password if it asks for them, in the host's configuration";
+    /// HTTP 201 to 299.
+    STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a status of success that means no list and no token",
+        "see whether a proxy or a gateway answers in place of {endpoint}";
+    /// An empty body, a cut page, bytes that are no UTF-8, too deep.
     ANSWER_NOT_JSON = "answer-not-json", Some(MendPlugin), "the answer is not the JSON that was expected",
         "see whether a proxy answers in place of {endpoint}";
     /// A part that must be there is absent.
@@ -165,9 +177,9 @@ diagnoses! {
     /// A link of the answer leaves the place that the page is from.
     LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page leads away from the service",
         "do not follow it; keep the answer and report it to the service";
-    /// HTTP 3xx.
-    REDIRECTED = "redirected", Some(MendPlugin), "the answer is a redirect, which is never followed",
-        "see whether a proxy answers in place of {endpoint}";
+    /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects: a login page of the network does.
+    REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which is never followed",
+        "see whether a proxy or a login page of the network answers in place of {endpoint}";
     /// The host's cap of a body.
     ANSWER_TOO_LARGE = "answer-too-large", Some(MendPlugin), "the answer is larger than the host allows",
         "keep the request id and report it to the service";
@@ -264,6 +276,7 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
 /// The codes of Azure Resource Manager and of its provider Microsoft.Security, in lower case.
 pub const ARM_CODES: &[(&str, &Diagnosis)] = &[
     ("invalidauthenticationtokentenant", &WRONG_TENANT),
+    ("tokencreatedwithoutdatedpolicies", &CLAIMS_CHALLENGE),
     ("authorizationfailed", &FORBIDDEN),
     ("invalidsubscriptionid", &SUBSCRIPTION_INVALID),
     ("subscriptionnotfound", &NOT_FOUND),

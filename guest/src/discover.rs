@@ -8,7 +8,7 @@ use crate::diagnoses::{
 };
 use crate::http::{self, Request, Response};
 use crate::json::{self, Fault, Object};
-use crate::service_error;
+use crate::service_error::{self, Call};
 use crate::settings::{Settings, Subscriptions, is_guid};
 
 /// The version of the interface that lists subscriptions.
@@ -32,8 +32,9 @@ pub fn tenant_request(settings: &Settings) -> Option<Request> {
 
 /// The tenant id of an OpenID configuration: the first GUID among the segments of its issuer.
 pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Failure> {
+    let call = Call::to_entra(settings, "the tenant's OpenID configuration");
     if response.status != 200 {
-        return Err(service_error::entra(settings, response));
+        return Err(service_error::entra(call, response));
     }
     let read = || -> Result<String, Fault> {
         let configuration = Object::read(json::document(&response.body)?, "")?;
@@ -46,8 +47,7 @@ pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Fai
             wrong_type: false,
         })
     };
-    read()
-        .map_err(|fault| service_error::not_understood(settings, response, "the tenant's OpenID configuration", &fault))
+    read().map_err(|fault| service_error::not_understood(call, response, &fault))
 }
 
 /// What was found so far.
@@ -99,8 +99,8 @@ impl<'a> Found<'a> {
         if response.status != 200 {
             return Err(self.refused(response));
         }
-        let settings = self.settings;
-        let not_understood = |fault: Fault| service_error::not_understood(settings, response, WHAT, &fault);
+        let call = self.call();
+        let not_understood = |fault: Fault| service_error::not_understood(call, response, &fault);
         let page = Page::read(&response.body).map_err(not_understood)?;
         for (index, value) in page.value.iter().enumerate() {
             let path = format!("value[{index}]");
@@ -115,9 +115,13 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
+    fn call(&self) -> Call<'a> {
+        Call::to_arm(self.settings, WHAT, "")
+    }
+
     /// Why there is no list. To mend the scope would say that there are no subscriptions.
     fn refused(&self, response: &Response) -> Failure {
-        let failure = service_error::arm(self.settings, response, WHAT, "");
+        let failure = service_error::arm(self.call(), response);
         if failure.reaction != Reaction::MendScope {
             return failure;
         }
@@ -265,12 +269,19 @@ mod tests {
             let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
             Found::new(&settings, TENANT.to_owned()).take(&response).unwrap_err()
         };
-        for (status, body) in [(403, ""), (404, r#"{"error":{"code":"SubscriptionNotFound"}}"#), (418, "")] {
+        let own = [(403, "AuthorizationFailed"), (404, "SubscriptionNotFound"), (418, "Novel")];
+        for (status, code) in own {
+            let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+            let body = body.as_str();
             let failure = failure(status, body);
             assert_eq!((failure.code.as_str(), failure.reaction), ("list-refused", Reaction::TryLater));
             assert_eq!(failure.status, Some(status));
         }
         assert_eq!(failure(429, "").code, "throttled");
+        for status in [403, 404, 407, 418, 502] {
+            let failure = failure(status, "<html>");
+            assert_eq!((failure.code.as_str(), failure.reaction), ("not-the-service", Reaction::TryLater));
+        }
     }
 
     #[test]
@@ -309,6 +320,14 @@ mod tests {
             let page = format!(r#"{{"value":[],"nextLink":"{link}"}}"#);
             assert_eq!(discover(&all(&[], false), &[page]).unwrap_err().code, "link-refused", "{link}");
         }
+    }
+
+    #[test]
+    fn a_tenant_that_somebody_else_answers_for_is_not_lost() {
+        let response = Response { status: 403, headers: Vec::new(), body: b"<html>".to_vec() };
+        let failure = tenant_id(&Settings::sample(), &response).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("not-the-service", Reaction::TryLater));
+        assert!(failure.cause.contains("the tenant's OpenID configuration answered 403"), "{}", failure.cause);
     }
 
     #[test]

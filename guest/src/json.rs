@@ -58,8 +58,21 @@ impl Fault {
     }
 }
 
-/// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels.
+/// Some editors and servers open a text in UTF-8 with this.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A body without the byte order mark that it may open with: readers of JSON may ignore one (RFC 8259, section 8.1).
+pub fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before it is
+/// skipped.
 pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
+    let body = unmarked(body);
+    if let Some(encoding) = other_encoding(body) {
+        return Err(Fault::document(encoding, "JSON in UTF-8"));
+    }
     let text = std::str::from_utf8(body)
         .map_err(|error| Fault::document(format!("invalid UTF-8 at byte {}", error.valid_up_to()), "JSON in UTF-8"))?;
     if text.trim().is_empty() {
@@ -72,6 +85,15 @@ pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
         let what = if text.trim_start().starts_with('<') { "HTML or XML" } else { "text that is no JSON" };
         Fault::document(format!("{what} ({error})"), "a JSON object")
     })
+}
+
+/// How a body that is no UTF-8 begins, where it is known by that: JSON begins with two characters of ASCII.
+fn other_encoding(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("text in UTF-16 or UTF-32"),
+        _ if body.starts_with(BYTE_ORDER_MARK) => Some("two byte order marks"),
+        _ => None,
+    }
 }
 
 /// The deepest nesting of objects and lists.
@@ -429,6 +451,18 @@ mod tests {
             compacted(r#""\ud83d\ude00 \ud83d \ude00\\ud83d""#),
             "\"\\ud83d\\ude00 \u{fffd} \u{fffd}\\\\ud83d\""
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_document() {
+        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+        assert_eq!(document(&marked(" {\"a\":1} ")).unwrap().get(), "{\"a\":1}");
+        let found = |body: &[u8]| document(body).unwrap_err().found;
+        assert_eq!(found(&marked("")), "an empty body");
+        assert_eq!(found(&marked("\u{feff}{}")), "two byte order marks");
+        for body in [&b"\xff\xfe{\0}\0"[..], b"\xfe\xff\0{\0}", b"{\0}\0", b"\0{\0}", b"\0\0\xfe\xff\0\0\0{"] {
+            assert_eq!(found(body), "text in UTF-16 or UTF-32", "{body:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! environment: time, ids and settings are arguments.
 
 pub mod api;
+pub mod challenge;
 pub mod clouds;
 pub mod diagnoses;
 pub mod discover;

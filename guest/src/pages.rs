@@ -5,7 +5,7 @@ use crate::api::{API_VERSION, Page};
 use crate::contract::{self, Failure, Notice, Scope, Step};
 use crate::diagnoses::{ARGUMENT_INVALID, LINK_REFUSED};
 use crate::http::{self, Request, Response};
-use crate::service_error;
+use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
 
 /// Where a poll stands: the page that is read next.
@@ -62,24 +62,28 @@ impl<'a> Place<'a> {
         Request { url, bearer: token.map(str::to_owned), form: None }
     }
 
-    /// Whether the service refused to expand definitions: HTTP 400 on a first page.
+    /// Whether the service itself refused to expand definitions: HTTP 400 on a first page, with its own error.
     pub fn expansion_was_refused(&self, response: &Response) -> bool {
-        self.expand && self.link.is_none() && response.status == 400
+        self.expand && self.link.is_none() && response.status == 400 && service_error::is_of_arm(response)
     }
 
     /// The page of an answer, wholly read, and where the poll goes on.
     pub fn step(&self, response: &Response, notices: Vec<Notice>) -> Result<Step, Failure> {
         if response.status != 200 {
-            return Err(service_error::arm(self.settings, response, self.what(), self.subscription));
+            return Err(service_error::arm(self.call(), response));
         }
         let page = Page::read(&response.body).and_then(|page| page.items().map(|_| page));
-        let page = page.map_err(|fault| service_error::not_understood(self.settings, response, self.what(), &fault))?;
+        let page = page.map_err(|fault| service_error::not_understood(self.call(), response, &fault))?;
         let next = match page.next_link {
             Some(link) => Some(format!("{} {}", self.kind.name(), self.checked(&link)?)),
             None => self.next_kind().map(|kind| kind.name().to_owned()),
         };
         let page = contract::Page { kind: self.kind.name().to_owned(), body: response.body.clone() };
         Ok(Step { page, next, notices })
+    }
+
+    fn call(&self) -> Call<'a> {
+        Call::to_arm(self.settings, self.what(), self.subscription)
     }
 
     fn path(&self) -> String {
@@ -177,6 +181,22 @@ mod tests {
         assert_eq!(next(&settings, Some("secure-score-controls"), empty), Ok(None));
         let scores = Settings { events: vec![EventKind::Scores], ..settings };
         assert_eq!(next(&scores, None, empty), Ok(None));
+    }
+
+    #[test]
+    fn an_expansion_is_refused_by_the_service_alone() {
+        let refused = |cursor: Option<&str>, status, body: &str| {
+            let (settings, scope) = (Settings::sample(), scope());
+            let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
+            Place::read(&settings, &scope, cursor).unwrap().expansion_was_refused(&response)
+        };
+        let own = r#"{"error":{"code":"BadRequest"}}"#;
+        let controls = Some("secure-score-controls");
+        assert!(refused(controls, 400, own));
+        assert!(!refused(controls, 400, "<html>"), "a firewall");
+        assert!(!refused(controls, 404, own), "another refusal");
+        assert!(!refused(Some("secure-score-controls https://x/y"), 400, own), "a later page");
+        assert!(!refused(None, 400, own), "scores have none");
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! Reads the service's own error before its status: any letter case, with or without a wrapper, or no JSON at all.
+//! Who answered, and what a refusal means. The service's own error is read before its status, in any letter case, with or
+//! without a wrapper. An answer without such an error is somebody else's: a proxy, a firewall, a login page. Whatever its
+//! status is, it says nothing about the tenant.
 
 use serde_json::Value;
 
+use crate::challenge;
 use crate::contract::Failure;
 use crate::diagnoses::{self, ARM_CODES, Diagnosis, ENTRA_CODES};
 use crate::http::Response;
-use crate::json::Fault;
+use crate::json::{self, Fault};
 use crate::settings::Settings;
 
 /// The service's message is for people; longer than this it is cut.
@@ -14,7 +17,34 @@ const MAX_MESSAGE_CHARACTERS: usize = 300;
 /// The longest code of the service that is known has 32 characters, its ids have 36.
 const MAX_CODE_CHARACTERS: usize = 100;
 
-/// What an error body says.
+/// What a header says of somebody who answered in the service's place is cut here.
+const MAX_HINT_CHARACTERS: usize = 64;
+
+/// A call, as its failures tell of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    settings: &'a Settings,
+    /// For people, such as `the list of secure scores`.
+    what: &'a str,
+    /// Where the request went.
+    origin: &'a str,
+    /// Empty where the call is about no subscription.
+    subscription: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// A call of Entra ID.
+    pub fn to_entra(settings: &'a Settings, what: &'a str) -> Call<'a> {
+        Call { settings, what, origin: &settings.authority, subscription: "" }
+    }
+
+    /// A call of Azure Resource Manager.
+    pub fn to_arm(settings: &'a Settings, what: &'a str, subscription: &'a str) -> Call<'a> {
+        Call { settings, what, origin: &settings.endpoint, subscription }
+    }
+}
+
+/// What the service itself says in an error body.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ServiceError {
     /// Entra's `error`, or the `code` of Azure Resource Manager.
@@ -27,32 +57,65 @@ struct ServiceError {
     trace_id: Option<String>,
 }
 
+/// What OAuth 2.0 and Entra ID have in `error`. Others, which Entra ID may add, come with a number.
+const OAUTH_ERRORS: &[&str] = &[
+    "access_denied",
+    "consent_required",
+    "interaction_required",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_resource",
+    "invalid_scope",
+    "invalid_tenant",
+    "login_required",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
 impl ServiceError {
-    fn read(body: &[u8]) -> ServiceError {
-        let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
-            return ServiceError::default();
-        };
-        let body = Value::Object(body);
-        let text =
-            |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-        let code = |value: Option<&Value>| text(value).map(|code| cut(&code, MAX_CODE_CHARACTERS));
-        match member(&body, "error") {
-            Some(Value::String(error)) => ServiceError {
-                code: Some(cut(error, MAX_CODE_CHARACTERS)),
-                numbers: numbers(&body),
-                message: text(member(&body, "error_description")),
-                trace_id: code(member(&body, "trace_id")),
-            },
-            wrapped => {
-                let error = wrapped.filter(|error| error.is_object()).unwrap_or(&body);
-                ServiceError {
-                    code: code(member(error, "code")),
-                    message: text(member(error, "message")),
-                    ..ServiceError::default()
-                }
-            }
-        }
+    /// The error of Entra ID in an answer; none if Entra ID did not write it.
+    fn of_entra(response: &Response) -> Option<ServiceError> {
+        let body = object(response)?;
+        let error = member(&body, "error")?.as_str()?;
+        let numbers = numbers(&body);
+        let message = text(member(&body, "error_description"));
+        let own = !numbers.is_empty()
+            || message.as_ref().is_some_and(|message| message.starts_with("AADSTS"))
+            || OAUTH_ERRORS.contains(&error);
+        own.then(|| ServiceError {
+            code: Some(cut(error, MAX_CODE_CHARACTERS)),
+            numbers,
+            message,
+            trace_id: text(member(&body, "trace_id")).map(|id| cut(&id, MAX_CODE_CHARACTERS)),
+        })
     }
+
+    /// The error of Azure Resource Manager or of a provider behind it; none if they did not write it.
+    fn of_arm(response: &Response) -> Option<ServiceError> {
+        let body = object(response)?;
+        let error = match member(&body, "error") {
+            None => &body,
+            Some(error) => error,
+        };
+        let code = text(member(error, "code"))?;
+        // Gateways of all kinds give a status as the code; of the service's own, some providers do.
+        let own = code.starts_with(|first: char| first.is_ascii_alphabetic()) && !code.contains(' ')
+            || ARM_IDS.iter().any(|name| response.header(name).is_some());
+        own.then(|| ServiceError {
+            code: Some(cut(&code, MAX_CODE_CHARACTERS)),
+            message: text(member(error, "message")),
+            ..ServiceError::default()
+        })
+    }
+}
+
+/// The body, where it is a JSON object.
+fn object(response: &Response) -> Option<Value> {
+    let body = serde_json::from_slice::<Value>(json::unmarked(&response.body)).ok()?;
+    body.is_object().then_some(body)
 }
 
 /// The member of an object whose name fits in any letter case.
@@ -60,26 +123,32 @@ fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
+fn text(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 fn numbers(body: &Value) -> Vec<u32> {
     let numbers = member(body, "error_codes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     numbers.iter().filter_map(|number| number.as_u64().and_then(|number| u32::try_from(number).ok())).collect()
 }
 
-/// What the token endpoint's refusal means. Status and `error` decide the reaction; the numbers, which Microsoft may
-/// change at any time, choose among the words for it and know three cases that must not be taken for a person's fault.
-pub fn entra(settings: &Settings, response: &Response) -> Failure {
-    let error = ServiceError::read(&response.body);
-    let known =
-        error.numbers.iter().find_map(|number| ENTRA_CODES.iter().find(|(code, _)| code == number)).map(|row| row.1);
-    let diagnosis = known.unwrap_or(match (response.status, error.code.as_deref()) {
-        (429, _) => &diagnoses::TOKEN_THROTTLED,
-        (500.., _) | (_, Some("temporarily_unavailable" | "server_error")) => &diagnoses::TOKEN_UNAVAILABLE,
+/// What a refusal of Entra ID means. Status and `error` decide the reaction; the numbers, which Microsoft may change at
+/// any time, choose among the words for it and know three cases that must not be taken for a person's fault.
+pub fn entra(call: Call<'_>, response: &Response) -> Failure {
+    let error = ServiceError::of_entra(response);
+    let numbers = error.as_ref().map(|error| error.numbers.as_slice()).unwrap_or_default();
+    let known = numbers.iter().find_map(|number| ENTRA_CODES.iter().find(|(code, _)| code == number)).map(|row| row.1);
+    let diagnosis = known.unwrap_or(match (response.status, error.as_ref().map(|error| error.code.as_deref())) {
+        (200, _) => &diagnoses::ANSWER_NOT_JSON,
+        (201..=299, _) => &diagnoses::STATUS_UNEXPECTED,
         (300..=399, _) => &diagnoses::REDIRECTED,
-        (_, None) => &diagnoses::ANSWER_NOT_JSON,
+        (429, _) => &diagnoses::TOKEN_THROTTLED,
+        (_, None) => &diagnoses::NOT_THE_SERVICE,
+        (500.., _) | (_, Some(Some("temporarily_unavailable" | "server_error"))) => &diagnoses::TOKEN_UNAVAILABLE,
         _ => &diagnoses::TOKEN_REFUSED,
     });
-    let number = error.numbers.first().map(|number| format!("AADSTS{number}"));
-    let mut failure = failure(diagnosis, settings, response, &error, "the token endpoint", "");
+    let number = numbers.first().map(|number| format!("AADSTS{number}"));
+    let mut failure = failure(diagnosis, call, response, error.as_ref());
     failure.service_code = number.or(failure.service_code);
     if diagnosis.code == diagnoses::TOKEN_LOOP.code {
         failure.wait_seconds = failure.wait_seconds.or(Some(LOOP_SECONDS));
@@ -91,67 +160,118 @@ pub fn entra(settings: &Settings, response: &Response) -> Failure {
 const LOOP_SECONDS: u32 = 300;
 
 /// What a refusal of Azure Resource Manager means.
-pub fn arm(settings: &Settings, response: &Response, what: &str, subscription: &str) -> Failure {
-    let error = ServiceError::read(&response.body);
-    let known =
-        error.code.as_deref().and_then(|code| ARM_CODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(code)));
+pub fn arm(call: Call<'_>, response: &Response) -> Failure {
+    let mut error = ServiceError::of_arm(response);
+    let code = error.as_ref().and_then(|error| error.code.as_deref());
+    let known = code.and_then(|code| ARM_CODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(code)));
     let diagnosis = match (response.status, known) {
+        (200..=299, _) => &diagnoses::STATUS_UNEXPECTED,
         (300..=399, _) => &diagnoses::REDIRECTED,
         (429, _) => &diagnoses::THROTTLED,
-        (500.., _) => &diagnoses::SERVICE_UNAVAILABLE,
+        (401, None) => match challenge::bearer(response) {
+            Some(bearer) if bearer.wants_claims => {
+                let error = error.get_or_insert_default();
+                error.code.get_or_insert_with(|| "insufficient_claims".to_owned());
+                &diagnoses::CLAIMS_CHALLENGE
+            }
+            _ if error.is_some() => &diagnoses::TOKEN_EXPIRED,
+            Some(_) => &diagnoses::TOKEN_CHALLENGED,
+            None => &diagnoses::NOT_THE_SERVICE,
+        },
+        _ if error.is_none() => &diagnoses::NOT_THE_SERVICE,
+        (408 | 500.., _) => &diagnoses::SERVICE_UNAVAILABLE,
         (_, Some((_, diagnosis))) => diagnosis,
-        (401, None) => &diagnoses::TOKEN_EXPIRED,
         (403, None) => &diagnoses::FORBIDDEN,
-        (404, None) if error.code.is_none() => &diagnoses::ANSWER_NOT_JSON,
         _ => &diagnoses::REFUSED,
     };
-    failure(diagnosis, settings, response, &error, what, subscription)
+    failure(diagnosis, call, response, error.as_ref())
+}
+
+/// Whether an answer has an error of Azure Resource Manager, or of a provider behind it.
+pub fn is_of_arm(response: &Response) -> bool {
+    ServiceError::of_arm(response).is_some()
 }
 
 /// An answer with a good status that is not what was asked for.
-pub fn not_understood(settings: &Settings, response: &Response, what: &str, fault: &Fault) -> Failure {
+pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Failure {
     let diagnosis = match fault {
+        Fault { path, .. } if path.is_empty() && is_for_people(response) => &diagnoses::NOT_THE_SERVICE,
         Fault { path, .. } if path.is_empty() => &diagnoses::ANSWER_NOT_JSON,
         Fault { wrong_type: true, .. } => &diagnoses::ANSWER_WRONG_TYPE,
         _ => &diagnoses::ANSWER_INCOMPLETE,
     };
-    let mut failure = failure(diagnosis, settings, response, &ServiceError::default(), what, "");
-    failure.cause = format!("{}: {what}: {fault}", diagnosis.cause);
+    let mut failure = failure(diagnosis, call, response, None);
+    if diagnosis.code == diagnoses::NOT_THE_SERVICE.code {
+        failure.cause.push_str(&format!(": {fault}"));
+    } else {
+        failure.cause = format!("{}: {}: {fault}", diagnosis.cause, call.what);
+    }
     failure
 }
 
-fn failure(
-    diagnosis: &Diagnosis,
-    settings: &Settings,
-    response: &Response,
-    error: &ServiceError,
-    what: &str,
-    subscription: &str,
-) -> Failure {
-    let mut detail = format!("{what} answered {}", response.status);
-    if let Some(code) = &error.code {
-        detail.push_str(&format!(" {code}"));
+/// Whether a body is a page, an image or the like: the service gives nothing but JSON.
+fn is_for_people(response: &Response) -> bool {
+    let kind = response.header("content-type").map(media_type);
+    kind.is_some_and(|kind| !kind.is_empty() && !kind.to_ascii_lowercase().contains("json"))
+        || json::unmarked(&response.body).trim_ascii_start().starts_with(b"<")
+}
+
+/// What is known of somebody who answered in the service's place: what kind of body came, and what they say they are.
+fn hints(response: &Response) -> String {
+    let hint = |text: &str| cut(text, MAX_HINT_CHARACTERS);
+    let kind = response.header("content-type").map(media_type).filter(|kind| !kind.is_empty());
+    let mut hints = match (kind, response.body.is_empty()) {
+        (_, true) => " with an empty body".to_owned(),
+        (Some(kind), false) => format!(" with {}", hint(kind)),
+        (None, false) => " with a body of no stated type".to_owned(),
+    };
+    for name in ["server", "via"] {
+        if let Some(value) = response.header(name).map(hint).filter(|value| !value.is_empty()) {
+            hints.push_str(&format!(", {name} {value:?}"));
+        }
     }
-    if let Some(location) = response.header("location").filter(|_| (300..400).contains(&response.status)) {
+    hints
+}
+
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn failure(diagnosis: &Diagnosis, call: Call<'_>, response: &Response, error: Option<&ServiceError>) -> Failure {
+    let mut detail = format!("{} answered {}", call.what, response.status);
+    let location = response.header("location").filter(|_| (300..400).contains(&response.status));
+    match (error, location) {
+        (Some(ServiceError { code: Some(code), .. }), _) => detail.push_str(&format!(" {code}")),
+        (None, None) => detail.push_str(&hints(response)),
+        _ => {}
+    }
+    if let Some(location) = location {
         detail.push_str(&format!(" to {}", first_line(location)));
     }
-    if let Some(message) = &error.message {
+    if let Some(message) = error.and_then(|error| error.message.as_deref()) {
         detail.push_str(&format!(", \"{}\"", first_line(message)));
     }
     let failure = diagnosis.failure(&detail);
+    let fix = failure.fix.map(|fix| fix.replace("{endpoint}", call.origin));
     Failure {
-        fix: failure.fix.map(|fix| fill(&fix, settings, subscription)),
+        fix: fix.map(|fix| fill(&fix, call.settings, call.subscription)),
         status: Some(response.status),
         wait_seconds: retry_after_seconds(response),
-        service_code: error.code.clone(),
-        request_id: ["x-ms-correlation-request-id", "x-ms-request-id", "request-id"]
+        service_code: error.and_then(|error| error.code.clone()),
+        request_id: REQUEST_IDS
             .iter()
             .find_map(|name| response.header(name))
             .map(|id| cut(id, MAX_CODE_CHARACTERS))
-            .or_else(|| error.trace_id.clone()),
+            .or_else(|| error.and_then(|error| error.trace_id.clone())),
         ..failure
     }
 }
+
+/// Headers with the id of a request, the one that support wants first.
+const REQUEST_IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id", "request-id"];
+
+/// Headers with which Azure Resource Manager signs what it answers.
+const ARM_IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id", "x-ms-failure-cause"];
 
 /// Puts the values of this feed into a fix.
 pub fn fill(fix: &str, settings: &Settings, subscription: &str) -> String {
@@ -199,12 +319,20 @@ mod tests {
         Response { status, headers, body: body.as_bytes().to_vec() }
     }
 
+    fn of_arm(response: &Response) -> Failure {
+        arm(Call::to_arm(&Settings::sample(), "the page", "s"), response)
+    }
+
+    fn of_entra(response: &Response) -> Failure {
+        entra(Call::to_entra(&Settings::sample(), "the token endpoint"), response)
+    }
+
     fn arm_code(status: u16, body: &str) -> String {
-        arm(&Settings::sample(), &response(status, &[], body), "the page", "s").code
+        of_arm(&response(status, &[], body)).code
     }
 
     fn entra_code(status: u16, body: &str) -> String {
-        entra(&Settings::sample(), &response(status, &[], body)).code
+        of_entra(&response(status, &[], body)).code
     }
 
     #[test]
@@ -219,20 +347,141 @@ mod tests {
         }
     }
 
+    /// Bodies that neither Entra ID nor Azure Resource Manager writes.
+    const FOREIGN: &[&str] = &[
+        "",
+        "<!DOCTYPE html><h2>The request is blocked.</h2>",
+        "Forbidden",
+        "\"AuthorizationFailed\"",
+        "[{\"error\":{\"code\":\"AuthorizationFailed\"}}]",
+        "{}",
+        r#"{"message":"Forbidden"}"#,
+        r#"{"error":"Forbidden","message":"not here","path":"/","status":403}"#,
+        r#"{"error":"forbidden","error_description":"blocked by policy"}"#,
+        r#"{"error":{"code":403,"message":"Forbidden","status":"PERMISSION_DENIED"}}"#,
+        r#"{"error":{"code":"403","message":"Forbidden"}}"#,
+        r#"{"error":{"message":"Forbidden"}}"#,
+        r#"{"error":{"code":""}}"#,
+        r#"{"error":null}"#,
+        r#"{"statusCode":401,"message":"Access denied due to missing subscription key."}"#,
+        r#"{"fault":{"code":900901,"message":"Invalid Credentials"}}"#,
+        r#"{"error":{"code":"AuthorizationFailed","message":"cut he"#,
+    ];
+
     #[test]
-    fn what_is_no_json_goes_by_its_status() {
+    fn without_the_services_own_error_somebody_else_answered() {
+        for status in [400, 401, 403, 404, 407, 409, 418, 451, 500, 502, 503, 504, 520] {
+            for body in FOREIGN {
+                let answer = response(status, &[("content-type", "text/html; charset=utf-8")], body);
+                for failure in [of_arm(&answer), of_entra(&answer)] {
+                    assert_eq!(failure.code, "not-the-service", "{status} {body}");
+                    assert_eq!(failure.reaction, Reaction::TryLater);
+                    assert_eq!((failure.status, failure.service_code), (Some(status), None));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_of_one_service_is_none_of_the_other() {
+        assert_eq!(arm_code(403, r#"{"error":"invalid_client","error_codes":[7000215]}"#), "not-the-service");
+        assert_eq!(entra_code(403, r#"{"error":{"code":"AuthorizationFailed"}}"#), "not-the-service");
+    }
+
+    #[test]
+    fn who_answered_is_told_in_a_few_words() {
+        let long = "x".repeat(1_000);
+        let page = "<html>a page that nobody has to read</html>";
+        let cause = |headers: &[(&str, &str)], body: &str| of_arm(&response(403, headers, body)).cause;
+        for (headers, body, end) in [
+            (
+                &[("content-type", "text/html; charset=utf-8"), ("server", "Gate\"way\n"), ("via", "1.1 proxy")][..],
+                page,
+                "the page answered 403 with text/html, server \"Gate\\\"way\", via \"1.1 proxy\"",
+            ),
+            (&[], page, "answered 403 with a body of no stated type"),
+            (&[("content-type", "text/html")], "", "answered 403 with an empty body"),
+            (&[("server", &long)], page, &format!("server \"{}\"", &long[..64])),
+        ] {
+            let cause = cause(headers, body);
+            assert!(cause.ends_with(end), "{cause}");
+            assert!(!cause.contains("nobody has to read"));
+        }
+        let entra = of_entra(&response(403, &[], page));
+        assert!(entra.fix.is_some_and(|fix| fix.contains("curl -i https://login.microsoftonline.com ")));
+        let arm = of_arm(&response(403, &[], page));
+        assert!(arm.fix.is_some_and(|fix| fix.contains("curl -i https://management.azure.com ")));
+    }
+
+    #[test]
+    fn whoever_asks_to_wait_is_obeyed() {
+        for (status, code) in [(429, ["throttled", "token-throttled"]), (503, ["not-the-service"; 2])] {
+            for body in FOREIGN {
+                let answer = response(status, &[("retry-after", "90")], body);
+                let failures = [of_arm(&answer), of_entra(&answer)];
+                assert_eq!(failures.each_ref().map(|failure| failure.wait_seconds), [Some(90); 2]);
+                assert_eq!(failures.map(|failure| failure.code), code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_challenge_renews_the_token_whoever_wrote_the_body() {
+        let own = r#"{"error":{"code":"InvalidAuthenticationToken"}}"#;
+        let claims = "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"e30=\"";
+        for (challenge, body, code, service_code) in [
+            ("Basic realm=\"x\", bearer realm=\"y\"", "<html>", "token-challenged", None),
+            ("Bearer", "", "token-challenged", None),
+            ("Bearer", own, "token-expired", Some("InvalidAuthenticationToken")),
+            ("Basic realm=\"x\"", own, "token-expired", Some("InvalidAuthenticationToken")),
+            (claims, own, "claims-challenge", Some("InvalidAuthenticationToken")),
+            (claims, "", "claims-challenge", Some("insufficient_claims")),
+        ] {
+            let failure = of_arm(&response(401, &[("www-authenticate", challenge)], body));
+            assert_eq!((failure.code.as_str(), failure.reaction), (code, Reaction::RenewToken), "{challenge} {body}");
+            assert_eq!(failure.service_code.as_deref(), service_code, "{challenge} {body}");
+        }
+        let other = of_arm(&response(401, &[("www-authenticate", "Negotiate")], "<html>"));
+        assert_eq!(other.code, "not-the-service");
+        let tenant = r#"{"error":{"code":"InvalidAuthenticationTokenTenant"}}"#;
+        assert_eq!(of_arm(&response(401, &[("www-authenticate", "Bearer")], tenant)).code, "wrong-tenant");
+    }
+
+    #[test]
+    fn the_services_own_error_goes_by_its_status_where_its_code_is_not_known() {
         for (status, code) in [
-            (301, "redirected"),
+            (400, "refused"),
             (401, "token-expired"),
             (403, "forbidden"),
-            (404, "answer-not-json"),
-            (418, "refused"),
-            (429, "throttled"),
+            (404, "refused"),
+            (408, "service-unavailable"),
             (500, "service-unavailable"),
             (504, "service-unavailable"),
         ] {
-            assert_eq!(arm_code(status, "<html>"), code, "{status}");
+            assert_eq!(arm_code(status, r#"{"error":{"code":"Novel","message":"m"}}"#), code, "{status}");
         }
+        let bare = r#"{"Code":"400","Message":"m","Target":null}"#;
+        assert_eq!(of_arm(&response(400, &[("x-ms-request-id", "r")], bare)).code, "refused");
+        assert_eq!(arm_code(400, bare), "not-the-service");
+    }
+
+    #[test]
+    fn a_success_of_another_kind_is_tried_later() {
+        for status in [201, 202, 203, 204, 206, 207, 226, 299] {
+            for body in ["", "<html>", r#"{"value":[]}"#, r#"{"error":{"code":"AuthorizationFailed"}}"#] {
+                for failure in [of_arm(&response(status, &[], body)), of_entra(&response(status, &[], body))] {
+                    assert_eq!((failure.code.as_str(), failure.reaction), ("status-unexpected", Reaction::TryLater));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_an_error_hides_nothing() {
+        let marked = |body: &str| format!("\u{feff}{body}");
+        assert_eq!(arm_code(404, &marked(r#"{"error":{"code":"SubscriptionNotFound"}}"#)), "not-found");
+        let body = marked(r#"{"error":"invalid_client","error_codes":[7000222]}"#);
+        assert_eq!(entra_code(401, &body), "secret-expired");
     }
 
     #[test]
@@ -273,7 +522,7 @@ mod tests {
     #[test]
     fn a_failure_carries_what_the_service_said() {
         let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.\r\nTrace ID: t","error_codes":[7000215],"trace_id":"t"}"#;
-        let failure = entra(&Settings::sample(), &response(401, &[("retry-after", "17")], body));
+        let failure = of_entra(&response(401, &[("retry-after", "17")], body));
         assert_eq!(failure.reaction, Reaction::MendFeed);
         assert_eq!(failure.service_code.as_deref(), Some("AADSTS7000215"));
         assert_eq!(failure.request_id.as_deref(), Some("t"));
@@ -285,7 +534,7 @@ mod tests {
     #[test]
     fn a_refusal_of_the_api_carries_code_and_message_and_status() {
         let body = r#"{"error":{"code":"Novel","message":"Not today."}}"#;
-        let failure = arm(&Settings::sample(), &response(404, &[("x-ms-request-id", "r")], body), "the page", "s");
+        let failure = of_arm(&response(404, &[("x-ms-request-id", "r")], body));
         assert_eq!((failure.code.as_str(), failure.status), ("refused", Some(404)));
         assert_eq!((failure.service_code.as_deref(), failure.request_id.as_deref()), (Some("Novel"), Some("r")));
         assert!(failure.cause.ends_with("the page answered 404 Novel, \"Not today.\""), "{}", failure.cause);
@@ -294,20 +543,19 @@ mod tests {
     #[test]
     fn a_redirect_is_named_with_where_it_leads() {
         let redirect = response(302, &[("location", "https://proxy.example/")], "");
-        let settings = Settings::sample();
-        for failure in [entra(&settings, &redirect), arm(&settings, &redirect, "the page", "s")] {
-            assert_eq!(failure.code, "redirected");
+        for failure in [of_entra(&redirect), of_arm(&redirect)] {
+            assert_eq!((failure.code.as_str(), failure.reaction), ("redirected", Reaction::TryLater));
             assert!(failure.cause.ends_with("answered 302 to https://proxy.example/"), "{}", failure.cause);
         }
         let moved = response(400, &[("location", "https://proxy.example/")], "");
-        assert!(!arm(&settings, &moved, "the page", "s").cause.contains("proxy"));
+        assert!(!of_arm(&moved).cause.contains("proxy.example"));
     }
 
     #[test]
     fn too_many_equal_requests_wait_as_long_as_they_are_counted() {
         let waits = |number: u32, headers: &[(&str, &str)]| {
             let body = format!(r#"{{"error":"invalid_request","error_codes":[{number}]}}"#);
-            entra(&Settings::sample(), &response(400, headers, &body)).wait_seconds
+            of_entra(&response(400, headers, &body)).wait_seconds
         };
         assert_eq!(waits(50_196, &[]), Some(300));
         assert_eq!(waits(50_196, &[("retry-after", "17")]), Some(17));
@@ -318,11 +566,31 @@ mod tests {
     fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
         let code = |path: &str, wrong_type: bool| {
             let fault = Fault { path: path.to_owned(), found: "x".to_owned(), expected: "y".to_owned(), wrong_type };
-            not_understood(&Settings::sample(), &response(200, &[], ""), "the page", &fault).code
+            not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &response(200, &[], ""), &fault).code
         };
         assert_eq!(code("", false), "answer-not-json");
         assert_eq!(code("value", true), "answer-wrong-type");
         assert_eq!(code("value", false), "answer-incomplete");
+    }
+
+    #[test]
+    fn a_page_for_people_is_nobody_elses_list() {
+        let fault = Fault::document("HTML or XML", "a JSON object");
+        let failure = |headers: &[(&str, &str)], body: &str| {
+            not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &response(200, headers, body), &fault)
+        };
+        for (headers, body) in [
+            (&[][..], "\u{feff} <html>"),
+            (&[("content-type", "text/html")], "Sign in"),
+            (&[("content-type", "image/png")], "\u{89}PNG"),
+        ] {
+            let failure = failure(headers, body);
+            assert_eq!((failure.code.as_str(), failure.reaction), ("not-the-service", Reaction::TryLater));
+            assert!(failure.cause.ends_with("found HTML or XML, expected a JSON object"), "{}", failure.cause);
+        }
+        for kind in ["application/json", "text/json; charset=utf-8", "application/problem+JSON", ""] {
+            assert_eq!(failure(&[("content-type", kind)], "{\"value\":").code, "answer-not-json", "{kind}");
+        }
     }
 
     #[test]
@@ -333,8 +601,7 @@ mod tests {
             format!(r#"{{"code":"{long}","message":"{long}"}}"#),
         ] {
             let response = response(302, &[("location", &long), ("x-ms-request-id", &long)], &body);
-            for failure in [entra(&Settings::sample(), &response), arm(&Settings::sample(), &response, "the page", "s")]
-            {
+            for failure in [of_entra(&response), of_arm(&response)] {
                 let words = [Some(failure.cause), failure.service_code, failure.request_id];
                 for words in words.into_iter().flatten() {
                     assert!(words.chars().count() < 1_000, "{} bytes", words.len());

@@ -7,7 +7,7 @@ use crate::contract::{Failure, Token};
 use crate::diagnoses::{ASSERTION_UNAVAILABLE, CREDENTIAL_MISSING};
 use crate::http::{Request, Response};
 use crate::json::{self, Fault, Object};
-use crate::service_error;
+use crate::service_error::{self, Call};
 use crate::settings::{Credential, Settings};
 
 /// Path of the token endpoint.
@@ -52,11 +52,11 @@ fn refused(setting: &str, refusal: Refusal) -> String {
 
 /// The token of an answer.
 pub fn answer(settings: &Settings, response: &Response) -> Result<Token, Failure> {
+    let call = Call::to_entra(settings, "the token endpoint");
     if response.status != 200 {
-        return Err(service_error::entra(settings, response));
+        return Err(service_error::entra(call, response));
     }
-    token(&response.body)
-        .map_err(|fault| service_error::not_understood(settings, response, "the token endpoint", &fault))
+    token(&response.body).map_err(|fault| service_error::not_understood(call, response, &fault))
 }
 
 fn token(body: &[u8]) -> Result<Token, Fault> {

@@ -101,6 +101,9 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "tls-broken",
             "tls-timeout",
             "redirected",
+            "not-the-service",
+            "status-unexpected",
+            "token-challenged",
             // The machine.
             "clock-off",
             "assertion-time",

@@ -545,16 +545,18 @@ struct Fault {
     /// Status and body; none for a service that is not reached.
     answer: Option<(u16, &'static str)>,
     retry_after: Option<u32>,
+    /// Value of `www-authenticate`.
+    challenge: Option<&'static str>,
     fits: &'static [Reaction],
 }
 
 const fn fault(what: &'static str, answer: Option<(u16, &'static str)>, fits: &'static [Reaction]) -> Fault {
-    Fault { what, answer, retry_after: None, fits }
+    Fault { what, answer, retry_after: None, challenge: None, fits }
 }
 
 const FAULTS: &[Fault] = &[
     Fault { retry_after: Some(17), ..fault("429 with Retry-After", Some((429, "{}")), &[Reaction::Wait]) },
-    fault("401", Some((401, "{}")), &[Reaction::RenewToken]),
+    Fault { challenge: Some("Bearer"), ..fault("401", Some((401, "{}")), &[Reaction::RenewToken]) },
     fault("500", Some((500, "")), &[Reaction::TryLater, Reaction::Wait]),
     fault("503", Some((503, "busy")), &[Reaction::TryLater, Reaction::Wait]),
     fault("a refused connection", None, &[Reaction::TryLater]),
@@ -565,9 +567,10 @@ const FAULTS: &[Fault] = &[
 impl Transport for Fault {
     fn send(&self, _: OutgoingRequest) -> Answer<'_> {
         let wait = self.retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
+        let challenge = self.challenge.map(|value| ("www-authenticate".to_owned(), value.to_owned()));
         let answer = self.answer.map(|(status, body)| IncomingResponse {
             status,
-            headers: wait.into_iter().collect(),
+            headers: wait.into_iter().chain(challenge).collect(),
             body: body.as_bytes().to_vec(),
         });
         Box::pin(std::future::ready(answer.ok_or(TransportError::Refused)))

@@ -464,10 +464,12 @@ fn good_for(token: &FetchedToken) -> u64 {
     milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2))
 }
 
-/// A fresh token that is refused too is a matter of configuration, or of permissions.
+/// A fresh token that is refused too is a matter of configuration, or of permissions, where the service itself says so.
+/// A refusal without a code of its own may be that of somebody who answered in the service's place.
 fn refused_twice(failure: Failure, mend: Reaction) -> Failure {
     let reaction = match failure.reaction {
-        Reaction::RenewToken => mend,
+        Reaction::RenewToken if failure.service_code.is_some() => mend,
+        Reaction::RenewToken => Reaction::TryLater,
         other => other,
     };
     Failure { reaction, ..failure }

@@ -24,6 +24,9 @@ const SESSIONS: usize = 8;
 /// Bytes of headers that the client reads before it gives up, whatever the limits say.
 const HEADER_BUFFER: usize = 400 << 10;
 
+/// The words of the client for a proxy that asks who is there.
+const PROXY_LOGIN: &str = "proxy authorization required";
+
 /// What all tenants share: who is trusted, what may be dialled, and what it goes through.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -148,6 +151,7 @@ impl LiveTransport {
             None => sorted(error, self.patience),
             Some(_) => self.of_proxy(sorted(error, self.patience), error.is_connect()),
         };
+        let is_plain = request.url.scheme() == "http";
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|error| TransportError::Other(error.to_string()))?;
         let mut builder = proxied.unwrap_or(&self.direct).request(method, request.url).body(request.body);
@@ -156,6 +160,10 @@ impl LiveTransport {
         }
         let response = builder.send().await.map_err(|error| sorted(&error))?;
         let status = response.status().as_u16();
+        // Without TLS the proxy answers in the service's place.
+        if proxied.is_some() && is_plain && status == 407 {
+            return Err(self.of_proxy(TransportError::Other(PROXY_LOGIN.to_owned()), false));
+        }
         let headers: Vec<_> = response
             .headers()
             .iter()
@@ -200,7 +208,7 @@ impl LiveTransport {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
             TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
-            TransportError::Other(text) if text.ends_with("proxy authorization required") => {
+            TransportError::Other(text) if text.ends_with(PROXY_LOGIN) => {
                 let met = if self.proxy.has_credentials() { "does not accept its" } else { "asks for a" };
                 format!("{met} user and password (407)")
             }

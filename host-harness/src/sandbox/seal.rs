@@ -36,7 +36,7 @@ const MEMBERS: &[&str] = &[
 const ERROR_MEMBERS: &[&str] = &["code", "message"];
 
 /// Headers of a token endpoint's answer that a plugin gets to see, besides ids of the request.
-const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after"];
+const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via"];
 
 /// Stands for a body of a token endpoint that is no JSON object. That it began like a page for people may be known.
 const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");
@@ -59,9 +59,14 @@ pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
         access_token: Option<serde::de::IgnoredAny>,
     }
     NAME.is_in(&response.body)
-        && serde_json::from_slice::<Value>(&response.body)
+        && serde_json::from_slice::<Value>(unmarked(&response.body))
             .and_then(serde_json::from_value::<Tokens>)
             .is_ok_and(|tokens| tokens.access_token.is_some())
+}
+
+/// A body without the byte order mark that it may open with, which readers of JSON skip.
+fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
@@ -72,9 +77,10 @@ pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
         // Some servers give tokens there.
         *place = Url::parse(place).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
     }
-    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(&response.body) else {
+    let body = unmarked(&response.body);
+    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {
         if !response.body.is_empty() {
-            let page = response.body.trim_ascii_start().starts_with(b"<");
+            let page = body.trim_ascii_start().starts_with(b"<");
             response.body = if page { WITHHELD.0 } else { WITHHELD.1 }.to_vec();
         }
         return Sealing::default();
@@ -181,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_hides_no_token() {
+        let (response, sealing) =
+            answered(200, &[], &format!("\u{feff}{{\"access_token\":\"{REAL}\",\"expires_in\":1}}"));
+        let (placeholder, token) = sealing.token.unwrap();
+        assert_eq!(token.expose(), REAL);
+        assert_eq!(text(&response), format!(r#"{{"access_token":"{placeholder}","expires_in":1}}"#));
+        assert_eq!(text(&answered(403, &[], "\u{feff}<html>").0), "<withheld>");
+    }
+
+    #[test]
     fn a_token_that_is_given_twice_is_found_the_second_time() {
         let percent = REAL.replace('~', "%7E");
         let body = format!(r#"{{"error_description":"{percent} and {REAL}","access_token":"{REAL}"}}"#);
@@ -229,6 +245,7 @@ mod tests {
     fn an_answer_with_a_token_is_known_by_its_form() {
         let holds =
             |body: &str| holds_token(&IncomingResponse { body: body.as_bytes().to_vec(), ..Default::default() });
+        assert!(holds("\u{feff}{\"access_token\":\"t\"}"));
         assert!(holds(r#"{"access_token":"t"}"#) && holds(r#" {"a":1,"acce\u0073s_token":"t"}"#));
         assert!(!holds(r#"{"value":[{"access_token":"t"}]}"#) && !holds("access_token") && !holds("[]"));
     }

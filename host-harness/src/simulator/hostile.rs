@@ -92,9 +92,9 @@ pub const TABLE: &[Case] = &[
     row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Good),
     row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Good),
     row("link-endless", "always one more page", "page-limit", MendPlugin, Good),
-    row("redirect", "302 to another host", "redirected", MendPlugin, Good),
-    row("redirect-metadata", "307 to the metadata address", "redirected", MendPlugin, Good),
-    row("type-wrong", "an image in place of the list", "answer-not-json", MendPlugin, Good),
+    row("redirect", "302 to another host", "redirected", TryLater, Good),
+    row("redirect-metadata", "307 to the metadata address", "redirected", TryLater, Good),
+    row("type-wrong", "an image in place of the list", "not-the-service", TryLater, Good),
     row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Good),
     Case {
         name: "echo",

@@ -1,16 +1,20 @@
-//! What can go wrong, by name. Scenarios of the token endpoint strike the first tenant, those of the API the last
-//! subscription of the first tenant; everything else goes on as usual.
+//! What can go wrong, by name. Scenarios of the token endpoint, of the search for subscriptions and of the tenant's domain
+//! strike the first tenant, those of the API the last subscription of the first tenant; everything else goes on as usual.
 
 use serde_json::{Value, json};
 
-use super::hostile;
 use super::service::{Answer, Request, World, arm_error, controls_path, entra_error};
+use super::{foreign, hostile};
 
 /// Where a scenario strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// The tenant's OpenID configuration, which tells the id behind a domain.
+    Domain,
     /// The token endpoint.
     Token,
+    /// The list of subscriptions.
+    Search,
     /// The list of secure scores.
     Scores,
     /// The list of controls.
@@ -21,7 +25,7 @@ pub enum Place {
 pub struct Strike<'a> {
     /// The service.
     pub world: &'a World,
-    /// Whose list it is; empty at the token endpoint.
+    /// Whose list it is; empty where it is no subscription's.
     pub subscription: &'a str,
     /// The application.
     pub client: &'a str,
@@ -149,6 +153,12 @@ const ARM: &[(&str, u16, &str, &str)] = &[
         "The access token expiry UTC time is earlier than current UTC time.",
     ),
     ("token-refused", 401, "InvalidAuthenticationToken", "The access token is invalid."),
+    (
+        "token-outdated",
+        401,
+        "TokenCreatedWithOutdatedPolicies",
+        "Continuous access evaluation resulted in a challenge.",
+    ),
     ("token-missing", 401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."),
     ("wrong-tenant", 401, "InvalidAuthenticationTokenTenant", "The access token is from the wrong issuer."),
     (
@@ -196,6 +206,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("token-html", "a proxy's page in place of the token"),
     ("token-echo", "a refusal of the token that holds the secret and a token, in many spellings"),
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
+    ("claims-challenge", "401 that asks for a token with further claims, again and again"),
     ("not-onboarded", "both lists are empty"),
     ("not-onboarded-404", "404 with a body in PascalCase"),
     ("scores-empty", "no score, though there are controls"),
@@ -221,7 +232,8 @@ const OTHERS: &[(&str, &str)] = &[
 /// The names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let entra = ENTRA.iter().map(|row| row.0);
-    let others = OTHERS.iter().map(|row| row.0).chain(hostile::TABLE.iter().map(|case| case.name));
+    let foreign = foreign::TABLE.iter().map(|case| case.name);
+    let others = OTHERS.iter().map(|row| row.0).chain(foreign).chain(hostile::TABLE.iter().map(|case| case.name));
     entra.chain(ARM.iter().map(|row| row.0)).chain(others)
 }
 
@@ -233,6 +245,12 @@ pub fn named(name: &str) -> Option<&'static str> {
 /// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
 pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
     let name = strike.world.scenario?;
+    if let Some(case) = foreign::named(name) {
+        // A firewall that objects to `$expand` lets the same list pass without.
+        let spared =
+            name == "expand-blocked" && good.is_some_and(|(_, request)| !request.query.contains_key("$expand"));
+        return (case.place == place && !spared).then(|| case.answer());
+    }
     match (place, good) {
         (Place::Token, _) => token(strike, name),
         (Place::Scores, Some((good, _))) => refused(strike, name).or_else(|| scores(strike, name, good)),
@@ -265,6 +283,13 @@ fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
              access was recently granted, please refresh your credentials."
         );
         return Some(arm_error(403, "AuthorizationFailed", &text));
+    }
+    if name == "claims-challenge" {
+        // {"access_token":{"nbf":{"essential":true,"value":"1790000000"}}}
+        let claims = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNzkwMDAwMDAwIn19fQ==";
+        let challenge = format!("Bearer realm=\"\", error=\"insufficient_claims\", claims=\"{claims}\"");
+        let text = "Continuous access evaluation resulted in a challenge.";
+        return Some(arm_error(401, "InvalidAuthenticationToken", text).with("www-authenticate", &challenge));
     }
     ARM.iter().find(|row| row.0 == name).map(|(_, status, code, text)| arm_error(*status, code, text))
 }

@@ -205,6 +205,9 @@ impl World {
         let Some(tenant) = self.tenant(tenant) else {
             return entra_error(400, "invalid_tenant", 90_002, &format!("Tenant '{tenant}' not found."), "");
         };
+        if let Some(answer) = self.strike_tenant(tenant, Place::Domain) {
+            return answer;
+        }
         let base = format!("{}/{}", self.url, tenant.id);
         Answer::json(
             200,
@@ -336,11 +339,21 @@ impl World {
         tenant.ok_or_else(|| arm_error(401, "InvalidAuthenticationToken", "The access token is invalid."))
     }
 
+    /// What a scenario makes of a request that is for a whole tenant and carries no secret.
+    fn strike_tenant(&self, tenant: &Tenant, place: Place) -> Option<Answer> {
+        let is_first = self.estate.tenants.first().is_some_and(|first| first.id == tenant.id);
+        let strike = Strike { world: self, subscription: "", client: &tenant.client_id, request_id: "", secret: "" };
+        is_first.then(|| scenario::strike(&strike, place, None)).flatten()
+    }
+
     fn subscriptions(&self, request: &Request) -> Answer {
         let tenant = match self.signed_in(request) {
             Ok(tenant) => tenant,
             Err(answer) => return answer,
         };
+        if let Some(answer) = self.strike_tenant(tenant, Place::Search) {
+            return answer;
+        }
         let items = tenant.subscriptions.iter().map(|subscription| {
             json!({
                 "id": format!("/subscriptions/{}", subscription.id),

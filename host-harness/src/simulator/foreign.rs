@@ -1,0 +1,142 @@
+//! Somebody else who answers in the service's place: proxies, firewalls, gateways and login pages. One table of what they
+//! answer, and to which call.
+
+use super::scenario::Place;
+use super::service::Answer;
+
+/// One answer that is not the service's.
+#[derive(Debug)]
+pub struct Case {
+    /// Name of the scenario.
+    pub name: &'static str,
+    /// Which call it meets.
+    pub place: Place,
+    /// What it is, for people.
+    pub what: &'static str,
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+}
+
+/// The page of Azure Front Door's firewall.
+const BLOCKED: &str = "<!DOCTYPE html PUBLIC '-//W3C//DTD XHTML 1.0 Transitional//EN'><html><head><title></title></head>\
+    <body id='blocked'><h2>The request is blocked.</h2></body></html>";
+
+const PORTAL: &str = "<!DOCTYPE html><html><title>Sign in to the network</title><form method=post></form></html>";
+
+const GATEWAY: &str = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>";
+
+const DENIED: &str = "<!DOCTYPE html><html><title>407</title><body>Access denied: sign in to the proxy.</body></html>";
+
+const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+const JSON: (&str, &str) = ("content-type", "application/json");
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+
+const fn row(
+    (name, place): (&'static str, Place),
+    (status, headers): (u16, &'static [(&'static str, &'static str)]),
+    body: &'static str,
+    what: &'static str,
+) -> Case {
+    Case { name, place, what, status, headers, body }
+}
+
+/// Everything that they answer.
+pub const TABLE: &[Case] = &[
+    row(("blocked", Place::Scores), (403, &[HTML, ("x-azure-ref", "0AbC")]), BLOCKED, "403 with a firewall's page"),
+    row(("blocked-controls", Place::Controls), (403, &[HTML]), BLOCKED, "the same for the second list alone"),
+    row(("blocked-empty", Place::Scores), (403, &[("server", "gate/2.1")]), "", "403 with nothing"),
+    row(
+        ("blocked-json", Place::Scores),
+        (403, &[JSON, ("via", "1.1 gate.example")]),
+        r#"{"message":"Forbidden"}"#,
+        "403 of an API gateway, in JSON of its own",
+    ),
+    row(
+        ("blocked-json-text", Place::Scores),
+        (403, &[JSON]),
+        r#"{"error":"Forbidden","path":"/subscriptions"}"#,
+        "403 with an `error` that is a text",
+    ),
+    row(("blocked-json-list", Place::Scores), (403, &[JSON]), r#"["Forbidden"]"#, "403 with a list in JSON"),
+    row(
+        ("blocked-json-cut", Place::Scores),
+        (403, &[JSON]),
+        r#"{"error":{"code":"AuthorizationFailed","mess"#,
+        "403 whose JSON ends in its middle",
+    ),
+    row(("expand-blocked", Place::Controls), (400, &[HTML]), BLOCKED, "400 of a firewall for `$expand`, with a page"),
+    row(("login-page", Place::Scores), (401, &[HTML]), PORTAL, "401 with a page, which challenges for nothing"),
+    row(
+        ("login-challenge", Place::Scores),
+        (401, &[HTML, ("www-authenticate", "Negotiate"), ("www-authenticate", "bearer realm=\"gate\"")]),
+        PORTAL,
+        "401 with a page, which challenges for a token",
+    ),
+    row(
+        ("proxy-login", Place::Scores),
+        (407, &[HTML, ("proxy-authenticate", "Basic realm=\"proxy\"")]),
+        DENIED,
+        "407 of a proxy that nobody configured",
+    ),
+    row(("gateway-404", Place::Scores), (404, &[TEXT]), "no such host", "404 of a gateway, in plain text"),
+    row(("gateway-502", Place::Scores), (502, &[HTML, ("server", "nginx")]), GATEWAY, "502 of a gateway, with a page"),
+    row(
+        ("gateway-503", Place::Scores),
+        (503, &[HTML, ("retry-after", "17")]),
+        GATEWAY,
+        "503 of a gateway with Retry-After of 17 s, and a page",
+    ),
+    row(
+        ("gateway-429", Place::Scores),
+        (429, &[HTML, ("retry-after", "17")]),
+        GATEWAY,
+        "429 of a gateway with Retry-After of 17 s, and a page",
+    ),
+    row(("accepted", Place::Scores), (202, &[JSON]), "", "202 with nothing"),
+    row(("no-content", Place::Scores), (204, &[]), "", "204"),
+    row(("partial", Place::Scores), (206, &[JSON]), r#"{"value":[]}"#, "206 with an empty list"),
+    row(("token-blocked", Place::Token), (403, &[HTML]), BLOCKED, "403 with a firewall's page in place of the token"),
+    row(("token-login-page", Place::Token), (401, &[HTML]), PORTAL, "401 with a page in place of the token"),
+    row(("token-proxy-login", Place::Token), (407, &[HTML]), DENIED, "407 in place of the token"),
+    row(
+        ("token-gateway", Place::Token),
+        (502, &[HTML, ("server", "nginx")]),
+        GATEWAY,
+        "502 with a page in place of the token",
+    ),
+    row(
+        ("token-blocked-json", Place::Token),
+        (400, &[JSON]),
+        r#"{"error":"Forbidden"}"#,
+        "400 with an `error` that is none of Entra ID's",
+    ),
+    row(
+        ("token-redirect", Place::Token),
+        (302, &[("location", "https://portal.example/login")]),
+        "",
+        "302 to a login page in place of the token",
+    ),
+    row(("token-no-content", Place::Token), (204, &[]), "", "204 in place of the token"),
+    row(("search-blocked", Place::Search), (403, &[HTML]), BLOCKED, "403 with a firewall's page for the search"),
+    row(("search-page", Place::Search), (200, &[HTML]), PORTAL, "a login page in place of the search's answer"),
+    row(("search-gateway", Place::Search), (404, &[TEXT]), "no such host", "404 of a gateway for the search"),
+    row(
+        ("domain-blocked", Place::Domain),
+        (403, &[HTML]),
+        BLOCKED,
+        "403 with a firewall's page for the tenant's domain",
+    ),
+];
+
+/// The case of a scenario.
+pub fn named(name: &str) -> Option<&'static Case> {
+    TABLE.iter().find(|case| case.name == name)
+}
+
+impl Case {
+    pub(super) fn answer(&self) -> Answer {
+        let headers = self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Answer { status: self.status, headers: headers.collect(), body: self.body.into(), cut: false, raw: false }
+    }
+}

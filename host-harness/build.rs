@@ -1,10 +1,17 @@
-//! Builds the plugin and leaves the component in `OUT_DIR`, where the library embeds it.
+//! Builds the plugin and leaves the component in `OUT_DIR`, where the library embeds it; and finds out what the program
+//! tells of its own build: the commit and the plugin's digest.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
+
+use sha2::{Digest, Sha256};
 
 #[path = "../xtask/src/component.rs"]
 mod component;
+
+/// Names the commit where there is no git, for example in a build from an archive of the sources.
+const COMMIT: &str = "HOST_HARNESS_COMMIT";
 
 fn main() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -18,15 +25,50 @@ fn main() {
         "Cargo.lock",
         "rust-toolchain.toml",
     ] {
-        println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
+        watch(&workspace.join(watched));
     }
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    println!("cargo::rustc-env={COMMIT}={}", commit(&workspace).unwrap_or_else(|| "unknown".to_owned()));
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     match component::build(&workspace, &out.join("guest"), component::PACKAGE) {
         Ok(bytes) => {
+            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={digest}");
             if let Err(error) = fs::write(out.join(component::FILE), bytes) {
                 println!("cargo::error=failed to write the component: {error}");
             }
         }
         Err(error) => println!("cargo::error={error}"),
     }
+}
+
+/// The commit of the sources: as the environment says, or as git knows it.
+fn commit(workspace: &Path) -> Option<String> {
+    let given = env::var(COMMIT).ok().filter(|given| !given.is_empty());
+    if let Some(given) = given {
+        let plain = |character: &char| character.is_ascii_alphanumeric() || "._+-".contains(*character);
+        return Some(given.chars().filter(plain).collect());
+    }
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // Sources that lie within another repository are not of its commit.
+    let top = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
+    if top != workspace {
+        return None;
+    }
+    // Each commit and each checkout is noted in the log of HEAD.
+    for file in ["HEAD", "logs/HEAD"] {
+        let file = workspace.join(git(&["rev-parse", "--git-path", file])?);
+        if file.exists() {
+            watch(&file);
+        }
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+/// A file that is missing counts as changed each time.
+fn watch(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
 }

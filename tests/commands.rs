@@ -171,3 +171,84 @@ fn conformance_prints_a_row_for_each_rule_and_its_status_is_the_verdict() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("component   FAILED "));
     assert_eq!(run(&["conformance", "no-such-file.wasm"]).status.code(), Some(2));
 }
+
+/// The names of all commands, as the program lists them.
+fn names() -> Vec<String> {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_help_of_each_command_has_an_example_and_the_manual_a_page() {
+    let names = names();
+    assert!(names.len() >= 11, "{names:?}");
+    for name in &names {
+        let help = String::from_utf8(run(&[name, "--help"]).stdout).unwrap();
+        let examples = help.split("Example").nth(1).unwrap_or_default();
+        assert!(examples.contains(&format!("  host-harness {name}")), "{help}");
+        let page = run(&["man", name]);
+        let text = String::from_utf8(page.stdout).unwrap();
+        assert!(page.status.success() && text.contains(&format!(".TH host-harness-{name} 1")), "{name}: {text}");
+    }
+    let page = String::from_utf8(run(&["man"]).stdout).unwrap();
+    assert!(page.contains(".TH host-harness 1") && names.iter().all(|name| page.contains(name.as_str())), "{page}");
+    let unknown = run(&["man", "sing"]);
+    assert!(unknown.status.code() == Some(2) && said(&unknown).contains("simulate"), "{}", said(&unknown));
+}
+
+#[test]
+fn shells_complete_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
+        assert!(names().iter().all(|name| script.contains(name.as_str())) && script.contains("redact-subscriptions"));
+    }
+    assert_eq!(run(&["completions", "tcsh"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_version_names_the_commit_and_the_plugin() {
+    let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    let about: Value = serde_json::from_slice(&run(&["inspect", "--json"]).stdout).unwrap();
+    let digest = about["sha256"].as_str().unwrap();
+    let expected = format!(
+        "host-harness {}\ncommit {}\nplugin sha256:{digest}\n",
+        env!("CARGO_PKG_VERSION"),
+        host_harness::COMMIT
+    );
+    assert_eq!(version, expected);
+    let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
+    let head = git.ok().filter(|output| output.status.success() && root().join(".git").exists());
+    // A build may be told another name.
+    if let (Some(head), None) = (head, std::env::var_os("HOST_HARNESS_COMMIT")) {
+        let head = String::from_utf8(head.stdout).unwrap();
+        assert!(head.starts_with(host_harness::COMMIT), "{head} {}", host_harness::COMMIT);
+    }
+}
+
+#[test]
+fn a_configuration_is_taken_with_and_without_its_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.toml");
+    std::fs::write(&file, "[network]\nprxy = 1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let recording = folder.path().join("recording.json");
+    let more = ["--feed", "a", "--output", recording.to_str().unwrap()];
+    for (command, more) in [("check", &[][..]), ("poll", &[]), ("run", &[]), ("record", &more)] {
+        for config in [&[file][..], &["-c", file], &["--config", file]] {
+            let output = run(&[&[command], config, more].concat());
+            assert_eq!(output.status.code(), Some(2), "{command} {config:?}");
+            assert!(said(&output).contains("broken.toml:2: network.prxy"), "{command} {config:?}: {}", said(&output));
+        }
+        for none_or_two in [&[][..], &[file, "-c", file]] {
+            let output = run(&[&[command], none_or_two, more].concat());
+            assert_eq!(output.status.code(), Some(2), "{command}");
+            assert!(said(&output).contains("--config <FILE>"), "{command}: {}", said(&output));
+        }
+    }
+    let output = run(&["inspect", file]);
+    assert!(output.status.code() == Some(2) && said(&output).contains("behind -c"), "{}", said(&output));
+    let output = run(&["inspect", "--config", file]);
+    assert!(said(&output).contains("broken.toml:2: network.prxy"), "{}", said(&output));
+}

@@ -4,6 +4,9 @@
 //! tenant, and [`feed::Feed`], which makes the calls of the contract in their order. A plugin holds no secret, reaches
 //! only what it declared and the operator allows, and ends nobody's work but its own.
 
+/// The commit that this was built from, or `unknown`.
+pub const COMMIT: &str = env!("HOST_HARNESS_COMMIT");
+
 pub mod address;
 pub mod agenda;
 pub mod assertion;

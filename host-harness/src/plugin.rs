@@ -38,6 +38,9 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
 /// The component that is built into this program.
 pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
 
+/// Its digest, lower-case hexadecimal.
+pub const BUILT_IN_SHA256: &str = env!("HOST_HARNESS_PLUGIN_SHA256");
+
 /// Name of the built-in plugin.
 pub const BUILT_IN_NAME: &str = "azure-secure-score";
 

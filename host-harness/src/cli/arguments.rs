@@ -4,13 +4,29 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use host_harness::config;
 use host_harness::terminal::Colours;
 
+/// The version and the commit on one line, for `-V`.
+const SHORT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("HOST_HARNESS_COMMIT"), ")");
+
+/// The version, the commit that the program was built from, and the digest of its plugin.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("HOST_HARNESS_COMMIT"),
+    "\nplugin sha256:",
+    env!("HOST_HARNESS_PLUGIN_SHA256"),
+);
+
 /// Runs polling source plugins: recorded, simulated and live.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version = SHORT_VERSION, long_version = VERSION, about)]
+#[command(
+    after_help = "Examples:\n  host-harness demo               # needs no Azure account\n  host-harness check azure.toml   # what works, and for what does not the cause and the fix\n  host-harness poll azure.toml    # events on standard output\n\nNO_COLOR, CLICOLOR_FORCE and TERM decide about colours, RUST_LOG about the log."
+)]
 pub struct Arguments {
     /// A component in place of the built-in plugin.
     #[arg(long, global = true, value_name = "FILE")]
@@ -35,23 +51,31 @@ pub enum LogFormat {
 #[derive(Subcommand)]
 pub enum Command {
     /// Polls several tenants of a simulated service; needs no Azure account.
+    #[command(
+        after_help = "Examples:\n  host-harness demo\n  host-harness demo > findings.ndjson  # all events, as NDJSON"
+    )]
     Demo,
     /// Shows what a plugin is, what it imports, and with a configuration what may leave.
+    #[command(
+        after_help = "Examples:\n  host-harness inspect                # the built-in plugin\n  host-harness inspect -c azure.toml  # what may leave with a configuration"
+    )]
     Inspect {
         /// The component; the built-in one without it.
         file: Option<PathBuf>,
         /// A configuration, or a folder of them, whose feeds to show.
-        #[arg(short, value_name = "FILE")]
+        #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// One JSON object.
         #[arg(long)]
         json: bool,
     },
     /// Tests the connection of each feed, step by step, and shows a sample event.
+    #[command(
+        after_help = "Examples:\n  host-harness check azure.toml                                # each step, and a sample event\n  host-harness check -c azure.toml --feed contoso-prod --json  # for programs"
+    )]
     Check {
-        /// The configuration, or a folder of them.
-        #[arg(short, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
         /// Only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
@@ -63,25 +87,27 @@ pub enum Command {
         strict: bool,
     },
     /// Polls each scope of a feed once, and records what was answered, to be replayed.
+    #[command(after_help = "Example:\n  host-harness record azure.toml --feed contoso-prod -o contoso.json")]
     Record {
-        /// The configuration, or a folder of them.
-        #[arg(short, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
         /// Which feed.
         #[arg(long, value_name = "ID")]
         feed: String,
         /// Where the recording goes; a file that is there is overwritten.
-        #[arg(short, value_name = "FILE")]
+        #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
         /// Puts stand-ins for the ids and names of subscriptions, too.
         #[arg(long)]
         redact_subscriptions: bool,
     },
     /// Polls each scope once, now.
+    #[command(
+        after_help = "Examples:\n  host-harness poll azure.toml > findings.ndjson    # the events of everything\n  host-harness poll -c azure.toml --state azure.db  # what changed since the last time"
+    )]
     Poll {
-        /// The configuration, or a folder of them.
-        #[arg(short, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
         /// Only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
@@ -93,16 +119,19 @@ pub enum Command {
         strict: bool,
     },
     /// Collects day after day: schedules, state, sinks, metrics.
+    #[command(after_help = "Example:\n  host-harness run azure.toml")]
     Run {
-        /// The configuration, or a folder of them.
-        #[arg(short, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        config: Configuration,
         /// Collects every configured feed or none: a feed whose credentials cannot be read, or whose plugin breaks down, is
         /// not left out but refused.
         #[arg(long)]
         strict: bool,
     },
     /// Runs the plugin on recorded responses and prints the events.
+    #[command(
+        after_help = "Examples:\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"
+    )]
     Replay {
         /// The recordings.
         #[arg(required = true)]
@@ -115,6 +144,9 @@ pub enum Command {
         update: bool,
     },
     /// Tries the contract's rules on a plugin.
+    #[command(
+        after_help = "Examples:\n  host-harness conformance                                       # the built-in plugin\n  host-harness conformance plugin.wasm --cassette recorded.json  # another one"
+    )]
     Conformance {
         /// The component; the built-in one without it.
         file: Option<PathBuf>,
@@ -126,6 +158,9 @@ pub enum Command {
         json: bool,
     },
     /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
+    #[command(
+        after_help = "Examples:\n  host-harness simulate > simulated.toml      # a configuration for it, on standard output\n  host-harness simulate --scenario throttled  # a fault\n  host-harness simulate --day 10m             # a day in ten minutes\n  host-harness simulate --json                # for programs"
+    )]
     Simulate {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -152,6 +187,39 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints what completes command lines in a shell.
+    #[command(
+        after_help = "Examples:\n  host-harness completions bash > ~/.local/share/bash-completion/completions/host-harness\n  host-harness completions zsh > \"${fpath[1]}/_host-harness\""
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page of the program, or of a command.
+    #[command(after_help = "Examples:\n  host-harness man | man -l -\n  host-harness man poll > host-harness-poll.1")]
+    Man {
+        /// The command.
+        command: Option<String>,
+    },
+}
+
+/// Where the configuration is: as an option, or as the file alone.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Configuration {
+    /// The configuration, or a folder of them.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as an option.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Configuration {
+    /// The file or folder.
+    pub fn path(self) -> PathBuf {
+        self.file.or(self.config).unwrap_or_default()
+    }
 }
 
 /// A duration as the configuration has them.

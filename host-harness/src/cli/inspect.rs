@@ -11,7 +11,14 @@ use host_harness::redact;
 
 use crate::cli::{Usage, check, clock, host, load};
 
+/// Shows a plugin, and with a configuration what may leave.
 pub async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
+    if let Some(file) =
+        file.as_deref().filter(|file| file.is_dir() || file.extension().is_some_and(|end| end == "toml"))
+    {
+        let words = "found a configuration, expected a component; a configuration goes behind -c";
+        return Err(Usage(format!("{}: {words}", file.display())).into());
+    }
     let host = host()?;
     let mut out = io::stdout();
     let Some(config) = config else {

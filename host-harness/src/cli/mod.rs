@@ -35,6 +35,7 @@ pub mod arguments;
 mod conformance;
 mod demo;
 mod inspect;
+mod manual;
 mod poll;
 mod record;
 mod replay;
@@ -47,15 +48,15 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
         Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
         Command::Check { config, feed, json, strict } => {
             let output = Output { events: &mut io::stdout(), people: &mut People };
-            let config = Config { strict, ..load(&config, feed.as_deref()) };
+            let config = Config { strict, ..load(&config.path(), feed.as_deref()) };
             Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock(), json, output).await?)
         }
         Command::Record { config, feed, output, redact_subscriptions } => {
-            let checked = check(&host()?, load(&config, Some(&feed)), plugin.as_deref()).await?;
+            let checked = check(&host()?, load(&config.path(), Some(&feed)), plugin.as_deref()).await?;
             record(&checked, &output, redact_subscriptions).await
         }
         Command::Poll { config: file, feed, state, strict } => {
-            let config = Config { strict, ..load(&file, feed.as_deref()) };
+            let config = Config { strict, ..load(&file.path(), feed.as_deref()) };
             let host = host()?;
             let report = match state {
                 None => poll(&host, config, plugin.as_deref()).await?,
@@ -65,6 +66,7 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
         }
         Command::Run { config, strict } => {
             let environment = config::variable;
+            let config = config.path();
             run::run(Start { host: host()?, config, plugin, environment, clock: clock(), strict }).await?;
             Ok(0)
         }
@@ -75,6 +77,8 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
             simulate(listen, scenario.as_deref(), (estate, day), trusted, json).await
         }
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { command } => manual::page(command.as_deref()),
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::reader::{self, Reader, Table};
+use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, referenced};
+use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
 use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
@@ -18,6 +18,8 @@ use crate::sink::file::Aside;
 use crate::store::Lane;
 
 const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
+/// Of those, the ones that may stand in `[feed_defaults]` too.
+pub const SHARED: &[&str] = &["tenant", "plugin", "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
 
 /// The service recalculates every eight hours: polling much more often brings nothing.
@@ -29,6 +31,9 @@ const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 /// Stands where a credential cannot be read.
 const UNREADABLE: &str = "unreadable";
 
+/// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
+const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
+
 /// More feeds than this are not listed one by one.
 const LISTED: usize = 20;
 
@@ -36,32 +41,43 @@ const LISTED: usize = 20;
 pub fn read(
     reader: &mut Reader,
     tops: &[Table<'_>],
-    defaults: Option<&Table<'_>>,
-    sinks: &[ReadSink<'_>],
+    defaults: Option<&mut Table<'_>>,
+    sinks: &[ReadSink],
     state: &Path,
     whole: Option<&Path>,
     only: Option<&str>,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> (Vec<FeedConfig>, Vec<Named>) {
-    if let Some(defaults) = defaults {
+    let defaults = defaults.map(|defaults| {
         reader.known(defaults, FEED);
         if let Some(node) = defaults.child("id") {
-            reader.problem(&node, "an id belongs to one feed, not to the defaults".to_owned());
+            reader.misplaced(&node, "an id belongs to one feed, not to the defaults");
         }
-    }
+        &*defaults
+    });
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let mut fed: BTreeSet<String> = BTreeSet::new();
     let (mut feeds, mut named) = (Vec::new(), Vec::new());
     let (mut claims, mut plugins) = (Vec::new(), Vec::new());
     let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
-    for node in nodes.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
+    let (mut nameless, mut unsure) = (false, false);
+    for table in nodes.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
         let problems_before = reader.problems.len();
-        let Some(table) = reader.table(&node) else { continue };
-        reader.known(&table, FEED);
+        let mut table = table.by_id("feed", &ids);
+        reader.known(&mut table, FEED);
         let merged = table.over(defaults);
+        for key in ["id", "tenant"] {
+            let table = if key == "id" { &table } else { &merged };
+            let settings = table.child("settings").and_then(|node| node.as_table());
+            if let Some(node) = settings.and_then(|settings| settings.child(key)).filter(|_| table.child(key).is_none())
+            {
+                reader.misplaced(&node, BELOW_SETTINGS);
+            }
+        }
         let id = reader.id(&table, "id");
         let tenant = reader.id(&merged, "tenant");
+        nameless |= id.is_none();
         if let Some((id, node)) = &id {
             match ids.get(id) {
                 Some(first) => {
@@ -73,17 +89,20 @@ pub fn read(
             }
         }
         let interval = interval(reader, &merged);
+        let before = reader.problems.len();
         let chosen = chosen_sinks(reader, &merged, sinks);
+        // Nobody knows what is meant.
+        unsure |= reader.problems.len() > before;
         fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
         let Some((id, _)) = id else { continue };
         let plugin = merged.child("plugin").and_then(|node| {
-            let named = reader.text(&node, "the name or the path of a plugin")?;
-            (named != BUILT_IN_NAME).then(|| node.source.beside(&named))
+            let path = reader.path(&node, "the name or the path of a plugin")?;
+            (node.as_text()? != BUILT_IN_NAME).then_some(path)
         });
         plugins.extend(plugin.clone());
         if let Some((tenant, _)) = &tenant {
-            let place = table.source.problem(table.line, &format!("{}.sinks", table.key), String::new());
+            let place = table.source.problem(table.line, &table.path("sinks"), String::new());
             claims.push((place, tenant.clone(), id.clone(), chosen.clone()));
         }
         if only.is_some_and(|only| only != id) {
@@ -102,9 +121,9 @@ pub fn read(
             sealed: Vec::new(),
             unreadable: Vec::new(),
         };
-        settings(reader, &table, defaults, &mut feed, files, environment);
+        let has_settings = settings(reader, &table, defaults, &mut feed, files, environment).is_some();
         // What is wrong already would be found again, in other words.
-        if reader.problems.len() == problems_before {
+        if has_settings && reader.problems.len() == problems_before {
             feeds.push(feed);
         } else {
             reader.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
@@ -114,21 +133,24 @@ pub fn read(
     let mut places = Places::new(state, files, &plugins);
     places.claim_dead_letters(reader, sinks);
     for (place, tenant, id, chosen) in claims {
-        for sink in sinks.iter().filter(|sink| chosen.contains(&sink.id)) {
+        for sink in sinks.iter().filter(|sink| sink.id.as_ref().is_some_and(|id| chosen.contains(id))) {
             places.claim(reader, &place, &tenant, &id, sink);
         }
     }
     places.check(reader);
     if let Some(file) = whole.filter(|_| reader.complete) {
         let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
-        if ids.is_empty() {
+        if nodes.is_empty() {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
-        } else if let Some(only) = only.filter(|only| !ids.contains_key(*only)) {
+        } else if let Some(only) = only.filter(|only| !nameless && !ids.contains_key(*only)) {
             reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, &ids))));
         }
-        for sink in sinks.iter().filter(|sink| !ids.is_empty() && !fed.contains(&sink.id)) {
-            let message = format!("no feed names the sink {:?}, expected it in the `sinks` of a feed", sink.id);
-            reader.problem(&sink.node, message);
+        let is_told = ids.is_empty() || nameless || unsure;
+        for sink in sinks.iter().filter(|_| !is_told) {
+            if let Some(id) = sink.id.as_ref().filter(|id| !fed.contains(*id)) {
+                let message = format!("no feed names the sink {id:?}, expected it in the `sinks` of a feed");
+                reader.problems.push(Problem { message, ..sink.place.clone() });
+            }
         }
     }
     (feeds, named)
@@ -170,26 +192,26 @@ impl Places {
         places
     }
 
-    fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink<'_>]) {
+    fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink]) {
         for sink in sinks {
             let Some(config) = &sink.config else { continue };
             let path = config.dead_letters.display();
-            let whose = format!("the file of dead letters of the sink {:?}", sink.id);
+            let whose = format!("the file of dead letters of the sink {:?}", config.id);
             if let Some(before) = self.reserved.insert(folded(&config.dead_letters), whose) {
                 let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
-                reader.problem(&sink.node, message);
+                reader.problems.push(Problem { message, ..sink.place.clone() });
             }
         }
     }
 
-    fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink<'_>) {
+    fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink) {
         let Some(config) = &sink.config else { return };
         let Kind::File(file) = &config.kind else { return };
         let path = file.path.filled(tenant, feed);
         let taken = Taken {
             lane: config.lane(tenant, feed),
             aside: file.path.aside(),
-            whose: format!("those of the feed {feed:?} for the sink {:?}", sink.id),
+            whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
             place: Problem { message: path.clone(), ..place.clone() },
         };
         match self.taken.entry(folded(Path::new(&path))) {
@@ -274,19 +296,24 @@ fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
     if ids.len() <= LISTED {
         return ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     }
-    let nearest = reader::nearest(only, ids.keys().map(String::as_str)).unwrap_or_default();
+    let nearest = meant::nearest(only, ids.keys().map(String::as_str)).unwrap_or_default();
     format!("{} feeds, the nearest is {nearest}", ids.len())
 }
 
 fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {
     let node = feed.child("interval")?;
-    let text = reader.text(&node, "a duration such as \"1h\"")?;
-    let interval = duration(&text).filter(|interval| *interval <= LONG_INTERVAL);
+    let bounded = |text: &str| duration(text).filter(|interval| *interval <= LONG_INTERVAL);
+    let interval = node.as_text().and_then(|text| bounded(&text));
     match interval {
         None => {
-            reader.problem(&node, format!("found {text:?}, expected a duration from \"1s\" to \"31d\", such as \"1h\""))
+            let text = node.as_text().unwrap_or_else(|| node.shown());
+            let meant = meant::duration(&text).filter(|meant| bounded(meant).is_some());
+            let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+            let expected = "expected a duration from \"1s\" to \"31d\", such as \"1h\"";
+            reader.problem(&node, format!("found {}, {expected}{meant}", node.shown()));
         }
         Some(interval) if interval < SHORT_INTERVAL => {
+            let text = node.as_text().unwrap_or_default();
             reader.warning(&node, format!("{text} is short: the service recalculates every 8 hours"));
         }
         Some(_) => {}
@@ -295,21 +322,24 @@ fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {
 }
 
 /// Ids of the sinks that a feed names; all without any.
-fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink<'_>]) -> Vec<String> {
-    let Some(node) = feed.child("sinks") else { return sinks.iter().map(|sink| sink.id.clone()).collect() };
+fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
+    let known = || sinks.iter().filter_map(|sink| sink.id.as_deref());
+    let Some(node) = feed.child("sinks") else { return known().map(str::to_owned).collect() };
     let mut chosen: Vec<String> = Vec::new();
     let nodes = reader.list(&node);
-    if nodes.is_empty() && node.json().is_array() {
+    if nodes.is_empty() && node.as_list().is_some() {
         let message = "found an empty list, expected the id of a [[sink]]: its events would go nowhere".to_owned();
         reader.problem(&node, message);
     }
     for node in nodes {
         let Some(id) = reader.text(&node, "the id of a sink") else { continue };
-        if !sinks.iter().any(|sink| sink.id == id) {
-            if !reader.complete {
+        if !known().any(|known| known == id) {
+            // One without an id may be the one that is meant, and was told.
+            if !reader.complete || sinks.iter().any(|sink| sink.id.is_none()) {
                 continue;
             }
-            reader.problem(&node, format!("found {id:?}, expected the id of a [[sink]]"));
+            let meant = meant::name(&id, known()).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+            reader.problem(&node, format!("found {id:?}, expected the id of a [[sink]]{meant}"));
         } else if !chosen.contains(&id) {
             chosen.push(id);
         }
@@ -319,8 +349,9 @@ fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink<'_>]) -
 
 /// Name and address in one line.
 fn contact(reader: &mut Reader, feed: &Table<'_>) -> Option<String> {
-    let table = feed.child("contact").and_then(|node| reader.table(&node))?;
-    reader.known(&table, CONTACT);
+    let expected = "a table: { name = \"Cloud security\", email = \"cloudsec@contoso.example\" }";
+    let mut table = feed.child("contact").and_then(|node| reader.table(&node, expected))?;
+    reader.known(&mut table, CONTACT);
     let mut text = |key: &str| table.child(key).and_then(|node| reader.text(&node, "a text"));
     match (text("name"), text("email")) {
         (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
@@ -335,28 +366,32 @@ fn settings(
     config: &mut FeedConfig,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
-) {
-    let own = feed.child("settings").and_then(|node| reader.table(&node));
-    let shared = defaults.and_then(|defaults| defaults.child("settings")).and_then(|node| reader.table(&node));
-    let Some(table) = own.clone().or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
-        reader.missing(feed, "settings", "the table [feed.settings]");
-        return;
+) -> Option<()> {
+    let expected = "the table [feed.settings]";
+    let given = feed.child("settings");
+    let own = given.as_ref().and_then(|node| reader.table(node, expected));
+    let shared = defaults.and_then(|defaults| defaults.child("settings"));
+    let shared = shared.and_then(|node| reader.table(&node, "the table [feed_defaults.settings]"));
+    if given.is_some() && own.is_none() {
+        return None;
+    }
+    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
+        reader.missing(feed, "settings", expected);
+        return None;
     };
     let (mut plain, mut secrets) = (Map::new(), BTreeMap::new());
     for node in table.children() {
         config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
-        let Some(reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
+        let Some(mut reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
         else {
             plain.insert(node.name.clone(), node.json());
             continue;
         };
-        reader.known(&reference, REFERENCE);
+        reader.known(&mut reference, REFERENCE);
         let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
         let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
         let value = value.or_else(|message| {
-            let is_own = own.as_ref().is_some_and(|own| own.child(&node.name).is_some());
-            let key = if is_own { format!("feed {}: settings.{}", config.id, node.name) } else { node.key.clone() };
-            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &key, message)));
+            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
             if is_plain { Err(()) } else { Ok(UNREADABLE.to_owned()) }
         });
         let Ok(value) = value else { continue };
@@ -371,4 +406,5 @@ fn settings(
         secrets.insert(node.name.clone(), Secret::new(value.trim()));
     }
     config.settings = Settings::new(plain, secrets);
+    Some(())
 }

@@ -18,6 +18,7 @@ use crate::sink::SinkConfig;
 use crate::text;
 
 mod feeds;
+mod meant;
 mod proxy;
 mod reader;
 mod sinks;
@@ -216,6 +217,17 @@ const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls
 const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses"];
 const REFERENCE: &[&str] = &["env", "file", "plain"];
 
+/// The keys of each table, for those that stand in another one.
+const TABLES: &[(&str, &[&str])] = &[
+    ("[collector]", COLLECTOR),
+    ("[network]", NETWORK),
+    ("[[sink]]", sinks::COMMON),
+    ("a [[sink]] of type \"file\"", sinks::FILE),
+    ("a [[sink]] of type \"http\"", sinks::HTTP),
+    ("[[feed]]", &["id"]),
+    ("[[feed]] or [feed_defaults]", feeds::SHARED),
+];
+
 /// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets. What
 /// is wrong stands in the configuration itself, so that a check of the rest can add to it.
 pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
@@ -271,25 +283,25 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let documents: Vec<_> = sources.iter().map(|source| source.parse(&mut reader)).collect();
     reader.complete = complete && documents.iter().all(Option::is_some);
     let documents = sources.iter().zip(&documents);
-    let tops: Vec<Table<'_>> =
+    let mut tops: Vec<Table<'_>> =
         documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
     let mut config =
         Config { files: files.iter().map(|(file, _)| Seen::now(file.clone())).collect(), ..Config::default() };
-    for top in &tops {
+    for top in &mut tops {
         reader.known(top, TOP);
     }
     let table = one_table(&mut reader, &tops, "collector");
     config.collector = collector(&mut reader, table, sources.first(), &mut config.files, environment);
-    let table = one_table(&mut reader, &tops, "network");
-    config.network = network(&mut reader, table.as_ref(), &mut config.files);
+    let mut table = one_table(&mut reader, &tops, "network");
+    config.network = network(&mut reader, table.as_mut(), &mut config.files);
     let first = sources.first().map_or(Path::new(""), |source| source.file);
     config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
     let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
-    let defaults = one_table(&mut reader, &tops, "feed_defaults");
+    let mut defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;
     (config.feeds, config.named) =
-        feeds::read(&mut reader, &tops, defaults.as_ref(), &sinks, state, whole, only, &mut config.files, environment);
+        feeds::read(&mut reader, &tops, defaults.as_mut(), &sinks, state, whole, only, &mut config.files, environment);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
         let stdout = SinkConfig::stdout(&config.collector.state);
@@ -323,7 +335,14 @@ fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<
         let message = format!("stands at {} too, expected in one file of the folder", first.place());
         reader.problem(&other, message);
     }
-    reader.table(&first)
+    // `[[network]]`, of which there is one.
+    if let Some([only]) = first.as_list().as_deref()
+        && only.as_table().is_some()
+    {
+        reader.problem(&first, format!("found [[{name}]], expected [{name}]"));
+        return only.as_table();
+    }
+    reader.table(&first, &format!("the table [{name}]"))
 }
 
 fn collector(
@@ -337,27 +356,27 @@ fn collector(
     if let Some(source) = first {
         collector.state = source.beside("collector.db");
     }
-    let Some(table) = table else { return collector };
-    reader.known(&table, COLLECTOR);
-    if let Some(path) = table.child("state").and_then(|node| reader.text(&node, "the path of a file")) {
-        collector.state = table.source.beside(&path);
+    let Some(mut table) = table else { return collector };
+    reader.known(&mut table, COLLECTOR);
+    if let Some(path) = table.child("state").and_then(|node| state(reader, &node)) {
+        collector.state = path;
     }
     collector.token = table.child("token").and_then(|node| secret(reader, &node, files, environment));
-    if let Some(node) = table.child("listen")
-        && let Some(text) = reader.text(&node, "an address and a port")
-    {
-        match text.parse::<SocketAddr>() {
-            Err(_) => {
-                reader.problem(
-                    &node,
-                    format!("found {text:?}, expected an address and a port such as \"127.0.0.1:9464\""),
-                );
+    if let Some(node) = table.child("listen") {
+        match node.as_text().and_then(|text| text.parse::<SocketAddr>().ok()) {
+            None => {
+                let expected = "an address and a port such as \"127.0.0.1:9464\"";
+                let meant = listening(&node).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+                reader.problem(&node, format!("found {}, expected {expected}{meant}", node.shown()));
             }
-            Ok(address) if !address.ip().is_loopback() && table.child("token").is_none() => reader.problem(
+            Some(address) if !address.ip().is_loopback() && table.child("token").is_none() => reader.problem(
                 &node,
-                format!("found {text:?}, which others can reach, expected a loopback address, or a `token` beside it"),
+                format!(
+                    "found {}, which others can reach, expected a loopback address, or a `token` beside it",
+                    node.shown()
+                ),
             ),
-            Ok(address) => collector.listen = Some(address),
+            Some(address) => collector.listen = Some(address),
         }
     }
     let mut polls = |key: &str, default: usize| {
@@ -369,14 +388,44 @@ fn collector(
     collector
 }
 
-fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<Seen>) -> NetworkConfig {
+/// The file of the store.
+fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
+    let text = reader.text(node, "the path of a file")?;
+    if ["postgres:", "postgresql:", "mysql:"].iter().any(|scheme| text.starts_with(scheme)) {
+        // The rest of it may be a password.
+        let message = "found the address of a database server, which is not there yet, expected the path of a file";
+        reader.problem(node, message.to_owned());
+        return None;
+    }
+    reader.path_of_file(node)
+}
+
+/// An address to listen at that is meant, where the host or the port is missing, or the host is a name.
+fn listening(node: &Node<'_>) -> Option<String> {
+    let text = node.as_text().unwrap_or_else(|| node.shown());
+    let text = text.trim().trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
+    let (host, port) = match text.parse::<std::net::IpAddr>() {
+        Ok(_) => (text, "9464"),
+        Err(_) => {
+            text.rsplit_once(':').unwrap_or(if text.parse::<u16>().is_ok() { ("", text) } else { (text, "9464") })
+        }
+    };
+    let host = match host.trim_matches(['[', ']']) {
+        "" | "localhost" => "127.0.0.1",
+        "*" => "0.0.0.0",
+        other => other,
+    };
+    let address = std::net::SocketAddr::new(host.parse().ok()?, port.parse().ok()?);
+    Some(address.to_string())
+}
+
+fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<Seen>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(table, NETWORK);
     if let Some(node) = table.child("ca_file")
-        && let Some(path) = reader.text(&node, "the path of a PEM file")
+        && let Some(path) = reader.path(&node, "the path of a PEM file")
     {
-        let path = table.source.beside(&path);
         files.push(Seen::now(path.clone()));
         match text::bytes(&path) {
             Ok(pem) => {
@@ -411,11 +460,11 @@ fn network(reader: &mut Reader, table: Option<&Table<'_>>, files: &mut Vec<Seen>
 
 /// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
 fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Secret> {
-    let Some(table) = node.as_table() else {
+    let Some(mut table) = node.as_table() else {
         reader.problem(node, "found the value itself, expected { env = \"…\" } or { file = \"…\" }".to_owned());
         return None;
     };
-    reader.known(&table, &["env", "file"]);
+    reader.known(&mut table, &["env", "file"]);
     match referenced(reader, node, &table, files, environment)? {
         Ok(value) => Some(Secret::new(value.trim())),
         Err(message) => {
@@ -448,8 +497,7 @@ fn referenced(
             })
         }
         (None, Some(file)) => {
-            let path = reader.text(&file, "the path of a file")?;
-            let path = node.source.beside(&path);
+            let path = reader.path(&file, "the path of a file")?;
             // Looked at first: who writes it while it is read has changed it.
             files.push(Seen::now(path.clone()));
             Some(match text::read(&path) {

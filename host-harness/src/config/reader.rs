@@ -1,12 +1,17 @@
 //! TOML with its files and lines: gives values of the expected type, and collects a problem for each other one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Problem, syntax};
+use super::{Problem, TABLES, meant, syntax};
+use crate::redact;
+
+/// As much of a value is shown.
+const SHOWN_BYTES: usize = 80;
 
 /// One file of a configuration.
 pub struct Source<'a> {
@@ -23,13 +28,17 @@ pub struct Reader {
     pub warnings: Vec<Problem>,
     /// Whether everything could be read: what is missing then is missing.
     pub complete: bool,
+    /// Keys that stand in the wrong table, and are therefore missing in theirs.
+    misplaced: BTreeSet<String>,
 }
 
 /// A value and where it stands.
 #[derive(Clone)]
 pub struct Node<'a> {
-    /// Last part of the key.
+    /// Last part of the key; of one that is a few letters off, the one that is meant.
     pub name: String,
+    /// The same as it is written.
+    written: String,
     /// The whole key, dotted.
     pub key: String,
     pub line: usize,
@@ -43,6 +52,8 @@ pub struct Table<'a> {
     pub key: String,
     pub line: usize,
     pub source: &'a Source<'a>,
+    /// Stands between its key and those of what is in it.
+    separator: &'static str,
     children: Vec<Node<'a>>,
 }
 
@@ -85,22 +96,61 @@ impl Reader {
         self.warnings.push(node.source.problem(node.line, &node.key, message));
     }
 
-    /// Every key must be one of these.
-    pub fn known(&mut self, table: &Table<'_>, keys: &[&str]) {
-        for node in table.children.iter().filter(|node| !keys.contains(&node.name.as_str())) {
-            let nearest = nearest(&node.name, keys.iter().copied()).unwrap_or_default();
-            self.problem(
-                node,
-                format!("unknown key; the nearest is `{nearest}`, all that can stand here: {}", keys.join(", ")),
+    /// Every key must be one of these. One that is a few letters off is told, and read as the one that is meant, so that
+    /// nothing is told that only follows from it.
+    pub fn known(&mut self, table: &mut Table<'_>, keys: &[&str]) {
+        let known = |name: &str| keys.contains(&name);
+        for index in 0..table.children.len() {
+            let node = &table.children[index];
+            if known(&node.name) || node.name.is_empty() && node.written != node.name {
+                continue;
+            }
+            let name = node.name.clone();
+            let is_meant_table = node.is_tables() && meant::name(&name, keys.iter().copied()).is_some();
+            if let Some(place) = place_of(node, is_meant_table) {
+                self.problem(&node.clone(), format!("unknown key; it belongs to {place}"));
+                self.misplaced.insert(name);
+                continue;
+            }
+            let nearest = meant::nearest(&name, keys.iter().copied()).unwrap_or_default();
+            let is_table = keys.contains(&"feed") && ["feed", "sink"].contains(&nearest);
+            let nearest_spelled = if is_table { format!("[[{nearest}]]") } else { format!("`{nearest}`") };
+            let is_meant = meant::name(&name, [nearest].into_iter()).is_some();
+            let more = match keys.contains(&"settings") && !is_meant {
+                true => "; the settings of the plugin belong to [feed.settings]",
+                false => "",
+            };
+            let message = format!(
+                "unknown key; the nearest is {nearest_spelled}, all that can stand here: {}{more}",
+                keys.join(", ")
             );
+            self.problem(&node.clone(), message);
+            if !is_meant {
+                continue;
+            }
+            // `[[feeds]]` above `[feed.settings]`: the second is part of the first, and does not stand alone.
+            let part = table.children.iter().position(|other| other.name == nearest && other.value.is_table());
+            if let Some(part) = part.filter(|part| *part != index && table.children[index].value.is_array()) {
+                table.children[part].name = String::new();
+                self.misplaced.insert("settings".to_owned());
+            }
+            if table.child(nearest).is_none() {
+                table.children[index].name = nearest.to_owned();
+            }
         }
     }
 
+    /// Says of a key that it stands in the wrong table.
+    pub fn misplaced(&mut self, node: &Node<'_>, message: &str) {
+        self.problem(node, message.to_owned());
+        self.misplaced.insert(node.name.clone());
+    }
+
     pub fn missing(&mut self, table: &Table<'_>, key: &str, expected: &str) {
-        if !self.complete {
+        if !self.complete || self.misplaced.contains(key) {
             return;
         }
-        let key = joined(&table.key, key);
+        let key = table.path(key);
         self.problems.push(table.source.problem(table.line, &key, format!("is missing, expected {expected}")));
     }
 
@@ -120,36 +170,110 @@ impl Reader {
     }
 
     pub fn text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
-        let text = match node.value {
-            DeValue::String(text) => Some(text.to_string()),
-            _ => None,
-        };
-        self.expected(node, text, expected)
+        if let DeValue::Integer(_) | DeValue::Float(_) = node.value {
+            let shown = node.shown();
+            self.problem(node, format!("found {shown}, expected {expected}; a text stands in quotes: \"{shown}\""));
+            return None;
+        }
+        self.expected(node, node.as_text(), expected)
+    }
+
+    /// The same of a value that may be a secret: what is found is not shown.
+    pub fn hidden_text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
+        self.expected(node, node.as_text(), expected)
     }
 
     /// A whole number from 1.
     pub fn count(&mut self, node: &Node<'_>, of_what: &str) -> Option<u64> {
         let count = node.json().as_u64().filter(|count| *count > 0);
-        self.expected(node, count, &format!("a number of {of_what} from 1"))
+        if count.is_none() {
+            let meant = node.as_text().and_then(|text| meant::number(&text));
+            let meant = meant.map(|number| format!("; write {number}")).unwrap_or_default();
+            self.problem(node, format!("found {}, expected a number of {of_what} from 1{meant}", node.shown()));
+        }
+        count
     }
 
     pub fn truth(&mut self, node: &Node<'_>) -> Option<bool> {
         let truth = node.json().as_bool();
-        self.expected(node, truth, "true or false")
+        if truth.is_none() {
+            let quoted = node.as_text().is_some_and(|text| ["true", "false"].contains(&text.as_str()));
+            let quoted = if quoted { ", without quotes" } else { "" };
+            self.problem(node, format!("found {}, expected true or false{quoted}", node.shown()));
+        }
+        truth
     }
 
+    /// A list. What stands there alone is told, and read as a list of one.
     pub fn list<'b>(&mut self, node: &Node<'b>) -> Vec<Node<'b>> {
-        let items = match node.value {
-            DeValue::Array(array) => {
-                Some(array.iter().enumerate().map(|(index, value)| node.item(index, value)).collect())
+        match node.value {
+            DeValue::Array(array) => array.iter().enumerate().map(|(index, value)| node.item(index, value)).collect(),
+            DeValue::String(text) => {
+                let parts: Vec<String> = text.split(',').map(|part| format!("{:?}", part.trim())).collect();
+                self.problem(node, format!("found {text:?}, expected a list; write [{}]", parts.join(", ")));
+                // Several in one text are none that could be found.
+                if parts.len() == 1 { vec![node.clone()] } else { Vec::new() }
             }
-            _ => None,
-        };
-        self.expected(node, items, "a list").unwrap_or_default()
+            _ => {
+                self.problem(node, format!("found {}, expected a list", node.shown()));
+                Vec::new()
+            }
+        }
     }
 
-    pub fn table<'b>(&mut self, node: &Node<'b>) -> Option<Table<'b>> {
-        self.expected(node, node.as_table(), "a table")
+    /// The tables of a list such as `[[feed]]`. One that is written as a table of its own is told, and read like them.
+    pub fn tables<'b>(&mut self, node: &Node<'b>) -> Vec<Table<'b>> {
+        let name = &node.name;
+        let items = match node.value {
+            DeValue::Array(_) => self.list(node),
+            DeValue::Table(table) if table.len() == 1 && table.contains_key("settings") => {
+                self.problem(node, format!("found [{name}.settings] without its [[{name}]] above it"));
+                Vec::new()
+            }
+            DeValue::Table(_) => {
+                // Where the name is wrong, too, that was told with its brackets.
+                if node.written == *name {
+                    self.problem(node, format!("found the table [{name}], expected [[{name}]]"));
+                }
+                vec![node.clone()]
+            }
+            _ => {
+                self.problem(node, format!("found {}, expected tables: [[{name}]]", node.kind()));
+                Vec::new()
+            }
+        };
+        items.iter().filter_map(|item| self.table(item, "a table")).collect()
+    }
+
+    pub fn table<'b>(&mut self, node: &Node<'b>, expected: &str) -> Option<Table<'b>> {
+        self.expected(node, node.as_table(), expected)
+    }
+
+    /// A path, below the folder of the file that it stands in.
+    pub fn path(&mut self, node: &Node<'_>, expected: &str) -> Option<PathBuf> {
+        let text = self.text(node, expected)?;
+        let odd = if text.trim().is_empty() {
+            "nothing"
+        } else if text.chars().any(char::is_control) {
+            // `"C:\new"` has a line break in it. The path is not shown: it may be what belongs into the file.
+            "a path with a tab, a line break or another control in it: in double quotes \\ begins an escape"
+        } else if text == "~" || text.starts_with("~/") || text.starts_with('$') {
+            "a path that a shell would expand, and nobody else does"
+        } else {
+            return Some(node.source.beside(&text));
+        };
+        self.problem(node, format!("found {odd}, expected {expected}"));
+        None
+    }
+
+    /// The path of a file that is written.
+    pub fn path_of_file(&mut self, node: &Node<'_>) -> Option<PathBuf> {
+        let path = self.path(node, "the path of a file")?;
+        if path.is_dir() || node.as_text().is_some_and(|text| text.ends_with('/')) {
+            self.problem(node, format!("found {}, which is a folder, expected the path of a file", node.shown()));
+            return None;
+        }
+        Some(path)
     }
 
     /// An id of a feed, a tenant or a sink: it stands in paths, labels and metrics.
@@ -161,9 +285,28 @@ impl Reader {
         if starts && id.len() <= 64 && id.bytes().all(rest) {
             return Some((id, node));
         }
-        self.problem(&node, format!("found {id:?}, expected [a-z0-9][a-z0-9._-]{{0,63}}"));
+        let such = meant::id(&id).map(|id| format!(", such as {id:?}")).unwrap_or_default();
+        self.problem(&node, format!("found {id:?}, expected [a-z0-9][a-z0-9._-]{{0,63}}{such}"));
         None
     }
+}
+
+/// Where something belongs that stands in the wrong table. Tables with a name that is a few letters off are not meant to
+/// be the key that is spelled so elsewhere.
+fn place_of(node: &Node<'_>, is_meant_table: bool) -> Option<String> {
+    match node.name.as_str() {
+        name @ ("feed" | "sink") if node.is_tables() => Some(format!("the top: [[{name}]]")),
+        name @ ("collector" | "network" | "feed_defaults") if node.is_tables() => Some(format!("the top: [{name}]")),
+        "settings" => Some("a feed: [feed.settings] below its [[feed]]".to_owned()),
+        _ if is_meant_table => None,
+        name => places(name),
+    }
+}
+
+/// The tables to which a key belongs.
+pub fn places(name: &str) -> Option<String> {
+    let places: Vec<&str> = TABLES.iter().filter(|(_, keys)| keys.contains(&name)).map(|(place, _)| *place).collect();
+    (!places.is_empty()).then(|| places.join(" or "))
 }
 
 impl<'a> Node<'a> {
@@ -179,6 +322,36 @@ impl<'a> Node<'a> {
         json(self.value)
     }
 
+    pub fn as_text(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    pub fn as_list(&self) -> Option<Vec<Node<'a>>> {
+        let array = self.value.as_array()?;
+        Some(array.iter().enumerate().map(|(index, value)| self.item(index, value)).collect())
+    }
+
+    /// Whether it is a table or a list of them.
+    fn is_tables(&self) -> bool {
+        let all = |items: &DeArray<'_>| items.iter().all(|item| item.as_ref().is_table());
+        self.value.is_table() || self.value.as_array().is_some_and(all)
+    }
+
+    /// The value as it may be shown; not for what may be a secret.
+    pub fn shown(&self) -> String {
+        match self.value {
+            DeValue::String(text) => format!("{:?}", redact::cut(text, SHOWN_BYTES)),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(truth) => truth.to_string(),
+            DeValue::Datetime(date) => date.to_string(),
+            DeValue::Array(_) | DeValue::Table(_) => self.kind().to_owned(),
+        }
+    }
+
     /// Where it stands, for a problem elsewhere.
     pub fn place(&self) -> String {
         format!("{}:{}", self.source.file.display(), self.line)
@@ -187,6 +360,7 @@ impl<'a> Node<'a> {
     fn item(&self, index: usize, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
         Node {
             name: index.to_string(),
+            written: index.to_string(),
             key: format!("{}[{index}]", self.key),
             line: self.source.line(value.span().start),
             source: self.source,
@@ -197,7 +371,7 @@ impl<'a> Node<'a> {
     fn kind(&self) -> &'static str {
         match self.value {
             DeValue::String(_) => "a text",
-            DeValue::Integer(_) => "an integer",
+            DeValue::Integer(_) => "a whole number",
             DeValue::Float(_) => "a number",
             DeValue::Boolean(_) => "a boolean",
             DeValue::Datetime(_) => "a date",
@@ -215,13 +389,33 @@ impl<'a> Table<'a> {
 
     fn new(key: &str, line: usize, table: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
         let children = table.iter().map(|(name, value)| Node {
-            key: joined(key, name.as_ref()),
+            key: joined(key, ".", name.as_ref()),
             name: name.as_ref().to_string(),
+            written: name.as_ref().to_string(),
             line: source.line(name.span().start),
             source,
             value: value.as_ref(),
         });
-        Table { children: children.collect(), key: key.to_owned(), line, source }
+        Table { children: children.collect(), key: key.to_owned(), line, source, separator: "." }
+    }
+
+    /// The same under its id in place of its number: what is told of it begins with `feed contoso-prod: `. One whose id
+    /// another has, or that has none, keeps the number.
+    pub fn by_id(mut self, what: &str, others: &BTreeMap<String, String>) -> Table<'a> {
+        let id = self.child("id").and_then(|node| node.as_text());
+        let is_good = |id: &String| !id.is_empty() && id.len() <= SHOWN_BYTES && !id.contains(char::is_control);
+        if let Some(id) = id.filter(|id| is_good(id) && !others.contains_key(id)) {
+            (self.key, self.separator) = (format!("{what} {id}"), ": ");
+            for node in &mut self.children {
+                node.key = joined(&self.key, self.separator, &node.written);
+            }
+        }
+        self
+    }
+
+    /// The key of something in it.
+    pub fn path(&self, name: &str) -> String {
+        joined(&self.key, self.separator, name)
     }
 
     pub fn children(&self) -> impl Iterator<Item = &Node<'a>> {
@@ -244,13 +438,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The most similar of some names.
-pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-}
-
-fn joined(key: &str, name: &str) -> String {
-    if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }
+fn joined(key: &str, separator: &str, name: &str) -> String {
+    if key.is_empty() { name.to_owned() } else { format!("{key}{separator}{name}") }
 }
 
 fn json(value: &DeValue<'_>) -> Value {

@@ -4,35 +4,52 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, Seen, secret};
+use super::{Environment, Problem, Seen, meant, secret};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
 
-const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
-const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
-const HTTP: &[&str] = &["url", "preset", "token", "headers", "gzip"];
+pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
+pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
+pub const HTTP: &[&str] = &["url", "preset", "token", "headers", "gzip"];
+
+/// What is meant by other names of types: a type, and what goes with it.
+const OTHER_NAMES: &[(&[&str], &str)] = &[
+    (&["console", "stderr", "terminal"], "\"stdout\""),
+    (&["files", "ndjson", "json", "jsonl", "log"], "\"file\""),
+    (&["https", "webhook", "post"], "\"http\""),
+    (&["vector"], "\"http\", with preset = \"vector\""),
+    (&["fluentbit", "fluentd", "forward"], "\"http\", with preset = \"fluent-bit\""),
+    (&["splunk", "splunkhec", "hec", "splunkhechttp"], "\"http\", with preset = \"splunk-hec\""),
+];
+
+/// Sinks that this version does not have, though a later one is to have them.
+const LATER: &[&str] = &["nats", "otlp"];
 
 /// A sink and where it stands.
-pub struct ReadSink<'a> {
-    pub id: String,
+pub struct ReadSink {
+    /// As it is written, whether it is good or not: feeds that name it are right.
+    pub id: Option<String>,
     /// None where something is wrong with it.
     pub config: Option<SinkConfig>,
-    pub node: Node<'a>,
+    pub place: Problem,
 }
 
-/// The sinks, also those with which something is wrong: feeds that name them are right.
-pub fn read<'a>(
+/// The sinks, also those with which something is wrong.
+pub fn read(
     reader: &mut Reader,
-    tops: &[Table<'a>],
+    tops: &[Table<'_>],
     state: &Path,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
-) -> Vec<ReadSink<'a>> {
+) -> Vec<ReadSink> {
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    let mut sinks: Vec<ReadSink<'a>> = Vec::new();
+    let mut sinks: Vec<ReadSink> = Vec::new();
     let lists = tops.iter().filter_map(|top| top.child("sink")).collect::<Vec<_>>();
-    for node in lists.iter().flat_map(|node| reader.list(node)).collect::<Vec<_>>() {
-        let Some(table) = reader.table(&node) else { continue };
+    for table in lists.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
+        let written = table.child("id").and_then(|node| node.as_text());
+        let mut table = table.by_id("sink", &ids);
+        // Which keys there are depends on the type, and which type on the keys.
+        let kind = kind(reader, &mut table, files, environment);
         let id = reader.id(&table, "id");
         if let Some((id, node)) = &id {
             if let Some(first) = ids.get(id) {
@@ -41,46 +58,51 @@ pub fn read<'a>(
             }
             ids.entry(id.clone()).or_insert_with(|| node.place());
         }
-        let kind = kind(reader, &table, files, environment);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
-        let dead_letters = table.child("dead_letters").and_then(|node| reader.text(&node, "the path of a file"));
-        let Some((id, _)) = id else { continue };
-        let Some(kind) = kind else {
-            sinks.push(ReadSink { id, config: None, node });
+        let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
+        let place = table.source.problem(table.line, &table.key, String::new());
+        let (Some((id, _)), Some(kind)) = (id, kind) else {
+            sinks.push(ReadSink { id: written, config: None, place });
             continue;
         };
-        let dead_letters = match dead_letters {
-            Some(path) => table.source.beside(&path),
-            None => state.with_file_name(format!("dead-letters-{id}.ndjson")),
+        let beside = || Some(state.with_file_name(format!("dead-letters-{id}.ndjson")));
+        let Some(dead_letters) = dead_letters.unwrap_or_else(beside) else {
+            sinks.push(ReadSink { id: written, config: None, place });
+            continue;
         };
         let others = sinks.iter().filter_map(|sink| sink.config.as_ref());
         if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
             let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
-            reader.problem(&node, message);
+            reader.problems.push(Problem { message, ..place.clone() });
         }
         let max_outbox_bytes = outbox.unwrap_or(limits::OUTBOX_BYTES);
         let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters });
-        sinks.push(ReadSink { id, config, node });
+        sinks.push(ReadSink { id: written, config, place });
     }
     sinks
 }
 
-fn kind(reader: &mut Reader, table: &Table<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Kind> {
-    let all = || [COMMON, FILE, HTTP].concat();
-    let Some(node) = reader.required(table, "type") else {
-        reader.known(table, &all());
-        return None;
-    };
+fn kind(
+    reader: &mut Reader,
+    table: &mut Table<'_>,
+    files: &mut Vec<Seen>,
+    environment: Environment<'_>,
+) -> Option<Kind> {
+    let all = [COMMON, FILE, HTTP].concat();
+    // One that is a few letters off is found, and told, with the others.
+    let node = table.child("type").or_else(|| {
+        reader.known(table, &all);
+        reader.required(table, "type")
+    })?;
     let kind = reader.text(&node, "a type of sink");
     let own: &[&str] = match kind.as_deref() {
         Some("stdout") => &[],
         Some("file") => FILE,
         Some("http") => HTTP,
         _ => {
-            reader.known(table, &all());
+            reader.known(table, &all);
             if let Some(other) = kind {
-                let message = format!("found {other:?}, expected \"stdout\", \"file\" or \"http\"");
-                reader.problem(&node, message);
+                reader.problem(&node, no_type(&other));
             }
             return None;
         }
@@ -93,9 +115,30 @@ fn kind(reader: &mut Reader, table: &Table<'_>, files: &mut Vec<Seen>, environme
     }
 }
 
+/// What is said of a type that there is not.
+fn no_type(other: &str) -> String {
+    const EXPECTED: &str = "expected \"stdout\", \"file\" or \"http\"";
+    const WAY: &str = "through Vector: type = \"http\", preset = \"vector\", to its source `http_server`, and on to a sink of its own";
+    let bare: String = other.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
+    let meant = meant::name(other, ["stdout", "file", "http"].into_iter()).map(|name| format!("{name:?}"));
+    let meant = meant.or_else(|| {
+        let (_, meant) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&bare.as_str()))?;
+        Some((*meant).to_owned())
+    });
+    if let Some(meant) = meant {
+        return format!("found {other:?}, {EXPECTED}; write {meant}");
+    }
+    match LATER.contains(&bare.as_str()) {
+        true => format!("found {other:?}, which is not there yet, {EXPECTED}; until then events get there {WAY}"),
+        false => format!("found {other:?}, {EXPECTED}; events get to other systems {WAY}"),
+    }
+}
+
 fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
     let node = reader.required(table, "path")?;
-    let path = template(reader, &node)?;
+    reader.path(&node, "the path of a file")?;
+    let text = reader.text(&node, "the path of a file")?;
+    let path = template(reader, &node, &text)?;
     let rotate = table.child("rotate_bytes").and_then(|node| reader.count(&node, "bytes"));
     let keep_files = table.child("keep_files").and_then(|node| reader.count(&node, "files"));
     Some(FileConfig {
@@ -115,25 +158,35 @@ fn http(
         let name = reader.text(&node, "the name of a preset")?;
         let preset = Preset::named(&name);
         if preset.is_none() {
-            let message = format!("found {name:?}, expected \"vector\", \"fluent-bit\" or \"splunk-hec\"");
-            reader.problem(&node, message);
+            const NAMES: [&str; 3] = ["vector", "fluent-bit", "splunk-hec"];
+            let short = name.to_lowercase();
+            let meant = meant::name(&name, NAMES.into_iter())
+                .or_else(|| NAMES.into_iter().find(|known| known.split('-').any(|part| part == short)));
+            let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+            reader.problem(
+                &node,
+                format!("found {name:?}, expected \"vector\", \"fluent-bit\" or \"splunk-hec\"{meant}"),
+            );
         }
         preset
     });
     let token = table.child("token").and_then(|node| secret(reader, &node, files, environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
-    let headers = table.child("headers").and_then(|node| reader.table(&node));
+    let headers = table.child("headers").and_then(|node| reader.table(&node, "a table: { \"x-name\" = \"value\" }"));
     let mut named = Vec::new();
     for node in headers.iter().flat_map(Table::children) {
         let name = http::HeaderName::from_bytes(node.name.as_bytes());
-        match (name, template(reader, node)) {
+        // What is found may be a secret.
+        let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
+        match (name, value) {
             (Ok(name), Some(value)) if http::HeaderValue::from_str(value.text()).is_ok() => named.push((name, value)),
             (_, None) => {}
             _ => reader.problem(node, format!("found {:?}, expected a header's name and a text for it", node.name)),
         }
     }
     let node = reader.required(table, "url")?;
-    let url = template(reader, &node)?;
+    let text = reader.text(&node, "an address")?;
+    let url = template(reader, &node, &text)?;
     let sample = url.filled("tenant", "feed");
     let good = url::Url::parse(&sample).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")
@@ -151,9 +204,8 @@ fn http(
     Some(HttpConfig { url, preset: preset.unwrap_or_default(), token, headers: named, gzip })
 }
 
-fn template(reader: &mut Reader, node: &Node<'_>) -> Option<Template> {
-    let text = reader.text(node, "a text")?;
-    match Template::new(&text) {
+fn template(reader: &mut Reader, node: &Node<'_>, text: &str) -> Option<Template> {
+    match Template::new(text) {
         Ok(template) => Some(template),
         Err(unknown) => {
             reader.problem(node, format!("found {unknown:?}, expected {{tenant}} or {{feed}} between braces"));

@@ -139,7 +139,7 @@ pub const CASES: &[Case] = &[
     case("event-not-utf8", 0, "returns an event that is not UTF-8", Fails("is not one JSON object"), "limits"),
     case("events-alike", 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
     case("measure-odd", 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
-    case("state-foreign", 0, "returns state that is not its own", Fails("(state-odd, harness)"), "state"),
+    case("state-foreign", 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),
     case(
         "state-fresh-start",
         0,

@@ -172,7 +172,7 @@ async fn a_proxy_gets_the_user_and_the_password_of_its_address() {
         let (report, people) = poll(&simulator, line, &[("PROXY_ADDRESS", &address(user))], |text| text).await;
         assert_eq!(report.status(), 1);
         let expected = format!("the proxy {} {why}", address(""));
-        assert!(people.contains(&expected) && people.contains("(proxy-failed, service)"), "{expected} in {people}");
+        assert!(people.contains(&expected) && people.contains("(proxy-failed, operator)"), "{expected} in {people}");
     }
 }
 
@@ -222,7 +222,7 @@ async fn an_origin_that_is_not_allowed_is_refused_before_the_proxy_is_asked() {
     let line = format!("proxy = \"http://127.0.0.1:{}\"", proxy.port);
     let (report, people) = poll(&simulator, &line, &[], forget).await;
     assert_eq!(report.status(), 1);
-    assert!(people.contains("(request-denied, tenant)"), "{people}");
+    assert!(people.contains("(request-denied, operator)"), "{people}");
     assert!(!proxy.said().contains("CONNECT 127"), "{}", proxy.said());
 }
 

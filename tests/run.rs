@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use host_harness::limits;
@@ -14,6 +16,7 @@ use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
 
 use crate::hostile::hostile_bytes;
+use crate::sinks::{Receiver, Reply};
 use crate::support;
 
 /// What does not happen within this time does not happen.
@@ -63,7 +66,7 @@ impl Scene {
 /// The collector, and what it says.
 struct Process {
     child: Child,
-    said: Receiver<String>,
+    said: mpsc::Receiver<String>,
     heard: Vec<String>,
 }
 
@@ -377,6 +380,53 @@ async fn the_status_page_tells_of_sinks_and_of_a_configuration_that_is_not_taken
     }
 }
 
+/// A configuration with a page, and with a sink that posts to a receiver.
+fn posting(receiver: &Receiver, more: &str) -> String {
+    let listen = "[collector]\nlisten = \"127.0.0.1:0\"\n";
+    format!("{listen}[[sink]]\nid = \"siem\"\ntype = \"http\"\nurl = \"{}/{{tenant}}\"\n{more}", receiver.url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_refuses_every_event_is_one_warning() {
+    let scene = Scene::new().await;
+    let receiver = Receiver::start(|number, _| Reply::Status(400, format!("{{\"request\": {number}}}"))).await;
+    scene.write(&posting(&receiver, ""));
+    let mut process = scene.run(&[]);
+    let letters = scene.folder.path().join("dead-letters-siem.ndjson");
+    lines(&letters, 30);
+    scene.write(&posting(&receiver, "gzip = false\n"));
+    process.hears("took the configuration");
+    let said: Vec<&String> = process.heard.iter().filter(|line| line.contains("refused for good")).collect();
+    let [said] = said[..] else { panic!("{said:#?}") };
+    for part in ["WARN", "sink=\"siem\"", "code=\"answered-400\"", "fault=\"receiver\"", "dead-letters-siem.ndjson"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
+    let scene = Scene::new().await;
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let receiver = Receiver::start(move |number, _| match up.load(Ordering::SeqCst) {
+        true => Reply::Status(200, String::new()),
+        false => Reply::Status(503, format!("try {number} another time")),
+    })
+    .await;
+    // Full with the first event: both tenants pause.
+    scene.write(&posting(&receiver, "max_outbox_bytes = 1\n[feed_defaults]\ninterval = \"1s\"\n"));
+    let mut process = scene.run(&[]);
+    receiver.until(6).await;
+    is_up.store(true, Ordering::SeqCst);
+    process.hears("the outbox has room again");
+    process.hears("delivers again");
+    for words in ["does not deliver", "the outbox is full"] {
+        let said: Vec<&String> = process.heard.iter().filter(|line| line.contains(words)).collect();
+        let [said] = said[..] else { panic!("{words}: {said:#?}") };
+        assert!(said.contains("WARN") && said.contains("fault=\"receiver\""), "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let scene = Scene::new().await;
@@ -571,6 +621,8 @@ async fn a_poll_that_cannot_deliver_says_so_and_keeps_the_events() {
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("sink down: 15 events of tenant tenant-1 were not delivered"), "{said}");
+    assert!(said.contains("http://127.0.0.1:9/events cannot be reached: "), "why, too: {said}");
+    assert!(said.contains("(connection-refused, receiver)"), "{said}");
     scene.write("[[sink]]\nid = \"down\"\ntype = \"stdout\"\n");
     let output = scene.command(&["poll", "-c", "collector.toml", "--state", "poll.db"]).output().unwrap();
     assert_eq!(output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 30);

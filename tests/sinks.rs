@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::flaky::Flaky;
+use crate::support;
 
 const TOKEN: &str = "a-token-of-tests";
 
@@ -86,7 +87,8 @@ pub fn deliveries(
 ) -> (Deliveries, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
     let (proxy, counted) = (Proxy::default(), Arc::clone(&metrics));
-    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), proxy, metrics: counted };
+    let clock = support::noon();
+    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), proxy, metrics: counted, clock };
     (Deliveries::new(surroundings), metrics)
 }
 
@@ -226,10 +228,10 @@ impl Write for Pipe {
 
 /// What came, decompressed.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Post {
+pub struct Post {
     path: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub body: String,
 }
 
 impl Post {
@@ -239,7 +241,7 @@ impl Post {
 }
 
 /// What is answered.
-enum Reply {
+pub enum Reply {
     Status(u16, String),
     RetryAfter(&'static str),
     /// The connection ends without an answer.
@@ -255,8 +257,8 @@ fn status(status: u16) -> Reply {
 type Answers = dyn Fn(usize, &Post) -> Reply + Send + Sync;
 
 /// A server that keeps all that came, and what it accepted of it.
-struct Receiver {
-    url: String,
+pub struct Receiver {
+    pub url: String,
     came: Arc<Mutex<Vec<Post>>>,
     accepted: Arc<Mutex<Vec<Post>>>,
     task: tokio::task::JoinHandle<()>,
@@ -264,7 +266,7 @@ struct Receiver {
 
 impl Receiver {
     /// Answers each post by its number, counted from 0.
-    async fn start(answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static) -> Receiver {
+    pub async fn start(answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (came, accepted) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::<Mutex<Vec<Post>>>::default());
@@ -283,7 +285,7 @@ impl Receiver {
     }
 
     /// Comes back when this many posts came.
-    async fn until(&self, posts: usize) {
+    pub async fn until(&self, posts: usize) {
         let came = async {
             while self.came().len() < posts {
                 tokio::time::sleep(Duration::from_millis(2)).await;

@@ -58,6 +58,7 @@ impl Stage {
             tls: checked.network.tls(),
             proxy: checked.network.proxy(),
             metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
         });
         deliveries.replace(&sinks).unwrap();
         deliveries.resume().await.unwrap();

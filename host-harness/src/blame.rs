@@ -57,6 +57,15 @@ impl Blame {
         CODES.iter().find(|(_, codes)| codes.contains(&code)).map(|(blame, _)| *blame)
     }
 
+    /// Who can mend what keeps a sink from taking events: the receiver, where the code does not say otherwise.
+    pub fn of_sink(code: &str) -> Blame {
+        match Blame::of_code(code) {
+            Some(blame @ (Blame::Operator | Blame::Harness)) => blame,
+            _ if SINK_CODES.contains(&code) => Blame::Operator,
+            _ => Blame::Receiver,
+        }
+    }
+
     fn of_reaction(reaction: Reaction) -> Blame {
         match reaction {
             Reaction::Wait | Reaction::TryLater | Reaction::Restart => Blame::Service,
@@ -131,6 +140,36 @@ pub const CODES: &[(Blame, &[&str])] = &[
     (Blame::Harness, &[HOST_FAILED, "token-requests-limited", "assertion-thumbprint", "argument-invalid"]),
 ];
 
+/// Codes of what a sink's own table mends: its `path`, and what a receiver says of its `url`, `token`, `headers` or
+/// `preset`.
+const SINK_CODES: &[&str] = &[
+    FILE_UNWRITABLE,
+    REQUEST_UNUSABLE,
+    "answered-301",
+    "answered-302",
+    "answered-303",
+    "answered-307",
+    "answered-308",
+    "answered-401",
+    "answered-403",
+    "answered-404",
+    "answered-405",
+    "answered-407",
+    "answered-410",
+    "answered-415",
+    // An index or a channel that the token does not have.
+    "splunk-7",
+    "splunk-10",
+    "splunk-11",
+    "splunk-14",
+];
+
+/// Code of a sink's failure where a file cannot be written.
+pub const FILE_UNWRITABLE: &str = "file-unwritable";
+
+/// Code of a sink's failure where its configuration makes no request.
+pub const REQUEST_UNUSABLE: &str = "request-unusable";
+
 /// Code of the host's failure where the store does not take what a poll leaves.
 pub const STORE_FAILED: &str = "store-failed";
 
@@ -186,6 +225,29 @@ mod tests {
         ];
         for (code, reaction, blame) in table {
             assert_eq!(Failure::of_host(*reaction, code, String::new()).whose(), *blame, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_is_mended_by_its_receiver_or_its_configuration() {
+        for (code, blame) in [
+            ("answered-503", Blame::Receiver),
+            ("answered-429", Blame::Receiver),
+            ("answered-400", Blame::Receiver),
+            ("answered-413", Blame::Receiver),
+            ("connection-refused", Blame::Receiver),
+            ("timeout", Blame::Receiver),
+            ("answered-401", Blame::Operator),
+            ("answered-404", Blame::Operator),
+            ("answered-308", Blame::Operator),
+            ("splunk-7", Blame::Operator),
+            ("name-not-resolved", Blame::Operator),
+            ("tls-untrusted", Blame::Operator),
+            ("proxy-failed", Blame::Operator),
+            ("file-unwritable", Blame::Operator),
+            ("store-failed", Blame::Operator),
+        ] {
+            assert_eq!(Blame::of_sink(code), blame, "{code}");
         }
     }
 

@@ -35,6 +35,7 @@ pub mod probe;
 pub mod proxy;
 pub mod record;
 pub mod redact;
+pub mod repeats;
 pub mod replay;
 pub mod run;
 pub mod sandbox;

@@ -240,6 +240,9 @@ pub const LEAST_DELIVERY_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait after a failed delivery.
 pub const MOST_DELIVERY_BACKOFF: Duration = Duration::from_secs(60);
 
+/// A failure that was met again is told of after this time, with how often it was met.
+pub const SUMMARY: Duration = Duration::from_secs(3_600);
+
 /// Time for one delivery over HTTP.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -149,7 +149,7 @@ impl LiveTransport {
         let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
         let sorted = |error: &reqwest::Error| match proxied {
             None => sorted(error, self.patience),
-            Some(_) => self.of_proxy(sorted(error, self.patience), error.is_connect()),
+            Some(_) => self.proxy.named(sorted(error, self.patience), error.is_connect()),
         };
         let is_plain = request.url.scheme() == "http";
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
@@ -162,7 +162,7 @@ impl LiveTransport {
         let status = response.status().as_u16();
         // Without TLS the proxy answers in the service's place.
         if proxied.is_some() && is_plain && status == 407 {
-            return Err(self.of_proxy(TransportError::Other(PROXY_LOGIN.to_owned()), false));
+            return Err(self.proxy.named(TransportError::Other(PROXY_LOGIN.to_owned()), false));
         }
         let headers: Vec<_> = response
             .headers()
@@ -201,26 +201,28 @@ impl LiveTransport {
         };
         judge(request.url.host_str().unwrap_or_default(), address, &self.allowed)
     }
+}
 
+impl Proxy {
     /// The same error with the proxy named where it was the one that failed.
-    fn of_proxy(&self, error: TransportError, connecting: bool) -> TransportError {
+    pub(crate) fn named(&self, error: TransportError, connecting: bool) -> TransportError {
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
             TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
             TransportError::Other(text) if text.ends_with(PROXY_LOGIN) => {
-                let met = if self.proxy.has_credentials() { "does not accept its" } else { "asks for a" };
+                let met = if self.has_credentials() { "does not accept its" } else { "asks for a" };
                 format!("{met} user and password (407)")
             }
             // The words of the client, which has no type for it, and does not tell a status but 407: some proxies answer
             // a wrong password with another.
             TransportError::Other(text) if text.starts_with("tunnel error: ") => {
-                let met = if self.proxy.has_credentials() { "does not accept its user and password, " } else { "" };
+                let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
                 format!("makes no connection: it refuses to, {met}or cannot reach the service")
             }
             _ => return error,
         };
-        TransportError::Proxy { proxy: self.proxy.name(), why }
+        TransportError::Proxy { proxy: self.name(), why }
     }
 }
 
@@ -247,8 +249,8 @@ pub(crate) fn is_loopback_name(name: &str) -> bool {
 }
 
 /// Resolves a name once and judges every address; what was judged is what is dialled. Without a list nothing is judged.
-struct Resolver {
-    allowed: Option<Arc<[Cidr]>>,
+pub(crate) struct Resolver {
+    pub(crate) allowed: Option<Arc<[Cidr]>>,
 }
 
 impl Resolve for Resolver {
@@ -280,7 +282,7 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
+pub(crate) fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {

@@ -41,6 +41,8 @@ pub struct Metrics {
 struct Inner {
     /// By tenant and feed. Boxed: the nodes of the map are half empty.
     feeds: BTreeMap<(Box<str>, Box<str>), Box<Counts>>,
+    /// By sink and tenant.
+    sinks: BTreeMap<(Box<str>, Box<str>), SinkCounts>,
     lateness: [u64; LATENESS.len() + 1],
     lateness_sum: Duration,
     store_failures: u64,
@@ -81,6 +83,19 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Scopes that are polled.
     pub scopes: u64,
+}
+
+/// What is counted of the events of one tenant at one sink.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SinkCounts {
+    /// Events that the sink took.
+    pub delivered: u64,
+    /// Batches that it did not take.
+    pub failures: u64,
+    /// Events that it refused for good.
+    pub dead_letters: u64,
+    /// When it last took some, in Unix milliseconds.
+    pub last_delivered: Option<u64>,
 }
 
 impl Counts {
@@ -138,6 +153,11 @@ impl Metrics {
     /// Changes what is counted of a feed.
     pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut Counts)) {
         change(self.lock().feeds.entry((tenant.into(), feed.into())).or_default());
+    }
+
+    /// Changes what is counted of the events of a tenant at a sink.
+    pub fn sink(&self, sink: &str, tenant: &str, change: impl FnOnce(&mut SinkCounts)) {
+        change(self.lock().sinks.entry((sink.into(), tenant.into())).or_default());
     }
 
     /// Forgets feeds that are not among these.

@@ -113,6 +113,7 @@ pub async fn keeper(
         tls: network.tls(),
         proxy: network.proxy(),
         metrics: Arc::clone(&metrics),
+        clock: Arc::clone(clock),
     });
     deliveries.replace(sinks).map_err(RunError::Host)?;
     deliveries.resume().await?;

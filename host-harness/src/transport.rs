@@ -92,6 +92,26 @@ pub enum TransportError {
     Other(String),
 }
 
+impl TransportError {
+    /// The kind of error, as the failures of sinks name it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            TransportError::NameNotResolved(_) => "name-not-resolved",
+            TransportError::AddressProhibited { .. } => "address-prohibited",
+            TransportError::Proxy { .. } => "proxy-failed",
+            TransportError::Refused => "connection-refused",
+            TransportError::Timeout(_) => "timeout",
+            TransportError::Untrusted(_) => "tls-untrusted",
+            TransportError::Broken => "connection-broken",
+            TransportError::Malformed(_)
+            | TransportError::Encoded(_)
+            | TransportError::TooLarge(_)
+            | TransportError::HeadersTooLarge(_)
+            | TransportError::Other(_) => "transport",
+        }
+    }
+}
+
 /// What a transport gives in the end.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, TransportError>> + Send + 'a>>;
 

@@ -9,7 +9,7 @@ use host_harness::feed::Clock;
 use host_harness::limits;
 use host_harness::once::{self, Output};
 use host_harness::run;
-use host_harness::sink::Stdout;
+use host_harness::sink::{Stdout, Trouble};
 
 use crate::cli::people::People;
 use crate::cli::{check, clock};
@@ -49,11 +49,15 @@ pub async fn tick(
     keeper.close().await;
     if delivered.is_err() {
         for ((sink, tenant), waiting) in keeper.deliveries.waiting() {
+            let (events, seconds) = (waiting.events, limits::POLL_WAIT.as_secs());
+            let why = keeper
+                .deliveries
+                .trouble(&sink, &tenant)
+                .map(|Trouble { code, blame, why }| format!(": {why} ({code}, {blame})"));
             say!(
-                "error: sink {sink}: {} events of tenant {tenant} were not delivered within {} s (harness)\n  \
+                "error: sink {sink}: {events} events of tenant {tenant} were not delivered within {seconds} s{}\n  \
                  fix: they wait in {} and go with the next poll or `run` on it",
-                waiting.events,
-                limits::POLL_WAIT.as_secs(),
+                why.unwrap_or_default(),
                 state.display()
             );
             report.failed += 1;

@@ -317,6 +317,7 @@ impl Collector {
             self.plan_anew(now);
         }
         self.swept = now;
+        self.keeper.deliveries.tell_repeats();
         self.pruned = self.pruned.min(now);
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);

@@ -39,8 +39,9 @@ impl Collector {
         }
         if let Some((sink, waiting)) = self.keeper.deliveries.full(&parked.sinks, &parked.tenant) {
             if self.paused.insert(number) {
-                tracing::warn!(
-                    tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, fault = "harness",
+                // The outbox itself is told of once, whatever the number of its scopes.
+                tracing::debug!(
+                    tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id,
                     "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
                     waiting.bytes, waiting.events
                 );
@@ -49,7 +50,7 @@ impl Collector {
             return None;
         }
         if self.paused.remove(&number) {
-            tracing::info!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, "goes on after a pause");
+            tracing::debug!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, "goes on after a pause");
         } else {
             self.keeper.metrics.late(&parked.tenant, &parked.id, Duration::from_millis(now.saturating_sub(due)));
         }

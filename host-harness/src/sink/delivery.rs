@@ -1,9 +1,9 @@
 //! Brings events from the outbox to their sinks: each lane in order, lanes beside each other, a slow or broken one in
 //! nobody's way. An event leaves the outbox when its sink has it, or when it stands among the dead letters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,15 @@ use tokio::sync::{Notify, Semaphore};
 use super::disk::Disk;
 use super::file::{FileWriter, LineFile};
 use super::http::{self, HttpWriter};
-use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Writer};
+use super::ledger::{Failing, Ledger, Letters};
+use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Trouble, Writer};
+use crate::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
 use crate::failpoint;
-use crate::limits;
+use crate::feed::Clock;
+use crate::limits::{self, milliseconds};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::repeats::Summary;
 use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
@@ -33,6 +37,7 @@ struct Shared {
     /// Whom HTTP sinks trust, and what they go through.
     network: Mutex<(rustls::ClientConfig, Proxy)>,
     metrics: Arc<Metrics>,
+    clock: Clock,
     inner: Mutex<Inner>,
     /// Something was delivered, a lane came to rest, or a sink closed.
     moved: Notify,
@@ -49,8 +54,10 @@ struct Inner {
     /// ways at once.
     leaving: BTreeMap<String, usize>,
     waiting: HashMap<(String, String), Count>,
-    /// Why lanes do not deliver at the moment.
-    troubles: BTreeMap<Lane, String>,
+    /// What keeps events from their sinks.
+    ledger: Ledger,
+    /// Sinks that nobody configured any more, of which it was said that events wait for them.
+    told_lost: BTreeSet<String>,
     /// Whether what an earlier process left was taken up.
     resumed: bool,
     closed: Option<(io::ErrorKind, String)>,
@@ -91,10 +98,29 @@ pub struct Waiting {
     pub bytes: u64,
 }
 
+/// What keeps the events of a tenant, or of all tenants, from a sink, or kept some of them from it for good.
+#[derive(Debug, Clone)]
+pub struct SinkRow {
+    /// Id of the sink.
+    pub sink: String,
+    /// Id of the tenant; none for all tenants of a sink that does not tell them apart.
+    pub tenant: Option<String>,
+    /// What waits.
+    pub waiting: Waiting,
+    /// Why nothing is delivered.
+    pub failing: Option<Failing>,
+    /// Since when the outbox is full.
+    pub full_since: Option<u64>,
+    /// What the sink refused for good, and the file where that is.
+    pub letters: Option<(Letters, PathBuf)>,
+    /// Whether the sink is configured.
+    pub is_configured: bool,
+}
+
 struct OpenSink {
     config: SinkConfig,
     /// Shared by all lanes of a sink that does not tell tenants apart.
-    client: Option<reqwest::Client>,
+    client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
     /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
     places: Semaphore,
@@ -114,15 +140,17 @@ pub struct Surroundings {
     pub proxy: Proxy,
     /// Where things are counted.
     pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
 }
 
 impl Deliveries {
     /// No sink yet.
     pub fn new(surroundings: Surroundings) -> Deliveries {
-        let Surroundings { store, disk, stdout, tls, proxy, metrics } = surroundings;
+        let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
         let network = Mutex::new((tls, proxy));
-        Deliveries { shared: Arc::new(Shared { store, disk, stdout, network, metrics, inner, moved, replaced }) }
+        Deliveries { shared: Arc::new(Shared { store, disk, stdout, network, metrics, clock, inner, moved, replaced }) }
     }
 
     /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
@@ -141,7 +169,13 @@ impl Deliveries {
             let sink = same.map_or_else(|| self.shared.opened(config).map(Arc::new), Ok)?;
             sinks.insert(config.id.clone(), sink);
         }
-        inner.sinks = sinks;
+        let before = std::mem::replace(&mut inner.sinks, sinks);
+        let Inner { sinks, ledger, .. } = &mut *inner;
+        let leads = |sink: &str| match (before.get(sink), sinks.get(sink)) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        ledger.replaced(|sink| !leads(sink), |sink| !sinks.contains_key(sink));
         let mut leaving: BTreeMap<String, usize> = BTreeMap::new();
         for (lane, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
             debug_assert_eq!(lane.sink, work.sink.config.id);
@@ -151,6 +185,7 @@ impl Deliveries {
         let resumed = inner.resumed;
         drop(inner);
         self.shared.replaced.notify_waiters();
+        self.shared.weigh_all();
         if resumed {
             self.take_up(None);
         }
@@ -169,8 +204,9 @@ impl Deliveries {
             count.add(signed(row.events), signed(row.bytes));
         }
         let lost = inner.lost(&backlog);
+        inner.tell_lost(&lost);
         drop(inner);
-        tell_lost(&lost);
+        self.shared.weigh_all();
         for row in backlog {
             self.wake(&row.sink, &row.tenant, &row.feed);
         }
@@ -198,6 +234,7 @@ impl Deliveries {
             let count = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
             count.add(signed(events.len() as u64), signed(bytes));
             drop(inner);
+            self.shared.weigh(sink, tenant);
             self.wake(sink, tenant, feed);
         }
     }
@@ -215,8 +252,8 @@ impl Deliveries {
     pub fn troubles(&self) -> Vec<String> {
         let inner = self.shared.lock();
         let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
-        for (lane, why) in &inner.troubles {
-            sinks.entry(&lane.sink).or_insert((why, 0));
+        for (lane, failing) in inner.ledger.failing() {
+            sinks.entry(&lane.sink).or_insert((&failing.trouble.why, 0));
         }
         for ((sink, _), count) in &inner.waiting {
             match sinks.get_mut(sink.as_str()) {
@@ -228,6 +265,31 @@ impl Deliveries {
             }
         }
         sinks.iter().map(|(sink, (why, events))| format!("{events} events wait for the sink {sink}: {why}")).collect()
+    }
+
+    /// What keeps events from their sinks, or kept them for good, by sink and tenant.
+    pub fn rows(&self) -> Vec<SinkRow> {
+        self.shared.lock().rows()
+    }
+
+    /// Why the events of a tenant do not get through to a sink at the moment.
+    pub fn trouble(&self, sink: &str, tenant: &str) -> Option<Trouble> {
+        self.shared.lock().trouble(sink, tenant).cloned()
+    }
+
+    /// Says how often was met what is not said each time; once an hour for each kind.
+    pub fn tell_repeats(&self) {
+        let summaries = self.shared.lock().ledger.summaries((self.shared.clock)());
+        for Summary { subject, code, count, minutes, last, lasts } in summaries {
+            let (fault, lasts) = (Blame::of_sink(&code).word(), if lasts { ", and it lasts" } else { "" });
+            tracing::warn!(
+                sink = subject,
+                code,
+                fault,
+                count,
+                "the same again, {count} times in {minutes} min{lasts}; at last: {last}"
+            );
+        }
     }
 
     /// Why nothing can ever be delivered again, if that is so.
@@ -296,14 +358,20 @@ impl Deliveries {
                     Err(error) if error.what == Fault::Stopped => return,
                     Err(error) => {
                         failures += 1;
-                        tracing::warn!(fault = "harness", "cannot see what waits for sinks, and tries on: {error}");
+                        let fault = error.whose().word();
+                        if failures == 1 {
+                            tracing::warn!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                        } else {
+                            tracing::debug!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                        }
                         tokio::time::sleep(backoff(failures)).await;
                     }
                 }
             };
-            let lost = deliveries.shared.lock().lost(&backlog);
             if only.is_none() {
-                tell_lost(&lost);
+                let mut inner = deliveries.shared.lock();
+                let lost = inner.lost(&backlog);
+                inner.tell_lost(&lost);
             }
             for row in backlog.iter().filter(|row| only.as_ref().is_none_or(|only| *only == row.sink)) {
                 deliveries.wake(&row.sink, &row.tenant, &row.feed);
@@ -314,7 +382,7 @@ impl Deliveries {
 
 impl Inner {
     fn is_flushed(&self) -> bool {
-        self.closed.is_some() || self.busy.keys().all(|lane| self.troubles.contains_key(lane))
+        self.closed.is_some() || self.busy.keys().all(|lane| self.ledger.failing().contains_key(lane))
     }
 
     /// Whether events for this sink still go where it leads.
@@ -324,7 +392,7 @@ impl Inner {
 
     /// Nobody works at a lane any more; true if this was the last one that the sink as it was before had.
     fn end(&mut self, lane: &Lane) -> bool {
-        self.troubles.remove(lane);
+        self.ledger.delivers(lane);
         let Some(work) = self.busy.remove(lane) else { return false };
         if self.leads(&work.sink) {
             return false;
@@ -344,14 +412,70 @@ impl Inner {
         }
         lost
     }
-}
 
-fn tell_lost(lost: &BTreeMap<String, u64>) {
-    for (sink, events) in lost {
-        tracing::warn!(
-            fault = "harness",
-            "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
-        );
+    /// Says once what waits for sinks that nobody configured any more.
+    fn tell_lost(&mut self, lost: &BTreeMap<String, u64>) {
+        for (sink, events) in lost.iter().filter(|(sink, _)| !self.told_lost.contains(*sink)) {
+            tracing::warn!(
+                sink,
+                fault = Blame::Operator.word(),
+                "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
+            );
+        }
+        self.told_lost = lost.keys().cloned().collect();
+    }
+
+    /// Why the events of a tenant do not get through to a sink.
+    fn trouble(&self, sink: &str, tenant: &str) -> Option<&Trouble> {
+        let of = |lane: &Lane| lane.sink == sink && lane.tenant.as_deref().is_none_or(|other| other == tenant);
+        let (_, failing) = self.ledger.failing().iter().find(|(lane, _)| of(lane))?;
+        Some(&failing.trouble)
+    }
+
+    fn rows(&self) -> Vec<SinkRow> {
+        let mut rows: BTreeMap<(&str, Option<&str>), SinkRow> = BTreeMap::new();
+        let new = |sink: &str, tenant: Option<&str>| SinkRow {
+            sink: sink.to_owned(),
+            tenant: tenant.map(str::to_owned),
+            waiting: self.waits(sink, tenant),
+            failing: None,
+            full_since: None,
+            letters: None,
+            is_configured: self.sinks.contains_key(sink),
+        };
+        for (lane, failing) in self.ledger.failing() {
+            let tenant = lane.tenant.as_deref();
+            let row = rows.entry((&lane.sink, tenant)).or_insert_with(|| new(&lane.sink, tenant));
+            // The lanes of several feeds are one row.
+            row.failing.get_or_insert_with(|| failing.clone());
+        }
+        for ((sink, tenant), since) in self.ledger.full() {
+            rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant))).full_since = Some(*since);
+        }
+        for ((sink, tenant), letters) in self.ledger.letters() {
+            let Some(open) = self.sinks.get(sink) else { continue };
+            let row = rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant)));
+            row.letters = Some((letters.clone(), open.config.dead_letters.clone()));
+        }
+        for ((sink, tenant), count) in &self.waiting {
+            if count.events > 0 && !self.sinks.contains_key(sink) {
+                rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant)));
+            }
+        }
+        rows.into_values().collect()
+    }
+
+    /// What waits for a sink from a tenant, or from all.
+    fn waits(&self, sink: &str, tenant: Option<&str>) -> Waiting {
+        if let Some(tenant) = tenant {
+            let count = self.waiting.get(&(sink.to_owned(), tenant.to_owned()));
+            return count.map(Count::waiting).unwrap_or_default();
+        }
+        let counts = self.waiting.iter().filter(|((other, _), _)| other == sink).map(|(_, count)| count.waiting());
+        counts.fold(Waiting::default(), |sum, more| Waiting {
+            events: sum.events + more.events,
+            bytes: sum.bytes + more.bytes,
+        })
     }
 }
 
@@ -390,7 +514,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> reqwest::Result<reqwest::Client> {
+    fn client(&self) -> reqwest::Result<http::Client> {
         let (tls, proxy) = self.network.lock().unwrap_or_else(PoisonError::into_inner).clone();
         http::client(tls, &proxy)
     }
@@ -422,38 +546,96 @@ impl Shared {
         while self.lock().leads(sink) {
             let wait = match self.deliver(sink, lane, tenant, &mut hand).await {
                 Ok(Step::Halved) => continue,
-                Ok(Step::Delivered) => {
-                    if failures > 0 {
-                        tracing::info!(sink = %lane.sink, tenant, "delivers again");
-                        self.lock().troubles.remove(lane);
-                        failures = 0;
+                Ok(step @ (Step::Delivered | Step::Empty)) => {
+                    if std::mem::take(&mut failures) > 0 {
+                        self.tell_delivery(lane);
                     }
-                    continue;
+                    match step {
+                        Step::Empty => match self.came_to_rest(lane) {
+                            Some(last) => return last,
+                            None => continue,
+                        },
+                        _ => continue,
+                    }
                 }
-                Ok(Step::Empty) => match self.came_to_rest(lane) {
-                    Some(last) => return last,
-                    None => continue,
-                },
                 Err(Refusal::Closed(kind, why)) => {
                     let mut inner = self.lock();
                     inner.closed.get_or_insert((kind, why));
                     return inner.end(lane);
                 }
-                Err(Refusal::Later { wait, why }) => {
+                Err(Refusal::Later { wait, trouble }) => {
                     failures += 1;
-                    let before = self.lock().troubles.insert(lane.clone(), why.clone());
+                    let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
+                    self.tell_failure(lane, trouble, wait);
                     self.moved.notify_waiters();
-                    if before.as_ref() != Some(&why) {
-                        tracing::warn!(sink = %lane.sink, tenant, fault = "harness", "does not deliver, and tries on: {why}");
-                    }
-                    wait.unwrap_or_default().max(backoff(failures))
+                    wait
                 }
                 Err(Refusal::TooLarge(_) | Refusal::Never(_)) => unreachable!("`deliver` halves or buries"),
             };
             hand.writer = None;
-            self.pause(sink, wait.min(limits::LONGEST_WAIT)).await;
+            self.pause(sink, wait).await;
         }
         self.lock().end(lane)
+    }
+
+    /// Says that a lane does not deliver: aloud where that is news.
+    fn tell_failure(&self, lane: &Lane, trouble: Trouble, wait: Duration) {
+        let now = (self.clock)();
+        let Lane { sink, tenant, feed } = lane;
+        let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
+        let Trouble { code, blame, why } = trouble.clone();
+        let fault = blame.word();
+        let aloud = self.lock().ledger.failed(lane, trouble, now, now.saturating_add(milliseconds(wait)));
+        match aloud {
+            true => tracing::warn!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
+            false => tracing::debug!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
+        }
+    }
+
+    /// Says that a lane delivers again: aloud where no other of its sink is in the same trouble.
+    fn tell_delivery(&self, lane: &Lane) {
+        let Lane { sink, tenant, feed } = lane;
+        let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
+        let aloud = self.lock().ledger.delivers(lane);
+        match aloud {
+            true => tracing::info!(sink, tenant, feed, "delivers again"),
+            false => tracing::debug!(sink, tenant, feed, "delivers again"),
+        }
+    }
+
+    /// Looks whether an outbox is full, and says so where that is news.
+    fn weigh(&self, sink: &str, tenant: &str) {
+        let now = (self.clock)();
+        let mut inner = self.lock();
+        let waiting = inner.waits(sink, Some(tenant));
+        let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
+        let is_full = waiting.bytes >= most;
+        let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
+        let fault = inner.trouble(sink, tenant).map_or(Blame::of_sink(OUTBOX_FULL), |trouble| trouble.blame).word();
+        drop(inner);
+        let Waiting { events, bytes } = waiting;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    sink,
+                    tenant,
+                    code = OUTBOX_FULL,
+                    fault,
+                    "the outbox is full, {bytes} bytes in {events} events wait: the tenant's feeds that go there pause"
+                )
+            };
+        }
+        match (is_full, aloud) {
+            (true, true) => line!(warn),
+            (true, false) => line!(debug),
+            (false, true) => tracing::info!(sink, tenant, "the outbox has room again: its feeds go on"),
+            (false, false) => tracing::debug!(sink, tenant, "the outbox has room again: its feeds go on"),
+        }
+    }
+
+    fn weigh_all(&self) {
+        let keys: Vec<(String, String)> = self.lock().waiting.keys().cloned().collect();
+        keys.iter().for_each(|(sink, tenant)| self.weigh(sink, tenant));
     }
 
     /// Waits, though not for a sink that leads elsewhere by now: what is wrong may be mended.
@@ -480,21 +662,22 @@ impl Shared {
         let Hand { writer, size, taken } = hand;
         if !taken.is_empty() {
             // The sink has it: only the store is to be asked again.
-            self.acknowledge(lane, taken).await.map_err(Refusal::later)?;
+            self.acknowledge(lane, taken).await?;
             return Ok(Step::Delivered);
         }
         let (asked, events) = (lane.clone(), size.most.min(size.probe));
-        let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await;
-        let batch = batch.map_err(Refusal::later)?;
+        let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
             return Ok(Step::Empty);
         }
         let open = match writer {
             Some(writer) => writer,
-            None => writer.insert(self.open(sink, lane, tenant).map_err(Refusal::later)?),
+            None => writer.insert(self.open(sink, lane, tenant).map_err(|why| Trouble::new(REQUEST_UNUSABLE, why))?),
         };
-        match open.take(&batch).await {
+        let answer = open.take(&batch).await;
+        self.count(lane, &batch, answer.is_ok());
+        match answer {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
@@ -504,20 +687,33 @@ impl Shared {
                 size.probe = batch.len() / 2;
                 return Ok(Step::Halved);
             }
-            Err(Refusal::TooLarge(why)) => {
-                self.bury(sink, &batch, &why).await?;
+            Err(Refusal::TooLarge(trouble)) => {
+                self.bury(sink, &batch, &trouble).await?;
                 // An event that is too large by itself says nothing of how many others the sink bears.
                 size.most = limits::BATCH_EVENTS;
             }
-            Err(Refusal::Never(why)) => {
-                self.bury(sink, &batch, &why).await?;
+            Err(Refusal::Never(trouble)) => {
+                self.bury(sink, &batch, &trouble).await?;
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(refusal) => return Err(refusal),
         }
         *taken = batch;
-        self.acknowledge(lane, taken).await.map_err(Refusal::later)?;
+        self.acknowledge(lane, taken).await?;
         Ok(Step::Delivered)
+    }
+
+    /// Counts what a sink made of a batch, for each tenant in it.
+    fn count(&self, lane: &Lane, batch: &[Queued], taken: bool) {
+        let mut events: BTreeMap<&str, u64> = BTreeMap::new();
+        batch.iter().for_each(|event| *events.entry(&event.tenant).or_default() += 1);
+        let now = (self.clock)();
+        for (tenant, events) in events {
+            self.metrics.sink(&lane.sink, tenant, |counts| match taken {
+                true => (counts.delivered, counts.last_delivered) = (counts.delivered + events, Some(now)),
+                false => counts.failures += 1,
+            });
+        }
     }
 
     fn open(&self, sink: &OpenSink, lane: &Lane, tenant: &str) -> Result<Box<dyn Writer>, String> {
@@ -548,20 +744,23 @@ impl Shared {
         self.store.ask(move |store| store.acknowledge(&numbers)).await?;
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.lock();
+        let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();
         for event in taken.drain(..) {
-            let count = inner.waiting.entry((lane.sink.clone(), event.tenant.clone())).or_default();
+            let count = inner.waiting.entry((lane.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }
         drop(inner);
+        tenants.iter().for_each(|tenant| self.weigh(&lane.sink, tenant));
         self.moved.notify_waiters();
         Ok(())
     }
 
     /// Writes events that the sink will never take where an operator finds them.
-    async fn bury(&self, sink: &OpenSink, batch: &[Queued], why: &str) -> Result<(), Refusal> {
-        let path = sink.config.dead_letters.display();
+    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &Trouble) -> Result<(), Refusal> {
+        let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
+        let Trouble { code, blame, why } = trouble;
         for event in batch {
-            let (line, file) = (dead_letter(&sink.config.id, event, why), Arc::clone(&sink.dead_letters));
+            let (line, file) = (dead_letter(id, event, why), Arc::clone(&sink.dead_letters));
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
                 failpoint::pass("dead-letter-append");
@@ -569,13 +768,35 @@ impl Shared {
                 failpoint::pass("dead-letter-synced");
                 written
             });
-            let written = written.await.map_err(Refusal::later)?;
-            written.map_err(|error| Refusal::later(format!("cannot write the dead letters {path}: {error}")))?;
-            self.metrics.feed(&event.tenant, &event.feed, |counted| counted.dead_letters += 1);
-            tracing::warn!(
-                sink = %sink.config.id, tenant = %event.tenant, feed = %event.feed, uid = %event.uid, fault = "harness",
-                "refused for good, and written to {path}: {why}"
-            );
+            let unwritten = |error: io::Error| {
+                Trouble::new(FILE_UNWRITABLE, format!("cannot write the dead letters {path}: {error}"))
+            };
+            written.await?.map_err(unwritten)?;
+            let Queued { tenant, feed, uid, .. } = event;
+            self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);
+            self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
+            let fault = blame.word();
+            let aloud = self.lock().ledger.buried(id, tenant, trouble, (self.clock)());
+            match aloud {
+                true => tracing::warn!(
+                    sink = id,
+                    tenant,
+                    feed,
+                    uid,
+                    code,
+                    fault,
+                    "refused for good, and written to {path}: {why}"
+                ),
+                false => tracing::debug!(
+                    sink = id,
+                    tenant,
+                    feed,
+                    uid,
+                    code,
+                    fault,
+                    "refused for good, and written to {path}: {why}"
+                ),
+            }
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, OpenFile, folder};
-use super::{Refusal, Taken, Writer, bodies, lines};
+use super::{Refusal, Taken, Trouble, Writer, bodies, lines};
+use crate::blame::FILE_UNWRITABLE;
 use crate::failpoint;
 use crate::store::Queued;
 
@@ -196,10 +197,12 @@ impl Writer for FileWriter {
                 let result = file.append(&lines);
                 (file, result)
             });
-            let (file, result) = written.await.map_err(Refusal::later)?;
+            let (file, result) = written.await?;
             let path = file.path.clone();
             self.file = Some(file);
-            result.map_err(|error| Refusal::later(format!("cannot write {}: {error}", path.display())))
+            let told =
+                |error: io::Error| Trouble::new(FILE_UNWRITABLE, format!("cannot write {}: {error}", path.display()));
+            result.map_err(|error| told(error).into())
         })
     }
 }

@@ -7,10 +7,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use url::Url;
 
-use super::{HttpConfig, Preset, Refusal, Taken, Writer, bodies, lines};
+use super::{HttpConfig, Preset, Refusal, Taken, Trouble, Writer, bodies, lines};
+use crate::blame::HOST_FAILED;
 use crate::failpoint;
 use crate::limits;
+use crate::live::{self, Patience, Resolver};
 use crate::proxy::Proxy;
 use crate::redact;
 use crate::secret::Secret;
@@ -22,9 +25,23 @@ const SAID_BYTES: usize = 64 << 10;
 /// What a receiver says of a refusal, as far as it is told on.
 const TOLD_BYTES: usize = 200;
 
+/// A client for sinks, and what it goes through. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: reqwest::Client,
+    proxy: Proxy,
+}
+
+impl Client {
+    /// A request that posts to an address.
+    pub fn post(&self, url: &str) -> reqwest::RequestBuilder {
+        self.inner.post(url)
+    }
+}
+
 /// The open end of a lane that leads to an address.
 pub struct HttpWriter {
-    client: reqwest::Client,
+    client: Client,
     url: String,
     preset: Preset,
     headers: HeaderMap,
@@ -34,7 +51,7 @@ pub struct HttpWriter {
 
 impl HttpWriter {
     /// Posts the events of a lane with this client. The error says what cannot be a header.
-    pub fn new(client: reqwest::Client, config: &HttpConfig, lane: &Lane, tenant: &str) -> Result<HttpWriter, String> {
+    pub fn new(client: Client, config: &HttpConfig, lane: &Lane, tenant: &str) -> Result<HttpWriter, String> {
         let feed = lane.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
@@ -60,10 +77,11 @@ impl HttpWriter {
 
     async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
         let body = body(self.preset, batch);
-        let body = if self.gzip { compressed(&body).map_err(Refusal::later)? } else { body };
+        let failed = |error: std::io::Error| Trouble::new(HOST_FAILED, error);
+        let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
-        let response = request.send().await.map_err(|error| Refusal::later(self.told(&failure(&error))))?;
+        let response = request.send().await.map_err(|error| self.unreached(&error))?;
         failpoint::pass("http-answered");
         let status = response.status();
         if status.is_success() {
@@ -77,6 +95,16 @@ impl HttpWriter {
         let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
         let why = self.told(&format!("answered {status}: {told}{}", fix(status, location.as_deref())));
         Err(refusal(status, &said, self.preset, wait, why))
+    }
+
+    /// Why there is no answer.
+    fn unreached(&self, error: &reqwest::Error) -> Trouble {
+        let Client { proxy, .. } = &self.client;
+        let patience = Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
+        let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
+        let met = live::sorted(error, patience);
+        let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
+        Trouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
     }
 
     fn told(&self, what: &str) -> String {
@@ -127,25 +155,18 @@ async fn said(mut response: reqwest::Response) -> String {
 fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> Refusal {
     // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12, 13 and 15
     // are about fields of an event.
-    let splunk_event = || {
-        let code = serde_json::from_str::<serde_json::Value>(said).ok().and_then(|said| said["code"].as_u64());
-        code.is_some_and(|code| matches!(code, 6 | 12 | 13 | 15))
-    };
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(why),
-        StatusCode::BAD_REQUEST if preset == Preset::SplunkHec && !splunk_event() => Refusal::Later { wait, why },
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Refusal::Never(why),
-        _ => Refusal::Later { wait, why },
+    let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
+    let answered = format!("answered-{}", status.as_u16());
+    match (status, preset) {
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => Refusal::TooLarge(Trouble::new(&answered, why)),
+        (StatusCode::BAD_REQUEST, Preset::SplunkHec) => match splunk() {
+            Some(6 | 12 | 13 | 15) => Refusal::Never(Trouble::new(&answered, why)),
+            Some(code) => Refusal::Later { wait, trouble: Trouble::new(&format!("splunk-{code}"), why) },
+            None => Refusal::Later { wait, trouble: Trouble::new(&answered, why) },
+        },
+        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => Refusal::Never(Trouble::new(&answered, why)),
+        _ => Refusal::Later { wait, trouble: Trouble::new(&answered, why) },
     }
-}
-
-/// The innermost words of an error are the ones that help.
-fn failure(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    format!("cannot be reached: {cause}")
 }
 
 fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
@@ -182,15 +203,17 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
-pub fn client(tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<reqwest::Client> {
-    proxy
+pub fn client(tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<Client> {
+    let inner = proxy
         .applied(reqwest::Client::builder().tls_backend_preconfigured(tls))
+        .dns_resolver(Resolver { allowed: None })
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .timeout(limits::DELIVERY_TIMEOUT)
         .pool_idle_timeout(limits::IDLE_CONNECTION)
         .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")))
-        .build()
+        .build()?;
+    Ok(Client { inner, proxy: proxy.clone() })
 }
 
 #[cfg(test)]
@@ -237,24 +260,26 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_said_of_the_events_is_for_good() {
+    fn only_what_is_said_of_the_events_is_for_good_and_each_answer_has_its_code() {
         let what = |status: u16, said: &str, preset| {
             let status = StatusCode::from_u16(status).unwrap();
             refusal(status, said, preset, None, String::new())
         };
-        let later = Refusal::later("");
+        let later = |code: &str| Refusal::from(Trouble::new(code, ""));
+        let never = |code: &str| Refusal::Never(Trouble::new(code, ""));
         for (status, said, preset, expected) in [
-            (413, "", Preset::Vector, Refusal::TooLarge(String::new())),
-            (400, "", Preset::Vector, Refusal::Never(String::new())),
-            (422, "", Preset::FluentBit, Refusal::Never(String::new())),
-            (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, Refusal::Never(String::new())),
-            (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later.clone()),
-            (400, r#"{"text":"ACK is disabled","code":14}"#, Preset::SplunkHec, later.clone()),
-            (401, "", Preset::Vector, later.clone()),
-            (403, "", Preset::SplunkHec, later.clone()),
-            (404, "", Preset::Vector, later.clone()),
-            (429, "", Preset::Vector, later.clone()),
-            (503, "", Preset::Vector, later.clone()),
+            (413, "", Preset::Vector, Refusal::TooLarge(Trouble::new("answered-413", ""))),
+            (400, "", Preset::Vector, never("answered-400")),
+            (422, "", Preset::FluentBit, never("answered-422")),
+            (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, never("answered-400")),
+            (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later("splunk-7")),
+            (400, r#"{"text":"ACK is disabled","code":14}"#, Preset::SplunkHec, later("splunk-14")),
+            (400, "<html>", Preset::SplunkHec, later("answered-400")),
+            (401, "", Preset::Vector, later("answered-401")),
+            (403, "", Preset::SplunkHec, later("answered-403")),
+            (404, "", Preset::Vector, later("answered-404")),
+            (429, "", Preset::Vector, later("answered-429")),
+            (503, "", Preset::Vector, later("answered-503")),
         ] {
             assert_eq!(what(status, said, preset), expected, "{status} {said}");
         }

@@ -8,13 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::file::Aside;
+use tokio::task::JoinError;
+
+use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use crate::secret::Secret;
-use crate::store::{Lane, Queued};
+use crate::store::{Lane, Queued, StoreError};
 
 pub mod delivery;
 pub mod disk;
 pub mod file;
 pub mod http;
+pub mod ledger;
 
 /// Standard output, or what stands for it.
 pub type Stdout = Arc<Mutex<dyn Write + Send>>;
@@ -209,31 +213,70 @@ impl SinkConfig {
     }
 }
 
+/// What keeps a sink from taking something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Trouble {
+    /// Kebab-case. Failures of a sink with the same code are the same failure again.
+    pub code: String,
+    /// Who can mend it.
+    pub blame: Blame,
+    /// One sentence.
+    pub why: String,
+}
+
+impl Trouble {
+    /// Something that whoever is to blame for this code can mend.
+    pub fn new(code: &str, why: impl ToString) -> Trouble {
+        Trouble { code: code.to_owned(), blame: Blame::of_sink(code), why: why.to_string() }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Trouble {
+        Trouble { blame: error.whose(), ..Trouble::new(STORE_FAILED, error) }
+    }
+}
+
 /// Why a sink did not take a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It may later.
-    #[error("{why}")]
+    #[error("{trouble}")]
     Later {
         /// How long it asks to wait.
         wait: Option<Duration>,
-        /// One sentence.
-        why: String,
+        /// Why.
+        trouble: Trouble,
     },
     /// The batch is too large for it.
     #[error("{0}")]
-    TooLarge(String),
+    TooLarge(Trouble),
     /// It will never take the batch, or an event in it.
     #[error("{0}")]
-    Never(String),
+    Never(Trouble),
     /// It is gone: nothing will ever be taken again.
     #[error("{1}")]
     Closed(io::ErrorKind, String),
 }
 
-impl Refusal {
-    fn later(why: impl ToString) -> Refusal {
-        Refusal::Later { wait: None, why: why.to_string() }
+impl From<Trouble> for Refusal {
+    /// What may be mended meanwhile.
+    fn from(trouble: Trouble) -> Refusal {
+        Refusal::Later { wait: None, trouble }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        Trouble::from(error).into()
+    }
+}
+
+impl From<JoinError> for Refusal {
+    /// A thread that writes panicked.
+    fn from(error: JoinError) -> Refusal {
+        Trouble::new(HOST_FAILED, error).into()
     }
 }
 
@@ -270,7 +313,7 @@ impl Writer for Lines {
             match write.await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(Refusal::Closed(error.kind(), format!("standard output: {error}"))),
-                Err(error) => Err(Refusal::later(error)),
+                Err(error) => Err(error.into()),
             }
         })
     }

@@ -1,0 +1,188 @@
+//! A failure is said once: the same again is said for those who debug alone, and a summary counts it. Pure: time is an
+//! argument, in Unix milliseconds.
+
+use std::collections::BTreeMap;
+
+use crate::limits::{self, milliseconds};
+
+/// The failures that were met within the last hour, or last.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    known: BTreeMap<(String, String), Repeat>,
+}
+
+/// One kind of failure.
+#[derive(Debug)]
+struct Repeat {
+    /// When it was last said aloud, by itself or in a summary.
+    said: u64,
+    /// How often it was met since.
+    count: u64,
+    /// The words of the last one.
+    last: String,
+    lasts: bool,
+    /// Whether its end is worth a word: its beginning was said aloud.
+    aloud: bool,
+}
+
+/// How often a failure was met that is not said each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// What failed, for example the id of a sink.
+    pub subject: String,
+    /// Code of the failure.
+    pub code: String,
+    /// How often it was met since it was last said aloud.
+    pub count: u64,
+    /// Within how many minutes.
+    pub minutes: u64,
+    /// The words of the last one.
+    pub last: String,
+    /// Whether it lasts.
+    pub lasts: bool,
+}
+
+impl Repeats {
+    /// Notes that something failed. True if that is to be said aloud: it is the first failure with this code for an hour.
+    pub fn met(&mut self, subject: &str, code: &str, words: &str, now: u64) -> bool {
+        let kind = (subject.to_owned(), code.to_owned());
+        let is_new = !self.known.contains_key(&kind);
+        let repeat = self.known.entry(kind).or_insert_with(|| Repeat {
+            said: now,
+            count: 0,
+            last: String::new(),
+            lasts: true,
+            aloud: true,
+        });
+        if !is_new {
+            repeat.count += 1;
+            // A failure that comes and goes is said aloud neither when it comes nor when it goes.
+            repeat.aloud &= repeat.lasts;
+            repeat.lasts = true;
+        }
+        words.clone_into(&mut repeat.last);
+        is_new
+    }
+
+    /// Notes a failure that is over as soon as it was met.
+    pub fn met_once(&mut self, subject: &str, code: &str, words: &str, now: u64) -> bool {
+        let aloud = self.met(subject, code, words, now);
+        self.over(subject, code);
+        aloud
+    }
+
+    /// Notes that a failure is over. True if that is to be said aloud.
+    pub fn over(&mut self, subject: &str, code: &str) -> bool {
+        let Some(repeat) = self.known.get_mut(&(subject.to_owned(), code.to_owned())) else { return false };
+        let aloud = repeat.lasts && repeat.aloud;
+        (repeat.lasts, repeat.aloud) = (false, false);
+        aloud
+    }
+
+    /// Forgets what failed with these subjects: they are others by now.
+    pub fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
+        self.known.retain(|(subject, _), _| !is_gone(subject));
+    }
+
+    /// What was met again and not said, of each kind once an hour. What was not met for an hour, and does not last, is
+    /// forgotten.
+    pub fn summaries(&mut self, now: u64) -> Vec<Summary> {
+        let hour = milliseconds(limits::SUMMARY);
+        let mut summaries = Vec::new();
+        self.known.retain(|(subject, code), repeat| {
+            // The clock may have been set back.
+            repeat.said = repeat.said.min(now);
+            let since = now - repeat.said;
+            if since < hour {
+                return true;
+            }
+            if repeat.count == 0 {
+                return repeat.lasts;
+            }
+            summaries.push(Summary {
+                subject: subject.clone(),
+                code: code.clone(),
+                count: std::mem::take(&mut repeat.count),
+                minutes: since / 60_000,
+                last: repeat.last.clone(),
+                lasts: repeat.lasts,
+            });
+            (repeat.said, repeat.aloud) = (now, repeat.lasts);
+            true
+        });
+        summaries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = 60_000;
+
+    #[test]
+    fn a_failure_is_said_once_and_its_end_once() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.met("siem", "answered-503", "busy", 0));
+        assert!(!repeats.met("siem", "answered-503", "still busy", 5));
+        assert!(repeats.met("siem", "answered-429", "too many", 6), "another failure of the same sink");
+        assert!(repeats.met("lake", "answered-503", "busy", 7), "the same failure of another sink");
+        assert!(repeats.over("siem", "answered-503"));
+        assert!(!repeats.over("siem", "answered-503"), "it was over already");
+        assert!(!repeats.over("siem", "never-met"));
+    }
+
+    #[test]
+    fn a_failure_that_comes_and_goes_is_counted_and_not_said() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.met("siem", "timeout", "slow", 0));
+        assert!(repeats.over("siem", "timeout"));
+        for minute in 1..30 {
+            assert!(!repeats.met("siem", "timeout", &format!("slow {minute}"), minute * MINUTE));
+            assert!(!repeats.over("siem", "timeout"));
+        }
+        assert_eq!(repeats.summaries(59 * MINUTE), [], "once an hour");
+        let summary = Summary {
+            subject: "siem".to_owned(),
+            code: "timeout".to_owned(),
+            count: 29,
+            minutes: 60,
+            last: "slow 29".to_owned(),
+            lasts: false,
+        };
+        assert_eq!(repeats.summaries(60 * MINUTE), [summary]);
+        assert_eq!(repeats.summaries(119 * MINUTE), []);
+        assert!(!repeats.met("siem", "timeout", "slow", 119 * MINUTE));
+        assert!(!repeats.over("siem", "timeout"));
+        assert_eq!(repeats.summaries(120 * MINUTE).len(), 1);
+        assert_eq!(repeats.summaries(180 * MINUTE), [], "nothing for an hour, and it is forgotten");
+        assert!(repeats.met("siem", "timeout", "slow", 181 * MINUTE));
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_counted_each_hour_and_its_end_is_said() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.met("siem", "answered-400", "odd", 0));
+        repeats.met("siem", "answered-400", "odd", MINUTE);
+        assert!(repeats.summaries(60 * MINUTE)[0].lasts);
+        assert_eq!(repeats.summaries(300 * MINUTE), [], "it is not tried, and still not over");
+        assert!(repeats.over("siem", "answered-400"));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_nothing_for_longer_than_an_hour() {
+        let mut repeats = Repeats::default();
+        repeats.met("siem", "timeout", "slow", 900 * MINUTE);
+        repeats.met("siem", "timeout", "slow", 901 * MINUTE);
+        assert_eq!(repeats.summaries(10 * MINUTE), []);
+        assert_eq!(repeats.summaries(70 * MINUTE).len(), 1);
+    }
+
+    #[test]
+    fn another_sink_under_the_same_name_is_told_of_anew() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.met("siem", "timeout", "slow", 0));
+        repeats.forget(|subject| subject == "siem");
+        assert!(repeats.met("siem", "timeout", "slow", 1));
+    }
+}

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use azure_secure_score::link::List;
 use host_harness::address::prohibited;
 use host_harness::config;
 use host_harness::contract::{Credential, Path as ShapePath, Place, Plan, Ride, Shape};
@@ -182,6 +183,49 @@ pub fn addresses() -> Table {
         columns: &["address", "what it is"],
         rows: ADDRESSES.iter().map(|(address, what)| vec![format!("`{address}`"), (*what).to_owned()]).collect(),
     }
+}
+
+/// What the plugin makes of a link must be a request that this host lets out, whoever reads the address.
+#[test]
+fn a_link_that_the_plugin_follows_is_let_out() {
+    let ride = Ride { credential: Credential::Token, place: Place::Bearer };
+    let shape = |path: ShapePath| Shape {
+        method: "GET".to_owned(),
+        origin: "https://api.example".to_owned(),
+        path,
+        rides: vec![ride.clone()],
+        seals: None,
+    };
+    let shapes = vec![shape(ShapePath::Exact("/a".to_owned())), shape(ShapePath::Prefix("/a/b/".to_owned()))];
+    let allowed = Origins::new(["https://api.example"]).unwrap();
+    let egress = Egress::new(&Plan { shapes, warnings: Vec::new() }, Arc::new(allowed));
+    let sealed = [Sealed::new(Credential::Token, Secret::new("real"))];
+    let bearer = format!("Bearer {}", sealed[0].placeholder);
+    let characters: Vec<String> = (0..0x180_u32).filter_map(char::from_u32).map(String::from).collect();
+    let encoded = (0..=0xff_u8).map(|byte| format!("%{byte:02x}"));
+    let odd = ["%", "%%", "%zz", "..", "/../", "..;x", "%2e%2E/", ";", "//", ""].map(str::to_owned);
+    let (mut followed, mut refused) = (0, 0);
+    for part in characters.into_iter().chain(encoded).chain(odd) {
+        for (path, link) in [
+            ("/a", format!("https://API.example:443/a?x={part}y")),
+            ("/a/b/", format!("https://api.example/A/B/c?{part}")),
+            ("/a/b/", format!("https://api.example/a/b/c{part}d?e")),
+            ("/a/b/", format!("https://api.example/a/b/{part}")),
+        ] {
+            let Ok(url) = (List { origin: "https://api.example", path }).follow(&link) else {
+                refused += 1;
+                continue;
+            };
+            followed += 1;
+            let raw = url.parse::<http::Uri>().unwrap_or_else(|error| panic!("{link:?}: {error}")).to_string();
+            let headers = vec![("authorization".to_owned(), bearer.clone())];
+            let request =
+                OutgoingRequest { method: "GET".to_owned(), url: raw.parse().unwrap(), headers, body: Vec::new() };
+            let judged = egress.judge(&raw, request, &sealed);
+            assert!(judged.is_ok(), "{link:?}: {}", judged.unwrap_err());
+        }
+    }
+    assert!(followed > 1_000 && refused > 1_000, "{followed} {refused}");
 }
 
 async fn simulator(scenario: Option<&'static str>) -> Simulator {

@@ -74,6 +74,14 @@ broken! {
     an_item_without_its_id: "item-without-id", "`value[0].id`: found nothing, expected a string";
     a_list_without_its_value: "value-missing", "`value`: found nothing, expected a list";
     a_number_of_the_wrong_type: "number-as-text", "`value[0].properties.score.max`: found a string, expected a number";
+    a_number_beyond_double_precision: "number-huge", "`value[0].properties.score.max`: found a number beyond the range";
+    such_a_number_that_nobody_knows: "number-huge-unknown", "`value[0].properties.novel`: found a number beyond the range";
+    an_item_of_another_subscription: "item-foreign", "(answer-foreign, plugin)";
+    a_refusal_behind_a_byte_order_mark: "byte-order-mark-error", "(not-found, tenant)";
+    two_byte_order_marks: "byte-order-marks", "found two byte order marks, expected JSON in UTF-8";
+    a_list_in_utf_16: "utf-16", "found text in UTF-16 or UTF-32, expected JSON in UTF-8";
+    a_link_with_a_fragment: "link-fragment", "`nextLink` has a character that an address cannot have, `#`";
+    a_link_with_a_backslash: "link-backslash", "`nextLink` has a character that an address cannot have, `\\`";
     a_redirect: "redirect", "302 to https://elsewhere.example/login";
     a_refusal: "forbidden", "(forbidden, tenant)";
     a_firewalls_page: "blocked", "answered 403 with text/html (not-the-service, operator); status 403";
@@ -214,6 +222,29 @@ async fn somebody_else_in_place_of_the_search_or_the_tenants_domain_is_told() {
         assert_eq!((report.status(), events.len()), (1, 0), "{scenario}: {people}");
         assert!(people.contains(cause) && people.contains("(not-the-service, operator)"), "{scenario}: {people}");
     }
+}
+
+#[tokio::test]
+async fn what_looks_odd_and_means_what_it_should_is_collected() {
+    let cases: [(_, Edit, _); 4] = [
+        // One page more, which is the first one again.
+        ("link-odd", |text| text, 30),
+        ("byte-order-mark", all, 30),
+        ("search-link-odd", all, 30),
+        ("search-past-due", all, 30),
+    ];
+    for (scenario, edit, count) in cases {
+        let (report, events, people) = poll(Some(scenario), Some("contoso-scores"), edit).await;
+        assert_eq!((report.status(), events.len()), (0, count), "{scenario}: {people}");
+        assert!(!events.iter().any(|event| event.to_string().contains('\u{feff}')), "{scenario}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_of_the_search_to_another_port_is_refused() {
+    let (report, _, people) = poll(Some("search-link-foreign"), Some("contoso-scores"), all).await;
+    assert_eq!(report.status(), 1, "{people}");
+    assert!(people.contains("`nextLink` goes to https://127.0.0.1:1, expected https://127.0.0.1:"), "{people}");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl<'a> Item<'a> {
             properties.object(&at, "score")?.map(|score| Score::read(&score, &join(&at, "score"))).transpose()?;
         let definition =
             properties.object(&at, "definition")?.map(|members| Definition::read(members, &join(&at, "definition")));
-        Ok(Item {
+        let item = Item {
             raw,
             id,
             name,
@@ -134,7 +134,16 @@ impl<'a> Item<'a> {
             },
             definition: definition.transpose()?,
             properties,
-        })
+        };
+        // What nobody knows is passed on, too.
+        json::beyond_range(raw, path).map_or(Ok(item), Err)
+    }
+
+    /// Whether the item is of a subscription, by its id.
+    pub fn is_of(&self, subscription: &str) -> bool {
+        let mut segments = self.id.trim_start_matches('/').split('/');
+        segments.next().is_some_and(|first| first.eq_ignore_ascii_case("subscriptions"))
+            && segments.next().is_some_and(|id| id.eq_ignore_ascii_case(subscription))
     }
 }
 
@@ -262,13 +271,54 @@ mod tests {
     }
 
     #[test]
+    fn a_number_beyond_double_precision_is_named_with_its_place() {
+        let beyond = |place: &str| {
+            format!(
+                "`value[0].properties.{place}`: found a number beyond the range of double precision, expected a number within it"
+            )
+        };
+        assert_eq!(item(r#"{"score":{"max":1e400}}"#), beyond("score.max"));
+        assert_eq!(item(r#"{"weight":-1e999}"#), beyond("weight"));
+        assert_eq!(item(&format!(r#"{{"healthyResourceCount":{}}}"#, "9".repeat(400))), beyond("healthyResourceCount"));
+        assert_eq!(item(r#"{"novel":[{"x":1e400}]}"#), beyond("novel[0].x"));
+        assert_eq!(item(r#"{"definition":{"properties":{"novel":1e400}}}"#), beyond("definition.properties.novel"));
+        assert_eq!(item(r#"{"score":{"max":1e308,"current":1e-400},"novel":1.7976931348623157e308}"#), "none");
+    }
+
+    #[test]
+    fn an_item_is_of_the_subscription_in_its_id() {
+        let is_of = |id: &str| {
+            let raw = format!(r#"{{"id":"{id}","name":"n","type":"t","properties":{{}}}}"#);
+            Item::read(serde_json::from_str(&raw).unwrap(), "item").unwrap().is_of("20ff7fc3-e762")
+        };
+        for id in [
+            "/subscriptions/20ff7fc3-e762/providers/x",
+            "/Subscriptions/20FF7FC3-E762",
+            "subscriptions/20ff7fc3-e762/y",
+        ] {
+            assert!(is_of(id), "{id}");
+        }
+        for id in [
+            "",
+            "/",
+            "x",
+            "/subscriptions",
+            "/subscriptions/",
+            "/subscriptions/20ff7fc3-e7620/x",
+            "/providers/x/subscriptions/20ff7fc3-e762",
+        ] {
+            assert!(!is_of(id), "{id}");
+        }
+    }
+
+    #[test]
     fn what_every_event_repeats_is_bounded() {
         let long = "x".repeat(MAX_ID_BYTES);
         let named =
             |name: &str| fault(&format!(r#"{{"value":[{{"id":"i","name":"{name}","type":"t","properties":{{}}}}]}}"#));
         assert_eq!(named(&long), "none");
         assert_eq!(named(&format!("{long}x")), "`value[0].name`: found 2049 bytes, expected at most 2048 bytes");
-        let weight = |digits: usize| item(&format!(r#"{{"weight":{}}}"#, "1".repeat(digits)));
+        let weight = |digits: usize| item(&format!(r#"{{"weight":0.{}}}"#, "1".repeat(digits - 2)));
         assert_eq!(weight(512), "none");
         assert_eq!(weight(513), "`value[0].properties.weight`: found 513 bytes, expected at most 512 bytes");
     }

@@ -39,16 +39,16 @@ diagnoses! {
     /// Given by the host, from the date in the settings.
     CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
         "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
-    /// AADSTS7000218.
+    /// AADSTS7000218 and AADSTS7000216.
     CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
         "give `client_secret`, `client_certificate` or `federated_token_file` a value that is not empty";
-    /// AADSTS700016.
+    /// AADSTS700016 and AADSTS700011.
     APPLICATION_NOT_FOUND = "application-not-found", Some(MendFeed), "the tenant has no application with this client id",
         "compare `client_key` with the Application (client) ID and `token_url` with the Directory (tenant) ID on the application's overview page: az ad app show --id {client}";
     /// AADSTS7000229.
     SERVICE_PRINCIPAL_MISSING = "service-principal-missing", Some(MendFeed), "the application has no service principal in the tenant",
         "create it in the tenant: az ad sp create --id {client}";
-    /// AADSTS7000112.
+    /// AADSTS7000112 and AADSTS70001.
     APPLICATION_DISABLED = "application-disabled", Some(MendFeed), "the application is disabled in the tenant",
         "enable it under Entra ID, Enterprise applications, Properties, \"Enabled for users to sign-in\": az ad sp update --id {client} --set accountEnabled=true";
     /// AADSTS90002.
@@ -57,9 +57,24 @@ diagnoses! {
     /// AADSTS900023.
     TENANT_INVALID = "tenant-invalid", Some(MendFeed), "the tenant is neither a GUID nor a domain that Entra ID knows",
         "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
-    /// AADSTS53003.
+    /// AADSTS53003, and numbers of 53xxx and 530xxx that have no row of their own.
     CONDITIONAL_ACCESS = "conditional-access", Some(MendFeed), "a Conditional Access policy blocks the application",
         "in Entra ID, Conditional Access, exclude this workload identity, or allow the collector's outgoing address";
+    /// AADSTS53000, AADSTS53001 and AADSTS53002.
+    POLICY_OF_DEVICES = "policy-of-devices", Some(MendFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
+        "in Entra ID, Conditional Access, exclude this workload identity from the policy that asks for the device; the sign-in log of service principals names the policy";
+    /// AADSTS53011 and AADSTS530034.
+    POLICY_OF_RISK = "policy-of-risk", Some(MendFeed), "Entra ID blocks the sign-in because of its risk",
+        "in Entra ID, Protection, Risky workload identities, see why {client} is at risk; replace its credential if it leaked, and dismiss the risk if it did not";
+    /// AADSTS530035.
+    SECURITY_DEFAULTS = "security-defaults", Some(MendFeed), "the security defaults of the tenant block the sign-in",
+        "in Entra ID, Properties, Manage security defaults, see what they block; replace them by Conditional Access policies if the application needs an exception";
+    /// AADSTS500021, AADSTS500022 and AADSTS50002.
+    TENANT_RESTRICTED = "tenant-restricted", Some(MendFeed), "the network of the collector restricts which tenants may be signed in to",
+        "let the proxy that adds the header `Restrict-Access-To-Tenants` allow the tenant {tenant}, or pass the collector's requests without it";
+    /// AADSTS700025.
+    APPLICATION_PUBLIC = "application-public", Some(MendFeed), "the application is a public client, which may have no credential",
+        "in Entra ID, App registrations, the application, Authentication, set \"Allow public client flows\" to No: az ad app update --id {client} --is-fallback-public-client false";
     /// AADSTS500011.
     AUDIENCE_UNKNOWN = "audience-unknown", Some(MendFeed), "the tenant does not know the service that the token is for",
         "check `cloud`, or `audience` where it is given: for the public cloud it is https://management.azure.com";
@@ -75,6 +90,18 @@ diagnoses! {
     /// AADSTS700021.
     ASSERTION_CLIENT = "assertion-client", Some(MendFeed), "the signed assertion names another application",
         "compare `client_key` with the application that the credential belongs to: az ad app show --id {client}";
+    /// AADSTS700023.
+    ASSERTION_AUDIENCE = "assertion-audience", Some(MendFeed), "the signed assertion is for another token endpoint",
+        "check `token_url` and `cloud`: an assertion is made for the token endpoint of the tenant that it is sent to";
+    /// AADSTS1000502.
+    CERTIFICATE_NOT_VALID = "certificate-not-valid", Some(MendFeed), "the certificate that signed is expired, or is not valid yet",
+        "give `client_certificate` one that is valid now, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append; if it is valid, set the collector's clock by NTP";
+    /// AADSTS7000214 and AADSTS7000277.
+    CERTIFICATE_REVOKED = "certificate-revoked", Some(MendFeed), "the certificate that signed was revoked by its authority",
+        "ask the authority why; give `client_certificate` a new one, with a new key, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append";
+    /// AADSTS700030.
+    CERTIFICATE_NOT_AUTHORIZED = "certificate-not-authorized", Some(MendFeed), "the subject or the issuer of the certificate that signed is not authorized for the application",
+        "compare its subject and issuer with those that the application trusts, and its cloud with `cloud`: openssl x509 -in certificate.pem -noout -subject -issuer; or upload the certificate itself: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS700027.
     ASSERTION_UNREGISTERED = "assertion-unregistered", Some(MendFeed), "the certificate that signed is not registered with the application",
         "upload the certificate: az ad app credential reset --id {client} --cert @certificate.pem --append";
@@ -84,7 +111,7 @@ diagnoses! {
     /// AADSTS5002738.
     ASSERTION_ALGORITHM = "assertion-algorithm", Some(MendFeed), "the assertion is signed with an algorithm that Entra ID does not accept",
         "use an RSA certificate";
-    /// AADSTS700213, AADSTS70021, AADSTS700211 and AADSTS700212.
+    /// AADSTS700213, AADSTS70021, AADSTS700211, AADSTS700212 and AADSTS70025.
     FEDERATION_MISMATCH = "federation-mismatch", Some(MendFeed), "no federated credential of the application fits the token",
         "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
     /// AADSTS900382, AADSTS900432 and AADSTS90038.
@@ -95,11 +122,12 @@ diagnoses! {
         "look for other collectors that use this application; nothing else";
     /// AADSTS90055 and HTTP 429 of the token endpoint.
     TOKEN_THROTTLED = "token-throttled", Some(Wait), "Entra ID gets too many requests", "";
-    /// AADSTS90006, AADSTS90024, AADSTS90033, AADSTS90090 and HTTP 5xx of the token endpoint.
+    /// AADSTS90006, AADSTS90012, AADSTS90024, AADSTS90033, AADSTS90090, AADSTS90091, AADSTS50033, and HTTP 5xx of the token
+    /// endpoint with an error of its own.
     TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is unavailable for now", "";
     /// Any other refusal of the token endpoint.
     TOKEN_REFUSED = "token-refused", Some(MendFeed), "Entra ID refuses the sign-in",
-        "look the AADSTS code up at https://login.microsoftonline.com/error";
+        "look the AADSTS code up: https://login.microsoftonline.com/error";
 
     // The API: what Azure Resource Manager answers.
     /// HTTP 401 with an error of the service.
@@ -131,7 +159,7 @@ diagnoses! {
         "open Microsoft Defender for Cloud, Environment settings, and enable Foundational CSPM for the subscription; the first score takes up to a day";
     /// A score whose maximum is 0.
     NOTHING_ASSESSED = "nothing-assessed", Some(NoData), "Defender for Cloud found no resource to assess in the subscription", "";
-    /// A state other than Enabled.
+    /// DisabledSubscription and its like, and with `"*"` the states Disabled and Deleted.
     DISABLED = "disabled", Some(MendScope), "the subscription is not enabled",
         "re-enable it in the portal under Subscriptions, or take it out of `subscription_id`; with \"*\", list it in `exclude_subscriptions`";
     /// MissingSubscriptionRegistration.
@@ -141,7 +169,7 @@ diagnoses! {
     NO_LONGER_DISCOVERED = "no-longer-discovered", Some(MendScope), "the application no longer sees the subscription",
         "if it still exists: az role assignment create --assignee {client} --role Reader --scope /subscriptions/{subscription}";
     /// `"*"` without a result. The service answered: what was found before is no longer discovered.
-    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendScope), "the application can read no enabled subscription of the tenant",
+    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendScope), "the application can read no subscription of the tenant",
         "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
     /// `"*"` with a result that the settings leave out whole; others that were found before are no longer discovered.
     ALL_EXCLUDED = "all-excluded", Some(MendScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
@@ -174,8 +202,11 @@ diagnoses! {
     /// Something has another type.
     ANSWER_WRONG_TYPE = "answer-wrong-type", Some(MendPlugin), "the answer holds something of another type than expected",
         "keep the answer and report it to the authors of the plugin";
+    /// An item's id is none below the subscription that was asked for.
+    ANSWER_FOREIGN = "answer-foreign", Some(MendPlugin), "the answer holds items of another subscription",
+        "nothing of it was used: see whether a cache or a gateway that mixes answers up stands before {endpoint}; keep the answer and report it to the service";
     /// A link of the answer leaves the place that the page is from.
-    LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page leads away from the service",
+    LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page cannot be followed",
         "do not follow it; keep the answer and report it to the service";
     /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects: a login page of the network does.
     REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which is never followed",
@@ -243,18 +274,36 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (7_000_215, &SECRET_INVALID),
     (7_000_222, &SECRET_EXPIRED),
     (7_000_218, &CREDENTIAL_MISSING),
+    (7_000_216, &CREDENTIAL_MISSING),
     (700_016, &APPLICATION_NOT_FOUND),
+    (700_011, &APPLICATION_NOT_FOUND),
     (7_000_229, &SERVICE_PRINCIPAL_MISSING),
     (7_000_112, &APPLICATION_DISABLED),
+    (70_001, &APPLICATION_DISABLED),
+    (700_025, &APPLICATION_PUBLIC),
     (90_002, &TENANT_NOT_FOUND),
     (900_023, &TENANT_INVALID),
+    (500_021, &TENANT_RESTRICTED),
+    (500_022, &TENANT_RESTRICTED),
+    (50_002, &TENANT_RESTRICTED),
+    (53_000, &POLICY_OF_DEVICES),
+    (53_001, &POLICY_OF_DEVICES),
+    (53_002, &POLICY_OF_DEVICES),
     (53_003, &CONDITIONAL_ACCESS),
+    (53_011, &POLICY_OF_RISK),
+    (530_034, &POLICY_OF_RISK),
+    (530_035, &SECURITY_DEFAULTS),
     (500_011, &AUDIENCE_UNKNOWN),
     (70_011, &SCOPE_INVALID),
     (1_002_012, &SCOPE_INVALID),
     (901_002, &SCOPE_INVALID),
     (700_024, &ASSERTION_TIME),
     (700_021, &ASSERTION_CLIENT),
+    (700_023, &ASSERTION_AUDIENCE),
+    (1_000_502, &CERTIFICATE_NOT_VALID),
+    (7_000_214, &CERTIFICATE_REVOKED),
+    (7_000_277, &CERTIFICATE_REVOKED),
+    (700_030, &CERTIFICATE_NOT_AUTHORIZED),
     (700_027, &ASSERTION_UNREGISTERED),
     (5_002_723, &ASSERTION_THUMBPRINT),
     (5_002_738, &ASSERTION_ALGORITHM),
@@ -262,16 +311,30 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (70_021, &FEDERATION_MISMATCH),
     (700_211, &FEDERATION_MISMATCH),
     (700_212, &FEDERATION_MISMATCH),
+    (70_025, &FEDERATION_MISMATCH),
     (900_382, &CLOUD_MISMATCH),
     (900_432, &CLOUD_MISMATCH),
     (90_038, &CLOUD_MISMATCH),
     (50_196, &TOKEN_LOOP),
     (90_055, &TOKEN_THROTTLED),
     (90_006, &TOKEN_UNAVAILABLE),
+    (90_012, &TOKEN_UNAVAILABLE),
     (90_024, &TOKEN_UNAVAILABLE),
     (90_033, &TOKEN_UNAVAILABLE),
     (90_090, &TOKEN_UNAVAILABLE),
+    (90_091, &TOKEN_UNAVAILABLE),
+    (50_033, &TOKEN_UNAVAILABLE),
 ];
+
+/// What a number of Entra ID means; none where `error` and status have to say it.
+pub fn of_entra(number: u32) -> Option<&'static Diagnosis> {
+    let row = ENTRA_CODES.iter().find(|(known, _)| *known == number).map(|row| row.1);
+    // Policies get new numbers now and then, all of this kind.
+    row.or_else(|| matches!(number, 53_000..=53_999 | 530_000..=530_999).then_some(&CONDITIONAL_ACCESS))
+}
+
+/// Where Microsoft explains a number.
+pub const ENTRA_PAGE: &str = "https://login.microsoftonline.com/error";
 
 /// The codes of Azure Resource Manager and of its provider Microsoft.Security, in lower case.
 pub const ARM_CODES: &[(&str, &Diagnosis)] = &[

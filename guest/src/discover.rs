@@ -6,8 +6,9 @@ use crate::contract::{Discovery, Failure, Reaction, Scope, SkippedScope};
 use crate::diagnoses::{
     ALL_EXCLUDED, DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, LIST_REFUSED, NO_SUBSCRIPTIONS,
 };
-use crate::http::{self, Request, Response};
+use crate::http::{Request, Response};
 use crate::json::{self, Fault, Object};
+use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Settings, Subscriptions, is_guid};
 
@@ -172,12 +173,14 @@ impl<'a> Found<'a> {
         if self.discovery.scopes.iter().any(|known| known.id == scope.id) {
             return;
         }
+        // Reads work in every other state, such as PastDue and Warned; where they do not, the poll says so.
+        let closed = ["Disabled", "Deleted"];
         match subscription.state.as_deref() {
-            None | Some("Enabled") => self.discovery.scopes.push(scope),
-            Some(state) => {
+            Some(state) if closed.iter().any(|closed| state.eq_ignore_ascii_case(closed)) => {
                 let why = DISABLED.failure(&format!("its state is {}", service_error::shown(state)));
                 self.discovery.skipped.push(SkippedScope { scope, why });
             }
+            _ => self.discovery.scopes.push(scope),
         }
     }
 
@@ -186,20 +189,9 @@ impl<'a> Found<'a> {
     }
 
     fn checked(&self, link: &str) -> Result<String, Failure> {
-        let origin = http::origin(link).unwrap_or_default();
-        let rest = &link[origin.len()..];
-        let path = rest.split('?').next().unwrap_or_default();
-        if origin.eq_ignore_ascii_case(&self.settings.endpoint)
-            && path.eq_ignore_ascii_case("/subscriptions")
-            && http::is_plain(rest)
-        {
-            return Ok(format!("{}/subscriptions{}", self.settings.endpoint, &rest[path.len()..]));
-        }
-        Err(LINK_REFUSED.failure(&format!(
-            "{WHAT}: `nextLink` goes to {}, expected {}/subscriptions",
-            service_error::shown(link.split('?').next().unwrap_or_default()),
-            self.settings.endpoint
-        )))
+        let list = List { origin: &self.settings.endpoint, path: "/subscriptions" };
+        list.follow(link)
+            .map_err(|why| LINK_REFUSED.failure(&format!("{WHAT}: `nextLink` {}", service_error::shown(&why))))
     }
 }
 
@@ -238,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn enabled_subscriptions_of_the_tenant_are_taken_from_all_pages() {
+    fn subscriptions_of_the_tenant_are_taken_from_all_pages() {
         let link = "https://management.azure.com/subscriptions?api-version=2022-12-01&$skiptoken=2";
         let first = format!(
             r#"{{"value":[{},{}],"nextLink":"{link}"}}"#,
@@ -260,6 +252,23 @@ mod tests {
         assert_eq!(discovery.scopes[0].name.as_deref(), Some("S1"));
         let codes: Vec<_> = discovery.notices.iter().map(|notice| notice.code.as_str()).collect();
         assert_eq!(codes, ["exclusion-unused", "delegated-left-out"]);
+    }
+
+    #[test]
+    fn a_subscription_is_polled_in_every_state_but_two() {
+        let polled = |state: &str| {
+            let one = format!(r#"{{"subscriptionId":"00000000-0000-0000-0000-000000000001","state":{state}}}"#);
+            let discovery = discover(&all(&[], false), &[format!(r#"{{"value":[{one}]}}"#)]).unwrap();
+            assert_eq!(discovery.scopes.len() + discovery.skipped.len(), 1);
+            discovery.skipped.is_empty()
+        };
+        for state in ["Enabled", "enabled", "PastDue", "Warned", "WARNED", "Novel", ""] {
+            assert!(polled(&format!("\"{state}\"")), "{state}");
+        }
+        assert!(polled("null"));
+        for state in ["Disabled", "disabled", "Deleted", "DELETED"] {
+            assert!(!polled(&format!("\"{state}\"")), "{state}");
+        }
     }
 
     #[test]
@@ -316,9 +325,29 @@ mod tests {
 
     #[test]
     fn a_link_to_another_place_is_refused() {
-        for link in ["https://evil.example/subscriptions", "https://management.azure.com/subscriptions?a#b"] {
+        for link in [
+            "https://evil.example/subscriptions",
+            "https://management.azure.com:8443/subscriptions",
+            "https://management.azure.com/subscriptions/x",
+            "https://management.azure.com/subscriptions?a#b",
+        ] {
             let page = format!(r#"{{"value":[],"nextLink":"{link}"}}"#);
             assert_eq!(discover(&all(&[], false), &[page]).unwrap_err().code, "link-refused", "{link}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_as_on_any_page() {
+        for (link, expected) in [
+            ("https://management.azure.com:443/subscriptions?a", "?a"),
+            ("HTTPS://Management.Azure.com/Subscriptions?a=\\\"b c\\\"", "?a=%22b%20c%22"),
+        ] {
+            let settings = all(&[], false);
+            let mut found = Found::new(&settings, TENANT.to_owned());
+            let body = format!(r#"{{"value":[],"nextLink":"{link}"}}"#).into_bytes();
+            found.take(&Response { status: 200, headers: Vec::new(), body }).unwrap();
+            let url = found.next_request(None).unwrap().map(|request| request.url);
+            assert_eq!(url, Some(format!("https://management.azure.com/subscriptions{expected}")));
         }
     }
 

@@ -84,15 +84,6 @@ pub fn origin(url: &str) -> Option<&str> {
     Some(&url[..end])
 }
 
-/// Whether all readers of an address take what follows its origin alike: nothing but visible ASCII, no fragment, and in
-/// the path neither dot segments nor a slash in disguise.
-pub fn is_plain(rest: &str) -> bool {
-    let path = rest.split('?').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
-    rest.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\'))
-        && !["%2f", "%5c"].iter().any(|slash| path.contains(slash))
-        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
-}
-
 /// Which fault of the transport it was.
 fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
@@ -148,30 +139,6 @@ mod tests {
             ("/relative", None),
         ] {
             assert_eq!(origin(url), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn what_readers_take_in_different_ways_is_not_plain() {
-        for rest in ["", "/", "/a.b/..c?d=../e%2f&f='\"'", "/a//b", "/%20"] {
-            assert!(is_plain(rest), "{rest:?}");
-        }
-        for rest in [
-            "/a#b",
-            "/a?b#c",
-            "/a\\b",
-            "/a b",
-            "/a\tb",
-            "/a?b\n",
-            "/é",
-            "/a/../b",
-            "/a/.",
-            "/a/%2E%2e/b",
-            "/.%2e",
-            "/a%2Fb",
-            "/a%5cb",
-        ] {
-            assert!(!is_plain(rest), "{rest:?}");
         }
     }
 

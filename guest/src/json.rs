@@ -52,6 +52,12 @@ impl Fault {
         Fault { path, found: format!("{bytes} bytes"), expected, wrong_type: true }
     }
 
+    /// The number at `path` is larger than double precision goes, in which most readers of JSON take it.
+    pub fn range(path: String) -> Fault {
+        let (found, expected) = ("a number beyond the range of double precision", "a number within it");
+        Fault { path, found: found.to_owned(), expected: expected.to_owned(), wrong_type: true }
+    }
+
     /// The document itself cannot be read.
     pub fn document(found: impl Into<String>, expected: &str) -> Fault {
         Fault { path: String::new(), found: found.into(), expected: expected.to_owned(), wrong_type: false }
@@ -169,6 +175,9 @@ impl<'a> Object<'a> {
         let number = Number::read(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a number"))?;
         if number.0.len() > MAX_NUMBER_BYTES {
             return Err(Fault::length(join(path, key), number.0.len(), MAX_NUMBER_BYTES));
+        }
+        if !number.is_within_range() {
+            return Err(Fault::range(join(path, key)));
         }
         Ok(Some(number))
     }
@@ -292,6 +301,11 @@ impl<'a> Number<'a> {
         Some(Parts { negative, digits, exponent })
     }
 
+    /// Whether it is within the range of double precision; one that is nearer to zero than that can tell counts as zero.
+    pub fn is_within_range(self) -> bool {
+        self.float().is_finite()
+    }
+
     /// Its nearest floating-point value, for figures.
     pub fn float(self) -> f64 {
         self.0.parse().unwrap_or(f64::NAN)
@@ -304,6 +318,49 @@ impl<'a> Number<'a> {
         }
         self.parts().is_some_and(|parts| Some(parts) == other.parts())
     }
+}
+
+/// Finds a number beyond the range of double precision, wherever it stands in a value; none if there is none.
+pub fn beyond_range(value: &RawValue, path: &str) -> Option<Fault> {
+    if !has_number_beyond_range(value.get()) {
+        return None;
+    }
+    let inside = match value.get().as_bytes().first() {
+        Some(b'{') => Object::read(value, path)
+            .ok()
+            .and_then(|object| object.iter().find_map(|(key, value)| beyond_range(value, &join(path, key)))),
+        Some(b'[') => list(value, path).ok().and_then(|values| {
+            let mut values = values.into_iter().enumerate();
+            values.find_map(|(index, value)| beyond_range(value, &format!("{path}[{index}]")))
+        }),
+        _ => None,
+    };
+    Some(inside.unwrap_or_else(|| Fault::range(path.to_owned())))
+}
+
+/// A number of so many bytes without an exponent is within the range, whatever its digits are.
+const MAX_PLAIN_DIGITS: usize = 308;
+
+fn has_number_beyond_range(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at += string_length(&text[at..]),
+            b'-' | b'0'..=b'9' => {
+                let is_part = |byte: &&u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                let end = at + bytes[at..].iter().take_while(is_part).count();
+                let number = &text[at..end];
+                let may_be = number.len() > MAX_PLAIN_DIGITS || number.contains(['e', 'E']);
+                if may_be && !Number(number).is_within_range() {
+                    return true;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    false
 }
 
 /// A number taken apart, in the one way that all spellings of it have in common.
@@ -478,6 +535,35 @@ mod tests {
         let object: Object<'_> = serde_json::from_str(r#"{"a":1,"\u0061":2,"b":null}"#).unwrap();
         assert_eq!(object.get("a").map(RawValue::get), Some("2"));
         assert!(object.get("b").is_none());
+    }
+
+    #[test]
+    fn a_number_beyond_double_precision_is_found_wherever_it_stands() {
+        let found = |text: &str| beyond_range(serde_json::from_str(text).unwrap(), "item").map(|fault| fault.path);
+        let long = "1".repeat(309);
+        for (text, path) in [
+            ("1e400", "item"),
+            ("-1e999", "item"),
+            ("1.8e308", "item"),
+            (&*format!("2{}", &long[1..]), "item"),
+            (r#"{"a":[1,{"b":1E+309}]}"#, "item.a[1].b"),
+            (r#"{"a":1e400,"a":1}"#, "item"),
+            (r#"["\"1e400\\",-1e400]"#, "item[1]"),
+        ] {
+            assert_eq!(found(text).as_deref(), Some(path), "{text}");
+        }
+        for text in [
+            "1.7976931348623157e308",
+            "1e-400",
+            "-0e999",
+            "0.1",
+            &long,
+            r#""1e400""#,
+            r#"{"1e400":"\"1e400","b":[]}"#,
+            &format!("0.{}", "1".repeat(400)),
+        ] {
+            assert_eq!(found(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod discover;
 pub mod exact;
 pub mod http;
 pub mod json;
+pub mod link;
 pub mod normalize;
 pub mod pages;
 pub mod prepare;

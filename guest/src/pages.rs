@@ -1,10 +1,11 @@
 //! The pages of one subscription: first the secure scores, then the controls, each with the links that the service
-//! gives. A link is data: it must stay under the collection that it continues.
+//! gives.
 
 use crate::api::{API_VERSION, Page};
 use crate::contract::{self, Failure, Notice, Scope, Step};
-use crate::diagnoses::{ARGUMENT_INVALID, LINK_REFUSED};
-use crate::http::{self, Request, Response};
+use crate::diagnoses::{ANSWER_FOREIGN, ARGUMENT_INVALID, LINK_REFUSED};
+use crate::http::{Request, Response};
+use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
 
@@ -72,8 +73,11 @@ impl<'a> Place<'a> {
         if response.status != 200 {
             return Err(service_error::arm(self.call(), response));
         }
-        let page = Page::read(&response.body).and_then(|page| page.items().map(|_| page));
-        let page = page.map_err(|fault| service_error::not_understood(self.call(), response, &fault))?;
+        let page = Page::read(&response.body).and_then(|page| page.items().map(|items| (page, items)));
+        let (page, items) = page.map_err(|fault| service_error::not_understood(self.call(), response, &fault))?;
+        if let Some((index, item)) = items.iter().enumerate().find(|(_, item)| !item.is_of(self.subscription)) {
+            return Err(self.foreign(index, &item.id));
+        }
         let next = match page.next_link {
             Some(link) => Some(format!("{} {}", self.kind.name(), self.checked(&link)?)),
             None => self.next_kind().map(|kind| kind.name().to_owned()),
@@ -102,42 +106,31 @@ impl<'a> Place<'a> {
         self.settings.events.iter().copied().find(|kind| *kind > self.kind)
     }
 
-    /// The link, on the configured origin and below the subscription's provider. Azure does not mind letter case in
-    /// paths, so that the part that was asked for is spelled as it was asked for.
+    /// An item that says to be of something else than the subscription: told under its name, it would be another's.
+    fn foreign(&self, index: usize, id: &str) -> Failure {
+        let failure = ANSWER_FOREIGN.failure(&format!(
+            "{}: `value[{index}].id`: found {}, expected an id below /subscriptions/{}",
+            self.what(),
+            service_error::shown(id),
+            self.subscription
+        ));
+        Failure { fix: failure.fix.map(|fix| service_error::fill(&fix, self.settings, self.subscription)), ..failure }
+    }
+
+    /// The link to the next page, below the subscription's provider.
     fn checked(&self, link: &str) -> Result<String, Failure> {
-        let refused = |found: &str| {
-            LINK_REFUSED.failure(&format!(
-                "{}: `nextLink` goes to {}, expected {}{}",
-                self.what(),
-                service_error::shown(found),
-                self.settings.endpoint,
-                self.provider()
-            ))
-        };
-        let origin = http::origin(link).unwrap_or_default();
-        let endpoint = self.settings.endpoint.as_str();
-        let same = origin.eq_ignore_ascii_case(endpoint)
-            || origin
-                .strip_suffix(":443")
-                .is_some_and(|origin| origin.starts_with("https") && origin.eq_ignore_ascii_case(endpoint));
-        if !same {
-            let shown = if origin.is_empty() { "an address without scheme and host" } else { origin };
-            return Err(refused(shown));
-        }
-        let rest = &link[origin.len()..];
-        let provider = self.provider();
-        match rest.get(..provider.len()) {
-            Some(start) if start.eq_ignore_ascii_case(&provider) && http::is_plain(rest) => {
-                Ok(format!("{endpoint}{provider}{}", &rest[provider.len()..]))
-            }
-            _ => Err(refused(rest.split('?').next().unwrap_or_default())),
-        }
+        let list = List { origin: &self.settings.endpoint, path: &self.provider() };
+        list.follow(link)
+            .map_err(|why| LINK_REFUSED.failure(&format!("{}: `nextLink` {}", self.what(), service_error::shown(&why))))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::contract::Reaction;
 
     const BASE: &str =
         "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/";
@@ -202,28 +195,48 @@ mod tests {
     #[test]
     fn a_link_stays_below_what_was_asked_for() {
         let settings = Settings::sample();
-        let go = |link: &str| next(&settings, None, &format!(r#"{{"value":[],"nextLink":"{link}"}}"#));
-        assert_eq!(
-            go(&format!("{BASE}secureScores?$skipToken=2")),
-            Ok(Some(format!("secure-scores {BASE}secureScores?$skipToken=2")))
-        );
-        let shouted = BASE.to_uppercase().replace("HTTPS", "https");
-        assert_eq!(go(&format!("{shouted}secureScores?a")), Ok(Some(format!("secure-scores {BASE}secureScores?a"))));
-        assert_eq!(
-            go(&format!("{}secureScores?a", BASE.replace(".com", ".com:443"))),
-            Ok(Some(format!("secure-scores {BASE}secureScores?a")))
-        );
-        for link in [
-            "https://management.azure.com.evil.example/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores",
-            "http://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores",
-            "https://management.azure.com@evil.example/",
-            "https://management.azure.com/subscriptions/00000000-0000-0000-0000-000000000000/providers/Microsoft.Security/secureScores",
-            "https://management.azure.com",
-            "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/../x",
-            "/subscriptions",
+        let go = |link: &str| next(&settings, None, &json!({ "value": [], "nextLink": link }).to_string());
+        for (link, expected) in [
+            ("secureScores?$skipToken=2", "secureScores?$skipToken=2"),
+            ("secureScores?a=\"b c\"&d[]=", "secureScores?a=%22b%20c%22&d[]="),
         ] {
-            assert_eq!(go(link), Err("link-refused".to_owned()), "{link}");
+            let expected = Ok(Some(format!("secure-scores {BASE}{expected}")));
+            for base in [BASE, &BASE.to_uppercase(), &BASE.replace(".com", ".com:443"), &BASE.replace("https", "HTTPS")]
+            {
+                assert_eq!(go(&format!("{base}{link}")), expected, "{base}{link}");
+            }
         }
+        let link_refused = Err("link-refused".to_owned());
+        for host in [".evil.example", "@evil.example", ":8443", "."] {
+            assert_eq!(go(&format!("{}secureScores", BASE.replace(".com", &format!(".com{host}")))), link_refused);
+        }
+        for link in ["../x", "secureScores#", "secureScores?a\\b", "secureScores?a\tb", ""] {
+            assert_eq!(go(&format!("{BASE}{link}")), link_refused, "{link}");
+        }
+        let other = BASE.replace("20ff7fc3-e762-44dd-bd96-b71116dcdc23", "00000000-0000-0000-0000-000000000000");
+        for link in ["https://management.azure.com", "/subscriptions", &other, &BASE.replace("https", "http")] {
+            assert_eq!(go(&format!("{link}secureScores")), link_refused, "{link}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_another_subscription_lets_nothing_through() {
+        let settings = Settings::sample();
+        let step = |ids: &[&str]| {
+            let items = ids.iter().map(|id| json!({ "id": id, "name": "n", "type": "t", "properties": {} }));
+            let body = json!({ "value": items.collect::<Vec<_>>() }).to_string().into_bytes();
+            let response = Response { status: 200, headers: Vec::new(), body };
+            Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new())
+        };
+        let own =
+            "/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores/ascScore";
+        let other = own.replace("20ff7fc3", "00000000");
+        assert!(step(&[own, &own.to_uppercase()]).is_ok());
+        let failure = step(&[own, &other]).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::MendPlugin));
+        assert!(failure.cause.contains(&format!("`value[1].id`: found {other}, expected")), "{}", failure.cause);
+        assert!(failure.fix.is_some_and(|fix| fix.contains("https://management.azure.com")));
+        assert_eq!(step(&["x"]).unwrap_err().code, "answer-foreign");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::challenge;
 use crate::contract::Failure;
-use crate::diagnoses::{self, ARM_CODES, Diagnosis, ENTRA_CODES};
+use crate::diagnoses::{self, ARM_CODES, Diagnosis, ENTRA_PAGE};
 use crate::http::Response;
 use crate::json::{self, Fault};
 use crate::settings::Settings;
@@ -137,7 +137,7 @@ fn numbers(body: &Value) -> Vec<u32> {
 pub fn entra(call: Call<'_>, response: &Response) -> Failure {
     let error = ServiceError::of_entra(response);
     let numbers = error.as_ref().map(|error| error.numbers.as_slice()).unwrap_or_default();
-    let known = numbers.iter().find_map(|number| ENTRA_CODES.iter().find(|(code, _)| code == number)).map(|row| row.1);
+    let known = numbers.iter().copied().find_map(diagnoses::of_entra);
     let diagnosis = known.unwrap_or(match (response.status, error.as_ref().map(|error| error.code.as_deref())) {
         (200, _) => &diagnoses::ANSWER_NOT_JSON,
         (201..=299, _) => &diagnoses::STATUS_UNEXPECTED,
@@ -147,13 +147,21 @@ pub fn entra(call: Call<'_>, response: &Response) -> Failure {
         (500.., _) | (_, Some(Some("temporarily_unavailable" | "server_error"))) => &diagnoses::TOKEN_UNAVAILABLE,
         _ => &diagnoses::TOKEN_REFUSED,
     });
-    let number = numbers.first().map(|number| format!("AADSTS{number}"));
     let mut failure = failure(diagnosis, call, response, error.as_ref());
-    failure.service_code = number.or(failure.service_code);
+    if let Some(number) = numbers.first() {
+        failure.service_code = Some(format!("AADSTS{number}"));
+        failure.fix = failure.fix.map(|fix| explained(&fix, *number));
+    }
     if diagnosis.code == diagnoses::TOKEN_LOOP.code {
         failure.wait_seconds = failure.wait_seconds.or(Some(LOOP_SECONDS));
     }
     failure
+}
+
+/// A fix with the page on which Microsoft explains the number, as it is linked in `error_uri`.
+fn explained(fix: &str, number: u32) -> String {
+    let words = fix.strip_suffix(ENTRA_PAGE).map_or_else(|| format!("{fix}; more about it: "), str::to_owned);
+    format!("{words}{ENTRA_PAGE}?code={number}")
 }
 
 /// Entra counts equal requests over five minutes.
@@ -486,7 +494,7 @@ mod tests {
 
     #[test]
     fn each_code_of_azure_resource_manager_has_its_words() {
-        for (code, diagnosis) in ARM_CODES {
+        for (code, diagnosis) in diagnoses::ARM_CODES {
             assert_eq!(arm_code(404, &format!(r#"{{"error":{{"code":"{code}"}}}}"#)), diagnosis.code);
         }
     }
@@ -499,10 +507,29 @@ mod tests {
 
     #[test]
     fn each_number_of_entra_has_its_words() {
-        for (number, diagnosis) in ENTRA_CODES {
+        for (number, diagnosis) in diagnoses::ENTRA_CODES {
             let body = format!(r#"{{"error":"invalid_client","error_codes":[{number}]}}"#);
             assert_eq!(entra_code(400, &body), diagnosis.code, "{number}");
         }
+        for number in [53_004, 53_099, 530_031] {
+            let body = format!(r#"{{"error":"invalid_grant","error_codes":[{number}]}}"#);
+            assert_eq!(entra_code(400, &body), "conditional-access", "{number}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_told_with_the_page_that_explains_it() {
+        let fix = |number: u32| {
+            let body = format!(r#"{{"error":"invalid_client","error_codes":[{number}]}}"#);
+            of_entra(&response(401, &[], &body)).fix.unwrap()
+        };
+        assert_eq!(fix(1), "look the AADSTS code up: https://login.microsoftonline.com/error?code=1");
+        for (number, _) in diagnoses::ENTRA_CODES.iter().filter(|(_, diagnosis)| !diagnosis.fix.is_empty()) {
+            let page = format!("; more about it: https://login.microsoftonline.com/error?code={number}");
+            assert!(fix(*number).ends_with(&page), "{number}");
+        }
+        let unnumbered = of_entra(&response(400, &[], r#"{"error":"invalid_client"}"#));
+        assert!(unnumbered.fix.is_some_and(|fix| fix.ends_with("https://login.microsoftonline.com/error")));
     }
 
     #[test]

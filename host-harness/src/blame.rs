@@ -113,9 +113,11 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "not-the-service",
             "status-unexpected",
             "token-challenged",
+            "tenant-restricted",
             // The machine.
             "clock-off",
             "assertion-time",
+            "assertion-audience",
             "assertion-unavailable",
             STORE_FAILED,
             // Nothing but the configuration has to change.

@@ -50,8 +50,7 @@ impl<'a> Comparison<'a> {
         let every = frame.settings.snapshot_seconds;
         let slack = (every / 20).min(SNAPSHOT_SLACK_SECONDS);
         let wait = (every - slack).saturating_mul(1000);
-        // A last one in the future was told by a clock that was wrong.
-        let due = before.snapshot.is_none_or(|last| frame.now() < last || frame.now() - last >= wait);
+        let due = before.snapshot.is_none_or(|last| frame.now().saturating_sub(last) >= wait);
         Comparison {
             frame,
             present,
@@ -222,6 +221,8 @@ impl<'a> Comparison<'a> {
             if let Some(kept) = state.findings.get_mut(&uid) {
                 kept.closed = closes_now(kept).then_some(now);
                 kept.absences = kept.absences.saturating_add(1);
+                // What is absent was seen before this poll, whatever its clock said.
+                kept.last_seen = kept.last_seen.min(now.saturating_sub(1));
             }
         }
         for Present { subject, .. } in &self.present {

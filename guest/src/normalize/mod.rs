@@ -42,6 +42,7 @@ pub fn normalize(
     state: Option<&[u8]>,
 ) -> Result<Batch, Failure> {
     let previous = state.map(State::read).transpose()?;
+    let previous = previous.map(|state| state.brought_back(context.collected_at_milliseconds));
     match given {
         Given::Failure(failure) => after_failure(settings, context, failure, previous),
         Given::Pages(pages) => after_pages(settings, context, pages, previous),
@@ -101,7 +102,7 @@ fn after_pages(
         check_sums(&comparison.present, &mut notices);
         state = comparison.next_state();
     }
-    let measures = items.iter().filter_map(|(kind, item)| measure(*kind, item)).collect();
+    let measures = items.iter().map(|(kind, item)| measure(*kind, item)).collect();
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
 }
 
@@ -194,18 +195,18 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     }
 }
 
-/// The figure of an item; none where a number of it is beyond floating point, for which tables have no room.
-fn measure(kind: EventKind, item: &Item<'_>) -> Option<Measure> {
+/// The figure of an item.
+fn measure(kind: EventKind, item: &Item<'_>) -> Measure {
     let subject = Subject::of_item(kind, item);
-    let float = |number: Option<Number<'_>>| Some(number.map_or(0.0, Number::float)).filter(|float| float.is_finite());
-    Some(Measure {
+    let float = |number: Option<Number<'_>>| number.map_or(0.0, Number::float);
+    Measure {
         kind: kind.name().to_owned(),
-        value: float(item.score.and_then(|score| score.current))?,
-        maximum: float(item.score.and_then(|score| score.max))?,
-        weight: float(item.weight)?,
+        value: float(item.score.and_then(|score| score.current)),
+        maximum: float(item.score.and_then(|score| score.max)),
+        weight: float(item.weight),
         title: subject.title.into_owned(),
         subject: subject.uid,
-    })
+    }
 }
 
 #[cfg(test)]

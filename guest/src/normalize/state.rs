@@ -1,6 +1,6 @@
 //! What one poll leaves for the next: every finding as it was last told, and how the collection itself stood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,28 @@ impl State {
         }
     }
 
+    /// The state as it is at `now`, when it has times after that: a clock that was ahead once wrote them. They keep their
+    /// order, since what was seen together is compared together, and end now. Everything is told again, too.
+    pub fn brought_back(mut self, now: u64) -> State {
+        self.snapshot = self.snapshot.filter(|snapshot| *snapshot <= now);
+        let ahead: BTreeSet<u64> = self.times().map(|time| *time).filter(|time| *time > now).collect();
+        for time in self.times() {
+            let later = ahead.range(time.saturating_add(1)..).count() as u64;
+            *time = (*time).min(now.saturating_sub(later));
+        }
+        self
+    }
+
+    /// All times but that of the snapshot.
+    fn times(&mut self) -> impl Iterator<Item = &mut u64> {
+        let outcome = self.outcome.iter_mut().map(|outcome| &mut outcome.since);
+        let of_findings = self.findings.values_mut().flat_map(|kept| {
+            let Kept { first_seen, changed, last_seen, closed, .. } = kept;
+            [first_seen, changed, last_seen].into_iter().chain(closed)
+        });
+        self.collected.iter_mut().chain(outcome).chain(of_findings)
+    }
+
     /// The bytes for the next poll.
     pub fn bytes(&self) -> Vec<u8> {
         match serde_json::to_vec(self) {
@@ -203,6 +225,31 @@ mod tests {
             assert_eq!(failure.code, "state-unreadable");
             assert!(failure.cause.contains(cause), "{}", failure.cause);
         }
+    }
+
+    #[test]
+    fn times_of_a_clock_that_was_ahead_are_brought_back_in_their_order() {
+        let kept = |first_seen: u64, changed: u64, last_seen: u64| {
+            format!(
+                r#"{{"kind":"k","id":"i","name":"n","resource_type":"t","title":"t","first_seen":{first_seen},"changed":{changed},"last_seen":{last_seen}}}"#
+            )
+        };
+        let at = |now: u64, snapshot: u64, kept: &str| {
+            let text = format!(
+                r#"{{"format":1,"kinds":[],"collected":902,"snapshot":{snapshot},"outcome":{{"code":"c","since":901}},"findings":{{"i":{kept}}}}}"#
+            );
+            let state = State::read(text.as_bytes()).unwrap().brought_back(now);
+            String::from_utf8(state.bytes()).unwrap()
+        };
+        let back = at(100, 902, &kept(50, 900, 902));
+        let expected = format!(
+            r#"{{"format":1,"kinds":[],"collected":100,"outcome":{{"code":"c","since":99}},"findings":{{"i":{}}}}}"#,
+            kept(50, 98, 100)
+        );
+        assert_eq!(back, expected);
+        let same = at(902, 902, &kept(50, 900, 902));
+        assert!(same.contains(r#""collected":902,"snapshot":902"#) && same.contains(&kept(50, 900, 902)), "{same}");
+        assert!(at(1, 0, &kept(900, 901, 903)).contains(&kept(0, 0, 1)), "never before the beginning");
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl<'a> Subject<'a> {
 
     /// The subject of what the state kept; none if it is of a kind that this version does not know.
     pub fn of_kept(uid: &str, kept: &'a Kept) -> Option<Subject<'a>> {
-        let number = |text: &'a Option<String>| text.as_deref().map(Number::spelled);
+        // An earlier version kept numbers that are too large to be passed on.
+        let number =
+            |text: &'a Option<String>| text.as_deref().map(Number::spelled).filter(|number| number.is_within_range());
         let score =
             Score { max: number(&kept.max), current: number(&kept.current), percentage: number(&kept.percentage) };
         Some(Subject {

@@ -177,14 +177,72 @@ fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
 }
 
 #[test]
-fn a_number_beyond_floating_point_is_told_and_is_no_figure() {
-    let item = format!(
-        r#"{{"id":"{}","name":"ascScore","type":"t","properties":{{"score":{{"current":1e400,"max":1}}}}}}"#,
-        score_id()
-    );
-    let body = format!(r#"{{"value":[{item}]}}"#).into_bytes();
-    let batch = at(0, &Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }]), None);
-    assert_eq!((batch.events.len(), batch.measures), (1, Vec::new()));
+fn a_number_beyond_double_precision_is_none_that_readers_take() {
+    let given = |score: &str, more: &str| {
+        let item =
+            format!(r#"{{"id":"{}","name":"ascScore","type":"t","properties":{{"score":{score}{more}}}}}"#, score_id());
+        let body = format!(r#"{{"value":[{item}]}}"#).into_bytes();
+        Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }])
+    };
+    for (score, more) in [(r#"{"current":1e400,"max":1}"#, ""), (r#"{"current":1,"max":1}"#, r#","novel":-1e999"#)] {
+        let failure = normalize(&Settings::sample(), &context(0), &given(score, more), None).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-wrong-type", Reaction::MendPlugin));
+    }
+    let batch = at(0, &given(r#"{"current":1e308,"max":1e-400}"#, ""), None);
+    assert!(String::from_utf8_lossy(&batch.events[0].body).contains(r#""score":{"current":1e308,"max":1e-400}"#));
+    assert_eq!((batch.measures[0].value, batch.measures[0].maximum), (1e308, 0.0));
+}
+
+#[test]
+fn a_number_that_an_earlier_version_kept_is_not_passed_on() {
+    let first = at(0, &pages(BOTH), None);
+    let state = String::from_utf8(first.state).unwrap().replace(r#""current":"9.0""#, r#""current":"1e400""#);
+    assert!(state.contains("1e400"));
+    let later = at(1, &pages(BOTH), Some(state.as_bytes()));
+    let event = &events(&later)[0];
+    assert_eq!(event["unmapped"]["change"]["fields"], json!(["current"]));
+    assert_eq!(event["unmapped"]["change"]["previous"].get("current"), None);
+    assert!(!String::from_utf8(later.state).unwrap().contains("1e400"));
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_is_brought_back() {
+    let ahead = 10 * 365 * 24;
+    let first = at(ahead, &pages(&BOTH[..1]), None);
+    let second = at(ahead + 1, &pages(BOTH), Some(&first.state));
+    assert_eq!(told(&second).len(), 2, "a control was added, and the score moved");
+    // Back in the present: everything is told again, with no time after that of the event.
+    let back = at(2, &pages(BOTH), Some(&second.state));
+    assert_eq!(back.events.len(), 3);
+    for event in &events(&back) {
+        let found = &event["finding_info"];
+        for name in ["first_seen_time", "created_time", "modified_time", "last_seen_time"] {
+            assert!(found[name].as_u64().unwrap() <= time(2), "{name}: {event}");
+        }
+        assert!(event["start_time"].as_u64().unwrap() <= time(2));
+    }
+    // What vanishes afterwards is closed once, and explains the score's change once.
+    let without = [("a", 5.0, 10, 1, 1)];
+    let gone = at(3, &pages(&without), Some(&second.state));
+    let change = |batch: &Batch| events(batch)[0]["unmapped"]["change"].clone();
+    assert_eq!(change(&gone)["previous"]["time"], time(3), "no previous value is of the future");
+    assert_eq!(change(&gone)["drivers"].as_array().unwrap().len(), 1);
+    let closed = at(4, &pages(&without), Some(&gone.state));
+    assert_eq!(told(&closed), [(3, "b".to_owned())]);
+    let seen = events(&closed)[0]["finding_info"]["last_seen_time"].as_u64().unwrap();
+    assert!(seen < time(3), "it was seen before the poll that missed it");
+    // A close of the future is forgotten as any other, after ninety days.
+    let absent = at(ahead + 2, &pages(&without), Some(&second.state));
+    let absent = at(ahead + 3, &pages(&without), Some(&absent.state));
+    let back = at(5, &pages(&without), Some(&absent.state));
+    let again = |hour: u64| {
+        let batch = at(hour, &pages(BOTH), Some(&back.state));
+        let told =
+            events(&batch).into_iter().find(|event| event["finding_info"]["title"].as_str().unwrap().ends_with(": b"));
+        told.unwrap()["finding_info"]["first_seen_time"].as_u64().unwrap()
+    };
+    assert!(again(24 * 80) <= time(5), "it is known");
+    assert_eq!(again(24 * 91), time(24 * 91), "it is new");
 }
 
 #[test]

@@ -75,6 +75,51 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         900_023,
         "Specified tenant identifier is neither a valid DNS name, nor a valid external domain.",
     ),
+    (
+        "credential-none",
+        401,
+        "invalid_client",
+        7_000_216,
+        "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
+    ),
+    ("application-unknown", 400, "unauthorized_client", 700_011, "Application was not found in the directory."),
+    ("application-off", 400, "unauthorized_client", 70_001, "The application is disabled."),
+    (
+        "application-public",
+        401,
+        "invalid_client",
+        700_025,
+        "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.",
+    ),
+    ("tenant-restricted", 400, "access_denied", 500_021, "Access to tenant is denied."),
+    ("tenant-restricted-proxy", 400, "access_denied", 500_022, "Access to tenant is denied."),
+    (
+        "tenant-not-allowed",
+        400,
+        "access_denied",
+        50_002,
+        "Sign-in failed because of a restricted proxy access on the tenant.",
+    ),
+    ("policy-device", 400, "invalid_grant", 53_000, "Device is not in required device state: compliant."),
+    ("policy-domain", 400, "invalid_grant", 53_001, "Device is not in required device state: domain_joined."),
+    (
+        "policy-app",
+        400,
+        "invalid_grant",
+        53_002,
+        "Application used is not an approved application for Conditional Access.",
+    ),
+    ("policy-risk", 400, "invalid_grant", 53_011, "Blocked due to risk on home tenant."),
+    (
+        "policy-delegated",
+        400,
+        "invalid_grant",
+        530_034,
+        "A delegated administrator was blocked due to suspicious activity.",
+    ),
+    ("policy-defaults", 400, "invalid_grant", 530_035, "Access has been blocked by security defaults."),
+    // Not in the plugin's table: policies get new numbers.
+    ("policy-other", 400, "invalid_grant", 530_031, "Access policy does not allow token issuance."),
     ("conditional-access", 400, "invalid_grant", 53_003, "Access has been blocked by Conditional Access policies."),
     ("audience-unknown", 400, "invalid_resource", 500_011, "The resource principal was not found in the tenant."),
     ("scope-invalid", 400, "invalid_scope", 1_002_012, "The provided value for scope is not valid."),
@@ -97,6 +142,29 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         700_021,
         "Client assertion application identifier doesn't match 'client_id' parameter.",
     ),
+    (
+        "assertion-audience",
+        401,
+        "invalid_client",
+        700_023,
+        "Client assertion audience claim does not match Realm issuer.",
+    ),
+    (
+        "certificate-expired",
+        401,
+        "invalid_client",
+        1_000_502,
+        "The provided certificate is not within its specified validity window.",
+    ),
+    ("certificate-revoked", 401, "invalid_client", 7_000_214, "Certificate has been revoked."),
+    ("certificate-withdrawn", 401, "invalid_client", 7_000_277, "Certificate was revoked."),
+    (
+        "certificate-not-authorized",
+        401,
+        "invalid_client",
+        700_030,
+        "Invalid certificate - subject name in certificate is not authorized.",
+    ),
     ("assertion-unregistered", 401, "invalid_client", 700_027, "Client assertion failed signature validation."),
     ("assertion-thumbprint", 401, "invalid_client", 5_002_723, "Invalid JWT token. No certificate thumbprint."),
     ("assertion-algorithm", 401, "invalid_client", 5_002_738, "Invalid JWT token. Unsupported algorithm."),
@@ -114,6 +182,7 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         70_021,
         "No matching federated identity record found for presented assertion.",
     ),
+    ("federation-unset", 401, "invalid_client", 70_025, "The client has no configured federated identity credentials."),
     (
         "federation-issuer",
         401,
@@ -139,6 +208,9 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
     ("token-unavailable", 503, "temporarily_unavailable", 90_033, "The service is temporarily unavailable."),
     ("token-unanswered", 503, "temporarily_unavailable", 90_006, "External server timeout."),
     ("token-timeout", 503, "temporarily_unavailable", 90_024, "Request budget exceeded, transient error."),
+    ("token-request-timeout", 503, "temporarily_unavailable", 90_012, "The request has timed out."),
+    ("token-graph", 503, "server_error", 90_091, "The directory cannot be reached."),
+    ("token-retryable", 503, "server_error", 50_033, "A transient error has occurred."),
     ("token-transient", 503, "server_error", 90_090, "The service met a transient error, please retry."),
     // Not in the plugin's table: what Entra adds to its codes is told, too.
     ("token-other", 400, "invalid_request", 165_000, "The request cannot be processed."),
@@ -227,7 +299,27 @@ const OTHERS: &[(&str, &str)] = &[
     ("item-without-id", "an item without `id`"),
     ("value-missing", "an object without `value`"),
     ("number-as-text", "`max` as a text"),
+    ("number-huge", "`max` beyond the range of double precision"),
+    ("number-huge-unknown", "the same in a property that nobody knows"),
+    ("item-foreign", "an item of another subscription among the others"),
+    ("byte-order-mark", "a byte order mark before every body; it works"),
+    ("byte-order-mark-error", "a byte order mark before a refusal"),
+    ("byte-order-marks", "two byte order marks before a list"),
+    ("utf-16", "a list in UTF-16"),
+    ("link-odd", "`nextLink` with spaces, quotes and brackets in its query; it is followed"),
+    ("link-fragment", "`nextLink` with `#`"),
+    ("link-backslash", "`nextLink` with a backslash in its query"),
+    ("search-link-odd", "the same spaces, quotes and brackets in the search's `nextLink`; it is followed"),
+    ("search-link-foreign", "the search's `nextLink` to another port"),
+    ("search-past-due", "the search gives the states PastDue and warned; both are polled"),
 ];
+
+/// The call that a scenario is about, where it is made for some settings alone: of a tenant that is given by its domain, or
+/// with a search for subscriptions.
+pub fn asks_for(name: &str) -> Option<Place> {
+    let of = |begin: &str, place: Place| name.starts_with(begin).then_some(place);
+    of("search-", Place::Search).or_else(|| of("domain-", Place::Domain))
+}
 
 /// The names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -257,6 +349,7 @@ pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)
         (Place::Controls, Some((good, request))) => {
             refused(strike, name).or_else(|| controls(strike, name, good, request))
         }
+        (Place::Search, Some((good, request))) => search(strike, name, good, request),
         _ => None,
     }
 }
@@ -291,6 +384,10 @@ fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
         let text = "Continuous access evaluation resulted in a challenge.";
         return Some(arm_error(401, "InvalidAuthenticationToken", text).with("www-authenticate", &challenge));
     }
+    if name == "byte-order-mark-error" {
+        let refusal = arm_error(404, "SubscriptionNotFound", "The subscription could not be found.");
+        return Some(refusal.marked());
+    }
     ARM.iter().find(|row| row.0 == name).map(|(_, status, code, text)| arm_error(*status, code, text))
 }
 
@@ -321,6 +418,12 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
         "deep-nesting" => json(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
         "oversized" => json(format!("{{\"value\":[],\"filler\":\"{}\"}}", "x".repeat(9 << 20))),
         "invalid-utf8" => Answer::text(200, "application/json", b"{\"value\":[],\"x\":\"\xff\xfe\"}".to_vec()),
+        "byte-order-marks" => Answer::json(200, good).marked().marked(),
+        "utf-16" => Answer::text(
+            200,
+            "application/json",
+            good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+        ),
         "value-missing" => Answer::json(200, &json!({ "items": good["value"] })),
         "redirect-metadata" => Answer::text(307, "text/plain", "")
             .with("location", "http://169.254.169.254/metadata/identity/oauth2/token"),
@@ -354,6 +457,9 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "link-private" => page("https://10.0.0.1/subscriptions".to_owned()),
         "link-metadata" => page("http://2852039166/metadata/instance".to_owned()),
         "link-climbing" => page(here("1").replacen("secureScoreControls", "../../../tenants", 1)),
+        "link-odd" if skip.is_none() => page(here(ODD)),
+        "link-fragment" => page(here("1#2")),
+        "link-backslash" => page(here("1\\2")),
         "type-wrong" => Some(Answer::text(200, "image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec())),
         "echo" => request.bearer.as_deref().map(|bearer| echo(good, bearer)),
         "link-foreign" => page("https://evil.example/subscriptions".to_owned()),
@@ -364,8 +470,43 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "item-incomplete" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("properties")))),
         "item-without-id" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("id")))),
         "number-as-text" => edited(&|item| item["properties"]["score"]["max"] = Value::from("10")),
+        "number-huge" | "number-huge-unknown" => {
+            let known = name == "number-huge";
+            let mut edited = good.clone();
+            let properties = &mut edited["value"][0]["properties"];
+            *if known { &mut properties["score"]["max"] } else { &mut properties["novel"] } = Value::from("HUGE");
+            // A value of this kind has no room for it.
+            Some(Answer::text(200, "application/json", edited.to_string().replacen("\"HUGE\"", "1e400", 1)))
+        }
+        "item-foreign" => edited(&|item| {
+            let id = item["id"].as_str().unwrap_or_default();
+            item["id"] = Value::from(id.replacen(strike.subscription, "00000000-0000-4f6b-b1d0-000000000000", 1));
+        }),
         _ if hostile::named(name).is_some_and(hostile::Case::is_scripted) => {
             Some(Answer { raw: true, ..Answer::json(200, good) })
+        }
+        _ => None,
+    }
+}
+
+/// A part of a query with what services forget to encode.
+const ODD: &str = "2 \"b\" [c]&filter=<d> {e}|^`";
+
+/// What strikes the search for subscriptions.
+fn search(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
+    let skip = request.query.get("$skiptoken");
+    let (first, rest) = good["value"].as_array()?.split_first()?;
+    let page = |link: String| Some(Answer::json(200, &json!({ "value": [first], "nextLink": link })));
+    let here = |origin: &str, skip: &str| format!("{origin}/subscriptions?api-version=2022-12-01&$skiptoken={skip}");
+    match (name, skip) {
+        ("search-link-odd", None) => page(here(&strike.world.url, ODD)),
+        ("search-link-odd", Some(_)) => Some(Answer::json(200, &json!({ "value": rest }))),
+        ("search-link-foreign", _) => page(here("https://127.0.0.1:1", "2")),
+        ("search-past-due", _) => {
+            let mut edited = good.clone();
+            edited["value"][0]["state"] = Value::from("warned");
+            edited["value"][1]["state"] = Value::from("PastDue");
+            Some(Answer::json(200, &edited))
         }
         _ => None,
     }

@@ -76,6 +76,12 @@ impl Answer {
         Answer { status, headers, body: body.into(), cut: false, raw: false }
     }
 
+    /// With a byte order mark before its body.
+    pub fn marked(mut self) -> Answer {
+        self.body.splice(0..0, *b"\xef\xbb\xbf");
+        self
+    }
+
     /// With one more header.
     pub fn with(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -191,6 +197,7 @@ impl World {
             }
             _ => arm_error(404, "InvalidResourceType", "The resource type could not be found in the namespace."),
         };
+        let answer = if self.scenario == Some("byte-order-mark") { answer.marked() } else { answer };
         answer.with("x-ms-request-id", &id).with("x-ms-correlation-request-id", &id)
     }
 
@@ -205,7 +212,7 @@ impl World {
         let Some(tenant) = self.tenant(tenant) else {
             return entra_error(400, "invalid_tenant", 90_002, &format!("Tenant '{tenant}' not found."), "");
         };
-        if let Some(answer) = self.strike_tenant(tenant, Place::Domain) {
+        if let Some(answer) = self.strike_tenant(tenant, Place::Domain, None) {
             return answer;
         }
         let base = format!("{}/{}", self.url, tenant.id);
@@ -340,10 +347,10 @@ impl World {
     }
 
     /// What a scenario makes of a request that is for a whole tenant and carries no secret.
-    fn strike_tenant(&self, tenant: &Tenant, place: Place) -> Option<Answer> {
+    fn strike_tenant(&self, tenant: &Tenant, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
         let is_first = self.estate.tenants.first().is_some_and(|first| first.id == tenant.id);
         let strike = Strike { world: self, subscription: "", client: &tenant.client_id, request_id: "", secret: "" };
-        is_first.then(|| scenario::strike(&strike, place, None)).flatten()
+        is_first.then(|| scenario::strike(&strike, place, good)).flatten()
     }
 
     fn subscriptions(&self, request: &Request) -> Answer {
@@ -351,9 +358,6 @@ impl World {
             Ok(tenant) => tenant,
             Err(answer) => return answer,
         };
-        if let Some(answer) = self.strike_tenant(tenant, Place::Search) {
-            return answer;
-        }
         let items = tenant.subscriptions.iter().map(|subscription| {
             json!({
                 "id": format!("/subscriptions/{}", subscription.id),
@@ -367,7 +371,9 @@ impl World {
             })
         });
         let items: Vec<Value> = items.collect();
-        Answer::json(200, &json!({ "value": items, "count": { "type": "Total", "value": items.len() } }))
+        let good = json!({ "value": items, "count": { "type": "Total", "value": items.len() } });
+        let struck = self.strike_tenant(tenant, Place::Search, Some((&good, request)));
+        struck.unwrap_or_else(|| Answer::json(200, &good))
     }
 
     fn collection(&mut self, id: &str, collection: &str, request: &Request) -> Answer {

@@ -328,7 +328,7 @@ impl Chance {
             2 if long => Some(format!("1.{}e-{}", self.digits(16), 10 + small % 20)),
             3 if long => Some(format!("7{}", self.digits(28))),
             4 if long => Some(format!("{small}.{}", self.digits(40))),
-            5 if long => Some(self.one_of(&["1e400", "1e-400", "9e37", "1.5E+30"]).to_owned()),
+            5 if long => Some(self.one_of(&["1e300", "1e-400", "9e37", "1.5E+30"]).to_owned()),
             _ => Some(short),
         }
     }

@@ -1,0 +1,196 @@
+//! The links of the service: one rule for all lists. A link is data; it must stay on the service's origin and at the list
+//! that it continues, for every reader of addresses alike.
+
+use crate::http;
+
+/// Servers and hosts take no longer address.
+const MAX_LINK_BYTES: usize = 16 << 10;
+
+/// The list that a link continues.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    /// Scheme, host and, unless it is the default, port.
+    pub origin: &'a str,
+    /// The path of the list; where it ends in `/`, of all that is below.
+    pub path: &'a str,
+}
+
+impl List<'_> {
+    /// The address to go on at, spelled as the list itself is; or what is wrong with the link.
+    pub fn follow(&self, link: &str) -> Result<String, String> {
+        if let Some(odd) = link.chars().find(|character| !is_possible(*character)) {
+            return Err(format!("has a character that an address cannot have, {}", shown(odd)));
+        }
+        let goes_to = |found: &str| Err(format!("goes to {found}, expected {}{}", self.origin, self.path));
+        let Some(origin) = http::origin(link) else { return goes_to("an address without scheme and host") };
+        if !is_same(origin, self.origin) {
+            return goes_to(origin);
+        }
+        let rest = encoded(&link[origin.len()..]);
+        let path = rest.split('?').next().unwrap_or_default();
+        let (begin, below) = path.split_at_checked(self.path.len()).unwrap_or((path, ""));
+        // Azure does not mind letter case in paths.
+        if !begin.eq_ignore_ascii_case(self.path) || below.is_empty() == self.path.ends_with('/') {
+            return goes_to(&format!("{origin}{path}"));
+        }
+        if !is_plain(path) {
+            return Err(format!("has a path that is read in more than one way, {path}"));
+        }
+        let address = format!("{}{}{}", self.origin, self.path, &rest[self.path.len()..]);
+        if address.len() > MAX_LINK_BYTES {
+            return Err(format!("has {} bytes, expected at most {MAX_LINK_BYTES}", address.len()));
+        }
+        Ok(address)
+    }
+}
+
+/// Whether a character may stand in a link: as it is, or encoded in its place where the service forgot to.
+fn is_possible(character: char) -> bool {
+    matches!(character, ' '..='~') && !matches!(character, '#' | '\\')
+}
+
+fn shown(character: char) -> String {
+    if character.is_ascii_graphic() { format!("`{character}`") } else { format!("U+{:04X}", u32::from(character)) }
+}
+
+/// What an address has only in its encoded form (RFC 3986) is encoded. Brackets pass: all readers take them alike.
+fn encoded(rest: &str) -> String {
+    let mut encoded = String::with_capacity(rest.len());
+    for character in rest.chars() {
+        match character {
+            ' ' | '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}' => {
+                encoded.push_str(&format!("%{:02X}", u32::from(character)));
+            }
+            other => encoded.push(other),
+        }
+    }
+    encoded
+}
+
+/// Whether two origins are the same: neither letter case nor a default port that is spelled makes a difference.
+fn is_same(origin: &str, other: &str) -> bool {
+    let plain = |origin: &str| {
+        let origin = origin.to_ascii_lowercase();
+        let default = if origin.starts_with("https:") { ":443" } else { ":80" };
+        origin.strip_suffix(default).map(str::to_owned).unwrap_or(origin)
+    };
+    plain(origin) == plain(other)
+}
+
+/// Whether all readers of an address take a path alike: no dot segments, no slash or percent sign in disguise, no encoded
+/// control character.
+fn is_plain(path: &str) -> bool {
+    let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%3b", ";");
+    // Some servers cut parameters off a segment before they look at it.
+    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    !["%0", "%1", "%25", "%2f", "%5c", "%7f"].iter().any(|disguise| path.contains(disguise))
+        && !path.split('/').any(is_dots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BELOW: List<'_> = List { origin: "https://arm.example", path: "/subscriptions/S/providers/P/" };
+    const EXACT: List<'_> = List { origin: "https://arm.example:8443", path: "/subscriptions" };
+
+    #[test]
+    fn a_link_goes_on_where_the_list_is() {
+        for (link, expected) in [
+            ("/scores?$skipToken=2", "/scores?$skipToken=2"),
+            ("/a.b/..c?d=../e%2f&f='1'", "/a.b/..c?d=../e%2f&f='1'"),
+            ("/a//b", "/a//b"),
+            ("/a%20b?", "/a%20b?"),
+            ("/a?b=%zz%", "/a?b=%zz%"),
+            ("/a?b[0]=[x]", "/a?b[0]=[x]"),
+            ("/a?b=c d\"e\"", "/a?b=c%20d%22e%22"),
+            ("/a b?c=<d>^`{|}", "/a%20b?c=%3Cd%3E%5E%60%7B%7C%7D"),
+            ("/a?b=?c", "/a?b=?c"),
+        ] {
+            for origin in
+                ["https://arm.example", "https://arm.example:443", "HTTPS://ARM.example:443", "https://Arm.Example"]
+            {
+                for begin in ["/subscriptions/S/providers/P", "/SUBSCRIPTIONS/s/Providers/p"] {
+                    let expected = format!("https://arm.example/subscriptions/S/providers/P{expected}");
+                    let link = format!("{origin}{begin}{link}");
+                    assert_eq!(BELOW.follow(&link), Ok(expected), "{link}");
+                }
+            }
+        }
+        for link in ["https://arm.example:8443/subscriptions", "https://ARM.example:8443/Subscriptions"] {
+            assert_eq!(EXACT.follow(link).unwrap(), "https://arm.example:8443/subscriptions");
+            assert_eq!(
+                EXACT.follow(&format!("{link}?a[]= ")).unwrap(),
+                "https://arm.example:8443/subscriptions?a[]=%20"
+            );
+        }
+        let plain = List { origin: "http://arm.example", path: "/l" };
+        assert_eq!(plain.follow("http://arm.example:80/l?a").unwrap(), "http://arm.example/l?a");
+    }
+
+    #[test]
+    fn another_place_is_named() {
+        for (link, found) in [
+            ("", "an address without scheme and host"),
+            ("/subscriptions/S/providers/P/a", "an address without scheme and host"),
+            ("//arm.example/subscriptions/S/providers/P/a", "an address without scheme and host"),
+            ("http://arm.example/subscriptions/S/providers/P/a", "http://arm.example"),
+            ("http://arm.example:443/subscriptions/S/providers/P/a", "http://arm.example:443"),
+            ("https://arm.example:8443/subscriptions/S/providers/P/a", "https://arm.example:8443"),
+            ("https://arm.example:0443/subscriptions/S/providers/P/a", "https://arm.example:0443"),
+            ("https://arm.example./subscriptions/S/providers/P/a", "https://arm.example."),
+            ("https://u:p@arm.example/subscriptions/S/providers/P/a", "https://u:p@arm.example"),
+            ("https://arm.example@evil.example/a", "https://arm.example@evil.example"),
+            ("https://arm.example.evil.example/a", "https://arm.example.evil.example"),
+            ("https://arm.example", "https://arm.example"),
+            ("https://arm.example?a", "https://arm.example"),
+            ("https://arm.example/subscriptions/S/providers/P/", "https://arm.example/subscriptions/S/providers/P/"),
+            ("https://arm.example/subscriptions/S/providers/P/?a", "https://arm.example/subscriptions/S/providers/P/"),
+            ("https://arm.example/subscriptions/T/providers/P/a", "https://arm.example/subscriptions/T/providers/P/a"),
+            (
+                "https://arm.example/subscriptions%2fS/providers/P/a",
+                "https://arm.example/subscriptions%2fS/providers/P/a",
+            ),
+        ] {
+            let expected = format!("goes to {found}, expected https://arm.example/subscriptions/S/providers/P/");
+            assert_eq!(BELOW.follow(link), Err(expected), "{link}");
+        }
+        for link in ["https://arm.example:8443/subscriptions/", "https://arm.example:8443/subscriptions/S"] {
+            assert!(EXACT.follow(link).unwrap_err().starts_with("goes to https://arm.example:8443/subscriptions/"));
+        }
+    }
+
+    #[test]
+    fn a_character_that_no_address_has_is_named() {
+        for (character, shown) in
+            [("#", "`#`"), ("\\", "`\\`"), ("\t", "U+0009"), ("\n", "U+000A"), ("\u{7f}", "U+007F"), ("é", "U+00E9")]
+        {
+            for rest in ["a", "a?b"] {
+                let link = format!("https://arm.example/subscriptions/S/providers/P/{rest}{character}c");
+                let expected = format!("has a character that an address cannot have, {shown}");
+                assert_eq!(BELOW.follow(&link), Err(expected), "{link:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_readers_take_in_different_ways_is_refused() {
+        for rest in
+            ["../b", "a/.", "a/%2E%2e/b", ".%2e", "a/..;x/b", "a/..%3Bx", "a%2Fb", "a%5cb", "a%252fb", "a%00", "a%1F"]
+        {
+            let link = format!("https://arm.example/subscriptions/S/providers/P/{rest}");
+            assert!(
+                BELOW.follow(&link).unwrap_err().starts_with("has a path that is read in more than one way"),
+                "{link}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_has_a_length_that_servers_take() {
+        let link = |bytes: usize| format!("https://arm.example:8443/subscriptions?{}", "x".repeat(bytes - 39));
+        assert!(EXACT.follow(&link(MAX_LINK_BYTES)).is_ok());
+        let refused = EXACT.follow(&link(MAX_LINK_BYTES + 1)).unwrap_err();
+        assert_eq!(refused, "has 16385 bytes, expected at most 16384");
+    }
+}

@@ -30,7 +30,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed={COMMIT}");
     println!("cargo::rustc-env={COMMIT}={}", commit(&workspace).unwrap_or_else(|| "unknown".to_owned()));
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    match component::build(&workspace, &out.join("guest"), component::PACKAGE) {
+    match component::build(&workspace, &scratch(&out), component::PACKAGE) {
         Ok(bytes) => {
             let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={digest}");
@@ -39,6 +39,16 @@ fn main() {
             }
         }
         Err(error) => println!("cargo::error={error}"),
+    }
+}
+
+/// Where cargo builds the plugin: one folder beside the profiles, which `cargo xtask build` uses, too. `OUT_DIR` has another
+/// name for each profile and each set of features, and in each of them the guest's dependencies would be built anew.
+fn scratch(out: &Path) -> PathBuf {
+    // OUT_DIR is target/PROFILE/build/PACKAGE/out.
+    match (out.ancestors().nth(2), out.ancestors().nth(4)) {
+        (Some(build), Some(target)) if build.ends_with("build") => target.join("component"),
+        _ => out.join("guest"),
     }
 }
 

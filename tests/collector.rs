@@ -309,6 +309,55 @@ async fn requests_for_tokens_stay_far_below_the_services_limit() {
     }
 }
 
+/// Feeds of so many tenants that have one application, each with a subscription of its own: as a provider has them whose
+/// customers delegated theirs.
+fn customers(scene: &Scene, count: u32) -> String {
+    let feed = |which| {
+        let feed = scene.feed(&format!("feed-{which}"), 0, &list(&[subscription(0, which)]), "");
+        feed.replacen("\"tenant-0\"", &format!("\"customer-{which}\""), 1)
+    };
+    format!("{NETWORK}{}", (0..count).map(feed).collect::<String>())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_tenants_with_one_application_sign_in_once() {
+    const TENANTS: u32 = 500;
+    let scene = Scene::new(Estate::sized(1, TENANTS));
+    let mut stage = scene.start(&customers(&scene, TENANTS)).await;
+    stage.run_until(NOON + 60 * SECOND).await;
+    assert_eq!(scene.service.times("/token").len(), 1);
+    let polls = |which| scene.service.polls(&subscription(0, which));
+    assert_eq!((0..TENANTS).map(polls).collect::<Vec<_>>(), vec![1; 500], "each at its place");
+    assert_eq!(stage.collector.board(1).failing, 0);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_forbidden_costs_those_with_its_application_no_token() {
+    let scene = Scene::new(Estate::sized(1, 12));
+    let mut stage = scene.start(&customers(&scene, 12)).await;
+    let (forbidden_one, refusing) = (subscription(0, 3), subscription(0, 4));
+    scene.service.answer_with(move |path, _| match path {
+        _ if path.contains(&forbidden_one) => forbidden(),
+        _ if path.contains(&refusing) => {
+            Some(service::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
+        }
+        _ => None,
+    });
+    stage.run_until(NOON + 12 * HOUR).await;
+    let times = scene.service.times("/token");
+    assert!(
+        times.len() <= 14 + 12,
+        "one for each 55 minutes, and one for each time that a token is refused: {times:?}"
+    );
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] >= 300 * SECOND || pair[0] < NOON + 60 * SECOND),
+        "{times:?}"
+    );
+    for which in (0..12).filter(|which| ![3, 4].contains(which)) {
+        assert!(scene.service.polls(&subscription(0, which)) >= 12, "{which}");
+    }
+}
+
 #[tokio::test]
 async fn a_subscription_taken_out_of_the_configuration_closes_nothing_and_goes_on_when_it_is_back() {
     let scene = Scene::new(Estate::sized(1, 2));

@@ -313,16 +313,16 @@ impl host_harness::transport::Transport for Counting {
     }
 }
 
-#[tokio::test]
-async fn feeds_with_one_certificate_share_a_token_though_each_assertion_differs() {
+/// Signs feeds in, each of a tenant and with one value of this setting, and looks how many requests were sent until then.
+async fn signed_in(setting: &str, feeds: &[(&str, String, usize)]) -> Vec<String> {
     let transport = Arc::new(Counting(Mutex::default()));
     let tokens = Arc::default();
-    let open = |pem: String| {
-        let mut settings = crate::support::settings(serde_json::json!({ "client_certificate": pem }));
+    let open = |tenant: &str, value: &str| {
+        let mut settings = crate::support::settings(serde_json::json!({ setting: value }));
         settings.remove("client_secret");
         let identity = Identity {
-            tenant: "contoso".to_owned(),
-            feed: "contoso-scores".to_owned(),
+            tenant: tenant.to_owned(),
+            feed: format!("{tenant}-scores"),
             limits: Default::default(),
             allowed: Arc::new(host_harness::egress::Origins::new(host_harness::plugin::BUILT_IN_ORIGINS).unwrap()),
             transport: Arc::clone(&transport) as _,
@@ -335,13 +335,40 @@ async fn feeds_with_one_certificate_share_a_token_though_each_assertion_differs(
             identity,
         )
     };
-    let first = format!("{}{RSA}", certificate(365));
-    for pem in [&first, &first, &format!("{}{RSA}", certificate(366))] {
-        open(pem.clone()).await.unwrap().sign_in().await.unwrap();
+    for (tenant, value, requests) in feeds {
+        open(tenant, value).await.unwrap().sign_in().await.unwrap();
+        assert_eq!(transport.0.lock().unwrap().len(), *requests, "{tenant}");
     }
     let sent = transport.0.lock().unwrap();
-    assert_eq!(sent.len(), 2);
-    assert!(sent.iter().all(|body| String::from_utf8_lossy(body).contains("client_assertion=eyJ")));
+    sent.iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn feeds_with_one_certificate_share_a_token_though_each_assertion_differs() {
+    let (first, another) = (certificate(365), certificate(366));
+    let feeds = [
+        ("contoso", format!("{first}{RSA}"), 1),
+        ("contoso", format!("{first}{RSA}"), 1),
+        ("fabrikam", format!("{RSA}\n{first}{another}"), 1),
+        ("fabrikam", format!("{another}{RSA}"), 2),
+    ];
+    let sent = signed_in("client_certificate", &feeds).await;
+    assert!(sent.iter().all(|body| body.contains("client_assertion=eyJ")));
+}
+
+#[tokio::test]
+async fn feeds_share_a_token_whose_files_say_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, token: &str| {
+        fs::write(folder.path().join(name), token).unwrap();
+        folder.path().join(name).to_string_lossy().into_owned()
+    };
+    let feeds = [
+        ("contoso", write("a", FEDERATED), 1),
+        ("fabrikam", write("b", &format!("{FEDERATED}\n")), 1),
+        ("northwind", write("c", &FEDERATED.replace("c2lnbmVk", "cmVuZXdlZA")), 2),
+    ];
+    assert!(signed_in("federated_token_file", &feeds).await[0].contains(FEDERATED));
 }
 
 #[test]

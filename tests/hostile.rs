@@ -11,6 +11,7 @@ use host_harness::limits::Limits;
 use host_harness::metrics::Metrics;
 use host_harness::plugin::{ALLOWED_IMPORTS, Plugin};
 use host_harness::settings::Settings;
+use host_harness::tokens::Tokens;
 use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 use serde_json::{Value, json};
 
@@ -277,13 +278,23 @@ async fn open(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transp
 }
 
 async fn open_with(settings: Value, limits: Limits, transport: Arc<dyn Transport>) -> Result<Feed, FeedError> {
+    open_for("mallory", settings, limits, transport, Arc::default()).await
+}
+
+async fn open_for(
+    tenant: &str,
+    settings: Value,
+    limits: Limits,
+    transport: Arc<dyn Transport>,
+    tokens: Arc<Tokens>,
+) -> Result<Feed, FeedError> {
     let identity = Identity {
-        tenant: "mallory".to_owned(),
-        feed: "mallory-items".to_owned(),
+        tenant: tenant.to_owned(),
+        feed: format!("{tenant}-items"),
         limits,
         allowed: Arc::new(Origins::new(["https://api.example"]).unwrap()),
         transport,
-        tokens: Arc::default(),
+        tokens,
         clock: noon(),
     };
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
@@ -360,7 +371,10 @@ fn every_trick_has_its_row_and_every_row_its_trick() {
         CASES.iter().map(|case| case.mode).chain(LIMITS.iter().map(|limit| limit.mode)).collect();
     let missing: Vec<_> = rows.difference(&tricks).collect();
     assert!(missing.is_empty(), "no such trick: {missing:?}");
-    let apart = |mode: &str| mode == "requests-in-vain" || include_str!("limits.rs").contains(&format!("\"{mode}\""));
+    let apart = |mode: &str| {
+        ["requests-in-vain", "key-guessed"].contains(&mode)
+            || include_str!("limits.rs").contains(&format!("\"{mode}\""))
+    };
     let untried = tricks.difference(&rows).filter(|mode| !apart(mode));
     assert_eq!(untried.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
@@ -419,6 +433,29 @@ async fn answers_that_are_each_too_large_count_as_what_came_of_them() {
         let words = attempt("requests-in-vain", requests, short(), Arc::new(large)).await.unwrap_err();
         assert_eq!(words.contains(most), is_over, "{requests}: {words}");
     }
+}
+
+#[tokio::test]
+async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
+    let (service, tokens) = (Arc::new(Service::default()), Arc::new(Tokens::default()));
+    let key = "1234567890";
+    for (tenant, mode, requests) in [
+        ("alice", "", 1),
+        ("bob", "", 1),
+        // The request has the same bytes, and the plugin wrote them.
+        ("mallory", "key-guessed", 2),
+        ("mallory", "key-guessed", 2),
+        ("eve", "key-guessed", 3),
+        ("carol", "", 3),
+    ] {
+        let settings = json!({ "mode": mode, "amount": 1_234_567_890, "key": key });
+        let transport = Arc::clone(&service) as Arc<dyn Transport>;
+        let feed = open_for(tenant, settings, short(), transport, Arc::clone(&tokens)).await.unwrap();
+        feed.sign_in().await.unwrap();
+        assert_eq!(service.asked.lock().unwrap().len(), requests, "{tenant}");
+    }
+    let asked = service.asked.lock().unwrap();
+    assert!(asked.iter().all(|request| request.body == format!("key={key}").as_bytes()), "{asked:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `run` and `poll --state` as processes: what readers see, signals, locks, and a configuration that changes.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -189,6 +190,46 @@ async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
     let secrets = scene.secrets.iter().map(|(_, secret)| secret.as_str());
     let everything = format!("{page}{metrics}{}", process.heard.join("\n"));
     assert!(secrets.into_iter().all(|secret| !everything.contains(secret)), "a secret is shown");
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_with_one_application_sign_in_once_over_connections_of_their_own() {
+    const TENANTS: usize = 12;
+    let mut scene = Scene::new().await;
+    let estate = Estate::sized(1, TENANTS as u32);
+    scene.simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate, None).await.unwrap();
+    fs::write(scene.folder.path().join("ca.pem"), scene.simulator.ca_pem()).unwrap();
+    let (text, secrets) = scene.simulator.configuration("ca.pem");
+    scene.secrets = secrets;
+    scene.simulator.with(|world| world.watch());
+    // The one feed with all subscriptions becomes one feed of one tenant for each.
+    let (network, feed) = text.split_once("[[feed]]").unwrap();
+    let list = &feed[feed.find("subscription_id").unwrap()..].lines().next().unwrap().to_owned();
+    let subscriptions: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert_eq!(subscriptions.len(), TENANTS);
+    let feeds = subscriptions.iter().enumerate().map(|(number, subscription)| {
+        let feed = feed.replace(list, &format!("subscription_id = {subscription:?}"));
+        let feed = feed.replace("\"tenant-1-scores\"", &format!("\"scores-{number}\""));
+        format!("[[feed]]{}", feed.replace("\"tenant-1\"", &format!("\"customer-{number}\"")))
+    });
+    let collector = format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}");
+    let text = format!("{collector}{network}{}", feeds.collect::<String>());
+    fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    for number in 0..TENANTS {
+        lines(&scene.folder.path().join(format!("out/customer-{number}.ndjson")), 15);
+    }
+    let (sign_ins, visits) = scene.simulator.with(|world| (world.sign_ins().count(), world.visits().to_vec()));
+    assert_eq!(sign_ins, 1);
+    let connections: BTreeSet<usize> = visits.iter().map(|visit| visit.connection).collect();
+    assert!(connections.len() >= TENANTS, "{visits:?}");
+    let requests = get(&format!("{address}/metrics"), None).await.1;
+    let requests = requests.lines().filter(|line| line.starts_with("collector_requests_total"));
+    let sent: u64 = requests.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    assert_eq!(sent, visits.len() as u64);
     process.signal("TERM");
     assert_eq!(process.end().code(), Some(0));
 }

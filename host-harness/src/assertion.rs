@@ -83,6 +83,12 @@ impl KeyPair {
         unfit("a private key and a certificate that do not belong together")
     }
 
+    /// Names what an assertion is made of but the time, which is another each time: equal for equal key pairs. It is no
+    /// secret, and proves possession of the key to nobody but the host that made it of a whole pair.
+    pub fn identity(&self, client_id: &str, audience: &str) -> Secret {
+        Secret::new(json!([base64url(self.thumbprint), client_id, audience]).to_string())
+    }
+
     /// An assertion that names the application to this audience, from `now` on, in Unix milliseconds.
     pub fn assertion(&self, client_id: &str, audience: &str, now: u64) -> Result<Secret, Unusable> {
         let now = now / 1_000;

@@ -20,6 +20,7 @@ use crate::replay::{Cassette, Recording, origins};
 use crate::sandbox::{Called, Caller, Journal, Network};
 use crate::secret::Secret;
 use crate::settings::{Settings, validator};
+use crate::tokens::Freshness;
 use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// Every rule, in the order in which they are tried, and what it asks.
@@ -139,7 +140,7 @@ impl Stage<'_> {
             egress: Arc::new(Egress::new(&self.plan, Arc::new(origins(self.cassette).unwrap_or_default()))),
             transport,
             tokens: Arc::default(),
-            tokens_after: 0,
+            freshness: Freshness::Any,
             clock: Arc::new(move || time),
         };
         Caller {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::contract::{Credential, Path, Place, Plan, Shape};
+use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
 use crate::secret::Secret;
 use crate::transport::OutgoingRequest;
 
@@ -100,7 +100,7 @@ pub struct Sealed {
     pub credential: Credential,
     /// What goes onto the request.
     pub secret: Secret,
-    /// What names it among kept answers, where it is another each time.
+    /// What names it among kept answers, where it is signed, and another each time.
     pub identity: Option<Secret>,
 }
 
@@ -159,6 +159,7 @@ impl Egress {
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
         let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut signed = Vec::new();
         for ride in &shape.rides {
             let (mut configured, mut rides) = (false, false);
             for sealed in sealed.iter().filter(|sealed| sealed.credential == ride.credential) {
@@ -166,6 +167,7 @@ impl Egress {
                 if place(&mut request, &ride.place, sealed)? {
                     rides = true;
                     placed.insert(place_name(&ride.place));
+                    signed.extend(sealed.identity.is_some().then(|| place_name(&ride.place)));
                 }
             }
             match (configured, rides) {
@@ -180,7 +182,9 @@ impl Egress {
         if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
             return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
         }
-        Ok(Judged { request, shape, carried, missing })
+        let is_by_host = |ride: &Ride| placed.contains(&place_name(&ride.place)) || is_empty(&request, &ride.place);
+        let is_by_host = !placed.is_empty() && shape.rides.iter().all(is_by_host);
+        Ok(Judged { request, shape, carried, missing, signed, is_by_host })
     }
 }
 
@@ -195,6 +199,10 @@ pub struct Judged<'a> {
     pub carried: Vec<&'a Credential>,
     /// Credentials that were declared for it, and are not on it though there are such.
     pub missing: Vec<&'a Credential>,
+    /// The places on it that were signed.
+    pub signed: Vec<String>,
+    /// Whether it carries credentials, and the plugin wrote none of them itself.
+    pub is_by_host: bool,
 }
 
 fn denial(reason: String) -> Denial {
@@ -284,11 +292,7 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
             sealed.secret.expose().to_owned(),
         )),
         Place::FormField(field) => {
-            let form = request
-                .headers
-                .iter()
-                .any(|(name, value)| name == "content-type" && value.starts_with("application/x-www-form-urlencoded"));
-            if !form {
+            if !is_form(request) {
                 return Ok(false);
             }
             let mut pairs: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
@@ -303,6 +307,22 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
             Ok(true)
         }
     }
+}
+
+/// Whether nothing stands in the place of a credential. What is no form may have it anywhere.
+fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
+    let has_no = |header: &str| request.headers.iter().all(|(name, _)| name != header);
+    match place {
+        Place::Bearer => has_no("authorization"),
+        Place::Header(header) => has_no(&header.to_ascii_lowercase()),
+        Place::FormField(_) if !is_form(request) => request.body.is_empty(),
+        Place::FormField(field) => form_urlencoded::parse(&request.body).all(|(name, _)| name != *field),
+    }
+}
+
+fn is_form(request: &OutgoingRequest) -> bool {
+    let is_form = |value: &str| value.starts_with("application/x-www-form-urlencoded");
+    request.headers.iter().any(|(name, value)| name == "content-type" && is_form(value))
 }
 
 fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str, value: String) -> bool {
@@ -423,6 +443,36 @@ mod tests {
                 .unwrap_err()
                 .contains("twice")
         );
+    }
+
+    #[test]
+    fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
+        let ride = |setting: &str, place| Ride { credential: Credential::Setting(setting.to_owned()), place };
+        let shape = Shape {
+            method: "POST".to_owned(),
+            origin: LOGIN.to_owned(),
+            path: Path::Exact("/token".to_owned()),
+            rides: vec![
+                ride("key", Place::FormField("key".to_owned())),
+                ride("spare", Place::FormField("key".to_owned())),
+                ride("api", Place::Header("X-Key".to_owned())),
+            ],
+            seals: None,
+        };
+        let egress =
+            Egress::new(&Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
+        let is_by_host = |headers: &[(&str, &str)], body: &str| {
+            let url = "https://login.example/token";
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let (method, body) = ("POST".to_owned(), body.as_bytes().to_vec());
+            let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body };
+            egress.judge(url, request, &sealed()).unwrap().is_by_host
+        };
+        assert!(is_by_host(&[FORM], "a=1&key=sealed-key"), "one of two that may stand there, and an empty place");
+        assert!(!is_by_host(&[FORM], "a=1&key=a-guess"), "its own value in place of the credential");
+        assert!(!is_by_host(&[FORM, ("x-key", "a-guess")], "a=1&key=sealed-key"), "its own beside the credential");
+        assert!(!is_by_host(&[FORM], "a=1"), "no credential");
+        assert!(!is_by_host(&[], "key=a-guess") && !is_by_host(&[], ""), "no form");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::redact;
 use crate::sandbox::{CallError, Called, Caller, FetchedToken, Journal, Network};
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::tokens::Tokens;
+use crate::tokens::{Freshness, Tokens};
 use crate::transport::Transport;
 
 pub use crate::sandbox::Clock;
@@ -44,7 +44,7 @@ pub struct Identity {
     pub allowed: Arc<Origins>,
     /// What carries them; never shared between tenants.
     pub transport: Arc<dyn Transport>,
-    /// Kept answers of token endpoints; never shared between tenants.
+    /// Kept answers of token endpoints; shared by all who hold an equal credential.
     pub tokens: Arc<Tokens>,
     /// The time.
     pub clock: Clock,
@@ -84,8 +84,15 @@ pub struct Feed {
 struct Held {
     token: Option<Secret>,
     renew_at: Option<u64>,
-    /// It was asked for as one from after this time.
-    after: u64,
+    /// The wish for a token from this time on was answered with it.
+    since: u64,
+}
+
+impl Held {
+    fn is_good(&self, now: u64, since: u64) -> bool {
+        // A clock may go back.
+        (since..=now).contains(&self.since) && self.renew_at.is_none_or(|renew_at| now < renew_at)
+    }
 }
 
 /// What the calls of a feed used since this was last taken.
@@ -174,7 +181,7 @@ impl Feed {
         let without = Caller { tenant, feed, limits, network: None };
         let plan = plugin.prepare(&without, &settings).await.0?.map_err(FeedError::Settings)?;
         let egress = Arc::new(Egress::new(&plan, allowed));
-        let network = Network { egress, transport, tokens, tokens_after: 0, clock: Arc::clone(&clock) };
+        let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
         Ok(Feed {
             plugin,
             description,
@@ -232,15 +239,15 @@ impl Feed {
 
     /// Fetches the token unless a good one is held.
     pub async fn sign_in(&self) -> Result<(), Failure> {
-        self.token(None).await.map(drop)
+        self.token().await.map(drop)
     }
 
     /// The scopes.
     pub async fn discover(&self) -> Result<Discovery, Failure> {
-        let token = self.token(None).await?;
+        let token = self.token().await?;
         match self.answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
-                let token = self.token(Some(token)).await?;
+                let token = self.another_token(token.as_ref()).await?;
                 let answer = self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await;
                 self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendFeed))
             }
@@ -328,10 +335,10 @@ impl Feed {
     }
 
     async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
-        let token = self.token(None).await?;
+        let token = self.token().await?;
         match self.answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
-                let token = self.token(Some(token)).await?;
+                let token = self.another_token(token.as_ref()).await?;
                 let answer = self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await;
                 self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendScope))
             }
@@ -339,32 +346,49 @@ impl Feed {
         }
     }
 
-    /// The token that is held, unless it is `refused`, the one that the service did not accept.
-    async fn token(&self, refused: Option<Option<Secret>>) -> Result<Option<Secret>, Failure> {
+    /// The token that is held, or a new one.
+    async fn token(&self) -> Result<Option<Secret>, Failure> {
         let mut held = self.token.lock().await;
-        let now = (self.clock)();
-        let mut after = self.tokens_after.load(Ordering::SeqCst);
-        let mut wanted = after;
-        if let Some(Held { token, renew_at, after: from }) = &*held {
-            let is_refused = refused.as_ref().is_some_and(|refused| refused == token);
-            if !is_refused && *from >= after && renew_at.is_none_or(|renew_at| now < renew_at) && *from <= now {
-                return Ok(token.clone());
-            }
-            if is_refused {
-                (after, wanted) = (now, u64::MAX);
-            }
+        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        if let Some(held) = held.as_ref().filter(|held| held.is_good(now, since)) {
+            return Ok(held.token.clone());
         }
+        let freshness = if since == 0 { Freshness::Any } else { Freshness::Since(since) };
+        self.fetch_token(&mut held, freshness, since).await
+    }
+
+    /// Another token than the one that the service refused.
+    async fn another_token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, Failure> {
+        let mut held = self.token.lock().await;
+        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        // Another scope may have renewed it meanwhile.
+        let is_another = |held: &&Held| held.is_good(now, since) && held.token.as_ref() != refused;
+        if let Some(held) = held.as_ref().filter(is_another) {
+            return Ok(held.token.clone());
+        }
+        let freshness = refused.map_or(Freshness::Since(since), |refused| Freshness::Not(refused.clone()));
+        self.fetch_token(&mut held, freshness, now).await
+    }
+
+    /// Has the plugin fetch a token and holds it as one from `since`.
+    async fn fetch_token(
+        &self,
+        held: &mut Option<Held>,
+        freshness: Freshness,
+        since: u64,
+    ) -> Result<Option<Secret>, Failure> {
         let mut caller = self.caller.clone();
         if let Some(network) = &mut caller.network {
-            network.tokens_after = wanted;
+            network.freshness = freshness;
         }
+        let now = (self.clock)();
         let fetched = self.answered(self.plugin.fetch_token(&caller, &self.settings).await)?;
-        let renew_at = fetched.as_ref().map(|fetched| now + good_for(fetched));
         if let Some(fetched) = &fetched {
             self.count(|usage| usage.token_expires = Some(now + u64::from(fetched.expires_in_seconds) * 1_000));
         }
+        let renew_at = fetched.as_ref().map(|fetched| renew_at(fetched, now));
         let token = fetched.map(|fetched| fetched.value);
-        *held = Some(Held { token: token.clone(), renew_at, after });
+        *held = Some(Held { token: token.clone(), renew_at, since });
         Ok(token)
     }
 
@@ -425,7 +449,7 @@ impl Feed {
 
 impl Usage {
     fn add(&mut self, journal: &Journal) {
-        for exchange in &journal.exchanges {
+        for exchange in journal.exchanges.iter().filter(|exchange| !exchange.is_kept) {
             let class = exchange.result.as_ref().map_or(0, |status| usize::from(status / 100));
             self.requests[class.min(5)] += 1;
             self.response_bytes += exchange.bytes as u64;
@@ -458,10 +482,12 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
 }
 
-/// A token is renewed some minutes before it expires, or at half its life if that is sooner. In milliseconds.
-fn good_for(token: &FetchedToken) -> u64 {
+/// When a token is to be renewed: with the host's other feeds that have it; otherwise some minutes before it expires, or at
+/// half its life if that is sooner.
+fn renew_at(token: &FetchedToken, now: u64) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
-    milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2))
+    let renew_at = now + milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2));
+    token.renew_at.filter(|shared| *shared > now).map_or(renew_at, |shared| shared.min(renew_at))
 }
 
 /// A fresh token that is refused too is a matter of configuration, or of permissions, where the service itself says so.
@@ -512,8 +538,14 @@ mod tests {
 
     #[test]
     fn a_token_is_renewed_before_it_expires() {
-        let seconds = |expires_in_seconds| good_for(&FetchedToken { value: Secret::new(""), expires_in_seconds });
-        assert_eq!(seconds(3_600), 3_300_000);
-        assert_eq!(seconds(400), 200_000);
+        let renewed = |expires_in_seconds, shared| {
+            let token = FetchedToken { value: Secret::new(""), expires_in_seconds, renew_at: shared };
+            renew_at(&token, 1_000_000)
+        };
+        assert_eq!(renewed(3_600, None), 4_300_000);
+        assert_eq!(renewed(400, None), 1_200_000);
+        assert_eq!(renewed(400, Some(1_100_000)), 1_100_000, "when all do");
+        assert_eq!(renewed(400, Some(999_000)), 1_200_000, "there was no other");
+        assert_eq!(renewed(400, Some(1_300_000)), 1_200_000, "the plugin knows of a shorter life");
     }
 }

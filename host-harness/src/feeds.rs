@@ -20,7 +20,7 @@ use crate::mark::Mark;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin, PluginError};
 use crate::secret::Secret;
 use crate::settings::Settings;
-use crate::tokens::{Counts, Tokens};
+use crate::tokens::Tokens;
 use crate::transport::{Nowhere, Transport, TransportError};
 
 /// A feed that was found good: all that is needed to open it, and little more.
@@ -123,15 +123,14 @@ pub enum CheckError {
 impl Parked {
     /// Opens the feed.
     pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
-        let (transport, tokens) =
-            tenants.line(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
+        let transport = tenants.transport(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
         let identity = Identity {
             tenant: self.tenant.to_string(),
             feed: self.id.to_string(),
             limits: tenants.limits.clone(),
             allowed: Arc::clone(&self.allowed),
             transport,
-            tokens,
+            tokens: Arc::clone(&tenants.tokens),
             clock: Arc::clone(clock),
         };
         Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
@@ -486,26 +485,25 @@ async fn check_feed(
 
 type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
 
-/// The way out of each tenant: a transport and kept tokens of its own, made when they are needed and dropped when they
-/// were not needed for a while.
+/// The way out of each tenant: a transport of its own, made when it is needed and dropped when it was not needed for a
+/// while. The tokens of all: who holds an equal credential has an equal token.
 pub struct Tenants {
     limits: Limits,
-    counts: Arc<Counts>,
     new: Mutex<NewTransport>,
     lines: Mutex<BTreeMap<String, Line>>,
+    tokens: Arc<Tokens>,
 }
 
 struct Line {
-    transport: Option<Arc<dyn Transport>>,
-    tokens: Arc<Tokens>,
+    transport: Arc<dyn Transport>,
     used: u64,
 }
 
 impl Tenants {
     /// Makes transports with this, given the id of the tenant.
     pub fn new(new: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync + 'static) -> Tenants {
-        let (limits, counts) = (Limits::default(), Arc::default());
-        Tenants { limits, counts, new: Mutex::new(Box::new(new)), lines: Mutex::default() }
+        let (limits, tokens) = (Limits::default(), Arc::default());
+        Tenants { limits, new: Mutex::new(Box::new(new)), lines: Mutex::default(), tokens }
     }
 
     /// Transports over the network.
@@ -519,40 +517,28 @@ impl Tenants {
         let limits = self.limits.clone();
         *self.new.lock().unwrap_or_else(PoisonError::into_inner) =
             Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
-        for line in self.lock().values_mut() {
-            line.transport = None;
-        }
+        self.lines().clear();
     }
 
-    fn line(&self, tenant: &str, now: u64) -> Result<(Arc<dyn Transport>, Arc<Tokens>), TransportError> {
-        let mut lines = self.lock();
-        let new = || Line { transport: None, tokens: Arc::new(Tokens::counted(&self.counts)), used: now };
-        let line = lines.entry(tenant.to_owned()).or_insert_with(new);
-        line.used = now;
-        let transport = match &line.transport {
-            Some(transport) => Arc::clone(transport),
-            None => {
-                let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-                Arc::clone(line.transport.insert(new(tenant)?))
-            }
-        };
-        Ok((transport, Arc::clone(&line.tokens)))
+    fn transport(&self, tenant: &str, now: u64) -> Result<Arc<dyn Transport>, TransportError> {
+        let mut lines = self.lines();
+        if let Some(line) = lines.get_mut(tenant) {
+            line.used = now;
+            return Ok(Arc::clone(&line.transport));
+        }
+        let transport = self.new.lock().unwrap_or_else(PoisonError::into_inner)(tenant)?;
+        lines.insert(tenant.to_owned(), Line { transport: Arc::clone(&transport), used: now });
+        Ok(transport)
     }
 
     /// Drops connections that were not used for a while, and tokens that are no longer good.
     pub fn sweep(&self, now: u64) {
         let idle = milliseconds(limits::IDLE_TENANT);
-        self.lock().retain(|_, line| {
-            if now.saturating_sub(line.used) > idle {
-                line.transport = None;
-            }
-            line.tokens.sweep(now);
-            line.transport.is_some() || !line.tokens.is_empty()
-        });
-        self.counts.sweep(now);
+        self.lines().retain(|_, line| now.saturating_sub(line.used) <= idle);
+        self.tokens.sweep(now);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -195,6 +195,9 @@ pub const FIRST_POLL_GAP: Duration = Duration::from_millis(50);
 /// The same request for a token is sent at most this many times within [`TOKEN_WINDOW`]: Entra ID refuses the sixteenth.
 pub const TOKEN_REQUESTS: usize = 5;
 
+/// A request for a token is given up after this time, whatever carries it: others may wait for its answer.
+pub const TOKEN_EXCHANGE: Duration = Duration::from_secs(60);
+
 /// See [`TOKEN_REQUESTS`].
 pub const TOKEN_WINDOW: Duration = Duration::from_secs(300);
 
@@ -322,7 +325,7 @@ pub const CONFORMANCE_SCOPES: usize = 16;
 /// What one pattern of such a schema may become when it is read.
 pub const PATTERN_BYTES: usize = 64 << 10;
 
-/// Answers of token endpoints that are kept for one tenant; further requests are sent each time.
+/// Answers of token endpoints that are kept because one tenant asked first; its further requests are sent each time.
 pub const TOKENS_KEPT: usize = 1_000;
 
 /// Answer of a token endpoint that is kept; a longer one is asked for each time.

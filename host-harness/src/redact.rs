@@ -23,6 +23,15 @@ pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> 
     }
 }
 
+/// Searching a text of this size takes some ten milliseconds at most, whatever is in it.
+const LONG: usize = 8 << 10;
+
+/// Does what reads a text of so many bytes, which others may have filled with what is slow to search: a long one is read
+/// beside the runtime, so that nobody waits for it. None if it broke down.
+pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if bytes > LONG { tokio::task::spawn_blocking(work).await.ok() } else { Some(work()) }
+}
+
 /// Stand-ins for what a recording is not to give away. The same value has the same one everywhere, of the same shape: a
 /// GUID where a GUID stood, so that what is recorded can still be read and played.
 #[derive(Debug, Default)]

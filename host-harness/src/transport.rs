@@ -110,6 +110,12 @@ impl TransportError {
             | TransportError::Other(_) => "transport",
         }
     }
+
+    /// Whether the service may have got the request.
+    pub fn may_have_arrived(&self) -> bool {
+        use TransportError::{AddressProhibited, NameNotResolved, Proxy, Refused, Untrusted};
+        !matches!(self, NameNotResolved(_) | AddressProhibited { .. } | Proxy { .. } | Refused | Untrusted(_))
+    }
 }
 
 /// What a transport gives in the end.

@@ -11,15 +11,16 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::{self, Denial, Sealed};
+use crate::egress::{self, Denial, Judged, Sealed};
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
 use crate::redact::{self, Search};
-use crate::tokens::{self, Sent};
+use crate::secret::Secret;
+use crate::tokens::{Asked, Sent};
 use crate::transport::{IncomingResponse, OutgoingRequest, TransportError};
 
 use super::seal;
-use super::{Exchange, Journal, Network, Shared, Tap, lock};
+use super::{Exchange, HeldToken, Journal, Network, Shared, Tap, lock};
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
@@ -31,8 +32,17 @@ pub(crate) struct Hook {
     requests: usize,
     /// Answers are read whole before the guest sees them: only so many at the same time.
     under_way: Arc<Semaphore>,
-    pub(super) who: Arc<str>,
+    asker: Arc<Asker>,
     pub(super) tap: Option<Tap>,
+}
+
+/// Who makes a request.
+pub(super) struct Asker {
+    /// Tenant and feed, for logs.
+    pub who: Arc<str>,
+    pub tenant: Arc<str>,
+    /// Digest of the plugin.
+    pub plugin: Arc<str>,
 }
 
 impl Hook {
@@ -42,15 +52,23 @@ impl Hook {
         sealed: Vec<Sealed>,
         limits: Limits,
         journal: Shared<Journal>,
-        who: Arc<str>,
+        asker: Asker,
         tap: Option<Tap>,
     ) -> Hook {
         let under_way = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-        Hook { call, network, sealed: Arc::new(sealed), limits, journal, requests: 0, under_way, who, tap }
+        let (sealed, asker) = (Arc::new(sealed), Arc::new(asker));
+        Hook { call, network, sealed, limits, journal, requests: 0, under_way, asker, tap }
     }
 }
 
-type Carried = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
+/// An answer as the guest gets to see it.
+struct Carried {
+    response: IncomingResponse,
+    /// Whether the host had it, and sent nothing.
+    is_kept: bool,
+}
+
+type Rest = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 impl WasiHttpHooks for Hook {
     /// What is written to a body and not sent yet stays in the host's memory.
@@ -80,32 +98,33 @@ impl WasiHttpHooks for Hook {
             exceed(&journal, "requests", limits.requests.to_string());
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
-        let (who, tap) = (Arc::clone(&self.who), self.tap.clone());
+        let (asker, tap) = (Arc::clone(&self.asker), self.tap.clone());
         Box::new(async move {
             let _turn = under_way.acquire().await;
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = redact::cut(&url, ADDRESS_BYTES).to_owned();
-            let result = carry(call, request, network, &sealed, &limits, &journal, &who).await;
-            let (result, seen, bytes) = match result {
-                Ok(response) => {
+            let result = carry(call, request, network, &sealed, &limits, &journal, &asker).await;
+            let (result, seen, bytes, is_kept) = match result {
+                Ok(Carried { response, is_kept }) => {
                     if let Some(tap) = &tap {
                         show(&response, tap);
                     }
                     let (status, bytes) = (response.status, response.body.len());
-                    (handed(response), Ok(status), bytes)
+                    (handed(response), Ok(status), bytes, is_kept)
                 }
-                Err((error, cause)) => (Err(error), Err(cause), 0),
+                Err((error, cause)) => (Err(error), Err(cause), 0, false),
             };
             if let (Some(tap), Err(error)) = (&tap, &result) {
                 tap("error", format!("{error:?}").as_bytes());
             }
             if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
             {
-                tell_denial(&journal, &who, &method, &url, why);
+                tell_denial(&journal, &asker.who, &method, &url, why);
             }
-            lock(&journal).exchanges.push(Exchange { method, url, result: seen, bytes, time: started.elapsed() });
-            let nothing: Carried = Box::pin(async { Ok(()) });
+            let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
+            lock(&journal).exchanges.push(exchange);
+            let nothing: Rest = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
         })
     }
@@ -126,9 +145,6 @@ fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why
     }
 }
 
-/// Searching a body of this size takes some ten milliseconds at most, whatever is in it.
-const LARGE_BODY: usize = 8 << 10;
-
 fn show(response: &IncomingResponse, tap: &Tap) {
     tap("status", response.status.to_string().as_bytes());
     for (name, value) in &response.headers {
@@ -146,8 +162,8 @@ async fn carry(
     sealed: &[Sealed],
     limits: &Limits,
     journal: &Mutex<Journal>,
-    who: &str,
-) -> Result<IncomingResponse, (HttpError, String)> {
+    asker: &Asker,
+) -> Result<Carried, (HttpError, String)> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -157,7 +173,7 @@ async fn carry(
     })?;
     let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
     let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
-    let Some(Network { egress, transport, tokens: kept, tokens_after, clock }) = network else {
+    let Some(network) = network else {
         return Err(plainly("this call runs without HTTP"));
     };
     let raw = parts.uri.to_string();
@@ -177,39 +193,30 @@ async fn carry(
         headers: headers.collect(),
         body: body.to_bytes().to_vec(),
     };
-    // A signed assertion is another each time: its answer is kept under the credential behind it.
-    let signed = sealed.iter().any(|sealed| sealed.identity.is_some());
-    let named: Option<Vec<Sealed>> = signed.then(|| sealed.iter().map(Sealed::named).collect());
-    let named = named.map(|named| egress.judge(&raw, request.clone(), &named).map(|judged| judged.request));
-    let named = named.transpose().map_err(denied)?.map(|request| tokens::digest(&request));
-    let judged = egress.judge(&raw, request, sealed).map_err(denied)?;
-    let (request, shape) = (judged.request, judged.shape);
+    let judged = network.egress.judge(&raw, request.clone(), sealed).map_err(denied)?;
+    let shape = judged.shape;
     // A call that has read a tenant's data could tell it there.
     if shape.seals.is_some() && call != "fetch-token" {
         return Err(plainly("a request for a token leaves from fetch-token alone"));
     }
-    lock(journal).carried.extend(judged.carried.into_iter().cloned());
+    lock(journal).carried.extend(judged.carried.iter().copied().cloned());
     if let Some(credential) = judged.missing.first()
         && !std::mem::replace(&mut lock(journal).bare, true)
     {
         let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
-        tracing::warn!(target: "egress", %who, "a {method} to {origin} leaves without {name}, which was declared for it");
+        tracing::warn!(target: "egress", who = %asker.who, "a {method} to {origin} leaves without {name}, which was declared for it");
     }
     failpoint::pass("poll-request-send");
-    let response = match shape.seals {
-        Some(_) => {
-            let named = named.unwrap_or_else(|| tokens::digest(&request));
-            let clean = |answer: &mut IncomingResponse| {
-                // The next call signs another.
-                let signed = sealed.iter().filter(|sealed| sealed.identity.is_some());
-                seal::scrub(answer, &Search::new(signed.map(|sealed| &sealed.secret)));
-            };
-            kept.send_as(named, &*transport, request, tokens_after, clock(), clean).await.map(|sent| {
-                lock(journal).asked_too_often |= matches!(sent, Sent::TooOften(_));
-                sent.response()
-            })
-        }
-        None => transport.send(request).await,
+    let (response, renew_at, is_kept) = match &shape.seals {
+        None => (network.transport.send(judged.request).await, None, false),
+        Some(seals) => match fetch(&network, (&raw, request), judged, seals, sealed, asker).await.map_err(denied)? {
+            Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
+            Ok(Sent::TooOften(response)) => {
+                lock(journal).asked_too_often = true;
+                (Ok(response), None, true)
+            }
+            Err(error) => (Err(error), None, false),
+        },
     };
     let received = match &response {
         Ok(response) => response.body.len(),
@@ -229,10 +236,10 @@ async fn carry(
         let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
         (typed(&error, &text), text)
     })?;
-    let large = response.body.len() > LARGE_BODY;
+    let bytes = response.body.len();
     let (seals, mut known) =
         (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
-    known.extend(lock(journal).tokens.iter().map(|(_, token)| token.clone()));
+    known.extend(lock(journal).tokens.iter().map(|held| held.token.clone()));
     let scrub = move || {
         let answered = match &seals {
             Some(key) => seal::sealed(&mut response, key),
@@ -242,14 +249,38 @@ async fn carry(
         seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
         (response, answered.token)
     };
-    // A service may fill a large answer with what is slow to search; others are not to wait for that.
-    let (response, token) = if large {
-        tokio::task::spawn_blocking(scrub).await.map_err(|_| plainly("it could not be searched"))?
-    } else {
-        scrub()
+    let (response, token) = redact::aside(bytes, scrub).await.ok_or_else(|| plainly("it could not be searched"))?;
+    lock(journal).tokens.extend(token.map(|(placeholder, token)| HeldToken { placeholder, token, renew_at }));
+    Ok(Carried { response, is_kept })
+}
+
+/// Sends a request for a token as it was judged, or takes what an equal one brought. `plain` is the request as the plugin
+/// wrote it, and its address.
+async fn fetch(
+    network: &Network,
+    plain: (&str, OutgoingRequest),
+    judged: Judged<'_>,
+    seals: &str,
+    sealed: &[Sealed],
+    asker: &Asker,
+) -> Result<Result<Sent, TransportError>, Denial> {
+    // What is signed is another each time: in its place stands what it is made of.
+    let named: Vec<Sealed> = sealed.iter().map(Sealed::named).collect();
+    let asked = Asked {
+        likeness: network.egress.judge(plain.0, plain.1, &named)?.request,
+        signed: judged.signed,
+        is_shared: judged.is_by_host,
+        plugin: Arc::clone(&asker.plugin),
+        tenant: Arc::clone(&asker.tenant),
+        seals: seals.to_owned(),
+        freshness: network.freshness.clone(),
+        now: (network.clock)(),
     };
-    lock(journal).tokens.extend(token);
-    Ok(response)
+    // Who gets the answer later signs another, and does not know this one for a secret.
+    let signed = sealed.iter().filter(|sealed| sealed.identity.is_some());
+    let signed: Vec<Secret> = signed.map(|sealed| sealed.secret.clone()).collect();
+    let clean = move |answer: &mut IncomingResponse| seal::scrub(answer, &Search::new(&signed));
+    Ok(network.tokens.send(&network.transport, judged.request, &asked, clean).await)
 }
 
 /// The answer in the engine's words.

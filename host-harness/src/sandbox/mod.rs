@@ -30,13 +30,13 @@ use crate::plugin::Plugin;
 use crate::redact;
 use crate::secret::Secret;
 use crate::settings::{Held, Inside, Settings};
-use crate::tokens::Tokens;
+use crate::tokens::{Freshness, Tokens};
 use crate::transport::Transport;
 
 use self::answer::{Answer, Fault};
 use self::clock::CallClock;
 pub(crate) use self::clock::ClockView;
-use self::hook::Hook;
+use self::hook::{Asker, Hook};
 use self::meter::{Meter, Spent};
 use self::tap::Enters;
 
@@ -65,10 +65,10 @@ pub struct Network {
     pub egress: Arc<Egress>,
     /// What carries it.
     pub transport: Arc<dyn Transport>,
-    /// What token endpoints answered to this tenant.
+    /// What token endpoints answered, to whomever.
     pub tokens: Arc<Tokens>,
-    /// Tokens from before are not wanted; Unix milliseconds. The most: the one that there is was refused.
-    pub tokens_after: u64,
+    /// How new a token must be.
+    pub freshness: Freshness,
     /// The time.
     pub clock: Clock,
 }
@@ -139,6 +139,8 @@ pub struct Exchange {
     pub bytes: usize,
     /// How long it took.
     pub time: Duration,
+    /// Whether the host had the answer already, and sent nothing.
+    pub is_kept: bool,
 }
 
 /// What a call did and used.
@@ -166,8 +168,18 @@ pub struct Journal {
     received_bytes: usize,
     /// Whether it was told that a request left without a credential.
     bare: bool,
-    /// The token that an answer held, with its placeholder.
-    tokens: Vec<(String, Secret)>,
+    /// Tokens that answers held.
+    tokens: Vec<HeldToken>,
+}
+
+/// A token of an answer, which the host keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldToken {
+    /// What the plugin got in its place.
+    placeholder: String,
+    token: Secret,
+    /// From when on the host would fetch another, in Unix milliseconds; none if it does not keep the answer.
+    renew_at: Option<u64>,
 }
 
 type Shared<T> = Arc<Mutex<T>>;
@@ -200,8 +212,8 @@ impl log::Host for Store {
             self.log_lines_dropped += 1;
             return;
         }
-        let secrets =
-            self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(journal.tokens.iter().map(|(_, token)| token));
+        let tokens = journal.tokens.iter().map(|held| &held.token);
+        let secrets = self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(tokens);
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
         let message = redact::plain(redact::cut(&message, limits.log_line_bytes));
@@ -239,17 +251,20 @@ impl credentials::Host for Store {
             self.meter.exceed("what an assertion is about", format!("{} bytes", limits::ADDRESS_BYTES));
             return Err(credentials::Refusal::Unusable);
         }
-        let value = held.clone();
         let replays = self.hook.network.as_ref().is_some_and(|network| network.transport.replays());
         let made = tokio::task::spawn_blocking(move || match kind {
             // What it would be made of has a stand-in, too.
-            _ if replays => Ok(Secret::new("ASSERTION")),
-            CredentialKind::TokenFile => assertion::read_token(std::path::Path::new(value.expose())),
-            _ => KeyPair::read(value.expose()).and_then(|pair| pair.assertion(&client_id, &audience, clock())),
+            _ if replays => Ok((Secret::new("ASSERTION"), None)),
+            CredentialKind::TokenFile => {
+                assertion::read_token(std::path::Path::new(held.expose())).map(|token| (token, None))
+            }
+            _ => KeyPair::read(held.expose()).and_then(|pair| {
+                let identity = pair.identity(&client_id, &audience);
+                Ok((pair.assertion(&client_id, &audience, clock())?, Some(identity)))
+            }),
         });
         match made.await.unwrap_or_else(|error| Err(Unusable::Unfit(error.to_string()))) {
-            Ok(secret) => {
-                let identity = (kind == CredentialKind::KeyPair).then_some(held);
+            Ok((secret, identity)) => {
                 let sealed = Sealed { identity, ..Sealed::new(Credential::Assertion(setting), secret) };
                 let placeholder = sealed.placeholder.clone();
                 if let Some(tap) = &self.hook.tap {
@@ -276,6 +291,8 @@ pub struct FetchedToken {
     pub value: Secret,
     /// From when it was fetched.
     pub expires_in_seconds: u32,
+    /// From when on the host would fetch another, in Unix milliseconds; none if it keeps no answer with it.
+    pub renew_at: Option<u64>,
 }
 
 /// A call's answer and what it took.
@@ -336,9 +353,10 @@ impl Plugin {
         let (text, inside) = settings.sealed();
         let (answer, journal) = call!(self, "fetch-token", caller, inside, call_fetch_token(&text));
         let kept = |Token { value, expires_in_seconds }| {
-            let kept =
-                journal.tokens.iter().find(|(placeholder, _)| *placeholder == value).map(|(_, token)| token.clone());
-            FetchedToken { value: kept.unwrap_or_else(|| Secret::new(value)), expires_in_seconds }
+            let held = journal.tokens.iter().find(|held| held.placeholder == value);
+            let renew_at = held.and_then(|held| held.renew_at);
+            let value = held.map_or_else(|| Secret::new(value), |held| held.token.clone());
+            FetchedToken { value, expires_in_seconds, renew_at }
         };
         (answer.map(|answer| answer.map(|token| token.map(kept))), journal)
     }
@@ -410,8 +428,10 @@ impl Plugin {
         let clock = if caller.network.is_some() { CallClock::running() } else { CallClock::standing() };
         let (copied_bytes, handles) = (limits.copied_bytes, limits.handles);
         let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
+        let (tenant, plugin) = (caller.tenant.as_str().into(), self.about().sha256.as_str().into());
         let (network, tap) = (caller.network.clone(), self.tap().cloned());
-        let hook = Hook::new(call, network, sealed, limits.clone(), journal, Arc::clone(&who), tap);
+        let asker = Asker { who: Arc::clone(&who), tenant, plugin };
+        let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
         let meter = Meter::new(limits, Arc::clone(spent));
         let declared = self.described();
         let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };

@@ -53,6 +53,7 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
 pub fn form(settings: &Settings, form: String) -> String {
     match settings.mode.as_str() {
         "request-bytes" => wide(&format!("{form}&more="), settings.amount),
+        "key-guessed" => format!("key={}", settings.amount),
         _ => form,
     }
 }

@@ -613,19 +613,28 @@ fn problem(key: &str, found: &str, expected: &str) -> Problem {
     Problem { setting: format!("/{key}"), found: found.to_owned(), expected: expected.to_owned() }
 }
 
-/// What a user wrote, shortened; never used for credentials.
+/// What a user wrote, shortened; never used for credentials. A secret that was put there by mistake is not shown.
 fn quoted(text: &str) -> String {
+    let mixed = |kinds: [fn(&char) -> bool; 3]| kinds.iter().all(|kind| text.chars().any(|one| kind(&one)));
+    let is_mixed = mixed([char::is_ascii_lowercase, char::is_ascii_uppercase, char::is_ascii_digit]);
+    if text.len() >= SHORTEST_SECRET && is_mixed && !text.contains(['/', ' ']) && !text.chars().all(of_an_id) {
+        return format!("a text of {} characters, which may be a secret,", text.chars().count());
+    }
     let short: String = text.chars().take(80).collect();
     format!("`{}`", short.escape_debug())
 }
 
 /// What stands where an id belongs. A secret that was put there by mistake is not shown.
 fn quoted_id(text: &str) -> String {
-    let of_an_id = |character: char| character.is_ascii_hexdigit() || "-{}\"' ".contains(character);
     if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
         return quoted(text);
     }
     format!("a text of {} characters that is no GUID", text.chars().count())
+}
+
+/// Whether ids are written with it, rightly or wrongly.
+fn of_an_id(character: char) -> bool {
+    character.is_ascii_hexdigit() || "-{}\"' ".contains(character)
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -255,6 +255,11 @@ fn a_secret_in_the_place_of_an_id_is_not_shown() {
         r#"{"client_key":"Abc8Q~xYz.0123456789-abcdefghijklmnopqrs"}"#,
         "/client_key: a text of 40 characters that is no GUID",
     );
+    for setting in ["token_url", "subscription_id", "cloud", "endpoint", "audience"] {
+        let changes = format!(r#"{{"{setting}":"Abc8Q~xYz.0123456789-abcdefghijkl,nopqrs"}}"#);
+        check_problem(&changes, &format!("/{setting}: a text of 40 characters, which may be a secret,"));
+    }
+    check_problem(r#"{"cloud":"us-government-secret"}"#, "/cloud: `us-government-secret`");
 }
 
 #[test]

@@ -509,7 +509,7 @@ const SECRET: &str = "client_secret = { env = \"TENANT_1_SECRET\" }";
 async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
     let mut scene = Scene::new().await;
     scene.secrets.push(("BLANK".to_owned(), " \n".to_owned()));
-    for (name, text) in [("blank.txt", "\r\n"), ("plain.pem", "no PEM"), ("token", "no token")] {
+    for (name, text) in [("blank.txt", "\u{feff}\r\n"), ("plain.pem", "no PEM"), ("token", "no token")] {
         fs::write(scene.folder.path().join(name), text).unwrap();
     }
     fs::create_dir(scene.folder.path().join("folder")).unwrap();
@@ -605,6 +605,48 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     process.hears("took the configuration of 1 feeds");
     fs::write(path("token"), crate::credentials::FEDERATED).unwrap();
     process.hears("took the configuration of 2 feeds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_surrounds_a_secret_is_removed_and_the_rest_is_sent_as_it_stands() {
+    let mut scene = Scene::new().await;
+    let secret = "“8y~8Q\0 s~ecret”";
+    scene.simulator.with(|world| world.estate.tenants[0].client_secret = secret.to_owned());
+    scene.secrets.push(("PADDED".to_owned(), format!("\u{a0}{}\u{200b}\n", secret.replace('\0', ""))));
+    fs::write(scene.folder.path().join("secret.txt"), format!("\u{feff}{secret}\r\n")).unwrap();
+    let told = |credential: &str, command: &[&str]| {
+        let text = scene.text("").replace(SECRET, credential);
+        fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+        let output = scene.command(&[command, &["-c", "collector.toml"]].concat()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("s~ecret") && !said.contains("8y~8Q"), "{said}");
+        (output.status.code(), said)
+    };
+    let file = "client_secret = { file = \"secret.txt\" }";
+    for command in ["poll", "check"] {
+        let (status, said) = told(file, &[command]);
+        assert_eq!(status, Some(0), "{said}");
+        for words in [
+            "feed tenant-1-scores: settings.client_secret: a byte order mark at its beginning was removed",
+            "feed tenant-1-scores: settings.client_secret: has a typographic quotation mark as characters 1, 16, where",
+            "feed tenant-1-scores: settings.client_secret: has a NUL as character 7, where",
+        ] {
+            assert_eq!(said.matches(words).count(), 1, "{words} in {said}");
+        }
+    }
+    scene.simulator.with(|world| world.estate.tenants[0].client_secret = secret.replace('\0', ""));
+    let (status, said) = told("client_secret = { env = \"PADDED\" }", &["poll"]);
+    assert_eq!(status, Some(0), "{said}");
+    let words = "white space at its beginning and a zero-width space and white space at its end were removed";
+    assert!(said.contains(words), "{said}");
+    // Whoever mistakes a place for another does not see the secret again.
+    for credential in ["{ env = \"8y~8Q~s~ecretAbcDef.1\" }", "{ file = \"8y~8Q~s~ecretAbcDef.1\" }"] {
+        let (status, said) = told(&format!("client_secret = {credential}"), &["poll"]);
+        assert_eq!(status, Some(3));
+        assert!(said.contains("a secret itself does not belong there"), "{said}");
+    }
+    let (status, said) = told("client_secret = { env = \"${NOBODY}\" }", &["poll"]);
+    assert!(status == Some(3) && said.contains("expected the name alone, NOBODY"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ use x509_cert::der::Decode;
 
 use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
 use crate::secret::Secret;
+use crate::spelling;
 use crate::text;
 
 /// A private key and the certificate that belongs to it.
@@ -124,8 +125,10 @@ pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
     }
     match text::utf8(bytes) {
         Err(foreign) => unfit(format!("a file that {}", foreign.told(file))),
-        Ok(text) if !is_token(text.trim()) => unfit(format!("a file without a signed token ({})", file.display())),
-        Ok(text) => Ok(Secret::new(text.trim())),
+        Ok(text) => match spelling::trimmed(&text).text {
+            token if is_token(token) => Ok(Secret::new(token)),
+            _ => unfit(format!("a file without a signed token ({})", file.display())),
+        },
     }
 }
 

@@ -45,6 +45,7 @@ pub mod serve;
 pub mod settings;
 pub mod simulator;
 pub mod sink;
+pub mod spelling;
 pub mod store;
 pub mod terminal;
 pub mod text;

@@ -138,9 +138,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
 /// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
 async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
-    for warning in &checked.warnings {
-        tracing::warn!(fault = Blame::Operator.word(), "{warning}");
-    }
+    tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
@@ -171,6 +169,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
         trimmed: Instant::now(),
         refused: None,
         left_out,
+        odd: checked.warnings,
         _questions: questions,
     };
     Ok((driver, server))
@@ -217,6 +216,8 @@ struct Driver {
     refused: Option<(Instant, Vec<String>)>,
     /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
     left_out: Vec<String>,
+    /// What was odd about the configuration that was last taken.
+    odd: Vec<Problem>,
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<Question>,
 }
@@ -327,9 +328,8 @@ impl Driver {
                 "`state`, `listen` and `token` of [collector] change with the next start"
             );
         }
-        for warning in &checked.warnings {
-            tracing::warn!(fault = Blame::Operator.word(), "{warning}");
-        }
+        tell_odd(&checked.warnings, if asked { &[] } else { &self.odd });
+        self.odd = checked.warnings;
         // A way out that was mended is tried at once, too.
         let impatient = asked || network != self.network;
         if network != self.network {
@@ -353,6 +353,13 @@ impl Driver {
         let before = if asked { &[][..] } else { &*self.left_out };
         self.left_out = tell_left_out(&self.collector, &checked.left_out, before);
         tracing::info!("took the configuration of {count} feeds");
+    }
+}
+
+/// Says what is odd about a configuration, unless that was told `before`.
+fn tell_odd(odd: &[Problem], before: &[Problem]) {
+    for warning in odd.iter().filter(|warning| !before.contains(warning)) {
+        tracing::warn!(fault = Blame::Operator.word(), "{warning}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
 use crate::mark::Mark;
 use crate::redact::{self, SHORTEST};
 use crate::secret::Secret;
+use crate::spelling::{self, Trimmed};
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
 #[derive(Debug, Clone)]
@@ -20,7 +21,8 @@ pub struct Settings {
     /// One JSON object.
     plain: Box<str>,
     secrets: Box<[Held]>,
-    trimmed: Box<[String]>,
+    /// What was taken off secrets, by setting.
+    trimmed: Box<[(String, String)]>,
 }
 
 /// A credential that stays with the host.
@@ -58,6 +60,11 @@ impl Settings {
         Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
     }
 
+    /// The same with what was taken off secrets, in words, by setting.
+    pub fn with_trimmed(self, trimmed: Vec<(String, String)>) -> Settings {
+        Settings { trimmed: trimmed.into(), ..self }
+    }
+
     /// The settings that are no secrets.
     pub(crate) fn plain(&self) -> Map<String, Value> {
         serde_json::from_str(&self.plain).unwrap_or_default()
@@ -80,10 +87,9 @@ impl Settings {
         let mut secrets: BTreeMap<String, Secret> = secrets.map(|held| (held.setting, held.secret)).collect();
         for credential in &description.credentials {
             if let Some(Value::String(value)) = plain.remove(&credential.setting) {
-                if value.trim() != value {
-                    trimmed.push(credential.setting.clone());
-                }
-                secrets.insert(credential.setting.clone(), Secret::new(value.trim()));
+                let Trimmed { text, remark } = spelling::trimmed(&value);
+                trimmed.extend(remark.map(|remark| (credential.setting.clone(), remark)));
+                secrets.insert(credential.setting.clone(), Secret::new(text));
             }
         }
         let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
@@ -125,6 +131,19 @@ impl Settings {
                 }
                 CredentialKind::TokenFile => assertion::read_token(Path::new(value)).map(|_| None),
             };
+            // Where it is something else altogether, that says more.
+            let looks = match held.kind {
+                CredentialKind::TokenFile => spelling::unreplaced(value),
+                _ if value.contains("-----BEGIN ") => None,
+                _ => spelling::look_alike(value),
+            };
+            let found = found.map_err(|error| match (error, looks) {
+                (Unusable::Unfit(found), Some(looks)) => Unusable::Unfit(format!("{found} (the value {looks})")),
+                (Unusable::Unreadable(found), Some(looks)) => {
+                    Unusable::Unreadable(format!("{found}; the value {looks}"))
+                }
+                (error, None) => error,
+            });
             Some((held.setting.clone(), found))
         });
         examined.collect()
@@ -177,10 +196,11 @@ impl Settings {
             return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
         };
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        let trimmed = self.trimmed.iter();
-        let mut oddities: Vec<_> =
-            trimmed.map(|setting| (setting.clone(), "white space around it was removed".to_owned())).collect();
-        for Held { setting: key, secret, .. } in &self.secrets {
+        let mut oddities = self.trimmed.to_vec();
+        for Held { setting: key, secret, kind } in &self.secrets {
+            if *kind == CredentialKind::Secret {
+                oddities.extend(spelling::oddities(secret.expose()).into_iter().map(|words| (key.clone(), words)));
+            }
             if (1..SHORTEST).contains(&secret.expose().len()) {
                 let words = format!(
                     "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
@@ -188,6 +208,10 @@ impl Settings {
                 oddities.push((key.clone(), words));
             }
             let Some(property) = properties.get(key) else { continue };
+            if spelling::look_alike(secret.expose()).is_some() {
+                // What the schema says of something else follows from that alone.
+                continue;
+            }
             if !is_simple(property) {
                 let words = format!(
                     "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"

@@ -42,6 +42,11 @@ pub fn read(file: &Path) -> Result<String, Unread> {
     utf8(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
 }
 
+/// The text of a file with its byte order mark, for who tells of it.
+pub fn marked(file: &Path) -> Result<String, Unread> {
+    with_mark(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
+}
+
 /// What bytes are that are no UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
@@ -58,11 +63,15 @@ pub enum Foreign {
 
 /// The text without its byte order mark.
 pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
+    with_mark(bytes).map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {
     if let Some(name) = unicode(&bytes) {
         return Err(Foreign::Unicode(name));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Ok(text) => Ok(text),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let bytes = error.into_bytes();

@@ -15,6 +15,7 @@ use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::Kind;
 use crate::sink::file::Aside;
+use crate::spelling::{self, Trimmed};
 use crate::store::Lane;
 
 const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
@@ -379,7 +380,7 @@ fn settings(
         reader.missing(feed, "settings", expected);
         return None;
     };
-    let (mut plain, mut secrets) = (Map::new(), BTreeMap::new());
+    let (mut plain, mut secrets, mut trimmed) = (Map::new(), BTreeMap::new(), Vec::new());
     for node in table.children() {
         config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
         let Some(mut reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
@@ -395,16 +396,15 @@ fn settings(
             if is_plain { Err(()) } else { Ok(UNREADABLE.to_owned()) }
         });
         let Ok(value) = value else { continue };
+        let Trimmed { text, remark } = spelling::trimmed(&value);
         if is_plain {
-            plain.insert(node.name.clone(), Value::from(value.trim()));
+            plain.insert(node.name.clone(), Value::from(text));
             continue;
         }
-        if value.trim() != value.trim_end_matches(['\r', '\n']) {
-            reader.warning(node, "white space around the secret was removed".to_owned());
-        }
+        trimmed.extend(remark.map(|remark| (node.name.clone(), remark)));
         config.sealed.push(node.name.clone());
-        secrets.insert(node.name.clone(), Secret::new(value.trim()));
+        secrets.insert(node.name.clone(), Secret::new(text));
     }
-    config.settings = Settings::new(plain, secrets);
+    config.settings = Settings::new(plain, secrets).with_trimmed(trimmed);
     Some(())
 }

@@ -15,7 +15,8 @@ use crate::proxy::Proxy;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::SinkConfig;
-use crate::text;
+use crate::spelling::{self, Trimmed};
+use crate::text::{self, Unread};
 
 mod feeds;
 mod meant;
@@ -209,7 +210,7 @@ fn text_of(name: &str, value: &str) -> Result<String, String> {
              export {name}=\"$(printf %s \"${name}\" | iconv -f WINDOWS-1252 -t UTF-8)\""
         ));
     }
-    Ok(value.strip_prefix('\u{feff}').unwrap_or(value).to_owned())
+    Ok(value.to_owned())
 }
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
@@ -361,7 +362,7 @@ fn collector(
     if let Some(path) = table.child("state").and_then(|node| state(reader, &node)) {
         collector.state = path;
     }
-    collector.token = table.child("token").and_then(|node| secret(reader, &node, files, environment));
+    collector.token = table.child("token").and_then(|node| token(reader, &node, files, environment));
     if let Some(node) = table.child("listen") {
         match node.as_text().and_then(|text| text.parse::<SocketAddr>().ok()) {
             None => {
@@ -466,12 +467,29 @@ fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environme
     };
     reader.known(&mut table, &["env", "file"]);
     match referenced(reader, node, &table, files, environment)? {
-        Ok(value) => Some(Secret::new(value.trim())),
+        Ok(value) => {
+            let Trimmed { text, remark } = spelling::trimmed(&value);
+            remark.into_iter().for_each(|remark| reader.warning(node, remark));
+            Some(Secret::new(text))
+        }
         Err(message) => {
             reader.problem(node, message);
             None
         }
     }
+}
+
+/// The same for a token, which goes into a header as it is: what is odd about it is told.
+fn token(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Secret> {
+    let token = secret(reader, node, files, environment)?;
+    for oddity in spelling::oddities(token.expose()) {
+        reader.warning(node, oddity);
+    }
+    if http::HeaderValue::from_str(token.expose()).is_err() {
+        reader.problem(node, "has characters that no header may have, expected the token alone".to_owned());
+        return None;
+    }
+    Some(token)
 }
 
 /// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,
@@ -487,25 +505,31 @@ fn referenced(
         (Some(variable), None) => {
             let name = reader.text(&variable, "the name of a variable of the environment")?;
             Some(match environment(&name) {
-                None => Err(format!("found no variable {name} in the environment, expected the secret there")),
-                Some(value) => text_of(&name, &value).and_then(|value| match value.trim().is_empty() {
-                    true => Err(format!(
-                        "found nothing in the variable {name} of the environment, expected the secret there"
-                    )),
-                    false => Ok(value),
-                }),
+                None => Err(no_variable(&name)),
+                Some(value) => {
+                    text_of(&name, &value).and_then(|value| match spelling::trimmed(&value).text.is_empty() {
+                        true => Err(format!(
+                            "found nothing in the variable {name} of the environment, expected the secret there"
+                        )),
+                        false => Ok(value),
+                    })
+                }
             })
         }
         (None, Some(file)) => {
             let path = reader.path(&file, "the path of a file")?;
+            let named = file.as_text().unwrap_or_default();
             // Looked at first: who writes it while it is read has changed it.
             files.push(Seen::now(path.clone()));
-            Some(match text::read(&path) {
+            Some(match text::marked(&path) {
+                Err(Unread::Io(error)) if spelling::may_be_secret(&named) => Err(format!(
+                    "cannot read the file that `file` names: {error}; a secret itself does not belong there"
+                )),
                 Err(error) => Err(error.of(&path)),
-                Ok(value) if value.trim().is_empty() => {
+                Ok(value) if spelling::trimmed(&value).text.is_empty() => {
                     Err(format!("found nothing in {}, expected the secret there", path.display()))
                 }
-                Ok(value) => Ok(value),
+                Ok(value) => Ok(spelling::without_line_end(&value).to_owned()),
             })
         }
         (Some(_), Some(_)) => {
@@ -516,6 +540,19 @@ fn referenced(
             reader.problem(node, "found neither `env` nor `file`, expected one of them".to_owned());
             None
         }
+    }
+}
+
+/// What is said of a variable that is not there. Whoever put the secret itself in place of the name does not see it again.
+fn no_variable(name: &str) -> String {
+    let bare = name.trim_matches(['$', '{', '}', '%']);
+    if !spelling::is_variable(bare) || spelling::may_be_secret(bare) {
+        return "found no name of a variable, expected one such as CONTOSO_SECRET; a secret itself does not belong there"
+            .to_owned();
+    }
+    match bare == name {
+        true => format!("found no variable {name} in the environment, expected the secret there"),
+        false => format!("found no variable {name} in the environment, expected the name alone, {bare}"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::reader::{Reader, Table};
 use super::{Environment, Problem, Seen, secret, text_of};
 use crate::proxy::Proxy;
+use crate::spelling;
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(
@@ -21,9 +22,9 @@ pub fn read(
     // A variable that is set to nothing is not set, whichever of the two spellings it has.
     let variable = |reader: &mut Reader, names: [&'static str; 2]| {
         let mut set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
-        let (name, value) = set.find(|(_, value)| !value.trim().is_empty())?;
+        let (name, value) = set.find(|(_, value)| !spelling::trimmed(value).text.is_empty())?;
         let value = text_of(name, &value).map_err(|message| wrong(reader, name, message)).ok()?;
-        Some((name, value))
+        Some((name, spelling::trimmed(&value).text.to_owned()))
     };
     let exceptions = variable(reader, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
     let Some(node) = table.and_then(|table| table.child("proxy")) else {

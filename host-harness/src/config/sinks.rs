@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, Problem, Seen, meant, secret};
+use super::{Environment, Problem, Seen, meant, token};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
 
@@ -170,7 +170,7 @@ fn http(
         }
         preset
     });
-    let token = table.child("token").and_then(|node| secret(reader, &node, files, environment));
+    let token = table.child("token").and_then(|node| token(reader, &node, files, environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
     let headers = table.child("headers").and_then(|node| reader.table(&node, "a table: { \"x-name\" = \"value\" }"));
     let mut named = Vec::new();

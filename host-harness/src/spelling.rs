@@ -1,0 +1,549 @@
+//! How a secret is spelled: what surrounds it is taken off, and what is odd about the rest is named. The rest itself stays
+//! as it is, and no remark shows any of it.
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use unicode_general_category::{GeneralCategory, get_general_category};
+
+/// A text without what surrounds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trimmed<'a> {
+    /// The text itself.
+    pub text: &'a str,
+    /// Says what was taken off, where that is worth a word.
+    pub remark: Option<String>,
+}
+
+/// Takes white space, control characters and format characters, such as a byte order mark, off both ends of a text.
+pub fn trimmed(text: &str) -> Trimmed<'_> {
+    let begun = text.trim_start_matches(surrounds);
+    let inner = begun.trim_end_matches(surrounds);
+    let (before, after) = (named(&text[..text.len() - begun.len()]), named(&begun[inner.len()..]));
+    let were = |what: &str| if what.contains(" and ") { "were" } else { "was" };
+    let remark = match (before.as_str(), after.as_str()) {
+        ("", "") => None,
+        (before, "") => Some(format!("{before} at its beginning {} removed", were(before))),
+        ("", after) => Some(format!("{after} at its end {} removed", were(after))),
+        (before, after) if before == after => Some(format!("{before} around it {} removed", were(before))),
+        (before, after) => Some(format!("{before} at its beginning and {after} at its end were removed")),
+    };
+    Trimmed { text: inner, remark }
+}
+
+/// The text of a file without the end of its last line, which is no part of what the file holds.
+pub fn without_line_end(text: &str) -> &str {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
+/// What is odd about a secret: each remark goes after its name. It is not empty where a value was taken for a secret that
+/// is something else, or has characters that seldom belong to a secret.
+pub fn oddities(secret: &str) -> Vec<String> {
+    let looks = look_alike(secret);
+    let mut oddities: Vec<String> = looks.map(str::to_owned).into_iter().collect();
+    let lines = secret.lines().count();
+    if lines > 1 && looks.is_none() {
+        oddities.push(format!("has {lines} lines, where a secret has one; it is sent as it stands"));
+    }
+    let mut places: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut characters = secret.chars().enumerate().peekable();
+    while let Some((at, character)) = characters.next() {
+        let ends_line =
+            character == '\n' || character == '\r' && characters.peek().is_some_and(|(_, next)| *next == '\n');
+        if (' '..='~').contains(&character) || ends_line || looks.is_some() && character.is_whitespace() {
+            continue;
+        }
+        let name = name(character);
+        match places.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, places)) => places.push(at + 1),
+            None => places.push((name, vec![at + 1])),
+        }
+    }
+    let told = places.iter().take(NAMED).map(|(name, places)| {
+        format!("has {name} as {}, where secrets have printable ASCII; it is sent as it stands", numbered(places))
+    });
+    oddities.extend(told);
+    oddities
+}
+
+/// Kinds of characters that are named, and places of each.
+const NAMED: usize = 4;
+
+/// What the whole of a secret looks like, where that is no secret.
+pub fn look_alike(text: &str) -> Option<&'static str> {
+    let mut tests = LOOK_ALIKES.iter();
+    tests.find(|(is_so, _)| is_so(text)).map(|(_, words)| *words)
+}
+
+/// What a value looks like that some program was to replace by another, if it does.
+pub fn unreplaced(text: &str) -> Option<&'static str> {
+    is_reference(text).then_some(REFERENCE)
+}
+
+/// Whether a text may be a secret that stands where something else belongs: it is then not shown. Names and paths are
+/// seldom so mixed.
+pub fn may_be_secret(text: &str) -> bool {
+    text.len() >= SHORTEST_SECRET
+        && !text.contains(['/', '\\', ' '])
+        && text.contains(|one: char| one.is_ascii_lowercase())
+        && text.contains(|one: char| one.is_ascii_uppercase())
+        && text.contains(|one: char| one.is_ascii_digit())
+}
+
+/// Services make no shorter ones.
+const SHORTEST_SECRET: usize = 16;
+
+/// Whether a text can be the name of a variable of the environment.
+pub fn is_variable(text: &str) -> bool {
+    is_name(text, |one| one.is_ascii_alphanumeric() || one == '_')
+}
+
+type Test = fn(&str) -> bool;
+
+const REFERENCE: &str =
+    "looks like a reference that nothing replaces here: write `{ env = \"NAME\" }` for the variable NAME";
+
+/// The first that fits is told. Random characters of the alphabet in which Entra ID makes its secrets fit none of them.
+const LOOK_ALIKES: &[(Test, &str)] = &[
+    (|text| text.contains("-----BEGIN "), "looks like PEM, where a secret belongs"),
+    (is_reference, REFERENCE),
+    (is_json, "looks like JSON, where one value of it belongs, without its quotes"),
+    (is_address, "looks like an address, where the secret itself belongs"),
+    (
+        is_authorization,
+        "begins as a header of HTTP does, with a scheme such as `Bearer`, where the secret alone belongs",
+    ),
+    (is_assignment, "looks like `NAME=value`, where the value alone belongs"),
+    (is_quoted, "is written in quotes, which became part of it"),
+    (is_masked, "is masked, as secrets are shown once they cannot be read any more: make a new one"),
+    (is_placeholder, "looks like a placeholder, which somebody was to replace by the secret"),
+    (is_path, "looks like the path of a file: write `{ file = \"…\" }` to have the file read"),
+    (is_constant, "looks like the name of a variable: write `{ env = \"…\" }` to have the variable read"),
+    (is_base64, "looks like a text in base64, where the secret may be the text that it stands for"),
+    (is_hexadecimal, "looks like a text in hexadecimal, where the secret may be the text that it stands for"),
+    (is_percent_encoded, "looks percent-encoded, where the secret belongs as it is: %7E stands for ~"),
+    (has_escapes, "has escapes, such as &amp; of HTML or \\u007e of JSON, where the secret belongs as it is"),
+];
+
+fn is_reference(text: &str) -> bool {
+    let within = |begin: &str, end: &str| text.find(begin).is_some_and(|at| text[at + begin.len()..].contains(end));
+    let whole = |begin: &str, end: &str| {
+        let inner = text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+        inner.is_some_and(|inner| is_name(inner, |_| true))
+    };
+    [("${", "}"), ("$(", ")"), ("{{", "}}"), ("<%", "%>"), ("#{", "}")].iter().any(|(begin, end)| within(begin, end))
+        || [("$", ""), ("$env:", ""), ("%", "%"), ("!", "!"), ("@@", "@@"), ("__", "__")]
+            .iter()
+            .any(|(begin, end)| whole(begin, end))
+        || text.len() > 2 && text.starts_with('`') && text.ends_with('`') && text.contains(' ')
+        || text.starts_with("@Microsoft.KeyVault(")
+}
+
+fn is_json(text: &str) -> bool {
+    let brackets = [("{", "}"), ("[", "]")].iter().any(|(begin, end)| text.starts_with(begin) && text.ends_with(end));
+    brackets && (serde_json::from_str::<serde_json::Value>(text).is_ok() || text.contains([':', '"']))
+}
+
+fn is_address(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| {
+        scheme.len() > 1 && is_name(scheme, |one| one.is_ascii_lowercase() || "+-.".contains(one))
+    }) || ["vault:", "arn:aws:", "awssm:", "gcpsm:"].iter().any(|begin| text.starts_with(begin))
+}
+
+fn is_authorization(text: &str) -> bool {
+    let scheme = text.split_once(char::is_whitespace).map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme.is_some_and(|scheme| {
+        ["bearer", "basic", "digest", "splunk", "token", "apikey", "sharedaccesssignature"].contains(&scheme.as_str())
+    })
+}
+
+/// Names as shells, configurations and headers have them: those of a random text are seldom in one case.
+fn is_assignment(text: &str) -> bool {
+    let command = ["export ", "set ", "setx ", "env ", "declare ", "$env:", "-e ", "--"];
+    let rest = command.iter().find_map(|begin| text.strip_prefix(begin)).unwrap_or(text);
+    let one_case = |name: &str| {
+        is_name(name, |one| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_')
+            || is_name(name, |one| one.is_ascii_lowercase() || "_-.".contains(one))
+    };
+    let telling = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["secret", "password", "token", "key", "value", "authorization"].iter().any(|word| name.ends_with(word))
+    };
+    let is_key = |name: &str| name.len() > 2 && (one_case(name) || telling(name) && is_name(name, |_| true));
+    let equals = rest.split_once('=').is_some_and(|(name, value)| {
+        // The end of base64 is no assignment.
+        is_key(name.trim_end()) && !value.is_empty() && !value.starts_with('=')
+    });
+    equals || rest.split_once(": ").is_some_and(|(name, value)| is_key(name.trim_matches('"')) && !value.is_empty())
+}
+
+fn is_quoted(text: &str) -> bool {
+    text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
+}
+
+fn is_masked(text: &str) -> bool {
+    ["*****", "•••••", "●●●●●"].iter().any(|mask| text.ends_with(mask))
+}
+
+fn is_placeholder(text: &str) -> bool {
+    let word: String = text.to_ascii_lowercase().chars().filter(|one| !"-_. ".contains(*one)).collect();
+    let wrapped = [("<", ">"), ("[", "]"), ("{", "}")];
+    let same = |text: &str| text.len() > 2 && text.chars().all(|one| text.starts_with(one));
+    let begins = ["your", "my", "the", "enter", "insert", "putyour", "replace", "paste", "some", "example", "dummy"];
+    let ends =
+        ["secret", "secrethere", "secretvalue", "password", "passwordhere", "token", "tokenhere", "key", "value", "me"];
+    wrapped.iter().any(|(begin, end)| text.starts_with(begin) && text.ends_with(end))
+        || same(text)
+        || ["xxxxx", "....", "…"].iter().any(|filler| text.ends_with(filler))
+        || PLACEHOLDERS.contains(&word.as_str())
+        || word.chars().all(|one| one.is_ascii_lowercase())
+            && begins.iter().any(|begin| word.starts_with(begin))
+            && ends.iter().any(|end| word.ends_with(end))
+        || text.strip_prefix("SECRET-").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+const PLACEHOLDERS: &[&str] = &[
+    "changeit",
+    "changeme",
+    "clientsecret",
+    "fixme",
+    "none",
+    "null",
+    "password",
+    "placeholder",
+    "redacted",
+    "secret",
+    "tbd",
+    "todo",
+    "undefined",
+    "value",
+];
+
+/// A path from the root, a home or a drive, or with an ending that files of secrets have.
+fn is_path(text: &str) -> bool {
+    let ending = |text: &str| {
+        let endings = [
+            "cer", "conf", "crt", "env", "ini", "json", "key", "p12", "pem", "pfx", "secret", "toml", "txt", "yaml",
+            "yml",
+        ];
+        text.rsplit_once('.').is_some_and(|(_, end)| endings.contains(&end))
+    };
+    let root = text.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(first, _)| first);
+    let of_root = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || "._-".contains(one);
+    let drive = text.as_bytes();
+    let is_plain = !text.contains(char::is_whitespace);
+    is_plain && root.is_some_and(|first| first.len() > 1 && (is_name(first, of_root) || first == "Users"))
+        || ["~/", "./", "../", "\\\\", "file:"].iter().any(|begin| text.starts_with(begin))
+        || matches!(drive, [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
+        || is_plain && ending(text)
+}
+
+fn is_constant(text: &str) -> bool {
+    text.contains('_') && is_name(text, |one| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_')
+}
+
+/// Whether a text is the name of something: letters, digits and what goes between them, all of the wanted kind.
+fn is_name(text: &str, kind: impl Fn(char) -> bool) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.chars().all(|one| (one.is_ascii_alphanumeric() || "_-.+".contains(one)) && kind(one))
+}
+
+/// A shorter text may be readable by chance.
+const SHORTEST_DECODED: usize = 12;
+
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    let decoded = BASE64_STANDARD_NO_PAD.decode(digits).or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(digits));
+    decoded.is_ok_and(|bytes| is_readable(&bytes))
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks_exact(2);
+    let whole = pairs.remainder().is_empty();
+    let bytes: Option<Vec<u8>> = pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    whole && bytes.is_some_and(|bytes| is_readable(&bytes))
+}
+
+/// Whether bytes are a line of printable ASCII, also in UTF-16 as PowerShell encodes it.
+fn is_readable(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_end();
+    let printable = |byte: &u8| (b' '..=b'~').contains(byte);
+    let wide = || {
+        bytes.len().is_multiple_of(2)
+            && bytes.chunks(2).all(|pair| pair[1] == 0 && (printable(&pair[0]) || b"\r\n".contains(&pair[0])))
+    };
+    line.len() >= SHORTEST_DECODED && (line.iter().all(printable) || wide())
+}
+
+fn is_percent_encoded(text: &str) -> bool {
+    let mut parts = text.split('%');
+    let plain = |part: &str| part.chars().all(|one| one.is_ascii_alphanumeric() || "-._~+".contains(one));
+    let begins = parts.next().is_some_and(plain);
+    let escaped =
+        |part: &str| part.len() > 1 && part.bytes().take(2).all(|digit| digit.is_ascii_hexdigit()) && plain(part);
+    begins && text.contains('%') && parts.all(escaped)
+}
+
+fn has_escapes(text: &str) -> bool {
+    let entity = |part: &str| {
+        let name = part.split(';').next().unwrap_or_default();
+        part.contains(';') && (["amp", "lt", "gt", "quot", "apos"].contains(&name) || name.starts_with('#'))
+    };
+    let unicode = |part: &str| part.len() > 3 && part.bytes().take(4).all(|digit| digit.is_ascii_hexdigit());
+    text.split('&').skip(1).any(entity) || text.split("\\u").skip(1).any(unicode) || text.ends_with("\\n")
+}
+
+/// Whether a character at an end is no part of a secret.
+fn surrounds(character: char) -> bool {
+    character.is_whitespace()
+        || matches!(get_general_category(character), GeneralCategory::Control | GeneralCategory::Format)
+}
+
+/// Kinds of characters, each once.
+fn named(characters: &str) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for character in characters.chars() {
+        let name = if character.is_whitespace() { "white space".to_owned() } else { name(character) };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" and ")
+}
+
+/// A character as people call it.
+fn name(character: char) -> String {
+    let name = match character {
+        '\0' => "a NUL",
+        '\t' => "a tab",
+        '\r' => "a carriage return",
+        '\u{a0}' | '\u{202f}' => "a non-breaking space",
+        '\u{ad}' => "a soft hyphen",
+        '\u{200b}' => "a zero-width space",
+        '\u{200c}' | '\u{200d}' | '\u{2060}' => "a zero-width joiner",
+        '\u{feff}' => "a byte order mark",
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            "a mark of writing direction"
+        }
+        '«' | '»' | '‘'..='‟' | '′'..='‷' | '‹' | '›' | '「'..='』' | '〝'..='〟' | '＂' | '＇' => {
+            "a typographic quotation mark"
+        }
+        '‐'..='―' | '−' | '﹘' | '﹣' | '－' => "a typographic dash",
+        '˜' | '∼' | '～' => "something like a tilde",
+        '…' => "an ellipsis",
+        '\u{ff01}'..='\u{ff5e}' => "a full-width character",
+        '\u{fffd}' => "a replacement character, which stands where a text was read in the wrong encoding,",
+        _ if character.is_whitespace() => "white space",
+        _ if character.is_alphabetic() => "a letter outside ASCII",
+        _ if character.is_control() => return format!("a control character (U+{:04X})", u32::from(character)),
+        _ if surrounds(character) => return format!("a format character (U+{:04X})", u32::from(character)),
+        _ => "a character outside ASCII",
+    };
+    name.to_owned()
+}
+
+/// Places in a text, the first few of them.
+fn numbered(places: &[usize]) -> String {
+    let shown: Vec<String> = places.iter().take(NAMED).map(usize::to_string).collect();
+    match (shown.as_slice(), places.len().saturating_sub(NAMED)) {
+        ([one], _) => format!("character {one}"),
+        (_, 0) => format!("characters {}", shown.join(", ")),
+        (_, more) => format!("characters {} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_surrounds_a_secret_is_taken_off_and_named() {
+        for (text, inner, remark) in [
+            ("s~ecret", "s~ecret", None),
+            (" s~ecret\t", "s~ecret", Some("white space around it was removed")),
+            ("s~ecret\r\n", "s~ecret", Some("white space at its end was removed")),
+            ("\u{feff}s~ecret", "s~ecret", Some("a byte order mark at its beginning was removed")),
+            ("s~ecret\u{a0}\u{3000}", "s~ecret", Some("white space at its end was removed")),
+            (
+                "\u{feff}s~ecret\r\n",
+                "s~ecret",
+                Some("a byte order mark at its beginning and white space at its end were removed"),
+            ),
+            ("\u{200b}s~ecret\u{200b}", "s~ecret", Some("a zero-width space around it was removed")),
+            ("s~ecret\0\0", "s~ecret", Some("a NUL at its end was removed")),
+            ("\u{202a}s~ecret\u{202c}", "s~ecret", Some("a mark of writing direction around it was removed")),
+            (
+                "s~ecret\u{ad}\u{7f}",
+                "s~ecret",
+                Some("a soft hyphen and a control character (U+007F) at its end were removed"),
+            ),
+            ("\u{e0001}s~ecret", "s~ecret", Some("a format character (U+E0001) at its beginning was removed")),
+            (" \u{feff}\0", "", Some("white space and a byte order mark and a NUL at its beginning were removed")),
+            ("s~e cr\0et", "s~e cr\0et", None),
+        ] {
+            let found = trimmed(text);
+            assert_eq!((found.text, found.remark.as_deref()), (inner, remark), "{text:?}");
+        }
+        for (text, line) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("\r", "")] {
+            assert_eq!(without_line_end(text), line, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_printable_ascii_is_named_by_kind_and_place() {
+        for (secret, expected) in [
+            ("“s~ecret”", "has a typographic quotation mark as characters 1, 9, where"),
+            ("s~e\0cret", "has a NUL as character 4, where"),
+            ("s~e\tcret", "has a tab as character 4, where"),
+            ("s~e\rcret", "has a carriage return as character 4, where"),
+            ("s~e\u{a0}cret", "has a non-breaking space as character 4, where"),
+            ("s~e\u{200b}cret", "has a zero-width space as character 4, where"),
+            ("s～ecret", "has something like a tilde as character 2, where"),
+            ("s~ecret–of", "has a typographic dash as character 8, where"),
+            ("ｓ~ｅｃｒｅｔ", "has a full-width character as characters 1, 3, 4, 5 and 2 more, where"),
+            ("s~есret", "has a letter outside ASCII as characters 3, 4, where"),
+            ("s~\u{fffd}cret", "has a replacement character, which stands where"),
+            ("s~e\u{1b}cret", "has a control character (U+001B) as character 4, where"),
+            ("s~ecret\nof two", "has 2 lines, where a secret has one"),
+            ("s~ecret\r\nof\r\nthree", "has 3 lines, where a secret has one"),
+        ] {
+            let found = oddities(secret);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{secret:?}: {found:?}");
+        }
+        assert_eq!(oddities("\"s~e\0cret\"").len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_secret_is_named_as_what_it_looks_like() {
+        for (texts, expected) in [
+            (
+                &[
+                    "${CONTOSO_SECRET}",
+                    "$CONTOSO_SECRET",
+                    "%CONTOSO_SECRET%",
+                    "$(cat secret.txt)",
+                    "{{ vault.secret }}",
+                    "$env:CONTOSO_SECRET",
+                    "`cat secret.txt`",
+                    "@Microsoft.KeyVault(SecretUri=https://v/s)",
+                    "#{secret}#",
+                    "${{ secrets.CONTOSO }}",
+                    "__CONTOSO_SECRET__",
+                ][..],
+                "looks like a reference",
+            ),
+            (
+                &[
+                    "{\"password\": \"s~ecret\"}",
+                    "[\"s~ecret\"]",
+                    "{\n  \"password\": \"s~ecret\"\n}",
+                    "{password: s~ecret}",
+                ],
+                "looks like JSON",
+            ),
+            (
+                &["https://contoso.vault.azure.net/secrets/a/b", "op://vault/item/field", "vault:secret/data/a#b"],
+                "looks like an address",
+            ),
+            (&["Bearer s~ecret", "bearer s~ecret", "Basic dXNlcjpwYXNz", "Splunk 1-2-3"], "begins as a header"),
+            (
+                &[
+                    "CONTOSO_SECRET=s~ecret",
+                    "export CONTOSO_SECRET=s~ecret",
+                    "client_secret=s~ecret",
+                    "set A_B=s~ecret",
+                    "clientSecret = s~ecret",
+                    "password: s~ecret",
+                    "Authorization: Bearer s~ecret",
+                    "--client-secret=s~ecret",
+                    "$env:CONTOSO_SECRET = \"s~ecret\"",
+                    "\"password\": \"s~ecret\",",
+                    "grant_type=a&client_secret=s~ecret",
+                ],
+                "looks like `NAME=value`",
+            ),
+            (&["\"s~ecret\"", "'s~ecret'", "`s~ecret`"], "is written in quotes"),
+            (&["abc*****************", "••••••••"], "is masked"),
+            (
+                &[
+                    "changeme",
+                    "CHANGE_ME",
+                    "<secret>",
+                    "<your client secret>",
+                    "your-client-secret",
+                    "YOUR_SECRET_HERE",
+                    "xxxxxxxx",
+                    "[redacted]",
+                    "SECRET-1",
+                    "TODO",
+                    "null",
+                    "MY_CLIENT_SECRET",
+                    "REPLACE_ME",
+                    "s~ecret…",
+                    "8Q~xxxxxxxxxxxxxxxx",
+                ],
+                "looks like a placeholder",
+            ),
+            (
+                &[
+                    "/run/secrets/contoso",
+                    "./secret.txt",
+                    "~/secret",
+                    "C:\\secrets\\x",
+                    "secrets/contoso.txt",
+                    "app.pem",
+                    "\\\\host\\share",
+                ],
+                "looks like the path",
+            ),
+            (&["CONTOSO_PROD_CREDENTIAL", "AZURE_SECRET2"], "looks like the name of a variable"),
+            (
+                &[
+                    "OHl+OFF+YXp1cmUtc2VjcmV0LXZhbHVl",
+                    "OHl-OFF-YXp1cmUtc2VjcmV0LXZhbHVlCg==",
+                    "OAB5AH4AOABRAH4AYQB6AHUAcgBlAA==",
+                ],
+                "looks like a text in base64",
+            ),
+            (&["38797e38517e617a7572652d736563726574"], "looks like a text in hexadecimal"),
+            (&["8y%7E8Q%7Eazure-secret", "abc%2Bdef%3D"], "looks percent-encoded"),
+            (&["8y&amp;8Q", "8y\\u007e8Q", "8y~8Q\\n", "8y&#126;8Q"], "has escapes"),
+            (&["-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----"], "looks like PEM"),
+        ] {
+            for text in texts {
+                let found = oddities(text);
+                assert!(found.first().is_some_and(|words| words.starts_with(expected)), "{text:?}: {found:?}");
+                assert_eq!(found.len() - usize::from(text.contains(['…', '•'])), 1, "{text:?}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_as_services_make_them_are_not_odd() {
+        // The alphabet in which Entra ID makes client secrets, at its lengths; the same in every run.
+        let mut seed = 7_u64;
+        let mut roll = |sides: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % sides
+        };
+        let entra: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').chain("_~.-".chars()).collect();
+        for length in [34, 37, 40] {
+            for _ in 0..20_000 {
+                let secret: String = (0..length).map(|_| entra[roll(entra.len())]).collect();
+                assert_eq!(oddities(&secret), Vec::<String>::new(), "{secret}");
+            }
+        }
+        for secret in [
+            "Zz8Q~an-older-secret.of-this-app",
+            "nBr1Lm7XJz3fG9kQ2wVt5yPd8sHc0aUe+/4oIiRbKl=",
+            "7Zk?]dH[Pq@v:Y*w-4s+Qm_.=R8xT/2n",
+            "5f0c2a8e-3f51-4f4c-9a3d-2f1f0b7d9c11",
+            "glpat-x7Vq2pLmN4tR8sWz",
+            "correct horse battery staple",
+        ] {
+            assert_eq!(oddities(secret), Vec::<String>::new(), "{secret}");
+        }
+    }
+}

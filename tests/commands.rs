@@ -252,3 +252,107 @@ fn a_configuration_is_taken_with_and_without_its_option() {
     let output = run(&["inspect", "--config", file]);
     assert!(said(&output).contains("broken.toml:2: network.prxy"), "{}", said(&output));
 }
+
+/// Sentences, and parts of them, that stand in a text twice.
+fn repeated(text: &str) -> Vec<&str> {
+    let mut seen = std::collections::BTreeSet::new();
+    // Rows of steps that were not reached say the same of each.
+    let lines = text.lines().filter(|line| !line.starts_with("  not reached"));
+    let parts = lines.flat_map(|line| line.split(": ")).flat_map(|part| part.split("; ")).map(str::trim);
+    let parts = parts.filter(|part| !part.starts_with("the same as of "));
+    parts.filter(|part| part.split_whitespace().count() >= 5 && !seen.insert(*part)).collect()
+}
+
+#[test]
+fn no_message_is_told_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let feed = |id: &str, more: &str| {
+        format!(
+            "[[feed]]\nid = \"{id}\"\ntenant = \"t\"\n{more}\n[feed.settings]\n\
+             client_key = \"11111111-2222-3333-4444-555555555555\"\nclient_secret = \"a-secret-of-tests\"\n\
+             token_url = \"aaaabbbb-0000-cccc-1111-dddd2222eeee\"\n\
+             subscription_id = \"20ff7fc3-e762-44dd-bd96-b71116dcdc23\"\n"
+        )
+    };
+    let feeds = |more: &str| ["a", "b", "c"].map(|id| feed(id, more)).concat();
+    write("good.toml", &feeds(""));
+    write("plugin.toml", &feeds("plugin = \"none.wasm\""));
+    write("junk.toml", &feeds("plugin = \"junk.wasm\""));
+    write("secret.toml", &feeds("").replace("\"a-secret-of-tests\"", "{ file = \"none.txt\" }"));
+    write("ca.toml", &("[network]\nca_file = \"none.pem\"\n".to_owned() + &feeds("")));
+    write("junk.wasm", "junk");
+    write("state.toml", &("[collector]\nstate = \"none/x.db\"\n".to_owned() + &feeds("")));
+    let cassette = root().join("tests/cassettes/two-pages.json").display().to_string();
+    let mut wrong = Vec::new();
+    for (line, words) in [
+        ("demo --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("demo --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
+        ("demo > /dev/full", "No space left on device (os error 28)"),
+        ("check good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("poll good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("run good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("run good.toml --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
+        ("poll plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+        ("check plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+        ("inspect -c plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+        ("run plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+        ("poll junk.toml", "feed c: plugin: the same as of junk.toml:1"),
+        ("poll secret.toml", "none.txt"),
+        ("check secret.toml", "none.txt"),
+        ("record secret.toml --feed a -o x.json", "none.txt"),
+        ("poll ca.toml", "none.pem"),
+        ("check ca.toml", "none.pem"),
+        ("run state.toml", "none/x.db"),
+        ("poll none.toml", "none.toml: cannot be read"),
+        ("check none.toml", "none.toml: cannot be read"),
+        ("record good.toml --feed none -o x.json", "found no feed \"none\""),
+        ("replay none.json", "none.json"),
+        ("replay CASSETTE --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("replay CASSETTE > /dev/full", "No space left on device (os error 28)"),
+        ("inspect none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+        ("inspect > /dev/full", "No space left on device (os error 28)"),
+        ("conformance none.wasm", "No such file or directory (os error 2)"),
+        ("conformance junk.wasm", "not run: an earlier rule failed"),
+        ("simulate --certificate none.pem", "No such file or directory (os error 2)"),
+        ("simulate --listen 192.0.2.1:0", "failed to listen on 192.0.2.1:0"),
+        ("simulate --list > /dev/full", "failed to write to standard output: No space left on device (os error 28)"),
+        ("simulate --scenario nope", "simulate --list"),
+        ("man > /dev/full", "No space left on device (os error 28)"),
+        ("sing", "unrecognized subcommand 'sing'"),
+    ] {
+        // The order matters: only standard output goes to a full device.
+        let command = format!("'{}' {line}", env!("CARGO_BIN_EXE_host-harness")).replace("CASSETTE", &cassette);
+        let command = match command.strip_suffix(" > /dev/full") {
+            Some(command) => format!("{command} 2>&1 >/dev/full"),
+            None => format!("{command} 2>&1"),
+        };
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &command]).current_dir(folder.path()).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG");
+        let output = shell.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let good = !output.status.success() && text.contains(words) && text.matches("os error").count() <= 1;
+        if !good || !repeated(&text).is_empty() {
+            wrong.push(format!("{line}: twice: {:?}, expected {words:?}: {text}", repeated(&text)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_unknown_scenario_names_the_nearest_and_the_list_says_what_each_does() {
+    let output = run(&["simulate", "--scenario", "throtled"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("the nearest are throttled, ") && said(&output).len() < 300, "{}", said(&output));
+    let table = String::from_utf8(run(&["simulate", "--list"]).stdout).unwrap();
+    let line = "  throttled-day              429 with a day to wait\n";
+    assert!(table.contains(line) && table.split("\n\n").count() == 4, "{table}");
+    let lines = String::from_utf8(run(&["simulate", "--list", "--json"]).stdout).unwrap();
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), host_harness::simulator::scenario::names().count());
+    for row in rows {
+        assert!(table.contains(&format!("  {} ", row["name"].as_str().unwrap())), "{row}");
+        assert!(table.contains(row["what"].as_str().unwrap()) && row["kind"].is_string(), "{row}");
+    }
+}

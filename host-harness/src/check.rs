@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::blame::Blame;
-use crate::config::{Config, Named, Problem};
+use crate::config::{Config, Named, Problem, Told};
 use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::engine::Host;
 use crate::expiry::{self, Nearness};
@@ -312,38 +312,56 @@ pub fn status<'a>(ladders: impl IntoIterator<Item = &'a Ladder>) -> u8 {
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
 /// of its own is wrong with all of them.
 pub fn broken(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
-    let of = |named: &Named, problem: &Problem| {
-        problem.key.starts_with(&format!("feed {}: ", named.id))
-            || problem.file == named.file
-                && problem
-                    .key
-                    .strip_prefix(&named.key)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':', '[']))
-    };
-    let (of_all, of_some): (Vec<_>, Vec<_>) =
-        problems.iter().partition(|problem| !named.iter().any(|named| of(named, problem)));
-    let ladder = |feed: &str, problems: Vec<&Problem>| {
-        let mut climb = Climb::new(feed, "");
-        let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
-        let places: Vec<String> = problems.iter().map(|problem| place(problem)).collect();
-        let trouble = (!words.is_empty()).then(|| SETTINGS_INVALID.trouble(&words.join("\n"), &list(places)));
-        let good = "good, and nothing is sent while others of the configuration are wrong".to_owned();
-        climb.note(Question::Settings, "", Duration::ZERO, trouble.map_or(Ok(good), Err));
-        climb.ended()
-    };
+    let (of_all, of_some) = of_all_and_some(named, problems);
     if named.is_empty() {
-        return vec![ladder("", problems.iter().collect())];
+        return vec![broken_ladder("", &of_all)];
     }
-    let own = |named: &Named| of_some.iter().copied().filter(|problem| of(named, problem)).collect::<Vec<_>>();
-    named.iter().map(|named| ladder(&named.id, [of_all.clone(), own(named)].concat())).collect()
+    let own = |named: &Named| of_some.iter().copied().filter(|problem| is_of(named, problem)).collect::<Vec<_>>();
+    named.iter().map(|named| broken_ladder(&named.id, &[of_all.clone(), own(named)].concat())).collect()
 }
 
-/// File and line of a problem.
-fn place(problem: &Problem) -> String {
-    match problem.line {
-        0 => problem.file.display().to_string(),
-        line => format!("{}:{line}", problem.file.display()),
+/// The same for people, who read each trouble once: what is wrong with all has a ladder of its own, and so have the feeds
+/// of which there is nothing to say.
+fn broken_for_people(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
+    let problems = Told::default().brief(problems);
+    let (of_all, of_some) = of_all_and_some(named, &problems);
+    let mut ladders = Vec::new();
+    if !of_all.is_empty() {
+        ladders.push(broken_ladder("", &of_all));
     }
+    let mut good = Vec::new();
+    for named in named {
+        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| is_of(named, problem)).collect();
+        match own.is_empty() {
+            true => good.push(named.id.as_str()),
+            false => ladders.push(broken_ladder(&named.id, &own)),
+        }
+    }
+    if !good.is_empty() {
+        ladders.push(broken_ladder(&good.join(", "), &[]));
+    }
+    ladders
+}
+
+/// Whether a problem is a feed's own.
+fn is_of(named: &Named, problem: &Problem) -> bool {
+    let below = |rest: &str| rest.is_empty() || rest.starts_with(['.', ':', '[']);
+    problem.key.starts_with(&format!("feed {}: ", named.id))
+        || problem.file == named.file && problem.key.strip_prefix(&named.key).is_some_and(below)
+}
+
+fn of_all_and_some<'a>(named: &[Named], problems: &'a [Problem]) -> (Vec<&'a Problem>, Vec<&'a Problem>) {
+    problems.iter().partition(|problem| !named.iter().any(|named| is_of(named, problem)))
+}
+
+fn broken_ladder(feed: &str, problems: &[&Problem]) -> Ladder {
+    let mut climb = Climb::new(feed, "");
+    let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
+    let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
+    let trouble = (!words.is_empty()).then(|| SETTINGS_INVALID.trouble(&words.join("\n"), &list(places)));
+    let good = "good, and nothing is sent while others of the configuration are wrong".to_owned();
+    climb.note(Question::Settings, "", Duration::ZERO, trouble.map_or(Ok(good), Err));
+    climb.ended()
 }
 
 /// Each once, in order.
@@ -366,23 +384,27 @@ pub async fn tell(
     let named = config.named.clone();
     let checked = match feeds::check_each(host, config, plugin, clock).await {
         Ok(checked) => checked,
-        Err(CheckError::Host(error)) => return Err(OnceError::Host(error)),
         Err(CheckError::Configuration(problems)) => {
             let ladders = broken(&named, &problems);
-            for ladder in &ladders {
+            let shown = if as_json { &ladders } else { &broken_for_people(&named, &problems) };
+            for ladder in shown {
                 write(ladder, as_json, output.events, output.people)?;
             }
             return Ok(status(&ladders));
         }
+        Err(error) => return Err(error.into()),
     };
-    for warning in general_warnings(&checked) {
+    let general: Vec<Problem> = general_warnings(&checked).cloned().collect();
+    for warning in Told::default().brief(&general) {
         let _ = writeln!(output.people, "warning: {warning}");
     }
+    let mut told = Told::default();
     let mut ladders = Vec::new();
     let mut growing = std::pin::pin!(check(&checked, clock));
     for Named { id, .. } in &named {
         let ladder = match checked.left_out.iter().find(|out| out.feed == *id) {
-            Some(out) => Some(left_out(out)),
+            Some(out) if as_json => Some(left_out(out)),
+            Some(out) => Some(left_out(&LeftOut { problems: told.brief(&out.problems), ..out.clone() })),
             None => growing.next().await,
         };
         let Some(ladder) = ladder else { break };
@@ -399,7 +421,7 @@ pub fn left_out(out: &LeftOut) -> Ladder {
         Why::Plugin => PLUGIN_BROKEN,
     };
     let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
-    let places = out.problems.iter().map(place).collect();
+    let places = out.problems.iter().map(Problem::place).collect();
     let mut climb = Climb::new(&out.feed, &out.tenant);
     climb.note(Question::Settings, "", Duration::ZERO, Err(remark.trouble(&words.join("\n"), &list(places))));
     climb.ended()
@@ -518,7 +540,7 @@ impl Call<'_> {
         climb.note(Question::Settings, "", begun.elapsed(), Ok(String::new()));
         if !odd.is_empty() {
             let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
-            let places = list(odd.iter().map(|one| place(one)).collect());
+            let places = list(odd.iter().map(|one| one.place()).collect());
             climb.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
         }
         Some(feed)

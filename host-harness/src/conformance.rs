@@ -91,16 +91,24 @@ impl Report {
 
     /// For people.
     pub fn table(&self) -> String {
-        let lines = self.rules.iter().zip(RULES).map(|(row, (_, asks))| {
+        let mut text = String::new();
+        for (row, (_, asks)) in self.rules.iter().zip(RULES) {
             let status = match row.status {
                 Status::Passed => "passed",
                 Status::Failed => "FAILED",
                 Status::NotRun => "not run",
             };
-            let why = row.why.as_ref().map(|why| format!("\n{:20}{why}", "")).unwrap_or_default();
-            format!("{:10}  {status:7} {asks}{why}\n", row.rule)
-        });
-        lines.collect()
+            text += &format!("{:10}  {status:7} {asks}\n", row.rule);
+            if let (Status::Failed, Some(why)) = (row.status, &row.why) {
+                text += &format!("{:20}{why}\n", "");
+            }
+        }
+        // The reason is one for all of them.
+        if let Some(why) = self.rules.iter().filter(|row| row.status == Status::NotRun).find_map(|row| row.why.as_ref())
+        {
+            text += &format!("not run: {why}\n");
+        }
+        text
     }
 }
 
@@ -180,7 +188,9 @@ impl Examination {
     fn report(self, no_cassette: bool) -> Report {
         let rows = RULES.iter().map(|(rule, _)| {
             let why = self.found.get(rule).cloned();
-            let nothing = if no_cassette { "it needs a cassette" } else { "an earlier rule failed" };
+            let needs_cassette = no_cassette && !self.found.contains_key("component");
+            let nothing =
+                if needs_cassette { "it needs a cassette: --cassette FILE" } else { "an earlier rule failed" };
             match (why, self.tried.contains(rule)) {
                 (Some(why), _) => Row { rule, status: Status::Failed, why: Some(why) },
                 (None, true) => Row { rule, status: Status::Passed, why: None },

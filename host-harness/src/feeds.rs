@@ -57,7 +57,7 @@ pub struct Checked {
 }
 
 /// A feed that cannot be collected now, which is no reason to stop the others.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LeftOut {
     /// Its tenant.
     pub tenant: String,
@@ -115,6 +115,10 @@ pub enum CheckError {
     /// The configuration is wrong.
     #[error("the configuration has {} problems", .0.len())]
     Configuration(Vec<Problem>),
+    /// The plugin that is to take the place of what the feeds name cannot be used: the command line's trouble, and not
+    /// that of each feed.
+    #[error("{0}")]
+    Plugin(String),
     /// Something of the host failed.
     #[error("{0}")]
     Host(String),
@@ -239,6 +243,13 @@ pub async fn check_each(
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
     let (mut checks, mut found, mut left_out) = (VecDeque::new(), Vec::new(), Vec::new());
+    if let Some(file) = plugin {
+        let loaded = load(host, Some(file.to_owned())).await;
+        if let Err(Unloaded { message, .. }) = loaded {
+            return Err(CheckError::Plugin(message));
+        }
+        plugins.insert(Some(file.to_owned()), loaded);
+    }
     for mut feed in feeds {
         let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
         let loaded = match plugins.get(&path) {

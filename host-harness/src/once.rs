@@ -26,6 +26,9 @@ pub enum OnceError {
     /// The configuration is wrong.
     #[error("the configuration has {} problems", .0.len())]
     Configuration(Vec<Problem>),
+    /// The plugin that is to take the place of what the feeds name cannot be used.
+    #[error("{0}")]
+    Plugin(String),
     /// Something of the host failed.
     #[error("{0}")]
     Host(String),
@@ -33,7 +36,7 @@ pub enum OnceError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The output cannot be written.
-    #[error("failed to write the events: {0}")]
+    #[error("failed to write the events")]
     Output(#[from] std::io::Error),
 }
 
@@ -41,6 +44,7 @@ impl From<CheckError> for OnceError {
     fn from(error: CheckError) -> OnceError {
         match error {
             CheckError::Configuration(problems) => OnceError::Configuration(problems),
+            CheckError::Plugin(error) => OnceError::Plugin(error),
             CheckError::Host(error) => OnceError::Host(error),
         }
     }

@@ -86,7 +86,7 @@ pub struct About {
 pub enum PluginError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
-    Unreadable(#[from] std::io::Error),
+    Unreadable(std::io::Error),
     /// It is larger than any plugin should be.
     #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
     TooLarge,
@@ -128,7 +128,7 @@ impl Plugin {
 
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
-        Plugin::from_bytes(host, &read(file)?)
+        Plugin::from_bytes(host, &read(file).map_err(PluginError::Unreadable)?)
     }
 
     /// Compiles a plugin, checks what it wants, and links it.
@@ -136,9 +136,9 @@ impl Plugin {
         if bytes.len() as u64 > limits::PLUGIN_BYTES {
             return Err(PluginError::TooLarge);
         }
-        let invalid = |error: wasmtime::Error| PluginError::Invalid(redact::plain(&format!("{error:#}")));
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(on_one_line(&format!("{error:#}")));
         let component = host.component(bytes).map_err(|error| match error {
-            CompileError::Refused(words) => PluginError::Invalid(words),
+            CompileError::Refused(words) => PluginError::Invalid(on_one_line(&words)),
             other => PluginError::Compile(other),
         })?;
         let about = about(host, &component, bytes);
@@ -181,6 +181,11 @@ impl Plugin {
     pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
         &self.shared.linked
     }
+}
+
+/// The words of a compiler, which writes lists of bytes below each other.
+fn on_one_line(words: &str) -> String {
+    redact::plain(&words.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.

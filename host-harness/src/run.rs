@@ -33,6 +33,9 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error("the configuration has {} problems", .0.len())]
     Configuration(Vec<Problem>),
+    /// The plugin that is to take the place of what the feeds name cannot be used.
+    #[error("{0}")]
+    Plugin(String),
     /// The state cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,6 +48,7 @@ impl From<CheckError> for RunError {
     fn from(error: CheckError) -> RunError {
         match error {
             CheckError::Configuration(problems) => RunError::Configuration(problems),
+            CheckError::Plugin(error) => RunError::Plugin(error),
             CheckError::Host(error) => RunError::Host(error),
         }
     }

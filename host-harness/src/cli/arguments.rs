@@ -159,15 +159,18 @@ pub enum Command {
     },
     /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
     #[command(
-        after_help = "Examples:\n  host-harness simulate > simulated.toml      # a configuration for it, on standard output\n  host-harness simulate --scenario throttled  # a fault\n  host-harness simulate --day 10m             # a day in ten minutes\n  host-harness simulate --json                # for programs"
+        after_help = "Examples:\n  host-harness simulate > simulated.toml      # a configuration for it, on standard output\n  host-harness simulate --scenario throttled  # a fault; --list shows all\n  host-harness simulate --day 10m             # a day in ten minutes\n  host-harness simulate --json                # for programs"
     )]
     Simulate {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
-        /// What goes wrong; an unknown name lists all.
-        #[arg(long)]
+        /// What goes wrong.
+        #[arg(long, value_name = "NAME")]
         scenario: Option<String>,
+        /// Shows all scenarios and what each does, and serves nothing.
+        #[arg(long, conflicts_with = "scenario")]
+        list: bool,
         /// How many tenants there are, in place of the four of the demo.
         #[arg(long, value_name = "COUNT")]
         tenants: Option<u32>,
@@ -183,7 +186,7 @@ pub enum Command {
         /// A file with a token of another identity provider that every application trusts.
         #[arg(long, value_name = "FILE")]
         federated_token: Option<PathBuf>,
-        /// One line of JSON that says how to reach it.
+        /// One line of JSON that says how to reach it; with --list one for each scenario.
         #[arg(long)]
         json: bool,
     },

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::cli::Usage;
 use crate::cli::arguments::Arguments;
+use crate::cli::{STDOUT, Usage};
 
 const NAME: &str = "host-harness";
 
@@ -15,7 +16,7 @@ const NAME: &str = "host-harness";
 pub fn completions(shell: Shell) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
-    io::stdout().write_all(&script)?;
+    io::stdout().write_all(&script).context(STDOUT)?;
     Ok(0)
 }
 
@@ -33,6 +34,6 @@ pub fn page(command: Option<&str>) -> anyhow::Result<u8> {
     };
     let mut page = Vec::new();
     Man::new(described).render(&mut page)?;
-    io::stdout().write_all(&page)?;
+    io::stdout().write_all(&page).context(STDOUT)?;
     Ok(0)
 }

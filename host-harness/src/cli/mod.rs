@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use host_harness::check as connection;
 use host_harness::compile::Compiler;
-use host_harness::config::{self, Config, Problem};
+use host_harness::config::{self, Config, Problem, Told};
 use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked, LeftOut, Why};
@@ -72,7 +71,18 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
         }
         Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
         Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
-        Command::Simulate { listen, scenario, tenants, subscriptions, day, certificate, federated_token, json } => {
+        Command::Simulate { list: true, json, .. } => simulate::list(json),
+        Command::Simulate {
+            listen,
+            scenario,
+            tenants,
+            subscriptions,
+            day,
+            certificate,
+            federated_token,
+            json,
+            list: false,
+        } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
             let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
             simulate(listen, scenario.as_deref(), (estate, day), trusted, json).await
@@ -88,7 +98,7 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if let Some(problems) = problems(&error) {
-                for problem in problems {
+                for problem in Told::default().brief(problems) {
                     say!("error: {problem}");
                 }
                 return ExitCode::from(2);
@@ -98,7 +108,7 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             say!("error: {error:#}");
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
 }
@@ -113,6 +123,17 @@ fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
     }
 }
 
+/// Whether the command line is wrong.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<Usage>()
+        || matches!(error.downcast_ref(), Some(OnceError::Plugin(_)))
+        || matches!(error.downcast_ref(), Some(CheckError::Plugin(_)))
+        || matches!(error.downcast_ref(), Some(RunError::Plugin(_)))
+}
+
+/// What failed where standard output does not take something.
+const STDOUT: &str = "failed to write to standard output";
+
 /// A mistake of the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -122,7 +143,7 @@ fn host() -> anyhow::Result<Host> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
-    Host::with_compiler(cache, Compiler::this_program()).context("failed to start the engine")
+    Host::with_compiler(cache, Compiler::this_program()).map_err(anyhow::Error::from)
 }
 
 fn clock() -> Clock {
@@ -148,11 +169,15 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
         return Err(CheckError::Configuration(problems.collect()));
     }
-    for warning in &checked.warnings {
+    for warning in Told::default().brief(&checked.warnings) {
         say!("warning: {warning}");
     }
-    for words in checked.left_out.iter().flat_map(LeftOut::words) {
-        say!("error: a feed is left out: {words}");
+    let mut told = Told::default();
+    for out in &checked.left_out {
+        let brief = LeftOut { problems: told.brief(&out.problems), ..out.clone() };
+        for words in brief.words() {
+            say!("error: a feed is left out: {words}");
+        }
     }
     Ok(checked)
 }

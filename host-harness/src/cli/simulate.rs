@@ -12,7 +12,7 @@ use host_harness::simulator::{Simulator, estate::Estate, scenario};
 use host_harness::text;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Usage;
+use crate::cli::{STDOUT, Usage};
 
 /// Whom the simulated Entra ID trusts besides who knows a secret.
 #[derive(Default)]
@@ -46,13 +46,15 @@ pub async fn simulate(
         Some(name) => match scenario::named(name) {
             Some(known) => Some(known),
             None => {
-                let names: Vec<&str> = scenario::names().collect();
-                bail!(Usage(format!("found the scenario {name:?}, expected one of: {}", names.join(", "))));
+                let similar = scenario::similar(name).join(", ");
+                let fix = "`host-harness simulate --list` shows all";
+                bail!(Usage(format!("found no scenario {name:?}; the nearest are {similar}; {fix}")));
             }
         },
     };
     let morning = if day.is_some() { day::at(&estate, Moment::Morning) } else { estate.clone() };
-    let simulator = Simulator::start(listen, morning, scenario).await.context("failed to listen")?;
+    let simulator = Simulator::start(listen, morning, scenario).await;
+    let simulator = simulator.with_context(|| format!("failed to listen on {listen}"))?;
     simulator.with(|world| {
         world.more_to_come = day.is_some();
         world.certificates.extend(trusted.certificate);
@@ -64,16 +66,16 @@ pub async fn simulate(
     let ca_file = ca_file.to_string_lossy();
     let mut out = io::stdout();
     if as_json {
-        writeln!(out, "{}", simulator.about(&ca_file))?;
+        writeln!(out, "{}", simulator.about(&ca_file)).context(STDOUT)?;
     } else {
         let (text, variables) = simulator.configuration(&ca_file);
         say!("# serving at {}; a configuration for it:", simulator.url());
-        writeln!(out, "{text}")?;
+        writeln!(out, "{text}").context(STDOUT)?;
         for (name, value) in variables {
-            writeln!(out, "# export {name}={value}")?;
+            writeln!(out, "# export {name}={value}").context(STDOUT)?;
         }
     }
-    out.flush()?;
+    out.flush().context(STDOUT)?;
     let mut terminated = signal(SignalKind::terminate())?;
     let serve = async {
         match day {
@@ -86,5 +88,24 @@ pub async fn simulate(
         stopped = tokio::signal::ctrl_c() => stopped?,
         _ = terminated.recv() => {}
     }
+    Ok(0)
+}
+
+/// Prints all scenarios: a table by kind, or for programs one object a line.
+pub fn list(as_json: bool) -> anyhow::Result<u8> {
+    let mut text = String::new();
+    let width = scenario::names().map(str::len).max().unwrap_or_default();
+    for kind in scenario::Kind::ALL {
+        if !as_json {
+            text += &format!("{}{}\n", if text.is_empty() { "" } else { "\n" }, kind.words());
+        }
+        for scenario::About { name, kind, what } in scenario::all().filter(|about| about.kind == kind) {
+            text += &match as_json {
+                true => format!("{}\n", serde_json::json!({ "name": name, "kind": kind.name(), "what": what })),
+                false => format!("  {name:width$}  {what}\n"),
+            };
+        }
+    }
+    io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
     Ok(0)
 }

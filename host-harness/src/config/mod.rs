@@ -322,6 +322,37 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config
 }
 
+impl Problem {
+    /// File and line.
+    pub fn place(&self) -> String {
+        match self.line {
+            0 => self.file.display().to_string(),
+            line => format!("{}:{line}", self.file.display()),
+        }
+    }
+}
+
+/// What was said already: thirty feeds with one fault are one fault to whoever reads of it.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Place of the first problem with this message.
+    places: BTreeMap<String, String>,
+}
+
+impl Told {
+    /// The same problems, where a message that was told before gives way to the place where it was told of.
+    pub fn brief(&mut self, problems: &[Problem]) -> Vec<Problem> {
+        let mut brief = problems.to_vec();
+        for problem in &mut brief {
+            match self.places.get(&problem.message) {
+                Some(place) => problem.message = format!("the same as of {place}"),
+                None => drop(self.places.insert(problem.message.clone(), problem.place())),
+            }
+        }
+        brief
+    }
+}
+
 /// What stands among the defaults is found again with each feed.
 pub(crate) fn once_each(problems: Vec<Problem>) -> Vec<Problem> {
     let mut seen = BTreeSet::new();

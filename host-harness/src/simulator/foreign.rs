@@ -94,7 +94,7 @@ pub const TABLE: &[Case] = &[
         "429 of a gateway with Retry-After of 17 s, and a page",
     ),
     row(("accepted", Place::Scores), (202, &[JSON]), "", "202 with nothing"),
-    row(("no-content", Place::Scores), (204, &[]), "", "204"),
+    row(("no-content", Place::Scores), (204, &[]), "", "204, which has no body"),
     row(("partial", Place::Scores), (206, &[JSON]), r#"{"value":[]}"#, "206 with an empty list"),
     row(("token-blocked", Place::Token), (403, &[HTML]), BLOCKED, "403 with a firewall's page in place of the token"),
     row(("token-login-page", Place::Token), (401, &[HTML]), PORTAL, "401 with a page in place of the token"),

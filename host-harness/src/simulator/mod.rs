@@ -226,5 +226,15 @@ mod tests {
         assert!(scenario::names().all(|name| seen.insert(name)));
         assert_eq!(scenario::named("forbidden"), Some("forbidden"));
         assert_eq!(scenario::named("forbiden"), None);
+        assert_eq!(scenario::similar("forbiden")[0], "forbidden");
+    }
+
+    #[test]
+    fn every_scenario_says_in_one_line_of_its_own_what_it_does() {
+        let mut seen = HashSet::new();
+        for scenario::About { name, what, .. } in scenario::all() {
+            assert!(what.len() > 8 && !what.contains('\n') && seen.insert(what.clone()), "{name}: {what}");
+        }
+        assert!(scenario::all().map(|about| about.kind).is_sorted(), "one kind after the other");
     }
 }

@@ -272,12 +272,16 @@ const ARM: &[(&str, u16, &str, &str)] = &[
     ),
 ];
 
-/// Answers that are not built from a table: name and what happens.
-const OTHERS: &[(&str, &str)] = &[
-    ("forbidden", "403 that names the application and its object id"),
+/// Answers of the token endpoint that are not built from a table: name and what happens.
+const TOKENS: &[(&str, &str)] = &[
     ("token-html", "a proxy's page in place of the token"),
     ("token-echo", "a refusal of the token that holds the secret and a token, in many spellings"),
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
+];
+
+/// Answers of the API that are not built from a table: name and what happens.
+const OTHERS: &[(&str, &str)] = &[
+    ("forbidden", "403 that names the application and its object id"),
     ("claims-challenge", "401 that asks for a token with further claims, again and again"),
     ("not-onboarded", "both lists are empty"),
     ("not-onboarded-404", "404 with a body in PascalCase"),
@@ -321,13 +325,88 @@ pub fn asks_for(name: &str) -> Option<Place> {
     of("search-", Place::Search).or_else(|| of("domain-", Place::Domain))
 }
 
+/// Scenarios that have something in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The token endpoint.
+    Token,
+    /// The API.
+    Api,
+    /// Somebody in between.
+    Foreign,
+    /// A service that means harm.
+    Hostile,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Token, Kind::Api, Kind::Foreign, Kind::Hostile];
+
+    /// As programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Token => "token",
+            Kind::Api => "api",
+            Kind::Foreign => "foreign",
+            Kind::Hostile => "hostile",
+        }
+    }
+
+    /// What the scenarios have in common, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::Token => "Entra ID refuses the token, or gives an odd one, to the first tenant",
+            Kind::Api => {
+                "Azure Resource Manager refuses, or answers oddly, for the last subscription of the first tenant"
+            }
+            Kind::Foreign => "somebody on the way answers in place of the service",
+            Kind::Hostile => "the service means harm, or is broken",
+        }
+    }
+}
+
+/// What there is to know of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its name.
+    pub name: &'static str,
+    /// What it has in common with others.
+    pub kind: Kind,
+    /// What it does, on one line.
+    pub what: String,
+}
+
+/// All scenarios, by kind.
+pub fn all() -> impl Iterator<Item = About> {
+    let about = |kind: Kind| move |(name, what): (&'static str, String)| About { name, kind, what };
+    let first = |text: &str| text.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
+    let entra = ENTRA.iter().map(move |(name, status, error, code, text)| {
+        (*name, format!("{status} {error}, AADSTS{code}: {}", first(text)))
+    });
+    let arm = ARM.iter().map(move |(name, status, code, text)| (*name, format!("{status} {code}: {}", first(text))));
+    let told = |(name, what): &(&'static str, &str)| (*name, (*what).to_owned());
+    let foreign = foreign::TABLE.iter().map(|case| (case.name, case.what.to_owned()));
+    let hostile = hostile::TABLE.iter().map(|case| (case.name, case.what.to_owned()));
+    let of_service = entra.chain(TOKENS.iter().map(told)).map(about(Kind::Token));
+    let of_service = of_service.chain(arm.chain(OTHERS.iter().map(told)).map(about(Kind::Api)));
+    of_service.chain(foreign.map(about(Kind::Foreign))).chain(hostile.map(about(Kind::Hostile)))
+}
+
 /// The names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let entra = ENTRA.iter().map(|row| row.0);
-    let foreign = foreign::TABLE.iter().map(|case| case.name);
-    let others = OTHERS.iter().map(|row| row.0).chain(foreign).chain(hostile::TABLE.iter().map(|case| case.name));
-    entra.chain(ARM.iter().map(|row| row.0)).chain(others)
+    all().map(|about| about.name)
 }
+
+/// The names that are most like this one.
+pub fn similar(name: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = names().collect();
+    names.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
+    names.truncate(SIMILAR);
+    names
+}
+
+/// So many names are offered in place of an unknown one.
+const SIMILAR: usize = 3;
 
 /// The scenario of a name.
 pub fn named(name: &str) -> Option<&'static str> {

@@ -8,6 +8,7 @@ use crate::diagnoses::SETTINGS_INVALID;
 use crate::http;
 
 mod forms;
+mod meant;
 
 pub use forms::is_guid;
 use forms::{DAY_SECONDS, duration_seconds, is_date, is_domain, is_origin};
@@ -186,10 +187,10 @@ const SHORTEST_SECRET: usize = 16;
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut reader = Reader::new(text)?;
     let settings = reader.settings();
-    if !CREDENTIALS.iter().any(|(key, _)| reader.has(key)) {
+    if !CREDENTIALS.iter().any(|(key, _)| reader.has(key) || reader.is_meant(key)) {
         let names: Vec<_> = CREDENTIALS.iter().map(|(key, _)| format!("`{key}`")).collect();
         reader.problem("client_secret", "nothing", &format!("a credential: {}", names.join(" or ")));
-    } else if reader.has("client_secret_expires") && !reader.has("client_secret") {
+    } else if reader.has("client_secret_expires") && !reader.has("client_secret") && !reader.is_meant("client_secret") {
         reader.problem("client_secret_expires", "a date without its `client_secret`", "nothing");
     }
     if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
@@ -221,6 +222,8 @@ struct Reader {
     object: Map<String, Value>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// Settings that unknown ones are a few letters off from: that they are missing only follows.
+    meant: Vec<&'static str>,
 }
 
 impl Reader {
@@ -233,7 +236,9 @@ impl Reader {
             }]
         };
         match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => Ok(Reader { object, problems: Vec::new(), warnings: Vec::new() }),
+            Ok(Value::Object(object)) => {
+                Ok(Reader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
+            }
             Ok(other) => Err(whole(kind(&other))),
             Err(error) => Err(whole(&format!("text that is no JSON ({error})"))),
         }
@@ -241,8 +246,7 @@ impl Reader {
 
     fn settings(&mut self) -> Settings {
         self.refuse_unknown_keys();
-        let client = self.either("client_key", "client_id");
-        let client_id = self.guid(client, "the Application (client) ID, a GUID");
+        let client_id = self.client_id();
         let (tenant, token_origin) = self.tenant();
         let cloud = self.cloud();
         let authority = self.origin("authority");
@@ -281,14 +285,16 @@ impl Reader {
             definitions: self.choice(
                 "definitions",
                 &[("summary", Definitions::Summary), ("none", Definitions::None), ("full", Definitions::Full)],
+                meant::DEFINITIONS,
             ),
             class: self.choice(
                 "class",
                 &[("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)],
+                meant::CLASSES,
             ),
-            emit_unchanged: self.choice("emit", &[("changes", false), ("snapshot", true)]),
+            emit_unchanged: self.choice("emit", &[("changes", false), ("snapshot", true)], meant::EMIT),
             snapshot_seconds: self.snapshot_seconds(),
-            raw: self.choice("raw", &[("full", true), ("hash", false)]),
+            raw: self.choice("raw", &[("full", true), ("hash", false)], meant::RAW),
             observables: self.boolean("entity_resolution", true),
             extension_version: self.extension_version(),
         }
@@ -306,12 +312,24 @@ impl Reader {
         self.warnings.push(problem(key, found, expected));
     }
 
+    fn is_meant(&self, key: &str) -> bool {
+        self.meant.contains(&key)
+    }
+
+    /// Says that a setting is missing, unless it is there under a name that is a few letters off.
+    fn missing(&mut self, keys: &[&str], expected: &str) {
+        if !keys.iter().any(|key| self.is_meant(key)) {
+            self.problem(keys[0], "nothing", expected);
+        }
+    }
+
     fn refuse_unknown_keys(&mut self) {
         let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
         for key in keys {
-            let nearest = KEYS
-                .iter()
-                .max_by(|left, right| strsim::jaro_winkler(&key, left).total_cmp(&strsim::jaro_winkler(&key, right)));
+            let meant = meant::name(&key, KEYS.iter().copied(), &[]);
+            self.meant.extend(meant);
+            let similarity = |known: &&str| strsim::jaro_winkler(&key, known);
+            let nearest = meant.or_else(|| KEYS.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b))));
             let expected = nearest.map(|nearest| format!("a known setting; the nearest is `{nearest}`"));
             self.problem(&key, "an unknown setting", &expected.unwrap_or_default());
         }
@@ -347,14 +365,16 @@ impl Reader {
         None
     }
 
-    fn guid(&mut self, key: &str, expected: &str) -> String {
+    fn client_id(&mut self) -> String {
+        const EXPECTED: &str = "the Application (client) ID, a GUID";
+        let key = self.either("client_key", "client_id");
         if !self.has(key) {
-            self.problem(key, "nothing", expected);
+            self.missing(&["client_key", "client_id"], EXPECTED);
         }
-        match self.text(key, expected) {
+        match self.text(key, EXPECTED) {
             Some(text) if is_guid(&text) => text.to_ascii_lowercase(),
             Some(text) => {
-                self.problem(key, &quoted_id(&text), expected);
+                self.problem(key, &quoted_id(&text), EXPECTED);
                 String::new()
             }
             None => String::new(),
@@ -395,7 +415,7 @@ impl Reader {
             "the Directory (tenant) ID, a domain of the tenant, or https://AUTHORITY/TENANT/oauth2/v2.0/token";
         let key = self.either("token_url", "tenant_id");
         if !self.has(key) {
-            self.problem(key, "nothing", EXPECTED);
+            self.missing(&["token_url", "tenant_id"], EXPECTED);
         }
         let Some(text) = self.text(key, EXPECTED) else { return Default::default() };
         let (tenant, origin) = match http::origin(&text) {
@@ -405,6 +425,10 @@ impl Reader {
                 let (tenant, rest) = path.split_once('/').unwrap_or((path, ""));
                 if !["", "oauth2/v2.0/token", "oauth2/token"].contains(&rest) || !is_origin(origin) {
                     self.problem(key, &quoted(&text), EXPECTED);
+                    return Default::default();
+                }
+                if let Some(secure) = in_clear(origin) {
+                    self.problem(key, &quoted(&text), &format!("`{secure}`: nothing goes to this cloud in clear"));
                     return Default::default();
                 }
                 if rest == "oauth2/token" {
@@ -421,7 +445,10 @@ impl Reader {
         if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
             self.problem(key, &format!("`{tenant}`, which names no tenant"), "the Directory (tenant) ID");
         } else if !is_guid(&tenant) && !is_domain(&tenant) {
-            self.problem(key, &quoted(&text), EXPECTED);
+            let names_authority =
+                |cloud: &Cloud| format!("https://{tenant}").starts_with(&format!("{}/", cloud.authority));
+            let meant = if origin.is_none() && CLOUDS.iter().any(names_authority) { ", with its https://" } else { "" };
+            self.problem(key, &quoted(&text), &format!("{EXPECTED}{meant}"));
         }
         (tenant, origin)
     }
@@ -431,11 +458,15 @@ impl Reader {
         let cloud = CLOUDS.iter().find(|cloud| cloud.name == name).copied();
         if cloud.is_none() {
             let names: Vec<_> = CLOUDS.iter().map(|cloud| format!("`{}`", cloud.name)).collect();
-            self.problem(
-                "cloud",
-                &quoted(&name),
-                &format!("{}; for any other cloud `authority`, `endpoint` and `audience`", names.join(" or ")),
-            );
+            let meant = meant::name(&name, CLOUDS.iter().map(|cloud| cloud.name), meant::CLOUDS);
+            let more = match meant {
+                Some(meant) => format!("; write `{meant}`"),
+                None if name.to_lowercase().contains("china") => {
+                    ": Microsoft ended Defender for Cloud in China on 2026-10-01".to_owned()
+                }
+                None => "; for any other cloud `authority`, `endpoint` and `audience`".to_owned(),
+            };
+            self.problem("cloud", &quoted(&name), &format!("{}{more}", names.join(" or ")));
         }
         cloud
     }
@@ -444,10 +475,18 @@ impl Reader {
         const EXPECTED: &str = "an origin such as https://host.example:8443, without a path";
         let text = self.text(key, EXPECTED)?;
         let origin = text.trim_end_matches('/');
+        if let Some(secure) = in_clear(origin) {
+            self.problem(key, &quoted(&text), &format!("`{secure}`: nothing goes to this cloud in clear"));
+            return None;
+        }
         if is_origin(origin) {
             return Some(origin.to_ascii_lowercase());
         }
-        self.problem(key, &quoted(&text), EXPECTED);
+        let meant = format!("https://{}", origin.split("://").last().unwrap_or_default());
+        // Only what is a name for sure: it may be a secret that was put in the wrong place.
+        let is_meant = meant.contains('.') && is_origin(&meant);
+        let meant = if is_meant { format!("; write `{meant}`") } else { String::new() };
+        self.problem(key, &quoted(&text), &format!("{EXPECTED}{meant}"));
         None
     }
 
@@ -490,7 +529,7 @@ impl Reader {
             }
         }
         if !self.has(key) {
-            self.problem(key, "nothing", EXPECTED);
+            self.missing(&[key], EXPECTED);
         }
         Subscriptions::List(self.guids(key, EXPECTED))
     }
@@ -521,7 +560,10 @@ impl Reader {
                         guids.push(guid);
                     }
                 }
-                Value::String(text) => self.problem(&place, &quoted(text), expected),
+                Value::String(text) => {
+                    let meant = meant::subscriptions(text).map(|meant| format!("; write {meant}"));
+                    self.problem(&place, &quoted(text), &format!("{expected}{}", meant.unwrap_or_default()));
+                }
                 other => self.problem(&place, kind(other), expected),
             }
         }
@@ -531,8 +573,11 @@ impl Reader {
     fn events(&mut self) -> Vec<EventKind> {
         const EXPECTED: &str = "a list of `secure-scores` and `secure-score-controls`";
         let Some(value) = self.object.get("events").cloned() else { return EventKind::ALL.to_vec() };
+        let names = || EventKind::ALL.iter().map(|kind| kind.name());
         let Value::Array(values) = value else {
-            self.problem("events", kind(&value), EXPECTED);
+            let meant = meant::name(value.as_str().unwrap_or_default(), names(), &[]);
+            let meant = meant.map(|name| format!("; write [\"{name}\"]")).unwrap_or_default();
+            self.problem("events", kind(&value), &format!("{EXPECTED}{meant}"));
             return Vec::new();
         };
         if values.is_empty() {
@@ -545,7 +590,7 @@ impl Reader {
                 _ => self.problem(
                     &format!("events/{index}"),
                     &value.as_str().map_or(kind(value).to_owned(), quoted),
-                    EXPECTED,
+                    &format!("{EXPECTED}{}", meant::hint(value, names(), &[])),
                 ),
             }
         }
@@ -554,10 +599,14 @@ impl Reader {
         events
     }
 
-    /// One of several words; the first is the default.
-    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    /// One of several words; the first is the default. `others` are words of other programs for them.
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)], others: meant::Others) -> T {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let expected = names.join(" or ");
+        let hint = self.object.get(key).map(|value| {
+            let names = choices.iter().map(|(name, _)| *name);
+            meant::hint(value, names, others)
+        });
+        let expected = names.join(" or ") + &hint.unwrap_or_default();
         let Some(text) = self.text(key, &expected) else { return choices[0].1 };
         match choices.iter().find(|(name, _)| *name == text) {
             Some((_, choice)) => *choice,
@@ -573,8 +622,9 @@ impl Reader {
             None => default,
             Some(Value::Bool(value)) => *value,
             Some(other) => {
-                let found = kind(other);
-                self.problem(key, found, "true or false");
+                let in_quotes = matches!(other.as_str(), Some("true" | "false"));
+                let (found, quotes) = (kind(other), if in_quotes { ", without quotes" } else { "" });
+                self.problem(key, found, &format!("true or false{quotes}"));
                 default
             }
         }
@@ -589,24 +639,40 @@ impl Reader {
             _ => None,
         };
         seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+            let meant = value.as_str().and_then(|text| meant::duration(text.trim()));
+            let meant = meant.map(|meant| format!("; write `{meant}`")).unwrap_or_default();
             self.problem(
                 key,
                 &value.as_str().map_or(value.to_string(), quoted),
-                "seconds, or a time such as `30m`, `24h` or `7d`",
+                &format!("seconds, or a time such as `30m`, `24h` or `7d`{meant}"),
             );
             DAY_SECONDS
         })
     }
 
-    fn extension_version(&mut self) -> String {
-        // A date is what the host warns by; here only its form can be judged.
-        if let Some(date) = self.text("client_secret_expires", "a date such as 2027-06-30")
+    /// A date is what the host warns by; here only its form can be judged.
+    fn date(&mut self, key: &str) {
+        const EXPECTED: &str = "a date such as 2027-06-30";
+        let written = self.object.get(key).map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
+        let meant = written.and_then(|text| meant::date(text.trim())).map(|date| format!("; write \"{date}\""));
+        let expected = format!("{EXPECTED}{}", meant.unwrap_or_default());
+        if let Some(date) = self.text(key, &expected)
             && !is_date(&date)
         {
-            self.problem("client_secret_expires", &quoted(&date), "a date such as 2027-06-30");
+            self.problem(key, &quoted(&date), &expected);
         }
+    }
+
+    fn extension_version(&mut self) -> String {
+        self.date("client_secret_expires");
         self.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
     }
+}
+
+/// The address of a known cloud, of the same one over plain http.
+fn in_clear(origin: &str) -> Option<String> {
+    let secure = format!("https://{}", origin.to_ascii_lowercase().strip_prefix("http://")?);
+    CLOUDS.iter().any(|cloud| [cloud.authority, cloud.endpoint].contains(&secure.as_str())).then_some(secure)
 }
 
 fn problem(key: &str, found: &str, expected: &str) -> Problem {

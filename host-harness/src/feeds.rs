@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::blame::Blame;
-use crate::config::{self, Config, FeedConfig, Place, Problem, Seen};
+use crate::config::{self, Config, FeedConfig, Place, Problem, Seen, astray};
 use crate::contract;
 use crate::egress::{self, Origins};
 use crate::engine::Host;
@@ -398,7 +398,12 @@ async fn check_feed(
         }
     };
     let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
-    let no_secrets: Vec<&String> = sealed.iter().filter(|setting| !is_credential(setting)).collect();
+    // What the plugin does not know at all is for it to say.
+    let schema: serde_json::Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
+    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+    let is_unknown = |setting: &str| properties.is_some_and(|properties| !properties.contains_key(setting));
+    let no_secrets: Vec<&String> =
+        sealed.iter().filter(|setting| !is_credential(setting) && !is_unknown(setting)).collect();
     let mut problems: Vec<Problem> = no_secrets
         .iter()
         .map(|setting| {
@@ -410,14 +415,20 @@ async fn check_feed(
     let dated = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
     let mut expiries: Vec<(String, u64)> = dated.collect();
     let odd = settings.unsealed(&description);
-    problems.extend(
-        odd.iter().map(|setting| problem(setting, "found no text, expected one: it is a credential".to_owned())),
-    );
+    let given = settings.plain();
+    problems.extend(odd.iter().filter_map(|setting| {
+        let value = given.get(setting)?;
+        let message = astray::reference(value).unwrap_or_else(|| {
+            let found = astray::kind(value);
+            format!("found {found}, expected a text, {{ env = \"…\" }} or {{ file = \"…\" }}: it is a credential")
+        });
+        Some(problem(setting, message))
+    }));
     let settings = settings.sealing(&description).under(|setting| {
         let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
         file.parent().map(Path::to_owned).unwrap_or_default()
     });
-    let mut warnings = Vec::new();
+    let (mut warnings, referred) = (Vec::new(), unreadable.len());
     // Looked at first: who writes one while it is read has changed it.
     let files = settings.token_files().map(Seen::now).collect();
     for (setting, found) in settings.examined() {
@@ -464,7 +475,19 @@ async fn check_feed(
             let replaced: Vec<&String> = no_secrets.iter().copied().chain(&odd).chain(unread).collect();
             let top = |setting: &str| setting.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
             let told = others.iter().filter(|other| !replaced.contains(&&top(&other.setting)));
-            problems.extend(told.map(found));
+            let told: Vec<Problem> = told
+                .map(|other| {
+                    let setting = top(&other.setting);
+                    let misplaced = is_unknown(&setting).then(|| astray::misplaced(&setting)).flatten();
+                    let advice = misplaced.or_else(|| astray::reference(given.get(&setting)?));
+                    advice.map_or_else(|| found(other), |advice| problem(&setting, advice))
+                })
+                .collect();
+            // What the plugin says of a credential's place goes before what is found in it.
+            let examined = unreadable.split_off(referred);
+            let is_told = |setting: &str| others.iter().any(|other| top(&other.setting) == setting);
+            unreadable.extend(examined.into_iter().filter(|(setting, _)| !is_told(setting)));
+            problems.extend(told);
             None
         }
         Err(FeedError::Call(error)) if problems.is_empty() => {

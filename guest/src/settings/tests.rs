@@ -94,6 +94,69 @@ fn an_unknown_setting_names_the_nearest_one() {
 }
 
 #[test]
+fn a_setting_that_is_missing_under_its_own_name_alone_is_told_once() {
+    for (wrong, right) in [
+        ("subscription_ids", "subscription_id"),
+        ("clientId", "client_key"),
+        ("client-secret", "client_secret"),
+        ("client_certifcate", "client_secret"),
+        ("tenantid", "token_url"),
+        ("token_uri", "token_url"),
+    ] {
+        let found = problems(&format!(r#"{{"{wrong}":"x","{right}":null}}"#));
+        assert_eq!(found, [format!("/{wrong}: an unknown setting")]);
+    }
+    assert_eq!(problems(r#"{"resource_group":"x","subscription_id":null}"#).len(), 2);
+}
+
+#[test]
+fn a_value_that_is_spelled_in_another_way_names_what_was_meant() {
+    let id = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
+    let list = format!("; write [\"{id}\", \"{id}\"]");
+    let one = format!("; write \"{id}\"");
+    for (changes, expected) in [
+        (r#"{"class":2003}"#.to_owned(), "; write `compliance-finding`"),
+        (r#"{"class":"2003"}"#.to_owned(), "; write `compliance-finding`"),
+        (r#"{"class":99402001}"#.to_owned(), "; write `assessment-finding`"),
+        (r#"{"class":"Compliance Finding"}"#.to_owned(), "; write `compliance-finding`"),
+        (r#"{"class":"detection-finding"}"#.to_owned(), "`assessment-finding` or `compliance-finding`"),
+        (r#"{"definitions":"Full"}"#.to_owned(), "; write `full`"),
+        (r#"{"definitions":false}"#.to_owned(), "; write `none`"),
+        (r#"{"emit":"snapshots"}"#.to_owned(), "; write `snapshot`"),
+        (r#"{"raw":true}"#.to_owned(), "; write `full`"),
+        (r#"{"cloud":"usgov"}"#.to_owned(), "; write `us-government`"),
+        (r#"{"cloud":"AzureCloud"}"#.to_owned(), "; write `public`"),
+        (r#"{"cloud":"AzureChinaCloud"}"#.to_owned(), ": Microsoft ended Defender for Cloud in China on 2026-10-01"),
+        (r#"{"cloud":"germany"}"#.to_owned(), "; for any other cloud `authority`, `endpoint` and `audience`"),
+        (r#"{"entity_resolution":"true"}"#.to_owned(), "true or false, without quotes"),
+        (r#"{"snapshot_every":"24 hours"}"#.to_owned(), "; write `24h`"),
+        (r#"{"events":"secure-scores"}"#.to_owned(), "; write [\"secure-scores\"]"),
+        (r#"{"events":["Secure Scores"]}"#.to_owned(), "; write `secure-scores`"),
+        (r#"{"events":["secure-score"]}"#.to_owned(), "; write `secure-scores`"),
+        (r#"{"client_secret_expires":"30.06.2027"}"#.to_owned(), "; write \"2027-06-30\""),
+        (r#"{"client_secret_expires":20270630}"#.to_owned(), "; write \"2027-06-30\""),
+        (r#"{"subscription_id":"all"}"#.to_owned(), "; write \"*\""),
+        (r#"{"subscription_id":["*"]}"#.to_owned(), "; write \"*\""),
+        (format!(r#"{{"subscription_id":"/subscriptions/{id}"}}"#), &one),
+        (format!(r#"{{"subscription_id":"{id},{id}"}}"#), &list),
+        (r#"{"endpoint":"management.azure.com"}"#.to_owned(), "; write `https://management.azure.com`"),
+        (
+            r#"{"endpoint":"http://management.azure.com"}"#.to_owned(),
+            "`https://management.azure.com`: nothing goes to this cloud in clear",
+        ),
+        (
+            r#"{"token_url":"HTTP://login.microsoftonline.com/a.example/oauth2/v2.0/token"}"#.to_owned(),
+            "`https://login.microsoftonline.com`: nothing goes to this cloud in clear",
+        ),
+        (r#"{"token_url":"login.microsoftonline.com/a.example"}"#.to_owned(), "/oauth2/v2.0/token, with its https://"),
+    ] {
+        let problems = read(&with(&changes)).err().unwrap_or_default();
+        assert_eq!(problems.len(), 1, "{changes}: {problems:?}");
+        assert!(problems[0].expected.ends_with(expected), "{changes}: {problems:?}");
+    }
+}
+
+#[test]
 fn two_names_of_one_setting_do_not_go_together() {
     assert_eq!(problems(r#"{"client_id":"11111111-2222-3333-4444-555555555555"}"#).len(), 1);
     assert_eq!(problems(r#"{"tenant_id":"contoso.example"}"#).len(), 1);

@@ -18,7 +18,7 @@ use crate::sink::file::Aside;
 use crate::spelling::{self, Trimmed};
 use crate::store::Lane;
 
-const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
+pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
 /// Of those, the ones that may stand in `[feed_defaults]` too.
 pub const SHARED: &[&str] = &["tenant", "plugin", "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
@@ -33,7 +33,7 @@ const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 const UNREADABLE: &str = "unreadable";
 
 /// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
-const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
+pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
 
 /// More feeds than this are not listed one by one.
 const LISTED: usize = 20;

@@ -18,10 +18,30 @@ pub fn name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a 
     names.filter(near).min_by_key(|known| distance(known))
 }
 
+/// Other words for keys.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("environment", "env"),
+    ("var", "env"),
+    ("variable", "env"),
+    ("filename", "file"),
+    ("path", "file"),
+    ("filename", "path"),
+    ("file", "path"),
+    ("name", "id"),
+    ("endpoint", "url"),
+    ("uri", "url"),
+];
+
+/// The key that is meant by another: a few letters off, or another word for it.
+pub fn key<'a>(written: &str, keys: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let other = |key: &str| OTHER_WORDS.contains(&(written.to_lowercase().as_str(), key));
+    name(written, keys.clone()).or_else(|| keys.into_iter().find(|key| other(key)))
+}
+
 /// The most similar of some names, however far it is.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let similarity = |known: &str| strsim::jaro_winkler(known, name);
-    self::name(name, names.clone()).or_else(|| names.max_by(|a, b| similarity(a).total_cmp(&similarity(b))))
+    key(name, names.clone()).or_else(|| names.max_by(|a, b| similarity(a).total_cmp(&similarity(b))))
 }
 
 /// An id that is allowed, as near as can be to one that is not.
@@ -124,6 +144,8 @@ mod tests {
         ] {
             assert_eq!(meant(name), expected, "{name}");
         }
+        let other = |word: &str| key(word, ["env", "file", "id"].into_iter());
+        assert_eq!((other("Name"), other("path"), other("variable")), (Some("id"), Some("file"), Some("env")));
         assert_eq!(nearest("tenant_id", ["tenant", "id"].into_iter()), Some("tenant"));
     }
 

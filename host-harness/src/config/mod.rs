@@ -18,6 +18,7 @@ use crate::sink::SinkConfig;
 use crate::spelling::{self, Trimmed};
 use crate::text::{self, Unread};
 
+pub(crate) mod astray;
 mod feeds;
 mod meant;
 mod proxy;

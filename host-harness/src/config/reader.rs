@@ -115,7 +115,7 @@ impl Reader {
             let nearest = meant::nearest(&name, keys.iter().copied()).unwrap_or_default();
             let is_table = keys.contains(&"feed") && ["feed", "sink"].contains(&nearest);
             let nearest_spelled = if is_table { format!("[[{nearest}]]") } else { format!("`{nearest}`") };
-            let is_meant = meant::name(&name, [nearest].into_iter()).is_some();
+            let is_meant = meant::key(&name, [nearest].into_iter()).is_some();
             let more = match keys.contains(&"settings") && !is_meant {
                 true => "; the settings of the plugin belong to [feed.settings]",
                 false => "",

@@ -1,0 +1,155 @@
+//! What was meant by a value that is spelled in another way.
+
+use serde_json::Value;
+
+use super::forms::{is_date, is_guid};
+
+/// Other spellings, in lower case without signs, and the name that each means.
+pub type Others = &'static [(&'static str, &'static str)];
+
+pub const CLOUDS: Others = &[
+    ("azure", "public"),
+    ("azurecloud", "public"),
+    ("azurepubliccloud", "public"),
+    ("commercial", "public"),
+    ("global", "public"),
+    ("worldwide", "public"),
+    ("azuregovernment", "us-government"),
+    ("azureusgovernment", "us-government"),
+    ("azureusgovernmentcloud", "us-government"),
+    ("gcc", "public"),
+    ("gcchigh", "us-government"),
+    ("dod", "us-government"),
+    ("gov", "us-government"),
+    ("government", "us-government"),
+    ("usgov", "us-government"),
+    ("fairfax", "us-government"),
+];
+pub const CLASSES: Others = &[
+    ("99402001", "assessment-finding"),
+    ("assessment", "assessment-finding"),
+    ("2003", "compliance-finding"),
+    ("compliance", "compliance-finding"),
+];
+pub const DEFINITIONS: Others = &[("true", "summary"), ("false", "none"), ("all", "full"), ("off", "none")];
+pub const EMIT: Others = &[("all", "snapshot"), ("full", "snapshot"), ("diff", "changes"), ("delta", "changes")];
+pub const RAW: Others = &[("true", "full"), ("false", "hash"), ("sha256", "hash"), ("all", "full")];
+
+/// The name that is meant: the same but for case, signs and a few letters, or another word for it.
+pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> Option<&'a str> {
+    let bare = |text: &str| text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
+    let wanted = bare(text);
+    if let Some((_, name)) = others.iter().find(|(other, _)| *other == wanted) {
+        return Some(name);
+    }
+    let distance = |name: &str| strsim::osa_distance(&bare(name), &wanted);
+    // `tenant_id` is not meant by `tenant`.
+    let near = |name: &&str| distance(name) <= if name.len() < 8 { 1 } else { 2 };
+    names.filter(near).min_by_key(|name| distance(name))
+}
+
+/// The same, as the end of a sentence that says what was expected.
+pub fn hint<'a>(value: &Value, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> String {
+    match name(&shown(value), names, others) {
+        Some(name) => format!("; write `{name}`"),
+        None => String::new(),
+    }
+}
+
+/// A text, a number or a truth as it is written.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(_) | Value::Bool(_) => value.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A time as `24h`, of one such as `24 hours`.
+pub fn duration(text: &str) -> Option<String> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).filter(|digits| *digits > 0)?;
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_lowercase().as_str() {
+        "s" | "sec" | "secs" | "second" | "seconds" => 's',
+        "m" | "min" | "mins" | "minute" | "minutes" => 'm',
+        "h" | "hr" | "hrs" | "hour" | "hours" => 'h',
+        "d" | "day" | "days" => 'd',
+        _ => return None,
+    };
+    Some(format!("{number}{unit}"))
+}
+
+/// A date as `2027-06-30`, of `30.06.2027`, `2027/6/30`, `20270630` or one with a time.
+pub fn date(text: &str) -> Option<String> {
+    let day = text.split(['T', ' ']).next()?;
+    let (numbers, dotted): (Vec<&str>, _) = (day.split(['.', '/', '-']).collect(), day.contains('.'));
+    let (year, month, of_month) = match numbers[..] {
+        [whole] if whole.len() == 8 && whole.is_ascii() => (&whole[..4], &whole[4..6], &whole[6..]),
+        [year, month, of_month] if year.len() == 4 => (year, month, of_month),
+        [of_month, month, year] if dotted && year.len() == 4 => (year, month, of_month),
+        // 06/07/2027 is in June or in July.
+        _ => return None,
+    };
+    let date = format!("{year}-{month:0>2}-{of_month:0>2}");
+    is_date(&date).then_some(date)
+}
+
+/// Subscriptions as they are written here: the IDs in a text, or `*`.
+pub fn subscriptions(text: &str) -> Option<String> {
+    if ["*", "all", "any"].contains(&text.trim().to_lowercase().as_str()) {
+        return Some("\"*\"".to_owned());
+    }
+    let parts = text.split(|character: char| !character.is_ascii_hexdigit() && character != '-');
+    let ids: Vec<String> = parts.filter(|part| is_guid(part)).map(|id| format!("\"{id}\"")).collect();
+    match ids.as_slice() {
+        [] => None,
+        [id] => Some(id.clone()),
+        _ => Some(format!("[{}]", ids.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_spellings_are_understood() {
+        for (text, expected) in
+            [("24 hours", Some("24h")), ("1 Day", Some("1d")), ("90", None), ("1d12h", None), ("h", None)]
+        {
+            assert_eq!(duration(text).as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("30.06.2027", Some("2027-06-30")),
+            ("2027/6/30", Some("2027-06-30")),
+            ("20270630", Some("2027-06-30")),
+            ("2027-06-30T00:00:00Z", Some("2027-06-30")),
+            ("06/07/2027", None),
+            ("31.06.2027", None),
+            ("ßßßß", None),
+            ("", None),
+        ] {
+            assert_eq!(date(text).as_deref(), expected, "{text}");
+        }
+        let id = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
+        for (text, expected) in [
+            ("all".to_owned(), Some("\"*\"".to_owned())),
+            (format!("/subscriptions/{id}"), Some(format!("\"{id}\""))),
+            (format!("{{{id}}}"), Some(format!("\"{id}\""))),
+            (format!("{id}, {id}"), Some(format!("[\"{id}\", \"{id}\"]"))),
+            ("Production".to_owned(), None),
+        ] {
+            assert_eq!(subscriptions(&text), expected, "{text}");
+        }
+        let cloud = |text: &str| name(text, ["public", "us-government"].into_iter(), CLOUDS);
+        for (text, expected) in [
+            ("usgov", Some("us-government")),
+            ("US Government", Some("us-government")),
+            ("Public", Some("public")),
+            ("AzureCloud", Some("public")),
+            ("germany", None),
+        ] {
+            assert_eq!(cloud(text), expected, "{text}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use host_harness::settings::Settings;
 use host_harness::transport::{OutgoingRequest, Transport};
 use serde_json::json;
 
-use crate::hostile::{hostile, polled, short};
+use crate::hostile::{hostile, polled, short, unhurried};
 use crate::security::Table;
 
 /// A limit of a call.
@@ -142,7 +142,8 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
         {
             otherwise.push(format!("{name}, {within}: {words}"));
         }
-        match polled(mode, beyond, tighter(short()), page_bytes).await.0 {
+        let limits = if mode == "wait" { short() } else { unhurried() };
+        match polled(mode, beyond, tighter(limits), page_bytes).await.0 {
             Ok(_) => otherwise.push(format!("{name}: {beyond} passed")),
             Err(words) if !words.contains(error) || !is_of_plugin(&words) => {
                 otherwise.push(format!("{name}, {beyond}: {words}"));

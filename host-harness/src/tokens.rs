@@ -433,6 +433,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_byte_order_mark_makes_no_difference() {
+        let endpoint = Endpoint::new(Ok((200, "\u{feff}{\"access_token\":\"tCOUNT\",\"expires_in\":3600}")));
+        let bodies = bodies(&endpoint, any(&[1_000, 1_100])).await;
+        assert_eq!((endpoint.asked(), bodies[1].as_str()), (1, r#"{"access_token":"t0","expires_in":3500}"#));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_keeps_no_token_for_long() {
+        let endpoint = Endpoint::new(Ok((200, HOUR)));
+        bodies(&endpoint, any(&[9_000, 8_999, 8_000])).await;
+        assert_eq!(endpoint.asked(), 2, "a second is what two may differ by, and not a quarter of an hour");
+    }
+
+    #[tokio::test]
     async fn a_short_life_is_renewed_at_its_half() {
         let endpoint = Endpoint::new(Ok((200, r#"{"access_token":"tCOUNT","expires_in":"400"}"#)));
         bodies(&endpoint, any(&[1_000, 1_199, 1_200])).await;

@@ -37,6 +37,13 @@ pub struct IncomingResponse {
     pub body: Vec<u8>,
 }
 
+impl IncomingResponse {
+    /// The body without the byte order mark that it may open with, which readers of JSON skip.
+    pub fn unmarked(&self) -> &[u8] {
+        self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body)
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {

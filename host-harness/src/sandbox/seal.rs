@@ -59,14 +59,9 @@ pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
         access_token: Option<serde::de::IgnoredAny>,
     }
     NAME.is_in(&response.body)
-        && serde_json::from_slice::<Value>(unmarked(&response.body))
+        && serde_json::from_slice::<Value>(response.unmarked())
             .and_then(serde_json::from_value::<Tokens>)
             .is_ok_and(|tokens| tokens.access_token.is_some())
-}
-
-/// A body without the byte order mark that it may open with, which readers of JSON skip.
-fn unmarked(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
@@ -77,7 +72,7 @@ pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
         // Some servers give tokens there.
         *place = Url::parse(place).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
     }
-    let body = unmarked(&response.body);
+    let body = response.unmarked();
     let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {
         if !response.body.is_empty() {
             let page = body.trim_ascii_start().starts_with(b"<");

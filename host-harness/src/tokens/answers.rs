@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::limits::{REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::redact::guids;
 use crate::tokens::{Asked, Freshness, Sent};
 use crate::transport::{IncomingResponse, OutgoingRequest};
@@ -46,7 +46,8 @@ impl Answers {
 
     /// The token that is not to be renewed yet.
     pub(super) fn good(&self, now: u64) -> Option<&Arc<Fetched>> {
-        self.good.as_ref().filter(|good| good.at <= now && good.renew_at.is_some_and(|renew_at| now < renew_at))
+        let is_good = |good: &&Arc<Fetched>| good.age(now).zip(good.renew_at).is_some_and(|(_, end)| now < end);
+        self.good.as_ref().filter(is_good)
     }
 
     /// Keeps an answer; `renews` says that there was a good token when it was asked for.
@@ -79,8 +80,9 @@ impl Fetched {
         self.answer.body.len() + header_bytes
     }
 
+    /// None where the clock was set back since. One that asks may have looked at it a little earlier.
     fn age(&self, now: u64) -> Option<u64> {
-        now.checked_sub(self.at)
+        (self.at <= now + milliseconds(CLOCK_STEP)).then(|| now.saturating_sub(self.at))
     }
 
     fn suits(&self, freshness: &Freshness, seals: &str) -> bool {
@@ -88,7 +90,7 @@ impl Fetched {
             Freshness::Any => true,
             Freshness::Since(time) => self.at >= *time,
             Freshness::Not(refused) => {
-                let body = serde_json::from_slice::<Value>(&self.answer.body);
+                let body = serde_json::from_slice::<Value>(self.answer.unmarked());
                 body.is_ok_and(|body| body[seals] != *refused.expose())
             }
         }
@@ -106,8 +108,12 @@ impl Fetched {
         let mut answer = self.answer.clone();
         // Who waits for the same answer waits as long as its service says; such answers are not kept.
         let asks_to_wait = answer.status == 429 || answer.status >= 500;
-        let kept: &[&str] = if asks_to_wait { &["content-type", "date", "retry-after"] } else { &["content-type"] };
-        answer.headers.retain(|(name, _)| kept.contains(&name.as_str()));
+        answer.headers.retain(|(name, _)| match name.as_str() {
+            // Who answers in a service's place says so there.
+            "content-type" | "server" | "via" => true,
+            "date" | "retry-after" => asks_to_wait,
+            _ => false,
+        });
         change(&mut answer, |members| {
             members.retain(|name, _| !TRACES.contains(&name.as_str()));
             if self.answer.status != 200 {
@@ -137,7 +143,7 @@ fn cut_traces(value: &mut Value, request: &str) {
 
 /// Changes the members of an answer that is an object.
 fn change(answer: &mut IncomingResponse, change: impl FnOnce(&mut Map<String, Value>)) {
-    if let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(&answer.body) {
+    if let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(answer.unmarked()) {
         change(&mut members);
         answer.body = Value::Object(members).to_string().into_bytes();
     }
@@ -161,7 +167,7 @@ fn aged(mut answer: IncomingResponse, age: u64) -> IncomingResponse {
 
 /// How long a token is good for, in milliseconds from when it was fetched.
 fn lifetime(answer: &IncomingResponse) -> Option<u64> {
-    let body: Value = serde_json::from_slice(&answer.body).ok()?;
+    let body: Value = serde_json::from_slice(answer.unmarked()).ok()?;
     seconds(body.get("expires_in")?)?.checked_mul(1_000)
 }
 

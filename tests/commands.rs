@@ -253,6 +253,16 @@ fn a_configuration_is_taken_with_and_without_its_option() {
     assert!(said(&output).contains("broken.toml:2: network.prxy"), "{}", said(&output));
 }
 
+#[test]
+fn a_first_start_says_that_it_compiles_the_plugin() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("junk.wasm");
+    std::fs::write(&file, "junk").unwrap();
+    let output = command().arg("inspect").arg(&file).env("XDG_CACHE_HOME", folder.path()).output().unwrap();
+    let words = format!("compiling a plugin, once: its code is kept in {}", folder.path().display());
+    assert_eq!(said(&output).matches(&words).count(), 1, "{}", said(&output));
+}
+
 /// Sentences, and parts of them, that stand in a text twice.
 fn repeated(text: &str) -> Vec<&str> {
     let mut seen = std::collections::BTreeSet::new();

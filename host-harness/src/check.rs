@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt, future, stream};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use url::Url;
 
 use crate::blame::Blame;
@@ -23,6 +24,7 @@ use crate::limits::{self, Limits, milliseconds};
 use crate::live::Network;
 use crate::once::{OnceError, Output, usual_fix};
 use crate::probe::{Rung, probe};
+use crate::progress::Doing;
 use crate::redact;
 use crate::sink;
 use crate::transport::{Answer, OutgoingRequest, Transport};
@@ -184,15 +186,19 @@ impl Ladder {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = match (self.feed.as_str(), self.tenant.as_str()) {
-            ("", _) => "configuration\n".to_owned(),
-            (feed, "") => format!("feed {feed}\n"),
-            (feed, tenant) => format!("feed {feed} of tenant {tenant}\n"),
-        };
+        let mut text = self.head();
         for step in &self.steps {
             step.write(&mut text);
         }
         text
+    }
+
+    fn head(&self) -> String {
+        match (self.feed.as_str(), self.tenant.as_str()) {
+            ("", _) => "configuration\n".to_owned(),
+            (feed, "") => format!("feed {feed}\n"),
+            (feed, tenant) => format!("feed {feed} of tenant {tenant}\n"),
+        }
     }
 }
 
@@ -398,18 +404,65 @@ pub async fn tell(
     for warning in Told::default().brief(&general) {
         let _ = writeln!(output.people, "warning: {warning}");
     }
-    let mut told = Told::default();
+    if !as_json {
+        return tell_people(&checked, &named, clock, output).await;
+    }
     let mut ladders = Vec::new();
     let mut growing = std::pin::pin!(check(&checked, clock));
     for Named { id, .. } in &named {
         let ladder = match checked.left_out.iter().find(|out| out.feed == *id) {
-            Some(out) if as_json => Some(left_out(out)),
-            Some(out) => Some(left_out(&LeftOut { problems: told.brief(&out.problems), ..out.clone() })),
+            Some(out) => Some(left_out(out)),
             None => growing.next().await,
         };
         let Some(ladder) = ladder else { break };
         write(&ladder, as_json, output.events, output.people)?;
         ladders.push(ladder);
+    }
+    Ok(status(&ladders))
+}
+
+/// Shows each step as it ends, feed after feed, and of several feeds a total.
+async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: Output<'_>) -> Result<u8, OnceError> {
+    let Output { events, people } = output;
+    let begun = Instant::now();
+    let (tell, heard): (Vec<_>, Vec<UnboundedReceiver<Heard>>) =
+        checked.feeds.iter().map(|_| mpsc::unbounded_channel()).unzip();
+    let show = async {
+        let (mut told, mut out) = (Told::default(), Vec::new());
+        let mut growing = checked.feeds.iter().zip(heard);
+        for Named { id, .. } in named {
+            if let Some(left) = checked.left_out.iter().find(|left| left.feed == *id) {
+                let ladder = left_out(&LeftOut { problems: told.brief(&left.problems), ..left.clone() });
+                write(&ladder, false, events, people)?;
+                out.push(ladder);
+                continue;
+            }
+            let Some((parked, mut heard)) = growing.next() else { break };
+            // Nobody may be listening; the sample matters as much.
+            let _ = people.write_all(Climb::new(&parked.id, &parked.tenant).ladder.head().as_bytes());
+            let mut sample = None;
+            while let Some(one) = heard.recv().await {
+                match one {
+                    Heard::Step(step) => {
+                        let mut text = String::new();
+                        step.write(&mut text);
+                        let _ = people.write_all(redact::plain_lines(&text).as_bytes());
+                    }
+                    Heard::Sample(event) => sample = Some(event),
+                }
+            }
+            let _ = people.write_all(b"\n");
+            events.write_all(&sink::lines(sample.iter()))?;
+            events.flush()?;
+        }
+        Ok::<_, io::Error>(out)
+    };
+    let (mut ladders, out) = future::join(climbing(checked, clock, tell).collect::<Vec<Ladder>>(), show).await;
+    ladders.extend(out?);
+    if ladders.len() > 1 {
+        let good = ladders.iter().filter(|ladder| ladder.ok()).count();
+        let (all, bad, time) = (ladders.len(), ladders.len() - good, begun.elapsed().as_secs_f64());
+        let _ = writeln!(people, "checked {all} feeds in {time:.1} s: {good} ok, {bad} failed");
     }
     Ok(status(&ladders))
 }
@@ -447,19 +500,29 @@ fn write(
 
 /// Checks the connection of every feed, some at the same time; the ladders come in the order of the configuration.
 pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = Ladder> + 'a {
+    climbing(checked, clock, Vec::new())
+}
+
+/// The same, where each feed's steps are told as they end.
+fn climbing<'a>(
+    checked: &'a Checked,
+    clock: &'a Clock,
+    tell: Vec<UnboundedSender<Heard>>,
+) -> impl Stream<Item = Ladder> + 'a {
     let skew = Skew::default();
     let (network, seen, now) = (checked.network.clone(), skew.clone(), Arc::clone(clock));
     let tenants = Arc::new(Tenants::new(move |_| {
         let inner = network.transport(&Limits::default())?;
         Ok(Arc::new(Watched { inner: Arc::new(inner), skew: seen.clone(), clock: Arc::clone(&now) }))
     }));
+    let mut tell = tell.into_iter();
     let ladders = checked.feeds.iter().map(move |parked| {
-        let (tenants, skew) = (Arc::clone(&tenants), skew.clone());
+        let (tenants, skew, tell) = (Arc::clone(&tenants), skew.clone(), tell.next());
         async move {
             let prefix = format!("feed {}: ", parked.id);
             let odd = checked.warnings.iter().filter(|warning| warning.key.starts_with(&prefix));
             let call = Call { parked, network: &checked.network, tenants: &tenants, clock, skew };
-            call.climb(&odd.collect::<Vec<_>>()).await
+            call.climb(&odd.collect::<Vec<_>>(), tell).await
         }
     });
     stream::iter(ladders).buffered(limits::POLLS_IN_FLIGHT)
@@ -485,7 +548,7 @@ pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark
 
 /// One feed that is being checked.
 struct Call<'a> {
-    parked: &'a Parked,
+    parked: &'a Arc<Parked>,
     network: &'a Network,
     tenants: &'a Tenants,
     clock: &'a Clock,
@@ -493,20 +556,19 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn climb(&self, odd: &[&Problem]) -> Ladder {
+    async fn climb(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
         let mut climb = Climb::new(&self.parked.id, &self.parked.tenant);
+        climb.listener = tell.map(|tell| Listener { tell, parked: Arc::clone(self.parked) });
         let _ = self.steps(&mut climb, odd).await;
         let mut ladder = climb.ended();
-        let redact = |text: &mut String| *text = redact::redact(text, self.parked.secrets());
-        for step in &mut ladder.steps {
-            redact(&mut step.about);
-            redact(&mut step.found);
-            if let Some(trouble) = &mut step.trouble {
-                redact(&mut trouble.cause);
-                redact(&mut trouble.fix);
-            }
-        }
+        ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.parked)).collect();
         ladder
+    }
+
+    /// Notes what is being done, for whoever waits for it.
+    fn doing(&self, words: &str) -> Doing {
+        let words = redact::redact(&format!("feed {}: {words}", self.parked.id), self.parked.secrets());
+        self.parked.plugin().host().progress().begin(words)
     }
 
     /// None where the ladder stops.
@@ -549,24 +611,37 @@ impl Call<'_> {
     /// The way to each origin that the plan declares.
     async fn way(&self, climb: &mut Climb) -> Option<()> {
         let now = (self.clock)();
-        let probes = self.parked.origins.iter().filter_map(|origin| Some((origin, Url::parse(origin).ok()?)));
-        let probes = probes.map(|(origin, url)| async move { (origin, probe(self.network, &url, now).await) });
-        let mut free = true;
-        for (origin, probed) in future::join_all(probes).await {
-            for rung in probed {
-                free &= rung.found.is_ok();
-                let found = rung.found.map_err(|trouble| {
-                    let (code, cause) = (trouble.fault.code, trouble.to_string());
-                    Trouble { blame: Blame::of_code(code), ..Trouble::of(code, cause, trouble.fix) }
-                });
-                climb.note(question(rung.rung), origin, rung.time, found);
-            }
-            climb.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);
+        let (mut probes, mut told) = (Vec::new(), Vec::new());
+        for origin in self.parked.origins.iter() {
+            let Ok(url) = Url::parse(origin) else { continue };
+            let (tell, heard) = mpsc::unbounded_channel();
+            probes.push(async move { probe(self.network, &url, now, tell).await });
+            told.push((origin, heard));
         }
+        let mut free = true;
+        let listen = async {
+            for (origin, mut heard) in told {
+                let _doing = self.doing(&format!("connecting to {origin}"));
+                climb.tell();
+                while let Some(rung) = heard.recv().await {
+                    free &= rung.found.is_ok();
+                    let found = rung.found.map_err(|trouble| {
+                        let (code, cause) = (trouble.fault.code, trouble.to_string());
+                        Trouble { blame: Blame::of_code(code), ..Trouble::of(code, cause, trouble.fix) }
+                    });
+                    climb.note(question(rung.rung), origin, rung.time, found);
+                    climb.tell();
+                }
+                climb.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);
+            }
+        };
+        future::join(future::join_all(probes), listen).await;
         free.then_some(())
     }
 
     async fn credential(&self, climb: &mut Climb, feed: &Feed) -> Option<()> {
+        climb.tell();
+        let _doing = self.doing("signing in");
         let begun = Instant::now();
         let mut answer = feed.sign_in().await;
         let off = self.skew.seen().filter(|off| off.unsigned_abs() > milliseconds(limits::CLOCK_SKEW));
@@ -591,6 +666,8 @@ impl Call<'_> {
     }
 
     async fn scopes(&self, climb: &mut Climb, feed: &Feed) -> Option<Discovery> {
+        climb.tell();
+        let _doing = self.doing("looking for scopes");
         let begun = Instant::now();
         let answer = feed.discover().await;
         let words = |found: &Discovery| match found.scopes.as_slice() {
@@ -613,12 +690,14 @@ impl Call<'_> {
     async fn read(&self, climb: &mut Climb, feed: &Feed, found: Discovery) {
         let reads = found.scopes.iter().map(|scope| async move {
             let begun = Instant::now();
+            let _doing = self.doing(&format!("reading {}", scope.called()));
             let answer = feed.pages(scope).await;
             (scope, begun.elapsed(), answer)
         });
-        let reads: Vec<_> = stream::iter(reads).buffered(limits::POLLS_IN_FLIGHT).collect().await;
+        let mut reads = stream::iter(reads).buffered(limits::POLLS_IN_FLIGHT);
         let mut readable = Vec::new();
-        for (scope, time, answer) in reads {
+        climb.tell();
+        while let Some((scope, time, answer)) = reads.next().await {
             let answered = match &answer {
                 Ok(_) => true,
                 Err(failure) => was_let_in(failure),
@@ -629,6 +708,7 @@ impl Call<'_> {
             } else {
                 let _ = climb.note_answer(Question::Permission, &scope.called(), time, answer.map(|_| String::new()));
             }
+            climb.tell();
         }
         for skipped in found.skipped {
             let about = skipped.scope.called();
@@ -636,6 +716,7 @@ impl Call<'_> {
         }
         let mut sample = None;
         for (scope, answer) in readable {
+            climb.tell();
             let begun = Instant::now();
             let about = scope.called();
             let made = match answer {
@@ -682,6 +763,18 @@ fn count(events: usize) -> String {
     if events == 1 { "1 event".to_owned() } else { format!("{events} events") }
 }
 
+/// The step without secrets.
+fn redacted(mut step: Step, parked: &Parked) -> Step {
+    let redact = |text: &mut String| *text = redact::redact(text, parked.secrets());
+    redact(&mut step.about);
+    redact(&mut step.found);
+    if let Some(trouble) = &mut step.trouble {
+        redact(&mut trouble.cause);
+        redact(&mut trouble.fix);
+    }
+    step
+}
+
 fn question(rung: Rung) -> Question {
     match rung {
         Rung::Name => Question::Name,
@@ -726,12 +819,38 @@ impl Trouble {
 /// A ladder that grows.
 struct Climb {
     ladder: Ladder,
+    /// Who hears of each step as it ends, and of how many that was done.
+    listener: Option<Listener>,
+    told: usize,
+}
+
+/// Who hears of steps, and whose secrets are to be taken out.
+struct Listener {
+    tell: UnboundedSender<Heard>,
+    parked: Arc<Parked>,
+}
+
+/// A step that ended, or the sample at the end.
+enum Heard {
+    Step(Step),
+    Sample(Vec<u8>),
 }
 
 impl Climb {
     fn new(feed: &str, tenant: &str) -> Climb {
         let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
-        Climb { ladder: Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 } }
+        let ladder = Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
+        Climb { ladder, listener: None, told: 0 }
+    }
+
+    /// Tells of the steps that ended: nothing is added to them any more.
+    fn tell(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        for step in &self.ladder.steps[self.told..] {
+            // Whoever does not listen any more does not want to know.
+            let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.parked)));
+        }
+        self.told = self.ladder.steps.len();
     }
 
     fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, Trouble>) {
@@ -811,6 +930,10 @@ impl Climb {
             if !self.ladder.steps.iter().any(|step| step.question == question) {
                 self.not_reached(question, "");
             }
+        }
+        self.tell();
+        if let (Some(listener), Some(sample)) = (&self.listener, &self.ladder.sample) {
+            let _ = listener.tell.send(Heard::Sample(sample.clone()));
         }
         self.ladder
     }

@@ -116,6 +116,7 @@ impl Report {
 pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: &Limits) -> Report {
     let mut examination = Examination { limits: limits.clone(), ..Examination::default() };
     examination.begin("component");
+    let _doing = host.progress().begin("trying the rules of the contract on the plugin");
     match Plugin::from_bytes(host, bytes) {
         Ok(plugin) => examination.plugin(&plugin, cassettes).await,
         Err(error) => examination.fail("component", error.to_string()),

@@ -15,6 +15,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::compile::{self, CompileError, Compiler};
 use crate::limits;
 use crate::plugin::BUILT_IN;
+use crate::progress::Progress;
 use crate::redact;
 
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
@@ -30,6 +31,7 @@ struct Shared {
     clock: Arc<Clock>,
     ticking: thread::Thread,
     places: Semaphore,
+    progress: Progress,
 }
 
 /// What the thread that counts epochs looks at.
@@ -66,11 +68,21 @@ impl Host {
 
     /// Sets up the engine for the built-in plugin, and for others as `compiler` compiles them.
     pub fn with_compiler(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
+        Host::with_progress(cache, compiler, Progress::default())
+    }
+
+    /// The same where somebody is told what is being done.
+    pub fn with_progress(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
         let clock = Arc::new(Clock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let places = Semaphore::new(limits::CALLS as usize);
-        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, clock, ticking, places }) })
+        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, clock, ticking, places, progress }) })
+    }
+
+    /// Where it is noted what is being done.
+    pub fn progress(&self) -> &Progress {
+        &self.shared.progress
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -84,6 +96,11 @@ impl Host {
         if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
             return Ok(component);
         }
+        let which = if bytes == BUILT_IN { "the built-in plugin" } else { "a plugin" };
+        self.progress().announce(&match file.as_ref().and_then(|file| file.parent()) {
+            Some(folder) => format!("compiling {which}, once: its code is kept in {}", folder.display()),
+            None => format!("compiling {which}, as at each start: there is no folder to keep its code in"),
+        });
         let code = match &self.shared.compiler {
             // What a compiler takes, and leaves behind, is gone with its process.
             Compiler::Program(program, limits) => match compile::compile(program, limits, bytes) {

@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod once;
 pub mod plugin;
 pub mod probe;
+pub mod progress;
 pub mod proxy;
 pub mod record;
 pub mod redact;

@@ -355,3 +355,11 @@ pub const CHECKS: usize = 4;
 
 /// How long a search waits to be made again, where a poll that was in flight kept it from giving a scope up.
 pub const SEARCH_PAUSE: Duration = Duration::from_secs(15);
+/// Whoever waits at a terminal for longer than this wonders what is being done.
+pub const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether something takes that long.
+pub const PROGRESS_LOOK: Duration = Duration::from_millis(250);
+
+/// Time between two lines of that kind where they go to a file or a pipe: enough for whoever reads a log later.
+pub const PROGRESS_PAUSE: Duration = Duration::from_secs(10);

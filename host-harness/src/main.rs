@@ -1,10 +1,12 @@
 //! The program: its log, its runtime, and one command.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use host_harness::compile;
+use host_harness::limits;
 use host_harness::memory;
 use host_harness::terminal::Colours;
 
@@ -39,6 +41,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    match arguments.command {
+        Command::Run { .. } => cli::RUNS.store(true, Ordering::Relaxed),
+        Command::Simulate { .. } => {}
+        _ if io::stderr().is_terminal() => cli::tell_what_lasts(limits::PROGRESS_LOOK),
+        _ => cli::tell_what_lasts(limits::PROGRESS_PAUSE),
+    }
     let status = cli::status(runtime.block_on(cli::command(arguments)));
     // A write to a pipe that nobody reads does not end by itself.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -14,6 +14,7 @@ use crate::expiry;
 use crate::feed::{Clock, Feed, Polled};
 use crate::feeds::{CheckError, Checked, Parked, Tenants};
 use crate::limits;
+use crate::progress::Doing;
 use crate::redact;
 use crate::schedule::Rhythm;
 use crate::sink;
@@ -75,6 +76,12 @@ pub struct Row {
 }
 
 impl Report {
+    /// What came of it, on one line.
+    pub fn outcome(&self, time: Duration) -> String {
+        let Report { events, good, failed, .. } = self;
+        format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed", time.as_secs_f64())
+    }
+
     /// The exit status: 0 done, 1 nothing collected, 3 partly done.
     pub fn status(&self) -> u8 {
         match (self.good, self.failed) {
@@ -124,9 +131,10 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
                 continue;
             }
         };
-        let polls = scopes
-            .iter()
-            .map(|scope| async move { (scope, patiently(|| ready.feed.poll(scope, clock(), None)).await) });
+        let polls = scopes.iter().map(|scope| async move {
+            let work = Work::of(ready, Some(scope), "reading");
+            (scope, patiently(work, || ready.feed.poll(scope, clock(), None)).await)
+        });
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((scope, polled)) = polls.next().await {
             let Polled { batch, failure, notices } = polled;
@@ -211,7 +219,10 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                         return Ok(Err(failure));
                     }
                     let state = keeper.state(&task).await?;
-                    let polled = patiently(|| keeper.attempt(&ready.feed, &task, state.as_deref())).await;
+                    let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), || {
+                        keeper.attempt(&ready.feed, &task, state.as_deref())
+                    })
+                    .await;
                     let done = keeper.conclude(&ready.feed, &task, state.is_some(), polled).await;
                     let done = done.map_err(|NotKept { error, .. }| error)?;
                     share(&done.throttle);
@@ -361,28 +372,55 @@ fn who(ready: &Ready, scope: Option<&Scope>) -> String {
 
 /// Signs in, and finds the scopes.
 async fn search(ready: &Ready) -> Result<Discovery, Failure> {
-    patient(|| ready.feed.sign_in()).await?;
-    patient(|| ready.feed.discover()).await
+    patient(&Work::of(ready, None, "signing in"), || ready.feed.sign_in()).await?;
+    patient(&Work::of(ready, None, "looking for scopes"), || ready.feed.discover()).await
+}
+
+/// What is being done for a feed or a scope, for whoever waits for it.
+struct Work {
+    doing: Doing,
+    who: String,
+    words: &'static str,
+}
+
+impl Work {
+    fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> Work {
+        let who = redact::redact(&who(ready, scope), ready.parked.secrets());
+        let doing = ready.parked.plugin().host().progress().begin(format!("{who}: {words}"));
+        Work { doing, who, words }
+    }
+
+    /// Notes a wait, and what goes on after it.
+    async fn wait(&self, wait: Duration, asked: bool, attempt: usize) {
+        let why = if asked { " as the service asks (Retry-After)" } else { "" };
+        let of = limits::POLL_RETRIES + 1;
+        self.doing.says(format!("{}: waiting {} s{why} before attempt {attempt} of {of}", self.who, wait.as_secs()));
+        tokio::time::sleep(wait).await;
+        self.doing.says(format!("{}: {}, attempt {attempt} of {of}", self.who, self.words));
+    }
 }
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
-async fn patient<T, F: Future<Output = Result<T, Failure>>>(attempt: impl Fn() -> F) -> Result<T, Failure> {
+async fn patient<T, F: Future<Output = Result<T, Failure>>>(
+    work: &Work,
+    attempt: impl Fn() -> F,
+) -> Result<T, Failure> {
     let mut patience = Patience::default();
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
-            Err(failure) => patience.after(failure).await?,
+            Err(failure) => patience.after(work, failure).await?,
         }
     }
 }
 
 /// The same for a poll.
-async fn patiently<F: Future<Output = Polled>>(attempt: impl Fn() -> F) -> Polled {
+async fn patiently<F: Future<Output = Polled>>(work: Work, attempt: impl Fn() -> F) -> Polled {
     let mut patience = Patience::default();
     loop {
         let polled = attempt().await;
         let Some(failure) = polled.failure.clone() else { return polled };
-        if let Err(failure) = patience.after(failure).await {
+        if let Err(failure) = patience.after(&work, failure).await {
             return Polled { failure: Some(failure), ..polled };
         }
     }
@@ -397,7 +435,7 @@ struct Patience {
 
 impl Patience {
     /// Waits until another attempt is of use; or gives the failure back.
-    async fn after(&mut self, mut failure: Failure) -> Result<(), Failure> {
+    async fn after(&mut self, work: &Work, mut failure: Failure) -> Result<(), Failure> {
         let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
         if self.waited + wait > limits::POLL_WAIT {
             let until = std::time::SystemTime::now() + wait;
@@ -408,7 +446,7 @@ impl Patience {
         if self.retries >= limits::POLL_RETRIES {
             return Err(failure);
         }
-        tokio::time::sleep(wait).await;
+        work.wait(wait, failure.wait_seconds.is_some(), self.retries + 2).await;
         self.waited += wait;
         self.retries += 1;
         Ok(())

@@ -12,6 +12,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use url::{Host, Url};
 
@@ -138,16 +139,15 @@ impl fmt::Display for Trouble {
 }
 
 /// Climbs as far as it goes: the last rung is the one that failed, or TLS. `now` is Unix time in milliseconds.
-pub async fn probe(network: &Network, origin: &Url, now: u64) -> Vec<Probed> {
+/// Each rung is told as soon as it is known.
+pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSender<Probed>) {
     let proxy = network.proxy();
     let through = proxy.address_for(origin).cloned().map(|address| Through {
         authorization: proxy.authorization(),
         name: proxy.name(),
         address,
     });
-    let mut climb = Climb { origin, through, probed: Vec::new() };
-    climb.all(network, now).await;
-    climb.probed
+    Climb { origin, through, tell }.all(network, now).await;
 }
 
 /// The proxy that is in between.
@@ -166,7 +166,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 struct Climb<'a> {
     origin: &'a Url,
     through: Option<Through>,
-    probed: Vec<Probed>,
+    tell: UnboundedSender<Probed>,
 }
 
 impl Climb<'_> {
@@ -215,7 +215,8 @@ impl Climb<'_> {
             Ok(value) => (Ok(words(&value)), Some(value)),
             Err(trouble) => (Err(trouble), None),
         };
-        self.probed.push(Probed { rung, time: begun.elapsed(), found });
+        // Whoever does not listen any more does not want to know.
+        let _ = self.tell.send(Probed { rung, time: begun.elapsed(), found });
         value
     }
 

@@ -13,7 +13,7 @@ use crate::feed::{Clock, FeedError};
 use crate::feeds::{Parked, Tenants};
 use crate::limits::Limits;
 use crate::live::Network;
-use crate::redact::{Kind, StandIns, guids};
+use crate::redact::{Kind, StandIns, guids, redact};
 use crate::replay::{self, Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
 use crate::sandbox::seal::{self, Sealing};
 use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
@@ -90,6 +90,8 @@ pub async fn record(
     let feed = parked.open(&tenants, clock).await?;
     let time_milliseconds = clock();
     let (mut good, mut failures, mut seen) = (0, Vec::new(), Seen::default());
+    let progress = parked.plugin().host().progress();
+    let doing = progress.begin(format!("feed {}: signing in and looking for scopes", parked.id));
     match feed.discover().await {
         Err(failure) => failures.push((None, failure)),
         Ok(discovery) => {
@@ -101,6 +103,8 @@ pub async fn record(
                 seen.identities.extend(of_tenants.flat_map(|text| guids(text)).map(str::to_ascii_lowercase));
             }
             for scope in &discovery.scopes {
+                let words = format!("feed {}, {}: recording", parked.id, scope.called());
+                doing.says(redact(&words, parked.secrets()));
                 let polled = feed.poll(scope, time_milliseconds, None).await;
                 let outcome = polled.batch.and_then(|batch| batch.outcome);
                 match polled.failure.or(outcome).filter(|failure| failure.reaction != Reaction::NoData) {

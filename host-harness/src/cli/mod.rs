@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host_harness::check as connection;
 use host_harness::compile::Compiler;
@@ -14,6 +15,7 @@ use host_harness::feed::Clock;
 use host_harness::feeds::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::limits;
 use host_harness::once::{OnceError, Output};
+use host_harness::progress::Progress;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::estate::Estate;
 use host_harness::sink::Stdout;
@@ -59,7 +61,12 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             let host = host()?;
             let report = match state {
                 None => poll(&host, config, plugin.as_deref()).await?,
-                Some(state) => tick(&host, config, plugin.as_deref(), &state, &clock(), stdout()).await?,
+                Some(state) => {
+                    let begun = Instant::now();
+                    let report = tick(&host, config, plugin.as_deref(), &state, &clock(), stdout()).await?;
+                    say!("{}", report.outcome(begun.elapsed()));
+                    report
+                }
             };
             Ok(report.status())
         }
@@ -131,6 +138,31 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || matches!(error.downcast_ref(), Some(RunError::Plugin(_)))
 }
 
+/// What is being done just now. `run` has its log for that.
+pub static PROGRESS: LazyLock<Progress> = LazyLock::new(|| {
+    Progress::announcing(|words| match RUNS.load(Ordering::Relaxed) {
+        true => tracing::info!("{words}"),
+        false => say!("{words}"),
+    })
+});
+
+/// Whether the command is `run`.
+pub static RUNS: AtomicBool = AtomicBool::new(false);
+
+/// Tells people of what takes longer than a second, as long as the program runs: a terminal each time, a file or a
+/// pipe from time to time.
+pub fn tell_what_lasts(pause: Duration) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(limits::PROGRESS_LOOK);
+            if let Some(words) = PROGRESS.longer_than(limits::PROGRESS_AFTER) {
+                say!("{words}");
+                std::thread::sleep(pause);
+            }
+        }
+    });
+}
+
 /// What failed where standard output does not take something.
 const STDOUT: &str = "failed to write to standard output";
 
@@ -143,7 +175,7 @@ fn host() -> anyhow::Result<Host> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
-    Host::with_compiler(cache, Compiler::this_program()).map_err(anyhow::Error::from)
+    Host::with_progress(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
 }
 
 fn clock() -> Clock {

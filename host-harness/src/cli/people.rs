@@ -27,5 +27,6 @@ impl Write for People {
 
 /// Says something; words of plugins and services are among them.
 pub fn say(words: &str) {
-    let _ = writeln!(People, "{}", redact::plain_lines(words));
+    // At once: another thread may say something, too.
+    let _ = People.write_all(format!("{}\n", redact::plain_lines(words)).as_bytes());
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use host_harness::config::Config;
 use host_harness::engine::Host;
@@ -16,12 +17,13 @@ use crate::cli::{check, clock};
 
 /// Polls each scope once, and writes the events.
 pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
-    let clock = clock();
+    let (clock, begun) = (clock(), Instant::now());
     let checked = check(host, config, plugin).await?;
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::stdout(), people: &mut People };
     let mut report = once::poll(&feeds, &clock, output).await?;
     report.failed += checked.left_out.len();
+    say!("{}", report.outcome(begun.elapsed()));
     Ok(report)
 }
 

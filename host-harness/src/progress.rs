@@ -1,0 +1,106 @@
+//! What is being done just now. Whoever works notes it here; whoever tells people of it looks from time to time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Notes of what is being done. Cheap to clone, and nobody has to look.
+#[derive(Clone, Default)]
+pub struct Progress {
+    notes: Arc<Mutex<Notes>>,
+    announce: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    last: u64,
+    /// In the order in which they began.
+    current: Vec<Note>,
+}
+
+struct Note {
+    number: u64,
+    words: String,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Progress {
+    /// Notes whose announcements are passed on at once.
+    pub fn announcing(announce: impl Fn(&str) + Send + Sync + 'static) -> Progress {
+        Progress { notes: Arc::default(), announce: Some(Arc::new(announce)) }
+    }
+
+    /// Notes that something begins; it ends when what comes back is dropped.
+    pub fn begin(&self, words: impl Into<String>) -> Doing {
+        let mut notes = self.lock();
+        notes.last += 1;
+        let number = notes.last;
+        notes.current.push(Note { number, words: words.into(), since: Instant::now(), is_told: false });
+        Doing { progress: self.clone(), number }
+    }
+
+    /// Tells at once of something that is seldom done and takes long.
+    pub fn announce(&self, words: &str) {
+        if let Some(announce) = &self.announce {
+            announce(words);
+        }
+    }
+
+    /// What has been done for this long and was not asked for before, as one line.
+    pub fn longer_than(&self, time: Duration) -> Option<String> {
+        let mut notes = self.lock();
+        let long = notes.current.iter_mut().filter(|note| !note.is_told && note.since.elapsed() >= time);
+        let mut words = long.map(|note| {
+            note.is_told = true;
+            note.words.clone()
+        });
+        let first = words.next()?;
+        Some(match words.count() {
+            0 => first,
+            more => format!("{first} (and {more} more at the same time)"),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that is being done.
+pub struct Doing {
+    progress: Progress,
+    number: u64,
+}
+
+impl Doing {
+    /// Notes that from now on something else is done in its course.
+    pub fn says(&self, words: impl Into<String>) {
+        if let Some(note) = self.progress.lock().current.iter_mut().find(|note| note.number == self.number) {
+            (note.words, note.since, note.is_told) = (words.into(), Instant::now(), false);
+        }
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.progress.lock().current.retain(|note| note.number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_told_once_and_what_ended_never() {
+        let progress = Progress::default();
+        let told = || progress.longer_than(Duration::ZERO);
+        let (first, _second) = (progress.begin("a"), progress.begin("b"));
+        drop(progress.begin("c"));
+        assert_eq!(progress.longer_than(Duration::from_secs(3_600)), None);
+        assert_eq!(told().as_deref(), Some("a (and 1 more at the same time)"));
+        assert_eq!(told(), None);
+        first.says("d");
+        assert_eq!(told().as_deref(), Some("d"));
+    }
+}

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Default)]
 pub struct Progress {
     notes: Arc<Mutex<Notes>>,
-    announce: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    announce: Option<Announce>,
 }
+
+type Announce = Arc<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Default)]
 struct Notes {

@@ -187,10 +187,16 @@ async fn one_forbidden_scope_stops_no_other_and_is_told_once() {
     let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
     stage.run_until(NOON + HOUR).await;
     assert_eq!(stage.told().await.len(), 30);
+    let polls: usize = (0..2).map(|which| scene.service.polls(&subscription(0, which))).sum();
+    let summary = format!("in 60 min: {polls} polls, 0 of them failed; 30 events, 30 delivered");
+    assert_eq!(stage.collector.summary(), Some(summary));
+    assert_eq!(stage.collector.summary(), None, "the next hour has begun");
     let lost = subscription(0, 0);
     scene.service.answer_with(move |path, _| if path.contains(&lost) { forbidden() } else { None });
     stage.run_until(NOON + 20 * HOUR).await;
     assert_eq!(told(&stage.told().await), [(1, "forbidden".to_owned())]);
+    let summary = stage.collector.summary().unwrap();
+    assert!(summary.starts_with("in 1140 min: ") && summary.contains(" forbidden); "), "{summary}");
     let polls = scene.service.polls(&subscription(0, 1));
     assert!((19..=21).contains(&polls), "{polls}");
     let refused = scene.service.times(&subscription(0, 0)).into_iter().filter(|time| *time > NOON + HOUR).count();

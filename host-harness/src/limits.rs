@@ -355,6 +355,9 @@ pub const CHECKS: usize = 4;
 
 /// How long a search waits to be made again, where a poll that was in flight kept it from giving a scope up.
 pub const SEARCH_PAUSE: Duration = Duration::from_secs(15);
+/// Time of which the collector's log has one line in place of one for each poll.
+pub const TALLY: Duration = Duration::from_secs(3_600);
+
 /// Whoever waits at a terminal for longer than this wonders what is being done.
 pub const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 

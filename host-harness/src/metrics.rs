@@ -160,6 +160,11 @@ impl Metrics {
         change(self.lock().sinks.entry((sink.into(), tenant.into())).or_default());
     }
 
+    /// Events that sinks took.
+    pub fn delivered(&self) -> u64 {
+        self.lock().sinks.values().map(|counts| counts.delivered).sum()
+    }
+
     /// Forgets feeds that are not among these.
     pub fn keep(&self, known: impl Fn(&str, &str) -> bool) {
         self.lock().feeds.retain(|(tenant, feed), _| known(tenant, feed));

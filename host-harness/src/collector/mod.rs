@@ -25,6 +25,7 @@ mod log;
 mod poll;
 mod reload;
 mod search;
+mod tally;
 
 pub use board::{Board, BoardRow};
 
@@ -58,6 +59,7 @@ pub struct Collector {
     /// What the store said last, where it did not take something.
     store_trouble: Option<StoreError>,
     swept: u64,
+    tally: tally::Tally,
     pruned: u64,
 }
 
@@ -173,6 +175,7 @@ impl Collector {
                 Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
             })
             .await?;
+        let tally = tally::Tally::new(now, keeper.metrics.delivered());
         let mut collector = Collector {
             keeper,
             tenants,
@@ -194,6 +197,7 @@ impl Collector {
             left: HashMap::new(),
             store_trouble: None,
             swept: now,
+            tally,
             pruned: now,
         };
         for row in feed_rows {
@@ -318,6 +322,9 @@ impl Collector {
         }
         self.swept = now;
         self.keeper.deliveries.tell_repeats();
+        if let Some(summary) = self.summary() {
+            tracing::info!("{summary}");
+        }
         self.pruned = self.pruned.min(now);
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
@@ -330,6 +337,11 @@ impl Collector {
                 }
             });
         }
+    }
+
+    /// What was done in the last hour, where one is over since this was last asked.
+    pub fn summary(&mut self) -> Option<String> {
+        self.tally.summary((self.clock)(), self.keeper.metrics.delivered())
     }
 
     fn plan_anew(&mut self, now: u64) {

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::agenda::Item;
 use crate::blame::STORE_FAILED;
-use crate::collector::log::{log_failure, log_notice};
+use crate::collector::log::{log_failure, log_notice, redacted};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
 use crate::contract::{Failure, Reaction, Scope};
 use crate::feeds::Parked;
@@ -193,10 +193,11 @@ impl Collector {
         let (feed, rhythm, before) = (scope.feed, scope.rhythm, scope.standing.clone());
         let Some(entry) = self.feeds.get(&feed) else { return };
         let (parked, tenant, scope_id) = (Arc::clone(&entry.parked), entry.tenant, scope.scope.clone());
-        let Done { standing, failure, notices, measures, throttle, .. } = match done {
+        let Done { standing, events, failure, notices, measures, throttle } = match done {
             Ok(done) => done,
             Err(fault) => {
                 let failure = self.failed(&parked, &scope_id, fault);
+                self.tally.polled(0, Some(&failure.code));
                 let next = rhythm.after(before.failures, Some(&failure), now);
                 if let Some(scope) = self.scopes.get_mut(&number) {
                     scope.standing.failures = next.failures;
@@ -206,6 +207,13 @@ impl Collector {
             }
         };
         self.store_trouble = None;
+        let outcome = standing.outcome.as_ref().map(|outcome| redacted(&parked, outcome).code);
+        let failed = standing.outcome.as_ref().is_some_and(|outcome| outcome.reaction != Reaction::NoData);
+        self.tally.polled(events, outcome.as_deref().filter(|_| failed));
+        tracing::debug!(
+            tenant = %parked.tenant, feed = %parked.id, scope = %scope_id.id, events,
+            outcome = outcome.as_deref().unwrap_or("collected"), "polled"
+        );
         for notice in &notices {
             log_notice(&parked, &scope_id.id, notice);
         }

@@ -14,6 +14,7 @@ use crate::plugin::BUILT_IN_NAME;
 use crate::secret::Secret;
 use crate::settings::Settings;
 use crate::sink::Kind;
+use crate::sink::disk;
 use crate::sink::file::Aside;
 use crate::spelling::{self, Trimmed};
 use crate::store::Lane;
@@ -228,6 +229,12 @@ impl Places {
     /// Finds what is in the way of files of events when all are known.
     fn check(&self, reader: &mut Reader) {
         for (path, taken) in &self.taken {
+            let written = Path::new(&taken.place.message);
+            if let Some(unfit) = disk::unfit(written) {
+                let message = format!("its events go to {}, {unfit}", written.display());
+                reader.problems.push(Problem { message, ..taken.place.clone() });
+                continue;
+            }
             if let Some(reserved) = self.reserved.get(path) {
                 reader.problems.push(taken.problem(&format!("which is {reserved}")));
             }

@@ -39,6 +39,27 @@ pub struct RealDisk;
 
 struct RealFile(File);
 
+/// What a path leads to that no events can be appended to and synced, and what is meant in its place; none of a regular
+/// file, and of what is not there.
+pub fn unfit(path: &Path) -> Option<String> {
+    use std::os::unix::fs::FileTypeExt;
+    let of_a_process = ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
+    if of_a_process || path == Path::new("/dev/stdout") || path == Path::new("/dev/stderr") {
+        return Some("a stream of the process, expected a regular file; write type = \"stdout\"".to_owned());
+    }
+    let kind = fs::metadata(path).ok()?.file_type();
+    let found = match kind {
+        _ if kind.is_file() => return None,
+        _ if kind.is_dir() => return Some("a folder, expected a regular file in it".to_owned()),
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => {
+            return Some("a socket, expected a regular file, or a sink of type = \"http\"".to_owned());
+        }
+        _ => "a device",
+    };
+    Some(format!("{found}, expected a regular file; write type = \"stdout\" and redirect standard output there"))
+}
+
 /// The folder of a path.
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -64,6 +85,9 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        if let Some(unfit) = unfit(path) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("found {unfit}")));
+        }
         make(folder(path))?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
@@ -120,5 +144,31 @@ impl OpenFile for RealFile {
         let number = |met: fs::Metadata| (met.dev(), met.ino());
         let here = self.0.metadata().map(number).ok();
         here.is_some() && here == fs::metadata(path).map(number).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_appended_to_regular_files_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        for (path, expected) in [
+            (Path::new("/dev/stdout"), "a stream of the process"),
+            (Path::new("/proc/self/fd/1"), "a stream of the process"),
+            (Path::new("/dev/null"), "a device"),
+            (&link, "a device"),
+            (folder.path(), "a folder"),
+            (&folder.path().join("socket"), "a socket"),
+        ] {
+            let told = unfit(path).unwrap_or_default();
+            assert!(told.starts_with(expected), "{}: {told}", path.display());
+            assert!(RealDisk.open(path).is_err(), "{}", path.display());
+        }
+        assert_eq!(unfit(&folder.path().join("none")), None);
     }
 }

@@ -99,6 +99,12 @@ const HARMLESS: &[&str] = &[
     "link-odd",
     "search-link-odd",
     "search-past-due",
+    "gzip-upper",
+    "gzip-x",
+    "gzip-identity",
+    "gzip-members",
+    "encoding-empty",
+    "encoding-identity",
     "echo",
 ];
 

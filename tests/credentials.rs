@@ -375,6 +375,7 @@ async fn feeds_share_a_token_whose_files_say_the_same() {
 fn an_assertion_is_verified_to_the_last_part() {
     let pem = certificate(365);
     let pair = KeyPair::read(&format!("{pem}{RSA}")).unwrap();
+    assert!(KeyPair::read(&format!("\u{feff}{pem}\u{feff}{RSA}")).is_ok(), "put together from two files with marks");
     let registered = [Registered::read(&pem).unwrap()];
     let (client, audience) = ("11111111-2222-3333-4444-555555555555", "https://login.example/t/oauth2/v2.0/token");
     let made = |client: &str, audience: &str, now| pair.assertion(client, audience, now).unwrap().expose().to_owned();

@@ -196,6 +196,16 @@ async fn names_are_resolved_by_the_proxy_which_may_stand_at_a_private_address() 
 }
 
 #[tokio::test]
+async fn a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls() {
+    for scheme in ["https", "http"] {
+        let (proxy, _heard) = answering("HTTP/1.1 407 Proxy Authentication Required");
+        let error = sent(&proxy, Vec::new(), &format!("{scheme}://service.invalid/")).await;
+        assert!(matches!(error, TransportError::Proxy { .. }), "{scheme}: {error}");
+        assert!(error.to_string().contains("asks for a user and password"), "{scheme}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_proxy_must_not_reach_for_us_is_judged_before_it_is_asked() {
     for url in [
         "https://127.0.0.1/",

@@ -48,6 +48,8 @@ fn unfit<T>(found: impl Into<String>) -> Result<T, Unusable> {
 impl KeyPair {
     /// Reads PEM with an RSA key, PKCS#8 or PKCS#1, and its certificate, in any order and among others of a chain.
     pub fn read(pem: &str) -> Result<KeyPair, Unusable> {
+        // Parts that were put together from several files may each open with a byte order mark.
+        let pem = pem.replace('\u{feff}', "");
         if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
             return unfit("a private key that is encrypted");
         }

@@ -18,6 +18,7 @@ pub mod config;
 pub mod conformance;
 pub mod contract;
 pub mod egress;
+mod encoding;
 pub mod engine;
 pub mod expiry;
 pub mod failpoint;

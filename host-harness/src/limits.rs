@@ -295,6 +295,10 @@ pub const ID_BYTES: usize = 2 << 10;
 /// The plugin's own note on a scope, which is kept with it.
 pub const NOTE_BYTES: usize = 4 << 10;
 
+/// Members of one gzip stream. Servers send one, or one a file that they put together; an empty one costs the decoder as
+/// much as a full one.
+pub const GZIP_MEMBERS: usize = 1_000;
+
 /// Origin, path or whole address of a request.
 pub const ADDRESS_BYTES: usize = 16 << 10;
 

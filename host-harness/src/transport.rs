@@ -82,6 +82,9 @@ pub enum TransportError {
     /// The body is in an encoding that was not asked for.
     #[error("the body is encoded as {0}, which was not asked for")]
     Encoded(String),
+    /// The body is none in the encoding that it has by its headers.
+    #[error("the body is no good gzip: {0}")]
+    Undecodable(String),
     /// The certificate is not trusted.
     #[error("TLS: {0}")]
     Untrusted(String),
@@ -112,6 +115,7 @@ impl TransportError {
             TransportError::Broken => "connection-broken",
             TransportError::Malformed(_)
             | TransportError::Encoded(_)
+            | TransportError::Undecodable(_)
             | TransportError::TooLarge(_)
             | TransportError::HeadersTooLarge(_)
             | TransportError::Other(_) => "transport",

@@ -145,8 +145,9 @@ impl Keeper {
             Some(failure) => feed.tell(&task.scope, task.standing.due, Given::Failure(failure.clone()), state).await,
             None => {
                 if let Some(refused) = task.standing.refused {
-                    // A permission that was granted since is not in a token from before.
-                    feed.forget_tokens(refused);
+                    // A permission that was granted since is not in a token from before. A time in the future was noted
+                    // by a clock that was wrong.
+                    feed.forget_tokens(refused.min((self.clock)()));
                 }
                 feed.poll(&task.scope, task.standing.due, state).await
             }
@@ -180,7 +181,7 @@ impl Keeper {
             due: next.due,
             failures: next.failures,
             waits_for_person: next.waits_for_person,
-            since: if same { task.standing.since } else { now },
+            since: if same { task.standing.since.min(now) } else { now },
             refused: refused.then_some(now),
             last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
             outcome: outcome.map(Box::new),

@@ -309,6 +309,6 @@ fn typed(error: &TransportError, text: &str) -> HttpError {
         TransportError::HeadersTooLarge(bytes) => HttpError::HttpResponseHeaderSectionSize(u32::try_from(*bytes).ok()),
         TransportError::Malformed(_) => HttpError::HttpProtocolError,
         TransportError::Encoded(_) => HttpError::HttpResponseContentCoding(None),
-        TransportError::Other(_) => HttpError::InternalError(Some(text.to_owned())),
+        TransportError::Undecodable(_) | TransportError::Other(_) => HttpError::InternalError(Some(text.to_owned())),
     }
 }

@@ -68,6 +68,10 @@ const fn row(name: &'static str, what: &'static str, code: &'static str, reactio
     Case { name, what, code: Some(code), reaction, act }
 }
 
+const fn works(name: &'static str, what: &'static str, act: Act) -> Case {
+    Case { name, what, code: None, reaction: NoData, act }
+}
+
 /// Everything that it does.
 pub const TABLE: &[Case] = &[
     row("link-foreign", "`nextLink` to another host", "link-refused", MendPlugin, Good),
@@ -96,18 +100,39 @@ pub const TABLE: &[Case] = &[
     row("redirect-metadata", "307 to the metadata address", "redirected", TryLater, Good),
     row("type-wrong", "an image in place of the list", "not-the-service", TryLater, Good),
     row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Good),
-    Case {
-        name: "echo",
-        what: "the token in the answer's body and headers, in many spellings; it is collected, and the token taken out",
-        code: None,
-        reaction: NoData,
-        act: Good,
-    },
+    works(
+        "echo",
+        "the token in the answer's body and headers, in many spellings; it is collected, and the token taken out",
+        Good,
+    ),
     row("body-endless", "a body without end", "answer-too-large", MendPlugin, Script(body_endless)),
     row("body-slow", "a body of one byte a second", "timeout", TryLater, Script(body_slow)),
     row("gzip-bomb", "16 KiB of gzip that become 16 MiB", "answer-too-large", MendPlugin, Script(gzip_bomb)),
     row("gzip-broken", "gzip that is none", "transport", TryLater, Script(gzip_broken)),
-    row("encoding-unasked", "a body in an encoding that was not asked for", "transport", TryLater, Script(unasked)),
+    row("gzip-cut", "gzip that ends before its end", "transport", TryLater, Script(gzip_cut)),
+    row("gzip-garbage", "gzip with something else behind it", "transport", TryLater, Script(gzip_garbage)),
+    row("gzip-members-many", "10,000 members of gzip, all empty", "transport", TryLater, Script(gzip_many)),
+    row(
+        "encoding-unasked",
+        "a body that is encoded twice, which was not asked for",
+        "transport",
+        TryLater,
+        Script(encoded::<2, 0>),
+    ),
+    row("encoding-lines", "two lines that say so", "transport", TryLater, Script(encoded::<2, 1>)),
+    row(
+        "encoding-unknown",
+        "a body in an encoding that nobody asked for",
+        "transport",
+        TryLater,
+        Script(encoded::<0, 2>),
+    ),
+    works("gzip-upper", "gzip that is spelled `GZIP`", Script(encoded::<1, 3>)),
+    works("gzip-x", "gzip by its old name, `x-gzip`", Script(encoded::<1, 4>)),
+    works("gzip-identity", "gzip, and `identity` in another line", Script(encoded::<1, 5>)),
+    works("gzip-members", "gzip in two members", Script(gzip_members)),
+    works("encoding-empty", "an encoding that has no name", Script(encoded::<0, 6>)),
+    works("encoding-identity", "an encoding that is none", Script(encoded::<0, 7>)),
     row("headers-huge", "a header of 64 KiB", "answer-too-large", MendPlugin, Script(headers_huge)),
     row("headers-many", "1,000 headers", "answer-too-large", MendPlugin, Script(headers_many)),
     row("headers-endless", "a header without end", "answer-too-large", MendPlugin, Script(headers_endless)),
@@ -320,9 +345,43 @@ fn gzip_broken(good: &[u8]) -> Vec<Step> {
     sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", good.len())), good])
 }
 
-fn unasked(good: &[u8]) -> Vec<Step> {
-    let twice = gzip(&gzip(good));
-    sent(&[&head(&format!("content-encoding: gzip, gzip\r\ncontent-length: {}\r\n", twice.len())), &twice])
+fn gzip_cut(good: &[u8]) -> Vec<Step> {
+    let whole = gzip(good);
+    in_gzip(&whole[..whole.len() - 4])
+}
+
+fn gzip_garbage(good: &[u8]) -> Vec<Step> {
+    in_gzip(&[&gzip(good)[..], b"<!-- injected -->"].concat())
+}
+
+fn gzip_many(_: &[u8]) -> Vec<Step> {
+    in_gzip(&gzip(b"").repeat(10_000))
+}
+
+fn gzip_members(good: &[u8]) -> Vec<Step> {
+    let (first, second) = good.split_at(good.len() / 2);
+    in_gzip(&[gzip(first), gzip(second)].concat())
+}
+
+fn in_gzip(body: &[u8]) -> Vec<Step> {
+    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", body.len())), body])
+}
+
+/// What the headers say of a body's encoding.
+const SAID: [&str; 8] = [
+    "content-encoding: gzip, gzip",
+    "content-encoding: gzip\r\ncontent-encoding: gzip",
+    "content-encoding: br",
+    "content-encoding: GZIP",
+    "content-encoding: x-gzip",
+    "content-encoding: gzip\r\ncontent-encoding: identity",
+    "content-encoding:",
+    "content-encoding: identity",
+];
+
+fn encoded<const TIMES: usize, const HEADERS: usize>(good: &[u8]) -> Vec<Step> {
+    let body = (0..TIMES).fold(good.to_vec(), |body, _| gzip(&body));
+    sent(&[&head(&format!("{}\r\ncontent-length: {}\r\n", SAID[HEADERS], body.len())), &body])
 }
 
 fn headers_huge(good: &[u8]) -> Vec<Step> {

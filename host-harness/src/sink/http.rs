@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use url::Url;
 
 use super::{HttpConfig, Preset, Refusal, Taken, Trouble, Writer, bodies, lines};
@@ -54,6 +56,8 @@ impl HttpWriter {
     pub fn new(client: Client, config: &HttpConfig, lane: &Lane, tenant: &str) -> Result<HttpWriter, String> {
         let feed = lane.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
+        // What a receiver says is read as it comes.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in &config.headers {
             let value =
                 HeaderValue::from_str(&value.filled(tenant, feed)).map_err(|error| format!("{name}: {error}"))?;

@@ -45,7 +45,7 @@ impl Scene {
         format!("{more}\n{}", self.simulator.configuration("ca.pem").0)
     }
 
-    fn write(&self, more: &str) -> PathBuf {
+    pub fn write(&self, more: &str) -> PathBuf {
         let file = self.folder.path().join("collector.toml");
         fs::write(&file, self.text(more)).unwrap();
         file

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::run::Scene;
 use crate::support::{PROXY_VARIABLES, root};
 
 /// What the environment may say of colours; tests set what they mean.
@@ -86,4 +87,23 @@ fn the_demo_shows_people_a_few_events_in_full_and_how_to_get_all() {
     let piped = shown("host-harness demo 2>/dev/null | cat", COLOURED).screen;
     let events: Vec<&str> = piped.lines().collect();
     assert!(events.len() >= 40 && events.iter().all(|event| event.starts_with("{\"class_uid\":99402001,")), "{piped}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_ask_the_service_run_on_a_terminal_and_say_what_came_of_it() {
+    let scene = Scene::new().await;
+    let file = scene.write("").display().to_string();
+    for (line, words) in [
+        (format!("check '{file}'"), "checked 2 feeds in "),
+        (format!("poll '{file}' >/dev/null"), " events; scopes: 2 good, 0 failed"),
+        (format!("poll '{file}' --state '{file}.db' >/dev/null"), " events; scopes: 2 good, 0 failed"),
+    ] {
+        for variables in [COLOURED, PLAIN[0], PLAIN[1]] {
+            let secrets = scene.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let variables: Vec<(&str, &str)> = variables.iter().copied().chain(secrets).collect();
+            let Shown { status, screen } = shown(&format!("host-harness {line}"), &variables);
+            assert!(status == Some(0) && screen.contains(words), "{line} {status:?}: {screen}");
+            assert!(!screen.contains("panicked") && !screen.contains('\x1b'), "{line}: {screen:?}");
+        }
+    }
 }

@@ -445,6 +445,45 @@ async fn something_that_speaks_no_tls() {
 }
 
 #[tokio::test]
+async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
+    // Not allowed, allowed, and allowed with credentials.
+    for (origin, network, question, code) in [
+        ("http://login.invalid", "", Question::Settings, "credentials-in-clear"),
+        ("http://login.invalid", "allow = [\"http://login.invalid\"]", Question::Settings, "credentials-in-clear"),
+        (
+            "http://login.invalid",
+            "allow_credentials_over_http = [\"http://login.invalid\"]",
+            Question::Name,
+            "name-not-resolved",
+        ),
+        ("http://127.0.0.1:9", "", Question::Settings, "origin-not-allowed"),
+    ] {
+        let mut set = Set::new(None).await;
+        set.edit("allow = ", network);
+        set.text = set.text.replace(set.simulator.url(), origin);
+        let (ladder, words) = set.check().await;
+        let step = ladder.stopped().unwrap();
+        let trouble = step.trouble.clone().unwrap();
+        assert_eq!((step.question, trouble.code.as_str()), (question, code), "{words}");
+        if code == "credentials-in-clear" {
+            let line = format!("`allow_credentials_over_http = [\"{origin}\"]`");
+            assert!(trouble.fix.starts_with("write https://") && trouble.fix.contains(&line), "{words}");
+            assert!(!words.contains("`allow = ["), "{words}");
+        }
+    }
+    // Whatever answers there.
+    let origin = says(b"HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n").await.replace("https", "http");
+    let mut set = Set::new(None).await;
+    set.text = set.text.replace(set.simulator.url(), &origin);
+    let (ladder, words) = set.check().await;
+    let step = steps(&ladder, Question::Tls)[0];
+    let code = step.trouble.as_ref().map(|trouble| trouble.code.as_str());
+    assert_eq!((step.status, code), (Status::Ok, Some("no-tls-at-all")), "{words}");
+    assert!(words.contains("\n  warning      tls ") && !words.contains("ok           tls"), "{words}");
+    assert_eq!(ladder.stopped().unwrap().question, Question::Credential, "{words}");
+}
+
+#[tokio::test]
 async fn a_firewall_that_ends_the_connection() {
     let (question, code, _) = fault(&says(b"").await).await;
     assert_eq!((question, code.as_str()), (Question::Tls, "tls-broken"));

@@ -211,7 +211,8 @@ pub fn shapes(data: &[u8]) {
             let settings = Settings { credential, ..settings };
             let plan = plan(prepare::plan(&settings, warnings));
             let origins: BTreeSet<&str> = plan.shapes.iter().map(|shape| shape.origin.as_str()).collect();
-            let allowed = Origins::new(&origins).unwrap_or_else(|origin| panic!("{origin} is no origin"));
+            let allowed = Origins::default().with_credentials_over_http(&origins);
+            let allowed = allowed.unwrap_or_else(|origin| panic!("{origin} is no origin"));
             let egress = Egress::new(&plan, Arc::new(allowed));
             for request in made(&settings) {
                 leaves(&egress, &request);

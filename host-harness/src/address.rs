@@ -61,6 +61,30 @@ fn same_prefix(left: u128, right: u128, prefix: u8, width: u32) -> bool {
     shift >= 128 || left >> shift == right >> shift
 }
 
+/// Whether a host is this machine itself, whoever is asked: a name below `localhost` may lead elsewhere.
+pub fn is_loopback(host: &url::Host<&str>) -> bool {
+    match host {
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => unwrapped(IpAddr::V6(*address)).is_loopback(),
+        url::Host::Domain(name) => *name == "localhost",
+    }
+}
+
+/// Whether a service of somebody's own may be at an address that is not public. Where clouds keep their metadata, and what
+/// is no address of one host, nobody is advised to allow.
+pub fn may_serve(address: IpAddr) -> bool {
+    match unwrapped(address) {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_loopback() || address.is_private() || first == 100 && (64..128).contains(&second)
+        }
+        IpAddr::V6(address) => {
+            let metadata = address.segments()[..2] == [0xfd00, 0xec2];
+            address.is_loopback() || address.is_unique_local() && !metadata
+        }
+    }
+}
+
 /// Why an address must not be dialled; none if it may. `allowed` are the operator's exceptions.
 pub fn prohibited(address: IpAddr, allowed: &[Cidr]) -> Option<&'static str> {
     let inner = unwrapped(address);

@@ -213,7 +213,10 @@ impl Step {
     }
 
     fn write(&self, text: &mut String) {
-        let status = self.status.name().replace('-', " ");
+        let status = match (self.status, &self.trouble) {
+            (Status::Ok, Some(_)) => "warning".to_owned(),
+            (status, _) => status.name().replace('-', " "),
+        };
         let time = match self.status {
             Status::NotReached => String::new(),
             _ => format!("{} ms", milliseconds(self.time)),
@@ -274,8 +277,16 @@ remarks! {
     /// The operator's list does not have it.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
         "if that is meant, write `{line}` in [network]; else mend the address";
+    /// Plain http.
+    CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear",
+        "credentials would go over http, for everybody on the way to read",
+        "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
     /// A value that is seldom meant.
     SETTINGS_ODD = Settings, Ok, "settings-odd", "something is odd", "see whether that is meant: {place}";
+    /// Plain http.
+    NO_TLS = Tls, Ok, "no-tls-at-all",
+        "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
+        "write https:// in place of http:// if the service speaks it";
     /// The service's time is another.
     CLOCK_OFF = Credential, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
     /// Within 30 days.
@@ -592,11 +603,17 @@ impl Call<'_> {
                 return None;
             }
         };
-        let forbidden = self.parked.forbidden_origins();
-        if !forbidden.is_empty() {
-            let line = self.parked.allowed().line_with(forbidden.iter().copied());
-            let trouble = ORIGIN_NOT_ALLOWED.trouble(&forbidden.join(" and "), &line);
+        let (forbidden, exposed) = (self.parked.forbidden_origins(), self.parked.exposed_origins());
+        let allowed = self.parked.allowed();
+        let troubles = [
+            (&exposed, CREDENTIALS_IN_CLEAR, allowed.line_in_clear(exposed.iter().copied())),
+            (&forbidden, ORIGIN_NOT_ALLOWED, allowed.line_with(forbidden.iter().copied())),
+        ];
+        let troubles = troubles.iter().filter(|(origins, ..)| !origins.is_empty());
+        let mut troubles = troubles.map(|(origins, remark, line)| remark.trouble(&origins.join(" and "), line));
+        if let Some(trouble) = troubles.next() {
             climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
+            troubles.for_each(|trouble| climb.warn(trouble));
             return None;
         }
         climb.note(Question::Settings, "", begun.elapsed(), Ok(String::new()));
@@ -629,7 +646,11 @@ impl Call<'_> {
                         let (code, cause) = (trouble.fault.code, trouble.to_string());
                         Trouble { blame: Blame::of_code(code), ..Trouble::of(code, cause, trouble.fix) }
                     });
+                    let is_clear = rung.rung == Rung::Tls && origin.starts_with("http://");
                     climb.note(question(rung.rung), origin, rung.time, found);
+                    if is_clear {
+                        climb.warn(NO_TLS.trouble("", ""));
+                    }
                     climb.tell();
                 }
                 climb.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);

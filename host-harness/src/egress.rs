@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::address;
 use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
 use crate::secret::Secret;
 use crate::transport::OutgoingRequest;
@@ -16,6 +17,10 @@ use crate::transport::OutgoingRequest;
 pub struct Origins {
     operators: BTreeSet<String>,
     own: BTreeSet<String>,
+    /// Origins over http that lead to this machine itself.
+    near: BTreeSet<String>,
+    /// Origins over http that the operator lets credentials go to.
+    in_clear: BTreeSet<String>,
 }
 
 impl Origins {
@@ -23,12 +28,37 @@ impl Origins {
     pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, String> {
         let exact =
             origins.into_iter().map(|origin| canonical(origin.as_ref()).ok_or_else(|| origin.as_ref().to_owned()));
-        Ok(Origins { operators: exact.collect::<Result<_, _>>()?, own: BTreeSet::new() })
+        let operators: BTreeSet<String> = exact.collect::<Result<_, _>>()?;
+        let near = operators.iter().filter(|origin| is_near(origin)).cloned().collect();
+        Ok(Origins { operators, near, ..Origins::default() })
+    }
+
+    /// The same where requests to some addresses do not go there `directly`, but through a proxy: credentials would pass
+    /// the network on the way to this machine.
+    pub fn going(mut self, directly: impl Fn(&Url) -> bool) -> Origins {
+        self.near.retain(|origin| Url::parse(origin).is_ok_and(|url| directly(&url)));
+        self
+    }
+
+    /// The same, and these origins over http, to which credentials may go as well.
+    pub fn with_credentials_over_http(
+        mut self,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Origins, String> {
+        self.in_clear = Origins::new(origins)?.operators;
+        self.operators.extend(self.in_clear.iter().cloned());
+        Ok(self)
     }
 
     /// These origins, and others that are allowed without the operator.
     pub fn and(&self, own: &Origins) -> Origins {
-        Origins { operators: self.operators.clone(), own: &self.own | &own.operators }
+        Origins { own: &self.own | &own.operators, ..self.clone() }
+    }
+
+    /// Whether a request with credentials may go to an origin that is allowed: what goes over http is read by everybody on
+    /// the way.
+    pub fn takes_credentials(&self, origin: &str) -> bool {
+        origin.starts_with("https://") || self.near.contains(origin) || self.in_clear.contains(origin)
     }
 
     /// By whose leave requests may go to an origin; none if they may not.
@@ -40,11 +70,41 @@ impl Origins {
         }
     }
 
+    /// Whether credentials for an origin would be read on the way, whether it is allowed or not.
+    pub fn exposes(&self, origin: &str) -> bool {
+        let is_near = self.leave(origin).is_none() && is_near(origin);
+        !self.takes_credentials(origin) && origin.starts_with("http://") && !is_near
+    }
+
     /// The line of configuration that allows these origins, too.
     pub fn line_with<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
-        let origins = self.operators.iter().map(String::as_str).chain(more).map(|origin| format!("{origin:?}"));
-        format!("allow = [{}]", origins.collect::<Vec<_>>().join(", "))
+        let operators = self.operators.iter().filter(|origin| !self.in_clear.contains(*origin));
+        line("allow", operators.map(String::as_str).chain(more))
     }
+
+    /// The line of configuration that lets credentials go to these origins over http, too.
+    pub fn line_in_clear<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        line("allow_credentials_over_http", self.in_clear.iter().map(String::as_str).chain(more))
+    }
+
+    /// The line of configuration that lets a request go to an origin, which says what it does where credentials would be
+    /// read on the way.
+    pub fn line_for(&self, origin: &str, carries_credentials: bool) -> String {
+        match carries_credentials && origin.starts_with("http://") && !is_near(origin) {
+            true => self.line_in_clear([origin]),
+            false => self.line_with([origin]),
+        }
+    }
+}
+
+fn line<'a>(key: &str, origins: impl Iterator<Item = &'a str>) -> String {
+    format!("{key} = [{}]", origins.map(|origin| format!("{origin:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// Whether an origin is plain http to this machine itself.
+fn is_near(origin: &str) -> bool {
+    let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| url.host().is_some_and(|host| address::is_loopback(&host)))
 }
 
 /// Why an origin is allowed.
@@ -155,7 +215,7 @@ impl Egress {
                 denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
             })?;
         if self.allowed.leave(&origin).is_none() {
-            let remedy = Some(self.allowed.line_with([origin.as_str()]));
+            let remedy = Some(self.allowed.line_for(&origin, !shape.rides.is_empty()));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
         let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
@@ -175,6 +235,13 @@ impl Egress {
                 (true, false) => missing.push(&ride.credential),
                 (false, false) => {}
             }
+        }
+        if let Some(credential) = carried.first()
+            && !self.allowed.takes_credentials(&origin)
+        {
+            let reason =
+                format!("{} would go to {origin} without TLS, for everybody on the way to read", name(credential));
+            return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
         }
         if request.headers.iter().any(|(name, _)| name == "authorization") && !placed.contains("authorization") {
             return Err(denial("its `authorization` carries no credential of this call".to_owned()));
@@ -551,6 +618,48 @@ mod tests {
         for host in ["[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::FFFF:7F00:0001]"] {
             assert!(judge(&format!("http://{host}:8080/a/b")).unwrap_err().contains("not spelled"), "{host}");
         }
+    }
+
+    #[test]
+    fn credentials_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
+        let near = ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"];
+        let far = ["http://api.example", "http://10.0.0.1", "http://a.localhost"];
+        let shape = |origin: &str, rides: Vec<Ride>| Shape {
+            method: "GET".to_owned(),
+            origin: origin.to_owned(),
+            path: Path::Prefix("/a/".to_owned()),
+            rides,
+            seals: None,
+        };
+        let judge = |origin: &str, origins: &Origins, bearer: bool| {
+            let ride = Ride { credential: Credential::Token, place: Place::Bearer };
+            let rides = if bearer { vec![ride] } else { Vec::new() };
+            let plan = Plan { shapes: vec![shape(origin, rides)], warnings: Vec::new() };
+            let url = format!("{origin}/a/b");
+            let headers = bearer.then(|| (BEARER.0.to_owned(), BEARER.1.to_owned())).into_iter().collect();
+            let request =
+                OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+            let egress = Egress::new(&plan, Arc::new(origins.clone()));
+            egress.judge(&url, request, &sealed()).map(|_| ()).map_err(|denial| denial.to_string())
+        };
+        let allowed = Origins::new(near.into_iter().chain(far)).unwrap();
+        let all = allowed.clone().with_credentials_over_http(far).unwrap();
+        for origin in near {
+            assert_eq!(judge(origin, &allowed, true), Ok(()), "{origin}");
+            let proxied = allowed.clone().going(|_| false);
+            assert!(judge(origin, &proxied, true).unwrap_err().contains("without TLS"), "{origin}");
+        }
+        for origin in far {
+            let told = judge(origin, &allowed, true).unwrap_err();
+            let line = format!("to allow it, write `allow_credentials_over_http = [{origin:?}]` in [network]");
+            assert!(told.contains("the token would go to ") && told.ends_with(&line), "{told}");
+            // Neither is an origin that nobody allowed offered without saying so.
+            assert!(judge(origin, &Origins::default(), true).unwrap_err().ends_with(&line), "{origin}");
+            assert_eq!(judge(origin, &allowed, false), Ok(()), "{origin}");
+            assert_eq!(judge(origin, &all, true), Ok(()), "{origin}");
+        }
+        let told = judge(near[0], &Origins::default(), true).unwrap_err();
+        assert!(told.ends_with(&format!("write `allow = [{:?}]` in [network]", near[0])), "{told}");
     }
 
     #[test]

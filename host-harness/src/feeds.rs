@@ -37,6 +37,8 @@ pub struct Parked {
     pub contact: Option<String>,
     /// Where its requests go.
     pub origins: Arc<[String]>,
+    /// Those of them that credentials would go to without TLS.
+    pub in_clear: Box<[String]>,
     /// When credentials run out, by setting, in Unix milliseconds.
     pub expiries: Box<[(String, u64)]>,
     plugin: Plugin,
@@ -149,6 +151,7 @@ impl Parked {
             sinks: Arc::clone(&self.sinks),
             contact: self.contact.clone(),
             origins: Arc::clone(&self.origins),
+            in_clear: self.in_clear.clone(),
             expiries: self.expiries.clone(),
             plugin: self.plugin.clone(),
             settings: self.settings.copied(),
@@ -159,7 +162,14 @@ impl Parked {
     /// The origins that its requests go to, and that the operator does not allow.
     pub fn forbidden_origins(&self) -> Vec<&str> {
         let origins = self.origins.iter().map(String::as_str);
-        origins.filter(|origin| self.allowed.leave(origin).is_none()).collect()
+        let exposed = self.exposed_origins();
+        origins.filter(|origin| self.allowed.leave(origin).is_none() && !exposed.contains(origin)).collect()
+    }
+
+    /// The origins that credentials would go to without TLS, and may not.
+    pub fn exposed_origins(&self) -> Vec<&str> {
+        let origins = self.in_clear.iter().map(String::as_str);
+        origins.filter(|origin| self.allowed.exposes(origin)).collect()
     }
 
     /// Its secrets, for redaction.
@@ -238,6 +248,8 @@ pub async fn check_each(
         }
     };
     let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
+    let allowed = allowed.going(|url| network.proxy.address_for(url).is_none());
+    let allowed = allowed.with_credentials_over_http(&network.credentials_over_http).map_err(CheckError::Host)?;
     let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
@@ -424,11 +436,12 @@ async fn check_feed(
         });
         Some(problem(setting, message))
     }));
+    let mut warnings: Vec<Problem> = Vec::new();
     let settings = settings.sealing(&description).under(|setting| {
         let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
         file.parent().map(Path::to_owned).unwrap_or_default()
     });
-    let (mut warnings, referred) = (Vec::new(), unreadable.len());
+    let referred = unreadable.len();
     // Looked at first: who writes one while it is read has changed it.
     let files = settings.token_files().map(Seen::now).collect();
     for (setting, found) in settings.examined() {
@@ -462,6 +475,7 @@ async fn check_feed(
         sinks: sinks.into(),
         contact,
         origins: Arc::default(),
+        in_clear: Box::default(),
         expiries: expiries.into(),
         plugin,
         settings,
@@ -507,6 +521,9 @@ async fn check_feed(
             let origins: BTreeSet<String> =
                 feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
             parked.origins = origins.into_iter().collect();
+            let carrying = feed.plan().shapes.iter().filter(|shape| !shape.rides.is_empty());
+            let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
+            parked.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
             Ok(Ok((parked, warnings)))
         }
         _ if problems.is_empty() && unreadable.len() > 0 => {

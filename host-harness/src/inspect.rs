@@ -56,6 +56,8 @@ pub struct Line {
     pub allowed: Option<Leave>,
     /// The line of `[network]` that would allow it, where it is not.
     pub remedy: Option<String>,
+    /// Whether credentials go, or would go, over http, for everybody on the way to read.
+    pub credentials_in_clear: bool,
 }
 
 /// How much a day.
@@ -89,9 +91,15 @@ impl Sheet {
         let (parked, feed) = (&ready.parked, &ready.feed);
         let lines = feed.plan().shapes.iter().map(|shape| {
             let origin = canonical(&shape.origin).unwrap_or_default();
-            let allowed = parked.allowed().leave(&origin);
-            let remedy = allowed.is_none().then(|| parked.allowed().line_with([origin.as_str()]));
-            Line { shape: shape.clone(), allowed, remedy }
+            let carries = !shape.rides.is_empty();
+            let is_clear = origin.starts_with("http://");
+            let leave = parked.allowed().leave(&origin);
+            let allowed = leave.filter(|_| !carries || parked.allowed().takes_credentials(&origin));
+            let remedy = allowed.is_none().then(|| match leave {
+                Some(_) => parked.allowed().line_in_clear([origin.as_str()]),
+                None => parked.allowed().line_for(&origin, carries),
+            });
+            Line { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
         });
         let scopes = feed.scopes_of_settings().await;
         Sheet {
@@ -179,13 +187,14 @@ pub fn text(about: &About, description: &Description, sheets: Option<&[Sheet]>) 
 fn page(text: &mut String, sheet: &Sheet) {
     let Sheet { feed, tenant, plugin_sha256, interval_seconds, scopes, shapes, a_day } = sheet;
     let _ = writeln!(text, "\nfeed {feed} of tenant {tenant}, plugin sha256 {plugin_sha256}, may send nothing but:");
-    for Line { shape, allowed, remedy } in shapes {
+    for Line { shape, allowed, remedy, credentials_in_clear } in shapes {
         let leave = match (allowed, remedy) {
             (Some(Leave::BuiltIn), _) => "allowed for the built-in plugin".to_owned(),
             (Some(Leave::Operator), _) => "allowed by [network]".to_owned(),
             (None, remedy) => format!("NOT ALLOWED without `{}` in [network]", remedy.as_deref().unwrap_or_default()),
         };
-        let _ = writeln!(text, "  {}; {leave}", told(shape));
+        let clear = if *credentials_in_clear { ", CREDENTIALS IN CLEAR TEXT" } else { "" };
+        let _ = writeln!(text, "  {}; {leave}{clear}", told(shape));
     }
     let (whose, polls) = match scopes {
         Some(count) => (format!("the {count} scopes of its settings"), a_day.polls),

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::address::{Cidr, prohibited};
+use crate::address::{self, Cidr, prohibited};
 use crate::encoding::{self, Body};
 use crate::limits::{self, Limits};
 use crate::proxy::Proxy;
@@ -231,7 +231,10 @@ fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportE
     match prohibited(address, allowed) {
         None => Ok(()),
         Some(why) => {
-            let remedy = line_with(allowed, &address.to_string());
+            let remedy = match address::may_serve(address) {
+                true => format!("to allow it, write `{}` in [network]", line_with(allowed, &address.to_string())),
+                false => "no service is at such an address: find out who answers so".to_owned(),
+            };
             Err(TransportError::AddressProhibited { host: host.to_owned(), address, why, remedy })
         }
     }
@@ -348,11 +351,14 @@ mod tests {
             all_good("api.example", found, Some(&allowed)).map(|good| good.len()).map_err(|error| error.to_string())
         };
         assert_eq!(judged(&["20.190.128.1", "127.0.0.1", "2603:1030::1"]), Ok(3));
-        for bad in ["10.0.0.1", "::1", "169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a00:1::"] {
+        let metadata = ["169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"];
+        for bad in ["10.0.0.1", "::1", "::ffff:10.0.0.1", "2002:a00:1::"].into_iter().chain(metadata) {
             for addresses in [[bad, "20.190.128.1"], ["20.190.128.1", bad]] {
                 let told = judged(&addresses).unwrap_err();
                 let line = format!("write `allow_addresses = [\"127.0.0.0/8\", \"{bad}\"]` in [network]");
-                assert!(told.starts_with("api.example is at ") && told.ends_with(&line), "{told}");
+                assert!(told.starts_with("api.example is at "), "{told}");
+                // Nobody is led to the keys of a machine.
+                assert_eq!(told.ends_with(&line), !metadata.contains(&bad), "{told}");
             }
         }
         assert_eq!(judged(&[]), Err("the name api.example does not resolve".to_owned()));

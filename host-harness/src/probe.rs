@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use crate::address::prohibited;
+use crate::address::{may_serve, prohibited};
 use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES};
 use crate::live::{self, Network, is_loopback_name};
 
@@ -86,7 +86,7 @@ faults! {
         "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";
     /// The CA is not known here.
     CA_UNKNOWN = Tls, "ca-unknown", "the certificate is signed by a CA that this machine does not know",
-        "if something inspects TLS on the way, save its CA as PEM and write `ca_file = \"corporate-ca.pem\"` in [network]; who signed, tells: openssl s_client -connect {host}:{port} -showcerts";
+        "if your company inspects TLS on the way, have those who do so give you their CA as PEM, and write `ca_file = \"corporate-ca.pem\"` in [network]; take no CA from the connection itself, which says only who signed: openssl s_client -connect {host}:{port} -showcerts";
     /// Valid at another time.
     CERTIFICATE_TIME = Tls, "certificate-time", "the certificate is not valid at this machine's time",
         "set the clock: timedatectl set-ntp true; if the clock is right, the certificate is the service's to renew";
@@ -196,7 +196,7 @@ impl Climb<'_> {
             (Box::new(socket) as Box<dyn Wire>, Instant::now())
         };
         let spoken = if self.origin.scheme() == "http" {
-            Ok("plain http, without TLS".to_owned())
+            Ok("none".to_owned())
         } else {
             self.speak_tls(network, socket, now).await
         };
@@ -239,7 +239,11 @@ impl Climb<'_> {
     fn prohibited(&self, network: &Network, detail: String, address: IpAddr) -> Trouble {
         let trouble = self.trouble(&ADDRESS_PROHIBITED, detail, Some(address));
         let line = live::line_with(network.allowed(), &address.to_string());
-        Trouble { fix: trouble.fix.replace("{allow}", &line), ..trouble }
+        let fix = match may_serve(address) {
+            true => trouble.fix.replace("{allow}", &line),
+            false => format!("no service is at such an address: find out who answers so: nslookup {}", self.host()),
+        };
+        Trouble { fix, ..trouble }
     }
 
     async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, Trouble> {

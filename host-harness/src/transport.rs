@@ -51,7 +51,7 @@ pub enum TransportError {
     #[error("the name {0} does not resolve")]
     NameNotResolved(String),
     /// The address is one that must not be dialled.
-    #[error("{host} is at {address}, which is {why}; to allow it, write `{remedy}` in [network]")]
+    #[error("{host} is at {address}, which is {why}; {remedy}")]
     AddressProhibited {
         /// Name or literal in the address.
         host: String,
@@ -59,7 +59,7 @@ pub enum TransportError {
         address: std::net::IpAddr,
         /// What kind of address it is.
         why: &'static str,
-        /// The line of configuration that would allow it.
+        /// What mends it.
         remedy: String,
     },
     /// The proxy is not there, or does not do what it is for.

@@ -108,6 +108,8 @@ pub struct NetworkConfig {
     pub proxy: Proxy,
     /// Origins beyond those that the built-in plugin knows.
     pub allow: Vec<String>,
+    /// Origins over http that requests may go to with credentials.
+    pub credentials_over_http: Vec<String>,
     /// Addresses that may be dialled though they are not public.
     pub allow_addresses: Vec<Cidr>,
 }
@@ -216,7 +218,7 @@ fn text_of(name: &str, value: &str) -> Result<String, String> {
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
 const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
-const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses"];
+const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
 const REFERENCE: &[&str] = &["env", "file", "plain"];
 
 /// The keys of each table, for those that stand in another one.
@@ -475,6 +477,19 @@ fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<S
             None => reader.problem(
                 &node,
                 format!("found {origin:?}, expected an origin such as \"https://host.example:8443\", without a path"),
+            ),
+        }
+    }
+    for node in table.child("allow_credentials_over_http").map(|node| reader.list(&node)).unwrap_or_default() {
+        let Some(text) = reader.text(&node, "an origin") else { continue };
+        match egress::canonical(&text).filter(|origin| origin.starts_with("http://")) {
+            Some(origin) => network.credentials_over_http.push(origin),
+            None => reader.problem(
+                &node,
+                format!(
+                    "found {text:?}, expected an origin such as \"http://host.example:8080\", without a path; one over \
+                     https belongs into `allow`"
+                ),
             ),
         }
     }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ pub struct Scene {
 
 impl Scene {
     pub async fn new() -> Scene {
+        compiled();
         let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::sized(2, 1), None).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), simulator.ca_pem()).unwrap();
@@ -62,6 +64,16 @@ impl Scene {
     fn run(&self, arguments: &[&str]) -> Process {
         Process::start(self.command(&[&["run", "-c", "collector.toml"], arguments].concat()))
     }
+}
+
+/// Compiles the plugin once, which takes as long as the machine is busy, before anything is waited for.
+fn compiled() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+        let inspected = support::command().args(["inspect", "--json"]).env("XDG_CACHE_HOME", cache).output().unwrap();
+        assert!(inspected.status.success(), "{}", String::from_utf8_lossy(&inspected.stderr));
+    });
 }
 
 /// The collector, and what it says.
@@ -536,7 +548,8 @@ async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
             said.contains("error: a feed is left out: collector.toml:") && said.contains(&told),
             "{told} in {said}"
         );
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let told = said.lines().filter(|line| !line.starts_with("polled in ")).count();
+        assert_eq!(told, 1, "{said}");
     }
     let poll = |arguments: &[&str]| {
         let output = scene.command(&[&["poll", "-c", "collector.toml"], arguments].concat()).output().unwrap();

@@ -484,6 +484,29 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
 }
 
 #[tokio::test]
+async fn a_secret_in_the_configuration_itself_is_taken_with_a_warning() {
+    let mut set = Set::new(None).await;
+    let secret = set.variables[0].1.clone();
+    let better = "better `client_secret = { env = \"CONTOSO_SCORES_CLIENT_SECRET\" }`";
+    for (line, told) in [
+        (format!("client_secret = {secret:?}"), better),
+        (format!("client_secret = \" {secret}\\u200b\""), "a zero-width space at its end were removed"),
+        (
+            format!("client_secret = {{ env = {:?}, plain = true }}", set.variables[0].0),
+            "has `plain = true`, which means nothing",
+        ),
+    ] {
+        set.edit("client_secret", &line);
+        let (ladder, words) = set.check().await;
+        assert!(ladder.ok() && words.contains(told), "{told} in {words}");
+        assert_eq!(words.contains(better), !line.contains("plain"), "{words}");
+    }
+    set.edit("client_secret", "client_secret = \"${CONTOSO_SECRET}\"");
+    let (_, words) = set.check().await;
+    assert!(words.contains("looks like a reference") && !words.contains(better), "{words}");
+}
+
+#[tokio::test]
 async fn a_firewall_that_ends_the_connection() {
     let (question, code, _) = fault(&says(b"").await).await;
     assert_eq!((question, code.as_str()), (Question::Tls, "tls-broken"));

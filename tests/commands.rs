@@ -280,7 +280,7 @@ fn no_message_is_told_twice() {
     let feed = |id: &str, more: &str| {
         format!(
             "[[feed]]\nid = \"{id}\"\ntenant = \"t\"\n{more}\n[feed.settings]\n\
-             client_key = \"11111111-2222-3333-4444-555555555555\"\nclient_secret = \"a-secret-of-tests\"\n\
+             client_key = \"11111111-2222-3333-4444-555555555555\"\nclient_secret = {{ env = \"SECRET\" }}\n\
              token_url = \"aaaabbbb-0000-cccc-1111-dddd2222eeee\"\n\
              subscription_id = \"20ff7fc3-e762-44dd-bd96-b71116dcdc23\"\n"
         )
@@ -289,7 +289,7 @@ fn no_message_is_told_twice() {
     write("good.toml", &feeds(""));
     write("plugin.toml", &feeds("plugin = \"none.wasm\""));
     write("junk.toml", &feeds("plugin = \"junk.wasm\""));
-    write("secret.toml", &feeds("").replace("\"a-secret-of-tests\"", "{ file = \"none.txt\" }"));
+    write("secret.toml", &feeds("").replace("{ env = \"SECRET\" }", "{ file = \"none.txt\" }"));
     write("ca.toml", &("[network]\nca_file = \"none.pem\"\n".to_owned() + &feeds("")));
     write("junk.wasm", "junk");
     write("state.toml", &("[collector]\nstate = \"none/x.db\"\n".to_owned() + &feeds("")));
@@ -340,6 +340,7 @@ fn no_message_is_told_twice() {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", &command]).current_dir(folder.path()).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG");
+        shell.env("SECRET", "a-secret-of-tests");
         let output = shell.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let good = !output.status.success() && text.contains(words) && text.matches("os error").count() <= 1;

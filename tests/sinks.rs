@@ -201,7 +201,14 @@ fn http(id: &str, url: &str) -> SinkConfig {
 }
 
 fn posting(url: &str, preset: Preset) -> HttpConfig {
-    HttpConfig { url: template(url), preset, token: Some(Secret::new(TOKEN)), headers: Vec::new(), gzip: true }
+    HttpConfig {
+        url: template(url),
+        preset,
+        token: Some(Secret::new(TOKEN)),
+        headers: Vec::new(),
+        credentials: Vec::new(),
+        gzip: true,
+    }
 }
 
 /// A standard output that may be closed at the other end.

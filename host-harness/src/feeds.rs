@@ -387,7 +387,8 @@ async fn check_feed(
     nowhere: &Tenants,
     clock: &Clock,
 ) -> Result<Found, CheckError> {
-    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, mut unreadable, .. } = config;
+    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, opened, mut unreadable, .. } =
+        config;
     let problem = |setting: &str, message: String| {
         let key = setting.trim_start_matches('/').replace('/', ".");
         let top = key.split('.').next().unwrap_or_default();
@@ -436,7 +437,8 @@ async fn check_feed(
         });
         Some(problem(setting, message))
     }));
-    let mut warnings: Vec<Problem> = Vec::new();
+    let open = settings.in_the_open(&description, &id, &opened);
+    let mut warnings: Vec<Problem> = open.map(|(setting, words)| problem(&setting, words)).collect();
     let settings = settings.sealing(&description).under(|setting| {
         let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
         file.parent().map(Path::to_owned).unwrap_or_default()

@@ -7,7 +7,7 @@ use jsonschema::PatternOptions;
 use serde_json::{Map, Value};
 
 use crate::assertion::{self, KeyPair, Unusable};
-use crate::contract::{Credential, CredentialKind, Description};
+use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
 use crate::egress::{Sealed, placeholder};
 use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
 use crate::mark::Mark;
@@ -77,6 +77,35 @@ impl Settings {
         left.filter(|setting| plain.get(*setting).is_some_and(|value| !value.is_null() && !value.is_string()))
             .cloned()
             .collect()
+    }
+
+    /// What is said of credentials that stand in the configuration itself, or are `opened`: to be plain values, which a
+    /// credential never is.
+    pub(crate) fn in_the_open(
+        &self,
+        description: &Description,
+        feed: &str,
+        opened: &[String],
+    ) -> impl Iterator<Item = (String, String)> {
+        let plain = self.plain();
+        let told = description.credentials.iter().filter_map(move |credential| {
+            let CredentialSetting { setting, kind } = credential;
+            let value = plain.get(setting)?.as_str().filter(|value| !value.trim().is_empty())?;
+            let is_secret = match kind {
+                CredentialKind::Secret => !spelling::refers(value.trim()),
+                CredentialKind::KeyPair => value.contains("-----BEGIN "),
+                CredentialKind::TokenFile => false,
+            };
+            let words = if opened.contains(setting) {
+                "has `plain = true`, which means nothing for a credential: the plugin never gets it".to_owned()
+            } else if is_secret {
+                spelling::in_the_open(setting, &format!("{feed} {setting}"))
+            } else {
+                return None;
+            };
+            Some((setting.clone(), words))
+        });
+        told.collect::<Vec<_>>().into_iter()
     }
 
     /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from, and withholds what
@@ -298,7 +327,6 @@ fn words(property: &Value, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::CredentialSetting;
 
     #[test]
     fn the_date_beside_a_credential_is_its_end() {

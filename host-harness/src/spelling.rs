@@ -75,6 +75,36 @@ pub fn look_alike(text: &str) -> Option<&'static str> {
     tests.find(|(is_so, _)| is_so(text)).map(|(_, words)| *words)
 }
 
+/// Whether a value names the place of a secret in place of being one.
+pub fn refers(text: &str) -> bool {
+    is_reference(text) || is_path(text) || is_constant(text)
+}
+
+/// What is said of a secret that stands in the configuration itself under this key; `words` make the name of a variable.
+pub fn in_the_open(key: &str, words: &str) -> String {
+    let letter = |one: char| if one.is_ascii_alphanumeric() { one.to_ascii_uppercase() } else { '_' };
+    let variable: String = words.chars().map(letter).collect();
+    let key = if is_name(key, |one| one != '.' && one != '+') { key.to_owned() } else { format!("{key:?}") };
+    format!(
+        "found the secret itself, which everybody sees who reads the configuration; better \
+         `{key} = {{ env = {variable:?} }}` or `{{ file = \"…\" }}`"
+    )
+}
+
+/// Whether a header or a parameter carries a credential, by its name, or by a value that looks like one.
+pub fn is_credential(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words = ["auth", "cookie", "credential", "passw", "secret", "signature", "token"];
+    // These say how events are grouped.
+    let is_key = name.ends_with("key")
+        && !["idempotency", "partition", "routing", "sharding", "sort"].iter().any(|word| name.contains(word));
+    words.iter().any(|word| name.contains(word))
+        || is_key
+        || ["code", "sig", "apikey", "pwd"].contains(&name.as_str())
+        || is_authorization(value)
+        || may_be_secret(value)
+}
+
 /// What a value looks like that some program was to replace by another, if it does.
 pub fn unreplaced(text: &str) -> Option<&'static str> {
     is_reference(text).then_some(REFERENCE)

@@ -121,6 +121,7 @@ pub fn read(
             settings: Settings::default(),
             place: Place { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
             sealed: Vec::new(),
+            opened: Vec::new(),
             unreadable: Vec::new(),
         };
         let has_settings = settings(reader, &table, defaults, &mut feed, files, environment).is_some();
@@ -405,6 +406,7 @@ fn settings(
         let Ok(value) = value else { continue };
         let Trimmed { text, remark } = spelling::trimmed(&value);
         if is_plain {
+            config.opened.push(node.name.clone());
             plain.insert(node.name.clone(), Value::from(text));
             continue;
         }

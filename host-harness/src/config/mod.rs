@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::address::Cidr;
+use crate::address::{self, Cidr};
 use crate::egress;
 use crate::limits;
 use crate::proxy::Proxy;
@@ -114,6 +114,17 @@ pub struct NetworkConfig {
     pub allow_addresses: Vec<Cidr>,
 }
 
+impl NetworkConfig {
+    /// Whether credentials may go to an address of the operator's own choice: over https, to this machine itself, or where
+    /// it is allowed over http.
+    fn takes_credentials(&self, url: &url::Url) -> bool {
+        let is_near = || url.host().is_some_and(|host| address::is_loopback(&host));
+        url.scheme() == "https"
+            || self.credentials_over_http.contains(&url.origin().ascii_serialization())
+            || is_near() && self.proxy.address_for(url).is_none()
+    }
+}
+
 /// A file of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
@@ -144,6 +155,8 @@ pub struct FeedConfig {
     pub place: Place,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
+    /// Settings that came so too, and are to be plain values.
+    pub opened: Vec<String>,
     /// Settings whose `{ env }` or `{ file }` cannot be read now, each with what was found there. Something else stands in
     /// their place, so that the other settings can be judged.
     pub unreadable: Vec<(String, Problem)>,
@@ -300,7 +313,8 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config.network = network(&mut reader, table.as_mut(), &mut config.files);
     let first = sources.first().map_or(Path::new(""), |source| source.file);
     config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
-    let sinks = sinks::read(&mut reader, &tops, &config.collector.state, &mut config.files, environment);
+    let sinks =
+        sinks::read(&mut reader, &tops, &config.collector.state, &config.network, &mut config.files, environment);
     let mut defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;

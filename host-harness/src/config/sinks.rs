@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, Problem, Seen, meant, token};
+use super::{Environment, NetworkConfig, Problem, Seen, meant, secret, token};
 use crate::limits;
+use crate::redact;
+use crate::secret::Secret;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
+use crate::spelling;
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
@@ -39,6 +42,7 @@ pub fn read(
     reader: &mut Reader,
     tops: &[Table<'_>],
     state: &Path,
+    network: &NetworkConfig,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Vec<ReadSink> {
@@ -49,7 +53,7 @@ pub fn read(
         let written = table.child("id").and_then(|node| node.as_text());
         let mut table = table.by_id("sink", &ids);
         // Which keys there are depends on the type, and which type on the keys.
-        let kind = kind(reader, &mut table, files, environment);
+        let kind = kind(reader, &mut table, network, files, environment);
         let id = reader.id(&table, "id");
         if let Some((id, node)) = &id {
             if let Some(first) = ids.get(id) {
@@ -85,6 +89,7 @@ pub fn read(
 fn kind(
     reader: &mut Reader,
     table: &mut Table<'_>,
+    network: &NetworkConfig,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Option<Kind> {
@@ -110,7 +115,7 @@ fn kind(
     reader.known(table, &[COMMON, own].concat());
     match kind.as_deref() {
         Some("file") => file(reader, table).map(Kind::File),
-        Some("http") => http(reader, table, files, environment).map(Kind::Http),
+        Some("http") => http(reader, table, network, files, environment).map(Kind::Http),
         _ => Some(Kind::Stdout),
     }
 }
@@ -151,6 +156,7 @@ fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
 fn http(
     reader: &mut Reader,
     table: &Table<'_>,
+    network: &NetworkConfig,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
 ) -> Option<HttpConfig> {
@@ -173,35 +179,95 @@ fn http(
     let token = table.child("token").and_then(|node| token(reader, &node, files, environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
     let headers = table.child("headers").and_then(|node| reader.table(&node, "a table: { \"x-name\" = \"value\" }"));
-    let mut named = Vec::new();
+    let (mut named, mut credentials) = (Vec::new(), Vec::new());
     for node in headers.iter().flat_map(Table::children) {
         let name = http::HeaderName::from_bytes(node.name.as_bytes());
+        let fits = |text: &str| http::HeaderValue::from_str(text).is_ok();
+        let expected = format!("found {:?}, expected a header's name and a text for it", node.name);
+        if node.as_table().is_some() {
+            match (name, secret(reader, node, files, environment)) {
+                (Ok(name), Some(value)) if fits(value.expose()) => credentials.push((name, value)),
+                (_, None) => {}
+                _ => reader.problem(node, expected),
+            }
+            continue;
+        }
         // What is found may be a secret.
         let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
         match (name, value) {
-            (Ok(name), Some(value)) if http::HeaderValue::from_str(value.text()).is_ok() => named.push((name, value)),
+            (Ok(name), Some(value)) if fits(value.text()) => {
+                if spelling::is_credential(name.as_str(), value.text()) {
+                    reader.warning(node, spelling::in_the_open(name.as_str(), name.as_str()));
+                    if value.is_fixed() {
+                        credentials.push((name, Secret::new(value.text())));
+                        continue;
+                    }
+                }
+                named.push((name, value));
+            }
             (_, None) => {}
-            _ => reader.problem(node, format!("found {:?}, expected a header's name and a text for it", node.name)),
+            _ => reader.problem(node, expected),
         }
     }
     let node = reader.required(table, "url")?;
-    let text = reader.text(&node, "an address")?;
-    let url = template(reader, &node, &text)?;
-    let sample = url.filled("tenant", "feed");
-    let good = url::Url::parse(&sample).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-    });
-    if !good {
-        reader.problem(
-            &node,
-            format!("found {:?}, expected an address such as \"https://host.example/events\"", url.text()),
+    let url = address(reader, &node, files, environment)?;
+    let config = HttpConfig { url, preset: preset.unwrap_or_default(), token, headers: named, credentials, gzip };
+    let parsed = url::Url::parse(&config.url.filled("tenant", "feed")).ok()?;
+    if config.has_credentials() && !network.takes_credentials(&parsed) {
+        let line = format!("allow_credentials_over_http = [{:?}]", parsed.origin().ascii_serialization());
+        let message = format!(
+            "its credentials would go over http, for everybody on the way to read, expected https://; only where nobody \
+             else can read the network between, write `{line}` in [network]"
         );
+        reader.problem(&node, message);
         return None;
     }
-    Some(HttpConfig { url, preset: preset.unwrap_or_default(), token, headers: named, gzip })
+    Some(config)
+}
+
+/// Where a sink posts to. Its query may hold a credential, and so may a text that is no address.
+fn address(
+    reader: &mut Reader,
+    node: &Node<'_>,
+    files: &mut Vec<Seen>,
+    environment: Environment<'_>,
+) -> Option<Template> {
+    const EXPECTED: &str = "expected an address such as \"https://host.example/events\"";
+    let is_open = node.as_table().is_none();
+    let text = match is_open {
+        true => reader.hidden_text(node, "an address")?,
+        false => secret(reader, node, files, environment)?.expose().to_owned(),
+    };
+    let is_shown = is_open && !text.contains(['@', '?']);
+    let url = match Template::new(&text) {
+        Ok(url) => url,
+        Err(_) if !is_shown => {
+            reader.problem(node, "found braces with something else between them than {tenant} or {feed}".to_owned());
+            return None;
+        }
+        Err(_) => return template(reader, node, &text),
+    };
+    let parsed = url::Url::parse(&url.filled("tenant", "feed"));
+    match parsed {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            let way = "headers = { authorization = { env = \"…\" } }";
+            reader.problem(node, format!("found a user name or a password in the address, expected them in `{way}`"));
+            return None;
+        }
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+            let secret = parsed.query_pairs().find(|(name, value)| spelling::is_credential(name, value));
+            if let Some((name, _)) = secret.filter(|_| is_open) {
+                let open = spelling::in_the_open("url", "sink url");
+                reader.warning(node, format!("its query has `{}`: {open}", redact::cut(&redact::plain(&name), 64)));
+            }
+        }
+        _ => {
+            let found = if is_shown { format!("{text:?}") } else { "something else".to_owned() };
+            reader.problem(node, format!("found {found}, {EXPECTED}"));
+            return None;
+        }
+    }
+    Some(url)
 }
 
 fn template(reader: &mut Reader, node: &Node<'_>, text: &str) -> Option<Template> {

@@ -540,7 +540,7 @@ fn a_key_that_is_misspelt_or_misplaced_is_told_once_and_nothing_that_follows_fro
         ),
         (
             sink,
-            "url = \"http://x\"\npath = ",
+            "url = \"https://x\"\npath = ",
             &["sink lake: url: unknown key; it belongs to a [[sink]] of type \"http\""],
         ),
         (sink, "Path = ", &["sink lake: Path: unknown key; the nearest is `path`"]),
@@ -669,33 +669,33 @@ fn a_value_is_shown_with_the_right_spelling_of_what_was_meant() {
         (sink, "type = \"console\"", &console),
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\npreset = \"fluentbit\"",
+            "type = \"http\"\nurl = \"https://x\"\npreset = \"fluentbit\"",
             "sink lake: preset: found \"fluentbit\", expected \"vector\", \"fluent-bit\" or \"splunk-hec\"; write \"fluent-bit\"",
         ),
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\npreset = \"splunk\"",
+            "type = \"http\"\nurl = \"https://x\"\npreset = \"splunk\"",
             "sink lake: preset: found \"splunk\", expected \"vector\", \"fluent-bit\" or \"splunk-hec\"; write \"splunk-hec\"",
         ),
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\ngzip = \"true\"",
+            "type = \"http\"\nurl = \"https://x\"\ngzip = \"true\"",
             "sink lake: gzip: found \"true\", expected true or false, without quotes",
         ),
         // What stands there may be a secret.
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\nheaders = \"authorization: hunter2\"",
+            "type = \"http\"\nurl = \"https://x\"\nheaders = \"authorization: hunter2\"",
             "sink lake: headers: found a text, expected a table: { \"x-name\" = \"value\" }",
         ),
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\nheaders = { x-key = 31337 }",
+            "type = \"http\"\nurl = \"https://x\"\nheaders = { x-key = 31337 }",
             "sink lake: headers.x-key: found a whole number, expected a text",
         ),
         (
             sink,
-            "type = \"http\"\nurl = \"http://x\"\ntoken = { evn = \"T\" }",
+            "type = \"http\"\nurl = \"https://x\"\ntoken = { evn = \"T\" }",
             "sink lake: token.evn: unknown key; the nearest is `env`",
         ),
         (
@@ -776,4 +776,82 @@ fn a_value_is_shown_with_the_right_spelling_of_what_was_meant() {
         "listen = \"127.0.0.1:99999\"",
         &[&format!("{listen}\"127.0.0.1:99999\", expected an address and a port")],
     );
+}
+
+/// A sink with these lines, which all feeds go to.
+fn posting(network: &str, lines: &str) -> Config {
+    let environment = |name: &str| (name == "KEY").then(|| " s~ecret8\n".to_owned());
+    let text = format!("[network]\n{network}\n[[sink]]\nid = \"s\"\ntype = \"http\"\n{lines}\n{}", feed("a", ""));
+    parse(Path::new("c.toml"), &text, None, &environment)
+}
+
+#[test]
+fn a_credential_in_a_header_or_an_address_of_a_sink_is_taken_with_a_warning() {
+    const URL: &str = "url = \"https://h.example/events\"";
+    for (lines, told, secrets) in [
+        (
+            format!("{URL}\nheaders = {{ authorization = \"Bearer s~ecret8\" }}"),
+            Some("`authorization = { env = \"AUTHORIZATION\" }`"),
+            2,
+        ),
+        (format!("{URL}\nheaders = {{ X-Api-Key = \"s~ecret8\" }}"), Some("`x-api-key = { env = \"X_API_KEY\" }`"), 1),
+        (
+            format!("{URL}\nheaders = {{ dd-api-key = \"{{tenant}}-s~ecret8\" }}"),
+            Some("`dd-api-key = { env = \"DD_API_KEY\" }`"),
+            1,
+        ),
+        (
+            format!("{URL}\nheaders = {{ x-api-key = {{ env = \"KEY\" }} }}"),
+            Some("white space around it was removed"),
+            1,
+        ),
+        (format!("{URL}\nheaders = {{ x-tenant = \"{{tenant}}\" }}"), None, 0),
+        (
+            "url = \"https://h.example/e?token=s~ecret8\"".to_owned(),
+            Some("its query has `token`: found the secret itself"),
+            1,
+        ),
+        ("url = \"https://h.example/e?index=main\"".to_owned(), None, 0),
+    ] {
+        let config = posting("", &lines);
+        assert_eq!(config.problems, [], "{lines}");
+        let warnings: Vec<String> = config.warnings.iter().map(Problem::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
+        assert!(told.is_none_or(|told| warnings[0].contains(told)), "{warnings:?}");
+        assert!(warnings.iter().all(|warning| !warning.contains("s~ecret8")), "{warnings:?}");
+        let crate::sink::Kind::Http(sink) = &config.sinks[0].kind else { panic!("no sink over http") };
+        let found = sink.secrets("t", "f");
+        assert_eq!(found.len(), secrets, "{lines}");
+        assert!(found.iter().all(|secret| secret.expose().contains("s~ecret8")), "{lines}");
+    }
+}
+
+#[test]
+fn credentials_of_a_sink_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
+    let token = "token = { env = \"KEY\" }";
+    let problems = |network: &str, url: &str, more: &str| {
+        let config = posting(network, &format!("url = {url:?}\n{more}"));
+        config.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for more in [token, "headers = { x-api-key = \"s~ecret8\" }", "headers = { a = { env = \"KEY\" } }"] {
+        let told = problems("", "http://h.example:8080/e", more);
+        let line = "`allow_credentials_over_http = [\"http://h.example:8080\"]`";
+        assert!(told.contains("its credentials would go over http") && told.contains(line), "{told}");
+        assert_eq!(problems(line.trim_matches('`'), "http://h.example:8080/e", more), "");
+        assert_eq!(problems("", "http://127.0.0.1:8080/e", more), "");
+        assert!(!problems("proxy = \"http://proxy:3128\"", "http://127.0.0.1:8080/e", more).is_empty());
+    }
+    assert_eq!(problems("", "http://h.example/e", ""), "", "nothing is given away");
+    let query = problems("", "http://h.example/e?sig=s~ecret8", "");
+    assert!(query.contains("over http") && !query.contains("s~ecret8"), "{query}");
+    for (url, told) in [
+        ("https://u:s~ecret8@h.example/e", "found a user name or a password in the address"),
+        ("h.example/e?token=s~ecret8", "found something else, expected an address"),
+        ("https://h.example/{x}?token=s~ecret8", "found braces with something else"),
+    ] {
+        let told_of = problems("", url, "");
+        assert!(told_of.contains(told) && !told_of.contains("s~ecret8"), "{told_of}");
+    }
+    let told = problems("allow_credentials_over_http = [\"https://h.example\"]", "https://h.example/e", "");
+    assert!(told.contains("one over https belongs into `allow`"), "{told}");
 }

@@ -48,7 +48,8 @@ pub struct HttpWriter {
     preset: Preset,
     headers: HeaderMap,
     gzip: bool,
-    token: Option<Secret>,
+    /// What is not shown.
+    secrets: Vec<Secret>,
 }
 
 impl HttpWriter {
@@ -63,6 +64,13 @@ impl HttpWriter {
                 HeaderValue::from_str(&value.filled(tenant, feed)).map_err(|error| format!("{name}: {error}"))?;
             headers.insert(name.clone(), value);
         }
+        for (name, value) in &config.credentials {
+            // What is wrong with it shows none of it.
+            let value = HeaderValue::from_str(value.expose());
+            let mut value = value.map_err(|_| format!("{name} has characters that no header may have"))?;
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
         if let Some(token) = &config.token {
             let scheme = if config.preset == Preset::SplunkHec { "Splunk" } else { "Bearer" };
             let mut value = HeaderValue::from_str(&format!("{scheme} {}", token.expose()))
@@ -75,8 +83,8 @@ impl HttpWriter {
         if config.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let (url, token) = (config.url.filled(tenant, feed), config.token.clone());
-        Ok(HttpWriter { client, url, preset: config.preset, headers, gzip: config.gzip, token })
+        let (url, secrets) = (config.url.filled(tenant, feed), config.secrets(tenant, feed));
+        Ok(HttpWriter { client, url, preset: config.preset, headers, gzip: config.gzip, secrets })
     }
 
     async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
@@ -95,9 +103,10 @@ impl HttpWriter {
         let location = header(LOCATION);
         let wait = header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
         let said = said(response).await;
-        let told = redact::redact(&said, &self.token);
+        let told = redact::redact(&said, &self.secrets);
         let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
-        let why = self.told(&format!("answered {status}: {told}{}", fix(status, location.as_deref())));
+        let fix = fix(status, &self.url, location.as_deref());
+        let why = self.told(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
     }
 
@@ -123,15 +132,33 @@ impl Writer for HttpWriter {
 }
 
 /// What mends a refusal that is the configuration's fault.
-fn fix(status: StatusCode, location: Option<&str>) -> String {
+fn fix(status: StatusCode, url: &str, location: Option<&str>) -> String {
     match status.as_u16() {
-        300..=399 => {
-            format!("; fix: put the address that it leads to into `url`: {}", location.unwrap_or("none given"))
-        }
+        300..=399 => match location.and_then(|location| leads(url, location)) {
+            None => "; fix: see the `url` of the sink: it leads elsewhere, and does not say where".to_owned(),
+            Some((there, true)) => format!("; fix: put the address that it leads to into `url`: {there}"),
+            // Whoever answers may not be the receiver.
+            Some((there, false)) => format!(
+                "; fix: see who answers there: it leads to {there}, and whoever listens there would get events and \
+                 credentials"
+            ),
+        },
         401 | 403 => "; fix: see the `token` of the sink".to_owned(),
         404 | 405 => "; fix: see the `url` of the sink".to_owned(),
         _ => String::new(),
     }
+}
+
+/// The address that a redirect leads to, and whether it is the same host, reached no less safely. Without its query, which
+/// may be anybody's.
+fn leads(url: &str, location: &str) -> Option<(String, bool)> {
+    let url = Url::parse(url).ok()?;
+    let mut there = url.join(location).ok()?;
+    let is_same = there.host() == url.host() && (there.scheme() == "https" || there.scheme() == url.scheme());
+    let _ = (there.set_username(""), there.set_password(None));
+    there.set_query(None);
+    there.set_fragment(None);
+    Some((redact::plain(redact::cut(there.as_str(), TOLD_BYTES)), is_same))
 }
 
 /// How long a receiver asks to wait, in seconds or until a date.
@@ -261,6 +288,20 @@ mod tests {
         ] {
             assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
         }
+    }
+
+    #[test]
+    fn a_redirect_is_advised_where_it_stays_with_the_receiver() {
+        for (location, told) in [
+            ("/v2/events?token=abc", "put the address that it leads to into `url`: https://h.example/v2/events"),
+            ("https://h.example:8443/e", "put the address that it leads to into `url`: https://h.example:8443/e"),
+            ("http://h.example/e", "see who answers there: it leads to http://h.example/e"),
+            ("https://u:p@evil.example/e", "see who answers there: it leads to https://evil.example/e"),
+        ] {
+            let fix = fix(StatusCode::FOUND, "https://h.example/events", Some(location));
+            assert!(fix.contains(told) && !fix.contains("abc"), "{fix}");
+        }
+        assert!(fix(StatusCode::FOUND, "https://h.example/events", None).contains("does not say where"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::task::JoinError;
 
 use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use crate::secret::Secret;
+use crate::spelling;
 use crate::store::{Lane, Queued, StoreError};
 
 pub mod delivery;
@@ -70,6 +71,8 @@ pub struct HttpConfig {
     pub token: Option<Secret>,
     /// Further headers.
     pub headers: Vec<(::http::HeaderName, Template)>,
+    /// Further headers whose values are secrets.
+    pub credentials: Vec<(::http::HeaderName, Secret)>,
     /// Whether batches are compressed.
     pub gzip: bool,
 }
@@ -166,8 +169,38 @@ impl Template {
         }
     }
 
+    /// Whether it is the same for every tenant and feed.
+    pub fn is_fixed(&self) -> bool {
+        !self.has(&Part::Tenant) && !self.has(&Part::Feed)
+    }
+
     fn has(&self, part: &Part) -> bool {
         self.parts.contains(part)
+    }
+}
+
+impl HttpConfig {
+    /// Whether a request to it carries anything that others must not know.
+    pub fn has_credentials(&self) -> bool {
+        self.token.is_some() || !self.secrets("tenant", "feed").is_empty()
+    }
+
+    /// What must not be shown of a request to it: tokens, and whatever looks like one in headers and in the query.
+    pub fn secrets(&self, tenant: &str, feed: &str) -> Vec<Secret> {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.filled(tenant, feed)));
+        let url = url::Url::parse(&self.url.filled(tenant, feed)).ok();
+        let query: Vec<_> =
+            url.iter().flat_map(url::Url::query_pairs).map(|(name, value)| (name.into(), value.into())).collect();
+        let found =
+            headers.chain(query).filter(|(name, value)| spelling::is_credential(name, value)).map(|(_, value)| value);
+        let given = self.token.iter().chain(self.credentials.iter().map(|(_, secret)| secret));
+        let all = given.map(|secret| secret.expose().to_owned()).chain(found);
+        // The secret stands after the scheme, and may come back without it.
+        let parts = all.flat_map(|value| {
+            let after = value.split_once(' ').map(|(_, secret)| secret.to_owned());
+            std::iter::once(value).chain(after)
+        });
+        parts.map(Secret::new).collect()
     }
 }
 

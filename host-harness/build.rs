@@ -14,7 +14,8 @@ mod component;
 const COMMIT: &str = "HOST_HARNESS_COMMIT";
 
 fn main() {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked at run time: a script that cargo kept may have been compiled in another folder.
+    let workspace = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..");
     let workspace = workspace.canonicalize().unwrap_or(workspace);
     for watched in [
         "guest/src",

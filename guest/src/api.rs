@@ -13,6 +13,10 @@ pub const API_VERSION: &str = "2020-01-01";
 /// Longer than this is no Azure resource id, nor a part of one: resource names have at most 260 characters.
 const MAX_ID_BYTES: usize = 2_048;
 
+/// The key of the link to the next page, the one of Azure Resource Manager first.
+const NEXT_LINKS: &[&str] =
+    &["nextLink", "NextLink", "nextlink", "@nextLink", "@odata.nextLink", "odata.nextLink", "next_link"];
+
 /// One page of a list.
 #[derive(Debug)]
 pub struct Page<'a> {
@@ -28,7 +32,9 @@ impl<'a> Page<'a> {
         let page = Object::read(json::document(body)?, "")?;
         let value = page.get("value").ok_or_else(|| Fault::unfit("value", None, "a list"))?;
         // An empty link ends the list, as in Microsoft's own clients.
-        let next_link = page.text("", "nextLink")?.filter(|link| !link.is_empty());
+        // Parts of Azure spell the key in other ways; a link that is overlooked would end the list too soon.
+        let key = NEXT_LINKS.iter().copied().find(|key| page.get(key).is_some()).unwrap_or(NEXT_LINKS[0]);
+        let next_link = page.text("", key)?.filter(|link| !link.is_empty());
         Ok(Page { value: json::list(value, "value")?, next_link })
     }
 
@@ -139,8 +145,11 @@ impl<'a> Item<'a> {
         json::beyond_range(raw, path).map_or(Ok(item), Err)
     }
 
-    /// Whether the item is of a subscription, by its id.
+    /// Whether the item is of a subscription, by its id. Dot segments would lead out of it.
     pub fn is_of(&self, subscription: &str) -> bool {
+        if self.id.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return false;
+        }
         let mut segments = self.id.trim_start_matches('/').split('/');
         segments.next().is_some_and(|first| first.eq_ignore_ascii_case("subscriptions"))
             && segments.next().is_some_and(|id| id.eq_ignore_ascii_case(subscription))
@@ -229,6 +238,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_link_is_found_however_its_key_is_spelled() {
+        for key in NEXT_LINKS {
+            let body = format!(r#"{{"value":[],"{key}":"https://x/y"}}"#);
+            assert_eq!(Page::read(body.as_bytes()).unwrap().next_link.as_deref(), Some("https://x/y"), "{key}");
+            assert!(Page::read(format!(r#"{{"value":[],"{key}":7}}"#).as_bytes()).is_err(), "{key}");
+        }
+        let none = Page::read(br#"{"value":[],"nextLink":null,"previousLink":"https://x/y"}"#).unwrap();
+        assert_eq!(none.next_link, None);
+    }
+
     fn item(properties: &str) -> String {
         fault(&format!(r#"{{"value":[{{"id":"/i","name":"n","type":"t","properties":{properties}}}]}}"#))
     }
@@ -306,6 +326,7 @@ mod tests {
             "/subscriptions/",
             "/subscriptions/20ff7fc3-e7620/x",
             "/providers/x/subscriptions/20ff7fc3-e762",
+            "/subscriptions/20ff7fc3-e762/../other/providers/x",
         ] {
             assert!(!is_of(id), "{id}");
         }

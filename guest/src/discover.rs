@@ -278,7 +278,7 @@ mod tests {
             let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
             Found::new(&settings, TENANT.to_owned()).take(&response).unwrap_err()
         };
-        let own = [(403, "AuthorizationFailed"), (404, "SubscriptionNotFound"), (418, "Novel")];
+        let own = [(403, "AuthorizationFailed"), (404, "SubscriptionNotFound"), (418, "NovelCode")];
         for (status, code) in own {
             let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
             let body = body.as_str();

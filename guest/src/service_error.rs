@@ -75,6 +75,9 @@ const OAUTH_ERRORS: &[&str] = &[
     "unsupported_grant_type",
 ];
 
+/// Entra ID numbers its errors from here on; a smaller number is a status.
+const LEAST_NUMBER: u32 = 10_000;
+
 impl ServiceError {
     /// The error of Entra ID in an answer; none if Entra ID did not write it.
     fn of_entra(response: &Response) -> Option<ServiceError> {
@@ -82,15 +85,14 @@ impl ServiceError {
         let error = member(&body, "error")?.as_str()?;
         let numbers = numbers(&body);
         let message = text(member(&body, "error_description"));
-        let own = !numbers.is_empty()
-            || message.as_ref().is_some_and(|message| message.starts_with("AADSTS"))
-            || OAUTH_ERRORS.contains(&error);
-        own.then(|| ServiceError {
-            code: Some(cut(error, MAX_CODE_CHARACTERS)),
-            numbers,
-            message,
-            trace_id: text(member(&body, "trace_id")).map(|id| cut(&id, MAX_CODE_CHARACTERS)),
-        })
+        let trace_id = text(member(&body, "trace_id")).map(|id| cut(&id, MAX_CODE_CHARACTERS));
+        // Every server of OAuth 2.0 has these words; Entra ID adds its numbers, or the id of the request.
+        let own = !matches!(response.status, 407 | 511)
+            && (numbers.iter().any(|number| *number >= LEAST_NUMBER)
+                || message.as_ref().is_some_and(|message| message.starts_with("AADSTS"))
+                || OAUTH_ERRORS.contains(&error)
+                    && (trace_id.is_some() || ARM_IDS.iter().any(|name| response.header(name).is_some())));
+        own.then(|| ServiceError { code: Some(cut(error, MAX_CODE_CHARACTERS)), numbers, message, trace_id })
     }
 
     /// The error of Azure Resource Manager or of a provider behind it; none if they did not write it.
@@ -101,15 +103,27 @@ impl ServiceError {
             Some(error) => error,
         };
         let code = text(member(error, "code"))?;
-        // Gateways of all kinds give a status as the code; of the service's own, some providers do.
-        let own = code.starts_with(|first: char| first.is_ascii_alphabetic()) && !code.contains(' ')
-            || ARM_IDS.iter().any(|name| response.header(name).is_some());
+        // Gateways of all kinds answer in JSON, too. The service's own codes are words run together, and of its providers
+        // that write others the answer has the id of the request.
+        let own = !matches!(response.status, 407 | 511)
+            && (is_arm_code(&code) || ARM_IDS.iter().any(|name| response.header(name).is_some()));
         own.then(|| ServiceError {
             code: Some(cut(&code, MAX_CODE_CHARACTERS)),
             message: text(member(error, "message")),
             ..ServiceError::default()
         })
     }
+}
+
+/// Whether a code is one that is known, or spelled as they are: at least two words, run together, each with a capital.
+fn is_arm_code(code: &str) -> bool {
+    let is_known = ARM_CODES.iter().any(|(known, _)| known.eq_ignore_ascii_case(code));
+    let capitals = code.bytes().filter(u8::is_ascii_uppercase).count();
+    let has_words = code.starts_with(|first: char| first.is_ascii_uppercase())
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && code.bytes().any(|byte| byte.is_ascii_lowercase())
+        && capitals >= 2;
+    is_known || has_words
 }
 
 /// The body, where it is a JSON object.
@@ -260,11 +274,13 @@ fn failure(diagnosis: &Diagnosis, call: Call<'_>, response: &Response, error: Op
         detail.push_str(&format!(", \"{}\"", first_line(message)));
     }
     let failure = diagnosis.failure(&detail);
+    // Somebody else may ask to wait for a status that says so by itself, and for no other.
+    let is_own = diagnosis.code != diagnoses::NOT_THE_SERVICE.code;
     let fix = failure.fix.map(|fix| fix.replace("{endpoint}", call.origin));
     Failure {
         fix: fix.map(|fix| fill(&fix, call.settings, call.subscription)),
         status: Some(response.status),
-        wait_seconds: retry_after_seconds(response),
+        wait_seconds: retry_after_seconds(response).filter(|_| is_own || matches!(response.status, 429 | 503)),
         service_code: error.and_then(|error| error.code.clone()),
         request_id: REQUEST_IDS
             .iter()
@@ -466,11 +482,40 @@ mod tests {
             (500, "service-unavailable"),
             (504, "service-unavailable"),
         ] {
-            assert_eq!(arm_code(status, r#"{"error":{"code":"Novel","message":"m"}}"#), code, "{status}");
+            assert_eq!(arm_code(status, r#"{"error":{"code":"NovelCode","message":"m"}}"#), code, "{status}");
+            let short = response(status, &[("x-ms-request-id", "r")], r#"{"error":{"code":"Novel","message":"m"}}"#);
+            assert_eq!(of_arm(&short).code, code, "{status}");
         }
         let bare = r#"{"Code":"400","Message":"m","Target":null}"#;
         assert_eq!(of_arm(&response(400, &[("x-ms-request-id", "r")], bare)).code, "refused");
         assert_eq!(arm_code(400, bare), "not-the-service");
+    }
+
+    #[test]
+    fn json_of_a_gateway_is_nobodys_refusal() {
+        for code in ["access_denied", "rest_forbidden", "ERR_ACCESS_DENIED", "POLICY_VIOLATION", "Forbidden", "blocked"]
+        {
+            for status in [400, 401, 403, 404, 407] {
+                assert_eq!(arm_code(status, &format!(r#"{{"error":{{"code":"{code}"}}}}"#)), "not-the-service");
+                assert_eq!(arm_code(status, &format!(r#"{{"code":"{code}","message":"m"}}"#)), "not-the-service");
+            }
+        }
+        for error in ["access_denied", "invalid_request", "invalid_client"] {
+            let body = format!(r#"{{"error":"{error}","error_description":"The gateway refuses."}}"#);
+            assert_eq!(entra_code(403, &body), "not-the-service");
+        }
+        assert_eq!(entra_code(403, r#"{"error":"blocked","error_codes":[403]}"#), "not-the-service");
+        // A proxy signs with these, whatever its body says.
+        for status in [407, 511] {
+            assert_eq!(arm_code(status, r#"{"error":{"code":"ProxyAuthRequired"}}"#), "not-the-service");
+            assert_eq!(entra_code(status, r#"{"error":"a","error_codes":[7000215]}"#), "not-the-service");
+        }
+    }
+
+    #[test]
+    fn somebody_else_may_ask_to_wait_for_a_status_that_says_so_and_no_other() {
+        let wait = |status| of_arm(&response(status, &[("retry-after", "7200")], "<html>")).wait_seconds;
+        assert_eq!([429, 503, 403, 404, 500].map(wait), [Some(7200), Some(7200), None, None, None]);
     }
 
     #[test]
@@ -523,12 +568,12 @@ mod tests {
             let body = format!(r#"{{"error":"invalid_client","error_codes":[{number}]}}"#);
             of_entra(&response(401, &[], &body)).fix.unwrap()
         };
-        assert_eq!(fix(1), "look the AADSTS code up: https://login.microsoftonline.com/error?code=1");
+        assert_eq!(fix(99_999), "look the AADSTS code up: https://login.microsoftonline.com/error?code=99999");
         for (number, _) in diagnoses::ENTRA_CODES.iter().filter(|(_, diagnosis)| !diagnosis.fix.is_empty()) {
             let page = format!("; more about it: https://login.microsoftonline.com/error?code={number}");
             assert!(fix(*number).ends_with(&page), "{number}");
         }
-        let unnumbered = of_entra(&response(400, &[], r#"{"error":"invalid_client"}"#));
+        let unnumbered = of_entra(&response(400, &[], r#"{"error":"invalid_client","trace_id":"t"}"#));
         assert!(unnumbered.fix.is_some_and(|fix| fix.ends_with("https://login.microsoftonline.com/error")));
     }
 
@@ -540,7 +585,7 @@ mod tests {
             (503, "anything", "token-unavailable"),
             (429, "anything", "token-throttled"),
         ] {
-            let body = format!(r#"{{"error":"{error}","error_codes":[1]}}"#);
+            let body = format!(r#"{{"error":"{error}","error_codes":[99999]}}"#);
             assert_eq!(entra_code(status, &body), code, "{status} {error}");
         }
         assert_eq!(entra_code(200, "<html>"), "answer-not-json");

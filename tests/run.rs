@@ -433,6 +433,19 @@ async fn the_status_page_tells_of_sinks_and_of_a_configuration_that_is_not_taken
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn inspect_does_not_warn_of_a_question_of_its_own() {
+    let scene = Scene::new().await;
+    let all =
+        |line: &str| if line.starts_with("subscription_id") { "subscription_id = \"*\"\n" } else { line }.to_owned();
+    let text: String = scene.text("").split_inclusive('\n').map(all).collect();
+    fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    let output = scene.command(&["inspect", "-c", "collector.toml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), ""));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("each scope that the service names"));
+}
+
 /// A configuration with a page, and with a sink that posts to a receiver.
 fn posting(receiver: &Receiver, more: &str) -> String {
     let listen = "[collector]\nlisten = \"127.0.0.1:0\"\n";

@@ -99,6 +99,9 @@ impl WasiHttpHooks for Hook {
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
         let (asker, tap) = (Arc::clone(&self.asker), self.tap.clone());
+        // A search without a network is the host's own: it asks what the settings say alone, and that the plugin would
+        // rather ask the service is no news.
+        let is_real = network.is_some() || call != "discover";
         Box::new(async move {
             let _turn = under_way.acquire().await;
             let started = Instant::now();
@@ -120,7 +123,7 @@ impl WasiHttpHooks for Hook {
             }
             if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
             {
-                tell_denial(&journal, &asker.who, &method, &url, why);
+                tell_denial(&journal, &asker.who, &method, &url, why, is_real);
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
             lock(&journal).exchanges.push(exchange);
@@ -135,10 +138,10 @@ fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
 }
 
 /// The first denial of a call is told with the line that would allow it; a plugin may try without end.
-fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why: &str) {
+fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why: &str, is_real: bool) {
     let mut journal = lock(journal);
     journal.denied += 1;
-    if journal.denied == 1 {
+    if journal.denied == 1 && is_real {
         let address = url.split('?').next().unwrap_or_default();
         let address = redact::cut(address, ADDRESS_BYTES).escape_default();
         tracing::warn!(target: "egress", %who, "{method} {address} is not let out: {why}");

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use host_harness::collector::Next;
 use host_harness::simulator::estate::Estate;
 use host_harness::simulator::service::{self, Request, World};
 use host_harness::transport::{self, IncomingResponse, OutgoingRequest, Transport};
@@ -334,7 +335,7 @@ async fn five_hundred_tenants_with_one_application_sign_in_once() {
     assert_eq!(scene.service.times("/token").len(), 1);
     let polls = |which| scene.service.polls(&subscription(0, which));
     assert_eq!((0..TENANTS).map(polls).collect::<Vec<_>>(), vec![1; 500], "each at its place");
-    assert_eq!(stage.collector.board(1).failing, 0);
+    assert_eq!(stage.collector.board(1).failing_scopes, 0);
 }
 
 #[tokio::test]
@@ -496,6 +497,73 @@ async fn a_list_of_subscriptions_that_is_refused_loses_none_of_them() {
     let board = stage.collector.board(10);
     let of_feed = board.rows.iter().find(|row| row.scope.is_none()).unwrap();
     assert_eq!(of_feed.failure.as_ref().unwrap().code, "list-refused", "and it is shown");
+    assert_eq!((board.feeds, board.failing_feeds), (1, 1));
+    assert_eq!(board.scopes + board.failing_feeds, board.total, "as a feed, and as no scope");
+}
+
+fn secret_refused() -> service::Answer {
+    service::entra_error(401, "invalid_client", 7_000_215, "Invalid client secret provided.", "")
+}
+
+/// When data of the feed `a` was last collected, in Unix seconds.
+fn last_collected(stage: &Stage) -> u64 {
+    let time = stage.metric(r#"collector_last_collected_timestamp_seconds{tenant="tenant-0",feed="a"}"#);
+    time.expect("it is always told") as u64
+}
+
+#[tokio::test]
+async fn a_feed_that_never_collected_says_so_and_one_scope_of_several_is_enough() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let text = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let text = format!("{NETWORK}{text}");
+    let mut stage = scene.start(&text).await;
+    assert_eq!(last_collected(&stage), 0, "before the first poll");
+    let failing = subscription(0, 0);
+    scene.service.answer_with(move |path, _| if path.contains(&failing) { forbidden() } else { None });
+    stage.run_until(NOON + HOUR).await;
+    assert_eq!(last_collected(&stage), 0, "of one scope nothing was ever collected");
+    let failing = stage.metric(r#"collector_failing_scopes{fault="tenant"}"#);
+    assert_eq!(failing, Some(1.0));
+    scene.service.answer_with(|_, _| None);
+    stage.run_until(NOON + 12 * HOUR).await;
+    let collected = last_collected(&stage) * 1_000;
+    assert!(collected > NOON + 10 * HOUR, "{collected}");
+    drop(stage);
+    let stage = scene.start(&text).await;
+    assert_eq!(last_collected(&stage) * 1_000, collected, "a restart does not forget it");
+}
+
+#[tokio::test]
+async fn a_scope_with_nothing_to_collect_hides_no_other_and_calls_nobody() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let empty = subscription(0, 0);
+    scene.service.answer_with(move |path, _| {
+        let is_list = path.contains(&empty) && path.contains("Microsoft.Security");
+        is_list.then(|| service::arm_error(404, "ResourceNotFound", "There is no score."))
+    });
+    let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
+    stage.run_until(NOON + HOUR).await;
+    assert!(last_collected(&stage) * 1_000 >= NOON, "the other was collected");
+    for fault in ["tenant", "operator", "service"] {
+        assert_eq!(stage.metric(&format!("collector_failing_scopes{{fault={fault:?}}}")), Some(0.0));
+    }
+    let board = stage.collector.board(10);
+    assert_eq!((board.scopes, board.failing_scopes, board.failing_feeds), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_scope_that_waits_for_its_feed_is_not_shown_as_due() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + HOUR).await;
+    let next = |stage: &Stage| stage.collector.board(10).rows.into_iter().find(|row| row.scope.is_some()).unwrap().next;
+    assert!(matches!(next(&stage), Some(Next::At(due)) if due > NOON + HOUR), "{:?}", next(&stage));
+    scene.service.answer_with(|path, _| path.contains("/token").then(secret_refused));
+    stage.run_until(NOON + 20 * HOUR).await;
+    assert_eq!(next(&stage), Some(Next::AfterSearch));
+    assert_eq!(stage.collector.board(10).failing_feeds, 1);
 }
 
 #[tokio::test]
@@ -661,6 +729,10 @@ async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
     assert_eq!(polls(0), 1, "its first poll filled the outbox");
     assert!(polls(1) >= 6);
     assert_eq!(stage.metric(r#"collector_sink_outbox_events{sink="bad"}"#), Some(15.0));
+    let paused = stage.collector.board(10).rows.into_iter().find(|row| row.feed == "a").unwrap();
+    assert_eq!(paused.next, Some(Next::WhenThereIsRoom("bad".to_owned())));
+    let row = stage.keeper.deliveries.rows().into_iter().find(|row| row.full_since.is_some()).unwrap();
+    assert_eq!((row.sink.as_str(), row.tenant.as_deref(), row.waiting.events), ("bad", Some("tenant-0"), 15));
     std::fs::remove_file(&blocked).unwrap();
     stage.keeper.deliveries.rest().await;
     stage.collector.resume_paused();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 
 use azure_secure_score::diagnoses::TABLE;
 use host_harness::blame::{self, Blame};
@@ -10,8 +11,9 @@ use host_harness::config;
 use host_harness::contract::Failure;
 use host_harness::metrics::Metrics;
 use host_harness::probe::FAULTS;
+use host_harness::sink::delivery::Outboxes;
 
-use crate::support::{PROXY_VARIABLES, plugin, root};
+use crate::support::{PROXY_VARIABLES, plugin, program, root};
 
 /// Compares a document with what it is made of, or rewrites it.
 pub fn check(document: &str, text: &str) {
@@ -61,11 +63,8 @@ async fn every_code_that_says_who_can_mend_it_is_said_somewhere() {
 
 #[test]
 fn the_table_of_metrics_is_what_is_served() {
-    let mut table = "# Metrics\n\nMade from what `/metrics` serves. Labels are `tenant` and `feed`, the words of \
-                     outcomes, statuses, settings and codes, and for the outbox `sink`; nothing is labelled by what a \
-                     tenant has.\n\n| metric | type | what |\n|---|---|---|\n"
-        .to_owned();
-    let text = Metrics::default().text(&[], 0);
+    let mut table = METRICS.to_owned();
+    let text = Metrics::default().text(Outboxes::default());
     let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     for ((name, help), (same, kind)) in helps.zip(types) {
@@ -74,6 +73,58 @@ fn the_table_of_metrics_is_what_is_served() {
     }
     check("docs/metrics.md", &table);
 }
+
+#[test]
+fn the_alerts_of_the_table_of_metrics_are_good_rules_on_metrics_that_there_are() {
+    let expressions: Vec<&str> = METRICS.lines().filter_map(|line| line.split('`').nth(1)).collect();
+    let expressions = expressions.iter().filter(|expression| expression.contains('>') || expression.contains('<'));
+    let mut rules = "groups:\n- name: collector\n  rules:\n".to_owned();
+    let text = Metrics::default().text(Outboxes::default());
+    for (number, expression) in expressions.clone().enumerate() {
+        writeln!(rules, "  - alert: Alert{number}\n    expr: {}", serde_json::to_string(expression).unwrap()).unwrap();
+        let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        for name in words.filter(|word| word.starts_with("collector_")) {
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+    }
+    assert_eq!(expressions.count(), 6);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, &rules).unwrap();
+    let output = Command::new(program("promtool", "prometheus")).args(["check", "rules"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}{rules}", String::from_utf8_lossy(&output.stderr));
+}
+
+const METRICS: &str = "# Metrics
+
+Made from what `/metrics` serves. Labels are `tenant`, `feed` and `sink`, and the words of outcomes, statuses, settings,
+codes, reasons and faults; nothing is labelled by what a tenant has.
+
+What is configured stands there from the start, with 0 for what never happened; what is taken out of the configuration goes.
+Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
+The answer is compressed for a reader that takes `gzip`.
+
+Alerts to begin with:
+
+| what | expression |
+|---|---|
+| a feed gives no data, or never did | `time() - collector_last_collected_timestamp_seconds > 3 * 3600` |
+| a credential expires within two weeks | `collector_credential_expiry_timestamp_seconds - time() < 14 * 86400` |
+| a sink takes nothing | `collector_sink_outbox_events > 0 and on (sink) time() - max by (sink) (collector_sink_last_delivery_timestamp_seconds) > 900` |
+| events were refused for good | `increase(collector_sink_dead_letters_total[1h]) > 0` |
+| a feed is left out | `collector_feeds_left_out > 0` |
+| a configuration is not taken | `increase(collector_reloads_total{good=\"false\"}[10m]) > 0` |
+
+A feed with several scopes counts as collected when the scope of which that is longest ago was collected. A scope that has
+nothing to collect, such as a subscription without Defender for Cloud, is left out of that as long as others are collected.
+
+Before version 0.1.0 three metrics told how long ago something was, or how far away:
+`collector_last_collected_age_seconds`, `collector_token_expiry_seconds` and `collector_credential_expiry_seconds`. The time
+itself took their place, so that what never happened is seen, too.
+
+| metric | type | what |
+|---|---|---|
+";
 
 #[test]
 fn the_tables_of_what_is_tested_are_the_tests_own() {

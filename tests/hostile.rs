@@ -11,6 +11,7 @@ use host_harness::limits::Limits;
 use host_harness::metrics::Metrics;
 use host_harness::plugin::{ALLOWED_IMPORTS, Plugin};
 use host_harness::settings::Settings;
+use host_harness::sink::delivery::Outboxes;
 use host_harness::tokens::Tokens;
 use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 use serde_json::{Value, json};
@@ -517,10 +518,11 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     }
 
     let metrics = Metrics::default();
+    metrics.configure([("t", "f", &[][..])].into_iter());
     let notice = |code: u32| Notice { code: format!("code-{code}"), message: String::new() };
     let notices: Vec<Notice> = (0..100).map(notice).collect();
     metrics.feed("t", "f", |counts| counts.polled(None, 0, &notices));
-    let page = metrics.text(&[], NOON);
+    let page = metrics.text(Outboxes::default());
     let counted: Vec<&str> = page.lines().filter(|line| line.starts_with("collector_notices_total{")).collect();
     assert_eq!(counted.len(), 65, "at most 64 are counted, and the others together");
     assert!(counted.iter().any(|line| line.ends_with("code=\"other\"} 36")), "{counted:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use host_harness::limits;
 use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hostile::hostile_bytes;
 use crate::sinks::{Receiver, Reply};
@@ -167,6 +168,35 @@ async fn get(url: &str, token: Option<&str>) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
+/// The answer as a reader gets it that takes gzip, as Prometheus does.
+async fn compressed(url: &str) -> String {
+    let address = url.strip_prefix("http://").unwrap();
+    let (host, path) = address.split_once('/').unwrap();
+    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.0\r\nhost: {host}\r\naccept-encoding: gzip\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer[end..]).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Prometheus' own tool finds nothing to say of the metrics.
+fn check_metrics(metrics: &str) {
+    let mut command = Command::new(support::program("promtool", "prometheus"));
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
 const FILE_SINK: &str = "[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"out/{tenant}.ndjson\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,13 +222,24 @@ async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
         r#"collector_events_total{tenant="tenant-2",feed="tenant-2-scores"} 15"#,
         r#"collector_requests_total{tenant="tenant-1",feed="tenant-1-scores",status="4xx"} 1"#,
         r#"collector_scopes{tenant="tenant-2",feed="tenant-2-scores"} 1"#,
+        r#"collector_last_collected_timestamp_seconds{tenant="tenant-1",feed="tenant-1-scores"} 0"#,
+        r#"collector_polls_total{tenant="tenant-2",feed="tenant-2-scores",outcome="try-later"} 0"#,
+        r#"collector_sink_failures_total{sink="lake",tenant="tenant-1"} 0"#,
+        r#"collector_sink_outbox_events{sink="lake"} 0"#,
+        r#"collector_failing_scopes{fault="tenant"} 1"#,
+        r#"collector_failing_scopes{fault="operator"} 0"#,
+        "collector_feeds 2",
     ] {
         assert!(metrics.lines().any(|known| known == line), "{line} in\n{metrics}");
     }
+    check_metrics(&metrics);
+    assert_eq!(compressed(&format!("{address}/metrics")).await.lines().count(), metrics.lines().count());
     let (status, page) = get(&address, None).await;
     assert_eq!(status, 200);
     let (bad, good) = (page.find("tenant-1-scores").unwrap(), page.find("tenant-2-scores").unwrap());
     assert!(bad < good && page.contains("az role assignment create"), "{page}");
+    assert!(page.contains("2 feeds, 0 of them failing, and 0 left out; 2 scopes, 1 of them without data"), "{page}");
+    assert!(page.contains("tenant can mend it"), "{page}");
     let secrets = scene.secrets.iter().map(|(_, secret)| secret.as_str());
     let everything = format!("{page}{metrics}{}", process.heard.join("\n"));
     assert!(secrets.into_iter().all(|secret| !everything.contains(secret)), "a secret is shown");
@@ -458,8 +499,17 @@ async fn a_receiver_that_refuses_every_event_is_one_warning() {
     let receiver = Receiver::start(|number, _| Reply::Status(400, format!("{{\"request\": {number}}}"))).await;
     scene.write(&posting(&receiver, ""));
     let mut process = scene.run(&[]);
+    let address = process.address();
     let letters = scene.folder.path().join("dead-letters-siem.ndjson");
     lines(&letters, 30);
+    let page = get(&address, None).await.1;
+    for part in ["15 dead letters", "dead-letters-siem.ndjson", "answered 400 Bad Request", "receiver can mend it"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    check_metrics(&metrics);
+    let line = "collector_sink_dead_letters_total{sink=\"siem\",tenant=\"tenant-1\"} 15";
+    assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
     scene.write(&posting(&receiver, "gzip = false\n"));
     process.hears("took the configuration");
     let said: Vec<&String> = process.heard.iter().filter(|line| line.contains("refused for good")).collect();
@@ -482,7 +532,15 @@ async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
     // Full with the first event: both tenants pause.
     scene.write(&posting(&receiver, "max_outbox_bytes = 1\n[feed_defaults]\ninterval = \"1s\"\n"));
     let mut process = scene.run(&[]);
+    let address = process.address();
     receiver.until(6).await;
+    let page = get(&address, None).await.1;
+    for part in ["answered-503", "it is tried again ", "outbox full", "when siem takes events", "receiver can mend it"]
+    {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    assert!(metrics.lines().any(|line| line == "collector_sink_full_outboxes{sink=\"siem\"} 2"), "{metrics}");
     is_up.store(true, Ordering::SeqCst);
     process.hears("the outbox has room again");
     process.hears("delivers again");

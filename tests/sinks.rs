@@ -117,6 +117,8 @@ impl Collector {
     fn with(store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
         let stdout = Arc::new(Mutex::new(Pipe::default()));
         let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::clone(&stdout) as _);
+        let ids: Vec<String> = sinks.iter().map(|sink| sink.id.clone()).collect();
+        metrics.configure([("contoso", "prod", &*ids)].into_iter());
         let collector = Collector { folder: tempfile::tempdir().unwrap(), store, deliveries, metrics, stdout };
         collector.configure(sinks);
         collector
@@ -503,8 +505,16 @@ async fn an_event_that_is_refused_is_found_and_buried_and_the_others_arrive_in_o
     assert_eq!(letter["event"], serde_json::from_str::<Value>(&refused).unwrap());
     let reason = letter["reason"].as_str().unwrap();
     assert!(reason.ends_with("answered 400 Bad Request: line 78 is odd, [redacted]"), "{reason}");
-    let metrics = collector.metrics.text(&[], 0);
-    assert!(metrics.contains("collector_dead_letters_total{tenant=\"contoso\",feed=\"prod\"} 1\n"), "{metrics}");
+    let metrics = collector.metrics.text(collector.deliveries.outboxes());
+    for line in [
+        "collector_dead_letters_total{tenant=\"contoso\",feed=\"prod\"} 1\n",
+        "collector_sink_dead_letters_total{sink=\"siem\",tenant=\"contoso\"} 1\n",
+        "collector_sink_delivered_events_total{sink=\"siem\",tenant=\"contoso\"} 199\n",
+        "collector_sink_last_delivery_timestamp_seconds{sink=\"siem\",tenant=\"contoso\"} 1790000000\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("collector_sink_failures_total{sink=\"siem\",tenant=\"contoso\"} 0\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl Stage {
 
     /// The value of a metric.
     pub fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.keeper.metrics.text(&self.keeper.deliveries.waiting(), self.now.load(Ordering::SeqCst));
+        let text = self.keeper.metrics.text(self.keeper.deliveries.outboxes());
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 }

@@ -83,6 +83,14 @@ pub enum Why {
 }
 
 impl Why {
+    /// The code under which the log and the metrics name it, and `check` its step.
+    pub fn code(self) -> &'static str {
+        match self {
+            Why::Credentials => "credential-unreadable",
+            Why::Plugin => "plugin-broken",
+        }
+    }
+
     /// Who can mend it.
     pub fn whose(self) -> Blame {
         match self {
@@ -157,6 +165,11 @@ impl Parked {
             settings: self.settings.copied(),
             allowed: Arc::clone(&self.allowed),
         }
+    }
+
+    /// Under which names it is counted: those of its tenant, of itself and of its sinks.
+    pub fn counted(&self) -> (&str, &str, &[String]) {
+        (&self.tenant, &self.id, &self.sinks)
     }
 
     /// The origins that its requests go to, and that the operator does not allow.

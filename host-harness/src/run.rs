@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use crate::blame::Blame;
-use crate::collector::Collector;
+use crate::collector::{Collector, LeftOutRow};
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::engine::Host;
 use crate::feed::Clock;
@@ -161,7 +161,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
     let count = checked.feeds.len();
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
-    let left_out = tell_left_out(&collector, &checked.left_out, &[]);
+    let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let driver = Driver {
         start,
         config,
@@ -219,7 +219,7 @@ struct Driver {
     /// When a configuration was last refused, and why.
     refused: Option<(Instant, Vec<String>)>,
     /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
-    left_out: Vec<String>,
+    left_out: Vec<LeftOutRow>,
     /// What was odd about the configuration that was last taken.
     odd: Vec<Problem>,
     /// Keeps the channel open where nobody serves.
@@ -289,7 +289,7 @@ impl Driver {
                 let mut board = self.collector.board(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
-                board.notes.extend(self.left_out.iter().cloned());
+                board.left_out.clone_from(&self.left_out);
                 drop(answer.send(board));
             }
         }
@@ -354,8 +354,7 @@ impl Driver {
         self.config =
             CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
         metrics.reloaded(true);
-        let before = if asked { &[][..] } else { &*self.left_out };
-        self.left_out = tell_left_out(&self.collector, &checked.left_out, before);
+        self.left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         tracing::info!("took the configuration of {count} feeds");
     }
 }
@@ -367,23 +366,24 @@ fn tell_odd(odd: &[Problem], before: &[Problem]) {
     }
 }
 
-/// Says what becomes of feeds that cannot be collected now, unless that was told `before`.
-fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[String]) -> Vec<String> {
-    let (mut told, mut count) = (Vec::new(), 0);
-    for out in left_out {
-        let (tenant, feed, goes_on) = (&out.tenant, &out.feed, collector.collects(&out.feed));
-        count += usize::from(!goes_on);
+/// Says what becomes of feeds that cannot be collected now, unless that was told `before` and nobody `asked`.
+fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutRow], asked: bool) -> Vec<LeftOutRow> {
+    let now = (collector.keeper().clock)();
+    let row = |out: &LeftOut| {
+        let (tenant, feed, goes_on) = (out.tenant.clone(), out.feed.clone(), collector.collects(&out.feed));
+        let known = before.iter().find(|row| row.feed == feed);
+        let told = known.filter(|row| !asked && row.goes_on == goes_on);
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
-        let fault = out.why.whose().word();
-        for words in out.words().map(|words| format!("{what}: {words}")) {
-            if !before.contains(&words) {
-                tracing::error!(tenant, feed, fault, "{words}");
-            }
-            told.push(words);
+        let (code, fault, words) = (out.why.code(), out.why.whose().word(), out.words().collect::<Vec<_>>());
+        for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
+            tracing::error!(tenant, feed, code, fault, "{what}: {words}");
         }
-    }
-    collector.keeper().metrics.left_out(count);
-    told
+        LeftOutRow { tenant, feed, code, words, since: known.map_or(now, |known| known.since), goes_on }
+    };
+    let rows: Vec<LeftOutRow> = left_out.iter().map(row).collect();
+    let out = rows.iter().filter(|row| !row.goes_on);
+    collector.keeper().metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
+    rows
 }
 
 /// The configuration that was read again; waits for ever if none is.

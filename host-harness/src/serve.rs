@@ -1,22 +1,27 @@
 //! Metrics, health and the status page over HTTP, for operators and for Prometheus.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::collector::{Board, BoardRow};
-use crate::contract::Failure;
+use crate::collector::Board;
+use crate::metrics::{self, Scrape};
+use crate::page::page;
 use crate::secret::Secret;
 use crate::work::Keeper;
 
@@ -80,7 +85,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen at {address}: {error}"))
 }
 
-type Response = hyper::Response<Full<Bytes>>;
+type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl Desk {
     async fn answer(&self, request: &hyper::Request<Incoming>) -> Response {
@@ -99,8 +104,8 @@ impl Desk {
                 response
             }
             "/metrics" => {
-                let (waiting, now) = (self.keeper.deliveries.waiting(), (self.keeper.clock)());
-                content(200, "text/plain; version=0.0.4; charset=utf-8", self.keeper.metrics.text(&waiting, now))
+                let scrape = self.keeper.metrics.scrape(self.keeper.deliveries.outboxes());
+                metrics(scrape, reads_gzip(request.headers()))
             }
             "/" => match self.ask(|answer| Question::Board(ROWS, answer)).await {
                 Some(board) => content(200, "text/html; charset=utf-8", page(&board, (self.keeper.clock)())),
@@ -143,112 +148,93 @@ fn text(status: u16, text: String) -> Response {
 }
 
 fn content(status: u16, kind: &'static str, body: String) -> Response {
+    response(status, kind).body(Full::new(Bytes::from(body)).boxed_unsync()).unwrap_or_default()
+}
+
+fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
     let builder = hyper::Response::builder().status(status).header("content-type", kind);
     let builder = builder.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    builder.header("content-security-policy", policy).body(Full::new(Bytes::from(body))).unwrap_or_default()
+    builder.header("content-security-policy", policy)
 }
 
-const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}\
-                     th,td{padding:.3em .8em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}\
-                     .bad{color:#a40000}.fix{color:#555}td.number{text-align:right;white-space:nowrap}";
+/// Bytes of the metrics that are written before they are sent.
+const CHUNK: usize = 64 << 10;
 
-fn page(board: &Board, now: u64) -> String {
-    let Board { feeds, in_flight, total, failing, rows, notes } = board;
-    let shown = if rows.len() < *total { format!(", the first {} of them shown", rows.len()) } else { String::new() };
-    let body: String = rows.iter().map(|row| line(row, now)).collect();
-    let notes: String = notes.iter().map(|note| format!("<p class=\"bad\">{}</p>", escaped(note))).collect();
-    format!(
-        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"30\">\
-         <title>Collector</title><style>{STYLE}</style><h1>Collector</h1><p>{feeds} feeds, {total} scopes{shown}; \
-         {failing} without data; {in_flight} in flight; {}</p>{notes}<table><tr><th>tenant<th>feed<th>scope<th>score\
-         <th>collected<th>next<th>outcome{body}</table></html>\n",
-        moment(now)
-    )
+/// The metrics, written while they are sent: those of ten thousand feeds have 40 MB.
+fn metrics(scrape: Scrape, gzip: bool) -> Response {
+    let (sender, receiver) = mpsc::channel::<Bytes>(2);
+    tokio::task::spawn_blocking(move || {
+        let chunks = BufWriter::with_capacity(CHUNK, Chunks(sender));
+        // A reader that goes away is nobody's fault.
+        let _ = match gzip {
+            true => {
+                let mut text = Text(GzEncoder::new(chunks, Compression::fast()));
+                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.finish()?.flush())
+            }
+            false => {
+                let mut text = Text(chunks);
+                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.flush())
+            }
+        };
+    });
+    let frames = stream::unfold(receiver, async |mut receiver| {
+        let chunk = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(chunk)), receiver))
+    });
+    let builder = response(200, metrics::CONTENT_TYPE).header("vary", "accept-encoding");
+    let builder = if gzip { builder.header("content-encoding", "gzip") } else { builder };
+    builder.body(StreamBody::new(frames).boxed_unsync()).unwrap_or_default()
 }
 
-fn line(row: &BoardRow, now: u64) -> String {
-    let BoardRow { tenant, feed, scope, contact, failure, due, last_good, figure } = row;
-    let scope = scope.as_deref().map_or_else(|| "the whole feed".to_owned(), escaped);
-    let contact = contact.as_deref().map(|contact| format!("<br><span class=\"fix\">{}</span>", escaped(contact)));
-    let figure = figure.map(|(value, maximum)| format!("{value:.2} / {maximum}")).unwrap_or_default();
-    let collected = last_good.map(|time| format!("{} ago", span(now.saturating_sub(time)))).unwrap_or_default();
-    let next = due.map(|due| format!("in {}", span(due.saturating_sub(now)))).unwrap_or_default();
-    let outcome = match failure {
-        None => "collected".to_owned(),
-        Some(Failure { code, cause, fix, .. }) => {
-            let fix = fix.as_deref().map(|fix| format!("<br><span class=\"fix\">{}</span>", escaped(fix)));
-            format!("<span class=\"bad\">{}</span>: {}{}", escaped(code), escaped(cause), fix.unwrap_or_default())
-        }
-    };
-    format!(
-        "<tr><td>{}<td>{}{}<td>{scope}<td class=\"number\">{figure}<td class=\"number\">{collected}\
-         <td class=\"number\">{next}<td>{outcome}",
-        escaped(tenant),
-        escaped(feed),
-        contact.unwrap_or_default()
-    )
+fn reads_gzip(headers: &hyper::HeaderMap) -> bool {
+    let values = headers.get_all(hyper::header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut codings =
+        values.flat_map(|value| value.split(',')).map(|coding| coding.split_once(';').unwrap_or((coding, "")));
+    let refused = |weight: &str| weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()) == Some(0.0);
+    codings.any(|(coding, weight)| coding.trim().eq_ignore_ascii_case("gzip") && !refused(weight))
 }
 
-fn escaped(text: impl AsRef<str>) -> String {
-    let mut escaped = String::new();
-    for character in text.as_ref().chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            other => escaped.push(other),
-        }
+/// Sends what is written to it.
+struct Chunks(mpsc::Sender<Bytes>);
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Bytes::copy_from_slice(bytes));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
-    escaped
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// A moment as RFC 3339 has it, to the second.
-fn moment(milliseconds: u64) -> String {
-    let seconds = i64::try_from(milliseconds / 1_000).unwrap_or_default();
-    OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
-}
+/// Writes text as bytes.
+struct Text<W>(W);
 
-fn span(milliseconds: u64) -> String {
-    match milliseconds / 1_000 {
-        seconds @ 0..=119 => format!("{seconds} s"),
-        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
-        seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} d", seconds / 86_400),
+impl<W: Write> fmt::Write for Text<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Reaction;
 
     #[test]
-    fn the_page_shows_what_mends_a_scope_and_lets_no_markup_through() {
-        let failure = Failure {
-            fix: Some("give <b>Reader</b>".to_owned()),
-            ..Failure::of_host(Reaction::MendScope, "forbidden", "no role".to_owned())
-        };
-        let row = BoardRow {
-            tenant: "contoso".to_owned(),
-            feed: "prod".to_owned(),
-            scope: Some("<script>".to_owned()),
-            contact: None,
-            failure: Some(failure),
-            due: Some(90_000),
-            last_good: Some(0),
-            figure: Some((23.5, 39.0)),
-        };
-        let page = page(
-            &Board { feeds: 1, in_flight: 0, total: 1, failing: 1, rows: vec![row], notes: vec!["a < b".to_owned()] },
-            60_000,
-        );
-        for part in
-            ["forbidden", "give &lt;b&gt;Reader", "&lt;script&gt;", "in 30 s", "60 s ago", "23.50 / 39", "a &lt; b"]
-        {
-            assert!(page.contains(part), "{part} in {page}");
+    fn gzip_is_for_those_who_ask_for_it() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("identity", false),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("x-gzip-like", false),
+        ] {
+            let headers = [(hyper::header::ACCEPT_ENCODING, value.parse().unwrap())].into_iter().collect();
+            assert_eq!(reads_gzip(&headers), expected, "{value}");
         }
-        assert!(!page.contains("<script>"));
+        assert!(!reads_gzip(&hyper::HeaderMap::new()));
     }
 }

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// The programs, each with the packages of Debian that hold it.
-const PROGRAMS: &[(&str, &[&str])] = &[("tinyproxy", &["tinyproxy-bin"]), ("jq", &["jq", "libjq1", "libonig5"])];
+const PROGRAMS: &[(&str, &[&str])] =
+    &[("tinyproxy", &["tinyproxy-bin"]), ("promtool", &["prometheus"]), ("jq", &["jq", "libjq1", "libonig5"])];
 
 /// Unpacks every program that is neither installed nor unpacked. A test says what to do where this did not help.
 pub fn ensure(workspace: &Path) {

@@ -1,5 +1,7 @@
 //! What the collector says: one line where a failure is handled, with whose fault it is and what mends it.
 
+use std::collections::BTreeSet;
+
 use crate::contract::{Failure, Notice, Reaction, Scope};
 use crate::feeds::Parked;
 use crate::redact;
@@ -37,8 +39,15 @@ pub fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, be
     }
 }
 
-/// Says what is odd, though it changed no data.
-pub fn log_notice(parked: &Parked, scope: &str, notice: &Notice) {
-    let message = redact::redact(&notice.message, parked.secrets());
-    tracing::info!(tenant = %parked.tenant, feed = %parked.id, scope, code = %notice.code, "{message}");
+/// Says what is odd, though it changed no data. What was odd `before`, by code, is for those who debug; gives the codes.
+pub fn log_notices(parked: &Parked, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
+    for Notice { code, message } in notices {
+        let (tenant, feed, message) = (&parked.tenant, &parked.id, redact::redact(message, parked.secrets()));
+        match before.contains(code) {
+            true => tracing::debug!(%tenant, %feed, scope, code, "{message}"),
+            false => tracing::info!(%tenant, %feed, scope, code, "{message}"),
+        }
+    }
+    let codes: BTreeSet<&String> = notices.iter().map(|notice| &notice.code).collect();
+    codes.into_iter().cloned().collect()
 }

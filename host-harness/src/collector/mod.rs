@@ -10,12 +10,13 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::agenda::{Agenda, Item};
-use crate::blame::{Blame, HOST_FAILED};
+use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::feed::{Clock, Feed, FeedError};
 use crate::feeds::{Parked, Tenants};
 use crate::limits::{self, milliseconds};
 use crate::mark::Mark;
+use crate::repeats::{Repeats, Summary};
 use crate::schedule::Rhythm;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 use crate::work::{Done, Keeper, NotKept, Task};
@@ -27,7 +28,7 @@ mod reload;
 mod search;
 mod tally;
 
-pub use board::{Board, BoardRow};
+pub use board::{Board, BoardRow, LeftOutRow, Next};
 
 /// The collector.
 pub struct Collector {
@@ -58,6 +59,8 @@ pub struct Collector {
     left: HashMap<Arc<str>, Left>,
     /// What the store said last, where it did not take something.
     store_trouble: Option<StoreError>,
+    /// What the store said that is not said each time.
+    repeats: Repeats,
     swept: u64,
     tally: tally::Tally,
     pruned: u64,
@@ -124,6 +127,8 @@ struct FeedEntry {
     credential: Mark,
     failures: u32,
     failure: Option<Box<Failure>>,
+    /// Codes of the warnings of its last search.
+    notices: Box<[String]>,
     /// Only a person can mend the whole feed: its scopes wait until a search succeeds.
     blocked: bool,
     /// Not searched since its configuration changed: what waits for a person is then tried at once.
@@ -141,14 +146,43 @@ struct ScopeEntry {
     held_since: Option<u64>,
     /// Value and maximum of its first figure.
     figure: Option<(f64, f64)>,
+    /// Why its last poll left nothing at all, not even how it stands.
+    trouble: Option<Box<Failure>>,
+    /// Codes of the warnings of its last poll.
+    notices: Box<[String]>,
+}
+
+impl ScopeEntry {
+    /// Why there is no data at the moment.
+    fn failure(&self) -> Option<&Failure> {
+        self.trouble.as_deref().or(self.standing.outcome.as_deref())
+    }
 }
 
 /// What a job came to.
 enum Ended {
-    Searched { feed: u32, found: Result<Discovery, Failure>, throttle: Option<Throttle> },
-    Polled { scope: u32, tenant: Arc<str>, done: Result<Done, Fault> },
-    GivenUp { feed: u32, scope: String, done: Result<Done, Fault> },
-    Kept { feed: u32, marks: Marks, kept: Result<(), StoreError> },
+    Searched {
+        feed: u32,
+        found: Result<Discovery, Failure>,
+        throttle: Option<Throttle>,
+        /// Why the throttle was not kept.
+        unkept: Option<StoreError>,
+    },
+    Polled {
+        scope: u32,
+        tenant: Arc<str>,
+        done: Result<Done, Fault>,
+    },
+    GivenUp {
+        feed: u32,
+        scope: String,
+        done: Result<Done, Fault>,
+    },
+    Kept {
+        feed: u32,
+        marks: Marks,
+        kept: Result<(), StoreError>,
+    },
 }
 
 /// Why a job has no answer.
@@ -196,6 +230,7 @@ impl Collector {
             pending: HashMap::new(),
             left: HashMap::new(),
             store_trouble: None,
+            repeats: Repeats::default(),
             swept: now,
             tally,
             pruned: now,
@@ -207,6 +242,7 @@ impl Collector {
         for row in scope_rows {
             collector.left.entry(row.feed.as_str().into()).or_default().stored.push(row);
         }
+        collector.keeper.metrics.configure(feeds.iter().map(|parked| parked.counted()));
         for (rank, parked) in feeds.into_iter().enumerate() {
             collector.add(parked, now, rank as u64);
         }
@@ -250,8 +286,11 @@ impl Collector {
             self.busy.remove(key);
         }
         match joined.map(|(_, ended)| ended) {
-            Ok(Ended::Searched { feed, found, throttle }) => {
+            Ok(Ended::Searched { feed, found, throttle, unkept }) => {
                 self.share(throttle);
+                if let Some(error) = unkept {
+                    self.tell_unkept(&error);
+                }
                 self.searched(feed, found);
             }
             Ok(Ended::Polled { scope, tenant, done }) => match running.key {
@@ -325,6 +364,15 @@ impl Collector {
         if let Some(summary) = self.summary() {
             tracing::info!("{summary}");
         }
+        for Summary { count, minutes, last, .. } in self.repeats.summaries(now) {
+            let fault = Blame::Operator.word();
+            tracing::warn!(
+                code = STORE_FAILED,
+                fault,
+                count,
+                "the same again, {count} times in {minutes} min; at last: {last}"
+            );
+        }
         self.pruned = self.pruned.min(now);
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
@@ -375,24 +423,48 @@ impl Collector {
         let mut rows: Vec<BoardRow> = Vec::new();
         for (number, entry) in &self.feeds {
             if let Some(failure) = &entry.failure {
-                let due = self.agenda.due(Item::Search(*number));
-                rows.push(BoardRow { due, ..BoardRow::of_feed(&entry.parked, Some(failure)) });
+                let item = Item::Search(*number);
+                let in_flight = self.agenda.is_in_flight(item).then_some(Next::InFlight);
+                let next = in_flight.or_else(|| self.agenda.due(item).map(Next::At));
+                rows.push(BoardRow { next, ..BoardRow::of_feed(&entry.parked, Some(failure)) });
             }
-            for scope in entry.scopes.iter().filter_map(|scope| self.scopes.get(scope)) {
-                rows.push(BoardRow::of_scope(&entry.parked, scope));
+            for number in &entry.scopes {
+                let Some(scope) = self.scopes.get(number) else { continue };
+                rows.push(BoardRow::of_scope(&entry.parked, scope, self.next(*number, scope, &entry.parked)));
             }
             // What nobody asks for any more needs nobody.
             for row in entry.stored.iter().filter(|row| row.standing.watch != Watch::Unasked) {
                 rows.push(BoardRow::of_stored(&entry.parked, row));
             }
         }
-        let total = rows.len();
-        let failing = rows.iter().filter(|row| row.failure.is_some()).count();
+        let (feeds, in_flight, total) = (self.feeds.len(), self.agenda.in_flight(), rows.len());
+        let failing_feeds = rows.iter().filter(|row| row.scope.is_none()).count();
+        let scopes = total - failing_feeds;
+        let failing_scopes = rows.iter().filter(|row| row.scope.is_some() && row.failure.is_some()).count();
         let key = |row: &BoardRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
         rows.sort_by_cached_key(key);
         rows.truncate(most);
-        let notes = self.keeper.deliveries.troubles();
-        Board { feeds: self.feeds.len(), in_flight: self.agenda.in_flight(), total, failing, rows, notes }
+        let (sinks, notes) = (self.keeper.deliveries.rows(), self.keeper.deliveries.troubles());
+        let left_out = Vec::new();
+        Board { feeds, failing_feeds, scopes, failing_scopes, in_flight, total, rows, left_out, sinks, notes }
+    }
+
+    /// When a scope is tried next.
+    fn next(&self, number: u32, scope: &ScopeEntry, parked: &Parked) -> Next {
+        let item = Item::Poll(number);
+        if self.agenda.is_in_flight(item) {
+            return Next::InFlight;
+        }
+        if self.paused.contains(&number)
+            && let Some((sink, _)) = self.keeper.deliveries.full(&parked.sinks, &parked.tenant)
+        {
+            return Next::WhenThereIsRoom(sink);
+        }
+        match self.agenda.due(item) {
+            Some(due) => Next::At(due),
+            None if scope.held_since.is_some() => Next::AfterSearch,
+            None => Next::At(scope.standing.due),
+        }
     }
 
     /// What does not work, if anything.

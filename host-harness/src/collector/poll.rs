@@ -7,14 +7,17 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 use crate::agenda::Item;
-use crate::blame::STORE_FAILED;
-use crate::collector::log::{log_failure, log_notice, redacted};
+use crate::blame::{Blame, STORE_FAILED};
+use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
 use crate::contract::{Failure, Reaction, Scope};
 use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
-use crate::store::{ScopeRow, Standing, Throttle};
+use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 use crate::work::{Done, NotKept, Task};
+
+/// What repeats of the store are kept under.
+const STORE: &str = "store";
 
 impl Collector {
     pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(Key, Job)> {
@@ -128,6 +131,9 @@ impl Collector {
         if let Some(known) = number.and_then(|number| self.scopes.get_mut(&number)) {
             known.standing = Standing { due: known.standing.due, ..standing };
         }
+        if let Some(number) = self.by_id.get(feed) {
+            self.note(*number);
+        }
     }
 
     /// Tells why a job of a feed that is another one by now has no answer.
@@ -152,11 +158,11 @@ impl Collector {
     }
 
     /// Tells why a job has no answer, as a failure of the scope.
-    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: Fault) -> Failure {
+    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: Fault, before: Option<&str>) -> Failure {
         match fault {
             Fault::Open(error) => {
                 let failure = failure_of(&error);
-                log_failure(parked, Some(scope), &failure, None);
+                log_failure(parked, Some(scope), &failure, before);
                 failure
             }
             Fault::Store(NotKept { error, throttle }) => {
@@ -167,9 +173,9 @@ impl Collector {
                         tracing::$level!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault, "{words}")
                     };
                 }
-                match &self.store_trouble {
-                    Some(before) if before.to_string() == words => line!(debug),
-                    _ => line!(error),
+                match self.repeats.met(STORE, &words, &words, (self.clock)()) {
+                    true => line!(error),
+                    false => line!(debug),
                 }
                 let failure = Failure::of_host(Reaction::TryLater, STORE_FAILED, words);
                 self.keeper.metrics.store_failed();
@@ -179,12 +185,41 @@ impl Collector {
         }
     }
 
-    /// Counts how long ago data was collected of the scope of which that is longest ago.
-    fn note_oldest(&self, feed: u32) {
+    /// Tells that the store did not keep something that no poll depends on.
+    pub(super) fn tell_unkept(&mut self, error: &StoreError) {
+        self.keeper.metrics.store_failed();
+        let (words, fault) = (error.to_string(), error.whose().word());
+        match self.repeats.met_once(STORE, &words, &words, (self.clock)()) {
+            true => tracing::error!(fault, "{words}"),
+            false => tracing::debug!(fault, "{words}"),
+        }
+    }
+
+    /// Counts how a feed and its scopes stand.
+    pub(super) fn note(&self, feed: u32) {
         let Some(entry) = self.feeds.get(&feed) else { return };
-        let scopes = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
-        let oldest = scopes.filter_map(|scope| scope.standing.last_good).min();
-        self.keeper.metrics.feed(&entry.parked.tenant, &entry.parked.id, |counts| counts.last_collected = oldest);
+        let live = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
+        let live = live.map(|scope| (&scope.standing, scope.failure()));
+        let stored = entry.stored.iter().map(|row| (&row.standing, row.standing.outcome.as_deref()));
+        let polled: Vec<(&Standing, Option<&Failure>)> =
+            live.chain(stored.clone().filter(|(standing, _)| standing.watch == Watch::Polled)).collect();
+        let mut failing = [0; Blame::ALL.len()];
+        for failure in polled.iter().filter_map(|(_, failure)| *failure) {
+            failing[failure.whose() as usize] += u64::from(failure.reaction != Reaction::NoData);
+        }
+        // A scope with nothing to collect was never collected, and is no reason to call somebody while others are.
+        let is_empty = |failure: &Option<&Failure>| failure.is_some_and(|failure| failure.reaction == Reaction::NoData);
+        let collected = polled.iter().filter(|(standing, failure)| standing.last_good.is_some() || !is_empty(failure));
+        let oldest = collected.map(|(standing, _)| standing.last_good).min();
+        // Where every scope was lost, data was last collected of one of these.
+        let lost = stored.filter(|(standing, _)| standing.watch == Watch::Lost);
+        let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
+        let search_fault = entry.failure.as_ref().map(|failure| failure.whose());
+        let scopes = polled.len() as u64;
+        self.keeper.metrics.feed(&entry.parked.tenant, &entry.parked.id, |counts| {
+            counts.last_collected = oldest.or(lost).flatten();
+            (counts.scopes, counts.failing, counts.search_fault) = (scopes, failing, search_fault);
+        });
     }
 
     pub(super) fn polled(&mut self, number: u32, done: Result<Done, Fault>) {
@@ -196,17 +231,19 @@ impl Collector {
         let Done { standing, events, failure, notices, measures, throttle } = match done {
             Ok(done) => done,
             Err(fault) => {
-                let failure = self.failed(&parked, &scope_id, fault);
+                let code_before = scope.trouble.as_ref().map(|trouble| trouble.code.clone());
+                let failure = self.failed(&parked, &scope_id, fault, code_before.as_deref());
                 self.tally.polled(0, Some(&failure.code));
                 let next = rhythm.after(before.failures, Some(&failure), now);
                 if let Some(scope) = self.scopes.get_mut(&number) {
                     scope.standing.failures = next.failures;
+                    scope.trouble = Some(Box::new(failure));
                 }
+                self.note(feed);
                 self.agenda.plan(Item::Poll(number), tenant, next.due);
                 return;
             }
         };
-        self.store_trouble = None;
         let outcome = standing.outcome.as_ref().map(|outcome| redacted(&parked, outcome).code);
         let failed = standing.outcome.as_ref().is_some_and(|outcome| outcome.reaction != Reaction::NoData);
         self.tally.polled(events, outcome.as_deref().filter(|_| failed));
@@ -214,8 +251,13 @@ impl Collector {
             tenant = %parked.tenant, feed = %parked.id, scope = %scope_id.id, events,
             outcome = outcome.as_deref().unwrap_or("collected"), "polled"
         );
-        for notice in &notices {
-            log_notice(&parked, &scope_id.id, notice);
+        if let Some(trouble) = self.store_trouble.take()
+            && self.repeats.over(STORE, &trouble.to_string())
+        {
+            tracing::info!("the store takes polls again");
+        }
+        if let Some(scope) = self.scopes.get_mut(&number) {
+            scope.notices = log_notices(&parked, &scope_id.id, &notices, &scope.notices);
         }
         let code_before = before.outcome.as_ref().map(|outcome| outcome.code.as_str());
         match &standing.outcome {
@@ -230,9 +272,9 @@ impl Collector {
         if let Some(measure) = measures.first() {
             scope.figure = Some((measure.value, measure.maximum));
         }
-        scope.standing = standing;
+        (scope.standing, scope.trouble) = (standing, None);
         let due = scope.standing.due;
-        self.note_oldest(feed);
+        self.note(feed);
         let Some(scope) = self.scopes.get_mut(&number) else { return };
         if failure.is_some_and(|failure| failure.reaction == Reaction::MendFeed) {
             scope.held_since = Some(due);

@@ -1,6 +1,6 @@
 //! Feeds that come, change and go. What did not change goes on as it was; what is in flight ends as it began.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use crate::agenda::Item;
@@ -39,13 +39,7 @@ impl Collector {
             _ => first(now, rank),
         };
         let expiries = parked.expiries.to_vec();
-        let last_good = polled.iter().filter_map(|standing| standing.last_good).min();
-        let scopes = polled.len() as u64;
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| {
-            counts.credentials_expire = expiries;
-            counts.last_collected = last_good.or(counts.last_collected);
-            counts.scopes = scopes;
-        });
+        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
         let credential = parked.credential_id(salt);
         self.by_id.insert(Arc::clone(&parked.id), number);
         self.agenda.plan(Item::Search(number), tenant, due);
@@ -61,11 +55,13 @@ impl Collector {
             credential,
             failures: 0,
             failure: None,
+            notices: Box::default(),
             blocked: false,
             changed,
             expiry_seen: 0,
         };
         self.feeds.insert(number, Box::new(entry));
+        self.note(number);
     }
 
     /// Takes these feeds in place of the ones before. What did not change goes on as it was; what is in flight ends.
@@ -81,6 +77,9 @@ impl Collector {
     ) {
         self.agenda.limit(polls, polls_of_tenant);
         let now = (self.clock)();
+        let goes_on =
+            broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.parked);
+        self.keeper.metrics.configure(feeds.iter().chain(goes_on).map(|parked| parked.counted()));
         let mut rank = 0;
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
         for parked in feeds {
@@ -107,9 +106,6 @@ impl Collector {
         for number in gone.into_values() {
             self.remove(number);
         }
-        let known: HashSet<(&str, &str)> =
-            self.feeds.values().map(|entry| (&*entry.parked.tenant, &*entry.parked.id)).collect();
-        self.keeper.metrics.keep(|tenant, feed| known.contains(&(tenant, feed)));
     }
 
     /// A feed whose settings are as they were; when and where to may have changed. What waits for a person is tried at once

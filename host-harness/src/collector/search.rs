@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::agenda::Item;
 use crate::blame::Blame;
-use crate::collector::log::{log_failure, log_notice};
+use crate::collector::log::{log_failure, log_notices};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::expiry;
@@ -34,7 +34,12 @@ impl Collector {
             let feed = match cell.get_or_try_init(open).await {
                 Ok(feed) => feed,
                 Err(error) => {
-                    return Ended::Searched { feed: number, found: Err(failure_of(&error)), throttle: None };
+                    return Ended::Searched {
+                        feed: number,
+                        found: Err(failure_of(&error)),
+                        throttle: None,
+                        unkept: None,
+                    };
                 }
             };
             if fresh {
@@ -45,13 +50,12 @@ impl Collector {
             let next = rhythm.after(failures, found.as_ref().err(), clock());
             let throttle = keeper.throttle(&parked, feed, next.throttled_until);
             keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.used(&usage));
-            if let Some(throttle) = throttle.clone()
-                && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
-            {
-                // A wait that is not kept costs one request after a restart.
-                tracing::error!(fault = error.whose().word(), "{error}");
-            }
-            Ended::Searched { feed: number, found, throttle }
+            // A wait that is not kept costs one request after a restart.
+            let unkept = match throttle.clone() {
+                Some(throttle) => keeper.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
+                None => None,
+            };
+            Ended::Searched { feed: number, found, throttle, unkept }
         }))
     }
 
@@ -70,9 +74,7 @@ impl Collector {
         entry.changed &= found.is_err();
         match &found {
             Ok(discovery) => {
-                for notice in &discovery.notices {
-                    log_notice(&parked, "", notice);
-                }
+                entry.notices = log_notices(&parked, "", &discovery.notices, &entry.notices);
                 if before.is_some() {
                     tracing::info!(tenant = %parked.tenant, feed = %parked.id, "its scopes are found again");
                 }
@@ -112,6 +114,7 @@ impl Collector {
             }
             self.keep_search(number);
         }
+        self.note(number);
         let due = if skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { next.due };
         self.plan_search(number, due, found.is_ok() && !skipped, now);
         self.release(number, was_blocked, now);
@@ -161,8 +164,7 @@ impl Collector {
             }
             Err(error) => {
                 // The next search writes it again.
-                self.keeper.metrics.store_failed();
-                tracing::error!(fault = error.whose().word(), "{error}");
+                self.tell_unkept(&error);
             }
         }
     }
@@ -187,12 +189,21 @@ impl Collector {
         let number = self.numbers.next();
         entry.scopes.push(number);
         self.agenda.plan(Item::Poll(number), entry.tenant, due);
-        let scopes = entry.scopes.len() as u64;
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
         self.tell_of_sharing(feed, &parked, &scope);
         let standing = Standing { due, ..standing };
-        self.scopes
-            .insert(number, Box::new(ScopeEntry { feed, scope, rhythm, standing, held_since: None, figure: None }));
+        self.scopes.insert(
+            number,
+            Box::new(ScopeEntry {
+                feed,
+                scope,
+                rhythm,
+                standing,
+                held_since: None,
+                figure: None,
+                trouble: None,
+                notices: Box::default(),
+            }),
+        );
     }
 
     /// Says once that two feeds poll one scope.
@@ -227,10 +238,8 @@ impl Collector {
         let task = Task { parked: Arc::clone(&parked), rhythm, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
         entry.scopes.retain(|known| Some(*known) != live);
-        let scopes = entry.scopes.len() as u64;
         entry.stored.retain(|row| row.scope.id != task.scope.id);
         entry.stored.push(task.row());
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.scopes = scopes);
         match &task.given_up {
             Some(failure) => log_failure(&parked, Some(&task.scope), failure, None),
             None => tracing::warn!(
@@ -271,7 +280,7 @@ impl Collector {
                 // The next search finds it lost again.
                 row.standing.watch = Watch::Polled;
                 let (parked, scope) = (Arc::clone(&entry.parked), row.scope.clone());
-                self.failed(&parked, &scope, fault);
+                self.failed(&parked, &scope, fault, None);
             }
         }
     }

@@ -98,6 +98,15 @@ pub struct Waiting {
     pub bytes: u64,
 }
 
+/// The outboxes by sink and tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Outboxes {
+    /// What waits in those that are not empty.
+    pub waiting: Vec<((String, String), Waiting)>,
+    /// Those that are full.
+    pub full: Vec<(String, String)>,
+}
+
 /// What keeps the events of a tenant, or of all tenants, from a sink, or kept some of them from it for good.
 #[derive(Debug, Clone)]
 pub struct SinkRow {
@@ -246,6 +255,12 @@ impl Deliveries {
         waiting.retain(|(_, waiting)| waiting.events > 0);
         waiting.sort_by(|left, right| left.0.cmp(&right.0));
         waiting
+    }
+
+    /// What waits and which outboxes are full, for the metrics.
+    pub fn outboxes(&self) -> Outboxes {
+        let full = self.shared.lock().ledger.full().keys().cloned().collect();
+        Outboxes { waiting: self.waiting(), full }
     }
 
     /// What does not get through at the moment, in sentences: one for each sink, with how much waits for it.

@@ -1,0 +1,326 @@
+//! What is counted, as Prometheus reads it: names, types and words of all families. The encoder of `prometheus-client`
+//! writes them, escapes labels, and gives counters their `_total`.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
+use prometheus_client::registry::Registry;
+
+use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
+use crate::blame::Blame;
+use crate::plugin::BUILT_IN_SHA256;
+use crate::process::Process;
+use crate::sink::delivery::{Outboxes, Waiting};
+
+/// What `/metrics` says that it serves.
+pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+
+/// Everything that is told of at one moment.
+#[derive(Debug)]
+pub struct Scrape {
+    pub(super) inner: Inner,
+    pub(super) outboxes: Outboxes,
+    pub(super) process: Process,
+}
+
+impl Scrape {
+    /// Writes it, piece by piece.
+    pub fn write(self, output: &mut impl Write) -> fmt::Result {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        prometheus_text::encode(output, &registry)
+    }
+}
+
+/// A value of a counter or a gauge.
+enum Value {
+    Whole(u64),
+    Real(f64),
+}
+
+/// Unix seconds of Unix milliseconds; 0 for never.
+fn timestamp(milliseconds: Option<u64>) -> Value {
+    Value::Whole(milliseconds.unwrap_or_default() / 1_000)
+}
+
+/// Name, type, words and value of what has one value for each feed.
+type OfFeed = (&'static str, MetricType, &'static str, fn(&Counts) -> Value);
+
+const OF_FEED: &[OfFeed] = &[
+    ("collector_events", Counter, "Events of polls.", |counts| Value::Whole(counts.events)),
+    ("collector_response_bytes", Counter, "Bytes of the service's answers.", |counts| {
+        Value::Whole(counts.response_bytes)
+    }),
+    ("collector_throttles", Counter, "Answers that asked to wait.", |counts| Value::Whole(counts.throttles)),
+    (
+        "collector_guest_cpu_seconds",
+        Counter,
+        "Time in which calls of the plugin were worked at, waiting left out.",
+        |counts| Value::Real(counts.busy.as_secs_f64()),
+    ),
+    ("collector_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
+        Value::Whole(counts.dead_letters)
+    }),
+    ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes)),
+    ("collector_guest_memory_peak_bytes", Gauge, "The largest memory that one call of the plugin used.", |counts| {
+        Value::Whole(counts.memory_bytes)
+    }),
+    (
+        "collector_last_collected_timestamp_seconds",
+        Gauge,
+        "When data was last collected, of the scope of which that is longest ago; 0 where one was never collected.",
+        |counts| timestamp(counts.last_collected),
+    ),
+    ("collector_last_lateness_seconds", Gauge, "How late the last poll began.", |counts| {
+        Value::Real(counts.lateness.as_secs_f64())
+    }),
+    (
+        "collector_token_expiry_timestamp_seconds",
+        Gauge,
+        "When the token expires; 0 while there was none yet.",
+        |counts| timestamp(counts.token_expires),
+    ),
+];
+
+/// Name, type, words and value of what has one value for each tenant at each sink.
+type OfSink = (&'static str, MetricType, &'static str, fn(&SinkCounts) -> Value);
+
+const OF_SINK: &[OfSink] = &[
+    ("collector_sink_delivered_events", Counter, "Events that a sink took.", |counts| Value::Whole(counts.delivered)),
+    (
+        "collector_sink_failures",
+        Counter,
+        "Batches that a sink did not take: tried again later, in halves, or refused for good.",
+        |counts| Value::Whole(counts.failures),
+    ),
+    ("collector_sink_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
+        Value::Whole(counts.dead_letters)
+    }),
+    (
+        "collector_sink_last_delivery_timestamp_seconds",
+        Gauge,
+        "When a sink last took events; 0 for never since the start.",
+        |counts| timestamp(counts.last_delivered),
+    ),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page { encoder };
+        self.feeds(&mut page)?;
+        self.outboxes(&mut page)?;
+        self.sinks(&mut page)?;
+        self.collector(&mut page)?;
+        self.process(&mut page)
+    }
+}
+
+impl Scrape {
+    fn feeds(&self, page: &mut Page<'_>) -> fmt::Result {
+        let help = "Polls of scopes, by what came of them.";
+        self.by_word(page, "collector_polls", help, "outcome", &OUTCOMES, |counts| &counts.polls)?;
+        let help = "Searches for scopes, by what came of them.";
+        self.by_word(page, "collector_searches", help, "outcome", &OUTCOMES, |counts| &counts.searches)?;
+        let help = "Requests to the service, by class of status; none: without an answer.";
+        self.by_word(page, "collector_requests", help, "status", &STATUSES, |counts| &counts.requests)?;
+        for (name, kind, help, value) in OF_FEED {
+            let mut family = page.family(name, *kind, help)?;
+            for ((tenant, feed), counts) in &self.inner.feeds {
+                family.sample(&[("tenant", tenant), ("feed", feed)], value(counts))?;
+            }
+        }
+        let help =
+            "When a credential expires, as the configuration or its certificate says; absent where neither does.";
+        let mut family = page.family("collector_credential_expiry_timestamp_seconds", Gauge, help)?;
+        for ((tenant, feed), counts) in &self.inner.feeds {
+            for (setting, time) in &counts.credentials_expire {
+                let labels = [("tenant", &**tenant), ("feed", feed), ("setting", setting)];
+                family.sample(&labels, timestamp(Some(*time)))?;
+            }
+        }
+        let mut family = page.family("collector_notices", Counter, "Warnings that changed no data, by code.")?;
+        for ((tenant, feed), counts) in &self.inner.feeds {
+            for (code, count) in &counts.notices {
+                let labels = [("tenant", &**tenant), ("feed", feed), ("code", code)];
+                family.sample(&labels, Value::Whole(*count))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A family with a sample for each word, those that were never met among them: what is not there cannot rise.
+    fn by_word(
+        &self,
+        page: &mut Page<'_>,
+        name: &str,
+        help: &str,
+        label: &str,
+        words: &[&str],
+        values: impl Fn(&Counts) -> &[u64],
+    ) -> fmt::Result {
+        let mut family = page.family(name, Counter, help)?;
+        for ((tenant, feed), counts) in &self.inner.feeds {
+            for (word, value) in words.iter().zip(values(counts)) {
+                family.sample(&[("tenant", tenant), ("feed", feed), (label, word)], Value::Whole(*value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every tenant and every sink that is configured stands there, whatever waits.
+    fn outboxes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let mut tenants: BTreeMap<&str, Waiting> = BTreeMap::new();
+        let mut sinks: BTreeMap<&str, Waiting> = BTreeMap::new();
+        tenants.extend(self.inner.feeds.keys().map(|(tenant, _)| (&**tenant, Waiting::default())));
+        sinks.extend(self.inner.sinks.keys().map(|(sink, _)| (&**sink, Waiting::default())));
+        for ((sink, tenant), Waiting { events, bytes }) in &self.outboxes.waiting {
+            for sum in [tenants.entry(tenant).or_default(), sinks.entry(sink).or_default()] {
+                *sum = Waiting { events: sum.events + events, bytes: sum.bytes + bytes };
+            }
+        }
+        for (label, prefix, sums) in
+            [("tenant", "collector_outbox", &tenants), ("sink", "collector_sink_outbox", &sinks)]
+        {
+            let name = format!("{prefix}_events");
+            let mut family = page.family(&name, Gauge, "Events that wait for sinks.")?;
+            for (key, waiting) in sums {
+                family.sample(&[(label, key)], Value::Whole(waiting.events))?;
+            }
+            let name = format!("{prefix}_bytes");
+            let mut family = page.family(&name, Gauge, "Bytes of events that wait for sinks.")?;
+            for (key, waiting) in sums {
+                family.sample(&[(label, key)], Value::Whole(waiting.bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sinks(&self, page: &mut Page<'_>) -> fmt::Result {
+        for (name, kind, help, value) in OF_SINK {
+            let mut family = page.family(name, *kind, help)?;
+            for ((sink, tenant), counts) in &self.inner.sinks {
+                family.sample(&[("sink", sink), ("tenant", tenant)], value(counts))?;
+            }
+        }
+        let mut full: BTreeMap<&str, u64> = self.inner.sinks.keys().map(|(sink, _)| (&**sink, 0)).collect();
+        for (sink, _) in &self.outboxes.full {
+            *full.entry(sink).or_default() += 1;
+        }
+        let help = "Tenants whose outbox of a sink is full, so that their feeds pause.";
+        let mut family = page.family("collector_sink_full_outboxes", Gauge, help)?;
+        for (sink, tenants) in full {
+            family.sample(&[("sink", sink)], Value::Whole(tenants))?;
+        }
+        Ok(())
+    }
+
+    fn collector(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Inner { feeds, lateness, lateness_sum, store_failures, left_out, reloads, .. } = &self.inner;
+        for (name, help, of) in [
+            (
+                "collector_failing_scopes",
+                "Scopes whose last poll failed, by who can mend it.",
+                (|counts, blame| counts.failing[blame]) as fn(&Counts, usize) -> u64,
+            ),
+            (
+                "collector_failing_feeds",
+                "Feeds whose scopes cannot be searched for, by who can mend it.",
+                |counts, blame| u64::from(counts.search_fault == Some(Blame::ALL[blame])),
+            ),
+        ] {
+            let mut family = page.family(name, Gauge, help)?;
+            for (index, blame) in Blame::ALL.into_iter().enumerate() {
+                let count = feeds.values().map(|counts| of(counts, index)).sum();
+                family.sample(&[("fault", blame.word())], Value::Whole(count))?;
+            }
+        }
+        page.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
+        let help =
+            "Feeds that are not collected, because their credentials cannot be read or their plugin breaks down.";
+        page.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
+        let mut family = page.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
+        for (tenant, feed, reason) in left_out {
+            family.sample(&[("tenant", tenant), ("feed", feed), ("reason", reason)], Value::Whole(1))?;
+        }
+        let counts: u64 = lateness.iter().sum();
+        let bounds = LATENESS.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(lateness.iter().copied()).collect();
+        let mut family = page.family("collector_lateness_seconds", MetricType::Histogram, "How late polls began.")?;
+        family.encoder.encode_histogram::<NoLabelSet>(lateness_sum.as_secs_f64(), counts, &buckets, None)?;
+        let help = "What the store did not take.";
+        page.single("collector_store_failures", Counter, help, Value::Whole(*store_failures))?;
+        let help = "Configurations read again, by whether they were good.";
+        let mut family = page.family("collector_reloads", Counter, help)?;
+        for (good, count) in ["false", "true"].into_iter().zip(reloads) {
+            family.sample(&[("good", good)], Value::Whole(*count))?;
+        }
+        let help = "What runs: version and commit of the collector, and the digest of the built-in plugin.";
+        let mut family = page.family("collector_build", MetricType::Info, help)?;
+        let version = env!("CARGO_PKG_VERSION");
+        family.encoder.encode_info(&[
+            ("version", version),
+            ("commit", crate::COMMIT),
+            ("plugin_sha256", BUILT_IN_SHA256),
+        ])
+    }
+
+    fn process(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Process { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, started } = &self.process;
+        let help = "Time on processors, of the program and of the system on its behalf.";
+        let rows = [
+            ("process_cpu_seconds", Counter, help, cpu_seconds.map(Value::Real)),
+            ("process_open_fds", Gauge, "File descriptors that are open.", open_fds.map(Value::Whole)),
+            ("process_max_fds", Gauge, "File descriptors that may be open.", max_fds.map(Value::Whole)),
+            ("process_virtual_memory_bytes", Gauge, "Address space.", virtual_bytes.map(Value::Whole)),
+            ("process_resident_memory_bytes", Gauge, "Resident memory.", resident_bytes.map(Value::Whole)),
+            (
+                "process_start_time_seconds",
+                Gauge,
+                "When the process started, in Unix seconds.",
+                started.map(Value::Real),
+            ),
+        ];
+        for (name, kind, help, value) in rows {
+            if let Some(value) = value {
+                page.single(name, kind, help, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The families one after the other.
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Page<'_> {
+    fn family<'s>(&'s mut self, name: &'s str, kind: MetricType, help: &str) -> Result<Family<'s>, fmt::Error> {
+        Ok(Family { encoder: self.encoder.encode_descriptor(name, help, None, kind)?, kind })
+    }
+
+    fn single(&mut self, name: &str, kind: MetricType, help: &str, value: Value) -> fmt::Result {
+        self.family(name, kind, help)?.sample(&[], value)
+    }
+}
+
+/// The samples of one family.
+struct Family<'a> {
+    encoder: MetricEncoder<'a>,
+    kind: MetricType,
+}
+
+impl Family<'_> {
+    fn sample(&mut self, labels: &[(&str, &str)], value: Value) -> fmt::Result {
+        let mut sample = self.encoder.encode_family(&labels)?;
+        match (self.kind, value) {
+            (Counter, Value::Whole(value)) => sample.encode_counter::<NoLabelSet, _, u64>(&value, None),
+            (Counter, Value::Real(value)) => sample.encode_counter::<NoLabelSet, _, u64>(&value, None),
+            (_, Value::Whole(value)) => sample.encode_gauge(&value),
+            (_, Value::Real(value)) => sample.encode_gauge(&value),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! What is counted, for Prometheus: by tenant and feed, and by nothing that grows with what a tenant has. Kept as plain
+//! numbers, since thousands of feeds are idle most of the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::blame::Blame;
+use crate::contract::{Failure, Notice, Reaction};
+use crate::feed::Usage;
+use crate::limits::NOTICE_CODES;
+use crate::process::Process;
+use crate::sink::delivery::Outboxes;
+
+mod exposition;
+
+pub use exposition::{CONTENT_TYPE, Scrape};
+
+/// Upper bounds of lateness, in seconds.
+const LATENESS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// What came of a poll, as a label: `collected`, and a word for each reaction.
+const OUTCOMES: [&str; 10] = [
+    "collected",
+    "wait",
+    "try-later",
+    "renew-token",
+    "mend-feed",
+    "mend-scope",
+    "no-data",
+    "mend-plugin",
+    "restart",
+    "state-unusable",
+];
+
+/// Classes of status, as a label.
+const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    /// By tenant and feed. Boxed: the nodes of the map are half empty.
+    feeds: BTreeMap<Key, Box<Counts>>,
+    /// By sink and tenant.
+    sinks: BTreeMap<Key, SinkCounts>,
+    delivered: u64,
+    lateness: [u64; LATENESS.len() + 1],
+    lateness_sum: Duration,
+    store_failures: u64,
+    /// Tenant, feed and reason.
+    left_out: BTreeSet<(String, String, &'static str)>,
+    reloads: [u64; 2],
+}
+
+type Key = (Box<str>, Box<str>);
+
+/// What is counted of one feed.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Polls by outcome.
+    pub polls: [u64; OUTCOMES.len()],
+    /// Searches for scopes by outcome.
+    pub searches: [u64; OUTCOMES.len()],
+    /// Events of its polls.
+    pub events: u64,
+    /// Requests by class of status.
+    pub requests: [u64; STATUSES.len()],
+    /// Bytes of answers.
+    pub response_bytes: u64,
+    /// Answers that asked to wait.
+    pub throttles: u64,
+    /// Time in which calls of the plugin were worked at.
+    pub busy: Duration,
+    /// The most memory that a call had.
+    pub memory_bytes: u64,
+    /// When data was last collected of the scope of which that is longest ago, in Unix milliseconds. None where one was
+    /// never collected.
+    pub last_collected: Option<u64>,
+    /// Scopes whose last poll failed, by who can mend it.
+    pub failing: [u64; Blame::ALL.len()],
+    /// Who can mend that the scopes cannot be searched for.
+    pub search_fault: Option<Blame>,
+    /// How late the last poll began.
+    pub lateness: Duration,
+    /// When the token runs out, in Unix milliseconds.
+    pub token_expires: Option<u64>,
+    /// When credentials run out, by setting, in Unix milliseconds.
+    pub credentials_expire: Vec<(String, u64)>,
+    /// Warnings by code.
+    pub notices: BTreeMap<String, u64>,
+    /// Events that a sink refused for good.
+    pub dead_letters: u64,
+    /// Scopes that are polled.
+    pub scopes: u64,
+}
+
+/// What is counted of the events of one tenant at one sink.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SinkCounts {
+    /// Events that the sink took.
+    pub delivered: u64,
+    /// Batches that it did not take.
+    pub failures: u64,
+    /// Events that it refused for good.
+    pub dead_letters: u64,
+    /// When it last took some, in Unix milliseconds.
+    pub last_delivered: Option<u64>,
+}
+
+impl Counts {
+    /// Counts a poll and what came of it.
+    pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
+        self.polls[outcome.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
+        self.events += events as u64;
+        for notice in notices {
+            // The code is a plugin's word, and becomes a label.
+            let plain =
+                notice.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(&notice.code);
+            let code = if plain && room && notice.code.len() <= 64 { notice.code.as_str() } else { "other" };
+            *self.notices.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Counts a search and what came of it.
+    pub fn searched(&mut self, failure: Option<&Failure>) {
+        self.searches[failure.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
+    }
+
+    /// Counts what calls used.
+    pub fn used(&mut self, usage: &Usage) {
+        for (total, more) in self.requests.iter_mut().zip(usage.requests) {
+            *total += more;
+        }
+        self.response_bytes += usage.response_bytes;
+        self.throttles += usage.throttles;
+        self.busy += usage.cpu;
+        self.memory_bytes = self.memory_bytes.max(usage.memory_bytes);
+        self.token_expires = usage.token_expires.or(self.token_expires);
+    }
+}
+
+fn index(reaction: Reaction) -> usize {
+    match reaction {
+        Reaction::Wait => 0,
+        Reaction::TryLater => 1,
+        Reaction::RenewToken => 2,
+        Reaction::MendFeed => 3,
+        Reaction::MendScope => 4,
+        Reaction::NoData => 5,
+        Reaction::MendPlugin => 6,
+        Reaction::Restart => 7,
+        Reaction::StateUnusable => 8,
+    }
+}
+
+impl Metrics {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
+    /// them is there at once, with zeros: an alert does not see what appears with its first event.
+    pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
+        let mut inner = self.lock();
+        let (mut counts, mut sink_counts) = (std::mem::take(&mut inner.feeds), std::mem::take(&mut inner.sinks));
+        for (tenant, feed, sinks) in feeds {
+            let key: Key = (tenant.into(), feed.into());
+            let known = counts.remove(&key);
+            inner.feeds.insert(key, known.unwrap_or_default());
+            for sink in sinks {
+                let key: Key = (sink.as_str().into(), tenant.into());
+                if let Some(known) = sink_counts.remove(&key) {
+                    inner.sinks.insert(key, known);
+                } else {
+                    inner.sinks.entry(key).or_default();
+                }
+            }
+        }
+    }
+
+    /// Changes what is counted of a feed, if it is configured: a poll may end when its feed is gone.
+    pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut Counts)) {
+        if let Some(counts) = self.lock().feeds.get_mut(&(tenant.into(), feed.into())) {
+            change(counts);
+        }
+    }
+
+    /// Changes what is counted of the events of a tenant at a sink. It is told of if a feed of the tenant goes there.
+    pub fn sink(&self, sink: &str, tenant: &str, change: impl FnOnce(&mut SinkCounts)) {
+        let mut inner = self.lock();
+        let mut others = SinkCounts::default();
+        let counts = inner.sinks.get_mut(&(sink.into(), tenant.into())).unwrap_or(&mut others);
+        let before = counts.delivered;
+        change(counts);
+        let more = counts.delivered - before;
+        inner.delivered += more;
+    }
+
+    /// Events that sinks took since the start, those of feeds that are gone among them.
+    pub fn delivered(&self) -> u64 {
+        self.lock().delivered
+    }
+
+    /// A poll began this long after it was due.
+    pub fn late(&self, tenant: &str, feed: &str, lateness: Duration) {
+        self.feed(tenant, feed, |counts| counts.lateness = lateness);
+        let mut inner = self.lock();
+        let bucket = LATENESS.iter().position(|bound| lateness.as_secs_f64() <= *bound);
+        inner.lateness[bucket.unwrap_or(LATENESS.len())] += 1;
+        inner.lateness_sum += lateness;
+    }
+
+    /// These feeds are left out: tenant, id and why.
+    pub fn left_out(&self, feeds: impl IntoIterator<Item = (String, String, &'static str)>) {
+        self.lock().left_out = feeds.into_iter().collect();
+    }
+
+    /// The store did not take something.
+    pub fn store_failed(&self) {
+        self.lock().store_failures += 1;
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, good: bool) {
+        self.lock().reloads[usize::from(good)] += 1;
+    }
+
+    /// Everything that is told of at this moment, with what waits for sinks.
+    pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
+        Scrape { inner: self.lock().clone(), outboxes, process: Process::now() }
+    }
+
+    /// The same in the text format of Prometheus.
+    pub fn text(&self, outboxes: Outboxes) -> String {
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = self.scrape(outboxes).write(&mut text);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::delivery::Waiting;
+
+    const SINKS: &[&str] = &["lake"];
+
+    /// Counts one feed of contoso and one of fabrikam, which go to one sink.
+    fn metrics() -> Metrics {
+        let metrics = Metrics::default();
+        let sinks: Vec<String> = SINKS.iter().map(|sink| (*sink).to_owned()).collect();
+        metrics.configure([("contoso", "prod", &*sinks), ("fabrikam", "main", &*sinks)].into_iter());
+        metrics
+    }
+
+    fn check(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|known| known == *line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_feed_is_told_by_tenant_and_feed() {
+        let metrics = metrics();
+        metrics.feed("contoso", "prod", |counts| {
+            counts.polled(None, 3, &[]);
+            counts.last_collected = Some(5_000);
+            let failure = Failure::of_host(Reaction::MendScope, "forbidden", String::new());
+            counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }]);
+            counts.used(&Usage { requests: [0, 0, 2, 0, 1, 0], ..Usage::default() });
+            counts.token_expires = Some(65_999);
+            counts.credentials_expire = vec![("client_secret".to_owned(), 1_800_000_000_000)];
+            counts.failing[0] = 1;
+            counts.search_fault = Some(Blame::Operator);
+        });
+        metrics.late("contoso", "prod", Duration::from_secs(3));
+        let key = ("lake".to_owned(), "contoso".to_owned());
+        let waiting = vec![(key.clone(), Waiting { events: 2, bytes: 90 })];
+        let text = metrics.text(Outboxes { waiting, full: vec![key] });
+        check(
+            &text,
+            &[
+                r#"collector_polls_total{tenant="contoso",feed="prod",outcome="collected"} 1"#,
+                r#"collector_polls_total{tenant="contoso",feed="prod",outcome="mend-scope"} 1"#,
+                r#"collector_events_total{tenant="contoso",feed="prod"} 4"#,
+                r#"collector_requests_total{tenant="contoso",feed="prod",status="4xx"} 1"#,
+                r#"collector_last_collected_timestamp_seconds{tenant="contoso",feed="prod"} 5"#,
+                r#"collector_token_expiry_timestamp_seconds{tenant="contoso",feed="prod"} 65"#,
+                r#"collector_credential_expiry_timestamp_seconds{tenant="contoso",feed="prod",setting="client_secret"} 1800000000"#,
+                r#"collector_notices_total{tenant="contoso",feed="prod",code="odd"} 1"#,
+                r#"collector_outbox_events{tenant="contoso"} 2"#,
+                r#"collector_sink_outbox_bytes{sink="lake"} 90"#,
+                r#"collector_sink_full_outboxes{sink="lake"} 1"#,
+                r#"collector_lateness_seconds_bucket{le="2"} 0"#,
+                r#"collector_lateness_seconds_bucket{le="5"} 1"#,
+                r#"collector_lateness_seconds_bucket{le="+Inf"} 1"#,
+                "collector_lateness_seconds_sum 3.0",
+                r#"collector_failing_scopes{fault="tenant"} 1"#,
+                r#"collector_failing_feeds{fault="operator"} 1"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn what_never_happened_is_there_with_a_zero() {
+        let metrics = metrics();
+        let mut lines = vec![
+            r#"collector_events_total{tenant="fabrikam",feed="main"} 0"#.to_owned(),
+            r#"collector_last_collected_timestamp_seconds{tenant="fabrikam",feed="main"} 0"#.to_owned(),
+            r#"collector_token_expiry_timestamp_seconds{tenant="fabrikam",feed="main"} 0"#.to_owned(),
+            r#"collector_outbox_events{tenant="fabrikam"} 0"#.to_owned(),
+            r#"collector_sink_outbox_events{sink="lake"} 0"#.to_owned(),
+            r#"collector_sink_full_outboxes{sink="lake"} 0"#.to_owned(),
+            r#"collector_sink_delivered_events_total{sink="lake",tenant="fabrikam"} 0"#.to_owned(),
+            r#"collector_sink_failures_total{sink="lake",tenant="fabrikam"} 0"#.to_owned(),
+            r#"collector_sink_dead_letters_total{sink="lake",tenant="fabrikam"} 0"#.to_owned(),
+            r#"collector_sink_last_delivery_timestamp_seconds{sink="lake",tenant="fabrikam"} 0"#.to_owned(),
+            "collector_feeds_left_out 0".to_owned(),
+            "collector_store_failures_total 0".to_owned(),
+        ];
+        for outcome in OUTCOMES {
+            lines.push(format!(r#"collector_polls_total{{tenant="fabrikam",feed="main",outcome="{outcome}"}} 0"#));
+        }
+        for status in STATUSES {
+            lines.push(format!(r#"collector_requests_total{{tenant="fabrikam",feed="main",status="{status}"}} 0"#));
+        }
+        for blame in Blame::ALL {
+            lines.push(format!(r#"collector_failing_scopes{{fault="{blame}"}} 0"#));
+        }
+        check(&metrics.text(Outboxes::default()), &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_configured_any_more_is_not_told_of_and_does_not_come_back() {
+        let metrics = metrics();
+        metrics.sink("lake", "contoso", |counts| counts.delivered = 7);
+        metrics.feed("contoso", "prod", |counts| counts.events = 7);
+        let siem = ["siem".to_owned()];
+        metrics.configure([("contoso", "prod", &siem[..])].into_iter());
+        // What was in flight ends.
+        metrics.sink("lake", "contoso", |counts| counts.delivered += 1);
+        metrics.feed("fabrikam", "main", |counts| counts.events += 1);
+        let text = metrics.text(Outboxes::default());
+        check(
+            &text,
+            &[
+                r#"collector_events_total{tenant="contoso",feed="prod"} 7"#,
+                r#"collector_sink_delivered_events_total{sink="siem",tenant="contoso"} 0"#,
+            ],
+        );
+        assert!(!text.contains("fabrikam") && !text.contains("lake"), "{text}");
+    }
+
+    #[test]
+    fn a_feed_that_is_left_out_is_told_of_by_name_and_reason() {
+        let metrics = metrics();
+        metrics.left_out([("contoso".to_owned(), "test".to_owned(), "credential-unreadable")]);
+        let line = r#"collector_feed_left_out{tenant="contoso",feed="test",reason="credential-unreadable"} 1"#;
+        check(&metrics.text(Outboxes::default()), &["collector_feeds_left_out 1", line]);
+        metrics.left_out([]);
+        assert!(!metrics.text(Outboxes::default()).contains("credential-unreadable"));
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let metrics = Metrics::default();
+        metrics.configure([("a\"b\\c\nd", "feed", &[][..])].into_iter());
+        check(&metrics.text(Outboxes::default()), &[r#"collector_events_total{tenant="a\"b\\c\nd",feed="feed"} 0"#]);
+    }
+
+    #[test]
+    fn what_runs_is_told_of() {
+        let text = metrics().text(Outboxes::default());
+        let line = text.lines().find(|line| line.starts_with("collector_build_info{")).unwrap();
+        assert!(
+            line.ends_with("} 1") && line.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))),
+            "{line}"
+        );
+        assert!(line.contains("commit=\"") && line.contains(crate::plugin::BUILT_IN_SHA256), "{line}");
+        let process = |name: &str| text.lines().any(|line| line.starts_with(name));
+        assert!(process("process_cpu_seconds_total ") && process("process_start_time_seconds "), "{text}");
+    }
+}

@@ -208,9 +208,11 @@ fn a_link_that_the_plugin_follows_is_let_out() {
     for part in characters.into_iter().chain(encoded).chain(odd) {
         for (path, link) in [
             ("/a", format!("https://API.example:443/a?x={part}y")),
-            ("/a/b/", format!("https://api.example/A/B/c?{part}")),
-            ("/a/b/", format!("https://api.example/a/b/c{part}d?e")),
-            ("/a/b/", format!("https://api.example/a/b/{part}")),
+            ("/a", format!("https://api.example/a?{part}{part}")),
+            ("/a/b/c", format!("https://api.example/A/B/c?{part}")),
+            ("/a/b/c", format!("https://api.example/a/b/c?d={part}&{part}=e")),
+            ("/a/b/c", format!("https://api.example/a/b/c{part}d?e")),
+            ("/a/b/c", format!("https://api.example/a/b/{part}c")),
         ] {
             let Ok(url) = (List { origin: "https://api.example", path }).follow(&link) else {
                 refused += 1;

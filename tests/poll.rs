@@ -77,6 +77,8 @@ broken! {
     a_number_beyond_double_precision: "number-huge", "`value[0].properties.score.max`: found a number beyond the range";
     such_a_number_that_nobody_knows: "number-huge-unknown", "`value[0].properties.novel`: found a number beyond the range";
     an_item_of_another_subscription: "item-foreign", "(answer-foreign, plugin)";
+    an_item_of_another_list: "item-other-list", "`value[0].type`: found Microsoft.Security/secureScores, expected one of";
+    a_link_to_another_list: "link-other-list", "`nextLink` goes to https://";
     a_refusal_behind_a_byte_order_mark: "byte-order-mark-error", "(not-found, tenant)";
     two_byte_order_marks: "byte-order-marks", "found two byte order marks, expected JSON in UTF-8";
     a_list_in_utf_16: "utf-16", "found text in UTF-16 or UTF-32, expected JSON in UTF-8";

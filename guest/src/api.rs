@@ -10,6 +10,9 @@ use crate::json::{self, Fault, Number, Object, join};
 /// The version of the service's interface that this plugin reads.
 pub const API_VERSION: &str = "2020-01-01";
 
+/// The resource provider of all items.
+const NAMESPACE: &str = "Microsoft.Security";
+
 /// Longer than this is no Azure resource id, nor a part of one: resource names have at most 260 characters.
 const MAX_ID_BYTES: usize = 2_048;
 
@@ -153,6 +156,33 @@ impl<'a> Item<'a> {
         let mut segments = self.id.trim_start_matches('/').split('/');
         segments.next().is_some_and(|first| first.eq_ignore_ascii_case("subscriptions"))
             && segments.next().is_some_and(|id| id.eq_ignore_ascii_case(subscription))
+    }
+
+    /// The first member that says that the item is of another collection than this type names, as key and value.
+    pub fn astray(&self, kind: &str) -> Option<(&'static str, &str)> {
+        let collection = kind.rsplit('/').next().unwrap_or(kind);
+        if !self.kind.eq_ignore_ascii_case(kind) {
+            return Some(("type", &self.kind));
+        }
+        (!is_id_of(&self.id, collection)).then_some(("id", &self.id))
+    }
+}
+
+/// Whether an id is that of a resource of Microsoft.Security in this collection, wherever it stands.
+fn is_id_of(id: &str, collection: &str) -> bool {
+    let mut segments: Vec<&str> = id.split('/').collect();
+    let Some(provider) = segments.iter().rposition(|segment| segment.eq_ignore_ascii_case("providers")) else {
+        return false;
+    };
+    // After the namespace, types and names take turns.
+    match segments.split_off(provider + 1)[..] {
+        [namespace, ref rest @ .., kind, name] => {
+            rest.len().is_multiple_of(2)
+                && !name.is_empty()
+                && namespace.eq_ignore_ascii_case(NAMESPACE)
+                && kind.eq_ignore_ascii_case(collection)
+        }
+        _ => false,
     }
 }
 
@@ -329,6 +359,44 @@ mod tests {
             "/subscriptions/20ff7fc3-e762/../other/providers/x",
         ] {
             assert!(!is_of(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_item_is_of_the_collection_in_its_type_and_its_id() {
+        let (scores, controls) =
+            ("Microsoft.Security/secureScores", "Microsoft.Security/secureScores/secureScoreControls");
+        let astray = |wanted: &str, kind: &str, id: &str| {
+            let raw = format!(r#"{{"id":"/subscriptions/s/{id}","name":"n","type":"{kind}","properties":{{}}}}"#);
+            let item = Item::read(serde_json::from_str(&raw).unwrap(), "item").unwrap();
+            item.astray(wanted).map(|(key, _)| key)
+        };
+        let score = "providers/Microsoft.Security/secureScores/ascScore";
+        let control = &format!("{score}/secureScoreControls/guid");
+        let connector = "resourceGroups/g/providers/Microsoft.Security/securityConnectors/aws";
+        for (wanted, kind, id, key) in [
+            (scores, scores, score, None),
+            (scores, &*scores.to_lowercase(), &*score.to_uppercase(), None),
+            (scores, scores, "providers/microsoft.security/securescores/my-initiative", None),
+            (scores, scores, &format!("{connector}/secureScores/ascScore"), None),
+            (scores, scores, &format!("{connector}/{score}"), None),
+            (controls, controls, control, None),
+            (controls, &controls.to_lowercase(), &control.to_lowercase(), None),
+            (controls, controls, &control.replace("ascScore", "0b5e"), None),
+            (controls, controls, "providers/Microsoft.Security/secureScoreControls/guid", None),
+            (scores, controls, control, Some("type")),
+            (scores, controls, score, Some("type")),
+            (scores, scores, control, Some("id")),
+            (controls, scores, score, Some("type")),
+            (controls, controls, score, Some("id")),
+            (scores, "Microsoft.Other/secureScores", score, Some("type")),
+            (scores, scores, "providers/Microsoft.Other/secureScores/ascScore", Some("id")),
+            (scores, scores, "providers/Microsoft.Security/secureScores", Some("id")),
+            (scores, scores, "providers/Microsoft.Security/secureScores/", Some("id")),
+            (scores, scores, "providers/Microsoft.Security/x/secureScores/ascScore", Some("id")),
+            (scores, scores, "", Some("id")),
+        ] {
+            assert_eq!(astray(wanted, kind, id), key, "{wanted}: {kind} {id}");
         }
     }
 

@@ -202,8 +202,8 @@ diagnoses! {
     /// Something has another type.
     ANSWER_WRONG_TYPE = "answer-wrong-type", Some(MendPlugin), "the answer holds something of another type than expected",
         "keep the answer and report it to the authors of the plugin";
-    /// An item's id is none below the subscription that was asked for.
-    ANSWER_FOREIGN = "answer-foreign", Some(MendPlugin), "the answer holds items of another subscription",
+    /// An item's id or type is none of the subscription or of the list that was asked for.
+    ANSWER_FOREIGN = "answer-foreign", Some(MendPlugin), "the answer holds items of another subscription or another list",
         "nothing of it was used: see whether a cache or a gateway that mixes answers up stands before {endpoint}; keep the answer and report it to the service";
     /// A link of the answer leaves the place that the page is from.
     LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page cannot be followed",

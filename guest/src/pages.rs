@@ -75,8 +75,14 @@ impl<'a> Place<'a> {
         }
         let page = Page::read(&response.body).and_then(|page| page.items().map(|items| (page, items)));
         let (page, items) = page.map_err(|fault| service_error::not_understood(self.call(), response, &fault))?;
-        if let Some((index, item)) = items.iter().enumerate().find(|(_, item)| !item.is_of(self.subscription)) {
-            return Err(self.foreign(index, &item.id));
+        for (index, item) in items.iter().enumerate() {
+            if !item.is_of(self.subscription) {
+                let expected = format!("an id below /subscriptions/{}", self.subscription);
+                return Err(self.foreign(index, "id", &item.id, &expected));
+            }
+            if let Some((key, found)) = item.astray(self.resource_type()) {
+                return Err(self.foreign(index, key, found, &format!("one of {}", self.resource_type())));
+            }
         }
         let next = match page.next_link {
             Some(link) => Some(format!("{} {}", self.kind.name(), self.checked(&link)?)),
@@ -95,31 +101,34 @@ impl<'a> Place<'a> {
             EventKind::Scores => "secureScores",
             EventKind::Controls => "secureScoreControls",
         };
-        format!("{}{collection}", self.provider())
-    }
-
-    fn provider(&self) -> String {
-        format!("/subscriptions/{}/providers/Microsoft.Security/", self.subscription)
+        format!("/subscriptions/{}/providers/Microsoft.Security/{collection}", self.subscription)
     }
 
     fn next_kind(&self) -> Option<EventKind> {
         self.settings.events.iter().copied().find(|kind| *kind > self.kind)
     }
 
-    /// An item that says to be of something else than the subscription: told under its name, it would be another's.
-    fn foreign(&self, index: usize, id: &str) -> Failure {
+    /// The type of the items of this list.
+    fn resource_type(&self) -> &'static str {
+        match self.kind {
+            EventKind::Scores => "Microsoft.Security/secureScores",
+            EventKind::Controls => "Microsoft.Security/secureScores/secureScoreControls",
+        }
+    }
+
+    /// An item that says to be of another subscription or another list: an event of it would be told under a wrong name.
+    fn foreign(&self, index: usize, key: &str, found: &str, expected: &str) -> Failure {
         let failure = ANSWER_FOREIGN.failure(&format!(
-            "{}: `value[{index}].id`: found {}, expected an id below /subscriptions/{}",
+            "{}: `value[{index}].{key}`: found {}, expected {expected}",
             self.what(),
-            service_error::shown(id),
-            self.subscription
+            service_error::shown(found),
         ));
         Failure { fix: failure.fix.map(|fix| service_error::fill(&fix, self.settings, self.subscription)), ..failure }
     }
 
-    /// The link to the next page, below the subscription's provider.
+    /// The link to the next page of the same list.
     fn checked(&self, link: &str) -> Result<String, Failure> {
-        let list = List { origin: &self.settings.endpoint, path: &self.provider() };
+        let list = List { origin: &self.settings.endpoint, path: &self.path() };
         list.follow(link)
             .map_err(|why| LINK_REFUSED.failure(&format!("{}: `nextLink` {}", self.what(), service_error::shown(&why))))
     }
@@ -193,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_below_what_was_asked_for() {
+    fn a_link_stays_at_the_list_that_was_asked_for() {
         let settings = Settings::sample();
         let go = |link: &str| next(&settings, None, &json!({ "value": [], "nextLink": link }).to_string());
         for (link, expected) in [
@@ -207,6 +216,18 @@ mod tests {
             }
         }
         let link_refused = Err("link-refused".to_owned());
+        for list in
+            ["secureScoreControls", "secureScores/ascScore/secureScoreControls", "secureScores/ascScore", "assessments"]
+        {
+            assert_eq!(go(&format!("{BASE}{list}?$skipToken=2")), link_refused, "{list}");
+        }
+        let controls = |list: &str| {
+            let body = json!({ "value": [], "nextLink": format!("{BASE}{list}?a") }).to_string();
+            next(&settings, Some("secure-score-controls"), &body)
+        };
+        let expected = Ok(Some(format!("secure-score-controls {BASE}secureScoreControls?a")));
+        assert_eq!(controls("SecureScoreControls"), expected);
+        assert_eq!(controls("secureScores"), link_refused);
         for host in [".evil.example", "@evil.example", ":8443", "."] {
             assert_eq!(go(&format!("{}secureScores", BASE.replace(".com", &format!(".com{host}")))), link_refused);
         }
@@ -223,7 +244,9 @@ mod tests {
     fn an_item_of_another_subscription_lets_nothing_through() {
         let settings = Settings::sample();
         let step = |ids: &[&str]| {
-            let items = ids.iter().map(|id| json!({ "id": id, "name": "n", "type": "t", "properties": {} }));
+            let items = ids.iter().map(
+                |id| json!({ "id": id, "name": "n", "type": "Microsoft.Security/secureScores", "properties": {} }),
+            );
             let body = json!({ "value": items.collect::<Vec<_>>() }).to_string().into_bytes();
             let response = Response { status: 200, headers: Vec::new(), body };
             Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new())
@@ -237,6 +260,27 @@ mod tests {
         assert!(failure.cause.contains(&format!("`value[1].id`: found {other}, expected")), "{}", failure.cause);
         assert!(failure.fix.is_some_and(|fix| fix.contains("https://management.azure.com")));
         assert_eq!(step(&["x"]).unwrap_err().code, "answer-foreign");
+    }
+
+    #[test]
+    fn an_item_of_another_list_lets_nothing_through() {
+        let settings = Settings::sample();
+        let scores =
+            "/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores/ascScore";
+        let item = json!({
+            "id": format!("{scores}/secureScoreControls/guid"),
+            "name": "guid",
+            "type": "Microsoft.Security/secureScores/secureScoreControls",
+            "properties": {}
+        });
+        let body = json!({ "value": [item] }).to_string();
+        assert_eq!(next(&settings, Some("secure-score-controls"), &body), Ok(None));
+        let response = Response { status: 200, headers: Vec::new(), body: body.into_bytes() };
+        let failure = Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new()).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::MendPlugin));
+        let words = "the list of secure scores: `value[0].type`: found \
+                     Microsoft.Security/secureScores/secureScoreControls, expected one of Microsoft.Security/secureScores";
+        assert!(failure.cause.ends_with(words), "{}", failure.cause);
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub const TABLE: &[Case] = &[
     row("link-private", "`nextLink` to a private address", "link-refused", MendPlugin, Good),
     row("link-metadata", "`nextLink` to the metadata address, written as one number", "link-refused", MendPlugin, Good),
     row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", MendPlugin, Good),
+    row("link-other-list", "`nextLink` from the controls to the scores", "link-refused", MendPlugin, Good),
     row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Good),
     row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Good),
     row("link-endless", "always one more page", "page-limit", MendPlugin, Good),

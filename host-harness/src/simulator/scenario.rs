@@ -306,6 +306,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("number-huge", "`max` beyond the range of double precision"),
     ("number-huge-unknown", "the same in a property that nobody knows"),
     ("item-foreign", "an item of another subscription among the others"),
+    ("item-other-list", "a secure score among the controls"),
     ("byte-order-mark", "a byte order mark before every body; it works"),
     ("byte-order-mark-error", "a byte order mark before a refusal"),
     ("byte-order-marks", "two byte order marks before a list"),
@@ -535,6 +536,7 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "link-userinfo" => page(here("1").replacen("/subscriptions", "@evil.example/subscriptions", 1)),
         "link-private" => page("https://10.0.0.1/subscriptions".to_owned()),
         "link-metadata" => page("http://2852039166/metadata/instance".to_owned()),
+        "link-other-list" => page(here("1").replacen("secureScoreControls", "secureScores", 1)),
         "link-climbing" => page(here("1").replacen("secureScoreControls", "../../../tenants", 1)),
         "link-odd" if skip.is_none() => page(here(ODD)),
         "link-fragment" => page(here("1#2")),
@@ -560,6 +562,12 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "item-foreign" => edited(&|item| {
             let id = item["id"].as_str().unwrap_or_default();
             item["id"] = Value::from(id.replacen(strike.subscription, "00000000-0000-4f6b-b1d0-000000000000", 1));
+        }),
+        "item-other-list" => edited(&|item| {
+            let id = item["id"].as_str().unwrap_or_default();
+            let score = id.split("/secureScoreControls").next().unwrap_or_default();
+            item["id"] = Value::from(score);
+            item["type"] = Value::from("Microsoft.Security/secureScores");
         }),
         _ if hostile::named(name).is_some_and(hostile::Case::is_scripted) => {
             Some(Answer { raw: true, ..Answer::json(200, good) })

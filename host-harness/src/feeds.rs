@@ -195,9 +195,12 @@ impl Parked {
         self.settings.digest()
     }
 
-    /// Names its credentials without giving them away.
+    /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
+    /// A feed without credentials is nobody but its tenant.
     pub fn credential_id(&self, salt: &str) -> Mark {
-        self.settings.credential_id(salt)
+        let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
+        let credential = self.settings.credential_id(salt);
+        Mark::of(&format!("{}\n{tenant}\n{credential}", self.plugin.about().sha256))
     }
 
     /// Digest of all that decides what a poll gives, credentials and plugin included.

@@ -23,6 +23,21 @@ pub struct Settings {
     secrets: Box<[Held]>,
     /// What was taken off secrets, by setting.
     trimmed: Box<[(String, String)]>,
+    /// Digest of the plain settings that say, with the secrets, who signs in.
+    identity: Mark,
+}
+
+/// Keyword of a settings schema: a property that has it as `true` says, with the credentials, who signs in.
+pub const IDENTITY: &str = "x-identity";
+
+/// Digest of the settings that say who signs in; of all of them where the schema marks none.
+fn identity(plain: &Map<String, Value>, description: &Description) -> Mark {
+    let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
+    let marks = |name: &str| schema["properties"][name][IDENTITY] == true;
+    let properties = schema["properties"].as_object();
+    let has_marks = properties.is_some_and(|properties| properties.keys().any(|name| marks(name)));
+    let given = plain.iter().filter(|(name, _)| !has_marks || marks(name));
+    Mark::of(&Value::Object(given.map(|(name, value)| (name.clone(), value.clone())).collect()).to_string())
 }
 
 /// A credential that stays with the host.
@@ -57,7 +72,8 @@ impl Settings {
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
         let held = |(setting, secret)| Held { setting, secret, kind: CredentialKind::Secret };
-        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
+        let identity = Mark::of(&plain);
+        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default(), identity }
     }
 
     /// The same with what was taken off secrets, in words, by setting.
@@ -121,7 +137,8 @@ impl Settings {
                 secrets.insert(credential.setting.clone(), Secret::new(text));
             }
         }
-        let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
+        let identity = identity(&plain, description);
+        let mut settings = Settings { trimmed: trimmed.into(), identity, ..Settings::new(plain, secrets) };
         for credential in &description.credentials {
             for held in settings.secrets.iter_mut().filter(|held| held.setting == credential.setting) {
                 held.kind = credential.kind;
@@ -182,7 +199,7 @@ impl Settings {
     pub fn copied(&self) -> Settings {
         let secrets =
             self.secrets.iter().map(|held| Held { secret: Secret::new(held.secret.expose()), ..held.clone() });
-        Settings { plain: self.plain.clone(), secrets: secrets.collect(), trimmed: self.trimmed.clone() }
+        Settings { secrets: secrets.collect(), ..self.clone() }
     }
 
     /// Digest of the plain settings.
@@ -190,11 +207,11 @@ impl Settings {
         Mark::of(&self.plain)
     }
 
-    /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
-    /// names.
+    /// Names who signs in: the secrets, and the settings that the plugin's schema marks with [`IDENTITY`]. The name does not
+    /// give the secrets away to somebody who guesses and does not have the salt.
     pub fn credential_id(&self, salt: &str) -> Mark {
         let secrets = self.secrets.iter().map(|held| format!("{}={}\n", held.setting, held.secret.expose()));
-        Mark::of(&format!("{salt}\n{}", secrets.collect::<String>()))
+        Mark::of(&format!("{salt}\n{}\n{}", self.identity, secrets.collect::<String>()))
     }
 
     /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.
@@ -328,6 +345,19 @@ fn words(property: &Value, path: &str) -> String {
 mod tests {
     use super::*;
 
+    /// A plugin with this settings schema and without credentials.
+    fn description(schema: &str) -> Description {
+        Description {
+            name: String::new(),
+            version: String::new(),
+            events: Vec::new(),
+            settings_schema: schema.to_owned(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            diagnoses: Vec::new(),
+        }
+    }
+
     #[test]
     fn the_date_beside_a_credential_is_its_end() {
         let settings = |date: &str| {
@@ -347,15 +377,7 @@ mod tests {
         }
         definitions.insert("60".to_owned(), serde_json::json!({ "minLength": 100 }));
         let schema = serde_json::json!({ "properties": { "key": { "$defs": definitions, "$ref": "#/$defs/0" } } });
-        let description = Description {
-            name: String::new(),
-            version: String::new(),
-            events: Vec::new(),
-            settings_schema: schema.to_string(),
-            credentials: Vec::new(),
-            interval_seconds: 1,
-            diagnoses: Vec::new(),
-        };
+        let description = description(&schema.to_string());
         let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
         assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
@@ -363,15 +385,7 @@ mod tests {
 
     #[test]
     fn a_credential_that_is_no_text_is_withheld_and_named() {
-        let mut description = Description {
-            name: String::new(),
-            version: String::new(),
-            events: Vec::new(),
-            settings_schema: "{}".to_owned(),
-            credentials: Vec::new(),
-            interval_seconds: 1,
-            diagnoses: Vec::new(),
-        };
+        let mut description = description("{}");
         for (setting, kind) in [("pin", CredentialKind::Secret), ("key", CredentialKind::Secret)] {
             description.credentials.push(CredentialSetting { setting: setting.to_owned(), kind });
         }
@@ -381,6 +395,23 @@ mod tests {
         let inside = settings.sealing(&description);
         assert!(!inside.without_credentials().contains("1234567890"));
         assert!(inside.plain().contains_key("other") && !inside.plain().contains_key("key"));
+    }
+
+    #[test]
+    fn an_equal_secret_of_another_application_is_another_credential() {
+        let id = |schema: &str, plain: Value| {
+            let description = description(schema);
+            let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
+            Settings::new(plain.as_object().unwrap().clone(), secrets).sealing(&description).credential_id("salt")
+        };
+        let marked = r#"{"properties":{"client":{"x-identity":true},"scope":{"type":"string"}}}"#;
+        let [one, scope, other] = [("a", "x"), ("a", "y"), ("b", "x")]
+            .map(|(client, scope)| serde_json::json!({ "client": client, "scope": scope }));
+        assert_eq!(id(marked, one.clone()), id(marked, scope.clone()));
+        assert_ne!(id(marked, one.clone()), id(marked, other));
+        for unmarked in ["{}", "no JSON", r#"{"properties":{"client":{"x-identity":false}}}"#] {
+            assert_ne!(id(unmarked, one.clone()), id(unmarked, scope.clone()), "{unmarked}");
+        }
     }
 
     #[test]

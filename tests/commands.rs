@@ -31,6 +31,30 @@ fn inspect_tells_programs_what_the_component_is() {
     }
 }
 
+#[test]
+fn compiled_code_is_kept_where_somebody_says_or_its_absence_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let inspected = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = command();
+        command.arg("inspect").args(arguments).current_dir(folder.path());
+        command.env_remove("XDG_CACHE_HOME").env_remove("CACHE_DIRECTORY").env("HOME", "");
+        said(&command.envs(variables.iter().copied()).output().unwrap())
+    };
+    let nowhere = inspected(&[], &[("XDG_CACHE_HOME", "relative"), ("CACHE_DIRECTORY", "")]);
+    assert!(nowhere.contains("as at each start: no folder keeps its code, and `--cache DIR` names one"), "{nowhere}");
+    assert_eq!(nowhere.matches("compiling").count(), 1, "{nowhere}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left where the program was started");
+    for (arguments, variables) in [(&["--cache", "here"][..], &[][..]), (&[], &[("CACHE_DIRECTORY", "/there")])] {
+        let there = folder.path().join("there");
+        let variables: Vec<_> = variables.iter().map(|(name, _)| (*name, there.to_str().unwrap())).collect();
+        let said = inspected(arguments, &variables);
+        let kept = folder.path().join(if variables.is_empty() { "here" } else { "there" });
+        assert!(said.contains("once: its code is kept in"), "{said}");
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 1, "{}", kept.display());
+        assert_eq!(inspected(arguments, &variables), "", "found compiled");
+    }
+}
+
 /// What the demo says, run once.
 pub fn demo() -> &'static Output {
     static DEMO: OnceLock<Output> = OnceLock::new();

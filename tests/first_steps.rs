@@ -139,9 +139,17 @@ async fn a_proxy_in_the_way() {
     assert!(words.contains(&format!("through the proxy http://{}", proxy.address)), "{words}");
     assert!(!words.contains("word@") && ladder.ok(), "{words}");
 
+    // A proxy for which a user and a password in its address are of no use, be they there or not.
+    let windows = Proxy::start("https://service/windows", Some("Negotiate ticket")).await;
+    let useless = ("and takes Negotiate, NTLM", "such as px or cntlm");
+    set.variables.last_mut().unwrap().1 = format!("http://user:word@{}", windows.address);
+    check_broken(&set, Question::Connect, useless.0, useless.1).await;
+    set.variables.pop();
+    set.edit("proxy", &format!("proxy = \"http://{}\"", windows.address));
+    check_broken(&set, Question::Connect, useless.0, useless.1).await;
+
     // A proxy that does not like the service.
     let refusing = Proxy::start("https://refused", None).await;
-    set.variables.pop();
     set.edit("proxy", &format!("proxy = \"http://{}\"", refusing.address));
     check_broken(&set, Question::Connect, "403", "let 127.0.0.1, port ").await;
 }
@@ -173,6 +181,9 @@ impl Proxy {
                     let shown = authorization
                         .is_none_or(|value| head.contains(&format!("authorization: {value}").to_lowercase()));
                     let answer = match (shown, service.contains(':')) {
+                        (false, _) if service.ends_with("/windows") => {
+                            "407 Proxy Authentication Required\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM"
+                        }
                         (false, _) => "407 Proxy Authentication Required",
                         (_, false) => "403 Forbidden",
                         _ => "200 Connection established",

@@ -166,7 +166,7 @@ async fn a_proxy_gets_the_user_and_the_password_of_its_address() {
         poll(&simulator, line, &[("PROXY_ADDRESS", &address(&format!("{USER}@")))], |text| text).await;
     assert_eq!((report.status(), report.events), (0, 30), "{people}");
     for (user, why) in [
-        ("", "asks for a user"),
+        ("", "asks for a sign-in (407)"),
         ("collector:passwordOfOthers@", "makes no connection: it refuses to, does not accept its user"),
     ] {
         let (report, people) = poll(&simulator, line, &[("PROXY_ADDRESS", &address(user))], |text| text).await;
@@ -201,7 +201,7 @@ async fn a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls() {
         let (proxy, _heard) = answering("HTTP/1.1 407 Proxy Authentication Required");
         let error = sent(&proxy, Vec::new(), &format!("{scheme}://service.invalid/")).await;
         assert!(matches!(error, TransportError::Proxy { .. }), "{scheme}: {error}");
-        assert!(error.to_string().contains("asks for a user and password"), "{scheme}: {error}");
+        assert!(error.to_string().contains("asks for a sign-in (407): `check` names"), "{scheme}: {error}");
     }
 }
 

@@ -99,6 +99,7 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "proxy-unreachable",
             "proxy-user",
             "proxy-user-refused",
+            "proxy-sign-in",
             "proxy-refused",
             "not-a-proxy",
             "tls-untrusted",

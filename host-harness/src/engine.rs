@@ -99,7 +99,9 @@ impl Host {
         let which = if bytes == BUILT_IN { "the built-in plugin" } else { "a plugin" };
         self.progress().announce(&match file.as_ref().and_then(|file| file.parent()) {
             Some(folder) => format!("compiling {which}, once: its code is kept in {}", folder.display()),
-            None => format!("compiling {which}, as at each start: there is no folder to keep its code in"),
+            None => {
+                format!("compiling {which}, as at each start: no folder keeps its code, and `--cache DIR` names one")
+            }
         });
         let code = match &self.shared.compiler {
             // What a compiler takes, and leaves behind, is gone with its process.
@@ -112,11 +114,11 @@ impl Host {
             Compiler::Nobody if bytes != BUILT_IN => return Err(CompileError::Nobody),
             _ => self.engine().precompile_component(bytes).map_err(refused)?,
         };
-        // A cache that cannot be written costs time and nothing else.
+        // A cache that cannot be written costs time at each start and nothing else.
         if let Some(file) = file
             && let Err(error) = store(&file, &code)
         {
-            tracing::debug!(%error, file = %file.display(), "the compiled plugin is not kept");
+            tracing::warn!(%error, file = %file.display(), "the compiled plugin is not kept: each start compiles it anew");
         }
         self.native(&code).map_err(refused)
     }

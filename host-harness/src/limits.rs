@@ -162,6 +162,9 @@ pub const PROBED_ADDRESSES: usize = 4;
 /// Head of a proxy's answer to a check; the longest seen has 300 bytes.
 pub const PROXY_ANSWER_BYTES: usize = 8 << 10;
 
+/// Headers in it.
+pub const PROXY_HEADERS: usize = 64;
+
 /// Scopes that one `poll` reads at the same time.
 pub const POLLS_IN_FLIGHT: usize = 8;
 

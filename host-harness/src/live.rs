@@ -206,8 +206,10 @@ impl Proxy {
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
             TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
             TransportError::Other(text) if text.ends_with(PROXY_LOGIN) => {
-                let met = if self.has_credentials() { "does not accept its" } else { "asks for a" };
-                format!("{met} user and password (407)")
+                // The client does not give the challenge; `check` reads it.
+                let met =
+                    if self.has_credentials() { "does not accept its user and password" } else { "asks for a sign-in" };
+                format!("{met} (407): `check` names the sign-ins that it takes")
             }
             // The words of the client, which has no type for it, and does not tell a status but 407: some proxies answer
             // a wrong password with another.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use crate::address::{may_serve, prohibited};
-use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES};
+use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
 use crate::live::{self, Network, is_loopback_name};
 
 /// A part of the way.
@@ -78,6 +78,9 @@ faults! {
     /// The same, though there are some.
     PROXY_USER_REFUSED = Connect, "proxy-user-refused", "the proxy does not accept its user and password",
         "mend user and password in the proxy's address; characters such as @ are written as %40";
+    /// 407 with Negotiate, NTLM, Digest or others alone.
+    PROXY_SIGN_IN = Connect, "proxy-sign-in", "the proxy takes none of the sign-ins that this program knows, which is Basic alone",
+        "have whoever runs {proxy} let this machine through to {host}, port {port}, without a sign-in, or run a local proxy that signs in for it, such as px or cntlm, and name that one: `proxy = \"http://127.0.0.1:3128\"` in [network]; a user and a password in the address would not help";
     /// It makes no connection.
     PROXY_REFUSED = Connect, "proxy-refused", "the proxy makes no connection to the service",
         "let {host}, port {port}, through at {proxy}, or mend the proxy's own way out";
@@ -156,6 +159,62 @@ struct Through {
     /// Its address without user and password.
     name: String,
     authorization: Option<http::HeaderValue>,
+}
+
+/// What a proxy says to a wish for a connection.
+#[derive(Debug, PartialEq, Eq)]
+struct ProxyHead {
+    /// None where the answer is not HTTP.
+    status: Option<u16>,
+    /// The first line, for people.
+    line: String,
+    /// The names of the sign-ins that it takes, as it spells them.
+    sign_ins: Vec<String>,
+}
+
+impl ProxyHead {
+    fn read(answer: &[u8]) -> ProxyHead {
+        let first = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(first).chars().filter(|one| !one.is_control()).take(80).collect();
+        let mut headers = [httparse::EMPTY_HEADER; PROXY_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        // A head that is damaged further down still has a status.
+        let _ = response.parse(answer);
+        let challenges =
+            response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("proxy-authenticate"));
+        let sign_ins = challenges.flat_map(|header| schemes(&String::from_utf8_lossy(header.value))).collect();
+        ProxyHead { status: response.code, line, sign_ins }
+    }
+
+    /// Whether a user and a password would do; a proxy that does not say is taken to mean that.
+    fn takes_basic(&self) -> bool {
+        self.sign_ins.is_empty() || self.sign_ins.iter().any(|name| name.eq_ignore_ascii_case("basic"))
+    }
+}
+
+impl fmt::Display for ProxyHead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line.trim() {
+            "" => write!(formatter, "nothing")?,
+            line => write!(formatter, "\"{line}\"")?,
+        }
+        match self.sign_ins.as_slice() {
+            [] => Ok(()),
+            names => write!(formatter, ", and takes {}", names.join(", ")),
+        }
+    }
+}
+
+/// The names of the schemes in a list of challenges (RFC 9110 §11.6.1): what begins a challenge is a name without `=`.
+fn schemes(challenges: &str) -> Vec<String> {
+    let mut quoted = false;
+    let parts = challenges.split(|one: char| {
+        quoted ^= one == '"';
+        one == ',' && !quoted
+    });
+    let first = parts.filter_map(|part| part.split_whitespace().next());
+    let names = first.filter(|word| word.chars().all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one)));
+    names.map(str::to_owned).collect()
 }
 
 /// A connection, whatever it goes over.
@@ -342,21 +401,19 @@ impl Climb<'_> {
             Ok(Err(error)) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {error}", through.name), None)),
             Err(_) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {}", through.name, late()), None)),
         };
-        let status = said.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse::<u16>().ok());
-        let fault = match status {
+        let fault = match said.status {
             Some(200..=299) => return Ok(wire),
+            Some(401 | 407) if !said.takes_basic() => &PROXY_SIGN_IN,
             Some(401 | 407) if through.authorization.is_some() => &PROXY_USER_REFUSED,
             Some(401 | 407) => &PROXY_USER,
             Some(403 | 451 | 500 | 502..=599) => &PROXY_REFUSED,
             _ => &NOT_A_PROXY,
         };
-        let said: String = said.chars().filter(|character| !character.is_control()).take(80).collect();
-        let said = if said.is_empty() { "nothing".to_owned() } else { format!("\"{said}\"") };
         Err(self.trouble(fault, format!("{} says {said}", through.name), None))
     }
 
-    /// Asks for a connection, and gives the first line of the answer.
-    async fn ask(&self, through: &Through, wire: &mut Box<dyn Wire>) -> io::Result<String> {
+    /// Asks for a connection, and gives the head of the answer.
+    async fn ask(&self, through: &Through, wire: &mut Box<dyn Wire>) -> io::Result<ProxyHead> {
         let to = format!("{}:{}", self.host(), self.port());
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n").into_bytes();
         if let Some(authorization) = &through.authorization {
@@ -372,8 +429,7 @@ impl Climb<'_> {
         while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
             answer.push(byte[0]);
         }
-        let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        Ok(String::from_utf8_lossy(line).trim_end().to_owned())
+        Ok(ProxyHead::read(&answer))
     }
 
     async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, Trouble> {
@@ -446,6 +502,34 @@ impl TimeProvider for At {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sign_ins_that_a_proxy_takes_are_read_from_all_its_challenges() {
+        let read = |headers: &str| ProxyHead::read(format!("HTTP/1.1 407 Who?\r\n{headers}\r\n\r\n").as_bytes());
+        let cases: [(&str, &[&str], bool); 6] = [
+            ("server: squid", &[], true),
+            ("Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM", &["Negotiate", "NTLM"], false),
+            (
+                "Proxy-Authenticate: Negotiate, basic realm=\"a, Digest b\", charset=\"UTF-8\"",
+                &["Negotiate", "basic"],
+                true,
+            ),
+            ("Proxy-Authenticate: Digest realm=\"x\", qop=\"auth, NTLM\", nonce=\"n\"", &["Digest"], false),
+            ("Proxy-Authenticate: Kerberos", &["Kerberos"], false),
+            ("Proxy-Authenticate: NTLM TlRMTVNTUAAC==", &["NTLM"], false),
+        ];
+        for (headers, sign_ins, takes_basic) in cases {
+            let head = read(headers);
+            assert_eq!(
+                (head.status, head.sign_ins.as_slice()),
+                (Some(407), &sign_ins.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..]),
+                "{headers}"
+            );
+            assert_eq!(head.takes_basic(), takes_basic, "{headers}");
+        }
+        assert_eq!(ProxyHead::read(b"SSH-2.0-OpenSSH_9\r\n").status, None);
+        assert_eq!(ProxyHead::read(b"").to_string(), "nothing");
+    }
 
     #[test]
     fn every_fault_has_a_code_of_its_own_and_a_fix() {

@@ -31,6 +31,10 @@ pub struct Arguments {
     /// A component in place of the built-in plugin.
     #[arg(long, global = true, value_name = "FILE")]
     pub plugin: Option<PathBuf>,
+    /// Folder for compiled plugins, this user's alone. Without it CACHE_DIRECTORY, as systemd sets it, or `host-harness` in
+    /// XDG_CACHE_HOME or in .cache below HOME.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     /// How the log on standard error is written.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,

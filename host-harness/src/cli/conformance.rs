@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use host_harness::conformance;
+use host_harness::engine::Host;
 use host_harness::limits;
 use host_harness::plugin;
 use host_harness::replay;
 
-use crate::cli::{Usage, host};
+use crate::cli::Usage;
 
-pub async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
+pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
     let bytes = match &file {
         Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
         None => plugin::BUILT_IN.to_vec(),
@@ -22,7 +23,7 @@ pub async fn conform(file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool
         recorded
             .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
     }
-    let report = conformance::examine(&host()?, &bytes, &recorded, &limits::Limits::default()).await;
+    let report = conformance::examine(host, &bytes, &recorded, &limits::Limits::default()).await;
     let mut out = io::stdout();
     if as_json {
         writeln!(out, "{}", serde_json::to_value(&report)?)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use host_harness::config;
+use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::limits;
 use host_harness::once::{self, Report};
@@ -13,15 +14,15 @@ use host_harness::simulator::day::{self, Moment};
 use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::terminal;
 
+use crate::cli::clock;
 use crate::cli::poll::tick;
-use crate::cli::{clock, host};
 
 /// More would push the table off the screen.
 const EVENTS_SHOWN: usize = 3;
 
 /// Polls at each moment of a simulated day, as `poll --state` does; the day's evening is now. A pipe gets all events; a
 /// terminal gets a few of them, for people.
-pub async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
+pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     let estate = Estate::default();
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate.clone(), None).await?;
     simulator.with(|world| world.more_to_come = true);
@@ -34,7 +35,7 @@ pub async fn demo(plugin: Option<&Path>) -> anyhow::Result<u8> {
     let for_people = io::stdout().is_terminal();
     // Whoever pages through the events may take any time for it, which a delivery does not wait.
     let held = Arc::new(Mutex::new(Vec::new()));
-    let (host, evening) = (host()?, clock());
+    let evening = clock();
     let mut reports: Vec<Report> = Vec::new();
     for moment in Moment::ALL {
         simulator.with(|world| world.estate = day::at(&estate, moment));

@@ -3,26 +3,26 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use host_harness::engine::Host;
 use host_harness::inspect::{self, Sheet};
 use host_harness::limits::Limits;
 use host_harness::once;
 use host_harness::plugin::Plugin;
 use host_harness::redact;
 
-use crate::cli::{Usage, check, clock, host, load};
+use crate::cli::{Usage, check, clock, load};
 
 /// Shows a plugin, and with a configuration what may leave.
-pub async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
+pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
     if let Some(file) =
         file.as_deref().filter(|file| file.is_dir() || file.extension().is_some_and(|end| end == "toml"))
     {
         let words = "found a configuration, expected a component; a configuration goes behind -c";
         return Err(Usage(format!("{}: {words}", file.display())).into());
     }
-    let host = host()?;
     let mut out = io::stdout();
     let Some(config) = config else {
-        let plugin = Plugin::load(&host, file.as_deref()).map_err(Usage)?;
+        let plugin = Plugin::load(host, file.as_deref()).map_err(Usage)?;
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,
@@ -30,7 +30,7 @@ pub async fn inspect(file: Option<PathBuf>, config: Option<&Path>, as_json: bool
         }
         return Ok(0);
     };
-    let checked = check(&host, load(config, None), file.as_deref()).await?;
+    let checked = check(host, load(config, None), file.as_deref()).await?;
     // Each plugin with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
     for ready in once::open(&checked, &clock()).await? {

@@ -33,6 +33,7 @@ use crate::cli::simulate::{Trusted, simulate};
 #[macro_use]
 pub mod people;
 pub mod arguments;
+mod cache;
 mod conformance;
 mod demo;
 mod inspect;
@@ -43,10 +44,11 @@ mod replay;
 mod simulate;
 
 /// Runs a command; the exit status comes back.
-pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Result<u8> {
+pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> anyhow::Result<u8> {
+    let host = || host(cache::folder(cache, |name| std::env::var_os(name)));
     match command {
-        Command::Demo => demo(plugin.as_deref()).await,
-        Command::Inspect { file, config, json } => inspect(file.or(plugin), config.as_deref(), json).await,
+        Command::Demo => demo(host()?, plugin.as_deref()).await,
+        Command::Inspect { file, config, json } => inspect(&host()?, file.or(plugin), config.as_deref(), json).await,
         Command::Check { config, feed, json, strict } => {
             let output = Output { events: &mut io::stdout(), people: &mut People };
             let config = Config { strict, ..load(&config.path(), feed.as_deref()) };
@@ -76,8 +78,10 @@ pub async fn command(Arguments { plugin, command, .. }: Arguments) -> anyhow::Re
             run::run(Start { host: host()?, config, plugin, environment, clock: clock(), strict }).await?;
             Ok(0)
         }
-        Command::Replay { files, expect, update } => replay_all(&files, plugin.as_deref(), expect, update).await,
-        Command::Conformance { file, cassettes, json } => conform(file.or(plugin), &cassettes, json).await,
+        Command::Replay { files, expect, update } => {
+            replay_all(&host()?, &files, plugin.as_deref(), expect, update).await
+        }
+        Command::Conformance { file, cassettes, json } => conform(&host()?, file.or(plugin), &cassettes, json).await,
         Command::Simulate { list: true, json, .. } => simulate::list(json),
         Command::Simulate {
             listen,
@@ -171,10 +175,8 @@ const STDOUT: &str = "failed to write to standard output";
 #[error("{0}")]
 struct Usage(String);
 
-fn host() -> anyhow::Result<Host> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = cache.filter(|folder| folder.is_absolute()).or(home).map(|folder| folder.join("host-harness"));
+/// What runs plugins, with their code kept in `cache`.
+fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {
     Host::with_progress(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
 }
 

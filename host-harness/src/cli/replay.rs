@@ -5,14 +5,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use host_harness::contract::Reaction;
+use host_harness::engine::Host;
 use host_harness::plugin::Plugin;
 use host_harness::replay;
 
-use crate::cli::{Usage, host};
+use crate::cli::Usage;
 
-pub async fn replay_all(files: &[PathBuf], plugin: Option<&Path>, expect: bool, update: bool) -> anyhow::Result<u8> {
-    let host = host()?;
-    let plugin = Plugin::load(&host, plugin).map_err(Usage)?;
+pub async fn replay_all(
+    host: &Host,
+    files: &[PathBuf],
+    plugin: Option<&Path>,
+    expect: bool,
+    update: bool,
+) -> anyhow::Result<u8> {
+    let plugin = Plugin::load(host, plugin).map_err(Usage)?;
     let mut failed = 0;
     for file in files {
         match replay::replay(&plugin, file).await {

@@ -9,13 +9,12 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+use crate::certificates::{self, Look};
 use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
 use crate::secret::Secret;
 use crate::spelling;
@@ -48,30 +47,38 @@ fn unfit<T>(found: impl Into<String>) -> Result<T, Unusable> {
 impl KeyPair {
     /// Reads PEM with an RSA key, PKCS#8 or PKCS#1, and its certificate, in any order and among others of a chain.
     pub fn read(pem: &str) -> Result<KeyPair, Unusable> {
-        // Parts that were put together from several files may each open with a byte order mark.
-        let pem = pem.replace('\u{feff}', "");
+        let parts = certificates::parts(pem);
         if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
             return unfit("a private key that is encrypted");
         }
-        let Ok(private) = PrivateKeyDer::from_pem_slice(pem.as_bytes()) else {
-            return unfit(if pem.contains("-----BEGIN ") { "no private key among its parts" } else { "no PEM" });
+        let Some(private) = parts.iter().find(|part| part.is_key()) else {
+            return unfit(match certificates::look(pem.as_bytes()) {
+                Some(Look::Pkcs7) => "PKCS#7, which holds no private key".to_owned(),
+                Some(Look::Nothing) | None if parts.is_empty() => "no PEM".to_owned(),
+                Some(look) if parts.is_empty() => look.name().to_owned(),
+                _ => "no private key among its parts".to_owned(),
+            });
         };
-        let key = match &private {
-            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-            _ => return unfit("an EC key"),
+        let Some(der) = &private.der else { return unfit("a private key that is cut off or no base64") };
+        let key = match private.label.as_str() {
+            "PRIVATE KEY" => RsaKeyPair::from_pkcs8(der),
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(der),
+            "EC PRIVATE KEY" => return unfit("an EC key"),
+            "OPENSSH PRIVATE KEY" => return unfit("a private key of OpenSSH"),
+            _ => return unfit("a private key of an unknown format"),
         };
         let key = key.or_else(|rejected| match rejected.to_string().as_str() {
             "WrongAlgorithm" => unfit("a key of another algorithm than RSA, such as an EC key"),
             "TooSmall" => unfit("an RSA key of less than 2048 bits"),
             words => unfit(format!("a private key that cannot be used ({words})")),
         })?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        let chain = chain.or_else(|_| unfit("a certificate that is no PEM"))?;
+        let chain: Option<Vec<_>> =
+            parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_deref()).collect();
+        let Some(chain) = chain else { return unfit("a certificate that is cut off or no base64") };
         if chain.is_empty() {
             return unfit("a private key without its certificate");
         }
-        for der in &chain {
+        for der in chain {
             let Ok(certificate) = Certificate::from_der(der) else {
                 return unfit("a certificate that cannot be read");
             };

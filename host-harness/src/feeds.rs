@@ -254,15 +254,12 @@ pub async fn check_each(
     clock: &Clock,
 ) -> Result<Checked, CheckError> {
     let Config { network, feeds, mut warnings, mut problems, strict, .. } = config;
-    let pem = network.ca_file.as_ref().map(|file| file.pem.as_slice());
-    let live = match Network::new(pem, network.allow_addresses.clone()) {
-        Ok(live) => Some(live.through(network.proxy.clone())),
-        Err(error) => {
-            let place = network.ca_file.map(|file| Problem { message: error.clone(), ..file.place });
-            problems.push(place.ok_or(CheckError::Host(error))?);
-            None
-        }
-    };
+    let authorities = network.ca_file.as_ref().map(|file| file.authorities.clone()).unwrap_or_default();
+    for oddity in authorities.oddities(clock()) {
+        warnings.extend(network.ca_file.as_ref().map(|file| Problem { message: oddity, ..file.place.clone() }));
+    }
+    let live = Network::trusting(&authorities, network.allow_addresses.clone()).map_err(CheckError::Host)?;
+    let live = live.through(network.proxy.clone());
     let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
     let allowed = allowed.going(|url| network.proxy.address_for(url).is_none());
     let allowed = allowed.with_credentials_over_http(&network.credentials_over_http).map_err(CheckError::Host)?;
@@ -324,15 +321,11 @@ pub async fn check_each(
             Err(Unfit::LeftOut(found)) => left_out.push(found),
         }
     }
-    match live {
-        Some(network) if problems.is_empty() && (left_out.is_empty() || !strict && !parked.is_empty()) => {
-            Ok(Checked { feeds: parked, network, warnings, left_out })
-        }
-        _ => {
-            problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
-            Err(CheckError::Configuration(config::once_each(problems)))
-        }
+    if problems.is_empty() && (left_out.is_empty() || !strict && !parked.is_empty()) {
+        return Ok(Checked { feeds: parked, network: live, warnings, left_out });
     }
+    problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
+    Err(CheckError::Configuration(config::once_each(problems)))
 }
 
 async fn ended(check: JoinHandle<Result<Found, CheckError>>) -> Result<Found, CheckError> {

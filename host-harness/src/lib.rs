@@ -11,6 +11,7 @@ pub mod address;
 pub mod agenda;
 pub mod assertion;
 pub mod blame;
+pub mod certificates;
 pub mod check;
 pub mod collector;
 pub mod compile;

@@ -3,17 +3,17 @@
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::address::{self, Cidr, prohibited};
+use crate::certificates::{self, Authorities};
 use crate::encoding::{self, Body};
 use crate::limits::{self, Limits};
 use crate::proxy::Proxy;
@@ -55,19 +55,17 @@ impl Default for Patience {
 impl Network {
     /// Trusts the system's roots and those of `ca_pem`; dials public addresses and `allowed` ones.
     pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, String> {
+        let authorities = ca_pem.map(|pem| certificates::authorities(pem, Path::new("ca.pem"))).transpose()?;
+        Network::trusting(&authorities.unwrap_or_default(), allowed)
+    }
+
+    /// Trusts the system's roots and these; dials public addresses and `allowed` ones.
+    pub fn trusting(authorities: &Authorities, allowed: Vec<Cidr>) -> Result<Network, String> {
         let mut roots = RootCertStore::empty();
         // A machine without system roots is fine as long as there is something else to trust.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = ca_pem {
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|error| format!("no PEM: {error}"))?;
-            if certificates.is_empty() {
-                return Err("no certificate in it".to_owned());
-            }
-            for certificate in certificates {
-                roots.add(certificate).map_err(|error| format!("not a usable certificate: {error}"))?;
-            }
+        for root in &authorities.roots {
+            roots.add(root.der.clone()).map_err(|error| error.to_string())?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)

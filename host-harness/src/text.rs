@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::certificates;
 use crate::limits::FILE_BYTES;
 
 /// Why a file is not read as text.
@@ -15,6 +16,9 @@ pub enum Unread {
     /// It is read, and something else.
     #[error("{0}")]
     Foreign(String),
+    /// It is read, and of a format that is named together with the file.
+    #[error("{0}")]
+    Named(String),
 }
 
 impl Unread {
@@ -23,6 +27,7 @@ impl Unread {
         match self {
             Unread::Io(error) => format!("cannot read {}: {error}", file.display()),
             Unread::Foreign(message) => format!("{} {message}", file.display()),
+            Unread::Named(message) => message.clone(),
         }
     }
 }
@@ -42,9 +47,19 @@ pub fn read(file: &Path) -> Result<String, Unread> {
     utf8(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
 }
 
-/// The text of a file with its byte order mark, for who tells of it.
+/// The text of a file of a secret with its byte order mark, for who tells of it. PEM may be in UTF-16.
 pub fn marked(file: &Path) -> Result<String, Unread> {
-    with_mark(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
+    let bytes = bytes(file)?;
+    with_mark(bytes.clone()).or_else(|foreign| {
+        match foreign {
+            Foreign::Unicode(_) => certificates::pem_of_utf16(&bytes, foreign),
+            _ => None,
+        }
+        .ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
+            Some(told) => Unread::Named(told),
+            None => Unread::Foreign(foreign.told(file)),
+        })
+    })
 }
 
 /// What bytes are that are no UTF-8.
@@ -64,6 +79,20 @@ pub enum Foreign {
 /// The text without its byte order mark.
 pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
     with_mark(bytes).map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// The text of bytes in UTF-8 or UTF-16, without its byte order marks.
+pub fn unicode_text(bytes: &[u8]) -> Result<String, Foreign> {
+    let unit: fn([u8; 2]) -> u16 = match unicode(bytes) {
+        Some("UTF-16") if bytes[0] == 0xfe => u16::from_be_bytes,
+        Some("UTF-16BE") => u16::from_be_bytes,
+        Some("UTF-16" | "UTF-16LE") => u16::from_le_bytes,
+        Some(_) | None => return utf8(bytes.to_vec()),
+    };
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    let text = String::from_utf16(&units).map_err(|_| Foreign::Binary)?;
+    Ok(text.replace('\u{feff}', ""))
 }
 
 fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::address::{self, Cidr};
+use crate::certificates::{self, Authorities};
 use crate::egress;
 use crate::limits;
 use crate::proxy::Proxy;
@@ -128,8 +129,8 @@ impl NetworkConfig {
 /// A file of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
-    /// What is in it.
-    pub pem: Vec<u8>,
+    /// The certificates in it.
+    pub authorities: Authorities,
     /// Where it is named, for problems with what is in it.
     pub place: Problem,
 }
@@ -440,13 +441,19 @@ fn collector(
 /// The file of the store.
 fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
-    if ["postgres:", "postgresql:", "mysql:"].iter().any(|scheme| text.starts_with(scheme)) {
-        // The rest of it may be a password.
-        let message = "found the address of a database server, which is not there yet, expected the path of a file";
-        reader.problem(node, message.to_owned());
-        return None;
-    }
-    reader.path_of_file(node)
+    let lower = text.trim().to_lowercase();
+    // The rest of it may be a password.
+    let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
+        "the address of a database server, which is not there yet"
+    } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
+        "a database in memory, which loses everything when the collector ends"
+    } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {
+        "an address (URL)"
+    } else {
+        return reader.path_of_file(node);
+    };
+    reader.problem(node, format!("found {found}, expected the path of a file, such as \"collector.db\""));
+    None
 }
 
 /// An address to listen at that is meant, where the host or the port is missing, or the host is a name.
@@ -476,12 +483,16 @@ fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<S
         && let Some(path) = reader.path(&node, "the path of a PEM file")
     {
         files.push(Seen::now(path.clone()));
-        match text::bytes(&path) {
-            Ok(pem) => {
+        let read = text::bytes(&path).map_err(|error| match path.is_dir() {
+            true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
+            false => format!("cannot read {}: {error}", path.display()),
+        });
+        match read.and_then(|bytes| certificates::authorities(&bytes, &path)) {
+            Ok(authorities) => {
                 let place = node.source.problem(node.line, &node.key, String::new());
-                network.ca_file = Some(CaFile { pem, place });
+                network.ca_file = Some(CaFile { authorities, place });
             }
-            Err(error) => reader.problem(&node, format!("cannot read {}: {error}", path.display())),
+            Err(message) => reader.problem(&node, message),
         }
     }
     for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {

@@ -1,6 +1,7 @@
 //! TOML with its files and lines: gives values of the expected type, and collects a problem for each other one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value};
@@ -273,6 +274,10 @@ impl Reader {
             self.problem(node, format!("found {}, which is a folder, expected the path of a file", node.shown()));
             return None;
         }
+        if let Some(kind) = std::fs::metadata(&path).ok().and_then(|met| special(met.file_type())) {
+            self.problem(node, format!("found {}, which is {kind}, expected the path of a file", node.shown()));
+            return None;
+        }
         Some(path)
     }
 
@@ -288,6 +293,16 @@ impl Reader {
         let such = meant::id(&id).map(|id| format!(", such as {id:?}")).unwrap_or_default();
         self.problem(&node, format!("found {id:?}, expected [a-z0-9][a-z0-9._-]{{0,63}}{such}"));
         None
+    }
+}
+
+/// The words for a file that is no regular one and no folder.
+fn special(kind: std::fs::FileType) -> Option<&'static str> {
+    match kind {
+        _ if kind.is_char_device() || kind.is_block_device() => Some("a device"),
+        _ if kind.is_fifo() => Some("a pipe"),
+        _ if kind.is_socket() => Some("a socket"),
+        _ => None,
     }
 }
 

@@ -855,3 +855,28 @@ fn credentials_of_a_sink_go_over_http_to_this_machine_alone_unless_a_line_says_s
     let told = problems("allow_credentials_over_http = [\"https://h.example\"]", "https://h.example/e", "");
     assert!(told.contains("one over https belongs into `allow`"), "{told}");
 }
+
+#[test]
+fn a_state_is_a_regular_file() {
+    for (state, found) in [
+        (":memory:", "a database in memory, which loses everything"),
+        ("file:x?mode=memory&cache=shared", "a database in memory"),
+        ("file::memory:?mode=memory", "a database in memory"),
+        ("sqlite://x.db", "an address (URL)"),
+        ("SQLite:x.db", "an address (URL)"),
+        ("file:x.db", "an address (URL)"),
+        ("mysql://root:hunter2@db/x", "an address (URL), expected the path of a file"),
+        ("redis://db", "an address (URL)"),
+        ("Postgres://u:hunter2@db/x", "the address of a database server, which is not there yet"),
+        ("/dev/null", "\"/dev/null\", which is a device"),
+    ] {
+        let text = format!("[collector]\nstate = {state:?}\n{}", feed("a", ""));
+        let problems = read(&text, None).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("c.toml:2: collector.state: found {found}")), "{problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
+    }
+    let sink = "[[sink]]\nid = \"a\"\ntype = \"stdout\"\ndead_letters = \"/dev/full\"\n";
+    let problems = read(&format!("{sink}{}", feed("a", "")), None).unwrap_err();
+    assert!(problems[0].contains("dead_letters: found \"/dev/full\", which is a device"), "{problems:?}");
+}

@@ -84,6 +84,15 @@ impl SqliteStore {
     pub fn open(file: &Path) -> Answer<SqliteStore> {
         // Through whatever links: the lock is beside the file itself.
         let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let found = if folder.exists() { "is no folder" } else { "is not there" };
+            let words = format!(
+                "its folder {} {found}; expected in `state` a path in a folder that is there",
+                folder.display()
+            );
+            return Err(StoreError { file: file.to_owned(), what: Fault::Unopened(words) });
+        }
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
         private(file).map_err(|error| StoreError { file: file.to_owned(), what: Fault::Other(error.to_string()) })?;
         let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));

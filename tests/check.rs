@@ -539,7 +539,7 @@ async fn a_clock_that_is_somewhat_off_is_a_warning() {
     set.clock = std::sync::Arc::new(move || right() - 600_000);
     let (ladder, words) = set.check().await;
     assert!(ladder.ok(), "{words}");
-    let trouble = steps(&ladder, Question::Credential)[0].trouble.clone().unwrap();
+    let trouble = steps(&ladder, Question::Sample)[0].trouble.clone().unwrap();
     assert_eq!(trouble.code, "clock-off");
     assert!(trouble.cause.contains(" s behind the service's"), "{words}");
 }

@@ -2,6 +2,7 @@
 //! with the way to each origin before them. The first step that is not good stops the ladder; where there are several
 //! scopes, each has steps of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::probe::{Rung, probe};
 use crate::progress::Doing;
 use crate::redact;
 use crate::sink;
-use crate::transport::{Answer, OutgoingRequest, Transport};
+use crate::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
 
 /// What is asked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -287,8 +288,11 @@ remarks! {
     NO_TLS = Tls, Ok, "no-tls-at-all",
         "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
         "write https:// in place of http:// if the service speaks it";
-    /// The service's time is another.
-    CLOCK_OFF = Credential, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
+    /// The time of every service of the feed is another.
+    CLOCK_OFF = Sample, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
+    /// The services do not agree about the time.
+    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", "the clock of a service is odd, for another's differs",
+        "see whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
     /// Within 30 days.
     EXPIRES = Credential, Ok, "credential-expires", "a credential runs out within 30 days",
         "create another before that day, and put it and its date into the settings";
@@ -522,9 +526,9 @@ fn climbing<'a>(
 ) -> impl Stream<Item = Ladder> + 'a {
     let skew = Skew::default();
     let (network, seen, now) = (checked.network.clone(), skew.clone(), Arc::clone(clock));
-    let tenants = Arc::new(Tenants::new(move |_| {
-        let inner = network.transport(&Limits::default())?;
-        Ok(Arc::new(Watched { inner: Arc::new(inner), skew: seen.clone(), clock: Arc::clone(&now) }))
+    let tenants = Arc::new(Tenants::new(move |tenant| {
+        let inner = Arc::new(network.transport(&Limits::default())?);
+        Ok(Arc::new(Watched { inner, tenant: tenant.to_owned(), skew: seen.clone(), clock: Arc::clone(&now) }))
     }));
     let mut tell = tell.into_iter();
     let ladders = checked.feeds.iter().map(move |parked| {
@@ -571,6 +575,9 @@ impl Call<'_> {
         let mut climb = Climb::new(&self.parked.id, &self.parked.tenant);
         climb.listener = tell.map(|tell| Listener { tell, parked: Arc::clone(self.parked) });
         let _ = self.steps(&mut climb, odd).await;
+        if let Some((remark, words)) = clocks(&self.skew.seen(self.parked)) {
+            climb.warn(remark.trouble(&words, ""));
+        }
         let mut ladder = climb.ended();
         ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.parked)).collect();
         ladder
@@ -664,19 +671,8 @@ impl Call<'_> {
         climb.tell();
         let _doing = self.doing("signing in");
         let begun = Instant::now();
-        let mut answer = feed.sign_in().await;
-        let off = self.skew.seen().filter(|off| off.unsigned_abs() > milliseconds(limits::CLOCK_SKEW));
-        let off = off.map(|off| {
-            let way = if off > 0 { "behind" } else { "ahead of" };
-            format!("it is {} s {way} the service's", off.unsigned_abs() / 1_000)
-        });
-        if let (Err(failure), Some(off)) = (&mut answer, &off) {
-            failure.cause += &format!("; {}: {off}", CLOCK_OFF.cause);
-        }
+        let answer = feed.sign_in().await;
         climb.note_answer(Question::Credential, "", begun.elapsed(), answer.map(|()| String::new()))?;
-        if let Some(off) = off {
-            climb.warn(CLOCK_OFF.trouble(&off, ""));
-        }
         if let Some((remark, detail)) = expiring(&self.parked.expiries, (self.clock)()) {
             let trouble = remark.trouble(&detail, "");
             // The plugin may know the way to another.
@@ -960,34 +956,69 @@ impl Climb {
     }
 }
 
-/// How far the clocks of services are from this machine's.
+/// How many milliseconds this machine's clock is behind those of services, by tenant and origin.
 #[derive(Clone, Default)]
-struct Skew(Arc<Mutex<Option<i64>>>);
+struct Skew(Arc<Mutex<BTreeMap<(String, String), i64>>>);
 
 impl Skew {
-    /// Milliseconds by which this machine is behind.
-    fn seen(&self) -> Option<i64> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the feed's own services said.
+    fn seen(&self, parked: &Parked) -> Vec<(String, i64)> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let origins = parked.origins.iter().filter_map(|origin| Url::parse(origin).ok());
+        let origins = origins.map(|url| url.origin().ascii_serialization());
+        let named = origins.filter_map(|origin| {
+            let off = seen.get(&(parked.tenant.to_string(), origin.clone()))?;
+            Some((origin, *off))
+        });
+        named.collect()
     }
 }
 
-/// A transport that looks at the time that answers give.
+/// What is odd about the clocks: this machine's, where all services agree that it is, and otherwise a service's.
+fn clocks(seen: &[(String, i64)]) -> Option<(&'static Remark, String)> {
+    let most = milliseconds(limits::CLOCK_SKEW);
+    let words = |off: i64| {
+        let way = if off > 0 { "behind" } else { "ahead of" };
+        format!("{} s {way}", off.unsigned_abs() / 1_000)
+    };
+    let (_, first) = seen.iter().find(|(_, off)| off.unsigned_abs() > most)?;
+    if seen.iter().all(|(_, other)| first.abs_diff(*other) <= most) {
+        return Some((&CLOCK_OFF, format!("it is {} the service's", words(*first))));
+    }
+    let told = seen.iter().map(|(origin, off)| match off.unsigned_abs() > most {
+        true => format!("this machine's clock is {} that of {origin}", words(*off)),
+        false => format!("it agrees with that of {origin}"),
+    });
+    Some((&SERVICE_CLOCK_OFF, told.collect::<Vec<_>>().join(", ")))
+}
+
+/// A transport that looks at the time that the answers of services give.
 struct Watched {
     inner: Arc<dyn Transport>,
+    tenant: String,
     skew: Skew,
     clock: Clock,
+}
+
+/// Whether an answer comes from the service itself, and now: it has an id of the request, which neither proxies nor login
+/// pages give, and no age, which caches give.
+fn is_own(response: &IncomingResponse) -> bool {
+    let has = |fits: &dyn Fn(&str) -> bool| response.headers.iter().any(|(name, _)| fits(name));
+    has(&|name| name.ends_with("request-id")) && !has(&|name| name == "age")
 }
 
 impl Transport for Watched {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         Box::pin(async move {
+            let origin = request.url.origin().ascii_serialization();
             let response = self.inner.send(request).await?;
-            let date = response.headers.iter().find(|(name, _)| name == "date");
+            let date = response.headers.iter().find(|(name, _)| name == "date").filter(|_| is_own(&response));
             let date = date.and_then(|(_, value)| httpdate::parse_http_date(value).ok());
             if let Some(since) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
                 let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
                 let off = signed(milliseconds(since)).saturating_sub(signed((self.clock)()));
-                *self.skew.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(off);
+                let mut seen = self.skew.0.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.insert((self.tenant.clone(), origin), off);
             }
             Ok(response)
         })
@@ -1000,6 +1031,33 @@ mod tests {
 
     /// In milliseconds.
     const DAY: u64 = 86_400_000;
+
+    #[test]
+    fn a_clock_is_off_where_all_services_say_so() {
+        let told = |seen: &[(&str, i64)]| {
+            let seen: Vec<_> = seen.iter().map(|(origin, off)| ((*origin).to_owned(), *off * 1_000)).collect();
+            clocks(&seen).map(|(remark, words)| (remark.code, words))
+        };
+        let (login, arm) = ("https://login", "https://arm");
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[(login, 300), (arm, -300)]), None);
+        assert_eq!(told(&[(login, 301)]), Some(("clock-off", "it is 301 s behind the service's".to_owned())));
+        let all = told(&[(login, -600), (arm, -605)]);
+        assert_eq!(all, Some(("clock-off", "it is 600 s ahead of the service's".to_owned())));
+        let one = told(&[(login, 600), (arm, 2)]);
+        let words = "this machine's clock is 600 s behind that of https://login, it agrees with that of https://arm";
+        assert_eq!(one, Some(("service-clock-off", words.to_owned())));
+    }
+
+    #[test]
+    fn the_time_of_a_proxy_or_a_cache_does_not_count() {
+        let own = |names: &[&str]| {
+            let headers = names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
+            is_own(&IncomingResponse { status: 200, headers, body: Vec::new() })
+        };
+        assert!(own(&["date", "x-ms-request-id"]) && own(&["request-id"]));
+        assert!(!own(&["date", "server", "via"]) && !own(&["x-ms-request-id", "age"]));
+    }
 
     #[test]
     fn of_several_credentials_the_one_that_ends_first_is_told() {

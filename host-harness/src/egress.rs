@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use url::Url;
 
@@ -186,13 +186,23 @@ pub(crate) fn placeholder() -> String {
 pub struct Egress {
     shapes: Vec<Shape>,
     allowed: Arc<Origins>,
+    told: Arc<Mutex<BTreeSet<String>>>,
 }
+
+/// A plugin may try without end; more than this of one feed says nothing new.
+const TOLD: usize = 16;
 
 impl Egress {
     /// Lets the shapes of a plan out, as far as their origins are allowed.
     pub fn new(plan: &Plan, allowed: Arc<Origins>) -> Egress {
         let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
-        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed }
+        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed, told: Arc::default() }
+    }
+
+    /// Whether something is to be told of this feed's requests: each is told once, and no more than a few.
+    pub(crate) fn is_news(&self, words: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.len() < TOLD && told.insert(words.to_owned())
     }
 
     /// What may leave, as it was declared.

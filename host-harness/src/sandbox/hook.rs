@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::egress::{self, Denial, Judged, Sealed};
+use crate::egress::{self, Denial, Egress, Judged, Sealed};
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
 use crate::redact::{self, Search};
@@ -107,6 +107,7 @@ impl WasiHttpHooks for Hook {
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = redact::cut(&url, ADDRESS_BYTES).to_owned();
+            let egress = network.as_ref().map(|network| Arc::clone(&network.egress));
             let result = carry(call, request, network, &sealed, &limits, &journal, &asker).await;
             let (result, seen, bytes, is_kept) = match result {
                 Ok(Carried { response, is_kept }) => {
@@ -123,7 +124,7 @@ impl WasiHttpHooks for Hook {
             }
             if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
             {
-                tell_denial(&journal, &asker.who, &method, &url, why, is_real);
+                tell_denial(&journal, egress.as_deref(), &asker.who, (&method, &url), why, is_real);
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
             lock(&journal).exchanges.push(exchange);
@@ -137,14 +138,24 @@ fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
     lock(journal).exceeded.get_or_insert((limit, value));
 }
 
-/// The first denial of a call is told with the line that would allow it; a plugin may try without end.
-fn tell_denial(journal: &Mutex<Journal>, who: &str, method: &str, url: &str, why: &str, is_real: bool) {
+/// The first denial of a call is told, once a feed, with the line that would allow it; a plugin may try without end.
+fn tell_denial(
+    journal: &Mutex<Journal>,
+    egress: Option<&Egress>,
+    who: &str,
+    (method, url): (&str, &str),
+    why: &str,
+    is_real: bool,
+) {
     let mut journal = lock(journal);
     journal.denied += 1;
     if journal.denied == 1 && is_real {
         let address = url.split('?').next().unwrap_or_default();
         let address = redact::cut(address, ADDRESS_BYTES).escape_default();
-        tracing::warn!(target: "egress", %who, "{method} {address} is not let out: {why}");
+        let words = format!("{method} {address} is not let out: {why}");
+        if egress.is_none_or(|egress| egress.is_news(&words)) {
+            tracing::warn!(target: "egress", %who, "{words}");
+        }
     }
 }
 
@@ -207,7 +218,10 @@ async fn carry(
         && !std::mem::replace(&mut lock(journal).bare, true)
     {
         let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
-        tracing::warn!(target: "egress", who = %asker.who, "a {method} to {origin} leaves without {name}, which was declared for it");
+        let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
+        if network.egress.is_news(&words) {
+            tracing::warn!(target: "egress", who = %asker.who, "{words}");
+        }
     }
     failpoint::pass("poll-request-send");
     let (response, renew_at, is_kept) = match &shape.seals {

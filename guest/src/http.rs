@@ -113,17 +113,43 @@ fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
     (diagnosis, detail(code))
 }
 
+/// An error in words; the host knows more of some and adds it.
 fn detail(code: &ErrorCode) -> String {
-    match code {
-        ErrorCode::HttpResponseBodySize(Some(bytes)) => format!("the body passes {bytes} bytes"),
-        ErrorCode::InternalError(Some(text)) => text.clone(),
-        // The name of the case; the host knows the rest and says it.
-        other => {
-            let words = format!("{other:?}");
-            let name = words.split(['(', ' ']).next().unwrap_or_default();
-            name.rsplit("::").next().unwrap_or_default().to_owned()
+    let words = match code {
+        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body passes {bytes} bytes"),
+        ErrorCode::InternalError(Some(text)) => return text.clone(),
+        ErrorCode::DnsTimeout => "the lookup of the name takes too long",
+        ErrorCode::DnsError(_) => "the lookup of the name failed",
+        ErrorCode::DestinationNotFound => "there is no such host",
+        ErrorCode::DestinationUnavailable => "the host does not answer",
+        ErrorCode::DestinationIpProhibited => "the address is not allowed",
+        ErrorCode::DestinationIpUnroutable => "no route leads to the address",
+        ErrorCode::ConnectionRefused => "nobody listens there",
+        ErrorCode::ConnectionTerminated => "the other side ended the connection",
+        ErrorCode::ConnectionTimeout => "no connection in time",
+        ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => {
+            "the connection stood still for too long"
         }
-    }
+        ErrorCode::ConnectionLimitReached => "too many connections are open",
+        ErrorCode::TlsProtocolError => "the other side does not speak TLS as it should",
+        ErrorCode::TlsCertificateError => "the certificate is not trusted",
+        ErrorCode::TlsAlertReceived(_) => "the other side refuses TLS with an alert",
+        ErrorCode::HttpRequestDenied => "the request is not allowed",
+        ErrorCode::HttpResponseTimeout => "no answer in time",
+        ErrorCode::HttpResponseIncomplete => "the answer is cut",
+        ErrorCode::HttpResponseHeaderSectionSize(_) | ErrorCode::HttpResponseHeaderSize(_) => {
+            "the headers are too large"
+        }
+        ErrorCode::HttpResponseBodySize(None) => "the body is too large",
+        ErrorCode::HttpResponseContentCoding(_) => "the answer is encoded in a way that the host does not know",
+        ErrorCode::HttpResponseTransferCoding(_) => "the header `transfer-encoding` of the answer is not understood",
+        ErrorCode::HttpProtocolError => "the answer breaks the rules of HTTP",
+        ErrorCode::LoopDetected => "the way to the service leads in a loop",
+        ErrorCode::ConfigurationError => "the host's own configuration of the way there fails",
+        ErrorCode::InternalError(None) => "the host failed and does not say why",
+        _ => "the host could not send the request as it is",
+    };
+    words.to_owned()
 }
 
 #[cfg(test)]
@@ -149,6 +175,8 @@ mod tests {
         assert_eq!(code(ErrorCode::HttpResponseIncomplete), "connection-broken");
         assert_eq!(code(ErrorCode::HttpRequestDenied), "request-denied");
         assert_eq!(code(ErrorCode::HttpProtocolError), "transport");
-        assert_eq!(detail(&ErrorCode::HttpProtocolError), "HttpProtocolError");
+        assert_eq!(detail(&ErrorCode::HttpProtocolError), "the answer breaks the rules of HTTP");
+        let words = detail(&ErrorCode::HttpResponseContentCoding(None));
+        assert_eq!(words, "the answer is encoded in a way that the host does not know");
     }
 }

@@ -196,7 +196,7 @@ mod tests {
             (&["gz\u{7}ip"], "gz\\u{7}ip"),
             (&[&*"x".repeat(1_000)], &*"x".repeat(32)),
         ] {
-            let expected = format!("the body is encoded as {named}, which was not asked for");
+            let expected = format!("the header `content-encoding`: found {named}, expected gzip or none");
             assert_eq!(decoded(lines, &gzip(&gzip(b"body")), 100), Err(expected));
         }
     }

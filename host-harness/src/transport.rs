@@ -80,7 +80,7 @@ pub enum TransportError {
     #[error("the answer is no good HTTP: {0}")]
     Malformed(String),
     /// The body is in an encoding that was not asked for.
-    #[error("the body is encoded as {0}, which was not asked for")]
+    #[error("the header `content-encoding`: found {0}, expected gzip or none")]
     Encoded(String),
     /// The body is none in the encoding that it has by its headers.
     #[error("the body is no good gzip: {0}")]

@@ -33,6 +33,10 @@ impl<'a> Page<'a> {
     /// Reads a page; its items stay unread.
     pub fn read(body: &'a [u8]) -> Result<Page<'a>, Fault> {
         let page = Object::read(json::document(body)?, "")?;
+        // A list with an error is not whole: what it lacks would be taken for gone.
+        if let Some(error) = page.get("error").filter(|error| error.get().starts_with('{')) {
+            return Err(Fault::unfit("error", Some(error), "none beside a list"));
+        }
         let value = page.get("value").ok_or_else(|| Fault::unfit("value", None, "a list"))?;
         // An empty link ends the list, as in Microsoft's own clients.
         // Parts of Azure spell the key in other ways; a link that is overlooked would end the list too soon.
@@ -287,6 +291,11 @@ mod tests {
     fn what_must_be_there_is_named_with_its_place() {
         assert_eq!(fault("{}"), "`value`: found nothing, expected a list");
         assert_eq!(fault(r#"{"value":{}}"#), "`value`: found an object, expected a list");
+        assert_eq!(fault(r#"{"value":[],"error":null}"#), "none");
+        assert_eq!(
+            fault(r#"{"value":[],"error":{"code":"x"}}"#),
+            "`error`: found an object, expected none beside a list"
+        );
         assert_eq!(fault(r#"{"value":[7]}"#), "`value[0]`: found a number, expected an object");
         assert_eq!(fault(r#"{"value":[{"name":"n"}]}"#), "`value[0].id`: found nothing, expected a string");
         assert_eq!(fault(r#"{"value":[{"id":"i","name":null}]}"#), "`value[0].name`: found nothing, expected a string");

@@ -54,37 +54,37 @@ diagnoses! {
     /// AADSTS90002.
     TENANT_NOT_FOUND = "tenant-not-found", Some(MendFeed), "Entra ID knows no such tenant in this cloud",
         "put the Directory (tenant) ID into `token_url`, and check `cloud`: az account show --query tenantId";
-    /// AADSTS900023.
+    /// AADSTS900023, AADSTS900021, AADSTS50059, AADSTS50194, AADSTS90019 and AADSTS9001023.
     TENANT_INVALID = "tenant-invalid", Some(MendFeed), "the tenant is neither a GUID nor a domain that Entra ID knows",
         "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
     /// AADSTS53003, and numbers of 53xxx and 530xxx that have no row of their own.
     CONDITIONAL_ACCESS = "conditional-access", Some(MendFeed), "a Conditional Access policy blocks the application",
-        "in Entra ID, Conditional Access, exclude this workload identity, or allow the collector's outgoing address";
+        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, add the collector's outgoing address to a named location that the policy lets in, or give this workload identity a policy of its own; exclude the identity from the policy only if neither will do";
     /// AADSTS53000, AADSTS53001 and AADSTS53002.
     POLICY_OF_DEVICES = "policy-of-devices", Some(MendFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
-        "in Entra ID, Conditional Access, exclude this workload identity from the policy that asks for the device; the sign-in log of service principals names the policy";
+        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, assign that policy to users, and give workload identities one of their own, by location and risk; exclude the identity from the policy only if that will not do";
     /// AADSTS53011 and AADSTS530034.
     POLICY_OF_RISK = "policy-of-risk", Some(MendFeed), "Entra ID blocks the sign-in because of its risk",
         "in Entra ID, Protection, Risky workload identities, see why {client} is at risk; replace its credential if it leaked, and dismiss the risk if it did not";
     /// AADSTS530035.
     SECURITY_DEFAULTS = "security-defaults", Some(MendFeed), "the security defaults of the tenant block the sign-in",
-        "in Entra ID, Properties, Manage security defaults, see what they block; replace them by Conditional Access policies if the application needs an exception";
+        "in Entra ID, Properties, Manage security defaults, see what they block; replace them by Conditional Access policies, one of them for workload identities by location, if the collector is to sign in";
     /// AADSTS500021, AADSTS500022 and AADSTS50002.
     TENANT_RESTRICTED = "tenant-restricted", Some(MendFeed), "the network of the collector restricts which tenants may be signed in to",
         "let the proxy that adds the header `Restrict-Access-To-Tenants` allow the tenant {tenant}, or pass the collector's requests without it";
     /// AADSTS700025.
     APPLICATION_PUBLIC = "application-public", Some(MendFeed), "the application is a public client, which may have no credential",
         "in Entra ID, App registrations, the application, Authentication, set \"Allow public client flows\" to No: az ad app update --id {client} --is-fallback-public-client false";
-    /// AADSTS500011.
+    /// AADSTS500011, AADSTS50001 and AADSTS650052.
     AUDIENCE_UNKNOWN = "audience-unknown", Some(MendFeed), "the tenant does not know the service that the token is for",
         "check `cloud`, or `audience` where it is given: for the public cloud it is https://management.azure.com";
-    /// AADSTS70011, AADSTS1002012 and AADSTS901002.
+    /// AADSTS70011, AADSTS700022, AADSTS1002012 and AADSTS901002.
     SCOPE_INVALID = "scope-invalid", Some(MendFeed), "Entra ID does not accept the scope that was asked for",
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
     /// The host cannot read a certificate or a token file, or finds something else there.
     ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(MendFeed), "the host makes no signed assertion of the credential",
         "let the collector read it, and put there what belongs there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
-    /// AADSTS700024.
+    /// AADSTS700024 and AADSTS500133.
     ASSERTION_TIME = "assertion-time", Some(MendFeed), "the signed assertion is not valid at this time",
         "set the collector's clock by NTP, or renew the federated token";
     /// AADSTS700021.
@@ -99,12 +99,18 @@ diagnoses! {
     /// AADSTS7000214 and AADSTS7000277.
     CERTIFICATE_REVOKED = "certificate-revoked", Some(MendFeed), "the certificate that signed was revoked by its authority",
         "ask the authority why; give `client_certificate` a new one, with a new key, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append";
-    /// AADSTS700030.
+    /// AADSTS700030 and AADSTS50012.
     CERTIFICATE_NOT_AUTHORIZED = "certificate-not-authorized", Some(MendFeed), "the subject or the issuer of the certificate that signed is not authorized for the application",
         "compare its subject and issuer with those that the application trusts, and its cloud with `cloud`: openssl x509 -in certificate.pem -noout -subject -issuer; or upload the certificate itself: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS700027.
     ASSERTION_UNREGISTERED = "assertion-unregistered", Some(MendFeed), "the certificate that signed is not registered with the application",
         "upload the certificate: az ad app credential reset --id {client} --cert @certificate.pem --append";
+    /// AADSTS7000274 and AADSTS5000811.
+    ASSERTION_SIGNATURE = "assertion-signature", Some(MendFeed), "the signature of the assertion does not fit the key that it names",
+        "for a certificate: see that `client_certificate` holds the private key of the certificate that is uploaded; for a federated token: see that the file holds a token of the issuer's present keys, which the issuer publishes under /.well-known/openid-configuration";
+    /// AADSTS50027.
+    ASSERTION_MALFORMED = "assertion-malformed", Some(MendFeed), "the assertion is no JSON Web Token that Entra ID can read",
+        "let the file in `federated_token_file` hold the other identity provider's token, whole and nothing else; it has three parts with a dot between them";
     /// AADSTS5002723.
     ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(MendFeed), "the signed assertion does not say which certificate signed it",
         "upgrade the collector: its assertions name the certificate in `x5t#S256`";
@@ -114,7 +120,19 @@ diagnoses! {
     /// AADSTS700213, AADSTS70021, AADSTS700211, AADSTS700212 and AADSTS70025.
     FEDERATION_MISMATCH = "federation-mismatch", Some(MendFeed), "no federated credential of the application fits the token",
         "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
-    /// AADSTS900382, AADSTS900432 and AADSTS90038.
+    /// AADSTS700222 and AADSTS700238.
+    FEDERATION_ISSUER = "federation-issuer", Some(MendFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
+        "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers their policy allows";
+    /// AADSTS65001, AADSTS90094 and AADSTS90095.
+    CONSENT_MISSING = "consent-missing", Some(MendFeed), "nobody who may has consented to the application in the tenant",
+        "let an administrator of the tenant {tenant} consent in Entra ID, Enterprise applications, the application, Permissions: az ad app permission admin-consent --id {client}; if the application is not there: az ad sp create --id {client}";
+    /// AADSTS500014.
+    RESOURCE_DISABLED = "resource-disabled", Some(MendFeed), "the service that the token is for is disabled in the tenant",
+        "in Entra ID, Enterprise applications, enable Windows Azure Service Management API: az ad sp update --id 797f4846-ba00-4fd7-ba43-dac1f8f63013 --set accountEnabled=true";
+    /// AADSTS501051.
+    ASSIGNMENT_MISSING = "assignment-missing", Some(MendFeed), "the service that the token is for demands an assignment, and the application has none",
+        "in Entra ID, Enterprise applications, Windows Azure Service Management API, Properties, set \"Assignment required?\" to No, or give the application a role there";
+    /// AADSTS900382, AADSTS900432, AADSTS900439, AADSTS90051 and AADSTS90038.
     CLOUD_MISMATCH = "cloud-mismatch", Some(MendFeed), "the tenant is in another cloud",
         "set `cloud` to the cloud of the tenant";
     /// AADSTS50196.
@@ -125,6 +143,9 @@ diagnoses! {
     /// AADSTS90006, AADSTS90012, AADSTS90024, AADSTS90033, AADSTS90090, AADSTS90091, AADSTS50033, and HTTP 5xx of the token
     /// endpoint with an error of its own.
     TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is unavailable for now", "";
+    /// An empty token or one with spaces or controls, one that is no bearer token, and one whose time is over.
+    TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID gave a token that no request can be made with",
+        "see whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
     /// Any other refusal of the token endpoint.
     TOKEN_REFUSED = "token-refused", Some(MendFeed), "Entra ID refuses the sign-in",
         "look the AADSTS code up: https://login.microsoftonline.com/error";
@@ -187,7 +208,7 @@ diagnoses! {
         "look up the service's code; its support needs the request id";
 
     // Answers that are no answers.
-    /// Any status without the service's own error, and 200 with a page for people.
+    /// Any status without the service's own error, and 200 with a page for people or without a mark of the service.
     NOT_THE_SERVICE = "not-the-service", Some(TryLater), "something else answered in place of the service, such as a proxy, a firewall, a gateway or a login page",
         "run curl -i {endpoint} on the collector's machine to see whose answer it is; let that proxy or firewall pass the collector's requests, or give the proxy, with user and password if it asks for them, in the host's configuration";
     /// HTTP 201 to 299.
@@ -283,6 +304,11 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (700_025, &APPLICATION_PUBLIC),
     (90_002, &TENANT_NOT_FOUND),
     (900_023, &TENANT_INVALID),
+    (900_021, &TENANT_INVALID),
+    (50_059, &TENANT_INVALID),
+    (50_194, &TENANT_INVALID),
+    (90_019, &TENANT_INVALID),
+    (9_001_023, &TENANT_INVALID),
     (500_021, &TENANT_RESTRICTED),
     (500_022, &TENANT_RESTRICTED),
     (50_002, &TENANT_RESTRICTED),
@@ -294,16 +320,29 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (530_034, &POLICY_OF_RISK),
     (530_035, &SECURITY_DEFAULTS),
     (500_011, &AUDIENCE_UNKNOWN),
+    (50_001, &AUDIENCE_UNKNOWN),
+    (650_052, &AUDIENCE_UNKNOWN),
+    (500_014, &RESOURCE_DISABLED),
+    (501_051, &ASSIGNMENT_MISSING),
+    (65_001, &CONSENT_MISSING),
+    (90_094, &CONSENT_MISSING),
+    (90_095, &CONSENT_MISSING),
     (70_011, &SCOPE_INVALID),
+    (700_022, &SCOPE_INVALID),
     (1_002_012, &SCOPE_INVALID),
     (901_002, &SCOPE_INVALID),
     (700_024, &ASSERTION_TIME),
+    (500_133, &ASSERTION_TIME),
+    (7_000_274, &ASSERTION_SIGNATURE),
+    (5_000_811, &ASSERTION_SIGNATURE),
+    (50_027, &ASSERTION_MALFORMED),
     (700_021, &ASSERTION_CLIENT),
     (700_023, &ASSERTION_AUDIENCE),
     (1_000_502, &CERTIFICATE_NOT_VALID),
     (7_000_214, &CERTIFICATE_REVOKED),
     (7_000_277, &CERTIFICATE_REVOKED),
     (700_030, &CERTIFICATE_NOT_AUTHORIZED),
+    (50_012, &CERTIFICATE_NOT_AUTHORIZED),
     (700_027, &ASSERTION_UNREGISTERED),
     (5_002_723, &ASSERTION_THUMBPRINT),
     (5_002_738, &ASSERTION_ALGORITHM),
@@ -312,9 +351,13 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (700_211, &FEDERATION_MISMATCH),
     (700_212, &FEDERATION_MISMATCH),
     (70_025, &FEDERATION_MISMATCH),
+    (700_222, &FEDERATION_ISSUER),
+    (700_238, &FEDERATION_ISSUER),
     (900_382, &CLOUD_MISMATCH),
     (900_432, &CLOUD_MISMATCH),
     (90_038, &CLOUD_MISMATCH),
+    (90_051, &CLOUD_MISMATCH),
+    (900_439, &CLOUD_MISMATCH),
     (50_196, &TOKEN_LOOP),
     (90_055, &TOKEN_THROTTLED),
     (90_006, &TOKEN_UNAVAILABLE),
@@ -349,6 +392,16 @@ pub const ARM_CODES: &[(&str, &Diagnosis)] = &[
     ("resourcenotfound", &NOT_ONBOARDED),
     ("missingsubscriptionregistration", &NOT_REGISTERED),
     ("disabledsubscription", &DISABLED),
+    ("expiredauthenticationtoken", &TOKEN_EXPIRED),
+    ("invalidauthenticationtoken", &TOKEN_EXPIRED),
+    ("authenticationfailed", &TOKEN_EXPIRED),
+    ("subscriptionrequeststhrottled", &THROTTLED),
+    ("toomanyrequests", &THROTTLED),
+    ("ratelimiting", &THROTTLED),
+    ("internalservererror", &SERVICE_UNAVAILABLE),
+    ("serviceunavailable", &SERVICE_UNAVAILABLE),
+    ("servertimeout", &SERVICE_UNAVAILABLE),
+    ("gatewaytimeout", &SERVICE_UNAVAILABLE),
     ("readonlydisabledsubscription", &DISABLED),
 ];
 
@@ -403,6 +456,14 @@ mod tests {
         let rows = table();
         let words = rows.iter().map(|row| (row.code.as_str(), row.cause.as_str(), row.fix.as_str()));
         assert!(words.eq(TABLE.iter().map(|row| (row.code, row.cause, row.fix))));
+    }
+
+    #[test]
+    fn a_policy_is_mended_before_anything_is_excluded_from_it() {
+        for row in TABLE.iter().filter(|row| row.cause.contains("policy") && row.fix.contains("exclude")) {
+            let place = |word: &str| row.fix.find(word).unwrap_or(usize::MAX);
+            assert!(place("exclude") > place("named location").min(place("of their own")), "{}", row.code);
+        }
     }
 
     #[test]

@@ -98,10 +98,10 @@ impl<'a> Found<'a> {
     /// Takes one page of subscriptions.
     pub fn take(&mut self, response: &Response) -> Result<(), Failure> {
         if response.status != 200 {
-            return Err(self.refused(response));
+            return Err(refused(service_error::arm(self.call(), response)));
         }
         let call = self.call();
-        let not_understood = |fault: Fault| service_error::not_understood(call, response, &fault);
+        let not_understood = |fault: Fault| refused(service_error::not_understood(call, response, &fault));
         let page = Page::read(&response.body).map_err(not_understood)?;
         for (index, value) in page.value.iter().enumerate() {
             let path = format!("value[{index}]");
@@ -118,16 +118,6 @@ impl<'a> Found<'a> {
 
     fn call(&self) -> Call<'a> {
         Call::to_arm(self.settings, WHAT, "")
-    }
-
-    /// Why there is no list. To mend the scope would say that there are no subscriptions.
-    fn refused(&self, response: &Response) -> Failure {
-        let failure = service_error::arm(self.call(), response);
-        if failure.reaction != Reaction::MendScope {
-            return failure;
-        }
-        let Failure { reaction, code, cause, fix, .. } = LIST_REFUSED.failure(&failure.cause);
-        Failure { reaction, code, cause, fix, ..failure }
     }
 
     /// The result; nothing found is a failure.
@@ -193,6 +183,15 @@ impl<'a> Found<'a> {
         list.follow(link)
             .map_err(|why| LINK_REFUSED.failure(&format!("{WHAT}: `nextLink` {}", service_error::shown(&why))))
     }
+}
+
+/// Why there is no list. To mend the scope would say that there are no subscriptions.
+fn refused(failure: Failure) -> Failure {
+    if failure.reaction != Reaction::MendScope {
+        return failure;
+    }
+    let Failure { reaction, code, cause, fix, .. } = LIST_REFUSED.failure(&failure.cause);
+    Failure { reaction, code, cause, fix, ..failure }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ const MAX_HINT_CHARACTERS: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     settings: &'a Settings,
+    service: Service,
     /// For people, such as `the list of secure scores`.
     what: &'a str,
     /// Where the request went.
@@ -32,15 +33,34 @@ pub struct Call<'a> {
     subscription: &'a str,
 }
 
+/// Whose answer a call waits for.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    Entra,
+    Arm,
+}
+
+impl Service {
+    /// Whether an answer has a mark of the service: a header that it signs with, or a member that its good answers have.
+    fn signed(self, response: &Response) -> bool {
+        let (header, members) = match self {
+            Service::Entra => ("x-ms-ests-server", &["access_token", "token_type", "issuer"][..]),
+            Service::Arm => ("x-ms-routing-request-id", &["value"][..]),
+        };
+        ARM_IDS.iter().chain([&header]).any(|name| response.header(name).is_some())
+            || object(response).is_some_and(|body| members.iter().any(|name| body.get(name).is_some()))
+    }
+}
+
 impl<'a> Call<'a> {
     /// A call of Entra ID.
     pub fn to_entra(settings: &'a Settings, what: &'a str) -> Call<'a> {
-        Call { settings, what, origin: &settings.authority, subscription: "" }
+        Call { settings, service: Service::Entra, what, origin: &settings.authority, subscription: "" }
     }
 
     /// A call of Azure Resource Manager.
     pub fn to_arm(settings: &'a Settings, what: &'a str, subscription: &'a str) -> Call<'a> {
-        Call { settings, what, origin: &settings.endpoint, subscription }
+        Call { settings, service: Service::Arm, what, origin: &settings.endpoint, subscription }
     }
 }
 
@@ -83,8 +103,8 @@ impl ServiceError {
     fn of_entra(response: &Response) -> Option<ServiceError> {
         let body = object(response)?;
         let error = member(&body, "error")?.as_str()?;
-        let numbers = numbers(&body);
         let message = text(member(&body, "error_description"));
+        let numbers = numbers(&body, message.as_deref());
         let trace_id = text(member(&body, "trace_id")).map(|id| cut(&id, MAX_CODE_CHARACTERS));
         // Every server of OAuth 2.0 has these words; Entra ID adds its numbers, or the id of the request.
         let own = !matches!(response.status, 407 | 511)
@@ -141,9 +161,14 @@ fn text(value: Option<&Value>) -> Option<String> {
     value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn numbers(body: &Value) -> Vec<u32> {
+/// The numbers of an error of Entra ID; where there is no list of them, the one that begins the message.
+fn numbers(body: &Value, message: Option<&str>) -> Vec<u32> {
     let numbers = member(body, "error_codes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    numbers.iter().filter_map(|number| number.as_u64().and_then(|number| u32::try_from(number).ok())).collect()
+    let numbers = numbers.iter().filter_map(|number| number.as_u64().and_then(|number| u32::try_from(number).ok()));
+    let numbers: Vec<u32> = numbers.collect();
+    let begin = message.and_then(|message| message.strip_prefix("AADSTS"));
+    let told = begin.and_then(|begin| begin.split(|end: char| !end.is_ascii_digit()).next()?.parse().ok());
+    if numbers.is_empty() { told.into_iter().collect() } else { numbers }
 }
 
 /// What a refusal of Entra ID means. Status and `error` decide the reaction; the numbers, which Microsoft may change at
@@ -153,7 +178,6 @@ pub fn entra(call: Call<'_>, response: &Response) -> Failure {
     let numbers = error.as_ref().map(|error| error.numbers.as_slice()).unwrap_or_default();
     let known = numbers.iter().copied().find_map(diagnoses::of_entra);
     let diagnosis = known.unwrap_or(match (response.status, error.as_ref().map(|error| error.code.as_deref())) {
-        (200, _) => &diagnoses::ANSWER_NOT_JSON,
         (201..=299, _) => &diagnoses::STATUS_UNEXPECTED,
         (300..=399, _) => &diagnoses::REDIRECTED,
         (429, _) => &diagnoses::TOKEN_THROTTLED,
@@ -187,19 +211,21 @@ pub fn arm(call: Call<'_>, response: &Response) -> Failure {
     let code = error.as_ref().and_then(|error| error.code.as_deref());
     let known = code.and_then(|code| ARM_CODES.iter().find(|(known, _)| known.eq_ignore_ascii_case(code)));
     let diagnosis = match (response.status, known) {
-        (200..=299, _) => &diagnoses::STATUS_UNEXPECTED,
+        (201..=299, _) => &diagnoses::STATUS_UNEXPECTED,
         (300..=399, _) => &diagnoses::REDIRECTED,
         (429, _) => &diagnoses::THROTTLED,
-        (401, None) => match challenge::bearer(response) {
-            Some(bearer) if bearer.wants_claims => {
-                let error = error.get_or_insert_default();
-                error.code.get_or_insert_with(|| "insufficient_claims".to_owned());
-                &diagnoses::CLAIMS_CHALLENGE
+        (401, known) if known.is_none_or(|(_, known)| known.code == diagnoses::TOKEN_EXPIRED.code) => {
+            match challenge::bearer(response) {
+                Some(bearer) if bearer.wants_claims => {
+                    let error = error.get_or_insert_default();
+                    error.code.get_or_insert_with(|| "insufficient_claims".to_owned());
+                    &diagnoses::CLAIMS_CHALLENGE
+                }
+                _ if error.is_some() => &diagnoses::TOKEN_EXPIRED,
+                Some(_) => &diagnoses::TOKEN_CHALLENGED,
+                None => &diagnoses::NOT_THE_SERVICE,
             }
-            _ if error.is_some() => &diagnoses::TOKEN_EXPIRED,
-            Some(_) => &diagnoses::TOKEN_CHALLENGED,
-            None => &diagnoses::NOT_THE_SERVICE,
-        },
+        }
         _ if error.is_none() => &diagnoses::NOT_THE_SERVICE,
         (408 | 500.., _) => &diagnoses::SERVICE_UNAVAILABLE,
         (_, Some((_, diagnosis))) => diagnosis,
@@ -214,21 +240,33 @@ pub fn is_of_arm(response: &Response) -> bool {
     ServiceError::of_arm(response).is_some()
 }
 
-/// An answer with a good status that is not what was asked for.
+/// An answer with a good status that is not what was asked for. The service's own error is one whatever its status is;
+/// what has no mark of the service is somebody else's.
 pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Failure {
+    match call.service {
+        Service::Entra if ServiceError::of_entra(response).is_some() => return entra(call, response),
+        Service::Arm if ServiceError::of_arm(response).is_some() => return arm(call, response),
+        _ => {}
+    }
     let diagnosis = match fault {
         Fault { path, .. } if path.is_empty() && is_for_people(response) => &diagnoses::NOT_THE_SERVICE,
+        _ if !call.service.signed(response) => &diagnoses::NOT_THE_SERVICE,
         Fault { path, .. } if path.is_empty() => &diagnoses::ANSWER_NOT_JSON,
         Fault { wrong_type: true, .. } => &diagnoses::ANSWER_WRONG_TYPE,
         _ => &diagnoses::ANSWER_INCOMPLETE,
     };
-    let mut failure = failure(diagnosis, call, response, None);
     if diagnosis.code == diagnoses::NOT_THE_SERVICE.code {
+        let mut failure = failure(diagnosis, call, response, None);
         failure.cause.push_str(&format!(": {fault}"));
-    } else {
-        failure.cause = format!("{}: {}: {fault}", diagnosis.cause, call.what);
+        return failure;
     }
-    failure
+    unusable(diagnosis, call, response, &fault.to_string())
+}
+
+/// A good answer of the service that is of no use, and why.
+pub fn unusable(diagnosis: &Diagnosis, call: Call<'_>, response: &Response, why: &str) -> Failure {
+    let cause = format!("{}: {}: {why}", diagnosis.cause, call.what);
+    Failure { cause, ..failure(diagnosis, call, response, None) }
 }
 
 /// Whether a body is a page, an image or the like: the service gives nothing but JSON.
@@ -588,7 +626,11 @@ mod tests {
             let body = format!(r#"{{"error":"{error}","error_codes":[99999]}}"#);
             assert_eq!(entra_code(status, &body), code, "{status} {error}");
         }
-        assert_eq!(entra_code(200, "<html>"), "answer-not-json");
+        assert_eq!(entra_code(200, "<html>"), "not-the-service");
+        assert_eq!(
+            entra_code(400, r#"{"error":"invalid_client","error_description":"AADSTS7000222: Expired."}"#),
+            "secret-expired"
+        );
     }
 
     #[test]
@@ -638,7 +680,8 @@ mod tests {
     fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
         let code = |path: &str, wrong_type: bool| {
             let fault = Fault { path: path.to_owned(), found: "x".to_owned(), expected: "y".to_owned(), wrong_type };
-            not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &response(200, &[], ""), &fault).code
+            let signed = response(200, &[("x-ms-request-id", "r")], "");
+            not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &signed, &fault).code
         };
         assert_eq!(code("", false), "answer-not-json");
         assert_eq!(code("value", true), "answer-wrong-type");
@@ -661,8 +704,65 @@ mod tests {
             assert!(failure.cause.ends_with("found HTML or XML, expected a JSON object"), "{}", failure.cause);
         }
         for kind in ["application/json", "text/json; charset=utf-8", "application/problem+JSON", ""] {
-            assert_eq!(failure(&[("content-type", kind)], "{\"value\":").code, "answer-not-json", "{kind}");
+            let headers = [("content-type", kind), ("x-ms-request-id", "r")];
+            assert_eq!(failure(&headers, "{\"value\":").code, "answer-not-json", "{kind}");
         }
+    }
+
+    fn unfit_code(call: Call<'_>, headers: &[(&str, &str)], body: &str) -> String {
+        not_understood(call, &response(200, headers, body), &Fault::unfit("value", None, "a list")).code
+    }
+
+    #[test]
+    fn json_without_a_mark_of_the_service_is_somebody_elses() {
+        let settings = Settings::sample();
+        let calls = [Call::to_arm(&settings, "the page", "s"), Call::to_entra(&settings, "the token endpoint")];
+        for call in calls {
+            for (kind, body) in [
+                ("application/captive+json", r#"{"captive":true,"user-portal-url":"https://portal.example"}"#),
+                ("application/json", "{}"),
+                ("application/json", ""),
+                ("application/json", r#"{"error":"Forbidden"}"#),
+                ("application/json", r#"{"error":{"code":403,"message":"Forbidden"}}"#),
+                ("text/plain", "sign in first"),
+                ("", "sign in first"),
+            ] {
+                assert_eq!(unfit_code(call, &[("content-type", kind)], body), "not-the-service", "{body}");
+            }
+            for header in ["x-ms-request-id", "x-ms-correlation-request-id"] {
+                assert_eq!(unfit_code(call, &[(header, "r")], "{}"), "answer-incomplete", "{header}");
+            }
+        }
+        assert_eq!(unfit_code(calls[0], &[], r#"{"value":{}}"#), "answer-incomplete");
+        assert_eq!(unfit_code(calls[1], &[], r#"{"access_token":""}"#), "answer-incomplete");
+    }
+
+    #[test]
+    fn an_error_of_the_service_goes_by_its_code_though_its_status_is_200() {
+        let settings = Settings::sample();
+        let arm = |code: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
+            unfit_code(Call::to_arm(&settings, "the page", "s"), &[], &body)
+        };
+        for (code, expected) in [
+            ("AuthorizationFailed", "forbidden"),
+            ("SubscriptionNotFound", "not-found"),
+            ("SubscriptionRequestsThrottled", "throttled"),
+            ("InternalServerError", "service-unavailable"),
+            ("ExpiredAuthenticationToken", "token-expired"),
+            ("NovelRefusal", "refused"),
+        ] {
+            assert_eq!(arm(code), expected, "{code}");
+        }
+        let entra = |body: &str| {
+            let answer = response(200, &[], body);
+            let call = Call::to_entra(&settings, "the token endpoint");
+            not_understood(call, &answer, &Fault::unfit("access_token", None, "a string"))
+        };
+        let failure = entra(r#"{"error":"invalid_client","error_codes":[7000215],"trace_id":"t"}"#);
+        assert_eq!((failure.code.as_str(), failure.service_code.as_deref()), ("secret-invalid", Some("AADSTS7000215")));
+        assert_eq!(entra(r#"{"error":"invalid_client","trace_id":"t"}"#).code, "token-refused");
+        assert_eq!(entra(r#"{"error":"temporarily_unavailable","trace_id":"t"}"#).code, "token-unavailable");
     }
 
     #[test]

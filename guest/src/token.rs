@@ -1,10 +1,12 @@
 //! The token: client credentials of Entra ID, version 2 of its token endpoint.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use crate::contract::collector::source::credentials::Refusal;
 use crate::contract::{Failure, Token};
-use crate::diagnoses::{ASSERTION_UNAVAILABLE, CREDENTIAL_MISSING};
+use crate::diagnoses::{ASSERTION_UNAVAILABLE, CREDENTIAL_MISSING, TOKEN_UNUSABLE};
 use crate::http::{Request, Response};
 use crate::json::{self, Fault, Object};
 use crate::service_error::{self, Call};
@@ -56,26 +58,68 @@ pub fn answer(settings: &Settings, response: &Response) -> Result<Token, Failure
     if response.status != 200 {
         return Err(service_error::entra(call, response));
     }
-    token(&response.body).map_err(|fault| service_error::not_understood(call, response, &fault))
+    let granted =
+        Granted::read(&response.body).map_err(|fault| service_error::not_understood(call, response, &fault))?;
+    if let Some(flaw) = granted.flaw() {
+        return Err(service_error::unusable(&TOKEN_UNUSABLE, call, response, &flaw));
+    }
+    Ok(Token { value: granted.value.into_owned(), expires_in_seconds: granted.seconds })
 }
 
-fn token(body: &[u8]) -> Result<Token, Fault> {
-    let answer = Object::read(json::document(body)?, "")?;
-    let value = answer.required_text("", "access_token")?.into_owned();
-    let expires_in = answer.get("expires_in").ok_or_else(|| Fault::unfit("expires_in", None, "seconds"))?;
-    let expires_in_seconds =
-        seconds(expires_in).ok_or_else(|| Fault::unfit("expires_in", Some(expires_in), "seconds"))?;
-    Ok(Token { value, expires_in_seconds })
+/// What an answer gives (RFC 6749, section 5.1).
+struct Granted<'a> {
+    value: Cow<'a, str>,
+    kind: Option<Cow<'a, str>>,
+    seconds: u32,
 }
 
-/// A number, or a number in a string, as version 1 of the endpoint gives it.
+/// A token that says no life is good for as long as Entra ID's tokens are at least; a 401 renews it in any case.
+const LIFE_SECONDS: u32 = 3_599;
+
+impl<'a> Granted<'a> {
+    fn read(body: &'a [u8]) -> Result<Granted<'a>, Fault> {
+        let answer = Object::read(json::document(body)?, "")?;
+        let value = answer.required_text("", "access_token")?;
+        let kind = answer.text("", "token_type")?.filter(|kind| !kind.is_empty());
+        let seconds = match answer.get("expires_in") {
+            None => LIFE_SECONDS,
+            Some(life) => seconds(life).ok_or_else(|| Fault::unfit("expires_in", Some(life), "seconds"))?,
+        };
+        Ok(Granted { value, kind, seconds })
+    }
+
+    /// Why no request can be made with the token.
+    fn flaw(&self) -> Option<String> {
+        if let Some(odd) = self.value.chars().find(|character| !character.is_ascii_graphic()) {
+            return Some(format!("`access_token`: found the character U+{:04X}, which no token has", u32::from(odd)));
+        }
+        match &self.kind {
+            _ if self.value.is_empty() => Some("`access_token`: found an empty text, expected a token".to_owned()),
+            Some(kind) if !kind.eq_ignore_ascii_case("bearer") => {
+                Some(format!("`token_type`: found {}, expected Bearer", service_error::shown(kind)))
+            }
+            _ if self.seconds == 0 => Some("`expires_in`: found a time that is over, expected at least 1 s".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Whole seconds of a number, or of a number in a string, as version 1 of the endpoint gives it. A life that is longer
+/// than a `u32` has room for is as long as that, and one that is over is 0.
 fn seconds(value: &RawValue) -> Option<u32> {
-    value.get().trim_matches('"').parse().ok()
+    let text = value.get();
+    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
+    // The words `inf` and `nan` are numbers to the parser alone.
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    let seconds: f64 = number.parse().ok().filter(|_| is_number)?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast stops at both ends")]
+    Some(seconds as u32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Reaction;
 
     #[test]
     fn the_form_is_encoded() {
@@ -123,21 +167,96 @@ mod tests {
         assert!(failure.cause.ends_with("`federated_token_file`: it cannot be read"), "{}", failure.cause);
     }
 
+    fn answered(body: &str) -> Result<Token, Failure> {
+        answer(&Settings::sample(), &Response { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() })
+    }
+
     #[test]
     fn lifetimes_are_numbers_or_strings() {
-        for body in [r#"{"access_token":"t","expires_in":3599}"#, r#"{"access_token":"t","expires_in":"3599"}"#] {
-            assert_eq!(token(body.as_bytes()).unwrap().expires_in_seconds, 3_599);
+        for (life, expected) in [
+            ("3599", 3_599),
+            ("\"3599\"", 3_599),
+            ("\" 3599 \"", 3_599),
+            ("3599.0", 3_599),
+            ("\"3599.0\"", 3_599),
+            ("3.599e3", 3_599),
+            ("3599.9", 3_599),
+            ("1", 1),
+            ("4294967296", u32::MAX),
+            ("99999999999999999999999", u32::MAX),
+            ("1e400", u32::MAX),
+            ("null", 3_599),
+        ] {
+            let token = answered(&format!(r#"{{"access_token":"t","expires_in":{life}}}"#));
+            assert_eq!(
+                token.map(|token| token.expires_in_seconds).map_err(|failure| failure.cause),
+                Ok(expected),
+                "{life}"
+            );
+        }
+        assert_eq!(answered(r#"{"access_token":"t"}"#).unwrap().expires_in_seconds, 3_599);
+    }
+
+    #[test]
+    fn a_type_of_token_is_bearer_in_any_letter_case() {
+        for kind in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "\"\"", "null"] {
+            let body = format!(r#"{{"access_token":"t","expires_in":1,"token_type":{kind}}}"#);
+            assert_eq!(answered(&body).unwrap().value, "t", "{kind}");
         }
     }
 
     #[test]
     fn an_answer_without_a_token_is_not_understood() {
-        for (body, path) in [
-            ("{}", "access_token"),
-            (r#"{"access_token":"t"}"#, "expires_in"),
-            (r#"{"access_token":"t","expires_in":-1}"#, "expires_in"),
+        for (body, code, words) in [
+            (r#"{"token_type":"Bearer"}"#, "answer-incomplete", "`access_token`: found nothing, expected a string"),
+            (r#"{"access_token":7}"#, "answer-wrong-type", "`access_token`: found a number, expected a string"),
+            (
+                r#"{"access_token":"t","expires_in":"soon"}"#,
+                "answer-wrong-type",
+                "`expires_in`: found a string, expected seconds",
+            ),
+            (
+                r#"{"access_token":"t","expires_in":"inf"}"#,
+                "answer-wrong-type",
+                "`expires_in`: found a string, expected seconds",
+            ),
+            (
+                r#"{"access_token":"t","expires_in":true}"#,
+                "answer-wrong-type",
+                "`expires_in`: found a boolean, expected seconds",
+            ),
+            (
+                r#"{"access_token":"t","token_type":7}"#,
+                "answer-wrong-type",
+                "`token_type`: found a number, expected a string",
+            ),
         ] {
-            assert_eq!(token(body.as_bytes()).unwrap_err().path, path);
+            let failure = answered(body).unwrap_err();
+            assert_eq!(failure.code, code, "{body}");
+            assert!(failure.cause.ends_with(words), "{}", failure.cause);
+        }
+        assert_eq!(answered("{}").unwrap_err().code, "not-the-service");
+    }
+
+    #[test]
+    fn a_token_that_no_request_can_carry_is_the_services_fault() {
+        for (members, words) in [
+            (r#""access_token":"""#, "`access_token`: found an empty text, expected a token"),
+            (r#""access_token":"a\nb""#, "`access_token`: found the character U+000A, which no token has"),
+            (r#""access_token":"a b""#, "`access_token`: found the character U+0020, which no token has"),
+            (r#""access_token":"aé""#, "`access_token`: found the character U+00E9, which no token has"),
+            (r#""access_token":"t","token_type":"pop""#, "`token_type`: found pop, expected Bearer"),
+            (r#""access_token":"t","expires_in":0"#, "`expires_in`: found a time that is over, expected at least 1 s"),
+            (r#""access_token":"t","expires_in":-5"#, "`expires_in`: found a time that is over, expected at least 1 s"),
+            (
+                r#""access_token":"t","expires_in":"0.9""#,
+                "`expires_in`: found a time that is over, expected at least 1 s",
+            ),
+        ] {
+            let failure = answered(&format!("{{{members}}}")).unwrap_err();
+            assert_eq!((failure.code.as_str(), failure.reaction), ("token-unusable", Reaction::TryLater), "{members}");
+            assert!(failure.cause.ends_with(&format!("the token endpoint: {words}")), "{}", failure.cause);
+            assert!(failure.fix.is_some_and(|fix| fix.contains("https://login.microsoftonline.com")));
         }
     }
 }

@@ -119,6 +119,7 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "clock-off",
             "assertion-time",
             "assertion-audience",
+            "assertion-malformed",
             "assertion-unavailable",
             STORE_FAILED,
             // Nothing but the configuration has to change.
@@ -137,7 +138,7 @@ pub const CODES: &[(Blame, &[&str])] = &[
         ],
     ),
     (Blame::Tenant, &["credential-expires", "credential-expires-soon", "credential-expired"]),
-    (Blame::Service, &["connection-refused", "connection-timeout", "tls-refused"]),
+    (Blame::Service, &["service-clock-off", "connection-refused", "connection-timeout", "tls-refused"]),
     (Blame::Receiver, &[OUTBOX_FULL]),
     (Blame::Plugin, &["plugin-broken"]),
     (Blame::Harness, &[HOST_FAILED, "token-requests-limited", "assertion-thumbprint", "argument-invalid"]),

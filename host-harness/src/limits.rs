@@ -219,6 +219,9 @@ pub const FILE_BYTES: u64 = 64 << 20;
 /// A file with the token of another identity provider; the largest seen has 2 KiB.
 pub const TOKEN_FILE_BYTES: u64 = 32 << 10;
 
+/// A token that says no life is taken for one of an hour, the shortest that identity providers give by themselves.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3_599);
+
 /// A refusal of the token endpoint is given again for this long; Microsoft's own libraries use the same number.
 pub const REFUSAL_KEPT: Duration = Duration::from_secs(60);
 

@@ -84,10 +84,17 @@ pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     let mut members = Map::new();
     for (name, value) in answer {
         match value {
-            Value::String(token) if name == key && !token.is_empty() => {
+            Value::String(token) if name == key => {
+                let odd = token.chars().find(|character| !is_of_tokens(*character));
+                let is_unusable = token.is_empty() || odd.is_some();
                 let token = Secret::new(token);
-                sealing.secrets.push(token.clone());
-                if response.status == 200 {
+                if !token.expose().is_empty() {
+                    sealing.secrets.push(token.clone());
+                }
+                if is_unusable && response.status == 200 {
+                    // The plugin gets to see what is wrong with it, and no more.
+                    members.insert(name, Value::from(odd.map(String::from).unwrap_or_default()));
+                } else if response.status == 200 {
                     let placeholder = placeholder();
                     members.insert(name, Value::from(placeholder.clone()));
                     sealing.token = Some((placeholder, token));
@@ -104,6 +111,11 @@ pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     }
     response.body = Value::Object(members).to_string().into_bytes();
     sealing
+}
+
+/// Whether tokens may have a character: no header carries others unchanged.
+pub(crate) fn is_of_tokens(character: char) -> bool {
+    character.is_ascii_graphic()
 }
 
 /// A value in which nothing can hide: no object but an error's, and no list but of numbers.

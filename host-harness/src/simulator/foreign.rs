@@ -93,6 +93,19 @@ pub const TABLE: &[Case] = &[
         GATEWAY,
         "429 of a gateway with Retry-After of 17 s, and a page",
     ),
+    row(
+        ("captive", Place::Scores),
+        (200, &[("content-type", "application/captive+json")]),
+        r#"{"captive":true,"user-portal-url":"https://portal.example/"}"#,
+        "200 with a captive portal's JSON",
+    ),
+    row(("captive-text", Place::Scores), (200, &[]), "Sign in first", "200 with a text of no stated type"),
+    row(
+        ("token-captive", Place::Token),
+        (200, &[("content-type", "application/captive+json")]),
+        r#"{"captive":true,"user-portal-url":"https://portal.example/"}"#,
+        "200 with a captive portal's JSON in place of the token",
+    ),
     row(("accepted", Place::Scores), (202, &[JSON]), "", "202 with nothing"),
     row(("no-content", Place::Scores), (204, &[]), "", "204, which has no body"),
     row(("partial", Place::Scores), (206, &[JSON]), r#"{"value":[]}"#, "206 with an empty list"),
@@ -137,6 +150,7 @@ pub fn named(name: &str) -> Option<&'static Case> {
 impl Case {
     pub(super) fn answer(&self) -> Answer {
         let headers = self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Answer { status: self.status, headers: headers.collect(), body: self.body.into(), cut: false, raw: false }
+        let headers = headers.collect();
+        Answer { status: self.status, headers, body: self.body.into(), cut: false, raw: false, foreign: true }
     }
 }

@@ -142,8 +142,8 @@ pub const TABLE: &[Case] = &[
     row(
         "length-short",
         "a length that ends in the middle of the list",
-        "answer-not-json",
-        MendPlugin,
+        "not-the-service",
+        TryLater,
         Script(length_short),
     ),
     row("length-long", "a length beyond the end", "connection-broken", TryLater, Script(length_long)),

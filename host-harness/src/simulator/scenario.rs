@@ -100,6 +100,46 @@ const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         50_002,
         "Sign-in failed because of a restricted proxy access on the tenant.",
     ),
+    ("tenant-empty", 400, "invalid_request", 900_021, "Requested tenant identifier is not valid."),
+    ("tenant-unnamed", 400, "invalid_request", 50_059, "No tenant-identifying information found."),
+    ("tenant-common", 400, "invalid_request", 50_194, "Application is not configured as a multi-tenant application."),
+    ("tenant-realm", 400, "invalid_request", 90_019, "No tenant-identifying information found in the request."),
+    ("tenant-grant", 400, "invalid_request", 9_001_023, "The grant type is not supported over this endpoint."),
+    ("audience-legacy", 400, "invalid_resource", 50_001, "The resource principal was not found in the tenant."),
+    (
+        "audience-missing",
+        400,
+        "invalid_client",
+        650_052,
+        "The app needs access to a service that is not subscribed to.",
+    ),
+    ("consent-of-administrator", 400, "invalid_grant", 90_094, "The grant requires the administrator's permission."),
+    ("consent-asked-for", 400, "invalid_grant", 90_095, "The grant requires the administrator's approval."),
+    ("scope-several", 400, "invalid_scope", 700_022, "The scope names more than one resource."),
+    ("assertion-late", 400, "invalid_grant", 500_133, "Assertion is not within its valid time range."),
+    ("assertion-key", 401, "invalid_client", 5_000_811, "Unable to verify token signature."),
+    ("certificate-untrusted", 401, "invalid_client", 50_012, "The signing certificate is not authorized."),
+    ("federation-policy", 400, "invalid_request", 700_238, "Tokens issued by this issuer may not be used."),
+    ("cloud-national", 400, "invalid_request", 90_051, "The national cloud is not valid."),
+    ("cloud-government", 400, "invalid_request", 900_439, "The client is not supported on the public endpoint."),
+    ("assertion-signature", 401, "invalid_client", 7_000_274, "Client assertion contains an invalid signature."),
+    ("assertion-malformed", 400, "invalid_request", 50_027, "JWT token is invalid or malformed."),
+    (
+        "federation-of-entra",
+        400,
+        "invalid_request",
+        700_222,
+        "Tokens issued by Entra ID may not be used for federated identity credential flows.",
+    ),
+    ("consent-missing", 400, "invalid_grant", 65_001, "No administrator has consented to use the application."),
+    ("resource-disabled", 400, "invalid_resource", 500_014, "The service principal for the resource is disabled."),
+    (
+        "assignment-missing",
+        400,
+        "invalid_grant",
+        501_051,
+        "The application is not assigned to a role for the resource.",
+    ),
     ("policy-device", 400, "invalid_grant", 53_000, "Device is not in required device state: compliant."),
     ("policy-domain", 400, "invalid_grant", 53_001, "Device is not in required device state: domain_joined."),
     (
@@ -263,6 +303,9 @@ const ARM: &[(&str, u16, &str, &str)] = &[
     ("api-unregistered", 400, "NoRegisteredProviderFound", "No registered resource provider found."),
     ("refused", 400, "BadRequest", "The request is not valid."),
     ("internal-error", 500, "InternalServerError", "Encountered internal server error."),
+    ("throttled-service", 429, "TooManyRequests", "The request is throttled."),
+    ("throttled-rate", 429, "RateLimiting", "Please provide below info when asking for support."),
+    ("unavailable", 503, "ServiceUnavailable", "The service is unavailable."),
     ("server-timeout", 503, "ServerTimeout", "The request timed out."),
     (
         "gateway-timeout",
@@ -275,6 +318,10 @@ const ARM: &[(&str, u16, &str, &str)] = &[
 /// Answers of the token endpoint that are not built from a table: name and what happens.
 const TOKENS: &[(&str, &str)] = &[
     ("token-html", "a proxy's page in place of the token"),
+    ("token-error-200", "200 with the service's own refusal, AADSTS7000222"),
+    ("token-unusable", "a token that holds a line break"),
+    ("token-expired-at-once", "a token that is good for 0 s"),
+    ("token-of-proof", "a token of the type `pop`"),
     ("token-echo", "a refusal of the token that holds the secret and a token, in many spellings"),
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
 ];
@@ -306,6 +353,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("number-huge", "`max` beyond the range of double precision"),
     ("number-huge-unknown", "the same in a property that nobody knows"),
     ("item-foreign", "an item of another subscription among the others"),
+    ("error-200", "200 with the service's own refusal, AuthorizationFailed"),
     ("item-other-list", "a secure score among the controls"),
     ("byte-order-mark", "a byte order mark before every body; it works"),
     ("byte-order-mark-error", "a byte order mark before a refusal"),
@@ -442,9 +490,20 @@ fn token(strike: &Strike<'_>, name: &str) -> Option<Answer> {
     }
     match name {
         "token-echo" => Some(token_echo(strike.secret)),
+        "token-error-200" => {
+            let text = "The provided client secret keys for app are expired.";
+            Some(Answer { status: 200, ..entra_error(401, "invalid_client", 7_000_222, text, strike.request_id) })
+        }
+        "token-unusable" => Some(token_of("ey.first\nsecond", 3_599, "Bearer")),
+        "token-expired-at-once" => Some(token_of("ey.first", 0, "Bearer")),
+        "token-of-proof" => Some(token_of("ey.first", 3_599, "pop")),
         "token-html" => Some(Answer::text(200, "text/html", "<!DOCTYPE html><title>Sign in to the network</title>")),
         _ => None,
     }
+}
+
+fn token_of(token: &str, seconds: u32, kind: &str) -> Answer {
+    Answer::json(200, &json!({ "token_type": kind, "expires_in": seconds, "access_token": token }))
 }
 
 fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
@@ -504,6 +563,9 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
             "application/json",
             good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
         ),
+        "error-200" => {
+            Answer { status: 200, ..arm_error(403, "AuthorizationFailed", "The client has no authorization.") }
+        }
         "value-missing" => Answer::json(200, &json!({ "items": good["value"] })),
         "redirect-metadata" => Answer::text(307, "text/plain", "")
             .with("location", "http://169.254.169.254/metadata/identity/oauth2/token"),

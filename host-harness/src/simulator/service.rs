@@ -60,6 +60,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Whether the connection ends in the middle of the body.
     pub cut: bool,
+    /// Whether somebody else gives it, who does not sign it as the service does.
+    pub foreign: bool,
     /// Whether a hostile service writes it in its own way.
     pub raw: bool,
 }
@@ -73,7 +75,7 @@ impl Answer {
     /// Any text with this status.
     pub fn text(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        Answer { status, headers, body: body.into(), cut: false, raw: false }
+        Answer { status, headers, body: body.into(), cut: false, raw: false, foreign: false }
     }
 
     /// With a byte order mark before its body.
@@ -198,6 +200,9 @@ impl World {
             _ => arm_error(404, "InvalidResourceType", "The resource type could not be found in the namespace."),
         };
         let answer = if self.scenario == Some("byte-order-mark") { answer.marked() } else { answer };
+        if answer.foreign {
+            return answer;
+        }
         answer.with("x-ms-request-id", &id).with("x-ms-correlation-request-id", &id)
     }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::redact::guids;
+use crate::sandbox::seal::{TOKEN, is_of_tokens};
 use crate::tokens::{Asked, Freshness, Sent};
 use crate::transport::{IncomingResponse, OutgoingRequest};
 
@@ -31,7 +32,7 @@ pub(super) struct Fetched {
     answer: IncomingResponse,
     tenant: Arc<str>,
     at: u64,
-    /// From when on its token is not given any more; none if there is none, or it says no time.
+    /// From when on its token is not given any more; none if there is none that can be used.
     renew_at: Option<u64>,
 }
 
@@ -55,7 +56,7 @@ impl Answers {
         if fetched.renew_at.is_some() {
             (self.good, self.refusal) = (Some(Arc::clone(fetched)), None);
             self.renewed = renews.then_some(fetched.at).or(self.renewed);
-        } else if (400..=428).contains(&fetched.answer.status) {
+        } else if matches!(fetched.answer.status, 200 | 400..=428) {
             self.refusal = Some(Arc::clone(fetched));
         }
     }
@@ -165,15 +166,29 @@ fn aged(mut answer: IncomingResponse, age: u64) -> IncomingResponse {
     answer
 }
 
-/// How long a token is good for, in milliseconds from when it was fetched.
+/// How long a token is good for, in milliseconds from when it was fetched; none where nobody can use it.
 fn lifetime(answer: &IncomingResponse) -> Option<u64> {
     let body: Value = serde_json::from_slice(answer.unmarked()).ok()?;
-    seconds(body.get("expires_in")?)?.checked_mul(1_000)
+    let token = body.get(TOKEN).and_then(Value::as_str);
+    if token.is_some_and(|token| token.is_empty() || !token.chars().all(is_of_tokens)) {
+        return None;
+    }
+    let kind = body.get("token_type").and_then(Value::as_str).filter(|kind| !kind.is_empty());
+    if kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return None;
+    }
+    let life = match body.get("expires_in").filter(|life| !life.is_null()) {
+        Some(life) => seconds(life)?,
+        None => token.map(|_| TOKEN_LIFE.as_secs())?,
+    };
+    (life > 0).then(|| life.saturating_mul(1_000))
 }
 
-/// A number, or a number in a text.
+/// Whole seconds of a number, or of a number in a text.
 fn seconds(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast stops at both ends")]
+    (!number.is_nan()).then_some(number as u64)
 }
 
 /// What the service would answer to one request more.

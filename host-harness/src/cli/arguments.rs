@@ -176,7 +176,7 @@ pub enum Command {
         #[arg(long, conflicts_with = "scenario")]
         list: bool,
         /// How many tenants there are, in place of the four of the demo.
-        #[arg(long, value_name = "COUNT")]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
         tenants: Option<u32>,
         /// How many subscriptions each of them has.
         #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "tenants")]

@@ -460,8 +460,12 @@ fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
 fn listening(node: &Node<'_>) -> Option<String> {
     let text = node.as_text().unwrap_or_else(|| node.shown());
     let text = text.trim().trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
+    // `::1:9464` is an address of its own, and meant with a port.
+    let with_port = text.rsplit_once(':').filter(|(host, port)| {
+        host.parse::<std::net::Ipv6Addr>().is_ok() && port.len() > 3 && port.parse::<u16>().is_ok()
+    });
     let (host, port) = match text.parse::<std::net::IpAddr>() {
-        Ok(_) => (text, "9464"),
+        Ok(_) => with_port.unwrap_or((text, "9464")),
         Err(_) => {
             text.rsplit_once(':').unwrap_or(if text.parse::<u16>().is_ok() { ("", text) } else { (text, "9464") })
         }

@@ -26,7 +26,7 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
 ];
 
 /// Sinks that this version does not have, though a later one is to have them.
-const LATER: &[&str] = &["nats", "otlp"];
+const LATER: &[&str] = &["nats", "otlp", "otel", "otlphttp", "otlpgrpc", "opentelemetry"];
 
 /// A sink and where it stands.
 pub struct ReadSink {

@@ -880,3 +880,16 @@ fn a_state_is_a_regular_file() {
     let problems = read(&format!("{sink}{}", feed("a", "")), None).unwrap_err();
     assert!(problems[0].contains("dead_letters: found \"/dev/full\", which is a device"), "{problems:?}");
 }
+
+#[test]
+fn an_address_of_ipv6_with_a_port_is_meant_in_brackets() {
+    for (listen, meant) in [("::1:9464", "[::1]:9464"), ("::1", "[::1]:9464")] {
+        let problems = read(&format!("[collector]\nlisten = {listen:?}\n{}", feed("a", "")), None).unwrap_err();
+        assert!(problems[0].ends_with(&format!("; write {meant:?}")), "{problems:?}");
+    }
+    for kind in ["otel", "OpenTelemetry", "otlp"] {
+        let sink = format!("[[sink]]\nid = \"a\"\ntype = {kind:?}\n{}", feed("a", ""));
+        let problems = read(&sink, None).unwrap_err();
+        assert!(problems[0].contains("which is not there yet"), "{problems:?}");
+    }
+}

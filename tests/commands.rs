@@ -281,7 +281,8 @@ fn a_configuration_is_taken_with_and_without_its_option() {
 fn a_first_start_says_that_it_compiles_the_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("junk.wasm");
-    std::fs::write(&file, "junk").unwrap();
+    // The beginning of a component: nothing else gets as far as the compiler.
+    std::fs::write(&file, b"\0asm\x0d\0\x01\0junk").unwrap();
     let output = command().arg("inspect").arg(&file).env("XDG_CACHE_HOME", folder.path()).output().unwrap();
     let words = format!("compiling a plugin, once: its code is kept in {}", folder.path().display());
     assert_eq!(said(&output).matches(&words).count(), 1, "{}", said(&output));

@@ -53,9 +53,11 @@ impl KeyPair {
         }
         let Some(private) = parts.iter().find(|part| part.is_key()) else {
             return unfit(match certificates::look(pem.as_bytes()) {
-                Some(Look::Pkcs7) => "PKCS#7, which holds no private key".to_owned(),
+                Some(Look::Pkcs7 | Look::Pkcs7Base64) => "PKCS#7, which holds no private key".to_owned(),
                 Some(Look::Nothing) | None if parts.is_empty() => "no PEM".to_owned(),
-                Some(look) if parts.is_empty() => look.name().to_owned(),
+                Some(look) if parts.is_empty() || [Look::Request, Look::PublicKey, Look::Revoked].contains(&look) => {
+                    look.name().to_owned()
+                }
                 _ => "no private key among its parts".to_owned(),
             });
         };

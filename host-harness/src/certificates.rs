@@ -14,6 +14,7 @@ use x509_cert::der::Decode;
 use crate::expiry;
 use crate::limits::{WORDS_BYTES, milliseconds};
 use crate::redact;
+use crate::spelling;
 use crate::text::{self, Foreign};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -223,8 +224,12 @@ pub enum Look {
     Pkcs7,
     /// A certificate in DER.
     CertificateDer,
-    /// A certificate or another thing of ASN.1 in base64 without the lines of PEM.
+    /// A certificate in base64 without the lines of PEM.
     Base64,
+    /// A private key in base64 without the lines of PEM.
+    KeyBase64,
+    /// PKCS#7 in base64 without the lines of PEM.
+    Pkcs7Base64,
     /// A private key in DER.
     KeyDer,
     /// A private key in PEM.
@@ -246,8 +251,8 @@ pub enum Look {
 pub enum Wanted {
     /// To trust those who sign.
     Authority,
-    /// To sign in, with the private key.
-    KeyPair,
+    /// To sign in: the file of a setting that is a secret or a private key with its certificate.
+    Credential,
 }
 
 type Test = fn(&Part) -> bool;
@@ -280,14 +285,15 @@ pub fn look(bytes: &[u8]) -> Option<Look> {
     if let Some((_, look)) = tests.into_iter().find(|(test, _)| has(*test)) {
         return Some(look);
     }
-    let start: String = text.chars().take(400).collect::<String>().to_ascii_lowercase();
-    if start.starts_with('<') && ["<html", "<!doctype html", "<head", "<body"].iter().any(|tag| start.contains(tag)) {
+    if spelling::is_page(text) {
         return Some(Look::Page);
     }
-    match look_of_der(&decoded(text)?)? {
-        Look::Pkcs12 => Some(Look::Pkcs12Base64),
-        _ => Some(Look::Base64),
-    }
+    Some(match look_of_der(&decoded(text)?)? {
+        Look::Pkcs12 => Look::Pkcs12Base64,
+        Look::Pkcs7Der => Look::Pkcs7Base64,
+        Look::KeyDer => Look::KeyBase64,
+        _ => Look::Base64,
+    })
 }
 
 /// The format of DER by its first elements.
@@ -313,16 +319,18 @@ impl Look {
     pub fn name(self) -> &'static str {
         match self {
             Look::Nothing => "nothing",
-            Look::Page => "a web page (HTML), which is not the file itself",
+            Look::Page => "a web page (HTML)",
             Look::Pkcs12 => "PKCS#12 (.pfx, .p12)",
             Look::Pkcs12Base64 => "PKCS#12 (.pfx, .p12) in base64",
             Look::Pkcs7Der => "PKCS#7 (.p7b) in DER",
             Look::Pkcs7 => "PKCS#7 (.p7b)",
-            Look::CertificateDer => "a certificate in DER, without a private key",
-            Look::Base64 => "base64 without the BEGIN and END lines of PEM",
+            Look::CertificateDer => "a certificate in DER and no private key",
+            Look::Base64 => "a certificate in base64 without the BEGIN and END lines of PEM",
+            Look::KeyBase64 => "a private key in base64 without the BEGIN and END lines of PEM",
+            Look::Pkcs7Base64 => "PKCS#7 (.p7b) in base64 without the BEGIN and END lines of PEM",
             Look::KeyDer => "a private key in DER",
             Look::Key => "a private key and no certificate",
-            Look::Request => "a request for a certificate, which the CA did not sign yet",
+            Look::Request => "a request for a certificate (CSR)",
             Look::PublicKey => "a public key and no certificate",
             Look::Revoked => "a list of revoked certificates (CRL)",
             Look::Java => "a key store of Java (JKS)",
@@ -334,10 +342,18 @@ impl Look {
     pub fn told(self, file: &Path, wanted: Wanted) -> String {
         let expected = match wanted {
             Wanted::Authority => "PEM with the certificate of a CA",
-            Wanted::KeyPair => "PEM of an RSA private key without a passphrase and of its certificate",
+            Wanted::Credential => "text: a secret alone, or PEM of a private key and its certificate",
         };
+        let more = match (self, wanted) {
+            (Look::CertificateDer | Look::Base64, Wanted::Credential) => {
+                "; the private key has to follow in the PEM file"
+            }
+            (Look::KeyDer | Look::KeyBase64, Wanted::Credential) => "; the certificate has to follow in the PEM file",
+            _ => "",
+        };
+        // The command comes last, so that the line can be pasted from there on.
         let command = self.command(file, wanted).map(|command| format!(": {command}")).unwrap_or_default();
-        format!("found {} in {}, expected {expected}{command}", self.name(), file.display())
+        format!("found {} in {}, expected {expected}{more}{command}", self.name(), file.display())
     }
 
     /// The command that makes PEM of the file, where one does.
@@ -347,11 +363,13 @@ impl Look {
             (Look::Pkcs12, _) => format!("openssl pkcs12 -in {from} {what} -out {to}"),
             (Look::Pkcs12Base64, _) => format!("base64 -d {from} | openssl pkcs12 {what} -out {to}"),
             (Look::Base64, _) => format!("base64 -d {from} | openssl x509 -inform DER -out {to}"),
-            (Look::KeyDer, Wanted::KeyPair) => {
-                format!("openssl pkey -inform DER -in {from} -out {to}, and append the certificate")
+            (Look::KeyDer, Wanted::Credential) => format!("openssl pkey -inform DER -in {from} -out {to}"),
+            (Look::KeyBase64, Wanted::Credential) => {
+                format!("base64 -d {from} | openssl pkey -inform DER -out {to}")
             }
-            (Look::CertificateDer, _) => {
-                format!("openssl x509 -inform DER -in {from} -out {to}, and append the private key")
+            (Look::CertificateDer, _) => format!("openssl x509 -inform DER -in {from} -out {to}"),
+            (Look::Pkcs7Base64, Wanted::Authority) => {
+                format!("base64 -d {from} | openssl pkcs7 -inform DER -print_certs -out {to}")
             }
             (Look::Pkcs7Der, Wanted::Authority) => {
                 format!("openssl pkcs7 -inform DER -in {from} -print_certs -out {to}")
@@ -366,7 +384,7 @@ impl Look {
 
 /// The words for a file of secrets that is no text, where it is a known format.
 pub fn told_of_binary(bytes: &[u8], file: &Path) -> Option<String> {
-    look(bytes).map(|look| look.told(file, Wanted::KeyPair))
+    look(bytes).map(|look| look.told(file, Wanted::Credential))
 }
 
 /// The text of a file that holds PEM in UTF-16; none where it holds something else.
@@ -456,6 +474,34 @@ mod tests {
             let words = subjects(&bytes).unwrap_err();
             assert!(words.contains(found), "{found} in {words}");
         }
+    }
+
+    #[test]
+    fn a_command_ends_the_words_of_a_credential_in_another_format() {
+        let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+        let certificate = certificate("One").der().to_vec();
+        let (secret, of_key) =
+            ("expected text: a secret alone, or PEM of a private key and its certificate", "the certificate");
+        for (bytes, found, more, command) in [
+            (key.clone(), "a private key in DER", of_key, "openssl pkey -inform DER -in k -out k.pem"),
+            (
+                BASE64.encode(key).into_bytes(),
+                "a private key in base64 without the BEGIN and END lines of PEM",
+                of_key,
+                "base64 -d k | openssl pkey -inform DER -out k.pem",
+            ),
+            (
+                certificate,
+                "a certificate in DER and no private key",
+                "the private key",
+                "openssl x509 -inform DER -in k -out k.pem",
+            ),
+        ] {
+            let words = told_of_binary(&bytes, Path::new("k")).unwrap();
+            assert_eq!(words, format!("found {found} in k, {secret}; {more} has to follow in the PEM file: {command}"));
+        }
+        let words = told_of_binary(b"PK\x03\x04", Path::new("k")).unwrap();
+        assert_eq!(words, format!("found an archive (ZIP or gzip) in k, {secret}"));
     }
 
     #[test]

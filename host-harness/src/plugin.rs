@@ -93,6 +93,9 @@ pub enum PluginError {
     /// It is no component, or one that the engine refuses.
     #[error("not a WebAssembly component that this host runs: {0}")]
     Invalid(String),
+    /// Its bytes do not even begin as a component.
+    #[error("not a WebAssembly component: {0}")]
+    Foreign(&'static str),
     /// It could not be compiled within limits, or not at all here.
     #[error(transparent)]
     Compile(CompileError),
@@ -135,6 +138,9 @@ impl Plugin {
     pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
         if bytes.len() as u64 > limits::PLUGIN_BYTES {
             return Err(PluginError::TooLarge);
+        }
+        if let Some(found) = foreign(bytes) {
+            return Err(PluginError::Foreign(found));
         }
         let invalid = |error: wasmtime::Error| PluginError::Invalid(on_one_line(&format!("{error:#}")));
         let component = host.component(bytes).map_err(|error| match error {
@@ -181,6 +187,57 @@ impl Plugin {
     pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
         &self.shared.linked
     }
+}
+
+/// Names the format of bytes that are no component.
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    let begins: [(&[u8], _); 7] = [
+        (b"\0asm\x0d\0\x01\0", None),
+        (
+            b"\0asm\x01\0\0\0",
+            Some(
+                "the file is a core module, expected a component; build it for the target wasm32-wasip2, or convert it: \
+                 wasm-tools component new MODULE.wasm -o PLUGIN.wasm",
+            ),
+        ),
+        (b"\0asm", Some("the file is WebAssembly of another version, expected a component (layer 1, version 13)")),
+        (b"PK\x03\x04", Some("the file is a ZIP archive, expected the component that is in it")),
+        (b"\x1f\x8b", Some("the file is compressed with gzip, expected the component that is in it: gunzip")),
+        (
+            b"\x28\xb5\x2f\xfd",
+            Some("the file is compressed with Zstandard, expected the component that is in it: unzstd"),
+        ),
+        (b"\x7fELF", Some("the file is compiled for one kind of processor (ELF), expected a component")),
+    ];
+    if let Some((_, found)) = begins.into_iter().find(|(begin, _)| bytes.starts_with(begin)) {
+        return found;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Some("the file has another binary format, expected a component");
+    };
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let lower = text.chars().take(400).collect::<String>().to_ascii_lowercase();
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    Some(match text.chars().next() {
+        None => "the file is empty, expected a component",
+        Some('(' | ';') if lower.contains("(component") => {
+            "the file is WebAssembly as text (WAT), expected it as binary: wasm-tools parse PLUGIN.wat -o PLUGIN.wasm"
+        }
+        Some('(' | ';') if lower.contains("(module") => {
+            "the file is a core module as text (WAT), expected a component as binary"
+        }
+        Some('<') if lower.contains("<html") || lower.contains("<!doctype html") => {
+            "the file is a web page (HTML), expected a component: see whether the download needs a sign-in"
+        }
+        Some('{') => "the file looks like JSON, expected a component",
+        Some(_) if line.starts_with('[') && line.ends_with(']') || line.contains(" = ") => {
+            "the file looks like TOML, such as a configuration, expected a component"
+        }
+        Some(_) if text.starts_with("version https://git-lfs") => {
+            "the file is a pointer of Git LFS, expected the component that it stands for: git lfs pull"
+        }
+        Some(_) => "the file is text, expected a component",
+    })
 }
 
 /// The words of a compiler, which writes lists of bytes below each other.
@@ -287,4 +344,35 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
     contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
     Ok(linker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_component_are_named_as_what_they_look_like() {
+        for (bytes, expected) in [
+            (&b""[..], "the file is empty"),
+            (b"\xef\xbb\xbf \n", "the file is empty"),
+            (b"\0asm\x01\0\0\0\x01", "the file is a core module"),
+            (b"\0asm\x02\0\0\0", "the file is WebAssembly of another version"),
+            (b"(component)", "the file is WebAssembly as text (WAT)"),
+            (b";; none\n(module)", "the file is a core module as text (WAT)"),
+            (b"PK\x03\x04\xff", "the file is a ZIP archive"),
+            (b"\x1f\x8b\x08", "the file is compressed with gzip"),
+            (b"\x7fELF\x02", "the file is compiled for one kind of processor"),
+            (b"\x89PNG\r\n\x1a\n", "the file has another binary format"),
+            (b"<!DOCTYPE html>\n<html>", "the file is a web page (HTML)"),
+            (b"{\"a\": 1}", "the file looks like JSON"),
+            (b"# all\n[[feed]]\nid = \"f\"\n", "the file looks like TOML"),
+            (b"state = \"x\"\n", "the file looks like TOML"),
+            (b"version https://git-lfs.github.com/spec/v1\noid", "the file is a pointer of Git LFS"),
+            (b"hello", "the file is text"),
+        ] {
+            let found = foreign(bytes).unwrap_or_default();
+            assert!(found.starts_with(expected), "{found}");
+        }
+        assert_eq!(foreign(BUILT_IN), None);
+    }
 }

@@ -7,6 +7,7 @@ use jsonschema::PatternOptions;
 use serde_json::{Map, Value};
 
 use crate::assertion::{self, KeyPair, Unusable};
+use crate::certificates;
 use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
 use crate::egress::{Sealed, placeholder};
 use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
@@ -180,7 +181,8 @@ impl Settings {
             // Where it is something else altogether, that says more.
             let looks = match held.kind {
                 CredentialKind::TokenFile => spelling::unreplaced(value),
-                _ if value.contains("-----BEGIN ") => None,
+                // A format that has a name says more, too.
+                _ if value.contains("-----BEGIN ") || certificates::look(value.as_bytes()).is_some() => None,
                 _ => spelling::look_alike(value),
             };
             let found = found.map_err(|error| match (error, looks) {
@@ -247,7 +249,9 @@ impl Settings {
             if *kind == CredentialKind::Secret {
                 oddities.extend(spelling::oddities(secret.expose()).into_iter().map(|words| (key.clone(), words)));
             }
-            if (1..SHORTEST).contains(&secret.expose().len()) {
+            // That something else is short follows, and a path is no secret.
+            let is_secret = *kind != CredentialKind::TokenFile && spelling::look_alike(secret.expose()).is_none();
+            if is_secret && (1..SHORTEST).contains(&secret.expose().len()) {
                 let words = format!(
                     "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
                 );

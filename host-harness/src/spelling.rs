@@ -137,6 +137,7 @@ const REFERENCE: &str =
 const LOOK_ALIKES: &[(Test, &str)] = &[
     (|text| text.contains("-----BEGIN "), "looks like PEM, where a secret belongs"),
     (is_reference, REFERENCE),
+    (is_page, "looks like a web page (HTML), where the secret itself belongs"),
     (is_json, "looks like JSON, where one value of it belongs, without its quotes"),
     (is_address, "looks like an address, where the secret itself belongs"),
     (
@@ -165,8 +166,20 @@ fn is_reference(text: &str) -> bool {
         || [("$", ""), ("$env:", ""), ("%", "%"), ("!", "!"), ("@@", "@@"), ("__", "__")]
             .iter()
             .any(|(begin, end)| whole(begin, end))
+        || [("env:", ""), ("env.", ""), ("env(", ")"), ("ENV:", "")].iter().any(|(begin, end)| {
+            let inner = text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+            inner.is_some_and(|inner| {
+                is_name(inner, |one| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_')
+            })
+        })
         || text.len() > 2 && text.starts_with('`') && text.ends_with('`') && text.contains(' ')
         || text.starts_with("@Microsoft.KeyVault(")
+}
+
+/// Whether a text is a page of the web.
+pub fn is_page(text: &str) -> bool {
+    let start: String = text.chars().take(400).collect::<String>().to_ascii_lowercase();
+    start.starts_with('<') && ["<html", "<!doctype html", "<head", "<body"].iter().any(|tag| start.contains(tag))
 }
 
 fn is_json(text: &str) -> bool {
@@ -461,6 +474,9 @@ mod tests {
                     "#{secret}#",
                     "${{ secrets.CONTOSO }}",
                     "__CONTOSO_SECRET__",
+                    "env:CONTOSO_SECRET",
+                    "env.SECRET",
+                    "env(SECRET)",
                 ][..],
                 "looks like a reference",
             ),
@@ -473,6 +489,7 @@ mod tests {
                 ],
                 "looks like JSON",
             ),
+            (&["<!DOCTYPE html>\n<html><body>Sign in</body></html>"], "looks like a web page"),
             (
                 &["https://contoso.vault.azure.net/secrets/a/b", "op://vault/item/field", "vault:secret/data/a#b"],
                 "looks like an address",

@@ -204,7 +204,10 @@ fn a_folder_that_is_missing_is_named() {
     let (folder, _) = place();
     let (fault, text) = refused(&folder.path().join("none/collector.db"));
     assert!(matches!(fault, Fault::Unopened(_)), "{fault:?}");
-    assert!(text.contains("none/collector.db") && text.contains("/none is not there; expected in `state` a path"), "{text}");
+    assert!(
+        text.contains("none/collector.db") && text.contains("/none is not there; expected in `state` a path"),
+        "{text}"
+    );
 }
 
 #[cfg(unix)]

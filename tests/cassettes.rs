@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use host_harness::replay::{self, expected_file};
+use host_harness::recording::replay::{self, expected_file};
 
 use crate::support::{leave_for_the_judge, plugin, root};
 

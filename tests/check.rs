@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
 use futures_util::{StreamExt, stream};
+use host_harness::check::probe::{FAULTS, Rung};
 use host_harness::check::{self, Ladder, Question, REMARKS, Status, Step};
+use host_harness::collector::once::Output;
 use host_harness::config;
+use host_harness::config::admission;
 use host_harness::feed::Clock;
-use host_harness::feeds;
-use host_harness::live::Patience;
-use host_harness::once::Output;
-use host_harness::probe::{FAULTS, Rung};
+use host_harness::network::client::Patience;
 use host_harness::simulator::scenario::Place;
 use host_harness::simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
 use serde_json::Value;
@@ -69,12 +69,12 @@ impl Set {
             |name: &str| self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let config = config::parse(Path::new("azure.toml"), &self.text, None, &environment);
         let named = config.named.clone();
-        let ladder = match feeds::check(&host(), config, None, &self.clock).await {
+        let ladder = match admission::check(&host(), config, None, &self.clock).await {
             Ok(mut checked) => {
                 checked.network = checked.network.with_patience(self.patience);
                 check::check(&checked, &self.clock).collect::<Vec<_>>().await.remove(0)
             }
-            Err(feeds::CheckError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
+            Err(admission::CheckError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
             Err(error) => panic!("{error}"),
         };
         let words = ladder.text();

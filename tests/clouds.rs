@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use azure_secure_score::clouds::CLOUDS;
-use host_harness::egress::Origins;
+use host_harness::credentials::settings::Settings;
 use host_harness::feed::{Feed, Identity};
+use host_harness::network::egress::Origins;
+use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use host_harness::plugin::BUILT_IN_ORIGINS;
-use host_harness::settings::Settings;
 use host_harness::simulator::estate::Estate;
 use host_harness::simulator::service::{Request, World};
-use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use serde_json::{Value, json};
 
 use crate::support::{NOON, noon, plugin, settings};

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host_harness::collector::Next;
+use host_harness::network::{self, IncomingResponse, OutgoingRequest, Transport};
 use host_harness::simulator::estate::Estate;
 use host_harness::simulator::service::{self, Request, World};
-use host_harness::transport::{self, IncomingResponse, OutgoingRequest, Transport};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -33,7 +33,7 @@ struct Service {
 }
 
 impl Transport for Service {
-    fn send(&self, request: OutgoingRequest) -> transport::Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> network::Answer<'_> {
         let (now, path) = (self.now.load(Ordering::SeqCst), request.url.path().to_owned());
         self.asked.lock().unwrap().push((now, path.clone()));
         let trouble = (self.trouble.lock().unwrap())(&path, now);

@@ -187,7 +187,7 @@ fn conformance_prints_a_row_for_each_rule_and_its_status_is_the_verdict() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rules = report["rules"].as_array().unwrap();
-    assert!(report["ok"] == true && rules.len() == host_harness::conformance::RULES.len());
+    assert!(report["ok"] == true && rules.len() == host_harness::audit::conformance::RULES.len());
     assert!(rules.iter().all(|row| row["status"] == "passed"), "{report}");
     let text = root().join("tests/commands.rs");
     let output = run(&["conformance", text.to_str().unwrap()]);

@@ -1,10 +1,10 @@
 //! The contract's rules on the project's own plugin, which keeps them, and on the hostile one, each of whose modes is found
 //! out by the rule in its row.
 
-use host_harness::conformance::{RULES, Report, Status, examine};
+use host_harness::audit::conformance::{RULES, Report, Status, examine};
 use host_harness::limits::Limits;
 use host_harness::plugin::BUILT_IN;
-use host_harness::replay::{self, Cassette};
+use host_harness::recording::replay::{self, Cassette};
 use serde_json::{Value, json};
 
 use crate::hostile::{CASES, hostile_bytes, short};

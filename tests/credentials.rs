@@ -6,16 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use host_harness::assertion::{self, KeyPair, Unusable};
+use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
-use host_harness::egress::Origins;
+use host_harness::config::admission::{self, CheckError};
+use host_harness::credentials::assertion::{self, KeyPair, Unusable};
+use host_harness::credentials::redact::Search;
+use host_harness::credentials::secret::Secret;
 use host_harness::feed::{Clock, Feed, Identity};
-use host_harness::feeds::{self, CheckError};
 use host_harness::limits::Limits;
-use host_harness::live::Network;
-use host_harness::once::{self, Output, Report};
-use host_harness::redact::Search;
-use host_harness::secret::Secret;
+use host_harness::network::client::Network;
+use host_harness::network::egress::Origins;
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::{Simulator, estate::Estate};
 use rcgen::{CertificateParams, KeyPair as NewKey};
@@ -82,13 +82,13 @@ impl Scene {
         lines.collect::<Vec<_>>().join("\n").replacen("[network]", &format!("[network]\n{network}"), 1)
     }
 
-    async fn checked(&self, credential: &str, network: &str) -> Result<feeds::Checked, String> {
+    async fn checked(&self, credential: &str, network: &str) -> Result<admission::Checked, String> {
         let environment = |name: &str| {
             let known = self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
             known.or_else(|| (name == "APP_PEM").then(|| format!("{}{RSA_PKCS1}", certificate(365))))
         };
         let config = config::parse(&self.file(), &self.text(credential, network), Some("contoso-scores"), &environment);
-        feeds::check(&host(), config, None, &noon()).await.map_err(|error| match error {
+        admission::check(&host(), config, None, &noon()).await.map_err(|error| match error {
             CheckError::Configuration(problems) => {
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             }
@@ -304,12 +304,12 @@ async fn a_certificate_that_ends_soon_is_told() {
 /// Counts what leaves, and answers with a token for an hour.
 struct Counting(Mutex<Vec<Vec<u8>>>);
 
-impl host_harness::transport::Transport for Counting {
-    fn send(&self, request: host_harness::transport::OutgoingRequest) -> host_harness::transport::Answer<'_> {
+impl host_harness::network::Transport for Counting {
+    fn send(&self, request: host_harness::network::OutgoingRequest) -> host_harness::network::Answer<'_> {
         self.0.lock().unwrap().push(request.body);
         let body = br#"{"token_type":"Bearer","expires_in":3600,"access_token":"a-token"}"#.to_vec();
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Box::pin(std::future::ready(Ok(host_harness::transport::IncomingResponse { status: 200, headers, body })))
+        Box::pin(std::future::ready(Ok(host_harness::network::IncomingResponse { status: 200, headers, body })))
     }
 }
 
@@ -324,14 +324,16 @@ async fn signed_in(setting: &str, feeds: &[(&str, String, usize)]) -> Vec<String
             tenant: tenant.to_owned(),
             feed: format!("{tenant}-scores"),
             limits: Default::default(),
-            allowed: Arc::new(host_harness::egress::Origins::new(host_harness::plugin::BUILT_IN_ORIGINS).unwrap()),
+            allowed: Arc::new(
+                host_harness::network::egress::Origins::new(host_harness::plugin::BUILT_IN_ORIGINS).unwrap(),
+            ),
             transport: Arc::clone(&transport) as _,
             tokens: Arc::clone(&tokens),
             clock: noon() as Clock,
         };
         Feed::open(
             crate::support::plugin(),
-            host_harness::settings::Settings::new(settings, Default::default()),
+            host_harness::credentials::settings::Settings::new(settings, Default::default()),
             identity,
         )
     };

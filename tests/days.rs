@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use host_harness::simulator::estate::{Estate, Subscription};
 use host_harness::simulator::service::{self, World};
-use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use serde_json::Value;
 
 use crate::stage::{Secrets, Stage};

@@ -6,21 +6,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use azure_secure_score::link::List;
-use host_harness::address::prohibited;
+use host_harness::audit::inspect::{self, Sheet};
+use host_harness::collector::once;
 use host_harness::config;
+use host_harness::config::admission::{self, Tenants};
 use host_harness::contract::{Credential, Path as ShapePath, Place, Plan, Ride, Shape};
-use host_harness::egress::{Egress, Origins, Sealed};
+use host_harness::credentials::redact::Search;
+use host_harness::credentials::secret::Secret;
 use host_harness::feed::{Feed, Identity};
-use host_harness::feeds::{self, Tenants};
-use host_harness::inspect::{self, Sheet};
 use host_harness::limits::Limits;
-use host_harness::live::Network;
-use host_harness::once;
-use host_harness::redact::Search;
-use host_harness::secret::Secret;
+use host_harness::network::address::prohibited;
+use host_harness::network::client::Network;
+use host_harness::network::egress::{Egress, Origins, Sealed};
+use host_harness::network::{OutgoingRequest, Transport};
 use host_harness::simulator::service::Visit;
 use host_harness::simulator::{Simulator, estate::Estate};
-use host_harness::transport::{OutgoingRequest, Transport};
 
 use crate::security::Table;
 use crate::support::{NOON, host, noon, plugin};
@@ -256,7 +256,7 @@ async fn no_connection_serves_two_tenants() {
     let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("test.toml"), &text, None, &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let tenants = Tenants::live(network(&simulator));
     for _ in 0..2 {
         for parked in &checked.feeds {
@@ -402,7 +402,7 @@ async fn page(edit: fn(String) -> String) -> (String, serde_json::Value) {
     let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("test.toml"), &edit(text), Some("contoso-scores"), &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let ready = once::open(&checked, &noon()).await.unwrap();
     let sheets = [Sheet::of(&ready[0], &Limits::default()).await];
     let (about, description) = (plugin().about().clone(), plugin().describe().await.0.unwrap());
@@ -456,7 +456,7 @@ async fn a_shape_that_was_declared_is_the_only_way_out_of_a_poll() {
     let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let feed = checked.feeds[0].open(&Tenants::live(network(&simulator)), &noon()).await.unwrap();
     let scopes = feed.discover().await.unwrap().scopes;
     let before = simulator.with(|world| world.visits().len());

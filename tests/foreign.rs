@@ -4,10 +4,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use host_harness::compile::Compiler;
-use host_harness::engine::Host;
 use host_harness::limits::CompileLimits;
 use host_harness::plugin::Plugin;
+use host_harness::plugin::compiler::Compiler;
+use host_harness::plugin::engine::Host;
 
 use crate::security::Table;
 use crate::support::{cache, compiler, host};

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use host_harness::contract::{Batch, Failure, Notice, Reaction};
-use host_harness::egress::Origins;
+use host_harness::credentials::settings::Settings;
 use host_harness::feed::{Feed, FeedError, Identity};
 use host_harness::limits::Limits;
 use host_harness::metrics::Metrics;
+use host_harness::network::egress::Origins;
+use host_harness::network::tokens::Tokens;
+use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 use host_harness::plugin::{ALLOWED_IMPORTS, Plugin};
-use host_harness::settings::Settings;
 use host_harness::sink::delivery::Outboxes;
-use host_harness::tokens::Tokens;
-use host_harness::transport::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 use serde_json::{Value, json};
 
 use crate::limits::LIMITS;

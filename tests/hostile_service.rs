@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use host_harness::config;
+use host_harness::config::admission::{self, Tenants};
 use host_harness::contract::{Discovery, Failure};
+use host_harness::credentials::redact::Search;
+use host_harness::credentials::secret::Secret;
 use host_harness::feed::{Feed, Polled};
-use host_harness::feeds::{self, Tenants};
-use host_harness::live::Patience;
-use host_harness::redact::Search;
-use host_harness::secret::Secret;
+use host_harness::network::client::Patience;
 use host_harness::simulator::hostile::{Case, TABLE};
 use host_harness::simulator::{Simulator, estate::Estate};
 
@@ -34,7 +34,7 @@ async fn feed(simulator: &Simulator, patience: Patience) -> Feed {
     let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let tenants = Tenants::live(checked.network.with_patience(patience));
     checked.feeds[0].open(&tenants, &noon()).await.unwrap()
 }

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use host_harness::redact::Search;
-use host_harness::secret::Secret;
+use host_harness::credentials::redact::Search;
+use host_harness::credentials::secret::Secret;
 use host_harness::simulator::Simulator;
 
 use crate::run::{self, until};

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use host_harness::credentials::settings::Settings;
 use host_harness::limits::{self, Limits};
-use host_harness::live::Network;
+use host_harness::network::client::Network;
+use host_harness::network::{OutgoingRequest, Transport};
 use host_harness::plugin::Plugin;
-use host_harness::sandbox::Caller;
-use host_harness::settings::Settings;
-use host_harness::transport::{OutgoingRequest, Transport};
+use host_harness::plugin::call::Caller;
 use serde_json::json;
 
 use crate::hostile::{hostile, polled, short, unhurried};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
-use host_harness::feeds;
-use host_harness::once::{self, Output, Report};
+use host_harness::config::admission;
 use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ async fn poll(scenario: Option<&'static str>, only: Option<&str>, edit: Edit) ->
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let file = Path::new("test.toml");
     let config = config::parse(file, &edit(text), only, &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let feeds = once::open(&checked, &noon()).await.unwrap();
     let (mut events, mut people) = (Vec::new(), Vec::new());
     let output = Output { events: &mut events, people: &mut people };

@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use host_harness::address::Cidr;
+use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
-use host_harness::feeds;
+use host_harness::config::admission;
 use host_harness::limits::Limits;
-use host_harness::live::Network;
-use host_harness::once::{self, Output, Report};
-use host_harness::proxy::Proxy;
+use host_harness::network::address::Cidr;
+use host_harness::network::client::Network;
+use host_harness::network::proxy::Proxy;
+use host_harness::network::{OutgoingRequest, Transport, TransportError};
 use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::sink;
-use host_harness::transport::{OutgoingRequest, Transport, TransportError};
 
 use crate::support::{self, host, noon};
 
@@ -120,7 +120,7 @@ async fn poll(
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let text = edit(text.replacen("[network]", &format!("[network]\n{line}"), 1));
     let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
-    let checked = feeds::check(&host(), config, None, &noon()).await.unwrap();
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let feeds = once::open(&checked, &noon()).await.unwrap();
     let (mut events, mut people) = (Vec::new(), Vec::new());
     let report = once::poll(&feeds, &noon(), Output { events: &mut events, people: &mut people }).await.unwrap();

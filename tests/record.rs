@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use host_harness::config;
-use host_harness::feeds;
-use host_harness::record::{self, RecordError, Recorded};
-use host_harness::replay;
+use host_harness::config::admission;
+use host_harness::recording::record::{self, RecordError, Recorded};
+use host_harness::recording::replay;
 use host_harness::simulator::assertion::Registered;
 use host_harness::simulator::scenario::OBJECT_ID;
 use host_harness::simulator::service::COST_CENTER;
@@ -19,7 +19,7 @@ async fn record(set: &Set, without_scopes: bool) -> Result<Recorded, RecordError
     let environment =
         |name: &str| set.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("azure.toml"), &set.text, None, &environment);
-    let checked = feeds::check(&host(), config, None, &set.clock).await.unwrap();
+    let checked = admission::check(&host(), config, None, &set.clock).await.unwrap();
     record::record(&checked.feeds[0], &checked.network, &set.clock, without_scopes).await
 }
 

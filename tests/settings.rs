@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use host_harness::config;
-use host_harness::feeds::{self, CheckError};
+use host_harness::config::admission::{self, CheckError};
 use serde_json::json;
 
 use crate::support::{feed, host, noon};
@@ -17,7 +17,7 @@ async fn told(part: &str, other: &str) -> Vec<String> {
     let text = GOOD.replacen(part, other, 1);
     let environment = |name: &str| (name == "SECRET").then(|| "a-secret-of-tests".to_owned());
     let config = config::parse(Path::new("c.toml"), &text, None, &environment);
-    match feeds::check(&host(), config, None, &noon()).await {
+    match admission::check(&host(), config, None, &noon()).await {
         Ok(_) => Vec::new(),
         Err(CheckError::Configuration(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(error) => panic!("{error}"),

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use host_harness::contract::Scope;
+use host_harness::credentials::secret::Secret;
 use host_harness::limits;
 use host_harness::metrics::Metrics;
-use host_harness::proxy::Proxy;
-use host_harness::secret::Secret;
+use host_harness::network::proxy::Proxy;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, RealDisk};
 use host_harness::sink::http::HttpWriter;

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use host_harness::collector::Collector;
+use host_harness::collector::work::Keeper;
 use host_harness::config;
+use host_harness::config::admission::{self, Tenants};
 use host_harness::feed::Clock;
-use host_harness::feeds::{self, Tenants};
 use host_harness::metrics::Metrics;
+use host_harness::network::Transport;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::RealDisk;
 use host_harness::store::StoreHandle;
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::transport::Transport;
-use host_harness::work::Keeper;
 use serde_json::Value;
 
 use crate::flaky::Flaky;
@@ -46,7 +46,7 @@ impl Stage {
         let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
-        let checked = feeds::check(&host(), config, None, &clock).await.unwrap();
+        let checked = admission::check(&host(), config, None, &clock).await.unwrap();
         let disk_is_full = Arc::new(AtomicBool::new(false));
         let store = Flaky { store: SqliteStore::open(&state).unwrap(), is_full: Arc::clone(&disk_is_full) };
         let store = StoreHandle::start(store, state).unwrap();
@@ -73,7 +73,7 @@ impl Stage {
     pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets, impatient: bool) {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let sinks = std::mem::take(&mut config.sinks);
-        let checked = feeds::check(&host(), config, None, &self.keeper.clock).await.unwrap();
+        let checked = admission::check(&host(), config, None, &self.keeper.clock).await.unwrap();
         self.keeper.deliveries.replace(&sinks).unwrap();
         self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use host_harness::contract::{Measure, Scope};
+use host_harness::digest::Mark;
 use host_harness::limits;
-use host_harness::mark::Mark;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
 use rusqlite::{Connection, OpenFlags};

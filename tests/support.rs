@@ -5,13 +5,13 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host_harness::compile::Compiler;
-use host_harness::engine::Host;
+use host_harness::credentials::settings::Settings;
 use host_harness::feed::{Clock, Feed, Identity};
 use host_harness::limits::{CompileLimits, Limits};
+use host_harness::network::Nowhere;
 use host_harness::plugin::Plugin;
-use host_harness::settings::Settings;
-use host_harness::transport::Nowhere;
+use host_harness::plugin::compiler::Compiler;
+use host_harness::plugin::engine::Host;
 use serde_json::{Map, Value, json};
 
 /// Noon of a day in 2026, in Unix milliseconds.

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use host_harness::compile;
 use host_harness::limits;
-use host_harness::memory;
+use host_harness::plugin::compiler;
+use host_harness::run::memory;
 use host_harness::terminal::Colours;
 
 use crate::cli::arguments::{self, Command, LogFormat};
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     // Not for people: this program again, as the compiler of one plugin. It is to hold nothing but that.
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let words: Vec<String> = words.collect();
-    if words.first().is_some_and(|word| word == compile::COMMAND) {
-        return ExitCode::from(compile::serve(&words[1..]));
+    if words.first().is_some_and(|word| word == compiler::COMMAND) {
+        return ExitCode::from(compiler::serve(&words[1..]));
     }
     memory::hold_little();
     let colours = Colours::of(|name| std::env::var_os(name));

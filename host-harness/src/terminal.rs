@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 
 use serde_json::Value;
 
-use crate::redact;
+use crate::credentials::redact;
 
 /// Whether escape codes may be written, as the environment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

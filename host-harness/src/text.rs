@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::certificates;
+use crate::credentials::certificates;
 use crate::limits::FILE_BYTES;
 
 /// Why a file is not read as text.

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use host_harness::conformance;
-use host_harness::engine::Host;
+use host_harness::audit::conformance;
 use host_harness::limits;
 use host_harness::plugin;
-use host_harness::replay;
+use host_harness::plugin::engine::Host;
+use host_harness::recording::replay;
 
 use crate::cli::Usage;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use host_harness::collector::once::{self, Report};
 use host_harness::config;
-use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::limits;
-use host_harness::once::{self, Report};
+use host_harness::plugin::engine::Host;
 use host_harness::simulator::day::{self, Moment};
 use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::terminal;

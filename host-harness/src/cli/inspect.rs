@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use host_harness::engine::Host;
-use host_harness::inspect::{self, Sheet};
+use host_harness::audit::inspect::{self, Sheet};
+use host_harness::collector::once;
+use host_harness::credentials::redact;
 use host_harness::limits::Limits;
-use host_harness::once;
 use host_harness::plugin::Plugin;
-use host_harness::redact;
+use host_harness::plugin::engine::Host;
 
 use crate::cli::{Usage, check, clock, load};
 

@@ -8,13 +8,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host_harness::check as connection;
-use host_harness::compile::Compiler;
+use host_harness::collector::once::{OnceError, Output};
+use host_harness::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::config::{self, Config, Problem, Told};
-use host_harness::engine::Host;
 use host_harness::feed::Clock;
-use host_harness::feeds::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::limits;
-use host_harness::once::{OnceError, Output};
+use host_harness::plugin::compiler::Compiler;
+use host_harness::plugin::engine::Host;
 use host_harness::progress::Progress;
 use host_harness::run::{self, RunError, Start};
 use host_harness::simulator::estate::Estate;
@@ -198,7 +198,7 @@ fn load(file: &Path, only: Option<&str>) -> Config {
 /// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person
 /// is there, who can mend the configuration.
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
-    let checked = feeds::check_each(host, config, plugin, &clock()).await?;
+    let checked = admission::check_each(host, config, plugin, &clock()).await?;
     if checked.left_out.iter().any(|out| out.why == Why::Plugin) {
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
         return Err(CheckError::Configuration(problems.collect()));

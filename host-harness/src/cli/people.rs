@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use host_harness::redact;
+use host_harness::credentials::redact;
 
 /// Says something to people, who may not listen.
 macro_rules! say {

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use host_harness::collector::once::{self, Output};
 use host_harness::config::Config;
-use host_harness::engine::Host;
 use host_harness::feed::Clock;
 use host_harness::limits;
-use host_harness::once::{self, Output};
+use host_harness::plugin::engine::Host;
 use host_harness::run;
 use host_harness::sink::{Stdout, Trouble};
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context;
-use host_harness::feeds::Checked;
-use host_harness::once;
-use host_harness::record;
-use host_harness::redact;
+use host_harness::collector::once;
+use host_harness::config::admission::Checked;
+use host_harness::credentials::redact;
+use host_harness::recording::record;
 
 use crate::cli::clock;
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use host_harness::contract::Reaction;
-use host_harness::engine::Host;
 use host_harness::plugin::Plugin;
-use host_harness::replay;
+use host_harness::plugin::engine::Host;
+use host_harness::recording::replay;
 
 use crate::cli::Usage;
 

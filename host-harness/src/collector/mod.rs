@@ -9,26 +9,30 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::agenda::{Agenda, Item};
 use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
+use crate::collector::agenda::{Agenda, Item};
+use crate::collector::schedule::Rhythm;
+use crate::collector::work::{Done, Keeper, NotKept, Task};
+use crate::config::admission::{Parked, Tenants};
 use crate::contract::{Discovery, Failure, Reaction, Scope};
+use crate::digest::Mark;
 use crate::feed::{Clock, Feed, FeedError};
-use crate::feeds::{Parked, Tenants};
 use crate::limits::{self, milliseconds};
-use crate::mark::Mark;
-use crate::repeats::{Repeats, Summary};
-use crate::schedule::Rhythm;
+use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
-use crate::work::{Done, Keeper, NotKept, Task};
 
-mod board;
+pub mod agenda;
 mod log;
+pub mod once;
 mod poll;
 mod reload;
+pub mod schedule;
 mod search;
+mod status;
 mod tally;
+pub mod work;
 
-pub use board::{Board, BoardRow, LeftOutRow, Next};
+pub use status::{Board, BoardRow, LeftOutRow, Next};
 
 /// The collector.
 pub struct Collector {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use crate::agenda::Item;
 use crate::blame::{Blame, STORE_FAILED};
+use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
+use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
+use crate::config::admission::Parked;
 use crate::contract::{Failure, Reaction, Scope};
-use crate::feeds::Parked;
 use crate::limits::{self, milliseconds};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
-use crate::work::{Done, NotKept, Task};
 
 /// What repeats of the store are kept under.
 const STORE: &str = "store";

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use crate::agenda::Item;
 use crate::blame::Blame;
+use crate::collector::agenda::Item;
+use crate::collector::schedule::{Rhythm, first};
 use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
-use crate::feeds::Parked;
-use crate::mark::Mark;
-use crate::schedule::{Rhythm, first};
+use crate::config::admission::Parked;
+use crate::digest::Mark;
 use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::agenda::Item;
 use crate::blame::Blame;
+use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices};
+use crate::collector::schedule::{Rhythm, first};
+use crate::collector::work::{Done, Finding, Task, findings};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
+use crate::config::admission::Parked;
 use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::expiry;
-use crate::feeds::Parked;
+use crate::credentials::expiry;
+use crate::digest::Mark;
 use crate::limits::{self, milliseconds};
-use crate::mark::Mark;
-use crate::schedule::{Rhythm, first};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
-use crate::work::{Done, Finding, Task, findings};
 
 impl Collector {
     pub(super) fn search(&mut self, number: u32, now: u64) -> Option<Job> {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::credentials::redact;
 use crate::limits::{self, milliseconds};
-use crate::redact;
 
 /// Counts of polls since a time.
 #[derive(Debug)]

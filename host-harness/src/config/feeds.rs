@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
 use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
+use crate::credentials::secret::Secret;
+use crate::credentials::settings::Settings;
+use crate::credentials::spelling::{self, Trimmed};
 use crate::plugin::BUILT_IN_NAME;
-use crate::secret::Secret;
-use crate::settings::Settings;
 use crate::sink::Kind;
 use crate::sink::disk;
 use crate::sink::file::Aside;
-use crate::spelling::{self, Trimmed};
 use crate::store::Lane;
 
 pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];

@@ -8,17 +8,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::address::{self, Cidr};
-use crate::certificates::{self, Authorities};
-use crate::egress;
+use crate::credentials::certificates::{self, Authorities};
+use crate::credentials::secret::Secret;
+use crate::credentials::settings::Settings;
+use crate::credentials::spelling::{self, Trimmed};
 use crate::limits;
-use crate::proxy::Proxy;
-use crate::secret::Secret;
-use crate::settings::Settings;
+use crate::network::address::{self, Cidr};
+use crate::network::egress;
+use crate::network::proxy::Proxy;
 use crate::sink::SinkConfig;
-use crate::spelling::{self, Trimmed};
 use crate::text::{self, Unread};
 
+pub mod admission;
 pub(crate) mod astray;
 mod feeds;
 mod meant;

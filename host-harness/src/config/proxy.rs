@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::reader::{Reader, Table};
 use super::{Environment, Problem, Seen, secret, text_of};
-use crate::proxy::Proxy;
-use crate::spelling;
+use crate::credentials::spelling;
+use crate::network::proxy::Proxy;
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Problem, TABLES, meant, syntax};
-use crate::redact;
+use crate::credentials::redact;
 
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
 use super::{Environment, NetworkConfig, Problem, Seen, meant, secret, token};
+use crate::credentials::redact;
+use crate::credentials::secret::Secret;
+use crate::credentials::spelling;
 use crate::limits;
-use crate::redact;
-use crate::secret::Secret;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
-use crate::spelling;
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];

@@ -11,8 +11,8 @@ use prometheus_client::registry::Registry;
 
 use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
 use crate::blame::Blame;
+use crate::metrics::process::Process;
 use crate::plugin::BUILT_IN_SHA256;
-use crate::process::Process;
 use crate::sink::delivery::{Outboxes, Waiting};
 
 /// What `/metrics` says that it serves.

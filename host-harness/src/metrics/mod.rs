@@ -1,6 +1,8 @@
 //! What is counted, for Prometheus: by tenant and feed, and by nothing that grows with what a tenant has. Kept as plain
 //! numbers, since thousands of feeds are idle most of the time.
 
+pub mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use crate::blame::Blame;
 use crate::contract::{Failure, Notice, Reaction};
 use crate::feed::Usage;
 use crate::limits::NOTICE_CODES;
-use crate::process::Process;
+use crate::metrics::process::Process;
 use crate::sink::delivery::Outboxes;
 
 mod exposition;

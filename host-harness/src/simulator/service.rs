@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Place, Strike};
-use crate::transport::OutgoingRequest;
+use crate::network::OutgoingRequest;
 
 /// A tag of every subscription.
 pub const COST_CENTER: &str = "cost-center-4711";

@@ -20,8 +20,8 @@ use crate::failpoint;
 use crate::feed::Clock;
 use crate::limits::{self, milliseconds};
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
-use crate::repeats::Summary;
+use crate::network::proxy::Proxy;
+use crate::sink::repeats::Summary;
 use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.

@@ -13,12 +13,12 @@ use url::Url;
 
 use super::{HttpConfig, Preset, Refusal, Taken, Trouble, Writer, bodies, lines};
 use crate::blame::HOST_FAILED;
+use crate::credentials::redact;
+use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits;
-use crate::live::{self, Patience, Resolver};
-use crate::proxy::Proxy;
-use crate::redact;
-use crate::secret::Secret;
+use crate::network::client::{self, Patience, Resolver};
+use crate::network::proxy::Proxy;
 use crate::store::{Lane, Queued};
 
 /// What a receiver says of a refusal, as far as it is read.
@@ -115,7 +115,7 @@ impl HttpWriter {
         let Client { proxy, .. } = &self.client;
         let patience = Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
-        let met = live::sorted(error, patience);
+        let met = client::sorted(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
         Trouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
     }

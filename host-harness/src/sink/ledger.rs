@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Trouble;
 use crate::blame::OUTBOX_FULL;
-use crate::repeats::{Repeats, Summary};
+use crate::sink::repeats::{Repeats, Summary};
 use crate::store::Lane;
 
 /// The sinks' troubles.

@@ -1,5 +1,7 @@
 //! Where events go. A sink takes batches in order and says of each whether it has it for good, not yet, or never.
 
+pub mod repeats;
+
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,8 +13,8 @@ use self::file::Aside;
 use tokio::task::JoinError;
 
 use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
-use crate::secret::Secret;
-use crate::spelling;
+use crate::credentials::secret::Secret;
+use crate::credentials::spelling;
 use crate::store::{Lane, Queued, StoreError};
 
 pub mod delivery;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blame::Blame;
 use crate::contract::{Failure, Measure, Scope};
-use crate::mark::Mark;
+use crate::digest::Mark;
 
 pub mod sqlite;
 

@@ -12,9 +12,9 @@ use super::{
     Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
 };
 use crate::contract::{Measure, Scope};
+use crate::digest::Mark;
 use crate::failpoint;
 use crate::limits;
-use crate::mark::Mark;
 
 /// Marks a file as ours: "HHSC".
 const APPLICATION_ID: i32 = 0x4848_5343;

@@ -1,0 +1,262 @@
+//! The page that a reviewer signs: what a component is, and for each feed of a configuration everything that can leave,
+//! the credential on it, by whose leave, and how much a day. The host lets nothing else out.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::collector::once::Ready;
+use crate::contract::{Credential, Description, Path, Place, Shape};
+use crate::limits::{DAY, Limits};
+use crate::network::egress::{Leave, canonical};
+use crate::plugin::About;
+
+/// What the built-in plugin was seen to need: for estimates, and for nothing else.
+mod seen {
+    /// Requests of a poll whose lists fit one page each.
+    pub const REQUESTS: u64 = 2;
+    /// Bodies of both lists, for 25 controls with their definitions.
+    pub const BYTES: u64 = 48 << 10;
+    /// Findings of a subscription: 25 controls and the score. Each is told once a day, and again when it changes.
+    pub const EVENTS: u64 = 26;
+    /// One event.
+    pub const EVENT_BYTES: u64 = 4 << 10;
+    /// Tokens a day: one lives for about an hour.
+    pub const TOKENS: u64 = 27;
+}
+
+/// Everything of one feed.
+#[derive(Debug, Serialize)]
+pub struct Sheet {
+    /// Id of the feed.
+    pub feed: String,
+    /// Whose data it is.
+    pub tenant: String,
+    /// Digest of the plugin's component.
+    pub plugin_sha256: String,
+    /// Time between two polls of a scope.
+    pub interval_seconds: u64,
+    /// Scopes, where the settings alone say which; without it only the service knows, and `a_day` is for one scope.
+    pub scopes: Option<usize>,
+    /// Every kind of request.
+    pub shapes: Vec<Line>,
+    /// How much.
+    pub a_day: Day,
+}
+
+/// One kind of request, and whether it may leave.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// As the plugin declared it.
+    #[serde(flatten)]
+    pub shape: Shape,
+    /// By whose leave; without it, it stays.
+    pub allowed: Option<Leave>,
+    /// The line of `[network]` that would allow it, where it is not.
+    pub remedy: Option<String>,
+    /// Whether credentials go, or would go, over http, for everybody on the way to read.
+    pub credentials_in_clear: bool,
+}
+
+/// How much a day.
+#[derive(Debug, Serialize)]
+pub struct Day {
+    /// Polls that are due.
+    pub polls: u64,
+    /// Requests, those for tokens included.
+    pub requests: Amount,
+    /// Bytes of the answers' bodies, decompressed.
+    pub received_bytes: Amount,
+    /// Events.
+    pub events: Amount,
+    /// Bytes of the events.
+    pub event_bytes: Amount,
+}
+
+/// An amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// What it was seen to be, for the built-in plugin; of another one nothing is known.
+    pub estimate: Option<u64>,
+    /// What the limits of calls and polls let through: the host ends what goes beyond. Retries of failed polls are not in
+    /// it; each counts as a poll.
+    pub bound: u64,
+}
+
+impl Sheet {
+    /// Looks at a feed that is open. Asks nobody.
+    pub async fn of(ready: &Ready, limits: &Limits) -> Sheet {
+        let (parked, feed) = (&ready.parked, &ready.feed);
+        let lines = feed.plan().shapes.iter().map(|shape| {
+            let origin = canonical(&shape.origin).unwrap_or_default();
+            let carries = !shape.rides.is_empty();
+            let is_clear = origin.starts_with("http://");
+            let leave = parked.allowed().leave(&origin);
+            let allowed = leave.filter(|_| !carries || parked.allowed().takes_credentials(&origin));
+            let remedy = allowed.is_none().then(|| match leave {
+                Some(_) => parked.allowed().line_in_clear([origin.as_str()]),
+                None => parked.allowed().line_for(&origin, carries),
+            });
+            Line { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
+        });
+        let scopes = feed.scopes_of_settings().await;
+        Sheet {
+            feed: parked.id.to_string(),
+            tenant: parked.tenant.to_string(),
+            plugin_sha256: parked.plugin_digest().to_owned(),
+            interval_seconds: parked.interval.as_secs(),
+            scopes,
+            shapes: lines.collect(),
+            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.plugin().about().built_in, limits),
+        }
+    }
+}
+
+impl Day {
+    fn of(interval: Duration, scopes: usize, built_in: bool, limits: &Limits) -> Day {
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let scopes = number(scopes);
+        let polls = scopes.saturating_mul(DAY.as_secs().div_ceil(interval.as_secs().max(1)));
+        // Each step may fetch a token, renew it and be made again, a poll may begin again once, and a search goes with it.
+        let calls = number(limits.pages).saturating_mul(8).saturating_add(4).saturating_mul(polls);
+        let requests = calls.saturating_mul(number(limits.requests));
+        let events = polls.saturating_mul(number(limits.events));
+        let estimate = |amount: u64| built_in.then_some(amount);
+        let told = scopes.saturating_mul(seen::EVENTS);
+        let amount = |estimated, bound| Amount { estimate: estimate(estimated), bound };
+        Day {
+            polls,
+            requests: amount(polls.saturating_mul(seen::REQUESTS).saturating_add(seen::TOKENS), requests),
+            received_bytes: amount(
+                polls.saturating_mul(seen::BYTES),
+                calls.saturating_mul(number(limits.response_bytes)),
+            ),
+            events: amount(told, events),
+            event_bytes: amount(
+                told.saturating_mul(seen::EVENT_BYTES),
+                events.saturating_mul(number(limits.event_bytes)),
+            ),
+        }
+    }
+}
+
+/// One JSON object.
+pub fn json(about: &About, description: &Description, sheets: Option<&[Sheet]>) -> serde_json::Result<Value> {
+    let mut value = json!({
+        "name": description.name,
+        "version": description.version,
+        "imports": about.imports,
+        "exports": about.exports,
+        "sha256": about.sha256,
+        "bytes": about.bytes,
+        "events": description.events,
+        "interval_seconds": description.interval_seconds,
+        "settings_schema": serde_json::from_str::<Value>(&description.settings_schema)?,
+    });
+    if let Some(sheets) = sheets {
+        value["feeds"] = serde_json::to_value(sheets)?;
+    }
+    Ok(value)
+}
+
+/// The same for people.
+pub fn text(about: &About, description: &Description, sheets: Option<&[Sheet]>) -> String {
+    let mut text =
+        format!("{} {}, {} bytes, sha256 {}\n", description.name, description.version, about.bytes, about.sha256);
+    // Writing to a text does not fail.
+    for kind in &description.events {
+        let _ = writeln!(text, "collects {} ({}), classes {:?}", kind.title, kind.name, kind.class_uids);
+    }
+    for import in &about.imports {
+        let _ = writeln!(text, "imports {import}");
+    }
+    for export in &about.exports {
+        let _ = writeln!(text, "exports {export}");
+    }
+    match sheets {
+        None => {
+            let _ = writeln!(text, "settings {}", description.settings_schema);
+        }
+        Some(sheets) => sheets.iter().for_each(|sheet| page(&mut text, sheet)),
+    }
+    text
+}
+
+fn page(text: &mut String, sheet: &Sheet) {
+    let Sheet { feed, tenant, plugin_sha256, interval_seconds, scopes, shapes, a_day } = sheet;
+    let _ = writeln!(text, "\nfeed {feed} of tenant {tenant}, plugin sha256 {plugin_sha256}, may send nothing but:");
+    for Line { shape, allowed, remedy, credentials_in_clear } in shapes {
+        let leave = match (allowed, remedy) {
+            (Some(Leave::BuiltIn), _) => "allowed for the built-in plugin".to_owned(),
+            (Some(Leave::Operator), _) => "allowed by [network]".to_owned(),
+            (None, remedy) => format!("NOT ALLOWED without `{}` in [network]", remedy.as_deref().unwrap_or_default()),
+        };
+        let clear = if *credentials_in_clear { ", CREDENTIALS IN CLEAR TEXT" } else { "" };
+        let _ = writeln!(text, "  {}; {leave}{clear}", told(shape));
+    }
+    let (whose, polls) = match scopes {
+        Some(count) => (format!("the {count} scopes of its settings"), a_day.polls),
+        None => ("each scope that the service names".to_owned(), a_day.polls),
+    };
+    let _ = writeln!(text, "  a day, for {whose}, every {interval_seconds} s: {polls} polls");
+    let rows = [
+        ("requests", a_day.requests),
+        ("bytes received", a_day.received_bytes),
+        ("events", a_day.events),
+        ("bytes of events", a_day.event_bytes),
+    ];
+    let _ = writeln!(text, "    {:<16} {:>16} {:>24}", "", "estimate", "at most");
+    for (name, Amount { estimate, bound }) in rows {
+        let estimate = estimate.map_or("unknown".to_owned(), |estimate| estimate.to_string());
+        let _ = writeln!(text, "    {name:<16} {estimate:>16} {bound:>24}");
+    }
+    let _ = writeln!(text, "    {BASIS}");
+}
+
+/// What the numbers rest on.
+const BASIS: &str = "estimate: 25 controls a subscription, one page each, `emit = \"changes\"`; at most: the limits of \
+                     calls and polls, a retry being one poll more";
+
+/// A shape of request in one line.
+fn told(shape: &Shape) -> String {
+    let path = match &shape.path {
+        Path::Exact(path) => path.clone(),
+        Path::Prefix(prefix) => format!("{prefix}…"),
+    };
+    let rides = shape.rides.iter().map(|ride| {
+        let credential = match &ride.credential {
+            Credential::Setting(setting) => format!("`{setting}`"),
+            Credential::Assertion(setting) => format!("an assertion of `{setting}`"),
+            Credential::Token => "the token".to_owned(),
+        };
+        match &ride.place {
+            Place::FormField(field) => format!("{credential} in the form field {field}"),
+            Place::Header(header) => format!("{credential} in the header {header}"),
+            Place::Bearer => format!("{credential} as bearer"),
+        }
+    });
+    let rides: Vec<String> = rides.collect();
+    let rides = if rides.is_empty() { "no credential".to_owned() } else { rides.join(", ") };
+    let sealed = shape.seals.as_ref().map(|key| format!(", and `{key}` of the answer stays with the host"));
+    // As the host compares it: a name in another script may look like one that is known.
+    let origin = canonical(&shape.origin).unwrap_or_else(|| shape.origin.clone());
+    format!("{} {origin}{path} with {rides}{}", shape.method, sealed.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_follow_from_scopes_interval_and_limits() {
+        let limits = Limits { pages: 10, requests: 3, events: 7, event_bytes: 100, ..Limits::default() };
+        let day = Day::of(Duration::from_secs(3_600), 2, true, &limits);
+        assert_eq!((day.polls, day.requests), (48, Amount { estimate: Some(123), bound: 48 * 84 * 3 }));
+        assert_eq!(day.events, Amount { estimate: Some(52), bound: 336 });
+        assert_eq!(day.event_bytes.bound, 33_600);
+        assert_eq!(Day::of(Duration::from_secs(50_000), 1, false, &limits).polls, 2);
+        assert_eq!(Day::of(DAY, 1, false, &limits).requests.estimate, None);
+    }
+}

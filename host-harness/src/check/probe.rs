@@ -1,0 +1,542 @@
+//! The way to an origin, rung by rung: its name, a connection, TLS; directly, or through the proxy. Nothing is sent on it
+//! but what the proxy needs: what a request would carry is the affair of the plugin and its credentials.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use rustls::CertificateError;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use crate::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
+use crate::network::address::{may_serve, prohibited};
+use crate::network::client::{self, Network, is_loopback_name};
+
+/// A part of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// The name has an address that may be dialled.
+    Name,
+    /// Somebody listens there.
+    Connect,
+    /// It is the one that was meant.
+    Tls,
+}
+
+/// What can be wrong with the way.
+#[derive(Debug)]
+pub struct Fault {
+    /// Where it shows.
+    pub rung: Rung,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// Why, in one sentence without a full stop.
+    pub cause: &'static str,
+    /// What mends it. `{host}` and `{port}` stand for those of the origin, `{address}` for what was dialled, `{proxy}` for
+    /// the proxy.
+    pub fix: &'static str,
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $rung:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
+        $($(#[$doc])* const $name: Fault = Fault { rung: Rung::$rung, code: $code, cause: $cause, fix: $fix };)*
+        /// The whole table, by rung.
+        pub const FAULTS: &[Fault] = &[$($name),*];
+    };
+}
+
+faults! {
+    /// No address for the name.
+    NAME_NOT_RESOLVED = Name, "name-not-resolved", "the name does not resolve",
+        "check the spelling in the settings, and the DNS of this machine: nslookup {host}";
+    /// An address that is not dialled.
+    ADDRESS_PROHIBITED = Name, "address-prohibited", "the name leads to an address that is not dialled",
+        "if the service is meant to be there, write `{allow}` in [network]; else find out who answers so: nslookup {host}";
+    /// Nobody listens, or a firewall says so.
+    CONNECTION_REFUSED = Connect, "connection-refused", "the connection is refused",
+        "let this machine out to {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
+    /// Nothing comes back.
+    CONNECTION_TIMEOUT = Connect, "connection-timeout", "nobody answers",
+        "let this machine out to {host}, port {port}, through the firewall, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
+    /// No route, no network.
+    UNREACHABLE = Connect, "unreachable", "there is no way to the address",
+        "check this machine's network: ip route get {address}";
+    /// The proxy is not there.
+    PROXY_UNREACHABLE = Connect, "proxy-unreachable", "the proxy cannot be reached",
+        "check `proxy` in [network], or HTTPS_PROXY, and that {proxy} runs; what needs no proxy stands in NO_PROXY";
+    /// 407, or 401 as some say.
+    PROXY_USER = Connect, "proxy-user", "the proxy asks for a user and a password",
+        "put them into its address, http://USER:PASSWORD@HOST:PORT, in a variable, and write `proxy = { env = \"PROXY_ADDRESS\" }` in [network]";
+    /// The same, though there are some.
+    PROXY_USER_REFUSED = Connect, "proxy-user-refused", "the proxy does not accept its user and password",
+        "mend user and password in the proxy's address; characters such as @ are written as %40";
+    /// 407 with Negotiate, NTLM, Digest or others alone.
+    PROXY_SIGN_IN = Connect, "proxy-sign-in", "the proxy takes none of the sign-ins that this program knows, which is Basic alone",
+        "have whoever runs {proxy} let this machine through to {host}, port {port}, without a sign-in, or run a local proxy that signs in for it, such as px or cntlm, and name that one: `proxy = \"http://127.0.0.1:3128\"` in [network]; a user and a password in the address would not help";
+    /// It makes no connection.
+    PROXY_REFUSED = Connect, "proxy-refused", "the proxy makes no connection to the service",
+        "let {host}, port {port}, through at {proxy}, or mend the proxy's own way out";
+    /// Something else answers there.
+    NOT_A_PROXY = Connect, "not-a-proxy", "what answers is no proxy",
+        "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";
+    /// The CA is not known here.
+    CA_UNKNOWN = Tls, "ca-unknown", "the certificate is signed by a CA that this machine does not know",
+        "if your company inspects TLS on the way, have those who do so give you their CA as PEM, and write `ca_file = \"corporate-ca.pem\"` in [network]; take no CA from the connection itself, which says only who signed: openssl s_client -connect {host}:{port} -showcerts";
+    /// Valid at another time.
+    CERTIFICATE_TIME = Tls, "certificate-time", "the certificate is not valid at this machine's time",
+        "set the clock: timedatectl set-ntp true; if the clock is right, the certificate is the service's to renew";
+    /// Somebody else's certificate.
+    CERTIFICATE_NAME = Tls, "certificate-name", "the certificate is for another name",
+        "something answers in place of {host}: check the address in the settings, the DNS, and what stands between";
+    /// Not good for another reason.
+    CERTIFICATE_UNUSABLE = Tls, "certificate-unusable", "the certificate cannot be trusted",
+        "see who answers: openssl s_client -connect {host}:{port} -showcerts";
+    /// Something else than TLS comes back.
+    NO_TLS = Tls, "no-tls", "what answers speaks no TLS",
+        "something answers in place of {host}: a proxy or a portal in the way? Name the proxy: `proxy = \"http://PROXY:3128\"` in [network]";
+    /// The other side does not want to.
+    TLS_REFUSED = Tls, "tls-refused", "the other side refuses TLS",
+        "see what it says: openssl s_client -connect {host}:{port}";
+    /// The connection ends when the name is told.
+    TLS_BROKEN = Tls, "tls-broken", "the connection ends during TLS",
+        "a firewall on the way may end what goes to {host}: let it through";
+    /// TLS does not end.
+    TLS_TIMEOUT = Tls, "tls-timeout", "TLS does not come about in time",
+        "a firewall on the way may hold back what goes to {host}: let it through";
+}
+
+/// What came of a rung.
+#[derive(Debug)]
+pub struct Probed {
+    /// Which one.
+    pub rung: Rung,
+    /// How long it took.
+    pub time: Duration,
+    /// What was found, in a few words; or what is wrong.
+    pub found: Result<String, Trouble>,
+}
+
+/// A fault that was met.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Which one.
+    pub fault: &'static Fault,
+    /// What was met and where.
+    pub detail: String,
+    /// What mends it, with the values of this origin.
+    pub fix: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.fault.cause, self.detail)
+    }
+}
+
+/// Climbs as far as it goes: the last rung is the one that failed, or TLS. `now` is Unix time in milliseconds.
+/// Each rung is told as soon as it is known.
+pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSender<Probed>) {
+    let proxy = network.proxy();
+    let through = proxy.address_for(origin).cloned().map(|address| Through {
+        authorization: proxy.authorization(),
+        name: proxy.name(),
+        address,
+    });
+    Climb { origin, through, tell }.all(network, now).await;
+}
+
+/// The proxy that is in between.
+struct Through {
+    address: Url,
+    /// Its address without user and password.
+    name: String,
+    authorization: Option<http::HeaderValue>,
+}
+
+/// What a proxy says to a wish for a connection.
+#[derive(Debug, PartialEq, Eq)]
+struct ProxyHead {
+    /// None where the answer is not HTTP.
+    status: Option<u16>,
+    /// The first line, for people.
+    line: String,
+    /// The names of the sign-ins that it takes, as it spells them.
+    sign_ins: Vec<String>,
+}
+
+impl ProxyHead {
+    fn read(answer: &[u8]) -> ProxyHead {
+        let first = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(first).chars().filter(|one| !one.is_control()).take(80).collect();
+        let mut headers = [httparse::EMPTY_HEADER; PROXY_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        // A head that is damaged further down still has a status.
+        let _ = response.parse(answer);
+        let challenges =
+            response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("proxy-authenticate"));
+        let sign_ins = challenges.flat_map(|header| schemes(&String::from_utf8_lossy(header.value))).collect();
+        ProxyHead { status: response.code, line, sign_ins }
+    }
+
+    /// Whether a user and a password would do; a proxy that does not say is taken to mean that.
+    fn takes_basic(&self) -> bool {
+        self.sign_ins.is_empty() || self.sign_ins.iter().any(|name| name.eq_ignore_ascii_case("basic"))
+    }
+}
+
+impl fmt::Display for ProxyHead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line.trim() {
+            "" => write!(formatter, "nothing")?,
+            line => write!(formatter, "\"{line}\"")?,
+        }
+        match self.sign_ins.as_slice() {
+            [] => Ok(()),
+            names => write!(formatter, ", and takes {}", names.join(", ")),
+        }
+    }
+}
+
+/// The names of the schemes in a list of challenges (RFC 9110 §11.6.1): what begins a challenge is a name without `=`.
+fn schemes(challenges: &str) -> Vec<String> {
+    let mut quoted = false;
+    let parts = challenges.split(|one: char| {
+        quoted ^= one == '"';
+        one == ',' && !quoted
+    });
+    let first = parts.filter_map(|part| part.split_whitespace().next());
+    let names = first.filter(|word| word.chars().all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one)));
+    names.map(str::to_owned).collect()
+}
+
+/// A connection, whatever it goes over.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+struct Climb<'a> {
+    origin: &'a Url,
+    through: Option<Through>,
+    tell: UnboundedSender<Probed>,
+}
+
+impl Climb<'_> {
+    async fn all(&mut self, network: &Network, now: u64) -> Option<()> {
+        let begun = Instant::now();
+        let (socket, begun) = if let Some(through) = &self.through {
+            let judged = self.judge_unresolved(network).map(|()| format!("left to the proxy {}", through.name));
+            self.note(Rung::Name, begun, judged, String::clone)?;
+            let begun = Instant::now();
+            let connected = self.connect_through(network, now).await;
+            let name = self.through.as_ref().map(|through| format!("through the proxy {}", through.name));
+            let socket = self.note(Rung::Connect, begun, connected, |_| name.clone().unwrap_or_default())?;
+            (socket, Instant::now())
+        } else {
+            let addresses = self.resolve(network).await;
+            let words = |found: &Vec<SocketAddr>| match found.as_slice() {
+                [] => String::new(),
+                [one] => one.ip().to_string(),
+                [first, others @ ..] => format!("{} and {} more", first.ip(), others.len()),
+            };
+            let addresses = self.note(Rung::Name, begun, addresses, words)?;
+            let begun = Instant::now();
+            let connected = self.connect(&addresses).await;
+            let socket = self.note(Rung::Connect, begun, connected, |socket| {
+                socket.peer_addr().map(|address| address.to_string()).unwrap_or_default()
+            })?;
+            (Box::new(socket) as Box<dyn Wire>, Instant::now())
+        };
+        let spoken = if self.origin.scheme() == "http" {
+            Ok("none".to_owned())
+        } else {
+            self.speak_tls(network, socket, now).await
+        };
+        self.note(Rung::Tls, begun, spoken, String::clone).map(drop)
+    }
+
+    /// Notes what came of a rung, and gives it if it was good.
+    fn note<T>(
+        &mut self,
+        rung: Rung,
+        begun: Instant,
+        result: Result<T, Trouble>,
+        words: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let (found, value) = match result {
+            Ok(value) => (Ok(words(&value)), Some(value)),
+            Err(trouble) => (Err(trouble), None),
+        };
+        // Whoever does not listen any more does not want to know.
+        let _ = self.tell.send(Probed { rung, time: begun.elapsed(), found });
+        value
+    }
+
+    fn host(&self) -> &str {
+        self.origin.host_str().unwrap_or_default()
+    }
+
+    fn port(&self) -> u16 {
+        self.origin.port_or_known_default().unwrap_or(443)
+    }
+
+    fn trouble(&self, fault: &'static Fault, detail: impl fmt::Display, address: Option<IpAddr>) -> Trouble {
+        let address = address.map_or_else(|| self.host().to_owned(), |address| address.to_string());
+        let fix = fault.fix.replace("{host}", self.host()).replace("{port}", &self.port().to_string());
+        let proxy = self.through.as_ref().map_or("", |through| &through.name);
+        let fix = fix.replace("{address}", &address).replace("{proxy}", proxy);
+        Trouble { fault, detail: detail.to_string(), fix }
+    }
+
+    fn prohibited(&self, network: &Network, detail: String, address: IpAddr) -> Trouble {
+        let trouble = self.trouble(&ADDRESS_PROHIBITED, detail, Some(address));
+        let line = client::line_with(network.allowed(), &address.to_string());
+        let fix = match may_serve(address) {
+            true => trouble.fix.replace("{allow}", &line),
+            false => format!("no service is at such an address: find out who answers so: nslookup {}", self.host()),
+        };
+        Trouble { fix, ..trouble }
+    }
+
+    async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, Trouble> {
+        let port = self.port();
+        let found: Vec<SocketAddr> = match self.origin.host() {
+            Some(Host::Ipv4(address)) => vec![(address, port).into()],
+            Some(Host::Ipv6(address)) => vec![(address, port).into()],
+            _ => match timeout(CONNECT_TIMEOUT, lookup_host((self.host(), port))).await {
+                Ok(Ok(found)) => found.collect(),
+                Ok(Err(error)) => {
+                    return Err(self.trouble(&NAME_NOT_RESOLVED, format!("{}: {error}", self.host()), None));
+                }
+                Err(_) => {
+                    let detail = format!("{}: no answer within {} s", self.host(), CONNECT_TIMEOUT.as_secs());
+                    return Err(self.trouble(&NAME_NOT_RESOLVED, detail, None));
+                }
+            },
+        };
+        let why = |address: &SocketAddr| prohibited(address.ip(), network.allowed());
+        // One address that must not be dialled condemns all of them, as it does for a request.
+        match found.iter().find(|address| why(address).is_some()) {
+            Some(address) => {
+                let detail = format!("{} is at {}, {}", self.host(), address.ip(), why(address).unwrap_or_default());
+                Err(self.prohibited(network, detail, address.ip()))
+            }
+            None if !found.is_empty() => Ok(found),
+            None => Err(self.trouble(&NAME_NOT_RESOLVED, format!("{}: no address", self.host()), None)),
+        }
+    }
+
+    /// A connection to the first address that takes one.
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Trouble> {
+        let mut trouble = None;
+        let tried = &addresses[..addresses.len().min(PROBED_ADDRESSES)];
+        // All together take no longer than a request would wait.
+        let patience = CONNECT_TIMEOUT / u32::try_from(tried.len().max(1)).unwrap_or(1);
+        for address in tried {
+            let error = match timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let words = format!("no answer within {} ms", patience.as_millis());
+                    io::Error::new(io::ErrorKind::TimedOut, words)
+                }
+            };
+            let fault = match error.kind() {
+                io::ErrorKind::ConnectionRefused => &CONNECTION_REFUSED,
+                io::ErrorKind::TimedOut => &CONNECTION_TIMEOUT,
+                _ => &UNREACHABLE,
+            };
+            trouble = Some(self.trouble(fault, format!("{address}: {error}"), Some(address.ip())));
+        }
+        Err(trouble.unwrap_or_else(|| self.trouble(&UNREACHABLE, "no address", None)))
+    }
+
+    /// What is known of the address before the proxy is asked.
+    fn judge_unresolved(&self, network: &Network) -> Result<(), Trouble> {
+        let address = match self.origin.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(name)) if is_loopback_name(name) => Ipv4Addr::LOCALHOST.into(),
+            _ => return Ok(()),
+        };
+        match prohibited(address, network.allowed()) {
+            None => Ok(()),
+            Some(why) => Err(self.prohibited(network, format!("{} is {why}", self.host()), address)),
+        }
+    }
+
+    /// A connection that the proxy made.
+    async fn connect_through(&self, network: &Network, now: u64) -> Result<Box<dyn Wire>, Trouble> {
+        let Some(through) = &self.through else { return Err(self.trouble(&UNREACHABLE, "no proxy", None)) };
+        let unreachable =
+            |why: &dyn fmt::Display| Err(self.trouble(&PROXY_UNREACHABLE, format!("{}: {why}", through.name), None));
+        let late = || format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+        let host = through.address.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = through.address.port_or_known_default().unwrap_or(80);
+        let socket = match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => return unreachable(&error),
+            Err(_) => return unreachable(&late()),
+        };
+        let mut wire: Box<dyn Wire> = Box::new(socket);
+        if through.address.scheme() == "https" {
+            match timeout(CONNECT_TIMEOUT, tls(network, host, wire, now)).await {
+                Ok(Ok(stream)) => wire = Box::new(stream),
+                Ok(Err(error)) => return unreachable(&format!("TLS: {error}")),
+                Err(_) => return unreachable(&format!("TLS: {}", late())),
+            }
+        }
+        if self.origin.scheme() == "http" {
+            return Ok(wire);
+        }
+        let said = match timeout(CONNECT_TIMEOUT, self.ask(through, &mut wire)).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {error}", through.name), None)),
+            Err(_) => return Err(self.trouble(&NOT_A_PROXY, format!("{}: {}", through.name, late()), None)),
+        };
+        let fault = match said.status {
+            Some(200..=299) => return Ok(wire),
+            Some(401 | 407) if !said.takes_basic() => &PROXY_SIGN_IN,
+            Some(401 | 407) if through.authorization.is_some() => &PROXY_USER_REFUSED,
+            Some(401 | 407) => &PROXY_USER,
+            Some(403 | 451 | 500 | 502..=599) => &PROXY_REFUSED,
+            _ => &NOT_A_PROXY,
+        };
+        Err(self.trouble(fault, format!("{} says {said}", through.name), None))
+    }
+
+    /// Asks for a connection, and gives the head of the answer.
+    async fn ask(&self, through: &Through, wire: &mut Box<dyn Wire>) -> io::Result<ProxyHead> {
+        let to = format!("{}:{}", self.host(), self.port());
+        let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n").into_bytes();
+        if let Some(authorization) = &through.authorization {
+            request.extend_from_slice(b"proxy-authorization: ");
+            request.extend_from_slice(authorization.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        wire.write_all(&request).await?;
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        // No further than the end of the head: what comes after it is the service's.
+        while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
+            answer.push(byte[0]);
+        }
+        Ok(ProxyHead::read(&answer))
+    }
+
+    async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, Trouble> {
+        // A URL has brackets around an IPv6 address, a certificate has none.
+        let name = self.host().trim_matches(['[', ']']);
+        let error = match timeout(CONNECT_TIMEOUT, tls(network, name, wire, now)).await {
+            Ok(Ok(stream)) => {
+                let version = stream.get_ref().1.protocol_version();
+                return Ok(version.map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let detail = format!("no end within {} s", CONNECT_TIMEOUT.as_secs());
+                return Err(self.trouble(&TLS_TIMEOUT, detail, None));
+            }
+        };
+        let Some(of_tls) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+            return Err(self.trouble(&TLS_BROKEN, error, None));
+        };
+        let (fault, mut detail) = (tls_fault(of_tls), of_tls.to_string());
+        if fault.code == CERTIFICATE_TIME.code {
+            let here = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now));
+            detail = format!("here it is {here}; {detail}");
+        }
+        Err(self.trouble(fault, detail, None))
+    }
+}
+
+/// Speaks TLS as it is spoken at this time.
+async fn tls(
+    network: &Network,
+    name: &str,
+    wire: Box<dyn Wire>,
+    now: u64,
+) -> io::Result<tokio_rustls::client::TlsStream<Box<dyn Wire>>> {
+    let mut config = network.tls();
+    config.time_provider = Arc::new(At(UnixTime::since_unix_epoch(Duration::from_millis(now))));
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| io::Error::other(error.to_string()))?;
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, wire).await
+}
+
+/// What a TLS error is about.
+fn tls_fault(error: &rustls::Error) -> &'static Fault {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            UnknownIssuer => &CA_UNKNOWN,
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => &CERTIFICATE_TIME,
+            NotValidForName | NotValidForNameContext { .. } => &CERTIFICATE_NAME,
+            _ => &CERTIFICATE_UNUSABLE,
+        },
+        rustls::Error::InvalidMessage(_) => &NO_TLS,
+        _ => &TLS_REFUSED,
+    }
+}
+
+/// A clock that stands.
+#[derive(Debug)]
+struct At(UnixTime);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_ins_that_a_proxy_takes_are_read_from_all_its_challenges() {
+        let read = |headers: &str| ProxyHead::read(format!("HTTP/1.1 407 Who?\r\n{headers}\r\n\r\n").as_bytes());
+        let cases: [(&str, &[&str], bool); 6] = [
+            ("server: squid", &[], true),
+            ("Proxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM", &["Negotiate", "NTLM"], false),
+            (
+                "Proxy-Authenticate: Negotiate, basic realm=\"a, Digest b\", charset=\"UTF-8\"",
+                &["Negotiate", "basic"],
+                true,
+            ),
+            ("Proxy-Authenticate: Digest realm=\"x\", qop=\"auth, NTLM\", nonce=\"n\"", &["Digest"], false),
+            ("Proxy-Authenticate: Kerberos", &["Kerberos"], false),
+            ("Proxy-Authenticate: NTLM TlRMTVNTUAAC==", &["NTLM"], false),
+        ];
+        for (headers, sign_ins, takes_basic) in cases {
+            let head = read(headers);
+            assert_eq!(
+                (head.status, head.sign_ins.as_slice()),
+                (Some(407), &sign_ins.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..]),
+                "{headers}"
+            );
+            assert_eq!(head.takes_basic(), takes_basic, "{headers}");
+        }
+        assert_eq!(ProxyHead::read(b"SSH-2.0-OpenSSH_9\r\n").status, None);
+        assert_eq!(ProxyHead::read(b"").to_string(), "nothing");
+    }
+
+    #[test]
+    fn every_fault_has_a_code_of_its_own_and_a_fix() {
+        let mut codes: Vec<_> = FAULTS.iter().map(|fault| fault.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), FAULTS.len());
+        assert!(FAULTS.iter().all(|fault| !fault.fix.is_empty()));
+    }
+}

@@ -1,0 +1,510 @@
+//! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::collector::schedule::Rhythm;
+use crate::collector::work::{Done, Finding, Keeper, NotKept, Task, findings};
+use crate::config::Problem;
+use crate::config::admission::{CheckError, Checked, Parked, Tenants};
+use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
+use crate::credentials::expiry;
+use crate::credentials::redact;
+use crate::feed::{Clock, Feed, Polled};
+use crate::limits;
+use crate::progress::Doing;
+use crate::sink;
+use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+
+/// Why there was no poll at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// The configuration is wrong.
+    #[error("the configuration has {} problems", .0.len())]
+    Configuration(Vec<Problem>),
+    /// The plugin that is to take the place of what the feeds name cannot be used.
+    #[error("{0}")]
+    Plugin(String),
+    /// Something of the host failed.
+    #[error("{0}")]
+    Host(String),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output cannot be written.
+    #[error("failed to write the events")]
+    Output(#[from] std::io::Error),
+}
+
+impl From<CheckError> for OnceError {
+    fn from(error: CheckError) -> OnceError {
+        match error {
+            CheckError::Configuration(problems) => OnceError::Configuration(problems),
+            CheckError::Plugin(error) => OnceError::Plugin(error),
+            CheckError::Host(error) => OnceError::Host(error),
+        }
+    }
+}
+
+/// What came of a poll of everything.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Scopes that were collected, or have nothing to collect.
+    pub good: usize,
+    /// Feeds and scopes that failed.
+    pub failed: usize,
+    /// Events written.
+    pub events: usize,
+    /// Figures of the scopes.
+    pub rows: Vec<Row>,
+}
+
+/// A figure and whose it is.
+#[derive(Debug)]
+pub struct Row {
+    /// Id of the feed.
+    pub feed: String,
+    /// Name of the scope; its id where it has none.
+    pub scope: String,
+    /// The figure.
+    pub measure: Measure,
+}
+
+impl Report {
+    /// What came of it, on one line.
+    pub fn outcome(&self, time: Duration) -> String {
+        let Report { events, good, failed, .. } = self;
+        format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed", time.as_secs_f64())
+    }
+
+    /// The exit status: 0 done, 1 nothing collected, 3 partly done.
+    pub fn status(&self) -> u8 {
+        match (self.good, self.failed) {
+            (_, 0) => 0,
+            (0, _) => 1,
+            _ => 3,
+        }
+    }
+}
+
+/// Where events go, and where words for people go.
+pub struct Output<'a> {
+    /// One event a line, and nothing else.
+    pub events: &'a mut (dyn Write + Send),
+    /// Sentences.
+    pub people: &'a mut (dyn Write + Send),
+}
+
+/// A feed that is open.
+pub struct Ready {
+    /// What it was opened from.
+    pub parked: Arc<Parked>,
+    /// The feed.
+    pub feed: Feed,
+}
+
+/// Opens feeds that were found good.
+pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceError> {
+    let tenants = Tenants::live(checked.network.clone());
+    let mut ready = Vec::new();
+    for parked in &checked.feeds {
+        let feed = parked.open(&tenants, clock).await.map_err(|error| OnceError::Host(error.to_string()))?;
+        ready.push(Ready { parked: Arc::clone(parked), feed });
+    }
+    Ok(ready)
+}
+
+/// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
+pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, OnceError> {
+    let mut desk = Desk { output, report: Report::default() };
+    for ready in feeds {
+        desk.warn_of_expiry(ready, clock());
+        let scopes = match desk.scopes(ready).await {
+            Ok(scopes) => scopes,
+            Err(failure) => {
+                desk.tell(ready, None, &failure);
+                continue;
+            }
+        };
+        let polls = scopes.iter().map(|scope| async move {
+            let work = Work::of(ready, Some(scope), "reading");
+            (scope, patiently(work, || ready.feed.poll(scope, clock(), None)).await)
+        });
+        let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
+        while let Some((scope, polled)) = polls.next().await {
+            let Polled { batch, failure, notices } = polled;
+            let (events, outcome, more, measures) = match batch {
+                Some(batch) => (batch.events, batch.outcome, batch.notices, batch.measures),
+                None => Default::default(),
+            };
+            desk.settle(ready, scope, failure.or(outcome.clone()), notices.into_iter().chain(more), measures);
+            desk.output.events.write_all(&sink::lines(events.iter().map(|event| &event.body)))?;
+            desk.output.events.flush()?;
+            desk.report.events += events.len();
+        }
+    }
+    Ok(desk.report)
+}
+
+/// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
+pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
+    let mut desk = Desk { output, report: Report::default() };
+    let now = (keeper.clock)();
+    let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
+    let throttles = RefCell::new(rows.2);
+    let share = |throttle: &Option<Throttle>| throttles.borrow_mut().extend(throttle.clone());
+    for ready in feeds {
+        desk.warn_of_expiry(ready, now);
+        let parked = &ready.parked;
+        let earlier = rows.0.iter().find(|row| row.feed == *parked.id);
+        let known: Vec<(Scope, Standing)> = rows
+            .1
+            .iter()
+            .filter(|row| row.feed == *parked.id && row.tenant == *parked.tenant)
+            .map(ScopeRow::pair)
+            .collect();
+        let waits = keeper.throttled(parked, &throttles.borrow());
+        let found = match waits {
+            Some(failure) => Err(failure),
+            None => search(ready).await,
+        };
+        if let Err(failure) = &found {
+            let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
+            let throttle = keeper.throttle(parked, &ready.feed, next.throttled_until);
+            share(&throttle);
+            if let Some(throttle) = throttle
+                && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
+            {
+                // A wait that is not kept costs one request next time.
+                desk.warn(ready, None, &error.to_string());
+            }
+        }
+        match &found {
+            Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
+            Err(failure) => desk.tell(ready, None, failure),
+        }
+        let searched_with = parked.settings_digest();
+        let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
+        // What was told by an earlier tick is still so.
+        for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
+            let told = findings.iter().any(|(other, _)| other.id == scope.id);
+            if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
+                desk.tell(ready, Some(scope), outcome);
+            }
+        }
+        let polls = findings.into_iter().map(|(scope, finding)| {
+            let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
+            let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
+            let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+            let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
+            let (throttles, share) = (&throttles, &share);
+            async move {
+                match finding {
+                    Finding::Polled => {}
+                    Finding::Lost(why) => task.given_up = Some(why),
+                    Finding::GivenUp => {
+                        task.standing.watch = Watch::Unasked;
+                        let row = task.row();
+                        let kept = keeper.store.ask(move |store| store.keep_scopes(&[row])).await;
+                        return (task, kept.map(|()| None));
+                    }
+                }
+                let done = async {
+                    if let Some(failure) = keeper.waits(&task, &throttles.borrow()) {
+                        return Ok(Err(failure));
+                    }
+                    let state = keeper.state(&task).await?;
+                    let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), || {
+                        keeper.attempt(&ready.feed, &task, state.as_deref())
+                    })
+                    .await;
+                    let done = keeper.conclude(&ready.feed, &task, state.is_some(), polled).await;
+                    let done = done.map_err(|NotKept { error, .. }| error)?;
+                    share(&done.throttle);
+                    Ok(Ok(done))
+                };
+                let done = done.await;
+                (task, done.map(Some))
+            }
+        });
+        let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
+        while let Some((task, done)) = polls.next().await {
+            let Some(done) = done? else { continue };
+            match done {
+                Err(failure) => desk.tell(ready, Some(&task.scope), &failure),
+                Ok(Done { standing, events, failure, notices, measures, .. }) => {
+                    let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
+                    desk.settle(ready, &task.scope, outcome, notices, measures);
+                    desk.report.events += events;
+                }
+            }
+        }
+        if found.is_ok() {
+            let configured_as = parked.fingerprint(&keeper.salt);
+            let row = FeedRow { feed: parked.id.to_string(), searched_with, configured_as };
+            keeper.store.ask(move |store| store.keep_feed(&row)).await?;
+        }
+    }
+    Ok(desk.report)
+}
+
+/// Where everything is written and counted.
+struct Desk<'a> {
+    output: Output<'a>,
+    report: Report,
+}
+
+impl Desk<'_> {
+    fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
+        for (setting, end) in &ready.parked.expiries {
+            if expiry::nearness(*end, now).is_some() {
+                self.warn(ready, None, &expiry::warning(setting, *end, now));
+            }
+        }
+    }
+
+    async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
+        let discovery = search(ready).await?;
+        let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.why)).collect();
+        self.found(ready, &discovery.notices, &skipped);
+        Ok(discovery.scopes)
+    }
+
+    fn found(&mut self, ready: &Ready, notices: &[Notice], skipped: &[(&Scope, &Failure)]) {
+        for notice in notices {
+            self.warn(ready, None, &notice.message);
+        }
+        for (scope, why) in skipped {
+            self.tell(ready, Some(scope), why);
+        }
+    }
+
+    /// Says what came of a scope, and counts it.
+    fn settle(
+        &mut self,
+        ready: &Ready,
+        scope: &Scope,
+        outcome: Option<Failure>,
+        notices: impl IntoIterator<Item = Notice>,
+        measures: Vec<Measure>,
+    ) {
+        for notice in notices {
+            self.warn(ready, Some(scope), &notice.message);
+        }
+        match outcome {
+            Some(failure) if failure.reaction != Reaction::NoData => {
+                self.tell(ready, Some(scope), &failure);
+                return;
+            }
+            Some(outcome) => self.no_data(ready, scope, &outcome),
+            None => {}
+        }
+        self.report.good += 1;
+        let row = |measure| Row {
+            feed: ready.parked.id.to_string(),
+            scope: scope.name.clone().unwrap_or_else(|| scope.id.clone()),
+            measure,
+        };
+        self.report.rows.extend(measures.into_iter().map(row));
+    }
+
+    /// Nothing to collect and nobody at fault.
+    fn no_data(&mut self, ready: &Ready, scope: &Scope, outcome: &Failure) {
+        let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
+        self.warn(ready, Some(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
+    }
+
+    /// Says that something failed, whose fault it is, and what mends it.
+    fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
+        self.report.failed += 1;
+        let (cause, code, whose) = (&failure.cause, &failure.code, failure.whose());
+        let mut text = format!("error: {}: {cause} ({code}, {whose})", who(ready, scope));
+        let details = [
+            ("status", failure.status.map(|status| status.to_string())),
+            ("code", failure.service_code.clone()),
+            ("request id", failure.request_id.clone()),
+        ];
+        for (name, value) in details {
+            if let Some(value) = value {
+                text += &format!("; {name} {value}");
+            }
+        }
+        text += &format!("\n  fix: {}", failure.fix.as_deref().unwrap_or_else(|| usual_fix(failure)));
+        self.say(ready, &text);
+    }
+
+    fn warn(&mut self, ready: &Ready, scope: Option<&Scope>, message: &str) {
+        self.say(ready, &format!("warning: {}: {message}", who(ready, scope)));
+    }
+
+    /// Nobody may be listening; the events matter more.
+    fn say(&mut self, ready: &Ready, text: &str) {
+        // A terminal would obey what a plugin hides in its words.
+        let text = redact::redact(text, ready.parked.secrets());
+        let _ = writeln!(self.output.people, "{}", redact::plain_lines(&text));
+    }
+}
+
+/// What to do where the failure does not say.
+pub fn usual_fix(failure: &Failure) -> &'static str {
+    match failure.reaction {
+        Reaction::Wait => "poll again after that time; look for others that use this credential",
+        Reaction::TryLater | Reaction::Restart => {
+            "poll again later; if it lasts, give the request id to the service's support"
+        }
+        Reaction::MendPlugin => {
+            "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
+        }
+        Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",
+        _ => "see the cause",
+    }
+}
+
+fn who(ready: &Ready, scope: Option<&Scope>) -> String {
+    let scope = scope.map(|scope| format!(", {}", scope.called())).unwrap_or_default();
+    format!("tenant {}, feed {}{scope}", ready.parked.tenant, ready.parked.id)
+}
+
+/// Signs in, and finds the scopes.
+async fn search(ready: &Ready) -> Result<Discovery, Failure> {
+    patient(&Work::of(ready, None, "signing in"), || ready.feed.sign_in()).await?;
+    patient(&Work::of(ready, None, "looking for scopes"), || ready.feed.discover()).await
+}
+
+/// What is being done for a feed or a scope, for whoever waits for it.
+struct Work {
+    doing: Doing,
+    who: String,
+    words: &'static str,
+}
+
+impl Work {
+    fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> Work {
+        let who = redact::redact(&who(ready, scope), ready.parked.secrets());
+        let doing = ready.parked.plugin().host().progress().begin(format!("{who}: {words}"));
+        Work { doing, who, words }
+    }
+
+    /// Notes a wait, and what goes on after it.
+    async fn wait(&self, wait: Duration, asked: bool, attempt: usize) {
+        let why = if asked { " as the service asks (Retry-After)" } else { "" };
+        let of = limits::POLL_RETRIES + 1;
+        self.doing.says(format!("{}: waiting {} s{why} before attempt {attempt} of {of}", self.who, wait.as_secs()));
+        tokio::time::sleep(wait).await;
+        self.doing.says(format!("{}: {}, attempt {attempt} of {of}", self.who, self.words));
+    }
+}
+
+/// Tries again what may pass by itself, within the patience of a person at a terminal.
+async fn patient<T, F: Future<Output = Result<T, Failure>>>(
+    work: &Work,
+    attempt: impl Fn() -> F,
+) -> Result<T, Failure> {
+    let mut patience = Patience::default();
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(failure) => patience.after(work, failure).await?,
+        }
+    }
+}
+
+/// The same for a poll.
+async fn patiently<F: Future<Output = Polled>>(work: Work, attempt: impl Fn() -> F) -> Polled {
+    let mut patience = Patience::default();
+    loop {
+        let polled = attempt().await;
+        let Some(failure) = polled.failure.clone() else { return polled };
+        if let Err(failure) = patience.after(&work, failure).await {
+            return Polled { failure: Some(failure), ..polled };
+        }
+    }
+}
+
+/// What is left of it.
+#[derive(Default)]
+struct Patience {
+    retries: usize,
+    waited: Duration,
+}
+
+impl Patience {
+    /// Waits until another attempt is of use; or gives the failure back.
+    async fn after(&mut self, work: &Work, mut failure: Failure) -> Result<(), Failure> {
+        let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
+        if self.waited + wait > limits::POLL_WAIT {
+            let until = std::time::SystemTime::now() + wait;
+            failure.cause +=
+                &format!("; it asks to wait {} s, until {}", wait.as_secs(), httpdate::fmt_http_date(until));
+            return Err(failure);
+        }
+        if self.retries >= limits::POLL_RETRIES {
+            return Err(failure);
+        }
+        work.wait(wait, failure.wait_seconds.is_some(), self.retries + 2).await;
+        self.waited += wait;
+        self.retries += 1;
+        Ok(())
+    }
+}
+
+/// How long to wait before another attempt; none if that would be of no use.
+fn pause(failure: &Failure, retry: usize) -> Option<Duration> {
+    match failure.reaction {
+        Reaction::Wait | Reaction::TryLater => {
+            let backoff = 1 << retry.min(4);
+            Some(Duration::from_secs(failure.wait_seconds.map_or(backoff, u64::from)))
+        }
+        _ => None,
+    }
+}
+
+/// The scores of two polls as a table for people: those of the later one, and those that the earlier one alone has.
+pub fn table(before: &Report, after: &Report, kind: &str) -> String {
+    fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Row> {
+        report.rows.iter().filter(move |row| row.measure.kind == kind)
+    }
+    let same = |one: &Row, other: &Row| (&one.feed, &one.measure.subject) == (&other.feed, &other.measure.subject);
+    let earlier = |row: &Row| of_kind(before, kind).find(|known| same(known, row));
+    let later = |row: &Row| of_kind(after, kind).find(|known| same(known, row));
+    let mut pairs: Vec<(Option<&Row>, Option<&Row>)> =
+        of_kind(before, kind).map(|row| (Some(row), later(row))).collect();
+    pairs.extend(of_kind(after, kind).filter(|row| earlier(row).is_none()).map(|row| (None, Some(row))));
+    // A new scope stands with its feed.
+    let feeds: Vec<&str> = pairs.iter().filter_map(|(before, after)| Some(after.or(*before)?.feed.as_str())).collect();
+    let place = |row: Option<&Row>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
+    pairs.sort_by_key(|(before, after)| place(after.or(*before)));
+    let none = || "-".to_owned();
+    let points = |row: &Row| format!("{:.2} / {}", row.measure.value, row.measure.maximum);
+    let percent = |row: &Row| match row.measure.maximum {
+        maximum if maximum > 0.0 => format!("{:.1} %", row.measure.value / maximum * 100.0),
+        _ => none(),
+    };
+    let cells = |(before, after): (Option<&Row>, Option<&Row>)| {
+        let row = after.or(before)?;
+        let change = before.zip(after).map(|(before, after)| after.measure.value - before.measure.value);
+        Some([
+            row.feed.clone(),
+            row.scope.clone(),
+            row.measure.title.clone(),
+            before.map_or_else(none, points),
+            after.map_or_else(none, points),
+            after.map_or_else(none, percent),
+            change.map_or_else(none, |change| format!("{change:+.2}")),
+        ])
+    };
+    let mut rows: Vec<[String; 7]> = pairs.into_iter().filter_map(cells).collect();
+    rows.insert(0, ["feed", "scope", "score", "before", "after", "", "change"].map(str::to_owned));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..7).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,131 @@
+//! How everything stands at one moment, for the status page.
+
+use std::time::Duration;
+
+use crate::collector::ScopeEntry;
+use crate::collector::log::redacted;
+use crate::config::admission::Parked;
+use crate::contract::Failure;
+use crate::sink::delivery::SinkRow;
+use crate::store::{ScopeRow, Watch};
+
+/// How everything stands at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    /// Number of feeds.
+    pub feeds: usize,
+    /// Of those, the ones whose scopes cannot be searched for.
+    pub failing_feeds: usize,
+    /// Number of scopes that are polled or were lost.
+    pub scopes: usize,
+    /// Of those, the ones without data.
+    pub failing_scopes: usize,
+    /// Polls and searches in flight.
+    pub in_flight: usize,
+    /// Number of rows there are: one for each scope, and one for each feed that fails.
+    pub total: usize,
+    /// Those that need somebody first.
+    pub rows: Vec<BoardRow>,
+    /// Feeds that are left out.
+    pub left_out: Vec<LeftOutRow>,
+    /// What keeps events from their sinks.
+    pub sinks: Vec<SinkRow>,
+    /// What is wrong beside all that, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// How one scope, or a whole feed, stands.
+#[derive(Debug, Clone)]
+pub struct BoardRow {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// The scope as people call it; none for the feed itself.
+    pub scope: Option<String>,
+    /// Whom to ask.
+    pub contact: Option<String>,
+    /// Why there is no data.
+    pub failure: Option<Failure>,
+    /// Since when the failure is what it is, in Unix milliseconds.
+    pub since: Option<u64>,
+    /// When it is tried next, if it is.
+    pub next: Option<Next>,
+    /// Time between two polls.
+    pub interval: Duration,
+    /// When data was last collected, in Unix milliseconds.
+    pub last_good: Option<u64>,
+    /// Value and maximum of its first figure.
+    pub figure: Option<(f64, f64)>,
+}
+
+/// When something is tried next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// At this time, in Unix milliseconds.
+    At(u64),
+    /// It is being tried.
+    InFlight,
+    /// When the scopes of its feed are found.
+    AfterSearch,
+    /// When this sink takes events: its outbox is full.
+    WhenThereIsRoom(String),
+}
+
+/// A feed that cannot be collected now.
+#[derive(Debug, Clone)]
+pub struct LeftOutRow {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// Why, for programs.
+    pub code: &'static str,
+    /// Why, in one sentence for each trouble.
+    pub words: Vec<String>,
+    /// Since when, in Unix milliseconds.
+    pub since: u64,
+    /// Whether it goes on as it was, since it ran before.
+    pub goes_on: bool,
+}
+
+impl BoardRow {
+    pub(super) fn of_feed(parked: &Parked, failure: Option<&Failure>) -> BoardRow {
+        BoardRow {
+            tenant: parked.tenant.to_string(),
+            feed: parked.id.to_string(),
+            scope: None,
+            contact: parked.contact.clone(),
+            failure: failure.map(|failure| redacted(parked, failure)),
+            since: None,
+            next: None,
+            interval: parked.interval,
+            last_good: None,
+            figure: None,
+        }
+    }
+
+    pub(super) fn of_scope(parked: &Parked, entry: &ScopeEntry, next: Next) -> BoardRow {
+        let ScopeEntry { scope, standing, figure, trouble, .. } = entry;
+        let told = standing.outcome.is_some() && trouble.is_none();
+        BoardRow {
+            scope: Some(scope.called()),
+            since: told.then_some(standing.since),
+            next: Some(next),
+            last_good: standing.last_good,
+            figure: *figure,
+            ..BoardRow::of_feed(parked, entry.failure())
+        }
+    }
+
+    pub(super) fn of_stored(parked: &Parked, row: &ScopeRow) -> BoardRow {
+        let ScopeRow { scope, standing, .. } = row;
+        BoardRow {
+            scope: Some(scope.called()),
+            since: standing.outcome.is_some().then_some(standing.since),
+            next: (standing.watch == Watch::Polled).then_some(Next::AfterSearch),
+            last_good: standing.last_good,
+            ..BoardRow::of_feed(parked, standing.outcome.as_deref())
+        }
+    }
+}

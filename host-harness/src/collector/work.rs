@@ -1,0 +1,355 @@
+//! The work on one scope, from its stored state to committed events; the same for the collector and for a single poll
+//! with a state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::blame::OUTBOX_FULL;
+use crate::collector::schedule::Rhythm;
+use crate::config::admission::Parked;
+use crate::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
+use crate::failpoint;
+use crate::feed::{Clock, Feed, Polled};
+use crate::metrics::Metrics;
+use crate::sink::delivery::Deliveries;
+use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
+
+/// Code of the failure that stands for a scope which a search does not find any more.
+pub const NO_LONGER_DISCOVERED: &str = "no-longer-discovered";
+
+/// Where polls end up.
+#[derive(Clone)]
+pub struct Keeper {
+    /// Keeps states and events.
+    pub store: StoreHandle,
+    /// Brings events to their sinks.
+    pub deliveries: Deliveries,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// Random text of the store.
+    pub salt: Arc<str>,
+}
+
+/// What is to be done about one scope.
+#[derive(Clone)]
+pub struct Task {
+    /// Its feed.
+    pub parked: Arc<Parked>,
+    /// Its place in the interval.
+    pub rhythm: Rhythm,
+    /// The scope.
+    pub scope: Scope,
+    /// How it stands.
+    pub standing: Standing,
+    /// Told in place of a poll, of a scope that is not polled any more.
+    pub given_up: Option<Failure>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Done {
+    /// How the scope stands now.
+    pub standing: Standing,
+    /// Events that were committed.
+    pub events: usize,
+    /// Why the poll failed.
+    pub failure: Option<Failure>,
+    /// Warnings.
+    pub notices: Vec<Notice>,
+    /// Figures.
+    pub measures: Vec<Measure>,
+    /// A wait that others share.
+    pub throttle: Option<Throttle>,
+}
+
+/// The store did not give or take what a poll needs: nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotKept {
+    /// What the store said.
+    pub error: StoreError,
+    /// A wait that others share all the same.
+    pub throttle: Option<Throttle>,
+}
+
+impl From<StoreError> for NotKept {
+    fn from(error: StoreError) -> NotKept {
+        NotKept { error, throttle: None }
+    }
+}
+
+impl Task {
+    /// The scope as it is kept.
+    pub fn row(&self) -> ScopeRow {
+        ScopeRow {
+            feed: self.parked.id.to_string(),
+            tenant: self.parked.tenant.to_string(),
+            scope: self.scope.clone(),
+            standing: self.standing.clone(),
+        }
+    }
+}
+
+impl Keeper {
+    /// Reads the state of a scope, polls it, and commits what came of it.
+    pub async fn perform(&self, feed: &Feed, task: &Task) -> Result<Done, NotKept> {
+        failpoint::pass("poll-begin");
+        let state = self.state(task).await?;
+        let polled = self.attempt(feed, task, state.as_deref()).await;
+        self.conclude(feed, task, state.is_some(), polled).await
+    }
+
+    /// Leaves the store's file whole by itself; what cannot be done is done when it is opened.
+    pub async fn close(&self) {
+        if let Err(error) = self.store.ask(|store| store.close()).await {
+            tracing::debug!(%error, "the store's log stays beside it");
+        }
+    }
+
+    /// Why a feed is to ask nothing now: a wait that somebody with its credential met.
+    pub fn throttled(&self, parked: &Parked, throttles: &[Throttle]) -> Option<Failure> {
+        let (credential, now) = (parked.credential_id(&self.salt), (self.clock)());
+        let of_feed = |row: &&Throttle| row.credential == credential && parked.origins.contains(&row.origin);
+        let last = throttles.iter().filter(of_feed).max_by_key(|row| row.until).filter(|row| row.until > now);
+        let Throttle { origin, until, .. } = last?;
+        let cause = format!("{origin} asked to wait, which is over in {} s", (until - now).div_ceil(1_000));
+        Some(Failure::of_host(Reaction::Wait, "throttled", cause))
+    }
+
+    /// Why a scope is not to be polled now: a wait of its feed, or an outbox that is full.
+    pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
+        let Parked { sinks, tenant, .. } = &*task.parked;
+        if let Some(failure) = self.throttled(&task.parked, throttles) {
+            return Some(failure);
+        }
+        let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
+        let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
+        let fix = format!("see why {sink} takes nothing; polls go on when it does");
+        Some(Failure { fix: Some(fix), ..Failure::of_host(Reaction::StateUnusable, OUTBOX_FULL, cause) })
+    }
+
+    /// The state of the scope.
+    pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
+        let Parked { tenant, id, .. } = &*task.parked;
+        let (tenant, feed, scope) = (Arc::clone(tenant), Arc::clone(id), task.scope.id.clone());
+        let state = self.store.ask(move |store| store.state(&tenant, &feed, &scope)).await?;
+        failpoint::pass("poll-state-read");
+        Ok(state)
+    }
+
+    /// Polls the scope, or tells why it is not polled any more.
+    pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
+        match &task.given_up {
+            Some(failure) => feed.tell(&task.scope, task.standing.due, Given::Failure(failure.clone()), state).await,
+            None => {
+                if let Some(refused) = task.standing.refused {
+                    // A permission that was granted since is not in a token from before. A time in the future was noted
+                    // by a clock that was wrong.
+                    feed.forget_tokens(refused.min((self.clock)()));
+                }
+                feed.poll(&task.scope, task.standing.due, state).await
+            }
+        }
+    }
+
+    /// A wait that all share who use a feed's credential at the origin that asked for it.
+    pub fn throttle(&self, parked: &Parked, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
+        let (until, origin) = until.zip(feed.throttled_origin())?;
+        Some(Throttle { credential: parked.credential_id(&self.salt), origin, until })
+    }
+
+    /// Commits what came of a poll of a scope that had a state or not, and counts it.
+    pub async fn conclude(&self, feed: &Feed, task: &Task, had_state: bool, polled: Polled) -> Result<Done, NotKept> {
+        let now = (self.clock)();
+        let Polled { batch, failure, mut notices } = polled;
+        let has_batch = batch.is_some();
+        let empty =
+            Batch { events: Vec::new(), state: Vec::new(), outcome: None, notices: Vec::new(), measures: Vec::new() };
+        let Batch { events, state, outcome, notices: more, measures } = batch.unwrap_or(empty);
+        notices.extend(more);
+        // The plugin's outcome names the scope in its fix, the failure of the poll does not yet.
+        let outcome = outcome.or_else(|| failure.clone());
+        let usage = feed.take_usage();
+        let next = task.rhythm.after(task.standing.failures, outcome.as_ref(), now);
+        let throttle = self.throttle(&task.parked, feed, next.throttled_until);
+        let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
+        let same = code(outcome.as_ref()) == code(task.standing.outcome.as_deref());
+        let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::MendScope);
+        let standing = Standing {
+            due: next.due,
+            failures: next.failures,
+            waits_for_person: next.waits_for_person,
+            since: if same { task.standing.since.min(now) } else { now },
+            refused: refused.then_some(now),
+            last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
+            outcome: outcome.map(Box::new),
+            // Where the plugin could not tell it, the next search finds the scope lost again.
+            watch: match task.given_up {
+                Some(_) if has_batch || !had_state => Watch::Lost,
+                _ => Watch::Polled,
+            },
+        };
+        let Parked { id, tenant, sinks, .. } = &*task.parked;
+        let new = |event: crate::contract::Event| NewEvent {
+            uid: event.uid,
+            time: event.time_milliseconds,
+            body: event.body,
+        };
+        let record = PollRecord {
+            row: ScopeRow { standing: standing.clone(), ..task.row() },
+            state: has_batch.then_some(state),
+            time: now,
+            measures: measures.clone(),
+            events: events.into_iter().map(new).collect(),
+            sinks: sinks.to_vec(),
+            throttle: throttle.clone(),
+        };
+        let record = Arc::new(record);
+        let written = Arc::clone(&record);
+        let committed = self.store.ask(move |store| store.commit(&written)).await;
+        self.metrics.feed(tenant, id, |counts| counts.used(&usage));
+        if let Err(error) = committed {
+            return Err(NotKept { error, throttle });
+        }
+        self.deliveries.queued(sinks, tenant, id, &record.events);
+        let events = record.events.len();
+        self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices));
+        Ok(Done { standing, events, failure, notices, measures, throttle })
+    }
+}
+
+/// What a search for scopes means for one scope.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// It is polled.
+    Polled,
+    /// It is not polled any more, and its readers are told why.
+    Lost(Failure),
+    /// It is not polled any more, because the settings do not ask for it.
+    GivenUp,
+}
+
+/// What a search means for the scopes that were `known` and for those that it found, of which it skipped some. A search
+/// that asks for the scope to be mended found nothing. `same_settings`: the earlier search had the same.
+pub fn findings(
+    known: &[(Scope, Standing)],
+    found: &Result<Discovery, Failure>,
+    same_settings: bool,
+) -> Vec<(Scope, Finding)> {
+    let (scopes, skipped) = match found {
+        Ok(discovery) => (discovery.scopes.as_slice(), discovery.skipped.as_slice()),
+        Err(failure) if failure.reaction == Reaction::MendScope => (&[][..], &[][..]),
+        Err(_) => return Vec::new(),
+    };
+    let polled = scopes.iter().map(|scope| (scope.clone(), Finding::Polled));
+    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone())));
+    let mut seen = BTreeSet::new();
+    let mut findings: Vec<(Scope, Finding)> =
+        polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
+    for (scope, standing) in known.iter().filter(|(scope, _)| !seen.contains(&scope.id)) {
+        let finding = match (standing.watch, same_settings) {
+            (Watch::Unasked, _) => continue,
+            (Watch::Polled | Watch::Lost, true) => Finding::Lost(no_longer_discovered(scope)),
+            (Watch::Polled | Watch::Lost, false) => Finding::GivenUp,
+        };
+        findings.push((scope.clone(), finding));
+    }
+    // What was told is not told again.
+    let told: BTreeSet<(&str, &str)> = known
+        .iter()
+        .filter(|(_, standing)| standing.watch == Watch::Lost)
+        .filter_map(|(scope, standing)| Some((scope.id.as_str(), standing.outcome.as_ref()?.code.as_str())))
+        .collect();
+    findings.retain(|(scope, finding)| match finding {
+        Finding::Lost(why) => !told.contains(&(scope.id.as_str(), why.code.as_str())),
+        _ => true,
+    });
+    findings
+}
+
+fn no_longer_discovered(scope: &Scope) -> Failure {
+    let cause = format!("the search for scopes does not find {} any more", scope.name.as_deref().unwrap_or(&scope.id));
+    let fix = "if it still exists, give the credential its permission on it again";
+    Failure { fix: Some(fix.to_owned()), ..Failure::of_host(Reaction::MendScope, NO_LONGER_DISCOVERED, cause) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::SkippedScope;
+
+    fn scope(id: &str) -> Scope {
+        Scope { id: id.to_owned(), name: None, owner: None, note: String::new() }
+    }
+
+    fn found(scopes: &[&str], skipped: &[&str]) -> Result<Discovery, Failure> {
+        let why = Failure::of_host(Reaction::MendScope, "disabled", String::new());
+        let skipped = skipped.iter().map(|id| SkippedScope { scope: scope(id), why: why.clone() });
+        Ok(Discovery {
+            scopes: scopes.iter().map(|id| scope(id)).collect(),
+            skipped: skipped.collect(),
+            notices: Vec::new(),
+        })
+    }
+
+    /// Ids with `+` polled, `!` and the code lost, `-` given up.
+    fn told(known: &[(&str, Option<&str>)], found: &Result<Discovery, Failure>, same: bool) -> Vec<String> {
+        let known: Vec<(Scope, Standing)> = known
+            .iter()
+            .map(|(id, lost)| {
+                let watch = match lost {
+                    None => Watch::Polled,
+                    Some("unasked") => Watch::Unasked,
+                    Some(_) => Watch::Lost,
+                };
+                let outcome = lost.map(|code| Box::new(Failure::of_host(Reaction::MendScope, code, String::new())));
+                (scope(id), Standing { watch, outcome, ..Standing::default() })
+            })
+            .collect();
+        findings(&known, found, same)
+            .into_iter()
+            .map(|(scope, finding)| match finding {
+                Finding::Polled => format!("+{}", scope.id),
+                Finding::Lost(why) => format!("!{} {}", scope.id, why.code),
+                Finding::GivenUp => format!("-{}", scope.id),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_scope_that_is_gone_is_lost_and_one_that_was_taken_out_is_given_up() {
+        let known = [("a", None), ("b", None)];
+        assert_eq!(told(&known, &found(&["a", "c"], &[]), true), ["+a", "+c", "!b no-longer-discovered"]);
+        assert_eq!(told(&known, &found(&["a"], &[]), false), ["+a", "-b"]);
+        assert_eq!(told(&known, &found(&["a"], &["b"]), true), ["+a", "!b disabled"]);
+        assert_eq!(told(&known, &found(&["a", "b", "a"], &[]), true), ["+a", "+b"], "found twice");
+        assert_eq!(told(&known, &found(&["a", "b"], &["a"]), true), ["+a", "+b"], "found and skipped");
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again() {
+        assert!(told(&[("b", Some("disabled"))], &found(&[], &["b"]), true).is_empty());
+        assert!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&[], &[]), true).is_empty());
+        assert_eq!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&["b"], &[]), true), ["+b"]);
+        assert_eq!(told(&[("b", Some("x"))], &found(&[], &[]), false), ["-b"], "lost, and then taken out");
+        assert_eq!(told(&[("b", Some("disabled"))], &found(&[], &[]), true), ["!b no-longer-discovered"]);
+    }
+
+    #[test]
+    fn what_was_taken_out_of_the_settings_is_never_lost() {
+        for same in [true, false] {
+            assert!(told(&[("b", Some("unasked"))], &found(&[], &[]), same).is_empty());
+        }
+        assert_eq!(told(&[("b", Some("unasked"))], &found(&["b"], &[]), true), ["+b"]);
+    }
+
+    #[test]
+    fn a_search_that_fails_says_nothing_of_scopes_unless_it_found_none() {
+        let failed = |reaction| Err(Failure::of_host(reaction, "code", String::new()));
+        assert!(told(&[("a", None)], &failed(Reaction::TryLater), true).is_empty());
+        assert!(told(&[("a", None)], &failed(Reaction::MendFeed), true).is_empty());
+        assert_eq!(told(&[("a", None)], &failed(Reaction::MendScope), true), ["!a no-longer-discovered"]);
+    }
+}

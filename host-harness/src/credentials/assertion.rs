@@ -1,0 +1,154 @@
+//! What proves an application's identity without a shared secret: assertions that are signed here with its certificate
+//! (RFC 7523, PS256), and those that another identity provider leaves in a file. Keys and files stay on this side.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{KeyPair as _, RSA_PSS_SHA256, RsaKeyPair};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use crate::credentials::certificates::{self, Look};
+use crate::credentials::secret::Secret;
+use crate::credentials::spelling;
+use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
+use crate::text;
+
+/// A private key and the certificate that belongs to it.
+pub struct KeyPair {
+    key: RsaKeyPair,
+    /// SHA-256 of the certificate.
+    thumbprint: [u8; 32],
+    /// From when to when the certificate is valid, in Unix milliseconds.
+    pub valid: (u64, u64),
+}
+
+/// Why a credential cannot be used. Says nothing of its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// A file that cannot be read.
+    #[error("a file that cannot be read ({0})")]
+    Unreadable(String),
+    /// Read, and no such credential.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+fn unfit<T>(found: impl Into<String>) -> Result<T, Unusable> {
+    Err(Unusable::Unfit(found.into()))
+}
+
+impl KeyPair {
+    /// Reads PEM with an RSA key, PKCS#8 or PKCS#1, and its certificate, in any order and among others of a chain.
+    pub fn read(pem: &str) -> Result<KeyPair, Unusable> {
+        let parts = certificates::parts(pem);
+        if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
+            return unfit("a private key that is encrypted");
+        }
+        let Some(private) = parts.iter().find(|part| part.is_key()) else {
+            return unfit(match certificates::look(pem.as_bytes()) {
+                Some(Look::Pkcs7 | Look::Pkcs7Base64) => "PKCS#7, which holds no private key".to_owned(),
+                Some(Look::Nothing) | None if parts.is_empty() => "no PEM".to_owned(),
+                Some(look) if parts.is_empty() || [Look::Request, Look::PublicKey, Look::Revoked].contains(&look) => {
+                    look.name().to_owned()
+                }
+                _ => "no private key among its parts".to_owned(),
+            });
+        };
+        let Some(der) = &private.der else { return unfit("a private key that is cut off or no base64") };
+        let key = match private.label.as_str() {
+            "PRIVATE KEY" => RsaKeyPair::from_pkcs8(der),
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(der),
+            "EC PRIVATE KEY" => return unfit("an EC key"),
+            "OPENSSH PRIVATE KEY" => return unfit("a private key of OpenSSH"),
+            _ => return unfit("a private key of an unknown format"),
+        };
+        let key = key.or_else(|rejected| match rejected.to_string().as_str() {
+            "WrongAlgorithm" => unfit("a key of another algorithm than RSA, such as an EC key"),
+            "TooSmall" => unfit("an RSA key of less than 2048 bits"),
+            words => unfit(format!("a private key that cannot be used ({words})")),
+        })?;
+        let chain: Option<Vec<_>> =
+            parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_deref()).collect();
+        let Some(chain) = chain else { return unfit("a certificate that is cut off or no base64") };
+        if chain.is_empty() {
+            return unfit("a private key without its certificate");
+        }
+        for der in chain {
+            let Ok(certificate) = Certificate::from_der(der) else {
+                return unfit("a certificate that cannot be read");
+            };
+            let certificate = certificate.tbs_certificate();
+            let public = certificate.subject_public_key_info().subject_public_key.raw_bytes();
+            if public == key.public_key().as_ref() {
+                let validity = certificate.validity();
+                let valid = [validity.not_before, validity.not_after].map(|time| milliseconds(time.to_unix_duration()));
+                return Ok(KeyPair { key, thumbprint: Sha256::digest(der).into(), valid: (valid[0], valid[1]) });
+            }
+        }
+        unfit("a private key and a certificate that do not belong together")
+    }
+
+    /// Names what an assertion is made of but the time, which is another each time: equal for equal key pairs. It is no
+    /// secret, and proves possession of the key to nobody but the host that made it of a whole pair.
+    pub fn identity(&self, client_id: &str, audience: &str) -> Secret {
+        Secret::new(json!([base64url(self.thumbprint), client_id, audience]).to_string())
+    }
+
+    /// An assertion that names the application to this audience, from `now` on, in Unix milliseconds.
+    pub fn assertion(&self, client_id: &str, audience: &str, now: u64) -> Result<Secret, Unusable> {
+        let now = now / 1_000;
+        let header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": base64url(self.thumbprint) });
+        let claims = json!({
+            "aud": audience,
+            "iss": client_id,
+            "sub": client_id,
+            "jti": uuid::Uuid::new_v4().to_string(),
+            "nbf": now,
+            "iat": now,
+            "exp": now + ASSERTION_LIFE.as_secs(),
+        });
+        let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+        let mut signature = vec![0; self.key.public().modulus_len()];
+        let random = SystemRandom::new();
+        if self.key.sign(&RSA_PSS_SHA256, &random, signed.as_bytes(), &mut signature).is_err() {
+            return unfit("a private key that does not sign");
+        }
+        Ok(Secret::new(format!("{signed}.{}", base64url(signature))))
+    }
+}
+
+/// The assertion in a file. It is read each time: who leaves it there renews it.
+pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(TOKEN_FILE_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return Err(Unusable::Unreadable(format!("{}: {error}", file.display())));
+    }
+    if bytes.len() as u64 > TOKEN_FILE_BYTES {
+        return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
+    }
+    match text::utf8(bytes) {
+        Err(foreign) => unfit(format!("a file that {}", foreign.told(file))),
+        Ok(text) => match spelling::trimmed(&text).text {
+            token if is_token(token) => Ok(Secret::new(token)),
+            _ => unfit(format!("a file without a signed token ({})", file.display())),
+        },
+    }
+}
+
+/// Whether a text has the form of a signed token: three parts of base64url.
+pub fn is_token(text: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && BASE64_URL_SAFE_NO_PAD.decode(part).is_ok();
+    text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(part)
+}
+
+fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}

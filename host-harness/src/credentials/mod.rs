@@ -1,0 +1,9 @@
+//! Secrets of feeds: where they are kept, how they sign, when they end, and how they stay out of every output.
+
+pub mod assertion;
+pub mod certificates;
+pub mod expiry;
+pub mod redact;
+pub mod secret;
+pub mod settings;
+pub mod spelling;

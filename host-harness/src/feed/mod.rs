@@ -1,0 +1,551 @@
+//! One feed: a plugin with the settings of one tenant. Makes the calls of the contract in their order, keeps the token,
+//! and gives a scope's events completely or not at all.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+use uuid::Uuid;
+
+use crate::contract::{
+    Batch, Context, Credential, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope,
+    Step,
+};
+use crate::credentials::redact;
+use crate::credentials::secret::Secret;
+use crate::credentials::settings::Settings;
+use crate::failpoint;
+use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::network::Transport;
+use crate::network::egress::{self, Egress, Origins};
+use crate::network::tokens::{Freshness, Tokens};
+use crate::plugin::Plugin;
+use crate::plugin::call::{CallError, Called, Caller, FetchedToken, Journal, Network};
+
+pub use crate::plugin::call::Clock;
+
+/// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
+const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);
+
+/// Who a feed is, and how its requests leave.
+#[derive(Clone)]
+pub struct Identity {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// What each call may use.
+    pub limits: Limits,
+    /// Where requests may go.
+    pub allowed: Arc<Origins>,
+    /// What carries them; never shared between tenants.
+    pub transport: Arc<dyn Transport>,
+    /// Kept answers of token endpoints; shared by all who hold an equal credential.
+    pub tokens: Arc<Tokens>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a feed cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The plugin refuses the settings; each problem names its setting.
+    #[error("the plugin refuses its settings")]
+    Settings(Vec<Problem>),
+    /// The plugin broke down.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The host has no way out for it.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// A feed whose settings are good.
+pub struct Feed {
+    plugin: Plugin,
+    description: Arc<Description>,
+    plan: Plan,
+    settings: Settings,
+    caller: Caller,
+    clock: Clock,
+    token: Mutex<Option<Held>>,
+    tokens_after: AtomicU64,
+    usage: SyncMutex<Usage>,
+    throttled_origin: SyncMutex<Option<String>>,
+    /// Credentials that left on requests; none once it was told which did not.
+    carried: SyncMutex<Option<Vec<Credential>>>,
+}
+
+/// A token that is held. All times are Unix milliseconds.
+struct Held {
+    token: Option<Secret>,
+    renew_at: Option<u64>,
+    /// The wish for a token from this time on was answered with it.
+    since: u64,
+}
+
+impl Held {
+    fn is_good(&self, now: u64, since: u64) -> bool {
+        // A clock may go back.
+        (since..=now).contains(&self.since) && self.renew_at.is_none_or(|renew_at| now < renew_at)
+    }
+}
+
+/// What the calls of a feed used since this was last taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests without an answer, and then by the first digit of their status.
+    pub requests: [u64; 6],
+    /// Bytes of the answers' bodies.
+    pub response_bytes: u64,
+    /// Time in which its calls were worked at, waiting left out.
+    pub cpu: Duration,
+    /// The most linear memory that one call had.
+    pub memory_bytes: u64,
+    /// Answers that asked to wait.
+    pub throttles: u64,
+    /// When the token runs out, in Unix milliseconds, where one was fetched.
+    pub token_expires: Option<u64>,
+}
+
+/// Code of a failure: the steps of a poll run in a loop.
+pub const CURSOR_REPEATED: &str = "cursor-repeated";
+
+/// Code of a failure: the steps of a poll go on.
+pub const PAGE_LIMIT: &str = "page-limit";
+
+/// What the steps of one poll gave so far.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Its pages, in order.
+    pub pages: Vec<Page>,
+    /// Its warnings.
+    pub notices: Vec<Notice>,
+    bytes: usize,
+    cursors: HashSet<String>,
+}
+
+impl Gathered {
+    /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
+    /// the limits of a poll, are a failure of the plugin.
+    pub fn take(&mut self, step: Step, limits: &Limits) -> Result<Option<String>, Failure> {
+        let broken = |code, cause| Err(Failure::of_host(Reaction::MendPlugin, code, cause));
+        self.bytes += step.page.body.len();
+        if self.bytes > limits.page_bytes {
+            let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
+            return broken("page-bytes-limit", cause);
+        }
+        self.pages.push(step.page);
+        self.notices.extend(step.notices);
+        if self.notices.len() > limits.notices {
+            let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
+            return broken("notice-limit", cause);
+        }
+        let Some(next) = step.next else { return Ok(None) };
+        if !self.cursors.insert(next.clone()) {
+            let cause = format!(
+                "the links of the pages run in a loop: page {} leads back to one that was read, {}",
+                self.pages.len(),
+                redact::plain(redact::cut(&next, NAME_BYTES))
+            );
+            return broken(CURSOR_REPEATED, cause);
+        }
+        if self.pages.len() >= limits.pages {
+            return broken(PAGE_LIMIT, format!("the poll goes on after the limit of {} pages", limits.pages));
+        }
+        Ok(Some(next))
+    }
+}
+
+/// What one poll of one scope gave.
+#[derive(Debug)]
+pub struct Polled {
+    /// Its events, state and figures; none if there is nothing to deliver and nothing to keep.
+    pub batch: Option<Batch>,
+    /// Why it was not collected, or not completely: no event of the scope's data leaves then.
+    pub failure: Option<Failure>,
+    /// Warnings of its steps, before those of the batch.
+    pub notices: Vec<Notice>,
+}
+
+impl Feed {
+    /// Checks the settings with the plugin and fixes what may leave.
+    pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
+        let description = plugin.description().await?;
+        let settings = settings.sealing(&description);
+        let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
+        let without = Caller { tenant, feed, limits, network: None };
+        let plan = plugin.prepare(&without, &settings).await.0?.map_err(FeedError::Settings)?;
+        let egress = Arc::new(Egress::new(&plan, allowed));
+        let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
+        Ok(Feed {
+            plugin,
+            description,
+            plan,
+            settings,
+            caller: Caller { network: Some(network), ..without },
+            clock,
+            token: Mutex::default(),
+            tokens_after: AtomicU64::new(0),
+            usage: SyncMutex::default(),
+            throttled_origin: SyncMutex::default(),
+            carried: SyncMutex::new(Some(Vec::new())),
+        })
+    }
+
+    /// What the plugin says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What may leave, and what is odd about the settings.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What is odd about the real values of credentials, which the plugin never sees.
+    pub fn oddities(&self) -> Vec<(String, String)> {
+        self.settings.oddities(&self.description)
+    }
+
+    /// What its calls used since this was last taken.
+    pub fn take_usage(&self) -> Usage {
+        std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The origin that last asked to wait.
+    pub fn throttled_origin(&self) -> Option<String> {
+        self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
+    pub fn forget_tokens(&self, before: u64) {
+        self.tokens_after.fetch_max(before, Ordering::SeqCst);
+    }
+
+    /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
+    pub async fn fix(&self, code: &str) -> Option<String> {
+        let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
+        let failure = Failure::of_host(Reaction::MendFeed, code, row.cause.clone());
+        let given = Given::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
+        let scope = Scope { id: String::new(), name: None, owner: None, note: String::new() };
+        let outcome = self.normalize(&scope, 0, &given, None).await.ok()?.outcome?;
+        outcome.fix
+    }
+
+    /// Fetches the token unless a good one is held.
+    pub async fn sign_in(&self) -> Result<(), Failure> {
+        self.token().await.map(drop)
+    }
+
+    /// The scopes.
+    pub async fn discover(&self) -> Result<Discovery, Failure> {
+        let token = self.token().await?;
+        match self.answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
+            Err(failure) if failure.reaction == Reaction::RenewToken => {
+                let token = self.another_token(token.as_ref()).await?;
+                let answer = self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await;
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendFeed))
+            }
+            answer => answer,
+        }
+    }
+
+    /// How many scopes the settings alone select; none where the service has to be asked.
+    pub async fn scopes_of_settings(&self) -> Option<usize> {
+        let caller = Caller { network: None, ..self.caller.clone() };
+        // That it wants to ask is no news.
+        let discover = self.plugin.discover(&caller, &self.settings, None).with_subscriber(NoSubscriber::default());
+        let discovery = discover.await.0.ok()?.ok()?;
+        Some(discovery.scopes.len() + discovery.skipped.len())
+    }
+
+    /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events.
+    pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
+        let (given, notices) = match self.pages(scope).await {
+            Ok((pages, mut notices)) => {
+                notices.extend(self.unused());
+                (Given::Pages(pages), notices)
+            }
+            Err(failure) => (Given::Failure(failure), Vec::new()),
+        };
+        failpoint::pass("poll-answer-read");
+        Polled { notices, ..self.tell(scope, due_milliseconds, given, state).await }
+    }
+
+    /// Turns what a poll gave, or the failure that stands in its place, into events. A failure without an earlier state
+    /// is nothing to tell.
+    pub async fn tell(&self, scope: &Scope, due_milliseconds: u64, given: Given, state: Option<&[u8]>) -> Polled {
+        let failure = match &given {
+            Given::Failure(failure) => Some(failure.clone()),
+            Given::Pages(_) => None,
+        };
+        let notices = Vec::new();
+        if failure.is_some() && state.is_none() {
+            return Polled { batch: None, failure, notices };
+        }
+        match self.normalize(scope, due_milliseconds, &given, state).await {
+            Ok(batch) => {
+                failpoint::pass("poll-normalized");
+                Polled { batch: Some(batch), failure, notices }
+            }
+            Err(broken) => Polled { batch: None, failure: Some(failure.unwrap_or(broken)), notices },
+        }
+    }
+
+    /// Makes events of what a poll gave.
+    pub async fn normalize(
+        &self,
+        scope: &Scope,
+        due_milliseconds: u64,
+        given: &Given,
+        state: Option<&[u8]>,
+    ) -> Result<Batch, Failure> {
+        let context = Context {
+            feed: self.caller.feed.clone(),
+            tenant: self.caller.tenant.clone(),
+            scope: scope.clone(),
+            poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
+            collected_at_milliseconds: (self.clock)(),
+        };
+        self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await)
+    }
+
+    /// All pages of one scope; a poll that asks for it begins again, once.
+    pub async fn pages(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
+        match self.pages_once(scope).await {
+            Err(failure) if failure.reaction == Reaction::Restart => self.pages_once(scope).await,
+            answer => answer,
+        }
+    }
+
+    async fn pages_once(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
+        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
+        loop {
+            let step = self.step(scope, cursor.as_deref()).await?;
+            cursor = gathered.take(step, &self.caller.limits)?;
+            if cursor.is_none() {
+                return Ok((gathered.pages, gathered.notices));
+            }
+        }
+    }
+
+    async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
+        let token = self.token().await?;
+        match self.answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
+            Err(failure) if failure.reaction == Reaction::RenewToken => {
+                let token = self.another_token(token.as_ref()).await?;
+                let answer = self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await;
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendScope))
+            }
+            answer => answer,
+        }
+    }
+
+    /// The token that is held, or a new one.
+    async fn token(&self) -> Result<Option<Secret>, Failure> {
+        let mut held = self.token.lock().await;
+        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        if let Some(held) = held.as_ref().filter(|held| held.is_good(now, since)) {
+            return Ok(held.token.clone());
+        }
+        let freshness = if since == 0 { Freshness::Any } else { Freshness::Since(since) };
+        self.fetch_token(&mut held, freshness, since).await
+    }
+
+    /// Another token than the one that the service refused.
+    async fn another_token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, Failure> {
+        let mut held = self.token.lock().await;
+        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        // Another scope may have renewed it meanwhile.
+        let is_another = |held: &&Held| held.is_good(now, since) && held.token.as_ref() != refused;
+        if let Some(held) = held.as_ref().filter(is_another) {
+            return Ok(held.token.clone());
+        }
+        let freshness = refused.map_or(Freshness::Since(since), |refused| Freshness::Not(refused.clone()));
+        self.fetch_token(&mut held, freshness, now).await
+    }
+
+    /// Has the plugin fetch a token and holds it as one from `since`.
+    async fn fetch_token(
+        &self,
+        held: &mut Option<Held>,
+        freshness: Freshness,
+        since: u64,
+    ) -> Result<Option<Secret>, Failure> {
+        let mut caller = self.caller.clone();
+        if let Some(network) = &mut caller.network {
+            network.freshness = freshness;
+        }
+        let now = (self.clock)();
+        let fetched = self.answered(self.plugin.fetch_token(&caller, &self.settings).await)?;
+        if let Some(fetched) = &fetched {
+            self.count(|usage| usage.token_expires = Some(now + u64::from(fetched.expires_in_seconds) * 1_000));
+        }
+        let renew_at = fetched.as_ref().map(|fetched| renew_at(fetched, now));
+        let token = fetched.map(|fetched| fetched.value);
+        *held = Some(Held { token: token.clone(), renew_at, since });
+        Ok(token)
+    }
+
+    /// Tells once, when something was collected, of credentials that were declared and configured and left on no request:
+    /// they do not do what whoever wrote them down thinks.
+    fn unused(&self) -> Vec<Notice> {
+        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(carried) = carried else { return Vec::new() };
+        unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Usage)) {
+        change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The plugin's answer, or a failure in place of one. Where a request did not come through, the host knows better
+    /// than the plugin why.
+    fn answered<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
+        self.count(|usage| usage.add(&journal));
+        if let Some(carried) = &mut *self.carried.lock().unwrap_or_else(PoisonError::into_inner) {
+            let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
+            let more: Vec<Credential> = more.cloned().collect();
+            carried.extend(more);
+        }
+        let mut failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(error) => return Err(error.failure()),
+        };
+        let last = journal.exchanges.last();
+        if journal.asked_too_often {
+            // The wait of this feed alone: nothing is wrong with the service.
+            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let cause = format!(
+                "the host sends no more than {TOKEN_REQUESTS} equal requests for a token within {} s",
+                TOKEN_WINDOW.as_secs()
+            );
+            let own = Failure::of_host(Reaction::Wait, "token-requests-limited", cause);
+            return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
+        }
+        if failure.reaction == Reaction::Wait {
+            let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
+            let origin = url.map(|url| url.origin().ascii_serialization());
+            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
+            self.count(|usage| usage.throttles += 1);
+        }
+        if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {
+            failure.cause += &format!("; {why}");
+        }
+        if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
+            && !failure.cause.contains(reason)
+        {
+            failure.cause += &format!("; {reason}");
+        }
+        Err(failure)
+    }
+}
+
+impl Usage {
+    fn add(&mut self, journal: &Journal) {
+        for exchange in journal.exchanges.iter().filter(|exchange| !exchange.is_kept) {
+            let class = exchange.result.as_ref().map_or(0, |status| usize::from(status / 100));
+            self.requests[class.min(5)] += 1;
+            self.response_bytes += exchange.bytes as u64;
+        }
+        self.cpu += journal.busy;
+        self.memory_bytes = self.memory_bytes.max(journal.memory_bytes as u64);
+    }
+}
+
+/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
+    let mut unused: Vec<&Credential> = Vec::new();
+    for credential in rides.filter(|credential| !carried.contains(credential)) {
+        let configured = match credential {
+            Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),
+            Credential::Token => plan.shapes.iter().any(|shape| shape.seals.is_some()),
+        };
+        if configured && !unused.contains(&credential) {
+            unused.push(credential);
+        }
+    }
+    let message = |credential| format!("the plugin declared {} and sent no request with it", egress::name(credential));
+    let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
+    unused.into_iter().map(notice).collect()
+}
+
+/// The id of a poll.
+pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
+    Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
+}
+
+/// When a token is to be renewed: with the host's other feeds that have it; otherwise some minutes before it expires, or at
+/// half its life if that is sooner.
+fn renew_at(token: &FetchedToken, now: u64) -> u64 {
+    let life = Duration::from_secs(token.expires_in_seconds.into());
+    let renew_at = now + milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2));
+    token.renew_at.filter(|shared| *shared > now).map_or(renew_at, |shared| shared.min(renew_at))
+}
+
+/// A fresh token that is refused too is a matter of configuration, or of permissions, where the service itself says so.
+/// A refusal without a code of its own may be that of somebody who answered in the service's place.
+fn refused_twice(failure: Failure, mend: Reaction) -> Failure {
+    let reaction = match failure.reaction {
+        Reaction::RenewToken if failure.service_code.is_some() => mend,
+        Reaction::RenewToken => Reaction::TryLater,
+        other => other,
+    };
+    Failure { reaction, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_id_follows_from_feed_scope_and_due_time() {
+        let id = poll_id("a", "b", 1);
+        assert_eq!(id, poll_id("a", "b", 1));
+        for other in [poll_id("x", "b", 1), poll_id("a", "x", 1), poll_id("a", "b", 2), poll_id("a\nb", "", 1)] {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
+        let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
+        let rides = credentials.iter().chain([&Credential::Token, &credentials[1]]);
+        let place = || crate::contract::Place::Bearer;
+        let rides = rides.map(|credential| crate::contract::Ride { credential: credential.clone(), place: place() });
+        let shape = crate::contract::Shape {
+            method: "GET".to_owned(),
+            origin: "https://api.example".to_owned(),
+            path: crate::contract::Path::Exact("/".to_owned()),
+            rides: rides.collect(),
+            seals: None,
+        };
+        let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
+        let told = |carried: &[Credential]| {
+            let notices = unused(&plan, carried, |setting| setting != "absent");
+            notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&credentials[..1]), ["the plugin declared the credential `other` and sent no request with it"]);
+        assert_eq!(told(&credentials), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires() {
+        let renewed = |expires_in_seconds, shared| {
+            let token = FetchedToken { value: Secret::new(""), expires_in_seconds, renew_at: shared };
+            renew_at(&token, 1_000_000)
+        };
+        assert_eq!(renewed(3_600, None), 4_300_000);
+        assert_eq!(renewed(400, None), 1_200_000);
+        assert_eq!(renewed(400, Some(1_100_000)), 1_100_000, "when all do");
+        assert_eq!(renewed(400, Some(999_000)), 1_200_000, "there was no other");
+        assert_eq!(renewed(400, Some(1_300_000)), 1_200_000, "the plugin knows of a shorter life");
+    }
+}

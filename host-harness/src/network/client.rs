@@ -1,0 +1,366 @@
+//! The transport over the network: one client for each tenant, so that nobody's connections and TLS sessions serve
+//! another. What is dialled was judged, here and nowhere else.
+
+use std::error::Error as StdError;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::credentials::certificates::{self, Authorities};
+use crate::limits::{self, Limits};
+use crate::network::address::{self, Cidr, prohibited};
+use crate::network::encoding::{self, Body};
+use crate::network::proxy::Proxy;
+use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+
+/// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
+const SESSIONS: usize = 8;
+
+/// Bytes of headers that the client reads before it gives up, whatever the limits say.
+const HEADER_BUFFER: usize = 400 << 10;
+
+/// The words of the client for a proxy that asks who is there.
+const PROXY_LOGIN: &str = "proxy authorization required";
+
+/// What all tenants share: who is trusted, what may be dialled, and what it goes through.
+#[derive(Debug, Clone)]
+pub struct Network {
+    tls: ClientConfig,
+    allowed: Arc<[Cidr]>,
+    proxy: Proxy,
+    patience: Patience,
+}
+
+/// How long a service is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For one whole exchange.
+    pub exchange: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::EXCHANGE_TIMEOUT }
+    }
+}
+
+impl Network {
+    /// Trusts the system's roots and those of `ca_pem`; dials public addresses and `allowed` ones.
+    pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, String> {
+        let authorities = ca_pem.map(|pem| certificates::authorities(pem, Path::new("ca.pem"))).transpose()?;
+        Network::trusting(&authorities.unwrap_or_default(), allowed)
+    }
+
+    /// Trusts the system's roots and these; dials public addresses and `allowed` ones.
+    pub fn trusting(authorities: &Authorities, allowed: Vec<Cidr>) -> Result<Network, String> {
+        let mut roots = RootCertStore::empty();
+        // A machine without system roots is fine as long as there is something else to trust.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for root in &authorities.roots {
+            roots.add(root.der.clone()).map_err(|error| error.to_string())?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Patience::default() })
+    }
+
+    /// The same through a proxy.
+    pub fn through(self, proxy: Proxy) -> Network {
+        Network { proxy, ..self }
+    }
+
+    /// The same with other patience.
+    pub fn with_patience(self, patience: Patience) -> Network {
+        Network { patience, ..self }
+    }
+
+    /// Who is trusted, for clients of the host's own.
+    pub fn tls(&self) -> rustls::ClientConfig {
+        self.tls.clone()
+    }
+
+    /// What may be dialled though it is not public.
+    pub(crate) fn allowed(&self) -> &[Cidr] {
+        &self.allowed
+    }
+
+    /// What requests go through, for clients of the host's own.
+    pub fn proxy(&self) -> Proxy {
+        self.proxy.clone()
+    }
+
+    /// A transport for one tenant.
+    pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
+        let (allowed, proxy) = (Arc::clone(&self.allowed), self.proxy.clone());
+        let direct = self.client(Resolver { allowed: Some(Arc::clone(&allowed)) }, &Proxy::default())?;
+        // The proxy stands where the operator says: its address is dialled wherever it is.
+        let through = proxy.is_some().then(|| self.client(Resolver { allowed: None }, &proxy)).transpose()?;
+        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone(), patience: self.patience })
+    }
+
+    fn client(&self, resolver: Resolver, proxy: &Proxy) -> Result<reqwest::Client, TransportError> {
+        let mut tls = self.tls.clone();
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(resolver)
+            .connect_timeout(self.patience.connect)
+            .timeout(self.patience.exchange)
+            .pool_idle_timeout(limits::IDLE_CONNECTION)
+            .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")));
+        proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
+    }
+}
+
+/// Sends the requests of one tenant over the network. Follows no redirect.
+#[derive(Debug)]
+pub struct LiveTransport {
+    direct: reqwest::Client,
+    through: Option<reqwest::Client>,
+    proxy: Proxy,
+    allowed: Arc<[Cidr]>,
+    limits: Limits,
+    patience: Patience,
+}
+
+impl Transport for LiveTransport {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+impl LiveTransport {
+    async fn exchange(&self, request: OutgoingRequest) -> Result<IncomingResponse, TransportError> {
+        self.judge_host(&request)?;
+        let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
+        let sorted = |error: &reqwest::Error| match proxied {
+            None => sorted(error, self.patience),
+            Some(_) => self.proxy.named(sorted(error, self.patience), error.is_connect()),
+        };
+        let is_plain = request.url.scheme() == "http";
+        let method = reqwest::Method::from_bytes(request.method.as_bytes())
+            .map_err(|error| TransportError::Other(error.to_string()))?;
+        let mut builder = proxied.unwrap_or(&self.direct).request(method, request.url).body(request.body);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        builder = builder.header("accept-encoding", encoding::ACCEPTED);
+        let response = builder.send().await.map_err(|error| sorted(&error))?;
+        let status = response.status().as_u16();
+        // Without TLS the proxy answers in the service's place.
+        if proxied.is_some() && is_plain && status == 407 {
+            return Err(self.proxy.named(TransportError::Other(PROXY_LOGIN.to_owned()), false));
+        }
+        let mut headers: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if header_bytes > self.limits.response_header_bytes || headers.len() > self.limits.response_headers {
+            return Err(TransportError::HeadersTooLarge(self.limits.response_header_bytes));
+        }
+        // A body that stays encoded would be read by nobody, and searched for secrets in vain.
+        let mut body = Body::new(&headers, self.limits.response_body_bytes)?;
+        headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.take(&chunk.map_err(|error| sorted(&error))?)?;
+        }
+        Ok(IncomingResponse { status, headers, body: body.end()? })
+    }
+
+    /// The resolver is not asked about addresses that are written as such, nor, where a proxy resolves them, about names:
+    /// what is known without asking is judged here.
+    fn judge_host(&self, request: &OutgoingRequest) -> Result<(), TransportError> {
+        let address = match request.url.host() {
+            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(url::Host::Domain(name)) if is_loopback_name(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            _ => return Ok(()),
+        };
+        judge(request.url.host_str().unwrap_or_default(), address, &self.allowed)
+    }
+}
+
+impl Proxy {
+    /// The same error with the proxy named where it was the one that failed.
+    pub(crate) fn named(&self, error: TransportError, connecting: bool) -> TransportError {
+        let why = match &error {
+            TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
+            TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
+            TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
+            TransportError::Other(text) if text.ends_with(PROXY_LOGIN) => {
+                // The client does not give the challenge; `check` reads it.
+                let met =
+                    if self.has_credentials() { "does not accept its user and password" } else { "asks for a sign-in" };
+                format!("{met} (407): `check` names the sign-ins that it takes")
+            }
+            // The words of the client, which has no type for it, and does not tell a status but 407: some proxies answer
+            // a wrong password with another.
+            TransportError::Other(text) if text.starts_with("tunnel error: ") => {
+                let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
+                format!("makes no connection: it refuses to, {met}or cannot reach the service")
+            }
+            _ => return error,
+        };
+        TransportError::Proxy { proxy: self.name(), why }
+    }
+}
+
+/// The line of configuration that allows one address more.
+pub(crate) fn line_with(allowed: &[Cidr], address: &str) -> String {
+    let all = allowed.iter().map(Cidr::to_string).chain([address.to_owned()]).map(|one| format!("{one:?}"));
+    format!("allow_addresses = [{}]", all.collect::<Vec<_>>().join(", "))
+}
+
+fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportError> {
+    match prohibited(address, allowed) {
+        None => Ok(()),
+        Some(why) => {
+            let remedy = match address::may_serve(address) {
+                true => format!("to allow it, write `{}` in [network]", line_with(allowed, &address.to_string())),
+                false => "no service is at such an address: find out who answers so".to_owned(),
+            };
+            Err(TransportError::AddressProhibited { host: host.to_owned(), address, why, remedy })
+        }
+    }
+}
+
+/// Names that mean this machine, whoever is asked (RFC 6761).
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Resolves a name once and judges every address; what was judged is what is dialled. Without a list nothing is judged.
+pub(crate) struct Resolver {
+    pub(crate) allowed: Option<Arc<[Cidr]>>,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = self.allowed.clone();
+        Box::pin(async move {
+            let name = name.as_str();
+            let found = tokio::net::lookup_host((name, 0)).await;
+            let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+            match all_good(name, found, allowed.as_deref()) {
+                Ok(good) => Ok(Box::new(good.into_iter()) as Addrs),
+                Err(error) => Err(Box::new(error) as Box<dyn StdError + Send + Sync>),
+            }
+        })
+    }
+}
+
+/// The addresses of a name, if all of them may be dialled. One that may not condemns the others: whoever mixes an
+/// address inside into the answer for a name outside is lying, and that the rest would be dialled without a word is what
+/// such a liar counts on. It also keeps what happens from hanging on the order of an answer.
+fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Result<Vec<SocketAddr>, TransportError> {
+    if found.is_empty() {
+        return Err(TransportError::NameNotResolved(name.to_owned()));
+    }
+    if let Some(allowed) = allowed {
+        found.iter().try_for_each(|address| judge(name, address.ip(), allowed))?;
+    }
+    Ok(found)
+}
+
+/// Finds out what a client's error was about.
+pub(crate) fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
+    let mut words = Vec::new();
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(known) = known(current) {
+            return known;
+        }
+        words.push(current.to_string());
+        // An `io::Error` that wraps another does not give it as its source.
+        let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
+    }
+    if error.is_timeout() {
+        let bound = if error.is_connect() { patience.connect } else { patience.exchange };
+        return TransportError::Timeout(bound.as_secs());
+    }
+    TransportError::Other(words.pop().unwrap_or_default())
+}
+
+fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
+    if let Some(error) = error.downcast_ref::<TransportError>() {
+        return Some(error.clone());
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(TransportError::Untrusted(error.to_string()));
+    }
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        if error.is_incomplete_message() || error.is_body_write_aborted() {
+            return Some(TransportError::Broken);
+        }
+        if error.is_parse_too_large() {
+            return Some(TransportError::HeadersTooLarge(HEADER_BUFFER));
+        }
+        if error.is_parse() {
+            return Some(TransportError::Malformed(error.to_string()));
+        }
+    }
+    match error.downcast_ref::<std::io::Error>()?.kind() {
+        std::io::ErrorKind::ConnectionRefused => Some(TransportError::Refused),
+        std::io::ErrorKind::ConnectionReset
+        | std::io::ErrorKind::ConnectionAborted
+        | std::io::ErrorKind::BrokenPipe
+        | std::io::ErrorKind::UnexpectedEof => Some(TransportError::Broken),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_name_leads_to_is_judged_when_it_is_dialled() {
+        let tried = |allowed: Vec<Cidr>| async {
+            let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
+            // Past the judgement of the name itself.
+            sorted(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.patience)
+        };
+        assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
+        assert_eq!(tried(loopback.to_vec()).await, TransportError::Refused);
+    }
+
+    #[test]
+    fn one_address_that_may_not_be_dialled_condemns_the_others() {
+        let allowed = ["127.0.0.0/8".parse().unwrap()];
+        let judged = |addresses: &[&str]| {
+            let found = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
+            all_good("api.example", found, Some(&allowed)).map(|good| good.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged(&["20.190.128.1", "127.0.0.1", "2603:1030::1"]), Ok(3));
+        let metadata = ["169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"];
+        for bad in ["10.0.0.1", "::1", "::ffff:10.0.0.1", "2002:a00:1::"].into_iter().chain(metadata) {
+            for addresses in [[bad, "20.190.128.1"], ["20.190.128.1", bad]] {
+                let told = judged(&addresses).unwrap_err();
+                let line = format!("write `allow_addresses = [\"127.0.0.0/8\", \"{bad}\"]` in [network]");
+                assert!(told.starts_with("api.example is at "), "{told}");
+                // Nobody is led to the keys of a machine.
+                assert_eq!(told.ends_with(&line), !metadata.contains(&bad), "{told}");
+            }
+        }
+        assert_eq!(judged(&[]), Err("the name api.example does not resolve".to_owned()));
+    }
+}

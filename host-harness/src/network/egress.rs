@@ -1,0 +1,737 @@
+//! What may leave the sandbox: requests of the shapes that the plugin declared, to origins that the operator allows,
+//! with each credential at its one declared place. Everything here is decided before anything is resolved or dialled.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use url::Url;
+
+use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
+use crate::credentials::secret::Secret;
+use crate::network::OutgoingRequest;
+use crate::network::address;
+
+/// The origins that requests may go to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    operators: BTreeSet<String>,
+    own: BTreeSet<String>,
+    /// Origins over http that lead to this machine itself.
+    near: BTreeSet<String>,
+    /// Origins over http that the operator lets credentials go to.
+    in_clear: BTreeSet<String>,
+}
+
+impl Origins {
+    /// Allows these origins, such as `https://host.example:8443`, as the operator's.
+    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, String> {
+        let exact =
+            origins.into_iter().map(|origin| canonical(origin.as_ref()).ok_or_else(|| origin.as_ref().to_owned()));
+        let operators: BTreeSet<String> = exact.collect::<Result<_, _>>()?;
+        let near = operators.iter().filter(|origin| is_near(origin)).cloned().collect();
+        Ok(Origins { operators, near, ..Origins::default() })
+    }
+
+    /// The same where requests to some addresses do not go there `directly`, but through a proxy: credentials would pass
+    /// the network on the way to this machine.
+    pub fn going(mut self, directly: impl Fn(&Url) -> bool) -> Origins {
+        self.near.retain(|origin| Url::parse(origin).is_ok_and(|url| directly(&url)));
+        self
+    }
+
+    /// The same, and these origins over http, to which credentials may go as well.
+    pub fn with_credentials_over_http(
+        mut self,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Origins, String> {
+        self.in_clear = Origins::new(origins)?.operators;
+        self.operators.extend(self.in_clear.iter().cloned());
+        Ok(self)
+    }
+
+    /// These origins, and others that are allowed without the operator.
+    pub fn and(&self, own: &Origins) -> Origins {
+        Origins { own: &self.own | &own.operators, ..self.clone() }
+    }
+
+    /// Whether a request with credentials may go to an origin that is allowed: what goes over http is read by everybody on
+    /// the way.
+    pub fn takes_credentials(&self, origin: &str) -> bool {
+        origin.starts_with("https://") || self.near.contains(origin) || self.in_clear.contains(origin)
+    }
+
+    /// By whose leave requests may go to an origin; none if they may not.
+    pub fn leave(&self, origin: &str) -> Option<Leave> {
+        match (self.operators.contains(origin), self.own.contains(origin)) {
+            (true, _) => Some(Leave::Operator),
+            (false, true) => Some(Leave::BuiltIn),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether credentials for an origin would be read on the way, whether it is allowed or not.
+    pub fn exposes(&self, origin: &str) -> bool {
+        let is_near = self.leave(origin).is_none() && is_near(origin);
+        !self.takes_credentials(origin) && origin.starts_with("http://") && !is_near
+    }
+
+    /// The line of configuration that allows these origins, too.
+    pub fn line_with<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        let operators = self.operators.iter().filter(|origin| !self.in_clear.contains(*origin));
+        line("allow", operators.map(String::as_str).chain(more))
+    }
+
+    /// The line of configuration that lets credentials go to these origins over http, too.
+    pub fn line_in_clear<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        line("allow_credentials_over_http", self.in_clear.iter().map(String::as_str).chain(more))
+    }
+
+    /// The line of configuration that lets a request go to an origin, which says what it does where credentials would be
+    /// read on the way.
+    pub fn line_for(&self, origin: &str, carries_credentials: bool) -> String {
+        match carries_credentials && origin.starts_with("http://") && !is_near(origin) {
+            true => self.line_in_clear([origin]),
+            false => self.line_with([origin]),
+        }
+    }
+}
+
+fn line<'a>(key: &str, origins: impl Iterator<Item = &'a str>) -> String {
+    format!("{key} = [{}]", origins.map(|origin| format!("{origin:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// Whether an origin is plain http to this machine itself.
+fn is_near(origin: &str) -> bool {
+    let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| url.host().is_some_and(|host| address::is_loopback(&host)))
+}
+
+/// Why an origin is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leave {
+    /// It is in the configuration.
+    Operator,
+    /// The plugin is the built-in one, and knows it.
+    BuiltIn,
+}
+
+/// An origin as `url` spells it; none for anything that is more or less than an origin.
+pub fn canonical(origin: &str) -> Option<String> {
+    let url = Url::parse(origin).ok()?;
+    let bare = url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let known = matches!(url.scheme(), "https" | "http")
+        && url.host_str().is_some_and(|host| !host.contains('*'))
+        && !origin.ends_with('/')
+        && !origin.contains('@');
+    (bare && known).then(|| url.origin().ascii_serialization())
+}
+
+/// Why a request does not leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// One sentence without secrets.
+    pub reason: String,
+    /// The line of configuration that would allow it, where there is one.
+    pub remedy: Option<String>,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)?;
+        match &self.remedy {
+            Some(remedy) => write!(formatter, "; to allow it, write `{remedy}` in [network]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A credential and the placeholder that stands for it inside one call.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// What the plugin has.
+    pub placeholder: String,
+    /// Which credential it is.
+    pub credential: Credential,
+    /// What goes onto the request.
+    pub secret: Secret,
+    /// What names it among kept answers, where it is signed, and another each time.
+    pub identity: Option<Secret>,
+}
+
+impl Sealed {
+    /// Mints a placeholder for a credential.
+    pub fn new(credential: Credential, secret: Secret) -> Sealed {
+        Sealed { placeholder: placeholder(), credential, secret, identity: None }
+    }
+
+    /// The same with what names it in place of it.
+    pub fn named(&self) -> Sealed {
+        Sealed { secret: self.identity.clone().unwrap_or_else(|| self.secret.clone()), ..self.clone() }
+    }
+}
+
+/// A name for a secret inside one call: unguessable, of URL-unreserved characters.
+pub(crate) fn placeholder() -> String {
+    format!("sealed-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// The rules for one feed.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    shapes: Vec<Shape>,
+    allowed: Arc<Origins>,
+    told: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// A plugin may try without end; more than this of one feed says nothing new.
+const TOLD: usize = 16;
+
+impl Egress {
+    /// Lets the shapes of a plan out, as far as their origins are allowed.
+    pub fn new(plan: &Plan, allowed: Arc<Origins>) -> Egress {
+        let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
+        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed, told: Arc::default() }
+    }
+
+    /// Whether something is to be told of this feed's requests: each is told once, and no more than a few.
+    pub(crate) fn is_news(&self, words: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.len() < TOLD && told.insert(words.to_owned())
+    }
+
+    /// What may leave, as it was declared.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// The request with its credentials in place, and the shape that it has; or why it stays.
+    pub fn judge(&self, url: &str, mut request: OutgoingRequest, sealed: &[Sealed]) -> Result<Judged<'_>, Denial> {
+        refuse_odd_spelling(url, &request.url)?;
+        refuse_other_meaning(&request)?;
+        let origin = request.url.origin().ascii_serialization();
+        let shape = self
+            .shapes
+            .iter()
+            .find(|shape| {
+                shape.method == request.method && shape.origin == origin && fits(&shape.path, request.url.path())
+            })
+            .ok_or_else(|| {
+                denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
+            })?;
+        if self.allowed.leave(&origin).is_none() {
+            let remedy = Some(self.allowed.line_for(&origin, !shape.rides.is_empty()));
+            return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
+        }
+        let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut signed = Vec::new();
+        for ride in &shape.rides {
+            let (mut configured, mut rides) = (false, false);
+            for sealed in sealed.iter().filter(|sealed| sealed.credential == ride.credential) {
+                configured = true;
+                if place(&mut request, &ride.place, sealed)? {
+                    rides = true;
+                    placed.insert(place_name(&ride.place));
+                    signed.extend(sealed.identity.is_some().then(|| place_name(&ride.place)));
+                }
+            }
+            match (configured, rides) {
+                (_, true) => carried.push(&ride.credential),
+                (true, false) => missing.push(&ride.credential),
+                (false, false) => {}
+            }
+        }
+        if let Some(credential) = carried.first()
+            && !self.allowed.takes_credentials(&origin)
+        {
+            let reason =
+                format!("{} would go to {origin} without TLS, for everybody on the way to read", name(credential));
+            return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
+        }
+        if request.headers.iter().any(|(name, _)| name == "authorization") && !placed.contains("authorization") {
+            return Err(denial("its `authorization` carries no credential of this call".to_owned()));
+        }
+        if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
+            return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
+        }
+        let is_by_host = |ride: &Ride| placed.contains(&place_name(&ride.place)) || is_empty(&request, &ride.place);
+        let is_by_host = !placed.is_empty() && shape.rides.iter().all(is_by_host);
+        Ok(Judged { request, shape, carried, missing, signed, is_by_host })
+    }
+}
+
+/// A request that may leave.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// With its real credentials.
+    pub request: OutgoingRequest,
+    /// What it was declared as.
+    pub shape: &'a Shape,
+    /// The credentials on it.
+    pub carried: Vec<&'a Credential>,
+    /// Credentials that were declared for it, and are not on it though there are such.
+    pub missing: Vec<&'a Credential>,
+    /// The places on it that were signed.
+    pub signed: Vec<String>,
+    /// Whether it carries credentials, and the plugin wrote none of them itself.
+    pub is_by_host: bool,
+}
+
+fn denial(reason: String) -> Denial {
+    Denial { reason, remedy: None }
+}
+
+/// What parsers read in different ways is refused, whatever it means.
+fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
+    let odd = |what: &str| Err(denial(format!("its address has {what}")));
+    let raw = raw.to_ascii_lowercase();
+    let before_query = raw.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = match before_query.split_once("://").map(|(_, rest)| rest) {
+        Some(rest) => rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len())),
+        None => return odd("no scheme"),
+    };
+    if !url.username().is_empty() || url.password().is_some() || authority.contains('@') {
+        return odd("a user name");
+    }
+    if url.fragment().is_some() {
+        return odd("a fragment");
+    }
+    // Numbers in other bases, IPv4 inside IPv6, dots at the end, other scripts: a host has one spelling.
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    if authority != format!("{host}:{port}") && (authority != host || url.port().is_some()) {
+        return odd(&format!("a host that is not spelled as it is read, {host}:{port}"));
+    }
+    if ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash)) {
+        return odd("an encoded slash");
+    }
+    if path.contains("%25") || path.as_bytes().windows(3).any(|three| matches!(three, [b'%', b'0' | b'1', _])) {
+        return odd("an encoded percent or control character");
+    }
+    let path = path.replace("%2e", ".").replace("%3b", ";");
+    // Some servers cut parameters off a segment before they look at it.
+    if path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | ".."))) {
+        return odd("a dot segment");
+    }
+    Ok(())
+}
+
+/// Headers by which some servers take a request for another one than its first line says: another method, another host,
+/// another path. Cookies are credentials, and none of those that were declared.
+const OTHER_MEANING: &[&str] = &[
+    "cookie",
+    "forwarded",
+    "if-range",
+    "range",
+    "x-forwarded",
+    "x-host",
+    "x-http-host",
+    "x-http-method",
+    "x-method-override",
+    "x-original",
+    "x-override",
+    "x-rewrite",
+];
+
+fn refuse_other_meaning(request: &OutgoingRequest) -> Result<(), Denial> {
+    let odd = |name: &str| OTHER_MEANING.iter().any(|begin| name.starts_with(begin));
+    match request.headers.iter().find(|(name, _)| odd(name)) {
+        Some((name, _)) => Err(denial(format!("its header `{name}` may change what it means"))),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn fits(path: &Path, actual: &str) -> bool {
+    match path {
+        Path::Exact(exact) => actual == exact,
+        Path::Prefix(prefix) => prefix.ends_with('/') && actual.starts_with(prefix) && actual.len() > prefix.len(),
+    }
+}
+
+/// Puts a credential in its place, if its placeholder stands there.
+fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
+    match place {
+        Place::Bearer => Ok(replace_header(
+            request,
+            "authorization",
+            &format!("Bearer {}", sealed.placeholder),
+            format!("Bearer {}", sealed.secret.expose()),
+        )),
+        Place::Header(header) => Ok(replace_header(
+            request,
+            &header.to_ascii_lowercase(),
+            &sealed.placeholder,
+            sealed.secret.expose().to_owned(),
+        )),
+        Place::FormField(field) => {
+            if !is_form(request) {
+                return Ok(false);
+            }
+            let mut pairs: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
+            let mut fields = pairs.iter_mut().filter(|(name, _)| name == field);
+            let (first, second) = (fields.next(), fields.next());
+            if second.is_some() {
+                return Err(denial(format!("its form has the field {field} twice")));
+            }
+            let Some((_, value)) = first.filter(|(_, value)| *value == sealed.placeholder) else { return Ok(false) };
+            sealed.secret.expose().clone_into(value);
+            request.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes();
+            Ok(true)
+        }
+    }
+}
+
+/// Whether nothing stands in the place of a credential. What is no form may have it anywhere.
+fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
+    let has_no = |header: &str| request.headers.iter().all(|(name, _)| name != header);
+    match place {
+        Place::Bearer => has_no("authorization"),
+        Place::Header(header) => has_no(&header.to_ascii_lowercase()),
+        Place::FormField(_) if !is_form(request) => request.body.is_empty(),
+        Place::FormField(field) => form_urlencoded::parse(&request.body).all(|(name, _)| name != *field),
+    }
+}
+
+fn is_form(request: &OutgoingRequest) -> bool {
+    let is_form = |value: &str| value.starts_with("application/x-www-form-urlencoded");
+    request.headers.iter().any(|(name, value)| name == "content-type" && is_form(value))
+}
+
+fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str, value: String) -> bool {
+    let mut values = request.headers.iter_mut().filter(|(name, _)| name == header);
+    match (values.next(), values.next()) {
+        (Some((_, found)), None) if found == placeholder => {
+            *found = value;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn place_name(place: &Place) -> String {
+    match place {
+        Place::Bearer => "authorization".to_owned(),
+        Place::Header(header) => header.to_ascii_lowercase(),
+        Place::FormField(field) => format!("form field {field}"),
+    }
+}
+
+fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
+    request.url.as_str().contains(placeholder)
+        || request.headers.iter().any(|(name, value)| name.contains(placeholder) || value.contains(placeholder))
+        || request.body.windows(placeholder.len()).any(|window| window == placeholder.as_bytes())
+}
+
+/// A credential as people call it.
+pub fn name(credential: &Credential) -> String {
+    match credential {
+        Credential::Setting(setting) => format!("the credential `{setting}`"),
+        Credential::Assertion(setting) => format!("the assertion of `{setting}`"),
+        Credential::Token => "the token".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Ride;
+
+    const LOGIN: &str = "https://login.example";
+    const API: &str = "https://api.example:8443";
+
+    fn egress() -> Egress {
+        let shape = |method: &str, origin: &str, path: Path, credential: Credential, place: Place| Shape {
+            method: method.to_owned(),
+            origin: origin.to_owned(),
+            path,
+            rides: vec![Ride { credential, place }],
+            seals: None,
+        };
+        let shapes = vec![
+            shape(
+                "POST",
+                LOGIN,
+                Path::Exact("/t/token".to_owned()),
+                Credential::Setting("key".to_owned()),
+                Place::FormField("key".to_owned()),
+            ),
+            shape("GET", API, Path::Prefix("/a/".to_owned()), Credential::Token, Place::Bearer),
+            shape("GET", "https://other.example", Path::Prefix("/".to_owned()), Credential::Token, Place::Bearer),
+        ];
+        Egress::new(&Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap().into())
+    }
+
+    fn sealed() -> Vec<Sealed> {
+        let sealed = |placeholder: &str, credential: Credential, secret: &str| Sealed {
+            placeholder: placeholder.to_owned(),
+            credential,
+            secret: Secret::new(secret),
+            identity: None,
+        };
+        vec![
+            sealed("sealed-key", Credential::Setting("key".to_owned()), "s&cret"),
+            sealed("sealed-token", Credential::Token, "real"),
+        ]
+    }
+
+    fn judge(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Result<OutgoingRequest, String> {
+        let request = OutgoingRequest {
+            method: method.to_owned(),
+            url: Url::parse(url).unwrap(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: body.as_bytes().to_vec(),
+        };
+        egress().judge(url, request, &sealed()).map(|judged| judged.request).map_err(|denial| denial.to_string())
+    }
+
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+    const BEARER: (&str, &str) = ("authorization", "Bearer sealed-token");
+
+    #[test]
+    fn a_credential_is_put_in_its_declared_place() {
+        let request = judge("POST", "https://login.example/t/token", &[FORM], "a=1&key=sealed-key").unwrap();
+        assert_eq!(String::from_utf8(request.body).unwrap(), "a=1&key=s%26cret");
+        let request = judge("GET", "https://api.example:8443/a/b?c=d", &[BEARER], "").unwrap();
+        assert_eq!(request.headers[0].1, "Bearer real");
+    }
+
+    #[test]
+    fn a_credential_in_any_other_place_stays() {
+        for (method, url, headers, body) in [
+            ("POST", "https://login.example/t/token", &[FORM][..], "other=sealed-key"),
+            ("POST", "https://login.example/t/token", &[FORM], "key=xsealed-key"),
+            ("POST", "https://login.example/t/token", &[("content-type", "text/plain")], "key=sealed-key"),
+            ("POST", "https://login.example/t/token?x=sealed-key", &[FORM], ""),
+            ("POST", "https://login.example/t/token", &[FORM], "key=sealed-token"),
+            ("GET", "https://api.example:8443/a/sealed-token", &[BEARER], ""),
+            ("GET", "https://api.example:8443/a/b", &[BEARER, ("x-copy", "sealed-token")], ""),
+            ("GET", "https://api.example:8443/a/b", &[("x-key", "sealed-key")], ""),
+        ] {
+            let denied = judge(method, url, headers, body).unwrap_err();
+            assert!(denied.contains("stands where it was not declared"), "{url} {body}: {denied}");
+        }
+        assert!(
+            judge("POST", "https://login.example/t/token", &[FORM], "key=sealed-key&key=sealed-key")
+                .unwrap_err()
+                .contains("twice")
+        );
+    }
+
+    #[test]
+    fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
+        let ride = |setting: &str, place| Ride { credential: Credential::Setting(setting.to_owned()), place };
+        let shape = Shape {
+            method: "POST".to_owned(),
+            origin: LOGIN.to_owned(),
+            path: Path::Exact("/token".to_owned()),
+            rides: vec![
+                ride("key", Place::FormField("key".to_owned())),
+                ride("spare", Place::FormField("key".to_owned())),
+                ride("api", Place::Header("X-Key".to_owned())),
+            ],
+            seals: None,
+        };
+        let egress =
+            Egress::new(&Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
+        let is_by_host = |headers: &[(&str, &str)], body: &str| {
+            let url = "https://login.example/token";
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let (method, body) = ("POST".to_owned(), body.as_bytes().to_vec());
+            let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body };
+            egress.judge(url, request, &sealed()).unwrap().is_by_host
+        };
+        assert!(is_by_host(&[FORM], "a=1&key=sealed-key"), "one of two that may stand there, and an empty place");
+        assert!(!is_by_host(&[FORM], "a=1&key=a-guess"), "its own value in place of the credential");
+        assert!(!is_by_host(&[FORM, ("x-key", "a-guess")], "a=1&key=sealed-key"), "its own beside the credential");
+        assert!(!is_by_host(&[FORM], "a=1"), "no credential");
+        assert!(!is_by_host(&[], "key=a-guess") && !is_by_host(&[], ""), "no form");
+    }
+
+    #[test]
+    fn an_authorization_without_a_live_placeholder_stays() {
+        for value in ["Bearer stolen", "Basic sealed-token", "sealed-token", "Bearer sealed-token, Bearer x"] {
+            assert!(judge("GET", "https://api.example:8443/a/b", &[("authorization", value)], "").is_err(), "{value}");
+        }
+        assert!(judge("POST", "https://login.example/t/token", &[FORM, ("authorization", "Bearer x")], "").is_err());
+    }
+
+    #[test]
+    fn only_declared_shapes_leave() {
+        for (method, url) in [
+            ("PUT", "https://api.example:8443/a/b"),
+            ("GET", "https://api.example:8443/a/"),
+            ("GET", "https://api.example:8443/A/b"),
+            ("GET", "https://api.example/a/b"),
+            ("GET", "http://api.example:8443/a/b"),
+            ("GET", "https://api.example.evil.example:8443/a/b"),
+            ("GET", "https://api.example.:8443/a/b"),
+            ("POST", "https://login.example/t/token/more"),
+        ] {
+            assert!(judge(method, url, &[], "").unwrap_err().contains("no declared shape"), "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn odd_spellings_stay_whatever_they_mean() {
+        for (url, what) in [
+            ("https://user@api.example:8443/a/b", "user name"),
+            ("https://api.example:8443/a/../a/b", "dot segment"),
+            ("https://api.example:8443/a/%2E%2e/b", "dot segment"),
+            ("https://api.example:8443/a/b%2Fc", "encoded slash"),
+            ("https://api.example:8443/a/b\\c", "encoded slash"),
+            ("https://api.example:8443/a/b#c", "fragment"),
+            ("https://@api.example:8443/a/b", "user name"),
+            ("https://api.example:8443/a/..;x/b", "dot segment"),
+            ("https://api.example:8443/a/%2e%2E%3Bx/b", "dot segment"),
+            ("https://api.example:8443/a/%252e%252e/b", "encoded percent"),
+            ("https://api.example:8443/a/b%00", "control character"),
+            ("https://api.example:08443/a/b", "not spelled as it is read"),
+            ("https://%61pi.example:8443/a/b", "not spelled as it is read"),
+            ("https://ａpi.example:8443/a/b", "not spelled as it is read"),
+        ] {
+            assert!(judge("GET", url, &[BEARER], "").unwrap_err().contains(what), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_instead_of_a_name_has_one_spelling() {
+        let v6 = "http://[::ffff:7f00:1]:8080";
+        let origins = Origins::new(["https://127.0.0.1", v6]).unwrap();
+        let shape = |origin: &str| Shape {
+            method: "GET".to_owned(),
+            origin: origin.to_owned(),
+            path: Path::Prefix("/a/".to_owned()),
+            rides: Vec::new(),
+            seals: None,
+        };
+        let plan = Plan { shapes: vec![shape("https://127.0.0.1"), shape(v6)], warnings: Vec::new() };
+        let egress = Egress::new(&plan, origins.into());
+        let judge = |url: &str| {
+            let (method, headers) = ("GET".to_owned(), Vec::new());
+            let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body: Vec::new() };
+            egress.judge(url, request, &[]).map(|_| ()).map_err(|denial| denial.to_string())
+        };
+        for url in ["https://127.0.0.1/a/b", "https://127.0.0.1:443/a/b", "http://[::ffff:7f00:1]:8080/a/b"] {
+            assert_eq!(judge(url), Ok(()), "{url}");
+        }
+        for host in
+            ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.01", "①27.0.0.1"]
+        {
+            let told = judge(&format!("https://{host}/a/b")).unwrap_err();
+            assert!(told.contains("not spelled as it is read, 127.0.0.1:443"), "{host}: {told}");
+        }
+        for host in ["[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::FFFF:7F00:0001]"] {
+            assert!(judge(&format!("http://{host}:8080/a/b")).unwrap_err().contains("not spelled"), "{host}");
+        }
+    }
+
+    #[test]
+    fn credentials_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
+        let near = ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"];
+        let far = ["http://api.example", "http://10.0.0.1", "http://a.localhost"];
+        let shape = |origin: &str, rides: Vec<Ride>| Shape {
+            method: "GET".to_owned(),
+            origin: origin.to_owned(),
+            path: Path::Prefix("/a/".to_owned()),
+            rides,
+            seals: None,
+        };
+        let judge = |origin: &str, origins: &Origins, bearer: bool| {
+            let ride = Ride { credential: Credential::Token, place: Place::Bearer };
+            let rides = if bearer { vec![ride] } else { Vec::new() };
+            let plan = Plan { shapes: vec![shape(origin, rides)], warnings: Vec::new() };
+            let url = format!("{origin}/a/b");
+            let headers = bearer.then(|| (BEARER.0.to_owned(), BEARER.1.to_owned())).into_iter().collect();
+            let request =
+                OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+            let egress = Egress::new(&plan, Arc::new(origins.clone()));
+            egress.judge(&url, request, &sealed()).map(|_| ()).map_err(|denial| denial.to_string())
+        };
+        let allowed = Origins::new(near.into_iter().chain(far)).unwrap();
+        let all = allowed.clone().with_credentials_over_http(far).unwrap();
+        for origin in near {
+            assert_eq!(judge(origin, &allowed, true), Ok(()), "{origin}");
+            let proxied = allowed.clone().going(|_| false);
+            assert!(judge(origin, &proxied, true).unwrap_err().contains("without TLS"), "{origin}");
+        }
+        for origin in far {
+            let told = judge(origin, &allowed, true).unwrap_err();
+            let line = format!("to allow it, write `allow_credentials_over_http = [{origin:?}]` in [network]");
+            assert!(told.contains("the token would go to ") && told.ends_with(&line), "{told}");
+            // Neither is an origin that nobody allowed offered without saying so.
+            assert!(judge(origin, &Origins::default(), true).unwrap_err().ends_with(&line), "{origin}");
+            assert_eq!(judge(origin, &allowed, false), Ok(()), "{origin}");
+            assert_eq!(judge(origin, &all, true), Ok(()), "{origin}");
+        }
+        let told = judge(near[0], &Origins::default(), true).unwrap_err();
+        assert!(told.ends_with(&format!("write `allow = [{:?}]` in [network]", near[0])), "{told}");
+    }
+
+    #[test]
+    fn headers_that_make_another_request_of_it_stay() {
+        for name in [
+            "x-http-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-host",
+            "forwarded",
+            "cookie",
+            "range",
+        ] {
+            let told = judge("GET", "https://api.example:8443/a/b", &[BEARER, (name, "DELETE")], "").unwrap_err();
+            assert!(told.contains(name), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_was_declared_and_is_not_there_is_told() {
+        let judge = |headers: Vec<(String, String)>| {
+            let url = "https://api.example:8443/a/b";
+            let request =
+                OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+            let egress = egress();
+            let judged = egress.judge(url, request, &sealed()).unwrap();
+            (judged.carried.len(), judged.missing.len())
+        };
+        assert_eq!(judge(vec![(BEARER.0.to_owned(), BEARER.1.to_owned())]), (1, 0));
+        assert_eq!(judge(Vec::new()), (0, 1));
+    }
+
+    #[test]
+    fn a_denial_says_the_line_that_would_allow_it() {
+        let denied = judge("GET", "https://other.example/x", &[], "").unwrap_err();
+        let line = format!("allow = [{API:?}, {LOGIN:?}, \"https://other.example\"]");
+        assert!(denied.ends_with(&format!("to allow it, write `{line}` in [network]")), "{denied}");
+        let built_in = Origins::new([API]).unwrap().and(&Origins::new([LOGIN]).unwrap());
+        assert_eq!(
+            built_in.line_with(["https://x"]),
+            format!("allow = [{API:?}, \"https://x\"]"),
+            "as the operator wrote it"
+        );
+        assert_eq!(
+            [API, LOGIN, "https://x"].map(|origin| built_in.leave(origin)),
+            [Some(Leave::Operator), Some(Leave::BuiltIn), None]
+        );
+    }
+
+    #[test]
+    fn origins_are_exact() {
+        assert_eq!(canonical("https://Host.example:443"), Some("https://host.example".to_owned()));
+        for origin in [
+            "https://host.example/",
+            "https://host.example/a",
+            "https://u@host.example",
+            "ftp://host.example",
+            "host.example",
+            "https://h?x",
+            "https://*.example",
+        ] {
+            assert_eq!(canonical(origin), None, "{origin}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What an answer of a plugin may be. Lists, ids and bodies beyond their limits end the call: cut, they would mean
+//! something else. Words for people are cut, because nothing hangs on them.
+
+use std::collections::HashSet;
+
+use crate::contract::{
+    Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, Problem, Scope,
+    Step, Token,
+};
+use crate::credentials::redact::{self, is_command, plain};
+use crate::limits::{
+    ADDRESS_BYTES, CODE_BYTES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES, NOTE_BYTES, PROBLEMS,
+    RIDES, SCHEMA_BYTES, WORDS_BYTES,
+};
+
+/// Why an answer is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// More than it may be: which limit, and its value.
+    Limit(&'static str, String),
+    /// Nothing that the contract allows.
+    Broken(String),
+}
+
+type Held = Result<(), Fault>;
+
+/// An answer that can be held to its limits.
+pub(super) trait Answer {
+    /// Cuts its words, and refuses it if that is not enough.
+    fn hold(&mut self, limits: &Limits) -> Held;
+}
+
+fn most(limit: &'static str, found: usize, most: usize) -> Held {
+    if found > most { Err(Fault::Limit(limit, most.to_string())) } else { Ok(()) }
+}
+
+fn bytes(limit: &'static str, text: &str, bytes: usize) -> Held {
+    if text.len() > bytes { Err(Fault::Limit(limit, format!("{bytes} bytes"))) } else { Ok(()) }
+}
+
+fn cut(text: &mut String, bytes: usize) {
+    let kept = redact::cut(text, bytes).len();
+    if kept < text.len() {
+        text.truncate(kept);
+        text.shrink_to_fit();
+    }
+    if text.contains(is_command) {
+        *text = plain(text);
+    }
+}
+
+/// An id: found again by every byte of it, and shown.
+fn id(limit: &'static str, text: &str) -> Held {
+    exact(limit, text, ID_BYTES)
+}
+
+/// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
+fn exact(limit: &'static str, text: &str, most: usize) -> Held {
+    bytes(limit, text, most)?;
+    if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
+}
+
+fn broken(words: String) -> Held {
+    Err(Fault::Broken(words))
+}
+
+/// An id as it is shown where it is what is wrong.
+fn shown(id: &str) -> &str {
+    redact::cut(id, 64)
+}
+
+impl<T: Answer, E: Answer> Answer for Result<T, E> {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        match self {
+            Ok(answer) => answer.hold(limits),
+            Err(answer) => answer.hold(limits),
+        }
+    }
+}
+
+impl<T: Answer> Answer for Option<T> {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        self.as_mut().map_or(Ok(()), |answer| answer.hold(limits))
+    }
+}
+
+impl Answer for Description {
+    fn hold(&mut self, _: &Limits) -> Held {
+        let Description { name, version, events, settings_schema, credentials, interval_seconds: _, diagnoses } = self;
+        id("the plugin's name", name)?;
+        id("the plugin's version", version)?;
+        bytes("the schema of the settings", settings_schema, SCHEMA_BYTES)?;
+        if settings_schema.contains(|one: char| is_command(one) && !one.is_ascii_whitespace()) {
+            return broken("the schema of the settings has control characters".to_owned());
+        }
+        most("entries of a list", events.len().max(credentials.len()).max(diagnoses.len()), ENTRIES)?;
+        for kind in events {
+            id("a kind of event", &kind.name)?;
+            cut(&mut kind.title, NAME_BYTES);
+            most("classes of a kind of event", kind.class_uids.len(), ENTRIES)?;
+        }
+        credentials.iter().try_for_each(|one| id("the name of a setting", &one.setting))?;
+        for row in diagnoses {
+            id("a code", &row.code)?;
+            cut(&mut row.cause, WORDS_BYTES);
+            cut(&mut row.fix, WORDS_BYTES);
+        }
+        Ok(())
+    }
+}
+
+impl Answer for Plan {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        most("shapes of requests", self.shapes.len(), ENTRIES)?;
+        for shape in &self.shapes {
+            let (Path::Exact(path) | Path::Prefix(path)) = &shape.path;
+            exact("a method", &shape.method, CODE_BYTES)?;
+            exact("an origin", &shape.origin, ADDRESS_BYTES)?;
+            exact("a path", path, ADDRESS_BYTES)?;
+            exact("a sealed key", shape.seals.as_deref().unwrap_or_default(), CODE_BYTES)?;
+            most("credentials on a shape", shape.rides.len(), RIDES)?;
+            for ride in &shape.rides {
+                if let Credential::Setting(setting) | Credential::Assertion(setting) = &ride.credential {
+                    exact("the name of a setting", setting, CODE_BYTES)?;
+                }
+                if let Place::FormField(name) | Place::Header(name) = &ride.place {
+                    exact("a place on a request", name, CODE_BYTES)?;
+                }
+            }
+        }
+        self.warnings.hold(limits)
+    }
+}
+
+impl Answer for Vec<Problem> {
+    fn hold(&mut self, _: &Limits) -> Held {
+        self.truncate(PROBLEMS);
+        for Problem { setting, found, expected } in self {
+            cut(setting, NAME_BYTES);
+            cut(found, WORDS_BYTES);
+            cut(expected, WORDS_BYTES);
+        }
+        Ok(())
+    }
+}
+
+impl Answer for Token {
+    fn hold(&mut self, _: &Limits) -> Held {
+        bytes("a token", &self.value, CURSOR_BYTES)
+    }
+}
+
+impl Answer for Discovery {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        most("scopes of a discovery", self.scopes.len() + self.skipped.len(), limits.scopes)?;
+        self.scopes.iter_mut().try_for_each(scope)?;
+        for skipped in &mut self.skipped {
+            scope(&mut skipped.scope)?;
+            skipped.why.hold(limits)?;
+        }
+        // A scope that is listed twice is one: two would write one state.
+        let mut seen = HashSet::new();
+        self.scopes.retain(|scope| seen.insert(scope.id.clone()));
+        self.skipped.retain(|skipped| seen.insert(skipped.scope.id.clone()));
+        notices(&mut self.notices, limits)
+    }
+}
+
+fn scope(Scope { id, name, owner, note }: &mut Scope) -> Held {
+    self::id("the id of a scope", id)?;
+    self::id("the owner of a scope", owner.as_deref().unwrap_or_default())?;
+    bytes("the note of a scope", note, NOTE_BYTES)?;
+    if let Some(name) = name {
+        cut(name, NAME_BYTES);
+    }
+    Ok(())
+}
+
+fn notices(notices: &mut [Notice], limits: &Limits) -> Held {
+    most("notices", notices.len(), limits.notices)?;
+    for Notice { code, message } in notices {
+        cut(code, CODE_BYTES);
+        cut(message, WORDS_BYTES);
+    }
+    Ok(())
+}
+
+impl Answer for Step {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        id("a kind of event", &self.page.kind)?;
+        if self.page.body.len() > limits.page_bytes {
+            return Err(Fault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
+        }
+        bytes("a cursor", self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
+        notices(&mut self.notices, limits)
+    }
+}
+
+impl Answer for Failure {
+    fn hold(&mut self, _: &Limits) -> Held {
+        cut(&mut self.code, CODE_BYTES);
+        cut(&mut self.cause, WORDS_BYTES);
+        for (text, bytes) in
+            [(&mut self.fix, WORDS_BYTES), (&mut self.service_code, CODE_BYTES), (&mut self.request_id, CODE_BYTES)]
+        {
+            if let Some(text) = text {
+                cut(text, bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Answer for Batch {
+    fn hold(&mut self, limits: &Limits) -> Held {
+        most("events of a poll", self.events.len(), limits.events)?;
+        most("figures of a poll", self.measures.len(), limits.events)?;
+        if self.state.len() > limits.state_bytes {
+            return Err(Fault::Limit("state", format!("{} bytes", limits.state_bytes)));
+        }
+        self.events.iter().try_for_each(|one| event(one, limits))?;
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.events.iter().find(|event| !seen.insert(event.uid.as_str())) {
+            return broken(format!("two events have the uid {}", shown(&twice.uid)));
+        }
+        self.measures.iter_mut().try_for_each(measure)?;
+        self.outcome.hold(limits)?;
+        notices(&mut self.notices, limits)
+    }
+}
+
+/// An event that is no line of JSON would break every reader behind this host.
+fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Held {
+    id("the uid of an event", uid)?;
+    if body.len() > limits.event_bytes {
+        return Err(Fault::Limit("one event", format!("{} bytes", limits.event_bytes)));
+    }
+    if *time_milliseconds > LATEST_TIME {
+        return broken(format!("event {} is of a time after the year 9999", shown(uid)));
+    }
+    // The parser looks at what it skips, but not whether it is UTF-8.
+    let line = std::str::from_utf8(body).is_ok_and(|text| {
+        let alone = text.starts_with('{') && !text.contains(['\n', '\r']);
+        alone && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    });
+    if line { Ok(()) } else { broken(format!("event {} is not one JSON object on one line", shown(uid))) }
+}
+
+fn measure(one: &mut Measure) -> Held {
+    id("a kind of event", &one.kind)?;
+    id("the subject of a figure", &one.subject)?;
+    cut(&mut one.title, NAME_BYTES);
+    if [one.value, one.maximum, one.weight].iter().all(|figure| figure.is_finite()) {
+        return Ok(());
+    }
+    broken(format!("the figure of {} is no number", shown(&one.subject)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{CredentialKind, CredentialSetting, Diagnosis, EventKind};
+
+    #[test]
+    fn a_description_has_its_limits() {
+        let description = || Description {
+            name: "plugin".to_owned(),
+            version: "1.0.0".to_owned(),
+            events: Vec::new(),
+            settings_schema: "{}".to_owned(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            diagnoses: Vec::new(),
+        };
+        let code = |code: &str| Diagnosis { code: code.to_owned(), cause: String::new(), fix: String::new() };
+        let credential = |setting: String| CredentialSetting { setting, kind: CredentialKind::Secret };
+        let kind =
+            |classes: usize| EventKind { name: String::new(), title: String::new(), class_uids: vec![1; classes] };
+        let held = |mut one: Description| one.hold(&Limits::default());
+        let limit = |name, value: String| Err(Fault::Limit(name, value));
+        for (within, beyond, refusal) in [
+            (
+                Description { settings_schema: " ".repeat(SCHEMA_BYTES), ..description() },
+                Description { settings_schema: " ".repeat(SCHEMA_BYTES + 1), ..description() },
+                limit("the schema of the settings", format!("{SCHEMA_BYTES} bytes")),
+            ),
+            (
+                Description { diagnoses: vec![code(""); ENTRIES], ..description() },
+                Description { diagnoses: vec![code(""); ENTRIES + 1], ..description() },
+                limit("entries of a list", ENTRIES.to_string()),
+            ),
+            (
+                Description { events: vec![kind(ENTRIES)], ..description() },
+                Description { events: vec![kind(ENTRIES + 1)], ..description() },
+                limit("classes of a kind of event", ENTRIES.to_string()),
+            ),
+            (
+                Description { credentials: vec![credential("x".repeat(ID_BYTES))], ..description() },
+                Description { credentials: vec![credential("x".repeat(ID_BYTES + 1))], ..description() },
+                limit("the name of a setting", format!("{ID_BYTES} bytes")),
+            ),
+        ] {
+            assert_eq!((held(within), held(beyond)), (Ok(()), refusal));
+        }
+    }
+}

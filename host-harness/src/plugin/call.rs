@@ -1,0 +1,516 @@
+//! One call of a plugin: a fresh store, a fresh instance, its limits, its requests. Nothing of it is used again; a trap
+//! or a dropped call takes the store with it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use wasmtime::component::{ResourceTable, ResourceTableError};
+use wasmtime::{Trap, UpdateDeadline};
+use wasmtime_wasi_http::WasiHttpCtx;
+
+use crate::blame::Blame;
+use crate::contract::{
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Given, Plan, PluginCode, Problem,
+    Reaction, Scope, Step, Token, credentials, log,
+};
+use crate::credentials::assertion::{self, KeyPair, Unusable};
+use crate::credentials::redact;
+use crate::credentials::secret::Secret;
+use crate::credentials::settings::{Held, Inside, Settings};
+use crate::limits::{self, Limits};
+use crate::network::Transport;
+use crate::network::egress::{Egress, Sealed};
+use crate::network::tokens::{Freshness, Tokens};
+use crate::plugin::Plugin;
+use crate::plugin::engine::Running;
+
+use super::answer::{Answer, Fault};
+use super::clock::CallClock;
+pub(crate) use super::clock::ClockView;
+use super::hook::{Asker, Hook};
+use super::meter::{Meter, Spent};
+use super::tap::Enters;
+
+pub use super::tap::Tap;
+
+/// Unix time in milliseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// For whom a call is made, and how its requests leave; without a network, all HTTP is denied.
+#[derive(Clone, Default)]
+pub struct Caller {
+    /// Id of the tenant, for logs.
+    pub tenant: String,
+    /// Id of the feed, for logs.
+    pub feed: String,
+    /// What the call may use.
+    pub limits: Limits,
+    /// How its requests leave.
+    pub network: Option<Network>,
+}
+
+/// How requests leave: the rules, and what carries them.
+#[derive(Clone)]
+pub struct Network {
+    /// What may leave.
+    pub egress: Arc<Egress>,
+    /// What carries it.
+    pub transport: Arc<dyn Transport>,
+    /// What token endpoints answered, to whomever.
+    pub tokens: Arc<Tokens>,
+    /// How new a token must be.
+    pub freshness: Freshness,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a call gave no answer of the plugin's own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The plugin broke down.
+    #[error("the plugin broke down in {call}: {kind}{words}")]
+    Trap {
+        /// Function of the contract.
+        call: &'static str,
+        /// The engine's word for it.
+        kind: String,
+        /// The guest's last words.
+        words: LastWords,
+    },
+    /// The plugin used more than it may.
+    #[error("the plugin passed its limit of {limit} in {call}, {value}{words}")]
+    Limit {
+        /// Function of the contract.
+        call: &'static str,
+        /// Which limit.
+        limit: &'static str,
+        /// Its value.
+        value: String,
+        /// The guest's last words.
+        words: LastWords,
+    },
+}
+
+/// What a guest logged last, bounded and redacted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastWords(Vec<String>);
+
+impl fmt::Display for LastWords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(formatter, "; its last words: {}", self.0.join(" / ")) }
+    }
+}
+
+impl CallError {
+    /// Who can mend it.
+    pub fn whose(&self) -> Blame {
+        Blame::Plugin
+    }
+
+    /// As a failure of the contract, so that callers have one thing to react to.
+    pub fn failure(&self) -> Failure {
+        let code = match self {
+            CallError::Trap { .. } => "plugin-trapped",
+            CallError::Limit { .. } => "plugin-limit",
+        };
+        Failure::of_host(Reaction::MendPlugin, code, self.to_string())
+    }
+}
+
+/// One exchange of a call, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// HTTP method.
+    pub method: String,
+    /// Address as the plugin gave it: without credentials, which the host adds later.
+    pub url: String,
+    /// What came of it.
+    pub result: Result<u16, String>,
+    /// Bytes of the answer's body.
+    pub bytes: usize,
+    /// How long it took.
+    pub time: Duration,
+    /// Whether the host had the answer already, and sent nothing.
+    pub is_kept: bool,
+}
+
+/// What a call did and used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Journal {
+    /// Requests in order.
+    pub exchanges: Vec<Exchange>,
+    /// Time in which it was worked at: in the guest, and in the host on its behalf, without waiting.
+    pub busy: Duration,
+    /// The most linear memory it had.
+    pub memory_bytes: usize,
+    /// Whether the host answered a request for a token itself, because the same was asked too often.
+    pub asked_too_often: bool,
+    /// Why there was no assertion, where one was asked for.
+    pub unusable: Option<String>,
+    /// Log lines of the guest, redacted.
+    pub log: Vec<String>,
+    /// A limit that a request met: which, and its value.
+    pub(super) exceeded: Option<(&'static str, String)>,
+    /// Credentials that left on requests.
+    pub carried: Vec<Credential>,
+    /// Requests that were not let out.
+    pub denied: usize,
+    /// Bytes of all answers as they came.
+    pub(super) received_bytes: usize,
+    /// Whether it was told that a request left without a credential.
+    pub(super) bare: bool,
+    /// Tokens that answers held.
+    pub(super) tokens: Vec<HeldToken>,
+}
+
+/// A token of an answer, which the host keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldToken {
+    /// What the plugin got in its place.
+    pub(super) placeholder: String,
+    pub(super) token: Secret,
+    /// From when on the host would fetch another, in Unix milliseconds; none if it does not keep the answer.
+    pub(super) renew_at: Option<u64>,
+}
+
+pub(super) type Shared<T> = Arc<Mutex<T>>;
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a store holds for one call.
+pub(crate) struct Store {
+    pub(crate) table: ResourceTable,
+    pub(crate) clock: CallClock,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) hook: Hook,
+    held: Vec<Held>,
+    declared: Option<Arc<Description>>,
+    meter: Meter,
+    who: Arc<str>,
+    log_lines_dropped: usize,
+}
+
+/// Times the length of a line: a longer message is not searched for secrets.
+const LONGEST_MESSAGE: usize = 32;
+
+impl log::Host for Store {
+    async fn write(&mut self, level: log::Level, message: String) {
+        let limits = &self.hook.limits;
+        let mut journal = lock(&self.hook.journal);
+        if journal.log.len() >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
+            self.log_lines_dropped += 1;
+            return;
+        }
+        let tokens = journal.tokens.iter().map(|held| &held.token);
+        let secrets = self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(tokens);
+        // Redacted before it is cut: half a secret would not be known for one.
+        let message = redact::redact(&message, secrets);
+        let message = redact::plain(redact::cut(&message, limits.log_line_bytes));
+        match level {
+            log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
+            log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", who = %self.who, "{message}"),
+            log::Level::Error => tracing::error!(target: "plugin", who = %self.who, "{message}"),
+        }
+        journal.log.push(message);
+    }
+}
+
+impl credentials::Host for Store {
+    /// Gives a placeholder; the assertion itself goes onto the request.
+    async fn client_assertion(
+        &mut self,
+        setting: String,
+        client_id: String,
+        audience: String,
+    ) -> Result<String, credentials::Refusal> {
+        let declared = self.declared.iter().flat_map(|description| &description.credentials);
+        let mut kinds = declared.filter(|credential| credential.setting == setting).map(|credential| credential.kind);
+        let kind = kinds.find(|kind| *kind != CredentialKind::Secret).ok_or(credentials::Refusal::NotDeclared)?;
+        let held = self.held.iter().find(|held| held.setting == setting).map(|held| held.secret.clone());
+        // A call without HTTP has no use for one, and no clock.
+        let clock = self.hook.network.as_ref().map(|network| Arc::clone(&network.clock));
+        let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
+        let made = self.hook.sealed.iter().filter(|sealed| matches!(sealed.credential, Credential::Assertion(_)));
+        if made.count() >= limits::ASSERTIONS {
+            self.meter.exceed("assertions", limits::ASSERTIONS);
+            return Err(credentials::Refusal::Unusable);
+        }
+        if client_id.len() > limits::ID_BYTES || audience.len() > limits::ADDRESS_BYTES {
+            self.meter.exceed("what an assertion is about", format!("{} bytes", limits::ADDRESS_BYTES));
+            return Err(credentials::Refusal::Unusable);
+        }
+        let replays = self.hook.network.as_ref().is_some_and(|network| network.transport.replays());
+        let made = tokio::task::spawn_blocking(move || match kind {
+            // What it would be made of has a stand-in, too.
+            _ if replays => Ok((Secret::new("ASSERTION"), None)),
+            CredentialKind::TokenFile => {
+                assertion::read_token(std::path::Path::new(held.expose())).map(|token| (token, None))
+            }
+            _ => KeyPair::read(held.expose()).and_then(|pair| {
+                let identity = pair.identity(&client_id, &audience);
+                Ok((pair.assertion(&client_id, &audience, clock())?, Some(identity)))
+            }),
+        });
+        match made.await.unwrap_or_else(|error| Err(Unusable::Unfit(error.to_string()))) {
+            Ok((secret, identity)) => {
+                let sealed = Sealed { identity, ..Sealed::new(Credential::Assertion(setting), secret) };
+                let placeholder = sealed.placeholder.clone();
+                if let Some(tap) = &self.hook.tap {
+                    tap("answer of client-assertion", placeholder.as_bytes());
+                }
+                Arc::make_mut(&mut self.hook.sealed).push(sealed);
+                Ok(placeholder)
+            }
+            Err(error) => {
+                lock(&self.hook.journal).unusable = Some(format!("found {error}"));
+                Err(match error {
+                    Unusable::Unreadable(_) => credentials::Refusal::Unreadable,
+                    Unusable::Unfit(_) => credentials::Refusal::Unusable,
+                })
+            }
+        }
+    }
+}
+
+/// A token that the host keeps, and how long it is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedToken {
+    /// The real value.
+    pub value: Secret,
+    /// From when it was fetched.
+    pub expires_in_seconds: u32,
+    /// From when on the host would fetch another, in Unix milliseconds; none if it keeps no answer with it.
+    pub renew_at: Option<u64>,
+}
+
+/// A call's answer and what it took.
+pub type Called<T> = (Result<T, CallError>, Journal);
+
+/// Makes a call: opens a fresh instance, lets it answer in its time, and closes it.
+macro_rules! call {
+    ($plugin:expr, $name:literal, $caller:expr, $inside:expr, $function:ident($($argument:expr),*)) => {{
+        let mut open = $plugin.open($name, $caller, $inside).await;
+        if let Some(tap) = $plugin.tap() {
+            let mut show = |bytes: &[u8]| tap(concat!("argument of ", $name), bytes);
+            $($argument.enters(&mut show);)*
+            let _ = &mut show;
+        }
+        let answer = match open.code.take() {
+            Some(Ok(code)) => {
+                let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
+                let answer = timed(answer, &open.spent);
+                tokio::time::timeout_at(open.deadline, answer).await.map_err(|_| None).and_then(|answer| answer.map_err(Some))
+            }
+            Some(Err(error)) => Err(error),
+            None => Err(None),
+        };
+        open.close(answer)
+    }};
+}
+
+/// Adds up the time in which a call is being worked at.
+async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|context| {
+        spent.begin();
+        let answer = call.as_mut().poll(context);
+        spent.pause();
+        answer
+    })
+    .await
+}
+
+impl Plugin {
+    /// What the plugin is.
+    pub async fn describe(&self) -> Called<Description> {
+        call!(self, "describe", &Caller::default(), Inside::default(), call_describe())
+    }
+
+    /// Checks settings. All HTTP is denied.
+    pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
+        let (text, inside) = settings.sealed();
+        call!(self, "prepare", &caller.without_network(), inside, call_prepare(&text))
+    }
+
+    /// Fetches a token; its value stays with the host.
+    pub async fn fetch_token(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+    ) -> Called<Result<Option<FetchedToken>, Failure>> {
+        let (text, inside) = settings.sealed();
+        let (answer, journal) = call!(self, "fetch-token", caller, inside, call_fetch_token(&text));
+        let kept = |Token { value, expires_in_seconds }| {
+            let held = journal.tokens.iter().find(|held| held.placeholder == value);
+            let renew_at = held.and_then(|held| held.renew_at);
+            let value = held.map_or_else(|| Secret::new(value), |held| held.token.clone());
+            FetchedToken { value, expires_in_seconds, renew_at }
+        };
+        (answer.map(|answer| answer.map(|token| token.map(kept))), journal)
+    }
+
+    /// Finds the scopes.
+    pub async fn discover(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+        token: Option<&Secret>,
+    ) -> Called<Result<Discovery, Failure>> {
+        let (text, mut inside) = settings.sealed();
+        let token = seal_token(token, &mut inside.sealed);
+        call!(self, "discover", caller, inside, call_discover(&text, token.as_deref()))
+    }
+
+    /// Reads one page.
+    pub async fn poll(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+        token: Option<&Secret>,
+        scope: &Scope,
+        cursor: Option<&str>,
+    ) -> Called<Result<Step, Failure>> {
+        let (text, mut inside) = settings.sealed();
+        let token = seal_token(token, &mut inside.sealed);
+        call!(self, "poll", caller, inside, call_poll(&text, token.as_deref(), scope, cursor))
+    }
+
+    /// Makes events. All HTTP is denied, and there are no credentials.
+    pub async fn normalize(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+        context: &Context,
+        given: &Given,
+        state: Option<&[u8]>,
+    ) -> Called<Result<Batch, Failure>> {
+        let text = settings.without_credentials();
+        let caller = caller.without_network();
+        call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, given, state))
+    }
+
+    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
+        let running = self.host().enter().await;
+        let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
+        let spent = Arc::new(Spent::default());
+        let mut store = self.store(call, caller, inside, &spent);
+        let code = timed(self.linked().instantiate_async(&mut store), &spent);
+        let code = tokio::time::timeout_at(deadline, code).await;
+        let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
+        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), spent, _running: running }
+    }
+
+    fn store(
+        &self,
+        call: &'static str,
+        caller: &Caller,
+        Inside { sealed, held }: Inside,
+        spent: &Arc<Spent>,
+    ) -> wasmtime::Store<Store> {
+        let journal = Arc::new(Mutex::new(Journal::default()));
+        let limits = caller.limits.clone();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(limits::FIELD_BYTES);
+        let clock = if caller.network.is_some() { CallClock::running() } else { CallClock::standing() };
+        let (copied_bytes, handles) = (limits.copied_bytes, limits.handles);
+        let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
+        let (tenant, plugin) = (caller.tenant.as_str().into(), self.about().sha256.as_str().into());
+        let (network, tap) = (caller.network.clone(), self.tap().cloned());
+        let asker = Asker { who: Arc::clone(&who), tenant, plugin };
+        let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
+        let meter = Meter::new(limits, Arc::clone(spent));
+        let declared = self.described();
+        let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
+        let mut store = wasmtime::Store::new(self.host().engine(), data);
+        store.limiter(|store| &mut store.meter);
+        store.set_hostcall_fuel(copied_bytes);
+        store.set_max_component_handles(handles);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| {
+            Ok(if store.data_mut().meter.tick() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+        });
+        store
+    }
+}
+
+impl Caller {
+    fn without_network(&self) -> Caller {
+        Caller { network: None, ..self.clone() }
+    }
+}
+
+/// An instance that is about to answer, or could not be made. The error is none where time ran out.
+struct Open<'a> {
+    call: &'static str,
+    deadline: tokio::time::Instant,
+    wall_time: Duration,
+    store: wasmtime::Store<Store>,
+    code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
+    spent: Arc<Spent>,
+    _running: Running<'a>,
+}
+
+impl Open<'_> {
+    /// Ends the call: what came of it, and what it took.
+    fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
+        let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
+        let mut journal = lock(&hook.journal).clone();
+        (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
+        if log_lines_dropped > 0 {
+            tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
+        }
+        let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {
+            (Some((limit, value)), _) => Fault::Limit(limit, value),
+            (None, Ok(mut answer)) => match answer.hold(&meter.limits) {
+                Ok(()) => return (Ok(answer), journal),
+                Err(fault) => fault,
+            },
+            (None, Err(None)) => Fault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
+            (None, Err(Some(error))) => sorted(&error, &meter.limits),
+        };
+        let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
+        let error = match fault {
+            Fault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
+            Fault::Broken(kind) => CallError::Trap { call, kind, words },
+        };
+        (Err(error), journal)
+    }
+}
+
+/// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
+fn sorted(error: &wasmtime::Error, limits: &Limits) -> Fault {
+    let cause = error.root_cause().to_string();
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains("handle limit exceeded") {
+        return Fault::Limit("handles", limits.handles.to_string());
+    }
+    if cause.contains("total size of fields exceeds limit") {
+        return Fault::Limit("headers of a request", format!("{} bytes", limits::FIELD_BYTES));
+    }
+    if cause.contains("too much data is being copied") {
+        return Fault::Limit("bytes copied between it and the host", limits.copied_bytes.to_string());
+    }
+    if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
+        return Fault::Limit("stack", format!("{} bytes", limits::STACK_BYTES));
+    }
+    Fault::Broken(
+        error
+            .downcast_ref::<Trap>()
+            .map_or_else(|| redact::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
+    )
+}
+
+fn seal_token(token: Option<&Secret>, sealed: &mut Vec<Sealed>) -> Option<String> {
+    token.map(|token| {
+        let token = Sealed::new(Credential::Token, token.clone());
+        let placeholder = token.placeholder.clone();
+        sealed.push(token);
+        placeholder
+    })
+}

@@ -1,0 +1,388 @@
+//! A plugin: its bytes, what it imports and exports, and its code, compiled and linked once. What is wrong with it is
+//! found here, before anything of it runs.
+
+mod answer;
+pub mod call;
+mod clock;
+pub mod compiler;
+pub mod engine;
+mod hook;
+mod meter;
+pub(crate) mod seal;
+mod tap;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, HasData, Linker, Resource};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
+use wasmtime_wasi_io::bindings::wasi::io;
+
+use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
+use crate::credentials::redact;
+use crate::limits;
+use crate::plugin::call::{CallError, ClockView, Store, Tap};
+use crate::plugin::compiler::CompileError;
+use crate::plugin::engine::{Host, digest};
+
+/// All that a plugin may import, without versions. The import list is the capability list.
+pub const ALLOWED_IMPORTS: &[&str] = &[
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:clocks/monotonic-clock",
+    "collector:source/log",
+    "collector:source/credentials",
+    // Types that exported functions share with the interfaces above.
+    "collector:source/plugin",
+];
+
+/// The component that is built into this program.
+pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
+
+/// Its digest, lower-case hexadecimal.
+pub const BUILT_IN_SHA256: &str = env!("HOST_HARNESS_PLUGIN_SHA256");
+
+/// Name of the built-in plugin.
+pub const BUILT_IN_NAME: &str = "azure-secure-score";
+
+/// The Microsoft clouds that the built-in plugin, and no other, may talk to without the operator's leave.
+pub const BUILT_IN_ORIGINS: &[&str] = &[
+    "https://login.microsoftonline.com",
+    "https://management.azure.com",
+    "https://login.microsoftonline.us",
+    "https://management.usgovcloudapi.net",
+];
+
+/// A plugin that is ready to run. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    shared: Arc<Shared>,
+    tap: Option<Tap>,
+}
+
+struct Shared {
+    host: Host,
+    linked: PluginCodePre<Store>,
+    about: About,
+    description: OnceCell<Arc<Description>>,
+}
+
+/// What can be told of a plugin without running it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct About {
+    /// Size of the component.
+    pub bytes: usize,
+    /// Digest of the component, lower-case hexadecimal.
+    pub sha256: String,
+    /// Names of what it imports, with versions.
+    pub imports: Vec<String>,
+    /// Names of what it exports, with versions.
+    pub exports: Vec<String>,
+    /// Whether it is the built-in one.
+    pub built_in: bool,
+}
+
+/// Why a plugin cannot be used; whose fault it is goes without saying.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// It is larger than any plugin should be.
+    #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
+    TooLarge,
+    /// It is no component, or one that the engine refuses.
+    #[error("not a WebAssembly component that this host runs: {0}")]
+    Invalid(String),
+    /// Its bytes do not even begin as a component.
+    #[error("not a WebAssembly component: {0}")]
+    Foreign(&'static str),
+    /// It could not be compiled within limits, or not at all here.
+    #[error(transparent)]
+    Compile(CompileError),
+    /// It wants more than plugins may have.
+    #[error("the plugin imports {0}, which is not among the allowed imports")]
+    Import(String),
+    /// It is made for another version of the contract.
+    #[error("the plugin exports {found}; this host accepts {}", accepted())]
+    Version {
+        /// What it exports.
+        found: String,
+    },
+}
+
+fn accepted() -> String {
+    let versions: Vec<_> = ACCEPTED.iter().map(|version| format!("{INTERFACE}@{version}.x")).collect();
+    versions.join(" or ")
+}
+
+impl Plugin {
+    /// The plugin of this file, or the built-in one without a file. The error names the file.
+    pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, String> {
+        match file {
+            None => Plugin::built_in(host).map_err(|error| format!("the built-in plugin: {error}")),
+            Some(file) => Plugin::from_file(host, file).map_err(|error| format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// The built-in plugin.
+    pub fn built_in(host: &Host) -> Result<Plugin, PluginError> {
+        Plugin::from_bytes(host, BUILT_IN)
+    }
+
+    /// Reads a plugin from a file.
+    pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
+        Plugin::from_bytes(host, &read(file).map_err(PluginError::Unreadable)?)
+    }
+
+    /// Compiles a plugin, checks what it wants, and links it.
+    pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
+        if bytes.len() as u64 > limits::PLUGIN_BYTES {
+            return Err(PluginError::TooLarge);
+        }
+        if let Some(found) = foreign(bytes) {
+            return Err(PluginError::Foreign(found));
+        }
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(on_one_line(&format!("{error:#}")));
+        let component = host.component(bytes).map_err(|error| match error {
+            CompileError::Refused(words) => PluginError::Invalid(on_one_line(&words)),
+            other => PluginError::Compile(other),
+        })?;
+        let about = about(host, &component, bytes);
+        check(&about)?;
+        let linker = linker(host).map_err(invalid)?;
+        let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
+        let shared = Shared { host: host.clone(), linked, about, description: OnceCell::new() };
+        Ok(Plugin { shared: Arc::new(shared), tap: None })
+    }
+
+    /// The same, with every value that enters it shown to a test.
+    pub fn tapped(self, tap: Tap) -> Plugin {
+        Plugin { tap: Some(tap), ..self }
+    }
+
+    /// What can be told of it without running it.
+    pub fn about(&self) -> &About {
+        &self.shared.about
+    }
+
+    /// What it says of itself, asked once.
+    pub async fn description(&self) -> Result<Arc<Description>, CallError> {
+        let ask = || async { self.describe().await.0.map(Arc::new) };
+        self.shared.description.get_or_try_init(ask).await.cloned()
+    }
+
+    /// The same, if it was asked before.
+    pub(crate) fn described(&self) -> Option<Arc<Description>> {
+        self.shared.description.get().cloned()
+    }
+
+    pub(crate) fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
+        &self.shared.linked
+    }
+}
+
+/// Names the format of bytes that are no component.
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    let begins: [(&[u8], _); 7] = [
+        (b"\0asm\x0d\0\x01\0", None),
+        (
+            b"\0asm\x01\0\0\0",
+            Some(
+                "the file is a core module, expected a component; build it for the target wasm32-wasip2, or convert it: \
+                 wasm-tools component new MODULE.wasm -o PLUGIN.wasm",
+            ),
+        ),
+        (b"\0asm", Some("the file is WebAssembly of another version, expected a component (layer 1, version 13)")),
+        (b"PK\x03\x04", Some("the file is a ZIP archive, expected the component that is in it")),
+        (b"\x1f\x8b", Some("the file is compressed with gzip, expected the component that is in it: gunzip")),
+        (
+            b"\x28\xb5\x2f\xfd",
+            Some("the file is compressed with Zstandard, expected the component that is in it: unzstd"),
+        ),
+        (b"\x7fELF", Some("the file is compiled for one kind of processor (ELF), expected a component")),
+    ];
+    if let Some((_, found)) = begins.into_iter().find(|(begin, _)| bytes.starts_with(begin)) {
+        return found;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Some("the file has another binary format, expected a component");
+    };
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let lower = text.chars().take(400).collect::<String>().to_ascii_lowercase();
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
+    Some(match text.chars().next() {
+        None => "the file is empty, expected a component",
+        Some('(' | ';') if lower.contains("(component") => {
+            "the file is WebAssembly as text (WAT), expected it as binary: wasm-tools parse PLUGIN.wat -o PLUGIN.wasm"
+        }
+        Some('(' | ';') if lower.contains("(module") => {
+            "the file is a core module as text (WAT), expected a component as binary"
+        }
+        Some('<') if lower.contains("<html") || lower.contains("<!doctype html") => {
+            "the file is a web page (HTML), expected a component: see whether the download needs a sign-in"
+        }
+        Some('{') => "the file looks like JSON, expected a component",
+        Some(_) if line.starts_with('[') && line.ends_with(']') || line.contains(" = ") => {
+            "the file looks like TOML, such as a configuration, expected a component"
+        }
+        Some(_) if text.starts_with("version https://git-lfs") => {
+            "the file is a pointer of Git LFS, expected the component that it stands for: git lfs pull"
+        }
+        Some(_) => "the file is text, expected a component",
+    })
+}
+
+/// The words of a compiler, which writes lists of bytes below each other.
+fn on_one_line(words: &str) -> String {
+    redact::plain(&words.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.
+pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
+    let kind = component.component_type();
+    About {
+        bytes: bytes.len(),
+        sha256: digest(bytes),
+        imports: kind.imports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
+        exports: kind.exports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
+        built_in: bytes == BUILT_IN,
+    }
+}
+
+fn check(about: &About) -> Result<(), PluginError> {
+    let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    if let Some(import) = about.imports.iter().find(|import| !ALLOWED_IMPORTS.contains(&base(import).as_str())) {
+        return Err(PluginError::Import(redact::plain(import)));
+    }
+    let export = about.exports.iter().find(|export| base(export) == INTERFACE);
+    let version = export.and_then(|export| export.split_once('@')).map(|(_, version)| version);
+    let accepted = |version: &str| {
+        ACCEPTED.iter().any(|accepted| version.strip_prefix(accepted).is_some_and(|rest| rest.starts_with('.')))
+    };
+    match version {
+        Some(version) if accepted(version) => Ok(()),
+        _ => Err(PluginError::Version {
+            found: export.map_or_else(|| format!("no {INTERFACE}"), |export| redact::plain(export)),
+        }),
+    }
+}
+
+/// The engine keeps a method and an authority of any length with each of a plugin's requests, whether it is sent or not;
+/// here those that no service has are refused as ones that cannot be read.
+fn bound_words(
+    linker: &mut Linker<Store>,
+    view: for<'a> fn(&'a mut Store) -> WasiHttpCtxView<'a>,
+) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, OutgoingRequest};
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(HTTP_TYPES)?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        move |mut store: StoreContextMut<'_, Store>, (request, method): (Resource<OutgoingRequest>, Method)| {
+            let long = matches!(&method, Method::Other(name) if name.len() > limits::CODE_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_method(request, method)? };
+            Ok((set,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        move |mut store: StoreContextMut<'_, Store>, (request, name): (Resource<OutgoingRequest>, Option<String>)| {
+            let long = name.as_ref().is_some_and(|name| name.len() > limits::ADDRESS_BYTES);
+            let set = if long { Err(()) } else { view(store.data_mut()).set_authority(request, name)? };
+            Ok((set,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// As the engine links it; a component that imports an earlier patch version gets the same.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+
+/// Links interface by interface: what is not named here does not exist for a plugin.
+fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
+    struct Io;
+    impl HasData for Io {
+        type Data<'a> = &'a mut wasmtime::component::ResourceTable;
+    }
+    struct Own;
+    impl HasData for Own {
+        type Data<'a> = &'a mut Store;
+    }
+    struct Clock;
+    impl HasData for Clock {
+        type Data<'a> = ClockView<'a>;
+    }
+    fn clock(store: &mut Store) -> ClockView<'_> {
+        ClockView { clock: &mut store.clock, table: &mut store.table }
+    }
+    fn http_view(store: &mut Store) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
+    }
+    let mut linker = Linker::new(host.engine());
+    io::error::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    io::poll::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    io::streams::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
+    monotonic_clock::add_to_linker::<Store, Clock>(&mut linker, clock)?;
+    http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
+    http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
+    bound_words(&mut linker, http_view)?;
+    contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
+    contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
+    Ok(linker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_component_are_named_as_what_they_look_like() {
+        for (bytes, expected) in [
+            (&b""[..], "the file is empty"),
+            (b"\xef\xbb\xbf \n", "the file is empty"),
+            (b"\0asm\x01\0\0\0\x01", "the file is a core module"),
+            (b"\0asm\x02\0\0\0", "the file is WebAssembly of another version"),
+            (b"(component)", "the file is WebAssembly as text (WAT)"),
+            (b";; none\n(module)", "the file is a core module as text (WAT)"),
+            (b"PK\x03\x04\xff", "the file is a ZIP archive"),
+            (b"\x1f\x8b\x08", "the file is compressed with gzip"),
+            (b"\x7fELF\x02", "the file is compiled for one kind of processor"),
+            (b"\x89PNG\r\n\x1a\n", "the file has another binary format"),
+            (b"<!DOCTYPE html>\n<html>", "the file is a web page (HTML)"),
+            (b"{\"a\": 1}", "the file looks like JSON"),
+            (b"# all\n[[feed]]\nid = \"f\"\n", "the file looks like TOML"),
+            (b"state = \"x\"\n", "the file looks like TOML"),
+            (b"version https://git-lfs.github.com/spec/v1\noid", "the file is a pointer of Git LFS"),
+            (b"hello", "the file is text"),
+        ] {
+            let found = foreign(bytes).unwrap_or_default();
+            assert!(found.starts_with(expected), "{found}");
+        }
+        assert_eq!(foreign(BUILT_IN), None);
+    }
+}

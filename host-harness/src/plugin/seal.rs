@@ -1,0 +1,259 @@
+//! What a guest gets to see of an answer: no credential that the service echoes, and of a token endpoint's answer only
+//! what is known, with a placeholder for the token.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::credentials::redact::Search;
+use crate::credentials::secret::Secret;
+use crate::network::IncomingResponse;
+use crate::network::egress::placeholder;
+
+/// Where OAuth has the token.
+pub(crate) const TOKEN: &str = "access_token";
+
+/// Members of a token endpoint's answer that a plugin gets to see, besides the sealed one: those of OAuth 2.0, and what
+/// Microsoft adds for its support.
+const MEMBERS: &[&str] = &[
+    "token_type",
+    "expires_in",
+    "ext_expires_in",
+    "expires_on",
+    "refresh_in",
+    "error",
+    "error_description",
+    "error_uri",
+    "error_codes",
+    "suberror",
+    "timestamp",
+    "trace_id",
+    "correlation_id",
+];
+
+/// Members of an `error` that is an object.
+const ERROR_MEMBERS: &[&str] = &["code", "message"];
+
+/// Headers of a token endpoint's answer that a plugin gets to see, besides ids of the request.
+const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via"];
+
+/// Stands for a body of a token endpoint that is no JSON object. That it began like a page for people may be known.
+const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");
+
+/// What was taken out of an answer.
+#[derive(Default)]
+pub(crate) struct Sealing {
+    /// The token that later calls may use, under its placeholder.
+    pub token: Option<(String, Secret)>,
+    /// Everything that must not stand in the rest either.
+    pub secrets: Vec<Secret>,
+}
+
+/// Whether an answer gives a token, by its form, whatever the plugin declared it to be.
+pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
+    // Few answers have the word, and only those are read for it.
+    static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
+    #[derive(serde::Deserialize)]
+    struct Tokens {
+        access_token: Option<serde::de::IgnoredAny>,
+    }
+    NAME.is_in(&response.body)
+        && serde_json::from_slice::<Value>(response.unmarked())
+            .and_then(serde_json::from_value::<Tokens>)
+            .is_ok_and(|tokens| tokens.access_token.is_some())
+}
+
+/// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
+/// good answer the plugin gets a placeholder for it.
+pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
+    response.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()) || name.ends_with("request-id"));
+    for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
+        // Some servers give tokens there.
+        *place = Url::parse(place).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+    }
+    let body = response.unmarked();
+    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {
+        if !response.body.is_empty() {
+            let page = body.trim_ascii_start().starts_with(b"<");
+            response.body = if page { WITHHELD.0 } else { WITHHELD.1 }.to_vec();
+        }
+        return Sealing::default();
+    };
+    let mut sealing = Sealing::default();
+    let mut members = Map::new();
+    for (name, value) in answer {
+        match value {
+            Value::String(token) if name == key => {
+                let odd = token.chars().find(|character| !is_of_tokens(*character));
+                let is_unusable = token.is_empty() || odd.is_some();
+                let token = Secret::new(token);
+                if !token.expose().is_empty() {
+                    sealing.secrets.push(token.clone());
+                }
+                if is_unusable && response.status == 200 {
+                    // The plugin gets to see what is wrong with it, and no more.
+                    members.insert(name, Value::from(odd.map(String::from).unwrap_or_default()));
+                } else if response.status == 200 {
+                    let placeholder = placeholder();
+                    members.insert(name, Value::from(placeholder.clone()));
+                    sealing.token = Some((placeholder, token));
+                }
+            }
+            Value::String(token) if name.ends_with("_token") => sealing.secrets.push(Secret::new(token)),
+            value if MEMBERS.contains(&name.as_str()) => {
+                if let Some(value) = plain(value) {
+                    members.insert(name, value);
+                }
+            }
+            _ => {}
+        }
+    }
+    response.body = Value::Object(members).to_string().into_bytes();
+    sealing
+}
+
+/// Whether tokens may have a character: no header carries others unchanged.
+pub(crate) fn is_of_tokens(character: char) -> bool {
+    character.is_ascii_graphic()
+}
+
+/// A value in which nothing can hide: no object but an error's, and no list but of numbers.
+fn plain(value: Value) -> Option<Value> {
+    match value {
+        Value::Object(error) => {
+            let known = error.into_iter().filter(|(name, value)| {
+                value.is_string() && ERROR_MEMBERS.contains(&name.to_ascii_lowercase().as_str())
+            });
+            Some(Value::Object(known.collect()))
+        }
+        Value::Array(values) => Some(Value::Array(values.into_iter().filter(Value::is_number).collect())),
+        other => Some(other),
+    }
+}
+
+/// A service that echoes a credential does not thereby tell it to the plugin. A header of such a name is left out.
+pub(super) fn scrub(response: &mut IncomingResponse, secrets: &Search) {
+    // Cookies are credentials, and no request carries any.
+    response.headers.retain(|(name, _)| name != "set-cookie");
+    if secrets.is_empty() {
+        return;
+    }
+    response.headers.retain(|(name, _)| !secrets.is_in_name(name));
+    for (_, value) in &mut response.headers {
+        if let Some(clean) = secrets.clean(value.as_bytes()) {
+            *value = String::from_utf8_lossy(&clean).into_owned();
+        }
+    }
+    if let Some(clean) = secrets.clean(&response.body) {
+        response.body = clean;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = "eyJ0eXAi.real-token.of~tests";
+
+    #[test]
+    fn a_redirect_of_a_token_endpoint_names_the_host_alone() {
+        let place = format!("https://elsewhere.example/{REAL}?code={REAL}#access_token={REAL}");
+        let (response, _) = answered(302, &[("location", &place)], "");
+        assert_eq!(response.headers, [("location".to_owned(), "https://elsewhere.example".to_owned())]);
+    }
+
+    fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> (IncomingResponse, Sealing) {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut response = IncomingResponse { status, headers, body: body.as_bytes().to_vec() };
+        let sealing = sealed(&mut response, TOKEN);
+        scrub(&mut response, &Search::new(&sealing.secrets));
+        (response, sealing)
+    }
+
+    fn text(response: &IncomingResponse) -> String {
+        String::from_utf8(response.body.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_replaced_and_what_is_unknown_is_left_out() {
+        let body = format!(
+            r#"{{"access_token":"{REAL}","expires_in":"3599","id_token":"x","extra":{{"a":"{REAL}"}},"token_type":"Bearer"}}"#
+        );
+        let headers = [("set-cookie", "esctx=1"), ("x-ms-request-id", "7"), ("content-type", "application/json")];
+        let (response, sealing) = answered(200, &headers, &body);
+        let (placeholder, token) = sealing.token.unwrap();
+        assert_eq!(token.expose(), REAL);
+        let expected = format!(r#"{{"access_token":"{placeholder}","expires_in":"3599","token_type":"Bearer"}}"#);
+        assert_eq!(
+            serde_json::from_str::<Value>(&text(&response)).unwrap(),
+            serde_json::from_str::<Value>(&expected).unwrap()
+        );
+        let names: Vec<&str> = response.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-ms-request-id", "content-type"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_no_token() {
+        let (response, sealing) =
+            answered(200, &[], &format!("\u{feff}{{\"access_token\":\"{REAL}\",\"expires_in\":1}}"));
+        let (placeholder, token) = sealing.token.unwrap();
+        assert_eq!(token.expose(), REAL);
+        assert_eq!(text(&response), format!(r#"{{"access_token":"{placeholder}","expires_in":1}}"#));
+        assert_eq!(text(&answered(403, &[], "\u{feff}<html>").0), "<withheld>");
+    }
+
+    #[test]
+    fn a_token_that_is_given_twice_is_found_the_second_time() {
+        let percent = REAL.replace('~', "%7E");
+        let body = format!(r#"{{"error_description":"{percent} and {REAL}","access_token":"{REAL}"}}"#);
+        let (response, _) = answered(200, &[("date", &percent), ("retry-after", REAL)], &body);
+        assert!(text(&response).contains("[redacted] and [redacted]"), "{}", text(&response));
+        assert!(response.headers.iter().all(|(_, value)| value == "[redacted]"), "{:?}", response.headers);
+    }
+
+    #[test]
+    fn no_other_answer_of_a_token_endpoint_gives_a_token_either() {
+        for status in [200, 201, 400, 401, 500] {
+            for body in [
+                format!("access_token={REAL}&expires_in=3599"),
+                format!("\"{REAL}\""),
+                format!("[{{\"access_token\":\"{REAL}\"}}]"),
+                format!(r#"{{"data":{{"access_token":"{REAL}"}}}}"#),
+                format!(r#"{{"error":{{"access_token":"{REAL}","innerError":"{REAL}"}},"error_codes":["{REAL}"]}}"#),
+                format!(r#"{{"access_token":["{REAL}"]}}"#),
+                format!("<html>{REAL}</html>"),
+                format!(r#"{{"acce\u0073s_token":"x","access_token":"{REAL}"}}"#),
+            ] {
+                let (response, _) = answered(status, &[("x-token", REAL)], &body);
+                assert!(!text(&response).contains(REAL) && !text(&response).contains("eyJ0"), "{status} {body}");
+                assert!(response.headers.is_empty());
+            }
+        }
+        let (response, sealing) = answered(400, &[], &format!(r#"{{"access_token":"{REAL}","error":"no {REAL}"}}"#));
+        assert_eq!((text(&response).as_str(), sealing.token.is_none()), (r#"{"error":"no [redacted]"}"#, true));
+    }
+
+    #[test]
+    fn what_a_refusal_says_is_kept() {
+        let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.","error_codes":[7000215],"claims":"{}"}"#;
+        let (response, _) = answered(401, &[], body);
+        let expected =
+            r#"{"error":"invalid_client","error_codes":[7000215],"error_description":"AADSTS7000215: Invalid."}"#;
+        assert_eq!(
+            serde_json::from_str::<Value>(&text(&response)).unwrap(),
+            serde_json::from_str::<Value>(expected).unwrap()
+        );
+        let body = r#"{"error":{"code":"BadRequest","message":"m","target":"t"}}"#;
+        assert_eq!(text(&answered(400, &[], body).0), r#"{"error":{"code":"BadRequest","message":"m"}}"#);
+    }
+
+    #[test]
+    fn an_answer_with_a_token_is_known_by_its_form() {
+        let holds =
+            |body: &str| holds_token(&IncomingResponse { body: body.as_bytes().to_vec(), ..Default::default() });
+        assert!(holds("\u{feff}{\"access_token\":\"t\"}"));
+        assert!(holds(r#"{"access_token":"t"}"#) && holds(r#" {"a":1,"acce\u0073s_token":"t"}"#));
+        assert!(!holds(r#"{"value":[{"access_token":"t"}]}"#) && !holds("access_token") && !holds("[]"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Recorded responses: a live poll as a cassette, and the plugin on a cassette.
+
+pub mod record;
+pub mod replay;

@@ -1,0 +1,432 @@
+//! Recording: one live poll of a feed into a cassette that replays. Who it is from is not in it: secrets, tokens, tenants
+//! and applications have stand-ins, and on request subscriptions too.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::config::admission::{Parked, Tenants};
+use crate::contract::{Credential, Failure, Place, Reaction, Shape};
+use crate::credentials::redact::{Kind, StandIns, guids, redact};
+use crate::feed::{Clock, FeedError};
+use crate::limits::Limits;
+use crate::network::client::Network;
+use crate::network::egress;
+use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use crate::plugin::seal::{self, Sealing};
+use crate::recording::replay::{self, Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
+
+/// Headers of an answer that are kept besides those that begin with `x-ms-`: the others say nothing to a plugin.
+const KEPT_HEADERS: &[&str] = &["content-type", "date", "location", "request-id", "retry-after", "www-authenticate"];
+
+/// Members of answers that name a tenant, and what is polled, in lower case.
+const TENANT_KEYS: &[&str] = &["tenantid", "hometenantid"];
+const SCOPE_KEYS: &[&str] = &["subscriptionid"];
+
+/// An opaque part of a link may hold ids in another spelling; a short one is a plain number.
+const SHORTEST_LINK_TOKEN: usize = 8;
+
+/// What was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The recording.
+    pub cassette: Cassette,
+    /// Scopes that were collected.
+    pub good: usize,
+    /// What failed, with the scope where it was one.
+    pub failures: Vec<(Option<String>, Failure)>,
+    /// Events that the recording gives when it is played.
+    pub events: usize,
+}
+
+/// Why there is no recording.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The feed cannot be opened.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// A recording holds answers, and there was none.
+    #[error("{method} {url} got no answer: {error}; `check` says more")]
+    NoAnswer {
+        /// Method of the request.
+        method: String,
+        /// Its address.
+        url: String,
+        /// Why.
+        error: TransportError,
+    },
+    /// Nothing was asked of the service.
+    #[error("nothing was sent: {0}")]
+    NothingSent(String),
+    /// A cassette holds text.
+    #[error("the answer of {method} {url} is no UTF-8, which a recording cannot hold")]
+    NoText {
+        /// Method of the request.
+        method: String,
+        /// Its address.
+        url: String,
+    },
+    /// It does not give what was recorded.
+    #[error("the recording does not replay: {0}")]
+    NoReplay(String),
+}
+
+/// Polls every scope of a feed once, one after the other, and records what was sent and answered. With
+/// `without_scopes`, ids and names of what is polled have stand-ins as well.
+pub async fn record(
+    parked: &Parked,
+    network: &Network,
+    clock: &Clock,
+    without_scopes: bool,
+) -> Result<Recorded, RecordError> {
+    let tape = Arc::new(Tape::default());
+    let (network, running) = (network.clone(), Arc::clone(&tape));
+    let tenants = Tenants::new(move |_| {
+        let inner = Arc::new(network.transport(&Limits::default())?);
+        Ok(Arc::new(Taping { inner, tape: Arc::clone(&running) }))
+    });
+    let feed = parked.open(&tenants, clock).await?;
+    let time_milliseconds = clock();
+    let (mut good, mut failures, mut seen) = (0, Vec::new(), Seen::default());
+    let progress = parked.plugin().host().progress();
+    let doing = progress.begin(format!("feed {}: signing in and looking for scopes", parked.id));
+    match feed.discover().await {
+        Err(failure) => failures.push((None, failure)),
+        Ok(discovery) => {
+            let skipped = discovery.skipped.iter().map(|skipped| &skipped.scope);
+            for scope in discovery.scopes.iter().chain(skipped) {
+                seen.scopes.insert(scope.id.to_ascii_lowercase());
+                seen.names.extend(scope.name.clone());
+                let of_tenants = scope.owner.iter().chain([&scope.note]);
+                seen.identities.extend(of_tenants.flat_map(|text| guids(text)).map(str::to_ascii_lowercase));
+            }
+            for scope in &discovery.scopes {
+                let words = format!("feed {}, {}: recording", parked.id, scope.called());
+                doing.says(redact(&words, parked.secrets()));
+                let polled = feed.poll(scope, time_milliseconds, None).await;
+                let outcome = polled.batch.and_then(|batch| batch.outcome);
+                match polled.failure.or(outcome).filter(|failure| failure.reaction != Reaction::NoData) {
+                    Some(failure) => failures.push((Some(scope.called()), failure)),
+                    None => good += 1,
+                }
+            }
+            let told = discovery.skipped.into_iter().map(|skipped| (Some(skipped.scope.called()), skipped.why));
+            failures.extend(told);
+        }
+    }
+    let taped = tape.take()?;
+    if taped.is_empty() {
+        let why = failures.first().map(|(_, failure)| failure.cause.clone()).unwrap_or_default();
+        return Err(RecordError::NothingSent(why));
+    }
+    let context = RecordedContext { feed: parked.id.to_string(), tenant: parked.tenant.to_string(), time_milliseconds };
+    let cassette = cassette(parked, &feed.plan().shapes, taped, seen, context, without_scopes);
+    let replayed = replay::play(parked.plugin(), &cassette).await.map_err(RecordError::NoReplay)?;
+    Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
+}
+
+/// What the plugin said of who and what it read; GUIDs in lower case.
+#[derive(Default)]
+struct Seen {
+    identities: BTreeSet<String>,
+    scopes: BTreeSet<String>,
+    names: BTreeSet<String>,
+}
+
+fn cassette(
+    parked: &Parked,
+    shapes: &[Shape],
+    mut taped: Vec<Taped>,
+    mut seen: Seen,
+    context: RecordedContext,
+    without_scopes: bool,
+) -> Cassette {
+    let mut stand_ins = StandIns::default();
+    let mut settings = parked.settings().plain();
+    let plain = Value::Object(settings.clone()).to_string();
+    // In the order of the settings, so that the same configuration has the same stand-ins.
+    let own = guids(&plain).map(str::to_ascii_lowercase).filter(|id| !seen.scopes.contains(id));
+    for id in own.collect::<Vec<_>>() {
+        stand_ins.of(Kind::Identity, &id);
+    }
+    for one in &mut taped {
+        let shape = shapes.iter().find(|shape| one.has(shape));
+        one.seal(&mut stand_ins, shape.and_then(|shape| shape.seals.as_deref()));
+        if let Some(shape) = shape.filter(|shape| shape.seals.is_some()) {
+            assertions(&mut stand_ins, shape, one);
+            tenant_domains(&mut stand_ins, one, &settings);
+        }
+        for token in one.link_tokens() {
+            stand_ins.of(Kind::Token, token);
+        }
+        one.look(&mut seen);
+    }
+    for id in seen.identities.iter().filter(|id| !seen.scopes.contains(*id)) {
+        stand_ins.of(Kind::Identity, id);
+    }
+    if without_scopes {
+        for id in &seen.scopes {
+            stand_ins.of(Kind::Scope, id);
+        }
+        for name in &seen.names {
+            stand_ins.of(Kind::Name, name);
+        }
+    }
+    let mut secrets = Map::new();
+    for (setting, secret) in parked.settings().named_secrets() {
+        if !secret.expose().is_empty() {
+            secrets.insert(setting.to_owned(), Value::from(stand_ins.of(Kind::Secret, secret.expose())));
+        }
+    }
+    for value in settings.values_mut() {
+        put(&stand_ins, value);
+    }
+    settings.extend(secrets);
+    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, shapes, without_scopes)).collect();
+    let docs = format!("One poll of the feed {}, recorded live.", context.feed);
+    Cassette { docs, version: VERSION, settings, context, exchanges }
+}
+
+/// Stand-ins for assertions.
+fn assertions(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
+    for (field, value) in taped.form() {
+        if assertion(shape, &field) {
+            stand_ins.of(Kind::Token, &value);
+        }
+    }
+}
+
+/// Whether a field of a form carries an assertion.
+fn assertion(shape: &Shape, field: &str) -> bool {
+    shape.rides.iter().any(|ride| {
+        matches!(ride.credential, Credential::Assertion(_))
+            && matches!(&ride.place, Place::FormField(known) if known == field)
+    })
+}
+
+/// A domain in the settings that is a part of the token's address names the tenant.
+fn tenant_domains(stand_ins: &mut StandIns, taped: &Taped, settings: &Map<String, Value>) {
+    let segments = taped.request.url.path_segments().into_iter().flatten();
+    for domain in segments.filter(|segment| segment.contains('.')) {
+        let known = |value: &Value| value.as_str().is_some_and(|text| text.to_ascii_lowercase().contains(domain));
+        if settings.values().any(known) {
+            stand_ins.of(Kind::Identity, domain);
+        }
+    }
+}
+
+/// Puts stand-ins into every text of a value.
+fn put(stand_ins: &StandIns, value: &mut Value) {
+    match value {
+        Value::String(text) => *text = stand_ins.put(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| put(stand_ins, value)),
+        Value::Object(values) => values.values_mut().for_each(|value| put(stand_ins, value)),
+        _ => {}
+    }
+}
+
+/// An exchange as it was, credentials included.
+struct Taped {
+    request: OutgoingRequest,
+    response: IncomingResponse,
+    /// The body, which is text.
+    text: String,
+}
+
+impl Taped {
+    /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
+    /// if it was.
+    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>) {
+        let undeclared = || seal::holds_token(&self.response).then_some(seal::TOKEN);
+        let Some(key) = key.or_else(undeclared) else { return };
+        let Sealing { token, secrets } = seal::sealed(&mut self.response, key);
+        for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
+            stand_ins.of(Kind::Token, secret.expose());
+        }
+        self.text = String::from_utf8_lossy(&self.response.body).into_owned();
+        if let Some((placeholder, token)) = token {
+            self.text = self.text.replace(&placeholder, &stand_ins.of(Kind::Token, token.expose()));
+        }
+    }
+
+    fn has(&self, shape: &Shape) -> bool {
+        let fits = egress::fits(&shape.path, self.request.url.path());
+        let origin = self.request.url.origin().ascii_serialization();
+        fits && shape.method == self.request.method && egress::canonical(&shape.origin).is_some_and(|one| one == origin)
+    }
+
+    fn form(&self) -> Vec<(String, String)> {
+        let form = self
+            .request
+            .headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && value.starts_with("application/x-www-form-urlencoded"));
+        if form { form_urlencoded::parse(&self.request.body).into_owned().collect() } else { Vec::new() }
+    }
+
+    /// Opaque parts of the link that was followed.
+    fn link_tokens(&self) -> impl Iterator<Item = &str> {
+        let parts = self.request.url.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
+        let opaque = |(key, value): &(&str, &str)| {
+            key.to_ascii_lowercase().ends_with("skiptoken") && value.len() >= SHORTEST_LINK_TOKEN
+        };
+        parts.filter(opaque).map(|(_, value)| value)
+    }
+
+    /// Notes who and what it tells of.
+    fn look(&self, seen: &mut Seen) {
+        // The words of a refusal name tenants, applications and principals.
+        if !(200..300).contains(&self.response.status) {
+            let headers = self.response.headers.iter().filter(|(name, _)| name == "www-authenticate");
+            let texts = headers.map(|(_, value)| value.as_str()).chain([self.text.as_str()]);
+            seen.identities.extend(texts.flat_map(guids).map(str::to_ascii_lowercase));
+        }
+        if let Ok(body) = serde_json::from_str::<Value>(&self.text) {
+            look(&body, seen);
+        }
+    }
+
+    fn exchange(&self, stand_ins: &StandIns, shapes: &[Shape], without_scopes: bool) -> Exchange {
+        let put = |text: &str| stand_ins.put(text);
+        let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
+        let form = self.form();
+        // Each assertion is signed anew, and no other is like it.
+        let signed = |shape: &&Shape| self.has(shape) && form.iter().any(|(field, _)| assertion(shape, field));
+        let comparable = !form.is_empty() && !shapes.iter().any(|shape| signed(&shape));
+        let field = |(name, value): (String, String)| {
+            // A whole value is known for a secret however short it is.
+            let value = stand_ins.known(&value).map_or_else(|| put(&value), str::to_owned);
+            (name, Value::from(value))
+        };
+        let kept = |name: &str| KEPT_HEADERS.contains(&name) || name.starts_with("x-ms-");
+        let headers = self.response.headers.iter().filter(|(name, _)| kept(name));
+        let untagged = if without_scopes { untagged(&self.text) } else { None };
+        let body = put(untagged.as_deref().unwrap_or(&self.text));
+        let json = RawValue::from_string(body.clone()).ok();
+        Exchange {
+            request: RecordedRequest {
+                method: self.request.method.clone(),
+                url: put(self.request.url.as_str()),
+                authorization: authorization.map(|(_, value)| {
+                    let known = value.strip_prefix("Bearer ").and_then(|token| stand_ins.known(token));
+                    known.map_or_else(|| put(value), |known| format!("Bearer {known}"))
+                }),
+                form: comparable.then(|| form.into_iter().map(field).collect()),
+            },
+            response: RecordedResponse {
+                status: self.response.status,
+                headers: headers.map(|(name, value)| (name.clone(), Value::from(put(value)))).collect(),
+                text: (json.is_none() && !body.is_empty()).then_some(body),
+                json,
+            },
+        }
+    }
+}
+
+/// A body without the tags of what is polled, which say whose it is; none if there are none.
+fn untagged(text: &str) -> Option<String> {
+    fn strip(value: &mut Value) -> bool {
+        match value {
+            Value::Array(values) => values.iter_mut().fold(false, |found, value| strip(value) | found),
+            Value::Object(members) => {
+                let is_scope = members.keys().any(|key| SCOPE_KEYS.contains(&key.to_ascii_lowercase().as_str()));
+                let tagged = is_scope && members.remove("tags").is_some();
+                members.values_mut().fold(tagged, |found, value| strip(value) | found)
+            }
+            _ => false,
+        }
+    }
+    let mut body = serde_json::from_str(text).ok()?;
+    strip(&mut body).then(|| body.to_string())
+}
+
+fn look(value: &Value, seen: &mut Seen) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| look(value, seen)),
+        Value::Object(members) => {
+            let mut is_scope = false;
+            for (key, value) in members {
+                let key = key.to_ascii_lowercase();
+                let ids = value.as_str().into_iter().flat_map(guids).map(str::to_ascii_lowercase);
+                if TENANT_KEYS.contains(&key.as_str()) {
+                    seen.identities.extend(ids);
+                } else if SCOPE_KEYS.contains(&key.as_str()) {
+                    seen.scopes.extend(ids);
+                    is_scope = true;
+                }
+                look(value, seen);
+            }
+            let name = members.get("displayName").and_then(Value::as_str).filter(|_| is_scope);
+            seen.names.extend(name.map(str::to_owned));
+        }
+        _ => {}
+    }
+}
+
+/// What went by, in order; or why it cannot be recorded.
+#[derive(Default)]
+struct Tape {
+    taped: Mutex<Vec<Result<Taped, RecordError>>>,
+}
+
+impl Tape {
+    fn add(&self, one: Result<Taped, RecordError>) {
+        self.taped.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+    }
+
+    fn take(&self) -> Result<Vec<Taped>, RecordError> {
+        std::mem::take(&mut *self.taped.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+    }
+}
+
+/// A transport whose exchanges are taped.
+struct Taping {
+    inner: Arc<dyn Transport>,
+    tape: Arc<Tape>,
+}
+
+impl Transport for Taping {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        Box::pin(async move {
+            let (method, url) = (request.method.clone(), request.url.to_string());
+            let answer = self.inner.send(request.clone()).await;
+            self.tape.add(match &answer {
+                Err(error) => Err(RecordError::NoAnswer { method, url, error: error.clone() }),
+                Ok(response) => match String::from_utf8(response.body.clone()) {
+                    Err(_) => Err(RecordError::NoText { method, url }),
+                    Ok(text) => Ok(Taped { request, response: response.clone(), text }),
+                },
+            });
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_of_an_answer_is_recorded_however_it_was_declared() {
+        const TOKEN: &str = "a-real-token-of-tests";
+        for (key, body, kept) in [
+            (Some("access_token"), format!(r#"{{"access_token":"{TOKEN}","expires_in":60}}"#), "expires_in"),
+            (Some("access_token"), format!(r#"{{"access_token":"x","refresh_token":"{TOKEN}"}}"#), "access_token"),
+            (Some("access_token"), format!(r#"{{"token":{{"access_token":"{TOKEN}"}}}}"#), "{}"),
+            (Some("access_token"), format!("access_token={TOKEN}&expires_in=60"), "withheld"),
+            (Some("key"), format!(r#"{{"key":"{TOKEN}"}}"#), "key"),
+            (None, format!(r#"{{"access_token":"{TOKEN}","expires_in":60}}"#), "expires_in"),
+        ] {
+            let url = url::Url::parse("https://login.example/token").unwrap();
+            let request = OutgoingRequest { method: "POST".to_owned(), url, headers: Vec::new(), body: Vec::new() };
+            let response = IncomingResponse { status: 200, headers: Vec::new(), body: body.clone().into_bytes() };
+            let mut taped = Taped { request, response, text: body };
+            let mut stand_ins = StandIns::default();
+            taped.seal(&mut stand_ins, key);
+            let recorded = serde_json::to_string(&taped.exchange(&stand_ins, &[], false)).unwrap();
+            assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Recorded responses: a cassette holds settings, context and exchanges in order, and the plugin runs on it without a
+//! network. A request that does not match, and an exchange that nobody used, both fail.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::contract::Failure;
+use crate::credentials::settings::Settings;
+use crate::feed::{Feed, FeedError, Identity};
+use crate::limits::Limits;
+use crate::network::egress::Origins;
+use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use crate::plugin::Plugin;
+use crate::text;
+
+/// The version of the format that this host reads.
+pub const VERSION: u32 = 1;
+
+/// A recording.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cassette {
+    /// What it shows, for readers.
+    pub docs: String,
+    /// Format; see [`VERSION`].
+    pub version: u32,
+    /// Settings of the plugin, with placeholders for credentials.
+    pub settings: Map<String, Value>,
+    /// The world as the poll met it.
+    pub context: RecordedContext,
+    /// In order.
+    pub exchanges: Vec<Exchange>,
+}
+
+/// The arguments of a poll that are not settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedContext {
+    /// Id of the feed.
+    pub feed: String,
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Unix time in milliseconds of the poll, which is also when its last page came.
+    pub time_milliseconds: u64,
+}
+
+/// A request and what was answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// What must be asked.
+    pub request: RecordedRequest,
+    /// What is answered.
+    pub response: RecordedResponse,
+}
+
+/// A request; what is absent is not compared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedRequest {
+    /// HTTP method.
+    pub method: String,
+    /// Whole address.
+    pub url: String,
+    /// The header `authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<String>,
+    /// Fields of a form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Map<String, Value>>,
+}
+
+/// A response: its body as JSON, or as text where it is none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, names in lower case.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub headers: Map<String, Value>,
+    /// Body as JSON; numbers come to the plugin as they stand here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<Box<serde_json::value::RawValue>>,
+    /// Body as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Why a cassette did not play.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", file.display())]
+pub struct ReplayError {
+    /// Which cassette.
+    pub file: PathBuf,
+    /// Which exchange and field, what was expected, what was found.
+    pub message: String,
+}
+
+/// What the plugin made of a cassette.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Bodies of the events of all scopes, in order.
+    pub events: Vec<Vec<u8>>,
+    /// The first failure.
+    pub failure: Option<Failure>,
+    /// Codes of the notices and outcomes, in order.
+    pub codes: Vec<String>,
+}
+
+/// Reads a cassette.
+pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
+    let fail = |message: String| ReplayError { file: file.to_owned(), message };
+    let text = text::read(file).map_err(|error| fail(error.to_string()))?;
+    Cassette::read(&text).map_err(fail)
+}
+
+/// Plays a cassette.
+pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
+    let cassette = read(file)?;
+    play(plugin, &cassette).await.map_err(|message| ReplayError { file: file.to_owned(), message })
+}
+
+/// Where the requests of a cassette go.
+pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, String> {
+    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
+    Origins::new(origins.map(|url| url.origin().ascii_serialization()))
+}
+
+impl Cassette {
+    /// Reads the text of a cassette.
+    pub fn read(text: &str) -> Result<Cassette, String> {
+        let cassette: Cassette = serde_json::from_str(text).map_err(|error| format!("is no cassette: {error}"))?;
+        match cassette.version {
+            VERSION => Ok(cassette),
+            other => Err(format!("version: found {other}, expected {VERSION}")),
+        }
+    }
+}
+
+/// Plays a cassette from memory.
+pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, String> {
+    let recording = Arc::new(Recording::new(cassette));
+    let time = cassette.context.time_milliseconds;
+    let allowed = Arc::new(origins(cassette)?);
+    let identity = Identity {
+        tenant: cassette.context.tenant.clone(),
+        feed: cassette.context.feed.clone(),
+        limits: Limits::default(),
+        allowed,
+        transport: Arc::clone(&recording) as Arc<dyn Transport>,
+        tokens: Arc::default(),
+        clock: Arc::new(move || time),
+    };
+    let settings = Settings::new(cassette.settings.clone(), Default::default());
+    let feed = match Feed::open(plugin.clone(), settings, identity).await {
+        Ok(feed) => feed,
+        Err(FeedError::Settings(problems)) => {
+            let words = problems.iter().map(|one| {
+                format!("settings{}: found {}, expected {}", one.setting.replace('/', "."), one.found, one.expected)
+            });
+            return Err(words.collect::<Vec<_>>().join("\n"));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut replayed = Replayed::default();
+    match feed.discover().await {
+        Err(failure) => replayed.failure = Some(failure),
+        Ok(discovery) => {
+            for scope in &discovery.scopes {
+                let polled = feed.poll(scope, time, None).await;
+                replayed.codes.extend(polled.notices.into_iter().map(|notice| notice.code));
+                if let Some(batch) = polled.batch {
+                    replayed.codes.extend(batch.notices.into_iter().map(|notice| notice.code));
+                    replayed.codes.extend(batch.outcome.map(|outcome| outcome.code));
+                    replayed.events.extend(batch.events.into_iter().map(|event| event.body));
+                }
+                replayed.failure = replayed.failure.or(polled.failure);
+            }
+        }
+    }
+    recording.verdict()?;
+    Ok(replayed)
+}
+
+impl Replayed {
+    /// The events as NDJSON.
+    pub fn lines(&self) -> Vec<u8> {
+        self.events.iter().flat_map(|event| event.iter().copied().chain([b'\n'])).collect()
+    }
+
+    /// What lies beside a cassette: failure, codes, events, readable.
+    fn document(&self) -> Value {
+        let events: Vec<Value> = self.events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect();
+        serde_json::json!({ "failure": self.failure, "codes": self.codes, "events": events })
+    }
+
+    /// Compares with the document beside the cassette.
+    pub fn compare(&self, cassette: &Path) -> Result<(), ReplayError> {
+        let file = expected_file(cassette);
+        let fail = |message: String| ReplayError { file: file.clone(), message };
+        let text = text::read(&file).map_err(|error| fail(error.to_string()))?;
+        let expected: Value = serde_json::from_str(&text).map_err(|error| fail(format!("is no JSON: {error}")))?;
+        match difference("", &expected, &self.document()) {
+            None => Ok(()),
+            Some(difference) => Err(fail(difference)),
+        }
+    }
+
+    /// Writes the document beside the cassette.
+    pub fn write_expected(&self, cassette: &Path) -> std::io::Result<()> {
+        std::fs::write(expected_file(cassette), format!("{:#}\n", self.document()))
+    }
+}
+
+/// `forbidden.json` has its `forbidden.expected.json`.
+pub fn expected_file(cassette: &Path) -> PathBuf {
+    cassette.with_extension("expected.json")
+}
+
+/// The first place where two documents differ.
+fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
+    match (expected, actual) {
+        (Value::Object(left), Value::Object(right)) => {
+            let keys = left.keys().chain(right.keys().filter(|key| !left.contains_key(*key)));
+            keys.into_iter().find_map(|key| {
+                let (left, right) = (left.get(key).unwrap_or(&Value::Null), right.get(key).unwrap_or(&Value::Null));
+                difference(&format!("{place}/{key}"), left, right)
+            })
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            let pairs = left.iter().zip(right).enumerate();
+            pairs.into_iter().find_map(|(index, (left, right))| difference(&format!("{place}/{index}"), left, right))
+        }
+        _ if expected == actual => None,
+        _ => Some(format!("{place}: expected {expected}, found {actual}")),
+    }
+}
+
+/// The transport that answers from a cassette.
+pub(crate) struct Recording {
+    exchanges: Mutex<VecDeque<(usize, Exchange)>>,
+    mismatch: Mutex<Option<String>>,
+}
+
+impl Recording {
+    pub(crate) fn new(cassette: &Cassette) -> Recording {
+        let exchanges = cassette.exchanges.iter().cloned().enumerate().collect();
+        Recording { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
+    }
+
+    fn answer(&self, request: &OutgoingRequest) -> Result<IncomingResponse, String> {
+        let next = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let (index, exchange) =
+            next.ok_or_else(|| format!("no exchange is left for {} {}", request.method, request.url))?;
+        let expected = &exchange.request;
+        let header = request.headers.iter().find(|(name, _)| name == "authorization").map(|(_, value)| value.clone());
+        let mut fields = vec![
+            ("method", expected.method.clone(), request.method.clone()),
+            (
+                "url",
+                url::Url::parse(&expected.url).map_or_else(|_| expected.url.clone(), |url| url.to_string()),
+                request.url.to_string(),
+            ),
+        ];
+        if let Some(authorization) = &expected.authorization {
+            fields.push(("authorization", authorization.clone(), header.unwrap_or_default()));
+        }
+        if let Some(form) = &expected.form {
+            let actual =
+                form_urlencoded::parse(&request.body).into_owned().map(|(name, value)| (name, Value::from(value)));
+            let actual: Map<String, Value> = actual.collect();
+            fields.push(("form", Value::from(form.clone()).to_string(), Value::from(actual).to_string()));
+        }
+        if let Some((field, expected, actual)) = fields.into_iter().find(|(_, expected, actual)| expected != actual) {
+            return Err(format!("exchanges[{index}].request.{field}: expected {expected}, found {actual}"));
+        }
+        let RecordedResponse { status, headers, json, text } = exchange.response;
+        let headers = headers.into_iter().map(|(name, value)| {
+            (name.to_ascii_lowercase(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        });
+        let body = json.map(|json| json.get().as_bytes().to_vec()).or(text.map(String::into_bytes)).unwrap_or_default();
+        Ok(IncomingResponse { status, headers: headers.collect(), body })
+    }
+
+    /// What went wrong with the cassette itself, if anything.
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        if let Some(mismatch) = self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(mismatch);
+        }
+        match self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).front() {
+            None => Ok(()),
+            Some((index, exchange)) => {
+                let RecordedRequest { method, url, .. } = &exchange.request;
+                Err(format!("exchanges[{index}]: nobody asked for {method} {url}"))
+            }
+        }
+    }
+}
+
+impl Transport for Recording {
+    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+        let answer = self.answer(&request).map_err(|mismatch| {
+            self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(mismatch.clone());
+            TransportError::Other(mismatch)
+        });
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn replays(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,444 @@
+//! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
+
+pub mod memory;
+pub mod page;
+pub mod server;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
+
+use crate::blame::Blame;
+use crate::collector::work::Keeper;
+use crate::collector::{Collector, LeftOutRow};
+use crate::config::admission::{self, CheckError, Checked, LeftOut, Parked, Tenants};
+use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
+use crate::feed::Clock;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::network::client::Network;
+use crate::plugin::engine::Host;
+use crate::run::server::{Desk, Question};
+use crate::sink::delivery::{Deliveries, Surroundings};
+use crate::sink::disk::RealDisk;
+use crate::sink::{SinkConfig, Stdout};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{StoreError, StoreHandle};
+
+/// Why the collector does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("the configuration has {} problems", .0.len())]
+    Configuration(Vec<Problem>),
+    /// The plugin that is to take the place of what the feeds name cannot be used.
+    #[error("{0}")]
+    Plugin(String),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of the host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<CheckError> for RunError {
+    fn from(error: CheckError) -> RunError {
+        match error {
+            CheckError::Configuration(problems) => RunError::Configuration(problems),
+            CheckError::Plugin(error) => RunError::Plugin(error),
+            CheckError::Host(error) => RunError::Host(error),
+        }
+    }
+}
+
+/// What the collector is started with.
+#[derive(Clone)]
+pub struct Start {
+    /// Runs plugins.
+    pub host: Host,
+    /// A file or a folder.
+    pub config: PathBuf,
+    /// In place of what feeds name.
+    pub plugin: Option<PathBuf>,
+    /// Variables of the environment.
+    pub environment: fn(&str) -> Option<String>,
+    /// The time.
+    pub clock: Clock,
+    /// Whether a feed that cannot be collected stops the others, too.
+    pub strict: bool,
+}
+
+/// A configuration that was found good.
+struct Loaded {
+    collector: CollectorConfig,
+    sinks: Vec<SinkConfig>,
+    checked: Checked,
+    files: Files,
+    /// How requests leave, to see whether that changed.
+    network: NetworkConfig,
+}
+
+impl Start {
+    /// Reads the configuration and checks it.
+    async fn load(self) -> Result<Loaded, RunError> {
+        let before = look(&self.config);
+        let (path, environment) = (self.config.clone(), self.environment);
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
+        let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?;
+        config.strict = self.strict;
+        let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
+        let (mut files, network) = (std::mem::take(&mut config.files), config.network.clone());
+        let checked = admission::check_each(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
+        files.extend(checked.left_out.iter().flat_map(|out| out.files.iter().cloned()));
+        let files = Files::new(&self.config, before, files);
+        Ok(Loaded { collector, sinks, checked, files, network })
+    }
+}
+
+/// Opens the store of a configuration, with the sinks that bring its events on.
+pub async fn keeper(
+    state: &Path,
+    sinks: &[SinkConfig],
+    network: &Network,
+    clock: &Clock,
+    stdout: Stdout,
+) -> Result<Keeper, RunError> {
+    let store = SqliteStore::open(state)?;
+    let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
+    let salt = store.ask(|store| store.salt()).await?.into();
+    let metrics = Arc::new(Metrics::default());
+    let deliveries = Deliveries::new(Surroundings {
+        store: store.clone(),
+        disk: Arc::new(RealDisk),
+        stdout,
+        tls: network.tls(),
+        proxy: network.proxy(),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(clock),
+    });
+    deliveries.replace(sinks).map_err(RunError::Host)?;
+    deliveries.resume().await?;
+    Ok(Keeper { store, deliveries, metrics, clock: Arc::clone(clock), salt })
+}
+
+/// Runs until it is told to stop.
+pub async fn run(start: Start) -> Result<(), RunError> {
+    // Before anything else: a signal that nobody takes ends the process.
+    let mut signals = Signals::new().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
+    let (driver, server) = tokio::select! {
+        begun = begin(start) => begun?,
+        () = signals.stop() => return Ok(()),
+    };
+    let ended = driver.drive(signals).await;
+    if let Some(server) = server {
+        server.abort();
+    }
+    ended
+}
+
+/// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
+async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
+    let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
+    tell_odd(&checked.warnings, &[]);
+    let stdout = Arc::new(Mutex::new(std::io::stdout()));
+    let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
+    let (questions, asked) = mpsc::channel(16);
+    let server = match config.listen {
+        None => None,
+        Some(address) => {
+            let listener = server::listen(address).await.map_err(RunError::Host)?;
+            let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
+            tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
+            let desk = Desk { keeper: keeper.clone(), token: config.token.clone(), questions: questions.clone() };
+            Some(tokio::spawn(server::serve(listener, desk)))
+        }
+    };
+    let tenants = Arc::new(Tenants::live(checked.network));
+    let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
+    let count = checked.feeds.len();
+    let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
+    tracing::info!("collects {count} feeds, state in {}", config.state.display());
+    let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
+    let driver = Driver {
+        start,
+        config,
+        files,
+        network,
+        collector,
+        asked,
+        reload: None,
+        trimmed: Instant::now(),
+        refused: None,
+        left_out,
+        odd: checked.warnings,
+        _questions: questions,
+    };
+    Ok((driver, server))
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Comes back when somebody tells the process to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A configuration that is being read again, and whether somebody asked for it.
+type Reload = (JoinHandle<Result<Loaded, RunError>>, bool);
+
+struct Driver {
+    start: Start,
+    config: CollectorConfig,
+    files: Files,
+    network: NetworkConfig,
+    collector: Collector,
+    asked: mpsc::Receiver<Question>,
+    reload: Option<Reload>,
+    /// When free memory was last given back.
+    trimmed: Instant,
+    /// When a configuration was last refused, and why.
+    refused: Option<(Instant, Vec<String>)>,
+    /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
+    left_out: Vec<LeftOutRow>,
+    /// What was odd about the configuration that was last taken.
+    odd: Vec<Problem>,
+    /// Keeps the channel open where nobody serves.
+    _questions: mpsc::Sender<Question>,
+}
+
+impl Driver {
+    async fn drive(mut self, mut signals: Signals) -> Result<(), RunError> {
+        let mut watch = interval(limits::WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let deliveries = self.collector.keeper().deliveries.clone();
+        loop {
+            if let Some((_, why)) = deliveries.closed() {
+                return Err(RunError::Host(why));
+            }
+            self.collector.start_due();
+            let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
+            let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hang_up.recv() => self.begin_reload(true),
+                Some(question) = self.asked.recv() => self.answer(question),
+                loaded = reloaded(&mut self.reload) => self.end_reload(loaded),
+                _ = watch.tick() => {
+                    self.collector.sweep();
+                    if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
+                        memory::give_back();
+                        self.trimmed = Instant::now();
+                    }
+                    let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
+                    if self.files.changed() || self.refused.as_ref().is_some_and(again) {
+                        self.begin_reload(false);
+                    }
+                }
+                () = self.collector.ended() => {}
+                () = deliveries.moved() => self.collector.resume_paused(),
+                () = sleep(next) => {}
+            }
+        }
+        let deadline = Instant::now() + limits::SHUTDOWN;
+        tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
+        let Driver { collector, .. } = self;
+        let keeper = collector.keeper().clone();
+        let end = async {
+            collector.stop(limits::SHUTDOWN / 2).await;
+            let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.flushed()).await;
+            keeper.close().await;
+        };
+        tokio::select! {
+            () = end => {}
+            () = signals.stop() => tracing::warn!("told to stop a second time: ends at once"),
+            () = sleep_until(deadline) => {}
+        }
+        let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
+        if waiting > 0 {
+            tracing::warn!("{waiting} events wait in the outbox for the next start");
+        }
+        Ok(())
+    }
+
+    fn answer(&self, question: Question) {
+        // A reader that went away does not wait for an answer.
+        match question {
+            Question::Health(answer) => drop(answer.send(self.collector.health())),
+            Question::Board(rows, answer) => {
+                let mut board = self.collector.board(rows);
+                let refused = self.refused.iter().flat_map(|(_, problems)| problems);
+                board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
+                board.left_out.clone_from(&self.left_out);
+                drop(answer.send(board));
+            }
+        }
+    }
+
+    fn begin_reload(&mut self, asked: bool) {
+        if let Some((_, already)) = &mut self.reload {
+            *already |= asked;
+            return;
+        }
+        self.reload = Some((tokio::spawn(self.start.clone().load()), asked));
+    }
+
+    fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
+        let asked = self.reload.take().is_some_and(|(_, asked)| asked);
+        let metrics = Arc::clone(&self.collector.keeper().metrics);
+        let Loaded { collector: config, sinks, checked, files, network } = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                metrics.reloaded(false);
+                self.files.changed_seen();
+                let problems: Vec<String> = match error {
+                    RunError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
+                    other => vec![other.to_string()],
+                };
+                let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
+                for problem in problems.iter().filter(|_| !told) {
+                    tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {problem}");
+                }
+                self.refused = Some((Instant::now(), problems));
+                return;
+            }
+        };
+        self.refused = None;
+        self.files = files;
+        if (&config.state, config.listen, &config.token) != (&self.config.state, self.config.listen, &self.config.token)
+        {
+            tracing::warn!(
+                fault = Blame::Operator.word(),
+                "`state`, `listen` and `token` of [collector] change with the next start"
+            );
+        }
+        tell_odd(&checked.warnings, if asked { &[] } else { &self.odd });
+        self.odd = checked.warnings;
+        // A way out that was mended is tried at once, too.
+        let impatient = asked || network != self.network;
+        if network != self.network {
+            self.collector.keeper().deliveries.trust(checked.network.tls(), checked.network.proxy());
+        }
+        self.network = network;
+        if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
+            metrics.reloaded(false);
+            tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {error}");
+            self.refused = Some((Instant::now(), vec![error]));
+            return;
+        }
+        self.collector.tenants().replace(checked.network);
+        let count = checked.feeds.len();
+        let out: Vec<&str> = checked.left_out.iter().map(|out| out.feed.as_str()).collect();
+        let feeds = compact(checked.feeds);
+        self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
+        self.config =
+            CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
+        metrics.reloaded(true);
+        self.left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
+        tracing::info!("took the configuration of {count} feeds");
+    }
+}
+
+/// Says what is odd about a configuration, unless that was told `before`.
+fn tell_odd(odd: &[Problem], before: &[Problem]) {
+    for warning in odd.iter().filter(|warning| !before.contains(warning)) {
+        tracing::warn!(fault = Blame::Operator.word(), "{warning}");
+    }
+}
+
+/// Says what becomes of feeds that cannot be collected now, unless that was told `before` and nobody `asked`.
+fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutRow], asked: bool) -> Vec<LeftOutRow> {
+    let now = (collector.keeper().clock)();
+    let row = |out: &LeftOut| {
+        let (tenant, feed, goes_on) = (out.tenant.clone(), out.feed.clone(), collector.collects(&out.feed));
+        let known = before.iter().find(|row| row.feed == feed);
+        let told = known.filter(|row| !asked && row.goes_on == goes_on);
+        let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
+        let (code, fault, words) = (out.why.code(), out.why.whose().word(), out.words().collect::<Vec<_>>());
+        for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
+            tracing::error!(tenant, feed, code, fault, "{what}: {words}");
+        }
+        LeftOutRow { tenant, feed, code, words, since: known.map_or(now, |known| known.since), goes_on }
+    };
+    let rows: Vec<LeftOutRow> = left_out.iter().map(row).collect();
+    let out = rows.iter().filter(|row| !row.goes_on);
+    collector.keeper().metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
+    rows
+}
+
+/// The configuration that was read again; waits for ever if none is.
+async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, RunError> {
+    match reload {
+        None => std::future::pending().await,
+        Some((task, _)) => task.await.unwrap_or_else(|error| Err(RunError::Host(error.to_string()))),
+    }
+}
+
+/// The files that a configuration is made of, as they were when it was read.
+struct Files {
+    config: PathBuf,
+    main: Vec<Seen>,
+    more: Vec<Seen>,
+}
+
+impl Files {
+    /// The files of a configuration as they were `before` it was read, and those that it names.
+    fn new(config: &Path, before: Vec<Seen>, mut named: Vec<Seen>) -> Files {
+        named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
+        named.sort();
+        named.dedup();
+        Files { config: config.to_owned(), main: before, more: named }
+    }
+
+    fn changed(&self) -> bool {
+        look(&self.config) != self.main || self.more.iter().any(|seen| Seen::now(seen.path.clone()) != *seen)
+    }
+
+    /// The changes that there are were looked at.
+    fn changed_seen(&mut self) {
+        self.main = look(&self.config);
+        self.more = std::mem::take(&mut self.more).into_iter().map(|seen| Seen::now(seen.path)).collect();
+    }
+}
+
+/// A configuration file, or the files of a folder.
+fn look(config: &Path) -> Vec<Seen> {
+    let folder = std::fs::read_dir(config).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    // A folder itself changes with whatever else is written there.
+    let file = (!config.is_dir()).then(|| config.to_owned());
+    let mut seen: Vec<Seen> = folder.chain(file).map(Seen::now).collect();
+    seen.sort();
+    seen
+}
+
+/// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.
+fn compact(feeds: Vec<Arc<Parked>>) -> Vec<Arc<Parked>> {
+    let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
+    drop(feeds);
+    memory::give_back();
+    copied
+}

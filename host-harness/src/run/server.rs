@@ -1,0 +1,240 @@
+//! Metrics, health and the status page over HTTP, for operators and for Prometheus.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::collector::Board;
+use crate::collector::work::Keeper;
+use crate::credentials::secret::Secret;
+use crate::metrics::{self, Scrape};
+use crate::run::page::page;
+
+/// Rows of the status page: what needs somebody comes first.
+const ROWS: usize = 500;
+
+/// A collector that does not answer within this time does not work.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Readers at the same time.
+const CONNECTIONS: usize = 64;
+
+/// A reader that sends no whole request within this time is let go.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// What a reader asks the collector's driver.
+pub enum Question {
+    /// Whether it works; the answer is what does not.
+    Health(oneshot::Sender<Result<(), String>>),
+    /// How everything stands.
+    Board(usize, oneshot::Sender<Board>),
+}
+
+/// What answers are made of.
+pub struct Desk {
+    /// What is counted and what waits.
+    pub keeper: Keeper,
+    /// What a reader must show to see more than health.
+    pub token: Option<Secret>,
+    /// The way to the driver.
+    pub questions: mpsc::Sender<Question>,
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener, desk: Desk) {
+    let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CONNECTIONS)));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let Ok((socket, _)) = listener.accept().await else {
+            // Out of sockets: those that are open come free.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request| {
+                let desk = Arc::clone(&desk);
+                async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(REQUEST);
+            // A reader that goes away is nobody's fault.
+            let _ = http.serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
+}
+
+/// Listens; the error names the address.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen at {address}: {error}"))
+}
+
+type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+impl Desk {
+    async fn answer(&self, request: &hyper::Request<Incoming>) -> Response {
+        if !matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD) {
+            return text(405, "only GET\n".to_owned());
+        }
+        match request.uri().path() {
+            // Probes carry no token, and learn nothing but yes and no.
+            "/healthz" => self.health().await,
+            "/readyz" => self.health().await,
+            _ if !self.may_read(request) => {
+                let mut response =
+                    text(401, "the token of [collector] is needed: authorization: Bearer …\n".to_owned());
+                let challenge = hyper::header::HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, challenge);
+                response
+            }
+            "/metrics" => {
+                let scrape = self.keeper.metrics.scrape(self.keeper.deliveries.outboxes());
+                metrics(scrape, reads_gzip(request.headers()))
+            }
+            "/" => match self.ask(|answer| Question::Board(ROWS, answer)).await {
+                Some(board) => content(200, "text/html; charset=utf-8", page(&board, (self.keeper.clock)())),
+                None => text(503, "the collector does not answer\n".to_owned()),
+            },
+            _ => text(404, "known here: /metrics /healthz /readyz /\n".to_owned()),
+        }
+    }
+
+    fn may_read(&self, request: &hyper::Request<Incoming>) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = request.headers().get(hyper::header::AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
+        let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer ")).unwrap_or_default();
+        let expected = token.expose().as_bytes();
+        // As long for a wrong token as for the right one.
+        let differs =
+            shown.iter().zip(expected).fold(shown.len() ^ expected.len(), |sum, (a, b)| sum | usize::from(a ^ b));
+        differs == 0
+    }
+
+    async fn health(&self) -> Response {
+        match self.ask(Question::Health).await {
+            Some(Ok(())) => text(200, "ok\n".to_owned()),
+            Some(Err(_)) | None => text(503, "not well; the log says why\n".to_owned()),
+        }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, waiting) = oneshot::channel();
+        let asked = async {
+            self.questions.send(question(answer)).await.ok()?;
+            waiting.await.ok()
+        };
+        tokio::time::timeout(ANSWER, asked).await.ok()?
+    }
+}
+
+fn text(status: u16, text: String) -> Response {
+    content(status, "text/plain; charset=utf-8", text)
+}
+
+fn content(status: u16, kind: &'static str, body: String) -> Response {
+    response(status, kind).body(Full::new(Bytes::from(body)).boxed_unsync()).unwrap_or_default()
+}
+
+fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
+    let builder = hyper::Response::builder().status(status).header("content-type", kind);
+    let builder = builder.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    builder.header("content-security-policy", policy)
+}
+
+/// Bytes of the metrics that are written before they are sent.
+const CHUNK: usize = 64 << 10;
+
+/// The metrics, written while they are sent: those of ten thousand feeds have 40 MB.
+fn metrics(scrape: Scrape, gzip: bool) -> Response {
+    let (sender, receiver) = mpsc::channel::<Bytes>(2);
+    tokio::task::spawn_blocking(move || {
+        let chunks = BufWriter::with_capacity(CHUNK, Chunks(sender));
+        // A reader that goes away is nobody's fault.
+        let _ = match gzip {
+            true => {
+                let mut text = Text(GzEncoder::new(chunks, Compression::fast()));
+                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.finish()?.flush())
+            }
+            false => {
+                let mut text = Text(chunks);
+                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.flush())
+            }
+        };
+    });
+    let frames = stream::unfold(receiver, async |mut receiver| {
+        let chunk = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(chunk)), receiver))
+    });
+    let builder = response(200, metrics::CONTENT_TYPE).header("vary", "accept-encoding");
+    let builder = if gzip { builder.header("content-encoding", "gzip") } else { builder };
+    builder.body(StreamBody::new(frames).boxed_unsync()).unwrap_or_default()
+}
+
+fn reads_gzip(headers: &hyper::HeaderMap) -> bool {
+    let values = headers.get_all(hyper::header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut codings =
+        values.flat_map(|value| value.split(',')).map(|coding| coding.split_once(';').unwrap_or((coding, "")));
+    let refused = |weight: &str| weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()) == Some(0.0);
+    codings.any(|(coding, weight)| coding.trim().eq_ignore_ascii_case("gzip") && !refused(weight))
+}
+
+/// Sends what is written to it.
+struct Chunks(mpsc::Sender<Bytes>);
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Bytes::copy_from_slice(bytes));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes text as bytes.
+struct Text<W>(W);
+
+impl<W: Write> fmt::Write for Text<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_those_who_ask_for_it() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("identity", false),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("x-gzip-like", false),
+        ] {
+            let headers = [(hyper::header::ACCEPT_ENCODING, value.parse().unwrap())].into_iter().collect();
+            assert_eq!(reads_gzip(&headers), expected, "{value}");
+        }
+        assert!(!reads_gzip(&hyper::HeaderMap::new()));
+    }
+}

@@ -4,7 +4,8 @@
 use host_harness::audit::conformance::{RULES, Report, Status, examine};
 use host_harness::limits::Limits;
 use host_harness::plugin::BUILT_IN;
-use host_harness::recording::replay::{self, Cassette};
+use host_harness::recording::cassette::{self, Cassette};
+use host_harness::recording::replay;
 use serde_json::{Value, json};
 
 use crate::hostile::{CASES, hostile_bytes, short};
@@ -22,7 +23,7 @@ fn cassette(mode: &str, amount: u32) -> Cassette {
     };
     let cassette = json!({
         "docs": "Two pages.",
-        "version": replay::VERSION,
+        "version": cassette::VERSION,
         "settings": { "mode": mode, "amount": amount, "key": "KEY-OF-TESTS" },
         "context": { "feed": "items", "tenant": "mallory", "time_milliseconds": NOON },
         "exchanges": [

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use host_harness::config;
-use host_harness::config::admission::{self, Tenants};
+use host_harness::config::admission;
 use host_harness::contract::{Discovery, Failure};
 use host_harness::credentials::redact::Search;
 use host_harness::credentials::secret::Secret;
+use host_harness::feed::tenants::Tenants;
 use host_harness::feed::{Feed, Polled};
 use host_harness::network::client::Patience;
 use host_harness::simulator::hostile::{Case, TABLE};

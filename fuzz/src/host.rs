@@ -13,13 +13,15 @@ use azure_secure_score::settings::Settings;
 use azure_secure_score::{prepare, settings, token};
 use host_harness::config::{self, Config};
 use host_harness::contract::{Credential, Path, Place, Plan, Ride, Shape};
+use host_harness::credentials::sealed::Sealed;
 use host_harness::credentials::secret::Secret;
 use host_harness::network::OutgoingRequest;
 use host_harness::network::address::{Cidr, prohibited};
-use host_harness::network::egress::{Egress, Judged, Origins, Sealed, canonical};
+use host_harness::network::egress::{Egress, Judged, Origins, canonical};
 use host_harness::plugin::Plugin;
 use host_harness::plugin::engine::Host;
-use host_harness::recording::replay::{self, Cassette};
+use host_harness::recording::cassette::Cassette;
+use host_harness::recording::replay;
 use tokio::runtime::Runtime;
 use url::Url;
 

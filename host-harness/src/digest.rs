@@ -5,6 +5,11 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+/// SHA-256 as lower-case hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
 /// The first 128 bits of a SHA-256: 32 digits in hexadecimal. A collector holds thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Mark(u128);

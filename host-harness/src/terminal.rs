@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 
 use serde_json::Value;
 
-use crate::credentials::redact;
+use crate::text;
 
 /// Whether escape codes may be written, as the environment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ const CREATE: u64 = 1;
 pub fn pretty(json: &str) -> String {
     let (mut text, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
     let line = |text: &mut String, depth: usize| *text += &format!("\n{}", "  ".repeat(depth));
-    let mut characters = json.chars().filter(|character| !redact::is_command(*character)).peekable();
+    let mut characters = json.chars().filter(|character| !text::is_command(*character)).peekable();
     while let Some(character) = characters.next() {
         if in_string {
             text.push(character);

@@ -1,4 +1,4 @@
-//! Bytes of files as text, and for what is no text its name and the command that converts it.
+//! Text: bytes of files read as text, and words of plugins and services made safe for terminals, logs and limits.
 
 use std::fs::File;
 use std::io::Read;
@@ -171,6 +171,59 @@ pub fn converting(file: &Path, ending: &str, command: impl Fn(&str, &str) -> Str
     command(&quoted(&path), &quoted(&format!("{path}.{ending}")))
 }
 
+/// Every GUID of a text, as it is written.
+pub fn guids(text: &str) -> impl Iterator<Item = &str> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        while next + GUID <= text.len() {
+            let at = next;
+            next += 1;
+            if let Some(found) = text.get(at..at + GUID).filter(|found| is_guid(found)) {
+                next = at + GUID;
+                return Some(found);
+            }
+        }
+        None
+    })
+}
+
+/// Characters of a GUID with its hyphens.
+const GUID: usize = 36;
+
+/// Whether a text is a GUID with its hyphens.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == GUID
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// Words of others are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line or turn
+/// what stands around them.
+pub fn plain(text: &str) -> String {
+    text.replace(is_command, " ")
+}
+
+/// The same in several lines.
+pub fn plain_lines(text: &str) -> String {
+    text.replace(|one| is_command(one) && one != '\n', " ")
+}
+
+/// Whether a terminal or a reader of lines obeys it.
+pub fn is_command(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Cuts a text to a number of bytes, at a character.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +262,17 @@ mod tests {
         let told = Foreign::Bytes { line: 3 }.told(Path::new("it's mine"));
         let command = r"iconv -f WINDOWS-1252 -t UTF-8 'it'\''s mine' > 'it'\''s mine.utf8'";
         assert!(told.starts_with("is no UTF-8 from line 3 on") && told.ends_with(command), "{told}");
+    }
+
+    #[test]
+    fn cutting_keeps_characters_whole() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+    }
+
+    #[test]
+    fn guids_are_found_anywhere() {
+        let text = "x20ff7fc3-e762-44dd-bd96-b71116dcdc23é/20FF7FC3-e762-44dd-bd96-b71116dcdc2";
+        assert_eq!(guids(text).collect::<Vec<_>>(), ["20ff7fc3-e762-44dd-bd96-b71116dcdc23"]);
     }
 }

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use crate::contract::{
     Batch, Context, Credential, Description, Failure, Given, Notice, Path, Plan, Problem, Reaction, Scope, Shape,
 };
-use crate::credentials::redact;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::{Settings, validator};
 use crate::feed::{self, Gathered, poll_id};
@@ -21,7 +20,9 @@ use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, Trans
 use crate::plugin::Plugin;
 use crate::plugin::call::{Called, Caller, Journal, Network};
 use crate::plugin::engine::Host;
-use crate::recording::replay::{Cassette, Recording, origins};
+use crate::recording::cassette::{Cassette, origins};
+use crate::recording::replay::Recording;
+use crate::text;
 
 /// Every rule, in the order in which they are tried, and what it asks.
 pub const RULES: &[(&str, &str)] = &[
@@ -176,7 +177,7 @@ impl Examination {
 
     fn fail(&mut self, rule: &'static str, why: String) {
         self.tried.insert(rule);
-        self.found.entry(rule).or_insert_with(|| redact::plain(redact::cut(&why, WORDS_BYTES)));
+        self.found.entry(rule).or_insert_with(|| text::plain(text::cut(&why, WORDS_BYTES)));
     }
 
     fn check(&mut self, rule: &'static str, good: bool, why: impl FnOnce() -> String) {
@@ -523,7 +524,7 @@ impl Examination {
             let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
             let class = body["class_uid"].as_u64();
             self.check(RULE, class.is_some_and(|class| classes.contains(&class)), || {
-                format!("event {}: the class {class:?} is not declared", redact::cut(&event.uid, 64))
+                format!("event {}: the class {class:?} is not declared", text::cut(&event.uid, 64))
             });
         }
         for measure in &batch.measures {

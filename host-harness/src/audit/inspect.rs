@@ -93,11 +93,11 @@ impl Sheet {
             let origin = canonical(&shape.origin).unwrap_or_default();
             let carries = !shape.rides.is_empty();
             let is_clear = origin.starts_with("http://");
-            let leave = parked.allowed().leave(&origin);
-            let allowed = leave.filter(|_| !carries || parked.allowed().takes_credentials(&origin));
+            let leave = parked.allowed.leave(&origin);
+            let allowed = leave.filter(|_| !carries || parked.allowed.takes_credentials(&origin));
             let remedy = allowed.is_none().then(|| match leave {
-                Some(_) => parked.allowed().line_in_clear([origin.as_str()]),
-                None => parked.allowed().line_for(&origin, carries),
+                Some(_) => parked.allowed.line_in_clear([origin.as_str()]),
+                None => parked.allowed.line_for(&origin, carries),
             });
             Line { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
         });
@@ -109,7 +109,7 @@ impl Sheet {
             interval_seconds: parked.interval.as_secs(),
             scopes,
             shapes: lines.collect(),
-            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.plugin().about().built_in, limits),
+            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.plugin.about().built_in, limits),
         }
     }
 }

@@ -19,11 +19,13 @@ use url::Url;
 use crate::blame::Blame;
 use crate::check::probe::{Rung, probe};
 use crate::collector::once::{OnceError, Output, usual_fix};
-use crate::config::admission::{self, CheckError, Checked, LeftOut, Parked, Tenants, Why};
+use crate::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use crate::config::{Config, Named, Problem, Told};
 use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
 use crate::credentials::expiry::{self, Nearness};
 use crate::credentials::redact;
+use crate::feed::parked::Parked;
+use crate::feed::tenants::Tenants;
 use crate::feed::{Clock, Feed};
 use crate::limits::{self, Limits, milliseconds};
 use crate::network::client::Network;
@@ -31,6 +33,7 @@ use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
 use crate::plugin::engine::Host;
 use crate::progress::Doing;
 use crate::sink;
+use crate::text;
 
 /// What is asked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -463,7 +466,7 @@ async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: 
                     Heard::Step(step) => {
                         let mut text = String::new();
                         step.write(&mut text);
-                        let _ = people.write_all(redact::plain_lines(&text).as_bytes());
+                        let _ = people.write_all(text::plain_lines(&text).as_bytes());
                     }
                     Heard::Sample(event) => sample = Some(event),
                 }
@@ -508,7 +511,7 @@ fn write(
         return events.flush();
     }
     // Nobody may be listening; the sample matters as much.
-    let _ = writeln!(people, "{}", redact::plain_lines(&ladder.text()));
+    let _ = writeln!(people, "{}", text::plain_lines(&ladder.text()));
     if let Some(sample) = &ladder.sample {
         events.write_all(&sink::lines(std::iter::once(sample)))?;
     }
@@ -588,7 +591,7 @@ impl Call<'_> {
     /// Notes what is being done, for whoever waits for it.
     fn doing(&self, words: &str) -> Doing {
         let words = redact::redact(&format!("feed {}: {words}", self.parked.id), self.parked.secrets());
-        self.parked.plugin().host().progress().begin(words)
+        self.parked.plugin.host().progress().begin(words)
     }
 
     /// None where the ladder stops.
@@ -613,7 +616,7 @@ impl Call<'_> {
             }
         };
         let (forbidden, exposed) = (self.parked.forbidden_origins(), self.parked.exposed_origins());
-        let allowed = self.parked.allowed();
+        let allowed = &self.parked.allowed;
         let troubles = [
             (&exposed, CREDENTIALS_IN_CLEAR, allowed.line_in_clear(exposed.iter().copied())),
             (&forbidden, ORIGIN_NOT_ALLOWED, allowed.line_with(forbidden.iter().copied())),

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use host_harness::audit::inspect::{self, Sheet};
 use host_harness::collector::once;
-use host_harness::credentials::redact;
 use host_harness::limits::Limits;
 use host_harness::plugin::Plugin;
 use host_harness::plugin::engine::Host;
+use host_harness::text;
 
 use crate::cli::{Usage, check, clock, load};
 
@@ -26,7 +26,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,
-            false => out.write_all(redact::plain_lines(&inspect::text(about, &description, None)).as_bytes())?,
+            false => out.write_all(text::plain_lines(&inspect::text(about, &description, None)).as_bytes())?,
         }
         return Ok(0);
     };
@@ -34,7 +34,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     // Each plugin with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
     for ready in once::open(&checked, &clock()).await? {
-        let (plugin, sheet) = (ready.parked.plugin(), Sheet::of(&ready, &Limits::default()).await);
+        let (plugin, sheet) = (&ready.parked.plugin, Sheet::of(&ready, &Limits::default()).await);
         match pages.iter_mut().find(|(known, _)| known.about().sha256 == plugin.about().sha256) {
             Some((_, sheets)) => sheets.push(sheet),
             None => pages.push((plugin.clone(), vec![sheet])),
@@ -44,9 +44,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, Some(sheets))?)?,
-            false => {
-                out.write_all(redact::plain_lines(&inspect::text(about, &description, Some(sheets))).as_bytes())?
-            }
+            false => out.write_all(text::plain_lines(&inspect::text(about, &description, Some(sheets))).as_bytes())?,
         }
     }
     Ok(if checked.left_out.is_empty() { 0 } else { 3 })

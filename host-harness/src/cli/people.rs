@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use host_harness::credentials::redact;
+use host_harness::text;
 
 /// Says something to people, who may not listen.
 macro_rules! say {
@@ -28,5 +28,5 @@ impl Write for People {
 /// Says something; words of plugins and services are among them.
 pub fn say(words: &str) {
     // At once: another thread may say something, too.
-    let _ = People.write_all(format!("{}\n", redact::plain_lines(words)).as_bytes());
+    let _ = People.write_all(format!("{}\n", text::plain_lines(words)).as_bytes());
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::admission::Parked;
 use crate::contract::{Failure, Notice, Reaction, Scope};
 use crate::credentials::redact;
+use crate::feed::parked::Parked;
 
 /// The same without secrets.
 pub fn redacted(parked: &Parked, failure: &Failure) -> Failure {

@@ -11,15 +11,18 @@ use futures_util::{StreamExt, stream};
 use crate::collector::schedule::Rhythm;
 use crate::collector::work::{Done, Finding, Keeper, NotKept, Task, findings};
 use crate::config::Problem;
-use crate::config::admission::{CheckError, Checked, Parked, Tenants};
+use crate::config::admission::{CheckError, Checked};
 use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use crate::credentials::expiry;
 use crate::credentials::redact;
+use crate::feed::parked::Parked;
+use crate::feed::tenants::Tenants;
 use crate::feed::{Clock, Feed, Polled};
 use crate::limits;
 use crate::progress::Doing;
 use crate::sink;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::text;
 
 /// Why there was no poll at all.
 #[derive(Debug, thiserror::Error)]
@@ -346,7 +349,7 @@ impl Desk<'_> {
     fn say(&mut self, ready: &Ready, text: &str) {
         // A terminal would obey what a plugin hides in its words.
         let text = redact::redact(text, ready.parked.secrets());
-        let _ = writeln!(self.output.people, "{}", redact::plain_lines(&text));
+        let _ = writeln!(self.output.people, "{}", text::plain_lines(&text));
     }
 }
 
@@ -386,7 +389,7 @@ struct Work {
 impl Work {
     fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> Work {
         let who = redact::redact(&who(ready, scope), ready.parked.secrets());
-        let doing = ready.parked.plugin().host().progress().begin(format!("{who}: {words}"));
+        let doing = ready.parked.plugin.host().progress().begin(format!("{who}: {words}"));
         Work { doing, who, words }
     }
 

@@ -11,8 +11,8 @@ use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
-use crate::config::admission::Parked;
 use crate::contract::{Failure, Reaction, Scope};
+use crate::feed::parked::Parked;
 use crate::limits::{self, milliseconds};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 

@@ -7,8 +7,8 @@ use crate::blame::Blame;
 use crate::collector::agenda::Item;
 use crate::collector::schedule::{Rhythm, first};
 use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
-use crate::config::admission::Parked;
 use crate::digest::Mark;
+use crate::feed::parked::Parked;
 use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {

@@ -10,10 +10,10 @@ use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Rhythm, first};
 use crate::collector::work::{Done, Finding, Task, findings};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
-use crate::config::admission::Parked;
 use crate::contract::{Discovery, Failure, Reaction, Scope};
 use crate::credentials::expiry;
 use crate::digest::Mark;
+use crate::feed::parked::Parked;
 use crate::limits::{self, milliseconds};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::collector::ScopeEntry;
 use crate::collector::log::redacted;
-use crate::config::admission::Parked;
 use crate::contract::Failure;
+use crate::feed::parked::Parked;
 use crate::sink::delivery::SinkRow;
 use crate::store::{ScopeRow, Watch};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::credentials::redact;
 use crate::limits::{self, milliseconds};
+use crate::text;
 
 /// Counts of polls since a time.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Tally {
         if let Some(code) = code {
             // The code is a plugin's word.
             let room = self.failures.len() < limits::NOTICE_CODES || self.failures.contains_key(code);
-            *self.failures.entry(if room { redact::plain(code) } else { "other".to_owned() }).or_default() += 1;
+            *self.failures.entry(if room { text::plain(code) } else { "other".to_owned() }).or_default() += 1;
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::blame::OUTBOX_FULL;
 use crate::collector::schedule::Rhythm;
-use crate::config::admission::Parked;
 use crate::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
 use crate::failpoint;
+use crate::feed::parked::Parked;
 use crate::feed::{Clock, Feed, Polled};
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -11,40 +11,15 @@ use crate::blame::Blame;
 use crate::config::{self, Config, FeedConfig, Place, Problem, Seen, astray};
 use crate::contract;
 use crate::credentials::expiry;
-use crate::credentials::secret::Secret;
-use crate::credentials::settings::Settings;
-use crate::digest::Mark;
-use crate::feed::{Clock, Feed, FeedError, Identity};
-use crate::limits::{self, Limits, milliseconds};
+use crate::feed::parked::Parked;
+use crate::feed::tenants::Tenants;
+use crate::feed::{Clock, FeedError};
+use crate::limits::{self};
+use crate::network::Nowhere;
 use crate::network::client::Network;
 use crate::network::egress::{self, Origins};
-use crate::network::tokens::Tokens;
-use crate::network::{Nowhere, Transport, TransportError};
 use crate::plugin::engine::Host;
 use crate::plugin::{BUILT_IN_ORIGINS, Plugin, PluginError};
-
-/// A feed that was found good: all that is needed to open it, and little more.
-pub struct Parked {
-    /// Unique in the configuration.
-    pub id: Arc<str>,
-    /// Whose data it is.
-    pub tenant: Arc<str>,
-    /// Time between two polls of a scope.
-    pub interval: Duration,
-    /// Ids of the sinks that its events go to.
-    pub sinks: Arc<[String]>,
-    /// Whom to ask about it.
-    pub contact: Option<String>,
-    /// Where its requests go.
-    pub origins: Arc<[String]>,
-    /// Those of them that credentials would go to without TLS.
-    pub in_clear: Box<[String]>,
-    /// When credentials run out, by setting, in Unix milliseconds.
-    pub expiries: Box<[(String, u64)]>,
-    plugin: Plugin,
-    settings: Settings,
-    allowed: Arc<Origins>,
-}
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -132,111 +107,6 @@ pub enum CheckError {
     /// Something of the host failed.
     #[error("{0}")]
     Host(String),
-}
-
-impl Parked {
-    /// Opens the feed.
-    pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
-        let transport = tenants.transport(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
-        let identity = Identity {
-            tenant: self.tenant.to_string(),
-            feed: self.id.to_string(),
-            limits: tenants.limits.clone(),
-            allowed: Arc::clone(&self.allowed),
-            transport,
-            tokens: Arc::clone(&tenants.tokens),
-            clock: Arc::clone(clock),
-        };
-        Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
-    }
-
-    /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
-    pub fn copied(&self) -> Parked {
-        Parked {
-            id: (*self.id).into(),
-            tenant: Arc::clone(&self.tenant),
-            interval: self.interval,
-            sinks: Arc::clone(&self.sinks),
-            contact: self.contact.clone(),
-            origins: Arc::clone(&self.origins),
-            in_clear: self.in_clear.clone(),
-            expiries: self.expiries.clone(),
-            plugin: self.plugin.clone(),
-            settings: self.settings.copied(),
-            allowed: Arc::clone(&self.allowed),
-        }
-    }
-
-    /// Under which names it is counted: those of its tenant, of itself and of its sinks.
-    pub fn counted(&self) -> (&str, &str, &[String]) {
-        (&self.tenant, &self.id, &self.sinks)
-    }
-
-    /// The origins that its requests go to, and that the operator does not allow.
-    pub fn forbidden_origins(&self) -> Vec<&str> {
-        let origins = self.origins.iter().map(String::as_str);
-        let exposed = self.exposed_origins();
-        origins.filter(|origin| self.allowed.leave(origin).is_none() && !exposed.contains(origin)).collect()
-    }
-
-    /// The origins that credentials would go to without TLS, and may not.
-    pub fn exposed_origins(&self) -> Vec<&str> {
-        let origins = self.in_clear.iter().map(String::as_str);
-        origins.filter(|origin| self.allowed.exposes(origin)).collect()
-    }
-
-    /// Its secrets, for redaction.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.settings.secrets()
-    }
-
-    /// Digest of the settings without credentials.
-    pub fn settings_digest(&self) -> Mark {
-        self.settings.digest()
-    }
-
-    /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
-    /// A feed without credentials is nobody but its tenant.
-    pub fn credential_id(&self, salt: &str) -> Mark {
-        let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
-        let credential = self.settings.credential_id(salt);
-        Mark::of(&format!("{}\n{tenant}\n{credential}", self.plugin.about().sha256))
-    }
-
-    /// Digest of all that decides what a poll gives, credentials and plugin included.
-    pub fn fingerprint(&self, salt: &str) -> Mark {
-        let Parked { tenant, plugin, settings, allowed, .. } = self;
-        let (plain, secret) = (settings.digest(), settings.credential_id(salt));
-        Mark::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
-    }
-
-    /// Whether a poll goes to another place or at another time.
-    pub fn differs_in_use(&self, other: &Parked) -> bool {
-        self.interval != other.interval
-            || self.sinks != other.sinks
-            || self.contact != other.contact
-            || self.expiries != other.expiries
-    }
-
-    /// What it is configured with.
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// What it runs.
-    pub fn plugin(&self) -> &Plugin {
-        &self.plugin
-    }
-
-    /// Where its requests may go.
-    pub fn allowed(&self) -> &Origins {
-        &self.allowed
-    }
-
-    /// Names the plugin's code.
-    pub fn plugin_digest(&self) -> &str {
-        &self.plugin.about().sha256
-    }
 }
 
 /// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
@@ -542,65 +412,5 @@ async fn check_feed(
             Ok(Err(Unfit::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })))
         }
         _ => Ok(Err(Unfit::Wrong(problems.into_iter().chain(unreadable).collect()))),
-    }
-}
-
-type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
-
-/// The way out of each tenant: a transport of its own, made when it is needed and dropped when it was not needed for a
-/// while. The tokens of all: who holds an equal credential has an equal token.
-pub struct Tenants {
-    limits: Limits,
-    new: Mutex<NewTransport>,
-    lines: Mutex<BTreeMap<String, Line>>,
-    tokens: Arc<Tokens>,
-}
-
-struct Line {
-    transport: Arc<dyn Transport>,
-    used: u64,
-}
-
-impl Tenants {
-    /// Makes transports with this, given the id of the tenant.
-    pub fn new(new: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync + 'static) -> Tenants {
-        let (limits, tokens) = (Limits::default(), Arc::default());
-        Tenants { limits, new: Mutex::new(Box::new(new)), lines: Mutex::default(), tokens }
-    }
-
-    /// Transports over the network.
-    pub fn live(network: Network) -> Tenants {
-        let limits = Limits::default();
-        Tenants::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>))
-    }
-
-    /// Makes transports over another network from now on. What runs keeps the one it has.
-    pub fn replace(&self, network: Network) {
-        let limits = self.limits.clone();
-        *self.new.lock().unwrap_or_else(PoisonError::into_inner) =
-            Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
-        self.lines().clear();
-    }
-
-    fn transport(&self, tenant: &str, now: u64) -> Result<Arc<dyn Transport>, TransportError> {
-        let mut lines = self.lines();
-        if let Some(line) = lines.get_mut(tenant) {
-            line.used = now;
-            return Ok(Arc::clone(&line.transport));
-        }
-        let transport = self.new.lock().unwrap_or_else(PoisonError::into_inner)(tenant)?;
-        lines.insert(tenant.to_owned(), Line { transport: Arc::clone(&transport), used: now });
-        Ok(transport)
-    }
-
-    /// Drops connections that were not used for a while, and tokens that are no longer good.
-    pub fn sweep(&self, now: u64) {
-        let idle = milliseconds(limits::IDLE_TENANT);
-        self.lines().retain(|_, line| now.saturating_sub(line.used) <= idle);
-        self.tokens.sweep(now);
-    }
-
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Problem, TABLES, meant, syntax};
-use crate::credentials::redact;
+use crate::text;
 
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;
@@ -358,7 +358,7 @@ impl<'a> Node<'a> {
     /// The value as it may be shown; not for what may be a secret.
     pub fn shown(&self) -> String {
         match self.value {
-            DeValue::String(text) => format!("{:?}", redact::cut(text, SHOWN_BYTES)),
+            DeValue::String(text) => format!("{:?}", text::cut(text, SHOWN_BYTES)),
             DeValue::Integer(number) => number.to_string(),
             DeValue::Float(number) => number.to_string(),
             DeValue::Boolean(truth) => truth.to_string(),

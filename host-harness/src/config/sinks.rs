@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::reader::{Node, Reader, Table};
 use super::{Environment, NetworkConfig, Problem, Seen, meant, secret, token};
-use crate::credentials::redact;
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling;
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
+use crate::text;
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
@@ -258,7 +258,7 @@ fn address(
             let secret = parsed.query_pairs().find(|(name, value)| spelling::is_credential(name, value));
             if let Some((name, _)) = secret.filter(|_| is_open) {
                 let open = spelling::in_the_open("url", "sink url");
-                reader.warning(node, format!("its query has `{}`: {open}", redact::cut(&redact::plain(&name), 64)));
+                reader.warning(node, format!("its query has `{}`: {open}", text::cut(&text::plain(&name), 64)));
             }
         }
         _ => {

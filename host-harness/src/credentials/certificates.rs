@@ -12,7 +12,6 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use crate::credentials::expiry;
-use crate::credentials::redact;
 use crate::credentials::spelling;
 use crate::limits::{WORDS_BYTES, milliseconds};
 use crate::text::{self, Foreign};
@@ -156,10 +155,7 @@ pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, String> {
                 + &format!(": {command}"));
         }
         if !part.is_certificate() {
-            return Err(found(format!(
-                "{number} with the label {}",
-                redact::plain(redact::cut(&part.label, WORDS_BYTES))
-            )));
+            return Err(found(format!("{number} with the label {}", text::plain(text::cut(&part.label, WORDS_BYTES)))));
         }
         let read = part.der.as_deref().map_or(Some(Err("is cut off or no base64".to_owned())), root);
         match read.unwrap_or_else(|| Err("is damaged".to_owned())) {
@@ -196,7 +192,7 @@ fn ordinal(number: usize) -> String {
 fn root(der: &[u8]) -> Option<Result<Root, String>> {
     let certificate = Certificate::from_der(der).ok()?;
     let certificate = certificate.tbs_certificate();
-    let subject = redact::plain(redact::cut(&certificate.subject().to_string(), WORDS_BYTES));
+    let subject = text::plain(text::cut(&certificate.subject().to_string(), WORDS_BYTES));
     let subject = if subject.is_empty() { "nobody".to_owned() } else { format!("{subject:?}") };
     let validity = certificate.validity();
     let [from, until] = [validity.not_before, validity.not_after].map(|time| milliseconds(time.to_unix_duration()));

@@ -4,6 +4,7 @@ pub mod assertion;
 pub mod certificates;
 pub mod expiry;
 pub mod redact;
+pub mod sealed;
 pub mod secret;
 pub mod settings;
 pub mod spelling;

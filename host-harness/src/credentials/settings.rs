@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::certificates;
-use crate::credentials::redact::{self, SHORTEST};
+use crate::credentials::redact::SHORTEST;
+use crate::credentials::sealed::{Sealed, placeholder};
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling::{self, Trimmed};
 use crate::digest::Mark;
 use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
-use crate::network::egress::{Sealed, placeholder};
+use crate::text;
 
 /// Settings with their secrets apart. Small: a collector holds thousands.
 #[derive(Debug, Clone)]
@@ -336,7 +337,7 @@ fn words(property: &Value, path: &str) -> String {
     loop {
         let part = if path.is_empty() { Some(property) } else { property.pointer(path) };
         if let Some(description) = part.and_then(|part| part.get("description")).and_then(Value::as_str) {
-            return redact::plain(redact::cut(description, WORDS_BYTES));
+            return text::plain(text::cut(description, WORDS_BYTES));
         }
         match path.rfind('/') {
             Some(end) => path = &path[..end],

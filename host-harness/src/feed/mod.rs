@@ -1,6 +1,9 @@
 //! One feed: a plugin with the settings of one tenant. Makes the calls of the contract in their order, keeps the token,
 //! and gives a scope's events completely or not at all.
 
+pub mod parked;
+pub mod tenants;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -15,16 +18,17 @@ use crate::contract::{
     Batch, Context, Credential, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope,
     Step,
 };
-use crate::credentials::redact;
+use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::failpoint;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::network::Transport;
-use crate::network::egress::{self, Egress, Origins};
+use crate::network::egress::{Egress, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, Called, Caller, FetchedToken, Journal, Network};
+use crate::text;
 
 pub use crate::plugin::call::Clock;
 
@@ -150,7 +154,7 @@ impl Gathered {
             let cause = format!(
                 "the links of the pages run in a loop: page {} leads back to one that was read, {}",
                 self.pages.len(),
-                redact::plain(redact::cut(&next, NAME_BYTES))
+                text::plain(text::cut(&next, NAME_BYTES))
             );
             return broken(CURSOR_REPEATED, cause);
         }
@@ -472,7 +476,7 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
             unused.push(credential);
         }
     }
-    let message = |credential| format!("the plugin declared {} and sent no request with it", egress::name(credential));
+    let message = |credential| format!("the plugin declared {} and sent no request with it", sealed::name(credential));
     let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
     unused.into_iter().map(notice).collect()
 }

@@ -13,7 +13,8 @@ use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
 use crate::blame::Blame;
 use crate::metrics::process::Process;
 use crate::plugin::BUILT_IN_SHA256;
-use crate::sink::delivery::{Outboxes, Waiting};
+use crate::sink::delivery::Outboxes;
+use crate::store::Waiting;
 
 /// What `/metrics` says that it serves.
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;

@@ -250,7 +250,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::delivery::Waiting;
+    use crate::store::Waiting;
 
     const SINKS: &[&str] = &["lake"];
 

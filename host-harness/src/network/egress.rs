@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
 use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
-use crate::credentials::secret::Secret;
+use crate::credentials::sealed::{Sealed, name};
 use crate::network::OutgoingRequest;
 use crate::network::address;
 
@@ -149,36 +149,6 @@ impl fmt::Display for Denial {
             None => Ok(()),
         }
     }
-}
-
-/// A credential and the placeholder that stands for it inside one call.
-#[derive(Debug, Clone)]
-pub struct Sealed {
-    /// What the plugin has.
-    pub placeholder: String,
-    /// Which credential it is.
-    pub credential: Credential,
-    /// What goes onto the request.
-    pub secret: Secret,
-    /// What names it among kept answers, where it is signed, and another each time.
-    pub identity: Option<Secret>,
-}
-
-impl Sealed {
-    /// Mints a placeholder for a credential.
-    pub fn new(credential: Credential, secret: Secret) -> Sealed {
-        Sealed { placeholder: placeholder(), credential, secret, identity: None }
-    }
-
-    /// The same with what names it in place of it.
-    pub fn named(&self) -> Sealed {
-        Sealed { secret: self.identity.clone().unwrap_or_else(|| self.secret.clone()), ..self.clone() }
-    }
-}
-
-/// A name for a secret inside one call: unguessable, of URL-unreserved characters.
-pub(crate) fn placeholder() -> String {
-    format!("sealed-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// The rules for one feed.
@@ -427,19 +397,11 @@ fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
         || request.body.windows(placeholder.len()).any(|window| window == placeholder.as_bytes())
 }
 
-/// A credential as people call it.
-pub fn name(credential: &Credential) -> String {
-    match credential {
-        Credential::Setting(setting) => format!("the credential `{setting}`"),
-        Credential::Assertion(setting) => format!("the assertion of `{setting}`"),
-        Credential::Token => "the token".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::contract::Ride;
+    use crate::credentials::secret::Secret;
 
     const LOGIN: &str = "https://login.example";
     const API: &str = "https://api.example:8443";

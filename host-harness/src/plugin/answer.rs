@@ -7,11 +7,11 @@ use crate::contract::{
     Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, Problem, Scope,
     Step, Token,
 };
-use crate::credentials::redact::{self, is_command, plain};
 use crate::limits::{
     ADDRESS_BYTES, CODE_BYTES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES, NOTE_BYTES, PROBLEMS,
     RIDES, SCHEMA_BYTES, WORDS_BYTES,
 };
+use crate::text::{self, is_command, plain};
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ fn bytes(limit: &'static str, text: &str, bytes: usize) -> Held {
 }
 
 fn cut(text: &mut String, bytes: usize) {
-    let kept = redact::cut(text, bytes).len();
+    let kept = text::cut(text, bytes).len();
     if kept < text.len() {
         text.truncate(kept);
         text.shrink_to_fit();
@@ -66,7 +66,7 @@ fn broken(words: String) -> Held {
 
 /// An id as it is shown where it is what is wrong.
 fn shown(id: &str) -> &str {
-    redact::cut(id, 64)
+    text::cut(id, 64)
 }
 
 impl<T: Answer, E: Answer> Answer for Result<T, E> {

@@ -17,14 +17,16 @@ use crate::contract::{
 };
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::redact;
+use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::{Held, Inside, Settings};
 use crate::limits::{self, Limits};
 use crate::network::Transport;
-use crate::network::egress::{Egress, Sealed};
+use crate::network::egress::Egress;
 use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
 use crate::plugin::engine::Running;
+use crate::text;
 
 use super::answer::{Answer, Fault};
 use super::clock::CallClock;
@@ -209,7 +211,7 @@ impl log::Host for Store {
         let secrets = self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(tokens);
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
-        let message = redact::plain(redact::cut(&message, limits.log_line_bytes));
+        let message = text::plain(text::cut(&message, limits.log_line_bytes));
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
             log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),
@@ -500,9 +502,7 @@ fn sorted(error: &wasmtime::Error, limits: &Limits) -> Fault {
         return Fault::Limit("stack", format!("{} bytes", limits::STACK_BYTES));
     }
     Fault::Broken(
-        error
-            .downcast_ref::<Trap>()
-            .map_or_else(|| redact::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
+        error.downcast_ref::<Trap>().map_or_else(|| text::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
     )
 }
 

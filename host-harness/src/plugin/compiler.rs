@@ -9,9 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::credentials::redact;
 use crate::limits::CompileLimits;
 use crate::plugin::engine;
+use crate::text;
 
 /// Who compiles plugins; one that is built in is compiled by this process where there is nobody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,10 +103,8 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     match cause(status, &words) {
         Cause::Processor => over("time on a processor", words_of(limits.cpu_time)),
         Cause::Memory => over("memory", format!("{} bytes", limits.memory_bytes)),
-        Cause::Refusal => Err(CompileError::Refused(redact::plain(words.trim()))),
-        Cause::Unknown => {
-            Err(CompileError::Broken(format!("{status}; {}", redact::plain(redact::cut(words.trim(), 512)))))
-        }
+        Cause::Refusal => Err(CompileError::Refused(text::plain(words.trim()))),
+        Cause::Unknown => Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512))))),
     }
 }
 

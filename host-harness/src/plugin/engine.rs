@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use sha2::{Digest, Sha256};
+use crate::digest::digest;
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::credentials::redact;
 use crate::limits;
 use crate::plugin::BUILT_IN;
 use crate::plugin::compiler::{self, CompileError, Compiler};
 use crate::progress::Progress;
+use crate::text;
 
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl Host {
 
     /// Compiles a plugin, or finds it compiled.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
-        let refused = |error: wasmtime::Error| CompileError::Refused(redact::plain(&format!("{error:#}")));
+        let refused = |error: wasmtime::Error| CompileError::Refused(text::plain(&format!("{error:#}")));
         let file = self.cache_file(bytes);
         if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
             return Ok(component);
@@ -159,11 +159,6 @@ impl Host {
         }
         Running { shared: &self.shared, _place: place }
     }
-}
-
-/// SHA-256 as lower-case hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One call is running.

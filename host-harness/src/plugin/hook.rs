@@ -12,12 +12,14 @@ use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::credentials::redact::{self, Search};
+use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
-use crate::network::egress::{self, Denial, Egress, Judged, Sealed};
+use crate::network::egress::{Denial, Egress, Judged};
 use crate::network::tokens::{Asked, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
+use crate::text;
 
 use super::call::{Exchange, HeldToken, Journal, Network, Shared, Tap, lock};
 use super::seal;
@@ -106,7 +108,7 @@ impl WasiHttpHooks for Hook {
             let _turn = under_way.acquire().await;
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
-            let url = redact::cut(&url, ADDRESS_BYTES).to_owned();
+            let url = text::cut(&url, ADDRESS_BYTES).to_owned();
             let egress = network.as_ref().map(|network| Arc::clone(&network.egress));
             let result = carry(call, request, network, &sealed, &limits, &journal, &asker).await;
             let (result, seen, bytes, is_kept) = match result {
@@ -151,7 +153,7 @@ fn tell_denial(
     journal.denied += 1;
     if journal.denied == 1 && is_real {
         let address = url.split('?').next().unwrap_or_default();
-        let address = redact::cut(address, ADDRESS_BYTES).escape_default();
+        let address = text::cut(address, ADDRESS_BYTES).escape_default();
         let words = format!("{method} {address} is not let out: {why}");
         if egress.is_none_or(|egress| egress.is_news(&words)) {
             tracing::warn!(target: "egress", %who, "{words}");
@@ -217,7 +219,7 @@ async fn carry(
     if let Some(credential) = judged.missing.first()
         && !std::mem::replace(&mut lock(journal).bare, true)
     {
-        let (method, origin, name) = (&shape.method, &shape.origin, egress::name(credential));
+        let (method, origin, name) = (&shape.method, &shape.origin, sealed::name(credential));
         let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
         if network.egress.is_news(&words) {
             tracing::warn!(target: "egress", who = %asker.who, "{words}");

@@ -25,11 +25,12 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
-use crate::credentials::redact;
+use crate::digest::digest;
 use crate::limits;
 use crate::plugin::call::{CallError, ClockView, Store, Tap};
 use crate::plugin::compiler::CompileError;
-use crate::plugin::engine::{Host, digest};
+use crate::plugin::engine::Host;
+use crate::text;
 
 /// All that a plugin may import, without versions. The import list is the capability list.
 pub const ALLOWED_IMPORTS: &[&str] = &[
@@ -252,7 +253,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
 
 /// The words of a compiler, which writes lists of bytes below each other.
 fn on_one_line(words: &str) -> String {
-    redact::plain(&words.split_whitespace().collect::<Vec<_>>().join(" "))
+    text::plain(&words.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.
@@ -276,7 +277,7 @@ fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
 fn check(about: &About) -> Result<(), PluginError> {
     let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
     if let Some(import) = about.imports.iter().find(|import| !ALLOWED_IMPORTS.contains(&base(import).as_str())) {
-        return Err(PluginError::Import(redact::plain(import)));
+        return Err(PluginError::Import(text::plain(import)));
     }
     let export = about.exports.iter().find(|export| base(export) == INTERFACE);
     let version = export.and_then(|export| export.split_once('@')).map(|(_, version)| version);
@@ -286,7 +287,7 @@ fn check(about: &About) -> Result<(), PluginError> {
     match version {
         Some(version) if accepted(version) => Ok(()),
         _ => Err(PluginError::Version {
-            found: export.map_or_else(|| format!("no {INTERFACE}"), |export| redact::plain(export)),
+            found: export.map_or_else(|| format!("no {INTERFACE}"), |export| text::plain(export)),
         }),
     }
 }

@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::credentials::redact::Search;
+use crate::credentials::sealed::placeholder;
 use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
-use crate::network::egress::placeholder;
 
 /// Where OAuth has the token.
 pub(crate) const TOKEN: &str = "access_token";

@@ -7,16 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::config::admission::{Parked, Tenants};
 use crate::contract::{Credential, Failure, Place, Reaction, Shape};
-use crate::credentials::redact::{Kind, StandIns, guids, redact};
+use crate::credentials::redact::redact;
+use crate::feed::parked::Parked;
+use crate::feed::tenants::Tenants;
 use crate::feed::{Clock, FeedError};
 use crate::limits::Limits;
 use crate::network::client::Network;
-use crate::network::egress;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError, egress};
 use crate::plugin::seal::{self, Sealing};
-use crate::recording::replay::{self, Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
+use crate::recording::cassette::{Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
+use crate::recording::replay;
+use crate::recording::stand_ins::{Kind, StandIns};
+use crate::text::guids;
 
 /// Headers of an answer that are kept besides those that begin with `x-ms-`: the others say nothing to a plugin.
 const KEPT_HEADERS: &[&str] = &["content-type", "date", "location", "request-id", "retry-after", "www-authenticate"];
@@ -90,7 +93,7 @@ pub async fn record(
     let feed = parked.open(&tenants, clock).await?;
     let time_milliseconds = clock();
     let (mut good, mut failures, mut seen) = (0, Vec::new(), Seen::default());
-    let progress = parked.plugin().host().progress();
+    let progress = parked.plugin.host().progress();
     let doing = progress.begin(format!("feed {}: signing in and looking for scopes", parked.id));
     match feed.discover().await {
         Err(failure) => failures.push((None, failure)),
@@ -123,7 +126,7 @@ pub async fn record(
     }
     let context = RecordedContext { feed: parked.id.to_string(), tenant: parked.tenant.to_string(), time_milliseconds };
     let cassette = cassette(parked, &feed.plan().shapes, taped, seen, context, without_scopes);
-    let replayed = replay::play(parked.plugin(), &cassette).await.map_err(RecordError::NoReplay)?;
+    let replayed = replay::play(&parked.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
 
@@ -144,7 +147,7 @@ fn cassette(
     without_scopes: bool,
 ) -> Cassette {
     let mut stand_ins = StandIns::default();
-    let mut settings = parked.settings().plain();
+    let mut settings = parked.settings.plain();
     let plain = Value::Object(settings.clone()).to_string();
     // In the order of the settings, so that the same configuration has the same stand-ins.
     let own = guids(&plain).map(str::to_ascii_lowercase).filter(|id| !seen.scopes.contains(id));
@@ -175,7 +178,7 @@ fn cassette(
         }
     }
     let mut secrets = Map::new();
-    for (setting, secret) in parked.settings().named_secrets() {
+    for (setting, secret) in parked.settings.named_secrets() {
         if !secret.expose().is_empty() {
             secrets.insert(setting.to_owned(), Value::from(stand_ins.of(Kind::Secret, secret.expose())));
         }

@@ -16,9 +16,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use crate::blame::Blame;
 use crate::collector::work::Keeper;
 use crate::collector::{Collector, LeftOutRow};
-use crate::config::admission::{self, CheckError, Checked, LeftOut, Parked, Tenants};
+use crate::config::admission::{self, CheckError, Checked, LeftOut};
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
 use crate::feed::Clock;
+use crate::feed::parked::Parked;
+use crate::feed::tenants::Tenants;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::network::client::Network;

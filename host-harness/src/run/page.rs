@@ -9,8 +9,9 @@ use time::format_description::well_known::Rfc3339;
 use crate::collector::{Board, BoardRow, LeftOutRow, Next};
 use crate::contract::{Failure, Reaction};
 use crate::limits::milliseconds;
-use crate::sink::delivery::{SinkRow, Waiting};
+use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{Failing, Letters};
+use crate::store::Waiting;
 
 /// Sinks that are shown: one row for each tenant that something of is wrong with.
 const SINK_ROWS: usize = 500;

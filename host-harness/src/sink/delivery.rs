@@ -22,7 +22,7 @@ use crate::limits::{self, milliseconds};
 use crate::metrics::Metrics;
 use crate::network::proxy::Proxy;
 use crate::sink::repeats::Summary;
-use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle};
+use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle, Waiting};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
 #[derive(Clone)]
@@ -87,15 +87,6 @@ impl Count {
         let natural = |number: i64| u64::try_from(number).unwrap_or_default();
         Waiting { events: natural(self.events), bytes: natural(self.bytes) }
     }
-}
-
-/// What waits for one sink from one tenant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Number of events.
-    pub events: u64,
-    /// Bytes of their bodies.
-    pub bytes: u64,
 }
 
 /// The outboxes by sink and tenant.

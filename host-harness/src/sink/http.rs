@@ -20,6 +20,7 @@ use crate::limits;
 use crate::network::client::{self, Patience, Resolver};
 use crate::network::proxy::Proxy;
 use crate::store::{Lane, Queued};
+use crate::text;
 
 /// What a receiver says of a refusal, as far as it is read.
 const SAID_BYTES: usize = 64 << 10;
@@ -104,7 +105,7 @@ impl HttpWriter {
         let wait = header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
         let said = said(response).await;
         let told = redact::redact(&said, &self.secrets);
-        let told = redact::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
+        let told = text::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
         let fix = fix(status, &self.url, location.as_deref());
         let why = self.told(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
@@ -158,7 +159,7 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     let _ = (there.set_username(""), there.set_password(None));
     there.set_query(None);
     there.set_fragment(None);
-    Some((redact::plain(redact::cut(there.as_str(), TOLD_BYTES)), is_same))
+    Some((text::plain(text::cut(there.as_str(), TOLD_BYTES)), is_same))
 }
 
 /// How long a receiver asks to wait, in seconds or until a date.

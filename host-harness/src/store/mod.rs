@@ -14,6 +14,15 @@ use crate::digest::Mark;
 
 pub mod sqlite;
 
+/// What waits for one sink from one tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Number of events.
+    pub events: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// What went wrong with the store, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state in {}: {what}", file.display())]

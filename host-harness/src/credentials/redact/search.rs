@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::credentials::redact::escapes::{ESCAPES, REACH, readings};
-use crate::credentials::redact::{REDACTED, SHORTEST, count, cut};
+use crate::credentials::redact::{REDACTED, SHORTEST, count};
 use crate::credentials::secret::Secret;
+use crate::text::cut;
 
 /// A longer secret is known by so much of it: as many bytes as a word has bits.
 const KNOWN_BY: usize = 64;
@@ -114,7 +115,8 @@ impl Search {
         self.replaced(text, REDACTED)
     }
 
-    pub(super) fn replaced(&self, text: &[u8], stand_in: &str) -> Option<Vec<u8>> {
+    /// The text with a stand-in for each secret; none if it has none.
+    pub fn replaced(&self, text: &[u8], stand_in: &str) -> Option<Vec<u8>> {
         let mut all = self.all(text).peekable();
         all.peek()?;
         let (mut clean, mut read) = (Vec::with_capacity(text.len()), 0);

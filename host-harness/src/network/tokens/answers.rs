@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::credentials::redact::guids;
 use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::network::tokens::{Asked, Freshness, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest};
 use crate::plugin::seal::{TOKEN, is_of_tokens};
+use crate::text::guids;
 
 /// Members of an answer that count seconds from now.
 const LIFETIMES: &[&str] = &["expires_in", "ext_expires_in", "refresh_in"];

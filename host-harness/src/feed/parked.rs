@@ -1,0 +1,128 @@
+//! An admitted feed between two polls: everything that opening the feed takes, and little more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credentials::secret::Secret;
+use crate::credentials::settings::Settings;
+use crate::digest::Mark;
+use crate::feed::tenants::Tenants;
+use crate::feed::{Clock, Feed, FeedError, Identity};
+use crate::network::egress::Origins;
+use crate::plugin::Plugin;
+
+/// A feed that was found good: all that is needed to open it, and little more.
+pub struct Parked {
+    /// Unique in the configuration.
+    pub id: Arc<str>,
+    /// Whose data it is.
+    pub tenant: Arc<str>,
+    /// Time between two polls of a scope.
+    pub interval: Duration,
+    /// Ids of the sinks that its events go to.
+    pub sinks: Arc<[String]>,
+    /// Whom to ask about it.
+    pub contact: Option<String>,
+    /// Where its requests go.
+    pub origins: Arc<[String]>,
+    /// Those of them that credentials would go to without TLS.
+    pub in_clear: Box<[String]>,
+    /// When credentials run out, by setting, in Unix milliseconds.
+    pub expiries: Box<[(String, u64)]>,
+    /// Its code.
+    pub plugin: Plugin,
+    /// Its settings, credentials apart from them.
+    pub settings: Settings,
+    /// The origins that the operator allows it.
+    pub allowed: Arc<Origins>,
+}
+
+impl Parked {
+    /// Opens the feed.
+    pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
+        let transport = tenants.transport(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
+        let identity = Identity {
+            tenant: self.tenant.to_string(),
+            feed: self.id.to_string(),
+            limits: tenants.limits.clone(),
+            allowed: Arc::clone(&self.allowed),
+            transport,
+            tokens: Arc::clone(&tenants.tokens),
+            clock: Arc::clone(clock),
+        };
+        Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
+    }
+
+    /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
+    pub fn copied(&self) -> Parked {
+        Parked {
+            id: (*self.id).into(),
+            tenant: Arc::clone(&self.tenant),
+            interval: self.interval,
+            sinks: Arc::clone(&self.sinks),
+            contact: self.contact.clone(),
+            origins: Arc::clone(&self.origins),
+            in_clear: self.in_clear.clone(),
+            expiries: self.expiries.clone(),
+            plugin: self.plugin.clone(),
+            settings: self.settings.copied(),
+            allowed: Arc::clone(&self.allowed),
+        }
+    }
+
+    /// Under which names it is counted: those of its tenant, of itself and of its sinks.
+    pub fn counted(&self) -> (&str, &str, &[String]) {
+        (&self.tenant, &self.id, &self.sinks)
+    }
+
+    /// The origins that its requests go to, and that the operator does not allow.
+    pub fn forbidden_origins(&self) -> Vec<&str> {
+        let origins = self.origins.iter().map(String::as_str);
+        let exposed = self.exposed_origins();
+        origins.filter(|origin| self.allowed.leave(origin).is_none() && !exposed.contains(origin)).collect()
+    }
+
+    /// The origins that credentials would go to without TLS, and may not.
+    pub fn exposed_origins(&self) -> Vec<&str> {
+        let origins = self.in_clear.iter().map(String::as_str);
+        origins.filter(|origin| self.allowed.exposes(origin)).collect()
+    }
+
+    /// Its secrets, for redaction.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.settings.secrets()
+    }
+
+    /// Digest of the settings without credentials.
+    pub fn settings_digest(&self) -> Mark {
+        self.settings.digest()
+    }
+
+    /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
+    /// A feed without credentials is nobody but its tenant.
+    pub fn credential_id(&self, salt: &str) -> Mark {
+        let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
+        let credential = self.settings.credential_id(salt);
+        Mark::of(&format!("{}\n{tenant}\n{credential}", self.plugin.about().sha256))
+    }
+
+    /// Digest of all that decides what a poll gives, credentials and plugin included.
+    pub fn fingerprint(&self, salt: &str) -> Mark {
+        let Parked { tenant, plugin, settings, allowed, .. } = self;
+        let (plain, secret) = (settings.digest(), settings.credential_id(salt));
+        Mark::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
+    }
+
+    /// Whether a poll goes to another place or at another time.
+    pub fn differs_in_use(&self, other: &Parked) -> bool {
+        self.interval != other.interval
+            || self.sinks != other.sinks
+            || self.contact != other.contact
+            || self.expiries != other.expiries
+    }
+
+    /// Names the plugin's code.
+    pub fn plugin_digest(&self) -> &str {
+        &self.plugin.about().sha256
+    }
+}

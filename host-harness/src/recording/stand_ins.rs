@@ -1,0 +1,148 @@
+//! Stand-ins: replacements for everything that a recording must not disclose.
+
+use std::collections::BTreeMap;
+
+use crate::credentials::redact::Search;
+use crate::credentials::secret::Secret;
+use crate::text::is_guid;
+
+/// Stand-ins for what a recording is not to give away. The same value has the same one everywhere, of the same shape: a
+/// GUID where a GUID stood, so that what is recorded can still be read and played.
+#[derive(Debug, Default)]
+pub struct StandIns {
+    /// By value, GUIDs and domains in lower case.
+    known: BTreeMap<String, (Kind, String)>,
+    counts: BTreeMap<Kind, usize>,
+}
+
+/// What a stand-in stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A secret of the settings.
+    Secret,
+    /// A token, an assertion, or the opaque part of a link.
+    Token,
+    /// A tenant, an application, a principal: a GUID or a domain.
+    Identity,
+    /// What is polled, for example a subscription.
+    Scope,
+    /// What people call it.
+    Name,
+}
+
+impl StandIns {
+    /// The stand-in for a value, the one that it has already or another.
+    pub fn of(&mut self, kind: Kind, value: &str) -> String {
+        let key = if folds(kind) { value.to_ascii_lowercase() } else { value.to_owned() };
+        if let Some((_, known)) = self.known.get(&key) {
+            return known.clone();
+        }
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        let stand_in = match kind {
+            Kind::Secret => format!("SECRET-{count}"),
+            Kind::Token => format!("TOKEN-{count}"),
+            Kind::Identity if is_guid(value) => format!("aaaaaaaa-0000-4000-8000-{count:012}"),
+            Kind::Identity => format!("tenant-{count}.example"),
+            Kind::Scope => format!("bbbbbbbb-0000-4000-8000-{count:012}"),
+            Kind::Name => format!("Name {count}"),
+        };
+        self.known.insert(key, (kind, stand_in.clone()));
+        stand_in
+    }
+
+    /// The stand-in that a value has.
+    pub fn known(&self, value: &str) -> Option<&str> {
+        self.known.get(value).map(|(_, stand_in)| stand_in.as_str())
+    }
+
+    /// A text with the stand-ins in it. Names are taken out where they are a whole text of JSON under the key
+    /// `displayName`, and anywhere if they have a space: a short one may be a word of the service.
+    pub fn put(&self, text: &str) -> String {
+        let mut known: Vec<_> = self.known.iter().collect();
+        // The longest first: one value may be a part of another.
+        known.sort_by_key(|(value, (kind, _))| (*kind, std::cmp::Reverse(value.len())));
+        let mut text = text.to_owned();
+        for (value, (kind, stand_in)) in known {
+            if folds(*kind) {
+                text = replaced(&text, value, stand_in);
+                continue;
+            }
+            if *kind == Kind::Name {
+                text = renamed(&text, value, stand_in);
+                if !value.contains(' ') {
+                    continue;
+                }
+            }
+            if let Some(replaced) = Search::new([&Secret::new(value.as_str())]).replaced(text.as_bytes(), stand_in) {
+                text = String::from_utf8_lossy(&replaced).into_owned();
+            }
+        }
+        text
+    }
+}
+
+/// Whether letter case does not matter.
+fn folds(kind: Kind) -> bool {
+    matches!(kind, Kind::Identity | Kind::Scope)
+}
+
+/// Replaces in whatever letter case.
+fn replaced(text: &str, value: &str, stand_in: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, _) in lower.match_indices(value) {
+        result += &text[done..at];
+        result += stand_in;
+        done = at + value.len();
+    }
+    result + &text[done..]
+}
+
+/// Replaces a whole text under the key `displayName`.
+fn renamed(text: &str, value: &str, stand_in: &str) -> String {
+    const KEY: &str = "\"displayName\"";
+    let quoted = serde_json::Value::from(value).to_string();
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, _) in text.match_indices(&quoted) {
+        let before = text[..at].trim_end();
+        let key = before.strip_suffix(':').map(|before| before.trim_end().as_bytes());
+        let key = key.and_then(|key| key.get(key.len().checked_sub(KEY.len())?..));
+        if at >= done && key.is_some_and(|key| key.eq_ignore_ascii_case(KEY.as_bytes())) {
+            result += &text[done..at];
+            result += &format!("\"{stand_in}\"");
+            done = at + quoted.len();
+        }
+    }
+    result + &text[done..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_value_has_the_same_stand_in_of_the_same_shape() {
+        let mut stand_ins = StandIns::default();
+        let tenant = stand_ins.of(Kind::Identity, "AAAABBBB-0000-cccc-1111-dddd2222eeee");
+        assert!(is_guid(&tenant));
+        assert_eq!(stand_ins.of(Kind::Identity, "aaaabbbb-0000-CCCC-1111-dddd2222eeee"), tenant);
+        assert_ne!(stand_ins.of(Kind::Scope, "20ff7fc3-e762-44dd-bd96-b71116dcdc23"), tenant);
+        stand_ins.of(Kind::Secret, "pa~ss&word");
+        assert_eq!(
+            stand_ins.put("/AAAAbbbb-0000-cccc-1111-dddd2222eeee/é pa%7Ess%26word"),
+            format!("/{tenant}/é SECRET-1")
+        );
+    }
+
+    #[test]
+    fn a_name_is_taken_out_where_it_is_one() {
+        let mut stand_ins = StandIns::default();
+        stand_ins.of(Kind::Name, "max");
+        stand_ins.of(Kind::Name, "Contoso one");
+        let text = r#"{"max":10,"displayName" : "max","about":"max of Contoso one"}"#;
+        assert_eq!(stand_ins.put(text), r#"{"max":10,"displayName" : "Name 1","about":"max of Name 2"}"#);
+    }
+}

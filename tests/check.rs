@@ -12,11 +12,11 @@ use host_harness::check::{self, Ladder, Question, REMARKS, Status, Step};
 use host_harness::collector::once::Output;
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::feed::Clock;
-use host_harness::network::client::Patience;
-use host_harness::simulator::scenario::Place;
-use host_harness::simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
 use serde_json::Value;
+use source_host::feed::Clock;
+use source_host::network::client::Patience;
+use source_simulator::scenario::Place;
+use source_simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
 
 use crate::documents;
 use crate::support::{command, host, now, plugin};

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use azure_secure_score::clouds::CLOUDS;
-use host_harness::credentials::settings::Settings;
-use host_harness::feed::{Feed, Identity};
-use host_harness::network::egress::Origins;
-use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
-use host_harness::plugin::BUILT_IN_ORIGINS;
-use host_harness::simulator::estate::Estate;
-use host_harness::simulator::service::{Request, World};
+use host_harness::built_in;
 use serde_json::{Value, json};
+use source_host::credentials::settings::Settings;
+use source_host::feed::{Feed, Identity};
+use source_host::network::egress::Origins;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_simulator::estate::Estate;
+use source_simulator::service::World;
 
 use crate::support::{NOON, noon, plugin, settings};
 
@@ -25,7 +25,7 @@ impl Transport for Cloud {
         let place = format!("{} {}{}", request.method, request.url.origin().ascii_serialization(), request.url.path());
         let more = if request.url.as_str().contains("skiptoken") { " next" } else { "" };
         self.asked.lock().unwrap().push(place + more);
-        let answer = self.world.lock().unwrap().answer(&Request::of(&request));
+        let answer = self.world.lock().unwrap().answer(&crate::support::asked(&request));
         let response = IncomingResponse { status: answer.status, headers: answer.headers, body: answer.body };
         Box::pin(std::future::ready(Ok(response)))
     }
@@ -74,15 +74,15 @@ async fn check(more: Value, allowed: &[&str], authority: &str, endpoint: &str, a
 async fn the_public_cloud_is_polled_at_its_own_names() {
     let login = "https://login.microsoftonline.com";
     let endpoint = "https://management.azure.com";
-    check(json!({}), BUILT_IN_ORIGINS, login, endpoint, endpoint).await;
-    check(json!({ "cloud": "public" }), BUILT_IN_ORIGINS, login, endpoint, endpoint).await;
+    check(json!({}), built_in::ORIGINS, login, endpoint, endpoint).await;
+    check(json!({ "cloud": "public" }), built_in::ORIGINS, login, endpoint, endpoint).await;
 }
 
 #[tokio::test]
 async fn the_government_cloud_is_polled_at_its_own_names_with_an_audience_of_its_own() {
     let (login, endpoint) = ("https://login.microsoftonline.us", "https://management.usgovcloudapi.net");
     let audience = "https://management.core.usgovcloudapi.net";
-    check(json!({ "cloud": "us-government" }), BUILT_IN_ORIGINS, login, endpoint, audience).await;
+    check(json!({ "cloud": "us-government" }), built_in::ORIGINS, login, endpoint, audience).await;
 }
 
 #[tokio::test]
@@ -96,5 +96,5 @@ async fn any_other_cloud_is_polled_at_three_addresses_that_the_operator_allows()
 fn every_preset_has_a_test_here_and_needs_no_leave() {
     assert_eq!(CLOUDS.iter().map(|cloud| cloud.name).collect::<Vec<_>>(), ["public", "us-government"]);
     let origins: Vec<_> = CLOUDS.iter().flat_map(|cloud| [cloud.authority, cloud.endpoint]).collect();
-    assert_eq!(origins, BUILT_IN_ORIGINS);
+    assert_eq!(origins, built_in::ORIGINS);
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host_harness::collector::Next;
-use host_harness::network::{self, IncomingResponse, OutgoingRequest, Transport};
-use host_harness::simulator::estate::Estate;
-use host_harness::simulator::service::{self, Request, World};
 use serde_json::Value;
+use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
+use source_simulator::estate::Estate;
+use source_simulator::service::{self, World};
 use tokio::sync::watch;
 
 use crate::stage::{Secrets, Stage};
@@ -37,7 +37,7 @@ impl Transport for Service {
         let (now, path) = (self.now.load(Ordering::SeqCst), request.url.path().to_owned());
         self.asked.lock().unwrap().push((now, path.clone()));
         let trouble = (self.trouble.lock().unwrap())(&path, now);
-        let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&Request::of(&request)));
+        let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&crate::support::asked(&request)));
         let service::Answer { status, headers, body, .. } = answer;
         let mut held = self.held.subscribe();
         Box::pin(async move {

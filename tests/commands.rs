@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
-use host_harness::plugin::ALLOWED_IMPORTS;
 use serde_json::Value;
+use source_host::plugin::ALLOWED_IMPORTS;
 
 use crate::support::{command, leave_for_the_judge, root};
 
@@ -41,7 +41,7 @@ fn compiled_code_is_kept_where_somebody_says_or_its_absence_is_told() {
         said(&command.envs(variables.iter().copied()).output().unwrap())
     };
     let nowhere = inspected(&[], &[("XDG_CACHE_HOME", "relative"), ("CACHE_DIRECTORY", "")]);
-    assert!(nowhere.contains("as at each start: no folder keeps its code, and `--cache DIR` names one"), "{nowhere}");
+    assert!(nowhere.contains("so each start compiles them anew: `--cache DIR` names one"), "{nowhere}");
     assert_eq!(nowhere.matches("compiling").count(), 1, "{nowhere}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left where the program was started");
     for (arguments, variables) in [(&["--cache", "here"][..], &[][..]), (&[], &[("CACHE_DIRECTORY", "/there")])] {
@@ -386,7 +386,7 @@ fn an_unknown_scenario_names_the_nearest_and_the_list_says_what_each_does() {
     assert!(table.lines().any(is_row) && table.split("\n\n").count() == 4, "{table}");
     let lines = String::from_utf8(run(&["simulate", "--list", "--json"]).stdout).unwrap();
     let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows.len(), host_harness::simulator::scenario::names().count());
+    assert_eq!(rows.len(), source_simulator::scenario::names().count());
     for row in rows {
         assert!(table.contains(&format!("  {} ", row["name"].as_str().unwrap())), "{row}");
         assert!(table.contains(row["what"].as_str().unwrap()) && row["kind"].is_string(), "{row}");

@@ -1,6 +1,7 @@
 //! What the built component is, and what a host makes of others.
 
-use host_harness::plugin::{ALLOWED_IMPORTS, BUILT_IN, Plugin};
+use host_harness::built_in;
+use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
 
 use crate::support::{host, plugin};
 
@@ -40,7 +41,7 @@ fn another_version_of_the_contract_is_refused_with_those_that_are_accepted() {
         }
         bytes
     };
-    let other = replaced(BUILT_IN, b"source/plugin@0.1.0", b"source/plugin@0.9.0");
+    let other = replaced(built_in::COMPONENT, b"source/plugin@0.1.0", b"source/plugin@0.9.0");
     let message = Plugin::from_bytes(&host(), &other).err().unwrap().to_string();
     assert!(message.contains("0.9.0") && message.contains("0.1"), "{message}");
 }

@@ -2,11 +2,11 @@
 //! out by the rule in its row.
 
 use host_harness::audit::conformance::{RULES, Report, Status, examine};
-use host_harness::limits::Limits;
-use host_harness::plugin::BUILT_IN;
+use host_harness::built_in;
 use host_harness::recording::cassette::{self, Cassette};
 use host_harness::recording::replay;
 use serde_json::{Value, json};
+use source_host::limits::Limits;
 
 use crate::hostile::{CASES, hostile_bytes, short};
 use crate::support::{NOON, host, root};
@@ -37,7 +37,7 @@ fn cassette(mode: &str, amount: u32) -> Cassette {
 }
 
 async fn own(cassettes: &[Cassette]) -> Report {
-    examine(&host(), BUILT_IN, cassettes, &Limits::default()).await
+    examine(&host(), built_in::COMPONENT, cassettes, &Limits::default()).await
 }
 
 #[tokio::test]

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use host_harness::failpoint;
-use host_harness::simulator::{Simulator, estate::Estate};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use source_host::failpoint;
+use source_simulator::{Simulator, estate::Estate};
 use tokio::net::TcpListener;
 
 use crate::support::{self, Dice, leave_for_the_judge};

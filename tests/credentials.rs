@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex};
 use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
 use host_harness::config::admission::{self, CheckError};
-use host_harness::credentials::assertion::{self, KeyPair, Unusable};
-use host_harness::credentials::redact::Search;
-use host_harness::credentials::secret::Secret;
-use host_harness::feed::{Clock, Feed, Identity};
-use host_harness::limits::Limits;
-use host_harness::network::client::Network;
-use host_harness::network::egress::Origins;
-use host_harness::simulator::assertion::Registered;
-use host_harness::simulator::{Simulator, estate::Estate};
 use rcgen::{CertificateParams, KeyPair as NewKey};
 use serde_json::Value;
+use source_host::credentials::assertion::{self, KeyPair, Unusable};
+use source_host::credentials::redact::Search;
+use source_host::credentials::secret::Secret;
+use source_host::feed::{Clock, Feed, Identity};
+use source_host::limits::Limits;
+use source_host::network::client::Network;
+use source_host::network::egress::Origins;
+use source_simulator::assertion::Registered;
+use source_simulator::{Simulator, estate::Estate};
 use time::{Duration, OffsetDateTime};
 
 use crate::proxy::Tinyproxy;
@@ -304,12 +304,12 @@ async fn a_certificate_that_ends_soon_is_told() {
 /// Counts what leaves, and answers with a token for an hour.
 struct Counting(Mutex<Vec<Vec<u8>>>);
 
-impl host_harness::network::Transport for Counting {
-    fn send(&self, request: host_harness::network::OutgoingRequest) -> host_harness::network::Answer<'_> {
+impl source_host::network::Transport for Counting {
+    fn send(&self, request: source_host::network::OutgoingRequest) -> source_host::network::Answer<'_> {
         self.0.lock().unwrap().push(request.body);
         let body = br#"{"token_type":"Bearer","expires_in":3600,"access_token":"a-token"}"#.to_vec();
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Box::pin(std::future::ready(Ok(host_harness::network::IncomingResponse { status: 200, headers, body })))
+        Box::pin(std::future::ready(Ok(source_host::network::IncomingResponse { status: 200, headers, body })))
     }
 }
 
@@ -324,16 +324,14 @@ async fn signed_in(setting: &str, feeds: &[(&str, String, usize)]) -> Vec<String
             tenant: tenant.to_owned(),
             feed: format!("{tenant}-scores"),
             limits: Default::default(),
-            allowed: Arc::new(
-                host_harness::network::egress::Origins::new(host_harness::plugin::BUILT_IN_ORIGINS).unwrap(),
-            ),
+            allowed: Arc::new(source_host::network::egress::Origins::new(host_harness::built_in::ORIGINS).unwrap()),
             transport: Arc::clone(&transport) as _,
             tokens: Arc::clone(&tokens),
             clock: noon() as Clock,
         };
         Feed::open(
             crate::support::plugin(),
-            host_harness::credentials::settings::Settings::new(settings, Default::default()),
+            source_host::credentials::settings::Settings::new(settings, Default::default()),
             identity,
         )
     };
@@ -384,8 +382,7 @@ fn an_assertion_is_verified_to_the_last_part() {
     let good = made(client, audience, NOON);
     let found = |assertion: &str, now: u64| {
         let audiences = [audience.to_owned()];
-        let found =
-            host_harness::simulator::assertion::refusal(assertion, client, &audiences, &registered, now / 1_000);
+        let found = source_simulator::assertion::refusal(assertion, client, &audiences, &registered, now / 1_000);
         found.map(|(code, _)| code)
     };
     assert_eq!(found(&good, NOON), None);

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
-use host_harness::simulator::estate::{Estate, Subscription};
-use host_harness::simulator::service::{self, World};
 use serde_json::Value;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_simulator::estate::{Estate, Subscription};
+use source_simulator::service::{self, World};
 
 use crate::stage::{Secrets, Stage};
 use crate::support::{Dice, NOON, leave_for_the_judge};
@@ -115,7 +115,7 @@ impl Service {
         let mut world = self.world.lock().unwrap();
         match segments.as_slice() {
             ["subscriptions"] => {
-                let token = service::Request::of(request).bearer.unwrap();
+                let token = crate::support::asked(request).bearer.unwrap();
                 let tenant = world.tenant_of_token(&token).unwrap();
                 let tenant = world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap();
                 // The first subscription of each tenant is the one that is searched for.
@@ -131,7 +131,7 @@ impl Service {
                     tenant.subscriptions.remove(0);
                 }
                 let tenant = tenant.id.clone();
-                let answer = world.answer(&service::Request::of(request));
+                let answer = world.answer(&crate::support::asked(request));
                 world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap().subscriptions = whole;
                 answer
             }
@@ -155,9 +155,9 @@ impl Service {
                     Some(Trouble::Empty) => subscription.controls.clear(),
                     _ => {}
                 }
-                world.answer(&service::Request::of(request))
+                world.answer(&crate::support::asked(request))
             }
-            _ => world.answer(&service::Request::of(request)),
+            _ => world.answer(&crate::support::asked(request)),
         }
     }
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use azure_secure_score::diagnoses::TABLE;
-use host_harness::blame::{self, Blame};
 use host_harness::check::REMARKS;
 use host_harness::check::probe::FAULTS;
 use host_harness::config;
-use host_harness::contract::Failure;
 use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::Outboxes;
+use source_host::blame::{self, Blame};
+use source_host::contract::Failure;
 
 use crate::support::{PROXY_VARIABLES, plugin, program, root};
 

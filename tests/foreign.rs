@@ -4,10 +4,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use host_harness::limits::CompileLimits;
-use host_harness::plugin::Plugin;
-use host_harness::plugin::compiler::Compiler;
-use host_harness::plugin::engine::Host;
+use host_harness::built_in;
+use source_host::limits::CompileLimits;
+use source_host::plugin::Plugin;
+use source_host::plugin::compiler::Compiler;
+use source_host::plugin::engine::Host;
 
 use crate::security::Table;
 use crate::support::{cache, compiler, host};
@@ -161,7 +162,7 @@ fn laborious(functions: usize, statements: usize) -> String {
 
 /// What compiling a component within these limits comes to; there is no cache.
 fn compiled(limits: CompileLimits, text: &str) -> String {
-    refusal(&Host::with_compiler(None, compiler(limits)).unwrap(), text)
+    refusal(&built_in::host(None, compiler(limits)).unwrap(), text)
 }
 
 #[test]
@@ -202,7 +203,7 @@ const COMPILED: &str = "the plugin exports no collector:source/plugin; this host
 fn what_a_child_compiled_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
-    let open = |compiler| Host::with_compiler(Some(cache.clone()), compiler).unwrap();
+    let open = |compiler| built_in::host(Some(cache.clone()), compiler).unwrap();
     assert_eq!(refusal(&open(compiler(CompileLimits::default())), &within("")), COMPILED);
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1);
     assert_eq!(refusal(&open(Compiler::Nobody), &within("")), COMPILED, "it is in the cache");
@@ -210,11 +211,11 @@ fn what_a_child_compiled_is_kept() {
 
 #[test]
 fn a_host_without_a_compiler_runs_the_built_in_plugin_alone() {
-    assert!(Plugin::built_in(&Host::new(Some(cache())).unwrap()).is_ok());
-    let none = Host::new(None).unwrap();
+    assert!(built_in::plugin(&built_in::host(Some(cache()), Compiler::Nobody).unwrap()).is_ok());
+    let none = built_in::host(None, Compiler::Nobody).unwrap();
     assert_eq!(refusal(&none, &within("")), "this host compiles no plugins but the built-in one");
     let missing = Compiler::Program("/no/such/compiler".into(), CompileLimits::default());
-    let refusal = refusal(&Host::with_compiler(None, missing).unwrap(), &within(""));
+    let refusal = refusal(&built_in::host(None, missing).unwrap(), &within(""));
     assert!(refusal.starts_with("the compiler cannot be started: /no/such/compiler: "), "{refusal}");
 }
 
@@ -223,7 +224,7 @@ fn a_host_without_a_compiler_runs_the_built_in_plugin_alone() {
 fn a_cache_that_others_may_write_to_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::with_compiler(Some(folder.path().to_owned()), compiler(CompileLimits::default())).unwrap();
+    let host = built_in::host(Some(folder.path().to_owned()), compiler(CompileLimits::default())).unwrap();
     assert_eq!(refusal(&host, &within("")), COMPILED);
     let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use host_harness::contract::{Batch, Failure, Notice, Reaction};
-use host_harness::credentials::settings::Settings;
-use host_harness::feed::{Feed, FeedError, Identity};
-use host_harness::limits::Limits;
 use host_harness::metrics::Metrics;
-use host_harness::network::egress::Origins;
-use host_harness::network::tokens::Tokens;
-use host_harness::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
-use host_harness::plugin::{ALLOWED_IMPORTS, Plugin};
 use host_harness::sink::delivery::Outboxes;
 use serde_json::{Value, json};
+use source_host::contract::{Batch, Failure, Notice, Reaction};
+use source_host::credentials::settings::Settings;
+use source_host::feed::{Feed, FeedError, Identity};
+use source_host::limits::Limits;
+use source_host::network::egress::Origins;
+use source_host::network::tokens::Tokens;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
 
 use crate::limits::LIMITS;
 use crate::security::Table;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::contract::{Discovery, Failure};
-use host_harness::credentials::redact::Search;
-use host_harness::credentials::secret::Secret;
-use host_harness::feed::tenants::Tenants;
-use host_harness::feed::{Feed, Polled};
-use host_harness::network::client::Patience;
-use host_harness::simulator::hostile::{Case, TABLE};
-use host_harness::simulator::{Simulator, estate::Estate};
+use source_host::contract::{Discovery, Failure, Reaction};
+use source_host::credentials::redact::Search;
+use source_host::credentials::secret::Secret;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Feed, Polled};
+use source_host::network::client::Patience;
+use source_simulator::hostile::{Case, Reaction as Expected, TABLE};
+use source_simulator::{Simulator, estate::Estate};
 
 use crate::security::Table;
 use crate::support::{NOON, host, noon};
@@ -65,7 +65,12 @@ async fn faults(case: &'static Case) -> Vec<String> {
     let beside = hostile.poll(sound, NOON + 1, None).await;
 
     let found = failure.as_ref().map(|failure| (failure.code.as_str(), failure.reaction));
-    let expected = case.code.map(|code| (code, case.reaction));
+    let reaction = match case.reaction {
+        Expected::MendPlugin => Reaction::MendPlugin,
+        Expected::NoData => Reaction::NoData,
+        Expected::TryLater => Reaction::TryLater,
+    };
+    let expected = case.code.map(|code| (code, reaction));
     if found != expected {
         faults.push(format!("expected {expected:?}, found {failure:?}"));
     }

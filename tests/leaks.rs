@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use host_harness::credentials::redact::Search;
-use host_harness::credentials::secret::Secret;
-use host_harness::simulator::Simulator;
+use source_host::credentials::redact::Search;
+use source_host::credentials::secret::Secret;
+use source_simulator::Simulator;
 
 use crate::run::{self, until};
 use crate::support::root;

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use host_harness::credentials::settings::Settings;
-use host_harness::limits::{self, Limits};
-use host_harness::network::client::Network;
-use host_harness::network::{OutgoingRequest, Transport};
-use host_harness::plugin::Plugin;
-use host_harness::plugin::call::Caller;
 use serde_json::json;
+use source_host::credentials::settings::Settings;
+use source_host::limits::{self, Limits};
+use source_host::network::client::Network;
+use source_host::network::{OutgoingRequest, Transport};
+use source_host::plugin::Plugin;
+use source_host::plugin::call::Caller;
 
 use crate::hostile::{hostile, polled, short, unhurried};
 use crate::security::Table;

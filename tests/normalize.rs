@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use azure_secure_score::contract::{self as native, Guest};
-use host_harness::contract::{Batch, Failure, Given, Page, Reaction, Scope};
-use host_harness::feed::poll_id;
 use serde_json::{Value, json};
+use source_host::contract::{Batch, Failure, Given, Page, Reaction, Scope};
+use source_host::feed::poll_id;
 
 use crate::support::{NOON, SUBSCRIPTION, feed, leave_for_the_judge, root, settings};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
+use source_simulator::{Simulator, estate::Estate};
 
 use crate::support::{host, leave_for_the_judge, noon};
 

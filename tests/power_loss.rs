@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use host_harness::limits;
 use host_harness::sink::delivery::Deliveries;
 use host_harness::sink::disk::{Disk, OpenFile, folder};
 use host_harness::sink::{FileConfig, Kind, SinkConfig, Template};
 use host_harness::store::StoreHandle;
+use source_host::limits;
 use tokio::sync::Notify;
 
 use crate::sinks::{bodies, deliveries, record, store};

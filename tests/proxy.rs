@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::limits::Limits;
-use host_harness::network::address::Cidr;
-use host_harness::network::client::Network;
-use host_harness::network::proxy::Proxy;
-use host_harness::network::{OutgoingRequest, Transport, TransportError};
-use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::sink;
+use source_host::limits::Limits;
+use source_host::network::address::Cidr;
+use source_host::network::client::Network;
+use source_host::network::proxy::Proxy;
+use source_host::network::{OutgoingRequest, Transport, TransportError};
+use source_simulator::{Simulator, estate::Estate};
 
 use crate::support::{self, host, noon};
 

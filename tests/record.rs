@@ -6,10 +6,10 @@ use host_harness::config;
 use host_harness::config::admission;
 use host_harness::recording::record::{self, RecordError, Recorded};
 use host_harness::recording::replay;
-use host_harness::simulator::assertion::Registered;
-use host_harness::simulator::scenario::OBJECT_ID;
-use host_harness::simulator::service::COST_CENTER;
 use serde_json::Value;
+use source_simulator::assertion::Registered;
+use source_simulator::scenario::OBJECT_ID;
+use source_simulator::service::COST_CENTER;
 
 use crate::check::Set;
 use crate::credentials::{FEDERATED, RSA};
@@ -88,7 +88,7 @@ async fn a_refusal_is_recorded_too() {
         let text = text(&recorded);
         check_redacted(&set, &text, true);
         let played = played(&text).await;
-        let code = |failure: Option<&host_harness::contract::Failure>| failure.map(|failure| failure.code.clone());
+        let code = |failure: Option<&source_host::contract::Failure>| failure.map(|failure| failure.code.clone());
         if recorded.failures.is_empty() {
             continue;
         }

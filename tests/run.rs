@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use host_harness::limits;
-use host_harness::simulator::{Simulator, estate::Estate};
 use serde_json::Value;
+use source_host::limits;
+use source_simulator::{Simulator, estate::Estate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hostile::hostile_bytes;

@@ -9,15 +9,15 @@ use host_harness::collector::Collector;
 use host_harness::collector::work::Keeper;
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::feed::Clock;
-use host_harness::feed::tenants::Tenants;
 use host_harness::metrics::Metrics;
-use host_harness::network::Transport;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::RealDisk;
 use host_harness::store::StoreHandle;
 use host_harness::store::sqlite::SqliteStore;
 use serde_json::Value;
+use source_host::feed::Clock;
+use source_host::feed::tenants::Tenants;
+use source_host::network::Transport;
 
 use crate::flaky::Flaky;
 use crate::support::host;

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use host_harness::contract::{Measure, Scope};
-use host_harness::digest::Mark;
-use host_harness::limits;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
 use rusqlite::{Connection, OpenFlags};
+use source_host::contract::{Measure, Scope};
+use source_host::digest::Mark;
+use source_host::limits;
 use tempfile::TempDir;
 
 /// What a poll of a scope leaves for these sinks: an event for each body.

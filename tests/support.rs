@@ -5,14 +5,17 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host_harness::credentials::settings::Settings;
-use host_harness::feed::{Clock, Feed, Identity};
-use host_harness::limits::{CompileLimits, Limits};
-use host_harness::network::Nowhere;
-use host_harness::plugin::Plugin;
-use host_harness::plugin::compiler::Compiler;
-use host_harness::plugin::engine::Host;
+use host_harness::built_in;
 use serde_json::{Map, Value, json};
+use source_host::credentials::settings::Settings;
+use source_host::feed::{Clock, Feed, Identity};
+use source_host::limits::{CompileLimits, Limits};
+use source_host::network::Nowhere;
+use source_host::network::OutgoingRequest;
+use source_host::plugin::Plugin;
+use source_host::plugin::compiler::Compiler;
+use source_host::plugin::engine::Host;
+use source_simulator::service::Request;
 
 /// Noon of a day in 2026, in Unix milliseconds.
 pub const NOON: u64 = 1_790_000_000_000;
@@ -26,7 +29,7 @@ pub fn root() -> PathBuf {
 
 pub fn host() -> Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    let make = || Host::with_compiler(Some(cache()), compiler(patient())).unwrap();
+    let make = || built_in::host(Some(cache()), compiler(patient())).unwrap();
     HOST.get_or_init(make).clone()
 }
 
@@ -77,7 +80,7 @@ pub fn compiler(limits: CompileLimits) -> Compiler {
 
 pub fn plugin() -> Plugin {
     static PLUGIN: OnceLock<Plugin> = OnceLock::new();
-    PLUGIN.get_or_init(|| Plugin::built_in(&host()).unwrap()).clone()
+    PLUGIN.get_or_init(|| built_in::plugin(&host()).unwrap()).clone()
 }
 
 /// Numbers that look like chance and are the same in every run.
@@ -98,7 +101,7 @@ impl Dice {
 pub fn now() -> Clock {
     Arc::new(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        host_harness::limits::milliseconds(now)
+        source_host::limits::milliseconds(now)
     })
 }
 
@@ -152,4 +155,9 @@ pub fn leave_for_the_judge<'a>(name: &str, events: impl IntoIterator<Item = &'a 
     std::fs::create_dir_all(&folder).unwrap();
     let lines: Vec<u8> = events.into_iter().flat_map(|event| event.iter().copied().chain([b'\n'])).collect();
     std::fs::write(folder.join(format!("{}.ndjson", name.replace('/', "-"))), lines).unwrap();
+}
+
+/// A request as the simulated service takes it, without sockets between them.
+pub fn asked(request: &OutgoingRequest) -> Request {
+    Request::new(&request.method, &request.url, &request.headers, &request.body)
 }

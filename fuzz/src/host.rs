@@ -11,17 +11,18 @@ use azure_secure_score::http::Request;
 use azure_secure_score::pages::Place as PagePlace;
 use azure_secure_score::settings::Settings;
 use azure_secure_score::{prepare, settings, token};
+use host_harness::built_in;
 use host_harness::config::{self, Config};
-use host_harness::contract::{Credential, Path, Place, Plan, Ride, Shape};
-use host_harness::credentials::sealed::Sealed;
-use host_harness::credentials::secret::Secret;
-use host_harness::network::OutgoingRequest;
-use host_harness::network::address::{Cidr, prohibited};
-use host_harness::network::egress::{Egress, Judged, Origins, canonical};
-use host_harness::plugin::Plugin;
-use host_harness::plugin::engine::Host;
 use host_harness::recording::cassette::Cassette;
 use host_harness::recording::replay;
+use source_host::contract::{Credential, Path, Place, Plan, Ride, Shape};
+use source_host::credentials::sealed::Sealed;
+use source_host::credentials::secret::Secret;
+use source_host::network::OutgoingRequest;
+use source_host::network::address::{Cidr, prohibited};
+use source_host::network::egress::{Egress, Judged, Origins, canonical};
+use source_host::plugin::Plugin;
+use source_host::plugin::compiler::Compiler;
 use tokio::runtime::Runtime;
 use url::Url;
 
@@ -347,8 +348,8 @@ pub fn player() -> &'static (Runtime, Plugin) {
     static PLAYER: LazyLock<(Runtime, Plugin)> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let own = std::env::current_exe().expect("this program");
-        let host = Host::new(Some(own.with_file_name("plugins"))).expect("an engine");
-        (runtime, Plugin::built_in(&host).expect("the built-in plugin"))
+        let host = built_in::host(Some(own.with_file_name("plugins")), Compiler::Nobody).expect("an engine");
+        (runtime, built_in::plugin(&host).expect("the built-in plugin"))
     });
     &PLAYER
 }

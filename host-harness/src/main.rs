@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use host_harness::limits;
-use host_harness::plugin::compiler;
 use host_harness::run::memory;
 use host_harness::terminal::Colours;
+use source_host::limits;
+use source_host::plugin::compiler;
 
 use crate::cli::arguments::{self, Command, LogFormat};
 use crate::cli::people::People;

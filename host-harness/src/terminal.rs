@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 
 use serde_json::Value;
-
-use crate::text;
+use source_host::text;
 
 /// Whether escape codes may be written, as the environment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

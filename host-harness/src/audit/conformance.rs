@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-
-use crate::contract::{
+use source_host::contract::{
     Batch, Context, Credential, Description, Failure, Given, Notice, Path, Plan, Problem, Reaction, Scope, Shape,
 };
-use crate::credentials::secret::Secret;
-use crate::credentials::settings::{Settings, validator};
-use crate::feed::{self, Gathered, poll_id};
-use crate::limits::{CONFORMANCE_SCOPES, Limits, WORDS_BYTES};
-use crate::network::egress::{Egress, canonical};
-use crate::network::tokens::Freshness;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
-use crate::plugin::Plugin;
-use crate::plugin::call::{Called, Caller, Journal, Network};
-use crate::plugin::engine::Host;
+use source_host::credentials::secret::Secret;
+use source_host::credentials::settings::{Settings, validator};
+use source_host::feed::{self, Gathered, poll_id};
+use source_host::limits::{CONFORMANCE_SCOPES, Limits, WORDS_BYTES};
+use source_host::network::egress::{Egress, canonical};
+use source_host::network::tokens::Freshness;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::plugin::Plugin;
+use source_host::plugin::call::{Called, Caller, Journal, Network};
+use source_host::plugin::engine::Host;
+use source_host::text;
+
 use crate::recording::cassette::{Cassette, origins};
 use crate::recording::replay::Recording;
-use crate::text;
 
 /// Every rule, in the order in which they are tried, and what it asks.
 pub const RULES: &[(&str, &str)] = &[

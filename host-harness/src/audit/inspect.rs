@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use source_host::contract::{Credential, Description, Path, Place, Shape};
+use source_host::limits::{DAY, Limits};
+use source_host::network::egress::{Leave, canonical};
+use source_host::plugin::About;
 
+use crate::built_in;
 use crate::collector::once::Ready;
-use crate::contract::{Credential, Description, Path, Place, Shape};
-use crate::limits::{DAY, Limits};
-use crate::network::egress::{Leave, canonical};
-use crate::plugin::About;
 
 /// What the built-in plugin was seen to need: for estimates, and for nothing else.
 mod seen {
@@ -109,7 +110,7 @@ impl Sheet {
             interval_seconds: parked.interval.as_secs(),
             scopes,
             shapes: lines.collect(),
-            a_day: Day::of(parked.interval, scopes.unwrap_or(1), parked.plugin.about().built_in, limits),
+            a_day: Day::of(parked.interval, scopes.unwrap_or(1), built_in::is(parked.plugin.about()), limits),
         }
     }
 }

@@ -13,27 +13,27 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt, future, stream};
 use serde_json::{Value, json};
+use source_host::blame::Blame;
+use source_host::contract::{Discovery, Failure, Given, Notice, Reaction};
+use source_host::credentials::expiry::{self, Nearness};
+use source_host::credentials::redact;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Clock, Feed};
+use source_host::limits::{self, Limits, milliseconds};
+use source_host::network::client::Network;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_host::plugin::engine::Host;
+use source_host::progress::Doing;
+use source_host::text;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use url::Url;
 
-use crate::blame::Blame;
 use crate::check::probe::{Rung, probe};
 use crate::collector::once::{OnceError, Output, usual_fix};
 use crate::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use crate::config::{Config, Named, Problem, Told};
-use crate::contract::{Discovery, Failure, Given, Notice, Reaction};
-use crate::credentials::expiry::{self, Nearness};
-use crate::credentials::redact;
-use crate::feed::parked::Parked;
-use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, Feed};
-use crate::limits::{self, Limits, milliseconds};
-use crate::network::client::Network;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
-use crate::plugin::engine::Host;
-use crate::progress::Doing;
 use crate::sink;
-use crate::text;
 
 /// What is asked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

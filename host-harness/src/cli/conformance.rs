@@ -5,21 +5,22 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use host_harness::audit::conformance;
-use host_harness::limits;
-use host_harness::plugin;
-use host_harness::plugin::engine::Host;
+use host_harness::built_in;
 use host_harness::recording::replay;
+use source_host::limits;
+use source_host::plugin;
+use source_host::plugin::engine::Host;
 
 use crate::cli::Usage;
 
 pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
     let bytes = match &file {
         Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
-        None => plugin::BUILT_IN.to_vec(),
+        None => built_in::COMPONENT.to_vec(),
     };
     let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| Usage(error.to_string())));
     let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
-    if recorded.is_empty() && bytes == plugin::BUILT_IN {
+    if recorded.is_empty() && bytes == built_in::COMPONENT {
         recorded
             .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
     }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use host_harness::collector::once::{self, Report};
 use host_harness::config;
-use host_harness::feed::Clock;
-use host_harness::limits;
-use host_harness::plugin::engine::Host;
-use host_harness::simulator::day::{self, Moment};
-use host_harness::simulator::{Simulator, estate::Estate};
 use host_harness::terminal;
+use source_host::feed::Clock;
+use source_host::limits;
+use source_host::plugin::engine::Host;
+use source_simulator::day::{self, Moment};
+use source_simulator::{Simulator, estate::Estate};
 
 use crate::cli::clock;
 use crate::cli::poll::tick;

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use host_harness::audit::inspect::{self, Sheet};
+use host_harness::built_in;
 use host_harness::collector::once;
-use host_harness::limits::Limits;
-use host_harness::plugin::Plugin;
-use host_harness::plugin::engine::Host;
-use host_harness::text;
+use source_host::limits::Limits;
+use source_host::plugin::Plugin;
+use source_host::plugin::engine::Host;
+use source_host::text;
 
 use crate::cli::{Usage, check, clock, load};
 
@@ -22,7 +23,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     }
     let mut out = io::stdout();
     let Some(config) = config else {
-        let plugin = Plugin::load(host, file.as_deref()).map_err(Usage)?;
+        let plugin = built_in::load(host, file.as_deref()).map_err(Usage)?;
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,

@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::{OnceError, Output};
 use host_harness::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::config::{self, Config, Problem, Told};
-use host_harness::feed::Clock;
-use host_harness::limits;
-use host_harness::plugin::compiler::Compiler;
-use host_harness::plugin::engine::Host;
-use host_harness::progress::Progress;
 use host_harness::run::{self, RunError, Start};
-use host_harness::simulator::estate::Estate;
 use host_harness::sink::Stdout;
+use source_host::feed::Clock;
+use source_host::limits;
+use source_host::plugin::compiler::Compiler;
+use source_host::plugin::engine::Host;
+use source_host::progress::Progress;
+use source_simulator::estate::Estate;
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::conformance::conform;
@@ -177,7 +178,10 @@ struct Usage(String);
 
 /// What runs plugins, with their code kept in `cache`.
 fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {
-    Host::with_progress(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
+    if cache.is_none() {
+        say!("no folder keeps compiled plugins, so each start compiles them anew: `--cache DIR` names one");
+    }
+    built_in::host_with(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
 }
 
 fn clock() -> Clock {

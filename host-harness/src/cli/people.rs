@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use host_harness::text;
+use source_host::text;
 
 /// Says something to people, who may not listen.
 macro_rules! say {

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
 use host_harness::config::Config;
-use host_harness::feed::Clock;
-use host_harness::limits;
-use host_harness::plugin::engine::Host;
 use host_harness::run;
 use host_harness::sink::{Stdout, Trouble};
+use source_host::feed::Clock;
+use source_host::limits;
+use source_host::plugin::engine::Host;
 
 use crate::cli::people::People;
 use crate::cli::{check, clock};

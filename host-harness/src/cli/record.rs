@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use host_harness::collector::once;
 use host_harness::config::admission::Checked;
-use host_harness::credentials::redact;
 use host_harness::recording::record;
+use source_host::credentials::redact;
 
 use crate::cli::clock;
 

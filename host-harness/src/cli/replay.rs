@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use host_harness::contract::Reaction;
-use host_harness::plugin::Plugin;
-use host_harness::plugin::engine::Host;
+use host_harness::built_in;
 use host_harness::recording::replay;
+use source_host::contract::Reaction;
+use source_host::plugin::engine::Host;
 
 use crate::cli::Usage;
 
@@ -18,7 +18,7 @@ pub async fn replay_all(
     expect: bool,
     update: bool,
 ) -> anyhow::Result<u8> {
-    let plugin = Plugin::load(host, plugin).map_err(Usage)?;
+    let plugin = built_in::load(host, plugin).map_err(Usage)?;
     let mut failed = 0;
     for file in files {
         match replay::replay(&plugin, file).await {

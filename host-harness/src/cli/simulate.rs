@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use host_harness::simulator::assertion::Registered;
-use host_harness::simulator::day::{self, Moment};
-use host_harness::simulator::{Simulator, estate::Estate, scenario};
-use host_harness::text;
+use source_host::text;
+use source_simulator::assertion::Registered;
+use source_simulator::day::{self, Moment};
+use source_simulator::{Simulator, estate::Estate, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{STDOUT, Usage};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::contract::{Failure, Notice, Reaction, Scope};
-use crate::credentials::redact;
-use crate::feed::parked::Parked;
+use source_host::contract::{Failure, Notice, Reaction, Scope};
+use source_host::credentials::redact;
+use source_host::feed::parked::Parked;
 
 /// The same without secrets.
 pub fn redacted(parked: &Parked, failure: &Failure) -> Failure {

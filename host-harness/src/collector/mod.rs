@@ -6,19 +6,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
+use source_host::contract::{Discovery, Failure, Reaction, Scope};
+use source_host::digest::Mark;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Clock, Feed, FeedError};
+use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use crate::collector::agenda::{Agenda, Item};
 use crate::collector::schedule::Rhythm;
 use crate::collector::work::{Done, Keeper, NotKept, Task};
-use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::digest::Mark;
-use crate::feed::parked::Parked;
-use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, Feed, FeedError};
-use crate::limits::{self, milliseconds};
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 

@@ -7,22 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use source_host::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
+use source_host::credentials::expiry;
+use source_host::credentials::redact;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Clock, Feed, Polled};
+use source_host::limits;
+use source_host::progress::Doing;
+use source_host::text;
 
 use crate::collector::schedule::Rhythm;
 use crate::collector::work::{Done, Finding, Keeper, NotKept, Task, findings};
 use crate::config::Problem;
 use crate::config::admission::{CheckError, Checked};
-use crate::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
-use crate::credentials::expiry;
-use crate::credentials::redact;
-use crate::feed::parked::Parked;
-use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, Feed, Polled};
-use crate::limits;
-use crate::progress::Doing;
 use crate::sink;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
-use crate::text;
 
 /// Why there was no poll at all.
 #[derive(Debug, thiserror::Error)]

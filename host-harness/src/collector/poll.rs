@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use source_host::blame::{Blame, STORE_FAILED};
+use source_host::contract::{Failure, Reaction, Scope};
+use source_host::feed::parked::Parked;
+use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 
-use crate::blame::{Blame, STORE_FAILED};
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
-use crate::contract::{Failure, Reaction, Scope};
-use crate::feed::parked::Parked;
-use crate::limits::{self, milliseconds};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 
 /// What repeats of the store are kept under.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use crate::blame::Blame;
+use source_host::blame::Blame;
+use source_host::digest::Mark;
+use source_host::feed::parked::Parked;
+
 use crate::collector::agenda::Item;
 use crate::collector::schedule::{Rhythm, first};
 use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
-use crate::digest::Mark;
-use crate::feed::parked::Parked;
 use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {

@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::blame::Blame;
+use source_host::blame::Blame;
+use source_host::contract::{Discovery, Failure, Reaction, Scope};
+use source_host::credentials::expiry;
+use source_host::digest::Mark;
+use source_host::feed::parked::Parked;
+use source_host::limits::{self, milliseconds};
+
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Rhythm, first};
 use crate::collector::work::{Done, Finding, Task, findings};
 use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
-use crate::contract::{Discovery, Failure, Reaction, Scope};
-use crate::credentials::expiry;
-use crate::digest::Mark;
-use crate::feed::parked::Parked;
-use crate::limits::{self, milliseconds};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 
 impl Collector {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use source_host::contract::Failure;
+use source_host::feed::parked::Parked;
+
 use crate::collector::ScopeEntry;
 use crate::collector::log::redacted;
-use crate::contract::Failure;
-use crate::feed::parked::Parked;
 use crate::sink::delivery::SinkRow;
 use crate::store::{ScopeRow, Watch};
 

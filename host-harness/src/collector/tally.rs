@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::{self, milliseconds};
-use crate::text;
+use source_host::limits::{self, milliseconds};
+use source_host::text;
 
 /// Counts of polls since a time.
 #[derive(Debug)]

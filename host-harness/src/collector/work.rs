@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::blame::OUTBOX_FULL;
+use source_host::blame::OUTBOX_FULL;
+use source_host::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
+use source_host::failpoint;
+use source_host::feed::parked::Parked;
+use source_host::feed::{Clock, Feed, Polled};
+
 use crate::collector::schedule::Rhythm;
-use crate::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
-use crate::failpoint;
-use crate::feed::parked::Parked;
-use crate::feed::{Clock, Feed, Polled};
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
@@ -192,7 +193,7 @@ impl Keeper {
             },
         };
         let Parked { id, tenant, sinks, .. } = &*task.parked;
-        let new = |event: crate::contract::Event| NewEvent {
+        let new = |event: source_host::contract::Event| NewEvent {
             uid: event.uid,
             time: event.time_milliseconds,
             body: event.body,
@@ -278,7 +279,7 @@ fn no_longer_discovered(scope: &Scope) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::SkippedScope;
+    use source_host::contract::SkippedScope;
 
     fn scope(id: &str) -> Scope {
         Scope { id: id.to_owned(), name: None, owner: None, note: String::new() }

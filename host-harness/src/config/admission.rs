@@ -5,21 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use source_host::blame::Blame;
+use source_host::contract;
+use source_host::credentials::expiry;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Clock, FeedError};
+use source_host::limits;
+use source_host::network::Nowhere;
+use source_host::network::client::Network;
+use source_host::network::egress::{self, Origins};
+use source_host::plugin::engine::Host;
+use source_host::plugin::{Plugin, PluginError};
 use tokio::task::JoinHandle;
 
-use crate::blame::Blame;
+use crate::built_in;
 use crate::config::{self, Config, FeedConfig, Place, Problem, Seen, astray};
-use crate::contract;
-use crate::credentials::expiry;
-use crate::feed::parked::Parked;
-use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, FeedError};
-use crate::limits::{self};
-use crate::network::Nowhere;
-use crate::network::client::Network;
-use crate::network::egress::{self, Origins};
-use crate::plugin::engine::Host;
-use crate::plugin::{BUILT_IN_ORIGINS, Plugin, PluginError};
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -133,7 +134,7 @@ pub async fn check_each(
     let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
     let allowed = allowed.going(|url| network.proxy.address_for(url).is_none());
     let allowed = allowed.with_credentials_over_http(&network.credentials_over_http).map_err(CheckError::Host)?;
-    let own = Origins::new(BUILT_IN_ORIGINS).map_err(CheckError::Host)?;
+    let own = Origins::new(built_in::ORIGINS).map_err(CheckError::Host)?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
@@ -167,7 +168,7 @@ pub async fn check_each(
                 continue;
             }
         };
-        let allowed = if plugin.about().built_in { &with_own } else { &allowed };
+        let allowed = if built_in::is(plugin.about()) { &with_own } else { &allowed };
         let (allowed, nowhere, clock) = (Arc::clone(allowed), Arc::clone(&nowhere), Arc::clone(clock));
         checks.push_back(tokio::spawn(async move { check_feed(plugin, feed, allowed, &nowhere, &clock).await }));
         // All at once, ten thousand would leave the memory in pieces.
@@ -214,7 +215,7 @@ struct Unloaded {
 async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Unloaded> {
     let host = host.clone();
     let loaded = tokio::task::spawn_blocking(move || match path {
-        None => Plugin::load(&host, None).map_err(|message| Unloaded { message, is_read: false }),
+        None => built_in::load(&host, None).map_err(|message| Unloaded { message, is_read: false }),
         Some(file) => Plugin::from_file(&host, &file).map_err(|error| Unloaded {
             message: format!("{}: {error}", file.display()),
             is_read: !matches!(error, PluginError::Unreadable(_)),

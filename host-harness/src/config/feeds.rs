@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use source_host::credentials::secret::Secret;
+use source_host::credentials::settings::Settings;
+use source_host::credentials::spelling::{self, Trimmed};
 
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
 use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
-use crate::credentials::secret::Secret;
-use crate::credentials::settings::Settings;
-use crate::credentials::spelling::{self, Trimmed};
-use crate::plugin::BUILT_IN_NAME;
+use crate::built_in;
 use crate::sink::Kind;
 use crate::sink::disk;
 use crate::sink::file::Aside;
@@ -100,7 +100,7 @@ pub fn read(
         let Some((id, _)) = id else { continue };
         let plugin = merged.child("plugin").and_then(|node| {
             let path = reader.path(&node, "the name or the path of a plugin")?;
-            (node.as_text()? != BUILT_IN_NAME).then_some(path)
+            (node.as_text()? != built_in::NAME).then_some(path)
         });
         plugins.extend(plugin.clone());
         if let Some((tenant, _)) = &tenant {

@@ -8,16 +8,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::credentials::certificates::{self, Authorities};
-use crate::credentials::secret::Secret;
-use crate::credentials::settings::Settings;
-use crate::credentials::spelling::{self, Trimmed};
-use crate::limits;
-use crate::network::address::{self, Cidr};
-use crate::network::egress;
-use crate::network::proxy::Proxy;
+use source_host::credentials::certificates::{self, Authorities};
+use source_host::credentials::secret::Secret;
+use source_host::credentials::settings::Settings;
+use source_host::credentials::spelling::{self, Trimmed};
+use source_host::limits;
+use source_host::network::address::{self, Cidr};
+use source_host::network::egress;
+use source_host::network::proxy::Proxy;
+use source_host::text::{self, Unread};
+
 use crate::sink::SinkConfig;
-use crate::text::{self, Unread};
 
 pub mod admission;
 pub(crate) mod astray;

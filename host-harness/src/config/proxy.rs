@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use source_host::credentials::spelling;
+use source_host::network::proxy::Proxy;
+
 use super::reader::{Reader, Table};
 use super::{Environment, Problem, Seen, secret, text_of};
-use crate::credentials::spelling;
-use crate::network::proxy::Proxy;
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(

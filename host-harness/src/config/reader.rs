@@ -5,11 +5,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value};
+use source_host::text;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Problem, TABLES, meant, syntax};
-use crate::text;
 
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use source_host::credentials::secret::Secret;
+use source_host::credentials::spelling;
+use source_host::limits;
+use source_host::text;
+
 use super::reader::{Node, Reader, Table};
 use super::{Environment, NetworkConfig, Problem, Seen, meant, secret, token};
-use crate::credentials::secret::Secret;
-use crate::credentials::spelling;
-use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
-use crate::text;
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];

@@ -8,11 +8,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::registry::Registry;
+use source_host::blame::Blame;
 
 use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
-use crate::blame::Blame;
+use crate::built_in;
 use crate::metrics::process::Process;
-use crate::plugin::BUILT_IN_SHA256;
 use crate::sink::delivery::Outboxes;
 use crate::store::Waiting;
 
@@ -264,7 +264,7 @@ impl Scrape {
         family.encoder.encode_info(&[
             ("version", version),
             ("commit", crate::COMMIT),
-            ("plugin_sha256", BUILT_IN_SHA256),
+            ("plugin_sha256", built_in::SHA256),
         ])
     }
 

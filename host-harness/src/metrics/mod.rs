@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::blame::Blame;
-use crate::contract::{Failure, Notice, Reaction};
-use crate::feed::Usage;
-use crate::limits::NOTICE_CODES;
+use source_host::blame::Blame;
+use source_host::contract::{Failure, Notice, Reaction};
+use source_host::feed::Usage;
+use source_host::limits::NOTICE_CODES;
+
 use crate::metrics::process::Process;
 use crate::sink::delivery::Outboxes;
 
@@ -385,7 +386,7 @@ mod tests {
             line.ends_with("} 1") && line.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))),
             "{line}"
         );
-        assert!(line.contains("commit=\"") && line.contains(crate::plugin::BUILT_IN_SHA256), "{line}");
+        assert!(line.contains("commit=\"") && line.contains(crate::built_in::SHA256), "{line}");
         let process = |name: &str| text.lines().any(|line| line.starts_with(name));
         assert!(process("process_cpu_seconds_total ") && process("process_start_time_seconds "), "{text}");
     }

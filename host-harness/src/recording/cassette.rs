@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::network::egress::Origins;
+use source_host::network::egress::Origins;
 
 /// The version of the format that this host reads.
 pub const VERSION: u32 = 1;

@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use source_host::contract::{Credential, Failure, Place, Reaction, Shape};
+use source_host::credentials::redact::redact;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
+use source_host::feed::{Clock, FeedError};
+use source_host::limits::Limits;
+use source_host::network::client::Network;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError, egress};
+use source_host::plugin::seal::{self, Sealing};
+use source_host::text::guids;
 
-use crate::contract::{Credential, Failure, Place, Reaction, Shape};
-use crate::credentials::redact::redact;
-use crate::feed::parked::Parked;
-use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, FeedError};
-use crate::limits::Limits;
-use crate::network::client::Network;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError, egress};
-use crate::plugin::seal::{self, Sealing};
 use crate::recording::cassette::{Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
 use crate::recording::replay;
 use crate::recording::stand_ins::{Kind, StandIns};
-use crate::text::guids;
 
 /// Headers of an answer that are kept besides those that begin with `x-ms-`: the others say nothing to a plugin.
 const KEPT_HEADERS: &[&str] = &["content-type", "date", "location", "request-id", "retry-after", "www-authenticate"];

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
+use source_host::contract::Failure;
+use source_host::credentials::settings::Settings;
+use source_host::feed::{Feed, FeedError, Identity};
+use source_host::limits::Limits;
+use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::plugin::Plugin;
+use source_host::text;
 
-use crate::contract::Failure;
-use crate::credentials::settings::Settings;
-use crate::feed::{Feed, FeedError, Identity};
-use crate::limits::Limits;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
-use crate::plugin::Plugin;
 use crate::recording::cassette::{Cassette, Exchange, RecordedRequest, RecordedResponse, origins};
-use crate::text;
 
 /// Why a cassette did not play.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

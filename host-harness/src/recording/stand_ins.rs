@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::credentials::redact::Search;
-use crate::credentials::secret::Secret;
-use crate::text::is_guid;
+use source_host::credentials::redact::Search;
+use source_host::credentials::secret::Secret;
+use source_host::text::is_guid;
 
 /// Stand-ins for what a recording is not to give away. The same value has the same one everywhere, of the same shape: a
 /// GUID where a GUID stood, so that what is recorded can still be read and played.

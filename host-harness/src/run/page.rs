@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, html};
+use source_host::contract::{Failure, Reaction};
+use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::collector::{Board, BoardRow, LeftOutRow, Next};
-use crate::contract::{Failure, Reaction};
-use crate::limits::milliseconds;
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{Failing, Letters};
 use crate::store::Waiting;

@@ -16,12 +16,12 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use source_host::credentials::secret::Secret;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::collector::Board;
 use crate::collector::work::Keeper;
-use crate::credentials::secret::Secret;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
 

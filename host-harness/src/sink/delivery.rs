@@ -8,6 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use source_host::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
+use source_host::failpoint;
+use source_host::feed::Clock;
+use source_host::limits::{self, milliseconds};
+use source_host::network::proxy::Proxy;
 use tokio::sync::{Notify, Semaphore};
 
 use super::disk::Disk;
@@ -15,12 +20,7 @@ use super::file::{FileWriter, LineFile};
 use super::http::{self, HttpWriter};
 use super::ledger::{Failing, Ledger, Letters};
 use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Trouble, Writer};
-use crate::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
-use crate::failpoint;
-use crate::feed::Clock;
-use crate::limits::{self, milliseconds};
 use crate::metrics::Metrics;
-use crate::network::proxy::Proxy;
 use crate::sink::repeats::Summary;
 use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle, Waiting};
 

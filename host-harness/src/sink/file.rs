@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use source_host::blame::FILE_UNWRITABLE;
+use source_host::failpoint;
+
 use super::disk::{Disk, OpenFile, folder};
 use super::{Refusal, Taken, Trouble, Writer, bodies, lines};
-use crate::blame::FILE_UNWRITABLE;
-use crate::failpoint;
 use crate::store::Queued;
 
 /// How far from its end a file is searched for the end of its last whole line, at a time.

@@ -9,18 +9,18 @@ use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
+use source_host::blame::HOST_FAILED;
+use source_host::credentials::redact;
+use source_host::credentials::secret::Secret;
+use source_host::failpoint;
+use source_host::limits;
+use source_host::network::client::{self, Patience, Resolver};
+use source_host::network::proxy::Proxy;
+use source_host::text;
 use url::Url;
 
 use super::{HttpConfig, Preset, Refusal, Taken, Trouble, Writer, bodies, lines};
-use crate::blame::HOST_FAILED;
-use crate::credentials::redact;
-use crate::credentials::secret::Secret;
-use crate::failpoint;
-use crate::limits;
-use crate::network::client::{self, Patience, Resolver};
-use crate::network::proxy::Proxy;
 use crate::store::{Lane, Queued};
-use crate::text;
 
 /// What a receiver says of a refusal, as far as it is read.
 const SAID_BYTES: usize = 64 << 10;

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use source_host::blame::OUTBOX_FULL;
+
 use super::Trouble;
-use crate::blame::OUTBOX_FULL;
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::Lane;
 

@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::file::Aside;
+use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
+use source_host::credentials::secret::Secret;
+use source_host::credentials::spelling;
 use tokio::task::JoinError;
 
-use crate::blame::{Blame, HOST_FAILED, STORE_FAILED};
-use crate::credentials::secret::Secret;
-use crate::credentials::spelling;
+use self::file::Aside;
 use crate::store::{Lane, Queued, StoreError};
 
 pub mod delivery;
@@ -231,7 +231,7 @@ impl SinkConfig {
         SinkConfig {
             id: "stdout".to_owned(),
             kind: Kind::Stdout,
-            max_outbox_bytes: crate::limits::OUTBOX_BYTES,
+            max_outbox_bytes: source_host::limits::OUTBOX_BYTES,
             dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits::{self, milliseconds};
+use source_host::limits::{self, milliseconds};
 
 /// The failures that were met within the last hour, or last.
 #[derive(Debug, Default)]

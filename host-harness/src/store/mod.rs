@@ -7,10 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use serde::{Deserialize, Serialize};
-
-use crate::blame::Blame;
-use crate::contract::{Failure, Measure, Scope};
-use crate::digest::Mark;
+use source_host::blame::Blame;
+use source_host::contract::{Failure, Measure, Scope};
+use source_host::digest::Mark;
 
 pub mod sqlite;
 

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
+use source_host::contract::{Measure, Scope};
+use source_host::digest::Mark;
+use source_host::failpoint;
+use source_host::limits;
 
 use super::{
     Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
 };
-use crate::contract::{Measure, Scope};
-use crate::digest::Mark;
-use crate::failpoint;
-use crate::limits;
 
 /// Marks a file as ours: "HHSC".
 const APPLICATION_ID: i32 = 0x4848_5343;
@@ -206,15 +206,18 @@ fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-impl ToSql for Mark {
+/// A mark as a column holds it.
+struct Stored(Mark);
+
+impl ToSql for Stored {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.to_string().into())
+        Ok(self.0.to_string().into())
     }
 }
 
-impl FromSql for Mark {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Mark> {
-        value.as_str()?.parse().map_err(FromSqlError::other)
+impl FromSql for Stored {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Stored> {
+        value.as_str()?.parse().map(Stored).map_err(FromSqlError::other)
     }
 }
 
@@ -323,7 +326,7 @@ fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Resu
             "INSERT INTO throttle (credential, origin, until) VALUES (?1, ?2, ?3)
              ON CONFLICT (credential, origin) DO UPDATE SET until = max(until, excluded.until)",
         )?
-        .execute(params![throttle.credential, throttle.origin, throttle.until as i64])
+        .execute(params![Stored(throttle.credential), throttle.origin, throttle.until as i64])
         .map(drop)
 }
 
@@ -336,7 +339,8 @@ impl Store for SqliteStore {
         self.run(|connection| {
             let mut select = connection.prepare("SELECT feed, searched_with, configured_as FROM feed")?;
             let rows = select.query_map([], |row| {
-                Ok(FeedRow { feed: row.get(0)?, searched_with: row.get(1)?, configured_as: row.get(2)? })
+                let (Stored(searched_with), Stored(configured_as)) = (row.get(1)?, row.get(2)?);
+                Ok(FeedRow { feed: row.get(0)?, searched_with, configured_as })
             })?;
             rows.collect()
         })
@@ -346,7 +350,7 @@ impl Store for SqliteStore {
         self.run(|connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO feed (feed, searched_with, configured_as) VALUES (?1, ?2, ?3)")?
-                .execute(params![row.feed, row.searched_with, row.configured_as])
+                .execute(params![row.feed, Stored(row.searched_with), Stored(row.configured_as)])
                 .map(drop)
         })
     }
@@ -417,7 +421,8 @@ impl Store for SqliteStore {
             let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
             let rows = select.query_map([now as i64], |row| {
                 let until = row.get::<_, i64>(2)? as u64;
-                Ok(Throttle { credential: row.get(0)?, origin: row.get(1)?, until: until.min(latest) })
+                let Stored(credential) = row.get(0)?;
+                Ok(Throttle { credential, origin: row.get(1)?, until: until.min(latest) })
             })?;
             rows.collect()
         })

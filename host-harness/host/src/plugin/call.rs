@@ -10,6 +10,12 @@ use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use super::answer::{Answer, Fault};
+use super::clock::CallClock;
+pub(crate) use super::clock::ClockView;
+use super::hook::{Asker, Hook};
+use super::meter::{Meter, Spent};
+use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
     Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Given, Plan, PluginCode, Problem,
@@ -27,13 +33,6 @@ use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
 use crate::plugin::engine::Running;
 use crate::text;
-
-use super::answer::{Answer, Fault};
-use super::clock::CallClock;
-pub(crate) use super::clock::ClockView;
-use super::hook::{Asker, Hook};
-use super::meter::{Meter, Spent};
-use super::tap::Enters;
 
 pub use super::tap::Tap;
 

@@ -14,7 +14,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificates::Authority;
 use super::service::{Answer, Request, World};
-use crate::contract::Reaction;
 
 /// One thing that a service does, and what comes of it.
 #[derive(Debug)]
@@ -58,6 +57,17 @@ enum Step {
     /// Nothing more, until the client has enough.
     Silence,
     Reset,
+}
+
+/// The reaction of a failure, by the contract's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// The plugin does not know what to do with the answer.
+    MendPlugin,
+    /// There is nothing to collect.
+    NoData,
+    /// It may pass by itself.
+    TryLater,
 }
 
 use Act::Answer as Good;

@@ -94,7 +94,7 @@ impl Proxy {
     }
 
     /// What it takes to be let in, where its address says so.
-    pub(crate) fn authorization(&self) -> Option<http::HeaderValue> {
+    pub fn authorization(&self) -> Option<http::HeaderValue> {
         let address = self.0.as_deref().map(|rules| &rules.address)?;
         let matcher = Matcher::builder().all(address.as_str()).build();
         matcher.intercept(&http::Uri::from_static("http://service/"))?.basic_auth().cloned()

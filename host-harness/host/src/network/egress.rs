@@ -316,7 +316,8 @@ fn refuse_other_meaning(request: &OutgoingRequest) -> Result<(), Denial> {
     }
 }
 
-pub(crate) fn fits(path: &Path, actual: &str) -> bool {
+/// Whether a path is one that a shape of request declares.
+pub fn fits(path: &Path, actual: &str) -> bool {
     match path {
         Path::Exact(exact) => actual == exact,
         Path::Prefix(prefix) => prefix.ends_with('/') && actual.starts_with(prefix) && actual.len() > prefix.len(),

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::digest::digest;
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::digest::digest;
 use crate::limits;
-use crate::plugin::BUILT_IN;
 use crate::plugin::compiler::{self, CompileError, Compiler};
 use crate::progress::Progress;
 use crate::text;
@@ -28,6 +27,7 @@ struct Shared {
     engine: Engine,
     cache: Option<PathBuf>,
     compiler: Compiler,
+    trusted: Vec<Trusted>,
     clock: Arc<Clock>,
     ticking: thread::Thread,
     places: Semaphore,
@@ -54,30 +54,42 @@ impl Shared {
     }
 }
 
+/// How a host is set up; by default a host compiles nothing and keeps nothing.
+#[derive(Default)]
+pub struct Setup {
+    /// Where compiled plugins are kept: a folder that nobody else may write, for the files in it run as native code.
+    pub cache: Option<PathBuf>,
+    /// Compiles the plugins that are not in the cache.
+    pub compiler: Compiler,
+    /// Plugins that this process compiles itself where `compiler` cannot.
+    pub trusted: Vec<Trusted>,
+    /// Where it is noted what is being done.
+    pub progress: Progress,
+}
+
+/// A plugin whose author is trusted not to exhaust the compiler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trusted {
+    /// Digest of the component, lower-case hexadecimal.
+    pub sha256: String,
+    /// Its name for people, such as `the built-in plugin`.
+    pub name: &'static str,
+}
+
 /// The host cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to set up the engine: {0}")]
 pub struct HostError(String);
 
 impl Host {
-    /// Sets up the engine for the built-in plugin alone. Compiled plugins are kept in `cache`, a folder that nobody else
-    /// may write: what is in it runs as native code.
-    pub fn new(cache: Option<PathBuf>) -> Result<Host, HostError> {
-        Host::with_compiler(cache, Compiler::Nobody)
-    }
-
-    /// Sets up the engine for the built-in plugin, and for others as `compiler` compiles them.
-    pub fn with_compiler(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
-        Host::with_progress(cache, compiler, Progress::default())
-    }
-
-    /// The same where somebody is told what is being done.
-    pub fn with_progress(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
+    /// Sets up the engine.
+    pub fn new(setup: Setup) -> Result<Host, HostError> {
+        let Setup { cache, compiler, trusted, progress } = setup;
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
         let clock = Arc::new(Clock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let places = Semaphore::new(limits::CALLS as usize);
-        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, clock, ticking, places, progress }) })
+        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
     }
 
     /// Where it is noted what is being done.
@@ -96,23 +108,23 @@ impl Host {
         if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
             return Ok(component);
         }
-        let which = if bytes == BUILT_IN { "the built-in plugin" } else { "a plugin" };
+        let sha256 = digest(bytes);
+        let trusted = self.shared.trusted.iter().find(|one| one.sha256 == sha256);
+        let which = trusted.map_or("a plugin", |one| one.name);
         self.progress().announce(&match file.as_ref().and_then(|file| file.parent()) {
             Some(folder) => format!("compiling {which}, once: its code is kept in {}", folder.display()),
-            None => {
-                format!("compiling {which}, as at each start: no folder keeps its code, and `--cache DIR` names one")
-            }
+            None => format!("compiling {which}"),
         });
         let code = match &self.shared.compiler {
             // What a compiler takes, and leaves behind, is gone with its process.
             Compiler::Program(program, limits) => match compiler::compile(program, limits, bytes) {
-                Err(CompileError::Host(_)) if bytes == BUILT_IN => {
+                Err(CompileError::Host(_)) if trusted.is_some() => {
                     self.engine().precompile_component(bytes).map_err(refused)?
                 }
                 code => code?,
             },
-            Compiler::Nobody if bytes != BUILT_IN => return Err(CompileError::Nobody),
-            _ => self.engine().precompile_component(bytes).map_err(refused)?,
+            Compiler::Nobody if trusted.is_none() => return Err(CompileError::Nobody),
+            Compiler::Nobody | Compiler::ThisProcess => self.engine().precompile_component(bytes).map_err(refused)?,
         };
         // A cache that cannot be written costs time at each start and nothing else.
         if let Some(file) = file

@@ -12,7 +12,7 @@ use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
 
 /// Where OAuth has the token.
-pub(crate) const TOKEN: &str = "access_token";
+pub const TOKEN: &str = "access_token";
 
 /// Members of a token endpoint's answer that a plugin gets to see, besides the sealed one: those of OAuth 2.0, and what
 /// Microsoft adds for its support.
@@ -43,7 +43,7 @@ const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");
 
 /// What was taken out of an answer.
 #[derive(Default)]
-pub(crate) struct Sealing {
+pub struct Sealing {
     /// The token that later calls may use, under its placeholder.
     pub token: Option<(String, Secret)>,
     /// Everything that must not stand in the rest either.
@@ -51,7 +51,7 @@ pub(crate) struct Sealing {
 }
 
 /// Whether an answer gives a token, by its form, whatever the plugin declared it to be.
-pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
+pub fn holds_token(response: &IncomingResponse) -> bool {
     // Few answers have the word, and only those are read for it.
     static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
     #[derive(serde::Deserialize)]
@@ -66,7 +66,7 @@ pub(crate) fn holds_token(response: &IncomingResponse) -> bool {
 
 /// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
 /// good answer the plugin gets a placeholder for it.
-pub(crate) fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
+pub fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     response.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()) || name.ends_with("request-id"));
     for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
         // Some servers give tokens there.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Place, Strike};
-use crate::network::OutgoingRequest;
 
 /// A tag of every subscription.
 pub const COST_CENTER: &str = "cost-center-4711";
@@ -36,15 +35,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// The same request as a transport carries it, for a service without sockets.
-    pub fn of(request: &OutgoingRequest) -> Request {
-        let authorization = request.headers.iter().find(|(name, _)| name == "authorization");
+    /// A request of a client without sockets.
+    pub fn new(method: &str, url: &url::Url, headers: &[(String, String)], body: &[u8]) -> Request {
+        let authorization = headers.iter().find(|(name, _)| name == "authorization");
         Request {
-            method: request.method.clone(),
-            path: request.url.path().to_owned(),
-            query: request.url.query_pairs().into_owned().collect(),
+            method: method.to_owned(),
+            path: url.path().to_owned(),
+            query: url.query_pairs().into_owned().collect(),
             bearer: authorization.and_then(|(_, value)| value.strip_prefix("Bearer ")).map(str::to_owned),
-            form: form_urlencoded::parse(&request.body).into_owned().collect(),
+            form: form_urlencoded::parse(body).into_owned().collect(),
         }
     }
 }

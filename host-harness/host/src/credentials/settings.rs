@@ -84,12 +84,12 @@ impl Settings {
     }
 
     /// The settings that are no secrets.
-    pub(crate) fn plain(&self) -> Map<String, Value> {
+    pub fn plain(&self) -> Map<String, Value> {
         serde_json::from_str(&self.plain).unwrap_or_default()
     }
 
     /// The settings of these credentials that are no text, which nobody could keep from the plugin.
-    pub(crate) fn unsealed(&self, description: &Description) -> Vec<String> {
+    pub fn unsealed(&self, description: &Description) -> Vec<String> {
         let plain = self.plain();
         let left = description.credentials.iter().map(|credential| &credential.setting);
         left.filter(|setting| plain.get(*setting).is_some_and(|value| !value.is_null() && !value.is_string()))
@@ -99,7 +99,7 @@ impl Settings {
 
     /// What is said of credentials that stand in the configuration itself, or are `opened`: to be plain values, which a
     /// credential never is.
-    pub(crate) fn in_the_open(
+    pub fn in_the_open(
         &self,
         description: &Description,
         feed: &str,
@@ -224,7 +224,7 @@ impl Settings {
     }
 
     /// All secrets with their settings.
-    pub(crate) fn named_secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
+    pub fn named_secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.secrets.iter().map(|held| (held.setting.as_str(), &held.secret))
     }
 
@@ -312,7 +312,7 @@ impl Settings {
 }
 
 /// Reads a plugin's schema. Its patterns have no look-around, so that they take time and room that follow from their length.
-pub(crate) fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {
     let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
     jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| error.to_string())
 }

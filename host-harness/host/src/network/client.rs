@@ -92,7 +92,7 @@ impl Network {
     }
 
     /// What may be dialled though it is not public.
-    pub(crate) fn allowed(&self) -> &[Cidr] {
+    pub fn allowed(&self) -> &[Cidr] {
         &self.allowed
     }
 
@@ -198,7 +198,7 @@ impl LiveTransport {
 
 impl Proxy {
     /// The same error with the proxy named where it was the one that failed.
-    pub(crate) fn named(&self, error: TransportError, connecting: bool) -> TransportError {
+    pub fn named(&self, error: TransportError, connecting: bool) -> TransportError {
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
@@ -222,7 +222,7 @@ impl Proxy {
 }
 
 /// The line of configuration that allows one address more.
-pub(crate) fn line_with(allowed: &[Cidr], address: &str) -> String {
+pub fn line_with(allowed: &[Cidr], address: &str) -> String {
     let all = allowed.iter().map(Cidr::to_string).chain([address.to_owned()]).map(|one| format!("{one:?}"));
     format!("allow_addresses = [{}]", all.collect::<Vec<_>>().join(", "))
 }
@@ -241,14 +241,15 @@ fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportE
 }
 
 /// Names that mean this machine, whoever is asked (RFC 6761).
-pub(crate) fn is_loopback_name(name: &str) -> bool {
+pub fn is_loopback_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Resolves a name once and judges every address; what was judged is what is dialled. Without a list nothing is judged.
-pub(crate) struct Resolver {
-    pub(crate) allowed: Option<Arc<[Cidr]>>,
+pub struct Resolver {
+    /// The addresses that may be dialled beyond public ones; without a list nothing is judged.
+    pub allowed: Option<Arc<[Cidr]>>,
 }
 
 impl Resolve for Resolver {
@@ -280,7 +281,7 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-pub(crate) fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
+pub fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {

@@ -11,12 +11,11 @@ use ring::hmac;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::answers::{Answers, Fetched};
 use crate::credentials::redact;
 use crate::credentials::secret::Secret;
 use crate::limits::{TOKEN_ANSWER_BYTES, TOKEN_EXCHANGE, TOKEN_REQUESTS, TOKEN_WINDOW, TOKENS_KEPT, milliseconds};
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError};
-
-use self::answers::{Answers, Fetched};
 
 /// The kept answers, and how often each request was sent lately.
 pub struct Tokens {

@@ -8,7 +8,7 @@ pub mod compiler;
 pub mod engine;
 mod hook;
 mod meter;
-pub(crate) mod seal;
+pub mod seal;
 mod tap;
 
 use std::fs;
@@ -46,23 +46,6 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
     "collector:source/plugin",
 ];
 
-/// The component that is built into this program.
-pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
-
-/// Its digest, lower-case hexadecimal.
-pub const BUILT_IN_SHA256: &str = env!("HOST_HARNESS_PLUGIN_SHA256");
-
-/// Name of the built-in plugin.
-pub const BUILT_IN_NAME: &str = "azure-secure-score";
-
-/// The Microsoft clouds that the built-in plugin, and no other, may talk to without the operator's leave.
-pub const BUILT_IN_ORIGINS: &[&str] = &[
-    "https://login.microsoftonline.com",
-    "https://management.azure.com",
-    "https://login.microsoftonline.us",
-    "https://management.usgovcloudapi.net",
-];
-
 /// A plugin that is ready to run. Cheap to clone.
 #[derive(Clone)]
 pub struct Plugin {
@@ -88,8 +71,6 @@ pub struct About {
     pub imports: Vec<String>,
     /// Names of what it exports, with versions.
     pub exports: Vec<String>,
-    /// Whether it is the built-in one.
-    pub built_in: bool,
 }
 
 /// Why a plugin cannot be used; whose fault it is goes without saying.
@@ -127,19 +108,6 @@ fn accepted() -> String {
 }
 
 impl Plugin {
-    /// The plugin of this file, or the built-in one without a file. The error names the file.
-    pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, String> {
-        match file {
-            None => Plugin::built_in(host).map_err(|error| format!("the built-in plugin: {error}")),
-            Some(file) => Plugin::from_file(host, file).map_err(|error| format!("{}: {error}", file.display())),
-        }
-    }
-
-    /// The built-in plugin.
-    pub fn built_in(host: &Host) -> Result<Plugin, PluginError> {
-        Plugin::from_bytes(host, BUILT_IN)
-    }
-
     /// Reads a plugin from a file.
     pub fn from_file(host: &Host, file: &Path) -> Result<Plugin, PluginError> {
         Plugin::from_bytes(host, &read(file).map_err(PluginError::Unreadable)?)
@@ -191,7 +159,8 @@ impl Plugin {
         self.tap.as_ref()
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    /// The host that runs it.
+    pub fn host(&self) -> &Host {
         &self.shared.host
     }
 
@@ -270,7 +239,6 @@ fn about(host: &Host, component: &Component, bytes: &[u8]) -> About {
         sha256: digest(bytes),
         imports: kind.imports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
         exports: kind.exports(host.engine()).map(|(name, _)| name.to_owned()).collect(),
-        built_in: bytes == BUILT_IN,
     }
 }
 
@@ -384,6 +352,6 @@ mod tests {
             let found = foreign(bytes).unwrap_or_default();
             assert!(found.starts_with(expected), "{found}");
         }
-        assert_eq!(foreign(BUILT_IN), None);
+        assert_eq!(foreign(b"\0asm\x0d\0\x01\0"), None);
     }
 }

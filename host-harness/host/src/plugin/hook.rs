@@ -11,6 +11,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::call::{Exchange, HeldToken, Journal, Network, Shared, Tap, lock};
+use super::seal;
 use crate::credentials::redact::{self, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
@@ -20,9 +22,6 @@ use crate::network::egress::{Denial, Egress, Judged};
 use crate::network::tokens::{Asked, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
-
-use super::call::{Exchange, HeldToken, Journal, Network, Shared, Tap, lock};
-use super::seal;
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {

@@ -1,0 +1,55 @@
+//! The plugin that this program carries: its component, and the origins that it may talk to without the operator's leave.
+
+use std::path::{Path, PathBuf};
+
+use source_host::plugin::compiler::Compiler;
+use source_host::plugin::engine::{Host, HostError, Setup, Trusted};
+use source_host::plugin::{About, Plugin, PluginError};
+use source_host::progress::Progress;
+
+/// The component that is built into this program.
+pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
+
+/// Its digest, lower-case hexadecimal.
+pub const SHA256: &str = env!("HOST_HARNESS_PLUGIN_SHA256");
+
+/// Name of the built-in plugin.
+pub const NAME: &str = "azure-secure-score";
+
+/// The Microsoft clouds that the built-in plugin, and no other, may talk to without the operator's leave.
+pub const ORIGINS: &[&str] = &[
+    "https://login.microsoftonline.com",
+    "https://management.azure.com",
+    "https://login.microsoftonline.us",
+    "https://management.usgovcloudapi.net",
+];
+
+/// Sets up an engine that runs the built-in plugin in any case, and others as `compiler` compiles them. Compiled plugins
+/// are kept in `cache`, a folder that nobody else may write: the files in it run as native code.
+pub fn host(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
+    host_with(cache, compiler, Progress::default())
+}
+
+/// The same; what is being done is noted in `progress`.
+pub fn host_with(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
+    let trusted = vec![Trusted { sha256: SHA256.to_owned(), name: "the built-in plugin" }];
+    Host::new(Setup { cache, compiler, trusted, progress })
+}
+
+/// The built-in plugin.
+pub fn plugin(host: &Host) -> Result<Plugin, PluginError> {
+    Plugin::from_bytes(host, COMPONENT)
+}
+
+/// The plugin of this file, or the built-in one without a file. The error names the file.
+pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, String> {
+    match file {
+        None => plugin(host).map_err(|error| format!("the built-in plugin: {error}")),
+        Some(file) => Plugin::from_file(host, file).map_err(|error| format!("{}: {error}", file.display())),
+    }
+}
+
+/// Whether a plugin is the built-in one.
+pub fn is(about: &About) -> bool {
+    about.sha256 == SHA256
+}

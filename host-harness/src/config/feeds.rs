@@ -78,6 +78,7 @@ pub fn read(
             }
         }
         let id = reader.id(&table, "id");
+        let mut is_second = false;
         let tenant = reader.id(&merged, "tenant");
         nameless |= id.is_none();
         if let Some((id, node)) = &id {
@@ -86,6 +87,7 @@ pub fn read(
                     let message =
                         format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
                     reader.problem(node, message);
+                    is_second = true;
                 }
                 None => drop(ids.insert(id.clone(), node.place())),
             }
@@ -110,7 +112,10 @@ pub fn read(
         if only.is_some_and(|only| only != id) {
             continue;
         }
-        named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
+        // One of a second of the same id would be told of the first.
+        if !is_second {
+            named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
+        }
         let mut feed = FeedConfig {
             id,
             tenant: tenant.map(|(tenant, _)| tenant).unwrap_or_default(),

@@ -28,6 +28,9 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("filename", "path"),
     ("file", "path"),
     ("name", "id"),
+    ("kind", "type"),
+    ("location", "path"),
+    ("address", "url"),
     ("endpoint", "url"),
     ("uri", "url"),
 ];

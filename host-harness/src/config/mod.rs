@@ -614,6 +614,7 @@ fn referenced(
             reader.problem(node, "found both `env` and `file`, expected one of them".to_owned());
             None
         }
+        (None, None) if reader.is_unsure(reference) => None,
         (None, None) => {
             reader.problem(node, "found neither `env` nor `file`, expected one of them".to_owned());
             None

@@ -14,6 +14,9 @@ use super::{Problem, TABLES, meant, syntax};
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;
 
+/// Keys of a feed or a sink that may be written as tables of their own.
+const PARTS: &[&str] = &["settings", "contact", "headers", "token", "url"];
+
 /// One file of a configuration.
 pub struct Source<'a> {
     pub file: &'a Path,
@@ -31,6 +34,10 @@ pub struct Reader {
     pub complete: bool,
     /// Keys that stand in the wrong table, and are therefore missing in theirs.
     misplaced: BTreeSet<String>,
+    /// Whole keys that are the nearest to unknown ones: that they are missing only follows.
+    nearest: BTreeSet<String>,
+    /// Tables with an unknown key.
+    unsure: BTreeSet<String>,
 }
 
 /// A value and where it stands.
@@ -121,6 +128,19 @@ impl Reader {
                 true => "; the settings of the plugin belong to [feed.settings]",
                 false => "",
             };
+            // `[feeds.settings]` below its `[[feed]]`.
+            let is_part = is_table && is_meant && node.is_only_settings();
+            if is_part && table.child(nearest).is_some() {
+                let message = format!("found [{name}.settings], expected [{nearest}.settings]");
+                self.problem(&node.clone(), message);
+                self.misplaced.insert("settings".to_owned());
+                continue;
+            }
+            // One in a feed may be a setting of the plugin, and says nothing of what the feed itself has not.
+            if !keys.contains(&"settings") {
+                self.nearest.insert(table.path(nearest));
+            }
+            self.unsure.insert(table.key.clone());
             let message = format!(
                 "unknown key; the nearest is {nearest_spelled}, all that can stand here: {}{more}",
                 keys.join(", ")
@@ -147,11 +167,19 @@ impl Reader {
         self.misplaced.insert(node.name.clone());
     }
 
+    /// Whether a key of the table is unknown, which is told: what is missing may be meant by it.
+    pub fn is_unsure(&self, table: &Table<'_>) -> bool {
+        self.unsure.contains(&table.key)
+    }
+
     pub fn missing(&mut self, table: &Table<'_>, key: &str, expected: &str) {
         if !self.complete || self.misplaced.contains(key) {
             return;
         }
         let key = table.path(key);
+        if self.nearest.contains(&key) {
+            return;
+        }
         self.problems.push(table.source.problem(table.line, &key, format!("is missing, expected {expected}")));
     }
 
@@ -227,9 +255,34 @@ impl Reader {
         let name = &node.name;
         let items = match node.value {
             DeValue::Array(_) => self.list(node),
-            DeValue::Table(table) if table.len() == 1 && table.contains_key("settings") => {
+            DeValue::Table(_) if node.is_only_settings() => {
                 self.problem(node, format!("found [{name}.settings] without its [[{name}]] above it"));
                 Vec::new()
+            }
+            // `[feed.contoso-prod]`: each has a name in place of an id.
+            DeValue::Table(table)
+                if !table.is_empty()
+                    && table.iter().all(|(name, value)| {
+                        value.as_ref().is_table() && meant::name(name.as_ref(), PARTS.iter().copied()).is_none()
+                    }) =>
+            {
+                let items: Vec<Node<'b>> = node.as_table().into_iter().flat_map(|table| table.children).collect();
+                let more = match items.len() {
+                    0 | 1 => "",
+                    _ => ", and so with each other of them",
+                };
+                if let Some(first) = items.first() {
+                    let id = meant::id(&first.name).unwrap_or_default();
+                    self.problem(
+                        first,
+                        format!(
+                            "found [{name}.{}], expected [[{name}]] with `id = \"{id}\"` below it{more}",
+                            first.name
+                        ),
+                    );
+                }
+                self.misplaced.insert("id".to_owned());
+                items
             }
             DeValue::Table(_) => {
                 // Where the name is wrong, too, that was told with its brackets.
@@ -347,6 +400,11 @@ impl<'a> Node<'a> {
     pub fn as_list(&self) -> Option<Vec<Node<'a>>> {
         let array = self.value.as_array()?;
         Some(array.iter().enumerate().map(|(index, value)| self.item(index, value)).collect())
+    }
+
+    /// Whether it is a table with nothing but a table of settings in it.
+    fn is_only_settings(&self) -> bool {
+        self.value.as_table().is_some_and(|table| table.len() == 1 && table.contains_key("settings"))
     }
 
     /// Whether it is a table or a list of them.

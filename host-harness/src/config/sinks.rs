@@ -56,12 +56,17 @@ pub fn read(
         // Which keys there are depends on the type, and which type on the keys.
         let kind = kind(reader, &mut table, network, files, environment);
         let id = reader.id(&table, "id");
+        let mut is_second = false;
         if let Some((id, node)) = &id {
-            if let Some(first) = ids.get(id) {
-                let message = format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
-                reader.problem(node, message);
+            match ids.get(id) {
+                Some(first) => {
+                    let message =
+                        format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
+                    reader.problem(node, message);
+                    is_second = true;
+                }
+                None => drop(ids.insert(id.clone(), node.place())),
             }
-            ids.entry(id.clone()).or_insert_with(|| node.place());
         }
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
         let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
@@ -71,7 +76,8 @@ pub fn read(
             continue;
         };
         let beside = || Some(state.with_file_name(format!("dead-letters-{id}.ndjson")));
-        let Some(dead_letters) = dead_letters.unwrap_or_else(beside) else {
+        // Where a second one of the same id writes to only follows from the id.
+        let Some(dead_letters) = dead_letters.unwrap_or_else(beside).filter(|_| !is_second) else {
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         };

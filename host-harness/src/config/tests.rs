@@ -478,6 +478,29 @@ fn a_key_that_is_misspelt_or_misplaced_is_told_once_and_nothing_that_follows_fro
         ("[[feed]]", "[feed]", &["feed: found the table [feed], expected [[feed]]"][..]),
         ("[[sink]]", "[sink]", &["sink: found the table [sink], expected [[sink]]"]),
         ("[[feed]]", "[[feeds]]", &["feeds: unknown key; the nearest is [[feed]]"]),
+        (settings, "[feeds.settings]", &["feeds: found [feeds.settings], expected [feed.settings]"]),
+        (
+            "[[feed]]\nid = \"prod\"\ntenant = \"contoso\"\n[feed.settings]",
+            "[feed.prod]\ntenant = \"contoso\"\n[feed.prod.settings]",
+            &["feed.prod: found [feed.prod], expected [[feed]] with `id = \"prod\"` below it"],
+        ),
+        (
+            "[[sink]]\nid = \"lake\"",
+            "[sink.a]\ntype = \"stdout\"\n[sink.lake]",
+            &["sink.a: found [sink.a], expected [[sink]] with `id = \"a\"` below it, and so with each other of them"],
+        ),
+        (
+            "[[feed]]",
+            "[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"out/{tenant}.ndjson\"\n[[feed]]",
+            &["sink[1].id: found \"lake\" a second time"],
+        ),
+        (sink, "location = ", &["sink lake: location: unknown key; the nearest is `path`"]),
+        (sink, "pht = ", &["sink lake: pht: unknown key; the nearest is `path`"]),
+        (
+            "{ env = \"SECRET\" }\n",
+            "{ env = \"SECRET\" }\n[collector.token]\nname = \"X\"\n",
+            &["collector.token.name: unknown key"],
+        ),
         (
             "[[feed]]\nid = \"prod\"\ntenant = \"contoso\"\n",
             "",
@@ -544,6 +567,7 @@ fn a_key_that_is_misspelt_or_misplaced_is_told_once_and_nothing_that_follows_fro
             &["sink lake: url: unknown key; it belongs to a [[sink]] of type \"http\""],
         ),
         (sink, "Path = ", &["sink lake: Path: unknown key; the nearest is `path`"]),
+        ("type = ", "kind = ", &["sink lake: kind: unknown key; the nearest is `type`"]),
         ("type = ", "typ = ", &["sink lake: typ: unknown key; the nearest is `type`"]),
         (
             defaults,

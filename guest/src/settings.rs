@@ -180,6 +180,12 @@ const KEYS: &[&str] = &[
     "extension_version",
 ];
 
+/// Settings that this version does not have, though a later one is to have them.
+const LATER: &[&str] = &["ocsf_version"];
+
+/// Classes of which the same holds, by the names that they have in lower case without signs.
+const LATER_CLASSES: &[&str] = &["detectionfinding", "detection", "2004"];
+
 /// No secret that Entra ID makes is shorter.
 const SHORTEST_SECRET: usize = 16;
 
@@ -267,11 +273,16 @@ impl Reader {
             self.problem("cloud", &format!("`{}`", cloud.name), &expected);
         }
         let preset = cloud.or(of_token).unwrap_or(CLOUDS[0]);
-        self.warn_of_other_clouds(token_origin.as_deref().filter(|_| of_token.is_none()));
-        let custom = self.has("authority")
-            || self.has("endpoint")
-            || token_origin.as_ref().is_some_and(|origin| origin != preset.authority);
-        let endpoint = self.origin("endpoint").unwrap_or_else(|| preset.endpoint.to_owned());
+        let endpoint = self.origin("endpoint");
+        // The cloud's own address is no other one, whether somebody writes it or not.
+        let own_authority = [&authority, &token_origin]
+            .into_iter()
+            .any(|origin| origin.as_ref().is_some_and(|origin| origin != preset.authority))
+            || self.has("authority") && authority.is_none();
+        let own_endpoint = self.has("endpoint") && endpoint.as_deref() != Some(preset.endpoint);
+        self.warn_of_other_clouds(own_authority, own_endpoint);
+        let custom = own_authority || own_endpoint;
+        let endpoint = endpoint.unwrap_or_else(|| preset.endpoint.to_owned());
         Settings {
             client_id,
             credential: self.credential(),
@@ -287,11 +298,7 @@ impl Reader {
                 &[("summary", Definitions::Summary), ("none", Definitions::None), ("full", Definitions::Full)],
                 meant::DEFINITIONS,
             ),
-            class: self.choice(
-                "class",
-                &[("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)],
-                meant::CLASSES,
-            ),
+            class: self.class(),
             emit_unchanged: self.choice("emit", &[("changes", false), ("snapshot", true)], meant::EMIT),
             snapshot_seconds: self.snapshot_seconds(),
             raw: self.choice("raw", &[("full", true), ("hash", false)], meant::RAW),
@@ -326,6 +333,10 @@ impl Reader {
     fn refuse_unknown_keys(&mut self) {
         let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
         for key in keys {
+            if LATER.contains(&key.as_str()) {
+                self.problem(&key, "a setting that is not there yet", "no such setting");
+                continue;
+            }
             let meant = meant::name(&key, KEYS.iter().copied(), &[]);
             self.meant.extend(meant);
             let similarity = |known: &&str| strsim::jaro_winkler(&key, known);
@@ -491,13 +502,12 @@ impl Reader {
     }
 
     /// Addresses of one cloud do not go with those of another.
-    fn warn_of_other_clouds(&mut self, token_origin: Option<&str>) {
-        let own_authority = self.has("authority") || token_origin.is_some();
+    fn warn_of_other_clouds(&mut self, own_authority: bool, own_endpoint: bool) {
         if own_authority && !self.has("endpoint") {
             let found = "nothing beside an address of another cloud's Entra ID";
             self.warn("endpoint", found, "that cloud's address of Azure Resource Manager");
         }
-        if self.has("endpoint") && !self.has("audience") {
+        if own_endpoint && !self.has("audience") {
             self.warn("audience", "nothing beside an `endpoint`", "whom tokens are for in that cloud");
         }
     }
@@ -510,7 +520,7 @@ impl Reader {
             self.problem("audience", &quoted(&text), EXPECTED);
             return None;
         }
-        Some(text.trim_end_matches("/.default").trim_end_matches('/').to_owned())
+        Some(text.trim_end_matches('/').trim_end_matches("/.default").trim_end_matches('/').to_owned())
     }
 
     fn subscriptions(&mut self) -> Subscriptions {
@@ -600,6 +610,18 @@ impl Reader {
     }
 
     /// One of several words; the first is the default. `others` are words of other programs for them.
+    /// The class of the events.
+    fn class(&mut self) -> Class {
+        let choices =
+            [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
+        if self.object.get("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
+            let expected = choices.map(|(name, _)| format!("`{name}`")).join(" or ");
+            self.problem("class", "`detection-finding` (2004), which is not there yet", &expected);
+            return Class::AssessmentFinding;
+        }
+        self.choice("class", &choices, meant::CLASSES)
+    }
+
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)], others: meant::Others) -> T {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
         let hint = self.object.get(key).map(|value| {

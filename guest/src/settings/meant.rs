@@ -48,6 +48,12 @@ pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&st
     names.filter(near).min_by_key(|name| distance(name))
 }
 
+/// Whether a value is one of these names, which are in lower case without signs.
+pub fn is_one_of(value: &Value, names: &[&str]) -> bool {
+    let bare = shown(value).to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
+    names.contains(&bare.as_str())
+}
+
 /// The same, as the end of a sentence that says what was expected.
 pub fn hint<'a>(value: &Value, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> String {
     match name(&shown(value), names, others) {

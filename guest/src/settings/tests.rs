@@ -94,6 +94,31 @@ fn an_unknown_setting_names_the_nearest_one() {
 }
 
 #[test]
+fn what_a_later_version_is_to_have_is_refused_as_not_there_yet() {
+    assert_eq!(problems(r#"{"ocsf_version":"1.6.0"}"#), ["/ocsf_version: a setting that is not there yet"]);
+    for class in [r#""detection-finding""#, r#""Detection Finding""#, "2004", r#""2004""#] {
+        let found = problems(&format!(r#"{{"class":{class}}}"#));
+        assert_eq!(found, ["/class: `detection-finding` (2004), which is not there yet"], "{class}");
+    }
+}
+
+#[test]
+fn the_own_addresses_of_a_cloud_are_no_other_cloud() {
+    for changes in [
+        r#"{"authority":"https://login.microsoftonline.com/","endpoint":"https://management.azure.com/"}"#,
+        r#"{"authority":"https://Login.MicrosoftOnline.com"}"#,
+        r#"{"endpoint":"https://management.azure.com"}"#,
+        r#"{"cloud":"us-government","authority":"https://login.microsoftonline.us/"}"#,
+    ] {
+        let (settings, warnings) = read(&with(changes)).unwrap();
+        assert_eq!(warnings, [], "{changes}");
+        assert_eq!(settings.partition.is_some(), changes.contains("us-government"), "{changes}");
+    }
+    let audience = r#"{"audience":"https://management.azure.com/.default/"}"#;
+    assert_eq!(read(&with(audience)).unwrap().0.audience, "https://management.azure.com");
+}
+
+#[test]
 fn a_setting_that_is_missing_under_its_own_name_alone_is_told_once() {
     for (wrong, right) in [
         ("subscription_ids", "subscription_id"),

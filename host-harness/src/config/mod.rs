@@ -624,7 +624,11 @@ fn referenced(
 
 /// What is said of a variable that is not there. Whoever put the secret itself in place of the name does not see it again.
 fn no_variable(name: &str) -> String {
-    let bare = name.trim_matches(['$', '{', '}', '%']);
+    let bare = name.trim_matches(['$', '{', '}', '%', '!']);
+    let bare = ["env:", "ENV:", "env."].iter().find_map(|begin| bare.strip_prefix(begin)).unwrap_or(bare);
+    if name.trim().is_empty() {
+        return "found nothing, expected the name of a variable".to_owned();
+    }
     if !spelling::is_variable(bare) || spelling::may_be_secret(bare) {
         return "found no name of a variable, expected one such as CONTOSO_SECRET; a secret itself does not belong there"
             .to_owned();

@@ -36,6 +36,17 @@ pub fn read(
             Proxy::default()
         });
     };
+    const NONE: &[&str] = &["", "none", "no", "off", "false", "direct", "disabled", "null", "never"];
+    let none = node.as_text().map(|text| text.trim().to_lowercase()).filter(|text| NONE.contains(&text.as_str()));
+    if none.is_some() || reader.is_false(&node) {
+        let message = format!(
+            "found {}, expected the address of a proxy; to go without one, leave the key out, and set NO_PROXY=\"*\" where \
+             HTTPS_PROXY is set",
+            node.shown()
+        );
+        reader.problem(&node, message);
+        return Proxy::default();
+    }
     let address = if node.as_table().is_some() {
         secret(reader, &node, files, environment).map(|secret| secret.expose().to_owned())
     } else {
@@ -44,9 +55,12 @@ pub fn read(
     let Some(address) = address else { return Proxy::default() };
     match Proxy::new(&address, &exceptions) {
         Ok(proxy) if proxy.has_credentials() && node.as_table().is_none() => {
-            let message =
-                "found a password in the open, expected { env = \"…\" } or { file = \"…\" }, which holds the address";
-            reader.problem(&node, message.to_owned());
+            // A name alone is a credential too, where a proxy takes a token so.
+            let found = if proxy.has_password() { "a password in the open" } else { "a user name without a password" };
+            let message = format!(
+                "found {found}, expected the address in {{ env = \"…\" }} or {{ file = \"…\" }}, or without what stands before @"
+            );
+            reader.problem(&node, message);
             Proxy::default()
         }
         Ok(proxy) => proxy,

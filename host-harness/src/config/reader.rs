@@ -233,6 +233,10 @@ impl Reader {
         truth
     }
 
+    pub fn is_false(&self, node: &Node<'_>) -> bool {
+        node.json().as_bool() == Some(false)
+    }
+
     /// A list. What stands there alone is told, and read as a list of one.
     pub fn list<'b>(&mut self, node: &Node<'b>) -> Vec<Node<'b>> {
         match node.value {
@@ -306,6 +310,12 @@ impl Reader {
     /// A path, below the folder of the file that it stands in.
     pub fn path(&mut self, node: &Node<'_>, expected: &str) -> Option<PathBuf> {
         let text = self.text(node, expected)?;
+        if let Some(path) = text.strip_prefix("file:") {
+            // `file:///x`, `file://localhost/x`, `file:/x`.
+            let path = path.strip_prefix("//localhost").or_else(|| path.strip_prefix("//")).unwrap_or(path);
+            self.problem(node, format!("found an address (file:), expected {expected}; write {path:?}"));
+            return None;
+        }
         let odd = if text.trim().is_empty() {
             "nothing"
         } else if text.chars().any(char::is_control) {

@@ -85,6 +85,8 @@ pub fn read(
         if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
             let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
             reader.problems.push(Problem { message, ..place.clone() });
+            sinks.push(ReadSink { id: written, config: None, place });
+            continue;
         }
         let max_outbox_bytes = outbox.unwrap_or(limits::OUTBOX_BYTES);
         let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters });
@@ -131,6 +133,9 @@ fn kind(
 fn no_type(other: &str) -> String {
     const EXPECTED: &str = "expected \"stdout\", \"file\" or \"http\"";
     const WAY: &str = "through Vector: type = \"http\", preset = \"vector\", to its source `http_server`, and on to a sink of its own";
+    if other.trim().is_empty() {
+        return format!("found nothing, {EXPECTED}");
+    }
     let bare: String = other.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
     let meant = meant::name(other, ["stdout", "file", "http"].into_iter()).map(|name| format!("{name:?}"));
     let meant = meant.or_else(|| {
@@ -148,6 +153,9 @@ fn no_type(other: &str) -> String {
 
 fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
     let node = reader.required(table, "path")?;
+    if node.as_text().is_some_and(|text| has_foreign_placeholder(reader, &node, &text)) {
+        return None;
+    }
     reader.path(&node, "the path of a file")?;
     let text = reader.text(&node, "the path of a file")?;
     let path = template(reader, &node, &text)?;
@@ -246,6 +254,9 @@ fn address(
         false => secret(reader, node, files, environment)?.expose().to_owned(),
     };
     let is_shown = is_open && !text.contains(['@', '?']);
+    if has_foreign_placeholder(reader, node, &text) {
+        return None;
+    }
     let url = match Template::new(&text) {
         Ok(url) => url,
         Err(_) if !is_shown => {
@@ -277,7 +288,50 @@ fn address(
     Some(url)
 }
 
+/// Other ways to write the place of an id, with the name in place of `NAME`. Longer ones come first.
+const PLACEHOLDERS: &[&str] = &[
+    "${{NAME}}",
+    "${NAME_id}",
+    "${NAME}",
+    "{{NAME_id}}",
+    "{{NAME}}",
+    "{{ NAME }}",
+    "{{ .NAME }}",
+    "{{.NAME}}",
+    "{NAME_id}",
+    "{NAMEid}",
+    "{NAME-id}",
+    "%{NAME}",
+    "#{NAME}",
+    "%NAME%",
+    "$NAME",
+    "<NAME>",
+];
+
+/// Tells of a place for an id that is written as in other programs.
+fn has_foreign_placeholder(reader: &mut Reader, node: &Node<'_>, text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let found = ["tenant", "feed"].into_iter().find_map(|name| {
+        let written = PLACEHOLDERS.iter().map(|written| written.replace("NAME", name));
+        // In another case.
+        let own = format!("{{{name}}}");
+        let mut written = written.chain([own.clone()]);
+        let (at, written) = written.find_map(|written| {
+            let at = lower.find(&written)?;
+            let found = &text[at..at + written.len()];
+            (found != own).then(|| (at, found.to_owned()))
+        })?;
+        Some((at, written, own))
+    });
+    let Some((_, written, own)) = found else { return false };
+    reader.problem(node, format!("found {written:?}, expected {{tenant}} or {{feed}} between braces; write {own:?}"));
+    true
+}
+
 fn template(reader: &mut Reader, node: &Node<'_>, text: &str) -> Option<Template> {
+    if has_foreign_placeholder(reader, node, text) {
+        return None;
+    }
     match Template::new(text) {
         Ok(template) => Some(template),
         Err(unknown) => {

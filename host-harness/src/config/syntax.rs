@@ -25,6 +25,8 @@ pub fn told(text: &str, error: &Error) -> (usize, String) {
         _ => odd_character(line)
             .or_else(|| backslash(line, words))
             .or_else(|| unquoted(before, found, words))
+            // With dots the parser stops within the value.
+            .or_else(|| line.split_once('=').and_then(|(key, value)| date(key.trim(), value.trim())))
             .or_else(|| punctuation(line, after, words)),
     };
     (number, format!("is no TOML: {}", advice.unwrap_or_else(|| words.to_owned())))
@@ -145,6 +147,9 @@ fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
         return None;
     }
     let found = found.trim();
+    if let Some(words) = date(key, found) {
+        return Some(words);
+    }
     Some(match found.to_ascii_lowercase().as_str() {
         "" => format!("found no value for `{key}`, expected one, or no such line"),
         "true" | "false" => format!("found {found}, expected {}", found.to_ascii_lowercase()),
@@ -155,6 +160,29 @@ fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
         }
         _ => format!("string values must be quoted: `{key} = \"{}\"`", if is_measure(found) { found } else { "…" }),
     })
+}
+
+/// A date that does not exist, or is no date of TOML.
+fn date(key: &str, found: &str) -> Option<String> {
+    const EXPECTED: &str = "expected a date as year, month and day, such as 2027-06-30";
+    let day = found.split(['T', 't', ' ']).next().unwrap_or_default();
+    let parts: Vec<&str> = day.split(['-', '.', '/']).collect();
+    let is_number = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if parts.len() != 3 || !parts.iter().all(is_number) {
+        return None;
+    }
+    match (parts[0].len(), parts[1].len(), parts[2].len()) {
+        (4, 2, 2) if day.contains('-') && !day.contains(['.', '/']) => {
+            let [year, month, day_of_month] =
+                [parts[0], parts[1], parts[2]].map(|part| part.parse::<u16>().unwrap_or(0));
+            let month = u8::try_from(month).ok().and_then(|month| time::Month::try_from(month).ok());
+            let days = month.map_or(0, |month| month.length(i32::from(year)));
+            let exists = (1..=u16::from(days)).contains(&day_of_month);
+            (!exists).then(|| format!("found the date {day} for `{key}`, which does not exist, expected another"))
+        }
+        (4, 1 | 2, 1 | 2) | (1 | 2, 1 | 2, 4) => Some(format!("found {day} for `{key}`, {EXPECTED}")),
+        _ => None,
+    }
 }
 
 /// Digits and a unit.
@@ -229,6 +257,22 @@ mod tests {
             ("a = aaaabbbb-0000-cccc-1111-dddd2222eeee\n", "1: string values must be quoted: `a = \"…\"`"),
             ("a = 11111111-2222-3333-4444-555555555555\n", "1: string values must be quoted: `a = \"…\"`"),
             ("a = { env = HUNTER }\n", "1: string values must be quoted: `env = \"…\"`"),
+            (
+                "x_expires = 2026-02-30\n",
+                "1: found the date 2026-02-30 for `x_expires`, which does not exist, expected another",
+            ),
+            (
+                "a = { x = 2026-13-01T00:00:00Z }\n",
+                "1: found the date 2026-13-01 for `x`, which does not exist, expected another",
+            ),
+            (
+                "a = 30-12-2026\n",
+                "1: found 30-12-2026 for `a`, expected a date as year, month and day, such as 2027-06-30",
+            ),
+            (
+                "a = 30.12.2026\n",
+                "1: found 30.12.2026 for `a`, expected a date as year, month and day, such as 2027-06-30",
+            ),
             ("a = True\n", "1: found True, expected true"),
             ("a = yes\n", "1: found yes, expected true or false"),
             ("a = null\n", "1: found null, which TOML does not have, expected no such line"),

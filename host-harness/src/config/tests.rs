@@ -159,6 +159,18 @@ fn what_is_wrong_with_a_sink_names_its_key() {
     for (lines, expected) in [
         ("type = \"file\"", "sink s: path: is missing"),
         ("type = \"file\"\npath = \"{scope}\"", "sink s: path: found \"{scope}\", expected {tenant} or {feed}"),
+        (
+            "type = \"file\"\npath = \"${tenant}/a\"",
+            "sink s: path: found \"${tenant}\", expected {tenant} or {feed} between braces; write \"{tenant}\"",
+        ),
+        ("type = \"file\"\npath = \"a/{{ feed }}\"", "sink s: path: found \"{{ feed }}\", expected {tenant} or {feed}"),
+        ("type = \"file\"\npath = \"{Tenant}\"", "sink s: path: found \"{Tenant}\", expected {tenant} or {feed}"),
+        ("type = \"http\"\nurl = \"https://h/$tenant\"", "sink s: url: found \"$tenant\", expected {tenant} or {feed}"),
+        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\" or \"http\""),
+        (
+            "type = \"file\"\npath = \"file:///x\"",
+            "sink s: path: found an address (file:), expected the path of a file; write \"/x\"",
+        ),
         ("type = \"file\"\npath = \"a\"\nurl = \"b\"", "sink s: url: unknown key"),
         ("type = \"file\"\npath = \"a\"\nrotate_bytes = 0", "sink s: rotate_bytes: found 0, expected a number"),
         (
@@ -430,6 +442,17 @@ fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
         ("proxy = \"http://u:hunter2@proxy/x\"", &[], "c.toml:2: network.proxy: found something else, expected"),
         ("proxy = { env = \"P\" }", &[("P", "ftp://u:hunter2@h")], "c.toml:2: network.proxy: found something else"),
         ("proxy = { env = \"P\" }", &[], "c.toml:2: network.proxy: found no variable P"),
+        (
+            "proxy = \"http://user@proxy:3128\"",
+            &[],
+            "c.toml:2: network.proxy: found a user name without a password, expected",
+        ),
+        (
+            "proxy = \"None\"",
+            &[],
+            "c.toml:2: network.proxy: found \"None\", expected the address of a proxy; to go without",
+        ),
+        ("proxy = false", &[], "c.toml:2: network.proxy: found false, expected the address of a proxy; to go without"),
         ("proxy = 1", &[], "c.toml:2: network.proxy: found 1, expected the address of a proxy"),
         (
             "",

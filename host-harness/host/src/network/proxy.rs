@@ -93,6 +93,11 @@ impl Proxy {
         address.is_some_and(|address| !address.username().is_empty() || address.password().is_some())
     }
 
+    /// Whether its address has a password.
+    pub fn has_password(&self) -> bool {
+        self.0.as_deref().is_some_and(|rules| rules.address.password().is_some())
+    }
+
     /// What it takes to be let in, where its address says so.
     pub fn authorization(&self) -> Option<http::HeaderValue> {
         let address = self.0.as_deref().map(|rules| &rules.address)?;

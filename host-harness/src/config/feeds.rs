@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +172,8 @@ struct Places {
     /// Files that are not for events, and why.
     reserved: BTreeMap<PathBuf, String>,
     taken: BTreeMap<PathBuf, Taken>,
+    /// Files with several names, by device and inode, each under the first of its names that is met.
+    linked: BTreeMap<(u64, u64), PathBuf>,
 }
 
 /// A file of events, and who was the first to claim it.
@@ -188,16 +191,31 @@ impl Places {
         for end in ["", "-wal", "-shm", "-journal", ".lock"] {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
-            places.reserved.insert(folded(Path::new(&path)), "the state".to_owned());
+            let path = places.folded(Path::new(&path));
+            places.reserved.insert(path, "the state".to_owned());
         }
         // A folder there is a mistake of its own.
         for seen in files.iter().filter(|seen| !seen.path.is_dir()) {
-            places.reserved.insert(folded(&seen.path), "a file of the configuration".to_owned());
+            let path = places.folded(&seen.path);
+            places.reserved.insert(path, "a file of the configuration".to_owned());
         }
         for plugin in plugins {
-            places.reserved.insert(folded(plugin), "a plugin".to_owned());
+            let path = places.folded(plugin);
+            places.reserved.insert(path, "a plugin".to_owned());
         }
         places
+    }
+
+    /// A path as it is compared: two names of one file are one.
+    fn folded(&mut self, path: &Path) -> PathBuf {
+        let path = followed(path);
+        let folded = PathBuf::from(path.to_string_lossy().to_lowercase());
+        match std::fs::metadata(&path) {
+            Ok(met) if met.is_file() && met.nlink() > 1 => {
+                self.linked.entry((met.dev(), met.ino())).or_insert(folded).clone()
+            }
+            _ => folded,
+        }
     }
 
     fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink]) {
@@ -205,7 +223,8 @@ impl Places {
             let Some(config) = &sink.config else { continue };
             let path = config.dead_letters.display();
             let whose = format!("the file of dead letters of the sink {:?}", config.id);
-            if let Some(before) = self.reserved.insert(folded(&config.dead_letters), whose) {
+            let place = self.folded(&config.dead_letters);
+            if let Some(before) = self.reserved.insert(place, whose) {
                 let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
                 reader.problems.push(Problem { message, ..sink.place.clone() });
             }
@@ -222,7 +241,8 @@ impl Places {
             whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
             place: Problem { message: path.clone(), ..place.clone() },
         };
-        match self.taken.entry(folded(Path::new(&path))) {
+        let place = self.folded(Path::new(&path));
+        match self.taken.entry(place) {
             Entry::Vacant(vacant) => drop(vacant.insert(taken)),
             Entry::Occupied(first) if first.get().lane == taken.lane => {}
             Entry::Occupied(first) => {
@@ -287,10 +307,17 @@ impl Taken {
     }
 }
 
-/// A path as it is compared.
-fn folded(path: &Path) -> PathBuf {
+/// A path with its symbolic links followed, as far as it is there.
+fn followed(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    PathBuf::from(plain(&path).to_string_lossy().to_lowercase())
+    let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    match there {
+        Some((above, found)) => match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => plain(&found.join(rest)),
+            _ => found,
+        },
+        None => plain(&path),
+    }
 }
 
 /// A path without detours, as far as its text tells.
@@ -308,7 +335,9 @@ fn plain(path: &Path) -> PathBuf {
 
 fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
     if ids.len() <= LISTED {
-        return ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let list = ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let meant = meant::name(only, ids.keys().map(String::as_str));
+        return list + &meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
     }
     let nearest = meant::nearest(only, ids.keys().map(String::as_str)).unwrap_or_default();
     format!("{} feeds, the nearest is {nearest}", ids.len())

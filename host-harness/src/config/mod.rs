@@ -307,6 +307,13 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
         documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
     let mut config =
         Config { files: files.iter().map(|(file, _)| Seen::now(file.clone())).collect(), ..Config::default() };
+    if files.len() > 1 {
+        let (own, foreign): (Vec<_>, Vec<_>) = tops.into_iter().partition(|top| !is_foreign(top));
+        tell_of_foreign(&mut reader, &foreign);
+        // That no feed is there only follows.
+        reader.complete &= foreign.is_empty() || !own.is_empty();
+        tops = own;
+    }
     for top in &mut tops {
         reader.known(top, TOP);
     }
@@ -341,6 +348,31 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     }
     config
 }
+
+/// Whether a file of a folder belongs to another program: nothing in it is of a configuration, or meant to be.
+fn is_foreign(top: &Table<'_>) -> bool {
+    let is_own = |name: &str| meant::key(name, TOP.iter().copied()).is_some() || reader::places(name).is_some();
+    let mut names = top.children().map(|node| node.name.as_str()).peekable();
+    names.peek().is_some() && !names.any(is_own)
+}
+
+/// One message for all of them.
+fn tell_of_foreign(reader: &mut Reader, foreign: &[Table<'_>]) {
+    let Some((first, others)) = foreign.split_first() else { return };
+    const EXPECTED: &str = "expected [[feed]] and the like; a configuration has a folder of its own";
+    let name = |top: &Table<'_>| top.source.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let shown: Vec<String> = others.iter().take(FOREIGN_SHOWN).map(name).collect();
+    let more = others.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = match others {
+        [] => format!("has no table of a configuration, {EXPECTED}"),
+        _ => format!("has no table of a configuration, nor have {}{more}, {EXPECTED}", shown.join(", ")),
+    };
+    reader.problems.push(first.source.problem(0, "", message));
+}
+
+/// More files of another program than this are counted.
+const FOREIGN_SHOWN: usize = 4;
 
 impl Problem {
     /// File and line.

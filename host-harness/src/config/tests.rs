@@ -103,7 +103,57 @@ fn what_is_no_toml_names_its_line() {
 
 #[test]
 fn an_unknown_feed_names_the_known_ones() {
-    assert_eq!(read(GOOD, Some("tow")).unwrap_err(), ["c.toml: found no feed \"tow\", expected one of: one, two"]);
+    assert_eq!(
+        read(GOOD, Some("tow")).unwrap_err(),
+        ["c.toml: found no feed \"tow\", expected one of: one, two; write \"two\""]
+    );
+}
+
+#[test]
+fn files_of_another_program_in_a_folder_are_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        write(name, "[package]\nname = \"x\"\n[dependencies]\n");
+    }
+    let told = || load(folder.path(), None, &|_| None).problems.iter().map(Problem::to_string).collect::<Vec<_>>();
+    let expected = format!(
+        "{}: has no table of a configuration, nor have b.toml, c.toml, ",
+        folder.path().join("a.toml").display()
+    );
+    assert!(matches!(&told()[..], [one] if one.starts_with(&expected)), "{:?}", told());
+    write("feeds.toml", &feed("a", ""));
+    assert!(matches!(&told()[..], [one] if one.starts_with(&expected)), "{:?}", told());
+}
+
+#[test]
+fn one_file_under_two_names_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("real")).unwrap();
+    std::os::unix::fs::symlink(at("real"), at("folder")).unwrap();
+    std::fs::write(at("a.ndjson"), "").unwrap();
+    std::fs::hard_link(at("a.ndjson"), at("hard.ndjson")).unwrap();
+    std::os::unix::fs::symlink(at("a.ndjson"), at("soft.ndjson")).unwrap();
+    let sink = |id: &str, path: &str, more: &str| {
+        format!("[[sink]]\nid = \"{id}\"\ntype = \"file\"\npath = \"{}\"\n{more}\n", at(path).display())
+    };
+    for (one, other, is_refused) in [
+        ("a.ndjson", "hard.ndjson", true),
+        ("a.ndjson", "soft.ndjson", true),
+        ("real/x.ndjson", "folder/x.ndjson", true),
+        ("real/x.ndjson", "folder/y.ndjson", false),
+    ] {
+        let text = format!("{}{}{}", sink("one", one, ""), sink("two", other, ""), feed("a", ""));
+        let problems = read(&text, None).err().unwrap_or_default();
+        let is_told = problems.len() == 1 && problems[0].contains("expected a file of their own");
+        assert_eq!(is_told, is_refused, "{one} {other}: {problems:?}");
+        let letters = format!("dead_letters = \"{}\"", at(other).display());
+        let problems =
+            read(&format!("{}{}", sink("one", one, &letters), feed("a", "")), None).err().unwrap_or_default();
+        let is_told = problems.len() == 1 && problems[0].contains("expected a file of their own");
+        assert_eq!(is_told, is_refused, "{one} {other}: {problems:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use host_harness::config::admission;
 use serde_json::Value;
 use source_host::feed::Clock;
 use source_host::network::client::Patience;
-use source_simulator::scenario::Place;
+use source_simulator::answer::Place;
 use source_simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
 
 use crate::documents;

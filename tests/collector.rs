@@ -8,8 +8,9 @@ use std::time::Duration;
 use host_harness::collector::Next;
 use serde_json::Value;
 use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
+use source_simulator::answer;
 use source_simulator::estate::Estate;
-use source_simulator::service::{self, World};
+use source_simulator::service::World;
 use tokio::sync::watch;
 
 use crate::stage::{Secrets, Stage};
@@ -20,7 +21,7 @@ const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
 /// What the service answers in place of what it would: given the path and the time.
-type Trouble = Box<dyn Fn(&str, u64) -> Option<service::Answer> + Send + Sync>;
+type Trouble = Box<dyn Fn(&str, u64) -> Option<answer::Answer> + Send + Sync>;
 
 /// The simulated service without sockets, and what it was asked: time and path.
 struct Service {
@@ -38,7 +39,7 @@ impl Transport for Service {
         self.asked.lock().unwrap().push((now, path.clone()));
         let trouble = (self.trouble.lock().unwrap())(&path, now);
         let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&crate::support::asked(&request)));
-        let service::Answer { status, headers, body, .. } = answer;
+        let answer::Answer { status, headers, body, .. } = answer;
         let mut held = self.held.subscribe();
         Box::pin(async move {
             let is_free = |held: &Option<String>| held.as_ref().is_none_or(|part| !path.contains(part));
@@ -60,7 +61,7 @@ impl Service {
         self.times(&format!("{subscription}/providers/Microsoft.Security/secureScores")).len()
     }
 
-    fn answer_with(&self, trouble: impl Fn(&str, u64) -> Option<service::Answer> + Send + Sync + 'static) {
+    fn answer_with(&self, trouble: impl Fn(&str, u64) -> Option<answer::Answer> + Send + Sync + 'static) {
         *self.trouble.lock().unwrap() = Box::new(trouble);
     }
 }
@@ -141,13 +142,13 @@ fn told(events: &[Value]) -> Vec<(u64, String)> {
     events.iter().map(told).collect()
 }
 
-fn throttled(seconds: &str) -> Option<service::Answer> {
-    let answer = service::arm_error(429, "SubscriptionRequestsThrottled", "Number of 'read' requests exceeded.");
+fn throttled(seconds: &str) -> Option<answer::Answer> {
+    let answer = answer::arm_error(429, "SubscriptionRequestsThrottled", "Number of 'read' requests exceeded.");
     Some(answer.with("retry-after", seconds))
 }
 
-fn forbidden() -> Option<service::Answer> {
-    Some(service::arm_error(403, "AuthorizationFailed", "The client does not have authorization."))
+fn forbidden() -> Option<answer::Answer> {
+    Some(answer::arm_error(403, "AuthorizationFailed", "The client does not have authorization."))
 }
 
 #[tokio::test]
@@ -226,7 +227,7 @@ async fn a_page_of_somebody_else_blames_nobody_and_is_tried_again_within_minutes
             let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
             stage.run_until(NOON + 2 * HOUR).await;
             assert_eq!(stage.told().await.len(), 30);
-            let page = move || Some(service::Answer::text(status, "text/html", "<h2>The request is blocked.</h2>"));
+            let page = move || Some(answer::Answer::text(status, "text/html", "<h2>The request is blocked.</h2>"));
             scene.service.answer_with(move |path, _| if path.ends_with(place) { page() } else { None });
             stage.run_until(NOON + 12 * HOUR).await;
             assert_eq!(told(&stage.told().await), [], "{status} of {place}");
@@ -246,7 +247,7 @@ async fn a_page_of_somebody_else_is_met_again_soon() {
     let scene = Scene::new(Estate::sized(1, 1));
     let feed = scene.feed("a", 0, &list(&[subscription(0, 0)]), "");
     let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
-    let page = || Some(service::Answer::text(403, "text/html", "<h2>The request is blocked.</h2>"));
+    let page = || Some(answer::Answer::text(403, "text/html", "<h2>The request is blocked.</h2>"));
     scene.service.answer_with(move |path, _| if path.contains("Microsoft.Security") { page() } else { None });
     stage.run_until(NOON + HOUR / 4).await;
     let times = scene.service.times("Microsoft.Security");
@@ -304,7 +305,7 @@ async fn requests_for_tokens_stay_far_below_the_services_limit() {
     scene.service.answer_with(|path, now| match path {
         _ if !path.contains("Microsoft.Security") => None,
         _ if now / HOUR % 4 == 3 => {
-            Some(service::arm_error(401, "ExpiredAuthenticationToken", "The access token expiry is earlier."))
+            Some(answer::arm_error(401, "ExpiredAuthenticationToken", "The access token expiry is earlier."))
         }
         _ if u32::from_str_radix(&path[24..28], 16).unwrap() % 2 == 0 => forbidden(),
         _ => None,
@@ -348,7 +349,7 @@ async fn a_tenant_that_is_forbidden_costs_those_with_its_application_no_token() 
     scene.service.answer_with(move |path, _| match path {
         _ if path.contains(&forbidden_one) => forbidden(),
         _ if path.contains(&refusing) => {
-            Some(service::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
+            Some(answer::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
         }
         _ => None,
     });
@@ -476,7 +477,7 @@ async fn a_search_that_fails_after_the_settings_changed_makes_nothing_seem_lost(
     assert_eq!(stage.told().await.len(), 30);
     scene.service.answer_with(|path, now| {
         (path == "/subscriptions" && now < NOON + HOUR + 40 * SECOND)
-            .then(|| service::arm_error(503, "ServerTimeout", "The request timed out."))
+            .then(|| answer::arm_error(503, "ServerTimeout", "The request timed out."))
     });
     let (left, out) = (scene.service.polls(&subscription(0, 0)), scene.service.polls(&subscription(0, 1)));
     scene.reload(&mut stage, &fewer).await;
@@ -503,8 +504,8 @@ async fn a_list_of_subscriptions_that_is_refused_loses_none_of_them() {
     assert_eq!(board.scopes + board.failing_feeds, board.total, "as a feed, and as no scope");
 }
 
-fn secret_refused() -> service::Answer {
-    service::entra_error(401, "invalid_client", 7_000_215, "Invalid client secret provided.", "")
+fn secret_refused() -> answer::Answer {
+    answer::entra_error(401, "invalid_client", 7_000_215, "Invalid client secret provided.", "")
 }
 
 /// When data of the feed `a` was last collected, in Unix seconds.
@@ -542,7 +543,7 @@ async fn a_scope_with_nothing_to_collect_hides_no_other_and_calls_nobody() {
     let empty = subscription(0, 0);
     scene.service.answer_with(move |path, _| {
         let is_list = path.contains(&empty) && path.contains("Microsoft.Security");
-        is_list.then(|| service::arm_error(404, "ResourceNotFound", "There is no score."))
+        is_list.then(|| answer::arm_error(404, "ResourceNotFound", "There is no score."))
     });
     let mut stage = scene.start(&format!("{NETWORK}{feed}")).await;
     stage.run_until(NOON + HOUR).await;
@@ -577,7 +578,7 @@ async fn a_scope_that_refuses_every_token_stops_no_other() {
     assert_eq!(stage.told().await.len(), 30);
     let refusing = subscription(0, 0);
     scene.service.answer_with(move |path, _| {
-        path.contains(&refusing).then(|| service::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
+        path.contains(&refusing).then(|| answer::arm_error(401, "InvalidAuthenticationToken", "It is not accepted."))
     });
     stage.run_until(NOON + 12 * HOUR).await;
     assert_eq!(told(&stage.told().await), [(1, "token-expired".to_owned())]);

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_simulator::answer;
 use source_simulator::estate::{Estate, Subscription};
-use source_simulator::service::{self, World};
+use source_simulator::service::World;
 
 use crate::stage::{Secrets, Stage};
 use crate::support::{Dice, NOON, leave_for_the_judge};
@@ -108,10 +109,10 @@ struct Service {
 }
 
 impl Service {
-    fn answer(&self, request: &OutgoingRequest) -> service::Answer {
+    fn answer(&self, request: &OutgoingRequest) -> answer::Answer {
         let now = self.now.load(Ordering::SeqCst);
         let segments: Vec<&str> = request.url.path().trim_matches('/').split('/').collect();
-        let unavailable = || service::arm_error(503, "ServerTimeout", "The request timed out.");
+        let unavailable = || answer::arm_error(503, "ServerTimeout", "The request timed out.");
         let mut world = self.world.lock().unwrap();
         match segments.as_slice() {
             ["subscriptions"] => {
@@ -146,7 +147,7 @@ impl Service {
                 match story.trouble(now) {
                     Some(Trouble::Outage) => return unavailable(),
                     Some(Trouble::Forbidden) => {
-                        return service::arm_error(
+                        return answer::arm_error(
                             403,
                             "AuthorizationFailed",
                             "The client does not have authorization.",
@@ -164,7 +165,7 @@ impl Service {
 
 impl Transport for Service {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
-        let service::Answer { status, headers, body, .. } = self.answer(&request);
+        let answer::Answer { status, headers, body, .. } = self.answer(&request);
         Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
     }
 }

@@ -9,7 +9,7 @@ use host_harness::check::REMARKS;
 use host_harness::check::probe::FAULTS;
 use host_harness::config;
 use host_harness::metrics::Metrics;
-use host_harness::sink::delivery::Outboxes;
+use host_harness::store::Outboxes;
 use source_host::blame::{self, Blame};
 use source_host::contract::Failure;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use host_harness::metrics::Metrics;
-use host_harness::sink::delivery::Outboxes;
+use host_harness::store::Outboxes;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Notice, Reaction};
 use source_host::credentials::settings::Settings;

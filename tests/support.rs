@@ -15,7 +15,7 @@ use source_host::network::OutgoingRequest;
 use source_host::plugin::Plugin;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::Host;
-use source_simulator::service::Request;
+use source_simulator::answer::Request;
 
 /// Noon of a day in 2026, in Unix milliseconds.
 pub const NOON: u64 = 1_790_000_000_000;

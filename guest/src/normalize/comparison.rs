@@ -230,7 +230,7 @@ impl<'a> Comparison<'a> {
             let first_seen = known.map_or(now, |kept| kept.first_seen);
             let unchanged = known.filter(|kept| kept.closed.is_none() && change_since(subject, kept).is_none());
             let changed = unchanged.map_or(now, |kept| kept.changed);
-            state.findings.insert(subject.uid.clone(), Kept::of(subject, first_seen, changed, now));
+            state.findings.insert(subject.uid.clone(), subject.kept(first_seen, changed, now));
             if !state.kinds.iter().any(|kind| kind == subject.kind.name()) {
                 state.kinds.push(subject.kind.name().to_owned());
             }

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::Failure;
 use crate::diagnoses::STATE_UNREADABLE;
-use crate::json::{self, Number};
-use crate::normalize::subject::Subject;
+use crate::json;
 use crate::service_error;
 
 /// The format of this version. The state opens with it: `{"format":1,…`.
@@ -166,29 +165,6 @@ impl Kept {
     fn numbers(&self) -> impl Iterator<Item = &str> {
         let Kept { max, current, percentage, healthy, unhealthy, not_applicable, .. } = self;
         [max, current, percentage, healthy, unhealthy, not_applicable].into_iter().flatten().map(String::as_str)
-    }
-
-    /// Keeps a finding that was just seen.
-    pub fn of(subject: &Subject<'_>, first_seen: u64, changed: u64, now: u64) -> Kept {
-        let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
-        Kept {
-            kind: subject.kind.name().to_owned(),
-            id: subject.id.to_owned(),
-            name: subject.name.to_owned(),
-            resource_type: subject.resource_type.to_owned(),
-            title: subject.title.clone().into_owned(),
-            max: text(subject.score.and_then(|score| score.max)),
-            current: text(subject.score.and_then(|score| score.current)),
-            percentage: text(subject.score.and_then(|score| score.percentage)),
-            healthy: text(subject.counts.healthy),
-            unhealthy: text(subject.counts.unhealthy),
-            not_applicable: text(subject.counts.not_applicable),
-            first_seen,
-            changed,
-            last_seen: now,
-            absences: 0,
-            closed: None,
-        }
     }
 }
 

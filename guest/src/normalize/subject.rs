@@ -73,6 +73,29 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// What the state keeps of a finding that was just seen.
+    pub fn kept(&self, first_seen: u64, changed: u64, now: u64) -> Kept {
+        let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
+        Kept {
+            kind: self.kind.name().to_owned(),
+            id: self.id.to_owned(),
+            name: self.name.to_owned(),
+            resource_type: self.resource_type.to_owned(),
+            title: self.title.clone().into_owned(),
+            max: text(self.score.and_then(|score| score.max)),
+            current: text(self.score.and_then(|score| score.current)),
+            percentage: text(self.score.and_then(|score| score.percentage)),
+            healthy: text(self.counts.healthy),
+            unhealthy: text(self.counts.unhealthy),
+            not_applicable: text(self.counts.not_applicable),
+            first_seen,
+            changed,
+            last_seen: now,
+            absences: 0,
+            closed: None,
+        }
+    }
+
     /// The uid of the score that a control belongs to.
     pub fn parent(&self) -> Option<&str> {
         let end = self.uid.find("/securescorecontrols/")?;

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::credentials::certificates;
 use crate::limits::FILE_BYTES;
 
 /// Why a file is not read as text.
@@ -47,21 +46,6 @@ pub fn read(file: &Path) -> Result<String, Unread> {
     utf8(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
 }
 
-/// The text of a file of a secret with its byte order mark, for who tells of it. PEM may be in UTF-16.
-pub fn marked(file: &Path) -> Result<String, Unread> {
-    let bytes = bytes(file)?;
-    with_mark(bytes.clone()).or_else(|foreign| {
-        match foreign {
-            Foreign::Unicode(_) => certificates::pem_of_utf16(&bytes, foreign),
-            _ => None,
-        }
-        .ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
-            Some(told) => Unread::Named(told),
-            None => Unread::Foreign(foreign.told(file)),
-        })
-    })
-}
-
 /// What bytes are that are no UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
@@ -95,7 +79,7 @@ pub fn unicode_text(bytes: &[u8]) -> Result<String, Foreign> {
     Ok(text.replace('\u{feff}', ""))
 }
 
-fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {
+pub(crate) fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {
     if let Some(name) = unicode(&bytes) {
         return Err(Foreign::Unicode(name));
     }

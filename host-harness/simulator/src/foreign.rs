@@ -1,8 +1,7 @@
 //! Somebody else who answers in the service's place: proxies, firewalls, gateways and login pages. One table of what they
 //! answer, and to which call.
 
-use super::scenario::Place;
-use super::service::Answer;
+use super::answer::{Answer, Place};
 
 /// One answer that is not the service's.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! is written here byte by byte.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::answer::{Answer, Request};
 use super::certificates::Authority;
-use super::service::{Answer, Request, World};
 
 /// One thing that a service does, and what comes of it.
 #[derive(Debug)]
@@ -220,7 +220,7 @@ pub(super) async fn serve(
     socket: TcpStream,
     tls: &TlsAcceptor,
     authority: &Authority,
-    world: &Mutex<World>,
+    service: impl Fn(&Request) -> Answer,
 ) -> std::io::Result<()> {
     let other = |config: anyhow::Result<_>| config.map(|config| TlsAcceptor::from(Arc::new(config)));
     let tls = match case.act {
@@ -235,7 +235,7 @@ pub(super) async fn serve(
     let Ok(tls) = tls else { return Ok(()) };
     let mut stream = tls.accept(socket).await?;
     while let Some(request) = read(&mut stream).await? {
-        let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+        let answer = service(&request);
         match case.act {
             Act::Script(script) if answer.raw => return play(&mut stream, script(&answer.body)).await,
             _ => stream.write_all(&written(&answer)).await?,

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+pub mod answer;
 pub mod assertion;
 mod certificates;
 pub mod day;
@@ -26,10 +27,11 @@ pub mod hostile;
 pub mod scenario;
 pub mod service;
 
+use answer::{Answer, Request};
 use certificates::Authority;
 use day::Moment;
 use estate::Estate;
-use service::{Answer, Request, Visit, World};
+use service::{Visit, World};
 
 /// A running service; it stops when this is dropped.
 pub struct Simulator {
@@ -156,7 +158,10 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World
         // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
         tokio::spawn(async move {
             if let Some(case) = scenario.and_then(hostile::named).filter(|case| case.is_raw()) {
-                let _ = hostile::serve(case, socket, &doors.tls, &doors.authority, &world).await;
+                let _ = hostile::serve(case, socket, &doors.tls, &doors.authority, |request| {
+                    world.lock().unwrap_or_else(PoisonError::into_inner).answer(request)
+                })
+                .await;
                 return;
             }
             let Ok(stream) = doors.tls.accept(socket).await else { return };

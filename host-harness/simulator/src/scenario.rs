@@ -3,28 +3,17 @@
 
 use serde_json::{Value, json};
 
-use super::service::{Answer, Request, World, arm_error, controls_path, entra_error};
+use super::answer::{Answer, Place, Request, arm_error, controls_path, entra_error};
 use super::{foreign, hostile};
-
-/// Where a scenario strikes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// The tenant's OpenID configuration, which tells the id behind a domain.
-    Domain,
-    /// The token endpoint.
-    Token,
-    /// The list of subscriptions.
-    Search,
-    /// The list of secure scores.
-    Scores,
-    /// The list of controls.
-    Controls,
-}
 
 /// What a scenario may know.
 pub struct Strike<'a> {
-    /// The service.
-    pub world: &'a World,
+    /// The scenario that the service plays.
+    pub scenario: Option<&'static str>,
+    /// How often something went wrong so far.
+    pub strikes: usize,
+    /// Origin of the service.
+    pub url: &'a str,
     /// Whose list it is; empty where it is no subscription's.
     pub subscription: &'a str,
     /// The application.
@@ -464,7 +453,7 @@ pub fn named(name: &str) -> Option<&'static str> {
 
 /// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
 pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
-    let name = strike.world.scenario?;
+    let name = strike.scenario?;
     if let Some(case) = foreign::named(name) {
         // A firewall that objects to `$expand` lets the same list pass without.
         let spared =
@@ -542,7 +531,7 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
         }
         "throttled" => arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "17"),
         "throttled-day" => arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "86400"),
-        "throttled-once" if strike.world.strikes() == 0 => {
+        "throttled-once" if strike.strikes == 0 => {
             arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "1")
         }
         "throttled-backend" => {
@@ -577,7 +566,7 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
 /// What strikes the second list alone, and thereby a poll that read good pages before.
 fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
     let page = |link: String| Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
-    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.world.url, controls_path(strike.subscription));
+    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.url, controls_path(strike.subscription));
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut edited = good.clone();
         edit(&mut edited["value"][0]);
@@ -648,7 +637,7 @@ fn search(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> O
     let page = |link: String| Some(Answer::json(200, &json!({ "value": [first], "nextLink": link })));
     let here = |origin: &str, skip: &str| format!("{origin}/subscriptions?api-version=2022-12-01&$skiptoken={skip}");
     match (name, skip) {
-        ("search-link-odd", None) => page(here(&strike.world.url, ODD)),
+        ("search-link-odd", None) => page(here(strike.url, ODD)),
         ("search-link-odd", Some(_)) => Some(Answer::json(200, &json!({ "value": rest }))),
         ("search-link-foreign", _) => page(here("https://127.0.0.1:1", "2")),
         ("search-past-due", _) => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use source_host::credentials::certificates::{self, Authorities};
-use source_host::credentials::secret::Secret;
+use source_host::credentials::secret::{self, Secret};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
 use source_host::limits;
@@ -631,7 +631,7 @@ fn referenced(
             let named = file.as_text().unwrap_or_default();
             // Looked at first: who writes it while it is read has changed it.
             files.push(Seen::now(path.clone()));
-            Some(match text::marked(&path) {
+            Some(match secret::read(&path) {
                 Err(Unread::Io(error)) if spelling::may_be_secret(&named) => Err(format!(
                     "cannot read the file that `file` names: {error}; a secret itself does not belong there"
                 )),

@@ -13,7 +13,7 @@ use source_host::blame::Blame;
 use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::Process;
-use crate::sink::delivery::Outboxes;
+use crate::store::Outboxes;
 use crate::store::Waiting;
 
 /// What `/metrics` says that it serves.

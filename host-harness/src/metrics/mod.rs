@@ -13,7 +13,7 @@ use source_host::feed::Usage;
 use source_host::limits::NOTICE_CODES;
 
 use crate::metrics::process::Process;
-use crate::sink::delivery::Outboxes;
+use crate::store::Outboxes;
 
 mod exposition;
 

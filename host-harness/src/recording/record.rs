@@ -13,6 +13,7 @@ use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, FeedError};
 use source_host::limits::Limits;
 use source_host::network::client::Network;
+use source_host::network::tokens;
 use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError, egress};
 use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
@@ -242,7 +243,7 @@ impl Taped {
     /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
     /// if it was.
     fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>) {
-        let undeclared = || seal::holds_token(&self.response).then_some(seal::TOKEN);
+        let undeclared = || seal::holds_token(&self.response).then_some(tokens::TOKEN);
         let Some(key) = key.or_else(undeclared) else { return };
         let Sealing { token, secrets } = seal::sealed(&mut self.response, key);
         for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {

@@ -22,7 +22,7 @@ use super::ledger::{Failing, Ledger, Letters};
 use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Trouble, Writer};
 use crate::metrics::Metrics;
 use crate::sink::repeats::Summary;
-use crate::store::{Backlog, Fault, Lane, NewEvent, Queued, StoreError, StoreHandle, Waiting};
+use crate::store::{Backlog, Fault, Lane, NewEvent, Outboxes, Queued, StoreError, StoreHandle, Waiting};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
 #[derive(Clone)]
@@ -87,15 +87,6 @@ impl Count {
         let natural = |number: i64| u64::try_from(number).unwrap_or_default();
         Waiting { events: natural(self.events), bytes: natural(self.bytes) }
     }
-}
-
-/// The outboxes by sink and tenant.
-#[derive(Debug, Clone, Default)]
-pub struct Outboxes {
-    /// What waits in those that are not empty.
-    pub waiting: Vec<((String, String), Waiting)>,
-    /// Those that are full.
-    pub full: Vec<(String, String)>,
 }
 
 /// What keeps the events of a tenant, or of all tenants, from a sink, or kept some of them from it for good.

@@ -22,6 +22,15 @@ pub struct Waiting {
     pub bytes: u64,
 }
 
+/// The outboxes by sink and tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Outboxes {
+    /// What waits in those that are not empty.
+    pub waiting: Vec<((String, String), Waiting)>,
+    /// Those that are full.
+    pub full: Vec<(String, String)>,
+}
+
 /// What went wrong with the store, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state in {}: {what}", file.display())]

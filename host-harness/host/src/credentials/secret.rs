@@ -1,7 +1,11 @@
-//! A value that must not be shown.
+//! A value that must not be shown, and the text of a file that holds one.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
+
+use crate::credentials::certificates;
+use crate::text::{self, Foreign, Unread};
 
 /// A credential or a token. Its `Debug` says nothing of it; clones share it.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,4 +27,19 @@ impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secret(…)")
     }
+}
+
+/// The text of a file of a secret with its byte order mark, for who tells of it. PEM may be in UTF-16.
+pub fn read(file: &Path) -> Result<String, Unread> {
+    let bytes = text::bytes(file)?;
+    text::with_mark(bytes.clone()).or_else(|foreign| {
+        match foreign {
+            Foreign::Unicode(_) => certificates::pem_of_utf16(&bytes, foreign),
+            _ => None,
+        }
+        .ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
+            Some(told) => Unread::Named(told),
+            None => Unread::Foreign(foreign.told(file)),
+        })
+    })
 }

@@ -17,6 +17,14 @@ use crate::credentials::secret::Secret;
 use crate::limits::{TOKEN_ANSWER_BYTES, TOKEN_EXCHANGE, TOKEN_REQUESTS, TOKEN_WINDOW, TOKENS_KEPT, milliseconds};
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
+/// Where OAuth has the token.
+pub const TOKEN: &str = "access_token";
+
+/// Whether tokens may have a character: no header carries others unchanged.
+pub fn is_of_tokens(character: char) -> bool {
+    character.is_ascii_graphic()
+}
+
 /// The kept answers, and how often each request was sent lately.
 pub struct Tokens {
     /// Made at start: without it nobody can tell which request a name stands for.

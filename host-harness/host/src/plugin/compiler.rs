@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits::CompileLimits;
-use crate::plugin::engine;
+use crate::plugin::features;
 use crate::text;
 
 /// Who compiles plugins; one that is built in is compiled by this process where there is nobody else.
@@ -181,7 +181,7 @@ pub fn serve(numbers: &[String]) -> u8 {
         restrict(memory_bytes, cpu_seconds).map_err(|error| format!("the limits cannot be set: {error}"))?;
         let mut plugin = Vec::new();
         io::stdin().lock().read_to_end(&mut plugin).map_err(|error| error.to_string())?;
-        let code = engine::precompile(&plugin).map_err(|error| format!("{error:#}"))?;
+        let code = features::precompile(&plugin).map_err(|error| format!("{error:#}"))?;
         let most = usize::try_from(code_bytes.saturating_add(1)).unwrap_or(usize::MAX);
         Ok(if code.len() > most { code[..most].to_vec() } else { code })
     };

@@ -14,6 +14,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::compiler::{self, CompileError, Compiler};
+use crate::plugin::features::features;
 use crate::progress::Progress;
 use crate::text;
 
@@ -234,11 +235,6 @@ fn is_private(_folder: &Path) -> bool {
     true
 }
 
-/// Compiles without running anything, for [`compiler::serve`].
-pub(crate) fn precompile(plugin: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    Engine::new(&features())?.precompile_component(plugin)
-}
-
 /// Component model and nothing that plugins do not need; every number is in `limits`.
 fn config() -> Config {
     // A kernel that cannot tell which pages were touched would clear and keep them all, for every place ever used.
@@ -263,20 +259,5 @@ fn config() -> Config {
         .async_stack_keep_resident(warm(256 << 10));
     let mut config = features();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
-}
-
-/// What code may do; the compiler and the engine that runs it must agree on it.
-fn features() -> Config {
-    let mut config = Config::new();
-    config
-        .epoch_interruption(true)
-        .max_wasm_stack(limits::STACK_BYTES)
-        .async_stack_size(limits::ASYNC_STACK_BYTES)
-        .wasm_component_model(true)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
-        .wasm_relaxed_simd(false)
-        .concurrency_support(false);
     config
 }

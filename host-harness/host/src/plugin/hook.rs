@@ -11,15 +11,16 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::call::{Exchange, HeldToken, Journal, Network, Shared, Tap, lock};
+use super::journal::{Exchange, HeldToken, Journal, Network, Shared, lock};
 use super::seal;
+use super::tap::Tap;
 use crate::credentials::redact::{self, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
 use crate::network::egress::{Denial, Egress, Judged};
-use crate::network::tokens::{Asked, Sent};
+use crate::network::tokens::{self, Asked, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
 
@@ -261,7 +262,7 @@ async fn carry(
     let scrub = move || {
         let answered = match &seals {
             Some(key) => seal::sealed(&mut response, key),
-            None if seal::holds_token(&response) => seal::sealed(&mut response, seal::TOKEN),
+            None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
             None => seal::Sealing::default(),
         };
         seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));

@@ -10,9 +10,7 @@ use crate::credentials::redact::Search;
 use crate::credentials::sealed::placeholder;
 use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
-
-/// Where OAuth has the token.
-pub const TOKEN: &str = "access_token";
+use crate::network::tokens::{TOKEN, is_of_tokens};
 
 /// Members of a token endpoint's answer that a plugin gets to see, besides the sealed one: those of OAuth 2.0, and what
 /// Microsoft adds for its support.
@@ -111,11 +109,6 @@ pub fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     }
     response.body = Value::Object(members).to_string().into_bytes();
     sealing
-}
-
-/// Whether tokens may have a character: no header carries others unchanged.
-pub(crate) fn is_of_tokens(character: char) -> bool {
-    character.is_ascii_graphic()
 }
 
 /// A value in which nothing can hide: no object but an error's, and no list but of numbers.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
-use crate::network::tokens::{Asked, Freshness, Sent};
+use crate::network::tokens::{Asked, Freshness, Sent, TOKEN, is_of_tokens};
 use crate::network::{IncomingResponse, OutgoingRequest};
-use crate::plugin::seal::{TOKEN, is_of_tokens};
 use crate::text::guids;
 
 /// Members of an answer that count seconds from now.

@@ -1,0 +1,104 @@
+//! For whom a call is made, and what the call did and used: what the parts of a call share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::contract::Credential;
+use crate::credentials::secret::Secret;
+use crate::limits::Limits;
+use crate::network::Transport;
+use crate::network::egress::Egress;
+use crate::network::tokens::{Freshness, Tokens};
+
+/// Unix time in milliseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// For whom a call is made, and how its requests leave; without a network, all HTTP is denied.
+#[derive(Clone, Default)]
+pub struct Caller {
+    /// Id of the tenant, for logs.
+    pub tenant: String,
+    /// Id of the feed, for logs.
+    pub feed: String,
+    /// What the call may use.
+    pub limits: Limits,
+    /// How its requests leave.
+    pub network: Option<Network>,
+}
+
+/// How requests leave: the rules, and what carries them.
+#[derive(Clone)]
+pub struct Network {
+    /// What may leave.
+    pub egress: Arc<Egress>,
+    /// What carries it.
+    pub transport: Arc<dyn Transport>,
+    /// What token endpoints answered, to whomever.
+    pub tokens: Arc<Tokens>,
+    /// How new a token must be.
+    pub freshness: Freshness,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// One exchange of a call, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// HTTP method.
+    pub method: String,
+    /// Address as the plugin gave it: without credentials, which the host adds later.
+    pub url: String,
+    /// What came of it.
+    pub result: Result<u16, String>,
+    /// Bytes of the answer's body.
+    pub bytes: usize,
+    /// How long it took.
+    pub time: Duration,
+    /// Whether the host had the answer already, and sent nothing.
+    pub is_kept: bool,
+}
+
+/// What a call did and used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Journal {
+    /// Requests in order.
+    pub exchanges: Vec<Exchange>,
+    /// Time in which it was worked at: in the guest, and in the host on its behalf, without waiting.
+    pub busy: Duration,
+    /// The most linear memory it had.
+    pub memory_bytes: usize,
+    /// Whether the host answered a request for a token itself, because the same was asked too often.
+    pub asked_too_often: bool,
+    /// Why there was no assertion, where one was asked for.
+    pub unusable: Option<String>,
+    /// Log lines of the guest, redacted.
+    pub log: Vec<String>,
+    /// A limit that a request met: which, and its value.
+    pub(super) exceeded: Option<(&'static str, String)>,
+    /// Credentials that left on requests.
+    pub carried: Vec<Credential>,
+    /// Requests that were not let out.
+    pub denied: usize,
+    /// Bytes of all answers as they came.
+    pub(super) received_bytes: usize,
+    /// Whether it was told that a request left without a credential.
+    pub(super) bare: bool,
+    /// Tokens that answers held.
+    pub(super) tokens: Vec<HeldToken>,
+}
+
+/// A token of an answer, which the host keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldToken {
+    /// What the plugin got in its place.
+    pub(super) placeholder: String,
+    pub(super) token: Secret,
+    /// From when on the host would fetch another, in Unix milliseconds; none if it does not keep the answer.
+    pub(super) renew_at: Option<u64>,
+}
+
+pub(super) type Shared<T> = Arc<Mutex<T>>;
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -31,6 +31,7 @@ mod poll;
 mod power_loss;
 mod proxy;
 mod record;
+mod rooms;
 mod run;
 mod security;
 mod settings;

@@ -1,0 +1,194 @@
+//! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms below it,
+//! and no two files import each other in a circle. ARCHITECTURE.md describes the same order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::root;
+
+/// The rooms of one crate, from the ground up. Rooms of one floor do not import each other.
+struct House {
+    sources: &'static str,
+    /// The crates of this workspace that the crate may import.
+    crates: &'static [&'static str],
+    floors: &'static [&'static [&'static str]],
+}
+
+const HOUSES: &[House] = &[
+    House {
+        sources: "host-harness/host/src",
+        crates: &[],
+        floors: &[
+            &["contract", "digest", "failpoint", "limits", "progress"],
+            &["blame", "text"],
+            &["credentials"],
+            &["network"],
+            &["plugin"],
+            &["feed"],
+            &["lib"],
+        ],
+    },
+    House {
+        sources: "host-harness/simulator/src",
+        crates: &[],
+        floors: &[
+            &["answer", "assertion", "certificates", "estate"],
+            &["day", "foreign", "hostile"],
+            &["scenario"],
+            &["service"],
+            &["lib"],
+        ],
+    },
+    House {
+        sources: "host-harness/src",
+        crates: &["source_host", "source_simulator", "host_harness"],
+        floors: &[
+            &["built_in", "recording", "store", "terminal"],
+            &["metrics"],
+            &["sink"],
+            &["config"],
+            &["collector"],
+            &["audit", "check", "run"],
+            &["lib"],
+            &["cli"],
+            &["main"],
+        ],
+    },
+    House {
+        sources: "guest/src",
+        crates: &["azure_secure_score"],
+        floors: &[
+            &["clouds", "diagnoses", "json"],
+            &["api", "exact", "http"],
+            &["challenge", "link", "settings"],
+            &["service_error"],
+            &["discover", "normalize", "pages", "token"],
+            &["prepare"],
+            &["lib"],
+        ],
+    },
+];
+
+/// The crates of this workspace.
+const WORKSPACE: &[&str] = &["azure_secure_score", "host_harness", "source_host", "source_simulator", "xtask"];
+
+/// One source file: where it stands as a module, and the module paths that it names.
+struct Source {
+    module: Vec<String>,
+    names: BTreeSet<Vec<String>>,
+    crates: BTreeSet<&'static str>,
+}
+
+fn read(folder: &Path) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(source(&path, folder));
+            }
+        }
+    }
+    found
+}
+
+fn source(path: &PathBuf, folder: &Path) -> Source {
+    let place = path.strip_prefix(folder).unwrap().with_extension("");
+    let mut module: Vec<String> = place.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    let text = fs::read_to_string(path).unwrap();
+    // Tests stand at the end of a file, and may look anywhere.
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::").filter(|(at, _)| !text[..*at].ends_with(char::is_alphanumeric)) {
+        names.extend(paths(&text[at + "crate::".len()..]));
+    }
+    for (at, _) in text.match_indices("use super::") {
+        let above = &module[..module.len() - 1];
+        names.extend(paths(&text[at + "use super::".len()..]).into_iter().map(|path| [above, &path].concat()));
+    }
+    let named = |name: &&&str| text.contains(&format!("{name}::"));
+    Source { module, names, crates: WORKSPACE.iter().filter(named).copied().collect() }
+}
+
+/// The paths at the beginning of a text: one, or those of a list in braces.
+fn paths(text: &str) -> Vec<Vec<String>> {
+    let end = text.find(|one: char| !(one.is_alphanumeric() || matches!(one, '_' | ':'))).unwrap_or(text.len());
+    let first: Vec<String> = text[..end].split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    if !text[end..].starts_with('{') {
+        return vec![first];
+    }
+    let list = text[end + 1..].split('}').next().unwrap_or_default();
+    let rest = list.split(',').map(|one| one.trim().split("::").map(str::to_owned).collect::<Vec<_>>());
+    rest.map(|rest| [first.clone(), rest].concat()).collect()
+}
+
+/// The file that a path leads to: the longest module that begins it.
+fn target<'a>(sources: &'a [Source], path: &[String]) -> Option<&'a Source> {
+    let leads = sources.iter().filter(|source| path.starts_with(&source.module));
+    leads.max_by_key(|source| source.module.len())
+}
+
+#[test]
+fn no_import_climbs() {
+    let mut faults = Vec::new();
+    for House { sources, crates, floors } in HOUSES {
+        let files = read(&root().join(sources));
+        let floor = |room: &str| floors.iter().position(|rooms| rooms.contains(&room));
+        for file in &files {
+            let room = file.module[0].as_str();
+            let Some(own) = floor(room) else {
+                faults.push(format!("{sources}: the room {room} has no floor"));
+                continue;
+            };
+            for path in &file.names {
+                let other = path[0].as_str();
+                if other != room && floor(other).is_some_and(|floor| floor >= own) {
+                    faults.push(format!("{sources}: {} climbs to {}", file.module.join("/"), path.join("::")));
+                }
+            }
+            faults.extend(
+                file.crates
+                    .iter()
+                    .filter(|name| !crates.contains(name))
+                    .map(|name| format!("{sources}: {} imports the crate {name}", file.module.join("/"))),
+            );
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for House { sources, .. } in HOUSES {
+        let files = read(&root().join(sources));
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for file in &files {
+            let targets = file.names.iter().filter_map(|path| target(&files, path));
+            // A module and what stands within it are one idea.
+            let apart =
+                targets.filter(|to| !file.module.starts_with(&to.module) && !to.module.starts_with(&file.module));
+            edges.entry(file.module.join("/")).or_default().extend(apart.map(|to| to.module.join("/")));
+        }
+        // Files without imports fall away, again and again; a circle stays.
+        while let Some(done) = edges.iter().find(|(_, targets)| targets.is_empty()).map(|(name, _)| name.clone()) {
+            edges.remove(&done);
+            edges.values_mut().for_each(|targets| drop(targets.remove(&done)));
+        }
+        assert!(edges.is_empty(), "{sources}: a circle within {edges:?}");
+    }
+}
+
+#[test]
+fn the_reader_of_imports_sees_them() {
+    let list = paths("a::{self, b::C, D};");
+    assert_eq!(list.iter().map(|path| path.join("::")).collect::<Vec<_>>(), ["a::self", "a::b::C", "a::D"]);
+    assert_eq!(paths("a::B;"), [["a", "B"]]);
+}

@@ -10,7 +10,8 @@ use source_host::contract::{
     Batch, Context, Credential, Description, Failure, Given, Notice, Path, Plan, Problem, Reaction, Scope, Shape,
 };
 use source_host::credentials::secret::Secret;
-use source_host::credentials::settings::{Settings, validator};
+use source_host::credentials::settings::Settings;
+use source_host::credentials::settings::schema::validator;
 use source_host::feed::{self, Gathered, poll_id};
 use source_host::limits::{CONFORMANCE_SCOPES, Limits, WORDS_BYTES};
 use source_host::network::egress::{Egress, canonical};

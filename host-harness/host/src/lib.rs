@@ -1,9 +1,10 @@
-//! Runs polling source plugins: WASI components that fetch a token, read pages and turn them into events.
+#![doc = include_str!("../README.md")]
 //!
-//! An embedder needs four things: a [`plugin::engine::Host`], a [`plugin::Plugin`] on it, a [`network::Transport`] for
-//! each tenant, and [`feed::Feed`], which makes the calls of the contract in their order. A plugin holds no secret,
-//! reaches only the requests that it declared and that the operator allows, and a plugin that fails ends no work but its
-//! own.
+//! The example `embed` is a whole embedder:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/embed.rs")]
+//! ```
 
 pub mod blame;
 pub mod contract;

@@ -1,4 +1,4 @@
-//! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms below it,
+//! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms of the floors before its own,
 //! and no two files import each other in a circle. ARCHITECTURE.md describes the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,7 +103,9 @@ fn source(path: &PathBuf, folder: &Path) -> Source {
     }
     let text = fs::read_to_string(path).unwrap();
     // Tests stand at the end of a file, and may look anywhere.
-    let text = text.split("#[cfg(test)]").next().unwrap();
+    let tests = ["mod", "pub(super) mod", "pub(crate) mod"].map(|kind| format!("\n#[cfg(test)]\n{kind} tests {{"));
+    let end = tests.iter().filter_map(|begin| text.find(begin.as_str())).min().unwrap_or(text.len());
+    let text = &text[..end];
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let text = lines.collect::<Vec<_>>().join("\n");
     let mut names = BTreeSet::new();

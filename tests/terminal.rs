@@ -51,8 +51,11 @@ fn every_command_runs_on_a_terminal_and_writes_no_escape_code_where_colours_are_
         ("host-harness replay tests/cassettes/forbidden.json", 1),
         ("host-harness conformance", 0),
         ("host-harness simulate --scenario no-such-scenario", 2),
+        ("host-harness simulate --list", 0),
+        ("host-harness completions bash", 0),
+        ("host-harness man", 0),
+        ("host-harness man poll", 0),
         ("host-harness --help", 0),
-        ("host-harness poll --help", 0),
         ("host-harness --version", 0),
         ("host-harness sing", 2),
     ] {
@@ -64,6 +67,20 @@ fn every_command_runs_on_a_terminal_and_writes_no_escape_code_where_colours_are_
             }
             assert!(variables == COLOURED || !screen.contains('\x1b'), "{line} {variables:?}: {screen:?}");
         }
+    }
+}
+
+#[test]
+fn the_help_of_every_command_has_an_example_and_no_escape_code_where_colours_are_off() {
+    let Shown { screen, .. } = shown("host-harness --help", PLAIN[0]);
+    let listed = screen.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let commands: Vec<&str> = commands.into_iter().filter(|name| !name.is_empty() && *name != "help").collect();
+    assert!(commands.len() >= 10, "{commands:?}");
+    for command in commands {
+        let Shown { status, screen } = shown(&format!("host-harness {command} --help"), PLAIN[0]);
+        assert!(status == Some(0) && screen.contains("Example"), "{command} {status:?}: {screen}");
+        assert!(!screen.contains('\x1b') && !screen.contains("panicked"), "{command}: {screen:?}");
     }
 }
 
@@ -93,10 +110,14 @@ fn the_demo_shows_people_a_few_events_in_full_and_how_to_get_all() {
 async fn commands_that_ask_the_service_run_on_a_terminal_and_say_what_came_of_it() {
     let scene = Scene::new().await;
     let file = scene.write("").display().to_string();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let feed = text.split_once("[[feed]]\nid = \"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
     for (line, words) in [
         (format!("check '{file}'"), "checked 2 feeds in "),
         (format!("poll '{file}' >/dev/null"), " events; scopes: 2 good, 0 failed"),
         (format!("poll '{file}' --state '{file}.db' >/dev/null"), " events; scopes: 2 good, 0 failed"),
+        (format!("inspect -c '{file}'"), feed),
+        (format!("record '{file}' --feed {feed} -o '{file}.json'"), "exchanges, which replay to"),
     ] {
         for variables in [COLOURED, PLAIN[0], PLAIN[1]] {
             let secrets = scene.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));

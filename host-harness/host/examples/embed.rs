@@ -25,7 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let plugin = Plugin::from_file(&host, plugin.as_ref())?;
 
     // The plugin gets a placeholder of the secret; the host puts the value on declared requests alone.
-    let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new(std::env::var("SECRET")?))]);
+    let secrets =
+        BTreeMap::from([("client_secret".to_owned(), Secret::new(std::env::var("SECRET").context("no SECRET")?))]);
     let settings = Settings::new(serde_json::from_slice(&std::fs::read(settings)?)?, secrets);
 
     // A CA of one's own goes with loopback addresses here, for services on this machine.

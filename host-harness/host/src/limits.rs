@@ -165,6 +165,9 @@ pub const PROXY_ANSWER_BYTES: usize = 8 << 10;
 /// Headers in it.
 pub const PROXY_HEADERS: usize = 64;
 
+/// Symbolic links that are followed from one path, as the kernel does.
+pub const LINKS: usize = 40;
+
 /// Scopes that one `poll` reads at the same time.
 pub const POLLS_IN_FLIGHT: usize = 8;
 

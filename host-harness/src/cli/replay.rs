@@ -20,7 +20,8 @@ pub async fn replay_all(
 ) -> anyhow::Result<u8> {
     let plugin = built_in::load(host, plugin).map_err(Usage)?;
     let mut failed = 0;
-    for file in files {
+    for (done, file) in files.iter().enumerate() {
+        let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));
         match replay::replay(&plugin, file).await {
             Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
             Ok(replayed) if expect => {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
+use source_host::limits;
 
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
@@ -309,7 +310,14 @@ impl Taken {
 
 /// A path with its symbolic links followed, as far as it is there.
 fn followed(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // A link may lead to a file that comes later. Links that lead in a circle end nowhere.
+    for _ in 0..limits::LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) if !path.exists() => path = path.parent().unwrap_or(&path).join(target),
+            _ => break,
+        }
+    }
     let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
     match there {
         Some((above, found)) => match path.strip_prefix(above) {

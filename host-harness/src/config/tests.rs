@@ -135,12 +135,16 @@ fn one_file_under_two_names_is_one_file() {
     std::fs::write(at("a.ndjson"), "").unwrap();
     std::fs::hard_link(at("a.ndjson"), at("hard.ndjson")).unwrap();
     std::os::unix::fs::symlink(at("a.ndjson"), at("soft.ndjson")).unwrap();
+    std::os::unix::fs::symlink("later.ndjson", at("early.ndjson")).unwrap();
+    std::os::unix::fs::symlink("round.ndjson", at("round.ndjson")).unwrap();
     let sink = |id: &str, path: &str, more: &str| {
         format!("[[sink]]\nid = \"{id}\"\ntype = \"file\"\npath = \"{}\"\n{more}\n", at(path).display())
     };
     for (one, other, is_refused) in [
         ("a.ndjson", "hard.ndjson", true),
         ("a.ndjson", "soft.ndjson", true),
+        ("later.ndjson", "early.ndjson", true),
+        ("later.ndjson", "round.ndjson", false),
         ("real/x.ndjson", "folder/x.ndjson", true),
         ("real/x.ndjson", "folder/y.ndjson", false),
     ] {

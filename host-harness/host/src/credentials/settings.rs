@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::certificates;
+use crate::credentials::redact::SHORTEST;
 use crate::credentials::sealed::{Sealed, placeholder};
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling::{self, Trimmed};
@@ -26,6 +27,15 @@ pub struct Settings {
     trimmed: Box<[(String, String)]>,
     /// Digest of the plain settings that say, with the secrets, who signs in.
     identity: Mark,
+}
+
+#[cfg(feature = "schema")]
+use self::schema::oddities as found_by_schema;
+
+/// Without the feature `schema` nothing is applied.
+#[cfg(not(feature = "schema"))]
+fn found_by_schema(_: &Value, _: &Secret) -> Vec<String> {
+    Vec::new()
 }
 
 /// Keyword of a settings schema: a property that has it as `true` says, with the credentials, who signs in.
@@ -235,6 +245,36 @@ impl Settings {
     /// All secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().map(|held| &held.secret)
+    }
+
+    /// What is odd about the real values of credentials, which the plugin never sees: the key of the setting, and why. With
+    /// the feature `schema` also what the plugin's schema finds odd. A value is never quoted.
+    pub fn oddities(&self, description: &Description) -> Vec<(String, String)> {
+        let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
+            return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
+        };
+        let properties = schema.get("properties");
+        let mut oddities = self.trimmed.to_vec();
+        for Held { setting: key, secret, kind } in &self.secrets {
+            let mut tell = |words: String| oddities.push((key.clone(), words));
+            if *kind == CredentialKind::Secret {
+                spelling::oddities(secret.expose()).into_iter().for_each(&mut tell);
+            }
+            if spelling::look_alike(secret.expose()).is_some() {
+                // That something else is short, or does not fit the schema, follows from that alone.
+                continue;
+            }
+            // A path is no secret.
+            if *kind != CredentialKind::TokenFile && (1..SHORTEST).contains(&secret.expose().len()) {
+                tell(format!(
+                    "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
+                ));
+            }
+            if let Some(property) = properties.and_then(|properties| properties.get(key)) {
+                found_by_schema(property, secret).into_iter().for_each(tell);
+            }
+        }
+        oddities
     }
 
     /// The settings as a plugin gets them: each secret a placeholder of its own, made anew for each call.

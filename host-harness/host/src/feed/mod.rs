@@ -212,7 +212,6 @@ impl Feed {
     }
 
     /// What is odd about the real values of credentials, which the plugin never sees.
-    #[cfg(feature = "schema")]
     pub fn oddities(&self) -> Vec<(String, String)> {
         self.settings.oddities(&self.description)
     }

@@ -27,6 +27,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
+use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::call::{CallError, ClockView, Store, Tap};
@@ -208,7 +209,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         Some('(' | ';') if lower.contains("(module") => {
             "the file is a core module as text (WAT), expected a component as binary"
         }
-        Some('<') if lower.contains("<html") || lower.contains("<!doctype html") => {
+        Some('<') if spelling::is_page(text) => {
             "the file is a web page (HTML), expected a component: see whether the download needs a sign-in"
         }
         Some('{') => "the file looks like JSON, expected a component",

@@ -34,7 +34,7 @@ const MEMBERS: &[&str] = &[
 const ERROR_MEMBERS: &[&str] = &["code", "message"];
 
 /// Headers of a token endpoint's answer that a plugin gets to see, besides ids of the request.
-const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via"];
+const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via", "x-ms-ests-server"];
 
 /// Stands for a body of a token endpoint that is no JSON object. That it began like a page for people may be known.
 const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");

@@ -3,56 +3,22 @@
 use jsonschema::PatternOptions;
 use serde_json::Value;
 
-use super::{Held, Settings};
-use crate::contract::{CredentialKind, Description};
-use crate::credentials::redact::SHORTEST;
-use crate::credentials::spelling;
+use crate::credentials::secret::Secret;
 use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
 use crate::text;
 
-impl Settings {
-    /// What of the real values the plugin's schema finds odd, the credentials included, which the plugin never sees:
-    /// the key of the setting, and the words of the schema. A value is never quoted.
-    pub fn oddities(&self, description: &Description) -> Vec<(String, String)> {
-        let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
-            return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
-        };
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        let mut oddities = self.trimmed.to_vec();
-        for Held { setting: key, secret, kind } in &self.secrets {
-            if *kind == CredentialKind::Secret {
-                oddities.extend(spelling::oddities(secret.expose()).into_iter().map(|words| (key.clone(), words)));
-            }
-            // That something else is short follows, and a path is no secret.
-            let is_secret = *kind != CredentialKind::TokenFile && spelling::look_alike(secret.expose()).is_none();
-            if is_secret && (1..SHORTEST).contains(&secret.expose().len()) {
-                let words = format!(
-                    "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
-                );
-                oddities.push((key.clone(), words));
-            }
-            let Some(property) = properties.get(key) else { continue };
-            if spelling::look_alike(secret.expose()).is_some() {
-                // What the schema says of something else follows from that alone.
-                continue;
-            }
-            if !is_simple(property) {
-                let words = format!(
-                    "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"
-                );
-                oddities.push((key.clone(), words));
-                continue;
-            }
-            let Ok(validator) = validator(property) else {
-                oddities.push((key.clone(), "the plugin's schema of it cannot be read".to_owned()));
-                continue;
-            };
-            for error in validator.iter_errors(&Value::from(secret.expose())) {
-                oddities.push((key.clone(), words(property, error.schema_path().as_str())));
-            }
-        }
-        oddities
+/// What the schema of a setting finds odd about its real value, in the words of the schema. The value is never quoted.
+pub(super) fn oddities(property: &Value, secret: &Secret) -> Vec<String> {
+    if !is_simple(property) {
+        return vec![format!(
+            "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"
+        )];
     }
+    let Ok(validator) = validator(property) else {
+        return vec!["the plugin's schema of it cannot be read".to_owned()];
+    };
+    let value = Value::from(secret.expose());
+    validator.iter_errors(&value).map(|error| words(property, error.schema_path().as_str())).collect()
 }
 
 /// Reads a plugin's schema. Its patterns have no look-around, so that they take time and room that follow from their length.
@@ -90,9 +56,9 @@ mod tests {
 
     use serde_json::Map;
 
+    use super::super::Settings;
     use super::super::tests::description;
     use super::*;
-    use crate::credentials::secret::Secret;
 
     #[test]
     fn a_schema_that_takes_for_ever_is_not_applied() {

@@ -360,6 +360,7 @@ async fn check_feed(
         in_clear: Box::default(),
         expiries: expiries.into(),
         plugin,
+        identity: settings.identity(&description),
         settings,
         allowed,
     };

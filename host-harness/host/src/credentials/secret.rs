@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::credentials::certificates;
-use crate::text::{self, Foreign, Unread};
+use crate::text::{self, Unread};
 
 /// A credential or a token. Its `Debug` says nothing of it; clones share it.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,11 +33,7 @@ impl fmt::Debug for Secret {
 pub fn read(file: &Path) -> Result<String, Unread> {
     let bytes = text::bytes(file)?;
     text::with_mark(bytes.clone()).or_else(|foreign| {
-        match foreign {
-            Foreign::Unicode(_) => certificates::pem_of_utf16(&bytes, foreign),
-            _ => None,
-        }
-        .ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
+        certificates::pem_of_utf16(&bytes, foreign).ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
             Some(told) => Unread::Named(told),
             None => Unread::Foreign(foreign.told(file)),
         })

@@ -25,8 +25,6 @@ pub struct Settings {
     secrets: Box<[Held]>,
     /// What was taken off secrets, by setting.
     trimmed: Box<[(String, String)]>,
-    /// Digest of the plain settings that say, with the secrets, who signs in.
-    identity: Mark,
 }
 
 #[cfg(feature = "schema")]
@@ -40,16 +38,6 @@ fn found_by_schema(_: &Value, _: &Secret) -> Vec<String> {
 
 /// Keyword of a settings schema: a property that has it as `true` says, with the credentials, who signs in.
 pub const IDENTITY: &str = "x-identity";
-
-/// Digest of the settings that say who signs in; of all of them where the schema marks none.
-fn identity(plain: &Map<String, Value>, description: &Description) -> Mark {
-    let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
-    let marks = |name: &str| schema["properties"][name][IDENTITY] == true;
-    let properties = schema["properties"].as_object();
-    let has_marks = properties.is_some_and(|properties| properties.keys().any(|name| marks(name)));
-    let given = plain.iter().filter(|(name, _)| !has_marks || marks(name));
-    Mark::of(&Value::Object(given.map(|(name, value)| (name.clone(), value.clone())).collect()).to_string())
-}
 
 /// A credential that stays with the host.
 #[derive(Debug, Clone)]
@@ -83,8 +71,7 @@ impl Settings {
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
         let held = |(setting, secret)| Held { setting, secret, kind: CredentialKind::Secret };
-        let identity = Mark::of(&plain);
-        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default(), identity }
+        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
     }
 
     /// The same with what was taken off secrets, in words, by setting.
@@ -148,8 +135,7 @@ impl Settings {
                 secrets.insert(credential.setting.clone(), Secret::new(text));
             }
         }
-        let identity = identity(&plain, description);
-        let mut settings = Settings { trimmed: trimmed.into(), identity, ..Settings::new(plain, secrets) };
+        let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
         for credential in &description.credentials {
             for held in settings.secrets.iter_mut().filter(|held| held.setting == credential.setting) {
                 held.kind = credential.kind;
@@ -219,11 +205,22 @@ impl Settings {
         Mark::of(&self.plain)
     }
 
-    /// Names who signs in: the secrets, and the settings that the plugin's schema marks with [`IDENTITY`]. The name does not
-    /// give the secrets away to somebody who guesses and does not have the salt.
+    /// Digest of the plain settings that say, with the secrets, who signs in: those that the plugin's schema marks with
+    /// [`IDENTITY`], or all of them where it marks none.
+    pub fn identity(&self, description: &Description) -> Mark {
+        let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
+        let marks = |name: &str| schema["properties"][name][IDENTITY] == true;
+        let properties = schema["properties"].as_object();
+        let has_marks = properties.is_some_and(|properties| properties.keys().any(|name| marks(name)));
+        let given = self.plain().into_iter().filter(|(name, _)| !has_marks || marks(name));
+        Mark::of(&Value::Object(given.collect()).to_string())
+    }
+
+    /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
+    /// names.
     pub fn credential_id(&self, salt: &str) -> Mark {
         let secrets = self.secrets.iter().map(|held| format!("{}={}\n", held.setting, held.secret.expose()));
-        Mark::of(&format!("{salt}\n{}\n{}", self.identity, secrets.collect::<String>()))
+        Mark::of(&format!("{salt}\n{}", secrets.collect::<String>()))
     }
 
     /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.
@@ -359,7 +356,8 @@ pub(super) mod tests {
         let id = |schema: &str, plain: Value| {
             let description = description(schema);
             let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
-            Settings::new(plain.as_object().unwrap().clone(), secrets).sealing(&description).credential_id("salt")
+            let settings = Settings::new(plain.as_object().unwrap().clone(), secrets).sealing(&description);
+            (settings.identity(&description), settings.credential_id("salt"))
         };
         let marked = r#"{"properties":{"client":{"x-identity":true},"scope":{"type":"string"}}}"#;
         let [one, scope, other] = [("a", "x"), ("a", "y"), ("b", "x")]

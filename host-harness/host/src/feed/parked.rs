@@ -33,6 +33,8 @@ pub struct Parked {
     pub plugin: Plugin,
     /// Its settings, credentials apart from them.
     pub settings: Settings,
+    /// Digest of the settings that say, with the credentials, who signs in.
+    pub identity: Mark,
     /// The origins that the operator allows it.
     pub allowed: Arc<Origins>,
 }
@@ -66,6 +68,7 @@ impl Parked {
             expiries: self.expiries.clone(),
             plugin: self.plugin.clone(),
             settings: self.settings.copied(),
+            identity: self.identity,
             allowed: Arc::clone(&self.allowed),
         }
     }
@@ -102,8 +105,8 @@ impl Parked {
     /// A feed without credentials is nobody but its tenant.
     pub fn credential_id(&self, salt: &str) -> Mark {
         let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
-        let credential = self.settings.credential_id(salt);
-        Mark::of(&format!("{}\n{tenant}\n{credential}", self.plugin.about().sha256))
+        let (identity, credential) = (self.identity, self.settings.credential_id(salt));
+        Mark::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
     }
 
     /// Digest of all that decides what a poll gives, credentials and plugin included.

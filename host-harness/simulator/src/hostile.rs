@@ -35,8 +35,9 @@ enum Act {
     Answer,
     /// Something in place of a connection, for everybody who comes.
     Door(Door),
-    /// An answer written byte by byte, to whoever asks for the controls of the struck subscription.
-    Script(fn(&[u8]) -> Vec<Step>),
+    /// An answer written byte by byte in place of the good one, to whoever asks for the controls of the struck
+    /// subscription.
+    Script(fn(&Answer) -> Vec<Step>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +71,7 @@ pub enum Reaction {
     TryLater,
 }
 
-use Act::Answer as Good;
-use Act::{Door as At, Script};
+use Act::{Answer as Plain, Door as At, Script};
 use Reaction::{MendPlugin, NoData, TryLater};
 
 const fn row(name: &'static str, what: &'static str, code: &'static str, reaction: Reaction, act: Act) -> Case {
@@ -84,37 +84,43 @@ const fn works(name: &'static str, what: &'static str, act: Act) -> Case {
 
 /// Everything that it does.
 pub const TABLE: &[Case] = &[
-    row("link-foreign", "`nextLink` to another host", "link-refused", MendPlugin, Good),
+    row("link-foreign", "`nextLink` to another host", "link-refused", MendPlugin, Plain),
     row(
         "link-lookalike",
         "`nextLink` to the known host with `.evil.example` behind it",
         "link-refused",
         MendPlugin,
-        Good,
+        Plain,
     ),
     row(
         "link-userinfo",
         "`nextLink` with the known host as a user name before another",
         "link-refused",
         MendPlugin,
-        Good,
+        Plain,
     ),
-    row("link-http", "`nextLink` without TLS", "link-refused", MendPlugin, Good),
-    row("link-private", "`nextLink` to a private address", "link-refused", MendPlugin, Good),
-    row("link-metadata", "`nextLink` to the metadata address, written as one number", "link-refused", MendPlugin, Good),
-    row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", MendPlugin, Good),
-    row("link-other-list", "`nextLink` from the controls to the scores", "link-refused", MendPlugin, Good),
-    row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Good),
-    row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Good),
-    row("link-endless", "always one more page", "page-limit", MendPlugin, Good),
-    row("redirect", "302 to another host", "redirected", TryLater, Good),
-    row("redirect-metadata", "307 to the metadata address", "redirected", TryLater, Good),
-    row("type-wrong", "an image in place of the list", "not-the-service", TryLater, Good),
-    row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Good),
+    row("link-http", "`nextLink` without TLS", "link-refused", MendPlugin, Plain),
+    row("link-private", "`nextLink` to a private address", "link-refused", MendPlugin, Plain),
+    row(
+        "link-metadata",
+        "`nextLink` to the metadata address, written as one number",
+        "link-refused",
+        MendPlugin,
+        Plain,
+    ),
+    row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", MendPlugin, Plain),
+    row("link-other-list", "`nextLink` from the controls to the scores", "link-refused", MendPlugin, Plain),
+    row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Plain),
+    row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Plain),
+    row("link-endless", "always one more page", "page-limit", MendPlugin, Plain),
+    row("redirect", "302 to another host", "redirected", TryLater, Plain),
+    row("redirect-metadata", "307 to the metadata address", "redirected", TryLater, Plain),
+    row("type-wrong", "an image in place of the list", "not-the-service", TryLater, Plain),
+    row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Plain),
     works(
         "echo",
         "the token in the answer's body and headers, in many spellings; it is collected, and the token taken out",
-        Good,
+        Plain,
     ),
     row("body-endless", "a body without end", "answer-too-large", MendPlugin, Script(body_endless)),
     row("body-slow", "a body of one byte a second", "timeout", TryLater, Script(body_slow)),
@@ -152,8 +158,8 @@ pub const TABLE: &[Case] = &[
     row(
         "length-short",
         "a length that ends in the middle of the list",
-        "not-the-service",
-        TryLater,
+        "answer-not-json",
+        MendPlugin,
         Script(length_short),
     ),
     row("length-long", "a length beyond the end", "connection-broken", TryLater, Script(length_long)),
@@ -170,7 +176,7 @@ pub const TABLE: &[Case] = &[
     ),
     row("reset-in-status", "a reset in the first line", "connection-broken", TryLater, Script(reset_at::<5>)),
     row("reset-in-headers", "a reset among the headers", "connection-broken", TryLater, Script(reset_at::<30>)),
-    row("reset-in-body", "a reset in the body", "connection-broken", TryLater, Script(reset_at::<200>)),
+    row("reset-in-body", "a reset in the body", "connection-broken", TryLater, Script(reset_at::<400>)),
     row("reset-at-once", "a reset before TLS", "connection-broken", TryLater, At(Door::Reset)),
     row(
         "reset-in-handshake",
@@ -237,7 +243,7 @@ pub(super) async fn serve(
     while let Some(request) = read(&mut stream).await? {
         let answer = service(&request);
         match case.act {
-            Act::Script(script) if answer.raw => return play(&mut stream, script(&answer.body)).await,
+            Act::Script(script) if answer.raw => return play(&mut stream, script(&answer)).await,
             _ => stream.write_all(&written(&answer)).await?,
         }
         stream.flush().await?;
@@ -296,11 +302,7 @@ async fn read(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Option<Reque
 }
 
 fn written(answer: &Answer) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} Said\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    [head.as_bytes(), b"\r\n", &answer.body].concat()
+    [head(answer, &format!("content-length: {}\r\n", answer.body.len())), answer.body.clone()].concat()
 }
 
 async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<Step>) -> std::io::Result<()> {
@@ -322,22 +324,23 @@ async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<Step>) -> std::io::R
     stream.shutdown().await
 }
 
-/// A good head with these headers.
-fn head(headers: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{headers}\r\n").into_bytes()
+/// The head of an answer, signed as the service does, with these headers besides.
+fn head(answer: &Answer, headers: &str) -> Vec<u8> {
+    let own = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    format!("HTTP/1.1 {} Said\r\n{}{headers}\r\n", answer.status, own.collect::<String>()).into_bytes()
 }
 
 fn sent(parts: &[&[u8]]) -> Vec<Step> {
     vec![Step::Send(parts.concat())]
 }
 
-fn body_endless(_: &[u8]) -> Vec<Step> {
+fn body_endless(good: &Answer) -> Vec<Step> {
     let chunk = [format!("{:x}\r\n", 1 << 16).as_bytes(), &[b' '; 1 << 16], b"\r\n"].concat();
-    vec![Step::Send(head("transfer-encoding: chunked\r\n")), Step::Repeat(chunk, Duration::ZERO)]
+    vec![Step::Send(head(good, "transfer-encoding: chunked\r\n")), Step::Repeat(chunk, Duration::ZERO)]
 }
 
-fn body_slow(_: &[u8]) -> Vec<Step> {
-    vec![Step::Send(head("content-length: 1000\r\n")), Step::Repeat(b" ".to_vec(), Duration::from_secs(1))]
+fn body_slow(good: &Answer) -> Vec<Step> {
+    vec![Step::Send(head(good, "content-length: 1000\r\n")), Step::Repeat(b" ".to_vec(), Duration::from_secs(1))]
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -347,35 +350,35 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn gzip_bomb(_: &[u8]) -> Vec<Step> {
+fn gzip_bomb(good: &Answer) -> Vec<Step> {
     let bomb = gzip(&vec![b' '; 16 << 20]);
-    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", bomb.len())), &bomb])
+    sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", bomb.len())), &bomb])
 }
 
-fn gzip_broken(good: &[u8]) -> Vec<Step> {
-    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", good.len())), good])
+fn gzip_broken(good: &Answer) -> Vec<Step> {
+    sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn gzip_cut(good: &[u8]) -> Vec<Step> {
-    let whole = gzip(good);
-    in_gzip(&whole[..whole.len() - 4])
+fn gzip_cut(good: &Answer) -> Vec<Step> {
+    let whole = gzip(&good.body);
+    in_gzip(good, &whole[..whole.len() - 4])
 }
 
-fn gzip_garbage(good: &[u8]) -> Vec<Step> {
-    in_gzip(&[&gzip(good)[..], b"<!-- injected -->"].concat())
+fn gzip_garbage(good: &Answer) -> Vec<Step> {
+    in_gzip(good, &[&gzip(&good.body)[..], b"<!-- injected -->"].concat())
 }
 
-fn gzip_many(_: &[u8]) -> Vec<Step> {
-    in_gzip(&gzip(b"").repeat(10_000))
+fn gzip_many(good: &Answer) -> Vec<Step> {
+    in_gzip(good, &gzip(b"").repeat(10_000))
 }
 
-fn gzip_members(good: &[u8]) -> Vec<Step> {
-    let (first, second) = good.split_at(good.len() / 2);
-    in_gzip(&[gzip(first), gzip(second)].concat())
+fn gzip_members(good: &Answer) -> Vec<Step> {
+    let (first, second) = good.body.split_at(good.body.len() / 2);
+    in_gzip(good, &[gzip(first), gzip(second)].concat())
 }
 
-fn in_gzip(body: &[u8]) -> Vec<Step> {
-    sent(&[&head(&format!("content-encoding: gzip\r\ncontent-length: {}\r\n", body.len())), body])
+fn in_gzip(good: &Answer, body: &[u8]) -> Vec<Step> {
+    sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", body.len())), body])
 }
 
 /// What the headers say of a body's encoding.
@@ -390,59 +393,66 @@ const SAID: [&str; 8] = [
     "content-encoding: identity",
 ];
 
-fn encoded<const TIMES: usize, const HEADERS: usize>(good: &[u8]) -> Vec<Step> {
-    let body = (0..TIMES).fold(good.to_vec(), |body, _| gzip(&body));
-    sent(&[&head(&format!("{}\r\ncontent-length: {}\r\n", SAID[HEADERS], body.len())), &body])
+fn encoded<const TIMES: usize, const HEADERS: usize>(good: &Answer) -> Vec<Step> {
+    let body = (0..TIMES).fold(good.body.clone(), |body, _| gzip(&body));
+    sent(&[&head(good, &format!("{}\r\ncontent-length: {}\r\n", SAID[HEADERS], body.len())), &body])
 }
 
-fn headers_huge(good: &[u8]) -> Vec<Step> {
+fn headers_huge(good: &Answer) -> Vec<Step> {
     let huge = "x".repeat(64 << 10);
-    sent(&[&head(&format!("x-huge: {huge}\r\ncontent-length: {}\r\n", good.len())), good])
+    sent(&[&head(good, &format!("x-huge: {huge}\r\ncontent-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn headers_many(good: &[u8]) -> Vec<Step> {
+fn headers_many(good: &Answer) -> Vec<Step> {
     let many: String = (0..1_000).map(|number| format!("x-{number}: y\r\n")).collect();
-    sent(&[&head(&format!("{many}content-length: {}\r\n", good.len())), good])
+    sent(&[&head(good, &format!("{many}content-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn headers_endless(_: &[u8]) -> Vec<Step> {
+fn headers_endless(_: &Answer) -> Vec<Step> {
     vec![Step::Send(b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec()), Step::Repeat(vec![b'x'; 1 << 14], Duration::ZERO)]
 }
 
-fn interim_endless(_: &[u8]) -> Vec<Step> {
+fn interim_endless(_: &Answer) -> Vec<Step> {
     vec![Step::Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), Duration::from_millis(10))]
 }
 
-fn length_twice(good: &[u8]) -> Vec<Step> {
-    sent(&[&head(&format!("content-length: {}\r\ncontent-length: {}\r\n", good.len(), good.len() / 2)), good])
+fn length_twice(good: &Answer) -> Vec<Step> {
+    sent(&[
+        &head(good, &format!("content-length: {}\r\ncontent-length: {}\r\n", good.body.len(), good.body.len() / 2)),
+        &good.body,
+    ])
 }
 
-fn length_short(good: &[u8]) -> Vec<Step> {
-    sent(&[&head(&format!("content-length: {}\r\n", good.len() / 2)), good])
+fn length_short(good: &Answer) -> Vec<Step> {
+    sent(&[&head(good, &format!("content-length: {}\r\n", good.body.len() / 2)), &good.body])
 }
 
-fn length_long(good: &[u8]) -> Vec<Step> {
-    sent(&[&head(&format!("content-length: {}\r\n", good.len() * 2)), good])
+fn length_long(good: &Answer) -> Vec<Step> {
+    sent(&[&head(good, &format!("content-length: {}\r\n", good.body.len() * 2)), &good.body])
 }
 
-fn chunk_cut(good: &[u8]) -> Vec<Step> {
-    sent(&[&head("transfer-encoding: chunked\r\n"), format!("{:x}\r\n", good.len() * 2).as_bytes(), good])
+fn chunk_cut(good: &Answer) -> Vec<Step> {
+    sent(&[
+        &head(good, "transfer-encoding: chunked\r\n"),
+        format!("{:x}\r\n", good.body.len() * 2).as_bytes(),
+        &good.body,
+    ])
 }
 
-fn chunk_broken(good: &[u8]) -> Vec<Step> {
-    sent(&[&head("transfer-encoding: chunked\r\n"), b"many\r\n", good, b"\r\n0\r\n\r\n"])
+fn chunk_broken(good: &Answer) -> Vec<Step> {
+    sent(&[&head(good, "transfer-encoding: chunked\r\n"), b"many\r\n", &good.body, b"\r\n0\r\n\r\n"])
 }
 
-fn status_broken(good: &[u8]) -> Vec<Step> {
-    sent(&[b"HTTP/9.9 abc\r\n\r\n", good])
+fn status_broken(good: &Answer) -> Vec<Step> {
+    sent(&[b"HTTP/9.9 abc\r\n\r\n", &good.body])
 }
 
-fn silence(_: &[u8]) -> Vec<Step> {
+fn silence(_: &Answer) -> Vec<Step> {
     vec![Step::Silence]
 }
 
-fn reset_at<const BYTES: usize>(good: &[u8]) -> Vec<Step> {
-    let mut whole = [&head(&format!("content-length: {}\r\n", good.len())), good].concat();
+fn reset_at<const BYTES: usize>(good: &Answer) -> Vec<Step> {
+    let mut whole = [&head(good, &format!("content-length: {}\r\n", good.body.len()))[..], &good.body].concat();
     whole.truncate(BYTES);
     vec![Step::Send(whole), Step::Reset]
 }

@@ -48,7 +48,7 @@ impl Service {
             Service::Arm => ("x-ms-routing-request-id", &["value"][..]),
         };
         ARM_IDS.iter().chain([&header]).any(|name| response.header(name).is_some())
-            || object(response).is_some_and(|body| members.iter().any(|name| body.get(name).is_some()))
+            || object(response).is_some_and(|body| members.iter().any(|name| member(&body, name).is_some()))
     }
 }
 
@@ -735,6 +735,8 @@ mod tests {
         }
         assert_eq!(unfit_code(calls[0], &[], r#"{"value":{}}"#), "answer-incomplete");
         assert_eq!(unfit_code(calls[1], &[], r#"{"access_token":""}"#), "answer-incomplete");
+        assert_eq!(unfit_code(calls[0], &[], r#"{"Value":{}}"#), "answer-incomplete", "in any letter case");
+        assert_eq!(unfit_code(calls[1], &[], r#"{"Access_Token":""}"#), "answer-incomplete", "in any letter case");
     }
 
     #[test]

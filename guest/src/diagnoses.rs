@@ -120,9 +120,9 @@ diagnoses! {
     /// AADSTS700213, AADSTS70021, AADSTS700211, AADSTS700212 and AADSTS70025.
     FEDERATION_MISMATCH = "federation-mismatch", Some(MendFeed), "no federated credential of the application fits the token",
         "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
-    /// AADSTS700222 and AADSTS700238.
+    /// AADSTS700222, AADSTS700236, AADSTS700238 and AADSTS7002381.
     FEDERATION_ISSUER = "federation-issuer", Some(MendFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
-        "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers their policy allows";
+        "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers, and which claims of theirs, the tenant's policy allows";
     /// AADSTS65001, AADSTS90094 and AADSTS90095.
     CONSENT_MISSING = "consent-missing", Some(MendFeed), "nobody who may has consented to the application in the tenant",
         "let an administrator of the tenant {tenant} consent in Entra ID, Enterprise applications, the application, Permissions: az ad app permission admin-consent --id {client}; if the application is not there: az ad sp create --id {client}";
@@ -352,7 +352,9 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (700_212, &FEDERATION_MISMATCH),
     (70_025, &FEDERATION_MISMATCH),
     (700_222, &FEDERATION_ISSUER),
+    (700_236, &FEDERATION_ISSUER),
     (700_238, &FEDERATION_ISSUER),
+    (7_002_381, &FEDERATION_ISSUER),
     (900_382, &CLOUD_MISMATCH),
     (900_432, &CLOUD_MISMATCH),
     (90_038, &CLOUD_MISMATCH),

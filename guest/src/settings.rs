@@ -339,10 +339,11 @@ impl Reader {
             }
             let meant = meant::name(&key, KEYS.iter().copied(), &[]);
             self.meant.extend(meant);
-            let similarity = |known: &&str| strsim::jaro_winkler(&key, known);
-            let nearest = meant.or_else(|| KEYS.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b))));
-            let expected = nearest.map(|nearest| format!("a known setting; the nearest is `{nearest}`"));
-            self.problem(&key, "an unknown setting", &expected.unwrap_or_default());
+            let expected = match meant.or_else(|| meant::nearest(&key, KEYS)) {
+                Some(nearest) => format!("a known setting; the nearest is `{nearest}`"),
+                None => format!("a known setting: {}", KEYS.join(", ")),
+            };
+            self.problem(&key, "an unknown setting", &expected);
         }
     }
 

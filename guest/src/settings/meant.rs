@@ -48,6 +48,21 @@ pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&st
     names.filter(near).min_by_key(|name| distance(name))
 }
 
+/// The name that may be meant by another: one of whose letters no more than a third differ, or two if the first is the
+/// same, or one that has its words among others. None where nothing is that near: a guess would lead astray.
+pub fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
+    let lower = text.to_lowercase();
+    let distance = |name: &str| strsim::osa_distance(name, &lower);
+    let begins_alike = |name: &str| lower.len() > 2 && name.chars().next() == lower.chars().next();
+    let most = |name: &str| (lower.chars().count() / 3).max(if begins_alike(name) { 2 } else { 0 });
+    let near = names.iter().filter(|name| distance(name) <= most(name));
+    let has = |name: &str, word: &str| word.len() > 2 && name.split('_').any(|other| other == word);
+    let has_words = |name: &&&str| lower.split(['_', '-']).all(|word| has(name, word));
+    near.min_by_key(|name| distance(name))
+        .or_else(|| names.iter().filter(has_words).min_by_key(|name| name.len()))
+        .copied()
+}
+
 /// Whether a value is one of these names, which are in lower case without signs.
 pub fn is_one_of(value: &Value, names: &[&str]) -> bool {
     let bare = shown(value).to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
@@ -156,6 +171,20 @@ mod tests {
             ("germany", None),
         ] {
             assert_eq!(cloud(text), expected, "{text}");
+        }
+        let keys = ["client_key", "client_id", "client_secret", "token_url", "class", "subscription_id"];
+        for (text, expected) in [
+            ("client_secert", Some("client_secret")),
+            ("Subscription", Some("subscription_id")),
+            ("secret", Some("client_secret")),
+            ("tokenurls", Some("token_url")),
+            ("name", None),
+            ("id", None),
+            ("colour", None),
+            ("resource_group", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(text, &keys), expected, "{text}");
         }
     }
 }

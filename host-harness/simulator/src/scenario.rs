@@ -469,8 +469,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The names that are most like this one.
 pub fn similar(name: &str) -> Vec<&'static str> {
-    let mut names: Vec<&str> = names().collect();
-    names.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)));
+    let distance = |known: &str| strsim::osa_distance(known, name);
+    let words = |text: &str| text.split('-').map(str::to_owned).collect::<Vec<_>>();
+    let (written, most) = (words(name), name.chars().count() / 3);
+    let has_words = |known: &str| written.iter().all(|word| word.len() > 2 && words(known).contains(word));
+    let begins = |known: &str| name.len() > 3 && known.get(..name.len()).is_some_and(|begin| distance(begin) <= most);
+    let near = |known: &&str| distance(known) <= most || has_words(known) || begins(known);
+    let mut names: Vec<&str> = names().filter(near).collect();
+    names.sort_by_key(|known| distance(known));
     names.truncate(SIMILAR);
     names
 }

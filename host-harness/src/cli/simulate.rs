@@ -46,9 +46,13 @@ pub async fn simulate(
         Some(name) => match scenario::named(name) {
             Some(known) => Some(known),
             None => {
-                let similar = scenario::similar(name).join(", ");
+                let similar = match scenario::similar(name).as_slice() {
+                    [] => String::new(),
+                    [one] => format!("; the nearest is {one}"),
+                    several => format!("; the nearest are {}", several.join(", ")),
+                };
                 let fix = "`host-harness simulate --list` shows all";
-                bail!(Usage(format!("found no scenario {name:?}; the nearest are {similar}; {fix}")));
+                bail!(Usage(format!("found no scenario {name:?}{similar}; {fix}")));
             }
         },
     };

@@ -347,8 +347,8 @@ fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
         let meant = meant::name(only, ids.keys().map(String::as_str));
         return list + &meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
     }
-    let nearest = meant::nearest(only, ids.keys().map(String::as_str)).unwrap_or_default();
-    format!("{} feeds, the nearest is {nearest}", ids.len())
+    let nearest = meant::nearest(only, ids.keys().map(String::as_str));
+    format!("{} feeds{}", ids.len(), nearest.map(|nearest| format!(", the nearest is {nearest}")).unwrap_or_default())
 }
 
 fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {

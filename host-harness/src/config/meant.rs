@@ -41,10 +41,20 @@ pub fn key<'a>(written: &str, keys: impl Iterator<Item = &'a str> + Clone) -> Op
     name(written, keys.clone()).or_else(|| keys.into_iter().find(|key| other(key)))
 }
 
-/// The most similar of some names, however far it is.
+/// The name that may be meant by another: one that is meant, one of whose letters no more than a third differ, or two if
+/// the first is the same, or one that has its words among others. None where nothing is that near: a guess would lead
+/// astray.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let similarity = |known: &str| strsim::jaro_winkler(known, name);
-    key(name, names.clone()).or_else(|| names.max_by(|a, b| similarity(a).total_cmp(&similarity(b))))
+    let lower = name.to_lowercase();
+    let distance = |known: &str| strsim::osa_distance(known, &lower);
+    let begins_alike = |known: &str| lower.len() > 2 && known.chars().next() == lower.chars().next();
+    let most = |known: &str| (lower.chars().count() / 3).max(if begins_alike(known) { 2 } else { 0 });
+    let near = names.clone().filter(|known| distance(known) <= most(known));
+    let near = || near.min_by_key(|known| distance(known));
+    let words = |text: &str| text.split(['.', '_', '-']).map(str::to_owned).collect::<Vec<_>>();
+    let written = words(&lower);
+    let has_words = |known: &&str| written.iter().all(|word| word.len() > 2 && words(known).contains(word));
+    key(name, names.clone()).or_else(near).or_else(|| names.filter(has_words).min_by_key(|known| known.len()))
 }
 
 /// An id that is allowed, as near as can be to one that is not.
@@ -149,7 +159,22 @@ mod tests {
         }
         let other = |word: &str| key(word, ["env", "file", "id"].into_iter());
         assert_eq!((other("Name"), other("path"), other("variable")), (Some("id"), Some("file"), Some("env")));
-        assert_eq!(nearest("tenant_id", ["tenant", "id"].into_iter()), Some("tenant"));
+        let near =
+            |name: &str| nearest(name, ["tenant", "id", "interval", "ca_file", "contoso-prod-scores"].into_iter());
+        for (name, expected) in [
+            ("tenant_id", Some("tenant")),
+            ("intreavl", Some("interval")),
+            ("name", Some("id")),
+            ("file", Some("ca_file")),
+            ("contoso", Some("contoso-prod-scores")),
+            ("Prod-Contoso", Some("contoso-prod-scores")),
+            ("colour", None),
+            ("in", None),
+            ("retries", None),
+            ("", None),
+        ] {
+            assert_eq!(near(name), expected, "{name}");
+        }
     }
 
     #[test]

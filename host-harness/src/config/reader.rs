@@ -120,35 +120,36 @@ impl Reader {
                 self.misplaced.insert(name);
                 continue;
             }
-            let nearest = meant::nearest(&name, keys.iter().copied()).unwrap_or_default();
-            let is_table = keys.contains(&"feed") && ["feed", "sink"].contains(&nearest);
-            let nearest_spelled = if is_table { format!("[[{nearest}]]") } else { format!("`{nearest}`") };
-            let is_meant = meant::key(&name, [nearest].into_iter()).is_some();
+            let nearest = meant::nearest(&name, keys.iter().copied());
+            let is_meant = nearest.is_some_and(|nearest| meant::key(&name, [nearest].into_iter()).is_some());
+            let nearest_spelled = match nearest {
+                Some(nearest @ ("feed" | "sink")) if keys.contains(&"feed") => {
+                    format!("; the nearest is [[{nearest}]]")
+                }
+                Some(nearest) => format!("; the nearest is `{nearest}`"),
+                None => String::new(),
+            };
+            let is_table = nearest_spelled.ends_with("]]");
             let more = match keys.contains(&"settings") && !is_meant {
                 true => "; the settings of the plugin belong to [feed.settings]",
                 false => "",
             };
             // `[feeds.settings]` below its `[[feed]]`.
             let is_part = is_table && is_meant && node.is_only_settings();
-            if is_part && table.child(nearest).is_some() {
+            if let Some(nearest) = nearest.filter(|nearest| is_part && table.child(nearest).is_some()) {
                 let message = format!("found [{name}.settings], expected [{nearest}.settings]");
                 self.problem(&node.clone(), message);
                 self.misplaced.insert("settings".to_owned());
                 continue;
             }
             // One in a feed may be a setting of the plugin, and says nothing of what the feed itself has not.
-            if !keys.contains(&"settings") {
+            if let Some(nearest) = nearest.filter(|_| !keys.contains(&"settings")) {
                 self.nearest.insert(table.path(nearest));
             }
             self.unsure.insert(table.key.clone());
-            let message = format!(
-                "unknown key; the nearest is {nearest_spelled}, all that can stand here: {}{more}",
-                keys.join(", ")
-            );
+            let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
             self.problem(&node.clone(), message);
-            if !is_meant {
-                continue;
-            }
+            let Some(nearest) = nearest.filter(|_| is_meant) else { continue };
             // `[[feeds]]` above `[feed.settings]`: the second is part of the first, and does not stand alone.
             let part = table.children.iter().position(|other| other.name == nearest && other.value.is_table());
             if let Some(part) = part.filter(|part| *part != index && table.children[index].value.is_array()) {

@@ -79,21 +79,9 @@ pub fn read(
                 reader.misplaced(&node, BELOW_SETTINGS);
             }
         }
-        let id = reader.id(&table, "id");
-        let mut is_second = false;
+        let id = reader.own_id(&table, &mut ids);
         let tenant = reader.id(&merged, "tenant");
         nameless |= id.is_none();
-        if let Some((id, node)) = &id {
-            match ids.get(id) {
-                Some(first) => {
-                    let message =
-                        format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
-                    reader.problem(node, message);
-                    is_second = true;
-                }
-                None => drop(ids.insert(id.clone(), node.place())),
-            }
-        }
         let interval = interval(reader, &merged);
         let before = reader.problems.len();
         let chosen = chosen_sinks(reader, &merged, sinks);
@@ -101,7 +89,7 @@ pub fn read(
         unsure |= reader.problems.len() > before;
         fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
-        let Some((id, _)) = id else { continue };
+        let Some((id, is_second)) = id else { continue };
         let plugin = merged.child("plugin").and_then(|node| {
             let path = reader.path(&node, "the name or the path of a plugin")?;
             (node.as_text()? != built_in::NAME).then_some(path)

@@ -345,6 +345,20 @@ impl Reader {
         Some(path)
     }
 
+    /// The id of a feed or of a sink, and whether another has it already. `ids` keeps the place where each stands first.
+    pub fn own_id(&mut self, table: &Table<'_>, ids: &mut BTreeMap<String, String>) -> Option<(String, bool)> {
+        let (id, node) = self.id(table, "id")?;
+        let first = ids.get(&id).cloned();
+        match &first {
+            Some(first) => {
+                let message = format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
+                self.problem(&node, message);
+            }
+            None => drop(ids.insert(id.clone(), node.place())),
+        }
+        Some((id, first.is_some()))
+    }
+
     /// An id of a feed, a tenant or a sink: it stands in paths, labels and metrics.
     pub fn id<'b>(&mut self, table: &Table<'b>, key: &str) -> Option<(String, Node<'b>)> {
         let node = self.required(table, key)?;

@@ -55,23 +55,11 @@ pub fn read(
         let mut table = table.by_id("sink", &ids);
         // Which keys there are depends on the type, and which type on the keys.
         let kind = kind(reader, &mut table, network, files, environment);
-        let id = reader.id(&table, "id");
-        let mut is_second = false;
-        if let Some((id, node)) = &id {
-            match ids.get(id) {
-                Some(first) => {
-                    let message =
-                        format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
-                    reader.problem(node, message);
-                    is_second = true;
-                }
-                None => drop(ids.insert(id.clone(), node.place())),
-            }
-        }
+        let id = reader.own_id(&table, &mut ids);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
         let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
         let place = table.source.problem(table.line, &table.key, String::new());
-        let (Some((id, _)), Some(kind)) = (id, kind) else {
+        let (Some((id, is_second)), Some(kind)) = (id, kind) else {
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         };

@@ -224,8 +224,9 @@ const DOCUMENT: &str = "# Test Connection
 A step is `ok`, `failed`, `not-reached` since one before it failed, or `unknown`: the service did not say, for a reason of
 its own. A step that is `ok` and has a cause beside it is a warning, for example of a credential that runs out within 30
 days. `--json` prints one object a feed: `{\"feed\", \"ok\", \"steps\": [{\"step\", \"status\", \"milliseconds\", \"code\",
-\"request_id\", \"cause\", \"fix\"}]}`, where `code` is the service's own if it gave one. Exit status: 0 all is well, 1 no
-subscription is, 2 the configuration is wrong, 3 some are.
+\"request_id\", \"cause\", \"fix\"}]}`, where `code` is the service's own if it gave one. If the configuration has a fault that
+is no single feed's, one more object comes first, with an empty `feed`. Exit status: 0 all is well, 1 no subscription is,
+2 the configuration is wrong, 3 some are.
 
 Nothing is tried again. What may pass by itself is told with what the service asks for; run `check` once more.
 
@@ -384,6 +385,24 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     assert_eq!((output.status.code(), ladder["steps"][0]["status"].as_str()), (Some(2), Some("failed")));
     assert!(ladder["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{ladder}");
     assert_eq!(run(&["--feed", "nobody"]).await.unwrap().status.code(), Some(2));
+
+    // A fault of the whole file is told once, and each feed has its own alone.
+    let (head, feed) = set.text.split_at(set.text.find("[[feed]]").unwrap());
+    let (head, bad) = (head.replace("allow =", "colour = 1\nallow ="), feed.replace("client_key", "client_keey"));
+    std::fs::write(&file, format!("{head}{bad}\n{}", feed.replace("contoso-scores", "second"))).unwrap();
+    let output = run(&["--json"]).await.unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), told.matches("network.colour: unknown key, all that").count()), (Some(2), 1));
+    let ladders: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends = ladders.iter().map(|ladder| {
+        let step = &ladder["steps"][0];
+        assert_eq!((ladder["ok"].as_bool(), ladder["steps"][1]["status"].as_str()), (Some(false), Some("not-reached")));
+        (ladder["feed"].as_str().unwrap(), step["status"].as_str().unwrap(), step["cause"].as_str().unwrap_or_default())
+    });
+    let ends: Vec<_> = ends.collect();
+    assert_eq!((ends[0].0, ends[0].1), ("", "failed"));
+    assert!(ends[1].2.contains("client_keey") && !ends[1].2.contains("colour"), "{}", ends[1].2);
+    assert_eq!(ends[2..], [("second", "ok", "")]);
 }
 
 /// The fault at which the way to an origin ends, whose address is put in place of the service's.

@@ -336,33 +336,22 @@ pub fn status<'a>(ladders: impl IntoIterator<Item = &'a Ladder>) -> u8 {
 }
 
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
-/// of its own is wrong with all of them.
+/// of its own is wrong with all of them, and has a ladder of its own, which comes first and names no feed.
 pub fn broken(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
     let (of_all, of_some) = of_all_and_some(named, problems);
-    if named.is_empty() {
-        return vec![broken_ladder("", &of_all)];
-    }
-    let own = |named: &Named| of_some.iter().copied().filter(|problem| is_of(named, problem)).collect::<Vec<_>>();
-    named.iter().map(|named| broken_ladder(&named.id, &[of_all.clone(), own(named)].concat())).collect()
+    let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_ladder("", &of_all));
+    let of_feed = |named: &Named| {
+        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| is_of(named, problem)).collect();
+        broken_ladder(&named.id, &own)
+    };
+    of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
 
-/// The same for people, who read each trouble once: what is wrong with all has a ladder of its own, and so have the feeds
-/// of which there is nothing to say.
+/// The same for people, who read each trouble once: the feeds of which there is nothing to say share a ladder.
 fn broken_for_people(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
-    let problems = Told::default().brief(problems);
-    let (of_all, of_some) = of_all_and_some(named, &problems);
-    let mut ladders = Vec::new();
-    if !of_all.is_empty() {
-        ladders.push(broken_ladder("", &of_all));
-    }
-    let mut good = Vec::new();
-    for named in named {
-        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| is_of(named, problem)).collect();
-        match own.is_empty() {
-            true => good.push(named.id.as_str()),
-            false => ladders.push(broken_ladder(&named.id, &own)),
-        }
-    }
+    let mut ladders = broken(named, &Told::default().brief(problems));
+    let good = ladders.extract_if(.., |ladder| ladder.stopped().is_none()).map(|ladder| ladder.feed);
+    let good: Vec<String> = good.collect();
     if !good.is_empty() {
         ladders.push(broken_ladder(&good.join(", "), &[]));
     }

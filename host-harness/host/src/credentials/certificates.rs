@@ -211,9 +211,9 @@ pub enum Look {
     /// A page of the web.
     Page,
     /// PKCS#12, also called PFX.
-    Pkcs12,
+    Pkcs12(Cipher),
     /// The same in base64.
-    Pkcs12Base64,
+    Pkcs12Base64(Cipher),
     /// PKCS#7 in DER.
     Pkcs7Der,
     /// PKCS#7 in PEM.
@@ -240,6 +240,15 @@ pub enum Look {
     Java,
     /// An archive.
     Archive,
+}
+
+/// What a file in PKCS#12 is encrypted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cipher {
+    /// What OpenSSL reads as it is.
+    Usual,
+    /// RC2 or RC4, as Windows and OpenSSL 1 write it: OpenSSL 3 reads it with `-legacy` alone.
+    Legacy,
 }
 
 /// For what a file of certificates is wanted.
@@ -285,11 +294,20 @@ pub fn look(bytes: &[u8]) -> Option<Look> {
         return Some(Look::Page);
     }
     Some(match look_of_der(&decoded(text)?)? {
-        Look::Pkcs12 => Look::Pkcs12Base64,
+        Look::Pkcs12(cipher) => Look::Pkcs12Base64(cipher),
         Look::Pkcs7Der => Look::Pkcs7Base64,
         Look::KeyDer => Look::KeyBase64,
         _ => Look::Base64,
     })
+}
+
+/// The names of the ways to encrypt in PKCS#12 begin so; those that end with 1, 2, 5 and 6 are with RC4 and RC2.
+const PKCS12_CIPHERS: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01";
+
+fn cipher(pkcs12: &[u8]) -> Cipher {
+    let mut names = pkcs12.windows(PKCS12_CIPHERS.len() + 1);
+    let is_legacy = |name: &[u8]| name.starts_with(PKCS12_CIPHERS) && matches!(name.last(), Some(1 | 2 | 5 | 6));
+    if names.any(is_legacy) { Cipher::Legacy } else { Cipher::Usual }
 }
 
 /// The format of DER by its first elements.
@@ -302,7 +320,7 @@ fn look_of_der(bytes: &[u8]) -> Option<Look> {
     };
     let inner = bytes.get(header..).filter(|_| *tag == 0x30 && header <= 6)?;
     match inner {
-        [0x02, 0x01, 0x03, 0x30, ..] => Some(Look::Pkcs12),
+        [0x02, 0x01, 0x03, 0x30, ..] => Some(Look::Pkcs12(cipher(inner))),
         [0x02, 0x01, 0x00 | 0x01, 0x02 | 0x04 | 0x30, ..] => Some(Look::KeyDer),
         [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, ..] => Some(Look::Pkcs7Der),
         [0x30, ..] => Certificate::from_der(bytes).is_ok().then_some(Look::CertificateDer),
@@ -316,8 +334,8 @@ impl Look {
         match self {
             Look::Nothing => "nothing",
             Look::Page => "a web page (HTML)",
-            Look::Pkcs12 => "PKCS#12 (.pfx, .p12)",
-            Look::Pkcs12Base64 => "PKCS#12 (.pfx, .p12) in base64",
+            Look::Pkcs12(_) => "PKCS#12 (.pfx, .p12)",
+            Look::Pkcs12Base64(_) => "PKCS#12 (.pfx, .p12) in base64",
             Look::Pkcs7Der => "PKCS#7 (.p7b) in DER",
             Look::Pkcs7 => "PKCS#7 (.p7b)",
             Look::CertificateDer => "a certificate in DER and no private key",
@@ -345,6 +363,9 @@ impl Look {
                 "; the private key has to follow in the PEM file"
             }
             (Look::KeyDer | Look::KeyBase64, Wanted::Credential) => "; the certificate has to follow in the PEM file",
+            (Look::Pkcs12(Cipher::Legacy) | Look::Pkcs12Base64(Cipher::Legacy), _) => {
+                "; its cipher, RC2 or RC4, is an old one, which OpenSSL 3 reads with -legacy, and OpenSSL 1 without"
+            }
             _ => "",
         };
         // The command comes last, so that the line can be pasted from there on.
@@ -355,9 +376,14 @@ impl Look {
     /// The command that makes PEM of the file, where one does.
     pub fn command(self, file: &Path, wanted: Wanted) -> Option<String> {
         let what = if wanted == Wanted::Authority { "-nokeys" } else { "-nodes" };
+        let legacy = |cipher| if cipher == Cipher::Legacy { "-legacy " } else { "" };
         let command = text::converting(file, "pem", |from, to| match (self, wanted) {
-            (Look::Pkcs12, _) => format!("openssl pkcs12 -in {from} {what} -out {to}"),
-            (Look::Pkcs12Base64, _) => format!("base64 -d {from} | openssl pkcs12 {what} -out {to}"),
+            (Look::Pkcs12(cipher), _) => {
+                format!("openssl pkcs12 {}-in {from} {what} -out {to}", legacy(cipher))
+            }
+            (Look::Pkcs12Base64(cipher), _) => {
+                format!("base64 -d {from} | openssl pkcs12 {}{what} -out {to}", legacy(cipher))
+            }
             (Look::Base64, _) => format!("base64 -d {from} | openssl x509 -inform DER -out {to}"),
             (Look::KeyDer, Wanted::Credential) => format!("openssl pkey -inform DER -in {from} -out {to}"),
             (Look::KeyBase64, Wanted::Credential) => {
@@ -440,6 +466,7 @@ mod tests {
         let pem = certificate("One").pem();
         let p7 = b"\x30\x82\x01\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0";
         let p12 = b"\x30\x82\x01\x00\x02\x01\x03\x30\x82";
+        let with = |cipher: u8| [&p12[..], PKCS12_CIPHERS, &[cipher]].concat();
         let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         let two = |second: &str| format!("{pem}{second}").into_bytes();
         let cut: String = pem.chars().take(300).collect();
@@ -447,6 +474,12 @@ mod tests {
             (b" \n".to_vec(), "found nothing in my ca"),
             (p12.to_vec(), "openssl pkcs12 -in 'my ca' -nokeys -out 'my ca.pem'"),
             (BASE64.encode(p12).into_bytes(), "base64 -d 'my ca' | openssl pkcs12 -nokeys -out 'my ca.pem'"),
+            (with(3), "openssl pkcs12 -in 'my ca' -nokeys -out 'my ca.pem'"),
+            (with(6), "OpenSSL 1 without: openssl pkcs12 -legacy -in 'my ca' -nokeys -out 'my ca.pem'"),
+            (
+                BASE64.encode(with(1)).into_bytes(),
+                "base64 -d 'my ca' | openssl pkcs12 -legacy -nokeys -out 'my ca.pem'",
+            ),
             (body.into_bytes(), "base64 -d 'my ca' | openssl x509 -inform DER -out 'my ca.pem'"),
             (p7.to_vec(), "openssl pkcs7 -inform DER -in 'my ca' -print_certs -out 'my ca.pem'"),
             (

@@ -9,12 +9,15 @@ use host_harness::store::Outboxes;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Notice, Reaction};
 use source_host::credentials::settings::Settings;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError, Identity};
 use source_host::limits::Limits;
 use source_host::network::egress::Origins;
 use source_host::network::tokens::Tokens;
 use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
 use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
+use tracing::instrument::WithSubscriber;
 
 use crate::limits::LIMITS;
 use crate::security::Table;
@@ -300,6 +303,49 @@ async fn open_for(
     };
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
     Feed::open(hostile(), settings, identity).await
+}
+
+/// Opens a feed as a collector does it, poll after poll, and gives what the log has then.
+async fn logged(mode: &str, polls: usize) -> String {
+    let settings = json!({ "mode": mode, "amount": 3, "key": KEY });
+    let (plugin, description) = (hostile(), hostile().description().await.unwrap());
+    let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
+    let parked = Parked {
+        id: "mallory-items".into(),
+        tenant: "mallory".into(),
+        interval: Duration::from_secs(60),
+        sinks: Arc::default(),
+        contact: None,
+        origins: Arc::default(),
+        in_clear: Box::default(),
+        expiries: Box::default(),
+        plugin,
+        identity: settings.identity(&description),
+        settings,
+        allowed: Arc::new(Origins::new(["https://api.example"]).unwrap()),
+        news: Arc::default(),
+    };
+    let tenants = Tenants::new(|_| Ok(Arc::new(Service::default()) as Arc<dyn Transport>));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
+    let poll = async {
+        for _ in 0..polls {
+            let feed = parked.open(&tenants, &noon()).await.unwrap();
+            let found = feed.discover().await.unwrap();
+            feed.poll(&found.scopes[0], NOON, None).await;
+        }
+    };
+    poll.with_subscriber(subscriber).await;
+    std::fs::read_to_string(log.path()).unwrap()
+}
+
+#[tokio::test]
+async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_opened() {
+    let log = logged("requests-denied", 3).await;
+    assert_eq!(log.matches("GET https://evil.example/ is not let out: no declared shape has").count(), 1, "{log}");
+    assert!(log.contains("WARN") && log.contains("mallory/mallory-items"), "{log}");
+    let log = logged("host-denied", 3).await;
+    assert!(!log.contains("is not let out"), "the failure says it: {log}");
 }
 
 async fn attempt(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {

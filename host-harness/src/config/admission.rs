@@ -363,6 +363,7 @@ async fn check_feed(
         identity: settings.identity(&description),
         settings,
         allowed,
+        news: Arc::default(),
     };
     let opened = match parked.open(nowhere, clock).await {
         Ok(feed) => Some(feed),

@@ -24,7 +24,7 @@ use crate::credentials::settings::Settings;
 use crate::failpoint;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
 use crate::network::Transport;
-use crate::network::egress::{Egress, Origins};
+use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, Called, Caller, FetchedToken, Journal, Network};
@@ -183,9 +183,21 @@ impl Feed {
         let settings = settings.sealing(&description);
         let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
         let without = Caller { tenant, feed, limits, network: None };
-        let plan = plugin.prepare(&without, &settings).await.0?.map_err(FeedError::Settings)?;
-        let egress = Arc::new(Egress::new(&plan, allowed));
+        let (prepared, journal) = plugin.prepare(&without, &settings).await;
+        tell_denial(journal.denial, "", &without, &news);
+        let plan = prepared?.map_err(FeedError::Settings)?;
+        let egress = Arc::new(Egress::new(&plan, allowed).knowing(news));
         let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
+        Feed::open_again(plugin, settings, identity, Arc::default()).await
+    }
+
+    /// The same for a feed of which something was told before.
+    pub(crate) async fn open_again(
+        plugin: Plugin,
+        settings: Settings,
+        identity: Identity,
+        news: Arc<News>,
+    ) -> Result<Feed, FeedError> {
         Ok(Feed {
             plugin,
             description,
@@ -408,9 +420,20 @@ impl Feed {
         change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The plugin's answer, or a failure in place of one. Where a request did not come through, the host knows better
-    /// than the plugin why.
-    fn answered<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
+    /// The plugin's answer, or a failure in place of one. A request that was not let out is told here, once, unless the
+    /// failure says it.
+    fn answered<T>(&self, called: Called<Result<T, Failure>>) -> Result<T, Failure> {
+        let denial = called.1.denial.clone();
+        let answered = self.outcome(called);
+        let told = answered.as_ref().err().map(|failure| failure.cause.as_str());
+        if let Some(network) = &self.caller.network {
+            tell_denial(denial, told.unwrap_or_default(), &self.caller, network.egress.news());
+        }
+        answered
+    }
+
+    /// The same without words. Where a request did not come through, the host knows better than the plugin why.
+    fn outcome<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
         self.count(|usage| usage.add(&journal));
         if let Some(carried) = &mut *self.carried.lock().unwrap_or_else(PoisonError::into_inner) {
             let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
@@ -467,6 +490,15 @@ impl Usage {
 fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
     let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
     let mut unused: Vec<&Credential> = Vec::new();
+/// Tells of a request that was not let out, unless it was `told` or is no news.
+fn tell_denial(denial: Option<(String, String)>, told: &str, caller: &Caller, news: &News) {
+    let Some((request, why)) = denial.filter(|(_, why)| !told.contains(why)) else { return };
+    let words = format!("{request} is not let out: {why}");
+    if news.is_news(&words) {
+        tracing::warn!(target: "egress", who = format!("{}/{}", caller.tenant, caller.feed), "{words}");
+    }
+}
+
     for credential in rides.filter(|credential| !carried.contains(credential)) {
         let configured = match credential {
             Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),

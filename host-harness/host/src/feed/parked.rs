@@ -8,7 +8,7 @@ use crate::credentials::settings::Settings;
 use crate::digest::Mark;
 use crate::feed::tenants::Tenants;
 use crate::feed::{Clock, Feed, FeedError, Identity};
-use crate::network::egress::Origins;
+use crate::network::egress::{News, Origins};
 use crate::plugin::Plugin;
 
 /// A feed that was found good: all that is needed to open it, and little more.
@@ -37,6 +37,8 @@ pub struct Parked {
     pub identity: Mark,
     /// The origins that the operator allows it.
     pub allowed: Arc<Origins>,
+    /// What was told of its requests, each time it was opened.
+    pub news: Arc<News>,
 }
 
 impl Parked {
@@ -52,7 +54,7 @@ impl Parked {
             tokens: Arc::clone(&tenants.tokens),
             clock: Arc::clone(clock),
         };
-        Feed::open(self.plugin.clone(), self.settings.clone(), identity).await
+        Feed::open_again(self.plugin.clone(), self.settings.clone(), identity, Arc::clone(&self.news)).await
     }
 
     /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
@@ -70,6 +72,7 @@ impl Parked {
             settings: self.settings.copied(),
             identity: self.identity,
             allowed: Arc::clone(&self.allowed),
+            news: Arc::clone(&self.news),
         }
     }
 

@@ -156,23 +156,39 @@ impl fmt::Display for Denial {
 pub struct Egress {
     shapes: Vec<Shape>,
     allowed: Arc<Origins>,
-    told: Arc<Mutex<BTreeSet<String>>>,
+    news: Arc<News>,
 }
+
+/// What was told of a feed's requests. Whoever opens a feed again and again keeps it in between.
+#[derive(Debug, Default)]
+pub struct News(Mutex<BTreeSet<String>>);
 
 /// A plugin may try without end; more than this of one feed says nothing new.
 const TOLD: usize = 16;
+
+impl News {
+    /// Whether something is to be told: each is told once, and no more than a few.
+    pub(crate) fn is_news(&self, words: &str) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.len() < TOLD && told.insert(words.to_owned())
+    }
+}
 
 impl Egress {
     /// Lets the shapes of a plan out, as far as their origins are allowed.
     pub fn new(plan: &Plan, allowed: Arc<Origins>) -> Egress {
         let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
-        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed, told: Arc::default() }
+        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed, news: Arc::default() }
     }
 
-    /// Whether something is to be told of this feed's requests: each is told once, and no more than a few.
-    pub(crate) fn is_news(&self, words: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < TOLD && told.insert(words.to_owned())
+    /// The same, where some of it was told before.
+    pub fn knowing(self, news: Arc<News>) -> Egress {
+        Egress { news, ..self }
+    }
+
+    /// What was told of this feed's requests.
+    pub(crate) fn news(&self) -> &News {
+        &self.news
     }
 
     /// What may leave, as it was declared.

@@ -19,7 +19,7 @@ use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
-use crate::network::egress::{Denial, Egress, Judged};
+use crate::network::egress::{Denial, Judged};
 use crate::network::tokens::{self, Asked, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
@@ -109,7 +109,6 @@ impl WasiHttpHooks for Hook {
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = text::cut(&url, ADDRESS_BYTES).to_owned();
-            let egress = network.as_ref().map(|network| Arc::clone(&network.egress));
             let result = carry(call, request, network, &sealed, &limits, &journal, &asker).await;
             let (result, seen, bytes, is_kept) = match result {
                 Ok(Carried { response, is_kept }) => {
@@ -126,7 +125,11 @@ impl WasiHttpHooks for Hook {
             }
             if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
             {
-                tell_denial(&journal, egress.as_deref(), &asker.who, (&method, &url), why, is_real);
+                if is_real {
+                    note_denial(&journal, call, &asker.who, (&method, &url), why);
+                } else {
+                    lock(&journal).denied += 1;
+                }
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
             lock(&journal).exchanges.push(exchange);
@@ -140,24 +143,20 @@ fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
     lock(journal).exceeded.get_or_insert((limit, value));
 }
 
-/// The first denial of a call is told, once a feed, with the line that would allow it; a plugin may try without end.
-fn tell_denial(
-    journal: &Mutex<Journal>,
-    egress: Option<&Egress>,
-    who: &str,
-    (method, url): (&str, &str),
-    why: &str,
-    is_real: bool,
-) {
+/// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's, and
+/// the denial is told at once.
+fn note_denial(journal: &Mutex<Journal>, call: &str, who: &str, (method, url): (&str, &str), why: &str) {
     let mut journal = lock(journal);
     journal.denied += 1;
-    if journal.denied == 1 && is_real {
-        let address = url.split('?').next().unwrap_or_default();
-        let address = text::cut(address, ADDRESS_BYTES).escape_default();
-        let words = format!("{method} {address} is not let out: {why}");
-        if egress.is_none_or(|egress| egress.is_news(&words)) {
-            tracing::warn!(target: "egress", %who, "{words}");
-        }
+    if journal.denied > 1 {
+        return;
+    }
+    let address = url.split('?').next().unwrap_or_default();
+    let address = text::cut(address, ADDRESS_BYTES).escape_default();
+    let request = format!("{method} {address}");
+    match call {
+        "describe" => tracing::warn!(target: "egress", %who, "{request} is not let out: {why}"),
+        _ => journal.denial = Some((request, why.to_owned())),
     }
 }
 
@@ -221,7 +220,7 @@ async fn carry(
     {
         let (method, origin, name) = (&shape.method, &shape.origin, sealed::name(credential));
         let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
-        if network.egress.is_news(&words) {
+        if network.egress.news().is_news(&words) {
             tracing::warn!(target: "egress", who = %asker.who, "{words}");
         }
     }

@@ -79,6 +79,8 @@ pub struct Journal {
     pub carried: Vec<Credential>,
     /// Requests that were not let out.
     pub denied: usize,
+    /// The first of them, and why it was not.
+    pub(crate) denial: Option<(String, String)>,
     /// Bytes of all answers as they came.
     pub(super) received_bytes: usize,
     /// Whether it was told that a request left without a credential.

@@ -138,10 +138,13 @@ pub const CODES: &[(Blame, &[&str])] = &[
         ],
     ),
     (Blame::Tenant, &["credential-expires", "credential-expires-soon", "credential-expired"]),
-    (Blame::Service, &["service-clock-off", "connection-refused", "connection-timeout", "tls-refused"]),
+    (
+        Blame::Service,
+        &["service-clock-off", "connection-refused", "connection-timeout", "tls-refused", "token-requests-limited"],
+    ),
     (Blame::Receiver, &[OUTBOX_FULL]),
     (Blame::Plugin, &["plugin-broken"]),
-    (Blame::Harness, &[HOST_FAILED, "token-requests-limited", "assertion-thumbprint", "argument-invalid"]),
+    (Blame::Harness, &[HOST_FAILED, "assertion-thumbprint", "argument-invalid"]),
 ];
 
 /// Codes of what a sink's own table mends: its `path`, and what a receiver says of its `url`, `token`, `headers` or
@@ -225,7 +228,7 @@ mod tests {
             // A sink, and this program.
             ("outbox-full", StateUnusable, Blame::Receiver),
             ("host-failed", TryLater, Blame::Harness),
-            ("token-requests-limited", Wait, Blame::Harness),
+            ("token-requests-limited", Wait, Blame::Service),
         ];
         for (code, reaction, blame) in table {
             assert_eq!(Failure::of_host(*reaction, code, String::new()).whose(), *blame, "{code}");

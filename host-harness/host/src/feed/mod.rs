@@ -22,7 +22,7 @@ use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::failpoint;
-use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, milliseconds};
 use crate::network::Transport;
 use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
@@ -122,6 +122,13 @@ pub const CURSOR_REPEATED: &str = "cursor-repeated";
 /// Code of a failure: the steps of a poll go on.
 pub const PAGE_LIMIT: &str = "page-limit";
 
+/// Code of a failure: the service bears no further request for a token for now.
+pub const TOKEN_REQUESTS_LIMITED: &str = "token-requests-limited";
+
+/// What mends that.
+const TOKENS_LAST: &str = "see at the service why its tokens do not last: a policy on the lifetime of tokens, or something that \
+    answers in its place; the log has the failures before this one";
+
 /// What the steps of one poll gave so far.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -179,15 +186,6 @@ pub struct Polled {
 impl Feed {
     /// Checks the settings with the plugin and fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
-        let description = plugin.description().await?;
-        let settings = settings.sealing(&description);
-        let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
-        let without = Caller { tenant, feed, limits, network: None };
-        let (prepared, journal) = plugin.prepare(&without, &settings).await;
-        tell_denial(journal.denial, "", &without, &news);
-        let plan = prepared?.map_err(FeedError::Settings)?;
-        let egress = Arc::new(Egress::new(&plan, allowed).knowing(news));
-        let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
         Feed::open_again(plugin, settings, identity, Arc::default()).await
     }
 
@@ -198,6 +196,15 @@ impl Feed {
         identity: Identity,
         news: Arc<News>,
     ) -> Result<Feed, FeedError> {
+        let description = plugin.description().await?;
+        let settings = settings.sealing(&description);
+        let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
+        let without = Caller { tenant, feed, limits, network: None };
+        let (prepared, journal) = plugin.prepare(&without, &settings).await;
+        tell_denial(journal.denial, "", &without, &news);
+        let plan = prepared?.map_err(FeedError::Settings)?;
+        let egress = Arc::new(Egress::new(&plan, allowed).knowing(news));
+        let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
         Ok(Feed {
             plugin,
             description,
@@ -446,15 +453,12 @@ impl Feed {
             Err(error) => return Err(error.failure()),
         };
         let last = journal.exchanges.last();
-        if journal.asked_too_often {
-            // The wait of this feed alone: nothing is wrong with the service.
+        if let Some(cause) = journal.asked_too_often {
+            // The wait of this feed alone: another credential of the same service may be good.
             *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            let cause = format!(
-                "the host sends no more than {TOKEN_REQUESTS} equal requests for a token within {} s",
-                TOKEN_WINDOW.as_secs()
-            );
-            let own = Failure::of_host(Reaction::Wait, "token-requests-limited", cause);
-            return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
+            let own = Failure::of_host(Reaction::Wait, TOKEN_REQUESTS_LIMITED, cause);
+            let fix = Some(TOKENS_LAST.to_owned());
+            return Err(Failure { wait_seconds: failure.wait_seconds, fix, ..own });
         }
         if failure.reaction == Reaction::Wait {
             let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
@@ -486,10 +490,6 @@ impl Usage {
     }
 }
 
-/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
-fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
-    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
-    let mut unused: Vec<&Credential> = Vec::new();
 /// Tells of a request that was not let out, unless it was `told` or is no news.
 fn tell_denial(denial: Option<(String, String)>, told: &str, caller: &Caller, news: &News) {
     let Some((request, why)) = denial.filter(|(_, why)| !told.contains(why)) else { return };
@@ -499,6 +499,10 @@ fn tell_denial(denial: Option<(String, String)>, told: &str, caller: &Caller, ne
     }
 }
 
+/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
+    let mut unused: Vec<&Credential> = Vec::new();
     for credential in rides.filter(|credential| !carried.contains(credential)) {
         let configured = match credential {
             Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),

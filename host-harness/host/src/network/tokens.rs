@@ -105,7 +105,12 @@ pub enum Sent {
         is_kept: bool,
     },
     /// The host's own in its place: the same was asked too often.
-    TooOften(IncomingResponse),
+    TooOften {
+        /// As the service would say it.
+        response: IncomingResponse,
+        /// The same for people.
+        why: String,
+    },
 }
 
 /// How a request goes on.
@@ -225,7 +230,7 @@ impl Tokens {
         let good = answers.good(now);
         if let Err(opens) = self.count(counted_as, now) {
             let better_than_none = good.filter(|_| !matches!(asked.freshness, Freshness::Not(_)));
-            let too_often = || Sent::TooOften(answers::too_often(opens.saturating_sub(now)));
+            let too_often = || answers::too_often(opens.saturating_sub(now), answers.last_life());
             return Next::Done(better_than_none.map_or_else(too_often, |good| good.given_to(asked, true)));
         }
         let sending = Sending {
@@ -408,7 +413,7 @@ mod tests {
     /// The body of the answer.
     async fn body(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: Asked) -> String {
         let response = match sent(tokens, endpoint, asked).await.unwrap() {
-            Sent::Answer { response, .. } | Sent::TooOften(response) => response,
+            Sent::Answer { response, .. } | Sent::TooOften { response, .. } => response,
         };
         String::from_utf8(response.body).unwrap()
     }
@@ -514,7 +519,7 @@ mod tests {
             let one = Asked { plugin: format!("plugin-{second}").into(), ..asked(&second.to_string(), 1_000 + second) };
             statuses.push(match sent(&tokens, &endpoint, one).await.unwrap() {
                 Sent::Answer { response, .. } => response.status,
-                Sent::TooOften(response) => {
+                Sent::TooOften { response, .. } => {
                     assert_eq!(response.headers[1], ("retry-after".to_owned(), (300 - second).to_string()));
                     response.status
                 }
@@ -523,6 +528,31 @@ mod tests {
         assert_eq!(statuses, [503, 503, 503, 503, 503, 429, 429, 429]);
         assert_eq!(endpoint.asked(), TOKEN_REQUESTS);
         assert!(matches!(sent(&tokens, &endpoint, asked("a", 1_301)).await, Ok(Sent::Answer { .. })));
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_too_often_learns_whether_the_services_tokens_live_too_short() {
+        let short = r#"{"access_token":"t","expires_in":20}"#;
+        for (answer, why) in [
+            ((200, short), "the tokens that it gives are good for 20 s alone"),
+            ((503, ""), "no token that it gave is of use any more"),
+        ] {
+            let (endpoint, tokens) = (Endpoint::new(Ok(answer)), Arc::default());
+            for request in 0..5 {
+                let one = asked("a", 1_000 + 20 * request);
+                assert!(matches!(sent(&tokens, &endpoint, one).await, Ok(Sent::Answer { .. })));
+            }
+            match sent(&tokens, &endpoint, asked("a", 1_100)).await.unwrap() {
+                Sent::TooOften { why: told, response } => {
+                    assert!(
+                        told.starts_with("the service was sent 5 equal requests for a token within 300 s"),
+                        "{told}"
+                    );
+                    assert!(told.ends_with(why) && response.status == 429, "{told}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[tokio::test]
@@ -598,7 +628,7 @@ mod tests {
             ];
             let answers = answers.map(|sent| match sent.unwrap() {
                 Sent::Answer { response, .. } => response,
-                Sent::TooOften(response) => panic!("{response:?}"),
+                Sent::TooOften { response, .. } => panic!("{response:?}"),
             });
             assert_eq!(endpoint.asked(), 1);
             assert_eq!(answers[0], answers[2]);

@@ -229,8 +229,8 @@ async fn carry(
         None => (network.transport.send(judged.request).await, None, false),
         Some(seals) => match fetch(&network, (&raw, request), judged, seals, sealed, asker).await.map_err(denied)? {
             Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
-            Ok(Sent::TooOften(response)) => {
-                lock(journal).asked_too_often = true;
+            Ok(Sent::TooOften { response, why }) => {
+                lock(journal).asked_too_often = Some(why);
                 (Ok(response), None, true)
             }
             Err(error) => (Err(error), None, false),

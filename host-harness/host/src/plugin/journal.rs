@@ -67,8 +67,8 @@ pub struct Journal {
     pub busy: Duration,
     /// The most linear memory it had.
     pub memory_bytes: usize,
-    /// Whether the host answered a request for a token itself, because the same was asked too often.
-    pub asked_too_often: bool,
+    /// Why the host answered a request for a token itself, where the same was asked too often.
+    pub asked_too_often: Option<String>,
     /// Why there was no assertion, where one was asked for.
     pub unusable: Option<String>,
     /// Log lines of the guest, redacted.

@@ -31,6 +31,8 @@ pub(super) struct Fetched {
     answer: IncomingResponse,
     tenant: Arc<str>,
     at: u64,
+    /// How long its token is good for, in milliseconds; none if there is none that can be used.
+    life: Option<u64>,
     /// From when on its token is not given any more; none if there is none that can be used.
     renew_at: Option<u64>,
 }
@@ -48,6 +50,11 @@ impl Answers {
     pub(super) fn good(&self, now: u64) -> Option<&Arc<Fetched>> {
         let is_good = |good: &&Arc<Fetched>| good.age(now).zip(good.renew_at).is_some_and(|(_, end)| now < end);
         self.good.as_ref().filter(is_good)
+    }
+
+    /// How long the last token was good for, in milliseconds.
+    pub(super) fn last_life(&self) -> Option<u64> {
+        self.good.as_ref().and_then(|good| good.life)
     }
 
     /// Keeps an answer; `renews` says that there was a good token when it was asked for.
@@ -71,7 +78,7 @@ impl Fetched {
         let life = if answer.status == 200 { lifetime(&answer) } else { None };
         let renew_at =
             life.map(|life| at.saturating_add(life.saturating_sub(milliseconds(TOKEN_RENEWAL)).max(life / 2)));
-        Fetched { answer, tenant, at, renew_at }
+        Fetched { answer, tenant, at, life, renew_at }
     }
 
     /// Its size.
@@ -190,18 +197,24 @@ fn seconds(value: &Value) -> Option<u64> {
     (!number.is_nan()).then_some(number as u64)
 }
 
-/// What the service would answer to one request more.
-pub(super) fn too_often(milliseconds: u64) -> IncomingResponse {
-    let words = format!(
-        "the host sends no more than {TOKEN_REQUESTS} equal requests for a token within {} s",
+/// What the service would answer to one request more, and the same for people. `life`: how long the last token was good
+/// for, in milliseconds, if there was one.
+pub(super) fn too_often(milliseconds: u64, life: Option<u64>) -> Sent {
+    let why = match life.filter(|life| *life < crate::limits::milliseconds(TOKEN_WINDOW)) {
+        Some(life) => format!("the tokens that it gives are good for {} s alone", life / 1_000),
+        None => "no token that it gave is of use any more".to_owned(),
+    };
+    let why = format!(
+        "the service was sent {TOKEN_REQUESTS} equal requests for a token within {} s, the most that the host sends, and {why}",
         TOKEN_WINDOW.as_secs()
     );
-    let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": words });
+    let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": why });
     let headers =
         [("content-type", "application/json".to_owned()), ("retry-after", milliseconds.div_ceil(1_000).to_string())];
-    IncomingResponse {
+    let response = IncomingResponse {
         status: 429,
         headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         body: body.to_string().into_bytes(),
-    }
+    };
+    Sent::TooOften { response, why }
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use host_harness::sink::delivery::Deliveries;
 use host_harness::sink::disk::{Disk, OpenFile, folder};
 use host_harness::sink::{FileConfig, Kind, SinkConfig, Template};
 use host_harness::store::StoreHandle;
+use parking_lot::Mutex;
 use source_host::limits;
 use tokio::sync::Notify;
 
@@ -95,13 +96,13 @@ struct Mounted {
 
 impl Mounted {
     fn new(platter: &Arc<Mutex<Platter>>, operations: usize) -> Mounted {
-        platter.lock().unwrap().left = operations;
+        platter.lock().left = operations;
         Mounted { platter: Arc::clone(platter), is_off: Arc::default(), went_off: Arc::default() }
     }
 
     /// One operation, unless there is no power.
     fn operate<T>(&self, operation: impl FnOnce(&mut Platter) -> T) -> io::Result<T> {
-        let mut platter = self.platter.lock().unwrap();
+        let mut platter = self.platter.lock();
         if self.is_off.load(Ordering::SeqCst) || platter.left == 0 {
             self.is_off.store(true, Ordering::SeqCst);
             self.went_off.notify_one();
@@ -184,7 +185,7 @@ impl OpenFile for Handle {
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        self.disk.platter.lock().unwrap().names.get(path) == Some(&self.file)
+        self.disk.platter.lock().names.get(path) == Some(&self.file)
     }
 }
 
@@ -280,9 +281,9 @@ fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool)
             break;
         }
         was_lost = true;
-        platter.lock().unwrap().lose_power(rest);
+        platter.lock().lose_power(rest);
     }
-    let fault = fault(&platter.lock().unwrap());
+    let fault = fault(&platter.lock());
     (fault, was_lost)
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
@@ -20,6 +20,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::contract::Scope;
 use source_host::credentials::secret::Secret;
@@ -290,7 +291,7 @@ impl Receiver {
     }
 
     fn came(&self) -> Vec<Post> {
-        self.came.lock().unwrap().clone()
+        self.came.lock().clone()
     }
 
     /// Comes back when this many posts came.
@@ -305,7 +306,7 @@ impl Receiver {
 
     /// The lines of all posts that were accepted.
     fn lines(&self) -> Vec<String> {
-        self.accepted.lock().unwrap().iter().flat_map(Post::lines).collect()
+        self.accepted.lock().iter().flat_map(Post::lines).collect()
     }
 }
 
@@ -329,7 +330,7 @@ async fn accept(
             async move {
                 let post = post(request).await;
                 let number = {
-                    let mut came = came.lock().unwrap();
+                    let mut came = came.lock();
                     came.push(post.clone());
                     came.len() - 1
                 };
@@ -343,7 +344,7 @@ async fn accept(
                     }
                 };
                 if status < 300 {
-                    accepted.lock().unwrap().push(post);
+                    accepted.lock().push(post);
                 }
                 let mut response = hyper::Response::builder().status(status);
                 if let Some(wait) = wait {
@@ -834,12 +835,12 @@ async fn standard_output_gets_lines_and_is_missed_when_it_is_closed() {
     collector.poll(&["stdout"], &bodies("one", 0..3)).await;
     collector.delivered().await;
     assert_eq!(collector.deliveries.closed(), None);
-    collector.stdout.lock().unwrap().is_closed = true;
+    collector.stdout.lock().is_closed = true;
     collector.poll(&["stdout"], &bodies("one", 3..6)).await;
     tokio::time::timeout(PATIENCE, collector.deliveries.rest()).await.unwrap();
     let (_, why) = collector.deliveries.closed().unwrap();
     assert!(why.starts_with("standard output: "), "{why}");
     assert_eq!(collector.deliveries.waiting()[0].1.events, 3, "they stay in the outbox");
-    let written = String::from_utf8(collector.stdout.lock().unwrap().written.clone()).unwrap();
+    let written = String::from_utf8(collector.stdout.lock().written.clone()).unwrap();
     assert_eq!(written.lines().collect::<Vec<_>>(), bodies("one", 0..3));
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use host_harness::collector::Collector;
 use host_harness::collector::work::Keeper;
@@ -14,6 +14,7 @@ use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::RealDisk;
 use host_harness::store::StoreHandle;
 use host_harness::store::sqlite::SqliteStore;
+use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::feed::Clock;
 use source_host::feed::tenants::Tenants;
@@ -98,7 +99,7 @@ impl Stage {
     /// What went to standard output since this was last asked.
     pub async fn told(&self) -> Vec<Value> {
         self.keeper.deliveries.rest().await;
-        let lines = std::mem::take(&mut *self.output.lock().unwrap());
+        let lines = std::mem::take(&mut *self.output.lock());
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }

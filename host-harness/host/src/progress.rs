@@ -1,7 +1,9 @@
 //! What is being done just now. Whoever works notes it here; whoever tells people of it looks from time to time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Notes of what is being done. Cheap to clone, and nobody has to look.
 #[derive(Clone, Default)]
@@ -34,7 +36,7 @@ impl Progress {
 
     /// Notes that something begins; it ends when what comes back is dropped.
     pub fn begin(&self, words: impl Into<String>) -> Doing {
-        let mut notes = self.lock();
+        let mut notes = self.notes.lock();
         notes.last += 1;
         let number = notes.last;
         notes.current.push(Note { number, words: words.into(), since: Instant::now(), is_told: false });
@@ -50,7 +52,7 @@ impl Progress {
 
     /// What has been done for this long and was not asked for before, as one line.
     pub fn longer_than(&self, time: Duration) -> Option<String> {
-        let mut notes = self.lock();
+        let mut notes = self.notes.lock();
         let long = notes.current.iter_mut().filter(|note| !note.is_told && note.since.elapsed() >= time);
         let mut words = long.map(|note| {
             note.is_told = true;
@@ -61,10 +63,6 @@ impl Progress {
             0 => first,
             more => format!("{first} (and {more} more at the same time)"),
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +75,7 @@ pub struct Doing {
 impl Doing {
     /// Notes that from now on something else is done in its course.
     pub fn says(&self, words: impl Into<String>) {
-        if let Some(note) = self.progress.lock().current.iter_mut().find(|note| note.number == self.number) {
+        if let Some(note) = self.progress.notes.lock().current.iter_mut().find(|note| note.number == self.number) {
             (note.words, note.since, note.is_told) = (words.into(), Instant::now(), false);
         }
     }
@@ -85,7 +83,7 @@ impl Doing {
 
 impl Drop for Doing {
     fn drop(&mut self) {
-        self.progress.lock().current.retain(|note| note.number != self.number);
+        self.progress.notes.lock().current.retain(|note| note.number != self.number);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -73,7 +74,7 @@ impl Simulator {
 
     /// Looks at the service or changes it.
     pub fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        change(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.world.lock())
     }
 
     /// What a client needs to know.
@@ -154,14 +155,13 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World
         let Ok((socket, _)) = listener.accept().await else { continue };
         connections += 1;
         let (doors, world) = (Arc::clone(&doors), Arc::clone(&world));
-        let scenario = world.lock().unwrap_or_else(PoisonError::into_inner).scenario;
+        let scenario = world.lock().scenario;
         // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
         tokio::spawn(async move {
             if let Some(case) = scenario.and_then(hostile::named).filter(|case| case.is_raw()) {
-                let _ = hostile::serve(case, socket, &doors.tls, &doors.authority, |request| {
-                    world.lock().unwrap_or_else(PoisonError::into_inner).answer(request)
-                })
-                .await;
+                let _ =
+                    hostile::serve(case, socket, &doors.tls, &doors.authority, |request| world.lock().answer(request))
+                        .await;
                 return;
             }
             let Ok(stream) = doors.tls.accept(socket).await else { return };
@@ -194,7 +194,7 @@ async fn respond(
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned),
         form: fields(&body),
     };
-    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = world.lock();
     let answer = world.answer(&request);
     if let Some(tenant) = world.tenant_of(&request) {
         world.note(Visit { connection, resumed, tenant });

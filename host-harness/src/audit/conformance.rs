@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use source_host::contract::{
@@ -594,16 +595,16 @@ impl Transport for Fault {
 /// A transport that remembers its own errors.
 struct Watched {
     inner: Arc<dyn Transport>,
-    errors: std::sync::Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
 }
 
 impl Watched {
     fn new(inner: Arc<dyn Transport>) -> Watched {
-        Watched { inner, errors: std::sync::Mutex::default() }
+        Watched { inner, errors: Mutex::default() }
     }
 
     fn gave(&self, error: &str) -> bool {
-        self.errors.lock().is_ok_and(|errors| errors.iter().any(|known| known == error))
+        self.errors.lock().iter().any(|known| known == error)
     }
 }
 
@@ -615,8 +616,8 @@ impl Transport for Watched {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         Box::pin(async {
             let answer = self.inner.send(request).await;
-            if let (Err(error), Ok(mut errors)) = (&answer, self.errors.lock()) {
-                errors.push(error.to_string());
+            if let Err(error) = &answer {
+                self.errors.lock().push(error.to_string());
             }
             answer
         })

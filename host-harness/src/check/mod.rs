@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt, future, stream};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::blame::Blame;
 use source_host::contract::{Discovery, Failure, Given, Notice, Reaction};
@@ -957,7 +958,7 @@ struct Skew(Arc<Mutex<BTreeMap<(String, String), i64>>>);
 impl Skew {
     /// What the feed's own services said.
     fn seen(&self, parked: &Parked) -> Vec<(String, i64)> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.0.lock();
         let origins = parked.origins.iter().filter_map(|origin| Url::parse(origin).ok());
         let origins = origins.map(|url| url.origin().ascii_serialization());
         let named = origins.filter_map(|origin| {
@@ -1011,7 +1012,7 @@ impl Transport for Watched {
             if let Some(since) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
                 let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
                 let off = signed(milliseconds(since)).saturating_sub(signed((self.clock)()));
-                let mut seen = self.skew.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seen = self.skew.0.lock();
                 seen.insert((self.tenant.clone(), origin), off);
             }
             Ok(response)

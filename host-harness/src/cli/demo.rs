@@ -2,12 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context;
 use host_harness::collector::once::{self, Report};
 use host_harness::config;
 use host_harness::terminal;
+use parking_lot::Mutex;
 use source_host::feed::Clock;
 use source_host::limits;
 use source_host::plugin::engine::Host;
@@ -77,7 +78,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
 
 /// The events that came since this was last asked.
 fn taken(held: &Mutex<Vec<u8>>) -> Vec<u8> {
-    std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut *held.lock())
 }
 
 /// Prints a few of the events, a member a line; gives their number.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host_harness::built_in;
@@ -14,6 +14,7 @@ use host_harness::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::config::{self, Config, Problem, Told};
 use host_harness::run::{self, RunError, Start};
 use host_harness::sink::Stdout;
+use parking_lot::Mutex;
 use source_host::feed::Clock;
 use source_host::limits;
 use source_host::plugin::compiler::Compiler;

@@ -4,9 +4,9 @@
 pub mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::feed::Usage;
@@ -163,14 +163,10 @@ fn index(reaction: Reaction) -> usize {
 }
 
 impl Metrics {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
     /// them is there at once, with zeros: an alert does not see what appears with its first event.
     pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let (mut counts, mut sink_counts) = (std::mem::take(&mut inner.feeds), std::mem::take(&mut inner.sinks));
         for (tenant, feed, sinks) in feeds {
             let key: Key = (tenant.into(), feed.into());
@@ -189,14 +185,14 @@ impl Metrics {
 
     /// Changes what is counted of a feed, if it is configured: a poll may end when its feed is gone.
     pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut Counts)) {
-        if let Some(counts) = self.lock().feeds.get_mut(&(tenant.into(), feed.into())) {
+        if let Some(counts) = self.inner.lock().feeds.get_mut(&(tenant.into(), feed.into())) {
             change(counts);
         }
     }
 
     /// Changes what is counted of the events of a tenant at a sink. It is told of if a feed of the tenant goes there.
     pub fn sink(&self, sink: &str, tenant: &str, change: impl FnOnce(&mut SinkCounts)) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let mut others = SinkCounts::default();
         let counts = inner.sinks.get_mut(&(sink.into(), tenant.into())).unwrap_or(&mut others);
         let before = counts.delivered;
@@ -207,13 +203,13 @@ impl Metrics {
 
     /// Events that sinks took since the start, those of feeds that are gone among them.
     pub fn delivered(&self) -> u64 {
-        self.lock().delivered
+        self.inner.lock().delivered
     }
 
     /// A poll began this long after it was due.
     pub fn late(&self, tenant: &str, feed: &str, lateness: Duration) {
         self.feed(tenant, feed, |counts| counts.lateness = lateness);
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let bucket = LATENESS.iter().position(|bound| lateness.as_secs_f64() <= *bound);
         inner.lateness[bucket.unwrap_or(LATENESS.len())] += 1;
         inner.lateness_sum += lateness;
@@ -221,22 +217,22 @@ impl Metrics {
 
     /// These feeds are left out: tenant, id and why.
     pub fn left_out(&self, feeds: impl IntoIterator<Item = (String, String, &'static str)>) {
-        self.lock().left_out = feeds.into_iter().collect();
+        self.inner.lock().left_out = feeds.into_iter().collect();
     }
 
     /// The store did not take something.
     pub fn store_failed(&self) {
-        self.lock().store_failures += 1;
+        self.inner.lock().store_failures += 1;
     }
 
     /// The configuration was read again.
     pub fn reloaded(&self, good: bool) {
-        self.lock().reloads[usize::from(good)] += 1;
+        self.inner.lock().reloads[usize::from(good)] += 1;
     }
 
     /// Everything that is told of at this moment, with what waits for sinks.
     pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
-        Scrape { inner: self.lock().clone(), outboxes, process: Process::now() }
+        Scrape { inner: self.inner.lock().clone(), outboxes, process: Process::now() }
     }
 
     /// The same in the text format of Prometheus.

@@ -2,8 +2,9 @@
 //! and applications have stand-ins, and on request subscriptions too.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use source_host::contract::{Credential, Failure, Place, Reaction, Shape};
@@ -377,11 +378,11 @@ struct Tape {
 
 impl Tape {
     fn add(&self, one: Result<Taped, RecordError>) {
-        self.taped.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        self.taped.lock().push(one);
     }
 
     fn take(&self) -> Result<Vec<Taped>, RecordError> {
-        std::mem::take(&mut *self.taped.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+        std::mem::take(&mut *self.taped.lock()).into_iter().collect()
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use source_host::contract::Failure;
 use source_host::credentials::settings::Settings;
@@ -162,7 +163,7 @@ impl Recording {
     }
 
     fn answer(&self, request: &OutgoingRequest) -> Result<IncomingResponse, String> {
-        let next = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let next = self.exchanges.lock().pop_front();
         let (index, exchange) =
             next.ok_or_else(|| format!("no exchange is left for {} {}", request.method, request.url))?;
         let expected = &exchange.request;
@@ -197,10 +198,10 @@ impl Recording {
 
     /// What went wrong with the cassette itself, if anything.
     pub(crate) fn verdict(&self) -> Result<(), String> {
-        if let Some(mismatch) = self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(mismatch) = self.mismatch.lock().take() {
             return Err(mismatch);
         }
-        match self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).front() {
+        match self.exchanges.lock().front() {
             None => Ok(()),
             Some((index, exchange)) => {
                 let RecordedRequest { method, url, .. } = &exchange.request;
@@ -213,7 +214,7 @@ impl Recording {
 impl Transport for Recording {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         let answer = self.answer(&request).map_err(|mismatch| {
-            self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(mismatch.clone());
+            self.mismatch.lock().get_or_insert(mismatch.clone());
             TransportError::Other(mismatch)
         });
         Box::pin(std::future::ready(answer))

@@ -5,9 +5,10 @@ pub mod page;
 pub mod server;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::feed::Clock;
 use source_host::feed::parked::Parked;

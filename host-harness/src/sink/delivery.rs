@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use source_host::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
 use source_host::failpoint;
@@ -146,14 +147,14 @@ impl Deliveries {
 
     /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
     pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
-        *self.shared.network.lock().unwrap_or_else(PoisonError::into_inner) = (tls, proxy);
-        self.shared.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, Kind::Http(_)));
+        *self.shared.network.lock() = (tls, proxy);
+        self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, Kind::Http(_)));
     }
 
     /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
     /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
     pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
-        let mut inner = self.shared.lock();
+        let mut inner = self.shared.inner.lock();
         let mut sinks = BTreeMap::new();
         for config in configs {
             let same = inner.sinks.get(&config.id).filter(|before| before.config == *config).map(Arc::clone);
@@ -187,7 +188,7 @@ impl Deliveries {
     /// more, with the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let backlog = self.shared.store.ask(|store| store.backlog()).await?;
-        let mut inner = self.shared.lock();
+        let mut inner = self.shared.inner.lock();
         inner.resumed = true;
         inner.waiting.clear();
         for row in &backlog {
@@ -206,7 +207,7 @@ impl Deliveries {
 
     /// The first of these sinks whose outbox is full for a tenant, with what waits there.
     pub fn full(&self, sinks: &[String], tenant: &str) -> Option<(String, Waiting)> {
-        let inner = self.shared.lock();
+        let inner = self.shared.inner.lock();
         sinks.iter().find_map(|sink| {
             let waiting = inner.waiting.get(&(sink.clone(), tenant.to_owned()))?.waiting();
             let most = inner.sinks.get(sink)?.config.max_outbox_bytes;
@@ -221,7 +222,7 @@ impl Deliveries {
         }
         let bytes: u64 = events.iter().map(|event| event.body.len() as u64).sum();
         for sink in sinks {
-            let mut inner = self.shared.lock();
+            let mut inner = self.shared.inner.lock();
             let count = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
             count.add(signed(events.len() as u64), signed(bytes));
             drop(inner);
@@ -232,7 +233,7 @@ impl Deliveries {
 
     /// What waits, by sink and tenant.
     pub fn waiting(&self) -> Vec<((String, String), Waiting)> {
-        let inner = self.shared.lock();
+        let inner = self.shared.inner.lock();
         let mut waiting: Vec<_> = inner.waiting.iter().map(|(key, count)| (key.clone(), count.waiting())).collect();
         waiting.retain(|(_, waiting)| waiting.events > 0);
         waiting.sort_by(|left, right| left.0.cmp(&right.0));
@@ -241,13 +242,13 @@ impl Deliveries {
 
     /// What waits and which outboxes are full, for the metrics.
     pub fn outboxes(&self) -> Outboxes {
-        let full = self.shared.lock().ledger.full().keys().cloned().collect();
+        let full = self.shared.inner.lock().ledger.full().keys().cloned().collect();
         Outboxes { waiting: self.waiting(), full }
     }
 
     /// What does not get through at the moment, in sentences: one for each sink, with how much waits for it.
     pub fn troubles(&self) -> Vec<String> {
-        let inner = self.shared.lock();
+        let inner = self.shared.inner.lock();
         let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
         for (lane, failing) in inner.ledger.failing() {
             sinks.entry(&lane.sink).or_insert((&failing.trouble.why, 0));
@@ -266,17 +267,17 @@ impl Deliveries {
 
     /// What keeps events from their sinks, or kept them for good, by sink and tenant.
     pub fn rows(&self) -> Vec<SinkRow> {
-        self.shared.lock().rows()
+        self.shared.inner.lock().rows()
     }
 
     /// Why the events of a tenant do not get through to a sink at the moment.
     pub fn trouble(&self, sink: &str, tenant: &str) -> Option<Trouble> {
-        self.shared.lock().trouble(sink, tenant).cloned()
+        self.shared.inner.lock().trouble(sink, tenant).cloned()
     }
 
     /// Says how often was met what is not said each time; once an hour for each kind.
     pub fn tell_repeats(&self) {
-        let summaries = self.shared.lock().ledger.summaries((self.shared.clock)());
+        let summaries = self.shared.inner.lock().ledger.summaries((self.shared.clock)());
         for Summary { subject, code, count, minutes, last, lasts } in summaries {
             let (fault, lasts) = (Blame::of_sink(&code).word(), if lasts { ", and it lasts" } else { "" });
             tracing::warn!(
@@ -291,7 +292,7 @@ impl Deliveries {
 
     /// Why nothing can ever be delivered again, if that is so.
     pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
-        self.shared.lock().closed.clone()
+        self.shared.inner.lock().closed.clone()
     }
 
     /// Comes back when something was delivered, a lane came to rest, or a sink closed.
@@ -303,7 +304,7 @@ impl Deliveries {
     pub async fn rest(&self) {
         loop {
             let moved = self.shared.moved.notified();
-            if self.shared.lock().busy.is_empty() || self.closed().is_some() {
+            if self.shared.inner.lock().busy.is_empty() || self.closed().is_some() {
                 return;
             }
             moved.await;
@@ -314,7 +315,7 @@ impl Deliveries {
     pub async fn flushed(&self) {
         loop {
             let moved = self.shared.moved.notified();
-            if self.shared.lock().is_flushed() {
+            if self.shared.inner.lock().is_flushed() {
                 return;
             }
             moved.await;
@@ -323,7 +324,7 @@ impl Deliveries {
 
     /// Sets somebody to work at a lane, unless somebody is.
     fn wake(&self, sink: &str, tenant: &str, feed: &str) {
-        let mut inner = self.shared.lock();
+        let mut inner = self.shared.inner.lock();
         let Some(open) = inner.sinks.get(sink).cloned() else { return };
         if inner.leaving.contains_key(sink) {
             return;
@@ -366,7 +367,7 @@ impl Deliveries {
                 }
             };
             if only.is_none() {
-                let mut inner = deliveries.shared.lock();
+                let mut inner = deliveries.shared.inner.lock();
                 let lost = inner.lost(&backlog);
                 inner.tell_lost(&lost);
             }
@@ -507,12 +508,8 @@ struct Size {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn client(&self) -> reqwest::Result<http::Client> {
-        let (tls, proxy) = self.network.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (tls, proxy) = self.network.lock().clone();
         http::client(tls, &proxy)
     }
 
@@ -540,7 +537,7 @@ impl Shared {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let mut hand = Hand { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
-        while self.lock().leads(sink) {
+        while self.inner.lock().leads(sink) {
             let wait = match self.deliver(sink, lane, tenant, &mut hand).await {
                 Ok(Step::Halved) => continue,
                 Ok(step @ (Step::Delivered | Step::Empty)) => {
@@ -556,7 +553,7 @@ impl Shared {
                     }
                 }
                 Err(Refusal::Closed(kind, why)) => {
-                    let mut inner = self.lock();
+                    let mut inner = self.inner.lock();
                     inner.closed.get_or_insert((kind, why));
                     return inner.end(lane);
                 }
@@ -572,7 +569,7 @@ impl Shared {
             hand.writer = None;
             self.pause(sink, wait).await;
         }
-        self.lock().end(lane)
+        self.inner.lock().end(lane)
     }
 
     /// Says that a lane does not deliver: aloud where that is news.
@@ -582,7 +579,7 @@ impl Shared {
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
         let Trouble { code, blame, why } = trouble.clone();
         let fault = blame.word();
-        let aloud = self.lock().ledger.failed(lane, trouble, now, now.saturating_add(milliseconds(wait)));
+        let aloud = self.inner.lock().ledger.failed(lane, trouble, now, now.saturating_add(milliseconds(wait)));
         match aloud {
             true => tracing::warn!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
             false => tracing::debug!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
@@ -593,7 +590,7 @@ impl Shared {
     fn tell_delivery(&self, lane: &Lane) {
         let Lane { sink, tenant, feed } = lane;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
-        let aloud = self.lock().ledger.delivers(lane);
+        let aloud = self.inner.lock().ledger.delivers(lane);
         match aloud {
             true => tracing::info!(sink, tenant, feed, "delivers again"),
             false => tracing::debug!(sink, tenant, feed, "delivers again"),
@@ -603,7 +600,7 @@ impl Shared {
     /// Looks whether an outbox is full, and says so where that is news.
     fn weigh(&self, sink: &str, tenant: &str) {
         let now = (self.clock)();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let waiting = inner.waits(sink, Some(tenant));
         let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
         let is_full = waiting.bytes >= most;
@@ -631,7 +628,7 @@ impl Shared {
     }
 
     fn weigh_all(&self) {
-        let keys: Vec<(String, String)> = self.lock().waiting.keys().cloned().collect();
+        let keys: Vec<(String, String)> = self.inner.lock().waiting.keys().cloned().collect();
         keys.iter().for_each(|(sink, tenant)| self.weigh(sink, tenant));
     }
 
@@ -640,7 +637,7 @@ impl Shared {
         let end = tokio::time::Instant::now() + wait;
         loop {
             let replaced = self.replaced.notified();
-            if !self.lock().leads(sink) || tokio::time::timeout_at(end, replaced).await.is_err() {
+            if !self.inner.lock().leads(sink) || tokio::time::timeout_at(end, replaced).await.is_err() {
                 return;
             }
         }
@@ -648,7 +645,7 @@ impl Shared {
 
     /// Ends the work at a lane, unless something came since its outbox was found empty.
     fn came_to_rest(&self, lane: &Lane) -> Option<bool> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let more = inner.busy.get_mut(lane).is_some_and(|work| std::mem::take(&mut work.more));
         (!more).then(|| inner.end(lane))
     }
@@ -740,7 +737,7 @@ impl Shared {
         let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
         self.store.ask(move |store| store.acknowledge(&numbers)).await?;
         failpoint::pass("delivery-acknowledged");
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();
         for event in taken.drain(..) {
             let count = inner.waiting.entry((lane.sink.clone(), event.tenant)).or_default();
@@ -761,7 +758,7 @@ impl Shared {
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
                 failpoint::pass("dead-letter-append");
-                let written = file.lock().unwrap_or_else(PoisonError::into_inner).append(&line);
+                let written = file.lock().append(&line);
                 failpoint::pass("dead-letter-synced");
                 written
             });
@@ -773,7 +770,7 @@ impl Shared {
             self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);
             self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
             let fault = blame.word();
-            let aloud = self.lock().ledger.buried(id, tenant, trouble, (self.clock)());
+            let aloud = self.inner.lock().ledger.buried(id, tenant, trouble, (self.clock)());
             match aloud {
                 true => tracing::warn!(
                     sink = id,

@@ -6,9 +6,10 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
@@ -342,7 +343,7 @@ impl Writer for Lines {
         Box::pin(async move {
             // A full pipe blocks; nobody else has to wait for it.
             let write = tokio::task::spawn_blocking(move || {
-                let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut output = output.lock();
                 output.write_all(&lines).and_then(|()| output.flush())
             });
             match write.await {

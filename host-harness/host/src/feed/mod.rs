@@ -5,10 +5,11 @@ pub mod parked;
 pub mod tenants;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex as SyncMutex;
 use tokio::sync::Mutex;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
@@ -237,12 +238,12 @@ impl Feed {
 
     /// What its calls used since this was last taken.
     pub fn take_usage(&self) -> Usage {
-        std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.usage.lock())
     }
 
     /// The origin that last asked to wait.
     pub fn throttled_origin(&self) -> Option<String> {
-        self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.throttled_origin.lock().clone()
     }
 
     /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
@@ -418,13 +419,13 @@ impl Feed {
     /// Tells once, when something was collected, of credentials that were declared and configured and left on no request:
     /// they do not do what whoever wrote them down thinks.
     fn unused(&self) -> Vec<Notice> {
-        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let carried = self.carried.lock().take();
         let Some(carried) = carried else { return Vec::new() };
         unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
     }
 
     fn count(&self, change: impl FnOnce(&mut Usage)) {
-        change(&mut self.usage.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.usage.lock());
     }
 
     /// The plugin's answer, or a failure in place of one. A request that was not let out is told here, once, unless the
@@ -442,7 +443,7 @@ impl Feed {
     /// The same without words. Where a request did not come through, the host knows better than the plugin why.
     fn outcome<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
         self.count(|usage| usage.add(&journal));
-        if let Some(carried) = &mut *self.carried.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(carried) = &mut *self.carried.lock() {
             let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
             let more: Vec<Credential> = more.cloned().collect();
             carried.extend(more);
@@ -455,7 +456,7 @@ impl Feed {
         let last = journal.exchanges.last();
         if let Some(cause) = journal.asked_too_often {
             // The wait of this feed alone: another credential of the same service may be good.
-            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.throttled_origin.lock() = None;
             let own = Failure::of_host(Reaction::Wait, TOKEN_REQUESTS_LIMITED, cause);
             let fix = Some(TOKENS_LAST.to_owned());
             return Err(Failure { wait_seconds: failure.wait_seconds, fix, ..own });
@@ -463,7 +464,7 @@ impl Feed {
         if failure.reaction == Reaction::Wait {
             let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
             let origin = url.map(|url| url.origin().ascii_serialization());
-            *self.throttled_origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
+            *self.throttled_origin.lock() = origin;
             self.count(|usage| usage.throttles += 1);
         }
         if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {

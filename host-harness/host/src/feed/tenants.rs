@@ -1,7 +1,9 @@
 //! The way out of each tenant: connections that no other tenant uses.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::limits::{self, Limits, milliseconds};
 use crate::network::client::Network;
@@ -40,18 +42,17 @@ impl Tenants {
     /// Makes transports over another network from now on. What runs keeps the one it has.
     pub fn replace(&self, network: Network) {
         let limits = self.limits.clone();
-        *self.new.lock().unwrap_or_else(PoisonError::into_inner) =
-            Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
-        self.lines().clear();
+        *self.new.lock() = Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
+        self.lines.lock().clear();
     }
 
     pub(super) fn transport(&self, tenant: &str, now: u64) -> Result<Arc<dyn Transport>, TransportError> {
-        let mut lines = self.lines();
+        let mut lines = self.lines.lock();
         if let Some(line) = lines.get_mut(tenant) {
             line.used = now;
             return Ok(Arc::clone(&line.transport));
         }
-        let transport = self.new.lock().unwrap_or_else(PoisonError::into_inner)(tenant)?;
+        let transport = self.new.lock()(tenant)?;
         lines.insert(tenant.to_owned(), Line { transport: Arc::clone(&transport), used: now });
         Ok(transport)
     }
@@ -59,11 +60,7 @@ impl Tenants {
     /// Drops connections that were not used for a while, and tokens that are no longer good.
     pub fn sweep(&self, now: u64) {
         let idle = milliseconds(limits::IDLE_TENANT);
-        self.lines().retain(|_, line| now.saturating_sub(line.used) <= idle);
+        self.lines.lock().retain(|_, line| now.saturating_sub(line.used) <= idle);
         self.tokens.sweep(now);
-    }
-
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
@@ -169,7 +170,7 @@ const TOLD: usize = 16;
 impl News {
     /// Whether something is to be told: each is told once, and no more than a few.
     pub(crate) fn is_news(&self, words: &str) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         told.len() < TOLD && told.insert(words.to_owned())
     }
 }

@@ -5,8 +5,9 @@
 mod answers;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use ring::hmac;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -203,7 +204,7 @@ impl Tokens {
 
     /// What is known of a request; where its tenant began too many, an entry that is forgotten at once.
     fn entry(&self, name: Name, tenant: &Arc<str>) -> Arc<Entry> {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         let Kept { entries, begun } = &mut *kept;
         if let Some(entry) = entries.get(&name) {
             return Arc::clone(entry);
@@ -218,7 +219,7 @@ impl Tokens {
     }
 
     fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &Asked) -> Next {
-        let mut state = lock(&entry.state);
+        let mut state = entry.state.lock();
         let (answers, flight) = &mut *state;
         let now = asked.now;
         if let Some(known) = answers.find(&asked.freshness, &asked.seals, now) {
@@ -267,7 +268,7 @@ impl Tokens {
         if outcome.as_ref().is_err_and(|error| !error.may_have_arrived()) {
             self.uncount(sending.counted_as, sending.now);
         }
-        let (answers, flight) = &mut *lock(&sending.entry.state);
+        let (answers, flight) = &mut *sending.entry.state.lock();
         // What a plugin asks its own endpoint for, and gets there, must not fill the host.
         if let Some(fetched) = outcome.as_ref().ok().filter(|fetched| fetched.bytes() <= TOKEN_ANSWER_BYTES) {
             answers.keep(fetched, sending.renews);
@@ -278,7 +279,7 @@ impl Tokens {
     /// Counts a request that is about to be sent; the error is when there is room for it.
     fn count(&self, name: Name, now: u64) -> Result<(), u64> {
         let window = milliseconds(TOKEN_WINDOW);
-        let mut sent = lock(&self.sent);
+        let mut sent = self.sent.lock();
         let times = sent.entry(name).or_default();
         times.retain(|sent| (now.saturating_sub(window) + 1..=now).contains(sent));
         match times.front() {
@@ -292,7 +293,7 @@ impl Tokens {
 
     /// A request that reached nobody counts with nobody.
     fn uncount(&self, name: Name, sent: u64) {
-        if let Some(times) = lock(&self.sent).get_mut(&name)
+        if let Some(times) = self.sent.lock().get_mut(&name)
             && let Some(place) = times.iter().rposition(|time| *time == sent)
         {
             times.remove(place);
@@ -301,9 +302,9 @@ impl Tokens {
 
     /// Forgets what would not be given again, and nobody waits for.
     pub fn sweep(&self, now: u64) {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         let Kept { entries, begun } = &mut *kept;
-        let is_wanted = |entry: &Arc<Entry>| Arc::strong_count(entry) > 1 || lock(&entry.state).0.is_of_use(now);
+        let is_wanted = |entry: &Arc<Entry>| Arc::strong_count(entry) > 1 || entry.state.lock().0.is_of_use(now);
         for (_, entry) in entries.extract_if(|_, entry| !is_wanted(entry)) {
             if let Some(begun) = begun.get_mut(&entry.begun_by) {
                 *begun -= 1;
@@ -311,7 +312,7 @@ impl Tokens {
         }
         begun.retain(|_, begun| *begun > 0);
         let begin = now.saturating_sub(milliseconds(TOKEN_WINDOW));
-        lock(&self.sent).retain(|_, times| times.back().is_some_and(|last| *last > begin));
+        self.sent.lock().retain(|_, times| times.back().is_some_and(|last| *last > begin));
     }
 }
 
@@ -332,10 +333,6 @@ impl Flight {
             _ => Err(TransportError::Other("the request broke down in the host".to_owned())),
         }
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -715,16 +712,16 @@ mod tests {
         for number in 0..TOKENS_KEPT + 5 {
             body(&tokens, &endpoint, one("greedy", number)).await;
         }
-        assert_eq!(lock(&tokens.kept).entries.len(), TOKENS_KEPT);
+        assert_eq!(tokens.kept.lock().entries.len(), TOKENS_KEPT);
         for _ in 0..2 {
             body(&tokens, &endpoint, one("modest", TOKENS_KEPT + 6)).await;
         }
         assert_eq!(endpoint.asked(), TOKENS_KEPT + 6, "another tenant has room");
         tokens.sweep(6_000_000);
-        assert_eq!(lock(&tokens.kept).entries.len(), TOKENS_KEPT + 1);
+        assert_eq!(tokens.kept.lock().entries.len(), TOKENS_KEPT + 1);
         tokens.sweep(9_000_000);
-        assert!(lock(&tokens.kept).entries.is_empty() && lock(&tokens.kept).begun.is_empty());
-        assert!(lock(&tokens.sent).is_empty());
+        assert!(tokens.kept.lock().entries.is_empty() && tokens.kept.lock().begun.is_empty());
+        assert!(tokens.sent.lock().is_empty());
         let long = format!(r#"{{"expires_in":3600,"a":"{}"}}"#, "x".repeat(TOKEN_ANSWER_BYTES));
         let endpoint = Endpoint::new(Ok((200, long.leak())));
         bodies(&endpoint, any(&[1_000, 1_001])).await;

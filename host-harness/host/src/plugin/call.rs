@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
@@ -14,7 +15,6 @@ use super::answer::{Answer, Fault};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
-use super::journal::lock;
 pub use super::journal::{Caller, Clock, Exchange, Journal, Network};
 use super::meter::{Meter, Spent};
 use super::tap::Enters;
@@ -107,7 +107,7 @@ const LONGEST_MESSAGE: usize = 32;
 impl log::Host for Store {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
-        let mut journal = lock(&self.hook.journal);
+        let mut journal = self.hook.journal.lock();
         if journal.log.len() >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
             self.log_lines_dropped += 1;
             return;
@@ -174,7 +174,7 @@ impl credentials::Host for Store {
                 Ok(placeholder)
             }
             Err(error) => {
-                lock(&self.hook.journal).unusable = Some(format!("found {error}"));
+                self.hook.journal.lock().unusable = Some(format!("found {error}"));
                 Err(match error {
                     Unusable::Unreadable(_) => credentials::Refusal::Unreadable,
                     Unusable::Unfit(_) => credentials::Refusal::Unusable,
@@ -368,7 +368,7 @@ impl Open<'_> {
     /// Ends the call: what came of it, and what it took.
     fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
-        let mut journal = lock(&hook.journal).clone();
+        let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);

@@ -2,16 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::journal::{Exchange, HeldToken, Journal, Network, Shared, lock};
+use super::journal::{Exchange, HeldToken, Journal, Network, Shared};
 use super::seal;
 use super::tap::Tap;
 use crate::credentials::redact::{self, Search};
@@ -128,11 +129,11 @@ impl WasiHttpHooks for Hook {
                 if is_real {
                     note_denial(&journal, call, &asker.who, (&method, &url), why);
                 } else {
-                    lock(&journal).denied += 1;
+                    journal.lock().denied += 1;
                 }
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
-            lock(&journal).exchanges.push(exchange);
+            journal.lock().exchanges.push(exchange);
             let nothing: Rest = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
         })
@@ -140,13 +141,13 @@ impl WasiHttpHooks for Hook {
 }
 
 fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
-    lock(journal).exceeded.get_or_insert((limit, value));
+    journal.lock().exceeded.get_or_insert((limit, value));
 }
 
 /// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's, and
 /// the denial is told at once.
 fn note_denial(journal: &Mutex<Journal>, call: &str, who: &str, (method, url): (&str, &str), why: &str) {
-    let mut journal = lock(journal);
+    let mut journal = journal.lock();
     journal.denied += 1;
     if journal.denied > 1 {
         return;
@@ -214,9 +215,9 @@ async fn carry(
     if shape.seals.is_some() && call != "fetch-token" {
         return Err(plainly("a request for a token leaves from fetch-token alone"));
     }
-    lock(journal).carried.extend(judged.carried.iter().copied().cloned());
+    journal.lock().carried.extend(judged.carried.iter().copied().cloned());
     if let Some(credential) = judged.missing.first()
-        && !std::mem::replace(&mut lock(journal).bare, true)
+        && !std::mem::replace(&mut journal.lock().bare, true)
     {
         let (method, origin, name) = (&shape.method, &shape.origin, sealed::name(credential));
         let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
@@ -230,7 +231,7 @@ async fn carry(
         Some(seals) => match fetch(&network, (&raw, request), judged, seals, sealed, asker).await.map_err(denied)? {
             Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
             Ok(Sent::TooOften { response, why }) => {
-                lock(journal).asked_too_often = Some(why);
+                journal.lock().asked_too_often = Some(why);
                 (Ok(response), None, true)
             }
             Err(error) => (Err(error), None, false),
@@ -242,7 +243,7 @@ async fn carry(
         Err(_) => 0,
     };
     let received = {
-        let mut journal = lock(journal);
+        let mut journal = journal.lock();
         journal.received_bytes += received;
         journal.received_bytes
     };
@@ -257,7 +258,7 @@ async fn carry(
     let bytes = response.body.len();
     let (seals, mut known) =
         (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
-    known.extend(lock(journal).tokens.iter().map(|held| held.token.clone()));
+    known.extend(journal.lock().tokens.iter().map(|held| held.token.clone()));
     let scrub = move || {
         let answered = match &seals {
             Some(key) => seal::sealed(&mut response, key),
@@ -268,7 +269,7 @@ async fn carry(
         (response, answered.token)
     };
     let (response, token) = redact::aside(bytes, scrub).await.ok_or_else(|| plainly("it could not be searched"))?;
-    lock(journal).tokens.extend(token.map(|(placeholder, token)| HeldToken { placeholder, token, renew_at }));
+    journal.lock().tokens.extend(token.map(|(placeholder, token)| HeldToken { placeholder, token, renew_at }));
     Ok(Carried { response, is_kept })
 }
 

@@ -1,7 +1,9 @@
 //! For whom a call is made, and what the call did and used: what the parts of a call share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::contract::Credential;
 use crate::credentials::secret::Secret;
@@ -100,7 +102,3 @@ pub(crate) struct HeldToken {
 }
 
 pub(super) type Shared<T> = Arc<Mutex<T>>;
-
-pub(super) fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}

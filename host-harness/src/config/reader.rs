@@ -264,27 +264,30 @@ impl Reader {
                 self.problem(node, format!("found [{name}.settings] without its [[{name}]] above it"));
                 Vec::new()
             }
-            // `[feed.contoso-prod]`: each has a name in place of an id.
+            // `[feed.contoso-prod]` or `[[feed.contoso-prod]]`: each has a name in place of an id.
             DeValue::Table(table)
                 if !table.is_empty()
-                    && table.iter().all(|(name, value)| {
-                        value.as_ref().is_table() && meant::name(name.as_ref(), PARTS.iter().copied()).is_none()
+                    && node.as_table().is_some_and(|table| {
+                        let is_part = |name: &str| meant::name(name, PARTS.iter().copied()).is_some();
+                        table.children.iter().all(|child| child.is_tables() && !is_part(&child.name))
                     }) =>
             {
-                let items: Vec<Node<'b>> = node.as_table().into_iter().flat_map(|table| table.children).collect();
+                let children: Vec<Node<'b>> = node.as_table().into_iter().flat_map(|table| table.children).collect();
+                let named = |child: &Node<'b>| match child.as_list() {
+                    Some(items) => items.into_iter().map(|item| Node { name: child.name.clone(), ..item }).collect(),
+                    None => vec![child.clone()],
+                };
+                let items: Vec<Node<'b>> = children.iter().flat_map(named).collect();
                 let more = match items.len() {
                     0 | 1 => "",
                     _ => ", and so with each other of them",
                 };
-                if let Some(first) = items.first() {
+                if let Some(first) = children.first() {
                     let id = meant::id(&first.name).unwrap_or_default();
-                    self.problem(
-                        first,
-                        format!(
-                            "found [{name}.{}], expected [[{name}]] with `id = \"{id}\"` below it{more}",
-                            first.name
-                        ),
-                    );
+                    let path = format!("{name}.{}", first.name);
+                    let found = if first.as_list().is_some() { format!("[[{path}]]") } else { format!("[{path}]") };
+                    let message = format!("found {found}, expected [[{name}]] with `id = \"{id}\"` below it{more}");
+                    self.problem(first, message);
                 }
                 self.misplaced.insert("id".to_owned());
                 items

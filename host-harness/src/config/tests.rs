@@ -562,6 +562,11 @@ fn a_key_that_is_misspelt_or_misplaced_is_told_once_and_nothing_that_follows_fro
             &["feed.prod: found [feed.prod], expected [[feed]] with `id = \"prod\"` below it"],
         ),
         (
+            "[[feed]]\nid = \"prod\"\ntenant = \"contoso\"\n[feed.settings]",
+            "[[feed.prod]]\ntenant = \"contoso\"\n[feed.prod.settings]",
+            &["feed.prod: found [[feed.prod]], expected [[feed]] with `id = \"prod\"` below it"],
+        ),
+        (
             "[[sink]]\nid = \"lake\"",
             "[sink.a]\ntype = \"stdout\"\n[sink.lake]",
             &["sink.a: found [sink.a], expected [[sink]] with `id = \"a\"` below it, and so with each other of them"],

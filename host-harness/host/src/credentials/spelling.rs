@@ -137,6 +137,10 @@ const REFERENCE: &str =
 const LOOK_ALIKES: &[(Test, &str)] = &[
     (|text| text.contains("-----BEGIN "), "looks like PEM, where a secret belongs"),
     (is_reference, REFERENCE),
+    (
+        is_encrypted,
+        "is encrypted, as SOPS, Ansible or eyaml keep secrets, and nothing decrypts it here: give it in plain",
+    ),
     (is_page, "looks like a web page (HTML), where the secret itself belongs"),
     (is_json, "looks like JSON, where one value of it belongs, without its quotes"),
     (is_address, "looks like an address, where the secret itself belongs"),
@@ -222,7 +226,13 @@ fn is_assignment(text: &str) -> bool {
 }
 
 fn is_quoted(text: &str) -> bool {
+    // Python shows bytes so.
+    let text = text.strip_prefix('b').filter(|rest| rest.starts_with(['"', '\''])).unwrap_or(text);
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
+}
+
+fn is_encrypted(text: &str) -> bool {
+    text.starts_with("ENC[") && text.ends_with(']') || text.starts_with("$ANSIBLE_VAULT;")
 }
 
 fn is_masked(text: &str) -> bool {
@@ -265,6 +275,8 @@ const PLACEHOLDERS: &[&str] = &[
 
 /// A path from the root, a home or a drive, or with an ending that files of secrets have.
 fn is_path(text: &str) -> bool {
+    // As curl and others have it.
+    let text = text.strip_prefix('@').unwrap_or(text);
     let ending = |text: &str| {
         let endings = [
             "cer", "conf", "crt", "env", "ini", "json", "key", "p12", "pem", "pfx", "secret", "toml", "txt", "yaml",
@@ -511,7 +523,11 @@ mod tests {
                 ],
                 "looks like `NAME=value`",
             ),
-            (&["\"s~ecret\"", "'s~ecret'", "`s~ecret`"], "is written in quotes"),
+            (&["\"s~ecret\"", "'s~ecret'", "`s~ecret`", "b's~ecret'"], "is written in quotes"),
+            (
+                &["ENC[AES256_GCM,data:Zm9v,iv:YmFy,tag:eA==,type:str]", "$ANSIBLE_VAULT;1.1;AES256\n3132"],
+                "is encrypted",
+            ),
             (&["abc*****************", "••••••••"], "is masked"),
             (
                 &[
@@ -536,6 +552,8 @@ mod tests {
             (
                 &[
                     "/run/secrets/contoso",
+                    "@/run/secrets/contoso",
+                    "@secret.txt",
                     "./secret.txt",
                     "~/secret",
                     "C:\\secrets\\x",

@@ -122,7 +122,9 @@ impl ServiceError {
             None => &body,
             Some(error) => error,
         };
-        let code = text(member(error, "code"))?;
+        // Some providers give the status as their code.
+        let number = || member(error, "code")?.as_u64().map(|number| number.to_string());
+        let code = text(member(error, "code")).or_else(number)?;
         // Gateways of all kinds answer in JSON, too. The service's own codes are words run together, and of its providers
         // that write others the answer has the id of the request.
         let own = !matches!(response.status, 407 | 511)
@@ -527,6 +529,10 @@ mod tests {
         let bare = r#"{"Code":"400","Message":"m","Target":null}"#;
         assert_eq!(of_arm(&response(400, &[("x-ms-request-id", "r")], bare)).code, "refused");
         assert_eq!(arm_code(400, bare), "not-the-service");
+        let number = r#"{"error":{"code":403,"message":"m"}}"#;
+        let failure = of_arm(&response(403, &[("x-ms-request-id", "r")], number));
+        assert_eq!((failure.code.as_str(), failure.service_code.as_deref()), ("forbidden", Some("403")));
+        assert_eq!(arm_code(403, number), "not-the-service");
     }
 
     #[test]

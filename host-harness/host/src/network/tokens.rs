@@ -31,7 +31,7 @@ pub struct Tokens {
     /// Made at start: without it nobody can tell which request a name stands for.
     key: hmac::Key,
     kept: Mutex<Kept>,
-    sent: Mutex<HashMap<Name, VecDeque<u64>>>,
+    sent: Mutex<HashMap<Name, Counted>>,
 }
 
 /// Names a request by all that is in it.
@@ -50,6 +50,14 @@ struct Entry {
     /// The tenant that asked first.
     begun_by: Arc<str>,
     state: Mutex<(Answers, Option<Flight>)>,
+}
+
+/// How often one request was sent.
+#[derive(Default)]
+struct Counted {
+    times: VecDeque<u64>,
+    /// How long the token of the last answer was good for, in milliseconds; none if it had none.
+    life: Option<u64>,
 }
 
 /// A request that is under way, and what came of it once it ended.
@@ -229,9 +237,9 @@ impl Tokens {
             return Next::Wait(flight.clone());
         }
         let good = answers.good(now);
-        if let Err(opens) = self.count(counted_as, now) {
+        if let Err((opens, life)) = self.count(counted_as, now) {
             let better_than_none = good.filter(|_| !matches!(asked.freshness, Freshness::Not(_)));
-            let too_often = || answers::too_often(opens.saturating_sub(now), answers.last_life());
+            let too_often = || answers::too_often(opens.saturating_sub(now), life);
             return Next::Done(better_than_none.map_or_else(too_often, |good| good.given_to(asked, true)));
         }
         let sending = Sending {
@@ -265,8 +273,14 @@ impl Tokens {
 
     /// Keeps what came of a request, before those who wait for it are told.
     fn land(&self, sending: &Sending, outcome: &Outcome) {
-        if outcome.as_ref().is_err_and(|error| !error.may_have_arrived()) {
-            self.uncount(sending.counted_as, sending.now);
+        match outcome {
+            Ok(fetched) => {
+                if let Some(counted) = self.sent.lock().get_mut(&sending.counted_as) {
+                    counted.life = fetched.life();
+                }
+            }
+            Err(error) if !error.may_have_arrived() => self.uncount(sending.counted_as, sending.now),
+            Err(_) => {}
         }
         let (answers, flight) = &mut *sending.entry.state.lock();
         // What a plugin asks its own endpoint for, and gets there, must not fill the host.
@@ -276,14 +290,15 @@ impl Tokens {
         *flight = None;
     }
 
-    /// Counts a request that is about to be sent; the error is when there is room for it.
-    fn count(&self, name: Name, now: u64) -> Result<(), u64> {
+    /// Counts a request that is about to be sent; the error is when there is room for it, and how long the last token was
+    /// good for.
+    fn count(&self, name: Name, now: u64) -> Result<(), (u64, Option<u64>)> {
         let window = milliseconds(TOKEN_WINDOW);
         let mut sent = self.sent.lock();
-        let times = sent.entry(name).or_default();
+        let Counted { times, life } = sent.entry(name).or_default();
         times.retain(|sent| (now.saturating_sub(window) + 1..=now).contains(sent));
         match times.front() {
-            Some(first) if times.len() >= TOKEN_REQUESTS => Err(first + window),
+            Some(first) if times.len() >= TOKEN_REQUESTS => Err((first + window, *life)),
             _ => {
                 times.push_back(now);
                 Ok(())
@@ -293,7 +308,7 @@ impl Tokens {
 
     /// A request that reached nobody counts with nobody.
     fn uncount(&self, name: Name, sent: u64) {
-        if let Some(times) = self.sent.lock().get_mut(&name)
+        if let Some(Counted { times, .. }) = self.sent.lock().get_mut(&name)
             && let Some(place) = times.iter().rposition(|time| *time == sent)
         {
             times.remove(place);
@@ -312,7 +327,7 @@ impl Tokens {
         }
         begun.retain(|_, begun| *begun > 0);
         let begin = now.saturating_sub(milliseconds(TOKEN_WINDOW));
-        self.sent.lock().retain(|_, times| times.back().is_some_and(|last| *last > begin));
+        self.sent.lock().retain(|_, counted| counted.times.back().is_some_and(|last| *last > begin));
     }
 }
 
@@ -534,9 +549,10 @@ mod tests {
             ((200, short), "the tokens that it gives are good for 20 s alone"),
             ((503, ""), "no token that it gave is of use any more"),
         ] {
-            let (endpoint, tokens) = (Endpoint::new(Ok(answer)), Arc::default());
+            let (endpoint, tokens) = (Endpoint::new(Ok(answer)), Arc::<Tokens>::default());
             for request in 0..5 {
                 let one = asked("a", 1_000 + 20 * request);
+                tokens.sweep(one.now);
                 assert!(matches!(sent(&tokens, &endpoint, one).await, Ok(Sent::Answer { .. })));
             }
             match sent(&tokens, &endpoint, asked("a", 1_100)).await.unwrap() {

@@ -31,7 +31,6 @@ pub(super) struct Fetched {
     answer: IncomingResponse,
     tenant: Arc<str>,
     at: u64,
-    /// How long its token is good for, in milliseconds; none if there is none that can be used.
     life: Option<u64>,
     /// From when on its token is not given any more; none if there is none that can be used.
     renew_at: Option<u64>,
@@ -50,11 +49,6 @@ impl Answers {
     pub(super) fn good(&self, now: u64) -> Option<&Arc<Fetched>> {
         let is_good = |good: &&Arc<Fetched>| good.age(now).zip(good.renew_at).is_some_and(|(_, end)| now < end);
         self.good.as_ref().filter(is_good)
-    }
-
-    /// How long the last token was good for, in milliseconds.
-    pub(super) fn last_life(&self) -> Option<u64> {
-        self.good.as_ref().and_then(|good| good.life)
     }
 
     /// Keeps an answer; `renews` says that there was a good token when it was asked for.
@@ -79,6 +73,11 @@ impl Fetched {
         let renew_at =
             life.map(|life| at.saturating_add(life.saturating_sub(milliseconds(TOKEN_RENEWAL)).max(life / 2)));
         Fetched { answer, tenant, at, life, renew_at }
+    }
+
+    /// How long its token is good for, in milliseconds; none if there is none that can be used.
+    pub(super) fn life(&self) -> Option<u64> {
+        self.life
     }
 
     /// Its size.

@@ -4,14 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-/// A range of addresses.
+/// A range of addresses; a single address is a range too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    address: IpAddr,
-    prefix: u8,
-}
+pub struct Cidr(IpNet);
 
 /// Not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -22,21 +20,16 @@ impl FromStr for Cidr {
     type Err = NotARange;
 
     fn from_str(text: &str) -> Result<Cidr, NotARange> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| NotARange)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(most), str::parse).map_err(|_| NotARange)?;
-        if prefix > most { Err(NotARange) } else { Ok(Cidr { address, prefix }) }
+        let single = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| single()).map(Cidr).map_err(|_| NotARange)
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = if self.address.is_ipv4() { 32 } else { 128 };
-        if self.prefix == whole {
-            self.address.fmt(formatter)
-        } else {
-            write!(formatter, "{}/{}", self.address, self.prefix)
+        match self.0.prefix_len() == self.0.max_prefix_len() {
+            true => self.0.addr().fmt(formatter),
+            false => self.0.fmt(formatter),
         }
     }
 }
@@ -44,21 +37,8 @@ impl fmt::Display for Cidr {
 impl Cidr {
     /// Whether an address lies in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(range), IpAddr::V4(address)) => {
-                same_prefix(range.to_bits().into(), address.to_bits().into(), self.prefix, 32)
-            }
-            (IpAddr::V6(range), IpAddr::V6(address)) => {
-                same_prefix(range.to_bits(), address.to_bits(), self.prefix, 128)
-            }
-            _ => false,
-        }
+        self.0.contains(&address)
     }
-}
-
-fn same_prefix(left: u128, right: u128, prefix: u8, width: u32) -> bool {
-    let shift = width - u32::from(prefix);
-    shift >= 128 || left >> shift == right >> shift
 }
 
 /// Whether a host is this machine itself, whoever is asked: a name below `localhost` may lead elsewhere.
@@ -74,14 +54,8 @@ pub fn is_loopback(host: &url::Host<&str>) -> bool {
 /// is no address of one host, nobody is advised to allow.
 pub fn may_serve(address: IpAddr) -> bool {
     match unwrapped(address) {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_loopback() || address.is_private() || first == 100 && (64..128).contains(&second)
-        }
-        IpAddr::V6(address) => {
-            let metadata = address.segments()[..2] == [0xfd00, 0xec2];
-            address.is_loopback() || address.is_unique_local() && !metadata
-        }
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || SHARED.contains(&address),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() && !METADATA_V6.contains(&address),
     }
 }
 
@@ -92,8 +66,12 @@ pub fn prohibited(address: IpAddr, allowed: &[Cidr]) -> Option<&'static str> {
         return None;
     }
     match inner {
-        IpAddr::V4(address) => prohibited_v4(address),
-        IpAddr::V6(address) => prohibited_v6(address),
+        IpAddr::V4(address) => PROHIBITED_V4.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| *name),
+        IpAddr::V6(address) => {
+            let known = PROHIBITED_V6.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| *name);
+            // No other address was ever given to a host on the internet.
+            known.or_else(|| (!GLOBAL_UNICAST.contains(&address)).then_some(RESERVED))
+        }
     }
 }
 
@@ -110,40 +88,61 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     }
 }
 
-fn prohibited_v4(address: Ipv4Addr) -> Option<&'static str> {
-    match address.octets() {
-        [127, ..] => Some("a loopback address"),
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Some("a private address"),
-        [169, 254, ..] => Some("a link-local address, where clouds keep their metadata"),
-        [168, 63, 129, 16] => Some("the address at which Azure's hosts answer their guests"),
-        [100, 64..=127, ..] => Some("an address behind a carrier's NAT"),
-        [0, ..] => Some("no address of a host"),
-        [192, 0, 0, _]
-        | [192, 88, 99, _]
-        | [198, 18..=19, ..]
-        | [192, 0, 2, _]
-        | [198, 51, 100, _]
-        | [203, 0, 113, _] => Some("a reserved address"),
-        [224..=239, ..] => Some("a multicast address"),
-        [240..=255, ..] => Some("a reserved address"),
-        _ => None,
-    }
+const LOOPBACK: &str = "a loopback address";
+const PRIVATE: &str = "a private address";
+const LINK_LOCAL: &str = "a link-local address, where clouds keep their metadata";
+const NO_HOST: &str = "no address of a host";
+const MULTICAST: &str = "a multicast address";
+const RESERVED: &str = "a reserved address";
+
+/// Addresses behind a carrier's NAT.
+const SHARED: Ipv4Net = v4([100, 64, 0, 0], 10);
+
+/// A network inside the private ones, where AWS keeps the metadata of its machines.
+const METADATA_V6: Ipv6Net = v6([0xfd00, 0xec2], 32);
+
+/// All of IPv6 that was given to hosts on the internet.
+const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0], 3);
+
+const PROHIBITED_V4: &[(Ipv4Net, &str)] = &[
+    (v4([127, 0, 0, 0], 8), LOOPBACK),
+    (v4([10, 0, 0, 0], 8), PRIVATE),
+    (v4([172, 16, 0, 0], 12), PRIVATE),
+    (v4([192, 168, 0, 0], 16), PRIVATE),
+    (v4([169, 254, 0, 0], 16), LINK_LOCAL),
+    (v4([168, 63, 129, 16], 32), "the address at which Azure's hosts answer their guests"),
+    (SHARED, "an address behind a carrier's NAT"),
+    (v4([0, 0, 0, 0], 8), NO_HOST),
+    (v4([192, 0, 0, 0], 24), RESERVED),
+    (v4([192, 0, 2, 0], 24), RESERVED),
+    (v4([192, 88, 99, 0], 24), RESERVED),
+    (v4([198, 18, 0, 0], 15), RESERVED),
+    (v4([198, 51, 100, 0], 24), RESERVED),
+    (v4([203, 0, 113, 0], 24), RESERVED),
+    (v4([224, 0, 0, 0], 4), MULTICAST),
+    (v4([240, 0, 0, 0], 4), RESERVED),
+];
+
+const PROHIBITED_V6: &[(Ipv6Net, &str)] = &[
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), LOOPBACK),
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), NO_HOST),
+    (v6([0xfc00, 0], 7), PRIVATE),
+    (v6([0xfe80, 0], 10), "a link-local address"),
+    (v6([0xfec0, 0], 10), PRIVATE),
+    (v6([0xff00, 0], 8), MULTICAST),
+    // Teredo and others that stand for something else.
+    (v6([0x2001, 0], 23), RESERVED),
+    // Documentation.
+    (v6([0x2001, 0xdb8], 32), RESERVED),
+    (v6([0x3fff, 0], 20), RESERVED),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-fn prohibited_v6(address: Ipv6Addr) -> Option<&'static str> {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
-        [0, 0, 0, 0, 0, 0, 0, 0] => Some("no address of a host"),
-        [0xfc00..=0xfdff, ..] => Some("a private address"),
-        [0xfe80..=0xfebf, ..] => Some("a link-local address"),
-        [0xfec0..=0xfeff, ..] => Some("a private address"),
-        [0xff00..=0xffff, ..] => Some("a multicast address"),
-        // Teredo and others that stand for something else; documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("a reserved address"),
-        [0x2000..=0x3fff, ..] => None,
-        // Nothing else was ever given to hosts on the internet.
-        _ => Some("a reserved address"),
-    }
+const fn v6([a, b]: [u16; 2], prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
 }
 
 #[cfg(test)]
@@ -203,7 +202,7 @@ mod tests {
         for (address, free) in [("127.9.9.9", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.1", false)] {
             assert_eq!(prohibited(address.parse().unwrap(), &allowed).is_none(), free, "{address}");
         }
-        for text in ["127.0.0.1/33", "nowhere", "1.2.3.4/x", ""] {
+        for text in ["127.0.0.1/33", "::1/129", "nowhere", "1.2.3.4/x", "10/8", ""] {
             assert_eq!(text.parse::<Cidr>(), Err(NotARange), "{text}");
         }
         for text in ["10.0.0.0/8", "::1", "fd00::/8", "127.0.0.1"] {

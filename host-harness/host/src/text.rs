@@ -33,11 +33,20 @@ impl Unread {
 
 /// The bytes of a file, bounded: some files have no end.
 pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let bytes = bytes_up_to(file, FILE_BYTES)?;
     if bytes.len() as u64 > FILE_BYTES {
         return Err(std::io::Error::other(format!("it has more than {FILE_BYTES} bytes")));
     }
+    Ok(bytes)
+}
+
+/// The bytes of a file, no more than one beyond `most`. They do not move while they are read: a file may hold a secret,
+/// and whoever wipes the bytes would leave a copy behind.
+pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let file = File::open(file)?;
+    let expected = file.metadata()?.len().min(most) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    file.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -62,7 +71,12 @@ pub enum Foreign {
 
 /// The text without its byte order mark.
 pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
-    with_mark(bytes).map(|text| text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    with_mark(bytes).map(|mut text| {
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
+        text
+    })
 }
 
 /// The text of bytes in UTF-8 or UTF-16, without its byte order marks.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use source_host::credentials::secret::Secret;
+use source_host::credentials::secret::{Secret, Zeroizing};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
 use source_host::limits;
@@ -431,7 +431,7 @@ fn settings(
         let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
         let value = value.or_else(|message| {
             config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
-            if is_plain { Err(()) } else { Ok(UNREADABLE.to_owned()) }
+            if is_plain { Err(()) } else { Ok(Zeroizing::new(UNREADABLE.to_owned())) }
         });
         let Ok(value) = value else { continue };
         let Trimmed { text, remark } = spelling::trimmed(&value);

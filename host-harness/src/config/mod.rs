@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use source_host::credentials::certificates::{self, Authorities};
-use source_host::credentials::secret::{self, Secret};
+use source_host::credentials::secret::{self, Secret, Zeroizing};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
 use source_host::limits;
@@ -610,7 +610,7 @@ fn referenced(
     reference: &Table<'_>,
     files: &mut Vec<Seen>,
     environment: Environment<'_>,
-) -> Option<Result<String, String>> {
+) -> Option<Result<Zeroizing<String>, String>> {
     match (reference.child("env"), reference.child("file")) {
         (Some(variable), None) => {
             let name = reader.text(&variable, "the name of a variable of the environment")?;
@@ -621,7 +621,7 @@ fn referenced(
                         true => Err(format!(
                             "found nothing in the variable {name} of the environment, expected the secret there"
                         )),
-                        false => Ok(value),
+                        false => Ok(Zeroizing::new(value)),
                     })
                 }
             })
@@ -639,7 +639,7 @@ fn referenced(
                 Ok(value) if spelling::trimmed(&value).text.is_empty() => {
                     Err(format!("found nothing in {}, expected the secret there", path.display()))
                 }
-                Ok(value) => Ok(spelling::without_line_end(&value).to_owned()),
+                Ok(value) => Ok(Zeroizing::new(spelling::without_line_end(&value).to_owned())),
             })
         }
         (Some(_), Some(_)) => {

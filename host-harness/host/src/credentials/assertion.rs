@@ -1,8 +1,6 @@
 //! What proves an application's identity without a shared secret: assertions that are signed here with its certificate
 //! (RFC 7523, PS256), and those that another identity provider leaves in a file. Keys and files stay on this side.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use base64::Engine;
@@ -13,6 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use zeroize::Zeroizing;
 
 use crate::credentials::certificates::{self, Look};
 use crate::credentials::secret::Secret;
@@ -75,7 +74,7 @@ impl KeyPair {
             words => unfit(format!("a private key that cannot be used ({words})")),
         })?;
         let chain: Option<Vec<_>> =
-            parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_deref()).collect();
+            parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_ref()).collect();
         let Some(chain) = chain else { return unfit("a certificate that is cut off or no base64") };
         if chain.is_empty() {
             return unfit("a private key without its certificate");
@@ -126,15 +125,12 @@ impl KeyPair {
 
 /// The assertion in a file. It is read each time: who leaves it there renews it.
 pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(TOKEN_FILE_BYTES + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return Err(Unusable::Unreadable(format!("{}: {error}", file.display())));
-    }
+    let bytes = text::bytes_up_to(file, TOKEN_FILE_BYTES);
+    let bytes = bytes.map_err(|error| Unusable::Unreadable(format!("{}: {error}", file.display())))?;
     if bytes.len() as u64 > TOKEN_FILE_BYTES {
         return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
     }
-    match text::utf8(bytes) {
+    match text::utf8(bytes).map(Zeroizing::new) {
         Err(foreign) => unfit(format!("a file that {}", foreign.told(file))),
         Ok(text) => match spelling::trimmed(&text).text {
             token if is_token(token) => Ok(Secret::new(token)),
@@ -145,7 +141,8 @@ pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
 
 /// Whether a text has the form of a signed token: three parts of base64url.
 pub fn is_token(text: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && BASE64_URL_SAFE_NO_PAD.decode(part).is_ok();
+    let decoded = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new);
+    let part = |part: &str| !part.is_empty() && decoded(part).is_ok();
     text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(part)
 }
 

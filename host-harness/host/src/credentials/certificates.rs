@@ -10,6 +10,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use zeroize::Zeroizing;
 
 use crate::credentials::expiry;
 use crate::credentials::spelling;
@@ -35,7 +36,7 @@ pub struct Part {
     /// The line on which the part begins, counted from 1.
     pub line: usize,
     /// The bytes of the part; none where they are damaged or encrypted.
-    pub der: Option<Vec<u8>>,
+    pub der: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Part {
@@ -70,12 +71,19 @@ pub fn parts(text: &str) -> Vec<Part> {
     parts
 }
 
-fn decoded(body: &str) -> Option<Vec<u8>> {
-    // Shells, JSON and YAML leave line ends as two characters, or as white space.
-    let body = body.replace("\\r", "").replace("\\n", "").replace("\\t", "");
-    let digits: String =
-        body.chars().filter(|one| !one.is_whitespace() && *one != '\u{feff}' && *one != '\\').collect();
-    BASE64.decode(digits).ok().filter(|der| !der.is_empty())
+fn decoded(body: &str) -> Option<Zeroizing<Vec<u8>>> {
+    // Longer digits would leave an unwiped copy behind when they move.
+    let mut digits = Zeroizing::new(String::with_capacity(body.len()));
+    let mut rest = body.chars().peekable();
+    while let Some(one) = rest.next() {
+        // Shells, JSON and YAML leave line ends as two characters, or as white space.
+        if one == '\\' {
+            rest.next_if(|after| ['r', 'n', 't'].contains(after));
+        } else if !one.is_whitespace() && one != '\u{feff}' {
+            digits.push(one);
+        }
+    }
+    BASE64.decode(digits.as_bytes()).ok().filter(|der| !der.is_empty()).map(Zeroizing::new)
 }
 
 /// Certificates that are trusted, and what is odd about their file.
@@ -157,7 +165,7 @@ pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, String> {
         if !part.is_certificate() {
             return Err(found(format!("{number} with the label {}", text::plain(text::cut(&part.label, WORDS_BYTES)))));
         }
-        let read = part.der.as_deref().map_or(Some(Err("is cut off or no base64".to_owned())), root);
+        let read = part.der.as_ref().map_or(Some(Err("is cut off or no base64".to_owned())), |der| root(der));
         match read.unwrap_or_else(|| Err("is damaged".to_owned())) {
             Ok(root) => authorities.roots.push(root),
             Err(why) => {

@@ -4,17 +4,19 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use zeroize::Zeroizing;
+
 use crate::credentials::certificates;
 use crate::text::{self, Unread};
 
-/// A credential or a token. Its `Debug` says nothing of it; clones share it.
+/// A credential or a token. Its `Debug` says nothing of it; clones share one memory, which the last of them wipes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes a value.
-    pub fn new(value: impl Into<Arc<str>>) -> Secret {
-        Secret(value.into())
+    /// Takes a value. A `String` is taken as it is; of a `&str`, the caller keeps a copy.
+    pub fn new(value: impl Into<String>) -> Secret {
+        Secret(Arc::new(Zeroizing::new(value.into())))
     }
 
     /// The value itself, for the one place where it is put on a request.
@@ -30,12 +32,14 @@ impl fmt::Debug for Secret {
 }
 
 /// The text of a file of a secret with its byte order mark, for who tells of it. PEM may be in UTF-16.
-pub fn read(file: &Path) -> Result<String, Unread> {
-    let bytes = text::bytes(file)?;
-    text::with_mark(bytes.clone()).or_else(|foreign| {
-        certificates::pem_of_utf16(&bytes, foreign).ok_or_else(|| match certificates::told_of_binary(&bytes, file) {
-            Some(told) => Unread::Named(told),
-            None => Unread::Foreign(foreign.told(file)),
-        })
+pub fn read(file: &Path) -> Result<Zeroizing<String>, Unread> {
+    let bytes = Zeroizing::new(text::bytes(file)?);
+    text::with_mark(bytes.to_vec()).map(Zeroizing::new).or_else(|foreign| {
+        certificates::pem_of_utf16(&bytes, foreign).map(Zeroizing::new).ok_or_else(
+            || match certificates::told_of_binary(&bytes, file) {
+                Some(told) => Unread::Named(told),
+                None => Unread::Foreign(foreign.told(file)),
+            },
+        )
     })
 }

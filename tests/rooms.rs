@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::support::root;
 
@@ -188,6 +191,31 @@ fn no_files_import_each_other_in_a_circle() {
         }
         assert!(edges.is_empty(), "{sources}: a circle within {edges:?}");
     }
+}
+
+/// The most packages that an embedder builds, with those of build scripts.
+const EMBEDDED: usize = 215;
+
+#[test]
+fn an_embedder_gets_few_packages_no_database_and_no_command_line() {
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        let output = cargo.current_dir(root()).args(arguments).args(["--locked", "--offline"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let tree = cargo(&["tree", "-p", "source-host", "-e", "normal,build", "--prefix", "none"]);
+    let packages: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    assert!(packages.len() <= EMBEDDED, "{} packages, at most {EMBEDDED}", packages.len());
+    for refused in ["clap", "jsonschema", "rcgen", "rusqlite", "toml"] {
+        assert!(!packages.iter().any(|package| package.split(' ').next() == Some(refused)), "{refused}");
+    }
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let host =
+        metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == "source-host").unwrap();
+    let targets = host["targets"].as_array().unwrap();
+    assert!(targets.iter().all(|target| target["kind"] != serde_json::json!(["custom-build"])), "a build script");
 }
 
 #[test]

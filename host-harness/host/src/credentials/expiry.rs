@@ -1,6 +1,10 @@
 //! The end of a credential, as its certificate or the configuration tells it: the service never does. All times are Unix
 //! milliseconds.
 
+use std::time::Duration;
+
+use x509_cert::der::DateTime;
+
 use crate::limits::{self, milliseconds};
 
 /// How near the end of a credential is, the nearest last.
@@ -41,8 +45,8 @@ pub fn warning(setting: &str, end: u64, now: u64) -> String {
 
 /// The day of a time, in UTC.
 pub fn date(time: u64) -> String {
-    let seconds = i64::try_from(time / 1_000).unwrap_or(i64::MAX);
-    time::OffsetDateTime::from_unix_timestamp(seconds).map(|time| time.date().to_string()).unwrap_or_default()
+    let day = DateTime::from_unix_duration(Duration::from_millis(time));
+    day.map(|day| format!("{:04}-{:02}-{:02}", day.year(), day.month(), day.day())).unwrap_or_default()
 }
 
 #[cfg(test)]

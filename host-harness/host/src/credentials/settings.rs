@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use x509_cert::der::DateTime;
 
 use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
 use crate::credentials::assertion::{self, KeyPair, Unusable};
@@ -13,6 +14,7 @@ use crate::credentials::sealed::{Sealed, placeholder};
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling::{self, Trimmed};
 use crate::digest::Mark;
+use crate::limits::milliseconds;
 
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -306,8 +308,8 @@ impl Settings {
 
 /// The beginning of a date such as `2027-06-30` in UTC, in Unix milliseconds.
 fn midnight(date: &str) -> Option<u64> {
-    let date = time::Date::parse(date.trim(), &time::format_description::well_known::Iso8601::DATE).ok()?;
-    u64::try_from(date.midnight().assume_utc().unix_timestamp()).ok()?.checked_mul(1_000)
+    let midnight: DateTime = format!("{}T00:00:00Z", date.trim()).parse().ok()?;
+    Some(milliseconds(midnight.unix_duration()))
 }
 
 #[cfg(test)]
@@ -334,7 +336,9 @@ pub(super) mod tests {
             Settings::new(plain.as_object().cloned().unwrap_or_default(), BTreeMap::new()).expiry("client_secret")
         };
         assert_eq!(settings("2026-11-24"), Some(("client_secret".to_owned(), 1_795_478_400_000)));
-        assert_eq!(settings("June"), None);
+        for date in ["June", "1969-12-31", "2026-02-29", "2026-11-24T00:00:00Z", "20261124", ""] {
+            assert_eq!(settings(date), None, "{date}");
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ async fn one_forbidden_scope_stops_no_other_and_is_told_once() {
     let refused = scene.service.times(&subscription(0, 0)).into_iter().filter(|time| *time > NOON + HOUR).count();
     assert!((4..=8).contains(&refused), "retried slowly: {refused}");
     assert_eq!(
-        stage.metric(r#"collector_polls_total{tenant="tenant-0",feed="a",outcome="mend-scope"}"#),
+        stage.metric(r#"collector_polls_total{tenant="tenant-0",feed="a",outcome="fix-scope"}"#),
         Some(refused as f64)
     );
     scene.service.answer_with(|_, _| None);

@@ -13,7 +13,7 @@ fn the_component_imports_nothing_beyond_the_list() {
         let name = import.split('@').next().unwrap();
         assert!(ALLOWED_IMPORTS.contains(&name), "{import}");
     }
-    assert_eq!(about.exports, ["collector:source/plugin@0.1.0"]);
+    assert_eq!(about.exports, ["collector:source/plugin@0.2.0"]);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ fn another_version_of_the_contract_is_refused_with_those_that_are_accepted() {
         }
         bytes
     };
-    let other = replaced(built_in::COMPONENT, b"source/plugin@0.1.0", b"source/plugin@0.9.0");
+    let other = replaced(built_in::COMPONENT, b"source/plugin@0.2.0", b"source/plugin@0.9.0");
     let message = Plugin::from_bytes(&host(), &other).err().unwrap().to_string();
-    assert!(message.contains("0.9.0") && message.contains("0.1"), "{message}");
+    assert!(message.contains("0.9.0") && message.contains("0.2.x"), "{message}");
 }

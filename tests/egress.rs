@@ -10,7 +10,7 @@ use host_harness::audit::inspect::{self, Sheet};
 use host_harness::collector::once;
 use host_harness::config;
 use host_harness::config::admission;
-use source_host::contract::{Credential, Path as ShapePath, Place, Plan, Ride, Shape};
+use source_host::contract::{Credential, CredentialUse, Path as ShapePath, Place, Plan, Shape};
 use source_host::credentials::redact::Search;
 use source_host::credentials::sealed::Sealed;
 use source_host::credentials::secret::Secret;
@@ -118,8 +118,8 @@ fn each_attempt_stays_and_says_why() {
         method: method.to_owned(),
         origin: origin.to_owned(),
         path,
-        rides: vec![Ride { credential, place }],
-        seals: None,
+        credentials: vec![CredentialUse { credential, place }],
+        captures: None,
     };
     let key = Credential::Setting("key".to_owned());
     let (field, exact) = (Place::FormField("key".to_owned()), ShapePath::Exact("/token".to_owned()));
@@ -190,13 +190,13 @@ pub fn addresses() -> Table {
 /// What the plugin makes of a link must be a request that this host lets out, whoever reads the address.
 #[test]
 fn a_link_that_the_plugin_follows_is_let_out() {
-    let ride = Ride { credential: Credential::Token, place: Place::Bearer };
+    let token_use = CredentialUse { credential: Credential::Token, place: Place::Bearer };
     let shape = |path: ShapePath| Shape {
         method: "GET".to_owned(),
         origin: "https://api.example".to_owned(),
         path,
-        rides: vec![ride.clone()],
-        seals: None,
+        credentials: vec![token_use.clone()],
+        captures: None,
     };
     let shapes = vec![shape(ShapePath::Exact("/a".to_owned())), shape(ShapePath::Prefix("/a/b/".to_owned()))];
     let allowed = Origins::new(["https://api.example"]).unwrap();

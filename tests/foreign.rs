@@ -35,7 +35,7 @@ const IMPORTS: &[&str] = &[
     "wasi:random/random@0.2.0",
     "wasi:http/incoming-handler@0.2.0",
     "wasi:keyvalue/store@0.2.0",
-    "collector:source/secrets@0.1.0",
+    "collector:source/secrets@0.2.0",
 ];
 
 /// Everything else that is refused.
@@ -45,7 +45,7 @@ pub const FOREIGN: &[Foreign] = &[
     Foreign {
         is: "a component that exports nothing",
         text: || "(component)".to_owned(),
-        error: "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.1.x",
+        error: "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.2.x",
     },
     Foreign { is: "an export of another type", text: wrong_type, error: "expected `record` found `string`" },
     Foreign { is: "an export without its functions", text: nothing_in_it, error: "does not have export `describe`" },
@@ -85,12 +85,12 @@ fn wrong_type() -> String {
             (core instance $i (instantiate $m))
             (func $wrong (result string) (canon lift (core func $i "f") (memory (core memory $i "memory"))))
             (instance $p {exports})
-            (export "collector:source/plugin@0.1.0" (instance $p)))"#
+            (export "collector:source/plugin@0.2.0" (instance $p)))"#
     )
 }
 
 fn nothing_in_it() -> String {
-    r#"(component (instance $p) (export "collector:source/plugin@0.1.0" (instance $p)))"#.to_owned()
+    r#"(component (instance $p) (export "collector:source/plugin@0.2.0" (instance $p)))"#.to_owned()
 }
 
 fn many_instances() -> String {
@@ -197,7 +197,7 @@ fn compiling_ends_at_its_limits_and_says_which() {
 }
 
 /// What a small component is refused for, once it is compiled.
-const COMPILED: &str = "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.1.x";
+const COMPILED: &str = "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.2.x";
 
 #[test]
 fn what_a_child_compiled_is_kept() {

@@ -66,7 +66,7 @@ async fn faults(case: &'static Case) -> Vec<String> {
 
     let found = failure.as_ref().map(|failure| (failure.code.as_str(), failure.reaction));
     let reaction = match case.reaction {
-        Expected::MendPlugin => Reaction::MendPlugin,
+        Expected::FixPlugin => Reaction::FixPlugin,
         Expected::NoData => Reaction::NoData,
         Expected::TryLater => Reaction::TryLater,
     };

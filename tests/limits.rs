@@ -62,7 +62,7 @@ pub const LIMITS: &[Limit] = &[
     limit("method of a shape", "method-bytes", (256, 257), "its limit of a method in prepare, 256 bytes"),
     limit("origin of a shape", "origin-bytes", (16_384, 16_385), "its limit of an origin in prepare, 16384 bytes"),
     limit("sealed key of a shape", "sealed-key-bytes", (256, 257), "its limit of a sealed key in prepare, 256 bytes"),
-    limit("credentials on a shape", "rides", (16, 17), "its limit of credentials on a shape in prepare, 16"),
+    limit("credentials on a shape", "credential-uses", (16, 17), "its limit of credentials on a shape in prepare, 16"),
     limit(
         "place of a credential",
         "place-bytes",
@@ -82,7 +82,12 @@ pub const LIMITS: &[Limit] = &[
     },
     limit("id of a scope", "scope-id-bytes", (2_048, 2_049), "its limit of the id of a scope in discover, 2048 bytes"),
     limit("owner of a scope", "scope-owner-bytes", (2_048, 2_049), "its limit of the owner of a scope in discover"),
-    limit("note of a scope", "scope-note-bytes", (4_096, 4_097), "the note of a scope in discover, 4096 bytes"),
+    limit(
+        "plugin data of a scope",
+        "plugin-data-bytes",
+        (4_096, 4_097),
+        "the plugin data of a scope in discover, 4096 bytes",
+    ),
     limit("notices of an answer", "notices", (1_000, 1_001), "its limit of notices in discover, 1000"),
     limit("notices of a batch", "notices-of-batch", (1_000, 1_001), "its limit of notices in normalize, 1000"),
     limit("notices of all steps", "notices-of-steps", (500, 501), "the limit of 1000 notices"),

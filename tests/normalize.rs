@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use azure_secure_score::contract::{self as native, Guest};
 use serde_json::{Value, json};
-use source_host::contract::{Batch, Failure, Given, Page, Reaction, Scope};
+use source_host::contract::{Batch, Failure, Page, PollResult, Reaction, Scope};
 use source_host::feed::poll_id;
 
 use crate::support::{NOON, SUBSCRIPTION, feed, leave_for_the_judge, root, settings};
@@ -14,7 +14,7 @@ fn scope() -> Scope {
         id: SUBSCRIPTION.to_owned(),
         name: Some("contoso production".to_owned()),
         owner: None,
-        note: "00000001-7e4a-4b1d-9c55-000000000001".to_owned(),
+        plugin_data: "00000001-7e4a-4b1d-9c55-000000000001".to_owned(),
     }
 }
 
@@ -50,7 +50,7 @@ fn lists() -> Vec<(PathBuf, &'static str, Vec<u8>)> {
 }
 
 async fn normalize(more: Value, pages: Vec<Page>, state: Option<&[u8]>) -> Batch {
-    feed(more).await.normalize(&scope(), NOON, &Given::Pages(pages), state).await.unwrap()
+    feed(more).await.normalize(&scope(), NOON, &PollResult::Pages(pages), state).await.unwrap()
 }
 
 #[tokio::test]
@@ -89,12 +89,12 @@ async fn the_same_arguments_give_the_same_bytes_in_the_sandbox_and_natively() {
             feed: "contoso-scores".to_owned(),
             tenant: "contoso".to_owned(),
             poll_id: poll_id("contoso-scores", SUBSCRIPTION, NOON).to_string(),
-            scope: native::Scope { id: scope.id, name: scope.name, owner: scope.owner, note: scope.note },
+            scope: native::Scope { id: scope.id, name: scope.name, owner: scope.owner, plugin_data: scope.plugin_data },
             collected_at_milliseconds: NOON,
         };
-        let given = native::Given::Pages(vec![native::Page { kind: kind.to_owned(), body }]);
+        let poll_result = native::PollResult::Pages(vec![native::Page { kind: kind.to_owned(), body }]);
         let settings = Value::Object(plain).to_string();
-        let native = azure_secure_score::Plugin::normalize(settings, context, given, None).unwrap();
+        let native = azure_secure_score::Plugin::normalize(settings, context, poll_result, None).unwrap();
         assert_eq!(native.state, first.state);
         let native: Vec<_> = native.events.into_iter().map(|event| (event.uid, event.body)).collect();
         assert_eq!(native, first.events.into_iter().map(|event| (event.uid, event.body)).collect::<Vec<_>>());
@@ -134,14 +134,14 @@ async fn an_unchanged_finding_is_silent_and_a_changed_one_is_an_update() {
 
 #[tokio::test]
 async fn an_unreadable_state_is_a_failure_and_no_fresh_start() {
-    let given = Given::Pages(vec![page("secure-score-controls", &control("1", "1", 1, 0))]);
-    let failure = feed(json!({})).await.normalize(&scope(), NOON, &given, Some(b"{}")).await.unwrap_err();
+    let poll_result = PollResult::Pages(vec![page("secure-score-controls", &control("1", "1", 1, 0))]);
+    let failure = feed(json!({})).await.normalize(&scope(), NOON, &poll_result, Some(b"{}")).await.unwrap_err();
     assert_eq!(failure.reaction, Reaction::StateUnusable);
 }
 
 #[tokio::test]
 async fn a_failure_without_a_state_emits_nothing() {
     let failure = Failure::of_host(Reaction::TryLater, "timeout", "no answer".to_owned());
-    let batch = feed(json!({})).await.normalize(&scope(), NOON, &Given::Failure(failure), None).await.unwrap();
+    let batch = feed(json!({})).await.normalize(&scope(), NOON, &PollResult::Failure(failure), None).await.unwrap();
     assert_eq!(batch.events, []);
 }

@@ -217,7 +217,7 @@ async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
     let (status, metrics) = get(&format!("{address}/metrics"), None).await;
     assert_eq!(status, 200);
     for line in [
-        r#"collector_polls_total{tenant="tenant-1",feed="tenant-1-scores",outcome="mend-scope"} 1"#,
+        r#"collector_polls_total{tenant="tenant-1",feed="tenant-1-scores",outcome="fix-scope"} 1"#,
         r#"collector_polls_total{tenant="tenant-2",feed="tenant-2-scores",outcome="collected"} 1"#,
         r#"collector_events_total{tenant="tenant-2",feed="tenant-2-scores"} 15"#,
         r#"collector_requests_total{tenant="tenant-1",feed="tenant-1-scores",status="4xx"} 1"#,

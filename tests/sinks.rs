@@ -61,7 +61,7 @@ pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[S
         row: ScopeRow {
             feed: feed.to_owned(),
             tenant: tenant.to_owned(),
-            scope: Scope { id, name: None, owner: None, note: String::new() },
+            scope: Scope { id, name: None, owner: None, plugin_data: String::new() },
             standing: Standing::default(),
         },
         state: None,

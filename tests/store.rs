@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// What a poll of a scope leaves for these sinks: an event for each body.
 fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, &str)]) -> PollRecord {
-    let scope = Scope { id: scope.to_owned(), name: None, owner: None, note: String::new() };
+    let scope = Scope { id: scope.to_owned(), name: None, owner: None, plugin_data: String::new() };
     let event =
         |(uid, body): &(&str, &str)| NewEvent { uid: (*uid).to_owned(), time: 1_500, body: body.as_bytes().to_vec() };
     PollRecord {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use azure_secure_score::api::Page;
-use azure_secure_score::contract::{self, Batch, Context, Failure, Given, Reaction, Scope};
+use azure_secure_score::contract::{self, Batch, Context, Failure, PollResult, Reaction, Scope};
 use azure_secure_score::diagnoses::{FORBIDDEN, TABLE};
 use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Response;
@@ -55,7 +55,7 @@ fn settings(more: &str) -> Settings {
 }
 
 fn scope() -> Scope {
-    Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() }
+    Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, plugin_data: SUBSCRIPTION.to_owned() }
 }
 
 /// An input that looks like an answer: the status, headers, an empty line, the body.
@@ -118,7 +118,7 @@ pub fn errors(data: &[u8]) {
         _ => {}
     }
     // Whoever says nothing in the service's own words says nothing of the tenant.
-    let blames = matches!(from_arm.reaction, Reaction::MendScope | Reaction::MendFeed | Reaction::NoData);
+    let blames = matches!(from_arm.reaction, Reaction::FixScope | Reaction::FixFeed | Reaction::NoData);
     assert!(!blames || from_arm.service_code.is_some(), "{from_arm:?}");
     match token::answer(settings, &response) {
         Ok(token) => assert!(response.status == 200 && response.body.len() > token.value.len()),
@@ -154,8 +154,8 @@ pub fn pages(data: &[u8]) {
                     let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/");
                     check_link(&next.request(None).url, |found| found.starts_with(&path));
                 }
-                let given = Given::Pages(vec![step.page]);
-                if let Err(failure) = normalize(settings, &context(0), &given, None) {
+                let poll_result = PollResult::Pages(vec![step.page]);
+                if let Err(failure) = normalize(settings, &context(0), &poll_result, None) {
                     panic!("a page that was taken is not understood: {}", failure.cause);
                 }
             }
@@ -206,16 +206,16 @@ pub fn polls(data: &[u8]) {
         let pages = poll.split(|byte| *byte == PAGE_ENDS).zip(kinds);
         let pages =
             pages.map(|(body, kind)| contract::Page { kind: kind.to_owned(), body: body.to_vec() }).collect::<Vec<_>>();
-        let given = Given::Pages(pages);
+        let poll_result = PollResult::Pages(pages);
         let context = context(hour as u64);
-        match normalize(settings, &context, &given, state.as_deref()) {
+        match normalize(settings, &context, &poll_result, state.as_deref()) {
             Err(failure) => {
                 check_failure(&failure);
-                assert_eq!(failure.reaction, Reaction::MendPlugin);
+                assert_eq!(failure.reaction, Reaction::FixPlugin);
             }
             Ok(batch) => {
-                check_batch(settings, &context, &given, state.as_deref(), &batch);
-                check_order(settings, &context, &given, state.as_deref(), &batch);
+                check_batch(settings, &context, &poll_result, state.as_deref(), &batch);
+                check_order(settings, &context, &poll_result, state.as_deref(), &batch);
                 state = Some(batch.state);
             }
         }
@@ -226,11 +226,11 @@ pub fn polls(data: &[u8]) {
 fn check_batch(
     settings: &Settings,
     context: &Context,
-    given: &Given,
+    poll_result: &PollResult,
     state: Option<&[u8]>,
     batch: &Batch,
 ) -> Vec<Value> {
-    let again = normalize(settings, context, given, state);
+    let again = normalize(settings, context, poll_result, state);
     assert_eq!(again.as_ref(), Ok(batch), "the same arguments give the same bytes");
     let mut uids = BTreeSet::new();
     let mut events = Vec::new();
@@ -258,7 +258,7 @@ fn check_batch(
             "{measure:?}"
         );
     }
-    check_next(settings, context, given, batch);
+    check_next(settings, context, poll_result, batch);
     events
 }
 
@@ -268,9 +268,9 @@ fn read(body: &[u8]) -> Value {
 }
 
 /// The state can be read again, and the same answer after it tells nothing new.
-fn check_next(settings: &Settings, context: &Context, given: &Given, batch: &Batch) {
+fn check_next(settings: &Settings, context: &Context, poll_result: &PollResult, batch: &Batch) {
     let context = Context { collected_at_milliseconds: context.collected_at_milliseconds + 1, ..context.clone() };
-    let next = match normalize(settings, &context, given, Some(&batch.state)) {
+    let next = match normalize(settings, &context, poll_result, Some(&batch.state)) {
         Ok(next) => next,
         Err(failure) => panic!("its own state is not read: {}", failure.cause),
     };
@@ -286,8 +286,8 @@ fn check_next(settings: &Settings, context: &Context, given: &Given, batch: &Bat
 }
 
 /// The order of items within a page decides nothing but the order of events.
-fn check_order(settings: &Settings, context: &Context, given: &Given, state: Option<&[u8]>, batch: &Batch) {
-    let Given::Pages(pages) = given else { return };
+fn check_order(settings: &Settings, context: &Context, poll_result: &PollResult, state: Option<&[u8]>, batch: &Batch) {
+    let PollResult::Pages(pages) = poll_result else { return };
     if batch.notices.iter().any(|notice| notice.code == "item-repeated") {
         return;
     }
@@ -296,7 +296,7 @@ fn check_order(settings: &Settings, context: &Context, given: &Given, state: Opt
         let items: Vec<_> = read.value.iter().rev().map(|item| item.get()).collect();
         contract::Page { kind: page.kind.clone(), body: format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes() }
     });
-    let other = normalize(settings, context, &Given::Pages(reversed.collect()), state).expect("the same items");
+    let other = normalize(settings, context, &PollResult::Pages(reversed.collect()), state).expect("the same items");
     let uids = |batch: &Batch| batch.events.iter().map(|event| event.uid.clone()).collect::<BTreeSet<_>>();
     assert_eq!(uids(batch), uids(&other));
     assert_eq!(batch.state, other.state);
@@ -304,15 +304,15 @@ fn check_order(settings: &Settings, context: &Context, given: &Given, state: Opt
 
 /// Any state: it is read, or the failure says that it cannot be; a fresh start is never made of it.
 pub fn state(data: &[u8]) {
-    static GIVEN: LazyLock<[Given; 3]> = LazyLock::new(|| {
+    static GIVEN: LazyLock<[PollResult; 3]> = LazyLock::new(|| {
         let forbidden = Failure { fix: None, ..FORBIDDEN.failure("403") };
         let mut empty = Days::default();
         let mut full = Days { present: [Some(3), Some(1), None, None], ..Days::default() };
-        [full.given(), empty.given(), Given::Failure(forbidden)]
+        [full.poll_result(), empty.poll_result(), PollResult::Failure(forbidden)]
     });
-    for given in GIVEN.iter() {
+    for poll_result in GIVEN.iter() {
         let context = context(1);
-        match normalize(&SETTINGS[0], &context, given, Some(data)) {
+        match normalize(&SETTINGS[0], &context, poll_result, Some(data)) {
             Err(failure) => {
                 check_failure(&failure);
                 assert_eq!(failure.reaction, Reaction::StateUnusable);
@@ -322,8 +322,8 @@ pub fn state(data: &[u8]) {
                 assert_eq!(before["format"], 1);
                 let after: Value = serde_json::from_slice(&batch.state).expect("a state is JSON");
                 let known = |state: &Value| state["findings"].as_object().map_or(0, |findings| findings.len());
-                assert!(known(&after) > 0 || known(&before) == 0 || !matches!(given, Given::Failure(_)));
-                check_batch(&SETTINGS[0], &context, given, Some(data), &batch);
+                assert!(known(&after) > 0 || known(&before) == 0 || !matches!(poll_result, PollResult::Failure(_)));
+                check_batch(&SETTINGS[0], &context, poll_result, Some(data), &batch);
             }
         }
     }
@@ -340,10 +340,11 @@ pub fn days(data: &[u8]) {
     for choices in data.chunks(6).take(12) {
         hour += world.turn(choices);
         let context = context(hour);
-        let given = world.given();
-        let batch = normalize(settings, &context, &given, state.as_deref()).expect("a good answer after a good state");
-        let events = check_batch(settings, &context, &given, state.as_deref(), &batch);
-        check_order(settings, &context, &given, state.as_deref(), &batch);
+        let poll_result = world.poll_result();
+        let batch =
+            normalize(settings, &context, &poll_result, state.as_deref()).expect("a good answer after a good state");
+        let events = check_batch(settings, &context, &poll_result, state.as_deref(), &batch);
+        check_order(settings, &context, &poll_result, state.as_deref(), &batch);
         for event in &events {
             let uid = event["finding_info"]["uid"].as_str().unwrap_or_default().to_owned();
             if uid.ends_with("/secure-score-collection") {
@@ -399,9 +400,9 @@ impl Days {
         [1, 2, 24, 24 * 91][usize::from(choice(5) & 3)]
     }
 
-    fn given(&mut self) -> Given {
+    fn poll_result(&mut self) -> PollResult {
         if self.failing {
-            return Given::Failure(Failure { fix: None, ..FORBIDDEN.failure("403") });
+            return PollResult::Failure(Failure { fix: None, ..FORBIDDEN.failure("403") });
         }
         let score = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore");
         let spelled = |byte: u8| SPELLINGS[usize::from(byte) % SPELLINGS.len()];
@@ -435,7 +436,7 @@ impl Days {
             kind: kind.to_owned(),
             body: format!(r#"{{"value":[{items}]}}"#).into_bytes(),
         };
-        Given::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls.join(","))])
+        PollResult::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls.join(","))])
     }
 }
 

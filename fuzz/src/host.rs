@@ -15,7 +15,7 @@ use host_harness::built_in;
 use host_harness::config::{self, Config};
 use host_harness::recording::cassette::Cassette;
 use host_harness::recording::replay;
-use source_host::contract::{Credential, Path, Place, Plan, Ride, Shape};
+use source_host::contract::{Credential, CredentialUse, Path, Place, Plan, Shape};
 use source_host::credentials::sealed::Sealed;
 use source_host::credentials::secret::Secret;
 use source_host::network::OutgoingRequest;
@@ -57,8 +57,8 @@ pub fn requests(data: &[u8]) {
             method: method.to_owned(),
             origin: origin.to_owned(),
             path,
-            rides: vec![Ride { credential, place }],
-            seals: None,
+            credentials: vec![CredentialUse { credential, place }],
+            captures: None,
         };
         let field = Place::FormField("client_secret".to_owned());
         let key = Credential::Setting("client_secret".to_owned());
@@ -284,12 +284,12 @@ fn plan(plan: native::Plan) -> Plan {
         method: shape.method,
         origin: shape.origin,
         path: path(shape.path),
-        rides: shape
-            .rides
+        credentials: shape
+            .credentials
             .into_iter()
-            .map(|ride| Ride { credential: credential(ride.credential), place: place(ride.place) })
+            .map(|used| CredentialUse { credential: credential(used.credential), place: place(used.place) })
             .collect(),
-        seals: shape.seals,
+        captures: shape.captures,
     });
     Plan { shapes: shapes.collect(), warnings: Vec::new() }
 }

@@ -26,114 +26,114 @@ macro_rules! diagnoses {
     };
 }
 
-use Reaction::{MendFeed, MendPlugin, MendScope, NoData, RenewToken, StateUnusable, TryLater, Wait};
+use Reaction::{FixFeed, FixPlugin, FixScope, NoData, RenewToken, StateUnusable, TryLater, Wait};
 
 diagnoses! {
     // Signing in: what Entra ID answers.
     /// AADSTS7000215.
-    SECRET_INVALID = "secret-invalid", Some(MendFeed), "Entra ID does not accept the client secret",
+    SECRET_INVALID = "secret-invalid", Some(FixFeed), "Entra ID does not accept the client secret",
         "put the secret's Value, not its Secret ID, into `client_secret`; if it is lost: az ad app credential reset --id {client} --append";
     /// AADSTS7000222.
-    SECRET_EXPIRED = "secret-expired", Some(MendFeed), "the client secret has expired",
+    SECRET_EXPIRED = "secret-expired", Some(FixFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
-    /// Given by the host, from the date in the settings.
+    /// PollResult by the host, from the date in the settings.
     CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
         "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218 and AADSTS7000216.
-    CREDENTIAL_MISSING = "credential-missing", Some(MendFeed), "the request carried no credential",
+    CREDENTIAL_MISSING = "credential-missing", Some(FixFeed), "the request carried no credential",
         "give `client_secret`, `client_certificate` or `federated_token_file` a value that is not empty";
     /// AADSTS700016 and AADSTS700011.
-    APPLICATION_NOT_FOUND = "application-not-found", Some(MendFeed), "the tenant has no application with this client id",
+    APPLICATION_NOT_FOUND = "application-not-found", Some(FixFeed), "the tenant has no application with this client id",
         "compare `client_key` with the Application (client) ID and `token_url` with the Directory (tenant) ID on the application's overview page: az ad app show --id {client}";
     /// AADSTS7000229.
-    SERVICE_PRINCIPAL_MISSING = "service-principal-missing", Some(MendFeed), "the application has no service principal in the tenant",
+    SERVICE_PRINCIPAL_MISSING = "service-principal-missing", Some(FixFeed), "the application has no service principal in the tenant",
         "create it in the tenant: az ad sp create --id {client}";
     /// AADSTS7000112 and AADSTS70001.
-    APPLICATION_DISABLED = "application-disabled", Some(MendFeed), "the application is disabled in the tenant",
+    APPLICATION_DISABLED = "application-disabled", Some(FixFeed), "the application is disabled in the tenant",
         "enable it under Entra ID, Enterprise applications, Properties, \"Enabled for users to sign-in\": az ad sp update --id {client} --set accountEnabled=true";
     /// AADSTS90002.
-    TENANT_NOT_FOUND = "tenant-not-found", Some(MendFeed), "Entra ID knows no such tenant in this cloud",
+    TENANT_NOT_FOUND = "tenant-not-found", Some(FixFeed), "Entra ID knows no such tenant in this cloud",
         "put the Directory (tenant) ID into `token_url`, and check `cloud`: az account show --query tenantId";
     /// AADSTS900023, AADSTS900021, AADSTS50059, AADSTS50194, AADSTS90019 and AADSTS9001023.
-    TENANT_INVALID = "tenant-invalid", Some(MendFeed), "the tenant is neither a GUID nor a domain that Entra ID knows",
+    TENANT_INVALID = "tenant-invalid", Some(FixFeed), "the tenant is neither a GUID nor a domain that Entra ID knows",
         "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
     /// AADSTS53003, and numbers of 53xxx and 530xxx that have no row of their own.
-    CONDITIONAL_ACCESS = "conditional-access", Some(MendFeed), "a Conditional Access policy blocks the application",
+    CONDITIONAL_ACCESS = "conditional-access", Some(FixFeed), "a Conditional Access policy blocks the application",
         "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, add the collector's outgoing address to a named location that the policy lets in, or give this workload identity a policy of its own; exclude the identity from the policy only if neither will do";
     /// AADSTS53000, AADSTS53001 and AADSTS53002.
-    POLICY_OF_DEVICES = "policy-of-devices", Some(MendFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
+    POLICY_OF_DEVICES = "policy-of-devices", Some(FixFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
         "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, assign that policy to users, and give workload identities one of their own, by location and risk; exclude the identity from the policy only if that will not do";
     /// AADSTS53011 and AADSTS530034.
-    POLICY_OF_RISK = "policy-of-risk", Some(MendFeed), "Entra ID blocks the sign-in because of its risk",
+    POLICY_OF_RISK = "policy-of-risk", Some(FixFeed), "Entra ID blocks the sign-in because of its risk",
         "in Entra ID, Protection, Risky workload identities, see why {client} is at risk; replace its credential if it leaked, and dismiss the risk if it did not";
     /// AADSTS530035.
-    SECURITY_DEFAULTS = "security-defaults", Some(MendFeed), "the security defaults of the tenant block the sign-in",
+    SECURITY_DEFAULTS = "security-defaults", Some(FixFeed), "the security defaults of the tenant block the sign-in",
         "in Entra ID, Properties, Manage security defaults, see what they block; replace them by Conditional Access policies, one of them for workload identities by location, if the collector is to sign in";
     /// AADSTS500021, AADSTS500022 and AADSTS50002.
-    TENANT_RESTRICTED = "tenant-restricted", Some(MendFeed), "the network of the collector restricts which tenants may be signed in to",
+    TENANT_RESTRICTED = "tenant-restricted", Some(FixFeed), "the network of the collector restricts which tenants may be signed in to",
         "let the proxy that adds the header `Restrict-Access-To-Tenants` allow the tenant {tenant}, or pass the collector's requests without it";
     /// AADSTS700025.
-    APPLICATION_PUBLIC = "application-public", Some(MendFeed), "the application is a public client, which may have no credential",
+    APPLICATION_PUBLIC = "application-public", Some(FixFeed), "the application is a public client, which may have no credential",
         "in Entra ID, App registrations, the application, Authentication, set \"Allow public client flows\" to No: az ad app update --id {client} --is-fallback-public-client false";
     /// AADSTS500011, AADSTS50001 and AADSTS650052.
-    AUDIENCE_UNKNOWN = "audience-unknown", Some(MendFeed), "the tenant does not know the service that the token is for",
+    AUDIENCE_UNKNOWN = "audience-unknown", Some(FixFeed), "the tenant does not know the service that the token is for",
         "check `cloud`, or `audience` where it is given: for the public cloud it is https://management.azure.com";
     /// AADSTS70011, AADSTS700022, AADSTS1002012 and AADSTS901002.
-    SCOPE_INVALID = "scope-invalid", Some(MendFeed), "Entra ID does not accept the scope that was asked for",
+    SCOPE_INVALID = "scope-invalid", Some(FixFeed), "Entra ID does not accept the scope that was asked for",
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
     /// The host cannot read a certificate or a token file, or finds something else there.
-    ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(MendFeed), "the host makes no signed assertion of the credential",
+    ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(FixFeed), "the host makes no signed assertion of the credential",
         "let the collector read it, and put there what belongs there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
     /// AADSTS700024 and AADSTS500133.
-    ASSERTION_TIME = "assertion-time", Some(MendFeed), "the signed assertion is not valid at this time",
+    ASSERTION_TIME = "assertion-time", Some(FixFeed), "the signed assertion is not valid at this time",
         "set the collector's clock by NTP, or renew the federated token";
     /// AADSTS700021.
-    ASSERTION_CLIENT = "assertion-client", Some(MendFeed), "the signed assertion names another application",
+    ASSERTION_CLIENT = "assertion-client", Some(FixFeed), "the signed assertion names another application",
         "compare `client_key` with the application that the credential belongs to: az ad app show --id {client}";
     /// AADSTS700023.
-    ASSERTION_AUDIENCE = "assertion-audience", Some(MendFeed), "the signed assertion is for another token endpoint",
+    ASSERTION_AUDIENCE = "assertion-audience", Some(FixFeed), "the signed assertion is for another token endpoint",
         "check `token_url` and `cloud`: an assertion is made for the token endpoint of the tenant that it is sent to";
     /// AADSTS1000502.
-    CERTIFICATE_NOT_VALID = "certificate-not-valid", Some(MendFeed), "the certificate that signed is expired, or is not valid yet",
+    CERTIFICATE_NOT_VALID = "certificate-not-valid", Some(FixFeed), "the certificate that signed is expired, or is not valid yet",
         "give `client_certificate` one that is valid now, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append; if it is valid, set the collector's clock by NTP";
     /// AADSTS7000214 and AADSTS7000277.
-    CERTIFICATE_REVOKED = "certificate-revoked", Some(MendFeed), "the certificate that signed was revoked by its authority",
+    CERTIFICATE_REVOKED = "certificate-revoked", Some(FixFeed), "the certificate that signed was revoked by its authority",
         "ask the authority why; give `client_certificate` a new one, with a new key, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS700030 and AADSTS50012.
-    CERTIFICATE_NOT_AUTHORIZED = "certificate-not-authorized", Some(MendFeed), "the subject or the issuer of the certificate that signed is not authorized for the application",
+    CERTIFICATE_NOT_AUTHORIZED = "certificate-not-authorized", Some(FixFeed), "the subject or the issuer of the certificate that signed is not authorized for the application",
         "compare its subject and issuer with those that the application trusts, and its cloud with `cloud`: openssl x509 -in certificate.pem -noout -subject -issuer; or upload the certificate itself: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS700027.
-    ASSERTION_UNREGISTERED = "assertion-unregistered", Some(MendFeed), "the certificate that signed is not registered with the application",
+    ASSERTION_UNREGISTERED = "assertion-unregistered", Some(FixFeed), "the certificate that signed is not registered with the application",
         "upload the certificate: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS7000274 and AADSTS5000811.
-    ASSERTION_SIGNATURE = "assertion-signature", Some(MendFeed), "the signature of the assertion does not fit the key that it names",
+    ASSERTION_SIGNATURE = "assertion-signature", Some(FixFeed), "the signature of the assertion does not fit the key that it names",
         "for a certificate: see that `client_certificate` holds the private key of the certificate that is uploaded; for a federated token: see that the file holds a token of the issuer's present keys, which the issuer publishes under /.well-known/openid-configuration";
     /// AADSTS50027.
-    ASSERTION_MALFORMED = "assertion-malformed", Some(MendFeed), "the assertion is no JSON Web Token that Entra ID can read",
+    ASSERTION_MALFORMED = "assertion-malformed", Some(FixFeed), "the assertion is no JSON Web Token that Entra ID can read",
         "let the file in `federated_token_file` hold the other identity provider's token, whole and nothing else; it has three parts with a dot between them";
     /// AADSTS5002723.
-    ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(MendFeed), "the signed assertion does not say which certificate signed it",
+    ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(FixFeed), "the signed assertion does not say which certificate signed it",
         "upgrade the collector: its assertions name the certificate in `x5t#S256`";
     /// AADSTS5002738.
-    ASSERTION_ALGORITHM = "assertion-algorithm", Some(MendFeed), "the assertion is signed with an algorithm that Entra ID does not accept",
+    ASSERTION_ALGORITHM = "assertion-algorithm", Some(FixFeed), "the assertion is signed with an algorithm that Entra ID does not accept",
         "use an RSA certificate";
     /// AADSTS700213, AADSTS70021, AADSTS700211, AADSTS700212 and AADSTS70025.
-    FEDERATION_MISMATCH = "federation-mismatch", Some(MendFeed), "no federated credential of the application fits the token",
+    FEDERATION_MISMATCH = "federation-mismatch", Some(FixFeed), "no federated credential of the application fits the token",
         "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
     /// AADSTS700222, AADSTS700236, AADSTS700238 and AADSTS7002381.
-    FEDERATION_ISSUER = "federation-issuer", Some(MendFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
+    FEDERATION_ISSUER = "federation-issuer", Some(FixFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
         "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers, and which claims of theirs, the tenant's policy allows";
     /// AADSTS65001, AADSTS90094 and AADSTS90095.
-    CONSENT_MISSING = "consent-missing", Some(MendFeed), "nobody who may has consented to the application in the tenant",
+    CONSENT_MISSING = "consent-missing", Some(FixFeed), "nobody who may has consented to the application in the tenant",
         "let an administrator of the tenant {tenant} consent in Entra ID, Enterprise applications, the application, Permissions: az ad app permission admin-consent --id {client}; if the application is not there: az ad sp create --id {client}";
     /// AADSTS500014.
-    RESOURCE_DISABLED = "resource-disabled", Some(MendFeed), "the service that the token is for is disabled in the tenant",
+    RESOURCE_DISABLED = "resource-disabled", Some(FixFeed), "the service that the token is for is disabled in the tenant",
         "in Entra ID, Enterprise applications, enable Windows Azure Service Management API: az ad sp update --id 797f4846-ba00-4fd7-ba43-dac1f8f63013 --set accountEnabled=true";
     /// AADSTS501051.
-    ASSIGNMENT_MISSING = "assignment-missing", Some(MendFeed), "the service that the token is for demands an assignment, and the application has none",
+    ASSIGNMENT_MISSING = "assignment-missing", Some(FixFeed), "the service that the token is for demands an assignment, and the application has none",
         "in Entra ID, Enterprise applications, Windows Azure Service Management API, Properties, set \"Assignment required?\" to No, or give the application a role there";
     /// AADSTS900382, AADSTS900432, AADSTS900439, AADSTS90051 and AADSTS90038.
-    CLOUD_MISMATCH = "cloud-mismatch", Some(MendFeed), "the tenant is in another cloud",
+    CLOUD_MISMATCH = "cloud-mismatch", Some(FixFeed), "the tenant is in another cloud",
         "set `cloud` to the cloud of the tenant";
     /// AADSTS50196.
     TOKEN_LOOP = "token-loop", Some(Wait), "Entra ID saw too many equal requests in five minutes",
@@ -147,7 +147,7 @@ diagnoses! {
     TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID gave a token that no request can be made with",
         "see whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
     /// Any other refusal of the token endpoint.
-    TOKEN_REFUSED = "token-refused", Some(MendFeed), "Entra ID refuses the sign-in",
+    TOKEN_REFUSED = "token-refused", Some(FixFeed), "Entra ID refuses the sign-in",
         "look the AADSTS code up: https://login.microsoftonline.com/error";
 
     // The API: what Azure Resource Manager answers.
@@ -161,19 +161,19 @@ diagnoses! {
     CLAIMS_CHALLENGE = "claims-challenge", Some(RenewToken), "the service asks for a token that satisfies a policy or a revocation (continuous access evaluation)",
         "in Entra ID, see the service principal's sign-in log; let the Conditional Access policies for workload identities allow the collector's outgoing address, and see that the service principal is enabled and not at risk: az ad sp show --id {client} --query accountEnabled";
     /// InvalidAuthenticationTokenTenant.
-    WRONG_TENANT = "wrong-tenant", Some(MendScope), "the subscription belongs to another tenant",
+    WRONG_TENANT = "wrong-tenant", Some(FixScope), "the subscription belongs to another tenant",
         "put the subscription's own tenant into `token_url`: az account show --subscription {subscription} --query tenantId";
     /// AuthorizationFailed.
-    FORBIDDEN = "forbidden", Some(MendScope), "the application may not read secure scores of the subscription",
+    FORBIDDEN = "forbidden", Some(FixScope), "the application may not read secure scores of the subscription",
         "az role assignment create --assignee {client} --role \"Security Reader\" --scope /subscriptions/{subscription}";
     /// InvalidSubscriptionId.
-    SUBSCRIPTION_INVALID = "subscription-invalid", Some(MendScope), "the subscription id is malformed",
+    SUBSCRIPTION_INVALID = "subscription-invalid", Some(FixScope), "the subscription id is malformed",
         "put the Subscription ID into `subscription_id`: az account list --query \"[].id\"";
     /// SubscriptionNotFound.
-    NOT_FOUND = "not-found", Some(MendScope), "there is no such subscription in this cloud",
+    NOT_FOUND = "not-found", Some(FixScope), "there is no such subscription in this cloud",
         "compare `subscription_id` with: az account list --query \"[].id\"; and check `cloud`";
     /// InvalidResourceType, InvalidApiVersionParameter and their like.
-    API_RETIRED = "api-retired", Some(MendPlugin), "the service no longer offers this version of its interface",
+    API_RETIRED = "api-retired", Some(FixPlugin), "the service no longer offers this version of its interface",
         "upgrade the plugin";
     /// ResourceNotFound, or both lists empty.
     NOT_ONBOARDED = "not-onboarded", Some(NoData), "Defender for Cloud has no secure score for the subscription yet",
@@ -181,19 +181,19 @@ diagnoses! {
     /// A score whose maximum is 0.
     NOTHING_ASSESSED = "nothing-assessed", Some(NoData), "Defender for Cloud found no resource to assess in the subscription", "";
     /// DisabledSubscription and its like, and with `"*"` the states Disabled and Deleted.
-    DISABLED = "disabled", Some(MendScope), "the subscription is not enabled",
+    DISABLED = "disabled", Some(FixScope), "the subscription is not enabled",
         "re-enable it in the portal under Subscriptions, or take it out of `subscription_id`; with \"*\", list it in `exclude_subscriptions`";
     /// MissingSubscriptionRegistration.
-    NOT_REGISTERED = "not-registered", Some(MendScope), "the subscription is not registered for Microsoft.Security",
+    NOT_REGISTERED = "not-registered", Some(FixScope), "the subscription is not registered for Microsoft.Security",
         "az provider register --namespace Microsoft.Security --subscription {subscription}";
-    /// Given by the host for a scope that it polled before.
-    NO_LONGER_DISCOVERED = "no-longer-discovered", Some(MendScope), "the application no longer sees the subscription",
+    /// PollResult by the host for a scope that it polled before.
+    NO_LONGER_DISCOVERED = "no-longer-discovered", Some(FixScope), "the application no longer sees the subscription",
         "if it still exists: az role assignment create --assignee {client} --role Reader --scope /subscriptions/{subscription}";
     /// `"*"` without a result. The service answered: what was found before is no longer discovered.
-    NO_SUBSCRIPTIONS = "no-subscriptions", Some(MendScope), "the application can read no subscription of the tenant",
+    NO_SUBSCRIPTIONS = "no-subscriptions", Some(FixScope), "the application can read no subscription of the tenant",
         "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
     /// `"*"` with a result that the settings leave out whole; others that were found before are no longer discovered.
-    ALL_EXCLUDED = "all-excluded", Some(MendScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
+    ALL_EXCLUDED = "all-excluded", Some(FixScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
         "remove one from `exclude_subscriptions`, or let the application read another: az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
     /// The list itself, whatever else the answer says. A person may have to act; but what was found before is neither lost
     /// nor to be held up by that, so that it is only tried again.
@@ -204,7 +204,7 @@ diagnoses! {
     /// HTTP 5xx with an error of the service.
     SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a fault for now", "";
     /// Any other refusal of the API with an error of its own.
-    REFUSED = "refused", Some(MendScope), "the service refuses the request",
+    REFUSED = "refused", Some(FixScope), "the service refuses the request",
         "look up the service's code; its support needs the request id";
 
     // Answers that are no answers.
@@ -215,33 +215,33 @@ diagnoses! {
     STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a status of success that means no list and no token",
         "see whether a proxy or a gateway answers in place of {endpoint}";
     /// An empty body, a cut page, bytes that are no UTF-8, too deep.
-    ANSWER_NOT_JSON = "answer-not-json", Some(MendPlugin), "the answer is not the JSON that was expected",
+    ANSWER_NOT_JSON = "answer-not-json", Some(FixPlugin), "the answer is not the JSON that was expected",
         "see whether a proxy answers in place of {endpoint}";
     /// A part that must be there is absent.
-    ANSWER_INCOMPLETE = "answer-incomplete", Some(MendPlugin), "the answer lacks what must be there",
+    ANSWER_INCOMPLETE = "answer-incomplete", Some(FixPlugin), "the answer lacks what must be there",
         "keep the answer and report it to the authors of the plugin";
     /// Something has another type.
-    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(MendPlugin), "the answer holds something of another type than expected",
+    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "the answer holds something of another type than expected",
         "keep the answer and report it to the authors of the plugin";
     /// An item's id or type is none of the subscription or of the list that was asked for.
-    ANSWER_FOREIGN = "answer-foreign", Some(MendPlugin), "the answer holds items of another subscription or another list",
+    ANSWER_FOREIGN = "answer-foreign", Some(FixPlugin), "the answer holds items of another subscription or another list",
         "nothing of it was used: see whether a cache or a gateway that mixes answers up stands before {endpoint}; keep the answer and report it to the service";
     /// A link of the answer leaves the place that the page is from.
-    LINK_REFUSED = "link-refused", Some(MendPlugin), "the link to the next page cannot be followed",
+    LINK_REFUSED = "link-refused", Some(FixPlugin), "the link to the next page cannot be followed",
         "do not follow it; keep the answer and report it to the service";
     /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects: a login page of the network does.
     REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which is never followed",
         "see whether a proxy or a login page of the network answers in place of {endpoint}";
     /// The host's cap of a body.
-    ANSWER_TOO_LARGE = "answer-too-large", Some(MendPlugin), "the answer is larger than the host allows",
+    ANSWER_TOO_LARGE = "answer-too-large", Some(FixPlugin), "the answer is larger than the host allows",
         "keep the request id and report it to the service";
 
     // The way there.
     /// The host lets no such request out.
-    REQUEST_DENIED = "request-denied", Some(MendFeed), "the host does not let the request out",
+    REQUEST_DENIED = "request-denied", Some(FixFeed), "the host does not let the request out",
         "allow the origin in the host's configuration";
     /// An address that the host does not dial.
-    ADDRESS_PROHIBITED = "address-prohibited", Some(MendFeed), "the name resolves to an address that the host does not dial",
+    ADDRESS_PROHIBITED = "address-prohibited", Some(FixFeed), "the name resolves to an address that the host does not dial",
         "allow the address in the host's configuration if it is meant to be private";
     /// No address for the name.
     NAME_NOT_RESOLVED = "name-not-resolved", Some(TryLater), "the name of the service does not resolve",
@@ -265,9 +265,9 @@ diagnoses! {
 
     // This plugin.
     /// Settings that `prepare` would have refused.
-    SETTINGS_INVALID = "settings-invalid", Some(MendFeed), "the settings are not valid", "mend the settings as `prepare` says";
+    SETTINGS_INVALID = "settings-invalid", Some(FixFeed), "the settings are not valid", "mend the settings as `prepare` says";
     /// A scope or a cursor that this plugin did not give.
-    ARGUMENT_INVALID = "argument-invalid", Some(MendPlugin), "the host gave back something that this plugin did not give",
+    ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host gave back something that this plugin did not give",
         "report it to the authors of the host";
     /// A state in another format.
     STATE_UNREADABLE = "state-unreadable", Some(StateUnusable), "the state of the previous poll cannot be read",
@@ -411,7 +411,7 @@ impl Diagnosis {
     /// A failure of this kind; `detail` says what was met and where.
     pub fn failure(&self, detail: &str) -> Failure {
         Failure {
-            reaction: self.reaction.unwrap_or(MendPlugin),
+            reaction: self.reaction.unwrap_or(FixPlugin),
             wait_seconds: None,
             code: self.code.to_owned(),
             cause: if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) },
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn what_a_person_must_mend_says_how() {
-        for row in TABLE.iter().filter(|row| matches!(row.reaction, Some(MendFeed | MendScope | MendPlugin))) {
+        for row in TABLE.iter().filter(|row| matches!(row.reaction, Some(FixFeed | FixScope | FixPlugin))) {
             assert!(!row.fix.is_empty(), "{}", row.code);
         }
     }

@@ -1,5 +1,5 @@
 //! The scopes: the subscriptions that the settings name, or all that the application can read, and the tenant's id
-//! where the settings give a domain. A scope's note is the tenant id that the feed signs in to.
+//! where the settings give a domain. The plugin data of a scope is the tenant id that the feed signs in to.
 
 use crate::api::{Page, Subscription};
 use crate::contract::{Discovery, Failure, Reaction, Scope, SkippedScope};
@@ -167,15 +167,15 @@ impl<'a> Found<'a> {
         let closed = ["Disabled", "Deleted"];
         match subscription.state.as_deref() {
             Some(state) if closed.iter().any(|closed| state.eq_ignore_ascii_case(closed)) => {
-                let why = DISABLED.failure(&format!("its state is {}", service_error::shown(state)));
-                self.discovery.skipped.push(SkippedScope { scope, why });
+                let reason = DISABLED.failure(&format!("its state is {}", service_error::shown(state)));
+                self.discovery.skipped.push(SkippedScope { scope, reason });
             }
             _ => self.discovery.scopes.push(scope),
         }
     }
 
     fn scope(&self, id: &str, name: Option<&str>, owner: Option<String>) -> Scope {
-        Scope { id: id.to_owned(), name: name.map(str::to_owned), owner, note: self.tenant_id.clone() }
+        Scope { id: id.to_owned(), name: name.map(str::to_owned), owner, plugin_data: self.tenant_id.clone() }
     }
 
     fn checked(&self, link: &str) -> Result<String, Failure> {
@@ -187,7 +187,7 @@ impl<'a> Found<'a> {
 
 /// Why there is no list. To mend the scope would say that there are no subscriptions.
 fn refused(failure: Failure) -> Failure {
-    if failure.reaction != Reaction::MendScope {
+    if failure.reaction != Reaction::FixScope {
         return failure;
     }
     let Failure { reaction, code, cause, fix, .. } = LIST_REFUSED.failure(&failure.cause);
@@ -225,7 +225,7 @@ mod tests {
     fn a_list_is_its_own_result() {
         let discovery = discover(&Settings::sample(), &[]).unwrap();
         assert_eq!(discovery.scopes[0].id, "20ff7fc3-e762-44dd-bd96-b71116dcdc23");
-        assert_eq!(discovery.scopes[0].note, TENANT);
+        assert_eq!(discovery.scopes[0].plugin_data, TENANT);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(ids(&all(&[], true)), ["01", "03", "04"]);
         assert_eq!(ids(&all(&["00000000-0000-0000-0000-000000000001"], false)), ["04"]);
         let discovery = discover(&all(&["00000000-0000-0000-0000-000000000009"], false), &pages).unwrap();
-        assert_eq!(discovery.skipped[0].why.code, "disabled");
+        assert_eq!(discovery.skipped[0].reason.code, "disabled");
         assert_eq!(discovery.scopes[0].name.as_deref(), Some("S1"));
         let codes: Vec<_> = discovery.notices.iter().map(|notice| notice.code.as_str()).collect();
         assert_eq!(codes, ["exclusion-unused", "delegated-left-out"]);
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn nothing_found_is_a_failure_with_its_fix() {
         let failure = discover(&all(&[], false), &[r#"{"value":[]}"#.to_owned()]).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::MendScope));
+        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::FixScope));
         assert!(failure.fix.is_some_and(|fix| fix.starts_with("az role assignment create")));
     }
 
@@ -307,11 +307,11 @@ mod tests {
         let excluding = all(&["00000000-0000-0000-0000-000000000001"], false);
 
         let failure = discover(&excluding, &pages[..1]).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("all-excluded", Reaction::MendScope));
+        assert_eq!((failure.code.as_str(), failure.reaction), ("all-excluded", Reaction::FixScope));
         assert!(!failure.cause.contains("other tenants"), "{}", failure.cause);
 
         let failure = discover(&all(&[], false), &pages[1..]).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::MendScope));
+        assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::FixScope));
         assert!(failure.cause.ends_with("other tenants were left out: 1 of them"), "{}", failure.cause);
         assert!(failure.fix.is_some_and(|fix| fix.ends_with("or set `delegated = true` to take them")));
 

@@ -34,7 +34,7 @@ pub mod contract {
     pub use exports::collector::source::plugin::*;
 }
 
-use contract::{Batch, Context, Description, Discovery, Failure, Given, Guest, Plan, Problem, Scope, Step, Token};
+use contract::{Batch, Context, Description, Discovery, Failure, Guest, Plan, PollResult, Problem, Scope, Step, Token};
 
 use crate::settings::Settings;
 
@@ -87,10 +87,15 @@ impl Guest for Plugin {
         plain.step(&response, vec![diagnoses::EXPANSION_REFUSED.notice("the controls come without their definitions")])
     }
 
-    fn normalize(settings: String, context: Context, given: Given, state: Option<Vec<u8>>) -> Result<Batch, Failure> {
+    fn normalize(
+        settings: String,
+        context: Context,
+        poll_result: PollResult,
+        state: Option<Vec<u8>>,
+    ) -> Result<Batch, Failure> {
         report_panics();
         let settings = Settings::trusted(&settings)?;
-        normalize::normalize(&settings, &context, &given, state.as_deref())
+        normalize::normalize(&settings, &context, &poll_result, state.as_deref())
     }
 }
 

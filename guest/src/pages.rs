@@ -145,7 +145,12 @@ mod tests {
         "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/";
 
     fn scope() -> Scope {
-        Scope { id: "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned(), name: None, owner: None, note: String::new() }
+        Scope {
+            id: "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned(),
+            name: None,
+            owner: None,
+            plugin_data: String::new(),
+        }
     }
 
     fn url(settings: &Settings, cursor: Option<&str>) -> String {
@@ -256,7 +261,7 @@ mod tests {
         let other = own.replace("20ff7fc3", "00000000");
         assert!(step(&[own, &own.to_uppercase()]).is_ok());
         let failure = step(&[own, &other]).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::MendPlugin));
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
         assert!(failure.cause.contains(&format!("`value[1].id`: found {other}, expected")), "{}", failure.cause);
         assert!(failure.fix.is_some_and(|fix| fix.contains("https://management.azure.com")));
         assert_eq!(step(&["x"]).unwrap_err().code, "answer-foreign");
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!(next(&settings, Some("secure-score-controls"), &body), Ok(None));
         let response = Response { status: 200, headers: Vec::new(), body: body.into_bytes() };
         let failure = Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new()).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::MendPlugin));
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
         let words = "the list of secure scores: `value[0].type`: found \
                      Microsoft.Security/secureScores/secureScoreControls, expected one of Microsoft.Security/secureScores";
         assert!(failure.cause.ends_with(words), "{}", failure.cause);

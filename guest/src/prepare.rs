@@ -1,8 +1,8 @@
 //! What the plugin is, and every shape of request that given settings lead to.
 
 use crate::contract::{
-    Credential, CredentialKind, CredentialSetting, Description, EventKind as KindDescription, Path, Place, Plan,
-    Problem, Ride, Shape,
+    Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription, Path,
+    Place, Plan, Problem, Shape,
 };
 use crate::diagnoses;
 use crate::discover;
@@ -31,7 +31,7 @@ pub fn description() -> Description {
             ("client_certificate", CredentialKind::KeyPair),
             ("federated_token_file", CredentialKind::TokenFile),
         ]
-        .map(|(setting, kind)| CredentialSetting { setting: setting.to_owned(), kind })
+        .map(|(setting, kind)| DeclaredCredential { setting: setting.to_owned(), kind })
         .to_vec(),
         interval_seconds: INTERVAL_SECONDS,
         diagnoses: diagnoses::table(),
@@ -44,16 +44,16 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
         method: "POST".to_owned(),
         origin: settings.authority.clone(),
         path: Path::Exact(token::path(settings)),
-        rides: settings.credential.iter().map(ride).collect(),
-        seals: Some("access_token".to_owned()),
+        credentials: settings.credential.iter().map(credential_use).collect(),
+        captures: Some("access_token".to_owned()),
     }];
     if !settings.tenant_is_id() {
         shapes.push(Shape {
             method: "GET".to_owned(),
             origin: settings.authority.clone(),
             path: Path::Exact(discover::openid_path(settings)),
-            rides: Vec::new(),
-            seals: None,
+            credentials: Vec::new(),
+            captures: None,
         });
     }
     match &settings.subscriptions {
@@ -69,12 +69,12 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
 }
 
 /// Where the credential stands on the request for a token.
-fn ride(credential: &settings::Credential) -> Ride {
+fn credential_use(credential: &settings::Credential) -> CredentialUse {
     let (credential, field) = match credential {
         settings::Credential::Secret(_) => (Credential::Setting("client_secret".to_owned()), "client_secret"),
         settings::Credential::Assertion(setting) => (Credential::Assertion((*setting).to_owned()), "client_assertion"),
     };
-    Ride { credential, place: Place::FormField(field.to_owned()) }
+    CredentialUse { credential, place: Place::FormField(field.to_owned()) }
 }
 
 /// A GET of the API with the token.
@@ -83,7 +83,7 @@ fn read_shape(settings: &Settings, path: Path) -> Shape {
         method: "GET".to_owned(),
         origin: settings.endpoint.clone(),
         path,
-        rides: vec![Ride { credential: Credential::Token, place: Place::Bearer }],
-        seals: None,
+        credentials: vec![CredentialUse { credential: Credential::Token, place: Place::Bearer }],
+        captures: None,
     }
 }

@@ -643,7 +643,7 @@ mod tests {
     fn a_failure_carries_what_the_service_said() {
         let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.\r\nTrace ID: t","error_codes":[7000215],"trace_id":"t"}"#;
         let failure = of_entra(&response(401, &[("retry-after", "17")], body));
-        assert_eq!(failure.reaction, Reaction::MendFeed);
+        assert_eq!(failure.reaction, Reaction::FixFeed);
         assert_eq!(failure.service_code.as_deref(), Some("AADSTS7000215"));
         assert_eq!(failure.request_id.as_deref(), Some("t"));
         assert_eq!(failure.wait_seconds, Some(17));

@@ -154,7 +154,7 @@ impl<'a> Frame<'a> {
             version: OCSF_VERSION,
             uid,
             correlation_uid: &self.context.poll_id,
-            tenant_uid: Some(self.context.scope.note.as_str()).filter(|tenant| !tenant.is_empty()),
+            tenant_uid: Some(self.context.scope.plugin_data.as_str()).filter(|tenant| !tenant.is_empty()),
             product: Product {
                 name: "Microsoft Defender for Cloud",
                 vendor_name: "Microsoft",
@@ -186,7 +186,7 @@ impl<'a> Frame<'a> {
             org: scope
                 .owner
                 .as_deref()
-                .or(Some(scope.note.as_str()))
+                .or(Some(scope.plugin_data.as_str()))
                 .filter(|uid| !uid.is_empty())
                 .map(|uid| Org { uid }),
             cloud_partition: self.settings.partition,

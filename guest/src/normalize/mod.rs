@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use rust_decimal::Decimal;
 
 use crate::api::{Item, Page};
-use crate::contract::{self, Batch, Context, Failure, Given, Measure, Notice};
+use crate::contract::{self, Batch, Context, Failure, Measure, Notice, PollResult};
 use crate::diagnoses::{
     ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, EVENT_TRUNCATED, ITEM_REPEATED, LIST_EMPTY, NOT_ONBOARDED,
     NOTHING_ASSESSED, SUM_MISMATCH,
@@ -38,14 +38,14 @@ const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
 pub fn normalize(
     settings: &Settings,
     context: &Context,
-    given: &Given,
+    poll_result: &PollResult,
     state: Option<&[u8]>,
 ) -> Result<Batch, Failure> {
     let previous = state.map(State::read).transpose()?;
     let previous = previous.map(|state| state.brought_back(context.collected_at_milliseconds));
-    match given {
-        Given::Failure(failure) => after_failure(settings, context, failure, previous),
-        Given::Pages(pages) => after_pages(settings, context, pages, previous),
+    match poll_result {
+        PollResult::Failure(failure) => after_failure(settings, context, failure, previous),
+        PollResult::Pages(pages) => after_pages(settings, context, pages, previous),
     }
 }
 

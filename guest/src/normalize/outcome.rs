@@ -16,7 +16,7 @@ const COLLECTED: &str = "collected";
 
 /// The outcome that a failure means for the scope; none for a passing fault, and for one of the whole feed.
 pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
-    matches!(failure.reaction, Reaction::NoData | Reaction::MendScope)
+    matches!(failure.reaction, Reaction::NoData | Reaction::FixScope)
         .then(|| Outcome { code: failure.code.clone(), since: now })
 }
 

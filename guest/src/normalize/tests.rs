@@ -16,7 +16,7 @@ fn score_id() -> String {
     format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore")
 }
 
-fn pages(controls: &[Control]) -> Given {
+fn pages(controls: &[Control]) -> PollResult {
     let current: f64 = controls.iter().map(|control| control.1).sum();
     let max: u32 = controls.iter().map(|control| control.2).sum();
     let score = json!({
@@ -39,22 +39,22 @@ fn pages(controls: &[Control]) -> Given {
         body: json!({ "value": value }).to_string().into_bytes(),
     };
     let controls = controls.iter().map(item).collect();
-    Given::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls)])
+    PollResult::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls)])
 }
 
-fn at(hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
-    with(&Settings::sample(), hour, given, state)
+fn at(hour: u64, poll_result: &PollResult, state: Option<&[u8]>) -> Batch {
+    with(&Settings::sample(), hour, poll_result, state)
 }
 
-fn with(settings: &Settings, hour: u64, given: &Given, state: Option<&[u8]>) -> Batch {
-    normalize(settings, &context(hour), given, state).unwrap()
+fn with(settings: &Settings, hour: u64, poll_result: &PollResult, state: Option<&[u8]>) -> Batch {
+    normalize(settings, &context(hour), poll_result, state).unwrap()
 }
 
 fn context(hour: u64) -> Context {
     Context {
         feed: "f".to_owned(),
         tenant: "t".to_owned(),
-        scope: Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, note: SUBSCRIPTION.to_owned() },
+        scope: Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, plugin_data: SUBSCRIPTION.to_owned() },
         poll_id: format!("00000000-0000-4000-8000-{hour:012}"),
         collected_at_milliseconds: time(hour),
     }
@@ -144,15 +144,15 @@ fn the_parts_of_a_moved_score_add_up_to_its_delta() {
 fn an_outcome_that_changes_is_told_once_and_back_again() {
     let first = at(0, &pages(BOTH), None);
     let failure = Failure {
-        reaction: Reaction::MendScope,
+        reaction: Reaction::FixScope,
         code: "forbidden".to_owned(),
         ..crate::diagnoses::FORBIDDEN.failure("")
     };
-    let given = Given::Failure(failure);
-    let lost = at(1, &given, Some(&first.state));
+    let poll_result = PollResult::Failure(failure);
+    let lost = at(1, &poll_result, Some(&first.state));
     assert_eq!(events(&lost)[0]["status_code"], "forbidden");
     assert_eq!(events(&lost)[0]["compliance"]["status"], "Warning");
-    let still = at(2, &given, Some(&lost.state));
+    let still = at(2, &poll_result, Some(&lost.state));
     assert_eq!(still.events, []);
     let back = at(3, &pages(BOTH), Some(&still.state));
     assert_eq!(events(&back)[0]["compliance"]["status"], "Pass");
@@ -161,34 +161,35 @@ fn an_outcome_that_changes_is_told_once_and_back_again() {
 
 #[test]
 fn an_item_that_stands_in_both_lists_counts_once_as_a_score() {
-    let Given::Pages(mut pages) = pages(BOTH) else { unreachable!() };
+    let PollResult::Pages(mut pages) = pages(BOTH) else { unreachable!() };
     pages[1].body = pages[0].body.clone();
-    let batch = at(0, &Given::Pages(pages), None);
+    let batch = at(0, &PollResult::Pages(pages), None);
     assert_eq!(told(&batch), [(1, "ASC score".to_owned())]);
     assert_eq!(batch.notices[0].code, "item-repeated");
 }
 
 #[test]
 fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
-    let given = Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body: b"<html>".to_vec() }]);
-    let failure = normalize(&Settings::sample(), &context(0), &given, None).unwrap_err();
+    let poll_result =
+        PollResult::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body: b"<html>".to_vec() }]);
+    let failure = normalize(&Settings::sample(), &context(0), &poll_result, None).unwrap_err();
     assert!(failure.cause.contains("page 1 (secure-scores): found HTML or XML"), "{}", failure.cause);
     assert_eq!(failure.fix.as_deref(), Some("see whether a proxy answers in place of https://management.azure.com"));
 }
 
 #[test]
 fn a_number_beyond_double_precision_is_none_that_readers_take() {
-    let given = |score: &str, more: &str| {
+    let poll_result = |score: &str, more: &str| {
         let item =
             format!(r#"{{"id":"{}","name":"ascScore","type":"t","properties":{{"score":{score}{more}}}}}"#, score_id());
         let body = format!(r#"{{"value":[{item}]}}"#).into_bytes();
-        Given::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }])
+        PollResult::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }])
     };
     for (score, more) in [(r#"{"current":1e400,"max":1}"#, ""), (r#"{"current":1,"max":1}"#, r#","novel":-1e999"#)] {
-        let failure = normalize(&Settings::sample(), &context(0), &given(score, more), None).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-wrong-type", Reaction::MendPlugin));
+        let failure = normalize(&Settings::sample(), &context(0), &poll_result(score, more), None).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-wrong-type", Reaction::FixPlugin));
     }
-    let batch = at(0, &given(r#"{"current":1e308,"max":1e-400}"#, ""), None);
+    let batch = at(0, &poll_result(r#"{"current":1e308,"max":1e-400}"#, ""), None);
     assert!(String::from_utf8_lossy(&batch.events[0].body).contains(r#""score":{"current":1e308,"max":1e-400}"#));
     assert_eq!((batch.measures[0].value, batch.measures[0].maximum), (1e308, 0.0));
 }
@@ -247,7 +248,7 @@ fn a_clock_that_was_years_ahead_is_brought_back() {
 
 #[test]
 fn a_failure_without_a_state_is_silent() {
-    let batch = at(0, &Given::Failure(crate::diagnoses::FORBIDDEN.failure("")), None);
+    let batch = at(0, &PollResult::Failure(crate::diagnoses::FORBIDDEN.failure("")), None);
     assert_eq!(batch.events, []);
 }
 
@@ -287,7 +288,8 @@ fn an_event_beyond_the_limit_is_cut_and_says_so() {
     });
     text["properties"]["novel"] = Value::from("x".repeat(40_000));
     let body = json!({ "value": [text] }).to_string().into_bytes();
-    let batch = at(0, &Given::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }]), None);
+    let batch =
+        at(0, &PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }]), None);
     let event = &events(&batch)[0];
     assert!(batch.events[0].body.len() <= MAX_EVENT_BYTES);
     assert_eq!(event["metadata"]["is_truncated"], true);
@@ -314,7 +316,7 @@ fn a_score_moved_by_controls_with_endless_names_still_fits() {
             body: json!({ "value": value }).to_string().into_bytes(),
         };
         let controls = (0..30).map(control).collect();
-        Given::Pages(vec![page("secure-scores", json!([score])), page("secure-score-controls", controls)])
+        PollResult::Pages(vec![page("secure-scores", json!([score])), page("secure-score-controls", controls)])
     };
     let first = at(0, &list(1), None);
     let batch = at(1, &list(2), Some(&first.state));

@@ -69,8 +69,8 @@ impl Blame {
     fn of_reaction(reaction: Reaction) -> Blame {
         match reaction {
             Reaction::Wait | Reaction::TryLater | Reaction::Restart => Blame::Service,
-            Reaction::RenewToken | Reaction::MendFeed | Reaction::MendScope | Reaction::NoData => Blame::Tenant,
-            Reaction::MendPlugin => Blame::Plugin,
+            Reaction::RenewToken | Reaction::FixFeed | Reaction::FixScope | Reaction::NoData => Blame::Tenant,
+            Reaction::FixPlugin => Blame::Plugin,
             // A state from a backup, or the plugin that wrote it, is put back by whoever runs the collector.
             Reaction::StateUnusable => Blame::Operator,
         }
@@ -199,31 +199,31 @@ mod tests {
 
     #[test]
     fn blame_follows_who_can_mend_it() {
-        use Reaction::{MendFeed, MendPlugin, MendScope, NoData, RenewToken, Restart, StateUnusable, TryLater, Wait};
+        use Reaction::{FixFeed, FixPlugin, FixScope, NoData, RenewToken, Restart, StateUnusable, TryLater, Wait};
         let table: &[(&str, Reaction, Blame)] = &[
             // A reaction alone.
-            ("secret-expired", MendFeed, Blame::Tenant),
-            ("forbidden", MendScope, Blame::Tenant),
+            ("secret-expired", FixFeed, Blame::Tenant),
+            ("forbidden", FixScope, Blame::Tenant),
             ("not-onboarded", NoData, Blame::Tenant),
             ("token-expired", RenewToken, Blame::Tenant),
             ("throttled", Wait, Blame::Service),
             ("service-unavailable", TryLater, Blame::Service),
             ("changed-meanwhile", Restart, Blame::Service),
-            ("plugin-trapped", MendPlugin, Blame::Plugin),
+            ("plugin-trapped", FixPlugin, Blame::Plugin),
             ("state-unreadable", StateUnusable, Blame::Operator),
             // The way to the service.
             ("name-not-resolved", TryLater, Blame::Operator),
             ("proxy-failed", TryLater, Blame::Operator),
             ("tls-untrusted", TryLater, Blame::Operator),
-            ("request-denied", MendFeed, Blame::Operator),
-            ("address-prohibited", MendFeed, Blame::Operator),
+            ("request-denied", FixFeed, Blame::Operator),
+            ("address-prohibited", FixFeed, Blame::Operator),
             ("connection-refused", TryLater, Blame::Service),
             ("timeout", TryLater, Blame::Service),
             // The configuration and the machine.
-            ("settings-invalid", MendFeed, Blame::Operator),
-            ("subscription-invalid", MendScope, Blame::Operator),
-            ("assertion-unavailable", MendFeed, Blame::Operator),
-            ("assertion-time", MendFeed, Blame::Operator),
+            ("settings-invalid", FixFeed, Blame::Operator),
+            ("subscription-invalid", FixScope, Blame::Operator),
+            ("assertion-unavailable", FixFeed, Blame::Operator),
+            ("assertion-time", FixFeed, Blame::Operator),
             ("store-failed", TryLater, Blame::Operator),
             // A sink, and this program.
             ("outbox-full", StateUnusable, Blame::Receiver),

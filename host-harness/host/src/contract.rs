@@ -13,14 +13,14 @@ mod generated {
 
 pub(crate) use generated::collector::source::{credentials, log};
 pub use generated::exports::collector::source::plugin::{
-    Batch, Context, Credential, CredentialKind, CredentialSetting, Description, Diagnosis, Discovery, Event, EventKind,
-    Failure, Given, Measure, Notice, Page, Path, Place, Plan, Problem, Reaction, Ride, Scope, Shape, SkippedScope,
-    Step, Token,
+    Batch, Context, Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, Diagnosis, Discovery,
+    Event, EventKind, Failure, Measure, Notice, Page, Path, Place, Plan, PollResult, Problem, Reaction, Scope, Shape,
+    SkippedScope, Step, Token,
 };
 pub use generated::{PluginCode, PluginCodePre};
 
 /// The versions of the contract that this host accepts: any patch version of these.
-pub const ACCEPTED: &[&str] = &["0.1"];
+pub const ACCEPTED: &[&str] = &["0.2"];
 
 /// The exported interface, without its version.
 pub const INTERFACE: &str = "collector:source/plugin";

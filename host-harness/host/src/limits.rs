@@ -301,8 +301,8 @@ pub const NAME_BYTES: usize = 1 << 10;
 /// What something is found again by: a scope, an event, the subject of a figure. Azure's longest have 400 bytes.
 pub const ID_BYTES: usize = 2 << 10;
 
-/// The plugin's own note on a scope, which is kept with it.
-pub const NOTE_BYTES: usize = 4 << 10;
+/// Data of the plugin's own with a scope, which the host keeps.
+pub const PLUGIN_DATA_BYTES: usize = 4 << 10;
 
 /// Members of one gzip stream. Servers send one, or one a file that they put together; an empty one costs the decoder as
 /// much as a full one.
@@ -321,7 +321,7 @@ pub const SCHEMA_BYTES: usize = 256 << 10;
 pub const ENTRIES: usize = 20_000;
 
 /// Credentials on one request.
-pub const RIDES: usize = 16;
+pub const CREDENTIAL_USES: usize = 16;
 
 /// Problems with settings that are told; nobody mends more at once.
 pub const PROBLEMS: usize = 100;

@@ -64,7 +64,7 @@ enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
     /// The plugin does not know what to do with the answer.
-    MendPlugin,
+    FixPlugin,
     /// There is nothing to collect.
     NoData,
     /// It may pass by itself.
@@ -72,7 +72,7 @@ pub enum Reaction {
 }
 
 use Act::{Answer as Plain, Door as At, Script};
-use Reaction::{MendPlugin, NoData, TryLater};
+use Reaction::{FixPlugin, NoData, TryLater};
 
 const fn row(name: &'static str, what: &'static str, code: &'static str, reaction: Reaction, act: Act) -> Case {
     Case { name, what, code: Some(code), reaction, act }
@@ -84,47 +84,41 @@ const fn works(name: &'static str, what: &'static str, act: Act) -> Case {
 
 /// Everything that it does.
 pub const TABLE: &[Case] = &[
-    row("link-foreign", "`nextLink` to another host", "link-refused", MendPlugin, Plain),
+    row("link-foreign", "`nextLink` to another host", "link-refused", FixPlugin, Plain),
     row(
         "link-lookalike",
         "`nextLink` to the known host with `.evil.example` behind it",
         "link-refused",
-        MendPlugin,
+        FixPlugin,
         Plain,
     ),
     row(
         "link-userinfo",
         "`nextLink` with the known host as a user name before another",
         "link-refused",
-        MendPlugin,
+        FixPlugin,
         Plain,
     ),
-    row("link-http", "`nextLink` without TLS", "link-refused", MendPlugin, Plain),
-    row("link-private", "`nextLink` to a private address", "link-refused", MendPlugin, Plain),
-    row(
-        "link-metadata",
-        "`nextLink` to the metadata address, written as one number",
-        "link-refused",
-        MendPlugin,
-        Plain,
-    ),
-    row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", MendPlugin, Plain),
-    row("link-other-list", "`nextLink` from the controls to the scores", "link-refused", MendPlugin, Plain),
-    row("link-self", "a page that leads to itself", "cursor-repeated", MendPlugin, Plain),
-    row("link-loop", "two pages that lead to each other", "cursor-repeated", MendPlugin, Plain),
-    row("link-endless", "always one more page", "page-limit", MendPlugin, Plain),
+    row("link-http", "`nextLink` without TLS", "link-refused", FixPlugin, Plain),
+    row("link-private", "`nextLink` to a private address", "link-refused", FixPlugin, Plain),
+    row("link-metadata", "`nextLink` to the metadata address, written as one number", "link-refused", FixPlugin, Plain),
+    row("link-climbing", "`nextLink` out of its path by dot segments", "link-refused", FixPlugin, Plain),
+    row("link-other-list", "`nextLink` from the controls to the scores", "link-refused", FixPlugin, Plain),
+    row("link-self", "a page that leads to itself", "cursor-repeated", FixPlugin, Plain),
+    row("link-loop", "two pages that lead to each other", "cursor-repeated", FixPlugin, Plain),
+    row("link-endless", "always one more page", "page-limit", FixPlugin, Plain),
     row("redirect", "302 to another host", "redirected", TryLater, Plain),
     row("redirect-metadata", "307 to the metadata address", "redirected", TryLater, Plain),
     row("type-wrong", "an image in place of the list", "not-the-service", TryLater, Plain),
-    row("oversized", "a body of 9 MiB", "answer-too-large", MendPlugin, Plain),
+    row("oversized", "a body of 9 MiB", "answer-too-large", FixPlugin, Plain),
     works(
         "echo",
         "the token in the answer's body and headers, in many spellings; it is collected, and the token taken out",
         Plain,
     ),
-    row("body-endless", "a body without end", "answer-too-large", MendPlugin, Script(body_endless)),
+    row("body-endless", "a body without end", "answer-too-large", FixPlugin, Script(body_endless)),
     row("body-slow", "a body of one byte a second", "timeout", TryLater, Script(body_slow)),
-    row("gzip-bomb", "16 KiB of gzip that become 16 MiB", "answer-too-large", MendPlugin, Script(gzip_bomb)),
+    row("gzip-bomb", "16 KiB of gzip that become 16 MiB", "answer-too-large", FixPlugin, Script(gzip_bomb)),
     row("gzip-broken", "gzip that is none", "transport", TryLater, Script(gzip_broken)),
     row("gzip-cut", "gzip that ends before its end", "transport", TryLater, Script(gzip_cut)),
     row("gzip-garbage", "gzip with something else behind it", "transport", TryLater, Script(gzip_garbage)),
@@ -150,16 +144,16 @@ pub const TABLE: &[Case] = &[
     works("gzip-members", "gzip in two members", Script(gzip_members)),
     works("encoding-empty", "an encoding that has no name", Script(encoded::<0, 6>)),
     works("encoding-identity", "an encoding that is none", Script(encoded::<0, 7>)),
-    row("headers-huge", "a header of 64 KiB", "answer-too-large", MendPlugin, Script(headers_huge)),
-    row("headers-many", "1,000 headers", "answer-too-large", MendPlugin, Script(headers_many)),
-    row("headers-endless", "a header without end", "answer-too-large", MendPlugin, Script(headers_endless)),
+    row("headers-huge", "a header of 64 KiB", "answer-too-large", FixPlugin, Script(headers_huge)),
+    row("headers-many", "1,000 headers", "answer-too-large", FixPlugin, Script(headers_many)),
+    row("headers-endless", "a header without end", "answer-too-large", FixPlugin, Script(headers_endless)),
     row("interim-endless", "interim answers without end", "timeout", TryLater, Script(interim_endless)),
     row("length-twice", "two lengths that differ", "transport", TryLater, Script(length_twice)),
     row(
         "length-short",
         "a length that ends in the middle of the list",
         "answer-not-json",
-        MendPlugin,
+        FixPlugin,
         Script(length_short),
     ),
     row("length-long", "a length beyond the end", "connection-broken", TryLater, Script(length_long)),

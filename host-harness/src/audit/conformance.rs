@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use source_host::contract::{
-    Batch, Context, Credential, Description, Failure, Given, Notice, Path, Plan, Problem, Reaction, Scope, Shape,
+    Batch, Context, Credential, Description, Failure, Notice, Path, Plan, PollResult, Problem, Reaction, Scope, Shape,
 };
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
@@ -342,8 +342,8 @@ impl Examination {
     fn shapes(&mut self, description: &Description, plan: &Plan) {
         const RULE: &str = "shapes";
         self.begin(RULE);
-        let sealing = plan.shapes.iter().any(|shape| shape.seals.is_some());
-        for Shape { method, origin, path, rides, .. } in &plan.shapes {
+        let sealing = plan.shapes.iter().any(|shape| shape.captures.is_some());
+        for Shape { method, origin, path, credentials, .. } in &plan.shapes {
             let upper = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
             self.check(RULE, upper, || format!("method: found {method:?}, expected upper case"));
             self.check(RULE, canonical(origin).as_ref() == Some(origin), || {
@@ -354,14 +354,19 @@ impl Examination {
                 Path::Prefix(path) => path.starts_with('/') && path.ends_with('/'),
             };
             self.check(RULE, rooted, || format!("path: found {path:?}, expected `/…`, and a prefix that ends in `/`"));
-            for ride in rides {
-                let has = match &ride.credential {
+            for used in credentials {
+                let has = match &used.credential {
                     Credential::Setting(setting) | Credential::Assertion(setting) => {
                         description.credentials.iter().any(|known| known.setting == *setting)
                     }
                     Credential::Token => sealing,
                 };
-                self.check(RULE, has, || format!("{:?} rides on {origin}, and is nowhere declared", ride.credential));
+                self.check(RULE, has, || {
+                    format!(
+                        "{:?} is declared for {origin}, and the description has no such credential",
+                        used.credential
+                    )
+                });
             }
         }
     }
@@ -383,14 +388,14 @@ impl Examination {
             Err(failure) => return self.failure(stage, "discover", &failure).map(|()| 0),
         };
         for (index, scope) in scopes.iter().take(CONFORMANCE_SCOPES).enumerate() {
-            let given = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
-            if let Given::Failure(failure) = &given {
+            let poll_result = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
+            if let PollResult::Failure(failure) = &poll_result {
                 self.failure(stage, "poll", failure);
             }
             if index == 0 {
                 self.faults(stage, token.as_ref(), scope).await?;
             }
-            self.normalize(stage, scope, &given).await?;
+            self.normalize(stage, scope, &poll_result).await?;
         }
         Some(scopes.len())
     }
@@ -410,20 +415,20 @@ impl Examination {
         watched: &Watched,
         token: Option<&Secret>,
         scope: &Scope,
-    ) -> Option<Given> {
+    ) -> Option<PollResult> {
         let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
         self.begin("cursors");
         loop {
             let answer = stage.plugin.poll(caller, &stage.settings, token, scope, cursor.as_deref()).await;
             let step = match self.answer(answer, Some(watched))? {
                 Ok(step) => step,
-                Err(failure) => return Some(Given::Failure(failure)),
+                Err(failure) => return Some(PollResult::Failure(failure)),
             };
             let kind = &step.page.kind;
             self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
             self.notices("poll", stage, &step.notices);
             cursor = match gathered.take(step, &self.limits) {
-                Ok(None) => return Some(Given::Pages(gathered.pages)),
+                Ok(None) => return Some(PollResult::Pages(gathered.pages)),
                 Ok(next) => next,
                 Err(broken) => {
                     let endless = [feed::CURSOR_REPEATED, feed::PAGE_LIMIT].contains(&broken.code.as_str());
@@ -466,32 +471,33 @@ impl Examination {
         Some(())
     }
 
-    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, given: &Given) -> Option<()> {
-        let first = self.batch(stage, scope, given, None).await?;
-        let again = self.batch(stage, scope, given, None).await?;
+    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, poll_result: &PollResult) -> Option<()> {
+        let first = self.batch(stage, scope, poll_result, None).await?;
+        let again = self.batch(stage, scope, poll_result, None).await?;
         self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
-        let batch = match (first, given) {
+        let batch = match (first, poll_result) {
             (Ok(batch), _) => batch,
             // Nothing was collected, and there is no earlier state: there is nothing to tell.
-            (Err(failure), Given::Failure(_)) => return self.failure(stage, "normalize", &failure),
-            (Err(failure), Given::Pages(_)) => {
+            (Err(failure), PollResult::Failure(_)) => return self.failure(stage, "normalize", &failure),
+            (Err(failure), PollResult::Pages(_)) => {
                 self.fail("normalize", format!("it fails on what it read itself: {}", failure.cause));
                 return Some(());
             }
         };
         self.made(stage, &batch);
-        let later = self.batch(stage, scope, given, Some(&batch.state)).await?;
-        let again = self.batch(stage, scope, given, Some(&batch.state)).await?;
+        let later = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
+        let again = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
         self.check("purity", later == again, || {
             "two fresh instances make different things of the same state".to_owned()
         });
         if let Err(failure) = later {
             self.fail("state", format!("it does not take its own state: {}", failure.cause));
         }
-        let foreign = self.batch(stage, scope, given, Some(b"\xff\x00 the state of another plugin")).await?;
+        let foreign = self.batch(stage, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
         let unusable = foreign.is_err_and(|failure| failure.reaction == Reaction::StateUnusable);
         self.check("state", unusable, || "a foreign state is not answered with state-unusable".to_owned());
-        let lost = Given::Failure(Failure::of_host(Reaction::TryLater, "transport", "it was not reached".to_owned()));
+        let lost =
+            PollResult::Failure(Failure::of_host(Reaction::TryLater, "transport", "it was not reached".to_owned()));
         if let Err(failure) = self.batch(stage, scope, &lost, Some(&batch.state)).await? {
             self.fail("normalize", format!("it fails on a failure: {}", failure.cause));
         }
@@ -502,7 +508,7 @@ impl Examination {
         &mut self,
         stage: &Stage<'_>,
         scope: &Scope,
-        given: &Given,
+        poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Option<Result<Batch, Failure>> {
         let recorded = &stage.cassette.context;
@@ -514,7 +520,7 @@ impl Examination {
             collected_at_milliseconds: recorded.time_milliseconds,
         };
         let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
-        let answer = stage.plugin.normalize(&caller, &stage.settings, &context, given, state).await;
+        let answer = stage.plugin.normalize(&caller, &stage.settings, &context, poll_result, state).await;
         self.answer(answer, None)
     }
 
@@ -575,8 +581,8 @@ const FAULTS: &[Fault] = &[
     fault("500", Some((500, "")), &[Reaction::TryLater, Reaction::Wait]),
     fault("503", Some((503, "busy")), &[Reaction::TryLater, Reaction::Wait]),
     fault("a refused connection", None, &[Reaction::TryLater]),
-    fault("HTML in place of JSON", Some((200, "<html></html>")), &[Reaction::MendPlugin, Reaction::TryLater]),
-    fault("JSON that ends early", Some((200, "{\"value\": [")), &[Reaction::MendPlugin, Reaction::TryLater]),
+    fault("HTML in place of JSON", Some((200, "<html></html>")), &[Reaction::FixPlugin, Reaction::TryLater]),
+    fault("JSON that ends early", Some((200, "{\"value\": [")), &[Reaction::FixPlugin, Reaction::TryLater]),
 ];
 
 impl Transport for Fault {

@@ -92,7 +92,7 @@ impl Sheet {
         let (parked, feed) = (&ready.parked, &ready.feed);
         let lines = feed.plan().shapes.iter().map(|shape| {
             let origin = canonical(&shape.origin).unwrap_or_default();
-            let carries = !shape.rides.is_empty();
+            let carries = !shape.credentials.is_empty();
             let is_clear = origin.starts_with("http://");
             let leave = parked.allowed.leave(&origin);
             let allowed = leave.filter(|_| !carries || parked.allowed.takes_credentials(&origin));
@@ -226,24 +226,24 @@ fn told(shape: &Shape) -> String {
         Path::Exact(path) => path.clone(),
         Path::Prefix(prefix) => format!("{prefix}…"),
     };
-    let rides = shape.rides.iter().map(|ride| {
-        let credential = match &ride.credential {
+    let uses = shape.credentials.iter().map(|used| {
+        let credential = match &used.credential {
             Credential::Setting(setting) => format!("`{setting}`"),
             Credential::Assertion(setting) => format!("an assertion of `{setting}`"),
             Credential::Token => "the token".to_owned(),
         };
-        match &ride.place {
+        match &used.place {
             Place::FormField(field) => format!("{credential} in the form field {field}"),
             Place::Header(header) => format!("{credential} in the header {header}"),
             Place::Bearer => format!("{credential} as bearer"),
         }
     });
-    let rides: Vec<String> = rides.collect();
-    let rides = if rides.is_empty() { "no credential".to_owned() } else { rides.join(", ") };
-    let sealed = shape.seals.as_ref().map(|key| format!(", and `{key}` of the answer stays with the host"));
+    let uses: Vec<String> = uses.collect();
+    let credentials = if uses.is_empty() { "no credential".to_owned() } else { uses.join(", ") };
+    let sealed = shape.captures.as_ref().map(|key| format!(", and `{key}` of the answer stays with the host"));
     // As the host compares it: a name in another script may look like one that is known.
     let origin = canonical(&shape.origin).unwrap_or_else(|| shape.origin.clone());
-    format!("{} {origin}{path} with {rides}{}", shape.method, sealed.unwrap_or_default())
+    format!("{} {origin}{path} with {credentials}{}", shape.method, sealed.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt, future, stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::blame::Blame;
-use source_host::contract::{Discovery, Failure, Given, Notice, Reaction};
+use source_host::contract::{Discovery, Failure, Notice, PollResult, Reaction};
 use source_host::credentials::expiry::{self, Nearness};
 use source_host::credentials::redact;
 use source_host::feed::parked::Parked;
@@ -724,7 +724,7 @@ impl Call<'_> {
         }
         for skipped in found.skipped {
             let about = skipped.scope.called();
-            let _ = climb.note_answer(Question::Permission, &about, Duration::ZERO, Err(skipped.why));
+            let _ = climb.note_answer(Question::Permission, &about, Duration::ZERO, Err(skipped.reason));
         }
         let mut sample = None;
         for (scope, answer) in readable {
@@ -733,7 +733,7 @@ impl Call<'_> {
             let about = scope.called();
             let made = match answer {
                 Ok((pages, notices)) => {
-                    let batch = feed.normalize(scope, (self.clock)(), &Given::Pages(pages), None).await;
+                    let batch = feed.normalize(scope, (self.clock)(), &PollResult::Pages(pages), None).await;
                     batch.map(|batch| (batch, notices))
                 }
                 Err(failure) => Err(failure),
@@ -799,7 +799,7 @@ fn question(rung: Rung) -> Question {
 fn was_let_in(failure: &Failure) -> bool {
     match failure.reaction {
         Reaction::NoData => true,
-        Reaction::MendPlugin => failure.status.is_none_or(|status| (200..300).contains(&status)),
+        Reaction::FixPlugin => failure.status.is_none_or(|status| (200..300).contains(&status)),
         _ => false,
     }
 }

@@ -34,7 +34,7 @@ pub fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, be
     }
     match failure.reaction {
         _ if before == Some(code.as_str()) => line!(debug),
-        Reaction::MendPlugin | Reaction::StateUnusable => line!(error),
+        Reaction::FixPlugin | Reaction::StateUnusable => line!(error),
         _ => line!(warn),
     }
 }

@@ -487,7 +487,7 @@ fn failure_of(error: &FeedError) -> Failure {
         FeedError::Call(error) => error.failure(),
         FeedError::Settings(_) => {
             let cause = "the plugin refuses settings that it accepted before".to_owned();
-            Failure::of_host(Reaction::MendPlugin, "settings-refused", cause)
+            Failure::of_host(Reaction::FixPlugin, "settings-refused", cause)
         }
         FeedError::Host(error) => Failure::of_host(Reaction::TryLater, HOST_FAILED, error.clone()),
     }

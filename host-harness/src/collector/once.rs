@@ -273,7 +273,7 @@ impl Desk<'_> {
 
     async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
         let discovery = search(ready).await?;
-        let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.why)).collect();
+        let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.reason)).collect();
         self.found(ready, &discovery.notices, &skipped);
         Ok(discovery.scopes)
     }
@@ -360,7 +360,7 @@ pub fn usual_fix(failure: &Failure) -> &'static str {
         Reaction::TryLater | Reaction::Restart => {
             "poll again later; if it lasts, give the request id to the service's support"
         }
-        Reaction::MendPlugin => {
+        Reaction::FixPlugin => {
             "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
         }
         Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",

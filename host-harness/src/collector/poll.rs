@@ -276,7 +276,7 @@ impl Collector {
         let due = scope.standing.due;
         self.note(feed);
         let Some(scope) = self.scopes.get_mut(&number) else { return };
-        if failure.is_some_and(|failure| failure.reaction == Reaction::MendFeed) {
+        if failure.is_some_and(|failure| failure.reaction == Reaction::FixFeed) {
             scope.held_since = Some(due);
             let outcome = scope.standing.outcome.clone();
             let Some(entry) = self.feeds.get_mut(&feed) else { return };

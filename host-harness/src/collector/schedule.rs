@@ -81,10 +81,10 @@ impl Rhythm {
                 let wait = backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF).max(asked.unwrap_or(0));
                 Next { due: now.saturating_add(wait), ..failed }
             }
-            Reaction::MendPlugin => {
+            Reaction::FixPlugin => {
                 Next { due: now.saturating_add(backoff(limits::ALARM_BACKOFF, limits::SLOWEST_RETRY)), ..failed }
             }
-            Reaction::MendFeed | Reaction::MendScope | Reaction::StateUnusable => {
+            Reaction::FixFeed | Reaction::FixScope | Reaction::StateUnusable => {
                 let slow = limits::SLOW_RETRY.max(Duration::from_millis(self.interval));
                 let wait = backoff(slow, limits::SLOWEST_RETRY.max(slow));
                 Next { due: now.saturating_add(wait), waits_for_person: true, ..failed }
@@ -169,10 +169,10 @@ mod tests {
             (Reaction::Wait, Some(17), 0, 17..=27, 1, false),
             (Reaction::Wait, None, 0, 22..=48, 1, false),
             (Reaction::Wait, Some(u32::MAX), 0, 86_400..=86_410, 1, false),
-            (Reaction::MendPlugin, None, 0, 225..=375, 1, false),
-            (Reaction::MendFeed, None, 0, 2_700..=4_500, 1, true),
-            (Reaction::MendScope, None, 1, 5_400..=9_000, 2, true),
-            (Reaction::MendScope, None, 9, 16_200..=27_000, 10, true),
+            (Reaction::FixPlugin, None, 0, 225..=375, 1, false),
+            (Reaction::FixFeed, None, 0, 2_700..=4_500, 1, true),
+            (Reaction::FixScope, None, 1, 5_400..=9_000, 2, true),
+            (Reaction::FixScope, None, 9, 16_200..=27_000, 10, true),
             (Reaction::StateUnusable, None, 0, 2_700..=4_500, 1, true),
         ];
         for (reaction, wait, failures, seconds, then, person) in table {
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_long_interval_is_not_shortened_by_a_slow_retry() {
         let weekly = Rhythm::new("feed", "scope", Duration::from_secs(7 * 86_400));
-        let next = weekly.after(0, Some(&failure(Reaction::MendScope, None)), NOW);
+        let next = weekly.after(0, Some(&failure(Reaction::FixScope, None)), NOW);
         assert!(next.due - NOW >= 5 * 24 * HOUR);
     }
 

@@ -70,7 +70,7 @@ impl Collector {
         let was_blocked = entry.blocked;
         let before = entry.failure.take().map(|failure| failure.code);
         entry.failure = found.as_ref().err().cloned().map(Box::new);
-        entry.blocked = found.as_ref().is_err_and(|failure| failure.reaction == Reaction::MendFeed);
+        entry.blocked = found.as_ref().is_err_and(|failure| failure.reaction == Reaction::FixFeed);
         let changed = entry.changed && found.is_ok();
         entry.changed &= found.is_err();
         match &found {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use source_host::blame::OUTBOX_FULL;
-use source_host::contract::{Batch, Discovery, Failure, Given, Measure, Notice, Reaction, Scope};
+use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
 use source_host::feed::parked::Parked;
 use source_host::feed::{Clock, Feed, Polled};
@@ -143,7 +143,9 @@ impl Keeper {
     /// Polls the scope, or tells why it is not polled any more.
     pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
         match &task.given_up {
-            Some(failure) => feed.tell(&task.scope, task.standing.due, Given::Failure(failure.clone()), state).await,
+            Some(failure) => {
+                feed.tell(&task.scope, task.standing.due, PollResult::Failure(failure.clone()), state).await
+            }
             None => {
                 if let Some(refused) = task.standing.refused {
                     // A permission that was granted since is not in a token from before. A time in the future was noted
@@ -177,7 +179,7 @@ impl Keeper {
         let throttle = self.throttle(&task.parked, feed, next.throttled_until);
         let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
         let same = code(outcome.as_ref()) == code(task.standing.outcome.as_deref());
-        let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::MendScope);
+        let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
         let standing = Standing {
             due: next.due,
             failures: next.failures,
@@ -241,11 +243,11 @@ pub fn findings(
 ) -> Vec<(Scope, Finding)> {
     let (scopes, skipped) = match found {
         Ok(discovery) => (discovery.scopes.as_slice(), discovery.skipped.as_slice()),
-        Err(failure) if failure.reaction == Reaction::MendScope => (&[][..], &[][..]),
+        Err(failure) if failure.reaction == Reaction::FixScope => (&[][..], &[][..]),
         Err(_) => return Vec::new(),
     };
     let polled = scopes.iter().map(|scope| (scope.clone(), Finding::Polled));
-    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.why.clone())));
+    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.reason.clone())));
     let mut seen = BTreeSet::new();
     let mut findings: Vec<(Scope, Finding)> =
         polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
@@ -273,7 +275,7 @@ pub fn findings(
 fn no_longer_discovered(scope: &Scope) -> Failure {
     let cause = format!("the search for scopes does not find {} any more", scope.name.as_deref().unwrap_or(&scope.id));
     let fix = "if it still exists, give the credential its permission on it again";
-    Failure { fix: Some(fix.to_owned()), ..Failure::of_host(Reaction::MendScope, NO_LONGER_DISCOVERED, cause) }
+    Failure { fix: Some(fix.to_owned()), ..Failure::of_host(Reaction::FixScope, NO_LONGER_DISCOVERED, cause) }
 }
 
 #[cfg(test)]
@@ -282,12 +284,12 @@ mod tests {
     use source_host::contract::SkippedScope;
 
     fn scope(id: &str) -> Scope {
-        Scope { id: id.to_owned(), name: None, owner: None, note: String::new() }
+        Scope { id: id.to_owned(), name: None, owner: None, plugin_data: String::new() }
     }
 
     fn found(scopes: &[&str], skipped: &[&str]) -> Result<Discovery, Failure> {
-        let why = Failure::of_host(Reaction::MendScope, "disabled", String::new());
-        let skipped = skipped.iter().map(|id| SkippedScope { scope: scope(id), why: why.clone() });
+        let why = Failure::of_host(Reaction::FixScope, "disabled", String::new());
+        let skipped = skipped.iter().map(|id| SkippedScope { scope: scope(id), reason: why.clone() });
         Ok(Discovery {
             scopes: scopes.iter().map(|id| scope(id)).collect(),
             skipped: skipped.collect(),
@@ -305,7 +307,7 @@ mod tests {
                     Some("unasked") => Watch::Unasked,
                     Some(_) => Watch::Lost,
                 };
-                let outcome = lost.map(|code| Box::new(Failure::of_host(Reaction::MendScope, code, String::new())));
+                let outcome = lost.map(|code| Box::new(Failure::of_host(Reaction::FixScope, code, String::new())));
                 (scope(id), Standing { watch, outcome, ..Standing::default() })
             })
             .collect();
@@ -350,7 +352,7 @@ mod tests {
     fn a_search_that_fails_says_nothing_of_scopes_unless_it_found_none() {
         let failed = |reaction| Err(Failure::of_host(reaction, "code", String::new()));
         assert!(told(&[("a", None)], &failed(Reaction::TryLater), true).is_empty());
-        assert!(told(&[("a", None)], &failed(Reaction::MendFeed), true).is_empty());
-        assert_eq!(told(&[("a", None)], &failed(Reaction::MendScope), true), ["!a no-longer-discovered"]);
+        assert!(told(&[("a", None)], &failed(Reaction::FixFeed), true).is_empty());
+        assert_eq!(told(&[("a", None)], &failed(Reaction::FixScope), true), ["!a no-longer-discovered"]);
     }
 }

@@ -405,7 +405,7 @@ async fn check_feed(
             let origins: BTreeSet<String> =
                 feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
             parked.origins = origins.into_iter().collect();
-            let carrying = feed.plan().shapes.iter().filter(|shape| !shape.rides.is_empty());
+            let carrying = feed.plan().shapes.iter().filter(|shape| !shape.credentials.is_empty());
             let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
             parked.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
             Ok(Ok((parked, warnings)))

@@ -28,10 +28,10 @@ const OUTCOMES: [&str; 10] = [
     "wait",
     "try-later",
     "renew-token",
-    "mend-feed",
-    "mend-scope",
+    "fix-feed",
+    "fix-scope",
     "no-data",
-    "mend-plugin",
+    "fix-plugin",
     "restart",
     "state-unusable",
 ];
@@ -153,10 +153,10 @@ fn index(reaction: Reaction) -> usize {
         Reaction::Wait => 0,
         Reaction::TryLater => 1,
         Reaction::RenewToken => 2,
-        Reaction::MendFeed => 3,
-        Reaction::MendScope => 4,
+        Reaction::FixFeed => 3,
+        Reaction::FixScope => 4,
         Reaction::NoData => 5,
-        Reaction::MendPlugin => 6,
+        Reaction::FixPlugin => 6,
         Reaction::Restart => 7,
         Reaction::StateUnusable => 8,
     }
@@ -271,7 +271,7 @@ mod tests {
         metrics.feed("contoso", "prod", |counts| {
             counts.polled(None, 3, &[]);
             counts.last_collected = Some(5_000);
-            let failure = Failure::of_host(Reaction::MendScope, "forbidden", String::new());
+            let failure = Failure::of_host(Reaction::FixScope, "forbidden", String::new());
             counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }]);
             counts.used(&Usage { requests: [0, 0, 2, 0, 1, 0], ..Usage::default() });
             counts.token_expires = Some(65_999);
@@ -287,7 +287,7 @@ mod tests {
             &text,
             &[
                 r#"collector_polls_total{tenant="contoso",feed="prod",outcome="collected"} 1"#,
-                r#"collector_polls_total{tenant="contoso",feed="prod",outcome="mend-scope"} 1"#,
+                r#"collector_polls_total{tenant="contoso",feed="prod",outcome="fix-scope"} 1"#,
                 r#"collector_events_total{tenant="contoso",feed="prod"} 4"#,
                 r#"collector_requests_total{tenant="contoso",feed="prod",status="4xx"} 1"#,
                 r#"collector_last_collected_timestamp_seconds{tenant="contoso",feed="prod"} 5"#,

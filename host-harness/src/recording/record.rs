@@ -104,7 +104,7 @@ pub async fn record(
             for scope in discovery.scopes.iter().chain(skipped) {
                 seen.scopes.insert(scope.id.to_ascii_lowercase());
                 seen.names.extend(scope.name.clone());
-                let of_tenants = scope.owner.iter().chain([&scope.note]);
+                let of_tenants = scope.owner.iter().chain([&scope.plugin_data]);
                 seen.identities.extend(of_tenants.flat_map(|text| guids(text)).map(str::to_ascii_lowercase));
             }
             for scope in &discovery.scopes {
@@ -117,7 +117,7 @@ pub async fn record(
                     None => good += 1,
                 }
             }
-            let told = discovery.skipped.into_iter().map(|skipped| (Some(skipped.scope.called()), skipped.why));
+            let told = discovery.skipped.into_iter().map(|skipped| (Some(skipped.scope.called()), skipped.reason));
             failures.extend(told);
         }
     }
@@ -158,8 +158,8 @@ fn cassette(
     }
     for one in &mut taped {
         let shape = shapes.iter().find(|shape| one.has(shape));
-        one.seal(&mut stand_ins, shape.and_then(|shape| shape.seals.as_deref()));
-        if let Some(shape) = shape.filter(|shape| shape.seals.is_some()) {
+        one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()));
+        if let Some(shape) = shape.filter(|shape| shape.captures.is_some()) {
             assertions(&mut stand_ins, shape, one);
             tenant_domains(&mut stand_ins, one, &settings);
         }
@@ -205,9 +205,9 @@ fn assertions(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
 
 /// Whether a field of a form carries an assertion.
 fn assertion(shape: &Shape, field: &str) -> bool {
-    shape.rides.iter().any(|ride| {
-        matches!(ride.credential, Credential::Assertion(_))
-            && matches!(&ride.place, Place::FormField(known) if known == field)
+    shape.credentials.iter().any(|used| {
+        matches!(used.credential, Credential::Assertion(_))
+            && matches!(&used.place, Place::FormField(known) if known == field)
     })
 }
 

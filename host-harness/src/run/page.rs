@@ -270,7 +270,7 @@ mod tests {
     fn forbidden() -> Failure {
         Failure {
             fix: Some("give <b>Reader</b>".to_owned()),
-            ..Failure::of_host(Reaction::MendScope, "forbidden", "no role".to_owned())
+            ..Failure::of_host(Reaction::FixScope, "forbidden", "no role".to_owned())
         }
     }
 

@@ -539,7 +539,7 @@ mod tests {
             row: ScopeRow {
                 feed: text("prod"),
                 tenant: text("contoso"),
-                scope: Scope { id: text(scope), name: None, owner: None, note: String::new() },
+                scope: Scope { id: text(scope), name: None, owner: None, plugin_data: String::new() },
                 standing: Standing { due: events as u64, ..Standing::default() },
             },
             state: Some(state.as_bytes().to_vec()),

@@ -79,7 +79,7 @@ impl Guest for Plugin {
                 },
             })
             .to_string(),
-            credentials: vec![CredentialSetting { setting: "key".to_owned(), kind: CredentialKind::Secret }],
+            credentials: vec![DeclaredCredential { setting: "key".to_owned(), kind: CredentialKind::Secret }],
             interval_seconds: 60,
             diagnoses: CODES
                 .iter()
@@ -99,12 +99,12 @@ impl Guest for Plugin {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let shape = |method: &str, path, credential, place, seals: Option<&str>| Shape {
+        let shape = |method: &str, path, credential, place, captures: Option<&str>| Shape {
             method: method.to_owned(),
             origin: settings.origin.clone(),
             path,
-            rides: vec![Ride { credential, place }],
-            seals: seals.map(str::to_owned),
+            credentials: vec![CredentialUse { credential, place }],
+            captures: captures.map(str::to_owned),
         };
         let key = (Credential::Setting("key".to_owned()), Place::FormField("key".to_owned()));
         let plan = Plan {
@@ -132,7 +132,7 @@ impl Guest for Plugin {
 
     fn discover(settings: String, _token: Option<String>) -> Result<Discovery, Failure> {
         let settings = Settings::trusted(&settings);
-        let scopes = vec![Scope { id: "one".to_owned(), name: None, owner: None, note: String::new() }];
+        let scopes = vec![Scope { id: "one".to_owned(), name: None, owner: None, plugin_data: String::new() }];
         Ok(tricks::discovery(&settings, Discovery { scopes, skipped: Vec::new(), notices: Vec::new() }))
     }
 
@@ -153,7 +153,12 @@ impl Guest for Plugin {
         Ok(tricks::step(&settings, page, Step { page: page_read, next, notices: Vec::new() }))
     }
 
-    fn normalize(settings: String, context: Context, given: Given, state: Option<Vec<u8>>) -> Result<Batch, Failure> {
+    fn normalize(
+        settings: String,
+        context: Context,
+        poll_result: PollResult,
+        state: Option<Vec<u8>>,
+    ) -> Result<Batch, Failure> {
         let settings = Settings::trusted(&settings);
         let earlier = match state.as_deref() {
             None => 0,
@@ -165,9 +170,9 @@ impl Guest for Plugin {
                 }
             }
         };
-        let pages = match &given {
-            Given::Pages(pages) => pages.len(),
-            Given::Failure(_) => 0,
+        let pages = match &poll_result {
+            PollResult::Pages(pages) => pages.len(),
+            PollResult::Failure(_) => 0,
         };
         let event = |index: usize| {
             let uid = format!("{}-{index}", context.poll_id);
@@ -224,17 +229,17 @@ fn read(request: waki::RequestBuilder) -> Result<Vec<u8>, Failure> {
         200 => return Ok(body),
         429 => (Reaction::Wait, "throttled"),
         401 => (Reaction::RenewToken, "refused"),
-        403 => (Reaction::MendScope, "forbidden"),
+        403 => (Reaction::FixScope, "forbidden"),
         404 => (Reaction::NoData, "absent"),
         500.. => (Reaction::TryLater, "service-fault"),
-        _ => (Reaction::MendPlugin, "answer-odd"),
+        _ => (Reaction::FixPlugin, "answer-odd"),
     };
     let words = format!("the service answers {status}");
     Err(Failure { status: Some(status), wait_seconds: wait, ..failure(reaction, code, &words) })
 }
 
 fn odd(words: &str) -> Failure {
-    failure(Reaction::MendPlugin, "answer-odd", words)
+    failure(Reaction::FixPlugin, "answer-odd", words)
 }
 
 fn failure(reaction: Reaction, code: &str, cause: &str) -> Failure {

@@ -34,15 +34,15 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
         "shape-bytes" => plan.shapes.push(Shape { path: Path::Prefix(wide("/", settings.amount)), ..shape }),
         "method-bytes" => plan.shapes.push(Shape { method: wide("GET", settings.amount), ..shape }),
         "origin-bytes" => plan.shapes.push(Shape { origin: wide("https://", settings.amount), ..shape }),
-        "sealed-key-bytes" => plan.shapes.push(Shape { seals: Some(wide("", settings.amount)), ..shape }),
-        "rides" => {
-            let rides = vec![shape.rides[0].clone(); settings.amount];
-            plan.shapes.push(Shape { method: "HEAD".to_owned(), rides, ..shape });
+        "sealed-key-bytes" => plan.shapes.push(Shape { captures: Some(wide("", settings.amount)), ..shape }),
+        "credential-uses" => {
+            let credentials = vec![shape.credentials[0].clone(); settings.amount];
+            plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
         "place-bytes" => {
             let place = Place::Header(wide("x-", settings.amount));
-            let rides = vec![Ride { credential: Credential::Token, place }];
-            plan.shapes.push(Shape { method: "HEAD".to_owned(), rides, ..shape });
+            let credentials = vec![CredentialUse { credential: Credential::Token, place }];
+            plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
         "shape-odd" => plan.shapes.push(Shape { method: "get".to_owned(), ..shape }),
         _ => {}
@@ -71,14 +71,14 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
     match settings.mode.as_str() {
         "scopes" => found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect(),
         "scopes-skipped" => {
-            let why = failure(Reaction::NoData, "absent", "it is disabled");
-            found.skipped.resize(amount, SkippedScope { scope, why });
+            let reason = failure(Reaction::NoData, "absent", "it is disabled");
+            found.skipped.resize(amount, SkippedScope { scope, reason });
         }
         "scopes-alike" => found.scopes.push(scope),
         "scope-id-odd" => found.scopes[0].id = "one\r\x1b[2K".to_owned(),
         "scope-id-bytes" => found.scopes[0].id = wide("", amount),
         "scope-owner-bytes" => found.scopes[0].owner = Some(wide("", amount)),
-        "scope-note-bytes" => found.scopes[0].note = wide("", amount),
+        "plugin-data-bytes" => found.scopes[0].plugin_data = wide("", amount),
         "scope-name-bytes" => found.scopes[0].name = Some(wide("", amount)),
         "notices" => found.notices.resize(amount, notice()),
         "notice-of-search-unlisted" => found.notices.push(unheard_of()),
@@ -322,7 +322,7 @@ fn wide(begin: &str, bytes: usize) -> String {
 }
 
 fn told(words: &str) -> Failure {
-    failure(Reaction::MendPlugin, "answer-odd", words)
+    failure(Reaction::FixPlugin, "answer-odd", words)
 }
 
 fn notice() -> Notice {

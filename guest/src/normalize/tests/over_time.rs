@@ -27,8 +27,8 @@ impl Story {
         story
     }
 
-    fn poll(&mut self, given: &Given) -> Batch {
-        let batch = with(&self.settings, self.hour, given, self.state.as_deref());
+    fn poll(&mut self, poll_result: &PollResult) -> Batch {
+        let batch = with(&self.settings, self.hour, poll_result, self.state.as_deref());
         self.hour += 1;
         self.state = Some(batch.state.clone());
         batch
@@ -40,7 +40,7 @@ impl Story {
 
     /// Status codes of the events that a failure gives.
     fn fails(&mut self, diagnosis: &Diagnosis) -> Vec<String> {
-        let batch = self.poll(&Given::Failure(diagnosis.failure("")));
+        let batch = self.poll(&PollResult::Failure(diagnosis.failure("")));
         assert_eq!(batch.outcome.as_ref().unwrap().code, diagnosis.code);
         events(&batch).iter().map(|event| event["status_code"].as_str().unwrap().to_owned()).collect()
     }
@@ -51,10 +51,10 @@ fn named(activity: u64, title: &str) -> (u64, String) {
 }
 
 /// Both lists, of which the controls came empty.
-fn without_controls(controls: &[Control]) -> Given {
-    let Given::Pages(mut pages) = pages(controls) else { unreachable!() };
+fn without_controls(controls: &[Control]) -> PollResult {
+    let PollResult::Pages(mut pages) = pages(controls) else { unreachable!() };
     pages[1].body = br#"{"value":[]}"#.to_vec();
-    Given::Pages(pages)
+    PollResult::Pages(pages)
 }
 
 fn change_of_score(batch: &Batch) -> Value {
@@ -168,10 +168,10 @@ fn controls_that_were_not_collected_explain_nothing() {
 #[test]
 fn a_score_that_no_control_moved_names_the_whole_as_remainder() {
     let mut story = Story::collected();
-    let Given::Pages(mut lists) = pages(BOTH) else { unreachable!() };
+    let PollResult::Pages(mut lists) = pages(BOTH) else { unreachable!() };
     let body = String::from_utf8(lists[0].body.clone()).unwrap().replace("\"current\":9.0", "\"current\":9.01");
     lists[0].body = body.into_bytes();
-    let change = change_of_score(&story.poll(&Given::Pages(lists)));
+    let change = change_of_score(&story.poll(&PollResult::Pages(lists)));
     assert_eq!(change["rounding_remainder"], json!({ "current": 0.01, "max": 0 }));
     assert_eq!((&change["drivers"], &change["reason"]), (&Value::Null, &json!("resources")));
 }
@@ -182,11 +182,11 @@ fn a_remainder_has_what_is_known_of_it() {
         [("1e39", "14", json!({ "max": 0 })), ("9.5", "1e39", json!({ "current": 0.5 })), ("1e39", "1e39", Value::Null)]
     {
         let mut story = Story::collected();
-        let Given::Pages(mut lists) = pages(BOTH) else { unreachable!() };
+        let PollResult::Pages(mut lists) = pages(BOTH) else { unreachable!() };
         let body = String::from_utf8(lists[0].body.clone()).unwrap();
         let body = body.replace(r#""current":9.0,"max":14"#, &format!(r#""current":{current},"max":{max}"#));
         lists[0].body = body.into_bytes();
-        let change = change_of_score(&story.poll(&Given::Pages(lists)));
+        let change = change_of_score(&story.poll(&PollResult::Pages(lists)));
         assert_eq!(change["rounding_remainder"], remainder, "{current} of {max}");
         assert_eq!(change["other_controls"], Value::Null);
     }
@@ -359,7 +359,7 @@ fn a_close_carries_what_was_kept_as_it_was_spelled() {
     };
     let list = |items: &[String]| {
         let body = format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes();
-        Given::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }])
+        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }])
     };
     let stays = item("Stays", r#"{"max":1,"current":1}"#);
     let goes = item("Goes", r#"{"max":10.0,"current":2.50E+0,"percentage":0.2500}"#);
@@ -403,7 +403,7 @@ fn neither_spelling_nor_weight_nor_definition_is_a_change() {
             r#"{{"value":[{{"id":"{}/secureScoreControls/a","name":"a","type":"t","properties":{{"displayName":"A",{properties}}}}}]}}"#,
             score_id()
         );
-        Given::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body: body.into_bytes() }])
+        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body: body.into_bytes() }])
     };
     let mut story = Story::begin();
     story.poll(&item(r#""score":{"max":10,"current":1},"weight":1,"healthyResourceCount":1"#));
@@ -465,7 +465,7 @@ fn each_change_of_outcome_is_one_event() {
 #[test]
 fn an_outcome_event_says_what_mends_it() {
     let mut story = Story::collected();
-    let batch = story.poll(&Given::Failure(NO_LONGER_DISCOVERED.failure("")));
+    let batch = story.poll(&PollResult::Failure(NO_LONGER_DISCOVERED.failure("")));
     let event = &events(&batch)[0];
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("no longer sees the subscription"), "{message}");
@@ -511,12 +511,12 @@ fn where_nothing_is_assessed_the_findings_are_told_all_the_same() {
 
 #[test]
 fn a_sum_that_differs_from_the_score_is_a_warning_and_changes_no_data() {
-    let Given::Pages(lists) = pages(BOTH) else { unreachable!() };
+    let PollResult::Pages(lists) = pages(BOTH) else { unreachable!() };
     for (current, mismatch) in [("9.01", false), ("9.02", true), ("-79228162514264337593543950335", true)] {
         let body = String::from_utf8(lists[0].body.clone()).unwrap();
         let body = body.replace("\"current\":9.0,", &format!("\"current\":{current},"));
         let scores = contract::Page { kind: "secure-scores".to_owned(), body: body.into_bytes() };
-        let batch = Story::begin().poll(&Given::Pages(vec![scores, lists[1].clone()]));
+        let batch = Story::begin().poll(&PollResult::Pages(vec![scores, lists[1].clone()]));
         assert_eq!(batch.notices.iter().any(|notice| notice.code == "sum-mismatch"), mismatch, "{current}");
         assert!(String::from_utf8_lossy(&batch.events[0].body).contains(&format!("\"current\":{current},")));
     }

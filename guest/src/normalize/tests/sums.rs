@@ -46,7 +46,7 @@ fn history(seed: u64) -> usize {
     for hour in 0..POLLS {
         world.go_on(&mut chance);
         if chance.once_in(8) {
-            let failure = Given::Failure(crate::diagnoses::FORBIDDEN.failure(""));
+            let failure = PollResult::Failure(crate::diagnoses::FORBIDDEN.failure(""));
             state = Some(at(hour, &failure, state.as_deref()).state);
             continue;
         }
@@ -275,7 +275,7 @@ fn kind(uid: &str) -> EventKind {
 }
 
 /// Both lists; absent points are left out or null.
-fn pages(items: &Items) -> Given {
+fn pages(items: &Items) -> PollResult {
     let page = |page_kind: EventKind| {
         let items = items.iter().filter(|(uid, _)| kind(uid) == page_kind).map(|(uid, [current, max])| {
             let current = current.as_ref().map(|current| format!(r#""current":{current},"#)).unwrap_or_default();
@@ -287,7 +287,7 @@ fn pages(items: &Items) -> Given {
         let body = format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes();
         contract::Page { kind: page_kind.name().to_owned(), body }
     };
-    Given::Pages(EventKind::ALL.into_iter().map(page).collect())
+    PollResult::Pages(EventKind::ALL.into_iter().map(page).collect())
 }
 
 /// A linear congruential generator: the same history for a seed on every machine.

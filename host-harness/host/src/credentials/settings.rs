@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use x509_cert::der::DateTime;
 
-use crate::contract::{Credential, CredentialKind, CredentialSetting, Description};
+use crate::contract::{Credential, CredentialKind, DeclaredCredential, Description};
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::certificates;
 use crate::credentials::redact::SHORTEST;
@@ -105,7 +105,7 @@ impl Settings {
     ) -> impl Iterator<Item = (String, String)> {
         let plain = self.plain();
         let told = description.credentials.iter().filter_map(move |credential| {
-            let CredentialSetting { setting, kind } = credential;
+            let DeclaredCredential { setting, kind } = credential;
             let value = plain.get(setting)?.as_str().filter(|value| !value.trim().is_empty())?;
             let is_secret = match kind {
                 CredentialKind::Secret => !spelling::refers(value.trim()),
@@ -345,7 +345,7 @@ pub(super) mod tests {
     fn a_credential_that_is_no_text_is_withheld_and_named() {
         let mut description = description("{}");
         for (setting, kind) in [("pin", CredentialKind::Secret), ("key", CredentialKind::Secret)] {
-            description.credentials.push(CredentialSetting { setting: setting.to_owned(), kind });
+            description.credentials.push(DeclaredCredential { setting: setting.to_owned(), kind });
         }
         let plain = serde_json::json!({ "pin": 1_234_567_890, "key": "a-secret-of-tests", "other": 1 });
         let settings = Settings::new(plain.as_object().unwrap().clone(), BTreeMap::new());

@@ -16,8 +16,8 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::contract::{
-    Batch, Context, Credential, Description, Discovery, Failure, Given, Notice, Page, Plan, Problem, Reaction, Scope,
-    Step,
+    Batch, Context, Credential, Description, Discovery, Failure, Notice, Page, Plan, PollResult, Problem, Reaction,
+    Scope, Step,
 };
 use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
@@ -145,7 +145,7 @@ impl Gathered {
     /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
     /// the limits of a poll, are a failure of the plugin.
     pub fn take(&mut self, step: Step, limits: &Limits) -> Result<Option<String>, Failure> {
-        let broken = |code, cause| Err(Failure::of_host(Reaction::MendPlugin, code, cause));
+        let broken = |code, cause| Err(Failure::of_host(Reaction::FixPlugin, code, cause));
         self.bytes += step.page.body.len();
         if self.bytes > limits.page_bytes {
             let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
@@ -254,10 +254,10 @@ impl Feed {
     /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
     pub async fn fix(&self, code: &str) -> Option<String> {
         let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
-        let failure = Failure::of_host(Reaction::MendFeed, code, row.cause.clone());
-        let given = Given::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
-        let scope = Scope { id: String::new(), name: None, owner: None, note: String::new() };
-        let outcome = self.normalize(&scope, 0, &given, None).await.ok()?.outcome?;
+        let failure = Failure::of_host(Reaction::FixFeed, code, row.cause.clone());
+        let poll_result = PollResult::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
+        let scope = Scope { id: String::new(), name: None, owner: None, plugin_data: String::new() };
+        let outcome = self.normalize(&scope, 0, &poll_result, None).await.ok()?.outcome?;
         outcome.fix
     }
 
@@ -273,7 +273,7 @@ impl Feed {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.another_token(token.as_ref()).await?;
                 let answer = self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await;
-                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendFeed))
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::FixFeed))
             }
             answer => answer,
         }
@@ -290,29 +290,35 @@ impl Feed {
 
     /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events.
     pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
-        let (given, notices) = match self.pages(scope).await {
+        let (poll_result, notices) = match self.pages(scope).await {
             Ok((pages, mut notices)) => {
                 notices.extend(self.unused());
-                (Given::Pages(pages), notices)
+                (PollResult::Pages(pages), notices)
             }
-            Err(failure) => (Given::Failure(failure), Vec::new()),
+            Err(failure) => (PollResult::Failure(failure), Vec::new()),
         };
         failpoint::pass("poll-answer-read");
-        Polled { notices, ..self.tell(scope, due_milliseconds, given, state).await }
+        Polled { notices, ..self.tell(scope, due_milliseconds, poll_result, state).await }
     }
 
     /// Turns what a poll gave, or the failure that stands in its place, into events. A failure without an earlier state
     /// is nothing to tell.
-    pub async fn tell(&self, scope: &Scope, due_milliseconds: u64, given: Given, state: Option<&[u8]>) -> Polled {
-        let failure = match &given {
-            Given::Failure(failure) => Some(failure.clone()),
-            Given::Pages(_) => None,
+    pub async fn tell(
+        &self,
+        scope: &Scope,
+        due_milliseconds: u64,
+        poll_result: PollResult,
+        state: Option<&[u8]>,
+    ) -> Polled {
+        let failure = match &poll_result {
+            PollResult::Failure(failure) => Some(failure.clone()),
+            PollResult::Pages(_) => None,
         };
         let notices = Vec::new();
         if failure.is_some() && state.is_none() {
             return Polled { batch: None, failure, notices };
         }
-        match self.normalize(scope, due_milliseconds, &given, state).await {
+        match self.normalize(scope, due_milliseconds, &poll_result, state).await {
             Ok(batch) => {
                 failpoint::pass("poll-normalized");
                 Polled { batch: Some(batch), failure, notices }
@@ -326,7 +332,7 @@ impl Feed {
         &self,
         scope: &Scope,
         due_milliseconds: u64,
-        given: &Given,
+        poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Result<Batch, Failure> {
         let context = Context {
@@ -336,7 +342,7 @@ impl Feed {
             poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
             collected_at_milliseconds: (self.clock)(),
         };
-        self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, given, state).await)
+        self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, poll_result, state).await)
     }
 
     /// All pages of one scope; a poll that asks for it begins again, once.
@@ -364,7 +370,7 @@ impl Feed {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
                 let token = self.another_token(token.as_ref()).await?;
                 let answer = self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await;
-                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::MendScope))
+                self.answered(answer).map_err(|failure| refused_twice(failure, Reaction::FixScope))
             }
             answer => answer,
         }
@@ -502,12 +508,12 @@ fn tell_denial(denial: Option<(String, String)>, told: &str, caller: &Caller, ne
 
 /// Notices of the credentials that a plan declares and that are there, and are not among those that left.
 fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
-    let rides = plan.shapes.iter().flat_map(|shape| &shape.rides).map(|ride| &ride.credential);
+    let declared = plan.shapes.iter().flat_map(|shape| &shape.credentials).map(|used| &used.credential);
     let mut unused: Vec<&Credential> = Vec::new();
-    for credential in rides.filter(|credential| !carried.contains(credential)) {
+    for credential in declared.filter(|credential| !carried.contains(credential)) {
         let configured = match credential {
             Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),
-            Credential::Token => plan.shapes.iter().any(|shape| shape.seals.is_some()),
+            Credential::Token => plan.shapes.iter().any(|shape| shape.captures.is_some()),
         };
         if configured && !unused.contains(&credential) {
             unused.push(credential);
@@ -558,15 +564,16 @@ mod tests {
     #[test]
     fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
         let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
-        let rides = credentials.iter().chain([&Credential::Token, &credentials[1]]);
+        let declared = credentials.iter().chain([&Credential::Token, &credentials[1]]);
         let place = || crate::contract::Place::Bearer;
-        let rides = rides.map(|credential| crate::contract::Ride { credential: credential.clone(), place: place() });
+        let declared = declared
+            .map(|credential| crate::contract::CredentialUse { credential: credential.clone(), place: place() });
         let shape = crate::contract::Shape {
             method: "GET".to_owned(),
             origin: "https://api.example".to_owned(),
             path: crate::contract::Path::Exact("/".to_owned()),
-            rides: rides.collect(),
-            seals: None,
+            credentials: declared.collect(),
+            captures: None,
         };
         let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
         let told = |carried: &[Credential]| {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use url::Url;
 
-use crate::contract::{Credential, Path, Place, Plan, Ride, Shape};
+use crate::contract::{Credential, CredentialUse, Path, Place, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};
 use crate::network::OutgoingRequest;
 use crate::network::address;
@@ -212,24 +212,24 @@ impl Egress {
                 denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
             })?;
         if self.allowed.leave(&origin).is_none() {
-            let remedy = Some(self.allowed.line_for(&origin, !shape.rides.is_empty()));
+            let remedy = Some(self.allowed.line_for(&origin, !shape.credentials.is_empty()));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
         let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
         let mut signed = Vec::new();
-        for ride in &shape.rides {
-            let (mut configured, mut rides) = (false, false);
-            for sealed in sealed.iter().filter(|sealed| sealed.credential == ride.credential) {
+        for used in &shape.credentials {
+            let (mut configured, mut is_placed) = (false, false);
+            for sealed in sealed.iter().filter(|sealed| sealed.credential == used.credential) {
                 configured = true;
-                if place(&mut request, &ride.place, sealed)? {
-                    rides = true;
-                    placed.insert(place_name(&ride.place));
-                    signed.extend(sealed.identity.is_some().then(|| place_name(&ride.place)));
+                if place(&mut request, &used.place, sealed)? {
+                    is_placed = true;
+                    placed.insert(place_name(&used.place));
+                    signed.extend(sealed.identity.is_some().then(|| place_name(&used.place)));
                 }
             }
-            match (configured, rides) {
-                (_, true) => carried.push(&ride.credential),
-                (true, false) => missing.push(&ride.credential),
+            match (configured, is_placed) {
+                (_, true) => carried.push(&used.credential),
+                (true, false) => missing.push(&used.credential),
                 (false, false) => {}
             }
         }
@@ -246,8 +246,9 @@ impl Egress {
         if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
             return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
         }
-        let is_by_host = |ride: &Ride| placed.contains(&place_name(&ride.place)) || is_empty(&request, &ride.place);
-        let is_by_host = !placed.is_empty() && shape.rides.iter().all(is_by_host);
+        let is_by_host =
+            |used: &CredentialUse| placed.contains(&place_name(&used.place)) || is_empty(&request, &used.place);
+        let is_by_host = !placed.is_empty() && shape.credentials.iter().all(is_by_host);
         Ok(Judged { request, shape, carried, missing, signed, is_by_host })
     }
 }
@@ -418,7 +419,7 @@ fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Ride;
+    use crate::contract::CredentialUse;
     use crate::credentials::secret::Secret;
 
     const LOGIN: &str = "https://login.example";
@@ -429,8 +430,8 @@ mod tests {
             method: method.to_owned(),
             origin: origin.to_owned(),
             path,
-            rides: vec![Ride { credential, place }],
-            seals: None,
+            credentials: vec![CredentialUse { credential, place }],
+            captures: None,
         };
         let shapes = vec![
             shape(
@@ -504,17 +505,17 @@ mod tests {
 
     #[test]
     fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
-        let ride = |setting: &str, place| Ride { credential: Credential::Setting(setting.to_owned()), place };
+        let used = |setting: &str, place| CredentialUse { credential: Credential::Setting(setting.to_owned()), place };
         let shape = Shape {
             method: "POST".to_owned(),
             origin: LOGIN.to_owned(),
             path: Path::Exact("/token".to_owned()),
-            rides: vec![
-                ride("key", Place::FormField("key".to_owned())),
-                ride("spare", Place::FormField("key".to_owned())),
-                ride("api", Place::Header("X-Key".to_owned())),
+            credentials: vec![
+                used("key", Place::FormField("key".to_owned())),
+                used("spare", Place::FormField("key".to_owned())),
+                used("api", Place::Header("X-Key".to_owned())),
             ],
-            seals: None,
+            captures: None,
         };
         let egress =
             Egress::new(&Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
@@ -586,8 +587,8 @@ mod tests {
             method: "GET".to_owned(),
             origin: origin.to_owned(),
             path: Path::Prefix("/a/".to_owned()),
-            rides: Vec::new(),
-            seals: None,
+            credentials: Vec::new(),
+            captures: None,
         };
         let plan = Plan { shapes: vec![shape("https://127.0.0.1"), shape(v6)], warnings: Vec::new() };
         let egress = Egress::new(&plan, origins.into());
@@ -614,17 +615,17 @@ mod tests {
     fn credentials_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
         let near = ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"];
         let far = ["http://api.example", "http://10.0.0.1", "http://a.localhost"];
-        let shape = |origin: &str, rides: Vec<Ride>| Shape {
+        let shape = |origin: &str, credentials: Vec<CredentialUse>| Shape {
             method: "GET".to_owned(),
             origin: origin.to_owned(),
             path: Path::Prefix("/a/".to_owned()),
-            rides,
-            seals: None,
+            credentials,
+            captures: None,
         };
         let judge = |origin: &str, origins: &Origins, bearer: bool| {
-            let ride = Ride { credential: Credential::Token, place: Place::Bearer };
-            let rides = if bearer { vec![ride] } else { Vec::new() };
-            let plan = Plan { shapes: vec![shape(origin, rides)], warnings: Vec::new() };
+            let used = CredentialUse { credential: Credential::Token, place: Place::Bearer };
+            let credentials = if bearer { vec![used] } else { Vec::new() };
+            let plan = Plan { shapes: vec![shape(origin, credentials)], warnings: Vec::new() };
             let url = format!("{origin}/a/b");
             let headers = bearer.then(|| (BEARER.0.to_owned(), BEARER.1.to_owned())).into_iter().collect();
             let request =

@@ -82,7 +82,7 @@ pub struct Asked {
     /// The tenant that asks.
     pub tenant: Arc<str>,
     /// The member of the answer that is the token.
-    pub seals: String,
+    pub captures: String,
     /// How new the token must be.
     pub freshness: Freshness,
     /// The time, in Unix milliseconds.
@@ -230,7 +230,7 @@ impl Tokens {
         let mut state = entry.state.lock();
         let (answers, flight) = &mut *state;
         let now = asked.now;
-        if let Some(known) = answers.find(&asked.freshness, &asked.seals, now) {
+        if let Some(known) = answers.find(&asked.freshness, &asked.captures, now) {
             return Next::Done(known.given_to(asked, true));
         }
         if let Some(flight) = flight.as_ref().filter(|flight| flight.is_under_way()) {
@@ -411,7 +411,7 @@ mod tests {
             is_shared: true,
             plugin: "digest".into(),
             tenant: tenant.into(),
-            seals: "access_token".to_owned(),
+            captures: "access_token".to_owned(),
             freshness: Freshness::Any,
             now: second * 1_000,
         }

@@ -8,8 +8,8 @@ use crate::contract::{
     Step, Token,
 };
 use crate::limits::{
-    ADDRESS_BYTES, CODE_BYTES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES, NOTE_BYTES, PROBLEMS,
-    RIDES, SCHEMA_BYTES, WORDS_BYTES,
+    ADDRESS_BYTES, CODE_BYTES, CREDENTIAL_USES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES,
+    PLUGIN_DATA_BYTES, PROBLEMS, SCHEMA_BYTES, WORDS_BYTES,
 };
 use crate::text::{self, is_command, plain};
 
@@ -117,13 +117,13 @@ impl Answer for Plan {
             exact("a method", &shape.method, CODE_BYTES)?;
             exact("an origin", &shape.origin, ADDRESS_BYTES)?;
             exact("a path", path, ADDRESS_BYTES)?;
-            exact("a sealed key", shape.seals.as_deref().unwrap_or_default(), CODE_BYTES)?;
-            most("credentials on a shape", shape.rides.len(), RIDES)?;
-            for ride in &shape.rides {
-                if let Credential::Setting(setting) | Credential::Assertion(setting) = &ride.credential {
+            exact("a sealed key", shape.captures.as_deref().unwrap_or_default(), CODE_BYTES)?;
+            most("credentials on a shape", shape.credentials.len(), CREDENTIAL_USES)?;
+            for used in &shape.credentials {
+                if let Credential::Setting(setting) | Credential::Assertion(setting) = &used.credential {
                     exact("the name of a setting", setting, CODE_BYTES)?;
                 }
-                if let Place::FormField(name) | Place::Header(name) = &ride.place {
+                if let Place::FormField(name) | Place::Header(name) = &used.place {
                     exact("a place on a request", name, CODE_BYTES)?;
                 }
             }
@@ -156,7 +156,7 @@ impl Answer for Discovery {
         self.scopes.iter_mut().try_for_each(scope)?;
         for skipped in &mut self.skipped {
             scope(&mut skipped.scope)?;
-            skipped.why.hold(limits)?;
+            skipped.reason.hold(limits)?;
         }
         // A scope that is listed twice is one: two would write one state.
         let mut seen = HashSet::new();
@@ -166,10 +166,10 @@ impl Answer for Discovery {
     }
 }
 
-fn scope(Scope { id, name, owner, note }: &mut Scope) -> Held {
+fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Held {
     self::id("the id of a scope", id)?;
     self::id("the owner of a scope", owner.as_deref().unwrap_or_default())?;
-    bytes("the note of a scope", note, NOTE_BYTES)?;
+    bytes("the plugin data of a scope", plugin_data, PLUGIN_DATA_BYTES)?;
     if let Some(name) = name {
         cut(name, NAME_BYTES);
     }
@@ -259,7 +259,7 @@ fn measure(one: &mut Measure) -> Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{CredentialKind, CredentialSetting, Diagnosis, EventKind};
+    use crate::contract::{CredentialKind, DeclaredCredential, Diagnosis, EventKind};
 
     #[test]
     fn a_description_has_its_limits() {
@@ -273,7 +273,7 @@ mod tests {
             diagnoses: Vec::new(),
         };
         let code = |code: &str| Diagnosis { code: code.to_owned(), cause: String::new(), fix: String::new() };
-        let credential = |setting: String| CredentialSetting { setting, kind: CredentialKind::Secret };
+        let credential = |setting: String| DeclaredCredential { setting, kind: CredentialKind::Secret };
         let kind =
             |classes: usize| EventKind { name: String::new(), title: String::new(), class_uids: vec![1; classes] };
         let held = |mut one: Description| one.hold(&Limits::default());

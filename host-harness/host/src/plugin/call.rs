@@ -20,7 +20,7 @@ use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
-    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Given, Plan, PluginCode, Problem,
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Plan, PluginCode, PollResult, Problem,
     Reaction, Scope, Step, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, KeyPair, Unusable};
@@ -84,7 +84,7 @@ impl CallError {
             CallError::Trap { .. } => "plugin-trapped",
             CallError::Limit { .. } => "plugin-limit",
         };
-        Failure::of_host(Reaction::MendPlugin, code, self.to_string())
+        Failure::of_host(Reaction::FixPlugin, code, self.to_string())
     }
 }
 
@@ -293,12 +293,12 @@ impl Plugin {
         caller: &Caller,
         settings: &Settings,
         context: &Context,
-        given: &Given,
+        poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Called<Result<Batch, Failure>> {
         let text = settings.without_credentials();
         let caller = caller.without_network();
-        call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, given, state))
+        call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, poll_result, state))
     }
 
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {

@@ -212,7 +212,7 @@ async fn carry(
     let judged = network.egress.judge(&raw, request.clone(), sealed).map_err(denied)?;
     let shape = judged.shape;
     // A call that has read a tenant's data could tell it there.
-    if shape.seals.is_some() && call != "fetch-token" {
+    if shape.captures.is_some() && call != "fetch-token" {
         return Err(plainly("a request for a token leaves from fetch-token alone"));
     }
     journal.lock().carried.extend(judged.carried.iter().copied().cloned());
@@ -226,16 +226,18 @@ async fn carry(
         }
     }
     failpoint::pass("poll-request-send");
-    let (response, renew_at, is_kept) = match &shape.seals {
+    let (response, renew_at, is_kept) = match &shape.captures {
         None => (network.transport.send(judged.request).await, None, false),
-        Some(seals) => match fetch(&network, (&raw, request), judged, seals, sealed, asker).await.map_err(denied)? {
-            Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
-            Ok(Sent::TooOften { response, why }) => {
-                journal.lock().asked_too_often = Some(why);
-                (Ok(response), None, true)
+        Some(captures) => {
+            match fetch(&network, (&raw, request), judged, captures, sealed, asker).await.map_err(denied)? {
+                Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
+                Ok(Sent::TooOften { response, why }) => {
+                    journal.lock().asked_too_often = Some(why);
+                    (Ok(response), None, true)
+                }
+                Err(error) => (Err(error), None, false),
             }
-            Err(error) => (Err(error), None, false),
-        },
+        }
     };
     let received = match &response {
         Ok(response) => response.body.len(),
@@ -256,11 +258,11 @@ async fn carry(
         (typed(&error, &text), text)
     })?;
     let bytes = response.body.len();
-    let (seals, mut known) =
-        (shape.seals.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
+    let (captures, mut known) =
+        (shape.captures.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
     known.extend(journal.lock().tokens.iter().map(|held| held.token.clone()));
     let scrub = move || {
-        let answered = match &seals {
+        let answered = match &captures {
             Some(key) => seal::sealed(&mut response, key),
             None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
             None => seal::Sealing::default(),
@@ -279,7 +281,7 @@ async fn fetch(
     network: &Network,
     plain: (&str, OutgoingRequest),
     judged: Judged<'_>,
-    seals: &str,
+    captures: &str,
     sealed: &[Sealed],
     asker: &Asker,
 ) -> Result<Result<Sent, TransportError>, Denial> {
@@ -291,7 +293,7 @@ async fn fetch(
         is_shared: judged.is_by_host,
         plugin: Arc::clone(&asker.plugin),
         tenant: Arc::clone(&asker.tenant),
-        seals: seals.to_owned(),
+        captures: captures.to_owned(),
         freshness: network.freshness.clone(),
         now: (network.clock)(),
     };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::contract::{Context, Given, Scope};
+use crate::contract::{Context, PollResult, Scope};
 
 /// Is told of every value that is about to enter a guest: where it enters, and its bytes.
 pub type Tap = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
@@ -48,8 +48,11 @@ impl Enters for String {
 
 impl Enters for Scope {
     fn enters(&self, show: &mut dyn FnMut(&[u8])) {
-        let Scope { id, name, owner, note } = self;
-        [Some(id), name.as_ref(), owner.as_ref(), Some(note)].into_iter().flatten().for_each(|text| text.enters(show));
+        let Scope { id, name, owner, plugin_data } = self;
+        [Some(id), name.as_ref(), owner.as_ref(), Some(plugin_data)]
+            .into_iter()
+            .flatten()
+            .for_each(|text| text.enters(show));
     }
 }
 
@@ -61,16 +64,16 @@ impl Enters for Context {
     }
 }
 
-impl Enters for Given {
+impl Enters for PollResult {
     fn enters(&self, show: &mut dyn FnMut(&[u8])) {
         match self {
-            Given::Pages(pages) => {
+            PollResult::Pages(pages) => {
                 for page in pages {
                     page.kind.enters(show);
                     page.body.as_slice().enters(show);
                 }
             }
-            Given::Failure(failure) => format!("{failure:?}").enters(show),
+            PollResult::Failure(failure) => format!("{failure:?}").enters(show),
         }
     }
 }

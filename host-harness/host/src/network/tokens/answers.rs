@@ -38,9 +38,9 @@ pub(super) struct Fetched {
 
 impl Answers {
     /// The answer that may be given in place of another request.
-    pub(super) fn find(&self, freshness: &Freshness, seals: &str, now: u64) -> Option<&Arc<Fetched>> {
+    pub(super) fn find(&self, freshness: &Freshness, captures: &str, now: u64) -> Option<&Arc<Fetched>> {
         let is_renewed = self.renewed.is_some_and(|at| now.abs_diff(at) < milliseconds(TOKEN_WINDOW));
-        let good = self.good(now).filter(|good| is_renewed || good.suits(freshness, seals));
+        let good = self.good(now).filter(|good| is_renewed || good.suits(freshness, captures));
         let is_kept = |refusal: &&Arc<Fetched>| refusal.age(now).is_some_and(|age| age < milliseconds(REFUSAL_KEPT));
         good.or_else(|| self.refusal.as_ref().filter(is_kept))
     }
@@ -91,13 +91,13 @@ impl Fetched {
         (self.at <= now + milliseconds(CLOCK_STEP)).then(|| now.saturating_sub(self.at))
     }
 
-    fn suits(&self, freshness: &Freshness, seals: &str) -> bool {
+    fn suits(&self, freshness: &Freshness, captures: &str) -> bool {
         match freshness {
             Freshness::Any => true,
             Freshness::Since(time) => self.at >= *time,
             Freshness::Not(refused) => {
                 let body = serde_json::from_slice::<Value>(self.answer.unmarked());
-                body.is_ok_and(|body| body[seals] != *refused.expose())
+                body.is_ok_and(|body| body[captures] != *refused.expose())
             }
         }
     }

@@ -19,7 +19,7 @@ fn scope() -> Scope {
 }
 
 fn page(kind: &str, body: &[u8]) -> Page {
-    Page { kind: kind.to_owned(), body: body.to_vec() }
+    Page { kind: kind.to_owned(), body: body.to_vec(), request_id: None }
 }
 
 /// The project's own lists, and those of the folder that `ARM_LISTS` names: `(file, kind, body)`.
@@ -92,7 +92,8 @@ async fn the_same_arguments_give_the_same_bytes_in_the_sandbox_and_natively() {
             scope: native::Scope { id: scope.id, name: scope.name, owner: scope.owner, plugin_data: scope.plugin_data },
             collected_at_milliseconds: NOON,
         };
-        let poll_result = native::PollResult::Pages(vec![native::Page { kind: kind.to_owned(), body }]);
+        let poll_result =
+            native::PollResult::Pages(vec![native::Page { kind: kind.to_owned(), body, request_id: None }]);
         let settings = Value::Object(plain).to_string();
         let native = azure_secure_score::Plugin::normalize(settings, context, poll_result, None).unwrap();
         assert_eq!(native.state, first.state);

@@ -10,7 +10,7 @@ use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Response;
 use azure_secure_score::json::Fault;
 use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
-use azure_secure_score::pages::Place;
+use azure_secure_score::pages::{Next, Place};
 use azure_secure_score::service_error::{self, Call};
 use azure_secure_score::settings::Settings;
 use azure_secure_score::token;
@@ -145,18 +145,18 @@ pub fn pages(data: &[u8]) {
                 continue;
             }
         };
-        match place.step(&response, Vec::new()) {
+        match place.page(response.clone()) {
             Err(failure) => check_failure(&failure),
-            Ok(step) => {
-                assert_eq!(step.page.body, response.body);
-                if let Some(next) = &step.next {
+            Ok((page, next)) => {
+                assert_eq!(page.body, response.body);
+                if let Next::Page(next) = &next {
                     let next = Place::read(settings, &scope, Some(next)).expect("its own cursor");
                     let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/");
                     check_link(&next.request(None).url, |found| found.starts_with(&path));
                 }
-                let poll_result = PollResult::Pages(vec![step.page]);
+                let poll_result = PollResult::Pages(vec![page]);
                 if let Err(failure) = normalize(settings, &context(0), &poll_result, None) {
-                    panic!("a page that was taken is not understood: {}", failure.cause);
+                    check_failure(&failure);
                 }
             }
         }
@@ -204,8 +204,9 @@ pub fn polls(data: &[u8]) {
     for (hour, poll) in data.split(|byte| *byte == POLL_ENDS).take(8).enumerate() {
         let kinds = ["secure-scores", "secure-score-controls"].into_iter().cycle();
         let pages = poll.split(|byte| *byte == PAGE_ENDS).zip(kinds);
-        let pages =
-            pages.map(|(body, kind)| contract::Page { kind: kind.to_owned(), body: body.to_vec() }).collect::<Vec<_>>();
+        let pages = pages
+            .map(|(body, kind)| contract::Page { kind: kind.to_owned(), body: body.to_vec(), request_id: None })
+            .collect::<Vec<_>>();
         let poll_result = PollResult::Pages(pages);
         let context = context(hour as u64);
         match normalize(settings, &context, &poll_result, state.as_deref()) {
@@ -294,7 +295,11 @@ fn check_order(settings: &Settings, context: &Context, poll_result: &PollResult,
     let reversed = pages.iter().map(|page| {
         let Ok(read) = Page::read(&page.body) else { return page.clone() };
         let items: Vec<_> = read.value.iter().rev().map(|item| item.get()).collect();
-        contract::Page { kind: page.kind.clone(), body: format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes() }
+        contract::Page {
+            kind: page.kind.clone(),
+            body: format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes(),
+            request_id: None,
+        }
     });
     let other = normalize(settings, context, &PollResult::Pages(reversed.collect()), state).expect("the same items");
     let uids = |batch: &Batch| batch.events.iter().map(|event| event.uid.clone()).collect::<BTreeSet<_>>();
@@ -421,7 +426,7 @@ impl Days {
                 format!(r#""score":{{"current":{current},"max":{max}}},"#)
             };
             controls.push(format!(
-                r#"{{"id":"{score}/secureScoreControls/c{at}","name":"c{at}","type":"control","properties":{{{points}"displayName":"c{}"{counts}}}}}"#,
+                r#"{{"id":"{score}/secureScoreControls/c{at}","name":"c{at}","type":"Microsoft.Security/secureScores/secureScoreControls","properties":{{{points}"displayName":"c{}"{counts}}}}}"#,
                 self.title
             ));
         }
@@ -429,12 +434,13 @@ impl Days {
         let scores = match self.score {
             31 => String::new(),
             _ => format!(
-                r#"{{"id":"{score}","name":"ascScore","type":"score","properties":{{"score":{{"current":{current},"max":{max}}}}}}}"#
+                r#"{{"id":"{score}","name":"ascScore","type":"Microsoft.Security/secureScores","properties":{{"score":{{"current":{current},"max":{max}}}}}}}"#
             ),
         };
         let page = |kind: &str, items: String| contract::Page {
             kind: kind.to_owned(),
             body: format!(r#"{{"value":[{items}]}}"#).into_bytes(),
+            request_id: None,
         };
         PollResult::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls.join(","))])
     }

@@ -34,7 +34,9 @@ pub mod contract {
     pub use exports::collector::source::plugin::*;
 }
 
-use contract::{Batch, Context, Description, Discovery, Failure, Guest, Plan, PollResult, Problem, Scope, Step, Token};
+use contract::{
+    Batch, Context, Description, Discovery, Failure, Guest, Plan, PollResult, PollStep, Problem, Scope, Token,
+};
 
 use crate::settings::Settings;
 
@@ -74,17 +76,35 @@ impl Guest for Plugin {
         found.discovery()
     }
 
-    fn poll(settings: String, token: Option<String>, scope: Scope, cursor: Option<String>) -> Result<Step, Failure> {
+    fn poll(
+        settings: String,
+        token: Option<String>,
+        scope: Scope,
+        cursor: Option<String>,
+    ) -> Result<PollStep, Failure> {
         report_panics();
         let settings = Settings::trusted(&settings)?;
-        let place = pages::Place::read(&settings, &scope, cursor.as_deref())?;
-        let response = http::send(place.request(token.as_deref()), place.what())?;
-        if !place.expansion_was_refused(&response) {
-            return place.step(&response, Vec::new());
+        let mut place = pages::Place::read(&settings, &scope, cursor.as_deref())?;
+        let mut step = PollStep { pages: Vec::new(), next: None, notices: Vec::new() };
+        // The last page of one list is followed by the first of the next list.
+        loop {
+            let mut response = http::send(place.request(token.as_deref()), place.what())?;
+            if place.expansion_was_refused(&response) {
+                place = place.without_expansion();
+                response = http::send(place.request(token.as_deref()), place.what())?;
+                step.notices.push(diagnoses::EXPANSION_REFUSED.notice("the controls come without their definitions"));
+            }
+            let (page, next) = place.page(response)?;
+            step.pages.push(page);
+            match next {
+                pages::Next::List(next) => place = next,
+                pages::Next::Page(cursor) => {
+                    step.next = Some(cursor);
+                    return Ok(step);
+                }
+                pages::Next::Nothing => return Ok(step),
+            }
         }
-        let plain = place.without_expansion();
-        let response = http::send(plain.request(token.as_deref()), plain.what())?;
-        plain.step(&response, vec![diagnoses::EXPANSION_REFUSED.notice("the controls come without their definitions")])
     }
 
     fn normalize(

@@ -2,12 +2,23 @@
 //! gives.
 
 use crate::api::{API_VERSION, Page};
-use crate::contract::{self, Failure, Notice, Scope, Step};
-use crate::diagnoses::{ANSWER_FOREIGN, ARGUMENT_INVALID, LINK_REFUSED};
+use crate::contract::{self, Failure, Scope};
+use crate::diagnoses::{ARGUMENT_INVALID, LINK_REFUSED};
 use crate::http::{Request, Response};
 use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
+
+/// Where a poll goes on after a page.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// At a further page of the same list, which has this cursor.
+    Page(String),
+    /// At the first page of the next list.
+    List(Place<'a>),
+    /// All lists are read.
+    Nothing,
+}
 
 /// Where a poll stands: the page that is read next.
 #[derive(Debug, Clone)]
@@ -34,8 +45,13 @@ impl<'a> Place<'a> {
             },
         };
         let kind = kind.ok_or_else(|| ARGUMENT_INVALID.failure("the cursor names no kind of event"))?;
+        Ok(Place { link, ..Place::first(settings, &scope.id, kind) })
+    }
+
+    /// The first page of a list.
+    fn first(settings: &'a Settings, subscription: &'a str, kind: EventKind) -> Place<'a> {
         let expand = kind == EventKind::Controls && settings.definitions != Definitions::None;
-        Ok(Place { settings, subscription: &scope.id, kind, link, expand })
+        Place { settings, subscription, kind, link: None, expand }
     }
 
     /// The same place without `$expand`.
@@ -45,10 +61,7 @@ impl<'a> Place<'a> {
 
     /// Names the call for people.
     pub fn what(&self) -> &'static str {
-        match self.kind {
-            EventKind::Scores => "the list of secure scores",
-            EventKind::Controls => "the list of secure score controls",
-        }
+        self.kind.list()
     }
 
     /// The request for this page.
@@ -68,28 +81,19 @@ impl<'a> Place<'a> {
         self.expand && self.link.is_none() && response.status == 400 && service_error::is_of_arm(response)
     }
 
-    /// The page of an answer, wholly read, and where the poll goes on.
-    pub fn step(&self, response: &Response, notices: Vec<Notice>) -> Result<Step, Failure> {
+    /// The page of an answer, its items unread, and where the poll goes on.
+    pub fn page(&self, response: Response) -> Result<(contract::Page, Next<'a>), Failure> {
         if response.status != 200 {
-            return Err(service_error::arm(self.call(), response));
+            return Err(service_error::arm(self.call(), &response));
         }
-        let page = Page::read(&response.body).and_then(|page| page.items().map(|items| (page, items)));
-        let (page, items) = page.map_err(|fault| service_error::not_understood(self.call(), response, &fault))?;
-        for (index, item) in items.iter().enumerate() {
-            if !item.is_of(self.subscription) {
-                let expected = format!("an id below /subscriptions/{}", self.subscription);
-                return Err(self.foreign(index, "id", &item.id, &expected));
-            }
-            if let Some((key, found)) = item.astray(self.resource_type()) {
-                return Err(self.foreign(index, key, found, &format!("one of {}", self.resource_type())));
-            }
-        }
+        let page = Page::read(&response.body);
+        let page = page.map_err(|fault| service_error::not_understood(self.call(), &response, &fault))?;
         let next = match page.next_link {
-            Some(link) => Some(format!("{} {}", self.kind.name(), self.checked(&link)?)),
-            None => self.next_kind().map(|kind| kind.name().to_owned()),
+            Some(link) => Next::Page(format!("{} {}", self.kind.name(), self.checked(&link)?)),
+            None => self.next_list().map_or(Next::Nothing, Next::List),
         };
-        let page = contract::Page { kind: self.kind.name().to_owned(), body: response.body.clone() };
-        Ok(Step { page, next, notices })
+        let request_id = service_error::request_id(&response);
+        Ok((contract::Page { kind: self.kind.name().to_owned(), body: response.body, request_id }, next))
     }
 
     fn call(&self) -> Call<'a> {
@@ -104,26 +108,9 @@ impl<'a> Place<'a> {
         format!("/subscriptions/{}/providers/Microsoft.Security/{collection}", self.subscription)
     }
 
-    fn next_kind(&self) -> Option<EventKind> {
-        self.settings.events.iter().copied().find(|kind| *kind > self.kind)
-    }
-
-    /// The type of the items of this list.
-    fn resource_type(&self) -> &'static str {
-        match self.kind {
-            EventKind::Scores => "Microsoft.Security/secureScores",
-            EventKind::Controls => "Microsoft.Security/secureScores/secureScoreControls",
-        }
-    }
-
-    /// An item that says to be of another subscription or another list: an event of it would be told under a wrong name.
-    fn foreign(&self, index: usize, key: &str, found: &str, expected: &str) -> Failure {
-        let failure = ANSWER_FOREIGN.failure(&format!(
-            "{}: `value[{index}].{key}`: found {}, expected {expected}",
-            self.what(),
-            service_error::shown(found),
-        ));
-        Failure { fix: failure.fix.map(|fix| service_error::fill(&fix, self.settings, self.subscription)), ..failure }
+    fn next_list(&self) -> Option<Place<'a>> {
+        let kind = self.settings.events.iter().copied().find(|kind| *kind > self.kind)?;
+        Some(Place::first(self.settings, self.subscription, kind))
     }
 
     /// The link to the next page of the same list.
@@ -139,7 +126,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::contract::Reaction;
 
     const BASE: &str =
         "https://management.azure.com/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/";
@@ -160,8 +146,12 @@ mod tests {
     fn next(settings: &Settings, cursor: Option<&str>, body: &str) -> Result<Option<String>, String> {
         let response = Response { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() };
         let scope = scope();
-        let step = Place::read(settings, &scope, cursor).unwrap().step(&response, Vec::new());
-        step.map(|step| step.next).map_err(|failure| failure.code)
+        let next = Place::read(settings, &scope, cursor).unwrap().page(response).map(|(_, next)| match next {
+            Next::Page(cursor) => Some(cursor),
+            Next::List(place) => Some(place.kind.name().to_owned()),
+            Next::Nothing => None,
+        });
+        next.map_err(|failure| failure.code)
     }
 
     #[test]
@@ -243,49 +233,6 @@ mod tests {
         for link in ["https://management.azure.com", "/subscriptions", &other, &BASE.replace("https", "http")] {
             assert_eq!(go(&format!("{link}secureScores")), link_refused, "{link}");
         }
-    }
-
-    #[test]
-    fn an_item_of_another_subscription_lets_nothing_through() {
-        let settings = Settings::sample();
-        let step = |ids: &[&str]| {
-            let items = ids.iter().map(
-                |id| json!({ "id": id, "name": "n", "type": "Microsoft.Security/secureScores", "properties": {} }),
-            );
-            let body = json!({ "value": items.collect::<Vec<_>>() }).to_string().into_bytes();
-            let response = Response { status: 200, headers: Vec::new(), body };
-            Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new())
-        };
-        let own =
-            "/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores/ascScore";
-        let other = own.replace("20ff7fc3", "00000000");
-        assert!(step(&[own, &own.to_uppercase()]).is_ok());
-        let failure = step(&[own, &other]).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
-        assert!(failure.cause.contains(&format!("`value[1].id`: found {other}, expected")), "{}", failure.cause);
-        assert!(failure.fix.is_some_and(|fix| fix.contains("https://management.azure.com")));
-        assert_eq!(step(&["x"]).unwrap_err().code, "answer-foreign");
-    }
-
-    #[test]
-    fn an_item_of_another_list_lets_nothing_through() {
-        let settings = Settings::sample();
-        let scores =
-            "/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores/ascScore";
-        let item = json!({
-            "id": format!("{scores}/secureScoreControls/guid"),
-            "name": "guid",
-            "type": "Microsoft.Security/secureScores/secureScoreControls",
-            "properties": {}
-        });
-        let body = json!({ "value": [item] }).to_string();
-        assert_eq!(next(&settings, Some("secure-score-controls"), &body), Ok(None));
-        let response = Response { status: 200, headers: Vec::new(), body: body.into_bytes() };
-        let failure = Place::read(&settings, &scope(), None).unwrap().step(&response, Vec::new()).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
-        let words = "the list of secure scores: `value[0].type`: found \
-                     Microsoft.Security/secureScores/secureScoreControls, expected one of Microsoft.Security/secureScores";
-        assert!(failure.cause.ends_with(words), "{}", failure.cause);
     }
 
     #[test]

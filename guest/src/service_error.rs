@@ -322,13 +322,15 @@ fn failure(diagnosis: &Diagnosis, call: Call<'_>, response: &Response, error: Op
         status: Some(response.status),
         wait_seconds: retry_after_seconds(response).filter(|_| is_own || matches!(response.status, 429 | 503)),
         service_code: error.and_then(|error| error.code.clone()),
-        request_id: REQUEST_IDS
-            .iter()
-            .find_map(|name| response.header(name))
-            .map(|id| cut(id, MAX_CODE_CHARACTERS))
-            .or_else(|| error.and_then(|error| error.trace_id.clone())),
+        request_id: request_id(response).or_else(|| error.and_then(|error| error.trace_id.clone())),
         ..failure
     }
+}
+
+/// The service's id of a request.
+pub fn request_id(response: &Response) -> Option<String> {
+    let id = REQUEST_IDS.iter().find_map(|name| response.header(name));
+    id.map(|id| cut(id, MAX_CODE_CHARACTERS))
 }
 
 /// Headers with the id of a request, the one that support wants first.

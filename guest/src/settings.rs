@@ -109,6 +109,22 @@ impl EventKind {
         }
     }
 
+    /// Names the list of this kind for people.
+    pub fn list(self) -> &'static str {
+        match self {
+            EventKind::Scores => "the list of secure scores",
+            EventKind::Controls => "the list of secure score controls",
+        }
+    }
+
+    /// The resource type of its items.
+    pub fn resource_type(self) -> &'static str {
+        match self {
+            EventKind::Scores => "Microsoft.Security/secureScores",
+            EventKind::Controls => "Microsoft.Security/secureScores/secureScoreControls",
+        }
+    }
+
     /// The kind of a name.
     pub fn named(name: &str) -> Option<EventKind> {
         EventKind::ALL.into_iter().find(|kind| kind.name() == name)

@@ -6,22 +6,18 @@ mod comparison;
 mod event;
 mod finding;
 mod frame;
+mod items;
 mod judgement;
 mod outcome;
 mod state;
 mod subject;
 
-use std::collections::BTreeSet;
-
 use rust_decimal::Decimal;
 
-use crate::api::{Item, Page};
+use crate::api::Item;
 use crate::contract::{self, Batch, Context, Failure, Measure, Notice, PollResult};
-use crate::diagnoses::{
-    ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, EVENT_TRUNCATED, ITEM_REPEATED, LIST_EMPTY, NOT_ONBOARDED,
-    NOTHING_ASSESSED, SUM_MISMATCH,
-};
-use crate::json::{Fault, Number};
+use crate::diagnoses::{EVENT_TRUNCATED, LIST_EMPTY, NOT_ONBOARDED, NOTHING_ASSESSED, SUM_MISMATCH};
+use crate::json::Number;
 use crate::normalize::comparison::{Comparison, Present};
 use crate::normalize::frame::Frame;
 use crate::normalize::state::State;
@@ -85,7 +81,7 @@ fn after_pages(
 ) -> Result<Batch, Failure> {
     let frame = Frame::new(settings, context, previous.as_ref().and_then(|state| state.collected))?;
     let mut notices = Vec::new();
-    let items = read_items(settings, pages, &mut notices)?;
+    let items = items::read(settings, &context.scope.id, pages, &mut notices)?;
     let had_state = previous.is_some();
     let mut state = previous.unwrap_or_else(State::empty);
     let outcome = outcome_of(settings, context, &items, &mut notices);
@@ -104,39 +100,6 @@ fn after_pages(
     }
     let measures = items.iter().map(|(kind, item)| measure(*kind, item)).collect();
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
-}
-
-/// All items of all pages, each id once, in whichever list: it names the finding. Scores before controls.
-fn read_items<'a>(
-    settings: &Settings,
-    pages: &'a [contract::Page],
-    notices: &mut Vec<Notice>,
-) -> Result<Vec<(EventKind, Item<'a>)>, Failure> {
-    let mut items: Vec<(EventKind, Item<'a>)> = Vec::new();
-    let mut uids = BTreeSet::new();
-    for kind in &settings.events {
-        for (index, page) in pages.iter().enumerate().filter(|(_, page)| page.kind == kind.name()) {
-            let read = Page::read(&page.body).and_then(|page| page.items());
-            for item in read.map_err(|fault| not_understood(settings, index, kind.name(), &fault))? {
-                if uids.insert(item.id.to_lowercase()) {
-                    items.push((*kind, item));
-                } else {
-                    notices.push(ITEM_REPEATED.notice(&item.id));
-                }
-            }
-        }
-    }
-    Ok(items)
-}
-
-fn not_understood(settings: &Settings, index: usize, kind: &str, fault: &Fault) -> Failure {
-    let diagnosis = match fault {
-        Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
-        Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
-        _ => &ANSWER_INCOMPLETE,
-    };
-    let failure = diagnosis.failure(&format!("page {} ({kind}): {fault}", index + 1));
-    Failure { fix: failure.fix.map(|fix| service_error::fill(&fix, settings, "")), ..failure }
 }
 
 /// Why there is nothing to tell, or nothing that counts; none if there is data.

@@ -37,6 +37,7 @@ fn pages(controls: &[Control]) -> PollResult {
     let page = |kind: &str, value: Vec<Value>| contract::Page {
         kind: kind.to_owned(),
         body: json!({ "value": value }).to_string().into_bytes(),
+        request_id: None,
     };
     let controls = controls.iter().map(item).collect();
     PollResult::Pages(vec![page("secure-scores", scores), page("secure-score-controls", controls)])
@@ -160,9 +161,9 @@ fn an_outcome_that_changes_is_told_once_and_back_again() {
 }
 
 #[test]
-fn an_item_that_stands_in_both_lists_counts_once_as_a_score() {
+fn an_item_that_stands_on_two_pages_of_its_list_counts_once() {
     let PollResult::Pages(mut pages) = pages(BOTH) else { unreachable!() };
-    pages[1].body = pages[0].body.clone();
+    pages[1] = pages[0].clone();
     let batch = at(0, &PollResult::Pages(pages), None);
     assert_eq!(told(&batch), [(1, "ASC score".to_owned())]);
     assert_eq!(batch.notices[0].code, "item-repeated");
@@ -170,20 +171,25 @@ fn an_item_that_stands_in_both_lists_counts_once_as_a_score() {
 
 #[test]
 fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
-    let poll_result =
-        PollResult::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body: b"<html>".to_vec() }]);
+    let poll_result = PollResult::Pages(vec![contract::Page {
+        kind: "secure-scores".to_owned(),
+        body: b"<html>".to_vec(),
+        request_id: None,
+    }]);
     let failure = normalize(&Settings::sample(), &context(0), &poll_result, None).unwrap_err();
-    assert!(failure.cause.contains("page 1 (secure-scores): found HTML or XML"), "{}", failure.cause);
+    assert!(failure.cause.contains("the list of secure scores: found HTML or XML"), "{}", failure.cause);
     assert_eq!(failure.fix.as_deref(), Some("see whether a proxy answers in place of https://management.azure.com"));
 }
 
 #[test]
 fn a_number_beyond_double_precision_is_none_that_readers_take() {
     let poll_result = |score: &str, more: &str| {
-        let item =
-            format!(r#"{{"id":"{}","name":"ascScore","type":"t","properties":{{"score":{score}{more}}}}}"#, score_id());
+        let item = format!(
+            r#"{{"id":"{}","name":"ascScore","type":"Microsoft.Security/secureScores","properties":{{"score":{score}{more}}}}}"#,
+            score_id()
+        );
         let body = format!(r#"{{"value":[{item}]}}"#).into_bytes();
-        PollResult::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body }])
+        PollResult::Pages(vec![contract::Page { kind: "secure-scores".to_owned(), body, request_id: None }])
     };
     for (score, more) in [(r#"{"current":1e400,"max":1}"#, ""), (r#"{"current":1,"max":1}"#, r#","novel":-1e999"#)] {
         let failure = normalize(&Settings::sample(), &context(0), &poll_result(score, more), None).unwrap_err();
@@ -288,8 +294,11 @@ fn an_event_beyond_the_limit_is_cut_and_says_so() {
     });
     text["properties"]["novel"] = Value::from("x".repeat(40_000));
     let body = json!({ "value": [text] }).to_string().into_bytes();
-    let batch =
-        at(0, &PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }]), None);
+    let batch = at(
+        0,
+        &PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body, request_id: None }]),
+        None,
+    );
     let event = &events(&batch)[0];
     assert!(batch.events[0].body.len() <= MAX_EVENT_BYTES);
     assert_eq!(event["metadata"]["is_truncated"], true);
@@ -304,16 +313,17 @@ fn a_score_moved_by_controls_with_endless_names_still_fits() {
         let control = |index: usize| {
             json!({
                 "id": format!("{}/secureScoreControls/{index}{}", score_id(), "x".repeat(1_800)),
-                "name": "c", "type": "t", "properties": { "score": { "current": current, "max": 5 } },
+                "name": "c", "type": EventKind::Controls.resource_type(), "properties": { "score": { "current": current, "max": 5 } },
             })
         };
         let score = json!({
-            "id": score_id(), "name": "ascScore", "type": "t",
+            "id": score_id(), "name": "ascScore", "type": EventKind::Scores.resource_type(),
             "properties": { "score": { "current": 30 * current, "max": 150 } },
         });
         let page = |kind: &str, value: Value| contract::Page {
             kind: kind.to_owned(),
             body: json!({ "value": value }).to_string().into_bytes(),
+            request_id: None,
         };
         let controls = (0..30).map(control).collect();
         PollResult::Pages(vec![page("secure-scores", json!([score])), page("secure-score-controls", controls)])

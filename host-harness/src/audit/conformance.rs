@@ -424,8 +424,9 @@ impl Examination {
                 Ok(step) => step,
                 Err(failure) => return Some(PollResult::Failure(failure)),
             };
-            let kind = &step.page.kind;
-            self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
+            for kind in step.pages.iter().map(|page| &page.kind) {
+                self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
+            }
             self.notices("poll", stage, &step.notices);
             cursor = match gathered.take(step, &self.limits) {
                 Ok(None) => return Some(PollResult::Pages(gathered.pages)),

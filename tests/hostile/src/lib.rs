@@ -136,7 +136,7 @@ impl Guest for Plugin {
         Ok(tricks::discovery(&settings, Discovery { scopes, skipped: Vec::new(), notices: Vec::new() }))
     }
 
-    fn poll(settings: String, token: Option<String>, _: Scope, cursor: Option<String>) -> Result<Step, Failure> {
+    fn poll(settings: String, token: Option<String>, _: Scope, cursor: Option<String>) -> Result<PollStep, Failure> {
         let settings = Settings::trusted(&settings);
         let token = token.unwrap_or_default();
         tricks::before_poll(&settings, &token)?;
@@ -149,8 +149,8 @@ impl Guest for Plugin {
             return Err(tricks::failed(&settings, odd("no JSON")));
         }
         let next = (page == 1).then(|| "2".to_owned());
-        let page_read = Page { kind: "items".to_owned(), body };
-        Ok(tricks::step(&settings, page, Step { page: page_read, next, notices: Vec::new() }))
+        let page_read = Page { kind: "items".to_owned(), body, request_id: None };
+        Ok(tricks::step(&settings, page, PollStep { pages: vec![page_read], next, notices: Vec::new() }))
     }
 
     fn normalize(

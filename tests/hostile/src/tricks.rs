@@ -227,15 +227,15 @@ fn smuggled() -> String {
     format!("{} of {} were taken", taken.len(), tries.len())
 }
 
-pub fn step(settings: &Settings, page: usize, mut step: Step) -> Step {
+pub fn step(settings: &Settings, page: usize, mut step: PollStep) -> PollStep {
     let amount = settings.amount;
     match settings.mode.as_str() {
         "pages" => step.next = (page < amount).then(|| (page + 1).to_string()),
         "cursor-loop" => step.next = Some("2".to_owned()),
         "cursor-bytes" if page == 1 => step.next = Some(format!("{}2", " ".repeat(amount - 1))),
-        "kind-bytes" => step.page.kind = wide("", amount),
-        "page-bytes" => step.page.body = vec![b' '; amount],
-        "kind-undeclared" => step.page.kind = "others".to_owned(),
+        "kind-bytes" => step.pages[0].kind = wide("", amount),
+        "page-bytes" => step.pages[0].body = vec![b' '; amount],
+        "kind-undeclared" => step.pages[0].kind = "others".to_owned(),
         "notices-of-steps" => step.notices.resize(amount, notice()),
         "notice-of-step-unlisted" => step.notices.push(unheard_of()),
         _ => {}

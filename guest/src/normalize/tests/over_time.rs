@@ -208,7 +208,7 @@ fn what_is_absent_moves_the_score_once_and_once_more_when_it_is_back() {
 
 #[test]
 fn beyond_forty_controls_the_smallest_parts_stand_together() {
-    const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_.~+=";
+    const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_!~+=";
     let controls = |current: f64| -> Vec<Control> {
         (0..42).map(|at| (&NAMES[at..=at], if at < 2 { current / 2.0 } else { current }, 9, 1, 1)).collect()
     };
@@ -353,13 +353,13 @@ fn a_score_of_which_only_the_maximum_moved_is_explained_too() {
 fn a_close_carries_what_was_kept_as_it_was_spelled() {
     let item = |name: &str, points: &str| {
         format!(
-            r#"{{"id":"{}/secureScoreControls/{name}","name":"{name}","type":"Microsoft.Security/x","properties":{{"displayName":"The {name}","score":{points},"weight":9,"healthyResourceCount":1e0,"unhealthyResourceCount":2.0,"notApplicableResourceCount":0}}}}"#,
+            r#"{{"id":"{}/secureScoreControls/{name}","name":"{name}","type":"microsoft.security/securescores/securescorecontrols","properties":{{"displayName":"The {name}","score":{points},"weight":9,"healthyResourceCount":1e0,"unhealthyResourceCount":2.0,"notApplicableResourceCount":0}}}}"#,
             score_id()
         )
     };
     let list = |items: &[String]| {
         let body = format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes();
-        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body }])
+        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body, request_id: None }])
     };
     let stays = item("Stays", r#"{"max":1,"current":1}"#);
     let goes = item("Goes", r#"{"max":10.0,"current":2.50E+0,"percentage":0.2500}"#);
@@ -381,7 +381,7 @@ fn a_close_carries_what_was_kept_as_it_was_spelled() {
     );
     assert_eq!(
         (&event["unmapped"]["name"], &event["unmapped"]["type"]),
-        (&json!("Goes"), &json!("Microsoft.Security/x"))
+        (&json!("Goes"), &json!("microsoft.security/securescores/securescorecontrols"))
     );
     assert_eq!(event["metadata"]["original_event_uid"], format!("{}/secureScoreControls/Goes", score_id()));
     assert_eq!(event["finding_info"]["title"], "Secure Score Control: The Goes");
@@ -400,10 +400,14 @@ fn a_close_carries_what_was_kept_as_it_was_spelled() {
 fn neither_spelling_nor_weight_nor_definition_is_a_change() {
     let item = |properties: &str| {
         let body = format!(
-            r#"{{"value":[{{"id":"{}/secureScoreControls/a","name":"a","type":"t","properties":{{"displayName":"A",{properties}}}}}]}}"#,
+            r#"{{"value":[{{"id":"{}/secureScoreControls/a","name":"a","type":"Microsoft.Security/secureScores/secureScoreControls","properties":{{"displayName":"A",{properties}}}}}]}}"#,
             score_id()
         );
-        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body: body.into_bytes() }])
+        PollResult::Pages(vec![contract::Page {
+            kind: "secure-score-controls".to_owned(),
+            body: body.into_bytes(),
+            request_id: None,
+        }])
     };
     let mut story = Story::begin();
     story.poll(&item(r#""score":{"max":10,"current":1},"weight":1,"healthyResourceCount":1"#));
@@ -515,7 +519,7 @@ fn a_sum_that_differs_from_the_score_is_a_warning_and_changes_no_data() {
     for (current, mismatch) in [("9.01", false), ("9.02", true), ("-79228162514264337593543950335", true)] {
         let body = String::from_utf8(lists[0].body.clone()).unwrap();
         let body = body.replace("\"current\":9.0,", &format!("\"current\":{current},"));
-        let scores = contract::Page { kind: "secure-scores".to_owned(), body: body.into_bytes() };
+        let scores = contract::Page { kind: "secure-scores".to_owned(), body: body.into_bytes(), request_id: None };
         let batch = Story::begin().poll(&PollResult::Pages(vec![scores, lists[1].clone()]));
         assert_eq!(batch.notices.iter().any(|notice| notice.code == "sum-mismatch"), mismatch, "{current}");
         assert!(String::from_utf8_lossy(&batch.events[0].body).contains(&format!("\"current\":{current},")));

@@ -1,7 +1,7 @@
 //! A property of random histories: the parts and the remainder of a score's change add up to its delta, to the last
 //! digit; and only what was twice absent is closed. Sums are taken from the digits of the events, by no number type.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -281,11 +281,14 @@ fn pages(items: &Items) -> PollResult {
             let current = current.as_ref().map(|current| format!(r#""current":{current},"#)).unwrap_or_default();
             let max = max.as_deref().unwrap_or("null");
             let name = uid.rsplit('/').next().unwrap();
-            format!(r#"{{"id":"{uid}","name":"{name}","type":"t","properties":{{"score":{{{current}"max":{max}}}}}}}"#)
+            let resource_type = page_kind.resource_type();
+            format!(
+                r#"{{"id":"{uid}","name":"{name}","type":"{resource_type}","properties":{{"score":{{{current}"max":{max}}}}}}}"#
+            )
         });
         let items: Vec<_> = items.collect();
         let body = format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes();
-        contract::Page { kind: page_kind.name().to_owned(), body }
+        contract::Page { kind: page_kind.name().to_owned(), body, request_id: None }
     };
     PollResult::Pages(EventKind::ALL.into_iter().map(page).collect())
 }

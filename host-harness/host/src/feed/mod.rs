@@ -16,8 +16,8 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::contract::{
-    Batch, Context, Credential, Description, Discovery, Failure, Notice, Page, Plan, PollResult, Problem, Reaction,
-    Scope, Step,
+    Batch, Context, Credential, Description, Discovery, Failure, Notice, Page, Plan, PollResult, PollStep, Problem,
+    Reaction, Scope,
 };
 use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
@@ -144,18 +144,22 @@ pub struct Gathered {
 impl Gathered {
     /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
     /// the limits of a poll, are a failure of the plugin.
-    pub fn take(&mut self, step: Step, limits: &Limits) -> Result<Option<String>, Failure> {
+    pub fn take(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
         let broken = |code, cause| Err(Failure::of_host(Reaction::FixPlugin, code, cause));
-        self.bytes += step.page.body.len();
+        self.bytes += step.pages.iter().map(|page| page.body.len()).sum::<usize>();
         if self.bytes > limits.page_bytes {
             let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
             return broken("page-bytes-limit", cause);
         }
-        self.pages.push(step.page);
+        self.pages.extend(step.pages);
         self.notices.extend(step.notices);
         if self.notices.len() > limits.notices {
             let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
             return broken("notice-limit", cause);
+        }
+        let too_many = || broken(PAGE_LIMIT, format!("the poll goes on after the limit of {} pages", limits.pages));
+        if self.pages.len() > limits.pages {
+            return too_many();
         }
         let Some(next) = step.next else { return Ok(None) };
         if !self.cursors.insert(next.clone()) {
@@ -166,8 +170,9 @@ impl Gathered {
             );
             return broken(CURSOR_REPEATED, cause);
         }
-        if self.pages.len() >= limits.pages {
-            return broken(PAGE_LIMIT, format!("the poll goes on after the limit of {} pages", limits.pages));
+        // A step may be without a page.
+        if self.pages.len().max(self.cursors.len()) >= limits.pages {
+            return too_many();
         }
         Ok(Some(next))
     }
@@ -364,7 +369,7 @@ impl Feed {
         }
     }
 
-    async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<Step, Failure> {
+    async fn step(&self, scope: &Scope, cursor: Option<&str>) -> Result<PollStep, Failure> {
         let token = self.token().await?;
         match self.answered(self.plugin.poll(&self.caller, &self.settings, token.as_ref(), scope, cursor).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use crate::contract::{
-    Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, Problem, Scope,
-    Step, Token,
+    Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, PollStep, Problem,
+    Scope, Token,
 };
 use crate::limits::{
     ADDRESS_BYTES, CODE_BYTES, CREDENTIAL_USES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES,
@@ -185,10 +185,14 @@ fn notices(notices: &mut [Notice], limits: &Limits) -> Held {
     Ok(())
 }
 
-impl Answer for Step {
+impl Answer for PollStep {
     fn hold(&mut self, limits: &Limits) -> Held {
-        id("a kind of event", &self.page.kind)?;
-        if self.page.body.len() > limits.page_bytes {
+        most("pages", self.pages.len(), limits.pages)?;
+        for page in &mut self.pages {
+            id("a kind of event", &page.kind)?;
+            cut(page.request_id.as_mut().unwrap_or(&mut String::new()), CODE_BYTES);
+        }
+        if self.pages.iter().map(|page| page.body.len()).sum::<usize>() > limits.page_bytes {
             return Err(Fault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
         }
         bytes("a cursor", self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;

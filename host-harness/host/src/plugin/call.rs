@@ -20,8 +20,8 @@ use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
-    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Plan, PluginCode, PollResult, Problem,
-    Reaction, Scope, Step, Token, credentials, log,
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Plan, PluginCode, PollResult,
+    PollStep, Problem, Reaction, Scope, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::redact;
@@ -273,7 +273,7 @@ impl Plugin {
         call!(self, "discover", caller, inside, call_discover(&text, token.as_deref()))
     }
 
-    /// Reads one page.
+    /// Reads one page or several.
     pub async fn poll(
         &self,
         caller: &Caller,
@@ -281,7 +281,7 @@ impl Plugin {
         token: Option<&Secret>,
         scope: &Scope,
         cursor: Option<&str>,
-    ) -> Called<Result<Step, Failure>> {
+    ) -> Called<Result<PollStep, Failure>> {
         let (text, mut inside) = settings.sealed();
         let token = seal_token(token, &mut inside.sealed);
         call!(self, "poll", caller, inside, call_poll(&text, token.as_deref(), scope, cursor))

@@ -1,0 +1,131 @@
+//! The items of one poll: read from all its pages, each of the subscription and the list that were asked for, each id once.
+
+use std::collections::BTreeSet;
+
+use crate::api::{Item, Page};
+use crate::contract::{self, Failure, Notice};
+use crate::diagnoses::{
+    ANSWER_FOREIGN, ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, Diagnosis, ITEM_REPEATED,
+};
+use crate::json::Fault;
+use crate::service_error;
+use crate::settings::{EventKind, Settings};
+
+/// All items of all pages, each id once: the id names the finding. Scores come before controls.
+pub fn read<'a>(
+    settings: &Settings,
+    subscription: &str,
+    pages: &'a [contract::Page],
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<(EventKind, Item<'a>)>, Failure> {
+    let mut items: Vec<(EventKind, Item<'a>)> = Vec::new();
+    let mut uids = BTreeSet::new();
+    for kind in &settings.events {
+        for page in pages.iter().filter(|page| page.kind == kind.name()) {
+            let source = Source { settings, subscription, kind: *kind, page };
+            for item in source.items()? {
+                if uids.insert(item.id.to_lowercase()) {
+                    items.push((*kind, item));
+                } else {
+                    notices.push(ITEM_REPEATED.notice(&item.id));
+                }
+            }
+        }
+    }
+    Ok(items)
+}
+
+/// A page, and what was asked for.
+struct Source<'a, 'b> {
+    settings: &'b Settings,
+    subscription: &'b str,
+    kind: EventKind,
+    page: &'a contract::Page,
+}
+
+impl<'a> Source<'a, '_> {
+    fn items(&self) -> Result<Vec<Item<'a>>, Failure> {
+        let items = Page::read(&self.page.body).and_then(|page| page.items());
+        let items = items.map_err(|fault| self.not_understood(&fault))?;
+        for (index, item) in items.iter().enumerate() {
+            self.check(index, item)?;
+        }
+        Ok(items)
+    }
+
+    /// An item that says to be of another subscription or another list is refused: its event would be told under a wrong
+    /// name.
+    fn check(&self, index: usize, item: &Item<'_>) -> Result<(), Failure> {
+        let resource_type = self.kind.resource_type();
+        let (key, found, expected) = if item.is_of(self.subscription) {
+            let Some((key, found)) = item.astray(resource_type) else { return Ok(()) };
+            (key, found, format!("one of {resource_type}"))
+        } else {
+            ("id", item.id.as_ref(), format!("an id below /subscriptions/{}", self.subscription))
+        };
+        let found = service_error::shown(found);
+        Err(self.failure(&ANSWER_FOREIGN, &format!("`value[{index}].{key}`: found {found}, expected {expected}")))
+    }
+
+    fn not_understood(&self, fault: &Fault) -> Failure {
+        let diagnosis = match fault {
+            Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
+            Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
+            _ => &ANSWER_INCOMPLETE,
+        };
+        self.failure(diagnosis, &fault.to_string())
+    }
+
+    fn failure(&self, diagnosis: &Diagnosis, why: &str) -> Failure {
+        let failure = diagnosis.failure(&format!("{}: {why}", self.kind.list()));
+        let fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, self.subscription));
+        Failure { fix, request_id: self.page.request_id.clone(), ..failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::contract::Reaction;
+
+    const SUBSCRIPTION: &str = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
+    const SCORE: &str =
+        "/subscriptions/20ff7fc3-e762-44dd-bd96-b71116dcdc23/providers/Microsoft.Security/secureScores/ascScore";
+
+    fn failure(kind: EventKind, items: &[(&str, &str)]) -> Option<Failure> {
+        let items = items.iter().map(|(id, kind)| json!({ "id": id, "name": "n", "type": kind, "properties": {} }));
+        let body = json!({ "value": items.collect::<Vec<_>>() }).to_string().into_bytes();
+        let page = contract::Page { kind: kind.name().to_owned(), body, request_id: Some("a-request".to_owned()) };
+        read(&Settings::sample(), SUBSCRIPTION, &[page], &mut Vec::new()).err()
+    }
+
+    #[test]
+    fn an_item_of_another_subscription_lets_nothing_through() {
+        let scores = |ids: &[&str]| {
+            let items: Vec<_> = ids.iter().map(|id| (*id, "Microsoft.Security/secureScores")).collect();
+            failure(EventKind::Scores, &items)
+        };
+        let other = SCORE.replace("20ff7fc3", "00000000");
+        assert_eq!(scores(&[SCORE, &SCORE.to_uppercase()]), None);
+        let failure = scores(&[SCORE, &other]).unwrap();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
+        assert_eq!(failure.request_id.as_deref(), Some("a-request"));
+        assert!(failure.cause.contains(&format!("`value[1].id`: found {other}, expected")), "{}", failure.cause);
+        assert!(failure.fix.is_some_and(|fix| fix.contains("https://management.azure.com")));
+        assert_eq!(scores(&["x"]).unwrap().code, "answer-foreign");
+    }
+
+    #[test]
+    fn an_item_of_another_list_lets_nothing_through() {
+        let control = format!("{SCORE}/secureScoreControls/guid");
+        let item = (control.as_str(), "Microsoft.Security/secureScores/secureScoreControls");
+        assert_eq!(failure(EventKind::Controls, &[item]), None);
+        let failure = failure(EventKind::Scores, &[item]).unwrap();
+        assert_eq!((failure.code.as_str(), failure.reaction), ("answer-foreign", Reaction::FixPlugin));
+        let words = "the list of secure scores: `value[0].type`: found \
+                     Microsoft.Security/secureScores/secureScoreControls, expected one of Microsoft.Security/secureScores";
+        assert!(failure.cause.ends_with(words), "{}", failure.cause);
+    }
+}

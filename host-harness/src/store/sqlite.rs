@@ -76,7 +76,7 @@ const MIGRATIONS: &[&str] = &["
 pub struct SqliteStore {
     connection: Connection,
     file: PathBuf,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -120,8 +120,21 @@ impl SqliteStore {
     }
 }
 
-/// Takes the lock file beside the database, for as long as it stays open.
-fn lock(file: &Path) -> Result<File, Fault> {
+/// The lock file beside the database, locked.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has a copy of the handle until it
+        // runs its program, and would hold the lock until then.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock of the state ends with the process");
+        }
+    }
+}
+
+/// Takes the lock file beside the database.
+fn lock(file: &Path) -> Result<Lock, Fault> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
@@ -136,7 +149,7 @@ fn lock(file: &Path) -> Result<File, Fault> {
             if let Err(error) = written {
                 tracing::debug!(%error, "the lock file does not tell the process");
             }
-            Ok(lock)
+            Ok(Lock(lock))
         }
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();

@@ -131,7 +131,7 @@ fn each_attempt_stays_and_says_why() {
         below("https://other.example"),
     ];
     let allowed = Origins::new(["https://login.example", "https://api.example"]).unwrap();
-    let egress = Egress::new(&Plan { shapes, warnings: Vec::new() }, Arc::new(allowed));
+    let egress = Egress::new(Plan { shapes, warnings: Vec::new() }, Arc::new(allowed));
     let secret = |name: &str| Secret::new(format!("the-real-{name}"));
     let sealed = [Sealed::new(key, secret("key")), Sealed::new(Credential::Token, secret("token"))];
     let filled = |text: &str| text.replace("KEY", &sealed[0].placeholder).replace("TOKEN", &sealed[1].placeholder);
@@ -200,7 +200,7 @@ fn a_link_that_the_plugin_follows_is_let_out() {
     };
     let shapes = vec![shape(ShapePath::Exact("/a".to_owned())), shape(ShapePath::Prefix("/a/b/".to_owned()))];
     let allowed = Origins::new(["https://api.example"]).unwrap();
-    let egress = Egress::new(&Plan { shapes, warnings: Vec::new() }, Arc::new(allowed));
+    let egress = Egress::new(Plan { shapes, warnings: Vec::new() }, Arc::new(allowed));
     let sealed = [Sealed::new(Credential::Token, Secret::new("real"))];
     let bearer = format!("Bearer {}", sealed[0].placeholder);
     let characters: Vec<String> = (0..0x180_u32).filter_map(char::from_u32).map(String::from).collect();

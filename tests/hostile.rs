@@ -13,6 +13,7 @@ use source_host::feed::parked::Parked;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError, Identity};
 use source_host::limits::Limits;
+use source_host::network::Nowhere;
 use source_host::network::egress::Origins;
 use source_host::network::tokens::Tokens;
 use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
@@ -57,6 +58,20 @@ pub const CASES: &[Case] = &[
     case("levels", 100_000_000, "calls itself without end", Fails("its limit of stack in poll"), "limits"),
     case("memory", 200, "takes 200 MiB of memory", Fails("its limit of memory in poll"), "limits"),
     case("wait", 86_400_000, "waits for a day", Fails("its limit of time in all in poll"), "limits"),
+    case(
+        "timer-in-prepare",
+        0,
+        "waits in `prepare`",
+        Fails("the plugin broke down in prepare: it set a timer"),
+        "limits",
+    ),
+    case(
+        "timer-in-normalize",
+        0,
+        "waits in `normalize`",
+        Fails("the plugin broke down in normalize: it set a timer"),
+        "limits",
+    ),
     case("trap", 0, "breaks down", Fails("the plugin broke down in poll"), "limits"),
     case("handles", 5_000, "opens thousands of handles", Fails("its limit of handles in poll"), "limits"),
     case("log-lines", 100_000, "floods the log", Nothing("lines beyond the limit are counted and dropped"), ""),
@@ -324,6 +339,7 @@ async fn logged(mode: &str, polls: usize) -> String {
         settings,
         allowed: Arc::new(Origins::new(["https://api.example"]).unwrap()),
         news: Arc::default(),
+        plan: None,
     };
     let tenants = Tenants::new(|_| Ok(Arc::new(Service::default()) as Arc<dyn Transport>));
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -584,6 +600,16 @@ async fn no_instance_remembers_an_earlier_call() {
 async fn the_clock_of_a_pure_call_stands_still() {
     let batch = polled("clock-in-event", 0, short(), 0).await.0.unwrap();
     assert_eq!(batch.events.last().unwrap().body, b"{\"class_uid\":2003,\"now\":0}");
+}
+
+#[tokio::test]
+async fn a_plugin_has_no_dice_for_its_plan() {
+    let mut plans = Vec::new();
+    for _ in 0..16 {
+        let feed = open("plan-by-chance", 0, short(), Arc::new(Nowhere)).await.unwrap();
+        plans.push(feed.plan().shapes.clone());
+    }
+    assert!(plans.iter().all(|plan| *plan == plans[0]));
 }
 
 /// Six calls that loop, six that wait, six that flood and six that take memory, and a tenant that polls every 20 ms beside

@@ -22,6 +22,7 @@ mod egress;
 mod first_steps;
 mod flaky;
 mod foreign;
+mod frozen;
 mod hostile;
 mod hostile_service;
 mod leaks;

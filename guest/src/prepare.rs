@@ -1,16 +1,44 @@
 //! What the plugin is, and every shape of request that given settings lead to.
 
 use crate::contract::{
-    Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription, Path,
-    Place, Plan, Problem, Shape,
+    Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription,
+    Identifier, IdentifierKind, Path, Place, Plan, Problem, Shape,
 };
 use crate::diagnoses;
 use crate::discover;
 use crate::settings::{self, Class, EventKind, Settings, Subscriptions};
 use crate::token;
 
-/// The service recalculates every eight hours; an hour keeps the delay small at two requests a poll.
+/// An hour keeps the delay small at two requests a poll.
 const INTERVAL_SECONDS: u32 = 60 * 60;
+
+/// The service recalculates every eight hours.
+const REFRESH_SECONDS: u32 = 8 * 60 * 60;
+
+/// Headers that `service_error` reads.
+const RESPONSE_HEADERS: &[&str] = &[
+    "content-type",
+    "date",
+    "location",
+    "request-id",
+    "retry-after",
+    "www-authenticate",
+    "x-ms-correlation-request-id",
+    "x-ms-ests-server",
+    "x-ms-failure-cause",
+    "x-ms-request-id",
+    "x-ms-routing-request-id",
+];
+
+/// Members of Azure Resource Manager's answers that tell whose they are.
+const IDENTIFIERS: &[(&str, IdentifierKind)] = &[
+    ("tenantId", IdentifierKind::Principal),
+    ("homeTenantId", IdentifierKind::Principal),
+    ("subscriptionId", IdentifierKind::Scope),
+    ("displayName", IdentifierKind::ScopeName),
+    ("tags", IdentifierKind::ScopeAnnotation),
+    ("$skipToken", IdentifierKind::LinkParameter),
+];
 
 /// What the plugin is.
 pub fn description() -> Description {
@@ -34,6 +62,12 @@ pub fn description() -> Description {
         .map(|(setting, kind)| DeclaredCredential { setting: setting.to_owned(), kind })
         .to_vec(),
         interval_seconds: INTERVAL_SECONDS,
+        refresh_seconds: Some(REFRESH_SECONDS),
+        response_headers: RESPONSE_HEADERS.iter().map(|name| (*name).to_owned()).collect(),
+        identifiers: IDENTIFIERS
+            .iter()
+            .map(|(name, kind)| Identifier { name: (*name).to_owned(), kind: *kind })
+            .collect(),
         diagnoses: diagnoses::table(),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 /// The whole record.
 #[derive(Debug, Clone, Serialize)]
@@ -46,7 +47,7 @@ pub struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_data_size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub raw_data_hash: Option<Fingerprint<'a>>,
+    pub raw_data_hash: Option<Fingerprint>,
 }
 
 /// What OCSF has no attribute for.
@@ -198,8 +199,16 @@ pub struct Observable<'a> {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct Fingerprint<'a> {
+pub struct Fingerprint {
     pub algorithm_id: u8,
     pub algorithm: &'static str,
-    pub value: &'a str,
+    pub value: String,
+}
+
+impl Fingerprint {
+    /// The SHA-256 of a text.
+    pub fn of(text: &str) -> Fingerprint {
+        let value = format!("{:x}", Sha256::digest(text.as_bytes()));
+        Fingerprint { algorithm_id: 3, algorithm: "SHA-256", value }
+    }
 }

@@ -13,7 +13,7 @@ use crate::exact::Exact;
 use crate::json::{self, Number};
 use crate::normalize::change::Change;
 use crate::normalize::event::{Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped};
-use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw, sha256};
+use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::subject::Subject;
 use crate::settings::{Definitions, EventKind};
@@ -56,27 +56,17 @@ pub struct Told<'a> {
     pub parent_event: Option<RelatedEvent>,
 }
 
-/// What an item contributes to more than one part of its event.
-struct Source<'a> {
-    text: &'a str,
-    hash: String,
-}
-
 /// The uid of the event: its content is the item, or for a finding that is gone what the state kept of it.
 pub fn uid(frame: &Frame<'_>, told: &Told<'_>) -> String {
-    let kept = told.subject.detail();
-    let content = sha256(told.item.map_or(kept.as_str(), |item| item.raw.get()));
-    frame.event_uid(&told.subject.uid, &content, told.activity)
+    match told.item {
+        Some(item) => frame.event_uid(&told.subject.uid, item.raw.get(), told.activity),
+        None => frame.event_uid(&told.subject.uid, &told.subject.detail(), told.activity),
+    }
 }
 
 /// The event; and whether it had to be cut.
 pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
-    let source = told.item.map(|item| Source { text: item.raw.get(), hash: sha256(item.raw.get()) });
-    let uid = match &source {
-        Some(source) => frame.event_uid(&told.subject.uid, &source.hash, told.activity),
-        None => uid(frame, told),
-    };
-    let mut event = build(frame, told, source.as_ref(), uid);
+    let mut event = build(frame, told);
     let whole = delivered(&event);
     if whole.body.len() <= MAX_EVENT_BYTES {
         return (whole, false);
@@ -85,7 +75,10 @@ pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
     event.metadata.untruncated_size = Some(whole.body.len());
     let cuts: [fn(&mut Event<'_>, &Told<'_>); 5] = [
         |event, _| event.compliance.checks.clear(),
-        |event, _| event.raw_data = None,
+        |event, told| {
+            event.raw_data = None;
+            event.raw_data_hash = told.item.map(|item| Fingerprint::of(item.raw.get()));
+        },
         |event, told| {
             event.unmapped.retain(|key, _| OWN_KEYS.contains(&key.as_ref()) || known_property(told.subject.kind, key))
         },
@@ -109,7 +102,7 @@ pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
     (delivered(&event), true)
 }
 
-fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>, source: Option<&'a Source<'a>>, uid: String) -> Event<'a> {
+fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>) -> Event<'a> {
     let subject = &told.subject;
     let definition =
         told.item.and_then(|item| item.definition.as_ref()).filter(|_| frame.settings.definitions != Definitions::None);
@@ -148,16 +141,16 @@ fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>, source: Option<&'a Source
         },
         unmapped: unmapped(told, definition),
     };
-    let mut event = frame.event(uid, subject.kind, told.activity, severity(told), own);
+    let mut event = frame.event(uid(frame, told), subject.kind, told.activity, severity(told), own);
     event.start_time = told.start_time;
     (event.status_id, event.status) = workflow_status(told.activity, status);
     event.status_detail = Some(detail);
     event.metadata.original_event_uid = Some(subject.id);
     event.metadata.event_code = Some(subject.resource_type);
-    if let Some(source) = source {
-        event.raw_data = frame.settings.raw.then_some(source.text);
-        event.raw_data_size = Some(source.text.len());
-        event.raw_data_hash = Some(Fingerprint { algorithm_id: 3, algorithm: "SHA-256", value: &source.hash });
+    if let Some(text) = told.item.map(|item| item.raw.get()) {
+        event.raw_data = frame.settings.raw.then_some(text);
+        event.raw_data_size = Some(text.len());
+        event.raw_data_hash = (!frame.settings.raw).then(|| Fingerprint::of(text));
     }
     event
 }

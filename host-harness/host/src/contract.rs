@@ -14,8 +14,8 @@ mod generated {
 pub(crate) use generated::collector::source::{credentials, log};
 pub use generated::exports::collector::source::plugin::{
     Batch, Context, Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, Diagnosis, Discovery,
-    Event, EventKind, Failure, Measure, Notice, Page, Path, Place, Plan, PollResult, PollStep, Problem, Reaction,
-    Scope, Shape, SkippedScope, Token,
+    Event, EventKind, Failure, Identifier, IdentifierKind, Measure, Notice, Page, Path, Place, Plan, PollResult,
+    PollStep, Problem, Reaction, Scope, Shape, SkippedScope, Token,
 };
 pub use generated::{PluginCode, PluginCodePre};
 

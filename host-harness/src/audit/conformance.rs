@@ -149,7 +149,7 @@ impl Stage<'_> {
     fn caller(&self, limits: &Limits, transport: Arc<dyn Transport>) -> Caller {
         let time = self.cassette.context.time_milliseconds;
         let network = Network {
-            egress: Arc::new(Egress::new(&self.plan, Arc::new(origins(self.cassette).unwrap_or_default()))),
+            egress: Arc::new(Egress::new(self.plan.clone(), Arc::new(origins(self.cassette).unwrap_or_default()))),
             transport,
             tokens: Arc::default(),
             freshness: Freshness::Any,

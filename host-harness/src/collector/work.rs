@@ -8,7 +8,7 @@ use source_host::blame::OUTBOX_FULL;
 use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
 use source_host::feed::parked::Parked;
-use source_host::feed::{Clock, Feed, Polled};
+use source_host::feed::{self, Clock, Feed, Polled};
 
 use crate::collector::schedule::Rhythm;
 use crate::metrics::Metrics;
@@ -142,17 +142,16 @@ impl Keeper {
 
     /// Polls the scope, or tells why it is not polled any more.
     pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
+        let poll_id = feed::keyed_poll_id(&self.salt, &task.parked.id, &task.scope.id, task.standing.due);
         match &task.given_up {
-            Some(failure) => {
-                feed.tell(&task.scope, task.standing.due, PollResult::Failure(failure.clone()), state).await
-            }
+            Some(failure) => feed.tell(&task.scope, poll_id, PollResult::Failure(failure.clone()), state).await,
             None => {
                 if let Some(refused) = task.standing.refused {
                     // A permission that was granted since is not in a token from before. A time in the future was noted
                     // by a clock that was wrong.
                     feed.forget_tokens(refused.min((self.clock)()));
                 }
-                feed.poll(&task.scope, task.standing.due, state).await
+                feed.poll_as(&task.scope, poll_id, state).await
             }
         }
     }

@@ -304,7 +304,10 @@ async fn check_feed(
             problem(setting, message.to_owned())
         })
         .collect();
-    let interval = interval.unwrap_or(Duration::from_secs(description.interval_seconds.max(1).into()));
+    let refresh = description.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let short = interval.as_ref().zip(refresh).and_then(|(interval, refresh)| interval.oddity(refresh));
+    let proposed = Duration::from_secs(description.interval_seconds.max(1).into());
+    let interval = interval.map_or(proposed, |interval| interval.time);
     let dated = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
     let mut expiries: Vec<(String, u64)> = dated.collect();
     let odd = settings.unsealed(&description);
@@ -318,7 +321,7 @@ async fn check_feed(
         Some(problem(setting, message))
     }));
     let open = settings.in_the_open(&description, &id, &opened);
-    let mut warnings: Vec<Problem> = open.map(|(setting, words)| problem(&setting, words)).collect();
+    let mut warnings: Vec<Problem> = open.map(|(setting, words)| problem(&setting, words)).chain(short).collect();
     let settings = settings.sealing(&description).under(|setting| {
         let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
         file.parent().map(Path::to_owned).unwrap_or_default()
@@ -364,6 +367,7 @@ async fn check_feed(
         settings,
         allowed,
         news: Arc::default(),
+        plan: None,
     };
     let opened = match parked.open(nowhere, clock).await {
         Ok(feed) => Some(feed),
@@ -408,6 +412,7 @@ async fn check_feed(
             let carrying = feed.plan().shapes.iter().filter(|shape| !shape.credentials.is_empty());
             let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
             parked.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
+            parked.admit(&feed.plan().shapes);
             Ok(Ok((parked, warnings)))
         }
         _ if problems.is_empty() && unreadable.len() > 0 => {

@@ -14,7 +14,7 @@ use source_host::limits;
 
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
+use super::{Environment, FeedConfig, Interval, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
 use crate::built_in;
 use crate::sink::Kind;
 use crate::sink::disk;
@@ -25,9 +25,6 @@ pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "cont
 /// Of those, the ones that may stand in `[feed_defaults]` too.
 pub const SHARED: &[&str] = &["tenant", "plugin", "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
-
-/// The service recalculates every eight hours: polling much more often brings nothing.
-const SHORT_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// The longest interval; a schedule beyond a month is a mistake.
 const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
@@ -339,25 +336,23 @@ fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
     format!("{} feeds{}", ids.len(), nearest.map(|nearest| format!(", the nearest is {nearest}")).unwrap_or_default())
 }
 
-fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Duration> {
+fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Interval> {
     let node = feed.child("interval")?;
     let bounded = |text: &str| duration(text).filter(|interval| *interval <= LONG_INTERVAL);
-    let interval = node.as_text().and_then(|text| bounded(&text));
-    match interval {
+    match node.as_text().and_then(|text| bounded(&text)) {
         None => {
             let text = node.as_text().unwrap_or_else(|| node.shown());
             let meant = meant::duration(&text).filter(|meant| bounded(meant).is_some());
             let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
             let expected = "expected a duration from \"1s\" to \"31d\", such as \"1h\"";
             reader.problem(&node, format!("found {}, {expected}{meant}", node.shown()));
+            None
         }
-        Some(interval) if interval < SHORT_INTERVAL => {
+        Some(time) => {
             let text = node.as_text().unwrap_or_default();
-            reader.warning(&node, format!("{text} is short: the service recalculates every 8 hours"));
+            Some(Interval { time, written: node.source.problem(node.line, &node.key, text) })
         }
-        Some(_) => {}
     }
-    interval
 }
 
 /// Ids of the sinks that a feed names; all without any.

@@ -147,7 +147,7 @@ pub struct FeedConfig {
     /// None for the built-in plugin.
     pub plugin: Option<PathBuf>,
     /// Time between two polls of a scope; the plugin's own proposal without it.
-    pub interval: Option<Duration>,
+    pub interval: Option<Interval>,
     /// Ids of the sinks that its events go to.
     pub sinks: Vec<String>,
     /// Whom to ask about it.
@@ -163,6 +163,34 @@ pub struct FeedConfig {
     /// Settings whose `{ env }` or `{ file }` cannot be read now, each with what was found there. Something else stands in
     /// their place, so that the other settings can be judged.
     pub unreadable: Vec<(String, Problem)>,
+}
+
+/// Time between two polls of a scope.
+#[derive(Debug, Clone)]
+pub struct Interval {
+    /// The time.
+    pub time: Duration,
+    /// Where it stands, and as its message how it is spelled there.
+    pub written: Problem,
+}
+
+impl Interval {
+    /// A warning where it is far below the time after which the service has new data.
+    pub fn oddity(&self, refresh: Duration) -> Option<Problem> {
+        let message = format!("{} is short: the service has new data every {}", self.written.message, spelled(refresh));
+        (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| Problem { message, ..self.written.clone() })
+    }
+}
+
+/// More polls in the time in which the service computes its data once bring nothing.
+const MOST_POLLS_A_REFRESH: u32 = 32;
+
+fn spelled(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 /// A feed that has an id, and where it stands.

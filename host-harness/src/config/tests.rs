@@ -161,9 +161,15 @@ fn one_file_under_two_names_is_one_file() {
 }
 
 #[test]
-fn a_short_interval_is_a_warning() {
-    let config = read(&GOOD.replace("id = \"one\"", "id = \"one\"\ninterval = \"30s\""), None).unwrap();
-    assert!(config.warnings[0].to_string().contains("feed one: interval"));
+fn an_interval_far_below_the_services_own_is_a_warning() {
+    let oddity = |written: &str, hours: u64| {
+        let config = read(&GOOD.replace("id = \"one\"", &format!("id = \"one\"\ninterval = \"{written}\"")), None);
+        let interval = config.unwrap().feeds.remove(0).interval.unwrap();
+        interval.oddity(Duration::from_secs(hours * 3_600)).map(|problem| problem.to_string())
+    };
+    let told = oddity("30s", 8).unwrap();
+    assert!(told.ends_with("feed one: interval: 30s is short: the service has new data every 8 h"), "{told}");
+    assert_eq!((oddity("15m", 8), oddity("1m", 0)), (None, None));
 }
 
 const SINKS: &str = r#"
@@ -361,7 +367,7 @@ fn a_folder_is_one_configuration() {
         (".hidden.toml", "no TOML"),
     ]);
     let config = config.unwrap();
-    assert_eq!(config.feeds[0].interval, Some(Duration::from_secs(7_200)));
+    assert_eq!(config.feeds[0].interval.as_ref().map(|interval| interval.time), Some(Duration::from_secs(7_200)));
     assert_eq!(config.sinks.len(), 2);
     assert!(config.collector.state.ends_with("here.db"));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use source_host::contract::{Credential, Failure, Place, Reaction, Shape};
+use source_host::contract::{Credential, Description, Failure, Identifier, IdentifierKind, Place, Reaction, Shape};
 use source_host::credentials::redact::redact;
 use source_host::feed::parked::Parked;
 use source_host::feed::tenants::Tenants;
@@ -22,13 +22,6 @@ use source_host::text::guids;
 use crate::recording::cassette::{Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
 use crate::recording::replay;
 use crate::recording::stand_ins::{Kind, StandIns};
-
-/// Headers of an answer that are kept besides those that begin with `x-ms-`: the others say nothing to a plugin.
-const KEPT_HEADERS: &[&str] = &["content-type", "date", "location", "request-id", "retry-after", "www-authenticate"];
-
-/// Members of answers that name a tenant, and what is polled, in lower case.
-const TENANT_KEYS: &[&str] = &["tenantid", "hometenantid"];
-const SCOPE_KEYS: &[&str] = &["subscriptionid"];
 
 /// An opaque part of a link may hold ids in another spelling; a short one is a plain number.
 const SHORTEST_LINK_TOKEN: usize = 8;
@@ -127,7 +120,9 @@ pub async fn record(
         return Err(RecordError::NothingSent(why));
     }
     let context = RecordedContext { feed: parked.id.to_string(), tenant: parked.tenant.to_string(), time_milliseconds };
-    let cassette = cassette(parked, &feed.plan().shapes, taped, seen, context, without_scopes);
+    let Description { identifiers, response_headers, .. } = feed.description();
+    let rules = Rules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
+    let cassette = cassette(parked, rules, taped, seen, context);
     let replayed = replay::play(&parked.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
@@ -140,15 +135,44 @@ struct Seen {
     names: BTreeSet<String>,
 }
 
+/// What decides how exchanges are recorded.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    /// What the plugin sends.
+    shapes: &'a [Shape],
+    /// Where the service's answers tell whose they are.
+    identifiers: &'a [Identifier],
+    /// Headers that are kept.
+    response_headers: &'a [String],
+    /// Whether ids and names of what is polled have stand-ins as well.
+    without_scopes: bool,
+}
+
+impl Rules<'_> {
+    /// What the value of a member or of a parameter tells.
+    fn identifies(&self, name: &str) -> Option<IdentifierKind> {
+        self.identifiers.iter().find(|one| one.name.eq_ignore_ascii_case(name)).map(|one| one.kind)
+    }
+
+    fn names_scope(&self, members: &Map<String, Value>) -> bool {
+        members.keys().any(|name| self.identifies(name) == Some(IdentifierKind::Scope))
+    }
+
+    fn reads(&self, header: &str) -> bool {
+        self.response_headers.iter().any(|name| name.eq_ignore_ascii_case(header))
+    }
+}
+
 fn cassette(
     parked: &Parked,
-    shapes: &[Shape],
+    rules: Rules<'_>,
     mut taped: Vec<Taped>,
     mut seen: Seen,
     context: RecordedContext,
-    without_scopes: bool,
 ) -> Cassette {
-    let mut stand_ins = StandIns::default();
+    let Rules { shapes, identifiers, without_scopes, .. } = rules;
+    let names = identifiers.iter().filter(|one| one.kind == IdentifierKind::ScopeName);
+    let mut stand_ins = StandIns::naming(names.map(|one| one.name.as_str()));
     let mut settings = parked.settings.plain();
     let plain = Value::Object(settings.clone()).to_string();
     // In the order of the settings, so that the same configuration has the same stand-ins.
@@ -163,10 +187,10 @@ fn cassette(
             assertions(&mut stand_ins, shape, one);
             tenant_domains(&mut stand_ins, one, &settings);
         }
-        for token in one.link_tokens() {
-            stand_ins.of(Kind::Token, token);
+        for token in one.link_tokens(rules) {
+            stand_ins.of(Kind::Token, &token);
         }
-        one.look(&mut seen);
+        one.look(rules, &mut seen);
     }
     for id in seen.identities.iter().filter(|id| !seen.scopes.contains(*id)) {
         stand_ins.of(Kind::Identity, id);
@@ -189,7 +213,7 @@ fn cassette(
         put(&stand_ins, value);
     }
     settings.extend(secrets);
-    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, shapes, without_scopes)).collect();
+    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
     let docs = format!("One poll of the feed {}, recorded live.", context.feed);
     Cassette { docs, version: VERSION, settings, context, exchanges }
 }
@@ -272,16 +296,17 @@ impl Taped {
     }
 
     /// Opaque parts of the link that was followed.
-    fn link_tokens(&self) -> impl Iterator<Item = &str> {
+    fn link_tokens(&self, rules: Rules<'_>) -> Vec<String> {
         let parts = self.request.url.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
-        let opaque = |(key, value): &(&str, &str)| {
-            key.to_ascii_lowercase().ends_with("skiptoken") && value.len() >= SHORTEST_LINK_TOKEN
+        let opaque = |(name, value): &(&str, &str)| {
+            let name = form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
+            rules.identifies(&name) == Some(IdentifierKind::LinkParameter) && value.len() >= SHORTEST_LINK_TOKEN
         };
-        parts.filter(opaque).map(|(_, value)| value)
+        parts.filter(opaque).map(|(_, value)| value.to_owned()).collect()
     }
 
     /// Notes who and what it tells of.
-    fn look(&self, seen: &mut Seen) {
+    fn look(&self, rules: Rules<'_>, seen: &mut Seen) {
         // The words of a refusal name tenants, applications and principals.
         if !(200..300).contains(&self.response.status) {
             let headers = self.response.headers.iter().filter(|(name, _)| name == "www-authenticate");
@@ -289,11 +314,12 @@ impl Taped {
             seen.identities.extend(texts.flat_map(guids).map(str::to_ascii_lowercase));
         }
         if let Ok(body) = serde_json::from_str::<Value>(&self.text) {
-            look(&body, seen);
+            look(&body, rules, seen);
         }
     }
 
-    fn exchange(&self, stand_ins: &StandIns, shapes: &[Shape], without_scopes: bool) -> Exchange {
+    fn exchange(&self, stand_ins: &StandIns, rules: Rules<'_>) -> Exchange {
+        let Rules { shapes, without_scopes, .. } = rules;
         let put = |text: &str| stand_ins.put(text);
         let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
         let form = self.form();
@@ -305,10 +331,9 @@ impl Taped {
             let value = stand_ins.known(&value).map_or_else(|| put(&value), str::to_owned);
             (name, Value::from(value))
         };
-        let kept = |name: &str| KEPT_HEADERS.contains(&name) || name.starts_with("x-ms-");
-        let headers = self.response.headers.iter().filter(|(name, _)| kept(name));
-        let untagged = if without_scopes { untagged(&self.text) } else { None };
-        let body = put(untagged.as_deref().unwrap_or(&self.text));
+        let headers = self.response.headers.iter().filter(|(name, _)| rules.reads(name));
+        let bare = if without_scopes { without_annotations(&self.text, rules) } else { None };
+        let body = put(bare.as_deref().unwrap_or(&self.text));
         let json = RawValue::from_string(body.clone()).ok();
         Exchange {
             request: RecordedRequest {
@@ -330,41 +355,41 @@ impl Taped {
     }
 }
 
-/// A body without the tags of what is polled, which say whose it is; none if there are none.
-fn untagged(text: &str) -> Option<String> {
-    fn strip(value: &mut Value) -> bool {
+/// A body without the annotations of what is polled, which say whose it is; none if there are none.
+fn without_annotations(text: &str, rules: Rules<'_>) -> Option<String> {
+    fn strip(value: &mut Value, rules: Rules<'_>) -> bool {
         match value {
-            Value::Array(values) => values.iter_mut().fold(false, |found, value| strip(value) | found),
+            Value::Array(values) => values.iter_mut().fold(false, |found, value| strip(value, rules) | found),
             Value::Object(members) => {
-                let is_scope = members.keys().any(|key| SCOPE_KEYS.contains(&key.to_ascii_lowercase().as_str()));
-                let tagged = is_scope && members.remove("tags").is_some();
-                members.values_mut().fold(tagged, |found, value| strip(value) | found)
+                let before = members.len();
+                if rules.names_scope(members) {
+                    members.retain(|name, _| rules.identifies(name) != Some(IdentifierKind::ScopeAnnotation));
+                }
+                let is_bare = members.len() < before;
+                members.values_mut().fold(is_bare, |found, value| strip(value, rules) | found)
             }
             _ => false,
         }
     }
     let mut body = serde_json::from_str(text).ok()?;
-    strip(&mut body).then(|| body.to_string())
+    strip(&mut body, rules).then(|| body.to_string())
 }
 
-fn look(value: &Value, seen: &mut Seen) {
+fn look(value: &Value, rules: Rules<'_>, seen: &mut Seen) {
     match value {
-        Value::Array(values) => values.iter().for_each(|value| look(value, seen)),
+        Value::Array(values) => values.iter().for_each(|value| look(value, rules, seen)),
         Value::Object(members) => {
-            let mut is_scope = false;
-            for (key, value) in members {
-                let key = key.to_ascii_lowercase();
+            let is_scope = rules.names_scope(members);
+            for (name, value) in members {
                 let ids = value.as_str().into_iter().flat_map(guids).map(str::to_ascii_lowercase);
-                if TENANT_KEYS.contains(&key.as_str()) {
-                    seen.identities.extend(ids);
-                } else if SCOPE_KEYS.contains(&key.as_str()) {
-                    seen.scopes.extend(ids);
-                    is_scope = true;
+                match rules.identifies(name) {
+                    Some(IdentifierKind::Principal) => seen.identities.extend(ids),
+                    Some(IdentifierKind::Scope) => seen.scopes.extend(ids),
+                    Some(IdentifierKind::ScopeName) if is_scope => seen.names.extend(value.as_str().map(str::to_owned)),
+                    _ => {}
                 }
-                look(value, seen);
+                look(value, rules, seen);
             }
-            let name = members.get("displayName").and_then(Value::as_str).filter(|_| is_scope);
-            seen.names.extend(name.map(str::to_owned));
         }
         _ => {}
     }
@@ -430,7 +455,8 @@ mod tests {
             let mut taped = Taped { request, response, text: body };
             let mut stand_ins = StandIns::default();
             taped.seal(&mut stand_ins, key);
-            let recorded = serde_json::to_string(&taped.exchange(&stand_ins, &[], false)).unwrap();
+            let rules = Rules { shapes: &[], identifiers: &[], response_headers: &[], without_scopes: false };
+            let recorded = serde_json::to_string(&taped.exchange(&stand_ins, rules)).unwrap();
             assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
         }
     }

@@ -13,6 +13,8 @@ pub struct StandIns {
     /// By value, GUIDs and domains in lower case.
     known: BTreeMap<String, (Kind, String)>,
     counts: BTreeMap<Kind, usize>,
+    /// Members of JSON objects whose values are names.
+    named_by: Vec<String>,
 }
 
 /// What a stand-in stands for.
@@ -31,6 +33,11 @@ pub enum Kind {
 }
 
 impl StandIns {
+    /// No stand-ins yet; names are the values of these members.
+    pub fn naming<'a>(members: impl Iterator<Item = &'a str>) -> StandIns {
+        StandIns { named_by: members.map(str::to_owned).collect(), ..StandIns::default() }
+    }
+
     /// The stand-in for a value, the one that it has already or another.
     pub fn of(&mut self, kind: Kind, value: &str) -> String {
         let key = if folds(kind) { value.to_ascii_lowercase() } else { value.to_owned() };
@@ -56,8 +63,8 @@ impl StandIns {
         self.known.get(value).map(|(_, stand_in)| stand_in.as_str())
     }
 
-    /// A text with the stand-ins in it. Names are taken out where they are a whole text of JSON under the key
-    /// `displayName`, and anywhere if they have a space: a short one may be a word of the service.
+    /// A text with the stand-ins in it. Names are taken out where they are the whole value of a member that
+    /// names something, and anywhere if they have a space: a short one may be a word of the service.
     pub fn put(&self, text: &str) -> String {
         let mut known: Vec<_> = self.known.iter().collect();
         // The longest first: one value may be a part of another.
@@ -69,7 +76,7 @@ impl StandIns {
                 continue;
             }
             if *kind == Kind::Name {
-                text = renamed(&text, value, stand_in);
+                text = self.renamed(&text, value, stand_in);
                 if !value.contains(' ') {
                     continue;
                 }
@@ -79,6 +86,28 @@ impl StandIns {
             }
         }
         text
+    }
+
+    /// Replaces a whole value of a member that names something.
+    fn renamed(&self, text: &str, value: &str, stand_in: &str) -> String {
+        let quoted = serde_json::Value::from(value).to_string();
+        let names = |before: &str, member: &str| {
+            let key = format!("\"{member}\"");
+            let at = before.len().checked_sub(key.len()).and_then(|at| before.get(at..));
+            at.is_some_and(|found| found.eq_ignore_ascii_case(&key))
+        };
+        let mut result = String::with_capacity(text.len());
+        let mut done = 0;
+        for (at, _) in text.match_indices(&quoted) {
+            let before = text[..at].trim_end().strip_suffix(':').map(str::trim_end);
+            let is_name = before.is_some_and(|before| self.named_by.iter().any(|member| names(before, member)));
+            if at >= done && is_name {
+                result += &text[done..at];
+                result += &format!("\"{stand_in}\"");
+                done = at + quoted.len();
+            }
+        }
+        result + &text[done..]
     }
 }
 
@@ -96,25 +125,6 @@ fn replaced(text: &str, value: &str, stand_in: &str) -> String {
         result += &text[done..at];
         result += stand_in;
         done = at + value.len();
-    }
-    result + &text[done..]
-}
-
-/// Replaces a whole text under the key `displayName`.
-fn renamed(text: &str, value: &str, stand_in: &str) -> String {
-    const KEY: &str = "\"displayName\"";
-    let quoted = serde_json::Value::from(value).to_string();
-    let mut result = String::with_capacity(text.len());
-    let mut done = 0;
-    for (at, _) in text.match_indices(&quoted) {
-        let before = text[..at].trim_end();
-        let key = before.strip_suffix(':').map(|before| before.trim_end().as_bytes());
-        let key = key.and_then(|key| key.get(key.len().checked_sub(KEY.len())?..));
-        if at >= done && key.is_some_and(|key| key.eq_ignore_ascii_case(KEY.as_bytes())) {
-            result += &text[done..at];
-            result += &format!("\"{stand_in}\"");
-            done = at + quoted.len();
-        }
     }
     result + &text[done..]
 }
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_out_where_it_is_one() {
-        let mut stand_ins = StandIns::default();
+        let mut stand_ins = StandIns::naming(["displayname"].into_iter());
         stand_ins.of(Kind::Name, "max");
         stand_ins.of(Kind::Name, "Contoso one");
         let text = r#"{"max":10,"displayName" : "max","about":"max of Contoso one"}"#;

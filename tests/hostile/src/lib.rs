@@ -81,6 +81,9 @@ impl Guest for Plugin {
             .to_string(),
             credentials: vec![DeclaredCredential { setting: "key".to_owned(), kind: CredentialKind::Secret }],
             interval_seconds: 60,
+            refresh_seconds: None,
+            response_headers: vec!["content-type".to_owned()],
+            identifiers: Vec::new(),
             diagnoses: CODES
                 .iter()
                 .map(|(code, cause)| Diagnosis {

@@ -44,6 +44,13 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
             let credentials = vec![CredentialUse { credential: Credential::Token, place }];
             plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
+        "timer-in-prepare" => monotonic_clock::subscribe_duration(1_000_000).block(),
+        // The digits of its placeholder are its only dice.
+        "plan-by-chance"
+            if settings.key.ends_with(|digit: char| digit.to_digit(16).is_some_and(|digit| digit % 2 == 1)) =>
+        {
+            plan.shapes.push(Shape { method: "HEAD".to_owned(), ..shape });
+        }
         "shape-odd" => plan.shapes.push(Shape { method: "get".to_owned(), ..shape }),
         _ => {}
     }
@@ -283,11 +290,11 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
         "measure-subject-bytes" => batch.measures[0].subject = wide("", amount),
         "memory-of-calls" => batch.state = format!("1 {}", CALLS.fetch_add(1, Ordering::SeqCst)).into_bytes(),
         "clock-in-event" => {
-            monotonic_clock::subscribe_duration(5_000_000).block();
             let now = monotonic_clock::now();
             batch.events[1] =
                 Event { uid: "now".to_owned(), ..body(format!("{{\"class_uid\":2003,\"now\":{now}}}").into_bytes()) };
         }
+        "timer-in-normalize" => monotonic_clock::subscribe_duration(1_000_000).block(),
         "http-in-normalize" => drop(read(Client::new().get(&format!("{}/data/1", settings.origin)))?),
         _ => {}
     }

@@ -28,6 +28,11 @@ impl Sealed {
     }
 }
 
+/// The placeholder of a setting in a call that is a function of its arguments: it stands for nothing on any request.
+pub(crate) fn fixed_placeholder(index: usize) -> String {
+    format!("sealed-{index:032x}")
+}
+
 /// A name for a secret inside one call: unguessable, of URL-unreserved characters.
 pub(crate) fn placeholder() -> String {
     format!("sealed-{}", uuid::Uuid::new_v4().simple())

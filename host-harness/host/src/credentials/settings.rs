@@ -10,7 +10,7 @@ use crate::contract::{Credential, CredentialKind, DeclaredCredential, Descriptio
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::certificates;
 use crate::credentials::redact::SHORTEST;
-use crate::credentials::sealed::{Sealed, placeholder};
+use crate::credentials::sealed::{Sealed, fixed_placeholder, placeholder};
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling::{self, Trimmed};
 use crate::digest::Mark;
@@ -300,6 +300,16 @@ impl Settings {
         (Value::Object(settings).to_string(), inside)
     }
 
+    /// The settings for a call that is a function of its arguments: each secret has the same placeholder every time.
+    pub(crate) fn with_fixed_placeholders(&self) -> String {
+        let mut settings = self.plain();
+        for (index, Held { setting, secret, .. }) in self.secrets.iter().enumerate() {
+            let placeholder = if secret.expose().is_empty() { String::new() } else { fixed_placeholder(index) };
+            settings.insert(setting.clone(), Value::from(placeholder));
+        }
+        Value::Object(settings).to_string()
+    }
+
     /// The settings without any secret.
     pub(crate) fn without_credentials(&self) -> &str {
         &self.plain
@@ -325,6 +335,9 @@ pub(super) mod tests {
             settings_schema: schema.to_owned(),
             credentials: Vec::new(),
             interval_seconds: 1,
+            refresh_seconds: None,
+            response_headers: Vec::new(),
+            identifiers: Vec::new(),
             diagnoses: Vec::new(),
         }
     }

@@ -73,7 +73,7 @@ pub enum FeedError {
 pub struct Feed {
     plugin: Plugin,
     description: Arc<Description>,
-    plan: Plan,
+    plan: Arc<Plan>,
     settings: Settings,
     caller: Caller,
     clock: Clock,
@@ -190,40 +190,61 @@ pub struct Polled {
 }
 
 impl Feed {
-    /// Checks the settings with the plugin and fixes what may leave.
+    /// Checks the settings with the plugin, which fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
-        Feed::open_again(plugin, settings, identity, Arc::default()).await
+        let description = plugin.description().await?;
+        let settings = settings.sealing(&description);
+        let caller = Caller {
+            tenant: identity.tenant.clone(),
+            feed: identity.feed.clone(),
+            limits: identity.limits.clone(),
+            network: None,
+        };
+        let (prepared, journal) = plugin.prepare(&caller, &settings).await;
+        let news = Arc::default();
+        tell_denial(journal.denial, "", &caller, &news);
+        let plan = prepared?.map_err(FeedError::Settings)?;
+        Ok(Feed::planned(plugin, description, plan.into(), settings, news, identity))
     }
 
-    /// The same for a feed of which something was told before.
-    pub(crate) async fn open_again(
+    /// Opens a feed with the plan that the plugin gave for these settings before, and with what was told of the feed; the
+    /// plugin is not asked again.
+    pub(crate) async fn reopen(
         plugin: Plugin,
         settings: Settings,
-        identity: Identity,
+        plan: Arc<Plan>,
         news: Arc<News>,
+        identity: Identity,
     ) -> Result<Feed, FeedError> {
         let description = plugin.description().await?;
         let settings = settings.sealing(&description);
+        Ok(Feed::planned(plugin, description, plan, settings, news, identity))
+    }
+
+    fn planned(
+        plugin: Plugin,
+        description: Arc<Description>,
+        plan: Arc<Plan>,
+        settings: Settings,
+        news: Arc<News>,
+        identity: Identity,
+    ) -> Feed {
         let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
-        let without = Caller { tenant, feed, limits, network: None };
-        let (prepared, journal) = plugin.prepare(&without, &settings).await;
-        tell_denial(journal.denial, "", &without, &news);
-        let plan = prepared?.map_err(FeedError::Settings)?;
-        let egress = Arc::new(Egress::new(&plan, allowed).knowing(news));
+        let egress = Arc::new(Egress::new(Arc::clone(&plan), allowed).knowing(news));
         let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
-        Ok(Feed {
+        Feed {
             plugin,
             description,
             plan,
             settings,
-            caller: Caller { network: Some(network), ..without },
+            caller: Caller { tenant, feed, limits, network: Some(network) },
             clock,
             token: Mutex::default(),
             tokens_after: AtomicU64::new(0),
             usage: SyncMutex::default(),
             throttled_origin: SyncMutex::default(),
             carried: SyncMutex::new(Some(Vec::new())),
-        })
+        }
     }
 
     /// What the plugin says of itself.
@@ -232,7 +253,7 @@ impl Feed {
     }
 
     /// What may leave, and what is odd about the settings.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
@@ -293,8 +314,14 @@ impl Feed {
         Some(discovery.scopes.len() + discovery.skipped.len())
     }
 
-    /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events.
+    /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events. Whoever knows the feed and
+    /// that time knows the uids of the events: a host that keeps a state calls `poll_as` with a [`keyed_poll_id`].
     pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
+        self.poll_as(scope, poll_id(&self.caller.feed, &scope.id, due_milliseconds), state).await
+    }
+
+    /// Polls one scope, and turns what it gave into events, whose uids follow from this id.
+    pub async fn poll_as(&self, scope: &Scope, poll_id: Uuid, state: Option<&[u8]>) -> Polled {
         let (poll_result, notices) = match self.pages(scope).await {
             Ok((pages, mut notices)) => {
                 notices.extend(self.unused());
@@ -303,18 +330,12 @@ impl Feed {
             Err(failure) => (PollResult::Failure(failure), Vec::new()),
         };
         failpoint::pass("poll-answer-read");
-        Polled { notices, ..self.tell(scope, due_milliseconds, poll_result, state).await }
+        Polled { notices, ..self.tell(scope, poll_id, poll_result, state).await }
     }
 
     /// Turns what a poll gave, or the failure that stands in its place, into events. A failure without an earlier state
     /// is nothing to tell.
-    pub async fn tell(
-        &self,
-        scope: &Scope,
-        due_milliseconds: u64,
-        poll_result: PollResult,
-        state: Option<&[u8]>,
-    ) -> Polled {
+    pub async fn tell(&self, scope: &Scope, poll_id: Uuid, poll_result: PollResult, state: Option<&[u8]>) -> Polled {
         let failure = match &poll_result {
             PollResult::Failure(failure) => Some(failure.clone()),
             PollResult::Pages(_) => None,
@@ -323,7 +344,7 @@ impl Feed {
         if failure.is_some() && state.is_none() {
             return Polled { batch: None, failure, notices };
         }
-        match self.normalize(scope, due_milliseconds, &poll_result, state).await {
+        match self.normalize_as(scope, poll_id, &poll_result, state).await {
             Ok(batch) => {
                 failpoint::pass("poll-normalized");
                 Polled { batch: Some(batch), failure, notices }
@@ -340,11 +361,22 @@ impl Feed {
         poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Result<Batch, Failure> {
+        let poll_id = poll_id(&self.caller.feed, &scope.id, due_milliseconds);
+        self.normalize_as(scope, poll_id, poll_result, state).await
+    }
+
+    async fn normalize_as(
+        &self,
+        scope: &Scope,
+        poll_id: Uuid,
+        poll_result: &PollResult,
+        state: Option<&[u8]>,
+    ) -> Result<Batch, Failure> {
         let context = Context {
             feed: self.caller.feed.clone(),
             tenant: self.caller.tenant.clone(),
             scope: scope.clone(),
-            poll_id: poll_id(&self.caller.feed, &scope.id, due_milliseconds).to_string(),
+            poll_id: poll_id.to_string(),
             collected_at_milliseconds: (self.clock)(),
         };
         self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, poll_result, state).await)
@@ -531,7 +563,16 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
 
 /// The id of a poll.
 pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
-    Uuid::new_v5(&POLL_NAMESPACE, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
+    poll_id_in(&POLL_NAMESPACE, feed, scope, due_milliseconds)
+}
+
+/// The id of a poll for a host that keeps a state: nobody without its key guesses the id, nor the uids that follow from it.
+pub fn keyed_poll_id(key: &str, feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
+    poll_id_in(&Uuid::new_v5(&POLL_NAMESPACE, key.as_bytes()), feed, scope, due_milliseconds)
+}
+
+fn poll_id_in(namespace: &Uuid, feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
+    Uuid::new_v5(namespace, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
 }
 
 /// When a token is to be renewed: with the host's other feeds that have it; otherwise some minutes before it expires, or at
@@ -564,6 +605,10 @@ mod tests {
         for other in [poll_id("x", "b", 1), poll_id("a", "x", 1), poll_id("a", "b", 2), poll_id("a\nb", "", 1)] {
             assert_ne!(id, other);
         }
+        let keyed = keyed_poll_id("one key", "a", "b", 1);
+        assert_eq!(keyed, keyed_poll_id("one key", "a", "b", 1));
+        assert_ne!(keyed, keyed_poll_id("another", "a", "b", 1));
+        assert_ne!(keyed, id);
     }
 
     #[test]

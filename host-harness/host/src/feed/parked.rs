@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::contract::{Plan, Shape};
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::digest::Mark;
@@ -39,6 +40,8 @@ pub struct Parked {
     pub allowed: Arc<Origins>,
     /// What was told of its requests, each time it was opened.
     pub news: Arc<News>,
+    /// The requests that its plugin declared when the feed was admitted; none before that.
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Parked {
@@ -54,7 +57,16 @@ impl Parked {
             tokens: Arc::clone(&tenants.tokens),
             clock: Arc::clone(clock),
         };
-        Feed::open_again(self.plugin.clone(), self.settings.clone(), identity, Arc::clone(&self.news)).await
+        let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
+        match &self.plan {
+            Some(plan) => Feed::reopen(plugin, settings, Arc::clone(plan), Arc::clone(&self.news), identity).await,
+            None => Feed::open(plugin, settings, identity).await,
+        }
+    }
+
+    /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.
+    pub fn admit(&mut self, shapes: &[Shape]) {
+        self.plan = Some(Arc::new(Plan { shapes: shapes.to_vec(), warnings: Vec::new() }));
     }
 
     /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
@@ -73,6 +85,7 @@ impl Parked {
             identity: self.identity,
             allowed: Arc::clone(&self.allowed),
             news: Arc::clone(&self.news),
+            plan: self.plan.as_ref().map(|plan| Arc::new((**plan).clone())),
         }
     }
 

@@ -155,7 +155,7 @@ impl fmt::Display for Denial {
 /// The rules for one feed.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    shapes: Vec<Shape>,
+    plan: Arc<Plan>,
     allowed: Arc<Origins>,
     news: Arc<News>,
 }
@@ -177,9 +177,8 @@ impl News {
 
 impl Egress {
     /// Lets the shapes of a plan out, as far as their origins are allowed.
-    pub fn new(plan: &Plan, allowed: Arc<Origins>) -> Egress {
-        let canonical = |shape: &Shape| Shape { origin: canonical(&shape.origin).unwrap_or_default(), ..shape.clone() };
-        Egress { shapes: plan.shapes.iter().map(canonical).collect(), allowed, news: Arc::default() }
+    pub fn new(plan: impl Into<Arc<Plan>>, allowed: Arc<Origins>) -> Egress {
+        Egress { plan: plan.into(), allowed, news: Arc::default() }
     }
 
     /// The same, where some of it was told before.
@@ -194,7 +193,7 @@ impl Egress {
 
     /// What may leave, as it was declared.
     pub fn shapes(&self) -> &[Shape] {
-        &self.shapes
+        &self.plan.shapes
     }
 
     /// The request with its credentials in place, and the shape that it has; or why it stays.
@@ -202,15 +201,14 @@ impl Egress {
         refuse_odd_spelling(url, &request.url)?;
         refuse_other_meaning(&request)?;
         let origin = request.url.origin().ascii_serialization();
-        let shape = self
-            .shapes
-            .iter()
-            .find(|shape| {
-                shape.method == request.method && shape.origin == origin && fits(&shape.path, request.url.path())
-            })
-            .ok_or_else(|| {
-                denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
-            })?;
+        let is_of = |shape: &&Shape| {
+            shape.method == request.method
+                && fits(&shape.path, request.url.path())
+                && canonical(&shape.origin).is_some_and(|declared| declared == origin)
+        };
+        let shape = self.plan.shapes.iter().find(is_of).ok_or_else(|| {
+            denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
+        })?;
         if self.allowed.leave(&origin).is_none() {
             let remedy = Some(self.allowed.line_for(&origin, !shape.credentials.is_empty()));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
@@ -444,7 +442,7 @@ mod tests {
             shape("GET", API, Path::Prefix("/a/".to_owned()), Credential::Token, Place::Bearer),
             shape("GET", "https://other.example", Path::Prefix("/".to_owned()), Credential::Token, Place::Bearer),
         ];
-        Egress::new(&Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap().into())
+        Egress::new(Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap().into())
     }
 
     fn sealed() -> Vec<Sealed> {
@@ -518,7 +516,7 @@ mod tests {
             captures: None,
         };
         let egress =
-            Egress::new(&Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
+            Egress::new(Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
         let is_by_host = |headers: &[(&str, &str)], body: &str| {
             let url = "https://login.example/token";
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -591,7 +589,7 @@ mod tests {
             captures: None,
         };
         let plan = Plan { shapes: vec![shape("https://127.0.0.1"), shape(v6)], warnings: Vec::new() };
-        let egress = Egress::new(&plan, origins.into());
+        let egress = Egress::new(plan, origins.into());
         let judge = |url: &str| {
             let (method, headers) = ("GET".to_owned(), Vec::new());
             let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body: Vec::new() };
@@ -630,7 +628,7 @@ mod tests {
             let headers = bearer.then(|| (BEARER.0.to_owned(), BEARER.1.to_owned())).into_iter().collect();
             let request =
                 OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
-            let egress = Egress::new(&plan, Arc::new(origins.clone()));
+            let egress = Egress::new(plan, Arc::new(origins.clone()));
             egress.judge(&url, request, &sealed()).map(|_| ()).map_err(|denial| denial.to_string())
         };
         let allowed = Origins::new(near.into_iter().chain(far)).unwrap();

@@ -86,20 +86,24 @@ impl<T: Answer> Answer for Option<T> {
 
 impl Answer for Description {
     fn hold(&mut self, _: &Limits) -> Held {
-        let Description { name, version, events, settings_schema, credentials, interval_seconds: _, diagnoses } = self;
+        let Description { name, version, events, settings_schema, credentials, diagnoses, .. } = self;
+        let Description { interval_seconds: _, refresh_seconds: _, response_headers, identifiers, .. } = self;
         id("the plugin's name", name)?;
         id("the plugin's version", version)?;
         bytes("the schema of the settings", settings_schema, SCHEMA_BYTES)?;
         if settings_schema.contains(|one: char| is_command(one) && !one.is_ascii_whitespace()) {
             return broken("the schema of the settings has control characters".to_owned());
         }
-        most("entries of a list", events.len().max(credentials.len()).max(diagnoses.len()), ENTRIES)?;
+        let lists = [events.len(), credentials.len(), diagnoses.len(), response_headers.len(), identifiers.len()];
+        most("entries of a list", lists.into_iter().max().unwrap_or_default(), ENTRIES)?;
         for kind in events {
             id("a kind of event", &kind.name)?;
             cut(&mut kind.title, NAME_BYTES);
             most("classes of a kind of event", kind.class_uids.len(), ENTRIES)?;
         }
         credentials.iter().try_for_each(|one| id("the name of a setting", &one.setting))?;
+        response_headers.iter().try_for_each(|name| id("the name of a header", name))?;
+        identifiers.iter().try_for_each(|one| id("the name of an identifier", &one.name))?;
         for row in diagnoses {
             id("a code", &row.code)?;
             cut(&mut row.cause, WORDS_BYTES);
@@ -274,6 +278,9 @@ mod tests {
             settings_schema: "{}".to_owned(),
             credentials: Vec::new(),
             interval_seconds: 1,
+            refresh_seconds: None,
+            response_headers: Vec::new(),
+            identifiers: Vec::new(),
             diagnoses: Vec::new(),
         };
         let code = |code: &str| Diagnosis { code: code.to_owned(), cause: String::new(), fix: String::new() };

@@ -233,15 +233,15 @@ async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
 }
 
 impl Plugin {
-    /// What the plugin is.
+    /// What the plugin is. All HTTP is denied, and there are no timers.
     pub async fn describe(&self) -> Called<Description> {
         call!(self, "describe", &Caller::default(), Inside::default(), call_describe())
     }
 
-    /// Checks settings. All HTTP is denied.
+    /// Checks settings. All HTTP is denied, there are no timers, and equal settings look equal to the plugin.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
-        let (text, inside) = settings.sealed();
-        call!(self, "prepare", &caller.without_network(), inside, call_prepare(&text))
+        let text = settings.with_fixed_placeholders();
+        call!(self, "prepare", &caller.without_network(), Inside::default(), call_prepare(&text))
     }
 
     /// Fetches a token; its value stays with the host.

@@ -1,4 +1,5 @@
-//! The clock that a plugin sees: how long its call has been going on. Where a call is to be pure, it stands still.
+//! The clock that a plugin sees: how long its call has been going on. Where a call is to be pure, the clock stands still,
+//! and there are no timers.
 
 use std::time::Duration;
 
@@ -52,6 +53,11 @@ impl monotonic_clock::Host for ClockView<'_> {
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        if self.clock.begun.is_none() {
+            return Err(wasmtime::Error::msg(
+                "it set a timer, and calls that are functions of their arguments have none",
+            ));
+        }
         let mut timers = WasiClocksCtxView { ctx: &mut self.clock.timers, table: self.table };
         monotonic_clock::Host::subscribe_duration(&mut timers, duration)
     }

@@ -325,7 +325,7 @@ async fn logged(mode: &str, polls: usize) -> String {
     let settings = json!({ "mode": mode, "amount": 3, "key": KEY });
     let (plugin, description) = (hostile(), hostile().description().await.unwrap());
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
-    let parked = Parked {
+    let mut parked = Parked {
         id: "mallory-items".into(),
         tenant: "mallory".into(),
         interval: Duration::from_secs(60),
@@ -347,6 +347,7 @@ async fn logged(mode: &str, polls: usize) -> String {
     let poll = async {
         for _ in 0..polls {
             let feed = parked.open(&tenants, &noon()).await.unwrap();
+            parked.admit(&feed.plan().shapes);
             let found = feed.discover().await.unwrap();
             feed.poll(&found.scopes[0], NOON, None).await;
         }

@@ -192,6 +192,16 @@ pub struct Polled {
 impl Feed {
     /// Checks the settings with the plugin, which fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
+        Feed::open_first(plugin, settings, Arc::default(), identity).await
+    }
+
+    /// The same for a feed that is opened again later.
+    pub(crate) async fn open_first(
+        plugin: Plugin,
+        settings: Settings,
+        news: Arc<News>,
+        identity: Identity,
+    ) -> Result<Feed, FeedError> {
         let description = plugin.description().await?;
         let settings = settings.sealing(&description);
         let caller = Caller {
@@ -201,7 +211,6 @@ impl Feed {
             network: None,
         };
         let (prepared, journal) = plugin.prepare(&caller, &settings).await;
-        let news = Arc::default();
         tell_denial(journal.denial, "", &caller, &news);
         let plan = prepared?.map_err(FeedError::Settings)?;
         Ok(Feed::planned(plugin, description, plan.into(), settings, news, identity))

@@ -60,7 +60,7 @@ impl Parked {
         let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
         match &self.plan {
             Some(plan) => Feed::reopen(plugin, settings, Arc::clone(plan), Arc::clone(&self.news), identity).await,
-            None => Feed::open(plugin, settings, identity).await,
+            None => Feed::open_first(plugin, settings, Arc::clone(&self.news), identity).await,
         }
     }
 

@@ -1,12 +1,12 @@
 //! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use source_host::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::credentials::redact;
@@ -138,6 +138,8 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
             let work = Work::of(ready, Some(scope), "reading");
             (scope, patiently(work, || ready.feed.poll(scope, clock(), None)).await)
         });
+        // Collected first: the compiler takes a stream that borrows from the scopes for one that stays on its thread.
+        let polls: Vec<_> = polls.collect();
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((scope, polled)) = polls.next().await {
             let Polled { batch, failure, notices } = polled;
@@ -157,41 +159,47 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
 pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
     let mut desk = Desk { output, report: Report::default() };
-    let now = (keeper.clock)();
-    let rows = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))).await?;
-    let throttles = RefCell::new(rows.2);
-    let share = |throttle: &Option<Throttle>| throttles.borrow_mut().extend(throttle.clone());
+    let tick = Tick::begin(keeper).await?;
     for ready in feeds {
-        desk.warn_of_expiry(ready, now);
+        desk.warn_of_expiry(ready, (keeper.clock)());
+        tick.feed(ready, &mut desk).await?;
+    }
+    Ok(desk.report)
+}
+
+/// What the store held when a tick began, and the waits that the services asked for until now.
+struct Tick<'a> {
+    keeper: &'a Keeper,
+    feeds: Vec<FeedRow>,
+    scopes: Vec<ScopeRow>,
+    throttles: Mutex<Vec<Throttle>>,
+}
+
+/// What became of one scope.
+enum Performed {
+    /// Its settings do not ask for it any more.
+    Unasked,
+    /// It was not polled, since a wait is not over or an outbox is full.
+    Held(Failure),
+    /// It was polled, or told of as lost.
+    Done(Done),
+}
+
+impl<'a> Tick<'a> {
+    async fn begin(keeper: &'a Keeper) -> Result<Tick<'a>, StoreError> {
+        let now = (keeper.clock)();
+        let read = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?)));
+        let (feeds, scopes, throttles) = read.await?;
+        Ok(Tick { keeper, feeds, scopes, throttles: Mutex::new(throttles) })
+    }
+
+    /// Searches for the scopes of a feed and polls each of them.
+    async fn feed(&self, ready: &Ready, desk: &mut Desk<'_>) -> Result<(), OnceError> {
         let parked = &ready.parked;
-        let earlier = rows.0.iter().find(|row| row.feed == *parked.id);
-        let known: Vec<(Scope, Standing)> = rows
-            .1
-            .iter()
-            .filter(|row| row.feed == *parked.id && row.tenant == *parked.tenant)
-            .map(ScopeRow::pair)
-            .collect();
-        let waits = keeper.throttled(parked, &throttles.borrow());
-        let found = match waits {
-            Some(failure) => Err(failure),
-            None => search(ready).await,
-        };
-        if let Err(failure) = &found {
-            let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
-            let throttle = keeper.throttle(parked, &ready.feed, next.throttled_until);
-            share(&throttle);
-            if let Some(throttle) = throttle
-                && let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await
-            {
-                // A wait that is not kept costs one request next time.
-                desk.warn(ready, None, &error.to_string());
-            }
-        }
-        match &found {
-            Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
-            Err(failure) => desk.tell(ready, None, failure),
-        }
+        let known = self.known(parked);
+        let found = self.search(ready, desk).await;
         let searched_with = parked.settings_digest();
+        let earlier = self.feeds.iter().find(|row| row.feed == *parked.id);
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         // What was told by an earlier tick is still so.
         for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
@@ -200,47 +208,13 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
                 desk.tell(ready, Some(scope), outcome);
             }
         }
-        let polls = findings.into_iter().map(|(scope, finding)| {
-            let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-            let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
-            let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
-            let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
-            let (throttles, share) = (&throttles, &share);
-            async move {
-                match finding {
-                    Finding::Polled => {}
-                    Finding::Lost(why) => task.given_up = Some(why),
-                    Finding::GivenUp => {
-                        task.standing.watch = Watch::Unasked;
-                        let row = task.row();
-                        let kept = keeper.store.ask(move |store| store.keep_scopes(&[row])).await;
-                        return (task, kept.map(|()| None));
-                    }
-                }
-                let done = async {
-                    if let Some(failure) = keeper.waits(&task, &throttles.borrow()) {
-                        return Ok(Err(failure));
-                    }
-                    let state = keeper.state(&task).await?;
-                    let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), || {
-                        keeper.attempt(&ready.feed, &task, state.as_deref())
-                    })
-                    .await;
-                    let done = keeper.conclude(&ready.feed, &task, state.is_some(), polled).await;
-                    let done = done.map_err(|NotKept { error, .. }| error)?;
-                    share(&done.throttle);
-                    Ok(Ok(done))
-                };
-                let done = done.await;
-                (task, done.map(Some))
-            }
-        });
+        let polls = findings.into_iter().map(|(scope, finding)| self.perform(ready, scope, &known, finding));
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
-        while let Some((task, done)) = polls.next().await {
-            let Some(done) = done? else { continue };
-            match done {
-                Err(failure) => desk.tell(ready, Some(&task.scope), &failure),
-                Ok(Done { standing, events, failure, notices, measures, .. }) => {
+        while let Some((task, performed)) = polls.next().await {
+            match performed? {
+                Performed::Unasked => {}
+                Performed::Held(failure) => desk.tell(ready, Some(&task.scope), &failure),
+                Performed::Done(Done { standing, events, failure, notices, measures, .. }) => {
                     let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
                     desk.settle(ready, &task.scope, outcome, notices, measures);
                     desk.report.events += events;
@@ -248,12 +222,85 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
             }
         }
         if found.is_ok() {
-            let configured_as = parked.fingerprint(&keeper.salt);
+            let configured_as = parked.fingerprint(&self.keeper.salt);
             let row = FeedRow { feed: parked.id.to_string(), searched_with, configured_as };
-            keeper.store.ask(move |store| store.keep_feed(&row)).await?;
+            self.keeper.store.ask(move |store| store.keep_feed(&row)).await?;
         }
+        Ok(())
     }
-    Ok(desk.report)
+
+    /// The scopes of a feed that were found before.
+    fn known(&self, parked: &Parked) -> Vec<(Scope, Standing)> {
+        let own = |row: &&ScopeRow| row.feed == *parked.id && row.tenant == *parked.tenant;
+        self.scopes.iter().filter(own).map(ScopeRow::pair).collect()
+    }
+
+    /// Searches for the scopes of a feed, says what came of it, and keeps a wait that the service asked for.
+    async fn search(&self, ready: &Ready, desk: &mut Desk<'_>) -> Result<Discovery, Failure> {
+        let (keeper, parked) = (self.keeper, &ready.parked);
+        let throttled = keeper.throttled(parked, &self.throttles.lock());
+        let found = match throttled {
+            Some(failure) => Err(failure),
+            None => search(ready).await,
+        };
+        match &found {
+            Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
+            Err(failure) => {
+                let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
+                if let Some(throttle) = keeper.throttle(parked, &ready.feed, next.throttled_until) {
+                    self.throttles.lock().push(throttle.clone());
+                    if let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await {
+                        // A wait that is not kept costs one request next time.
+                        desk.warn(ready, None, &error.to_string());
+                    }
+                }
+                desk.tell(ready, None, failure);
+            }
+        }
+        found
+    }
+
+    /// Does what the search found to be done with a scope.
+    async fn perform(
+        &self,
+        ready: &Ready,
+        scope: Scope,
+        known: &[(Scope, Standing)],
+        finding: Finding,
+    ) -> (Task, Result<Performed, StoreError>) {
+        let (keeper, parked) = (self.keeper, &ready.parked);
+        let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
+        let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
+        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
+        match finding {
+            Finding::Polled => {}
+            Finding::Lost(why) => task.given_up = Some(why),
+            Finding::GivenUp => {
+                task.standing.watch = Watch::Unasked;
+                let row = task.row();
+                let kept = keeper.store.ask(move |store| store.keep_scopes(&[row])).await;
+                return (task, kept.map(|()| Performed::Unasked));
+            }
+        }
+        let performed = self.poll(ready, &task).await;
+        (task, performed)
+    }
+
+    async fn poll(&self, ready: &Ready, task: &Task) -> Result<Performed, StoreError> {
+        let keeper = self.keeper;
+        let held = keeper.waits(task, &self.throttles.lock());
+        if let Some(failure) = held {
+            return Ok(Performed::Held(failure));
+        }
+        let state = keeper.state(task).await?;
+        let attempt = || keeper.attempt(&ready.feed, task, state.as_deref());
+        let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), attempt).await;
+        let done = keeper.conclude(&ready.feed, task, state.is_some(), polled).await;
+        let done = done.map_err(|NotKept { error, .. }| error)?;
+        self.throttles.lock().extend(done.throttle.clone());
+        Ok(Performed::Done(done))
+    }
 }
 
 /// Where everything is written and counted.
@@ -510,4 +557,18 @@ pub fn table(before: &Report, after: &Report, kind: &str) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An embedder may let a task of its own poll and tick.
+    #[expect(dead_code, reason = "that this compiles is the test")]
+    fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, keeper: &Keeper, outputs: [Output<'_>; 2]) {
+        fn is_send(_: impl Send) {}
+        let [first, second] = outputs;
+        is_send(poll(feeds, clock, first));
+        is_send(tick(feeds, keeper, second));
+    }
 }

@@ -38,17 +38,28 @@ pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.setti
 /// More feeds than this are not listed one by one.
 const LISTED: usize = 20;
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one configuration, read in their order")]
+/// The other parts of one configuration, which its feeds refer to.
+pub struct Parts<'a> {
+    /// The tables of all its files.
+    pub tops: &'a [Table<'a>],
+    /// Its sinks.
+    pub sinks: &'a [ReadSink],
+    /// Its state.
+    pub state: &'a Path,
+    /// Its first file.
+    pub whole: Option<&'a Path>,
+    /// The one feed that is asked for.
+    pub only: Option<&'a str>,
+    /// The variables that it may name.
+    pub environment: Environment<'a>,
+}
+
+/// The feeds of a configuration, and those that have an id.
 pub fn read(
     reader: &mut Reader,
-    tops: &[Table<'_>],
+    parts: &Parts<'_>,
     defaults: Option<&mut Table<'_>>,
-    sinks: &[ReadSink],
-    state: &Path,
-    whole: Option<&Path>,
-    only: Option<&str>,
     files: &mut Vec<Seen>,
-    environment: Environment<'_>,
 ) -> (Vec<FeedConfig>, Vec<Named>) {
     let defaults = defaults.map(|defaults| {
         reader.known(defaults, FEED);
@@ -57,15 +68,54 @@ pub fn read(
         }
         &*defaults
     });
-    let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    let mut fed: BTreeSet<String> = BTreeSet::new();
-    let (mut feeds, mut named) = (Vec::new(), Vec::new());
-    let (mut claims, mut plugins) = (Vec::new(), Vec::new());
-    let nodes = tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
-    let (mut nameless, mut unsure) = (false, false);
+    let nodes = parts.tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
+    let mut read = ReadFeeds::default();
     for table in nodes.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
+        read.take(reader, parts, table, defaults, files);
+    }
+    read.check_places(reader, parts, files);
+    if let Some(file) = parts.whole.filter(|_| reader.complete) {
+        read.check_whole(reader, parts, file, nodes.is_empty());
+    }
+    (read.feeds, read.named)
+}
+
+/// What was read of feeds so far.
+#[derive(Default)]
+struct ReadFeeds {
+    feeds: Vec<FeedConfig>,
+    named: Vec<Named>,
+    /// The place of each id.
+    ids: BTreeMap<String, String>,
+    /// Sinks that a feed names.
+    fed: BTreeSet<String>,
+    claims: Vec<Claim>,
+    plugins: Vec<PathBuf>,
+    /// Whether a feed has no id.
+    nameless: bool,
+    /// Whether it is not known which sinks a feed names.
+    unsure: bool,
+}
+
+/// A feed's wish to write to its sinks.
+struct Claim {
+    place: Problem,
+    tenant: String,
+    feed: String,
+    sinks: Vec<String>,
+}
+
+impl ReadFeeds {
+    fn take(
+        &mut self,
+        reader: &mut Reader,
+        parts: &Parts<'_>,
+        table: Table<'_>,
+        defaults: Option<&Table<'_>>,
+        files: &mut Vec<Seen>,
+    ) {
         let problems_before = reader.problems.len();
-        let mut table = table.by_id("feed", &ids);
+        let mut table = table.by_id("feed", &self.ids);
         reader.known(&mut table, FEED);
         let merged = table.over(defaults);
         for key in ["id", "tenant"] {
@@ -76,36 +126,36 @@ pub fn read(
                 reader.misplaced(&node, BELOW_SETTINGS);
             }
         }
-        let id = reader.own_id(&table, &mut ids);
-        let tenant = reader.id(&merged, "tenant");
-        nameless |= id.is_none();
+        let id = reader.own_id(&table, &mut self.ids);
+        let tenant = reader.id(&merged, "tenant").map(|(tenant, _)| tenant);
+        self.nameless |= id.is_none();
         let interval = interval(reader, &merged);
         let before = reader.problems.len();
-        let chosen = chosen_sinks(reader, &merged, sinks);
+        let chosen = chosen_sinks(reader, &merged, parts.sinks);
         // Nobody knows what is meant.
-        unsure |= reader.problems.len() > before;
-        fed.extend(chosen.iter().cloned());
+        self.unsure |= reader.problems.len() > before;
+        self.fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
-        let Some((id, is_second)) = id else { continue };
+        let Some((id, is_second)) = id else { return };
         let plugin = merged.child("plugin").and_then(|node| {
             let path = reader.path(&node, "the name or the path of a plugin")?;
             (node.as_text()? != built_in::NAME).then_some(path)
         });
-        plugins.extend(plugin.clone());
-        if let Some((tenant, _)) = &tenant {
+        self.plugins.extend(plugin.clone());
+        if let Some(tenant) = tenant.clone() {
             let place = table.source.problem(table.line, &table.path("sinks"), String::new());
-            claims.push((place, tenant.clone(), id.clone(), chosen.clone()));
+            self.claims.push(Claim { place, tenant, feed: id.clone(), sinks: chosen.clone() });
         }
-        if only.is_some_and(|only| only != id) {
-            continue;
+        if parts.only.is_some_and(|only| only != id) {
+            return;
         }
         // One of a second of the same id would be told of the first.
         if !is_second {
-            named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
+            self.named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
         }
         let mut feed = FeedConfig {
             id,
-            tenant: tenant.map(|(tenant, _)| tenant).unwrap_or_default(),
+            tenant: tenant.unwrap_or_default(),
             plugin,
             interval,
             sinks: chosen,
@@ -116,39 +166,45 @@ pub fn read(
             opened: Vec::new(),
             unreadable: Vec::new(),
         };
-        let has_settings = settings(reader, &table, defaults, &mut feed, files, environment).is_some();
+        let has_settings = settings(reader, &table, defaults, &mut feed, files, parts.environment).is_some();
         // What is wrong already would be found again, in other words.
         if has_settings && reader.problems.len() == problems_before {
-            feeds.push(feed);
+            self.feeds.push(feed);
         } else {
             reader.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
         }
     }
-    // Now that all files of the configuration are known.
-    let mut places = Places::new(state, files, &plugins);
-    places.claim_dead_letters(reader, sinks);
-    for (place, tenant, id, chosen) in claims {
-        for sink in sinks.iter().filter(|sink| sink.id.as_ref().is_some_and(|id| chosen.contains(id))) {
-            places.claim(reader, &place, &tenant, &id, sink);
+
+    /// Whether two ways lead into one file. Asked when all files of the configuration are known.
+    fn check_places(&mut self, reader: &mut Reader, parts: &Parts<'_>, files: &[Seen]) {
+        let mut places = Places::new(parts.state, files, &self.plugins);
+        places.claim_dead_letters(reader, parts.sinks);
+        for Claim { place, tenant, feed, sinks } in &self.claims {
+            let chosen = |sink: &&ReadSink| sink.id.as_ref().is_some_and(|id| sinks.contains(id));
+            for sink in parts.sinks.iter().filter(chosen) {
+                places.claim(reader, place, tenant, feed, sink);
+            }
         }
+        places.check(reader);
     }
-    places.check(reader);
-    if let Some(file) = whole.filter(|_| reader.complete) {
+
+    /// What can be said only where everything could be read: that something is missing.
+    fn check_whole(&self, reader: &mut Reader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
+        let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
         let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
-        if nodes.is_empty() {
+        if is_empty {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
-        } else if let Some(only) = only.filter(|only| !nameless && !ids.contains_key(*only)) {
-            reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, &ids))));
+        } else if let Some(only) = parts.only.filter(|only| !nameless && !ids.contains_key(*only)) {
+            reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, ids))));
         }
-        let is_told = ids.is_empty() || nameless || unsure;
-        for sink in sinks.iter().filter(|_| !is_told) {
+        let is_told = ids.is_empty() || *nameless || *unsure;
+        for sink in parts.sinks.iter().filter(|_| !is_told) {
             if let Some(id) = sink.id.as_ref().filter(|id| !fed.contains(*id)) {
                 let message = format!("no feed names the sink {id:?}, expected it in the `sinks` of a feed");
                 reader.problems.push(Problem { message, ..sink.place.clone() });
             }
         }
     }
-    (feeds, named)
 }
 
 /// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for

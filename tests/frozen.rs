@@ -1,16 +1,19 @@
 //! The contract is frozen at 0.2.0: a plugin made for it runs in every later host that accepts 0.2, and no type of it
 //! changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use host_harness::built_in;
 use serde_json::{Value, json};
 use source_host::contract::Reaction;
 use source_host::credentials::settings::Settings;
+use source_host::feed::parked::Parked;
+use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
-use source_host::network::Nowhere;
 use source_host::network::egress::Origins;
+use source_host::network::{Nowhere, Transport};
 use source_host::plugin::Plugin;
 use wit_component::{ComponentEncoder, OutputToString, StringEncoding, WitPrinter, embed_component_metadata};
 use wit_parser::{PackageId, Resolve};
@@ -61,6 +64,48 @@ fn no_type_of_the_contract_changes_within_its_version() {
          run any more. Give the contract another minor version, keep this file and plugin.wat for the old one, and add \
          such a pair for the new one. The contract is now:\n{now}"
     );
+}
+
+#[tokio::test]
+async fn an_admitted_feed_is_polled_in_two_calls() {
+    let calls = Arc::new(Mutex::new(Vec::<String>::new()));
+    let heard = Arc::clone(&calls);
+    let tap = Arc::new(move |what: &str, _: &[u8]| {
+        let mut calls = heard.lock().unwrap();
+        if calls.last().is_none_or(|last| last != what) {
+            calls.push(what.to_owned());
+        }
+    });
+    let plugin = Plugin::from_bytes(&host(), &plugin()).unwrap().tapped(tap);
+    let settings = Settings::default();
+    let mut admitted = Parked {
+        id: "contoso-items".into(),
+        tenant: "contoso".into(),
+        interval: Duration::from_secs(60),
+        sinks: Arc::default(),
+        contact: None,
+        origins: Arc::default(),
+        in_clear: Box::default(),
+        expiries: Box::default(),
+        identity: settings.identity(&*plugin.description().await.unwrap()),
+        plugin,
+        settings,
+        allowed: Arc::default(),
+        news: Arc::default(),
+        plan: None,
+    };
+    let tenants = Tenants::new(|_| Ok(Arc::new(Nowhere) as Arc<dyn Transport>));
+    let feed = admitted.open(&tenants, &noon()).await.unwrap();
+    admitted.admit(&feed.plan().shapes);
+    let scope = feed.discover().await.unwrap().scopes.remove(0);
+    calls.lock().unwrap().clear();
+    for poll in 0..2 {
+        let feed = admitted.open(&tenants, &noon()).await.unwrap();
+        assert_eq!(feed.poll(&scope, NOON + poll, None).await.failure, None);
+    }
+    let calls = calls.lock().unwrap().join(", ");
+    let of_one = "argument of fetch-token, argument of poll, argument of normalize";
+    assert_eq!(calls, format!("{of_one}, {of_one}"), "a cached token saves the first");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! When a scope is polled next: a pure function of its place, of what came of its last poll, and of the time. All times
 //! are Unix milliseconds.
+//!
+//! Backoff by hand: libraries sleep themselves or ask a clock. Here the time is an argument, and the spread of a scope follows
+//! from its name, so that a test knows both.
 
 use std::time::Duration;
 

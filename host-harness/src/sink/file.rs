@@ -1,5 +1,8 @@
 //! Appends lines to a file: synced before they count as delivered, a half line cut when the file is opened, and the
 //! file put aside when it is large.
+//!
+//! Rotation by hand: libraries neither sync a line before it counts as delivered nor cut a half line, and take files of other
+//! programs for their own.
 
 use std::io;
 use std::path::{Path, PathBuf};

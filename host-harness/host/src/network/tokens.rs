@@ -1,6 +1,9 @@
 //! Answers of token endpoints, kept for all feeds, whoever's they are: an equal credential is an equal identity. The same
 //! request is not sent again while its token is good, nor more often than a service bears: Entra ID refuses the sixteenth
 //! equal request within five minutes. Which request it is, and what it proves who somebody is with, is no matter here.
+//!
+//! The budget of requests by hand: rate limiters block or refuse, and have a clock of their own. Here the time is an argument,
+//! and who is refused hears when the next request may leave.
 
 mod answers;
 

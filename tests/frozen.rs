@@ -87,7 +87,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
         origins: Arc::default(),
         in_clear: Box::default(),
         expiries: Box::default(),
-        identity: settings.identity(&*plugin.description().await.unwrap()),
+        identity: settings.identity(&plugin.description().await.unwrap()),
         plugin,
         settings,
         allowed: Arc::default(),

@@ -301,6 +301,10 @@ async fn a_token_keeps_others_from_reading() {
         assert_eq!(get(&address, token).await.0, status, "{token:?}");
     }
     assert_eq!(get(&format!("{address}/healthz"), None).await.0, 200, "probes carry no token");
+    assert_eq!(get(&format!("{address}/else"), None).await.0, 401, "who has no token does not learn what is there");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let posted = client.post(format!("{address}/else")).send().await.unwrap();
+    assert_eq!((posted.status().as_u16(), &posted.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

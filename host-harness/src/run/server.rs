@@ -1,4 +1,6 @@
-//! Metrics, health and the status page over HTTP, for operators and for Prometheus.
+//! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are told apart by hand: the
+//! cap of connections, the time for a request, the token before an unknown path and 405 before both would be written by hand
+//! beside a router, too.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -91,18 +93,15 @@ type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 impl Desk {
     async fn answer(&self, request: &hyper::Request<Incoming>) -> Response {
         if !matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD) {
-            return text(405, "only GET\n".to_owned());
+            return with(hyper::header::ALLOW, "GET, HEAD", text(405, "only GET\n".to_owned()));
         }
         match request.uri().path() {
             // Probes carry no token, and learn nothing but yes and no.
             "/healthz" => self.health().await,
             "/readyz" => self.health().await,
             _ if !self.may_read(request) => {
-                let mut response =
-                    text(401, "the token of [collector] is needed: authorization: Bearer …\n".to_owned());
-                let challenge = hyper::header::HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, challenge);
-                response
+                let words = "the token of [collector] is needed: authorization: Bearer …\n";
+                with(hyper::header::WWW_AUTHENTICATE, "Bearer", text(401, words.to_owned()))
             }
             "/metrics" => {
                 let scrape = self.keeper.metrics.scrape(self.keeper.deliveries.outboxes());
@@ -143,6 +142,11 @@ impl Desk {
 
 fn text(status: u16, text: String) -> Response {
     content(status, "text/plain; charset=utf-8", text)
+}
+
+fn with(name: hyper::header::HeaderName, value: &'static str, mut response: Response) -> Response {
+    response.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
+    response
 }
 
 fn content(status: u16, kind: &'static str, body: String) -> Response {

@@ -37,7 +37,7 @@ enum Act {
     Door(Door),
     /// An answer written byte by byte in place of the good one, to whoever asks for the controls of the struck
     /// subscription.
-    Script(fn(&Answer) -> Vec<Step>),
+    Script(fn(&Answer) -> Vec<ScriptStep>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ enum Door {
     OtherAuthority,
 }
 
-enum Step {
+enum ScriptStep {
     Send(Vec<u8>),
     /// The same again and again with this pause, until the client has enough.
     Repeat(Vec<u8>, Duration),
@@ -299,17 +299,17 @@ fn written(answer: &Answer) -> Vec<u8> {
     [head(answer, &format!("content-length: {}\r\n", answer.body.len())), answer.body.clone()].concat()
 }
 
-async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<Step>) -> std::io::Result<()> {
+async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<ScriptStep>) -> std::io::Result<()> {
     for step in steps {
         match step {
-            Step::Send(bytes) => stream.write_all(&bytes).await?,
-            Step::Repeat(bytes, pause) => loop {
+            ScriptStep::Send(bytes) => stream.write_all(&bytes).await?,
+            ScriptStep::Repeat(bytes, pause) => loop {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
                 tokio::time::sleep(pause).await;
             },
-            Step::Silence => while stream.read(&mut [0; 64]).await? > 0 {},
-            Step::Reset => {
+            ScriptStep::Silence => while stream.read(&mut [0; 64]).await? > 0 {},
+            ScriptStep::Reset => {
                 stream.flush().await?;
                 return stream.get_ref().0.set_zero_linger();
             }
@@ -324,17 +324,20 @@ fn head(answer: &Answer, headers: &str) -> Vec<u8> {
     format!("HTTP/1.1 {} Said\r\n{}{headers}\r\n", answer.status, own.collect::<String>()).into_bytes()
 }
 
-fn sent(parts: &[&[u8]]) -> Vec<Step> {
-    vec![Step::Send(parts.concat())]
+fn sent(parts: &[&[u8]]) -> Vec<ScriptStep> {
+    vec![ScriptStep::Send(parts.concat())]
 }
 
-fn body_endless(good: &Answer) -> Vec<Step> {
+fn body_endless(good: &Answer) -> Vec<ScriptStep> {
     let chunk = [format!("{:x}\r\n", 1 << 16).as_bytes(), &[b' '; 1 << 16], b"\r\n"].concat();
-    vec![Step::Send(head(good, "transfer-encoding: chunked\r\n")), Step::Repeat(chunk, Duration::ZERO)]
+    vec![ScriptStep::Send(head(good, "transfer-encoding: chunked\r\n")), ScriptStep::Repeat(chunk, Duration::ZERO)]
 }
 
-fn body_slow(good: &Answer) -> Vec<Step> {
-    vec![Step::Send(head(good, "content-length: 1000\r\n")), Step::Repeat(b" ".to_vec(), Duration::from_secs(1))]
+fn body_slow(good: &Answer) -> Vec<ScriptStep> {
+    vec![
+        ScriptStep::Send(head(good, "content-length: 1000\r\n")),
+        ScriptStep::Repeat(b" ".to_vec(), Duration::from_secs(1)),
+    ]
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -344,34 +347,34 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn gzip_bomb(good: &Answer) -> Vec<Step> {
+fn gzip_bomb(good: &Answer) -> Vec<ScriptStep> {
     let bomb = gzip(&vec![b' '; 16 << 20]);
     sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", bomb.len())), &bomb])
 }
 
-fn gzip_broken(good: &Answer) -> Vec<Step> {
+fn gzip_broken(good: &Answer) -> Vec<ScriptStep> {
     sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn gzip_cut(good: &Answer) -> Vec<Step> {
+fn gzip_cut(good: &Answer) -> Vec<ScriptStep> {
     let whole = gzip(&good.body);
     in_gzip(good, &whole[..whole.len() - 4])
 }
 
-fn gzip_garbage(good: &Answer) -> Vec<Step> {
+fn gzip_garbage(good: &Answer) -> Vec<ScriptStep> {
     in_gzip(good, &[&gzip(&good.body)[..], b"<!-- injected -->"].concat())
 }
 
-fn gzip_many(good: &Answer) -> Vec<Step> {
+fn gzip_many(good: &Answer) -> Vec<ScriptStep> {
     in_gzip(good, &gzip(b"").repeat(10_000))
 }
 
-fn gzip_members(good: &Answer) -> Vec<Step> {
+fn gzip_members(good: &Answer) -> Vec<ScriptStep> {
     let (first, second) = good.body.split_at(good.body.len() / 2);
     in_gzip(good, &[gzip(first), gzip(second)].concat())
 }
 
-fn in_gzip(good: &Answer, body: &[u8]) -> Vec<Step> {
+fn in_gzip(good: &Answer, body: &[u8]) -> Vec<ScriptStep> {
     sent(&[&head(good, &format!("content-encoding: gzip\r\ncontent-length: {}\r\n", body.len())), body])
 }
 
@@ -387,45 +390,48 @@ const SAID: [&str; 8] = [
     "content-encoding: identity",
 ];
 
-fn encoded<const TIMES: usize, const HEADERS: usize>(good: &Answer) -> Vec<Step> {
+fn encoded<const TIMES: usize, const HEADERS: usize>(good: &Answer) -> Vec<ScriptStep> {
     let body = (0..TIMES).fold(good.body.clone(), |body, _| gzip(&body));
     sent(&[&head(good, &format!("{}\r\ncontent-length: {}\r\n", SAID[HEADERS], body.len())), &body])
 }
 
-fn headers_huge(good: &Answer) -> Vec<Step> {
+fn headers_huge(good: &Answer) -> Vec<ScriptStep> {
     let huge = "x".repeat(64 << 10);
     sent(&[&head(good, &format!("x-huge: {huge}\r\ncontent-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn headers_many(good: &Answer) -> Vec<Step> {
+fn headers_many(good: &Answer) -> Vec<ScriptStep> {
     let many: String = (0..1_000).map(|number| format!("x-{number}: y\r\n")).collect();
     sent(&[&head(good, &format!("{many}content-length: {}\r\n", good.body.len())), &good.body])
 }
 
-fn headers_endless(_: &Answer) -> Vec<Step> {
-    vec![Step::Send(b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec()), Step::Repeat(vec![b'x'; 1 << 14], Duration::ZERO)]
+fn headers_endless(_: &Answer) -> Vec<ScriptStep> {
+    vec![
+        ScriptStep::Send(b"HTTP/1.1 200 OK\r\nx-endless: ".to_vec()),
+        ScriptStep::Repeat(vec![b'x'; 1 << 14], Duration::ZERO),
+    ]
 }
 
-fn interim_endless(_: &Answer) -> Vec<Step> {
-    vec![Step::Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), Duration::from_millis(10))]
+fn interim_endless(_: &Answer) -> Vec<ScriptStep> {
+    vec![ScriptStep::Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), Duration::from_millis(10))]
 }
 
-fn length_twice(good: &Answer) -> Vec<Step> {
+fn length_twice(good: &Answer) -> Vec<ScriptStep> {
     sent(&[
         &head(good, &format!("content-length: {}\r\ncontent-length: {}\r\n", good.body.len(), good.body.len() / 2)),
         &good.body,
     ])
 }
 
-fn length_short(good: &Answer) -> Vec<Step> {
+fn length_short(good: &Answer) -> Vec<ScriptStep> {
     sent(&[&head(good, &format!("content-length: {}\r\n", good.body.len() / 2)), &good.body])
 }
 
-fn length_long(good: &Answer) -> Vec<Step> {
+fn length_long(good: &Answer) -> Vec<ScriptStep> {
     sent(&[&head(good, &format!("content-length: {}\r\n", good.body.len() * 2)), &good.body])
 }
 
-fn chunk_cut(good: &Answer) -> Vec<Step> {
+fn chunk_cut(good: &Answer) -> Vec<ScriptStep> {
     sent(&[
         &head(good, "transfer-encoding: chunked\r\n"),
         format!("{:x}\r\n", good.body.len() * 2).as_bytes(),
@@ -433,20 +439,20 @@ fn chunk_cut(good: &Answer) -> Vec<Step> {
     ])
 }
 
-fn chunk_broken(good: &Answer) -> Vec<Step> {
+fn chunk_broken(good: &Answer) -> Vec<ScriptStep> {
     sent(&[&head(good, "transfer-encoding: chunked\r\n"), b"many\r\n", &good.body, b"\r\n0\r\n\r\n"])
 }
 
-fn status_broken(good: &Answer) -> Vec<Step> {
+fn status_broken(good: &Answer) -> Vec<ScriptStep> {
     sent(&[b"HTTP/9.9 abc\r\n\r\n", &good.body])
 }
 
-fn silence(_: &Answer) -> Vec<Step> {
-    vec![Step::Silence]
+fn silence(_: &Answer) -> Vec<ScriptStep> {
+    vec![ScriptStep::Silence]
 }
 
-fn reset_at<const BYTES: usize>(good: &Answer) -> Vec<Step> {
+fn reset_at<const BYTES: usize>(good: &Answer) -> Vec<ScriptStep> {
     let mut whole = [&head(good, &format!("content-length: {}\r\n", good.body.len()))[..], &good.body].concat();
     whole.truncate(BYTES);
-    vec![Step::Send(whole), Step::Reset]
+    vec![ScriptStep::Send(whole), ScriptStep::Reset]
 }

@@ -205,14 +205,14 @@ impl Examination {
     }
 
     /// A call's answer, if it gave one; what it did beyond its bounds is noted.
-    fn answer<T>(&mut self, (answer, journal): Called<T>, transport: Option<&Watched>) -> Option<T> {
+    fn answer<T>(&mut self, (answer, journal): Called<T>, transport: Option<&WatchedTransport>) -> Option<T> {
         self.begin("limits");
         self.denied(&journal, transport);
         answer.map_err(|error| self.fail("limits", error.to_string())).ok()
     }
 
     /// A request without an answer that never came to the transport was not let out.
-    fn denied(&mut self, journal: &Journal, transport: Option<&Watched>) {
+    fn denied(&mut self, journal: &Journal, transport: Option<&WatchedTransport>) {
         self.begin("requests");
         for exchange in &journal.exchanges {
             if let Err(cause) = &exchange.result
@@ -327,7 +327,7 @@ impl Examination {
         self.shapes(description, &plan);
         let stage = Stage { plugin, description, cassette, settings, plan };
         let recording = Arc::new(Recording::new(cassette));
-        let watched = Arc::new(Watched::new(Arc::clone(&recording) as Arc<dyn Transport>));
+        let watched = Arc::new(WatchedTransport::new(Arc::clone(&recording) as Arc<dyn Transport>));
         let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
         let whole = self.whole(&stage, &caller, &watched).await;
         self.begin("poll");
@@ -372,7 +372,7 @@ impl Examination {
     }
 
     /// One poll of every scope, up to a number; gives how many there are, or none if a call broke down.
-    async fn whole(&mut self, stage: &Stage<'_>, caller: &Caller, watched: &Watched) -> Option<usize> {
+    async fn whole(&mut self, stage: &Stage<'_>, caller: &Caller, watched: &WatchedTransport) -> Option<usize> {
         let Stage { plugin, settings, .. } = stage;
         let fetched = self.answer(plugin.fetch_token(caller, settings).await, Some(watched))?;
         let token = match fetched {
@@ -412,7 +412,7 @@ impl Examination {
         &mut self,
         stage: &Stage<'_>,
         caller: &Caller,
-        watched: &Watched,
+        watched: &WatchedTransport,
         token: Option<&Secret>,
         scope: &Scope,
     ) -> Option<PollResult> {
@@ -450,7 +450,7 @@ impl Examination {
     async fn faults(&mut self, stage: &Stage<'_>, token: Option<&Secret>, scope: &Scope) -> Option<()> {
         const RULE: &str = "failures";
         for fault in FAULTS {
-            let watched = Arc::new(Watched::new(Arc::new(*fault)));
+            let watched = Arc::new(WatchedTransport::new(Arc::new(*fault)));
             let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
             let answer = stage.plugin.poll(&caller, &stage.settings, token, scope, None).await;
             if answer.1.exchanges.is_empty() {
@@ -562,7 +562,7 @@ fn is_kebab(name: &str) -> bool {
 
 /// A fault of the service, and the reactions that fit it.
 #[derive(Clone, Copy)]
-struct Fault {
+struct SimulatedFault {
     what: &'static str,
     /// Status and body; none for a service that is not reached.
     answer: Option<(u16, &'static str)>,
@@ -572,13 +572,13 @@ struct Fault {
     fits: &'static [Reaction],
 }
 
-const fn fault(what: &'static str, answer: Option<(u16, &'static str)>, fits: &'static [Reaction]) -> Fault {
-    Fault { what, answer, retry_after: None, challenge: None, fits }
+const fn fault(what: &'static str, answer: Option<(u16, &'static str)>, fits: &'static [Reaction]) -> SimulatedFault {
+    SimulatedFault { what, answer, retry_after: None, challenge: None, fits }
 }
 
-const FAULTS: &[Fault] = &[
-    Fault { retry_after: Some(17), ..fault("429 with Retry-After", Some((429, "{}")), &[Reaction::Wait]) },
-    Fault { challenge: Some("Bearer"), ..fault("401", Some((401, "{}")), &[Reaction::RenewToken]) },
+const FAULTS: &[SimulatedFault] = &[
+    SimulatedFault { retry_after: Some(17), ..fault("429 with Retry-After", Some((429, "{}")), &[Reaction::Wait]) },
+    SimulatedFault { challenge: Some("Bearer"), ..fault("401", Some((401, "{}")), &[Reaction::RenewToken]) },
     fault("500", Some((500, "")), &[Reaction::TryLater, Reaction::Wait]),
     fault("503", Some((503, "busy")), &[Reaction::TryLater, Reaction::Wait]),
     fault("a refused connection", None, &[Reaction::TryLater]),
@@ -586,7 +586,7 @@ const FAULTS: &[Fault] = &[
     fault("JSON that ends early", Some((200, "{\"value\": [")), &[Reaction::FixPlugin, Reaction::TryLater]),
 ];
 
-impl Transport for Fault {
+impl Transport for SimulatedFault {
     fn send(&self, _: OutgoingRequest) -> Answer<'_> {
         let wait = self.retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
         let challenge = self.challenge.map(|value| ("www-authenticate".to_owned(), value.to_owned()));
@@ -600,14 +600,14 @@ impl Transport for Fault {
 }
 
 /// A transport that remembers its own errors.
-struct Watched {
+struct WatchedTransport {
     inner: Arc<dyn Transport>,
     errors: Mutex<Vec<String>>,
 }
 
-impl Watched {
-    fn new(inner: Arc<dyn Transport>) -> Watched {
-        Watched { inner, errors: Mutex::default() }
+impl WatchedTransport {
+    fn new(inner: Arc<dyn Transport>) -> WatchedTransport {
+        WatchedTransport { inner, errors: Mutex::default() }
     }
 
     fn gave(&self, error: &str) -> bool {
@@ -615,7 +615,7 @@ impl Watched {
     }
 }
 
-impl Transport for Watched {
+impl Transport for WatchedTransport {
     fn replays(&self) -> bool {
         self.inner.replays()
     }

@@ -371,7 +371,7 @@ fn of_all_and_some<'a>(named: &[Named], problems: &'a [Problem]) -> (Vec<&'a Pro
 }
 
 fn broken_ladder(feed: &str, problems: &[&Problem]) -> Ladder {
-    let mut climb = Climb::new(feed, "");
+    let mut climb = CheckRun::new(feed, "");
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
     let trouble = (!words.is_empty()).then(|| SETTINGS_INVALID.trouble(&words.join("\n"), &list(places)));
@@ -449,7 +449,7 @@ async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: 
             }
             let Some((parked, mut heard)) = growing.next() else { break };
             // Nobody may be listening; the sample matters as much.
-            let _ = people.write_all(Climb::new(&parked.id, &parked.tenant).ladder.head().as_bytes());
+            let _ = people.write_all(CheckRun::new(&parked.id, &parked.tenant).ladder.head().as_bytes());
             let mut sample = None;
             while let Some(one) = heard.recv().await {
                 match one {
@@ -485,7 +485,7 @@ pub fn left_out(out: &LeftOut) -> Ladder {
     };
     let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
     let places = out.problems.iter().map(Problem::place).collect();
-    let mut climb = Climb::new(&out.feed, &out.tenant);
+    let mut climb = CheckRun::new(&out.feed, &out.tenant);
     climb.note(Question::Settings, "", Duration::ZERO, Err(remark.trouble(&words.join("\n"), &list(places))));
     climb.ended()
 }
@@ -523,7 +523,7 @@ fn climbing<'a>(
     let (network, seen, now) = (checked.network.clone(), skew.clone(), Arc::clone(clock));
     let tenants = Arc::new(Tenants::new(move |tenant| {
         let inner = Arc::new(network.transport(&Limits::default())?);
-        Ok(Arc::new(Watched { inner, tenant: tenant.to_owned(), skew: seen.clone(), clock: Arc::clone(&now) }))
+        Ok(Arc::new(SkewTransport { inner, tenant: tenant.to_owned(), skew: seen.clone(), clock: Arc::clone(&now) }))
     }));
     let mut tell = tell.into_iter();
     let ladders = checked.feeds.iter().map(move |parked| {
@@ -567,7 +567,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     async fn climb(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
-        let mut climb = Climb::new(&self.parked.id, &self.parked.tenant);
+        let mut climb = CheckRun::new(&self.parked.id, &self.parked.tenant);
         climb.listener = tell.map(|tell| Listener { tell, parked: Arc::clone(self.parked) });
         let _ = self.steps(&mut climb, odd).await;
         if let Some((remark, words)) = clocks(&self.skew.seen(self.parked)) {
@@ -585,7 +585,7 @@ impl Call<'_> {
     }
 
     /// None where the ladder stops.
-    async fn steps(&self, climb: &mut Climb, odd: &[&Problem]) -> Option<()> {
+    async fn steps(&self, climb: &mut CheckRun, odd: &[&Problem]) -> Option<()> {
         let feed = self.settings(climb, odd).await?;
         self.way(climb).await?;
         self.credential(climb, &feed).await?;
@@ -594,7 +594,7 @@ impl Call<'_> {
         Some(())
     }
 
-    async fn settings(&self, climb: &mut Climb, odd: &[&Problem]) -> Option<Feed> {
+    async fn settings(&self, climb: &mut CheckRun, odd: &[&Problem]) -> Option<Feed> {
         let begun = Instant::now();
         let opened = self.parked.open(self.tenants, self.clock).await;
         let feed = match opened {
@@ -628,7 +628,7 @@ impl Call<'_> {
     }
 
     /// The way to each origin that the plan declares.
-    async fn way(&self, climb: &mut Climb) -> Option<()> {
+    async fn way(&self, climb: &mut CheckRun) -> Option<()> {
         let now = (self.clock)();
         let (mut probes, mut told) = (Vec::new(), Vec::new());
         for origin in self.parked.origins.iter() {
@@ -662,7 +662,7 @@ impl Call<'_> {
         free.then_some(())
     }
 
-    async fn credential(&self, climb: &mut Climb, feed: &Feed) -> Option<()> {
+    async fn credential(&self, climb: &mut CheckRun, feed: &Feed) -> Option<()> {
         climb.tell();
         let _doing = self.doing("signing in");
         let begun = Instant::now();
@@ -677,7 +677,7 @@ impl Call<'_> {
         Some(())
     }
 
-    async fn scopes(&self, climb: &mut Climb, feed: &Feed) -> Option<Discovery> {
+    async fn scopes(&self, climb: &mut CheckRun, feed: &Feed) -> Option<Discovery> {
         climb.tell();
         let _doing = self.doing("looking for scopes");
         let begun = Instant::now();
@@ -699,7 +699,7 @@ impl Call<'_> {
     }
 
     /// Permission on each scope, what is in it, and a sample.
-    async fn read(&self, climb: &mut Climb, feed: &Feed, found: Discovery) {
+    async fn read(&self, climb: &mut CheckRun, feed: &Feed, found: Discovery) {
         let reads = found.scopes.iter().map(|scope| async move {
             let begun = Instant::now();
             let _doing = self.doing(&format!("reading {}", scope.called()));
@@ -829,7 +829,7 @@ impl Trouble {
 }
 
 /// A ladder that grows.
-struct Climb {
+struct CheckRun {
     ladder: Ladder,
     /// Who hears of each step as it ends, and of how many that was done.
     listener: Option<Listener>,
@@ -848,11 +848,11 @@ enum Heard {
     Sample(Vec<u8>),
 }
 
-impl Climb {
-    fn new(feed: &str, tenant: &str) -> Climb {
+impl CheckRun {
+    fn new(feed: &str, tenant: &str) -> CheckRun {
         let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
         let ladder = Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
-        Climb { ladder, listener: None, told: 0 }
+        CheckRun { ladder, listener: None, told: 0 }
     }
 
     /// Tells of the steps that ended: nothing is added to them any more.
@@ -988,7 +988,7 @@ fn clocks(seen: &[(String, i64)]) -> Option<(&'static Remark, String)> {
 }
 
 /// A transport that looks at the time that the answers of services give.
-struct Watched {
+struct SkewTransport {
     inner: Arc<dyn Transport>,
     tenant: String,
     skew: Skew,
@@ -1002,7 +1002,7 @@ fn is_own(response: &IncomingResponse) -> bool {
     has(&|name| name.ends_with("request-id")) && !has(&|name| name == "age")
 }
 
-impl Transport for Watched {
+impl Transport for SkewTransport {
     fn send(&self, request: OutgoingRequest) -> Answer<'_> {
         Box::pin(async move {
             let origin = request.url.origin().ascii_serialization();

@@ -11,14 +11,14 @@ use source_host::limits;
 use source_host::plugin;
 use source_host::plugin::engine::Host;
 
-use crate::cli::Usage;
+use crate::cli::UsageError;
 
 pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], as_json: bool) -> anyhow::Result<u8> {
     let bytes = match &file {
-        Some(file) => plugin::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?,
+        Some(file) => plugin::read(file).map_err(|error| UsageError(format!("{}: {error}", file.display())))?,
         None => built_in::COMPONENT.to_vec(),
     };
-    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| Usage(error.to_string())));
+    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| UsageError(error.to_string())));
     let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
     if recorded.is_empty() && bytes == built_in::COMPONENT {
         recorded

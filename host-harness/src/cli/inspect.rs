@@ -11,7 +11,7 @@ use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 use source_host::text;
 
-use crate::cli::{Usage, check, clock, load};
+use crate::cli::{UsageError, check, clock, load};
 
 /// Shows a plugin, and with a configuration what may leave.
 pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
@@ -19,11 +19,11 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
         file.as_deref().filter(|file| file.is_dir() || file.extension().is_some_and(|end| end == "toml"))
     {
         let words = "found a configuration, expected a component; a configuration goes behind -c";
-        return Err(Usage(format!("{}: {words}", file.display())).into());
+        return Err(UsageError(format!("{}: {words}", file.display())).into());
     }
     let mut out = io::stdout();
     let Some(config) = config else {
-        let plugin = built_in::load(host, file.as_deref()).map_err(Usage)?;
+        let plugin = built_in::load(host, file.as_deref()).map_err(UsageError)?;
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,

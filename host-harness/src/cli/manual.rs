@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::cli::arguments::Arguments;
-use crate::cli::{STDOUT, Usage};
+use crate::cli::{STDOUT, UsageError};
 
 const NAME: &str = "host-harness";
 
@@ -29,7 +29,7 @@ pub fn page(command: Option<&str>) -> anyhow::Result<u8> {
         Some(name) => {
             let found = program.get_subcommands().find(|known| known.get_name() == name);
             let names = || program.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ");
-            found.ok_or_else(|| Usage(format!("found {name:?}, expected a command: {}", names())))?.clone()
+            found.ok_or_else(|| UsageError(format!("found {name:?}, expected a command: {}", names())))?.clone()
         }
     };
     let mut page = Vec::new();

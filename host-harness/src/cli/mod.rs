@@ -138,7 +138,7 @@ fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
 
 /// Whether the command line is wrong.
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<Usage>()
+    error.is::<UsageError>()
         || matches!(error.downcast_ref(), Some(OnceError::Plugin(_)))
         || matches!(error.downcast_ref(), Some(CheckError::Plugin(_)))
         || matches!(error.downcast_ref(), Some(RunError::Plugin(_)))
@@ -175,7 +175,7 @@ const STDOUT: &str = "failed to write to standard output";
 /// A mistake of the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(String);
+struct UsageError(String);
 
 /// What runs plugins, with their code kept in `cache`.
 fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {

@@ -9,7 +9,7 @@ use host_harness::recording::replay;
 use source_host::contract::Reaction;
 use source_host::plugin::engine::Host;
 
-use crate::cli::Usage;
+use crate::cli::UsageError;
 
 pub async fn replay_all(
     host: &Host,
@@ -18,7 +18,7 @@ pub async fn replay_all(
     expect: bool,
     update: bool,
 ) -> anyhow::Result<u8> {
-    let plugin = built_in::load(host, plugin).map_err(Usage)?;
+    let plugin = built_in::load(host, plugin).map_err(UsageError)?;
     let mut failed = 0;
     for (done, file) in files.iter().enumerate() {
         let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));
@@ -37,7 +37,7 @@ pub async fn replay_all(
                 }
                 io::stdout().write_all(&replayed.lines())?;
             }
-            Err(error) => return Err(Usage(error.to_string()).into()),
+            Err(error) => return Err(UsageError(error.to_string()).into()),
         }
     }
     Ok(match failed {

@@ -12,7 +12,7 @@ use source_simulator::day::{self, Moment};
 use source_simulator::{Simulator, estate::Estate, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{STDOUT, Usage};
+use crate::cli::{STDOUT, UsageError};
 
 /// Whom the simulated Entra ID trusts besides who knows a secret.
 #[derive(Default)]
@@ -22,12 +22,12 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    pub fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<Trusted, Usage> {
-        let read = |file: &Path| text::read(file).map_err(|error| Usage(error.of(file)));
+    pub fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<Trusted, UsageError> {
+        let read = |file: &Path| text::read(file).map_err(|error| UsageError(error.of(file)));
         let certificate = certificate.map(|file| {
             let registered = Registered::read(&read(file)?);
             registered
-                .ok_or_else(|| Usage(format!("found no certificate in {}, expected PEM with one", file.display())))
+                .ok_or_else(|| UsageError(format!("found no certificate in {}, expected PEM with one", file.display())))
         });
         let token = token.map(read).transpose()?.map(|text| text.trim().to_owned());
         Ok(Trusted { certificate: certificate.transpose()?, token })
@@ -52,7 +52,7 @@ pub async fn simulate(
                     several => format!("; the nearest are {}", several.join(", ")),
                 };
                 let fix = "`host-harness simulate --list` shows all";
-                bail!(Usage(format!("found no scenario {name:?}{similar}; {fix}")));
+                bail!(UsageError(format!("found no scenario {name:?}{similar}; {fix}")));
             }
         },
     };

@@ -124,13 +124,13 @@ pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceEr
 
 /// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
 pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, OnceError> {
-    let mut desk = Desk { output, report: Report::default() };
+    let mut reporter = Reporter { output, report: Report::default() };
     for ready in feeds {
-        desk.warn_of_expiry(ready, clock());
-        let scopes = match desk.scopes(ready).await {
+        reporter.warn_of_expiry(ready, clock());
+        let scopes = match reporter.scopes(ready).await {
             Ok(scopes) => scopes,
             Err(failure) => {
-                desk.tell(ready, None, &failure);
+                reporter.tell(ready, None, &failure);
                 continue;
             }
         };
@@ -147,24 +147,24 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
                 Some(batch) => (batch.events, batch.outcome, batch.notices, batch.measures),
                 None => Default::default(),
             };
-            desk.settle(ready, scope, failure.or(outcome.clone()), notices.into_iter().chain(more), measures);
-            desk.output.events.write_all(&sink::lines(events.iter().map(|event| &event.body)))?;
-            desk.output.events.flush()?;
-            desk.report.events += events.len();
+            reporter.settle(ready, scope, failure.or(outcome.clone()), notices.into_iter().chain(more), measures);
+            reporter.output.events.write_all(&sink::lines(events.iter().map(|event| &event.body)))?;
+            reporter.output.events.flush()?;
+            reporter.report.events += events.len();
         }
     }
-    Ok(desk.report)
+    Ok(reporter.report)
 }
 
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
 pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
-    let mut desk = Desk { output, report: Report::default() };
+    let mut reporter = Reporter { output, report: Report::default() };
     let tick = Tick::begin(keeper).await?;
     for ready in feeds {
-        desk.warn_of_expiry(ready, (keeper.clock)());
-        tick.feed(ready, &mut desk).await?;
+        reporter.warn_of_expiry(ready, (keeper.clock)());
+        tick.feed(ready, &mut reporter).await?;
     }
-    Ok(desk.report)
+    Ok(reporter.report)
 }
 
 /// What the store held when a tick began, and the waits that the services asked for until now.
@@ -194,10 +194,10 @@ impl<'a> Tick<'a> {
     }
 
     /// Searches for the scopes of a feed and polls each of them.
-    async fn feed(&self, ready: &Ready, desk: &mut Desk<'_>) -> Result<(), OnceError> {
+    async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), OnceError> {
         let parked = &ready.parked;
         let known = self.known(parked);
-        let found = self.search(ready, desk).await;
+        let found = self.search(ready, reporter).await;
         let searched_with = parked.settings_digest();
         let earlier = self.feeds.iter().find(|row| row.feed == *parked.id);
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
@@ -205,7 +205,7 @@ impl<'a> Tick<'a> {
         for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
             let told = findings.iter().any(|(other, _)| other.id == scope.id);
             if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
-                desk.tell(ready, Some(scope), outcome);
+                reporter.tell(ready, Some(scope), outcome);
             }
         }
         let polls = findings.into_iter().map(|(scope, finding)| self.perform(ready, scope, &known, finding));
@@ -213,11 +213,11 @@ impl<'a> Tick<'a> {
         while let Some((task, performed)) = polls.next().await {
             match performed? {
                 Performed::Unasked => {}
-                Performed::Held(failure) => desk.tell(ready, Some(&task.scope), &failure),
+                Performed::Held(failure) => reporter.tell(ready, Some(&task.scope), &failure),
                 Performed::Done(Done { standing, events, failure, notices, measures, .. }) => {
                     let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
-                    desk.settle(ready, &task.scope, outcome, notices, measures);
-                    desk.report.events += events;
+                    reporter.settle(ready, &task.scope, outcome, notices, measures);
+                    reporter.report.events += events;
                 }
             }
         }
@@ -236,7 +236,7 @@ impl<'a> Tick<'a> {
     }
 
     /// Searches for the scopes of a feed, says what came of it, and keeps a wait that the service asked for.
-    async fn search(&self, ready: &Ready, desk: &mut Desk<'_>) -> Result<Discovery, Failure> {
+    async fn search(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<Discovery, Failure> {
         let (keeper, parked) = (self.keeper, &ready.parked);
         let throttled = keeper.throttled(parked, &self.throttles.lock());
         let found = match throttled {
@@ -244,17 +244,17 @@ impl<'a> Tick<'a> {
             None => search(ready).await,
         };
         match &found {
-            Ok(discovery) => desk.found(ready, &discovery.notices, &[]),
+            Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
             Err(failure) => {
                 let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
                 if let Some(throttle) = keeper.throttle(parked, &ready.feed, next.throttled_until) {
                     self.throttles.lock().push(throttle.clone());
                     if let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await {
                         // A wait that is not kept costs one request next time.
-                        desk.warn(ready, None, &error.to_string());
+                        reporter.warn(ready, None, &error.to_string());
                     }
                 }
-                desk.tell(ready, None, failure);
+                reporter.tell(ready, None, failure);
             }
         }
         found
@@ -304,12 +304,12 @@ impl<'a> Tick<'a> {
 }
 
 /// Where everything is written and counted.
-struct Desk<'a> {
+struct Reporter<'a> {
     output: Output<'a>,
     report: Report,
 }
 
-impl Desk<'_> {
+impl Reporter<'_> {
     fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
         for (setting, end) in &ready.parked.expiries {
             if expiry::nearness(*end, now).is_some() {
@@ -455,7 +455,7 @@ async fn patient<T, F: Future<Output = Result<T, Failure>>>(
     work: &Work,
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
-    let mut patience = Patience::default();
+    let mut patience = RetryBudget::default();
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
@@ -466,7 +466,7 @@ async fn patient<T, F: Future<Output = Result<T, Failure>>>(
 
 /// The same for a poll.
 async fn patiently<F: Future<Output = Polled>>(work: Work, attempt: impl Fn() -> F) -> Polled {
-    let mut patience = Patience::default();
+    let mut patience = RetryBudget::default();
     loop {
         let polled = attempt().await;
         let Some(failure) = polled.failure.clone() else { return polled };
@@ -478,12 +478,12 @@ async fn patiently<F: Future<Output = Polled>>(work: Work, attempt: impl Fn() ->
 
 /// What is left of it.
 #[derive(Default)]
-struct Patience {
+struct RetryBudget {
     retries: usize,
     waited: Duration,
 }
 
-impl Patience {
+impl RetryBudget {
     /// Waits until another attempt is of use; or gives the failure back.
     async fn after(&mut self, work: &Work, mut failure: Failure) -> Result<(), Failure> {
         let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };

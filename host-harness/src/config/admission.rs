@@ -181,7 +181,7 @@ pub async fn check_each(
     for check in checks {
         found.push(ended(check).await?);
     }
-    let (mut parked, mut shared) = (Vec::new(), Shared::default());
+    let (mut parked, mut shared) = (Vec::new(), Interned::default());
     for one in found {
         match one {
             Ok((feed, odd)) => {
@@ -226,12 +226,12 @@ async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Unloaded> {
 
 /// What is the same for many feeds is kept once.
 #[derive(Default)]
-struct Shared {
+struct Interned {
     lists: BTreeSet<Arc<[String]>>,
     tenants: BTreeSet<Arc<str>>,
 }
 
-impl Shared {
+impl Interned {
     fn of(&mut self, feed: Parked) -> Parked {
         fn one<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, value: Arc<T>) -> Arc<T> {
             if let Some(known) = known.get(&value) {
@@ -240,7 +240,7 @@ impl Shared {
             known.insert(Arc::clone(&value));
             value
         }
-        let Shared { lists, tenants } = self;
+        let Interned { lists, tenants } = self;
         let (sinks, origins) = (one(lists, feed.sinks), one(lists, feed.origins));
         Parked { sinks, origins, tenant: one(tenants, feed.tenant), ..feed }
     }

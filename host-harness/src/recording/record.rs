@@ -87,7 +87,7 @@ pub async fn record(
     });
     let feed = parked.open(&tenants, clock).await?;
     let time_milliseconds = clock();
-    let (mut good, mut failures, mut seen) = (0, Vec::new(), Seen::default());
+    let (mut good, mut failures, mut seen) = (0, Vec::new(), Identified::default());
     let progress = parked.plugin.host().progress();
     let doing = progress.begin(format!("feed {}: signing in and looking for scopes", parked.id));
     match feed.discover().await {
@@ -129,7 +129,7 @@ pub async fn record(
 
 /// What the plugin said of who and what it read; GUIDs in lower case.
 #[derive(Default)]
-struct Seen {
+struct Identified {
     identities: BTreeSet<String>,
     scopes: BTreeSet<String>,
     names: BTreeSet<String>,
@@ -167,7 +167,7 @@ fn cassette(
     parked: &Parked,
     rules: Rules<'_>,
     mut taped: Vec<Taped>,
-    mut seen: Seen,
+    mut seen: Identified,
     context: RecordedContext,
 ) -> Cassette {
     let Rules { shapes, identifiers, without_scopes, .. } = rules;
@@ -306,7 +306,7 @@ impl Taped {
     }
 
     /// Notes who and what it tells of.
-    fn look(&self, rules: Rules<'_>, seen: &mut Seen) {
+    fn look(&self, rules: Rules<'_>, seen: &mut Identified) {
         // The words of a refusal name tenants, applications and principals.
         if !(200..300).contains(&self.response.status) {
             let headers = self.response.headers.iter().filter(|(name, _)| name == "www-authenticate");
@@ -375,7 +375,7 @@ fn without_annotations(text: &str, rules: Rules<'_>) -> Option<String> {
     strip(&mut body, rules).then(|| body.to_string())
 }
 
-fn look(value: &Value, rules: Rules<'_>, seen: &mut Seen) {
+fn look(value: &Value, rules: Rules<'_>, seen: &mut Identified) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| look(value, rules, seen)),
         Value::Object(members) => {

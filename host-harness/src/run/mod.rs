@@ -146,7 +146,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
 }
 
 /// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
-async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunError> {
+async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunError> {
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
@@ -168,7 +168,7 @@ async fn begin(start: Start) -> Result<(Driver, Option<JoinHandle<()>>), RunErro
     let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
-    let driver = Driver {
+    let driver = RunLoop {
         start,
         config,
         files,
@@ -212,7 +212,7 @@ impl Signals {
 /// A configuration that is being read again, and whether somebody asked for it.
 type Reload = (JoinHandle<Result<Loaded, RunError>>, bool);
 
-struct Driver {
+struct RunLoop {
     start: Start,
     config: CollectorConfig,
     files: Files,
@@ -232,7 +232,7 @@ struct Driver {
     _questions: mpsc::Sender<Question>,
 }
 
-impl Driver {
+impl RunLoop {
     async fn drive(mut self, mut signals: Signals) -> Result<(), RunError> {
         let mut watch = interval(limits::WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -268,7 +268,7 @@ impl Driver {
         }
         let deadline = Instant::now() + limits::SHUTDOWN;
         tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
-        let Driver { collector, .. } = self;
+        let RunLoop { collector, .. } = self;
         let keeper = collector.keeper().clone();
         let end = async {
             collector.stop(limits::SHUTDOWN / 2).await;

@@ -28,10 +28,10 @@ use crate::store::{Backlog, Fault, Lane, NewEvent, Outboxes, Queued, StoreError,
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
 #[derive(Clone)]
 pub struct Deliveries {
-    shared: Arc<Shared>,
+    shared: Arc<SharedDeliveries>,
 }
 
-struct Shared {
+struct SharedDeliveries {
     store: StoreHandle,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
@@ -111,7 +111,7 @@ pub struct SinkRow {
 
 struct OpenSink {
     config: SinkConfig,
-    /// Shared by all lanes of a sink that does not tell tenants apart.
+    /// SharedDeliveries by all lanes of a sink that does not tell tenants apart.
     client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
     /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
@@ -142,7 +142,9 @@ impl Deliveries {
         let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
         let network = Mutex::new((tls, proxy));
-        Deliveries { shared: Arc::new(Shared { store, disk, stdout, network, metrics, clock, inner, moved, replaced }) }
+        Deliveries {
+            shared: Arc::new(SharedDeliveries { store, disk, stdout, network, metrics, clock, inner, moved, replaced }),
+        }
     }
 
     /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
@@ -482,7 +484,7 @@ fn signed(number: u64) -> i64 {
 }
 
 /// What one step of the work at a lane came to.
-enum Step {
+enum DeliveryStep {
     /// A batch is where it belongs.
     Delivered,
     /// The next batch is smaller.
@@ -492,7 +494,7 @@ enum Step {
 }
 
 /// What somebody who works at a lane has in hand.
-struct Hand {
+struct Courier {
     writer: Option<Box<dyn Writer>>,
     size: Size,
     /// What the sink has, though the store does not know it yet.
@@ -507,7 +509,7 @@ struct Size {
     probe: usize,
 }
 
-impl Shared {
+impl SharedDeliveries {
     fn client(&self) -> reqwest::Result<http::Client> {
         let (tls, proxy) = self.network.lock().clone();
         http::client(tls, &proxy)
@@ -535,17 +537,17 @@ impl Shared {
     /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
     async fn work(&self, sink: &Arc<OpenSink>, lane: &Lane, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
-        let mut hand = Hand { writer: None, size, taken: Vec::new() };
+        let mut hand = Courier { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
             let wait = match self.deliver(sink, lane, tenant, &mut hand).await {
-                Ok(Step::Halved) => continue,
-                Ok(step @ (Step::Delivered | Step::Empty)) => {
+                Ok(DeliveryStep::Halved) => continue,
+                Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
                     if std::mem::take(&mut failures) > 0 {
                         self.tell_delivery(lane);
                     }
                     match step {
-                        Step::Empty => match self.came_to_rest(lane) {
+                        DeliveryStep::Empty => match self.came_to_rest(lane) {
                             Some(last) => return last,
                             None => continue,
                         },
@@ -651,19 +653,25 @@ impl Shared {
     }
 
     /// Delivers one batch.
-    async fn deliver(&self, sink: &OpenSink, lane: &Lane, tenant: &str, hand: &mut Hand) -> Result<Step, Refusal> {
+    async fn deliver(
+        &self,
+        sink: &OpenSink,
+        lane: &Lane,
+        tenant: &str,
+        hand: &mut Courier,
+    ) -> Result<DeliveryStep, Refusal> {
         let _place = sink.places.acquire().await;
-        let Hand { writer, size, taken } = hand;
+        let Courier { writer, size, taken } = hand;
         if !taken.is_empty() {
             // The sink has it: only the store is to be asked again.
             self.acknowledge(lane, taken).await?;
-            return Ok(Step::Delivered);
+            return Ok(DeliveryStep::Delivered);
         }
         let (asked, events) = (lane.clone(), size.most.min(size.probe));
         let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
-            return Ok(Step::Empty);
+            return Ok(DeliveryStep::Empty);
         }
         let open = match writer {
             Some(writer) => writer,
@@ -675,11 +683,11 @@ impl Shared {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
-                return Ok(Step::Halved);
+                return Ok(DeliveryStep::Halved);
             }
             Err(Refusal::Never(_)) if batch.len() > 1 => {
                 size.probe = batch.len() / 2;
-                return Ok(Step::Halved);
+                return Ok(DeliveryStep::Halved);
             }
             Err(Refusal::TooLarge(trouble)) => {
                 self.bury(sink, &batch, &trouble).await?;
@@ -694,7 +702,7 @@ impl Shared {
         }
         *taken = batch;
         self.acknowledge(lane, taken).await?;
-        Ok(Step::Delivered)
+        Ok(DeliveryStep::Delivered)
     }
 
     /// Counts what a sink made of a batch, for each tenant in it.
@@ -798,7 +806,7 @@ impl Shared {
 
 fn dead_letter(sink: &str, event: &Queued, why: &str) -> Vec<u8> {
     #[derive(serde::Serialize)]
-    struct Letter<'a> {
+    struct DeadLetter<'a> {
         sink: &'a str,
         tenant: &'a str,
         feed: &'a str,
@@ -808,7 +816,7 @@ fn dead_letter(sink: &str, event: &Queued, why: &str) -> Vec<u8> {
         event: Option<&'a RawValue>,
     }
     let Queued { tenant, feed, scope, uid, body, .. } = event;
-    let letter = Letter { sink, tenant, feed, scope, uid, reason: why, event: serde_json::from_slice(body).ok() };
+    let letter = DeadLetter { sink, tenant, feed, scope, uid, reason: why, event: serde_json::from_slice(body).ok() };
     let mut line = serde_json::to_vec(&letter).unwrap_or_else(|_| body.clone());
     line.push(b'\n');
     line

@@ -77,7 +77,7 @@ pub struct Feed {
     settings: Settings,
     caller: Caller,
     clock: Clock,
-    token: Mutex<Option<Held>>,
+    token: Mutex<Option<HeldToken>>,
     tokens_after: AtomicU64,
     usage: SyncMutex<Usage>,
     throttled_origin: SyncMutex<Option<String>>,
@@ -86,14 +86,14 @@ pub struct Feed {
 }
 
 /// A token that is held. All times are Unix milliseconds.
-struct Held {
+struct HeldToken {
     token: Option<Secret>,
     renew_at: Option<u64>,
     /// The wish for a token from this time on was answered with it.
     since: u64,
 }
 
-impl Held {
+impl HeldToken {
     fn is_good(&self, now: u64, since: u64) -> bool {
         // A clock may go back.
         (since..=now).contains(&self.since) && self.renew_at.is_none_or(|renew_at| now < renew_at)
@@ -438,7 +438,7 @@ impl Feed {
         let mut held = self.token.lock().await;
         let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
         // Another scope may have renewed it meanwhile.
-        let is_another = |held: &&Held| held.is_good(now, since) && held.token.as_ref() != refused;
+        let is_another = |held: &&HeldToken| held.is_good(now, since) && held.token.as_ref() != refused;
         if let Some(held) = held.as_ref().filter(is_another) {
             return Ok(held.token.clone());
         }
@@ -449,7 +449,7 @@ impl Feed {
     /// Has the plugin fetch a token and holds it as one from `since`.
     async fn fetch_token(
         &self,
-        held: &mut Option<Held>,
+        held: &mut Option<HeldToken>,
         freshness: Freshness,
         since: u64,
     ) -> Result<Option<Secret>, Failure> {
@@ -464,7 +464,7 @@ impl Feed {
         }
         let renew_at = fetched.as_ref().map(|fetched| renew_at(fetched, now));
         let token = fetched.map(|fetched| fetched.value);
-        *held = Some(Held { token: token.clone(), renew_at, since });
+        *held = Some(HeldToken { token: token.clone(), renew_at, since });
         Ok(token)
     }
 

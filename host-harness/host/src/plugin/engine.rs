@@ -21,10 +21,10 @@ use crate::text;
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
 #[derive(Clone)]
 pub struct Host {
-    shared: Arc<Shared>,
+    shared: Arc<HostInner>,
 }
 
-struct Shared {
+struct HostInner {
     engine: Engine,
     cache: Option<PathBuf>,
     compiler: Compiler,
@@ -42,14 +42,14 @@ struct Clock {
     stopped: AtomicBool,
 }
 
-impl Drop for Shared {
+impl Drop for HostInner {
     fn drop(&mut self) {
         self.clock.stopped.store(true, Ordering::SeqCst);
         self.wake();
     }
 }
 
-impl Shared {
+impl HostInner {
     fn wake(&self) {
         self.ticking.unpark();
     }
@@ -90,7 +90,7 @@ impl Host {
         let clock = Arc::new(Clock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let places = Semaphore::new(limits::CALLS as usize);
-        Ok(Host { shared: Arc::new(Shared { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
+        Ok(Host { shared: Arc::new(HostInner { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
     }
 
     /// Where it is noted what is being done.
@@ -176,7 +176,7 @@ impl Host {
 
 /// One call is running.
 pub(crate) struct Running<'a> {
-    shared: &'a Shared,
+    shared: &'a HostInner,
     _place: Option<tokio::sync::SemaphorePermit<'a>>,
 }
 

@@ -52,11 +52,11 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
 /// A plugin that is ready to run. Cheap to clone.
 #[derive(Clone)]
 pub struct Plugin {
-    shared: Arc<Shared>,
+    shared: Arc<PluginInner>,
     tap: Option<Tap>,
 }
 
-struct Shared {
+struct PluginInner {
     host: Host,
     linked: PluginCodePre<Store>,
     about: About,
@@ -133,7 +133,7 @@ impl Plugin {
         check(&about)?;
         let linker = linker(host).map_err(invalid)?;
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
-        let shared = Shared { host: host.clone(), linked, about, description: OnceCell::new() };
+        let shared = PluginInner { host: host.clone(), linked, about, description: OnceCell::new() };
         Ok(Plugin { shared: Arc::new(shared), tap: None })
     }
 

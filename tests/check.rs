@@ -14,7 +14,7 @@ use host_harness::config;
 use host_harness::config::admission;
 use serde_json::Value;
 use source_host::feed::Clock;
-use source_host::network::client::Patience;
+use source_host::network::client::Timeouts;
 use source_simulator::answer::Place;
 use source_simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
 
@@ -30,7 +30,7 @@ pub struct Set {
     pub variables: Vec<(String, String)>,
     pub clock: Clock,
     pub folder: tempfile::TempDir,
-    pub patience: Patience,
+    pub patience: Timeouts,
 }
 
 impl Set {
@@ -51,8 +51,8 @@ impl Set {
         let edited = |known: &str| if !begin.is_empty() && known.starts_with(begin) { line } else { known }.to_owned();
         let text = text.lines().map(edited).collect::<Vec<_>>().join("\n");
         let slow = name.and_then(hostile::named).is_some_and(|case| case.code == Some("timeout"));
-        let brief = Patience { exchange: Duration::from_secs(2), ..Patience::default() };
-        let patience = if slow { brief } else { Patience::default() };
+        let brief = Timeouts { exchange: Duration::from_secs(2), ..Timeouts::default() };
+        let patience = if slow { brief } else { Timeouts::default() };
         Set { simulator, text, variables, clock: now(), folder, patience }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, Identity};
 use source_host::network::egress::Origins;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use source_simulator::estate::Estate;
 use source_simulator::service::World;
 
@@ -21,7 +21,7 @@ struct Cloud {
 }
 
 impl Transport for Cloud {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let place = format!("{} {}{}", request.method, request.url.origin().ascii_serialization(), request.url.path());
         let more = if request.url.as_str().contains("skiptoken") { " next" } else { "" };
         self.asked.lock().unwrap().push(place + more);

@@ -34,7 +34,7 @@ struct Service {
 }
 
 impl Transport for Service {
-    fn send(&self, request: OutgoingRequest) -> network::Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> network::TransportFuture<'_> {
         let (now, path) = (self.now.load(Ordering::SeqCst), request.url.path().to_owned());
         self.asked.lock().unwrap().push((now, path.clone()));
         let trouble = (self.trouble.lock().unwrap())(&path, now);

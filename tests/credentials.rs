@@ -305,7 +305,7 @@ async fn a_certificate_that_ends_soon_is_told() {
 struct Counting(Mutex<Vec<Vec<u8>>>);
 
 impl source_host::network::Transport for Counting {
-    fn send(&self, request: source_host::network::OutgoingRequest) -> source_host::network::Answer<'_> {
+    fn send(&self, request: source_host::network::OutgoingRequest) -> source_host::network::TransportFuture<'_> {
         self.0.lock().unwrap().push(request.body);
         let body = br#"{"token_type":"Bearer","expires_in":3600,"access_token":"a-token"}"#.to_vec();
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use source_simulator::answer;
 use source_simulator::estate::{Estate, Subscription};
 use source_simulator::service::World;
@@ -164,7 +164,7 @@ impl Service {
 }
 
 impl Transport for Service {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let answer::Answer { status, headers, body, .. } = self.answer(&request);
         Box::pin(std::future::ready(Ok(IncomingResponse { status, headers, body })))
     }

@@ -16,7 +16,7 @@ use source_host::limits::Limits;
 use source_host::network::Nowhere;
 use source_host::network::egress::Origins;
 use source_host::network::tokens::Tokens;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
 use tracing::instrument::WithSubscriber;
 
@@ -268,7 +268,7 @@ pub struct Service {
 }
 
 impl Transport for Service {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let body = match request.url.path() {
             "/token" => json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string(),
             page => format!("{}{}", json!({ "page": page }), " ".repeat(self.page_bytes)),
@@ -469,7 +469,7 @@ fn every_allowed_import_is_abused() {
 struct Silent;
 
 impl Transport for Silent {
-    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(std::future::pending())
     }
 }
@@ -485,7 +485,7 @@ async fn a_call_that_waits_for_the_network_ends_in_its_time() {
 struct Failing(Result<u16, TransportError>);
 
 impl Transport for Failing {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let (status, body) = match request.url.path() {
             "/token" => (Ok(200), json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string().into_bytes()),
             _ => (self.0.clone(), Vec::new()),

@@ -13,7 +13,7 @@ use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
-use source_host::network::client::Patience;
+use source_host::network::client::Timeouts;
 use source_simulator::hostile::{Case, Reaction as Expected, TABLE};
 use source_simulator::{Simulator, estate::Estate};
 
@@ -28,7 +28,7 @@ async fn simulator() -> Simulator {
 }
 
 /// The first feed of a simulated service, with connections and tokens of its own.
-async fn feed(simulator: &Simulator, patience: Patience) -> Feed {
+async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
@@ -50,7 +50,7 @@ async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
 async fn faults(case: &'static Case) -> Vec<String> {
     let simulator = simulator().await;
     let mut faults = Vec::new();
-    let good = feed(&simulator, Patience::default()).await;
+    let good = feed(&simulator, Timeouts::default()).await;
     let scopes = scopes(&good).await.unwrap().scopes;
     let [sound, struck] = scopes.as_slice() else { panic!("two scopes") };
     let before = good.poll(struck, NOON, None).await.batch.unwrap();
@@ -58,8 +58,8 @@ async fn faults(case: &'static Case) -> Vec<String> {
 
     simulator.with(|world| world.scenario = Some(case.name));
     // Only what is waited for in vain is given little time.
-    let brief = Patience { connect: Duration::from_secs(1), exchange: Duration::from_secs(1) };
-    let patience = if case.code == Some("timeout") { brief } else { Patience::default() };
+    let brief = Timeouts { connect: Duration::from_secs(1), exchange: Duration::from_secs(1) };
+    let patience = if case.code == Some("timeout") { brief } else { Timeouts::default() };
     let hostile = feed(&simulator, patience).await;
     let Polled { batch, failure, notices } = hostile.poll(struck, NOON + 1, Some(&before.state)).await;
     let beside = hostile.poll(sound, NOON + 1, None).await;
@@ -80,7 +80,7 @@ async fn faults(case: &'static Case) -> Vec<String> {
         _ => {}
     }
     let neighbour = self::simulator().await;
-    let neighbour = feed(&neighbour, Patience::default()).await;
+    let neighbour = feed(&neighbour, Timeouts::default()).await;
     if neighbour.poll(&self::scopes(&neighbour).await.unwrap().scopes[0], NOON, None).await.failure.is_some() {
         faults.push("a feed beside it failed".to_owned());
     }
@@ -105,7 +105,7 @@ async fn faults(case: &'static Case) -> Vec<String> {
 
     // What was known before is known still: nothing vanished, and nothing is new.
     simulator.with(|world| world.scenario = None);
-    let again = feed(&simulator, Patience::default()).await;
+    let again = feed(&simulator, Timeouts::default()).await;
     let after = again.poll(struck, NOON + 2, Some(&batch.state)).await.batch.unwrap();
     let changes = after.events.iter().filter(|event| {
         let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();

@@ -7,7 +7,7 @@ use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 use source_host::limits;
 use tempfile::TempDir;
 
@@ -291,7 +291,7 @@ fn a_number_is_never_used_again() {
 fn a_throttle_is_over_when_its_time_is_there() {
     let mut store = SqliteStore::in_memory().unwrap();
     let throttle = |credential: &str, until: u64| Throttle {
-        credential: Mark::of(credential),
+        credential: ShortDigest::of(credential),
         origin: "https://management.azure.com".to_owned(),
         until,
     };

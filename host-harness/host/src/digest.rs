@@ -12,26 +12,26 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// The first 128 bits of a SHA-256: 32 digits in hexadecimal. A collector holds thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Mark(u128);
+pub struct ShortDigest(u128);
 
-impl Mark {
+impl ShortDigest {
     /// The mark of a text.
-    pub fn of(text: &str) -> Mark {
-        Mark(Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
+    pub fn of(text: &str) -> ShortDigest {
+        ShortDigest(Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for ShortDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:032x}", self.0)
     }
 }
 
-impl FromStr for Mark {
+impl FromStr for ShortDigest {
     type Err = std::num::ParseIntError;
 
-    fn from_str(text: &str) -> Result<Mark, Self::Err> {
-        u128::from_str_radix(text, 16).map(Mark)
+    fn from_str(text: &str) -> Result<ShortDigest, Self::Err> {
+        u128::from_str_radix(text, 16).map(ShortDigest)
     }
 }
 
@@ -41,9 +41,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_written_and_read() {
-        let mark = Mark::of("abc");
+        let mark = ShortDigest::of("abc");
         assert_eq!(mark.to_string(), "ba7816bf8f01cfea414140de5dae2223");
         assert_eq!(mark.to_string().parse(), Ok(mark));
-        assert_ne!(mark, Mark::of("abd"));
+        assert_ne!(mark, ShortDigest::of("abd"));
     }
 }

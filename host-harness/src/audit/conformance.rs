@@ -17,9 +17,9 @@ use source_host::feed::{self, Gathered, poll_id};
 use source_host::limits::{CONFORMANCE_SCOPES, Limits, WORDS_BYTES};
 use source_host::network::egress::{Egress, canonical};
 use source_host::network::tokens::Freshness;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 use source_host::plugin::Plugin;
-use source_host::plugin::call::{Called, Caller, Journal, Network};
+use source_host::plugin::call::{CallNetwork, Called, Caller, Journal};
 use source_host::plugin::engine::Host;
 use source_host::text;
 
@@ -148,7 +148,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn caller(&self, limits: &Limits, transport: Arc<dyn Transport>) -> Caller {
         let time = self.cassette.context.time_milliseconds;
-        let network = Network {
+        let network = CallNetwork {
             egress: Arc::new(Egress::new(self.plan.clone(), Arc::new(origins(self.cassette).unwrap_or_default()))),
             transport,
             tokens: Arc::default(),
@@ -587,7 +587,7 @@ const FAULTS: &[SimulatedFault] = &[
 ];
 
 impl Transport for SimulatedFault {
-    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
         let wait = self.retry_after.map(|seconds| ("retry-after".to_owned(), seconds.to_string()));
         let challenge = self.challenge.map(|value| ("www-authenticate".to_owned(), value.to_owned()));
         let answer = self.answer.map(|(status, body)| IncomingResponse {
@@ -620,7 +620,7 @@ impl Transport for WatchedTransport {
         self.inner.replays()
     }
 
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(async {
             let answer = self.inner.send(request).await;
             if let Err(error) = &answer {

@@ -23,7 +23,7 @@ use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed};
 use source_host::limits::{self, Limits, milliseconds};
 use source_host::network::client::Network;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use source_host::plugin::engine::Host;
 use source_host::progress::Doing;
 use source_host::text;
@@ -1003,7 +1003,7 @@ fn is_own(response: &IncomingResponse) -> bool {
 }
 
 impl Transport for SkewTransport {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(async move {
             let origin = request.url.origin().ascii_serialization();
             let response = self.inner.send(request).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 use source_host::feed::parked::Parked;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed, FeedError};
@@ -51,11 +51,11 @@ pub struct Collector {
     running: HashMap<tokio::task::Id, Running>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
     busy: HashSet<Key>,
-    throttles: HashMap<(Mark, String), u64>,
+    throttles: HashMap<(ShortDigest, String), u64>,
     /// Scopes whose outbox is full.
     paused: BTreeSet<u32>,
     /// The first feed that polls each scope, by the scope's mark.
-    polled_by: HashMap<Mark, u32>,
+    polled_by: HashMap<ShortDigest, u32>,
     /// Scopes that more than one feed polls, so that it is said once.
     shared_scopes: BTreeSet<String>,
     /// Scopes of which it is still to be told that they are not polled any more, with their feed.
@@ -85,8 +85,8 @@ impl Numbers {
 /// With which settings a feed was searched, and as what it was configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Marks {
-    searched_with: Mark,
-    configured_as: Mark,
+    searched_with: ShortDigest,
+    configured_as: ShortDigest,
 }
 
 impl Marks {
@@ -129,7 +129,7 @@ struct FeedEntry {
     /// The feed as it is to be kept, and as it is.
     marks: Marks,
     kept: Option<Marks>,
-    credential: Mark,
+    credential: ShortDigest,
     failures: u32,
     failure: Option<Box<Failure>>,
     /// Codes of the warnings of its last search.

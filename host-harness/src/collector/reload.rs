@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 use source_host::feed::parked::Parked;
 
 use crate::collector::agenda::Item;
@@ -193,8 +193,8 @@ impl Collector {
         let scope = self.scopes.remove(&number)?;
         self.agenda.remove(Item::Poll(number));
         self.paused.remove(&number);
-        if self.polled_by.get(&Mark::of(&scope.scope.id)) == Some(&scope.feed) {
-            self.polled_by.remove(&Mark::of(&scope.scope.id));
+        if self.polled_by.get(&ShortDigest::of(&scope.scope.id)) == Some(&scope.feed) {
+            self.polled_by.remove(&ShortDigest::of(&scope.scope.id));
         }
         Some(*scope)
     }

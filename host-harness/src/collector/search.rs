@@ -7,7 +7,7 @@ use std::sync::Arc;
 use source_host::blame::Blame;
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::credentials::expiry;
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 use source_host::feed::parked::Parked;
 use source_host::limits::{self, milliseconds};
 
@@ -209,7 +209,7 @@ impl Collector {
 
     /// Says once that two feeds poll one scope.
     pub(super) fn tell_of_sharing(&mut self, feed: u32, parked: &Parked, scope: &Scope) {
-        let other = *self.polled_by.entry(Mark::of(&scope.id)).or_insert(feed);
+        let other = *self.polled_by.entry(ShortDigest::of(&scope.id)).or_insert(feed);
         let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.parked) else { return };
         if other.plugin_digest() == parked.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
             tracing::warn!(

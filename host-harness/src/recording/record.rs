@@ -15,7 +15,7 @@ use source_host::feed::{Clock, FeedError};
 use source_host::limits::Limits;
 use source_host::network::client::Network;
 use source_host::network::tokens;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError, egress};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture, egress};
 use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
 
@@ -418,7 +418,7 @@ struct Taping {
 }
 
 impl Transport for Taping {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(async move {
             let (method, url) = (request.method.clone(), request.url.to_string());
             let answer = self.inner.send(request.clone()).await;

@@ -11,7 +11,7 @@ use source_host::contract::Failure;
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, FeedError, Identity};
 use source_host::limits::Limits;
-use source_host::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 use source_host::plugin::Plugin;
 use source_host::text;
 
@@ -212,7 +212,7 @@ impl Recording {
 }
 
 impl Transport for Recording {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let answer = self.answer(&request).map_err(|mismatch| {
             self.mismatch.lock().get_or_insert(mismatch.clone());
             TransportError::Other(mismatch)

@@ -14,7 +14,7 @@ use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
 use source_host::failpoint;
 use source_host::limits;
-use source_host::network::client::{self, Patience, Resolver};
+use source_host::network::client::{self, Resolver, Timeouts};
 use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
@@ -114,7 +114,7 @@ impl HttpWriter {
     /// Why there is no answer.
     fn unreached(&self, error: &reqwest::Error) -> Trouble {
         let Client { proxy, .. } = &self.client;
-        let patience = Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
+        let patience = Timeouts { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
         let met = client::sorted(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };

@@ -9,7 +9,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Measure, Scope};
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 
 pub mod sqlite;
 
@@ -99,9 +99,9 @@ pub struct FeedRow {
     pub feed: String,
     /// Digest of its settings without credentials, as of the last search for scopes: a scope that is gone was lost if
     /// they are the same, and given up if they are not.
-    pub searched_with: Mark,
+    pub searched_with: ShortDigest,
     /// Digest of its whole configuration as of its last use, salted.
-    pub configured_as: Mark,
+    pub configured_as: ShortDigest,
 }
 
 /// What is kept of a scope besides the plugin's state.
@@ -239,7 +239,7 @@ pub struct Backlog {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttle {
     /// Names the credential without giving it away.
-    pub credential: Mark,
+    pub credential: ShortDigest,
     /// Scheme, host and port.
     pub origin: String,
     /// Unix milliseconds.

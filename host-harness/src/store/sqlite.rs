@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
 use source_host::contract::{Measure, Scope};
-use source_host::digest::Mark;
+use source_host::digest::ShortDigest;
 use source_host::failpoint;
 use source_host::limits;
 
@@ -220,7 +220,7 @@ fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
 }
 
 /// A mark as a column holds it.
-struct Stored(Mark);
+struct Stored(ShortDigest);
 
 impl ToSql for Stored {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -547,7 +547,7 @@ mod tests {
             maximum: 1.0,
             weight: 1.0,
         };
-        let (credential, origin) = (Mark::of(state), text("https://service.example"));
+        let (credential, origin) = (ShortDigest::of(state), text("https://service.example"));
         PollRecord {
             row: ScopeRow {
                 feed: text("prod"),

@@ -13,7 +13,7 @@ use crate::credentials::redact::SHORTEST;
 use crate::credentials::sealed::{Sealed, fixed_placeholder, placeholder};
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling::{self, Trimmed};
-use crate::digest::Mark;
+use crate::digest::ShortDigest;
 use crate::limits::milliseconds;
 
 #[cfg(feature = "schema")]
@@ -24,7 +24,7 @@ pub mod schema;
 pub struct Settings {
     /// One JSON object.
     plain: Box<str>,
-    secrets: Box<[Held]>,
+    secrets: Box<[HeldCredential]>,
     /// What was taken off secrets, by setting.
     trimmed: Box<[(String, String)]>,
 }
@@ -43,7 +43,7 @@ pub const IDENTITY: &str = "x-identity";
 
 /// A credential that stays with the host.
 #[derive(Debug, Clone)]
-pub(crate) struct Held {
+pub(crate) struct HeldCredential {
     pub setting: String,
     pub secret: Secret,
     /// How it reaches a request.
@@ -59,7 +59,7 @@ pub(crate) struct Inside {
     /// Placeholders, and what they stand for.
     pub sealed: Vec<Sealed>,
     /// Credentials that only assertions are made of.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldCredential>,
 }
 
 impl Default for Settings {
@@ -72,7 +72,7 @@ impl Settings {
     /// Plain settings and secrets, each under its top-level key.
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
-        let held = |(setting, secret)| Held { setting, secret, kind: CredentialKind::Secret };
+        let held = |(setting, secret)| HeldCredential { setting, secret, kind: CredentialKind::Secret };
         Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
     }
 
@@ -197,32 +197,34 @@ impl Settings {
 
     /// The same in memory of its own.
     pub fn copied(&self) -> Settings {
-        let secrets =
-            self.secrets.iter().map(|held| Held { secret: Secret::new(held.secret.expose()), ..held.clone() });
+        let secrets = self
+            .secrets
+            .iter()
+            .map(|held| HeldCredential { secret: Secret::new(held.secret.expose()), ..held.clone() });
         Settings { secrets: secrets.collect(), ..self.clone() }
     }
 
     /// Digest of the plain settings.
-    pub fn digest(&self) -> Mark {
-        Mark::of(&self.plain)
+    pub fn digest(&self) -> ShortDigest {
+        ShortDigest::of(&self.plain)
     }
 
     /// Digest of the plain settings that say, with the secrets, who signs in: those that the plugin's schema marks with
     /// [`IDENTITY`], or all of them where it marks none.
-    pub fn identity(&self, description: &Description) -> Mark {
+    pub fn identity(&self, description: &Description) -> ShortDigest {
         let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
         let marks = |name: &str| schema["properties"][name][IDENTITY] == true;
         let properties = schema["properties"].as_object();
         let has_marks = properties.is_some_and(|properties| properties.keys().any(|name| marks(name)));
         let given = self.plain().into_iter().filter(|(name, _)| !has_marks || marks(name));
-        Mark::of(&Value::Object(given.collect()).to_string())
+        ShortDigest::of(&Value::Object(given.collect()).to_string())
     }
 
     /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
     /// names.
-    pub fn credential_id(&self, salt: &str) -> Mark {
+    pub fn credential_id(&self, salt: &str) -> ShortDigest {
         let secrets = self.secrets.iter().map(|held| format!("{}={}\n", held.setting, held.secret.expose()));
-        Mark::of(&format!("{salt}\n{}", secrets.collect::<String>()))
+        ShortDigest::of(&format!("{salt}\n{}", secrets.collect::<String>()))
     }
 
     /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.
@@ -254,7 +256,7 @@ impl Settings {
         };
         let properties = schema.get("properties");
         let mut oddities = self.trimmed.to_vec();
-        for Held { setting: key, secret, kind } in &self.secrets {
+        for HeldCredential { setting: key, secret, kind } in &self.secrets {
             let mut tell = |words: String| oddities.push((key.clone(), words));
             if *kind == CredentialKind::Secret {
                 spelling::oddities(secret.expose()).into_iter().for_each(&mut tell);
@@ -281,7 +283,7 @@ impl Settings {
         let mut settings = self.plain();
         let mut inside = Inside::default();
         for held in &self.secrets {
-            let Held { setting, secret, kind } = held;
+            let HeldCredential { setting, secret, kind } = held;
             // Nothing is nothing, and the plugin may say so.
             if secret.expose().is_empty() {
                 settings.insert(setting.clone(), Value::from(""));
@@ -303,7 +305,7 @@ impl Settings {
     /// The settings for a call that is a function of its arguments: each secret has the same placeholder every time.
     pub(crate) fn with_fixed_placeholders(&self) -> String {
         let mut settings = self.plain();
-        for (index, Held { setting, secret, .. }) in self.secrets.iter().enumerate() {
+        for (index, HeldCredential { setting, secret, .. }) in self.secrets.iter().enumerate() {
             let placeholder = if secret.expose().is_empty() { String::new() } else { fixed_placeholder(index) };
             settings.insert(setting.clone(), Value::from(placeholder));
         }

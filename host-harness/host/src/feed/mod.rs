@@ -28,7 +28,7 @@ use crate::network::Transport;
 use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
-use crate::plugin::call::{CallError, Called, Caller, FetchedToken, Journal, Network};
+use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
 use crate::text;
 
 pub use crate::plugin::call::Clock;
@@ -240,7 +240,7 @@ impl Feed {
     ) -> Feed {
         let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
         let egress = Arc::new(Egress::new(Arc::clone(&plan), allowed).knowing(news));
-        let network = Network { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
+        let network = CallNetwork { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
         Feed {
             plugin,
             description,

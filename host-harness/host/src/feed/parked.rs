@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::contract::{Plan, Shape};
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
-use crate::digest::Mark;
+use crate::digest::ShortDigest;
 use crate::feed::tenants::Tenants;
 use crate::feed::{Clock, Feed, FeedError, Identity};
 use crate::network::egress::{News, Origins};
@@ -35,7 +35,7 @@ pub struct Parked {
     /// Its settings, credentials apart from them.
     pub settings: Settings,
     /// Digest of the settings that say, with the credentials, who signs in.
-    pub identity: Mark,
+    pub identity: ShortDigest,
     /// The origins that the operator allows it.
     pub allowed: Arc<Origins>,
     /// What was told of its requests, each time it was opened.
@@ -113,23 +113,23 @@ impl Parked {
     }
 
     /// Digest of the settings without credentials.
-    pub fn settings_digest(&self) -> Mark {
+    pub fn settings_digest(&self) -> ShortDigest {
         self.settings.digest()
     }
 
     /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
     /// A feed without credentials is nobody but its tenant.
-    pub fn credential_id(&self, salt: &str) -> Mark {
+    pub fn credential_id(&self, salt: &str) -> ShortDigest {
         let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
         let (identity, credential) = (self.identity, self.settings.credential_id(salt));
-        Mark::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
+        ShortDigest::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
     }
 
     /// Digest of all that decides what a poll gives, credentials and plugin included.
-    pub fn fingerprint(&self, salt: &str) -> Mark {
+    pub fn fingerprint(&self, salt: &str) -> ShortDigest {
         let Parked { tenant, plugin, settings, allowed, .. } = self;
         let (plain, secret) = (settings.digest(), settings.credential_id(salt));
-        Mark::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
+        ShortDigest::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
 
     /// Whether a poll goes to another place or at another time.

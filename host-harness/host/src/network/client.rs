@@ -17,7 +17,7 @@ use crate::limits::{self, Limits};
 use crate::network::address::{self, Cidr, prohibited};
 use crate::network::encoding::{self, Body};
 use crate::network::proxy::Proxy;
-use crate::network::{Answer, IncomingResponse, OutgoingRequest, Transport, TransportError};
+use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 
 /// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
 const SESSIONS: usize = 8;
@@ -34,21 +34,21 @@ pub struct Network {
     tls: ClientConfig,
     allowed: Arc<[Cidr]>,
     proxy: Proxy,
-    patience: Patience,
+    patience: Timeouts,
 }
 
 /// How long a service is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a connection, TLS included.
     pub connect: Duration,
     /// For one whole exchange.
     pub exchange: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience { connect: limits::CONNECT_TIMEOUT, exchange: limits::EXCHANGE_TIMEOUT }
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { connect: limits::CONNECT_TIMEOUT, exchange: limits::EXCHANGE_TIMEOUT }
     }
 }
 
@@ -73,7 +73,7 @@ impl Network {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Patience::default() })
+        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Timeouts::default() })
     }
 
     /// The same through a proxy.
@@ -82,7 +82,7 @@ impl Network {
     }
 
     /// The same with other patience.
-    pub fn with_patience(self, patience: Patience) -> Network {
+    pub fn with_patience(self, patience: Timeouts) -> Network {
         Network { patience, ..self }
     }
 
@@ -133,11 +133,11 @@ pub struct LiveTransport {
     proxy: Proxy,
     allowed: Arc<[Cidr]>,
     limits: Limits,
-    patience: Patience,
+    patience: Timeouts,
 }
 
 impl Transport for LiveTransport {
-    fn send(&self, request: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(self.exchange(request))
     }
 }
@@ -281,7 +281,7 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-pub fn sorted(error: &reqwest::Error, patience: Patience) -> TransportError {
+pub fn sorted(error: &reqwest::Error, patience: Timeouts) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {

@@ -137,12 +137,12 @@ impl TransportError {
 }
 
 /// What a transport gives in the end.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, TransportError>> + Send + 'a>>;
+pub type TransportFuture<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, TransportError>> + Send + 'a>>;
 
 /// Carries requests: over the network, from a recording, or from memory.
 pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole answer.
-    fn send(&self, request: OutgoingRequest) -> Answer<'_>;
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_>;
 
     /// Whether the answers come from a recording, where credentials have stand-ins: nothing is signed then.
     fn replays(&self) -> bool {
@@ -155,7 +155,7 @@ pub trait Transport: Send + Sync {
 pub struct Nowhere;
 
 impl Transport for Nowhere {
-    fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+    fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(std::future::ready(Err(TransportError::Refused)))
     }
 }

@@ -33,7 +33,7 @@ pub fn is_of_tokens(character: char) -> bool {
 pub struct Tokens {
     /// Made at start: without it nobody can tell which request a name stands for.
     key: hmac::Key,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptAnswers>,
     sent: Mutex<HashMap<Name, Counted>>,
 }
 
@@ -42,7 +42,7 @@ type Name = [u8; 32];
 
 /// What is known of each request.
 #[derive(Default)]
-struct Kept {
+struct KeptAnswers {
     entries: HashMap<Name, Arc<Entry>>,
     /// How many of them each tenant began.
     begun: HashMap<Arc<str>, usize>,
@@ -216,7 +216,7 @@ impl Tokens {
     /// What is known of a request; where its tenant began too many, an entry that is forgotten at once.
     fn entry(&self, name: Name, tenant: &Arc<str>) -> Arc<Entry> {
         let mut kept = self.kept.lock();
-        let Kept { entries, begun } = &mut *kept;
+        let KeptAnswers { entries, begun } = &mut *kept;
         if let Some(entry) = entries.get(&name) {
             return Arc::clone(entry);
         }
@@ -321,7 +321,7 @@ impl Tokens {
     /// Forgets what would not be given again, and nobody waits for.
     pub fn sweep(&self, now: u64) {
         let mut kept = self.kept.lock();
-        let Kept { entries, begun } = &mut *kept;
+        let KeptAnswers { entries, begun } = &mut *kept;
         let is_wanted = |entry: &Arc<Entry>| Arc::strong_count(entry) > 1 || entry.state.lock().0.is_of_use(now);
         for (_, entry) in entries.extract_if(|_, entry| !is_wanted(entry)) {
             if let Some(begun) = begun.get_mut(&entry.begun_by) {
@@ -360,7 +360,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::network::Answer;
+    use crate::network::TransportFuture;
 
     /// Answers with this, and the number of the answer in it, as soon as it may, and counts.
     struct Endpoint {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     impl Transport for Endpoint {
-        fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+        fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
             let number = self.asked.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {
                 self.may_answer.acquire().await.unwrap().forget();
@@ -667,7 +667,7 @@ mod tests {
     async fn all_who_wait_for_an_answer_are_told_how_long_its_service_asks_to_wait() {
         struct Throttled(Semaphore);
         impl Transport for Throttled {
-            fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+            fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
                 Box::pin(async move {
                     self.0.acquire().await.unwrap().forget();
                     let headers = vec![("retry-after".to_owned(), "17".to_owned())];
@@ -714,7 +714,7 @@ mod tests {
     async fn a_request_that_breaks_down_in_the_host_ends_those_who_wait_and_no_later_one() {
         struct Broken;
         impl Transport for Broken {
-            fn send(&self, _: OutgoingRequest) -> Answer<'_> {
+            fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
                 panic!("a fault of this program")
             }
         }

@@ -15,27 +15,27 @@ use crate::text::{self, is_command, plain};
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum AnswerFault {
     /// More than it may be: which limit, and its value.
     Limit(&'static str, String),
     /// Nothing that the contract allows.
     Broken(String),
 }
 
-type Held = Result<(), Fault>;
+type Within = Result<(), AnswerFault>;
 
 /// An answer that can be held to its limits.
-pub(super) trait Answer {
+pub(super) trait Bounded {
     /// Cuts its words, and refuses it if that is not enough.
-    fn hold(&mut self, limits: &Limits) -> Held;
+    fn hold(&mut self, limits: &Limits) -> Within;
 }
 
-fn most(limit: &'static str, found: usize, most: usize) -> Held {
-    if found > most { Err(Fault::Limit(limit, most.to_string())) } else { Ok(()) }
+fn most(limit: &'static str, found: usize, most: usize) -> Within {
+    if found > most { Err(AnswerFault::Limit(limit, most.to_string())) } else { Ok(()) }
 }
 
-fn bytes(limit: &'static str, text: &str, bytes: usize) -> Held {
-    if text.len() > bytes { Err(Fault::Limit(limit, format!("{bytes} bytes"))) } else { Ok(()) }
+fn bytes(limit: &'static str, text: &str, bytes: usize) -> Within {
+    if text.len() > bytes { Err(AnswerFault::Limit(limit, format!("{bytes} bytes"))) } else { Ok(()) }
 }
 
 fn cut(text: &mut String, bytes: usize) {
@@ -50,18 +50,18 @@ fn cut(text: &mut String, bytes: usize) {
 }
 
 /// An id: found again by every byte of it, and shown.
-fn id(limit: &'static str, text: &str) -> Held {
+fn id(limit: &'static str, text: &str) -> Within {
     exact(limit, text, ID_BYTES)
 }
 
 /// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
-fn exact(limit: &'static str, text: &str, most: usize) -> Held {
+fn exact(limit: &'static str, text: &str, most: usize) -> Within {
     bytes(limit, text, most)?;
     if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
 }
 
-fn broken(words: String) -> Held {
-    Err(Fault::Broken(words))
+fn broken(words: String) -> Within {
+    Err(AnswerFault::Broken(words))
 }
 
 /// An id as it is shown where it is what is wrong.
@@ -69,8 +69,8 @@ fn shown(id: &str) -> &str {
     text::cut(id, 64)
 }
 
-impl<T: Answer, E: Answer> Answer for Result<T, E> {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl<T: Bounded, E: Bounded> Bounded for Result<T, E> {
+    fn hold(&mut self, limits: &Limits) -> Within {
         match self {
             Ok(answer) => answer.hold(limits),
             Err(answer) => answer.hold(limits),
@@ -78,14 +78,14 @@ impl<T: Answer, E: Answer> Answer for Result<T, E> {
     }
 }
 
-impl<T: Answer> Answer for Option<T> {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl<T: Bounded> Bounded for Option<T> {
+    fn hold(&mut self, limits: &Limits) -> Within {
         self.as_mut().map_or(Ok(()), |answer| answer.hold(limits))
     }
 }
 
-impl Answer for Description {
-    fn hold(&mut self, _: &Limits) -> Held {
+impl Bounded for Description {
+    fn hold(&mut self, _: &Limits) -> Within {
         let Description { name, version, events, settings_schema, credentials, diagnoses, .. } = self;
         let Description { interval_seconds: _, refresh_seconds: _, response_headers, identifiers, .. } = self;
         id("the plugin's name", name)?;
@@ -113,8 +113,8 @@ impl Answer for Description {
     }
 }
 
-impl Answer for Plan {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl Bounded for Plan {
+    fn hold(&mut self, limits: &Limits) -> Within {
         most("shapes of requests", self.shapes.len(), ENTRIES)?;
         for shape in &self.shapes {
             let (Path::Exact(path) | Path::Prefix(path)) = &shape.path;
@@ -136,8 +136,8 @@ impl Answer for Plan {
     }
 }
 
-impl Answer for Vec<Problem> {
-    fn hold(&mut self, _: &Limits) -> Held {
+impl Bounded for Vec<Problem> {
+    fn hold(&mut self, _: &Limits) -> Within {
         self.truncate(PROBLEMS);
         for Problem { setting, found, expected } in self {
             cut(setting, NAME_BYTES);
@@ -148,14 +148,14 @@ impl Answer for Vec<Problem> {
     }
 }
 
-impl Answer for Token {
-    fn hold(&mut self, _: &Limits) -> Held {
+impl Bounded for Token {
+    fn hold(&mut self, _: &Limits) -> Within {
         bytes("a token", &self.value, CURSOR_BYTES)
     }
 }
 
-impl Answer for Discovery {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl Bounded for Discovery {
+    fn hold(&mut self, limits: &Limits) -> Within {
         most("scopes of a discovery", self.scopes.len() + self.skipped.len(), limits.scopes)?;
         self.scopes.iter_mut().try_for_each(scope)?;
         for skipped in &mut self.skipped {
@@ -170,7 +170,7 @@ impl Answer for Discovery {
     }
 }
 
-fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Held {
+fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
     self::id("the id of a scope", id)?;
     self::id("the owner of a scope", owner.as_deref().unwrap_or_default())?;
     bytes("the plugin data of a scope", plugin_data, PLUGIN_DATA_BYTES)?;
@@ -180,7 +180,7 @@ fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Held {
     Ok(())
 }
 
-fn notices(notices: &mut [Notice], limits: &Limits) -> Held {
+fn notices(notices: &mut [Notice], limits: &Limits) -> Within {
     most("notices", notices.len(), limits.notices)?;
     for Notice { code, message } in notices {
         cut(code, CODE_BYTES);
@@ -189,23 +189,23 @@ fn notices(notices: &mut [Notice], limits: &Limits) -> Held {
     Ok(())
 }
 
-impl Answer for PollStep {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl Bounded for PollStep {
+    fn hold(&mut self, limits: &Limits) -> Within {
         most("pages", self.pages.len(), limits.pages)?;
         for page in &mut self.pages {
             id("a kind of event", &page.kind)?;
             cut(page.request_id.as_mut().unwrap_or(&mut String::new()), CODE_BYTES);
         }
         if self.pages.iter().map(|page| page.body.len()).sum::<usize>() > limits.page_bytes {
-            return Err(Fault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
+            return Err(AnswerFault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
         }
         bytes("a cursor", self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
         notices(&mut self.notices, limits)
     }
 }
 
-impl Answer for Failure {
-    fn hold(&mut self, _: &Limits) -> Held {
+impl Bounded for Failure {
+    fn hold(&mut self, _: &Limits) -> Within {
         cut(&mut self.code, CODE_BYTES);
         cut(&mut self.cause, WORDS_BYTES);
         for (text, bytes) in
@@ -219,12 +219,12 @@ impl Answer for Failure {
     }
 }
 
-impl Answer for Batch {
-    fn hold(&mut self, limits: &Limits) -> Held {
+impl Bounded for Batch {
+    fn hold(&mut self, limits: &Limits) -> Within {
         most("events of a poll", self.events.len(), limits.events)?;
         most("figures of a poll", self.measures.len(), limits.events)?;
         if self.state.len() > limits.state_bytes {
-            return Err(Fault::Limit("state", format!("{} bytes", limits.state_bytes)));
+            return Err(AnswerFault::Limit("state", format!("{} bytes", limits.state_bytes)));
         }
         self.events.iter().try_for_each(|one| event(one, limits))?;
         let mut seen = HashSet::new();
@@ -238,10 +238,10 @@ impl Answer for Batch {
 }
 
 /// An event that is no line of JSON would break every reader behind this host.
-fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Held {
+fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Within {
     id("the uid of an event", uid)?;
     if body.len() > limits.event_bytes {
-        return Err(Fault::Limit("one event", format!("{} bytes", limits.event_bytes)));
+        return Err(AnswerFault::Limit("one event", format!("{} bytes", limits.event_bytes)));
     }
     if *time_milliseconds > LATEST_TIME {
         return broken(format!("event {} is of a time after the year 9999", shown(uid)));
@@ -254,7 +254,7 @@ fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Hel
     if line { Ok(()) } else { broken(format!("event {} is not one JSON object on one line", shown(uid))) }
 }
 
-fn measure(one: &mut Measure) -> Held {
+fn measure(one: &mut Measure) -> Within {
     id("a kind of event", &one.kind)?;
     id("the subject of a figure", &one.subject)?;
     cut(&mut one.title, NAME_BYTES);
@@ -288,7 +288,7 @@ mod tests {
         let kind =
             |classes: usize| EventKind { name: String::new(), title: String::new(), class_uids: vec![1; classes] };
         let held = |mut one: Description| one.hold(&Limits::default());
-        let limit = |name, value: String| Err(Fault::Limit(name, value));
+        let limit = |name, value: String| Err(AnswerFault::Limit(name, value));
         for (within, beyond, refusal) in [
             (
                 Description { settings_schema: " ".repeat(SCHEMA_BYTES), ..description() },

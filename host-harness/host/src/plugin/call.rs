@@ -11,11 +11,11 @@ use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
-use super::answer::{Answer, Fault};
+use super::answer::{AnswerFault, Bounded};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
-pub use super::journal::{Caller, Clock, Exchange, Journal, Network};
+pub use super::journal::{CallNetwork, Caller, Clock, Exchange, Journal};
 use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
@@ -27,10 +27,10 @@ use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::redact;
 use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
-use crate::credentials::settings::{Held, Inside, Settings};
+use crate::credentials::settings::{HeldCredential, Inside, Settings};
 use crate::limits::{self, Limits};
 use crate::plugin::Plugin;
-use crate::plugin::engine::Running;
+use crate::plugin::engine::CallPermit;
 use crate::text;
 
 pub use super::tap::Tap;
@@ -89,12 +89,12 @@ impl CallError {
 }
 
 /// What a store holds for one call.
-pub(crate) struct Store {
+pub(crate) struct CallState {
     pub(crate) table: ResourceTable,
     pub(crate) clock: CallClock,
     pub(crate) http: WasiHttpCtx,
     pub(crate) hook: Hook,
-    held: Vec<Held>,
+    held: Vec<HeldCredential>,
     declared: Option<Arc<Description>>,
     meter: Meter,
     who: Arc<str>,
@@ -104,7 +104,7 @@ pub(crate) struct Store {
 /// Times the length of a line: a longer message is not searched for secrets.
 const LONGEST_MESSAGE: usize = 32;
 
-impl log::Host for Store {
+impl log::Host for CallState {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
         let mut journal = self.hook.journal.lock();
@@ -127,7 +127,7 @@ impl log::Host for Store {
     }
 }
 
-impl credentials::Host for Store {
+impl credentials::Host for CallState {
     /// Gives a placeholder; the assertion itself goes onto the request.
     async fn client_assertion(
         &mut self,
@@ -318,7 +318,7 @@ impl Plugin {
         caller: &Caller,
         Inside { sealed, held }: Inside,
         spent: &Arc<Spent>,
-    ) -> wasmtime::Store<Store> {
+    ) -> wasmtime::Store<CallState> {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
@@ -334,7 +334,7 @@ impl Plugin {
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
         let meter = Meter::new(limits, Arc::clone(spent));
         let declared = self.described();
-        let data = Store { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
+        let data = CallState { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
         store.set_hostcall_fuel(copied_bytes);
@@ -358,55 +358,55 @@ struct Open<'a> {
     call: &'static str,
     deadline: tokio::time::Instant,
     wall_time: Duration,
-    store: wasmtime::Store<Store>,
+    store: wasmtime::Store<CallState>,
     code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
     spent: Arc<Spent>,
-    _running: Running<'a>,
+    _running: CallPermit<'a>,
 }
 
 impl Open<'_> {
     /// Ends the call: what came of it, and what it took.
-    fn close<T: Answer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
-        let Store { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
+    fn close<T: Bounded>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
+        let CallState { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
         if log_lines_dropped > 0 {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }
         let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {
-            (Some((limit, value)), _) => Fault::Limit(limit, value),
+            (Some((limit, value)), _) => AnswerFault::Limit(limit, value),
             (None, Ok(mut answer)) => match answer.hold(&meter.limits) {
                 Ok(()) => return (Ok(answer), journal),
                 Err(fault) => fault,
             },
-            (None, Err(None)) => Fault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
+            (None, Err(None)) => AnswerFault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
             (None, Err(Some(error))) => sorted(&error, &meter.limits),
         };
         let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
         let error = match fault {
-            Fault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
-            Fault::Broken(kind) => CallError::Trap { call, kind, words },
+            AnswerFault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
+            AnswerFault::Broken(kind) => CallError::Trap { call, kind, words },
         };
         (Err(error), journal)
     }
 }
 
 /// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
-fn sorted(error: &wasmtime::Error, limits: &Limits) -> Fault {
+fn sorted(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains("handle limit exceeded") {
-        return Fault::Limit("handles", limits.handles.to_string());
+        return AnswerFault::Limit("handles", limits.handles.to_string());
     }
     if cause.contains("total size of fields exceeds limit") {
-        return Fault::Limit("headers of a request", format!("{} bytes", limits::FIELD_BYTES));
+        return AnswerFault::Limit("headers of a request", format!("{} bytes", limits::FIELD_BYTES));
     }
     if cause.contains("too much data is being copied") {
-        return Fault::Limit("bytes copied between it and the host", limits.copied_bytes.to_string());
+        return AnswerFault::Limit("bytes copied between it and the host", limits.copied_bytes.to_string());
     }
     if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
-        return Fault::Limit("stack", format!("{} bytes", limits::STACK_BYTES));
+        return AnswerFault::Limit("stack", format!("{} bytes", limits::STACK_BYTES));
     }
-    Fault::Broken(
+    AnswerFault::Broken(
         error.downcast_ref::<Trap>().map_or_else(|| text::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
     )
 }

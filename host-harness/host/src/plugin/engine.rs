@@ -29,7 +29,7 @@ struct HostInner {
     cache: Option<PathBuf>,
     compiler: Compiler,
     trusted: Vec<Trusted>,
-    clock: Arc<Clock>,
+    clock: Arc<EpochClock>,
     ticking: thread::Thread,
     places: Semaphore,
     progress: Progress,
@@ -37,7 +37,7 @@ struct HostInner {
 
 /// What the thread that counts epochs looks at.
 #[derive(Default)]
-struct Clock {
+struct EpochClock {
     running: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -87,7 +87,7 @@ impl Host {
     pub fn new(setup: Setup) -> Result<Host, HostError> {
         let Setup { cache, compiler, trusted, progress } = setup;
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
-        let clock = Arc::new(Clock::default());
+        let clock = Arc::new(EpochClock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let places = Semaphore::new(limits::CALLS as usize);
         Ok(Host { shared: Arc::new(HostInner { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
@@ -165,29 +165,29 @@ impl Host {
     }
 
     /// Takes a place for one call, waiting for it, and keeps the clock going while it is held.
-    pub(crate) async fn enter(&self) -> Running<'_> {
+    pub(crate) async fn enter(&self) -> CallPermit<'_> {
         let place = self.shared.places.acquire().await.ok();
         if self.shared.clock.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.shared.wake();
         }
-        Running { shared: &self.shared, _place: place }
+        CallPermit { shared: &self.shared, _place: place }
     }
 }
 
 /// One call is running.
-pub(crate) struct Running<'a> {
+pub(crate) struct CallPermit<'a> {
     shared: &'a HostInner,
     _place: Option<tokio::sync::SemaphorePermit<'a>>,
 }
 
-impl Drop for Running<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         self.shared.clock.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Counts epochs while calls run, and sleeps otherwise.
-fn tick(clock: Arc<Clock>, engine: Engine) -> std::io::Result<thread::Thread> {
+fn tick(clock: Arc<EpochClock>, engine: Engine) -> std::io::Result<thread::Thread> {
     let run = move || {
         while !clock.stopped.load(Ordering::SeqCst) {
             if clock.running.load(Ordering::SeqCst) == 0 {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::journal::{Exchange, HeldToken, Journal, Network, Shared};
+use super::journal::{CallNetwork, Exchange, HeldToken, Journal, Shared};
 use super::seal;
 use super::tap::Tap;
 use crate::credentials::redact::{self, Search};
@@ -28,7 +28,7 @@ use crate::text;
 /// Everything that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
     call: &'static str,
-    pub(super) network: Option<Network>,
+    pub(super) network: Option<CallNetwork>,
     pub(super) sealed: Arc<Vec<Sealed>>,
     pub(super) limits: Limits,
     pub(super) journal: Shared<Journal>,
@@ -51,7 +51,7 @@ pub(super) struct Asker {
 impl Hook {
     pub(super) fn new(
         call: &'static str,
-        network: Option<Network>,
+        network: Option<CallNetwork>,
         sealed: Vec<Sealed>,
         limits: Limits,
         journal: Shared<Journal>,
@@ -174,7 +174,7 @@ fn show(response: &IncomingResponse, tap: &Tap) {
 async fn carry(
     call: &'static str,
     request: http::Request<WasiBody>,
-    network: Option<Network>,
+    network: Option<CallNetwork>,
     sealed: &[Sealed],
     limits: &Limits,
     journal: &Mutex<Journal>,
@@ -278,7 +278,7 @@ async fn carry(
 /// Sends a request for a token as it was judged, or takes what an equal one brought. `plain` is the request as the plugin
 /// wrote it, and its address.
 async fn fetch(
-    network: &Network,
+    network: &CallNetwork,
     plain: (&str, OutgoingRequest),
     judged: Judged<'_>,
     captures: &str,

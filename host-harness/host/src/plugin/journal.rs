@@ -25,12 +25,12 @@ pub struct Caller {
     /// What the call may use.
     pub limits: Limits,
     /// How its requests leave.
-    pub network: Option<Network>,
+    pub network: Option<CallNetwork>,
 }
 
 /// How requests leave: the rules, and what carries them.
 #[derive(Clone)]
-pub struct Network {
+pub struct CallNetwork {
     /// What may leave.
     pub egress: Arc<Egress>,
     /// What carries it.

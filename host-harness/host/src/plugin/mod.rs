@@ -30,7 +30,7 @@ use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
 use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
-use crate::plugin::call::{CallError, ClockView, Store, Tap};
+use crate::plugin::call::{CallError, CallState, ClockView, Tap};
 use crate::plugin::compiler::CompileError;
 use crate::plugin::engine::Host;
 use crate::text;
@@ -58,7 +58,7 @@ pub struct Plugin {
 
 struct PluginInner {
     host: Host,
-    linked: PluginCodePre<Store>,
+    linked: PluginCodePre<CallState>,
     about: About,
     description: OnceCell<Arc<Description>>,
 }
@@ -167,7 +167,7 @@ impl Plugin {
         &self.shared.host
     }
 
-    pub(crate) fn linked(&self) -> &PluginCodePre<Store> {
+    pub(crate) fn linked(&self) -> &PluginCodePre<CallState> {
         &self.shared.linked
     }
 }
@@ -266,15 +266,15 @@ fn check(about: &About) -> Result<(), PluginError> {
 /// The engine keeps a method and an authority of any length with each of a plugin's requests, whether it is sent or not;
 /// here those that no service has are refused as ones that cannot be read.
 fn bound_words(
-    linker: &mut Linker<Store>,
-    view: for<'a> fn(&'a mut Store) -> WasiHttpCtxView<'a>,
+    linker: &mut Linker<CallState>,
+    view: for<'a> fn(&'a mut CallState) -> WasiHttpCtxView<'a>,
 ) -> wasmtime::Result<()> {
     use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, OutgoingRequest};
     linker.allow_shadowing(true);
     let mut types = linker.instance(HTTP_TYPES)?;
     types.func_wrap(
         "[method]outgoing-request.set-method",
-        move |mut store: StoreContextMut<'_, Store>, (request, method): (Resource<OutgoingRequest>, Method)| {
+        move |mut store: StoreContextMut<'_, CallState>, (request, method): (Resource<OutgoingRequest>, Method)| {
             let long = matches!(&method, Method::Other(name) if name.len() > limits::CODE_BYTES);
             let set = if long { Err(()) } else { view(store.data_mut()).set_method(request, method)? };
             Ok((set,))
@@ -282,7 +282,8 @@ fn bound_words(
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-authority",
-        move |mut store: StoreContextMut<'_, Store>, (request, name): (Resource<OutgoingRequest>, Option<String>)| {
+        move |mut store: StoreContextMut<'_, CallState>,
+              (request, name): (Resource<OutgoingRequest>, Option<String>)| {
             let long = name.as_ref().is_some_and(|name| name.len() > limits::ADDRESS_BYTES);
             let set = if long { Err(()) } else { view(store.data_mut()).set_authority(request, name)? };
             Ok((set,))
@@ -296,35 +297,35 @@ fn bound_words(
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Links interface by interface: what is not named here does not exist for a plugin.
-fn linker(host: &Host) -> wasmtime::Result<Linker<Store>> {
+fn linker(host: &Host) -> wasmtime::Result<Linker<CallState>> {
     struct Io;
     impl HasData for Io {
         type Data<'a> = &'a mut wasmtime::component::ResourceTable;
     }
     struct Own;
     impl HasData for Own {
-        type Data<'a> = &'a mut Store;
+        type Data<'a> = &'a mut CallState;
     }
     struct Clock;
     impl HasData for Clock {
         type Data<'a> = ClockView<'a>;
     }
-    fn clock(store: &mut Store) -> ClockView<'_> {
+    fn clock(store: &mut CallState) -> ClockView<'_> {
         ClockView { clock: &mut store.clock, table: &mut store.table }
     }
-    fn http_view(store: &mut Store) -> WasiHttpCtxView<'_> {
+    fn http_view(store: &mut CallState) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
     }
     let mut linker = Linker::new(host.engine());
-    io::error::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
-    io::poll::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
-    io::streams::add_to_linker::<Store, Io>(&mut linker, |store| &mut store.table)?;
-    monotonic_clock::add_to_linker::<Store, Clock>(&mut linker, clock)?;
-    http::outgoing_handler::add_to_linker::<Store, WasiHttp>(&mut linker, http_view)?;
-    http::types::add_to_linker::<Store, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
+    io::error::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
+    io::poll::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
+    io::streams::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
+    monotonic_clock::add_to_linker::<CallState, Clock>(&mut linker, clock)?;
+    http::outgoing_handler::add_to_linker::<CallState, WasiHttp>(&mut linker, http_view)?;
+    http::types::add_to_linker::<CallState, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
     bound_words(&mut linker, http_view)?;
-    contract::log::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
-    contract::credentials::add_to_linker::<Store, Own>(&mut linker, |store| store)?;
+    contract::log::add_to_linker::<CallState, Own>(&mut linker, |store| store)?;
+    contract::credentials::add_to_linker::<CallState, Own>(&mut linker, |store| store)?;
     Ok(linker)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
 use futures_util::{StreamExt, stream};
 use host_harness::check::probe::{FAULTS, Rung};
-use host_harness::check::{self, Ladder, Question, REMARKS, Status, Step};
+use host_harness::check::{self, Ladder, Question, REMARKS, Step, StepStatus};
 use host_harness::collector::once::Output;
 use host_harness::config;
 use host_harness::config::admission;
@@ -135,7 +135,7 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         // Before that, nobody is told apart.
         let of_all = step.question <= Question::Scopes;
         for (later, status) in ladder.steps.iter().map(|step| (step.question, step.status)) {
-            let expected = if of_all && later > step.question { Status::NotReached } else { status };
+            let expected = if of_all && later > step.question { StepStatus::NotReached } else { status };
             assert_eq!(status, expected, "{name}: {words}");
         }
         // The other subscription is none the worse for it.
@@ -146,7 +146,7 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
     }
     for case in foreign::TABLE {
         let (_, step) = rows.iter().find(|(name, _)| *name == case.name).unwrap();
-        assert_eq!(step.status, Status::Unknown, "{}: nobody knows what the service says", case.name);
+        assert_eq!(step.status, StepStatus::Unknown, "{}: nobody knows what the service says", case.name);
     }
     for (number, _) in ENTRA_CODES {
         assert!(codes.contains(&format!("AADSTS{number}")), "no scenario of AADSTS{number}");
@@ -173,7 +173,7 @@ async fn document(shown: Vec<(&str, Step)>) {
             Rung::Connect => Question::Connect,
             Rung::Tls => Question::Tls,
         };
-        row(question, [Status::Failed.name(), &code(fault.code), "", fault.cause, fault.fix, ""])
+        row(question, [StepStatus::Failed.name(), &code(fault.code), "", fault.cause, fault.fix, ""])
     });
     let remarks = REMARKS.iter().map(|remark| {
         row(remark.question, [remark.status.name(), &code(remark.code), "", remark.cause, remark.fix, ""])
@@ -287,7 +287,7 @@ async fn a_broken_configuration_is_a_ladder_too() {
     let (ladder, words) = set.check().await;
     assert_eq!((ladder.feed.as_str(), check::status([&ladder])), ("contoso-scores", 2));
     assert_eq!(ladder.stopped().unwrap().question, Question::Settings);
-    assert!(ladder.steps[1..].iter().all(|step| step.status == Status::NotReached), "{words}");
+    assert!(ladder.steps[1..].iter().all(|step| step.status == StepStatus::NotReached), "{words}");
     assert!(words.contains("settings.client_key: found `not-a-guid`"), "{words}");
 
     set.text = "[[feed]\nid = ".to_owned();
@@ -309,7 +309,7 @@ async fn a_credential_that_runs_out_soon_is_told_with_the_way_to_another() {
         let (ladder, words) = set.check().await;
         let step = steps(&ladder, Question::Credential)[0];
         assert_eq!(step.trouble.as_ref().map(|trouble| trouble.code.as_str()), code, "{words}");
-        assert!(ladder.ok() && step.status == Status::Ok, "{words}");
+        assert!(ladder.ok() && step.status == StepStatus::Ok, "{words}");
         if let Some(trouble) = &step.trouble {
             assert!(trouble.fix.contains("--id 00000001-a991-4c3f-8d27-000000000001"), "{words}");
         }
@@ -323,7 +323,11 @@ async fn a_subscription_that_is_not_enabled_is_told_beside_the_others() {
     set.edit("subscription_id", "subscription_id = \"*\"");
     let (ladder, words) = set.check().await;
     let permissions = steps(&ladder, Question::Permission);
-    assert_eq!(permissions.iter().map(|step| step.status).collect::<Vec<_>>(), [Status::Ok, Status::Failed], "{words}");
+    assert_eq!(
+        permissions.iter().map(|step| step.status).collect::<Vec<_>>(),
+        [StepStatus::Ok, StepStatus::Failed],
+        "{words}"
+    );
     assert!(permissions[1].about.contains("contoso development"), "{words}");
     assert_eq!(check::status([&ladder]), 3);
 }
@@ -337,7 +341,7 @@ async fn an_origin_that_is_not_allowed_is_not_even_resolved() {
     let step = ladder.stopped().unwrap();
     assert_eq!(step.question, Question::Settings, "{words}");
     assert!(step.trouble.as_ref().unwrap().fix.contains(&format!("allow = [\"{url}\"]")), "{words}");
-    assert_eq!(steps(&ladder, Question::Name)[0].status, Status::NotReached);
+    assert_eq!(steps(&ladder, Question::Name)[0].status, StepStatus::NotReached);
 }
 
 #[tokio::test]
@@ -411,7 +415,7 @@ async fn fault(origin: &str) -> (Question, String, String) {
     let url = set.simulator.url().to_owned();
     set.text = set.text.replace(&url, origin);
     let (ladder, words) = set.check().await;
-    assert!(steps(&ladder, Question::Credential)[0].status == Status::NotReached, "{words}");
+    assert!(steps(&ladder, Question::Credential)[0].status == StepStatus::NotReached, "{words}");
     let step = ladder.stopped().unwrap();
     let trouble = step.trouble.clone().unwrap();
     (step.question, trouble.code, format!("{}\n{}", trouble.cause, trouble.fix))
@@ -497,7 +501,7 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
     let (ladder, words) = set.check().await;
     let step = steps(&ladder, Question::Tls)[0];
     let code = step.trouble.as_ref().map(|trouble| trouble.code.as_str());
-    assert_eq!((step.status, code), (Status::Ok, Some("no-tls-at-all")), "{words}");
+    assert_eq!((step.status, code), (StepStatus::Ok, Some("no-tls-at-all")), "{words}");
     assert!(words.contains("\n  warning      tls ") && !words.contains("ok           tls"), "{words}");
     assert_eq!(ladder.stopped().unwrap().question, Question::Credential, "{words}");
 }

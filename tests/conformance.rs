@@ -1,7 +1,7 @@
 //! The contract's rules on the project's own plugin, which keeps them, and on the hostile one, each of whose modes is found
 //! out by the rule in its row.
 
-use host_harness::audit::conformance::{RULES, Report, Status, examine};
+use host_harness::audit::conformance::{ConformanceReport, RULES, Verdict, examine};
 use host_harness::built_in;
 use host_harness::recording::cassette::{self, Cassette};
 use host_harness::recording::replay;
@@ -36,7 +36,7 @@ fn cassette(mode: &str, amount: u32) -> Cassette {
     serde_json::from_str(&cassette.to_string()).unwrap()
 }
 
-async fn own(cassettes: &[Cassette]) -> Report {
+async fn own(cassettes: &[Cassette]) -> ConformanceReport {
     examine(&host(), built_in::COMPONENT, cassettes, &Limits::default()).await
 }
 
@@ -47,13 +47,13 @@ async fn the_projects_own_plugin_keeps_every_rule() {
         assert!(report.ok, "{name}:\n{}", report.table());
     }
     let report = own(&[recorded("two-pages")]).await;
-    assert!(report.rules.iter().all(|row| row.status == Status::Passed), "{}", report.table());
+    assert!(report.rules.iter().all(|row| row.status == Verdict::Passed), "{}", report.table());
 }
 
 #[tokio::test]
 async fn without_a_cassette_what_needs_one_is_not_run() {
     let report = own(&[]).await;
-    let not_run = report.rules.iter().filter(|row| row.status == Status::NotRun).map(|row| row.rule);
+    let not_run = report.rules.iter().filter(|row| row.status == Verdict::NotRun).map(|row| row.rule);
     assert_eq!(
         not_run.collect::<Vec<_>>(),
         ["shapes", "poll", "cursors", "failures", "normalize", "purity", "state"],
@@ -67,7 +67,7 @@ async fn without_a_cassette_what_needs_one_is_not_run() {
 async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
     let mut otherwise = Vec::new();
     let good = examine(&host(), hostile_bytes(), &[cassette("", 0)], &short()).await;
-    assert!(good.ok && good.rules.iter().all(|row| row.status == Status::Passed), "{}", good.table());
+    assert!(good.ok && good.rules.iter().all(|row| row.status == Verdict::Passed), "{}", good.table());
     for case in CASES {
         let report = examine(&host(), hostile_bytes(), &[cassette(case.mode, case.amount)], &short()).await;
         let failed = report.failed();
@@ -89,6 +89,6 @@ async fn a_foreign_component_fails_and_nothing_else_is_run() {
     let bytes = wat::parse_str("(component (import \"wasi:sockets/tcp@0.2.0\" (instance)))").unwrap();
     let report = examine(&host(), &bytes, &[cassette("", 0)], &short()).await;
     assert_eq!(report.failed(), ["component"]);
-    assert!(report.rules[1..].iter().all(|row| row.status == Status::NotRun));
+    assert!(report.rules[1..].iter().all(|row| row.status == Verdict::NotRun));
     assert!(report.table().contains("which is not among the allowed imports"), "{}", report.table());
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Store, StoreError, Throttle};
+use host_harness::store::{
+    Backlog, FeedRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
+};
 
-type Answer<T> = Result<T, StoreError>;
+type StoreResult<T> = Result<T, StoreError>;
 
 /// A store whose disk is full while `is_full`: it can be read, and takes nothing.
 pub struct Flaky {
@@ -16,68 +18,68 @@ pub struct Flaky {
 }
 
 impl Flaky {
-    fn taking(&mut self) -> Answer<&mut SqliteStore> {
+    fn taking(&mut self) -> StoreResult<&mut SqliteStore> {
         match self.is_full.load(Ordering::SeqCst) {
-            true => Err(StoreError { file: PathBuf::from("collector.db"), what: Fault::Full }),
+            true => Err(StoreError { file: PathBuf::from("collector.db"), what: StoreErrorKind::Full }),
             false => Ok(&mut self.store),
         }
     }
 }
 
 impl Store for Flaky {
-    fn salt(&mut self) -> Answer<String> {
+    fn salt(&mut self) -> StoreResult<String> {
         self.store.salt()
     }
 
-    fn feeds(&mut self) -> Answer<Vec<FeedRow>> {
+    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
         self.store.feeds()
     }
 
-    fn keep_feed(&mut self, row: &FeedRow) -> Answer<()> {
+    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
         self.taking()?.keep_feed(row)
     }
 
-    fn scopes(&mut self) -> Answer<Vec<ScopeRow>> {
+    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
         self.store.scopes()
     }
 
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>> {
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
         self.store.state(tenant, feed, scope)
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> Answer<()> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()> {
         self.taking()?.commit(poll)
     }
 
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()> {
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
         self.taking()?.keep_scopes(rows)
     }
 
-    fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()> {
+    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
         self.taking()?.keep_throttle(throttle)
     }
 
-    fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>> {
+    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
         self.store.throttles(now)
     }
 
-    fn backlog(&mut self) -> Answer<Vec<Backlog>> {
+    fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
         self.store.backlog()
     }
 
-    fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>> {
+    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
         self.store.queued(lane, events, bytes)
     }
 
-    fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()> {
+    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
         self.taking()?.acknowledge(numbers)
     }
 
-    fn close(&mut self) -> Answer<()> {
+    fn close(&mut self) -> StoreResult<()> {
         self.store.close()
     }
 
-    fn prune(&mut self, before: u64, now: u64) -> Answer<()> {
+    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.taking()?.prune(before, now)
     }
 }

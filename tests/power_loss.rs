@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use host_harness::sink::delivery::Deliveries;
 use host_harness::sink::disk::{Disk, OpenFile, folder};
-use host_harness::sink::{FileConfig, Kind, SinkConfig, Template};
+use host_harness::sink::{FileConfig, SinkConfig, SinkKind, Template};
 use host_harness::store::StoreHandle;
 use parking_lot::Mutex;
 use source_host::limits;
@@ -206,7 +206,7 @@ fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
             let file = FileConfig { path: Template::new(PATH).unwrap(), rotate_bytes: 1_200, keep_files: None };
             let lake = SinkConfig {
                 id: "lake".to_owned(),
-                kind: Kind::File(file),
+                kind: SinkKind::File(file),
                 max_outbox_bytes: limits::OUTBOX_BYTES,
                 dead_letters: "/dead.ndjson".into(),
             };

@@ -13,9 +13,9 @@ use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, RealDisk};
 use host_harness::sink::http::HttpWriter;
-use host_harness::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template, Writer};
+use host_harness::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template, Writer};
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{Lane, NewEvent, PollRecord, Queued, ScopeRow, Standing, StoreHandle};
+use host_harness::store::{NewEvent, Partition, PollRecord, Queued, ScopeRow, Standing, StoreHandle};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -133,7 +133,7 @@ impl Collector {
 
     fn placed(&self, mut sink: SinkConfig) -> SinkConfig {
         sink.dead_letters = self.folder.path().join(sink.dead_letters);
-        if let Kind::File(file) = &mut sink.kind {
+        if let SinkKind::File(file) = &mut sink.kind {
             file.path = file.path.clone().under(self.folder.path());
         }
         sink
@@ -187,7 +187,7 @@ impl Collector {
     }
 }
 
-fn sink(id: &str, kind: Kind) -> SinkConfig {
+fn sink(id: &str, kind: SinkKind) -> SinkConfig {
     SinkConfig { id: id.to_owned(), kind, max_outbox_bytes: limits::OUTBOX_BYTES, dead_letters: "dead.ndjson".into() }
 }
 
@@ -196,11 +196,11 @@ fn template(text: &str) -> Template {
 }
 
 fn file(path: &str, rotate_bytes: u64) -> SinkConfig {
-    sink("lake", Kind::File(FileConfig { path: template(path), rotate_bytes, keep_files: None }))
+    sink("lake", SinkKind::File(FileConfig { path: template(path), rotate_bytes, keep_files: None }))
 }
 
 fn http(id: &str, url: &str) -> SinkConfig {
-    sink(id, Kind::Http(posting(url, Preset::Vector)))
+    sink(id, SinkKind::Http(posting(url, Preset::Vector)))
 }
 
 fn posting(url: &str, preset: Preset) -> HttpConfig {
@@ -395,7 +395,7 @@ async fn batches_arrive_compressed_in_the_order_of_their_commits() {
 async fn check_preset(preset: Preset, authorization: &str, body: &str) {
     let receiver = Receiver::that_accepts().await;
     let config = HttpConfig { gzip: false, ..posting(&receiver.url, preset) };
-    let collector = Collector::new(&[sink("siem", Kind::Http(config))]);
+    let collector = Collector::new(&[sink("siem", SinkKind::Http(config))]);
     collector.poll(&["siem"], &bodies("one", 0..1)).await;
     collector.delivered().await;
     let post = &receiver.came()[0];
@@ -425,7 +425,7 @@ async fn tenants_and_feeds_that_are_told_apart_arrive_apart() {
     let receiver = Receiver::that_accepts().await;
     let mut config = posting(&format!("{}/{{tenant}}?feed={{feed}}", receiver.url), Preset::Vector);
     config.headers = vec![(::http::HeaderName::from_static("x-scope-orgid"), template("{tenant}-{feed}"))];
-    let collector = Collector::new(&[sink("siem", Kind::Http(config))]);
+    let collector = Collector::new(&[sink("siem", SinkKind::Http(config))]);
     let feeds =
         [("contoso", "prod", "a"), ("contoso", "test", "b"), ("fabrikam", "main", "c"), ("fabrikam", "prod", "d")];
     for (tenant, feed, scope) in feeds {
@@ -686,7 +686,7 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
 /// Why a batch is not taken at an address.
 async fn told(url: &str) -> String {
     let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
-    let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
+    let lane = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let mut writer = HttpWriter::new(client, &posting(url, Preset::Vector), &lane, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
     let event = Queued {
@@ -746,7 +746,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_token_that_no_header_may_have_is_told_without_it() {
     let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
-    let lane = Lane { sink: "siem".to_owned(), tenant: None, feed: None };
+    let lane = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
     let why = HttpWriter::new(client, &config, &lane, "contoso").err().unwrap();
     assert_eq!(why, "the token has characters that no header may have");
@@ -785,7 +785,7 @@ async fn each_tenant_has_its_file_and_rotation_loses_nothing() {
 async fn a_tenant_named_like_a_rotated_file_of_another_keeps_its_file() {
     let tenants = ["acme", "acme.1", "acme.2", "acme.1.1"];
     let mut lake = file("{tenant}", 1_000);
-    let Kind::File(config) = &mut lake.kind else { unreachable!() };
+    let SinkKind::File(config) = &mut lake.kind else { unreachable!() };
     config.keep_files = Some(20);
     let collector = Collector::new(&[lake]);
     for round in 0..10 {
@@ -818,7 +818,7 @@ async fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let collector = Collector::new(&[file("folder/all.ndjson", 1 << 20)]);
     let folder = collector.folder.path().join("folder");
     fs::write(&folder, "in the way").unwrap();
-    let Kind::File(config) = collector.placed(file("folder/all.ndjson", 1)).kind else { unreachable!() };
+    let SinkKind::File(config) = collector.placed(file("folder/all.ndjson", 1)).kind else { unreachable!() };
     let path = config.path.filled("", "");
     let line = host_harness::sink::file::LineFile::new(Arc::new(RealDisk), path.clone().into(), 1, None);
     let why = host_harness::sink::file::FileWriter::new(line).take(&[]).await.unwrap_err().to_string();
@@ -831,7 +831,7 @@ async fn a_file_that_cannot_be_written_is_told_and_tried_again() {
 
 #[tokio::test]
 async fn standard_output_gets_lines_and_is_missed_when_it_is_closed() {
-    let collector = Collector::new(&[sink("stdout", Kind::Stdout)]);
+    let collector = Collector::new(&[sink("stdout", SinkKind::Stdout)]);
     collector.poll(&["stdout"], &bodies("one", 0..3)).await;
     collector.delivered().await;
     assert_eq!(collector.deliveries.closed(), None);

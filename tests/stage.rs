@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use host_harness::collector::Collector;
-use host_harness::collector::work::Keeper;
+use host_harness::collector::work::Pipeline;
 use host_harness::config;
 use host_harness::config::admission;
 use host_harness::metrics::Metrics;
@@ -29,7 +29,7 @@ pub type Secrets = BTreeMap<String, String>;
 pub struct Stage {
     pub now: Arc<AtomicU64>,
     pub collector: Collector,
-    pub keeper: Keeper,
+    pub keeper: Pipeline,
     /// While it is set, the store takes nothing.
     pub disk_is_full: Arc<AtomicBool>,
     output: Arc<Mutex<Vec<u8>>>,
@@ -65,7 +65,7 @@ impl Stage {
         deliveries.replace(&sinks).unwrap();
         deliveries.resume().await.unwrap();
         let salt = store.ask(|store| store.salt()).await.unwrap().into();
-        let keeper = Keeper { store, deliveries, metrics, clock, salt };
+        let keeper = Pipeline { store, deliveries, metrics, clock, salt };
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(keeper.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
         Stage { now: Arc::clone(now), collector, keeper, disk_is_full, output }

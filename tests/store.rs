@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{Backlog, Fault, Lane, NewEvent, PollRecord, ScopeRow, Standing, Store, Throttle};
+use host_harness::store::{
+    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, Throttle,
+};
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
@@ -27,12 +29,12 @@ fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, 
     }
 }
 
-fn lane(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Lane {
-    Lane { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
+fn lane(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition {
+    Partition { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
 }
 
 /// The uids of what waits in a lane.
-fn waiting(store: &mut SqliteStore, lane: &Lane) -> Vec<String> {
+fn waiting(store: &mut SqliteStore, lane: &Partition) -> Vec<String> {
     let queued = store.queued(lane, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
     queued.into_iter().map(|event| event.uid).collect()
 }
@@ -54,7 +56,7 @@ fn filled(file: &Path) {
 }
 
 /// Why a file cannot be opened, and the text that an operator reads.
-fn refused(file: &Path) -> (Fault, String) {
+fn refused(file: &Path) -> (StoreErrorKind, String) {
     match SqliteStore::open(file) {
         Ok(_) => panic!("{} was opened", file.display()),
         Err(error) => (error.what.clone(), error.to_string()),
@@ -102,7 +104,7 @@ fn a_second_collector_is_kept_out_and_told_by_whom() {
     let (_folder, file) = place();
     let store = SqliteStore::open(&file).unwrap();
     let (fault, text) = refused(&file);
-    assert!(matches!(fault, Fault::Locked(_)), "{fault:?}");
+    assert!(matches!(fault, StoreErrorKind::Locked(_)), "{fault:?}");
     let process = format!("(process {})", std::process::id());
     assert!(text.contains(&process) && text.contains(&*file.to_string_lossy()), "{text}");
     assert!(text.ends_with("stop that one, or give this one a file of its own"), "{text}");
@@ -166,7 +168,7 @@ fn a_text_is_no_store() {
 fn damaged(file: &Path) {
     let before = fs::read(file).unwrap();
     let (fault, text) = refused(file);
-    assert!(matches!(fault, Fault::Damaged(_)), "{fault:?}");
+    assert!(matches!(fault, StoreErrorKind::Damaged(_)), "{fault:?}");
     assert!(text.contains(&*file.to_string_lossy()) && text.contains("restore it from a backup"), "{text}");
     assert_eq!(fs::read(file).unwrap(), before);
 }
@@ -177,7 +179,7 @@ fn a_database_of_something_else_is_left_alone() {
     Connection::open(&file).unwrap().execute_batch("CREATE TABLE address (name TEXT)").unwrap();
     let before = fs::read(&file).unwrap();
     let (fault, text) = refused(&file);
-    assert_eq!(fault, Fault::Foreign);
+    assert_eq!(fault, StoreErrorKind::Foreign);
     assert!(text.contains(&*file.to_string_lossy()) && text.contains("a file of its own"), "{text}");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
@@ -188,7 +190,7 @@ fn a_schema_of_a_later_version_is_left_alone() {
     filled(&file);
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let (fault, text) = refused(&file);
-    assert!(matches!(fault, Fault::Newer { found: 99, .. }), "{fault:?}");
+    assert!(matches!(fault, StoreErrorKind::Newer { found: 99, .. }), "{fault:?}");
     assert!(text.contains("found schema 99") && text.ends_with("use that version"), "{text}");
 }
 
@@ -203,7 +205,7 @@ fn an_empty_file_becomes_a_store() {
 fn a_folder_that_is_missing_is_named() {
     let (folder, _) = place();
     let (fault, text) = refused(&folder.path().join("none/collector.db"));
-    assert!(matches!(fault, Fault::Unopened(_)), "{fault:?}");
+    assert!(matches!(fault, StoreErrorKind::Unopened(_)), "{fault:?}");
     assert!(
         text.contains("none/collector.db") && text.contains("/none is not there; expected in `state` a path"),
         "{text}"

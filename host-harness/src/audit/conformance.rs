@@ -50,11 +50,11 @@ pub const BUILT_IN: &str = include_str!("../../../tests/cassettes/two-pages.json
 
 /// What came of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct RuleRow {
     /// Name of the rule.
     pub rule: &'static str,
     /// Whether the plugin keeps it.
-    pub status: Status,
+    pub status: Verdict,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -63,7 +63,7 @@ pub struct Row {
 /// Whether a rule is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Status {
+pub enum Verdict {
     /// It is.
     Passed,
     /// It is not.
@@ -74,22 +74,22 @@ pub enum Status {
 
 /// What came of all rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ConformanceReport {
     /// Whether no rule failed.
     pub ok: bool,
     /// One for each rule.
-    pub rules: Vec<Row>,
+    pub rules: Vec<RuleRow>,
 }
 
-impl Report {
+impl ConformanceReport {
     /// The rules that failed.
     pub fn failed(&self) -> Vec<&'static str> {
-        self.rules.iter().filter(|row| row.status == Status::Failed).map(|row| row.rule).collect()
+        self.rules.iter().filter(|row| row.status == Verdict::Failed).map(|row| row.rule).collect()
     }
 
     /// Whether every rule was tried.
     pub fn is_complete(&self) -> bool {
-        self.rules.iter().all(|row| row.status != Status::NotRun)
+        self.rules.iter().all(|row| row.status != Verdict::NotRun)
     }
 
     /// For people.
@@ -97,17 +97,18 @@ impl Report {
         let mut text = String::new();
         for (row, (_, asks)) in self.rules.iter().zip(RULES) {
             let status = match row.status {
-                Status::Passed => "passed",
-                Status::Failed => "FAILED",
-                Status::NotRun => "not run",
+                Verdict::Passed => "passed",
+                Verdict::Failed => "FAILED",
+                Verdict::NotRun => "not run",
             };
             text += &format!("{:10}  {status:7} {asks}\n", row.rule);
-            if let (Status::Failed, Some(why)) = (row.status, &row.why) {
+            if let (Verdict::Failed, Some(why)) = (row.status, &row.why) {
                 text += &format!("{:20}{why}\n", "");
             }
         }
         // The reason is one for all of them.
-        if let Some(why) = self.rules.iter().filter(|row| row.status == Status::NotRun).find_map(|row| row.why.as_ref())
+        if let Some(why) =
+            self.rules.iter().filter(|row| row.status == Verdict::NotRun).find_map(|row| row.why.as_ref())
         {
             text += &format!("not run: {why}\n");
         }
@@ -116,7 +117,7 @@ impl Report {
 }
 
 /// Tries all rules on a plugin.
-pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: &Limits) -> Report {
+pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: &Limits) -> ConformanceReport {
     let mut examination = Examination { limits: limits.clone(), ..Examination::default() };
     examination.begin("component");
     let _doing = host.progress().begin("trying the rules of the contract on the plugin");
@@ -189,19 +190,19 @@ impl Examination {
         }
     }
 
-    fn report(self, no_cassette: bool) -> Report {
+    fn report(self, no_cassette: bool) -> ConformanceReport {
         let rows = RULES.iter().map(|(rule, _)| {
             let why = self.found.get(rule).cloned();
             let needs_cassette = no_cassette && !self.found.contains_key("component");
             let nothing =
                 if needs_cassette { "it needs a cassette: --cassette FILE" } else { "an earlier rule failed" };
             match (why, self.tried.contains(rule)) {
-                (Some(why), _) => Row { rule, status: Status::Failed, why: Some(why) },
-                (None, true) => Row { rule, status: Status::Passed, why: None },
-                (None, false) => Row { rule, status: Status::NotRun, why: Some(nothing.to_owned()) },
+                (Some(why), _) => RuleRow { rule, status: Verdict::Failed, why: Some(why) },
+                (None, true) => RuleRow { rule, status: Verdict::Passed, why: None },
+                (None, false) => RuleRow { rule, status: Verdict::NotRun, why: Some(nothing.to_owned()) },
             }
         });
-        Report { ok: self.found.is_empty(), rules: rows.collect() }
+        ConformanceReport { ok: self.found.is_empty(), rules: rows.collect() }
     }
 
     /// A call's answer, if it gave one; what it did beyond its bounds is noted.
@@ -564,7 +565,7 @@ fn is_kebab(name: &str) -> bool {
 #[derive(Clone, Copy)]
 struct SimulatedFault {
     what: &'static str,
-    /// Status and body; none for a service that is not reached.
+    /// Verdict and body; none for a service that is not reached.
     answer: Option<(u16, &'static str)>,
     retry_after: Option<u32>,
     /// Value of `www-authenticate`.

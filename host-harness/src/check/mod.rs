@@ -91,7 +91,7 @@ impl Question {
 
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum StepStatus {
     /// It is good; a cause beside it is a warning.
     Ok,
     /// It is not, and the cause says why.
@@ -102,14 +102,14 @@ pub enum Status {
     Unknown,
 }
 
-impl Status {
+impl StepStatus {
     /// As programs read it.
     pub fn name(self) -> &'static str {
         match self {
-            Status::Ok => "ok",
-            Status::Failed => "failed",
-            Status::NotReached => "not-reached",
-            Status::Unknown => "unknown",
+            StepStatus::Ok => "ok",
+            StepStatus::Failed => "failed",
+            StepStatus::NotReached => "not-reached",
+            StepStatus::Unknown => "unknown",
         }
     }
 }
@@ -120,7 +120,7 @@ pub struct Step {
     /// What was asked.
     pub question: Question,
     /// What came of it.
-    pub status: Status,
+    pub status: StepStatus,
     /// What it was asked of, an origin or a scope; empty where there is only one.
     pub about: String,
     /// What was found, in a few words.
@@ -128,12 +128,12 @@ pub struct Step {
     /// How long it took.
     pub time: Duration,
     /// What is wrong, or odd.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<StepTrouble>,
 }
 
 /// What is wrong with a step, or odd about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct StepTrouble {
     /// The code of the plugin's table or of the host's.
     pub code: String,
     /// Who can mend it; none where nothing has to be mended.
@@ -166,12 +166,12 @@ pub struct Ladder {
 impl Ladder {
     /// Whether every step is good.
     pub fn ok(&self) -> bool {
-        self.steps.iter().all(|step| step.status == Status::Ok)
+        self.steps.iter().all(|step| step.status == StepStatus::Ok)
     }
 
     /// The step that stopped the ladder, or the first of several.
     pub fn stopped(&self) -> Option<&Step> {
-        self.steps.iter().find(|step| matches!(step.status, Status::Failed | Status::Unknown))
+        self.steps.iter().find(|step| matches!(step.status, StepStatus::Failed | StepStatus::Unknown))
     }
 
     /// For programs.
@@ -221,11 +221,11 @@ impl Step {
 
     fn write(&self, text: &mut String) {
         let status = match (self.status, &self.trouble) {
-            (Status::Ok, Some(_)) => "warning".to_owned(),
+            (StepStatus::Ok, Some(_)) => "warning".to_owned(),
             (status, _) => status.name().replace('-', " "),
         };
         let time = match self.status {
-            Status::NotReached => String::new(),
+            StepStatus::NotReached => String::new(),
             _ => format!("{} ms", milliseconds(self.time)),
         };
         let words = [self.about.as_str(), self.found.as_str()].into_iter().filter(|words| !words.is_empty());
@@ -233,7 +233,7 @@ impl Step {
         let line = format!("  {status:<13}{:<10}{time:>8}  {words}", self.question.name());
         let _ = writeln!(text, "{}", line.trim_end());
         let Some(trouble) = &self.trouble else { return };
-        let what = if self.status == Status::Ok { "warning: " } else { "" };
+        let what = if self.status == StepStatus::Ok { "warning: " } else { "" };
         for (index, cause) in trouble.cause.lines().enumerate() {
             let what = if index == 0 { what } else { "" };
             let _ = writeln!(text, "      {what}{cause}");
@@ -253,7 +253,7 @@ pub struct Remark {
     /// Where it shows.
     pub question: Question,
     /// Failed, or a warning.
-    pub status: Status,
+    pub status: StepStatus,
     /// Kebab-case.
     pub code: &'static str,
     /// Why, in one sentence without a full stop.
@@ -265,7 +265,7 @@ pub struct Remark {
 macro_rules! remarks {
     ($($(#[$doc:meta])* $name:ident = $question:ident, $status:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
         $($(#[$doc])* const $name: Remark = Remark {
-            question: Question::$question, status: Status::$status, code: $code, cause: $cause, fix: $fix,
+            question: Question::$question, status: StepStatus::$status, code: $code, cause: $cause, fix: $fix,
         };)*
         /// All of them, by question.
         pub const REMARKS: &[Remark] = &[$($name),*];
@@ -313,10 +313,10 @@ remarks! {
 }
 
 impl Remark {
-    fn trouble(&self, detail: &str, value: &str) -> Trouble {
+    fn trouble(&self, detail: &str, value: &str) -> StepTrouble {
         let fix = self.fix.replace("{place}", value).replace("{line}", value);
         let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
-        Trouble { blame: Blame::of_code(self.code), ..Trouble::of(self.code, cause, fix) }
+        StepTrouble { blame: Blame::of_code(self.code), ..StepTrouble::of(self.code, cause, fix) }
     }
 }
 
@@ -646,7 +646,7 @@ impl Call<'_> {
                     free &= rung.found.is_ok();
                     let found = rung.found.map_err(|trouble| {
                         let (code, cause) = (trouble.fault.code, trouble.to_string());
-                        Trouble { blame: Blame::of_code(code), ..Trouble::of(code, cause, trouble.fix) }
+                        StepTrouble { blame: Blame::of_code(code), ..StepTrouble::of(code, cause, trouble.fix) }
                     });
                     let is_clear = rung.rung == Rung::Tls && origin.starts_with("http://");
                     climb.note(question(rung.rung), origin, rung.time, found);
@@ -672,7 +672,7 @@ impl Call<'_> {
             let trouble = remark.trouble(&detail, "");
             // The plugin may know the way to another.
             let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
-            climb.warn(Trouble { fix, ..trouble });
+            climb.warn(StepTrouble { fix, ..trouble });
         }
         Some(())
     }
@@ -749,7 +749,7 @@ impl Call<'_> {
                 // Nothing counts yet, though there is something to tell.
                 Some(outcome) if !batch.events.is_empty() => {
                     climb.note(Question::Score, &about, begun.elapsed(), Ok(String::new()));
-                    climb.warn(Trouble::of_failure(outcome));
+                    climb.warn(StepTrouble::of_failure(outcome));
                 }
                 Some(outcome) => {
                     let _ = climb.note_answer(Question::Score, &about, begun.elapsed(), Err(outcome));
@@ -805,26 +805,26 @@ fn was_let_in(failure: &Failure) -> bool {
 }
 
 /// What the service did not say, for a reason of its own, is not known.
-fn status_of(failure: &Failure) -> Status {
+fn status_of(failure: &Failure) -> StepStatus {
     match failure.reaction {
-        Reaction::Wait | Reaction::TryLater | Reaction::Restart => Status::Unknown,
-        _ => Status::Failed,
+        Reaction::Wait | Reaction::TryLater | Reaction::Restart => StepStatus::Unknown,
+        _ => StepStatus::Failed,
     }
 }
 
-impl Trouble {
-    fn of(code: &str, cause: String, fix: String) -> Trouble {
-        Trouble { code: code.to_owned(), blame: None, service_code: None, request_id: None, cause, fix }
+impl StepTrouble {
+    fn of(code: &str, cause: String, fix: String) -> StepTrouble {
+        StepTrouble { code: code.to_owned(), blame: None, service_code: None, request_id: None, cause, fix }
     }
 
-    fn of_failure(mut failure: Failure) -> Trouble {
+    fn of_failure(mut failure: Failure) -> StepTrouble {
         if let Some(seconds) = failure.wait_seconds {
             failure.cause += &format!("; it asks to wait {seconds} s");
         }
         let fix = failure.fix.take().unwrap_or_else(|| usual_fix(&failure).to_owned());
         let blame = Some(failure.whose());
         let Failure { code, service_code, request_id, cause, .. } = failure;
-        Trouble { code, blame, service_code, request_id, cause, fix }
+        StepTrouble { code, blame, service_code, request_id, cause, fix }
     }
 }
 
@@ -865,13 +865,13 @@ impl CheckRun {
         self.told = self.ladder.steps.len();
     }
 
-    fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, Trouble>) {
+    fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, StepTrouble>) {
         let about = about.to_owned();
         self.ladder.steps.push(match found {
-            Ok(found) => Step { question, status: Status::Ok, about, found, time, trouble: None },
+            Ok(found) => Step { question, status: StepStatus::Ok, about, found, time, trouble: None },
             Err(trouble) => {
                 let found = String::new();
-                Step { question, status: Status::Failed, about, found, time, trouble: Some(trouble) }
+                Step { question, status: StepStatus::Failed, about, found, time, trouble: Some(trouble) }
             }
         });
     }
@@ -885,7 +885,7 @@ impl CheckRun {
         answer: Result<String, Failure>,
     ) -> Option<()> {
         let status = answer.as_ref().err().map(status_of);
-        self.note(question, about, time, answer.map_err(Trouble::of_failure));
+        self.note(question, about, time, answer.map_err(StepTrouble::of_failure));
         match (status, self.ladder.steps.last_mut()) {
             (Some(status), Some(step)) => {
                 step.status = status;
@@ -896,11 +896,11 @@ impl CheckRun {
     }
 
     /// Something odd about the last step; several are told as one.
-    fn warn(&mut self, trouble: Trouble) {
+    fn warn(&mut self, trouble: StepTrouble) {
         let Some(step) = self.ladder.steps.last_mut() else { return };
         step.trouble = Some(match step.trouble.take() {
             None => trouble,
-            Some(before) => Trouble {
+            Some(before) => StepTrouble {
                 cause: format!("{}\n{}", before.cause, trouble.cause),
                 fix: if before.fix == trouble.fix { before.fix } else { format!("{}; {}", before.fix, trouble.fix) },
                 ..before
@@ -916,7 +916,7 @@ impl CheckRun {
             } else {
                 format!("{about}: {}", notice.message)
             };
-            self.warn(Trouble::of(&notice.code, cause, fix));
+            self.warn(StepTrouble::of(&notice.code, cause, fix));
         }
     }
 
@@ -932,7 +932,7 @@ impl CheckRun {
 
     fn not_reached(&mut self, question: Question, about: &str) {
         let (about, found) = (about.to_owned(), String::new());
-        let status = Status::NotReached;
+        let status = StepStatus::NotReached;
         self.ladder.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
     }
 
@@ -1080,7 +1080,7 @@ mod tests {
             let ladders = broken(&named, problems);
             assert_eq!(status(&ladders), 2);
             assert!(ladders.iter().all(|ladder| ladder.steps.len() == Question::ALL.len()));
-            let failed = ladders.into_iter().filter(|ladder| ladder.steps[0].status == Status::Failed);
+            let failed = ladders.into_iter().filter(|ladder| ladder.steps[0].status == StepStatus::Failed);
             failed.map(|ladder| ladder.feed).collect::<Vec<_>>()
         };
         assert_eq!(failed(&[problem("feed[0].settings.client_key")]), ["a"]);
@@ -1089,7 +1089,7 @@ mod tests {
         assert_eq!(failed(&[problem("feed[1].id"), problem("network.allow")]), ["", "b"]);
         assert!(broken(&named, &[problem("network.allow")]).iter().all(|ladder| !ladder.ok()), "no feed is good then");
         let ladders = broken(&[], &[problem("")]);
-        assert_eq!((ladders[0].feed.as_str(), ladders[0].steps[0].status), ("", Status::Failed));
+        assert_eq!((ladders[0].feed.as_str(), ladders[0].steps[0].status), ("", StepStatus::Failed));
         assert_eq!(ladders[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
     }
 }

@@ -32,7 +32,7 @@ pub enum Rung {
 
 /// What can be wrong with the way.
 #[derive(Debug)]
-pub struct Fault {
+pub struct ProbeFault {
     /// Where it shows.
     pub rung: Rung,
     /// Kebab-case.
@@ -46,9 +46,9 @@ pub struct Fault {
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $rung:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
-        $($(#[$doc])* const $name: Fault = Fault { rung: Rung::$rung, code: $code, cause: $cause, fix: $fix };)*
+        $($(#[$doc])* const $name: ProbeFault = ProbeFault { rung: Rung::$rung, code: $code, cause: $cause, fix: $fix };)*
         /// The whole table, by rung.
-        pub const FAULTS: &[Fault] = &[$($name),*];
+        pub const FAULTS: &[ProbeFault] = &[$($name),*];
     };
 }
 
@@ -120,21 +120,21 @@ pub struct Probed {
     /// How long it took.
     pub time: Duration,
     /// What was found, in a few words; or what is wrong.
-    pub found: Result<String, Trouble>,
+    pub found: Result<String, ProbeTrouble>,
 }
 
 /// A fault that was met.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct ProbeTrouble {
     /// Which one.
-    pub fault: &'static Fault,
+    pub fault: &'static ProbeFault,
     /// What was met and where.
     pub detail: String,
     /// What mends it, with the values of this origin.
     pub fix: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ProbeTrouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.fault.cause, self.detail)
     }
@@ -149,7 +149,7 @@ pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSen
         name: proxy.name(),
         address,
     });
-    Climb { origin, through, tell }.all(network, now).await;
+    ProbeRun { origin, through, tell }.all(network, now).await;
 }
 
 /// The proxy that is in between.
@@ -221,13 +221,13 @@ trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
-struct Climb<'a> {
+struct ProbeRun<'a> {
     origin: &'a Url,
     through: Option<Through>,
     tell: UnboundedSender<Probed>,
 }
 
-impl Climb<'_> {
+impl ProbeRun<'_> {
     async fn all(&mut self, network: &Network, now: u64) -> Option<()> {
         let begun = Instant::now();
         let (socket, begun) = if let Some(through) = &self.through {
@@ -266,7 +266,7 @@ impl Climb<'_> {
         &mut self,
         rung: Rung,
         begun: Instant,
-        result: Result<T, Trouble>,
+        result: Result<T, ProbeTrouble>,
         words: impl Fn(&T) -> String,
     ) -> Option<T> {
         let (found, value) = match result {
@@ -286,25 +286,25 @@ impl Climb<'_> {
         self.origin.port_or_known_default().unwrap_or(443)
     }
 
-    fn trouble(&self, fault: &'static Fault, detail: impl fmt::Display, address: Option<IpAddr>) -> Trouble {
+    fn trouble(&self, fault: &'static ProbeFault, detail: impl fmt::Display, address: Option<IpAddr>) -> ProbeTrouble {
         let address = address.map_or_else(|| self.host().to_owned(), |address| address.to_string());
         let fix = fault.fix.replace("{host}", self.host()).replace("{port}", &self.port().to_string());
         let proxy = self.through.as_ref().map_or("", |through| &through.name);
         let fix = fix.replace("{address}", &address).replace("{proxy}", proxy);
-        Trouble { fault, detail: detail.to_string(), fix }
+        ProbeTrouble { fault, detail: detail.to_string(), fix }
     }
 
-    fn prohibited(&self, network: &Network, detail: String, address: IpAddr) -> Trouble {
+    fn prohibited(&self, network: &Network, detail: String, address: IpAddr) -> ProbeTrouble {
         let trouble = self.trouble(&ADDRESS_PROHIBITED, detail, Some(address));
         let line = client::line_with(network.allowed(), &address.to_string());
         let fix = match may_serve(address) {
             true => trouble.fix.replace("{allow}", &line),
             false => format!("no service is at such an address: find out who answers so: nslookup {}", self.host()),
         };
-        Trouble { fix, ..trouble }
+        ProbeTrouble { fix, ..trouble }
     }
 
-    async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, Trouble> {
+    async fn resolve(&self, network: &Network) -> Result<Vec<SocketAddr>, ProbeTrouble> {
         let port = self.port();
         let found: Vec<SocketAddr> = match self.origin.host() {
             Some(Host::Ipv4(address)) => vec![(address, port).into()],
@@ -333,7 +333,7 @@ impl Climb<'_> {
     }
 
     /// A connection to the first address that takes one.
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Trouble> {
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ProbeTrouble> {
         let mut trouble = None;
         let tried = &addresses[..addresses.len().min(PROBED_ADDRESSES)];
         // All together take no longer than a request would wait.
@@ -358,7 +358,7 @@ impl Climb<'_> {
     }
 
     /// What is known of the address before the proxy is asked.
-    fn judge_unresolved(&self, network: &Network) -> Result<(), Trouble> {
+    fn judge_unresolved(&self, network: &Network) -> Result<(), ProbeTrouble> {
         let address = match self.origin.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
@@ -372,7 +372,7 @@ impl Climb<'_> {
     }
 
     /// A connection that the proxy made.
-    async fn connect_through(&self, network: &Network, now: u64) -> Result<Box<dyn Wire>, Trouble> {
+    async fn connect_through(&self, network: &Network, now: u64) -> Result<Box<dyn Wire>, ProbeTrouble> {
         let Some(through) = &self.through else { return Err(self.trouble(&UNREACHABLE, "no proxy", None)) };
         let unreachable =
             |why: &dyn fmt::Display| Err(self.trouble(&PROXY_UNREACHABLE, format!("{}: {why}", through.name), None));
@@ -431,7 +431,7 @@ impl Climb<'_> {
         Ok(ProxyHead::read(&answer))
     }
 
-    async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, Trouble> {
+    async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, ProbeTrouble> {
         // A URL has brackets around an IPv6 address, a certificate has none.
         let name = self.host().trim_matches(['[', ']']);
         let error = match timeout(CONNECT_TIMEOUT, tls(network, name, wire, now)).await {
@@ -471,7 +471,7 @@ async fn tls(
 }
 
 /// What a TLS error is about.
-fn tls_fault(error: &rustls::Error) -> &'static Fault {
+fn tls_fault(error: &rustls::Error) -> &'static ProbeFault {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
         UnknownIssuer,

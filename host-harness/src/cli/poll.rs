@@ -7,7 +7,7 @@ use std::time::Instant;
 use host_harness::collector::once::{self, Output};
 use host_harness::config::Config;
 use host_harness::run;
-use host_harness::sink::{Stdout, Trouble};
+use host_harness::sink::{SinkTrouble, Stdout};
 use source_host::feed::Clock;
 use source_host::limits;
 use source_host::plugin::engine::Host;
@@ -55,7 +55,7 @@ pub async fn tick(
             let why = keeper
                 .deliveries
                 .trouble(&sink, &tenant)
-                .map(|Trouble { code, blame, why }| format!(": {why} ({code}, {blame})"));
+                .map(|SinkTrouble { code, blame, why }| format!(": {why} ({code}, {blame})"));
             say!(
                 "error: sink {sink}: {events} events of tenant {tenant} were not delivered within {seconds} s{}\n  \
                  fix: they wait in {} and go with the next poll or `run` on it",

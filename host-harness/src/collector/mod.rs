@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use crate::collector::agenda::{Agenda, Item};
-use crate::collector::schedule::Rhythm;
-use crate::collector::work::{Done, Keeper, NotKept, Task};
+use crate::collector::schedule::Schedule;
+use crate::collector::work::{Done, NotKept, Pipeline, Task};
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 
@@ -33,11 +33,11 @@ mod status;
 mod tally;
 pub mod work;
 
-pub use status::{Board, BoardRow, LeftOutRow, Next};
+pub use status::{BoardRow, LeftOutRow, Next, StatusSnapshot};
 
 /// The collector.
 pub struct Collector {
-    keeper: Keeper,
+    keeper: Pipeline,
     tenants: Arc<Tenants>,
     clock: Clock,
     agenda: Agenda,
@@ -48,7 +48,7 @@ pub struct Collector {
     tenant_numbers: HashMap<Arc<str>, u32>,
     numbers: Numbers,
     jobs: JoinSet<Ended>,
-    running: HashMap<tokio::task::Id, Running>,
+    running: HashMap<tokio::task::Id, RunningJob>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
     busy: HashSet<Key>,
     throttles: HashMap<(ShortDigest, String), u64>,
@@ -84,22 +84,22 @@ impl Numbers {
 
 /// With which settings a feed was searched, and as what it was configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Marks {
+struct FeedDigests {
     searched_with: ShortDigest,
     configured_as: ShortDigest,
 }
 
-impl Marks {
-    fn of(row: &FeedRow) -> Marks {
-        Marks { searched_with: row.searched_with, configured_as: row.configured_as }
+impl FeedDigests {
+    fn of(row: &FeedRow) -> FeedDigests {
+        FeedDigests { searched_with: row.searched_with, configured_as: row.configured_as }
     }
 }
 
 /// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
 #[derive(Default)]
 struct Left {
-    marks: Option<Marks>,
-    kept: Option<Marks>,
+    marks: Option<FeedDigests>,
+    kept: Option<FeedDigests>,
     stored: Vec<ScopeRow>,
 }
 
@@ -112,7 +112,7 @@ type Key = (Arc<str>, String);
 type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What a job is at.
-struct Running {
+struct RunningJob {
     item: Option<Item>,
     key: Option<Key>,
 }
@@ -120,15 +120,15 @@ struct Running {
 struct FeedEntry {
     parked: Arc<Parked>,
     tenant: u32,
-    rhythm: Rhythm,
+    rhythm: Schedule,
     /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
     open: Weak<Open>,
     scopes: Vec<u32>,
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: Vec<ScopeRow>,
     /// The feed as it is to be kept, and as it is.
-    marks: Marks,
-    kept: Option<Marks>,
+    marks: FeedDigests,
+    kept: Option<FeedDigests>,
     credential: ShortDigest,
     failures: u32,
     failure: Option<Box<Failure>>,
@@ -145,7 +145,7 @@ struct FeedEntry {
 struct ScopeEntry {
     feed: u32,
     scope: Scope,
-    rhythm: Rhythm,
+    rhythm: Schedule,
     standing: Standing,
     /// Since when it waits for a search of its feed, which may find it gone, or the feed blocked.
     held_since: Option<u64>,
@@ -176,22 +176,22 @@ enum Ended {
     Polled {
         scope: u32,
         tenant: Arc<str>,
-        done: Result<Done, Fault>,
+        done: Result<Done, PollFault>,
     },
     GivenUp {
         feed: u32,
         scope: String,
-        done: Result<Done, Fault>,
+        done: Result<Done, PollFault>,
     },
     Kept {
         feed: u32,
-        marks: Marks,
+        marks: FeedDigests,
         kept: Result<(), StoreError>,
     },
 }
 
 /// Why a job has no answer.
-enum Fault {
+enum PollFault {
     Open(FeedError),
     Store(NotKept),
 }
@@ -199,7 +199,7 @@ enum Fault {
 impl Collector {
     /// Takes up these feeds, and what the store knows of them.
     pub async fn new(
-        keeper: Keeper,
+        keeper: Pipeline,
         tenants: Arc<Tenants>,
         feeds: Vec<Arc<Parked>>,
         polls: usize,
@@ -242,7 +242,7 @@ impl Collector {
         };
         for row in feed_rows {
             let left = collector.left.entry(row.feed.as_str().into()).or_default();
-            (left.marks, left.kept) = (Some(Marks::of(&row)), Some(Marks::of(&row)));
+            (left.marks, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
         }
         for row in scope_rows {
             collector.left.entry(row.feed.as_str().into()).or_default().stored.push(row);
@@ -275,7 +275,7 @@ impl Collector {
             self.busy.insert(key.clone());
         }
         let id = self.jobs.spawn(job).id();
-        self.running.insert(id, Running { item, key });
+        self.running.insert(id, RunningJob { item, key });
     }
 
     /// Waits for one job to end and takes what came of it; waits for ever while none is in flight. May be dropped at any
@@ -283,7 +283,7 @@ impl Collector {
     pub async fn ended(&mut self) {
         let Some(joined) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
         let id = joined.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
-        let running = self.running.remove(&id).unwrap_or(Running { item: None, key: None });
+        let running = self.running.remove(&id).unwrap_or(RunningJob { item: None, key: None });
         if let Some(item) = running.item {
             self.agenda.done(item);
         }
@@ -309,7 +309,7 @@ impl Collector {
     }
 
     /// A job panicked: a fault of this program, which is told and does not end the collector.
-    fn broke(&mut self, running: Running, error: &tokio::task::JoinError) {
+    fn broke(&mut self, running: RunningJob, error: &tokio::task::JoinError) {
         tracing::error!(fault = Blame::Harness.word(), "a job broke down: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
         let feed = match running.item {
@@ -344,7 +344,7 @@ impl Collector {
     }
 
     /// Where polls end up.
-    pub fn keeper(&self) -> &Keeper {
+    pub fn keeper(&self) -> &Pipeline {
         &self.keeper
     }
 
@@ -424,7 +424,7 @@ impl Collector {
     }
 
     /// How everything stands, what needs somebody first.
-    pub fn board(&self, most: usize) -> Board {
+    pub fn board(&self, most: usize) -> StatusSnapshot {
         let mut rows: Vec<BoardRow> = Vec::new();
         for (number, entry) in &self.feeds {
             if let Some(failure) = &entry.failure {
@@ -451,7 +451,7 @@ impl Collector {
         rows.truncate(most);
         let (sinks, notes) = (self.keeper.deliveries.rows(), self.keeper.deliveries.troubles());
         let left_out = Vec::new();
-        Board { feeds, failing_feeds, scopes, failing_scopes, in_flight, total, rows, left_out, sinks, notes }
+        StatusSnapshot { feeds, failing_feeds, scopes, failing_scopes, in_flight, total, rows, left_out, sinks, notes }
     }
 
     /// When a scope is tried next.

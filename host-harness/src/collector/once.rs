@@ -17,8 +17,8 @@ use source_host::limits;
 use source_host::progress::Doing;
 use source_host::text;
 
-use crate::collector::schedule::Rhythm;
-use crate::collector::work::{Done, Finding, Keeper, NotKept, Task, findings};
+use crate::collector::schedule::Schedule;
+use crate::collector::work::{Done, Finding, NotKept, Pipeline, Task, findings};
 use crate::config::Problem;
 use crate::config::admission::{CheckError, Checked};
 use crate::sink;
@@ -64,12 +64,12 @@ pub struct Report {
     /// Events written.
     pub events: usize,
     /// Figures of the scopes.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Figure>,
 }
 
 /// A figure and whose it is.
 #[derive(Debug)]
-pub struct Row {
+pub struct Figure {
     /// Id of the feed.
     pub feed: String,
     /// Name of the scope; its id where it has none.
@@ -157,7 +157,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
 }
 
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
-pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Result<Report, OnceError> {
+pub async fn tick(feeds: &[Ready], keeper: &Pipeline, output: Output<'_>) -> Result<Report, OnceError> {
     let mut reporter = Reporter { output, report: Report::default() };
     let tick = Tick::begin(keeper).await?;
     for ready in feeds {
@@ -169,7 +169,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Keeper, output: Output<'_>) -> Resul
 
 /// What the store held when a tick began, and the waits that the services asked for until now.
 struct Tick<'a> {
-    keeper: &'a Keeper,
+    keeper: &'a Pipeline,
     feeds: Vec<FeedRow>,
     scopes: Vec<ScopeRow>,
     throttles: Mutex<Vec<Throttle>>,
@@ -186,7 +186,7 @@ enum Performed {
 }
 
 impl<'a> Tick<'a> {
-    async fn begin(keeper: &'a Keeper) -> Result<Tick<'a>, StoreError> {
+    async fn begin(keeper: &'a Pipeline) -> Result<Tick<'a>, StoreError> {
         let now = (keeper.clock)();
         let read = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?)));
         let (feeds, scopes, throttles) = read.await?;
@@ -246,7 +246,7 @@ impl<'a> Tick<'a> {
         match &found {
             Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
             Err(failure) => {
-                let next = Rhythm::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
+                let next = Schedule::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
                 if let Some(throttle) = keeper.throttle(parked, &ready.feed, next.throttled_until) {
                     self.throttles.lock().push(throttle.clone());
                     if let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await {
@@ -271,7 +271,7 @@ impl<'a> Tick<'a> {
         let (keeper, parked) = (self.keeper, &ready.parked);
         let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
         let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
-        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
         let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
         match finding {
             Finding::Polled => {}
@@ -355,7 +355,7 @@ impl Reporter<'_> {
             None => {}
         }
         self.report.good += 1;
-        let row = |measure| Row {
+        let row = |measure| Figure {
             feed: ready.parked.id.to_string(),
             scope: scope.name.clone().unwrap_or_else(|| scope.id.clone()),
             measure,
@@ -516,26 +516,27 @@ fn pause(failure: &Failure, retry: usize) -> Option<Duration> {
 
 /// The scores of two polls as a table for people: those of the later one, and those that the earlier one alone has.
 pub fn table(before: &Report, after: &Report, kind: &str) -> String {
-    fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Row> {
+    fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Figure> {
         report.rows.iter().filter(move |row| row.measure.kind == kind)
     }
-    let same = |one: &Row, other: &Row| (&one.feed, &one.measure.subject) == (&other.feed, &other.measure.subject);
-    let earlier = |row: &Row| of_kind(before, kind).find(|known| same(known, row));
-    let later = |row: &Row| of_kind(after, kind).find(|known| same(known, row));
-    let mut pairs: Vec<(Option<&Row>, Option<&Row>)> =
+    let same =
+        |one: &Figure, other: &Figure| (&one.feed, &one.measure.subject) == (&other.feed, &other.measure.subject);
+    let earlier = |row: &Figure| of_kind(before, kind).find(|known| same(known, row));
+    let later = |row: &Figure| of_kind(after, kind).find(|known| same(known, row));
+    let mut pairs: Vec<(Option<&Figure>, Option<&Figure>)> =
         of_kind(before, kind).map(|row| (Some(row), later(row))).collect();
     pairs.extend(of_kind(after, kind).filter(|row| earlier(row).is_none()).map(|row| (None, Some(row))));
     // A new scope stands with its feed.
     let feeds: Vec<&str> = pairs.iter().filter_map(|(before, after)| Some(after.or(*before)?.feed.as_str())).collect();
-    let place = |row: Option<&Row>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
+    let place = |row: Option<&Figure>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
     pairs.sort_by_key(|(before, after)| place(after.or(*before)));
     let none = || "-".to_owned();
-    let points = |row: &Row| format!("{:.2} / {}", row.measure.value, row.measure.maximum);
-    let percent = |row: &Row| match row.measure.maximum {
+    let points = |row: &Figure| format!("{:.2} / {}", row.measure.value, row.measure.maximum);
+    let percent = |row: &Figure| match row.measure.maximum {
         maximum if maximum > 0.0 => format!("{:.1} %", row.measure.value / maximum * 100.0),
         _ => none(),
     };
-    let cells = |(before, after): (Option<&Row>, Option<&Row>)| {
+    let cells = |(before, after): (Option<&Figure>, Option<&Figure>)| {
         let row = after.or(before)?;
         let change = before.zip(after).map(|(before, after)| after.measure.value - before.measure.value);
         Some([
@@ -565,7 +566,7 @@ mod tests {
 
     /// An embedder may let a task of its own poll and tick.
     #[expect(dead_code, reason = "that this compiles is the test")]
-    fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, keeper: &Keeper, outputs: [Output<'_>; 2]) {
+    fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, keeper: &Pipeline, outputs: [Output<'_>; 2]) {
         fn is_send(_: impl Send) {}
         let [first, second] = outputs;
         is_send(poll(feeds, clock, first));

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
-use crate::collector::{Collector, Ended, Fault, FeedEntry, Job, Key, Open, failure_of};
+use crate::collector::{Collector, Ended, FeedEntry, Job, Key, Open, PollFault, failure_of};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 
 /// What repeats of the store are kept under.
@@ -71,12 +71,12 @@ impl Collector {
         &self,
         task: Task,
         cell: Arc<Open>,
-    ) -> impl Future<Output = Result<Done, Fault>> + Send + 'static {
+    ) -> impl Future<Output = Result<Done, PollFault>> + Send + 'static {
         let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
         async move {
             let open = || async { task.parked.open(&tenants, &clock).await.map(Box::new) };
-            let feed = cell.get_or_try_init(open).await.map_err(Fault::Open)?;
-            keeper.perform(feed, &task).await.map_err(Fault::Store)
+            let feed = cell.get_or_try_init(open).await.map_err(PollFault::Open)?;
+            keeper.perform(feed, &task).await.map_err(PollFault::Store)
         }
     }
 
@@ -108,7 +108,7 @@ impl Collector {
     }
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
-    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, tenant: &str, done: Result<Done, Fault>) {
+    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, tenant: &str, done: Result<Done, PollFault>) {
         let Done { standing, throttle, .. } = match done {
             Ok(done) => done,
             Err(fault) => return self.lost(feed, scope, tenant, fault),
@@ -137,10 +137,10 @@ impl Collector {
     }
 
     /// Tells why a job of a feed that is another one by now has no answer.
-    fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: Fault) {
+    fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
         let (words, blame) = match fault {
-            Fault::Open(error) => (error.to_string(), failure_of(&error).whose()),
-            Fault::Store(NotKept { error, throttle }) => {
+            PollFault::Open(error) => (error.to_string(), failure_of(&error).whose()),
+            PollFault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
                 self.keeper.metrics.store_failed();
                 (error.to_string(), error.whose())
@@ -158,14 +158,14 @@ impl Collector {
     }
 
     /// Tells why a job has no answer, as a failure of the scope.
-    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: Fault, before: Option<&str>) -> Failure {
+    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: PollFault, before: Option<&str>) -> Failure {
         match fault {
-            Fault::Open(error) => {
+            PollFault::Open(error) => {
                 let failure = failure_of(&error);
                 log_failure(parked, Some(scope), &failure, before);
                 failure
             }
-            Fault::Store(NotKept { error, throttle }) => {
+            PollFault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
                 let (words, fault) = (error.to_string(), error.whose().word());
                 macro_rules! line {
@@ -222,7 +222,7 @@ impl Collector {
         });
     }
 
-    pub(super) fn polled(&mut self, number: u32, done: Result<Done, Fault>) {
+    pub(super) fn polled(&mut self, number: u32, done: Result<Done, PollFault>) {
         let now = (self.clock)();
         let Some(scope) = self.scopes.get(&number) else { return };
         let (feed, rhythm, before) = (scope.feed, scope.rhythm, scope.standing.clone());

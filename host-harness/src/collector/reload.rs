@@ -8,8 +8,8 @@ use source_host::digest::ShortDigest;
 use source_host::feed::parked::Parked;
 
 use crate::collector::agenda::Item;
-use crate::collector::schedule::{Rhythm, first};
-use crate::collector::{Collector, FeedEntry, Left, Marks, ScopeEntry};
+use crate::collector::schedule::{Schedule, first};
+use crate::collector::{Collector, FeedDigests, FeedEntry, Left, ScopeEntry};
 use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {
@@ -30,9 +30,9 @@ impl Collector {
         let tenant = *self.tenant_numbers.entry(Arc::clone(&parked.tenant)).or_insert(tenants);
         let configured_as = parked.fingerprint(salt);
         let changed = marks.is_some_and(|marks| marks.configured_as != configured_as);
-        let marks = Marks { configured_as, ..marks.unwrap_or_default() };
+        let marks = FeedDigests { configured_as, ..marks.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
-        let rhythm = Rhythm::new(&parked.id, "", parked.interval);
+        let rhythm = Schedule::new(&parked.id, "", parked.interval);
         let polled: Vec<&Standing> =
             stored.iter().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
         let due = match polled.iter().map(|standing| standing.due).min() {
@@ -122,7 +122,7 @@ impl Collector {
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
         if differs {
             if parked.interval != entry.parked.interval {
-                entry.rhythm = Rhythm::new(&parked.id, "", parked.interval);
+                entry.rhythm = Schedule::new(&parked.id, "", parked.interval);
                 let (item, due) = (Item::Search(number), entry.rhythm.next_place(now));
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);
@@ -132,7 +132,7 @@ impl Collector {
             entry.parked = parked;
             for scope in entry.scopes.clone() {
                 let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
-                scope_entry.rhythm = Rhythm::new(&entry.parked.id, &scope_entry.scope.id, entry.parked.interval);
+                scope_entry.rhythm = Schedule::new(&entry.parked.id, &scope_entry.scope.id, entry.parked.interval);
                 let due =
                     scope_entry.rhythm.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
                 scope_entry.standing.due = due;

@@ -13,7 +13,7 @@ use source_host::limits::{self, milliseconds};
 /// Where polls of one scope fall: once an interval, always at the same place in it, so that ten thousand scopes do not
 /// start together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rhythm {
+pub struct Schedule {
     interval: u64,
     place: u64,
     seed: u64,
@@ -32,13 +32,13 @@ pub struct Next {
     pub waits_for_person: bool,
 }
 
-impl Rhythm {
+impl Schedule {
     /// The rhythm of a scope, or with an empty scope that of the feed's search for scopes.
-    pub fn new(feed: &str, scope: &str, interval: Duration) -> Rhythm {
+    pub fn new(feed: &str, scope: &str, interval: Duration) -> Schedule {
         let digest = Sha256::digest(format!("{feed}\n{scope}").as_bytes());
         let seed = digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let interval = milliseconds(interval).max(1);
-        Rhythm { interval, place: seed % interval, seed }
+        Schedule { interval, place: seed % interval, seed }
     }
 
     /// The scope's next place: at least half an interval away, so that a poll that came late is not done again soon.
@@ -124,8 +124,8 @@ mod tests {
     const HOUR: u64 = 3_600_000;
     const NOW: u64 = 1_790_000_000_000;
 
-    fn hourly() -> Rhythm {
-        Rhythm::new("feed", "scope", Duration::from_secs(3_600))
+    fn hourly() -> Schedule {
+        Schedule::new("feed", "scope", Duration::from_secs(3_600))
     }
 
     fn failure(reaction: Reaction, wait_seconds: Option<u32>) -> Failure {
@@ -149,7 +149,7 @@ mod tests {
     fn places_are_spread_over_the_interval() {
         let mut tenths = [0_u32; 10];
         for scope in 0..10_000 {
-            let rhythm = Rhythm::new("feed", &format!("scope-{scope}"), Duration::from_secs(3_600));
+            let rhythm = Schedule::new("feed", &format!("scope-{scope}"), Duration::from_secs(3_600));
             tenths[(rhythm.next_place(NOW) % HOUR * 10 / HOUR) as usize] += 1;
         }
         assert!(tenths.iter().all(|count| (900..1_100).contains(count)), "{tenths:?}");
@@ -191,7 +191,7 @@ mod tests {
         let wait = failure(Reaction::Wait, Some(60));
         let dues: std::collections::BTreeSet<u64> = (0..20)
             .map(|scope| {
-                let rhythm = Rhythm::new("feed", &format!("{scope}"), Duration::from_secs(3_600));
+                let rhythm = Schedule::new("feed", &format!("{scope}"), Duration::from_secs(3_600));
                 let next = rhythm.after(0, Some(&wait), NOW);
                 assert_eq!(next.throttled_until, Some(NOW + 60_000));
                 next.due
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_long_interval_is_not_shortened_by_a_slow_retry() {
-        let weekly = Rhythm::new("feed", "scope", Duration::from_secs(7 * 86_400));
+        let weekly = Schedule::new("feed", "scope", Duration::from_secs(7 * 86_400));
         let next = weekly.after(0, Some(&failure(Reaction::FixScope, None)), NOW);
         assert!(next.due - NOW >= 5 * 24 * HOUR);
     }

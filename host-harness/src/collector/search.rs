@@ -13,9 +13,9 @@ use source_host::limits::{self, milliseconds};
 
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices};
-use crate::collector::schedule::{Rhythm, first};
+use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, Finding, Task, findings};
-use crate::collector::{Collector, Ended, Fault, Job, Key, Marks, ScopeEntry, failure_of};
+use crate::collector::{Collector, Ended, FeedDigests, Job, Key, PollFault, ScopeEntry, failure_of};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 
 impl Collector {
@@ -143,7 +143,7 @@ impl Collector {
         }
         let unasked = entry.stored.iter().filter(|row| row.standing.watch == Watch::Unasked);
         let rows: Vec<ScopeRow> = unasked.cloned().collect();
-        let Marks { searched_with, configured_as } = marks;
+        let FeedDigests { searched_with, configured_as } = marks;
         let row = FeedRow { feed: entry.parked.id.to_string(), searched_with, configured_as };
         let store = self.keeper.store.clone();
         let job = async move {
@@ -156,7 +156,7 @@ impl Collector {
         self.start(None, None, Box::pin(job));
     }
 
-    pub(super) fn kept(&mut self, number: u32, marks: Marks, kept: Result<(), StoreError>) {
+    pub(super) fn kept(&mut self, number: u32, marks: FeedDigests, kept: Result<(), StoreError>) {
         match kept {
             Ok(()) => {
                 if let Some(entry) = self.feeds.get_mut(&number) {
@@ -182,7 +182,7 @@ impl Collector {
             return;
         }
         let parked = Arc::clone(&entry.parked);
-        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
         let due = match was_stored {
             true => rhythm.resumed(standing.due, standing.failures > 0, now, 0),
             false => standing.due,
@@ -233,7 +233,7 @@ impl Collector {
         if let Some(number) = live {
             self.unwatch(number);
         }
-        let rhythm = Rhythm::new(&parked.id, &scope.id, parked.interval);
+        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
         let watch = if lost.is_some() { Watch::Lost } else { Watch::Unasked };
         let standing = Standing { due: now, watch, ..standing };
         let task = Task { parked: Arc::clone(&parked), rhythm, scope, standing, given_up: lost };
@@ -272,7 +272,7 @@ impl Collector {
         Some((key, Box::pin(async move { Ended::GivenUp { feed, scope, done: done.await } })))
     }
 
-    pub(super) fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, Fault>) {
+    pub(super) fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, PollFault>) {
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
         let Some(row) = entry.stored.iter_mut().find(|row| row.scope.id == scope) else { return };
         match done {

@@ -12,7 +12,7 @@ use crate::store::{ScopeRow, Watch};
 
 /// How everything stands at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Board {
+pub struct StatusSnapshot {
     /// Number of feeds.
     pub feeds: usize,
     /// Of those, the ones whose scopes cannot be searched for.

@@ -10,7 +10,7 @@ use source_host::failpoint;
 use source_host::feed::parked::Parked;
 use source_host::feed::{self, Clock, Feed, Polled};
 
-use crate::collector::schedule::Rhythm;
+use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
@@ -20,7 +20,7 @@ pub const NO_LONGER_DISCOVERED: &str = "no-longer-discovered";
 
 /// Where polls end up.
 #[derive(Clone)]
-pub struct Keeper {
+pub struct Pipeline {
     /// Keeps states and events.
     pub store: StoreHandle,
     /// Brings events to their sinks.
@@ -39,7 +39,7 @@ pub struct Task {
     /// Its feed.
     pub parked: Arc<Parked>,
     /// Its place in the interval.
-    pub rhythm: Rhythm,
+    pub rhythm: Schedule,
     /// The scope.
     pub scope: Scope,
     /// How it stands.
@@ -93,7 +93,7 @@ impl Task {
     }
 }
 
-impl Keeper {
+impl Pipeline {
     /// Reads the state of a scope, polls it, and commits what came of it.
     pub async fn perform(&self, feed: &Feed, task: &Task) -> Result<Done, NotKept> {
         failpoint::pass("poll-begin");

@@ -20,7 +20,7 @@ use source_host::plugin::{Plugin, PluginError};
 use tokio::task::JoinHandle;
 
 use crate::built_in;
-use crate::config::{self, Config, FeedConfig, Place, Problem, Seen, astray};
+use crate::config::{self, Config, FeedConfig, Problem, SeenFile, SourcePlace, astray};
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -46,7 +46,7 @@ pub struct LeftOut {
     /// Each trouble, and where it is configured.
     pub problems: Vec<Problem>,
     /// Files beyond those of the configuration with which that may change, as they were before they were looked at.
-    pub files: Vec<Seen>,
+    pub files: Vec<SeenFile>,
 }
 
 /// Why a feed is left out.
@@ -158,7 +158,7 @@ pub async fn check_each(
         let plugin = match loaded {
             Ok(plugin) => plugin,
             Err(Unloaded { message, is_read }) => {
-                let Place { file, line, .. } = feed.place;
+                let SourcePlace { file, line, .. } = feed.place;
                 let problem = Problem { file, line, key: format!("feed {}: plugin", feed.id), message };
                 let out = LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable);
                 match is_read {
@@ -280,7 +280,7 @@ async fn check_feed(
     };
     // A plugin that breaks down is the trouble of its own feeds.
     let broken = |message: String| {
-        let Place { file, line, .. } = place.clone();
+        let SourcePlace { file, line, .. } = place.clone();
         Problem { file, line, key: format!("feed {id}: plugin"), message }
     };
     let description = match plugin.description().await {
@@ -328,7 +328,7 @@ async fn check_feed(
     });
     let referred = unreadable.len();
     // Looked at first: who writes one while it is read has changed it.
-    let files = settings.token_files().map(Seen::now).collect();
+    let files = settings.token_files().map(SeenFile::now).collect();
     for (setting, found) in settings.examined() {
         if unreadable.iter().any(|(known, _)| *known == setting) {
             continue;

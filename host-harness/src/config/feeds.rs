@@ -14,12 +14,14 @@ use source_host::limits;
 
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Interval, Named, Place, Problem, REFERENCE, Seen, duration, meant, referenced};
+use super::{
+    Environment, FeedConfig, Interval, Named, Problem, REFERENCE, SeenFile, SourcePlace, duration, meant, referenced,
+};
 use crate::built_in;
-use crate::sink::Kind;
+use crate::sink::SinkKind;
 use crate::sink::disk;
 use crate::sink::file::Aside;
-use crate::store::Lane;
+use crate::store::Partition;
 
 pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
 /// Of those, the ones that may stand in `[feed_defaults]` too.
@@ -59,7 +61,7 @@ pub fn read(
     reader: &mut Reader,
     parts: &Parts<'_>,
     defaults: Option<&mut Table<'_>>,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
 ) -> (Vec<FeedConfig>, Vec<Named>) {
     let defaults = defaults.map(|defaults| {
         reader.known(defaults, FEED);
@@ -112,7 +114,7 @@ impl ReadFeeds {
         parts: &Parts<'_>,
         table: Table<'_>,
         defaults: Option<&Table<'_>>,
-        files: &mut Vec<Seen>,
+        files: &mut Vec<SeenFile>,
     ) {
         let problems_before = reader.problems.len();
         let mut table = table.by_id("feed", &self.ids);
@@ -161,7 +163,7 @@ impl ReadFeeds {
             sinks: chosen,
             contact,
             settings: Settings::default(),
-            place: Place { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
+            place: SourcePlace { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
             sealed: Vec::new(),
             opened: Vec::new(),
             unreadable: Vec::new(),
@@ -176,7 +178,7 @@ impl ReadFeeds {
     }
 
     /// Whether two ways lead into one file. Asked when all files of the configuration are known.
-    fn check_places(&mut self, reader: &mut Reader, parts: &Parts<'_>, files: &[Seen]) {
+    fn check_places(&mut self, reader: &mut Reader, parts: &Parts<'_>, files: &[SeenFile]) {
         let mut places = Places::new(parts.state, files, &self.plugins);
         places.claim_dead_letters(reader, parts.sinks);
         for Claim { place, tenant, feed, sinks } in &self.claims {
@@ -220,7 +222,7 @@ struct Places {
 
 /// A file of events, and who was the first to claim it.
 struct Taken {
-    lane: Lane,
+    lane: Partition,
     aside: Aside,
     /// Says whose events go there.
     whose: String,
@@ -228,7 +230,7 @@ struct Taken {
 }
 
 impl Places {
-    fn new(state: &Path, files: &[Seen], plugins: &[PathBuf]) -> Places {
+    fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> Places {
         let mut places = Places::default();
         for end in ["", "-wal", "-shm", "-journal", ".lock"] {
             let mut path = state.as_os_str().to_owned();
@@ -275,7 +277,7 @@ impl Places {
 
     fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink) {
         let Some(config) = &sink.config else { return };
-        let Kind::File(file) = &config.kind else { return };
+        let SinkKind::File(file) = &config.kind else { return };
         let path = file.path.filled(tenant, feed);
         let taken = Taken {
             lane: config.lane(tenant, feed),
@@ -454,7 +456,7 @@ fn settings(
     feed: &Table<'_>,
     defaults: Option<&Table<'_>>,
     config: &mut FeedConfig,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Option<()> {
     let expected = "the table [feed.settings]";

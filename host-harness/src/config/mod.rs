@@ -49,7 +49,7 @@ pub struct Config {
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
     pub problems: Vec<Problem>,
     /// Every file that was read; those that others name, as they were before.
-    pub files: Vec<Seen>,
+    pub files: Vec<SeenFile>,
     /// Whether a feed that cannot be collected stops the others, too.
     pub strict: bool,
 }
@@ -57,7 +57,7 @@ pub struct Config {
 /// A file as it was at one moment: when its content or its permissions were last changed, and its size; nothing of one
 /// that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seen {
+pub struct SeenFile {
     /// Which file.
     pub path: PathBuf,
     met: Option<Met>,
@@ -66,12 +66,12 @@ pub struct Seen {
 /// Time of the last change of the content, of the file's other properties in seconds and nanoseconds, and the size.
 type Met = (SystemTime, (i64, i64), u64);
 
-impl Seen {
+impl SeenFile {
     /// The file as it is now.
-    pub fn now(path: PathBuf) -> Seen {
+    pub fn now(path: PathBuf) -> SeenFile {
         let met = std::fs::metadata(&path);
         let met = met.and_then(|met| Ok((met.modified()?, (met.ctime(), met.ctime_nsec()), met.len()))).ok();
-        Seen { path, met }
+        SeenFile { path, met }
     }
 }
 
@@ -155,7 +155,7 @@ pub struct FeedConfig {
     /// Settings of the plugin, with the secrets read.
     pub settings: Settings,
     /// Where it stands, for problems that the plugin finds.
-    pub place: Place,
+    pub place: SourcePlace,
     /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
     pub sealed: Vec<String>,
     /// Settings that came so too, and are to be plain values.
@@ -206,7 +206,7 @@ pub struct Named {
 
 /// Where a feed's settings stand.
 #[derive(Debug, Clone, Default)]
-pub struct Place {
+pub struct SourcePlace {
     /// The file of the feed.
     pub file: PathBuf,
     /// The line of the feed.
@@ -334,7 +334,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let mut tops: Vec<Table<'_>> =
         documents.filter_map(|(source, document)| Some(Table::document(document.as_ref()?, source))).collect();
     let mut config =
-        Config { files: files.iter().map(|(file, _)| Seen::now(file.clone())).collect(), ..Config::default() };
+        Config { files: files.iter().map(|(file, _)| SeenFile::now(file.clone())).collect(), ..Config::default() };
     if files.len() > 1 {
         let (own, foreign): (Vec<_>, Vec<_>) = tops.into_iter().partition(|top| !is_foreign(top));
         tell_of_foreign(&mut reader, &foreign);
@@ -415,7 +415,7 @@ impl Problem {
 /// What was said already: thirty feeds with one fault are one fault to whoever reads of it.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// Place of the first problem with this message.
+    /// SourcePlace of the first problem with this message.
     places: BTreeMap<String, String>,
 }
 
@@ -461,7 +461,7 @@ fn collector(
     reader: &mut Reader,
     table: Option<Table<'_>>,
     first: Option<&Source<'_>>,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> CollectorConfig {
     let mut collector = CollectorConfig::default();
@@ -541,14 +541,14 @@ fn listening(node: &Node<'_>) -> Option<String> {
     Some(address.to_string())
 }
 
-fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<Seen>) -> NetworkConfig {
+fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<SeenFile>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(table, NETWORK);
     if let Some(node) = table.child("ca_file")
         && let Some(path) = reader.path(&node, "the path of a PEM file")
     {
-        files.push(Seen::now(path.clone()));
+        files.push(SeenFile::now(path.clone()));
         let read = text::bytes(&path).map_err(|error| match path.is_dir() {
             true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
             false => format!("cannot read {}: {error}", path.display()),
@@ -598,7 +598,12 @@ fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<S
 }
 
 /// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
-fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Secret> {
+fn secret(
+    reader: &mut Reader,
+    node: &Node<'_>,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> Option<Secret> {
     let Some(mut table) = node.as_table() else {
         reader.problem(node, "found the value itself, expected { env = \"…\" } or { file = \"…\" }".to_owned());
         return None;
@@ -618,7 +623,12 @@ fn secret(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environme
 }
 
 /// The same for a token, which goes into a header as it is: what is odd about it is told.
-fn token(reader: &mut Reader, node: &Node<'_>, files: &mut Vec<Seen>, environment: Environment<'_>) -> Option<Secret> {
+fn token(
+    reader: &mut Reader,
+    node: &Node<'_>,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> Option<Secret> {
     let token = secret(reader, node, files, environment)?;
     for oddity in spelling::oddities(token.expose()) {
         reader.warning(node, oddity);
@@ -636,7 +646,7 @@ fn referenced(
     reader: &mut Reader,
     node: &Node<'_>,
     reference: &Table<'_>,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Option<Result<Zeroizing<String>, String>> {
     match (reference.child("env"), reference.child("file")) {
@@ -658,7 +668,7 @@ fn referenced(
             let path = reader.path(&file, "the path of a file")?;
             let named = file.as_text().unwrap_or_default();
             // Looked at first: who writes it while it is read has changed it.
-            files.push(Seen::now(path.clone()));
+            files.push(SeenFile::now(path.clone()));
             Some(match secret::read(&path) {
                 Err(Unread::Io(error)) if spelling::may_be_secret(&named) => Err(format!(
                     "cannot read the file that `file` names: {error}; a secret itself does not belong there"

@@ -6,14 +6,14 @@ use source_host::credentials::spelling;
 use source_host::network::proxy::Proxy;
 
 use super::reader::{Reader, Table};
-use super::{Environment, Problem, Seen, secret, text_of};
+use super::{Environment, Problem, SeenFile, secret, text_of};
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(
     reader: &mut Reader,
     table: Option<&Table<'_>>,
     first: &Path,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Proxy {
     let wrong = |reader: &mut Reader, name: &str, message: String| {

@@ -9,8 +9,8 @@ use source_host::limits;
 use source_host::text;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, NetworkConfig, Problem, Seen, meant, secret, token};
-use crate::sink::{FileConfig, HttpConfig, Kind, Preset, SinkConfig, Template};
+use super::{Environment, NetworkConfig, Problem, SeenFile, meant, secret, token};
+use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
@@ -44,7 +44,7 @@ pub fn read(
     tops: &[Table<'_>],
     state: &Path,
     network: &NetworkConfig,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Vec<ReadSink> {
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
@@ -87,9 +87,9 @@ fn kind(
     reader: &mut Reader,
     table: &mut Table<'_>,
     network: &NetworkConfig,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
-) -> Option<Kind> {
+) -> Option<SinkKind> {
     let all = [COMMON, FILE, HTTP].concat();
     // One that is a few letters off is found, and told, with the others.
     let node = table.child("type").or_else(|| {
@@ -111,9 +111,9 @@ fn kind(
     };
     reader.known(table, &[COMMON, own].concat());
     match kind.as_deref() {
-        Some("file") => file(reader, table).map(Kind::File),
-        Some("http") => http(reader, table, network, files, environment).map(Kind::Http),
-        _ => Some(Kind::Stdout),
+        Some("file") => file(reader, table).map(SinkKind::File),
+        Some("http") => http(reader, table, network, files, environment).map(SinkKind::Http),
+        _ => Some(SinkKind::Stdout),
     }
 }
 
@@ -160,7 +160,7 @@ fn http(
     reader: &mut Reader,
     table: &Table<'_>,
     network: &NetworkConfig,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Option<HttpConfig> {
     let preset = table.child("preset").and_then(|node| {
@@ -232,7 +232,7 @@ fn http(
 fn address(
     reader: &mut Reader,
     node: &Node<'_>,
-    files: &mut Vec<Seen>,
+    files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Option<Template> {
     const EXPECTED: &str = "expected an address such as \"https://host.example/events\"";

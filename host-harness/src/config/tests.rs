@@ -931,7 +931,7 @@ fn a_credential_in_a_header_or_an_address_of_a_sink_is_taken_with_a_warning() {
         assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
         assert!(told.is_none_or(|told| warnings[0].contains(told)), "{warnings:?}");
         assert!(warnings.iter().all(|warning| !warning.contains("s~ecret8")), "{warnings:?}");
-        let crate::sink::Kind::Http(sink) = &config.sinks[0].kind else { panic!("no sink over http") };
+        let crate::sink::SinkKind::Http(sink) = &config.sinks[0].kind else { panic!("no sink over http") };
         let found = sink.secrets("t", "f");
         assert_eq!(found.len(), secrets, "{lines}");
         assert!(found.iter().all(|secret| secret.expose().contains("s~ecret8")), "{lines}");

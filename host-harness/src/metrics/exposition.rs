@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::registry::Registry;
 use source_host::blame::Blame;
 
-use super::{Counts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
+use super::{FeedCounts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::Process;
 use crate::store::Outboxes;
@@ -48,7 +48,7 @@ fn timestamp(milliseconds: Option<u64>) -> Value {
 }
 
 /// Name, type, words and value of what has one value for each feed.
-type OfFeed = (&'static str, MetricType, &'static str, fn(&Counts) -> Value);
+type OfFeed = (&'static str, MetricType, &'static str, fn(&FeedCounts) -> Value);
 
 const OF_FEED: &[OfFeed] = &[
     ("collector_events", Counter, "Events of polls.", |counts| Value::Whole(counts.events)),
@@ -160,7 +160,7 @@ impl Scrape {
         help: &str,
         label: &str,
         words: &[&str],
-        values: impl Fn(&Counts) -> &[u64],
+        values: impl Fn(&FeedCounts) -> &[u64],
     ) -> fmt::Result {
         let mut family = page.family(name, Counter, help)?;
         for ((tenant, feed), counts) in &self.inner.feeds {
@@ -224,7 +224,7 @@ impl Scrape {
             (
                 "collector_failing_scopes",
                 "Scopes whose last poll failed, by who can mend it.",
-                (|counts, blame| counts.failing[blame]) as fn(&Counts, usize) -> u64,
+                (|counts, blame| counts.failing[blame]) as fn(&FeedCounts, usize) -> u64,
             ),
             (
                 "collector_failing_feeds",

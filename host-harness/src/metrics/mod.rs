@@ -48,7 +48,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, Default)]
 struct Inner {
     /// By tenant and feed. Boxed: the nodes of the map are half empty.
-    feeds: BTreeMap<Key, Box<Counts>>,
+    feeds: BTreeMap<Key, Box<FeedCounts>>,
     /// By sink and tenant.
     sinks: BTreeMap<Key, SinkCounts>,
     delivered: u64,
@@ -64,7 +64,7 @@ type Key = (Box<str>, Box<str>);
 
 /// What is counted of one feed.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
+pub struct FeedCounts {
     /// Polls by outcome.
     pub polls: [u64; OUTCOMES.len()],
     /// Searches for scopes by outcome.
@@ -115,8 +115,8 @@ pub struct SinkCounts {
     pub last_delivered: Option<u64>,
 }
 
-impl Counts {
-    /// Counts a poll and what came of it.
+impl FeedCounts {
+    /// FeedCounts a poll and what came of it.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
         self.polls[outcome.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
         self.events += events as u64;
@@ -130,12 +130,12 @@ impl Counts {
         }
     }
 
-    /// Counts a search and what came of it.
+    /// FeedCounts a search and what came of it.
     pub fn searched(&mut self, failure: Option<&Failure>) {
         self.searches[failure.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
     }
 
-    /// Counts what calls used.
+    /// FeedCounts what calls used.
     pub fn used(&mut self, usage: &Usage) {
         for (total, more) in self.requests.iter_mut().zip(usage.requests) {
             *total += more;
@@ -163,7 +163,7 @@ fn index(reaction: Reaction) -> usize {
 }
 
 impl Metrics {
-    /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
+    /// FeedCounts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
     /// them is there at once, with zeros: an alert does not see what appears with its first event.
     pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
         let mut inner = self.inner.lock();
@@ -184,7 +184,7 @@ impl Metrics {
     }
 
     /// Changes what is counted of a feed, if it is configured: a poll may end when its feed is gone.
-    pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut Counts)) {
+    pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut FeedCounts)) {
         if let Some(counts) = self.inner.lock().feeds.get_mut(&(tenant.into(), feed.into())) {
             change(counts);
         }
@@ -251,7 +251,7 @@ mod tests {
 
     const SINKS: &[&str] = &["lake"];
 
-    /// Counts one feed of contoso and one of fabrikam, which go to one sink.
+    /// FeedCounts one feed of contoso and one of fabrikam, which go to one sink.
     fn metrics() -> Metrics {
         let metrics = Metrics::default();
         let sinks: Vec<String> = SINKS.iter().map(|sink| (*sink).to_owned()).collect();

@@ -20,7 +20,7 @@ pub struct Cassette {
     /// The world as the poll met it.
     pub context: RecordedContext,
     /// In order.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<RecordedExchange>,
 }
 
 /// The arguments of a poll that are not settings.
@@ -38,7 +38,7 @@ pub struct RecordedContext {
 /// A request and what was answered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Exchange {
+pub struct RecordedExchange {
     /// What must be asked.
     pub request: RecordedRequest,
     /// What is answered.

@@ -19,9 +19,11 @@ use source_host::network::{IncomingResponse, OutgoingRequest, Transport, Transpo
 use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
 
-use crate::recording::cassette::{Cassette, Exchange, RecordedContext, RecordedRequest, RecordedResponse, VERSION};
+use crate::recording::cassette::{
+    Cassette, RecordedContext, RecordedExchange, RecordedRequest, RecordedResponse, VERSION,
+};
 use crate::recording::replay;
-use crate::recording::stand_ins::{Kind, StandIns};
+use crate::recording::stand_ins::{StandInKind, StandIns};
 
 /// An opaque part of a link may hold ids in another spelling; a short one is a plain number.
 const SHORTEST_LINK_TOKEN: usize = 8;
@@ -178,7 +180,7 @@ fn cassette(
     // In the order of the settings, so that the same configuration has the same stand-ins.
     let own = guids(&plain).map(str::to_ascii_lowercase).filter(|id| !seen.scopes.contains(id));
     for id in own.collect::<Vec<_>>() {
-        stand_ins.of(Kind::Identity, &id);
+        stand_ins.of(StandInKind::Identity, &id);
     }
     for one in &mut taped {
         let shape = shapes.iter().find(|shape| one.has(shape));
@@ -188,25 +190,25 @@ fn cassette(
             tenant_domains(&mut stand_ins, one, &settings);
         }
         for token in one.link_tokens(rules) {
-            stand_ins.of(Kind::Token, &token);
+            stand_ins.of(StandInKind::Token, &token);
         }
         one.look(rules, &mut seen);
     }
     for id in seen.identities.iter().filter(|id| !seen.scopes.contains(*id)) {
-        stand_ins.of(Kind::Identity, id);
+        stand_ins.of(StandInKind::Identity, id);
     }
     if without_scopes {
         for id in &seen.scopes {
-            stand_ins.of(Kind::Scope, id);
+            stand_ins.of(StandInKind::Scope, id);
         }
         for name in &seen.names {
-            stand_ins.of(Kind::Name, name);
+            stand_ins.of(StandInKind::Name, name);
         }
     }
     let mut secrets = Map::new();
     for (setting, secret) in parked.settings.named_secrets() {
         if !secret.expose().is_empty() {
-            secrets.insert(setting.to_owned(), Value::from(stand_ins.of(Kind::Secret, secret.expose())));
+            secrets.insert(setting.to_owned(), Value::from(stand_ins.of(StandInKind::Secret, secret.expose())));
         }
     }
     for value in settings.values_mut() {
@@ -222,7 +224,7 @@ fn cassette(
 fn assertions(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
     for (field, value) in taped.form() {
         if assertion(shape, &field) {
-            stand_ins.of(Kind::Token, &value);
+            stand_ins.of(StandInKind::Token, &value);
         }
     }
 }
@@ -241,7 +243,7 @@ fn tenant_domains(stand_ins: &mut StandIns, taped: &Taped, settings: &Map<String
     for domain in segments.filter(|segment| segment.contains('.')) {
         let known = |value: &Value| value.as_str().is_some_and(|text| text.to_ascii_lowercase().contains(domain));
         if settings.values().any(known) {
-            stand_ins.of(Kind::Identity, domain);
+            stand_ins.of(StandInKind::Identity, domain);
         }
     }
 }
@@ -272,11 +274,11 @@ impl Taped {
         let Some(key) = key.or_else(undeclared) else { return };
         let Sealing { token, secrets } = seal::sealed(&mut self.response, key);
         for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
-            stand_ins.of(Kind::Token, secret.expose());
+            stand_ins.of(StandInKind::Token, secret.expose());
         }
         self.text = String::from_utf8_lossy(&self.response.body).into_owned();
         if let Some((placeholder, token)) = token {
-            self.text = self.text.replace(&placeholder, &stand_ins.of(Kind::Token, token.expose()));
+            self.text = self.text.replace(&placeholder, &stand_ins.of(StandInKind::Token, token.expose()));
         }
     }
 
@@ -318,7 +320,7 @@ impl Taped {
         }
     }
 
-    fn exchange(&self, stand_ins: &StandIns, rules: Rules<'_>) -> Exchange {
+    fn exchange(&self, stand_ins: &StandIns, rules: Rules<'_>) -> RecordedExchange {
         let Rules { shapes, without_scopes, .. } = rules;
         let put = |text: &str| stand_ins.put(text);
         let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
@@ -335,7 +337,7 @@ impl Taped {
         let bare = if without_scopes { without_annotations(&self.text, rules) } else { None };
         let body = put(bare.as_deref().unwrap_or(&self.text));
         let json = RawValue::from_string(body.clone()).ok();
-        Exchange {
+        RecordedExchange {
             request: RecordedRequest {
                 method: self.request.method.clone(),
                 url: put(self.request.url.as_str()),

@@ -15,7 +15,7 @@ use source_host::network::{IncomingResponse, OutgoingRequest, Transport, Transpo
 use source_host::plugin::Plugin;
 use source_host::text;
 
-use crate::recording::cassette::{Cassette, Exchange, RecordedRequest, RecordedResponse, origins};
+use crate::recording::cassette::{Cassette, RecordedExchange, RecordedRequest, RecordedResponse, origins};
 
 /// Why a cassette did not play.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,7 +152,7 @@ fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
 
 /// The transport that answers from a cassette.
 pub(crate) struct Recording {
-    exchanges: Mutex<VecDeque<(usize, Exchange)>>,
+    exchanges: Mutex<VecDeque<(usize, RecordedExchange)>>,
     mismatch: Mutex<Option<String>>,
 }
 

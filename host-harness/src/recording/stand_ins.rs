@@ -11,15 +11,15 @@ use source_host::text::is_guid;
 #[derive(Debug, Default)]
 pub struct StandIns {
     /// By value, GUIDs and domains in lower case.
-    known: BTreeMap<String, (Kind, String)>,
-    counts: BTreeMap<Kind, usize>,
+    known: BTreeMap<String, (StandInKind, String)>,
+    counts: BTreeMap<StandInKind, usize>,
     /// Members of JSON objects whose values are names.
     named_by: Vec<String>,
 }
 
 /// What a stand-in stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum StandInKind {
     /// A secret of the settings.
     Secret,
     /// A token, an assertion, or the opaque part of a link.
@@ -39,7 +39,7 @@ impl StandIns {
     }
 
     /// The stand-in for a value, the one that it has already or another.
-    pub fn of(&mut self, kind: Kind, value: &str) -> String {
+    pub fn of(&mut self, kind: StandInKind, value: &str) -> String {
         let key = if folds(kind) { value.to_ascii_lowercase() } else { value.to_owned() };
         if let Some((_, known)) = self.known.get(&key) {
             return known.clone();
@@ -47,12 +47,12 @@ impl StandIns {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         let stand_in = match kind {
-            Kind::Secret => format!("SECRET-{count}"),
-            Kind::Token => format!("TOKEN-{count}"),
-            Kind::Identity if is_guid(value) => format!("aaaaaaaa-0000-4000-8000-{count:012}"),
-            Kind::Identity => format!("tenant-{count}.example"),
-            Kind::Scope => format!("bbbbbbbb-0000-4000-8000-{count:012}"),
-            Kind::Name => format!("Name {count}"),
+            StandInKind::Secret => format!("SECRET-{count}"),
+            StandInKind::Token => format!("TOKEN-{count}"),
+            StandInKind::Identity if is_guid(value) => format!("aaaaaaaa-0000-4000-8000-{count:012}"),
+            StandInKind::Identity => format!("tenant-{count}.example"),
+            StandInKind::Scope => format!("bbbbbbbb-0000-4000-8000-{count:012}"),
+            StandInKind::Name => format!("Name {count}"),
         };
         self.known.insert(key, (kind, stand_in.clone()));
         stand_in
@@ -75,7 +75,7 @@ impl StandIns {
                 text = replaced(&text, value, stand_in);
                 continue;
             }
-            if *kind == Kind::Name {
+            if *kind == StandInKind::Name {
                 text = self.renamed(&text, value, stand_in);
                 if !value.contains(' ') {
                     continue;
@@ -112,8 +112,8 @@ impl StandIns {
 }
 
 /// Whether letter case does not matter.
-fn folds(kind: Kind) -> bool {
-    matches!(kind, Kind::Identity | Kind::Scope)
+fn folds(kind: StandInKind) -> bool {
+    matches!(kind, StandInKind::Identity | StandInKind::Scope)
 }
 
 /// Replaces in whatever letter case.
@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn the_same_value_has_the_same_stand_in_of_the_same_shape() {
         let mut stand_ins = StandIns::default();
-        let tenant = stand_ins.of(Kind::Identity, "AAAABBBB-0000-cccc-1111-dddd2222eeee");
+        let tenant = stand_ins.of(StandInKind::Identity, "AAAABBBB-0000-cccc-1111-dddd2222eeee");
         assert!(is_guid(&tenant));
-        assert_eq!(stand_ins.of(Kind::Identity, "aaaabbbb-0000-CCCC-1111-dddd2222eeee"), tenant);
-        assert_ne!(stand_ins.of(Kind::Scope, "20ff7fc3-e762-44dd-bd96-b71116dcdc23"), tenant);
-        stand_ins.of(Kind::Secret, "pa~ss&word");
+        assert_eq!(stand_ins.of(StandInKind::Identity, "aaaabbbb-0000-CCCC-1111-dddd2222eeee"), tenant);
+        assert_ne!(stand_ins.of(StandInKind::Scope, "20ff7fc3-e762-44dd-bd96-b71116dcdc23"), tenant);
+        stand_ins.of(StandInKind::Secret, "pa~ss&word");
         assert_eq!(
             stand_ins.put("/AAAAbbbb-0000-cccc-1111-dddd2222eeee/é pa%7Ess%26word"),
             format!("/{tenant}/é SECRET-1")
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn a_name_is_taken_out_where_it_is_one() {
         let mut stand_ins = StandIns::naming(["displayname"].into_iter());
-        stand_ins.of(Kind::Name, "max");
-        stand_ins.of(Kind::Name, "Contoso one");
+        stand_ins.of(StandInKind::Name, "max");
+        stand_ins.of(StandInKind::Name, "Contoso one");
         let text = r#"{"max":10,"displayName" : "max","about":"max of Contoso one"}"#;
         assert_eq!(stand_ins.put(text), r#"{"max":10,"displayName" : "Name 1","about":"max of Name 2"}"#);
     }

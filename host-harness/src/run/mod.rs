@@ -21,12 +21,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
-use crate::collector::work::Keeper;
+use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow};
 use crate::config::admission::{self, CheckError, Checked, LeftOut};
-use crate::config::{self, CollectorConfig, NetworkConfig, Problem, Seen};
+use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile};
 use crate::metrics::Metrics;
-use crate::run::server::{Desk, Question};
+use crate::run::server::{StatusDesk, StatusRequest};
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
 use crate::sink::{SinkConfig, Stdout};
@@ -111,7 +111,7 @@ pub async fn keeper(
     network: &Network,
     clock: &Clock,
     stdout: Stdout,
-) -> Result<Keeper, RunError> {
+) -> Result<Pipeline, RunError> {
     let store = SqliteStore::open(state)?;
     let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
     let salt = store.ask(|store| store.salt()).await?.into();
@@ -127,7 +127,7 @@ pub async fn keeper(
     });
     deliveries.replace(sinks).map_err(RunError::Host)?;
     deliveries.resume().await?;
-    Ok(Keeper { store, deliveries, metrics, clock: Arc::clone(clock), salt })
+    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt })
 }
 
 /// Runs until it is told to stop.
@@ -158,7 +158,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunErr
             let listener = server::listen(address).await.map_err(RunError::Host)?;
             let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
             tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
-            let desk = Desk { keeper: keeper.clone(), token: config.token.clone(), questions: questions.clone() };
+            let desk = StatusDesk { keeper: keeper.clone(), token: config.token.clone(), questions: questions.clone() };
             Some(tokio::spawn(server::serve(listener, desk)))
         }
     };
@@ -218,7 +218,7 @@ struct RunLoop {
     files: Files,
     network: NetworkConfig,
     collector: Collector,
-    asked: mpsc::Receiver<Question>,
+    asked: mpsc::Receiver<StatusRequest>,
     reload: Option<Reload>,
     /// When free memory was last given back.
     trimmed: Instant,
@@ -229,7 +229,7 @@ struct RunLoop {
     /// What was odd about the configuration that was last taken.
     odd: Vec<Problem>,
     /// Keeps the channel open where nobody serves.
-    _questions: mpsc::Sender<Question>,
+    _questions: mpsc::Sender<StatusRequest>,
 }
 
 impl RunLoop {
@@ -287,11 +287,11 @@ impl RunLoop {
         Ok(())
     }
 
-    fn answer(&self, question: Question) {
+    fn answer(&self, question: StatusRequest) {
         // A reader that went away does not wait for an answer.
         match question {
-            Question::Health(answer) => drop(answer.send(self.collector.health())),
-            Question::Board(rows, answer) => {
+            StatusRequest::Health(answer) => drop(answer.send(self.collector.health())),
+            StatusRequest::Snapshot(rows, answer) => {
                 let mut board = self.collector.board(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
@@ -403,13 +403,13 @@ async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, RunError> {
 /// The files that a configuration is made of, as they were when it was read.
 struct Files {
     config: PathBuf,
-    main: Vec<Seen>,
-    more: Vec<Seen>,
+    main: Vec<SeenFile>,
+    more: Vec<SeenFile>,
 }
 
 impl Files {
     /// The files of a configuration as they were `before` it was read, and those that it names.
-    fn new(config: &Path, before: Vec<Seen>, mut named: Vec<Seen>) -> Files {
+    fn new(config: &Path, before: Vec<SeenFile>, mut named: Vec<SeenFile>) -> Files {
         named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
         named.sort();
         named.dedup();
@@ -417,23 +417,23 @@ impl Files {
     }
 
     fn changed(&self) -> bool {
-        look(&self.config) != self.main || self.more.iter().any(|seen| Seen::now(seen.path.clone()) != *seen)
+        look(&self.config) != self.main || self.more.iter().any(|seen| SeenFile::now(seen.path.clone()) != *seen)
     }
 
     /// The changes that there are were looked at.
     fn changed_seen(&mut self) {
         self.main = look(&self.config);
-        self.more = std::mem::take(&mut self.more).into_iter().map(|seen| Seen::now(seen.path)).collect();
+        self.more = std::mem::take(&mut self.more).into_iter().map(|seen| SeenFile::now(seen.path)).collect();
     }
 }
 
 /// A configuration file, or the files of a folder.
-fn look(config: &Path) -> Vec<Seen> {
+fn look(config: &Path) -> Vec<SeenFile> {
     let folder = std::fs::read_dir(config).into_iter().flatten().flatten().map(|entry| entry.path());
     let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     // A folder itself changes with whatever else is written there.
     let file = (!config.is_dir()).then(|| config.to_owned());
-    let mut seen: Vec<Seen> = folder.chain(file).map(Seen::now).collect();
+    let mut seen: Vec<SeenFile> = folder.chain(file).map(SeenFile::now).collect();
     seen.sort();
     seen
 }

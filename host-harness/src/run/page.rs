@@ -8,9 +8,9 @@ use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::collector::{Board, BoardRow, LeftOutRow, Next};
+use crate::collector::{BoardRow, LeftOutRow, Next, StatusSnapshot};
 use crate::sink::delivery::SinkRow;
-use crate::sink::ledger::{Failing, Letters};
+use crate::sink::ledger::{DeadLetters, Failing};
 use crate::store::Waiting;
 
 /// Sinks that are shown: one row for each tenant that something of is wrong with.
@@ -22,7 +22,7 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#2
                      .bad{color:#a40000}.fix{color:#555}td.number{text-align:right;white-space:nowrap}";
 
 /// The page as HTML. `now` is Unix time in milliseconds.
-pub fn page(board: &Board, now: u64) -> String {
+pub fn page(board: &StatusSnapshot, now: u64) -> String {
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,8 +48,8 @@ pub fn page(board: &Board, now: u64) -> String {
 }
 
 /// How many of each there are. What fails is counted as what it is: a feed that finds no scopes is no scope.
-fn summary(board: &Board, now: u64) -> String {
-    let Board { feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, .. } = board;
+fn summary(board: &StatusSnapshot, now: u64) -> String {
+    let StatusSnapshot { feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, .. } = board;
     let out = left_out.iter().filter(|row| !row.goes_on).count();
     let shown = if rows.len() < *total { format!("; the first {} rows are shown", rows.len()) } else { String::new() };
     format!(
@@ -125,7 +125,7 @@ fn sink_troubles(row: &SinkRow, now: u64) -> Markup {
                 span.bad { "outbox full" } " since " (moment(since)) ": the tenant's feeds that go there pause"
             }
         }
-        @if let Some((Letters { count, since, trouble }, file)) = &row.letters {
+        @if let Some((DeadLetters { count, since, trouble }, file)) = &row.letters {
             div {
                 span.bad { (number(*count, "dead letter")) } " since " (moment(*since)) ", in " (file.display())
                 "; the last: " (trouble.why)
@@ -136,7 +136,7 @@ fn sink_troubles(row: &SinkRow, now: u64) -> Markup {
     }
 }
 
-fn scopes(board: &Board, now: u64) -> Markup {
+fn scopes(board: &StatusSnapshot, now: u64) -> Markup {
     html! {
         h2 { "Scopes" }
         table {
@@ -248,7 +248,7 @@ fn span(milliseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Trouble;
+    use crate::sink::SinkTrouble;
 
     const NOW: u64 = 1_790_000_000_000;
 
@@ -275,7 +275,7 @@ mod tests {
     }
 
     /// The words of the page, with a line between those of two cells.
-    fn words(board: &Board) -> String {
+    fn words(board: &StatusSnapshot) -> String {
         let page = page(board, NOW);
         let mut body = page.split_once("<body>").unwrap().1.to_owned();
         for inline in ["<span class=\"bad\">", "<span class=\"fix\">", "</span>"] {
@@ -289,7 +289,15 @@ mod tests {
     fn the_page_shows_what_mends_a_scope_and_lets_no_markup_through() {
         let rows = vec![BoardRow { since: Some(NOW - 3_600_000), ..row("<script>", Some(forbidden())) }];
         let notes = vec!["a < b".to_owned()];
-        let board = Board { feeds: 1, scopes: 1, failing_scopes: 1, total: 1, rows, notes, ..Board::default() };
+        let board = StatusSnapshot {
+            feeds: 1,
+            scopes: 1,
+            failing_scopes: 1,
+            total: 1,
+            rows,
+            notes,
+            ..StatusSnapshot::default()
+        };
         let page = page(&board, NOW);
         for part in
             ["forbidden", "give &lt;b&gt;Reader", "&lt;script&gt;", "in 30 s", "60 s ago", "23.50 / 39", "a &lt; b"]
@@ -303,13 +311,13 @@ mod tests {
     #[test]
     fn a_feed_that_fails_is_no_scope() {
         let of_feed = BoardRow { scope: None, ..row("", Some(forbidden())) };
-        let board = Board {
+        let board = StatusSnapshot {
             feeds: 3,
             failing_feeds: 1,
             scopes: 1,
             total: 2,
             rows: vec![of_feed, row("one", None)],
-            ..Board::default()
+            ..StatusSnapshot::default()
         };
         let words = words(&board);
         let summary = "3 feeds, 1 of them failing, and 0 left out; 1 scope, 0 of them without data; 0 in flight";
@@ -337,7 +345,7 @@ mod tests {
 
     #[test]
     fn sinks_that_do_not_take_everything_stand_on_the_page() {
-        let trouble = |code: &str| Trouble::new(code, format!("https://siem.example {code}"));
+        let trouble = |code: &str| SinkTrouble::new(code, format!("https://siem.example {code}"));
         let sink = |tenant: Option<&str>| SinkRow {
             sink: "siem".to_owned(),
             tenant: tenant.map(str::to_owned),
@@ -348,7 +356,7 @@ mod tests {
             is_configured: true,
         };
         let failing = Failing { trouble: trouble("answered-503"), since: NOW - 60_000, again: NOW + 40_000 };
-        let letters = Letters { count: 2, since: NOW - 120_000, trouble: trouble("answered-400") };
+        let letters = DeadLetters { count: 2, since: NOW - 120_000, trouble: trouble("answered-400") };
         let rows = vec![
             SinkRow { failing: Some(failing), ..sink(None) },
             SinkRow {
@@ -358,7 +366,7 @@ mod tests {
             },
             SinkRow { is_configured: false, ..sink(Some("fabrikam")) },
         ];
-        let words = words(&Board { sinks: rows, ..Board::default() });
+        let words = words(&StatusSnapshot { sinks: rows, ..StatusSnapshot::default() });
         for part in [
             "siem|all|1204 events, 5000 kB|answered-503 since 2026-09-21T14:12:20Z: https://siem.example answered-503",
             "receiver can mend it; it is tried again in 40 s",
@@ -380,7 +388,7 @@ mod tests {
             since: NOW,
             goes_on: false,
         }];
-        let words = words(&Board { feeds: 1, left_out, ..Board::default() });
+        let words = words(&StatusSnapshot { feeds: 1, left_out, ..StatusSnapshot::default() });
         let row = "contoso|test|2026-09-21T14:13:20Z|credential-unreadable|a feed is left out: feed test: settings.";
         assert!(words.contains(row), "{words}");
         assert!(words.contains("1 feed, 0 of them failing, and 1 left out"), "{words}");

@@ -23,8 +23,8 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::collector::Board;
-use crate::collector::work::Keeper;
+use crate::collector::StatusSnapshot;
+use crate::collector::work::Pipeline;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
 
@@ -41,25 +41,25 @@ const CONNECTIONS: usize = 64;
 const REQUEST: Duration = Duration::from_secs(10);
 
 /// What a reader asks the collector's driver.
-pub enum Question {
+pub enum StatusRequest {
     /// Whether it works; the answer is what does not.
     Health(oneshot::Sender<Result<(), String>>),
     /// How everything stands.
-    Board(usize, oneshot::Sender<Board>),
+    Snapshot(usize, oneshot::Sender<StatusSnapshot>),
 }
 
 /// What answers are made of.
-pub struct Desk {
+pub struct StatusDesk {
     /// What is counted and what waits.
-    pub keeper: Keeper,
+    pub keeper: Pipeline,
     /// What a reader must show to see more than health.
     pub token: Option<Secret>,
     /// The way to the driver.
-    pub questions: mpsc::Sender<Question>,
+    pub questions: mpsc::Sender<StatusRequest>,
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(listener: TcpListener, desk: Desk) {
+pub async fn serve(listener: TcpListener, desk: StatusDesk) {
     let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
@@ -90,7 +90,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-impl Desk {
+impl StatusDesk {
     async fn answer(&self, request: &hyper::Request<Incoming>) -> Response {
         if !matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD) {
             return with(hyper::header::ALLOW, "GET, HEAD", text(405, "only GET\n".to_owned()));
@@ -107,7 +107,7 @@ impl Desk {
                 let scrape = self.keeper.metrics.scrape(self.keeper.deliveries.outboxes());
                 metrics(scrape, reads_gzip(request.headers()))
             }
-            "/" => match self.ask(|answer| Question::Board(ROWS, answer)).await {
+            "/" => match self.ask(|answer| StatusRequest::Snapshot(ROWS, answer)).await {
                 Some(board) => content(200, "text/html; charset=utf-8", page(&board, (self.keeper.clock)())),
                 None => text(503, "the collector does not answer\n".to_owned()),
             },
@@ -124,13 +124,13 @@ impl Desk {
     }
 
     async fn health(&self) -> Response {
-        match self.ask(Question::Health).await {
+        match self.ask(StatusRequest::Health).await {
             Some(Ok(())) => text(200, "ok\n".to_owned()),
             Some(Err(_)) | None => text(503, "not well; the log says why\n".to_owned()),
         }
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> StatusRequest) -> Option<T> {
         let (answer, waiting) = oneshot::channel();
         let asked = async {
             self.questions.send(question(answer)).await.ok()?;

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, Semaphore};
 use super::disk::Disk;
 use super::file::{FileWriter, LineFile};
 use super::http::{self, HttpWriter};
-use super::ledger::{Failing, Ledger, Letters};
-use super::{Kind, Lines, Refusal, SinkConfig, Stdout, Trouble, Writer};
+use super::ledger::{DeadLetters, Failing, Ledger};
+use super::{Lines, Refusal, SinkConfig, SinkKind, SinkTrouble, Stdout, Writer};
 use crate::metrics::Metrics;
 use crate::sink::repeats::Summary;
-use crate::store::{Backlog, Fault, Lane, NewEvent, Outboxes, Queued, StoreError, StoreHandle, Waiting};
+use crate::store::{Backlog, NewEvent, Outboxes, Partition, Queued, StoreError, StoreErrorKind, StoreHandle, Waiting};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ struct SharedDeliveries {
 struct Inner {
     sinks: BTreeMap<String, Arc<OpenSink>>,
     /// Lanes that somebody works at.
-    busy: HashMap<Lane, Work>,
+    busy: HashMap<Partition, Work>,
     /// Lanes, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
     /// ways at once.
     leaving: BTreeMap<String, usize>,
@@ -104,7 +104,7 @@ pub struct SinkRow {
     /// Since when the outbox is full.
     pub full_since: Option<u64>,
     /// What the sink refused for good, and the file where that is.
-    pub letters: Option<(Letters, PathBuf)>,
+    pub letters: Option<(DeadLetters, PathBuf)>,
     /// Whether the sink is configured.
     pub is_configured: bool,
 }
@@ -150,7 +150,7 @@ impl Deliveries {
     /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
     pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
         *self.shared.network.lock() = (tls, proxy);
-        self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, Kind::Http(_)));
+        self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
     }
 
     /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
@@ -273,7 +273,7 @@ impl Deliveries {
     }
 
     /// Why the events of a tenant do not get through to a sink at the moment.
-    pub fn trouble(&self, sink: &str, tenant: &str) -> Option<Trouble> {
+    pub fn trouble(&self, sink: &str, tenant: &str) -> Option<SinkTrouble> {
         self.shared.inner.lock().trouble(sink, tenant).cloned()
     }
 
@@ -355,7 +355,7 @@ impl Deliveries {
             let backlog = loop {
                 match deliveries.shared.store.ask(|store| store.backlog()).await {
                     Ok(backlog) => break backlog,
-                    Err(error) if error.what == Fault::Stopped => return,
+                    Err(error) if error.what == StoreErrorKind::Stopped => return,
                     Err(error) => {
                         failures += 1;
                         let fault = error.whose().word();
@@ -391,7 +391,7 @@ impl Inner {
     }
 
     /// Nobody works at a lane any more; true if this was the last one that the sink as it was before had.
-    fn end(&mut self, lane: &Lane) -> bool {
+    fn end(&mut self, lane: &Partition) -> bool {
         self.ledger.delivers(lane);
         let Some(work) = self.busy.remove(lane) else { return false };
         if self.leads(&work.sink) {
@@ -426,8 +426,8 @@ impl Inner {
     }
 
     /// Why the events of a tenant do not get through to a sink.
-    fn trouble(&self, sink: &str, tenant: &str) -> Option<&Trouble> {
-        let of = |lane: &Lane| lane.sink == sink && lane.tenant.as_deref().is_none_or(|other| other == tenant);
+    fn trouble(&self, sink: &str, tenant: &str) -> Option<&SinkTrouble> {
+        let of = |lane: &Partition| lane.sink == sink && lane.tenant.as_deref().is_none_or(|other| other == tenant);
         let (_, failing) = self.ledger.failing().iter().find(|(lane, _)| of(lane))?;
         Some(&failing.trouble)
     }
@@ -517,7 +517,7 @@ impl SharedDeliveries {
 
     fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
         let client = match &config.kind {
-            Kind::Http(_) => {
+            SinkKind::Http(_) => {
                 let client = self.client();
                 Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
             }
@@ -535,7 +535,7 @@ impl SharedDeliveries {
 
     /// Delivers a lane until it is empty, or its sink leads elsewhere, or is gone.
     /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
-    async fn work(&self, sink: &Arc<OpenSink>, lane: &Lane, tenant: &str) -> bool {
+    async fn work(&self, sink: &Arc<OpenSink>, lane: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let mut hand = Courier { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
@@ -575,11 +575,11 @@ impl SharedDeliveries {
     }
 
     /// Says that a lane does not deliver: aloud where that is news.
-    fn tell_failure(&self, lane: &Lane, trouble: Trouble, wait: Duration) {
+    fn tell_failure(&self, lane: &Partition, trouble: SinkTrouble, wait: Duration) {
         let now = (self.clock)();
-        let Lane { sink, tenant, feed } = lane;
+        let Partition { sink, tenant, feed } = lane;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
-        let Trouble { code, blame, why } = trouble.clone();
+        let SinkTrouble { code, blame, why } = trouble.clone();
         let fault = blame.word();
         let aloud = self.inner.lock().ledger.failed(lane, trouble, now, now.saturating_add(milliseconds(wait)));
         match aloud {
@@ -589,8 +589,8 @@ impl SharedDeliveries {
     }
 
     /// Says that a lane delivers again: aloud where no other of its sink is in the same trouble.
-    fn tell_delivery(&self, lane: &Lane) {
-        let Lane { sink, tenant, feed } = lane;
+    fn tell_delivery(&self, lane: &Partition) {
+        let Partition { sink, tenant, feed } = lane;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
         let aloud = self.inner.lock().ledger.delivers(lane);
         match aloud {
@@ -646,7 +646,7 @@ impl SharedDeliveries {
     }
 
     /// Ends the work at a lane, unless something came since its outbox was found empty.
-    fn came_to_rest(&self, lane: &Lane) -> Option<bool> {
+    fn came_to_rest(&self, lane: &Partition) -> Option<bool> {
         let mut inner = self.inner.lock();
         let more = inner.busy.get_mut(lane).is_some_and(|work| std::mem::take(&mut work.more));
         (!more).then(|| inner.end(lane))
@@ -656,7 +656,7 @@ impl SharedDeliveries {
     async fn deliver(
         &self,
         sink: &OpenSink,
-        lane: &Lane,
+        lane: &Partition,
         tenant: &str,
         hand: &mut Courier,
     ) -> Result<DeliveryStep, Refusal> {
@@ -675,7 +675,9 @@ impl SharedDeliveries {
         }
         let open = match writer {
             Some(writer) => writer,
-            None => writer.insert(self.open(sink, lane, tenant).map_err(|why| Trouble::new(REQUEST_UNUSABLE, why))?),
+            None => {
+                writer.insert(self.open(sink, lane, tenant).map_err(|why| SinkTrouble::new(REQUEST_UNUSABLE, why))?)
+            }
         };
         let answer = open.take(&batch).await;
         self.count(lane, &batch, answer.is_ok());
@@ -706,7 +708,7 @@ impl SharedDeliveries {
     }
 
     /// Counts what a sink made of a batch, for each tenant in it.
-    fn count(&self, lane: &Lane, batch: &[Queued], taken: bool) {
+    fn count(&self, lane: &Partition, batch: &[Queued], taken: bool) {
         let mut events: BTreeMap<&str, u64> = BTreeMap::new();
         batch.iter().for_each(|event| *events.entry(&event.tenant).or_default() += 1);
         let now = (self.clock)();
@@ -718,16 +720,16 @@ impl SharedDeliveries {
         }
     }
 
-    fn open(&self, sink: &OpenSink, lane: &Lane, tenant: &str) -> Result<Box<dyn Writer>, String> {
+    fn open(&self, sink: &OpenSink, lane: &Partition, tenant: &str) -> Result<Box<dyn Writer>, String> {
         Ok(match &sink.config.kind {
-            Kind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
-            Kind::File(config) => {
+            SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
+            SinkKind::File(config) => {
                 let path = config.path.filled(tenant, lane.feed.as_deref().unwrap_or_default());
                 let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
                 let file = LineFile::new(disk, path, config.rotate_bytes, config.keep_files);
                 Box::new(FileWriter::new(file.named_aside(config.path.aside())))
             }
-            Kind::Http(config) => {
+            SinkKind::Http(config) => {
                 // Tenants that are told apart do not share a connection.
                 let apart = lane.tenant.is_some() || lane.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
@@ -740,7 +742,7 @@ impl SharedDeliveries {
     }
 
     /// Takes a batch out of the outbox, and out of the hand.
-    async fn acknowledge(&self, lane: &Lane, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
+    async fn acknowledge(&self, lane: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
         let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
         self.store.ask(move |store| store.acknowledge(&numbers)).await?;
@@ -758,9 +760,9 @@ impl SharedDeliveries {
     }
 
     /// Writes events that the sink will never take where an operator finds them.
-    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &Trouble) -> Result<(), Refusal> {
+    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Refusal> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
-        let Trouble { code, blame, why } = trouble;
+        let SinkTrouble { code, blame, why } = trouble;
         for event in batch {
             let (line, file) = (dead_letter(id, event, why), Arc::clone(&sink.dead_letters));
             // Syncing blocks for milliseconds.
@@ -771,7 +773,7 @@ impl SharedDeliveries {
                 written
             });
             let unwritten = |error: io::Error| {
-                Trouble::new(FILE_UNWRITABLE, format!("cannot write the dead letters {path}: {error}"))
+                SinkTrouble::new(FILE_UNWRITABLE, format!("cannot write the dead letters {path}: {error}"))
             };
             written.await?.map_err(unwritten)?;
             let Queued { tenant, feed, uid, .. } = event;

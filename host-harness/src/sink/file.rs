@@ -12,7 +12,7 @@ use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
 
 use super::disk::{Disk, OpenFile, folder};
-use super::{Refusal, Taken, Trouble, Writer, bodies, lines};
+use super::{Refusal, SinkTrouble, Taken, Writer, bodies, lines};
 use crate::store::Queued;
 
 /// How far from its end a file is searched for the end of its last whole line, at a time.
@@ -204,8 +204,9 @@ impl Writer for FileWriter {
             let (file, result) = written.await?;
             let path = file.path.clone();
             self.file = Some(file);
-            let told =
-                |error: io::Error| Trouble::new(FILE_UNWRITABLE, format!("cannot write {}: {error}", path.display()));
+            let told = |error: io::Error| {
+                SinkTrouble::new(FILE_UNWRITABLE, format!("cannot write {}: {error}", path.display()))
+            };
             result.map_err(|error| told(error).into())
         })
     }

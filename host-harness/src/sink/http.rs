@@ -19,8 +19,8 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{HttpConfig, Preset, Refusal, Taken, Trouble, Writer, bodies, lines};
-use crate::store::{Lane, Queued};
+use super::{HttpConfig, Preset, Refusal, SinkTrouble, Taken, Writer, bodies, lines};
+use crate::store::{Partition, Queued};
 
 /// What a receiver says of a refusal, as far as it is read.
 const SAID_BYTES: usize = 64 << 10;
@@ -55,7 +55,7 @@ pub struct HttpWriter {
 
 impl HttpWriter {
     /// Posts the events of a lane with this client. The error says what cannot be a header.
-    pub fn new(client: Client, config: &HttpConfig, lane: &Lane, tenant: &str) -> Result<HttpWriter, String> {
+    pub fn new(client: Client, config: &HttpConfig, lane: &Partition, tenant: &str) -> Result<HttpWriter, String> {
         let feed = lane.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
         // What a receiver says is read as it comes.
@@ -90,7 +90,7 @@ impl HttpWriter {
 
     async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
         let body = body(self.preset, batch);
-        let failed = |error: std::io::Error| Trouble::new(HOST_FAILED, error);
+        let failed = |error: std::io::Error| SinkTrouble::new(HOST_FAILED, error);
         let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
@@ -112,13 +112,13 @@ impl HttpWriter {
     }
 
     /// Why there is no answer.
-    fn unreached(&self, error: &reqwest::Error) -> Trouble {
+    fn unreached(&self, error: &reqwest::Error) -> SinkTrouble {
         let Client { proxy, .. } = &self.client;
         let patience = Timeouts { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
         let met = client::sorted(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
-        Trouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
+        SinkTrouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
     }
 
     fn told(&self, what: &str) -> String {
@@ -190,14 +190,16 @@ fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration
     let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
     let answered = format!("answered-{}", status.as_u16());
     match (status, preset) {
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => Refusal::TooLarge(Trouble::new(&answered, why)),
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => Refusal::TooLarge(SinkTrouble::new(&answered, why)),
         (StatusCode::BAD_REQUEST, Preset::SplunkHec) => match splunk() {
-            Some(6 | 12 | 13 | 15) => Refusal::Never(Trouble::new(&answered, why)),
-            Some(code) => Refusal::Later { wait, trouble: Trouble::new(&format!("splunk-{code}"), why) },
-            None => Refusal::Later { wait, trouble: Trouble::new(&answered, why) },
+            Some(6 | 12 | 13 | 15) => Refusal::Never(SinkTrouble::new(&answered, why)),
+            Some(code) => Refusal::Later { wait, trouble: SinkTrouble::new(&format!("splunk-{code}"), why) },
+            None => Refusal::Later { wait, trouble: SinkTrouble::new(&answered, why) },
         },
-        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => Refusal::Never(Trouble::new(&answered, why)),
-        _ => Refusal::Later { wait, trouble: Trouble::new(&answered, why) },
+        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
+            Refusal::Never(SinkTrouble::new(&answered, why))
+        }
+        _ => Refusal::Later { wait, trouble: SinkTrouble::new(&answered, why) },
     }
 }
 
@@ -311,10 +313,10 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             refusal(status, said, preset, None, String::new())
         };
-        let later = |code: &str| Refusal::from(Trouble::new(code, ""));
-        let never = |code: &str| Refusal::Never(Trouble::new(code, ""));
+        let later = |code: &str| Refusal::from(SinkTrouble::new(code, ""));
+        let never = |code: &str| Refusal::Never(SinkTrouble::new(code, ""));
         for (status, said, preset, expected) in [
-            (413, "", Preset::Vector, Refusal::TooLarge(Trouble::new("answered-413", ""))),
+            (413, "", Preset::Vector, Refusal::TooLarge(SinkTrouble::new("answered-413", ""))),
             (400, "", Preset::Vector, never("answered-400")),
             (422, "", Preset::FluentBit, never("answered-422")),
             (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, never("answered-400")),

@@ -6,26 +6,26 @@ use std::collections::BTreeMap;
 
 use source_host::blame::OUTBOX_FULL;
 
-use super::Trouble;
+use super::SinkTrouble;
 use crate::sink::repeats::{Repeats, Summary};
-use crate::store::Lane;
+use crate::store::Partition;
 
 /// The sinks' troubles.
 #[derive(Debug, Default)]
 pub struct Ledger {
     repeats: Repeats,
-    lanes: BTreeMap<Lane, Failing>,
+    lanes: BTreeMap<Partition, Failing>,
     /// Since when outboxes are full, by sink and tenant.
     full: BTreeMap<(String, String), u64>,
     /// By sink and tenant.
-    letters: BTreeMap<(String, String), Letters>,
+    letters: BTreeMap<(String, String), DeadLetters>,
 }
 
 /// A lane that does not deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
     /// Why, as of the last try.
-    pub trouble: Trouble,
+    pub trouble: SinkTrouble,
     /// Since when.
     pub since: u64,
     /// When it is tried again.
@@ -34,18 +34,18 @@ pub struct Failing {
 
 /// Events that a sink will never take, since the collector started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letters {
+pub struct DeadLetters {
     /// How many.
     pub count: u64,
     /// When the first one was refused.
     pub since: u64,
     /// Why the last one was.
-    pub trouble: Trouble,
+    pub trouble: SinkTrouble,
 }
 
 impl Ledger {
     /// A lane did not deliver, and tries again. True if that is to be said aloud.
-    pub fn failed(&mut self, lane: &Lane, trouble: Trouble, now: u64, again: u64) -> bool {
+    pub fn failed(&mut self, lane: &Partition, trouble: SinkTrouble, now: u64, again: u64) -> bool {
         let before = self.lanes.get(lane).map(|failing| failing.since);
         if self.lanes.get(lane).is_some_and(|failing| failing.trouble.code != trouble.code) {
             self.delivers(lane);
@@ -56,17 +56,17 @@ impl Ledger {
     }
 
     /// A lane delivers, or has nothing to deliver. True if it is to be said aloud that its sink is well again.
-    pub fn delivers(&mut self, lane: &Lane) -> bool {
+    pub fn delivers(&mut self, lane: &Partition) -> bool {
         let Some(Failing { trouble, .. }) = self.lanes.remove(lane) else { return false };
         let same =
-            |(other, failing): (&Lane, &Failing)| other.sink == lane.sink && failing.trouble.code == trouble.code;
+            |(other, failing): (&Partition, &Failing)| other.sink == lane.sink && failing.trouble.code == trouble.code;
         !self.lanes.iter().any(same) && self.repeats.over(&lane.sink, &trouble.code)
     }
 
     /// A sink refused an event of a tenant for good. True if that is to be said aloud.
-    pub fn buried(&mut self, sink: &str, tenant: &str, trouble: &Trouble, now: u64) -> bool {
+    pub fn buried(&mut self, sink: &str, tenant: &str, trouble: &SinkTrouble, now: u64) -> bool {
         let letters = self.letters.entry((sink.to_owned(), tenant.to_owned()));
-        let letters = letters.or_insert_with(|| Letters { count: 0, since: now, trouble: trouble.clone() });
+        let letters = letters.or_insert_with(|| DeadLetters { count: 0, since: now, trouble: trouble.clone() });
         letters.count += 1;
         letters.trouble = trouble.clone();
         self.repeats.met_once(sink, &trouble.code, &trouble.why, now)
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Lanes that do not deliver.
-    pub fn failing(&self) -> &BTreeMap<Lane, Failing> {
+    pub fn failing(&self) -> &BTreeMap<Partition, Failing> {
         &self.lanes
     }
 
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// What was refused for good, by sink and tenant.
-    pub fn letters(&self) -> &BTreeMap<(String, String), Letters> {
+    pub fn letters(&self) -> &BTreeMap<(String, String), DeadLetters> {
         &self.letters
     }
 
@@ -120,12 +120,12 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn lane(sink: &str, tenant: &str) -> Lane {
-        Lane { sink: sink.to_owned(), tenant: Some(tenant.to_owned()), feed: None }
+    fn lane(sink: &str, tenant: &str) -> Partition {
+        Partition { sink: sink.to_owned(), tenant: Some(tenant.to_owned()), feed: None }
     }
 
-    fn trouble(code: &str) -> Trouble {
-        Trouble::new(code, "the receiver is not well")
+    fn trouble(code: &str) -> SinkTrouble {
+        SinkTrouble::new(code, "the receiver is not well")
     }
 
     #[test]

@@ -16,7 +16,7 @@ use source_host::credentials::spelling;
 use tokio::task::JoinError;
 
 use self::file::Aside;
-use crate::store::{Lane, Queued, StoreError};
+use crate::store::{Partition, Queued, StoreError};
 
 pub mod delivery;
 pub mod disk;
@@ -33,7 +33,7 @@ pub struct SinkConfig {
     /// Unique in the configuration.
     pub id: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: SinkKind,
     /// What may wait for it from one tenant; beyond, that tenant's feeds that go here pause.
     pub max_outbox_bytes: u64,
     /// Where events go that it will never take.
@@ -42,7 +42,7 @@ pub struct SinkConfig {
 
 /// The kinds of sink.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum SinkKind {
     /// One event a line. Written to the pipe is delivered.
     Stdout,
     /// A file of lines.
@@ -207,21 +207,21 @@ impl HttpConfig {
     }
 }
 
-impl Kind {
+impl SinkKind {
     /// Whether both write to the same place.
-    pub fn clashes(&self, other: &Kind) -> bool {
+    pub fn clashes(&self, other: &SinkKind) -> bool {
         match (self, other) {
-            (Kind::Stdout, Kind::Stdout) => true,
-            (Kind::File(left), Kind::File(right)) => left.path == right.path,
+            (SinkKind::Stdout, SinkKind::Stdout) => true,
+            (SinkKind::File(left), SinkKind::File(right)) => left.path == right.path,
             _ => false,
         }
     }
 
     fn templates(&self) -> Vec<&Template> {
         match self {
-            Kind::Stdout => Vec::new(),
-            Kind::File(file) => vec![&file.path],
-            Kind::Http(http) => http.headers.iter().map(|(_, value)| value).chain([&http.url]).collect(),
+            SinkKind::Stdout => Vec::new(),
+            SinkKind::File(file) => vec![&file.path],
+            SinkKind::Http(http) => http.headers.iter().map(|(_, value)| value).chain([&http.url]).collect(),
         }
     }
 }
@@ -231,17 +231,17 @@ impl SinkConfig {
     pub fn stdout(state: &Path) -> SinkConfig {
         SinkConfig {
             id: "stdout".to_owned(),
-            kind: Kind::Stdout,
+            kind: SinkKind::Stdout,
             max_outbox_bytes: source_host::limits::OUTBOX_BYTES,
             dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
         }
     }
 
     /// The way of a feed's events: what goes to different files or carries different headers goes apart.
-    pub fn lane(&self, tenant: &str, feed: &str) -> Lane {
+    pub fn lane(&self, tenant: &str, feed: &str) -> Partition {
         let templates = self.kind.templates();
         let by = |part: &Part| templates.iter().any(|template| template.has(part));
-        Lane {
+        Partition {
             sink: self.id.clone(),
             tenant: by(&Part::Tenant).then(|| tenant.to_owned()),
             feed: by(&Part::Feed).then(|| feed.to_owned()),
@@ -252,7 +252,7 @@ impl SinkConfig {
 /// What keeps a sink from taking something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
-pub struct Trouble {
+pub struct SinkTrouble {
     /// Kebab-case. Failures of a sink with the same code are the same failure again.
     pub code: String,
     /// Who can mend it.
@@ -261,16 +261,16 @@ pub struct Trouble {
     pub why: String,
 }
 
-impl Trouble {
+impl SinkTrouble {
     /// Something that whoever is to blame for this code can mend.
-    pub fn new(code: &str, why: impl ToString) -> Trouble {
-        Trouble { code: code.to_owned(), blame: Blame::of_sink(code), why: why.to_string() }
+    pub fn new(code: &str, why: impl ToString) -> SinkTrouble {
+        SinkTrouble { code: code.to_owned(), blame: Blame::of_sink(code), why: why.to_string() }
     }
 }
 
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Trouble {
-        Trouble { blame: error.whose(), ..Trouble::new(STORE_FAILED, error) }
+impl From<StoreError> for SinkTrouble {
+    fn from(error: StoreError) -> SinkTrouble {
+        SinkTrouble { blame: error.whose(), ..SinkTrouble::new(STORE_FAILED, error) }
     }
 }
 
@@ -283,36 +283,36 @@ pub enum Refusal {
         /// How long it asks to wait.
         wait: Option<Duration>,
         /// Why.
-        trouble: Trouble,
+        trouble: SinkTrouble,
     },
     /// The batch is too large for it.
     #[error("{0}")]
-    TooLarge(Trouble),
+    TooLarge(SinkTrouble),
     /// It will never take the batch, or an event in it.
     #[error("{0}")]
-    Never(Trouble),
+    Never(SinkTrouble),
     /// It is gone: nothing will ever be taken again.
     #[error("{1}")]
     Closed(io::ErrorKind, String),
 }
 
-impl From<Trouble> for Refusal {
+impl From<SinkTrouble> for Refusal {
     /// What may be mended meanwhile.
-    fn from(trouble: Trouble) -> Refusal {
+    fn from(trouble: SinkTrouble) -> Refusal {
         Refusal::Later { wait: None, trouble }
     }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
-        Trouble::from(error).into()
+        SinkTrouble::from(error).into()
     }
 }
 
 impl From<JoinError> for Refusal {
     /// A thread that writes panicked.
     fn from(error: JoinError) -> Refusal {
-        Trouble::new(HOST_FAILED, error).into()
+        SinkTrouble::new(HOST_FAILED, error).into()
     }
 }
 
@@ -386,10 +386,10 @@ mod tests {
     fn what_goes_to_different_places_goes_different_ways() {
         let sink = |path: &str| {
             let path = Template::new(path).unwrap();
-            let kind = Kind::File(FileConfig { path, rotate_bytes: 1, keep_files: None });
+            let kind = SinkKind::File(FileConfig { path, rotate_bytes: 1, keep_files: None });
             SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.lane("t", "f")
         };
-        let lane = |tenant: Option<&str>, feed: Option<&str>| Lane {
+        let lane = |tenant: Option<&str>, feed: Option<&str>| Partition {
             sink: "stdout".to_owned(),
             tenant: tenant.map(str::to_owned),
             feed: feed.map(str::to_owned),

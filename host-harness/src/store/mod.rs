@@ -38,14 +38,14 @@ pub struct StoreError {
     /// Which file.
     pub file: PathBuf,
     /// Cause and fix.
-    pub what: Fault,
+    pub what: StoreErrorKind,
 }
 
 impl StoreError {
     /// Who can mend it.
     pub fn whose(&self) -> Blame {
         match self.what {
-            Fault::Stopped => Blame::Harness,
+            StoreErrorKind::Stopped => Blame::Harness,
             // A disk, a permission, or another program.
             _ => Blame::Operator,
         }
@@ -54,7 +54,7 @@ impl StoreError {
 
 /// The kinds of fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum StoreErrorKind {
     /// Nothing more can be written.
     #[error("the disk is full, nothing of the poll was written; make room, the poll is done again")]
     Full,
@@ -211,7 +211,7 @@ pub struct Queued {
 /// Which events of a sink go one way: all of them, those of a tenant, those of a feed, or those of a feed while it
 /// belonged to a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lane {
+pub struct Partition {
     /// Id of the sink.
     pub sink: String,
     /// Only those of this tenant.
@@ -246,38 +246,38 @@ pub struct Throttle {
     pub until: u64,
 }
 
-type Answer<T> = Result<T, StoreError>;
+type StoreResult<T> = Result<T, StoreError>;
 
 /// The whole of what the collector asks of its database.
 pub trait Store: Send {
     /// A random text that belongs to this store: digests of secrets are made with it.
-    fn salt(&mut self) -> Answer<String>;
+    fn salt(&mut self) -> StoreResult<String>;
     /// All feeds that were ever collected.
-    fn feeds(&mut self) -> Answer<Vec<FeedRow>>;
+    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>>;
     /// Keeps a feed.
-    fn keep_feed(&mut self, row: &FeedRow) -> Answer<()>;
+    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()>;
     /// All scopes that were ever discovered.
-    fn scopes(&mut self) -> Answer<Vec<ScopeRow>>;
+    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>>;
     /// The plugin's state of a scope; none where it is another tenant's.
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>>;
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
     /// Writes all that a poll leaves, or nothing.
-    fn commit(&mut self, poll: &PollRecord) -> Answer<()>;
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()>;
     /// Keeps how scopes stand, without a poll.
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()>;
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()>;
     /// Keeps a wait that did not come with a poll.
-    fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()>;
+    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()>;
     /// Waits that are not over. One of more than a day was meant by a clock that was wrong, and ends in a day.
-    fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>>;
+    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>>;
     /// How much waits for each sink.
-    fn backlog(&mut self) -> Answer<Vec<Backlog>>;
+    fn backlog(&mut self) -> StoreResult<Vec<Backlog>>;
     /// The first events of a lane, at least one if there is any.
-    fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>>;
+    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
     /// Takes delivered events out.
-    fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()>;
+    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
     /// Leaves the file whole by itself, for the end of the process.
-    fn close(&mut self) -> Answer<()>;
+    fn close(&mut self) -> StoreResult<()>;
     /// Forgets history and throttles from before.
-    fn prune(&mut self, before: u64, now: u64) -> Answer<()>;
+    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
 }
 
 type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
@@ -304,11 +304,11 @@ impl StoreHandle {
     /// Asks the store for something and waits for it.
     pub async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut dyn Store) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
+        question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
         let (answer, waiting) = tokio::sync::oneshot::channel();
         let job: Job = Box::new(move |store| drop(answer.send(question(store))));
-        let stopped = || StoreError { file: self.file.clone(), what: Fault::Stopped };
+        let stopped = || StoreError { file: self.file.clone(), what: StoreErrorKind::Stopped };
         self.jobs.send(job).map_err(|_| stopped())?;
         waiting.await.unwrap_or_else(|_| Err(stopped()))
     }

@@ -13,7 +13,8 @@ use source_host::failpoint;
 use source_host::limits;
 
 use super::{
-    Answer, Backlog, Fault, FeedRow, Lane, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, Throttle,
+    Backlog, FeedRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
+    StoreResult, Throttle,
 };
 
 /// Marks a file as ours: "HHSC".
@@ -81,7 +82,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens a file or makes a new one, brings its schema up to date, and checks it.
-    pub fn open(file: &Path) -> Answer<SqliteStore> {
+    pub fn open(file: &Path) -> StoreResult<SqliteStore> {
         // Through whatever links: the lock is beside the file itself.
         let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -91,10 +92,11 @@ impl SqliteStore {
                 "its folder {} {found}; expected in `state` a path in a folder that is there",
                 folder.display()
             );
-            return Err(StoreError { file: file.to_owned(), what: Fault::Unopened(words) });
+            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(words) });
         }
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
-        private(file).map_err(|error| StoreError { file: file.to_owned(), what: Fault::Other(error.to_string()) })?;
+        private(file)
+            .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(error.to_string()) })?;
         let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
         let (problem, connection) =
             opened.map_err(|error| StoreError { file: file.to_owned(), what: sorted(&error) })?;
@@ -105,7 +107,7 @@ impl SqliteStore {
     }
 
     /// A store that ends with the process.
-    pub fn in_memory() -> Answer<SqliteStore> {
+    pub fn in_memory() -> StoreResult<SqliteStore> {
         let file = PathBuf::from("memory");
         let opened = Connection::open_in_memory().and_then(|mut connection| {
             prepare(&mut connection)?;
@@ -115,7 +117,7 @@ impl SqliteStore {
         Ok(SqliteStore { connection, file, _lock: None })
     }
 
-    fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Answer<T> {
+    fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
         work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: sorted(&error) })
     }
 }
@@ -134,11 +136,11 @@ impl Drop for Lock {
 }
 
 /// Takes the lock file beside the database.
-fn lock(file: &Path) -> Result<Lock, Fault> {
+fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let failed = |error: std::io::Error| Fault::Unopened(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| StoreErrorKind::Unopened(format!("{}: {error}", path.display()));
     let mut lock =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match lock.try_lock() {
@@ -154,9 +156,11 @@ fn lock(file: &Path) -> Result<Lock, Fault> {
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
             let told = lock.read_to_string(&mut process).is_ok() && !process.is_empty();
-            Err(Fault::Locked(if told { format!(" (process {process})") } else { String::new() }))
+            Err(StoreErrorKind::Locked(if told { format!(" (process {process})") } else { String::new() }))
         }
-        Err(TryLockError::Error(error)) => Err(Fault::Other(format!("cannot lock {}: {error}", path.display()))),
+        Err(TryLockError::Error(error)) => {
+            Err(StoreErrorKind::Other(format!("cannot lock {}: {error}", path.display())))
+        }
     }
 }
 
@@ -174,20 +178,20 @@ fn private(file: &Path) -> std::io::Result<()> {
 }
 
 /// Sets a connection up; gives what makes the file unusable.
-fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<Fault>> {
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<StoreErrorKind>> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && application != APPLICATION_ID {
-        return Ok(Some(Fault::Foreign));
+        return Ok(Some(StoreErrorKind::Foreign));
     }
     let known = MIGRATIONS.len() as u32;
     if found > known {
-        return Ok(Some(Fault::Newer { found, known }));
+        return Ok(Some(StoreErrorKind::Newer { found, known }));
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Ok(Some(Fault::Damaged(verdict)));
+        return Ok(Some(StoreErrorKind::Damaged(verdict)));
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -204,14 +208,14 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<Fault>> {
     Ok(None)
 }
 
-fn sorted(error: &rusqlite::Error) -> Fault {
+fn sorted(error: &rusqlite::Error) -> StoreErrorKind {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Fault::Full,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Fault::ReadOnly(error.to_string()),
-        Some(ErrorCode::CannotOpen) => Fault::Unopened(error.to_string()),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Damaged(error.to_string()),
-        _ => Fault::Other(error.to_string()),
+        Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(error.to_string()),
+        Some(ErrorCode::CannotOpen) => StoreErrorKind::Unopened(error.to_string()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Damaged(error.to_string()),
+        _ => StoreErrorKind::Other(error.to_string()),
     }
 }
 
@@ -344,11 +348,11 @@ fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Resu
 }
 
 impl Store for SqliteStore {
-    fn salt(&mut self) -> Answer<String> {
+    fn salt(&mut self) -> StoreResult<String> {
         self.run(|connection| connection.query_row("SELECT value FROM salt", [], |row| row.get(0)))
     }
 
-    fn feeds(&mut self) -> Answer<Vec<FeedRow>> {
+    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
         self.run(|connection| {
             let mut select = connection.prepare("SELECT feed, searched_with, configured_as FROM feed")?;
             let rows = select.query_map([], |row| {
@@ -359,7 +363,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn keep_feed(&mut self, row: &FeedRow) -> Answer<()> {
+    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
         self.run(|connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO feed (feed, searched_with, configured_as) VALUES (?1, ?2, ?3)")?
@@ -368,7 +372,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn scopes(&mut self) -> Answer<Vec<ScopeRow>> {
+    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
         self.run(|connection| {
             let mut select =
                 connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
@@ -377,7 +381,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> Answer<Option<Vec<u8>>> {
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
         self.run(|connection| {
             connection
                 .prepare_cached(
@@ -389,7 +393,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> Answer<()> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()> {
         failpoint::pass("commit-begin");
         self.run(|connection| {
             let transaction = connection.transaction()?;
@@ -414,7 +418,7 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> Answer<()> {
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             for row in rows {
@@ -424,11 +428,11 @@ impl Store for SqliteStore {
         })
     }
 
-    fn keep_throttle(&mut self, throttle: &Throttle) -> Answer<()> {
+    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
         self.run(|connection| keep_throttle(connection, throttle))
     }
 
-    fn throttles(&mut self, now: u64) -> Answer<Vec<Throttle>> {
+    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
         let latest = now.saturating_add(limits::milliseconds(limits::LONGEST_WAIT));
         self.run(|connection| {
             let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
@@ -441,7 +445,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn backlog(&mut self) -> Answer<Vec<Backlog>> {
+    fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
         self.run(|connection| {
             let mut select = connection.prepare(
                 "SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed",
@@ -459,7 +463,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn queued(&mut self, lane: &Lane, events: usize, bytes: usize) -> Answer<Vec<Queued>> {
+    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
         let mut conditions = "sink = ?1".to_owned();
         let mut values: Vec<&dyn ToSql> = vec![&lane.sink];
         for (column, value) in [("tenant", &lane.tenant), ("feed", &lane.feed)] {
@@ -499,7 +503,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn acknowledge(&mut self, numbers: &[i64]) -> Answer<()> {
+    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             {
@@ -512,11 +516,11 @@ impl Store for SqliteStore {
         })
     }
 
-    fn close(&mut self) -> Answer<()> {
+    fn close(&mut self) -> StoreResult<()> {
         self.run(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
     }
 
-    fn prune(&mut self, before: u64, now: u64) -> Answer<()> {
+    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.run(|connection| {
             // The last figure of a subject stays: the next one is compared with it.
             connection.execute(
@@ -591,7 +595,7 @@ mod tests {
         limit(&mut store, 40);
         for scope in ["one", "two"] {
             let error = store.commit(&record(scope, "after", 50)).unwrap_err();
-            assert_eq!(error.what, Fault::Full);
+            assert_eq!(error.what, StoreErrorKind::Full);
             assert!(error.to_string().contains("collector.db: the disk is full"), "{error}");
             assert_eq!(content(&mut store), before);
         }

@@ -338,7 +338,7 @@ async fn five_hundred_tenants_with_one_application_sign_in_once() {
     assert_eq!(scene.service.times("/token").len(), 1);
     let polls = |which| scene.service.polls(&subscription(0, which));
     assert_eq!((0..TENANTS).map(polls).collect::<Vec<_>>(), vec![1; 500], "each at its place");
-    assert_eq!(stage.collector.board(1).failing_scopes, 0);
+    assert_eq!(stage.collector.snapshot(1).failing_scopes, 0);
 }
 
 #[tokio::test]
@@ -497,11 +497,11 @@ async fn a_list_of_subscriptions_that_is_refused_loses_none_of_them() {
     stage.run_until(NOON + 12 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
     assert!((0..2).all(|which| scene.service.polls(&subscription(0, which)) >= 11));
-    let board = stage.collector.board(10);
-    let of_feed = board.rows.iter().find(|row| row.scope.is_none()).unwrap();
+    let snapshot = stage.collector.snapshot(10);
+    let of_feed = snapshot.rows.iter().find(|row| row.scope.is_none()).unwrap();
     assert_eq!(of_feed.failure.as_ref().unwrap().code, "list-refused", "and it is shown");
-    assert_eq!((board.feeds, board.failing_feeds), (1, 1));
-    assert_eq!(board.scopes + board.failing_feeds, board.total, "as a feed, and as no scope");
+    assert_eq!((snapshot.feeds, snapshot.failing_feeds), (1, 1));
+    assert_eq!(snapshot.scopes + snapshot.failing_feeds, snapshot.total, "as a feed, and as no scope");
 }
 
 fn secret_refused() -> answer::Answer {
@@ -551,8 +551,8 @@ async fn a_scope_with_nothing_to_collect_hides_no_other_and_calls_nobody() {
     for fault in ["tenant", "operator", "service"] {
         assert_eq!(stage.metric(&format!("collector_failing_scopes{{fault={fault:?}}}")), Some(0.0));
     }
-    let board = stage.collector.board(10);
-    assert_eq!((board.scopes, board.failing_scopes, board.failing_feeds), (2, 1, 0));
+    let snapshot = stage.collector.snapshot(10);
+    assert_eq!((snapshot.scopes, snapshot.failing_scopes, snapshot.failing_feeds), (2, 1, 0));
 }
 
 #[tokio::test]
@@ -561,12 +561,13 @@ async fn a_scope_that_waits_for_its_feed_is_not_shown_as_due() {
     let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
     let mut stage = scene.start(&text).await;
     stage.run_until(NOON + HOUR).await;
-    let next = |stage: &Stage| stage.collector.board(10).rows.into_iter().find(|row| row.scope.is_some()).unwrap().next;
+    let next =
+        |stage: &Stage| stage.collector.snapshot(10).rows.into_iter().find(|row| row.scope.is_some()).unwrap().next;
     assert!(matches!(next(&stage), Some(Next::At(due)) if due > NOON + HOUR), "{:?}", next(&stage));
     scene.service.answer_with(|path, _| path.contains("/token").then(secret_refused));
     stage.run_until(NOON + 20 * HOUR).await;
     assert_eq!(next(&stage), Some(Next::AfterSearch));
-    assert_eq!(stage.collector.board(10).failing_feeds, 1);
+    assert_eq!(stage.collector.snapshot(10).failing_feeds, 1);
 }
 
 #[tokio::test]
@@ -709,8 +710,8 @@ async fn a_state_that_cannot_be_read_is_no_fresh_start() {
     assert_eq!(told(&stage.told().await), []);
     let failed = stage.metric(r#"collector_polls_total{tenant="tenant-0",feed="a",outcome="state-unusable"}"#).unwrap();
     assert!((4.0..=8.0).contains(&failed), "{failed}");
-    let board = stage.collector.board(10);
-    let failure = board.rows[0].failure.as_ref().unwrap();
+    let snapshot = stage.collector.snapshot(10);
+    let failure = snapshot.rows[0].failure.as_ref().unwrap();
     assert!(failure.cause.contains("found format 77, expected 1"), "{}", failure.cause);
 }
 
@@ -732,16 +733,16 @@ async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
     assert_eq!(polls(0), 1, "its first poll filled the outbox");
     assert!(polls(1) >= 6);
     assert_eq!(stage.metric(r#"collector_sink_outbox_events{sink="bad"}"#), Some(15.0));
-    let paused = stage.collector.board(10).rows.into_iter().find(|row| row.feed == "a").unwrap();
+    let paused = stage.collector.snapshot(10).rows.into_iter().find(|row| row.feed == "a").unwrap();
     assert_eq!(paused.next, Some(Next::WhenThereIsRoom("bad".to_owned())));
-    let row = stage.keeper.deliveries.rows().into_iter().find(|row| row.full_since.is_some()).unwrap();
+    let row = stage.pipeline.deliveries.rows().into_iter().find(|row| row.full_since.is_some()).unwrap();
     assert_eq!((row.sink.as_str(), row.tenant.as_deref(), row.waiting.events), ("bad", Some("tenant-0"), 15));
     std::fs::remove_file(&blocked).unwrap();
-    stage.keeper.deliveries.rest().await;
+    stage.pipeline.deliveries.rest().await;
     stage.collector.resume_paused();
     stage.run_until(NOON + 9 * HOUR).await;
     assert!(polls(0) >= 3, "{}", polls(0));
-    stage.keeper.deliveries.rest().await;
+    stage.pipeline.deliveries.rest().await;
     let lines = std::fs::read_to_string(Path::new(&blocked).join("events.ndjson")).unwrap();
     assert_eq!(lines.lines().count(), polls(0) * 15, "nothing was dropped");
 }

@@ -43,7 +43,7 @@ async fn the_table_of_failures_is_the_plugins_own() {
             let reaction = serde_json::from_value(word.into()).unwrap();
             Failure::of_host(reaction, &row.code, String::new())
         });
-        let blame = failure.map(|failure| failure.whose().to_string()).unwrap_or_default();
+        let blame = failure.map(|failure| failure.blame().to_string()).unwrap_or_default();
         let fix = row.fix.replace('|', "\\|");
         writeln!(table, "| `{}` | {blame} | {} | {fix} |", row.code, row.cause).unwrap();
     }

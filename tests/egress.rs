@@ -261,8 +261,8 @@ async fn no_connection_serves_two_tenants() {
     let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
     let tenants = Tenants::live(network(&simulator));
     for _ in 0..2 {
-        for parked in &checked.feeds {
-            let feed = parked.open(&tenants, &noon()).await.unwrap();
+        for admitted in &checked.feeds {
+            let feed = admitted.open(&tenants, &noon()).await.unwrap();
             feed.sign_in().await.unwrap();
             for scope in feed.discover().await.unwrap().scopes {
                 assert_eq!(feed.poll(&scope, NOON, None).await.failure, None);

@@ -67,8 +67,8 @@ impl Store for Flaky {
         self.store.backlog()
     }
 
-    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
-        self.store.queued(lane, events, bytes)
+    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
+        self.store.queued(partition, events, bytes)
     }
 
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {

@@ -8,7 +8,7 @@ use host_harness::built_in;
 use serde_json::{Value, json};
 use source_host::contract::Reaction;
 use source_host::credentials::settings::Settings;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
@@ -78,7 +78,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
     });
     let plugin = Plugin::from_bytes(&host(), &plugin()).unwrap().tapped(tap);
     let settings = Settings::default();
-    let mut admitted = Parked {
+    let mut admitted = AdmittedFeed {
         id: "contoso-items".into(),
         tenant: "contoso".into(),
         interval: Duration::from_secs(60),

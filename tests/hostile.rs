@@ -9,7 +9,7 @@ use host_harness::store::Outboxes;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Notice, Reaction};
 use source_host::credentials::settings::Settings;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError, Identity};
 use source_host::limits::Limits;
@@ -325,7 +325,7 @@ async fn logged(mode: &str, polls: usize) -> String {
     let settings = json!({ "mode": mode, "amount": 3, "key": KEY });
     let (plugin, description) = (hostile(), hostile().description().await.unwrap());
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
-    let mut parked = Parked {
+    let mut admitted = AdmittedFeed {
         id: "mallory-items".into(),
         tenant: "mallory".into(),
         interval: Duration::from_secs(60),
@@ -346,8 +346,8 @@ async fn logged(mode: &str, polls: usize) -> String {
     let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
     let poll = async {
         for _ in 0..polls {
-            let feed = parked.open(&tenants, &noon()).await.unwrap();
-            parked.admit(&feed.plan().shapes);
+            let feed = admitted.open(&tenants, &noon()).await.unwrap();
+            admitted.admit(&feed.plan().shapes);
             let found = feed.discover().await.unwrap();
             feed.poll(&found.scopes[0], NOON, None).await;
         }
@@ -366,7 +366,7 @@ async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_ope
 }
 
 async fn attempt(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
-    let words = |failure: Failure| format!("{} ({}, {})", failure.cause, failure.code, failure.whose());
+    let words = |failure: Failure| format!("{} ({}, {})", failure.cause, failure.code, failure.blame());
     let feed = open(mode, amount, limits, transport).await.map_err(|error| match error {
         FeedError::Settings(problems) => format!("{} problems, the first: {}", problems.len(), problems[0].found),
         other => other.to_string(),

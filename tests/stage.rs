@@ -29,7 +29,7 @@ pub type Secrets = BTreeMap<String, String>;
 pub struct Stage {
     pub now: Arc<AtomicU64>,
     pub collector: Collector,
-    pub keeper: Pipeline,
+    pub pipeline: Pipeline,
     /// While it is set, the store takes nothing.
     pub disk_is_full: Arc<AtomicBool>,
     output: Arc<Mutex<Vec<u8>>>,
@@ -65,18 +65,18 @@ impl Stage {
         deliveries.replace(&sinks).unwrap();
         deliveries.resume().await.unwrap();
         let salt = store.ask(|store| store.salt()).await.unwrap().into();
-        let keeper = Pipeline { store, deliveries, metrics, clock, salt };
+        let pipeline = Pipeline { store, deliveries, metrics, clock, salt };
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
-        let collector = Collector::new(keeper.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage { now: Arc::clone(now), collector, keeper, disk_is_full, output }
+        let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
+        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, output }
     }
 
     /// Takes another configuration while it runs; `impatient` as after SIGHUP.
     pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets, impatient: bool) {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let sinks = std::mem::take(&mut config.sinks);
-        let checked = admission::check(&host(), config, None, &self.keeper.clock).await.unwrap();
-        self.keeper.deliveries.replace(&sinks).unwrap();
+        let checked = admission::check(&host(), config, None, &self.pipeline.clock).await.unwrap();
+        self.pipeline.deliveries.replace(&sinks).unwrap();
         self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }
 
@@ -98,7 +98,7 @@ impl Stage {
 
     /// What went to standard output since this was last asked.
     pub async fn told(&self) -> Vec<Value> {
-        self.keeper.deliveries.rest().await;
+        self.pipeline.deliveries.rest().await;
         let lines = std::mem::take(&mut *self.output.lock());
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
@@ -106,7 +106,7 @@ impl Stage {
 
     /// The value of a metric.
     pub fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.keeper.metrics.text(self.keeper.deliveries.outboxes());
+        let text = self.pipeline.metrics.text(self.pipeline.deliveries.outboxes());
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 }

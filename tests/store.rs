@@ -29,13 +29,13 @@ fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, 
     }
 }
 
-fn lane(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition {
+fn partition(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition {
     Partition { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
 }
 
-/// The uids of what waits in a lane.
-fn waiting(store: &mut SqliteStore, lane: &Partition) -> Vec<String> {
-    let queued = store.queued(lane, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
+/// The uids of what waits in a partition.
+fn waiting(store: &mut SqliteStore, partition: &Partition) -> Vec<String> {
+    let queued = store.queued(partition, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
     queued.into_iter().map(|event| event.uid).collect()
 }
 
@@ -77,7 +77,7 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(store.scopes().unwrap(), [record.row]);
     assert_eq!(store.state("contoso", "prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
     for sink in ["lake", "siem"] {
-        assert_eq!(waiting(&mut store, &lane(sink, None, None)), ["a", "b"]);
+        assert_eq!(waiting(&mut store, &partition(sink, None, None)), ["a", "b"]);
     }
     let row = |sink: &str| Backlog {
         sink: sink.to_owned(),
@@ -238,17 +238,17 @@ fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
     ] {
         store.commit(&poll(tenant, feed, "one", sinks, &uids)).unwrap();
     }
-    for (lane, expected) in [
-        (lane("lake", None, None), "1 2 3 4 5 6 7 8 9 10"),
-        (lane("siem", None, None), "1 2 7 8"),
-        (lane("lake", Some("contoso"), None), "1 2 5 6 7 8"),
-        (lane("lake", None, Some("prod")), "1 2 7 8 9 10"),
-        (lane("lake", Some("contoso"), Some("prod")), "1 2 7 8"),
-        (lane("lake", Some("fabrikam"), Some("prod")), "9 10"),
-        (lane("siem", Some("fabrikam"), None), ""),
-        (lane("none", None, None), ""),
+    for (partition, expected) in [
+        (partition("lake", None, None), "1 2 3 4 5 6 7 8 9 10"),
+        (partition("siem", None, None), "1 2 7 8"),
+        (partition("lake", Some("contoso"), None), "1 2 5 6 7 8"),
+        (partition("lake", None, Some("prod")), "1 2 7 8 9 10"),
+        (partition("lake", Some("contoso"), Some("prod")), "1 2 7 8"),
+        (partition("lake", Some("fabrikam"), Some("prod")), "9 10"),
+        (partition("siem", Some("fabrikam"), None), ""),
+        (partition("none", None, None), ""),
     ] {
-        assert_eq!(waiting(&mut store, &lane).join(" "), expected, "{lane:?}");
+        assert_eq!(waiting(&mut store, &partition).join(" "), expected, "{partition:?}");
     }
 }
 
@@ -259,7 +259,7 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
     for (events, bytes, expected) in
         [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
     {
-        let queued = store.queued(&lane("lake", None, None), events, bytes).unwrap();
+        let queued = store.queued(&partition("lake", None, None), events, bytes).unwrap();
         let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
         assert_eq!(uids.join(" "), expected, "{events} events and {bytes} bytes");
     }
@@ -269,11 +269,11 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
 fn only_what_is_acknowledged_leaves_the_outbox() {
     let mut store = SqliteStore::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();
-    let queued = store.queued(&lane("lake", None, None), 3, 100).unwrap();
+    let queued = store.queued(&partition("lake", None, None), 3, 100).unwrap();
     store.acknowledge(&[queued[0].number, queued[2].number]).unwrap();
     store.acknowledge(&[queued[0].number, i64::MAX]).unwrap();
-    assert_eq!(waiting(&mut store, &lane("lake", None, None)), ["2"]);
-    assert_eq!(waiting(&mut store, &lane("siem", None, None)), ["1", "2", "3"]);
+    assert_eq!(waiting(&mut store, &partition("lake", None, None)), ["2"]);
+    assert_eq!(waiting(&mut store, &partition("siem", None, None)), ["1", "2", "3"]);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_number_is_never_used_again() {
     let mut numbers = Vec::new();
     for _ in 0..2 {
         store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
-        let number = store.queued(&lane("lake", None, None), 1, 100).unwrap()[0].number;
+        let number = store.queued(&partition("lake", None, None), 1, 100).unwrap()[0].number;
         store.acknowledge(&[number]).unwrap();
         numbers.push(number);
     }

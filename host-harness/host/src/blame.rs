@@ -188,7 +188,7 @@ pub const HOST_FAILED: &str = "host-failed";
 
 impl Failure {
     /// Who can mend it.
-    pub fn whose(&self) -> Blame {
+    pub fn blame(&self) -> Blame {
         Blame::of_code(&self.code).unwrap_or_else(|| Blame::of_reaction(self.reaction))
     }
 }
@@ -231,7 +231,7 @@ mod tests {
             ("token-requests-limited", Wait, Blame::Service),
         ];
         for (code, reaction, blame) in table {
-            assert_eq!(Failure::of_host(*reaction, code, String::new()).whose(), *blame, "{code}");
+            assert_eq!(Failure::of_host(*reaction, code, String::new()).blame(), *blame, "{code}");
         }
     }
 

@@ -89,28 +89,28 @@ pub struct Amount {
 impl Sheet {
     /// Looks at a feed that is open. Asks nobody.
     pub async fn of(ready: &Ready, limits: &Limits) -> Sheet {
-        let (parked, feed) = (&ready.parked, &ready.feed);
+        let (admitted, feed) = (&ready.admitted, &ready.feed);
         let lines = feed.plan().shapes.iter().map(|shape| {
             let origin = canonical(&shape.origin).unwrap_or_default();
             let carries = !shape.credentials.is_empty();
             let is_clear = origin.starts_with("http://");
-            let leave = parked.allowed.leave(&origin);
-            let allowed = leave.filter(|_| !carries || parked.allowed.takes_credentials(&origin));
+            let leave = admitted.allowed.leave(&origin);
+            let allowed = leave.filter(|_| !carries || admitted.allowed.takes_credentials(&origin));
             let remedy = allowed.is_none().then(|| match leave {
-                Some(_) => parked.allowed.line_in_clear([origin.as_str()]),
-                None => parked.allowed.line_for(&origin, carries),
+                Some(_) => admitted.allowed.line_in_clear([origin.as_str()]),
+                None => admitted.allowed.line_for(&origin, carries),
             });
             Line { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
         });
         let scopes = feed.scopes_of_settings().await;
         Sheet {
-            feed: parked.id.to_string(),
-            tenant: parked.tenant.to_string(),
-            plugin_sha256: parked.plugin_digest().to_owned(),
-            interval_seconds: parked.interval.as_secs(),
+            feed: admitted.id.to_string(),
+            tenant: admitted.tenant.to_string(),
+            plugin_sha256: admitted.plugin_digest().to_owned(),
+            interval_seconds: admitted.interval.as_secs(),
             scopes,
             shapes: lines.collect(),
-            a_day: Day::of(parked.interval, scopes.unwrap_or(1), built_in::is(parked.plugin.about()), limits),
+            a_day: Day::of(admitted.interval, scopes.unwrap_or(1), built_in::is(admitted.plugin.about()), limits),
         }
     }
 }

@@ -18,7 +18,7 @@ use source_host::blame::Blame;
 use source_host::contract::{Discovery, Failure, Notice, PollResult, Reaction};
 use source_host::credentials::expiry::{self, Nearness};
 use source_host::credentials::redact;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed};
 use source_host::limits::{self, Limits, milliseconds};
@@ -447,9 +447,9 @@ async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: 
                 out.push(ladder);
                 continue;
             }
-            let Some((parked, mut heard)) = growing.next() else { break };
+            let Some((admitted, mut heard)) = growing.next() else { break };
             // Nobody may be listening; the sample matters as much.
-            let _ = people.write_all(CheckRun::new(&parked.id, &parked.tenant).ladder.head().as_bytes());
+            let _ = people.write_all(CheckRun::new(&admitted.id, &admitted.tenant).ladder.head().as_bytes());
             let mut sample = None;
             while let Some(one) = heard.recv().await {
                 match one {
@@ -526,12 +526,12 @@ fn climbing<'a>(
         Ok(Arc::new(SkewTransport { inner, tenant: tenant.to_owned(), skew: seen.clone(), clock: Arc::clone(&now) }))
     }));
     let mut tell = tell.into_iter();
-    let ladders = checked.feeds.iter().map(move |parked| {
+    let ladders = checked.feeds.iter().map(move |admitted| {
         let (tenants, skew, tell) = (Arc::clone(&tenants), skew.clone(), tell.next());
         async move {
-            let prefix = format!("feed {}: ", parked.id);
+            let prefix = format!("feed {}: ", admitted.id);
             let odd = checked.warnings.iter().filter(|warning| warning.key.starts_with(&prefix));
-            let call = Call { parked, network: &checked.network, tenants: &tenants, clock, skew };
+            let call = Call { admitted, network: &checked.network, tenants: &tenants, clock, skew };
             call.climb(&odd.collect::<Vec<_>>(), tell).await
         }
     });
@@ -558,7 +558,7 @@ pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark
 
 /// One feed that is being checked.
 struct Call<'a> {
-    parked: &'a Arc<Parked>,
+    admitted: &'a Arc<AdmittedFeed>,
     network: &'a Network,
     tenants: &'a Tenants,
     clock: &'a Clock,
@@ -567,21 +567,21 @@ struct Call<'a> {
 
 impl Call<'_> {
     async fn climb(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
-        let mut climb = CheckRun::new(&self.parked.id, &self.parked.tenant);
-        climb.listener = tell.map(|tell| Listener { tell, parked: Arc::clone(self.parked) });
+        let mut climb = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
+        climb.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
         let _ = self.steps(&mut climb, odd).await;
-        if let Some((remark, words)) = clocks(&self.skew.seen(self.parked)) {
+        if let Some((remark, words)) = clocks(&self.skew.seen(self.admitted)) {
             climb.warn(remark.trouble(&words, ""));
         }
         let mut ladder = climb.ended();
-        ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.parked)).collect();
+        ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.admitted)).collect();
         ladder
     }
 
     /// Notes what is being done, for whoever waits for it.
     fn doing(&self, words: &str) -> Doing {
-        let words = redact::redact(&format!("feed {}: {words}", self.parked.id), self.parked.secrets());
-        self.parked.plugin.host().progress().begin(words)
+        let words = redact::redact(&format!("feed {}: {words}", self.admitted.id), self.admitted.secrets());
+        self.admitted.plugin.host().progress().begin(words)
     }
 
     /// None where the ladder stops.
@@ -596,17 +596,17 @@ impl Call<'_> {
 
     async fn settings(&self, climb: &mut CheckRun, odd: &[&Problem]) -> Option<Feed> {
         let begun = Instant::now();
-        let opened = self.parked.open(self.tenants, self.clock).await;
+        let opened = self.admitted.open(self.tenants, self.clock).await;
         let feed = match opened {
             Ok(feed) => feed,
             Err(error) => {
-                let trouble = SETTINGS_INVALID.trouble(&error.to_string(), &format!("feed {}", self.parked.id));
+                let trouble = SETTINGS_INVALID.trouble(&error.to_string(), &format!("feed {}", self.admitted.id));
                 climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
                 return None;
             }
         };
-        let (forbidden, exposed) = (self.parked.forbidden_origins(), self.parked.exposed_origins());
-        let allowed = &self.parked.allowed;
+        let (forbidden, exposed) = (self.admitted.forbidden_origins(), self.admitted.exposed_origins());
+        let allowed = &self.admitted.allowed;
         let troubles = [
             (&exposed, CREDENTIALS_IN_CLEAR, allowed.line_in_clear(exposed.iter().copied())),
             (&forbidden, ORIGIN_NOT_ALLOWED, allowed.line_with(forbidden.iter().copied())),
@@ -631,7 +631,7 @@ impl Call<'_> {
     async fn way(&self, climb: &mut CheckRun) -> Option<()> {
         let now = (self.clock)();
         let (mut probes, mut told) = (Vec::new(), Vec::new());
-        for origin in self.parked.origins.iter() {
+        for origin in self.admitted.origins.iter() {
             let Ok(url) = Url::parse(origin) else { continue };
             let (tell, heard) = mpsc::unbounded_channel();
             probes.push(async move { probe(self.network, &url, now, tell).await });
@@ -668,7 +668,7 @@ impl Call<'_> {
         let begun = Instant::now();
         let answer = feed.sign_in().await;
         climb.note_answer(Question::Credential, "", begun.elapsed(), answer.map(|()| String::new()))?;
-        if let Some((remark, detail)) = expiring(&self.parked.expiries, (self.clock)()) {
+        if let Some((remark, detail)) = expiring(&self.admitted.expiries, (self.clock)()) {
             let trouble = remark.trouble(&detail, "");
             // The plugin may know the way to another.
             let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
@@ -776,8 +776,8 @@ fn count(events: usize) -> String {
 }
 
 /// The step without secrets.
-fn redacted(mut step: Step, parked: &Parked) -> Step {
-    let redact = |text: &mut String| *text = redact::redact(text, parked.secrets());
+fn redacted(mut step: Step, admitted: &AdmittedFeed) -> Step {
+    let redact = |text: &mut String| *text = redact::redact(text, admitted.secrets());
     redact(&mut step.about);
     redact(&mut step.found);
     if let Some(trouble) = &mut step.trouble {
@@ -822,7 +822,7 @@ impl StepTrouble {
             failure.cause += &format!("; it asks to wait {seconds} s");
         }
         let fix = failure.fix.take().unwrap_or_else(|| usual_fix(&failure).to_owned());
-        let blame = Some(failure.whose());
+        let blame = Some(failure.blame());
         let Failure { code, service_code, request_id, cause, .. } = failure;
         StepTrouble { code, blame, service_code, request_id, cause, fix }
     }
@@ -839,7 +839,7 @@ struct CheckRun {
 /// Who hears of steps, and whose secrets are to be taken out.
 struct Listener {
     tell: UnboundedSender<Heard>,
-    parked: Arc<Parked>,
+    admitted: Arc<AdmittedFeed>,
 }
 
 /// A step that ended, or the sample at the end.
@@ -860,7 +860,7 @@ impl CheckRun {
         let Some(listener) = &self.listener else { return };
         for step in &self.ladder.steps[self.told..] {
             // Whoever does not listen any more does not want to know.
-            let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.parked)));
+            let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.admitted)));
         }
         self.told = self.ladder.steps.len();
     }
@@ -957,12 +957,12 @@ struct Skew(Arc<Mutex<BTreeMap<(String, String), i64>>>);
 
 impl Skew {
     /// What the feed's own services said.
-    fn seen(&self, parked: &Parked) -> Vec<(String, i64)> {
+    fn seen(&self, admitted: &AdmittedFeed) -> Vec<(String, i64)> {
         let seen = self.0.lock();
-        let origins = parked.origins.iter().filter_map(|origin| Url::parse(origin).ok());
+        let origins = admitted.origins.iter().filter_map(|origin| Url::parse(origin).ok());
         let origins = origins.map(|url| url.origin().ascii_serialization());
         let named = origins.filter_map(|origin| {
-            let off = seen.get(&(parked.tenant.to_string(), origin.clone()))?;
+            let off = seen.get(&(admitted.tenant.to_string(), origin.clone()))?;
             Some((origin, *off))
         });
         named.collect()

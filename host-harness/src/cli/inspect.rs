@@ -35,7 +35,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     // Each plugin with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
     for ready in once::open(&checked, &clock()).await? {
-        let (plugin, sheet) = (&ready.parked.plugin, Sheet::of(&ready, &Limits::default()).await);
+        let (plugin, sheet) = (&ready.admitted.plugin, Sheet::of(&ready, &Limits::default()).await);
         match pages.iter_mut().find(|(known, _)| known.about().sha256 == plugin.about().sha256) {
             Some((_, sheets)) => sheets.push(sheet),
             None => pages.push((plugin.clone(), vec![sheet])),

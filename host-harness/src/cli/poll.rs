@@ -39,20 +39,20 @@ pub async fn tick(
 ) -> anyhow::Result<once::Report> {
     let sinks = std::mem::take(&mut config.sinks);
     let checked = check(host, config, plugin).await?;
-    let keeper = run::keeper(state, &sinks, &checked.network, clock, stdout).await?;
+    let pipeline = run::pipeline(state, &sinks, &checked.network, clock, stdout).await?;
     let feeds = once::open(&checked, clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
-    let mut report = once::tick(&feeds, &keeper, output).await?;
+    let mut report = once::tick(&feeds, &pipeline, output).await?;
     report.failed += checked.left_out.len();
-    let delivered = tokio::time::timeout(limits::POLL_WAIT, keeper.deliveries.rest()).await;
-    if let Some((kind, why)) = keeper.deliveries.closed() {
+    let delivered = tokio::time::timeout(limits::POLL_WAIT, pipeline.deliveries.rest()).await;
+    if let Some((kind, why)) = pipeline.deliveries.closed() {
         return Err(io::Error::new(kind, why).into());
     }
-    keeper.close().await;
+    pipeline.close().await;
     if delivered.is_err() {
-        for ((sink, tenant), waiting) in keeper.deliveries.waiting() {
+        for ((sink, tenant), waiting) in pipeline.deliveries.waiting() {
             let (events, seconds) = (waiting.events, limits::POLL_WAIT.as_secs());
-            let why = keeper
+            let why = pipeline
                 .deliveries
                 .trouble(&sink, &tenant)
                 .map(|SinkTrouble { code, blame, why }| format!(": {why} ({code}, {blame})"));

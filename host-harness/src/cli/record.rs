@@ -12,15 +12,15 @@ use crate::cli::clock;
 
 /// Records the one feed of a configuration.
 pub async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool) -> anyhow::Result<u8> {
-    let parked = checked.feeds.first().context("no feed was found")?;
-    let recorded = record::record(parked, &checked.network, &clock(), redact_subscriptions).await?;
+    let admitted = checked.feeds.first().context("no feed was found")?;
+    let recorded = record::record(admitted, &checked.network, &clock(), redact_subscriptions).await?;
     let text = serde_json::to_string_pretty(&recorded.cassette)? + "\n";
     std::fs::write(output, text).with_context(|| format!("failed to write {}", output.display()))?;
     for (scope, failure) in &recorded.failures {
         let scope = scope.as_ref().map(|scope| format!("{scope}: ")).unwrap_or_default();
-        let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.whose());
+        let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.blame());
         let fix = failure.fix.as_deref().unwrap_or_else(|| once::usual_fix(failure));
-        say!("error: {}", redact::redact(&format!("{words}\n  fix: {fix}"), parked.secrets()));
+        say!("error: {}", redact::redact(&format!("{words}\n  fix: {fix}"), admitted.secrets()));
     }
     let exchanges = recorded.cassette.exchanges.len();
     say!("{}: {exchanges} exchanges, which replay to {} events", output.display(), recorded.events);

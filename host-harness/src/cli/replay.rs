@@ -32,7 +32,7 @@ pub async fn replay_all(
             }
             Ok(replayed) => {
                 if let Some(failure) = &replayed.failure {
-                    say!("{}: {} ({}, {})", file.display(), failure.cause, failure.code, failure.whose());
+                    say!("{}: {} ({}, {})", file.display(), failure.cause, failure.code, failure.blame());
                     failed += usize::from(failure.reaction != Reaction::NoData);
                 }
                 io::stdout().write_all(&replayed.lines())?;

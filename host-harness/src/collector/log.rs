@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use source_host::contract::{Failure, Notice, Reaction, Scope};
 use source_host::credentials::redact;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 
 /// The same without secrets.
-pub fn redacted(parked: &Parked, failure: &Failure) -> Failure {
-    let clean = |text: &str| redact::redact(text, parked.secrets());
+pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
+    let clean = |text: &str| redact::redact(text, admitted.secrets());
     let clean_some = |text: &Option<String>| text.as_deref().map(clean);
     Failure {
         code: clean(&failure.code),
@@ -21,10 +21,10 @@ pub fn redacted(parked: &Parked, failure: &Failure) -> Failure {
 }
 
 /// One line where a failure is handled; the same failure again is for those who debug.
-pub fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, before: Option<&str>) {
-    let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(parked, failure);
-    let (tenant, feed, scope) = (&parked.tenant, &parked.id, scope.map_or("", |scope| scope.id.as_str()));
-    let (fault, fix) = (failure.whose(), fix.unwrap_or_default());
+pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Failure, before: Option<&str>) {
+    let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(admitted, failure);
+    let (tenant, feed, scope) = (&admitted.tenant, &admitted.id, scope.map_or("", |scope| scope.id.as_str()));
+    let (fault, fix) = (failure.blame(), fix.unwrap_or_default());
     let (service_code, request_id) = (service_code.unwrap_or_default(), request_id.unwrap_or_default());
     let status = status.unwrap_or_default();
     macro_rules! line {
@@ -40,9 +40,9 @@ pub fn log_failure(parked: &Parked, scope: Option<&Scope>, failure: &Failure, be
 }
 
 /// Says what is odd, though it changed no data. What was odd `before`, by code, is for those who debug; gives the codes.
-pub fn log_notices(parked: &Parked, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
+pub fn log_notices(admitted: &AdmittedFeed, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
     for Notice { code, message } in notices {
-        let (tenant, feed, message) = (&parked.tenant, &parked.id, redact::redact(message, parked.secrets()));
+        let (tenant, feed, message) = (&admitted.tenant, &admitted.id, redact::redact(message, admitted.secrets()));
         match before.contains(code) {
             true => tracing::debug!(%tenant, %feed, scope, code, "{message}"),
             false => tracing::info!(%tenant, %feed, scope, code, "{message}"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::digest::ShortDigest;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed, FeedError};
 use source_host::limits::{self, milliseconds};
@@ -33,11 +33,11 @@ mod status;
 mod tally;
 pub mod work;
 
-pub use status::{BoardRow, LeftOutRow, Next, StatusSnapshot};
+pub use status::{LeftOutRow, Next, SnapshotRow, StatusSnapshot};
 
 /// The collector.
 pub struct Collector {
-    keeper: Pipeline,
+    pipeline: Pipeline,
     tenants: Arc<Tenants>,
     clock: Clock,
     agenda: Agenda,
@@ -118,9 +118,9 @@ struct RunningJob {
 }
 
 struct FeedEntry {
-    parked: Arc<Parked>,
+    admitted: Arc<AdmittedFeed>,
     tenant: u32,
-    rhythm: Schedule,
+    schedule: Schedule,
     /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
     open: Weak<Open>,
     scopes: Vec<u32>,
@@ -145,7 +145,7 @@ struct FeedEntry {
 struct ScopeEntry {
     feed: u32,
     scope: Scope,
-    rhythm: Schedule,
+    schedule: Schedule,
     standing: Standing,
     /// Since when it waits for a search of its feed, which may find it gone, or the feed blocked.
     held_since: Option<u64>,
@@ -199,24 +199,24 @@ enum PollFault {
 impl Collector {
     /// Takes up these feeds, and what the store knows of them.
     pub async fn new(
-        keeper: Pipeline,
+        pipeline: Pipeline,
         tenants: Arc<Tenants>,
-        feeds: Vec<Arc<Parked>>,
+        feeds: Vec<Arc<AdmittedFeed>>,
         polls: usize,
         polls_of_tenant: usize,
     ) -> Result<Collector, StoreError> {
-        let clock = Arc::clone(&keeper.clock);
+        let clock = Arc::clone(&pipeline.clock);
         let now = clock();
-        let (feed_rows, scope_rows, throttles) = keeper
+        let (feed_rows, scope_rows, throttles) = pipeline
             .store
             .ask(move |store| {
                 store.prune(history_begins(now), now)?;
                 Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
             })
             .await?;
-        let tally = tally::Tally::new(now, keeper.metrics.delivered());
+        let tally = tally::Tally::new(now, pipeline.metrics.delivered());
         let mut collector = Collector {
-            keeper,
+            pipeline,
             tenants,
             clock,
             agenda: Agenda::new(polls, polls_of_tenant),
@@ -247,9 +247,9 @@ impl Collector {
         for row in scope_rows {
             collector.left.entry(row.feed.as_str().into()).or_default().stored.push(row);
         }
-        collector.keeper.metrics.configure(feeds.iter().map(|parked| parked.counted()));
-        for (rank, parked) in feeds.into_iter().enumerate() {
-            collector.add(parked, now, rank as u64);
+        collector.pipeline.metrics.configure(feeds.iter().map(|admitted| admitted.counted()));
+        for (rank, admitted) in feeds.into_iter().enumerate() {
+            collector.add(admitted, now, rank as u64);
         }
         Ok(collector)
     }
@@ -344,8 +344,8 @@ impl Collector {
     }
 
     /// Where polls end up.
-    pub fn keeper(&self) -> &Pipeline {
-        &self.keeper
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 
     /// The way out of each tenant.
@@ -365,7 +365,7 @@ impl Collector {
             self.plan_anew(now);
         }
         self.swept = now;
-        self.keeper.deliveries.tell_repeats();
+        self.pipeline.deliveries.tell_repeats();
         if let Some(summary) = self.summary() {
             tracing::info!("{summary}");
         }
@@ -383,10 +383,10 @@ impl Collector {
         self.tenants.sweep(now);
         if now >= self.pruned + milliseconds(limits::PRUNE) {
             self.pruned = now;
-            let store = self.keeper.store.clone();
+            let store = self.pipeline.store.clone();
             tokio::spawn(async move {
                 if let Err(error) = store.ask(move |store| store.prune(history_begins(now), now)).await {
-                    tracing::error!(fault = error.whose().word(), "{error}");
+                    tracing::error!(fault = error.blame().word(), "{error}");
                 }
             });
         }
@@ -394,17 +394,17 @@ impl Collector {
 
     /// What was done in the last hour, where one is over since this was last asked.
     pub fn summary(&mut self) -> Option<String> {
-        self.tally.summary((self.clock)(), self.keeper.metrics.delivered())
+        self.tally.summary((self.clock)(), self.pipeline.metrics.delivered())
     }
 
     fn plan_anew(&mut self, now: u64) {
         self.throttles.values_mut().for_each(|until| *until = (*until).min(now + milliseconds(limits::LONGEST_WAIT)));
         for (number, entry) in &self.feeds {
-            self.agenda.plan(Item::Search(*number), entry.tenant, entry.rhythm.next_place(now));
+            self.agenda.plan(Item::Search(*number), entry.tenant, entry.schedule.next_place(now));
         }
         for (number, scope) in &mut self.scopes {
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
-            scope.standing.due = scope.rhythm.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
+            scope.standing.due = scope.schedule.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
             self.agenda.plan(Item::Poll(*number), entry.tenant, scope.standing.due);
         }
     }
@@ -424,44 +424,44 @@ impl Collector {
     }
 
     /// How everything stands, what needs somebody first.
-    pub fn board(&self, most: usize) -> StatusSnapshot {
-        let mut rows: Vec<BoardRow> = Vec::new();
+    pub fn snapshot(&self, most: usize) -> StatusSnapshot {
+        let mut rows: Vec<SnapshotRow> = Vec::new();
         for (number, entry) in &self.feeds {
             if let Some(failure) = &entry.failure {
                 let item = Item::Search(*number);
                 let in_flight = self.agenda.is_in_flight(item).then_some(Next::InFlight);
                 let next = in_flight.or_else(|| self.agenda.due(item).map(Next::At));
-                rows.push(BoardRow { next, ..BoardRow::of_feed(&entry.parked, Some(failure)) });
+                rows.push(SnapshotRow { next, ..SnapshotRow::of_feed(&entry.admitted, Some(failure)) });
             }
             for number in &entry.scopes {
                 let Some(scope) = self.scopes.get(number) else { continue };
-                rows.push(BoardRow::of_scope(&entry.parked, scope, self.next(*number, scope, &entry.parked)));
+                rows.push(SnapshotRow::of_scope(&entry.admitted, scope, self.next(*number, scope, &entry.admitted)));
             }
             // What nobody asks for any more needs nobody.
             for row in entry.stored.iter().filter(|row| row.standing.watch != Watch::Unasked) {
-                rows.push(BoardRow::of_stored(&entry.parked, row));
+                rows.push(SnapshotRow::of_stored(&entry.admitted, row));
             }
         }
         let (feeds, in_flight, total) = (self.feeds.len(), self.agenda.in_flight(), rows.len());
         let failing_feeds = rows.iter().filter(|row| row.scope.is_none()).count();
         let scopes = total - failing_feeds;
         let failing_scopes = rows.iter().filter(|row| row.scope.is_some() && row.failure.is_some()).count();
-        let key = |row: &BoardRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
+        let key = |row: &SnapshotRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
         rows.sort_by_cached_key(key);
         rows.truncate(most);
-        let (sinks, notes) = (self.keeper.deliveries.rows(), self.keeper.deliveries.troubles());
+        let (sinks, notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
         let left_out = Vec::new();
         StatusSnapshot { feeds, failing_feeds, scopes, failing_scopes, in_flight, total, rows, left_out, sinks, notes }
     }
 
     /// When a scope is tried next.
-    fn next(&self, number: u32, scope: &ScopeEntry, parked: &Parked) -> Next {
+    fn next(&self, number: u32, scope: &ScopeEntry, admitted: &AdmittedFeed) -> Next {
         let item = Item::Poll(number);
         if self.agenda.is_in_flight(item) {
             return Next::InFlight;
         }
         if self.paused.contains(&number)
-            && let Some((sink, _)) = self.keeper.deliveries.full(&parked.sinks, &parked.tenant)
+            && let Some((sink, _)) = self.pipeline.deliveries.full(&admitted.sinks, &admitted.tenant)
         {
             return Next::WhenThereIsRoom(sink);
         }

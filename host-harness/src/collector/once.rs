@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use source_host::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::credentials::redact;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed, Polled};
 use source_host::limits;
@@ -106,7 +106,7 @@ pub struct Output<'a> {
 /// A feed that is open.
 pub struct Ready {
     /// What it was opened from.
-    pub parked: Arc<Parked>,
+    pub admitted: Arc<AdmittedFeed>,
     /// The feed.
     pub feed: Feed,
 }
@@ -115,9 +115,9 @@ pub struct Ready {
 pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceError> {
     let tenants = Tenants::live(checked.network.clone());
     let mut ready = Vec::new();
-    for parked in &checked.feeds {
-        let feed = parked.open(&tenants, clock).await.map_err(|error| OnceError::Host(error.to_string()))?;
-        ready.push(Ready { parked: Arc::clone(parked), feed });
+    for admitted in &checked.feeds {
+        let feed = admitted.open(&tenants, clock).await.map_err(|error| OnceError::Host(error.to_string()))?;
+        ready.push(Ready { admitted: Arc::clone(admitted), feed });
     }
     Ok(ready)
 }
@@ -157,11 +157,11 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
 }
 
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
-pub async fn tick(feeds: &[Ready], keeper: &Pipeline, output: Output<'_>) -> Result<Report, OnceError> {
+pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> Result<Report, OnceError> {
     let mut reporter = Reporter { output, report: Report::default() };
-    let tick = Tick::begin(keeper).await?;
+    let tick = Tick::begin(pipeline).await?;
     for ready in feeds {
-        reporter.warn_of_expiry(ready, (keeper.clock)());
+        reporter.warn_of_expiry(ready, (pipeline.clock)());
         tick.feed(ready, &mut reporter).await?;
     }
     Ok(reporter.report)
@@ -169,7 +169,7 @@ pub async fn tick(feeds: &[Ready], keeper: &Pipeline, output: Output<'_>) -> Res
 
 /// What the store held when a tick began, and the waits that the services asked for until now.
 struct Tick<'a> {
-    keeper: &'a Pipeline,
+    pipeline: &'a Pipeline,
     feeds: Vec<FeedRow>,
     scopes: Vec<ScopeRow>,
     throttles: Mutex<Vec<Throttle>>,
@@ -186,20 +186,20 @@ enum Performed {
 }
 
 impl<'a> Tick<'a> {
-    async fn begin(keeper: &'a Pipeline) -> Result<Tick<'a>, StoreError> {
-        let now = (keeper.clock)();
-        let read = keeper.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?)));
+    async fn begin(pipeline: &'a Pipeline) -> Result<Tick<'a>, StoreError> {
+        let now = (pipeline.clock)();
+        let read = pipeline.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?)));
         let (feeds, scopes, throttles) = read.await?;
-        Ok(Tick { keeper, feeds, scopes, throttles: Mutex::new(throttles) })
+        Ok(Tick { pipeline, feeds, scopes, throttles: Mutex::new(throttles) })
     }
 
     /// Searches for the scopes of a feed and polls each of them.
     async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), OnceError> {
-        let parked = &ready.parked;
-        let known = self.known(parked);
+        let admitted = &ready.admitted;
+        let known = self.known(admitted);
         let found = self.search(ready, reporter).await;
-        let searched_with = parked.settings_digest();
-        let earlier = self.feeds.iter().find(|row| row.feed == *parked.id);
+        let searched_with = admitted.settings_digest();
+        let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
         let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         // What was told by an earlier tick is still so.
         for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
@@ -222,23 +222,23 @@ impl<'a> Tick<'a> {
             }
         }
         if found.is_ok() {
-            let configured_as = parked.fingerprint(&self.keeper.salt);
-            let row = FeedRow { feed: parked.id.to_string(), searched_with, configured_as };
-            self.keeper.store.ask(move |store| store.keep_feed(&row)).await?;
+            let configured_as = admitted.fingerprint(&self.pipeline.salt);
+            let row = FeedRow { feed: admitted.id.to_string(), searched_with, configured_as };
+            self.pipeline.store.ask(move |store| store.keep_feed(&row)).await?;
         }
         Ok(())
     }
 
     /// The scopes of a feed that were found before.
-    fn known(&self, parked: &Parked) -> Vec<(Scope, Standing)> {
-        let own = |row: &&ScopeRow| row.feed == *parked.id && row.tenant == *parked.tenant;
+    fn known(&self, admitted: &AdmittedFeed) -> Vec<(Scope, Standing)> {
+        let own = |row: &&ScopeRow| row.feed == *admitted.id && row.tenant == *admitted.tenant;
         self.scopes.iter().filter(own).map(ScopeRow::pair).collect()
     }
 
     /// Searches for the scopes of a feed, says what came of it, and keeps a wait that the service asked for.
     async fn search(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<Discovery, Failure> {
-        let (keeper, parked) = (self.keeper, &ready.parked);
-        let throttled = keeper.throttled(parked, &self.throttles.lock());
+        let (pipeline, admitted) = (self.pipeline, &ready.admitted);
+        let throttled = pipeline.throttled(admitted, &self.throttles.lock());
         let found = match throttled {
             Some(failure) => Err(failure),
             None => search(ready).await,
@@ -246,10 +246,11 @@ impl<'a> Tick<'a> {
         match &found {
             Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
             Err(failure) => {
-                let next = Schedule::new(&parked.id, "", parked.interval).after(0, Some(failure), (keeper.clock)());
-                if let Some(throttle) = keeper.throttle(parked, &ready.feed, next.throttled_until) {
+                let next =
+                    Schedule::new(&admitted.id, "", admitted.interval).after(0, Some(failure), (pipeline.clock)());
+                if let Some(throttle) = pipeline.throttle(admitted, &ready.feed, next.throttled_until) {
                     self.throttles.lock().push(throttle.clone());
-                    if let Err(error) = keeper.store.ask(move |store| store.keep_throttle(&throttle)).await {
+                    if let Err(error) = pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await {
                         // A wait that is not kept costs one request next time.
                         reporter.warn(ready, None, &error.to_string());
                     }
@@ -268,18 +269,18 @@ impl<'a> Tick<'a> {
         known: &[(Scope, Standing)],
         finding: Finding,
     ) -> (Task, Result<Performed, StoreError>) {
-        let (keeper, parked) = (self.keeper, &ready.parked);
+        let (pipeline, admitted) = (self.pipeline, &ready.admitted);
         let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-        let standing = Standing { due: (keeper.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
-        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
-        let mut task = Task { parked: Arc::clone(parked), rhythm, scope, standing, given_up: None };
+        let standing = Standing { due: (pipeline.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
+        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
+        let mut task = Task { admitted: Arc::clone(admitted), schedule, scope, standing, given_up: None };
         match finding {
             Finding::Polled => {}
             Finding::Lost(why) => task.given_up = Some(why),
             Finding::GivenUp => {
                 task.standing.watch = Watch::Unasked;
                 let row = task.row();
-                let kept = keeper.store.ask(move |store| store.keep_scopes(&[row])).await;
+                let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;
                 return (task, kept.map(|()| Performed::Unasked));
             }
         }
@@ -288,15 +289,15 @@ impl<'a> Tick<'a> {
     }
 
     async fn poll(&self, ready: &Ready, task: &Task) -> Result<Performed, StoreError> {
-        let keeper = self.keeper;
-        let held = keeper.waits(task, &self.throttles.lock());
+        let pipeline = self.pipeline;
+        let held = pipeline.waits(task, &self.throttles.lock());
         if let Some(failure) = held {
             return Ok(Performed::Held(failure));
         }
-        let state = keeper.state(task).await?;
-        let attempt = || keeper.attempt(&ready.feed, task, state.as_deref());
+        let state = pipeline.state(task).await?;
+        let attempt = || pipeline.attempt(&ready.feed, task, state.as_deref());
         let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), attempt).await;
-        let done = keeper.conclude(&ready.feed, task, state.is_some(), polled).await;
+        let done = pipeline.conclude(&ready.feed, task, state.is_some(), polled).await;
         let done = done.map_err(|NotKept { error, .. }| error)?;
         self.throttles.lock().extend(done.throttle.clone());
         Ok(Performed::Done(done))
@@ -311,7 +312,7 @@ struct Reporter<'a> {
 
 impl Reporter<'_> {
     fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
-        for (setting, end) in &ready.parked.expiries {
+        for (setting, end) in &ready.admitted.expiries {
             if expiry::nearness(*end, now).is_some() {
                 self.warn(ready, None, &expiry::warning(setting, *end, now));
             }
@@ -356,7 +357,7 @@ impl Reporter<'_> {
         }
         self.report.good += 1;
         let row = |measure| Figure {
-            feed: ready.parked.id.to_string(),
+            feed: ready.admitted.id.to_string(),
             scope: scope.name.clone().unwrap_or_else(|| scope.id.clone()),
             measure,
         };
@@ -372,7 +373,7 @@ impl Reporter<'_> {
     /// Says that something failed, whose fault it is, and what mends it.
     fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
         self.report.failed += 1;
-        let (cause, code, whose) = (&failure.cause, &failure.code, failure.whose());
+        let (cause, code, whose) = (&failure.cause, &failure.code, failure.blame());
         let mut text = format!("error: {}: {cause} ({code}, {whose})", who(ready, scope));
         let details = [
             ("status", failure.status.map(|status| status.to_string())),
@@ -395,7 +396,7 @@ impl Reporter<'_> {
     /// Nobody may be listening; the events matter more.
     fn say(&mut self, ready: &Ready, text: &str) {
         // A terminal would obey what a plugin hides in its words.
-        let text = redact::redact(text, ready.parked.secrets());
+        let text = redact::redact(text, ready.admitted.secrets());
         let _ = writeln!(self.output.people, "{}", text::plain_lines(&text));
     }
 }
@@ -417,7 +418,7 @@ pub fn usual_fix(failure: &Failure) -> &'static str {
 
 fn who(ready: &Ready, scope: Option<&Scope>) -> String {
     let scope = scope.map(|scope| format!(", {}", scope.called())).unwrap_or_default();
-    format!("tenant {}, feed {}{scope}", ready.parked.tenant, ready.parked.id)
+    format!("tenant {}, feed {}{scope}", ready.admitted.tenant, ready.admitted.id)
 }
 
 /// Signs in, and finds the scopes.
@@ -435,8 +436,8 @@ struct Work {
 
 impl Work {
     fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> Work {
-        let who = redact::redact(&who(ready, scope), ready.parked.secrets());
-        let doing = ready.parked.plugin.host().progress().begin(format!("{who}: {words}"));
+        let who = redact::redact(&who(ready, scope), ready.admitted.secrets());
+        let doing = ready.admitted.plugin.host().progress().begin(format!("{who}: {words}"));
         Work { doing, who, words }
     }
 
@@ -566,10 +567,10 @@ mod tests {
 
     /// An embedder may let a task of its own poll and tick.
     #[expect(dead_code, reason = "that this compiles is the test")]
-    fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, keeper: &Pipeline, outputs: [Output<'_>; 2]) {
+    fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, pipeline: &Pipeline, outputs: [Output<'_>; 2]) {
         fn is_send(_: impl Send) {}
         let [first, second] = outputs;
         is_send(poll(feeds, clock, first));
-        is_send(tick(feeds, keeper, second));
+        is_send(tick(feeds, pipeline, second));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use source_host::blame::{Blame, STORE_FAILED};
 use source_host::contract::{Failure, Reaction, Scope};
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 
@@ -24,27 +24,27 @@ impl Collector {
         let scope = self.scopes.get(&number)?;
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant) = (scope.feed, entry.tenant);
-        let parked = Arc::clone(&entry.parked);
+        let admitted = Arc::clone(&entry.admitted);
         if entry.blocked || self.agenda.is_in_flight(Item::Search(feed)) {
             self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
             return None;
         }
         let due = scope.held_since.unwrap_or(due);
         if let Some(until) = self.throttled(entry, now) {
-            let due = scope.rhythm.after_throttle(until);
+            let due = scope.schedule.after_throttle(until);
             self.agenda.plan(Item::Poll(number), tenant, due);
             return None;
         }
-        let key = (parked.id.clone(), scope.scope.id.clone());
+        let key = (admitted.id.clone(), scope.scope.id.clone());
         if self.busy.contains(&key) {
             self.agenda.plan(Item::Poll(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
             return None;
         }
-        if let Some((sink, waiting)) = self.keeper.deliveries.full(&parked.sinks, &parked.tenant) {
+        if let Some((sink, waiting)) = self.pipeline.deliveries.full(&admitted.sinks, &admitted.tenant) {
             if self.paused.insert(number) {
                 // The outbox itself is told of once, whatever the number of its scopes.
                 tracing::debug!(
-                    tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id,
+                    tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.scope.id,
                     "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
                     waiting.bytes, waiting.events
                 );
@@ -53,16 +53,16 @@ impl Collector {
             return None;
         }
         if self.paused.remove(&number) {
-            tracing::debug!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.scope.id, "goes on after a pause");
+            tracing::debug!(tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.scope.id, "goes on after a pause");
         } else {
-            self.keeper.metrics.late(&parked.tenant, &parked.id, Duration::from_millis(now.saturating_sub(due)));
+            self.pipeline.metrics.late(&admitted.tenant, &admitted.id, Duration::from_millis(now.saturating_sub(due)));
         }
-        let (rhythm, standing) = (scope.rhythm, Standing { due, ..scope.standing.clone() });
+        let (schedule, standing) = (scope.schedule, Standing { due, ..scope.standing.clone() });
         let scope = scope.scope.clone();
         self.scopes.get_mut(&number)?.held_since = None;
-        let (parked, cell) = self.opened(feed)?;
-        let owner = Arc::clone(&parked.tenant);
-        let task = Task { parked, rhythm, scope, standing, given_up: None };
+        let (admitted, cell) = self.opened(feed)?;
+        let owner = Arc::clone(&admitted.tenant);
+        let task = Task { admitted, schedule, scope, standing, given_up: None };
         let done = self.performed(task, cell);
         Some((key, Box::pin(async move { Ended::Polled { scope: number, tenant: owner, done: done.await } })))
     }
@@ -72,23 +72,23 @@ impl Collector {
         task: Task,
         cell: Arc<Open>,
     ) -> impl Future<Output = Result<Done, PollFault>> + Send + 'static {
-        let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
+        let (tenants, clock, pipeline) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.pipeline.clone());
         async move {
-            let open = || async { task.parked.open(&tenants, &clock).await.map(Box::new) };
+            let open = || async { task.admitted.open(&tenants, &clock).await.map(Box::new) };
             let feed = cell.get_or_try_init(open).await.map_err(PollFault::Open)?;
-            keeper.perform(feed, &task).await.map_err(PollFault::Store)
+            pipeline.perform(feed, &task).await.map_err(PollFault::Store)
         }
     }
 
     /// The cell in which a feed is open as long as somebody works with it.
-    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<Parked>, Arc<Open>)> {
+    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<AdmittedFeed>, Arc<Open>)> {
         let entry = self.feeds.get_mut(&feed)?;
         let cell = entry.open.upgrade().unwrap_or_else(|| {
             let cell = Arc::new(OnceCell::new());
             entry.open = Arc::downgrade(&cell);
             cell
         });
-        Some((Arc::clone(&entry.parked), cell))
+        Some((Arc::clone(&entry.admitted), cell))
     }
 
     pub(super) fn throttled(&self, entry: &FeedEntry, now: u64) -> Option<u64> {
@@ -96,7 +96,7 @@ impl Collector {
             return None;
         }
         let until = |origin: &String| self.throttles.get(&(entry.credential, origin.clone())).copied();
-        entry.parked.origins.iter().filter_map(until).filter(|until| *until > now).max()
+        entry.admitted.origins.iter().filter_map(until).filter(|until| *until > now).max()
     }
 
     pub(super) fn stored(&mut self, feed: &str, scope: &str) -> Option<&mut ScopeRow> {
@@ -114,7 +114,7 @@ impl Collector {
             Err(fault) => return self.lost(feed, scope, tenant, fault),
         };
         self.share(throttle);
-        let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number)).map(|entry| &entry.parked.tenant);
+        let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number)).map(|entry| &entry.admitted.tenant);
         if now_of.is_some_and(|now_of| **now_of != *tenant) {
             return;
         }
@@ -139,11 +139,11 @@ impl Collector {
     /// Tells why a job of a feed that is another one by now has no answer.
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
         let (words, blame) = match fault {
-            PollFault::Open(error) => (error.to_string(), failure_of(&error).whose()),
+            PollFault::Open(error) => (error.to_string(), failure_of(&error).blame()),
             PollFault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
-                self.keeper.metrics.store_failed();
-                (error.to_string(), error.whose())
+                self.pipeline.metrics.store_failed();
+                (error.to_string(), error.blame())
             }
         };
         tracing::error!(tenant, feed, scope, fault = blame.word(), "{words}");
@@ -158,19 +158,25 @@ impl Collector {
     }
 
     /// Tells why a job has no answer, as a failure of the scope.
-    pub(super) fn failed(&mut self, parked: &Parked, scope: &Scope, fault: PollFault, before: Option<&str>) -> Failure {
+    pub(super) fn failed(
+        &mut self,
+        admitted: &AdmittedFeed,
+        scope: &Scope,
+        fault: PollFault,
+        before: Option<&str>,
+    ) -> Failure {
         match fault {
             PollFault::Open(error) => {
                 let failure = failure_of(&error);
-                log_failure(parked, Some(scope), &failure, before);
+                log_failure(admitted, Some(scope), &failure, before);
                 failure
             }
             PollFault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
-                let (words, fault) = (error.to_string(), error.whose().word());
+                let (words, fault) = (error.to_string(), error.blame().word());
                 macro_rules! line {
                     ($level:ident) => {
-                        tracing::$level!(tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault, "{words}")
+                        tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.id, fault, "{words}")
                     };
                 }
                 match self.repeats.met(STORE, &words, &words, (self.clock)()) {
@@ -178,7 +184,7 @@ impl Collector {
                     false => line!(debug),
                 }
                 let failure = Failure::of_host(Reaction::TryLater, STORE_FAILED, words);
-                self.keeper.metrics.store_failed();
+                self.pipeline.metrics.store_failed();
                 self.store_trouble = Some(error);
                 failure
             }
@@ -187,8 +193,8 @@ impl Collector {
 
     /// Tells that the store did not keep something that no poll depends on.
     pub(super) fn tell_unkept(&mut self, error: &StoreError) {
-        self.keeper.metrics.store_failed();
-        let (words, fault) = (error.to_string(), error.whose().word());
+        self.pipeline.metrics.store_failed();
+        let (words, fault) = (error.to_string(), error.blame().word());
         match self.repeats.met_once(STORE, &words, &words, (self.clock)()) {
             true => tracing::error!(fault, "{words}"),
             false => tracing::debug!(fault, "{words}"),
@@ -205,7 +211,7 @@ impl Collector {
             live.chain(stored.clone().filter(|(standing, _)| standing.watch == Watch::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];
         for failure in polled.iter().filter_map(|(_, failure)| *failure) {
-            failing[failure.whose() as usize] += u64::from(failure.reaction != Reaction::NoData);
+            failing[failure.blame() as usize] += u64::from(failure.reaction != Reaction::NoData);
         }
         // A scope with nothing to collect was never collected, and is no reason to call somebody while others are.
         let is_empty = |failure: &Option<&Failure>| failure.is_some_and(|failure| failure.reaction == Reaction::NoData);
@@ -214,9 +220,9 @@ impl Collector {
         // Where every scope was lost, data was last collected of one of these.
         let lost = stored.filter(|(standing, _)| standing.watch == Watch::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
-        let search_fault = entry.failure.as_ref().map(|failure| failure.whose());
+        let search_fault = entry.failure.as_ref().map(|failure| failure.blame());
         let scopes = polled.len() as u64;
-        self.keeper.metrics.feed(&entry.parked.tenant, &entry.parked.id, |counts| {
+        self.pipeline.metrics.feed(&entry.admitted.tenant, &entry.admitted.id, |counts| {
             counts.last_collected = oldest.or(lost).flatten();
             (counts.scopes, counts.failing, counts.search_fault) = (scopes, failing, search_fault);
         });
@@ -225,16 +231,16 @@ impl Collector {
     pub(super) fn polled(&mut self, number: u32, done: Result<Done, PollFault>) {
         let now = (self.clock)();
         let Some(scope) = self.scopes.get(&number) else { return };
-        let (feed, rhythm, before) = (scope.feed, scope.rhythm, scope.standing.clone());
+        let (feed, schedule, before) = (scope.feed, scope.schedule, scope.standing.clone());
         let Some(entry) = self.feeds.get(&feed) else { return };
-        let (parked, tenant, scope_id) = (Arc::clone(&entry.parked), entry.tenant, scope.scope.clone());
+        let (admitted, tenant, scope_id) = (Arc::clone(&entry.admitted), entry.tenant, scope.scope.clone());
         let Done { standing, events, failure, notices, measures, throttle } = match done {
             Ok(done) => done,
             Err(fault) => {
                 let code_before = scope.trouble.as_ref().map(|trouble| trouble.code.clone());
-                let failure = self.failed(&parked, &scope_id, fault, code_before.as_deref());
+                let failure = self.failed(&admitted, &scope_id, fault, code_before.as_deref());
                 self.tally.polled(0, Some(&failure.code));
-                let next = rhythm.after(before.failures, Some(&failure), now);
+                let next = schedule.after(before.failures, Some(&failure), now);
                 if let Some(scope) = self.scopes.get_mut(&number) {
                     scope.standing.failures = next.failures;
                     scope.trouble = Some(Box::new(failure));
@@ -244,11 +250,11 @@ impl Collector {
                 return;
             }
         };
-        let outcome = standing.outcome.as_ref().map(|outcome| redacted(&parked, outcome).code);
+        let outcome = standing.outcome.as_ref().map(|outcome| redacted(&admitted, outcome).code);
         let failed = standing.outcome.as_ref().is_some_and(|outcome| outcome.reaction != Reaction::NoData);
         self.tally.polled(events, outcome.as_deref().filter(|_| failed));
         tracing::debug!(
-            tenant = %parked.tenant, feed = %parked.id, scope = %scope_id.id, events,
+            tenant = %admitted.tenant, feed = %admitted.id, scope = %scope_id.id, events,
             outcome = outcome.as_deref().unwrap_or("collected"), "polled"
         );
         if let Some(trouble) = self.store_trouble.take()
@@ -257,13 +263,13 @@ impl Collector {
             tracing::info!("the store takes polls again");
         }
         if let Some(scope) = self.scopes.get_mut(&number) {
-            scope.notices = log_notices(&parked, &scope_id.id, &notices, &scope.notices);
+            scope.notices = log_notices(&admitted, &scope_id.id, &notices, &scope.notices);
         }
         let code_before = before.outcome.as_ref().map(|outcome| outcome.code.as_str());
         match &standing.outcome {
-            Some(outcome) => log_failure(&parked, Some(&scope_id), outcome, code_before),
+            Some(outcome) => log_failure(&admitted, Some(&scope_id), outcome, code_before),
             None if code_before.is_some() => tracing::info!(
-                tenant = %parked.tenant, feed = %parked.id, scope = %scope_id.id, "collects again"
+                tenant = %admitted.tenant, feed = %admitted.id, scope = %scope_id.id, "collects again"
             ),
             None => {}
         }
@@ -298,8 +304,8 @@ impl Collector {
             let is_planned = self.agenda.due(Item::Poll(*number)).is_some_and(|due| due > now);
             let Some(scope) = self.scopes.get(number).filter(|_| is_planned) else { continue };
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
-            let Parked { sinks, tenant, .. } = &*entry.parked;
-            let deliveries = &self.keeper.deliveries;
+            let AdmittedFeed { sinks, tenant, .. } = &*entry.admitted;
+            let deliveries = &self.pipeline.deliveries;
             if *free.entry(scope.feed).or_insert_with(|| deliveries.full(sinks, tenant).is_none()) {
                 self.agenda.plan(Item::Poll(*number), entry.tenant, now);
             }

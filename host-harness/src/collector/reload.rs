@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
 use source_host::digest::ShortDigest;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 
 use crate::collector::agenda::Item;
 use crate::collector::schedule::{Schedule, first};
@@ -14,40 +14,40 @@ use crate::store::{ScopeRow, Standing, Watch};
 
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
-    pub(super) fn add(&mut self, parked: Arc<Parked>, now: u64, rank: u64) {
-        let Left { marks, kept, mut stored } = self.left.remove(&parked.id).unwrap_or_default();
+    pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
+        let Left { marks, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
-        stored.retain(|row| *row.tenant == *parked.tenant);
+        stored.retain(|row| *row.tenant == *admitted.tenant);
         if stored.len() < before {
             tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, fault = Blame::Operator.word(),
+                tenant = %admitted.tenant, feed = %admitted.id, fault = Blame::Operator.word(),
                 "the feed belongs to another tenant now: {} scopes begin anew", before - stored.len()
             );
         }
-        let salt = &self.keeper.salt;
+        let salt = &self.pipeline.salt;
         let number = self.numbers.next();
         let tenants = self.tenant_numbers.len() as u32;
-        let tenant = *self.tenant_numbers.entry(Arc::clone(&parked.tenant)).or_insert(tenants);
-        let configured_as = parked.fingerprint(salt);
+        let tenant = *self.tenant_numbers.entry(Arc::clone(&admitted.tenant)).or_insert(tenants);
+        let configured_as = admitted.fingerprint(salt);
         let changed = marks.is_some_and(|marks| marks.configured_as != configured_as);
         let marks = FeedDigests { configured_as, ..marks.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
-        let rhythm = Schedule::new(&parked.id, "", parked.interval);
+        let schedule = Schedule::new(&admitted.id, "", admitted.interval);
         let polled: Vec<&Standing> =
             stored.iter().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
         let due = match polled.iter().map(|standing| standing.due).min() {
-            Some(due) if !changed => rhythm.resumed(due, true, now, rank),
+            Some(due) if !changed => schedule.resumed(due, true, now, rank),
             _ => first(now, rank),
         };
-        let expiries = parked.expiries.to_vec();
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
-        let credential = parked.credential_id(salt);
-        self.by_id.insert(Arc::clone(&parked.id), number);
+        let expiries = admitted.expiries.to_vec();
+        self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
+        let credential = admitted.credential_id(salt);
+        self.by_id.insert(Arc::clone(&admitted.id), number);
         self.agenda.plan(Item::Search(number), tenant, due);
         let entry = FeedEntry {
-            parked,
+            admitted,
             tenant,
-            rhythm,
+            schedule,
             open: Weak::new(),
             scopes: Vec::new(),
             stored,
@@ -70,7 +70,7 @@ impl Collector {
     /// person is tried at once, also where nothing changed.
     pub fn reload(
         &mut self,
-        feeds: Vec<Arc<Parked>>,
+        feeds: Vec<Arc<AdmittedFeed>>,
         broken: &[&str],
         polls: usize,
         polls_of_tenant: usize,
@@ -79,24 +79,24 @@ impl Collector {
         self.agenda.limit(polls, polls_of_tenant);
         let now = (self.clock)();
         let goes_on =
-            broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.parked);
-        self.keeper.metrics.configure(feeds.iter().chain(goes_on).map(|parked| parked.counted()));
+            broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
+        self.pipeline.metrics.configure(feeds.iter().chain(goes_on).map(|admitted| admitted.counted()));
         let mut rank = 0;
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
-        for parked in feeds {
-            let known = gone.remove(&parked.id);
-            let configured_as = parked.fingerprint(&self.keeper.salt);
+        for admitted in feeds {
+            let known = gone.remove(&admitted.id);
+            let configured_as = admitted.fingerprint(&self.pipeline.salt);
             let same = known.filter(|number| {
                 self.feeds.get(number).is_some_and(|entry| entry.marks.configured_as == configured_as)
             });
             match (same, known) {
-                (Some(number), _) => self.keep(number, parked, now, impatient),
+                (Some(number), _) => self.keep(number, admitted, now, impatient),
                 (None, Some(number)) => {
-                    self.change(number, parked, now, rank);
+                    self.change(number, admitted, now, rank);
                     rank += 1;
                 }
                 (None, None) => {
-                    self.add(parked, now, rank);
+                    self.add(admitted, now, rank);
                     rank += 1;
                 }
             }
@@ -111,30 +111,31 @@ impl Collector {
 
     /// A feed whose settings are as they were; when and where to may have changed. What waits for a person is tried at once
     /// then, and where somebody is `impatient`.
-    pub(super) fn keep(&mut self, number: u32, parked: Arc<Parked>, now: u64, impatient: bool) {
-        self.by_id.insert(Arc::clone(&parked.id), number);
+    pub(super) fn keep(&mut self, number: u32, admitted: Arc<AdmittedFeed>, now: u64, impatient: bool) {
+        self.by_id.insert(Arc::clone(&admitted.id), number);
         let Some(entry) = self.feeds.get_mut(&number) else { return };
-        let differs = parked.differs_in_use(&entry.parked);
+        let differs = admitted.differs_in_use(&entry.admitted);
         let impatient = impatient || differs;
         // Until its first search, the scopes of a feed are among what is stored.
         let unsearched = entry.scopes.is_empty() && entry.stored.iter().any(|row| row.standing.waits_for_person);
         entry.changed |= impatient && unsearched;
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
         if differs {
-            if parked.interval != entry.parked.interval {
-                entry.rhythm = Schedule::new(&parked.id, "", parked.interval);
-                let (item, due) = (Item::Search(number), entry.rhythm.next_place(now));
+            if admitted.interval != entry.admitted.interval {
+                entry.schedule = Schedule::new(&admitted.id, "", admitted.interval);
+                let (item, due) = (Item::Search(number), entry.schedule.next_place(now));
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);
             }
-            let expiries = parked.expiries.to_vec();
-            self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.credentials_expire = expiries);
-            entry.parked = parked;
+            let expiries = admitted.expiries.to_vec();
+            self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
+            entry.admitted = admitted;
             for scope in entry.scopes.clone() {
                 let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
-                scope_entry.rhythm = Schedule::new(&entry.parked.id, &scope_entry.scope.id, entry.parked.interval);
+                scope_entry.schedule =
+                    Schedule::new(&entry.admitted.id, &scope_entry.scope.id, entry.admitted.interval);
                 let due =
-                    scope_entry.rhythm.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
+                    scope_entry.schedule.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
                 scope_entry.standing.due = due;
                 self.agenda.plan(Item::Poll(scope), entry.tenant, due);
             }
@@ -159,9 +160,9 @@ impl Collector {
     }
 
     /// A feed whose settings changed: it is searched at once, and what is in flight ends with the old ones.
-    pub(super) fn change(&mut self, number: u32, parked: Arc<Parked>, now: u64, rank: u64) {
+    pub(super) fn change(&mut self, number: u32, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
         self.remove(number);
-        self.add(parked, now, rank);
+        self.add(admitted, now, rank);
     }
 
     /// Takes a feed out, and leaves what is known of it for when it comes back.
@@ -170,7 +171,7 @@ impl Collector {
         self.agenda.remove(Item::Search(number));
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
-                let (feed, tenant) = (entry.parked.id.to_string(), entry.parked.tenant.to_string());
+                let (feed, tenant) = (entry.admitted.id.to_string(), entry.admitted.tenant.to_string());
                 entry.stored.push(ScopeRow { feed, tenant, scope, standing });
             }
         }
@@ -185,7 +186,7 @@ impl Collector {
         }
         // What the feed was configured as is what the next configuration is compared with.
         let left = Left { marks: Some(entry.marks), kept: entry.kept, stored: entry.stored };
-        self.left.insert(Arc::clone(&entry.parked.id), left);
+        self.left.insert(Arc::clone(&entry.admitted.id), left);
     }
 
     /// Takes a scope off the agenda.

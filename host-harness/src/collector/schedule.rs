@@ -33,7 +33,7 @@ pub struct Next {
 }
 
 impl Schedule {
-    /// The rhythm of a scope, or with an empty scope that of the feed's search for scopes.
+    /// The schedule of a scope, or with an empty scope that of the feed's search for scopes.
     pub fn new(feed: &str, scope: &str, interval: Duration) -> Schedule {
         let digest = Sha256::digest(format!("{feed}\n{scope}").as_bytes());
         let seed = digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
@@ -149,8 +149,8 @@ mod tests {
     fn places_are_spread_over_the_interval() {
         let mut tenths = [0_u32; 10];
         for scope in 0..10_000 {
-            let rhythm = Schedule::new("feed", &format!("scope-{scope}"), Duration::from_secs(3_600));
-            tenths[(rhythm.next_place(NOW) % HOUR * 10 / HOUR) as usize] += 1;
+            let schedule = Schedule::new("feed", &format!("scope-{scope}"), Duration::from_secs(3_600));
+            tenths[(schedule.next_place(NOW) % HOUR * 10 / HOUR) as usize] += 1;
         }
         assert!(tenths.iter().all(|count| (900..1_100).contains(count)), "{tenths:?}");
     }
@@ -191,8 +191,8 @@ mod tests {
         let wait = failure(Reaction::Wait, Some(60));
         let dues: std::collections::BTreeSet<u64> = (0..20)
             .map(|scope| {
-                let rhythm = Schedule::new("feed", &format!("{scope}"), Duration::from_secs(3_600));
-                let next = rhythm.after(0, Some(&wait), NOW);
+                let schedule = Schedule::new("feed", &format!("{scope}"), Duration::from_secs(3_600));
+                let next = schedule.after(0, Some(&wait), NOW);
                 assert_eq!(next.throttled_until, Some(NOW + 60_000));
                 next.due
             })
@@ -209,15 +209,15 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_polled_when_it_is_due() {
-        let rhythm = hourly();
-        assert_eq!(rhythm.resumed(NOW + 5, false, NOW, 7), NOW + 5, "in the future");
-        assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 0), NOW, "overdue");
-        assert_eq!(rhythm.resumed(NOW - 5, false, NOW, 3), first(NOW, 3), "overdue, after others");
-        assert_eq!(rhythm.resumed(NOW + 9 * HOUR, true, NOW, 0), NOW + 9 * HOUR, "it has a reason to wait");
-        assert_eq!(rhythm.resumed(NOW + 99 * HOUR, true, NOW, 0), NOW + 24 * HOUR, "a clock was wrong");
+        let schedule = hourly();
+        assert_eq!(schedule.resumed(NOW + 5, false, NOW, 7), NOW + 5, "in the future");
+        assert_eq!(schedule.resumed(NOW - 5, false, NOW, 0), NOW, "overdue");
+        assert_eq!(schedule.resumed(NOW - 5, false, NOW, 3), first(NOW, 3), "overdue, after others");
+        assert_eq!(schedule.resumed(NOW + 9 * HOUR, true, NOW, 0), NOW + 9 * HOUR, "it has a reason to wait");
+        assert_eq!(schedule.resumed(NOW + 99 * HOUR, true, NOW, 0), NOW + 24 * HOUR, "a clock was wrong");
         assert_eq!(
-            rhythm.resumed(NOW + 9 * HOUR, false, NOW, 0),
-            rhythm.next_place(NOW),
+            schedule.resumed(NOW + 9 * HOUR, false, NOW, 0),
+            schedule.next_place(NOW),
             "the interval became shorter"
         );
     }

@@ -8,7 +8,7 @@ use source_host::blame::Blame;
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::digest::ShortDigest;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 
 use crate::collector::agenda::Item;
@@ -21,17 +21,17 @@ use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 impl Collector {
     pub(super) fn search(&mut self, number: u32, now: u64) -> Option<Job> {
         let entry = self.feeds.get(&number)?;
-        let (tenant, rhythm, failures) = (entry.tenant, entry.rhythm, entry.failures);
+        let (tenant, schedule, failures) = (entry.tenant, entry.schedule, entry.failures);
         if let Some(until) = self.throttled(entry, now) {
-            self.agenda.plan(Item::Search(number), tenant, rhythm.after_throttle(until));
+            self.agenda.plan(Item::Search(number), tenant, schedule.after_throttle(until));
             return None;
         }
         // A permission that was granted meanwhile is not in a token from before.
         let fresh = entry.blocked || entry.changed || entry.failure.is_some();
-        let (parked, cell) = self.opened(number)?;
-        let (tenants, clock, keeper) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.keeper.clone());
+        let (admitted, cell) = self.opened(number)?;
+        let (tenants, clock, pipeline) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.pipeline.clone());
         Some(Box::pin(async move {
-            let open = || async { parked.open(&tenants, &clock).await.map(Box::new) };
+            let open = || async { admitted.open(&tenants, &clock).await.map(Box::new) };
             let feed = match cell.get_or_try_init(open).await {
                 Ok(feed) => feed,
                 Err(error) => {
@@ -48,12 +48,12 @@ impl Collector {
             }
             let found = feed.discover().await;
             let usage = feed.take_usage();
-            let next = rhythm.after(failures, found.as_ref().err(), clock());
-            let throttle = keeper.throttle(&parked, feed, next.throttled_until);
-            keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.used(&usage));
+            let next = schedule.after(failures, found.as_ref().err(), clock());
+            let throttle = pipeline.throttle(&admitted, feed, next.throttled_until);
+            pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.used(&usage));
             // A wait that is not kept costs one request after a restart.
             let unkept = match throttle.clone() {
-                Some(throttle) => keeper.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
+                Some(throttle) => pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
                 None => None,
             };
             Ended::Searched { feed: number, found, throttle, unkept }
@@ -63,10 +63,10 @@ impl Collector {
     pub(super) fn searched(&mut self, number: u32, found: Result<Discovery, Failure>) {
         let now = (self.clock)();
         let Some(entry) = self.feeds.get_mut(&number) else { return };
-        let parked = Arc::clone(&entry.parked);
-        let next = entry.rhythm.after(entry.failures, found.as_ref().err(), now);
+        let admitted = Arc::clone(&entry.admitted);
+        let next = entry.schedule.after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
-        self.keeper.metrics.feed(&parked.tenant, &parked.id, |counts| counts.searched(found.as_ref().err()));
+        self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.searched(found.as_ref().err()));
         let was_blocked = entry.blocked;
         let before = entry.failure.take().map(|failure| failure.code);
         entry.failure = found.as_ref().err().cloned().map(Box::new);
@@ -75,14 +75,14 @@ impl Collector {
         entry.changed &= found.is_err();
         match &found {
             Ok(discovery) => {
-                entry.notices = log_notices(&parked, "", &discovery.notices, &entry.notices);
+                entry.notices = log_notices(&admitted, "", &discovery.notices, &entry.notices);
                 if before.is_some() {
-                    tracing::info!(tenant = %parked.tenant, feed = %parked.id, "its scopes are found again");
+                    tracing::info!(tenant = %admitted.tenant, feed = %admitted.id, "its scopes are found again");
                 }
             }
-            Err(failure) => log_failure(&parked, None, failure, before.as_deref()),
+            Err(failure) => log_failure(&admitted, None, failure, before.as_deref()),
         }
-        let searched_with = parked.settings_digest();
+        let searched_with = admitted.settings_digest();
         let same_settings = entry.marks.searched_with == searched_with;
         self.warn_of_expiry(number, now);
         let known = self.known(number);
@@ -103,7 +103,7 @@ impl Collector {
                     self.watch(number, scope, standing, live, now);
                 }
                 // The poll of one that is in flight ends first.
-                _ if self.busy.contains(&(parked.id.clone(), scope.id.clone())) => skipped = true,
+                _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => skipped = true,
                 Finding::Lost(why) => self.give_up(number, scope, standing, live, Some(why), now),
                 Finding::GivenUp => self.give_up(number, scope, standing, live, None, now),
             }
@@ -144,8 +144,8 @@ impl Collector {
         let unasked = entry.stored.iter().filter(|row| row.standing.watch == Watch::Unasked);
         let rows: Vec<ScopeRow> = unasked.cloned().collect();
         let FeedDigests { searched_with, configured_as } = marks;
-        let row = FeedRow { feed: entry.parked.id.to_string(), searched_with, configured_as };
-        let store = self.keeper.store.clone();
+        let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
+        let store = self.pipeline.store.clone();
         let job = async move {
             let keep = store.ask(move |store| {
                 store.keep_scopes(&rows)?;
@@ -181,23 +181,23 @@ impl Collector {
             }
             return;
         }
-        let parked = Arc::clone(&entry.parked);
-        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
+        let admitted = Arc::clone(&entry.admitted);
+        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let due = match was_stored {
-            true => rhythm.resumed(standing.due, standing.failures > 0, now, 0),
+            true => schedule.resumed(standing.due, standing.failures > 0, now, 0),
             false => standing.due,
         };
         let number = self.numbers.next();
         entry.scopes.push(number);
         self.agenda.plan(Item::Poll(number), entry.tenant, due);
-        self.tell_of_sharing(feed, &parked, &scope);
+        self.tell_of_sharing(feed, &admitted, &scope);
         let standing = Standing { due, ..standing };
         self.scopes.insert(
             number,
             Box::new(ScopeEntry {
                 feed,
                 scope,
-                rhythm,
+                schedule,
                 standing,
                 held_since: None,
                 figure: None,
@@ -208,12 +208,12 @@ impl Collector {
     }
 
     /// Says once that two feeds poll one scope.
-    pub(super) fn tell_of_sharing(&mut self, feed: u32, parked: &Parked, scope: &Scope) {
+    pub(super) fn tell_of_sharing(&mut self, feed: u32, admitted: &AdmittedFeed, scope: &Scope) {
         let other = *self.polled_by.entry(ShortDigest::of(&scope.id)).or_insert(feed);
-        let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.parked) else { return };
-        if other.plugin_digest() == parked.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
+        let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.admitted) else { return };
+        if other.plugin_digest() == admitted.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
             tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, scope = %scope.id, fault = Blame::Operator.word(),
+                tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.id, fault = Blame::Operator.word(),
                 "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant
             );
         }
@@ -229,22 +229,22 @@ impl Collector {
         lost: Option<Failure>,
         now: u64,
     ) {
-        let Some(parked) = self.feeds.get(&feed).map(|entry| Arc::clone(&entry.parked)) else { return };
+        let Some(admitted) = self.feeds.get(&feed).map(|entry| Arc::clone(&entry.admitted)) else { return };
         if let Some(number) = live {
             self.unwatch(number);
         }
-        let rhythm = Schedule::new(&parked.id, &scope.id, parked.interval);
+        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let watch = if lost.is_some() { Watch::Lost } else { Watch::Unasked };
         let standing = Standing { due: now, watch, ..standing };
-        let task = Task { parked: Arc::clone(&parked), rhythm, scope, standing, given_up: lost };
+        let task = Task { admitted: Arc::clone(&admitted), schedule, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
         entry.scopes.retain(|known| Some(*known) != live);
         entry.stored.retain(|row| row.scope.id != task.scope.id);
         entry.stored.push(task.row());
         match &task.given_up {
-            Some(failure) => log_failure(&parked, Some(&task.scope), failure, None),
+            Some(failure) => log_failure(&admitted, Some(&task.scope), failure, None),
             None => tracing::warn!(
-                tenant = %parked.tenant, feed = %parked.id, scope = %task.scope.id, fault = Blame::Operator.word(),
+                tenant = %admitted.tenant, feed = %admitted.id, scope = %task.scope.id, fault = Blame::Operator.word(),
                 "the settings do not ask for this scope any more: it is not polled, and its state is kept"
             ),
         }
@@ -259,7 +259,7 @@ impl Collector {
     /// Tells of a scope that it is not polled any more.
     pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<(Key, Job)> {
         let (feed, task) = self.pending.get(&number)?;
-        let (feed, key) = (*feed, (task.parked.id.clone(), task.scope.id.clone()));
+        let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
         if self.busy.contains(&key) {
             let tenant = self.feeds.get(&feed)?.tenant;
             self.agenda.plan(Item::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
@@ -280,8 +280,8 @@ impl Collector {
             Err(fault) => {
                 // The next search finds it lost again.
                 row.standing.watch = Watch::Polled;
-                let (parked, scope) = (Arc::clone(&entry.parked), row.scope.clone());
-                self.failed(&parked, &scope, fault, None);
+                let (admitted, scope) = (Arc::clone(&entry.admitted), row.scope.clone());
+                self.failed(&admitted, &scope, fault, None);
             }
         }
     }
@@ -289,12 +289,12 @@ impl Collector {
     /// The next search goes with the feed's next poll, so that both use one token.
     pub(super) fn plan_search(&mut self, number: u32, due: u64, good: bool, now: u64) {
         let Some(entry) = self.feeds.get(&number) else { return };
-        let interval = milliseconds(entry.parked.interval);
+        let interval = milliseconds(entry.admitted.interval);
         let polls = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
         // What is polled now comes again at its place.
         let polls = polls.map(|scope| match scope.standing.due {
             due if due > now => due,
-            _ => scope.rhythm.next_place(now),
+            _ => scope.schedule.next_place(now),
         });
         let soon = |due: &u64| (now + interval / 2..=now + interval * 3 / 2).contains(due);
         let due = polls.filter(soon).min().filter(|_| good).unwrap_or(due);
@@ -317,11 +317,11 @@ impl Collector {
 
     pub(super) fn warn_of_expiry(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
-        for (setting, end) in &entry.parked.expiries {
+        for (setting, end) in &entry.admitted.expiries {
             if expiry::nearness(*end, now) > expiry::nearness(*end, entry.expiry_seen) {
                 let words = expiry::warning(setting, *end, now);
                 tracing::warn!(
-                    tenant = %entry.parked.tenant, feed = %entry.parked.id, fault = Blame::Tenant.word(), "{words}"
+                    tenant = %entry.admitted.tenant, feed = %entry.admitted.id, fault = Blame::Tenant.word(), "{words}"
                 );
             }
         }

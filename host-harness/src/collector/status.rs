@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use source_host::contract::Failure;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 
 use crate::collector::ScopeEntry;
 use crate::collector::log::redacted;
@@ -26,7 +26,7 @@ pub struct StatusSnapshot {
     /// Number of rows there are: one for each scope, and one for each feed that fails.
     pub total: usize,
     /// Those that need somebody first.
-    pub rows: Vec<BoardRow>,
+    pub rows: Vec<SnapshotRow>,
     /// Feeds that are left out.
     pub left_out: Vec<LeftOutRow>,
     /// What keeps events from their sinks.
@@ -37,7 +37,7 @@ pub struct StatusSnapshot {
 
 /// How one scope, or a whole feed, stands.
 #[derive(Debug, Clone)]
-pub struct BoardRow {
+pub struct SnapshotRow {
     /// Id of the tenant.
     pub tenant: String,
     /// Id of the feed.
@@ -90,43 +90,43 @@ pub struct LeftOutRow {
     pub goes_on: bool,
 }
 
-impl BoardRow {
-    pub(super) fn of_feed(parked: &Parked, failure: Option<&Failure>) -> BoardRow {
-        BoardRow {
-            tenant: parked.tenant.to_string(),
-            feed: parked.id.to_string(),
+impl SnapshotRow {
+    pub(super) fn of_feed(admitted: &AdmittedFeed, failure: Option<&Failure>) -> SnapshotRow {
+        SnapshotRow {
+            tenant: admitted.tenant.to_string(),
+            feed: admitted.id.to_string(),
             scope: None,
-            contact: parked.contact.clone(),
-            failure: failure.map(|failure| redacted(parked, failure)),
+            contact: admitted.contact.clone(),
+            failure: failure.map(|failure| redacted(admitted, failure)),
             since: None,
             next: None,
-            interval: parked.interval,
+            interval: admitted.interval,
             last_good: None,
             figure: None,
         }
     }
 
-    pub(super) fn of_scope(parked: &Parked, entry: &ScopeEntry, next: Next) -> BoardRow {
+    pub(super) fn of_scope(admitted: &AdmittedFeed, entry: &ScopeEntry, next: Next) -> SnapshotRow {
         let ScopeEntry { scope, standing, figure, trouble, .. } = entry;
         let told = standing.outcome.is_some() && trouble.is_none();
-        BoardRow {
+        SnapshotRow {
             scope: Some(scope.called()),
             since: told.then_some(standing.since),
             next: Some(next),
             last_good: standing.last_good,
             figure: *figure,
-            ..BoardRow::of_feed(parked, entry.failure())
+            ..SnapshotRow::of_feed(admitted, entry.failure())
         }
     }
 
-    pub(super) fn of_stored(parked: &Parked, row: &ScopeRow) -> BoardRow {
+    pub(super) fn of_stored(admitted: &AdmittedFeed, row: &ScopeRow) -> SnapshotRow {
         let ScopeRow { scope, standing, .. } = row;
-        BoardRow {
+        SnapshotRow {
             scope: Some(scope.called()),
             since: standing.outcome.is_some().then_some(standing.since),
             next: (standing.watch == Watch::Polled).then_some(Next::AfterSearch),
             last_good: standing.last_good,
-            ..BoardRow::of_feed(parked, standing.outcome.as_deref())
+            ..SnapshotRow::of_feed(admitted, standing.outcome.as_deref())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use source_host::blame::OUTBOX_FULL;
 use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{self, Clock, Feed, Polled};
 
 use crate::collector::schedule::Schedule;
@@ -37,9 +37,9 @@ pub struct Pipeline {
 #[derive(Clone)]
 pub struct Task {
     /// Its feed.
-    pub parked: Arc<Parked>,
+    pub admitted: Arc<AdmittedFeed>,
     /// Its place in the interval.
-    pub rhythm: Schedule,
+    pub schedule: Schedule,
     /// The scope.
     pub scope: Scope,
     /// How it stands.
@@ -85,8 +85,8 @@ impl Task {
     /// The scope as it is kept.
     pub fn row(&self) -> ScopeRow {
         ScopeRow {
-            feed: self.parked.id.to_string(),
-            tenant: self.parked.tenant.to_string(),
+            feed: self.admitted.id.to_string(),
+            tenant: self.admitted.tenant.to_string(),
             scope: self.scope.clone(),
             standing: self.standing.clone(),
         }
@@ -110,9 +110,9 @@ impl Pipeline {
     }
 
     /// Why a feed is to ask nothing now: a wait that somebody with its credential met.
-    pub fn throttled(&self, parked: &Parked, throttles: &[Throttle]) -> Option<Failure> {
-        let (credential, now) = (parked.credential_id(&self.salt), (self.clock)());
-        let of_feed = |row: &&Throttle| row.credential == credential && parked.origins.contains(&row.origin);
+    pub fn throttled(&self, admitted: &AdmittedFeed, throttles: &[Throttle]) -> Option<Failure> {
+        let (credential, now) = (admitted.credential_id(&self.salt), (self.clock)());
+        let of_feed = |row: &&Throttle| row.credential == credential && admitted.origins.contains(&row.origin);
         let last = throttles.iter().filter(of_feed).max_by_key(|row| row.until).filter(|row| row.until > now);
         let Throttle { origin, until, .. } = last?;
         let cause = format!("{origin} asked to wait, which is over in {} s", (until - now).div_ceil(1_000));
@@ -121,8 +121,8 @@ impl Pipeline {
 
     /// Why a scope is not to be polled now: a wait of its feed, or an outbox that is full.
     pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
-        let Parked { sinks, tenant, .. } = &*task.parked;
-        if let Some(failure) = self.throttled(&task.parked, throttles) {
+        let AdmittedFeed { sinks, tenant, .. } = &*task.admitted;
+        if let Some(failure) = self.throttled(&task.admitted, throttles) {
             return Some(failure);
         }
         let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
@@ -133,7 +133,7 @@ impl Pipeline {
 
     /// The state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
-        let Parked { tenant, id, .. } = &*task.parked;
+        let AdmittedFeed { tenant, id, .. } = &*task.admitted;
         let (tenant, feed, scope) = (Arc::clone(tenant), Arc::clone(id), task.scope.id.clone());
         let state = self.store.ask(move |store| store.state(&tenant, &feed, &scope)).await?;
         failpoint::pass("poll-state-read");
@@ -142,7 +142,7 @@ impl Pipeline {
 
     /// Polls the scope, or tells why it is not polled any more.
     pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
-        let poll_id = feed::keyed_poll_id(&self.salt, &task.parked.id, &task.scope.id, task.standing.due);
+        let poll_id = feed::keyed_poll_id(&self.salt, &task.admitted.id, &task.scope.id, task.standing.due);
         match &task.given_up {
             Some(failure) => feed.tell(&task.scope, poll_id, PollResult::Failure(failure.clone()), state).await,
             None => {
@@ -157,9 +157,9 @@ impl Pipeline {
     }
 
     /// A wait that all share who use a feed's credential at the origin that asked for it.
-    pub fn throttle(&self, parked: &Parked, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
+    pub fn throttle(&self, admitted: &AdmittedFeed, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
         let (until, origin) = until.zip(feed.throttled_origin())?;
-        Some(Throttle { credential: parked.credential_id(&self.salt), origin, until })
+        Some(Throttle { credential: admitted.credential_id(&self.salt), origin, until })
     }
 
     /// Commits what came of a poll of a scope that had a state or not, and counts it.
@@ -174,8 +174,8 @@ impl Pipeline {
         // The plugin's outcome names the scope in its fix, the failure of the poll does not yet.
         let outcome = outcome.or_else(|| failure.clone());
         let usage = feed.take_usage();
-        let next = task.rhythm.after(task.standing.failures, outcome.as_ref(), now);
-        let throttle = self.throttle(&task.parked, feed, next.throttled_until);
+        let next = task.schedule.after(task.standing.failures, outcome.as_ref(), now);
+        let throttle = self.throttle(&task.admitted, feed, next.throttled_until);
         let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
         let same = code(outcome.as_ref()) == code(task.standing.outcome.as_deref());
         let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
@@ -193,7 +193,7 @@ impl Pipeline {
                 _ => Watch::Polled,
             },
         };
-        let Parked { id, tenant, sinks, .. } = &*task.parked;
+        let AdmittedFeed { id, tenant, sinks, .. } = &*task.admitted;
         let new = |event: source_host::contract::Event| NewEvent {
             uid: event.uid,
             time: event.time_milliseconds,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use source_host::blame::Blame;
 use source_host::contract;
 use source_host::credentials::expiry;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, FeedError};
 use source_host::limits;
@@ -25,7 +25,7 @@ use crate::config::{self, Config, FeedConfig, Problem, SeenFile, SourcePlace, as
 /// What a check of a configuration found good.
 pub struct Checked {
     /// In the order of the configuration.
-    pub feeds: Vec<Arc<Parked>>,
+    pub feeds: Vec<Arc<AdmittedFeed>>,
     /// How requests leave.
     pub network: Network,
     /// Odd, and no reason to stop.
@@ -68,7 +68,7 @@ impl Why {
     }
 
     /// Who can mend it.
-    pub fn whose(self) -> Blame {
+    pub fn blame(self) -> Blame {
         match self {
             Why::Credentials => Blame::Operator,
             Why::Plugin => Blame::Plugin,
@@ -181,19 +181,19 @@ pub async fn check_each(
     for check in checks {
         found.push(ended(check).await?);
     }
-    let (mut parked, mut shared) = (Vec::new(), Interned::default());
+    let (mut admitted, mut shared) = (Vec::new(), Interned::default());
     for one in found {
         match one {
             Ok((feed, odd)) => {
                 warnings.extend(odd);
-                parked.push(Arc::new(shared.of(feed)));
+                admitted.push(Arc::new(shared.of(feed)));
             }
             Err(Unfit::Wrong(found)) => problems.extend(found),
             Err(Unfit::LeftOut(found)) => left_out.push(found),
         }
     }
-    if problems.is_empty() && (left_out.is_empty() || !strict && !parked.is_empty()) {
-        return Ok(Checked { feeds: parked, network: live, warnings, left_out });
+    if problems.is_empty() && (left_out.is_empty() || !strict && !admitted.is_empty()) {
+        return Ok(Checked { feeds: admitted, network: live, warnings, left_out });
     }
     problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
     Err(CheckError::Configuration(config::once_each(problems)))
@@ -232,7 +232,7 @@ struct Interned {
 }
 
 impl Interned {
-    fn of(&mut self, feed: Parked) -> Parked {
+    fn of(&mut self, feed: AdmittedFeed) -> AdmittedFeed {
         fn one<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, value: Arc<T>) -> Arc<T> {
             if let Some(known) = known.get(&value) {
                 return Arc::clone(known);
@@ -242,7 +242,7 @@ impl Interned {
         }
         let Interned { lists, tenants } = self;
         let (sinks, origins) = (one(lists, feed.sinks), one(lists, feed.origins));
-        Parked { sinks, origins, tenant: one(tenants, feed.tenant), ..feed }
+        AdmittedFeed { sinks, origins, tenant: one(tenants, feed.tenant), ..feed }
     }
 }
 
@@ -250,7 +250,7 @@ impl Interned {
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
-type Found = Result<(Parked, Vec<Problem>), Unfit>;
+type Found = Result<(AdmittedFeed, Vec<Problem>), Unfit>;
 
 /// Why a feed cannot be collected.
 enum Unfit {
@@ -353,7 +353,7 @@ async fn check_feed(
             }
         }
     }
-    let mut parked = Parked {
+    let mut admitted = AdmittedFeed {
         id: id.as_str().into(),
         tenant: tenant.into(),
         interval,
@@ -369,7 +369,7 @@ async fn check_feed(
         news: Arc::default(),
         plan: None,
     };
-    let opened = match parked.open(nowhere, clock).await {
+    let opened = match admitted.open(nowhere, clock).await {
         Ok(feed) => Some(feed),
         Err(FeedError::Settings(others)) => {
             // What the plugin says of what stands in place of a value is of no use to anybody.
@@ -394,7 +394,7 @@ async fn check_feed(
         }
         Err(FeedError::Call(error)) if problems.is_empty() => {
             let problem = broken(error.to_string());
-            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&parked.tenant, &parked.id, problem, unreadable))));
+            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&admitted.tenant, &admitted.id, problem, unreadable))));
         }
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
             problems.push(broken(error.to_string()));
@@ -408,15 +408,15 @@ async fn check_feed(
             warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
             let origins: BTreeSet<String> =
                 feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
-            parked.origins = origins.into_iter().collect();
+            admitted.origins = origins.into_iter().collect();
             let carrying = feed.plan().shapes.iter().filter(|shape| !shape.credentials.is_empty());
             let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
-            parked.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
-            parked.admit(&feed.plan().shapes);
-            Ok(Ok((parked, warnings)))
+            admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
+            admitted.admit(&feed.plan().shapes);
+            Ok(Ok((admitted, warnings)))
         }
         _ if problems.is_empty() && unreadable.len() > 0 => {
-            let (tenant, feed, problems) = (parked.tenant.to_string(), parked.id.to_string(), unreadable.collect());
+            let (tenant, feed, problems) = (admitted.tenant.to_string(), admitted.id.to_string(), unreadable.collect());
             Ok(Err(Unfit::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })))
         }
         _ => Ok(Err(Unfit::Wrong(problems.into_iter().chain(unreadable).collect()))),

@@ -222,7 +222,7 @@ struct Places {
 
 /// A file of events, and who was the first to claim it.
 struct Taken {
-    lane: Partition,
+    partition: Partition,
     aside: Aside,
     /// Says whose events go there.
     whose: String,
@@ -280,7 +280,7 @@ impl Places {
         let SinkKind::File(file) = &config.kind else { return };
         let path = file.path.filled(tenant, feed);
         let taken = Taken {
-            lane: config.lane(tenant, feed),
+            partition: config.partition(tenant, feed),
             aside: file.path.aside(),
             whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
             place: Problem { message: path.clone(), ..place.clone() },
@@ -288,7 +288,7 @@ impl Places {
         let place = self.folded(Path::new(&path));
         match self.taken.entry(place) {
             Entry::Vacant(vacant) => drop(vacant.insert(taken)),
-            Entry::Occupied(first) if first.get().lane == taken.lane => {}
+            Entry::Occupied(first) if first.get().partition == taken.partition => {}
             Entry::Occupied(first) => {
                 let found = format!("where {} go too", first.get().whose);
                 reader.problems.push(taken.problem(&found));

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use source_host::contract::{Credential, Description, Failure, Identifier, IdentifierKind, Place, Reaction, Shape};
 use source_host::credentials::redact::redact;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, FeedError};
 use source_host::limits::Limits;
@@ -76,7 +76,7 @@ pub enum RecordError {
 /// Polls every scope of a feed once, one after the other, and records what was sent and answered. With
 /// `without_scopes`, ids and names of what is polled have stand-ins as well.
 pub async fn record(
-    parked: &Parked,
+    admitted: &AdmittedFeed,
     network: &Network,
     clock: &Clock,
     without_scopes: bool,
@@ -87,11 +87,11 @@ pub async fn record(
         let inner = Arc::new(network.transport(&Limits::default())?);
         Ok(Arc::new(Taping { inner, tape: Arc::clone(&running) }))
     });
-    let feed = parked.open(&tenants, clock).await?;
+    let feed = admitted.open(&tenants, clock).await?;
     let time_milliseconds = clock();
     let (mut good, mut failures, mut seen) = (0, Vec::new(), Identified::default());
-    let progress = parked.plugin.host().progress();
-    let doing = progress.begin(format!("feed {}: signing in and looking for scopes", parked.id));
+    let progress = admitted.plugin.host().progress();
+    let doing = progress.begin(format!("feed {}: signing in and looking for scopes", admitted.id));
     match feed.discover().await {
         Err(failure) => failures.push((None, failure)),
         Ok(discovery) => {
@@ -103,8 +103,8 @@ pub async fn record(
                 seen.identities.extend(of_tenants.flat_map(|text| guids(text)).map(str::to_ascii_lowercase));
             }
             for scope in &discovery.scopes {
-                let words = format!("feed {}, {}: recording", parked.id, scope.called());
-                doing.says(redact(&words, parked.secrets()));
+                let words = format!("feed {}, {}: recording", admitted.id, scope.called());
+                doing.says(redact(&words, admitted.secrets()));
                 let polled = feed.poll(scope, time_milliseconds, None).await;
                 let outcome = polled.batch.and_then(|batch| batch.outcome);
                 match polled.failure.or(outcome).filter(|failure| failure.reaction != Reaction::NoData) {
@@ -121,11 +121,12 @@ pub async fn record(
         let why = failures.first().map(|(_, failure)| failure.cause.clone()).unwrap_or_default();
         return Err(RecordError::NothingSent(why));
     }
-    let context = RecordedContext { feed: parked.id.to_string(), tenant: parked.tenant.to_string(), time_milliseconds };
+    let context =
+        RecordedContext { feed: admitted.id.to_string(), tenant: admitted.tenant.to_string(), time_milliseconds };
     let Description { identifiers, response_headers, .. } = feed.description();
     let rules = Rules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
-    let cassette = cassette(parked, rules, taped, seen, context);
-    let replayed = replay::play(&parked.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
+    let cassette = cassette(admitted, rules, taped, seen, context);
+    let replayed = replay::play(&admitted.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
 
@@ -166,7 +167,7 @@ impl Rules<'_> {
 }
 
 fn cassette(
-    parked: &Parked,
+    admitted: &AdmittedFeed,
     rules: Rules<'_>,
     mut taped: Vec<Taped>,
     mut seen: Identified,
@@ -175,7 +176,7 @@ fn cassette(
     let Rules { shapes, identifiers, without_scopes, .. } = rules;
     let names = identifiers.iter().filter(|one| one.kind == IdentifierKind::ScopeName);
     let mut stand_ins = StandIns::naming(names.map(|one| one.name.as_str()));
-    let mut settings = parked.settings.plain();
+    let mut settings = admitted.settings.plain();
     let plain = Value::Object(settings.clone()).to_string();
     // In the order of the settings, so that the same configuration has the same stand-ins.
     let own = guids(&plain).map(str::to_ascii_lowercase).filter(|id| !seen.scopes.contains(id));
@@ -206,7 +207,7 @@ fn cassette(
         }
     }
     let mut secrets = Map::new();
-    for (setting, secret) in parked.settings.named_secrets() {
+    for (setting, secret) in admitted.settings.named_secrets() {
         if !secret.expose().is_empty() {
             secrets.insert(setting.to_owned(), Value::from(stand_ins.of(StandInKind::Secret, secret.expose())));
         }

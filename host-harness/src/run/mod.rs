@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::feed::Clock;
-use source_host::feed::parked::Parked;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::limits;
 use source_host::network::client::Network;
@@ -105,7 +105,7 @@ impl Start {
 }
 
 /// Opens the store of a configuration, with the sinks that bring its events on.
-pub async fn keeper(
+pub async fn pipeline(
     state: &Path,
     sinks: &[SinkConfig],
     network: &Network,
@@ -150,7 +150,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunErr
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
-    let keeper = keeper(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
+    let pipeline = pipeline(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,
@@ -158,14 +158,15 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunErr
             let listener = server::listen(address).await.map_err(RunError::Host)?;
             let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
             tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
-            let desk = StatusDesk { keeper: keeper.clone(), token: config.token.clone(), questions: questions.clone() };
-            Some(tokio::spawn(server::serve(listener, desk)))
+            let reporter =
+                StatusDesk { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
+            Some(tokio::spawn(server::serve(listener, reporter)))
         }
     };
     let tenants = Arc::new(Tenants::live(checked.network));
     let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
     let count = checked.feeds.len();
-    let collector = Collector::new(keeper, tenants, compact(checked.feeds), polls, of_tenant).await?;
+    let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let driver = RunLoop {
@@ -236,7 +237,7 @@ impl RunLoop {
     async fn drive(mut self, mut signals: Signals) -> Result<(), RunError> {
         let mut watch = interval(limits::WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let deliveries = self.collector.keeper().deliveries.clone();
+        let deliveries = self.collector.pipeline().deliveries.clone();
         loop {
             if let Some((_, why)) = deliveries.closed() {
                 return Err(RunError::Host(why));
@@ -269,11 +270,11 @@ impl RunLoop {
         let deadline = Instant::now() + limits::SHUTDOWN;
         tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
         let RunLoop { collector, .. } = self;
-        let keeper = collector.keeper().clone();
+        let pipeline = collector.pipeline().clone();
         let end = async {
             collector.stop(limits::SHUTDOWN / 2).await;
             let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.flushed()).await;
-            keeper.close().await;
+            pipeline.close().await;
         };
         tokio::select! {
             () = end => {}
@@ -292,11 +293,11 @@ impl RunLoop {
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health())),
             StatusRequest::Snapshot(rows, answer) => {
-                let mut board = self.collector.board(rows);
+                let mut snapshot = self.collector.snapshot(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
-                board.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
-                board.left_out.clone_from(&self.left_out);
-                drop(answer.send(board));
+                snapshot.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
+                snapshot.left_out.clone_from(&self.left_out);
+                drop(answer.send(snapshot));
             }
         }
     }
@@ -311,7 +312,7 @@ impl RunLoop {
 
     fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
         let asked = self.reload.take().is_some_and(|(_, asked)| asked);
-        let metrics = Arc::clone(&self.collector.keeper().metrics);
+        let metrics = Arc::clone(&self.collector.pipeline().metrics);
         let Loaded { collector: config, sinks, checked, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -343,10 +344,10 @@ impl RunLoop {
         // A way out that was mended is tried at once, too.
         let impatient = asked || network != self.network;
         if network != self.network {
-            self.collector.keeper().deliveries.trust(checked.network.tls(), checked.network.proxy());
+            self.collector.pipeline().deliveries.trust(checked.network.tls(), checked.network.proxy());
         }
         self.network = network;
-        if let Err(error) = self.collector.keeper().deliveries.replace(&sinks) {
+        if let Err(error) = self.collector.pipeline().deliveries.replace(&sinks) {
             metrics.reloaded(false);
             tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {error}");
             self.refused = Some((Instant::now(), vec![error]));
@@ -374,13 +375,13 @@ fn tell_odd(odd: &[Problem], before: &[Problem]) {
 
 /// Says what becomes of feeds that cannot be collected now, unless that was told `before` and nobody `asked`.
 fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutRow], asked: bool) -> Vec<LeftOutRow> {
-    let now = (collector.keeper().clock)();
+    let now = (collector.pipeline().clock)();
     let row = |out: &LeftOut| {
         let (tenant, feed, goes_on) = (out.tenant.clone(), out.feed.clone(), collector.collects(&out.feed));
         let known = before.iter().find(|row| row.feed == feed);
         let told = known.filter(|row| !asked && row.goes_on == goes_on);
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
-        let (code, fault, words) = (out.why.code(), out.why.whose().word(), out.words().collect::<Vec<_>>());
+        let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.words().collect::<Vec<_>>());
         for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
             tracing::error!(tenant, feed, code, fault, "{what}: {words}");
         }
@@ -388,7 +389,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
     };
     let rows: Vec<LeftOutRow> = left_out.iter().map(row).collect();
     let out = rows.iter().filter(|row| !row.goes_on);
-    collector.keeper().metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
+    collector.pipeline().metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
     rows
 }
 
@@ -439,7 +440,7 @@ fn look(config: &Path) -> Vec<SeenFile> {
 }
 
 /// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.
-fn compact(feeds: Vec<Arc<Parked>>) -> Vec<Arc<Parked>> {
+fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
     let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
     drop(feeds);
     memory::give_back();

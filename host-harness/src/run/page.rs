@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::collector::{BoardRow, LeftOutRow, Next, StatusSnapshot};
+use crate::collector::{LeftOutRow, Next, SnapshotRow, StatusSnapshot};
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
 use crate::store::Waiting;
@@ -22,7 +22,7 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#2
                      .bad{color:#a40000}.fix{color:#555}td.number{text-align:right;white-space:nowrap}";
 
 /// The page as HTML. `now` is Unix time in milliseconds.
-pub fn page(board: &StatusSnapshot, now: u64) -> String {
+pub fn page(snapshot: &StatusSnapshot, now: u64) -> String {
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -34,13 +34,13 @@ pub fn page(board: &StatusSnapshot, now: u64) -> String {
             }
             body {
                 h1 { "Collector" }
-                p { (summary(board, now)) }
-                @for note in &board.notes {
+                p { (summary(snapshot, now)) }
+                @for note in &snapshot.notes {
                     p.bad { (note) }
                 }
-                (left_out(&board.left_out))
-                (sinks(&board.sinks, now))
-                (scopes(board, now))
+                (left_out(&snapshot.left_out))
+                (sinks(&snapshot.sinks, now))
+                (scopes(snapshot, now))
             }
         }
     };
@@ -48,8 +48,9 @@ pub fn page(board: &StatusSnapshot, now: u64) -> String {
 }
 
 /// How many of each there are. What fails is counted as what it is: a feed that finds no scopes is no scope.
-fn summary(board: &StatusSnapshot, now: u64) -> String {
-    let StatusSnapshot { feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, .. } = board;
+fn summary(snapshot: &StatusSnapshot, now: u64) -> String {
+    let StatusSnapshot { feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, .. } =
+        snapshot;
     let out = left_out.iter().filter(|row| !row.goes_on).count();
     let shown = if rows.len() < *total { format!("; the first {} rows are shown", rows.len()) } else { String::new() };
     format!(
@@ -136,7 +137,7 @@ fn sink_troubles(row: &SinkRow, now: u64) -> Markup {
     }
 }
 
-fn scopes(board: &StatusSnapshot, now: u64) -> Markup {
+fn scopes(snapshot: &StatusSnapshot, now: u64) -> Markup {
     html! {
         h2 { "Scopes" }
         table {
@@ -144,7 +145,7 @@ fn scopes(board: &StatusSnapshot, now: u64) -> Markup {
                 th { "tenant" } th { "feed" } th { "scope" } th { "score" } th { "collected" } th { "next" }
                 th { "outcome" }
             }
-            @for row in &board.rows {
+            @for row in &snapshot.rows {
                 tr {
                     td { (row.tenant) }
                     td {
@@ -173,7 +174,7 @@ fn scopes(board: &StatusSnapshot, now: u64) -> Markup {
     }
 }
 
-fn outcome(row: &BoardRow) -> Markup {
+fn outcome(row: &SnapshotRow) -> Markup {
     let Some(failure) = &row.failure else { return html! { "collected" } };
     let Failure { code, cause, fix, reaction, .. } = failure;
     html! {
@@ -182,7 +183,7 @@ fn outcome(row: &BoardRow) -> Markup {
         ": " (cause)
         @if *reaction != Reaction::NoData {
             br;
-            span.fix { (failure.whose()) " can mend it" }
+            span.fix { (failure.blame()) " can mend it" }
         }
         @if let Some(fix) = fix {
             br;
@@ -192,7 +193,7 @@ fn outcome(row: &BoardRow) -> Markup {
 }
 
 /// When a row is tried next. Where that is further away than an interval, though nothing failed, with the interval.
-fn next(row: &BoardRow, now: u64) -> String {
+fn next(row: &SnapshotRow, now: u64) -> String {
     match &row.next {
         None => String::new(),
         Some(Next::InFlight) => "now".to_owned(),
@@ -252,8 +253,8 @@ mod tests {
 
     const NOW: u64 = 1_790_000_000_000;
 
-    fn row(scope: &str, failure: Option<Failure>) -> BoardRow {
-        BoardRow {
+    fn row(scope: &str, failure: Option<Failure>) -> SnapshotRow {
+        SnapshotRow {
             tenant: "contoso".to_owned(),
             feed: "prod".to_owned(),
             scope: Some(scope.to_owned()),
@@ -275,8 +276,8 @@ mod tests {
     }
 
     /// The words of the page, with a line between those of two cells.
-    fn words(board: &StatusSnapshot) -> String {
-        let page = page(board, NOW);
+    fn words(snapshot: &StatusSnapshot) -> String {
+        let page = page(snapshot, NOW);
         let mut body = page.split_once("<body>").unwrap().1.to_owned();
         for inline in ["<span class=\"bad\">", "<span class=\"fix\">", "</span>"] {
             body = body.replace(inline, "");
@@ -287,9 +288,9 @@ mod tests {
 
     #[test]
     fn the_page_shows_what_mends_a_scope_and_lets_no_markup_through() {
-        let rows = vec![BoardRow { since: Some(NOW - 3_600_000), ..row("<script>", Some(forbidden())) }];
+        let rows = vec![SnapshotRow { since: Some(NOW - 3_600_000), ..row("<script>", Some(forbidden())) }];
         let notes = vec!["a < b".to_owned()];
-        let board = StatusSnapshot {
+        let snapshot = StatusSnapshot {
             feeds: 1,
             scopes: 1,
             failing_scopes: 1,
@@ -298,7 +299,7 @@ mod tests {
             notes,
             ..StatusSnapshot::default()
         };
-        let page = page(&board, NOW);
+        let page = page(&snapshot, NOW);
         for part in
             ["forbidden", "give &lt;b&gt;Reader", "&lt;script&gt;", "in 30 s", "60 s ago", "23.50 / 39", "a &lt; b"]
         {
@@ -310,8 +311,8 @@ mod tests {
 
     #[test]
     fn a_feed_that_fails_is_no_scope() {
-        let of_feed = BoardRow { scope: None, ..row("", Some(forbidden())) };
-        let board = StatusSnapshot {
+        let of_feed = SnapshotRow { scope: None, ..row("", Some(forbidden())) };
+        let snapshot = StatusSnapshot {
             feeds: 3,
             failing_feeds: 1,
             scopes: 1,
@@ -319,7 +320,7 @@ mod tests {
             rows: vec![of_feed, row("one", None)],
             ..StatusSnapshot::default()
         };
-        let words = words(&board);
+        let words = words(&snapshot);
         let summary = "3 feeds, 1 of them failing, and 0 left out; 1 scope, 0 of them without data; 0 in flight";
         assert!(words.contains(summary), "{words}");
         assert!(words.contains("the whole feed"), "{words}");
@@ -338,9 +339,9 @@ mod tests {
             (Some(forbidden()), Next::AfterSearch, "once the feed's scopes are found"),
             (None, Next::WhenThereIsRoom("siem".to_owned()), "when siem takes events"),
         ] {
-            assert_eq!(next(&BoardRow { next: Some(due), ..row("one", failure) }, NOW), expected);
+            assert_eq!(next(&SnapshotRow { next: Some(due), ..row("one", failure) }, NOW), expected);
         }
-        assert_eq!(next(&BoardRow { next: None, ..row("one", None) }, NOW), "");
+        assert_eq!(next(&SnapshotRow { next: None, ..row("one", None) }, NOW), "");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum StatusRequest {
 /// What answers are made of.
 pub struct StatusDesk {
     /// What is counted and what waits.
-    pub keeper: Pipeline,
+    pub pipeline: Pipeline,
     /// What a reader must show to see more than health.
     pub token: Option<Secret>,
     /// The way to the driver.
@@ -59,8 +59,8 @@ pub struct StatusDesk {
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(listener: TcpListener, desk: StatusDesk) {
-    let (desk, places) = (Arc::new(desk), Arc::new(Semaphore::new(CONNECTIONS)));
+pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
+    let (reporter, places) = (Arc::new(reporter), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         let Ok((socket, _)) = listener.accept().await else {
@@ -68,12 +68,12 @@ pub async fn serve(listener: TcpListener, desk: StatusDesk) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let desk = Arc::clone(&desk);
+        let reporter = Arc::clone(&reporter);
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(move |request| {
-                let desk = Arc::clone(&desk);
-                async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+                let reporter = Arc::clone(&reporter);
+                async move { Ok::<_, Infallible>(reporter.answer(&request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(REQUEST);
@@ -104,11 +104,11 @@ impl StatusDesk {
                 with(hyper::header::WWW_AUTHENTICATE, "Bearer", text(401, words.to_owned()))
             }
             "/metrics" => {
-                let scrape = self.keeper.metrics.scrape(self.keeper.deliveries.outboxes());
+                let scrape = self.pipeline.metrics.scrape(self.pipeline.deliveries.outboxes());
                 metrics(scrape, reads_gzip(request.headers()))
             }
             "/" => match self.ask(|answer| StatusRequest::Snapshot(ROWS, answer)).await {
-                Some(board) => content(200, "text/html; charset=utf-8", page(&board, (self.keeper.clock)())),
+                Some(snapshot) => content(200, "text/html; charset=utf-8", page(&snapshot, (self.pipeline.clock)())),
                 None => text(503, "the collector does not answer\n".to_owned()),
             },
             _ => text(404, "known here: /metrics /healthz /readyz /\n".to_owned()),

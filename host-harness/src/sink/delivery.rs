@@ -1,4 +1,4 @@
-//! Brings events from the outbox to their sinks: each lane in order, lanes beside each other, a slow or broken one in
+//! Brings events from the outbox to their sinks: each partition in order, partitions beside each other, a slow or broken one in
 //! nobody's way. An event leaves the outbox when its sink has it, or when it stands among the dead letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -40,7 +40,7 @@ struct SharedDeliveries {
     metrics: Arc<Metrics>,
     clock: Clock,
     inner: Mutex<Inner>,
-    /// Something was delivered, a lane came to rest, or a sink closed.
+    /// Something was delivered, a partition came to rest, or a sink closed.
     moved: Notify,
     /// Other sinks took the place of those before.
     replaced: Notify,
@@ -49,9 +49,9 @@ struct SharedDeliveries {
 #[derive(Default)]
 struct Inner {
     sinks: BTreeMap<String, Arc<OpenSink>>,
-    /// Lanes that somebody works at.
+    /// Partitions that somebody works at.
     busy: HashMap<Partition, Work>,
-    /// Lanes, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
+    /// Partitions, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
     /// ways at once.
     leaving: BTreeMap<String, usize>,
     waiting: HashMap<(String, String), Count>,
@@ -64,14 +64,14 @@ struct Inner {
     closed: Option<(io::ErrorKind, String)>,
 }
 
-/// What somebody works with at a lane.
+/// What somebody works with at a partition.
 struct Work {
     sink: Arc<OpenSink>,
     /// Whether more came meanwhile.
     more: bool,
 }
 
-/// What waits, with a sign: a lane may have delivered events by the time that they are told to wait.
+/// What waits, with a sign: a partition may have delivered events by the time that they are told to wait.
 #[derive(Default)]
 struct Count {
     events: i64,
@@ -111,7 +111,7 @@ pub struct SinkRow {
 
 struct OpenSink {
     config: SinkConfig,
-    /// SharedDeliveries by all lanes of a sink that does not tell tenants apart.
+    /// SharedDeliveries by all partitions of a sink that does not tell tenants apart.
     client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
     /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
@@ -153,7 +153,7 @@ impl Deliveries {
         self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
     }
 
-    /// Takes these sinks in place of the ones before. A lane whose sink changed ends with the batch that is under way, and
+    /// Takes these sinks in place of the ones before. A partition whose sink changed ends with the batch that is under way, and
     /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
     pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
         let mut inner = self.shared.inner.lock();
@@ -171,9 +171,9 @@ impl Deliveries {
         };
         ledger.replaced(|sink| !leads(sink), |sink| !sinks.contains_key(sink));
         let mut leaving: BTreeMap<String, usize> = BTreeMap::new();
-        for (lane, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
-            debug_assert_eq!(lane.sink, work.sink.config.id);
-            *leaving.entry(lane.sink.clone()).or_default() += 1;
+        for (partition, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
+            debug_assert_eq!(partition.sink, work.sink.config.id);
+            *leaving.entry(partition.sink.clone()).or_default() += 1;
         }
         inner.leaving = leaving;
         let resumed = inner.resumed;
@@ -252,8 +252,8 @@ impl Deliveries {
     pub fn troubles(&self) -> Vec<String> {
         let inner = self.shared.inner.lock();
         let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
-        for (lane, failing) in inner.ledger.failing() {
-            sinks.entry(&lane.sink).or_insert((&failing.trouble.why, 0));
+        for (partition, failing) in inner.ledger.failing() {
+            sinks.entry(&partition.sink).or_insert((&failing.trouble.why, 0));
         }
         for ((sink, _), count) in &inner.waiting {
             match sinks.get_mut(sink.as_str()) {
@@ -297,12 +297,12 @@ impl Deliveries {
         self.shared.inner.lock().closed.clone()
     }
 
-    /// Comes back when something was delivered, a lane came to rest, or a sink closed.
+    /// Comes back when something was delivered, a partition came to rest, or a sink closed.
     pub async fn moved(&self) {
         self.shared.moved.notified().await;
     }
 
-    /// Comes back when no lane is busy any more.
+    /// Comes back when no partition is busy any more.
     pub async fn rest(&self) {
         loop {
             let moved = self.shared.moved.notified();
@@ -313,7 +313,7 @@ impl Deliveries {
         }
     }
 
-    /// Comes back when every lane is at rest, or does not get through at the moment.
+    /// Comes back when every partition is at rest, or does not get through at the moment.
     pub async fn flushed(&self) {
         loop {
             let moved = self.shared.moved.notified();
@@ -324,24 +324,24 @@ impl Deliveries {
         }
     }
 
-    /// Sets somebody to work at a lane, unless somebody is.
+    /// Sets somebody to work at a partition, unless somebody is.
     fn wake(&self, sink: &str, tenant: &str, feed: &str) {
         let mut inner = self.shared.inner.lock();
         let Some(open) = inner.sinks.get(sink).cloned() else { return };
         if inner.leaving.contains_key(sink) {
             return;
         }
-        let lane = open.config.lane(tenant, feed);
-        if let Some(work) = inner.busy.get_mut(&lane) {
+        let partition = open.config.partition(tenant, feed);
+        if let Some(work) = inner.busy.get_mut(&partition) {
             work.more = true;
             return;
         }
-        inner.busy.insert(lane.clone(), Work { sink: Arc::clone(&open), more: false });
+        inner.busy.insert(partition.clone(), Work { sink: Arc::clone(&open), more: false });
         drop(inner);
         let (deliveries, tenant) = (self.clone(), tenant.to_owned());
         tokio::spawn(async move {
-            if deliveries.shared.work(&open, &lane, &tenant).await {
-                deliveries.take_up(Some(lane.sink));
+            if deliveries.shared.work(&open, &partition, &tenant).await {
+                deliveries.take_up(Some(partition.sink));
             }
             deliveries.shared.moved.notify_waiters();
         });
@@ -358,7 +358,7 @@ impl Deliveries {
                     Err(error) if error.what == StoreErrorKind::Stopped => return,
                     Err(error) => {
                         failures += 1;
-                        let fault = error.whose().word();
+                        let fault = error.blame().word();
                         if failures == 1 {
                             tracing::warn!(fault, "cannot see what waits for sinks, and tries on: {error}");
                         } else {
@@ -382,7 +382,7 @@ impl Deliveries {
 
 impl Inner {
     fn is_flushed(&self) -> bool {
-        self.closed.is_some() || self.busy.keys().all(|lane| self.ledger.failing().contains_key(lane))
+        self.closed.is_some() || self.busy.keys().all(|partition| self.ledger.failing().contains_key(partition))
     }
 
     /// Whether events for this sink still go where it leads.
@@ -390,18 +390,18 @@ impl Inner {
         self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
     }
 
-    /// Nobody works at a lane any more; true if this was the last one that the sink as it was before had.
-    fn end(&mut self, lane: &Partition) -> bool {
-        self.ledger.delivers(lane);
-        let Some(work) = self.busy.remove(lane) else { return false };
+    /// Nobody works at a partition any more; true if this was the last one that the sink as it was before had.
+    fn end(&mut self, partition: &Partition) -> bool {
+        self.ledger.delivers(partition);
+        let Some(work) = self.busy.remove(partition) else { return false };
         if self.leads(&work.sink) {
             return false;
         }
-        let left = self.leaving.get_mut(&lane.sink).map(|lanes| {
-            *lanes -= 1;
-            *lanes
+        let left = self.leaving.get_mut(&partition.sink).map(|partitions| {
+            *partitions -= 1;
+            *partitions
         });
-        left == Some(0) && self.leaving.remove(&lane.sink).is_some()
+        left == Some(0) && self.leaving.remove(&partition.sink).is_some()
     }
 
     /// What waits for sinks that nobody configured any more, in events.
@@ -427,8 +427,10 @@ impl Inner {
 
     /// Why the events of a tenant do not get through to a sink.
     fn trouble(&self, sink: &str, tenant: &str) -> Option<&SinkTrouble> {
-        let of = |lane: &Partition| lane.sink == sink && lane.tenant.as_deref().is_none_or(|other| other == tenant);
-        let (_, failing) = self.ledger.failing().iter().find(|(lane, _)| of(lane))?;
+        let of = |partition: &Partition| {
+            partition.sink == sink && partition.tenant.as_deref().is_none_or(|other| other == tenant)
+        };
+        let (_, failing) = self.ledger.failing().iter().find(|(partition, _)| of(partition))?;
         Some(&failing.trouble)
     }
 
@@ -443,10 +445,10 @@ impl Inner {
             letters: None,
             is_configured: self.sinks.contains_key(sink),
         };
-        for (lane, failing) in self.ledger.failing() {
-            let tenant = lane.tenant.as_deref();
-            let row = rows.entry((&lane.sink, tenant)).or_insert_with(|| new(&lane.sink, tenant));
-            // The lanes of several feeds are one row.
+        for (partition, failing) in self.ledger.failing() {
+            let tenant = partition.tenant.as_deref();
+            let row = rows.entry((&partition.sink, tenant)).or_insert_with(|| new(&partition.sink, tenant));
+            // The partitions of several feeds are one row.
             row.failing.get_or_insert_with(|| failing.clone());
         }
         for ((sink, tenant), since) in self.ledger.full() {
@@ -483,7 +485,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// What one step of the work at a lane came to.
+/// What one step of the work at a partition came to.
 enum DeliveryStep {
     /// A batch is where it belongs.
     Delivered,
@@ -493,7 +495,7 @@ enum DeliveryStep {
     Empty,
 }
 
-/// What somebody who works at a lane has in hand.
+/// What somebody who works at a partition has in hand.
 struct Courier {
     writer: Option<Box<dyn Writer>>,
     size: Size,
@@ -533,21 +535,21 @@ impl SharedDeliveries {
         })
     }
 
-    /// Delivers a lane until it is empty, or its sink leads elsewhere, or is gone.
+    /// Delivers a partition until it is empty, or its sink leads elsewhere, or is gone.
     /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
-    async fn work(&self, sink: &Arc<OpenSink>, lane: &Partition, tenant: &str) -> bool {
+    async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let mut hand = Courier { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
-            let wait = match self.deliver(sink, lane, tenant, &mut hand).await {
+            let wait = match self.deliver(sink, partition, tenant, &mut hand).await {
                 Ok(DeliveryStep::Halved) => continue,
                 Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
                     if std::mem::take(&mut failures) > 0 {
-                        self.tell_delivery(lane);
+                        self.tell_delivery(partition);
                     }
                     match step {
-                        DeliveryStep::Empty => match self.came_to_rest(lane) {
+                        DeliveryStep::Empty => match self.came_to_rest(partition) {
                             Some(last) => return last,
                             None => continue,
                         },
@@ -557,12 +559,12 @@ impl SharedDeliveries {
                 Err(Refusal::Closed(kind, why)) => {
                     let mut inner = self.inner.lock();
                     inner.closed.get_or_insert((kind, why));
-                    return inner.end(lane);
+                    return inner.end(partition);
                 }
                 Err(Refusal::Later { wait, trouble }) => {
                     failures += 1;
                     let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
-                    self.tell_failure(lane, trouble, wait);
+                    self.tell_failure(partition, trouble, wait);
                     self.moved.notify_waiters();
                     wait
                 }
@@ -571,28 +573,28 @@ impl SharedDeliveries {
             hand.writer = None;
             self.pause(sink, wait).await;
         }
-        self.inner.lock().end(lane)
+        self.inner.lock().end(partition)
     }
 
-    /// Says that a lane does not deliver: aloud where that is news.
-    fn tell_failure(&self, lane: &Partition, trouble: SinkTrouble, wait: Duration) {
+    /// Says that a partition does not deliver: aloud where that is news.
+    fn tell_failure(&self, partition: &Partition, trouble: SinkTrouble, wait: Duration) {
         let now = (self.clock)();
-        let Partition { sink, tenant, feed } = lane;
+        let Partition { sink, tenant, feed } = partition;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
         let SinkTrouble { code, blame, why } = trouble.clone();
         let fault = blame.word();
-        let aloud = self.inner.lock().ledger.failed(lane, trouble, now, now.saturating_add(milliseconds(wait)));
+        let aloud = self.inner.lock().ledger.failed(partition, trouble, now, now.saturating_add(milliseconds(wait)));
         match aloud {
             true => tracing::warn!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
             false => tracing::debug!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
         }
     }
 
-    /// Says that a lane delivers again: aloud where no other of its sink is in the same trouble.
-    fn tell_delivery(&self, lane: &Partition) {
-        let Partition { sink, tenant, feed } = lane;
+    /// Says that a partition delivers again: aloud where no other of its sink is in the same trouble.
+    fn tell_delivery(&self, partition: &Partition) {
+        let Partition { sink, tenant, feed } = partition;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
-        let aloud = self.inner.lock().ledger.delivers(lane);
+        let aloud = self.inner.lock().ledger.delivers(partition);
         match aloud {
             true => tracing::info!(sink, tenant, feed, "delivers again"),
             false => tracing::debug!(sink, tenant, feed, "delivers again"),
@@ -645,18 +647,18 @@ impl SharedDeliveries {
         }
     }
 
-    /// Ends the work at a lane, unless something came since its outbox was found empty.
-    fn came_to_rest(&self, lane: &Partition) -> Option<bool> {
+    /// Ends the work at a partition, unless something came since its outbox was found empty.
+    fn came_to_rest(&self, partition: &Partition) -> Option<bool> {
         let mut inner = self.inner.lock();
-        let more = inner.busy.get_mut(lane).is_some_and(|work| std::mem::take(&mut work.more));
-        (!more).then(|| inner.end(lane))
+        let more = inner.busy.get_mut(partition).is_some_and(|work| std::mem::take(&mut work.more));
+        (!more).then(|| inner.end(partition))
     }
 
     /// Delivers one batch.
     async fn deliver(
         &self,
         sink: &OpenSink,
-        lane: &Partition,
+        partition: &Partition,
         tenant: &str,
         hand: &mut Courier,
     ) -> Result<DeliveryStep, Refusal> {
@@ -664,10 +666,10 @@ impl SharedDeliveries {
         let Courier { writer, size, taken } = hand;
         if !taken.is_empty() {
             // The sink has it: only the store is to be asked again.
-            self.acknowledge(lane, taken).await?;
+            self.acknowledge(partition, taken).await?;
             return Ok(DeliveryStep::Delivered);
         }
-        let (asked, events) = (lane.clone(), size.most.min(size.probe));
+        let (asked, events) = (partition.clone(), size.most.min(size.probe));
         let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
@@ -675,12 +677,11 @@ impl SharedDeliveries {
         }
         let open = match writer {
             Some(writer) => writer,
-            None => {
-                writer.insert(self.open(sink, lane, tenant).map_err(|why| SinkTrouble::new(REQUEST_UNUSABLE, why))?)
-            }
+            None => writer
+                .insert(self.open(sink, partition, tenant).map_err(|why| SinkTrouble::new(REQUEST_UNUSABLE, why))?),
         };
         let answer = open.take(&batch).await;
-        self.count(lane, &batch, answer.is_ok());
+        self.count(partition, &batch, answer.is_ok());
         match answer {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
@@ -703,46 +704,46 @@ impl SharedDeliveries {
             Err(refusal) => return Err(refusal),
         }
         *taken = batch;
-        self.acknowledge(lane, taken).await?;
+        self.acknowledge(partition, taken).await?;
         Ok(DeliveryStep::Delivered)
     }
 
     /// Counts what a sink made of a batch, for each tenant in it.
-    fn count(&self, lane: &Partition, batch: &[Queued], taken: bool) {
+    fn count(&self, partition: &Partition, batch: &[Queued], taken: bool) {
         let mut events: BTreeMap<&str, u64> = BTreeMap::new();
         batch.iter().for_each(|event| *events.entry(&event.tenant).or_default() += 1);
         let now = (self.clock)();
         for (tenant, events) in events {
-            self.metrics.sink(&lane.sink, tenant, |counts| match taken {
+            self.metrics.sink(&partition.sink, tenant, |counts| match taken {
                 true => (counts.delivered, counts.last_delivered) = (counts.delivered + events, Some(now)),
                 false => counts.failures += 1,
             });
         }
     }
 
-    fn open(&self, sink: &OpenSink, lane: &Partition, tenant: &str) -> Result<Box<dyn Writer>, String> {
+    fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, String> {
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
-                let path = config.path.filled(tenant, lane.feed.as_deref().unwrap_or_default());
+                let path = config.path.filled(tenant, partition.feed.as_deref().unwrap_or_default());
                 let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
                 let file = LineFile::new(disk, path, config.rotate_bytes, config.keep_files);
                 Box::new(FileWriter::new(file.named_aside(config.path.aside())))
             }
             SinkKind::Http(config) => {
                 // Tenants that are told apart do not share a connection.
-                let apart = lane.tenant.is_some() || lane.feed.is_some();
+                let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
                     None => self.client().map_err(|error| error.to_string())?,
                 };
-                Box::new(HttpWriter::new(client, config, lane, tenant)?)
+                Box::new(HttpWriter::new(client, config, partition, tenant)?)
             }
         })
     }
 
     /// Takes a batch out of the outbox, and out of the hand.
-    async fn acknowledge(&self, lane: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
+    async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
         let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
         self.store.ask(move |store| store.acknowledge(&numbers)).await?;
@@ -750,11 +751,11 @@ impl SharedDeliveries {
         let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();
         for event in taken.drain(..) {
-            let count = inner.waiting.entry((lane.sink.clone(), event.tenant)).or_default();
+            let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }
         drop(inner);
-        tenants.iter().for_each(|tenant| self.weigh(&lane.sink, tenant));
+        tenants.iter().for_each(|tenant| self.weigh(&partition.sink, tenant));
         self.moved.notify_waiters();
         Ok(())
     }

@@ -177,7 +177,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     Ok(file)
 }
 
-/// The open end of a lane that leads to a file.
+/// The open end of a partition that leads to a file.
 pub struct FileWriter {
     file: Option<LineFile>,
 }

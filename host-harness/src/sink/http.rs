@@ -42,7 +42,7 @@ impl Client {
     }
 }
 
-/// The open end of a lane that leads to an address.
+/// The open end of a partition that leads to an address.
 pub struct HttpWriter {
     client: Client,
     url: String,
@@ -54,9 +54,9 @@ pub struct HttpWriter {
 }
 
 impl HttpWriter {
-    /// Posts the events of a lane with this client. The error says what cannot be a header.
-    pub fn new(client: Client, config: &HttpConfig, lane: &Partition, tenant: &str) -> Result<HttpWriter, String> {
-        let feed = lane.feed.as_deref().unwrap_or_default();
+    /// Posts the events of a partition with this client. The error says what cannot be a header.
+    pub fn new(client: Client, config: &HttpConfig, partition: &Partition, tenant: &str) -> Result<HttpWriter, String> {
+        let feed = partition.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
         // What a receiver says is read as it comes.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -116,7 +116,7 @@ impl HttpWriter {
         let Client { proxy, .. } = &self.client;
         let patience = Timeouts { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
-        let met = client::sorted(error, patience);
+        let met = client::classify(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
         SinkTrouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
     }

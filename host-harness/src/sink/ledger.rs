@@ -1,4 +1,4 @@
-//! What keeps events from their sinks: which lanes do not deliver and since when, which outboxes are full, and what was
+//! What keeps events from their sinks: which partitions do not deliver and since when, which outboxes are full, and what was
 //! refused for good. Says of each failure whether it is new; the log, the status page and `poll` are made from it. Pure:
 //! time is an argument, in Unix milliseconds.
 
@@ -14,14 +14,14 @@ use crate::store::Partition;
 #[derive(Debug, Default)]
 pub struct Ledger {
     repeats: Repeats,
-    lanes: BTreeMap<Partition, Failing>,
+    partitions: BTreeMap<Partition, Failing>,
     /// Since when outboxes are full, by sink and tenant.
     full: BTreeMap<(String, String), u64>,
     /// By sink and tenant.
     letters: BTreeMap<(String, String), DeadLetters>,
 }
 
-/// A lane that does not deliver.
+/// A partition that does not deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
     /// Why, as of the last try.
@@ -44,23 +44,24 @@ pub struct DeadLetters {
 }
 
 impl Ledger {
-    /// A lane did not deliver, and tries again. True if that is to be said aloud.
-    pub fn failed(&mut self, lane: &Partition, trouble: SinkTrouble, now: u64, again: u64) -> bool {
-        let before = self.lanes.get(lane).map(|failing| failing.since);
-        if self.lanes.get(lane).is_some_and(|failing| failing.trouble.code != trouble.code) {
-            self.delivers(lane);
+    /// A partition did not deliver, and tries again. True if that is to be said aloud.
+    pub fn failed(&mut self, partition: &Partition, trouble: SinkTrouble, now: u64, again: u64) -> bool {
+        let before = self.partitions.get(partition).map(|failing| failing.since);
+        if self.partitions.get(partition).is_some_and(|failing| failing.trouble.code != trouble.code) {
+            self.delivers(partition);
         }
-        let aloud = self.repeats.met(&lane.sink, &trouble.code, &trouble.why, now);
-        self.lanes.insert(lane.clone(), Failing { trouble, since: before.unwrap_or(now), again });
+        let aloud = self.repeats.met(&partition.sink, &trouble.code, &trouble.why, now);
+        self.partitions.insert(partition.clone(), Failing { trouble, since: before.unwrap_or(now), again });
         aloud
     }
 
-    /// A lane delivers, or has nothing to deliver. True if it is to be said aloud that its sink is well again.
-    pub fn delivers(&mut self, lane: &Partition) -> bool {
-        let Some(Failing { trouble, .. }) = self.lanes.remove(lane) else { return false };
-        let same =
-            |(other, failing): (&Partition, &Failing)| other.sink == lane.sink && failing.trouble.code == trouble.code;
-        !self.lanes.iter().any(same) && self.repeats.over(&lane.sink, &trouble.code)
+    /// A partition delivers, or has nothing to deliver. True if it is to be said aloud that its sink is well again.
+    pub fn delivers(&mut self, partition: &Partition) -> bool {
+        let Some(Failing { trouble, .. }) = self.partitions.remove(partition) else { return false };
+        let same = |(other, failing): (&Partition, &Failing)| {
+            other.sink == partition.sink && failing.trouble.code == trouble.code
+        };
+        !self.partitions.iter().any(same) && self.repeats.over(&partition.sink, &trouble.code)
     }
 
     /// A sink refused an event of a tenant for good. True if that is to be said aloud.
@@ -89,15 +90,15 @@ impl Ledger {
 
     /// Forgets sinks that are others by now, and of those that are gone what they refused.
     pub fn replaced(&mut self, is_other: impl Fn(&str) -> bool, is_gone: impl Fn(&str) -> bool) {
-        self.lanes.retain(|lane, _| !is_other(&lane.sink));
+        self.partitions.retain(|partition, _| !is_other(&partition.sink));
         self.full.retain(|(sink, _), _| !is_other(sink));
         self.letters.retain(|(sink, _), _| !is_gone(sink));
         self.repeats.forget(is_other);
     }
 
-    /// Lanes that do not deliver.
+    /// Partitions that do not deliver.
     pub fn failing(&self) -> &BTreeMap<Partition, Failing> {
-        &self.lanes
+        &self.partitions
     }
 
     /// Since when outboxes are full, by sink and tenant.
@@ -120,7 +121,7 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn lane(sink: &str, tenant: &str) -> Partition {
+    fn partition(sink: &str, tenant: &str) -> Partition {
         Partition { sink: sink.to_owned(), tenant: Some(tenant.to_owned()), feed: None }
     }
 
@@ -132,10 +133,10 @@ mod tests {
     fn a_sink_that_is_down_is_said_once_whoever_delivers_to_it() {
         let mut ledger = Ledger::default();
         let aloud: Vec<bool> = (0..500)
-            .map(|number| ledger.failed(&lane("siem", &format!("t-{number}")), trouble("answered-503"), 7, 9))
+            .map(|number| ledger.failed(&partition("siem", &format!("t-{number}")), trouble("answered-503"), 7, 9))
             .collect();
         assert_eq!(aloud.iter().filter(|aloud| **aloud).count(), 1);
-        let ends = (0..500).map(|number| ledger.delivers(&lane("siem", &format!("t-{number}"))));
+        let ends = (0..500).map(|number| ledger.delivers(&partition("siem", &format!("t-{number}"))));
         assert_eq!(ends.collect::<Vec<_>>().iter().rposition(|aloud| *aloud), Some(499), "when the last one delivers");
         assert!(ledger.failing().is_empty());
     }
@@ -143,12 +144,12 @@ mod tests {
     #[test]
     fn another_failure_is_said_and_the_lane_fails_since_the_first() {
         let mut ledger = Ledger::default();
-        assert!(ledger.failed(&lane("siem", "t"), trouble("answered-503"), 7, 9));
-        assert!(ledger.failed(&lane("siem", "t"), trouble("connection-refused"), 9, 11));
-        assert!(!ledger.failed(&lane("siem", "t"), trouble("connection-refused"), 11, 15));
-        let failing = &ledger.failing()[&lane("siem", "t")];
+        assert!(ledger.failed(&partition("siem", "t"), trouble("answered-503"), 7, 9));
+        assert!(ledger.failed(&partition("siem", "t"), trouble("connection-refused"), 9, 11));
+        assert!(!ledger.failed(&partition("siem", "t"), trouble("connection-refused"), 11, 15));
+        let failing = &ledger.failing()[&partition("siem", "t")];
         assert_eq!((failing.since, failing.again, failing.trouble.code.as_str()), (7, 15, "connection-refused"));
-        assert!(ledger.delivers(&lane("siem", "t")));
+        assert!(ledger.delivers(&partition("siem", "t")));
     }
 
     #[test]
@@ -177,11 +178,11 @@ mod tests {
     #[test]
     fn a_sink_that_was_changed_is_told_of_anew_and_keeps_its_dead_letters() {
         let mut ledger = Ledger::default();
-        ledger.failed(&lane("siem", "t"), trouble("answered-401"), 1, 2);
+        ledger.failed(&partition("siem", "t"), trouble("answered-401"), 1, 2);
         ledger.buried("siem", "t", &trouble("answered-400"), 1);
         ledger.replaced(|sink| sink == "siem", |_| false);
         assert!(ledger.failing().is_empty() && ledger.letters().len() == 1);
-        assert!(ledger.failed(&lane("siem", "t"), trouble("answered-401"), 3, 4));
+        assert!(ledger.failed(&partition("siem", "t"), trouble("answered-401"), 3, 4));
         ledger.replaced(|_| true, |sink| sink == "siem");
         assert!(ledger.letters().is_empty());
     }

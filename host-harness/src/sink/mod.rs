@@ -238,7 +238,7 @@ impl SinkConfig {
     }
 
     /// The way of a feed's events: what goes to different files or carries different headers goes apart.
-    pub fn lane(&self, tenant: &str, feed: &str) -> Partition {
+    pub fn partition(&self, tenant: &str, feed: &str) -> Partition {
         let templates = self.kind.templates();
         let by = |part: &Part| templates.iter().any(|template| template.has(part));
         Partition {
@@ -270,7 +270,7 @@ impl SinkTrouble {
 
 impl From<StoreError> for SinkTrouble {
     fn from(error: StoreError) -> SinkTrouble {
-        SinkTrouble { blame: error.whose(), ..SinkTrouble::new(STORE_FAILED, error) }
+        SinkTrouble { blame: error.blame(), ..SinkTrouble::new(STORE_FAILED, error) }
     }
 }
 
@@ -319,7 +319,7 @@ impl From<JoinError> for Refusal {
 /// What becomes of a batch.
 pub type Taken<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
 
-/// The open end of one lane.
+/// The open end of one partition.
 pub trait Writer: Send {
     /// Takes all events of a batch, in order. When it gives `Ok`, they are where they belong and stay there.
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a>;
@@ -387,17 +387,17 @@ mod tests {
         let sink = |path: &str| {
             let path = Template::new(path).unwrap();
             let kind = SinkKind::File(FileConfig { path, rotate_bytes: 1, keep_files: None });
-            SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.lane("t", "f")
+            SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.partition("t", "f")
         };
-        let lane = |tenant: Option<&str>, feed: Option<&str>| Partition {
+        let partition = |tenant: Option<&str>, feed: Option<&str>| Partition {
             sink: "stdout".to_owned(),
             tenant: tenant.map(str::to_owned),
             feed: feed.map(str::to_owned),
         };
-        assert_eq!(sink("all"), lane(None, None));
-        assert_eq!(sink("{tenant}/all"), lane(Some("t"), None));
-        assert_eq!(sink("{feed}"), lane(None, Some("f")));
+        assert_eq!(sink("all"), partition(None, None));
+        assert_eq!(sink("{tenant}/all"), partition(Some("t"), None));
+        assert_eq!(sink("{feed}"), partition(None, Some("f")));
         // A feed may have belonged to another tenant when an event of it was committed.
-        assert_eq!(sink("{tenant}/{feed}"), lane(Some("t"), Some("f")));
+        assert_eq!(sink("{tenant}/{feed}"), partition(Some("t"), Some("f")));
     }
 }

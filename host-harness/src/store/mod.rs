@@ -43,7 +43,7 @@ pub struct StoreError {
 
 impl StoreError {
     /// Who can mend it.
-    pub fn whose(&self) -> Blame {
+    pub fn blame(&self) -> Blame {
         match self.what {
             StoreErrorKind::Stopped => Blame::Harness,
             // A disk, a permission, or another program.
@@ -270,8 +270,8 @@ pub trait Store: Send {
     fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>>;
     /// How much waits for each sink.
     fn backlog(&mut self) -> StoreResult<Vec<Backlog>>;
-    /// The first events of a lane, at least one if there is any.
-    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
+    /// The first events of a partition, at least one if there is any.
+    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
     /// Takes delivered events out.
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
     /// Leaves the file whole by itself, for the end of the process.

@@ -99,7 +99,7 @@ impl SqliteStore {
             .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(error.to_string()) })?;
         let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
         let (problem, connection) =
-            opened.map_err(|error| StoreError { file: file.to_owned(), what: sorted(&error) })?;
+            opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(&error) })?;
         match problem {
             None => Ok(SqliteStore { connection, file: file.to_owned(), _lock: Some(lock) }),
             Some(what) => Err(StoreError { file: file.to_owned(), what }),
@@ -113,12 +113,12 @@ impl SqliteStore {
             prepare(&mut connection)?;
             Ok(connection)
         });
-        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: sorted(&error) })?;
+        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(&error) })?;
         Ok(SqliteStore { connection, file, _lock: None })
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: sorted(&error) })
+        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(&error) })
     }
 }
 
@@ -208,7 +208,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<StoreErrorKin
     Ok(None)
 }
 
-fn sorted(error: &rusqlite::Error) -> StoreErrorKind {
+fn classify(error: &rusqlite::Error) -> StoreErrorKind {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
@@ -463,10 +463,10 @@ impl Store for SqliteStore {
         })
     }
 
-    fn queued(&mut self, lane: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
+    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
         let mut conditions = "sink = ?1".to_owned();
-        let mut values: Vec<&dyn ToSql> = vec![&lane.sink];
-        for (column, value) in [("tenant", &lane.tenant), ("feed", &lane.feed)] {
+        let mut values: Vec<&dyn ToSql> = vec![&partition.sink];
+        for (column, value) in [("tenant", &partition.tenant), ("feed", &partition.feed)] {
             if let Some(value) = value {
                 values.push(value);
                 conditions += &format!(" AND {column} = ?{}", values.len());

@@ -1,7 +1,7 @@
 //! One feed: a plugin with the settings of one tenant. Makes the calls of the contract in their order, keeps the token,
 //! and gives a scope's events completely or not at all.
 
-pub mod parked;
+pub mod admitted;
 pub mod tenants;
 
 use std::collections::HashSet;

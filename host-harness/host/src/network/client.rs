@@ -146,9 +146,9 @@ impl LiveTransport {
     async fn exchange(&self, request: OutgoingRequest) -> Result<IncomingResponse, TransportError> {
         self.judge_host(&request)?;
         let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
-        let sorted = |error: &reqwest::Error| match proxied {
-            None => sorted(error, self.patience),
-            Some(_) => self.proxy.named(sorted(error, self.patience), error.is_connect()),
+        let classified = |error: &reqwest::Error| match proxied {
+            None => classify(error, self.patience),
+            Some(_) => self.proxy.named(classify(error, self.patience), error.is_connect()),
         };
         let is_plain = request.url.scheme() == "http";
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
@@ -158,7 +158,7 @@ impl LiveTransport {
             builder = builder.header(name, value);
         }
         builder = builder.header("accept-encoding", encoding::ACCEPTED);
-        let response = builder.send().await.map_err(|error| sorted(&error))?;
+        let response = builder.send().await.map_err(|error| classified(&error))?;
         let status = response.status().as_u16();
         // Without TLS the proxy answers in the service's place.
         if proxied.is_some() && is_plain && status == 407 {
@@ -178,7 +178,7 @@ impl LiveTransport {
         headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            body.take(&chunk.map_err(|error| sorted(&error))?)?;
+            body.take(&chunk.map_err(|error| classified(&error))?)?;
         }
         Ok(IncomingResponse { status, headers, body: body.end()? })
     }
@@ -281,7 +281,7 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-pub fn sorted(error: &reqwest::Error, patience: Timeouts) -> TransportError {
+pub fn classify(error: &reqwest::Error, patience: Timeouts) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -337,7 +337,7 @@ mod tests {
         let tried = |allowed: Vec<Cidr>| async {
             let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
             // Past the judgement of the name itself.
-            sorted(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.patience)
+            classify(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.patience)
         };
         assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
         let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());

@@ -74,7 +74,7 @@ impl fmt::Display for LastWords {
 
 impl CallError {
     /// Who can mend it.
-    pub fn whose(&self) -> Blame {
+    pub fn blame(&self) -> Blame {
         Blame::Plugin
     }
 
@@ -380,7 +380,7 @@ impl Open<'_> {
                 Err(fault) => fault,
             },
             (None, Err(None)) => AnswerFault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
-            (None, Err(Some(error))) => sorted(&error, &meter.limits),
+            (None, Err(Some(error))) => classify(&error, &meter.limits),
         };
         let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
         let error = match fault {
@@ -392,7 +392,7 @@ impl Open<'_> {
 }
 
 /// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
-fn sorted(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
+fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains("handle limit exceeded") {
         return AnswerFault::Limit("handles", limits.handles.to_string());

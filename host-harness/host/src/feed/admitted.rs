@@ -13,7 +13,7 @@ use crate::network::egress::{News, Origins};
 use crate::plugin::Plugin;
 
 /// A feed that was found good: all that is needed to open it, and little more.
-pub struct Parked {
+pub struct AdmittedFeed {
     /// Unique in the configuration.
     pub id: Arc<str>,
     /// Whose data it is.
@@ -44,7 +44,7 @@ pub struct Parked {
     pub plan: Option<Arc<Plan>>,
 }
 
-impl Parked {
+impl AdmittedFeed {
     /// Opens the feed.
     pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
         let transport = tenants.transport(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
@@ -70,8 +70,8 @@ impl Parked {
     }
 
     /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
-    pub fn copied(&self) -> Parked {
-        Parked {
+    pub fn copied(&self) -> AdmittedFeed {
+        AdmittedFeed {
             id: (*self.id).into(),
             tenant: Arc::clone(&self.tenant),
             interval: self.interval,
@@ -127,13 +127,13 @@ impl Parked {
 
     /// Digest of all that decides what a poll gives, credentials and plugin included.
     pub fn fingerprint(&self, salt: &str) -> ShortDigest {
-        let Parked { tenant, plugin, settings, allowed, .. } = self;
+        let AdmittedFeed { tenant, plugin, settings, allowed, .. } = self;
         let (plain, secret) = (settings.digest(), settings.credential_id(salt));
         ShortDigest::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
 
     /// Whether a poll goes to another place or at another time.
-    pub fn differs_in_use(&self, other: &Parked) -> bool {
+    pub fn differs_in_use(&self, other: &AdmittedFeed) -> bool {
         self.interval != other.interval
             || self.sinks != other.sinks
             || self.contact != other.contact

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use source_host::blame::Blame;
-use source_host::contract;
+use source_host::contract::{self, Shape};
 use source_host::credentials::expiry;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
@@ -229,6 +229,8 @@ async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Unloaded> {
 struct Interned {
     lists: BTreeSet<Arc<[String]>>,
     tenants: BTreeSet<Arc<str>>,
+    /// By their text.
+    shapes: BTreeMap<String, Arc<[(Shape, usize)]>>,
 }
 
 impl Interned {
@@ -240,9 +242,13 @@ impl Interned {
             known.insert(Arc::clone(&value));
             value
         }
-        let Interned { lists, tenants } = self;
+        let Interned { lists, tenants, shapes } = self;
+        let plan = feed.plan.map(|mut plan| {
+            plan.shapes = Arc::clone(shapes.entry(format!("{:?}", plan.shapes)).or_insert(plan.shapes));
+            plan
+        });
         let (sinks, origins) = (one(lists, feed.sinks), one(lists, feed.origins));
-        AdmittedFeed { sinks, origins, tenant: one(tenants, feed.tenant), ..feed }
+        AdmittedFeed { sinks, origins, plan, tenant: one(tenants, feed.tenant), ..feed }
     }
 }
 

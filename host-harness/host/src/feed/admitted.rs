@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::contract::{Plan, Shape};
+use crate::contract::{Path, Plan, Shape};
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::digest::ShortDigest;
@@ -41,7 +41,49 @@ pub struct AdmittedFeed {
     /// What was told of its requests, each time it was opened.
     pub news: Arc<News>,
     /// The requests that its plugin declared when the feed was admitted; none before that.
-    pub plan: Option<Arc<Plan>>,
+    pub plan: Option<CompactPlan>,
+}
+
+/// The requests of a plan, small: feeds of one plugin mostly differ in the paths alone.
+#[derive(Debug, Clone)]
+pub struct CompactPlan {
+    /// Shapes without their paths, and how many of each stand one after the other.
+    pub shapes: Arc<[(Shape, usize)]>,
+    /// The paths, a line each.
+    paths: Box<str>,
+}
+
+impl CompactPlan {
+    /// Takes the paths of shapes apart from them.
+    pub fn of(shapes: &[Shape]) -> CompactPlan {
+        let (mut kinds, mut paths) = (Vec::<(Shape, usize)>::new(), Vec::new());
+        for shape in shapes {
+            let (path, bare) = match &shape.path {
+                Path::Exact(path) => (path, Path::Exact(String::new())),
+                Path::Prefix(path) => (path, Path::Prefix(String::new())),
+            };
+            paths.push(path.as_str());
+            let kind = Shape { path: bare, ..shape.clone() };
+            match kinds.last_mut() {
+                Some((last, count)) if *last == kind => *count += 1,
+                _ => kinds.push((kind, 1)),
+            }
+        }
+        CompactPlan { shapes: kinds.into(), paths: paths.join("\n").into() }
+    }
+
+    /// The plan again, without its warnings.
+    pub fn plan(&self) -> Plan {
+        let kinds = self.shapes.iter().flat_map(|(shape, count)| std::iter::repeat_n(shape, *count));
+        let whole = |(shape, path): (&Shape, &str)| {
+            let path = match shape.path {
+                Path::Exact(_) => Path::Exact(path.to_owned()),
+                Path::Prefix(_) => Path::Prefix(path.to_owned()),
+            };
+            Shape { path, ..shape.clone() }
+        };
+        Plan { shapes: kinds.zip(self.paths.split('\n')).map(whole).collect(), warnings: Vec::new() }
+    }
 }
 
 impl AdmittedFeed {
@@ -59,14 +101,14 @@ impl AdmittedFeed {
         };
         let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
         match &self.plan {
-            Some(plan) => Feed::reopen(plugin, settings, Arc::clone(plan), Arc::clone(&self.news), identity).await,
+            Some(plan) => Feed::reopen(plugin, settings, Arc::new(plan.plan()), Arc::clone(&self.news), identity).await,
             None => Feed::open_first(plugin, settings, Arc::clone(&self.news), identity).await,
         }
     }
 
     /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.
     pub fn admit(&mut self, shapes: &[Shape]) {
-        self.plan = Some(Arc::new(Plan { shapes: shapes.to_vec(), warnings: Vec::new() }));
+        self.plan = Some(CompactPlan::of(shapes));
     }
 
     /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
@@ -85,7 +127,7 @@ impl AdmittedFeed {
             identity: self.identity,
             allowed: Arc::clone(&self.allowed),
             news: Arc::clone(&self.news),
-            plan: self.plan.as_ref().map(|plan| Arc::new((**plan).clone())),
+            plan: self.plan.clone(),
         }
     }
 
@@ -143,5 +185,30 @@ impl AdmittedFeed {
     /// Names the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Credential, CredentialUse, Place};
+
+    #[test]
+    fn a_plan_comes_back_as_it_was() {
+        let token = || vec![CredentialUse { credential: Credential::Token, place: Place::Bearer }];
+        let shape = |method: &str, path, credentials| Shape {
+            method: method.to_owned(),
+            origin: "https://api.example".to_owned(),
+            path,
+            credentials,
+            captures: None,
+        };
+        let get = |path: &str| shape("GET", Path::Prefix(path.to_owned()), token());
+        let post = shape("POST", Path::Exact("/token".to_owned()), Vec::new());
+        for shapes in [vec![], vec![post.clone()], vec![post.clone(), get("/a/"), get("/b/"), post, get("/a/")]] {
+            let compact = CompactPlan::of(&shapes);
+            assert_eq!(compact.plan().shapes, shapes);
+            assert!(compact.shapes.len() <= 4);
+        }
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use source_host::feed::Clock;
 use source_host::network::client::Timeouts;
 use source_simulator::answer::Place;
-use source_simulator::{Simulator, estate::Estate, foreign, hostile, scenario};
+use source_simulator::{Simulator, estate::Estate, gateways, hostile, scenario};
 
 use crate::documents;
 use crate::support::{command, host, now, plugin};
@@ -144,7 +144,7 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         codes.extend(trouble.service_code.clone());
         rows.push((*name, step.clone()));
     }
-    for case in foreign::TABLE {
+    for case in gateways::TABLE {
         let (_, step) = rows.iter().find(|(name, _)| *name == case.name).unwrap();
         assert_eq!(step.status, StepStatus::Unknown, "{}: nobody knows what the service says", case.name);
     }

@@ -37,7 +37,7 @@ const HOUSES: &[House] = &[
         crates: &[],
         floors: &[
             &["answer", "assertion", "certificates", "estate"],
-            &["day", "foreign", "hostile"],
+            &["day", "gateways", "hostile"],
             &["scenario"],
             &["service"],
             &["lib"],

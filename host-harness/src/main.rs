@@ -11,7 +11,7 @@ use source_host::limits;
 use source_host::plugin::compiler;
 
 use crate::cli::arguments::{self, Command, LogFormat};
-use crate::cli::people::People;
+use crate::cli::output::People;
 
 #[macro_use]
 mod cli;

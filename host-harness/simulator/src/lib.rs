@@ -23,7 +23,7 @@ pub mod assertion;
 mod certificates;
 pub mod day;
 pub mod estate;
-pub mod foreign;
+pub mod gateways;
 pub mod hostile;
 pub mod scenario;
 pub mod service;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Place, Request, arm_error, controls_path, entra_error};
-use super::{foreign, hostile};
+use super::{gateways, hostile};
 
 /// What a scenario may know.
 pub struct Strike<'a> {
@@ -455,11 +455,11 @@ pub fn all() -> impl Iterator<Item = About> {
     });
     let arm = ARM.iter().map(move |(name, status, code, text)| (*name, format!("{status} {code}: {}", first(text))));
     let told = |(name, what): &(&'static str, &str)| (*name, (*what).to_owned());
-    let foreign = foreign::TABLE.iter().map(|case| (case.name, case.what.to_owned()));
+    let gateways = gateways::TABLE.iter().map(|case| (case.name, case.what.to_owned()));
     let hostile = hostile::TABLE.iter().map(|case| (case.name, case.what.to_owned()));
     let of_service = entra.chain(TOKENS.iter().map(told)).map(about(Kind::Token));
     let of_service = of_service.chain(arm.chain(OTHERS.iter().map(told)).map(about(Kind::Api)));
-    of_service.chain(foreign.map(about(Kind::Foreign))).chain(hostile.map(about(Kind::Hostile)))
+    of_service.chain(gateways.map(about(Kind::Foreign))).chain(hostile.map(about(Kind::Hostile)))
 }
 
 /// The names of all scenarios.
@@ -492,7 +492,7 @@ pub fn named(name: &str) -> Option<&'static str> {
 /// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
 pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
     let name = strike.scenario?;
-    if let Some(case) = foreign::named(name) {
+    if let Some(case) = gateways::named(name) {
         // A firewall that objects to `$expand` lets the same list pass without.
         let spared =
             name == "expand-blocked" && good.is_some_and(|(_, request)| !request.query.contains_key("$expand"));

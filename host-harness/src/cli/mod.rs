@@ -26,14 +26,14 @@ use crate::cli::arguments::{Arguments, Command};
 use crate::cli::conformance::conform;
 use crate::cli::demo::demo;
 use crate::cli::inspect::inspect;
-use crate::cli::people::People;
+use crate::cli::output::People;
 use crate::cli::poll::{poll, tick};
 use crate::cli::record::record;
 use crate::cli::replay::replay_all;
 use crate::cli::simulate::{Trusted, simulate};
 
 #[macro_use]
-pub mod people;
+pub mod output;
 pub mod arguments;
 mod cache;
 mod conformance;

@@ -12,7 +12,7 @@ use source_host::feed::Clock;
 use source_host::limits;
 use source_host::plugin::engine::Host;
 
-use crate::cli::people::People;
+use crate::cli::output::People;
 use crate::cli::{check, clock};
 
 /// Polls each scope once, and writes the events.

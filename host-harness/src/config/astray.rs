@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{REFERENCE, feeds, meant, reader};
+use super::{REFERENCE, feeds, reader, suggestion};
 
 /// What is said of a setting that a plugin does not know, if it is a key of another table.
 pub fn misplaced(name: &str) -> Option<String> {
@@ -17,7 +17,7 @@ pub fn reference(value: &Value) -> Option<String> {
     let table =
         value.as_object().filter(|table| table.values().all(|value| value.is_string() || value.is_boolean()))?;
     let names = || REFERENCE.iter().copied().filter(|name| *name != "plain");
-    let (written, meant) = table.keys().find_map(|key| Some((key, meant::key(key, names())?)))?;
+    let (written, meant) = table.keys().find_map(|key| Some((key, suggestion::key(key, names())?)))?;
     Some(format!("found the unknown key `{written}`; the nearest is `{meant}`: {{ {meant} = \"…\" }}"))
 }
 

@@ -15,7 +15,8 @@ use source_host::limits;
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
 use super::{
-    Environment, FeedConfig, Interval, Named, Problem, REFERENCE, SeenFile, SourcePlace, duration, meant, referenced,
+    Environment, FeedConfig, Interval, Named, Problem, REFERENCE, SeenFile, SourcePlace, duration, referenced,
+    suggestion,
 };
 use crate::built_in;
 use crate::sink::SinkKind;
@@ -387,10 +388,10 @@ fn plain(path: &Path) -> PathBuf {
 fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
     if ids.len() <= LISTED {
         let list = ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let meant = meant::name(only, ids.keys().map(String::as_str));
+        let meant = suggestion::name(only, ids.keys().map(String::as_str));
         return list + &meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
     }
-    let nearest = meant::nearest(only, ids.keys().map(String::as_str));
+    let nearest = suggestion::nearest(only, ids.keys().map(String::as_str));
     format!("{} feeds{}", ids.len(), nearest.map(|nearest| format!(", the nearest is {nearest}")).unwrap_or_default())
 }
 
@@ -400,7 +401,7 @@ fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Interval> {
     match node.as_text().and_then(|text| bounded(&text)) {
         None => {
             let text = node.as_text().unwrap_or_else(|| node.shown());
-            let meant = meant::duration(&text).filter(|meant| bounded(meant).is_some());
+            let meant = suggestion::duration(&text).filter(|meant| bounded(meant).is_some());
             let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
             let expected = "expected a duration from \"1s\" to \"31d\", such as \"1h\"";
             reader.problem(&node, format!("found {}, {expected}{meant}", node.shown()));
@@ -430,7 +431,7 @@ fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink]) -> Ve
             if !reader.complete || sinks.iter().any(|sink| sink.id.is_none()) {
                 continue;
             }
-            let meant = meant::name(&id, known()).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+            let meant = suggestion::name(&id, known()).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
             reader.problem(&node, format!("found {id:?}, expected the id of a [[sink]]{meant}"));
         } else if !chosen.contains(&id) {
             chosen.push(id);

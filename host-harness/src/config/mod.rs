@@ -23,10 +23,10 @@ use crate::sink::SinkConfig;
 pub mod admission;
 pub(crate) mod astray;
 mod feeds;
-mod meant;
 mod proxy;
 mod reader;
 mod sinks;
+mod suggestion;
 mod syntax;
 
 use reader::{Node, Reader, Source, Table};
@@ -379,7 +379,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
 
 /// Whether a file of a folder belongs to another program: nothing in it is of a configuration, or meant to be.
 fn is_foreign(top: &Table<'_>) -> bool {
-    let is_own = |name: &str| meant::key(name, TOP.iter().copied()).is_some() || reader::places(name).is_some();
+    let is_own = |name: &str| suggestion::key(name, TOP.iter().copied()).is_some() || reader::places(name).is_some();
     let mut names = top.children().map(|node| node.name.as_str()).peekable();
     names.peek().is_some() && !names.any(is_own)
 }

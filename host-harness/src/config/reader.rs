@@ -9,7 +9,7 @@ use source_host::text;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Problem, TABLES, meant, syntax};
+use super::{Problem, TABLES, suggestion, syntax};
 
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;
@@ -114,14 +114,14 @@ impl Reader {
                 continue;
             }
             let name = node.name.clone();
-            let is_meant_table = node.is_tables() && meant::name(&name, keys.iter().copied()).is_some();
+            let is_meant_table = node.is_tables() && suggestion::name(&name, keys.iter().copied()).is_some();
             if let Some(place) = place_of(node, is_meant_table) {
                 self.problem(&node.clone(), format!("unknown key; it belongs to {place}"));
                 self.misplaced.insert(name);
                 continue;
             }
-            let nearest = meant::nearest(&name, keys.iter().copied());
-            let is_meant = nearest.is_some_and(|nearest| meant::key(&name, [nearest].into_iter()).is_some());
+            let nearest = suggestion::nearest(&name, keys.iter().copied());
+            let is_meant = nearest.is_some_and(|nearest| suggestion::key(&name, [nearest].into_iter()).is_some());
             let nearest_spelled = match nearest {
                 Some(nearest @ ("feed" | "sink")) if keys.contains(&"feed") => {
                     format!("; the nearest is [[{nearest}]]")
@@ -217,7 +217,7 @@ impl Reader {
     pub fn count(&mut self, node: &Node<'_>, of_what: &str) -> Option<u64> {
         let count = node.json().as_u64().filter(|count| *count > 0);
         if count.is_none() {
-            let meant = node.as_text().and_then(|text| meant::number(&text));
+            let meant = node.as_text().and_then(|text| suggestion::number(&text));
             let meant = meant.map(|number| format!("; write {number}")).unwrap_or_default();
             self.problem(node, format!("found {}, expected a number of {of_what} from 1{meant}", node.shown()));
         }
@@ -268,7 +268,7 @@ impl Reader {
             DeValue::Table(table)
                 if !table.is_empty()
                     && node.as_table().is_some_and(|table| {
-                        let is_part = |name: &str| meant::name(name, PARTS.iter().copied()).is_some();
+                        let is_part = |name: &str| suggestion::name(name, PARTS.iter().copied()).is_some();
                         table.children.iter().all(|child| child.is_tables() && !is_part(&child.name))
                     }) =>
             {
@@ -283,7 +283,7 @@ impl Reader {
                     _ => ", and so with each other of them",
                 };
                 if let Some(first) = children.first() {
-                    let id = meant::id(&first.name).unwrap_or_default();
+                    let id = suggestion::id(&first.name).unwrap_or_default();
                     let path = format!("{name}.{}", first.name);
                     let found = if first.as_list().is_some() { format!("[[{path}]]") } else { format!("[{path}]") };
                     let message = format!("found {found}, expected [[{name}]] with `id = \"{id}\"` below it{more}");
@@ -371,7 +371,7 @@ impl Reader {
         if starts && id.len() <= 64 && id.bytes().all(rest) {
             return Some((id, node));
         }
-        let such = meant::id(&id).map(|id| format!(", such as {id:?}")).unwrap_or_default();
+        let such = suggestion::id(&id).map(|id| format!(", such as {id:?}")).unwrap_or_default();
         self.problem(&node, format!("found {id:?}, expected [a-z0-9][a-z0-9._-]{{0,63}}{such}"));
         None
     }

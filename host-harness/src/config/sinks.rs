@@ -9,7 +9,7 @@ use source_host::limits;
 use source_host::text;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, NetworkConfig, Problem, SeenFile, meant, secret, token};
+use super::{Environment, NetworkConfig, Problem, SeenFile, secret, suggestion, token};
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
@@ -125,7 +125,7 @@ fn no_type(other: &str) -> String {
         return format!("found nothing, {EXPECTED}");
     }
     let bare: String = other.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
-    let meant = meant::name(other, ["stdout", "file", "http"].into_iter()).map(|name| format!("{name:?}"));
+    let meant = suggestion::name(other, ["stdout", "file", "http"].into_iter()).map(|name| format!("{name:?}"));
     let meant = meant.or_else(|| {
         let (_, meant) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&bare.as_str()))?;
         Some((*meant).to_owned())
@@ -169,7 +169,7 @@ fn http(
         if preset.is_none() {
             const NAMES: [&str; 3] = ["vector", "fluent-bit", "splunk-hec"];
             let short = name.to_lowercase();
-            let meant = meant::name(&name, NAMES.into_iter())
+            let meant = suggestion::name(&name, NAMES.into_iter())
                 .or_else(|| NAMES.into_iter().find(|known| known.split('-').any(|part| part == short)));
             let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
             reader.problem(

@@ -7,7 +7,7 @@ use source_host::text;
 /// Says something to people, who may not listen.
 macro_rules! say {
     ($($words:tt)*) => {
-        $crate::cli::people::say(&format!($($words)*))
+        $crate::cli::output::say(&format!($($words)*))
     };
 }
 

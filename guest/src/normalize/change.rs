@@ -11,20 +11,19 @@ use crate::json::Number;
 use crate::normalize::subject::Subject;
 
 /// `unmapped.change`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Change {
-    /// `baseline`, `control-added`, `control-removed`, `score-added`, `score-removed`, `maximum`, `resources`, `text` or
-    /// `none`.
-    pub reason: &'static str,
-    /// What differs: `current`, `max`, the three counts and `displayName`.
+    /// The cause of the event.
+    pub reason: Reason,
+    /// The values that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<&'static str>,
+    pub fields: Vec<Field>,
     /// All compared values as they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
     /// New minus previous value, for each number that differs and has no more than 38 digits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub delta: BTreeMap<&'static str, Exact>,
+    pub delta: BTreeMap<Field, Exact>,
     /// The controls that moved the score, the largest part first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drivers: Vec<Driver>,
@@ -34,6 +33,49 @@ pub struct Change {
     /// What the parts leave of the delta: the service rounds each control by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding_remainder: Option<Part>,
+}
+
+/// The cause of a change, of a finding or of a control's part in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The first poll of this kind of finding: nothing is known of the time before.
+    Baseline,
+    /// The control is new.
+    ControlAdded,
+    /// The control is gone.
+    ControlRemoved,
+    /// The score is new.
+    ScoreAdded,
+    /// The score is gone.
+    ScoreRemoved,
+    /// Another maximum.
+    Maximum,
+    /// Other resources, or another state of theirs.
+    Resources,
+    /// Only the name is another.
+    Text,
+    /// No difference: the finding is part of a snapshot.
+    None,
+}
+
+/// A compared value, under the service's own name. The variants stand in the order of the alphabet, which is that of
+/// the members of `delta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    /// Points reached.
+    Current,
+    /// Name for people.
+    DisplayName,
+    /// Count of resources.
+    HealthyResourceCount,
+    /// Points that there are.
+    Max,
+    /// Count of resources.
+    NotApplicableResourceCount,
+    /// Count of resources.
+    UnhealthyResourceCount,
 }
 
 /// The compared values of the previous poll, numbers to the letter.
@@ -61,8 +103,8 @@ pub struct Driver {
     pub uid: String,
     /// What people call it.
     pub title: String,
-    /// `control-added`, `control-removed`, `maximum` or `resources`.
-    pub reason: &'static str,
+    /// Why the control moved.
+    pub reason: Reason,
     /// Its part.
     #[serde(flatten)]
     pub part: Part,
@@ -92,27 +134,35 @@ fn raw(number: &str) -> Box<RawValue> {
 }
 
 /// The numbers that are compared, under the names that they have in a change.
-fn numbers<'a>(subject: &Subject<'a>) -> [(&'static str, Option<Number<'a>>); 5] {
+fn numbers<'a>(subject: &Subject<'a>) -> [(Field, Option<Number<'a>>); 5] {
     [
-        ("current", subject.score.and_then(|score| score.current)),
-        ("max", subject.score.and_then(|score| score.max)),
-        ("healthyResourceCount", subject.counts.healthy),
-        ("unhealthyResourceCount", subject.counts.unhealthy),
-        ("notApplicableResourceCount", subject.counts.not_applicable),
+        (Field::Current, subject.score.and_then(|score| score.current)),
+        (Field::Max, subject.score.and_then(|score| score.max)),
+        (Field::HealthyResourceCount, subject.counts.healthy),
+        (Field::UnhealthyResourceCount, subject.counts.unhealthy),
+        (Field::NotApplicableResourceCount, subject.counts.not_applicable),
     ]
 }
 
 impl Change {
     /// A change that is nothing but its reason.
-    pub fn only(reason: &'static str) -> Change {
-        Change { reason, ..Change::default() }
+    pub fn only(reason: Reason) -> Change {
+        Change {
+            reason,
+            fields: Vec::new(),
+            previous: None,
+            delta: BTreeMap::new(),
+            drivers: Vec::new(),
+            other_controls: None,
+            rounding_remainder: None,
+        }
     }
 
     /// The difference between two polls; none if nothing that counts differs. `seen` is when `before` was seen.
     pub fn between(before: &Subject<'_>, seen: u64, after: &Subject<'_>) -> Option<Change> {
         let mut fields = Vec::new();
         let mut delta = BTreeMap::new();
-        for ((name, old), (_, new)) in numbers(before).into_iter().zip(numbers(after)) {
+        for ((field, old), (_, new)) in numbers(before).into_iter().zip(numbers(after)) {
             let same = match (old, new) {
                 (Some(old), Some(new)) => old.equals(new),
                 (None, None) => true,
@@ -121,32 +171,32 @@ impl Change {
             if same {
                 continue;
             }
-            fields.push(name);
+            fields.push(field);
             let difference = || Exact::of(new?)?.minus(Exact::of(old?)?);
             if let Some(difference) = difference() {
-                delta.insert(name, difference);
+                delta.insert(field, difference);
             }
         }
         if before.title != after.title {
-            fields.push("displayName");
+            fields.push(Field::DisplayName);
         }
         let reason = match fields.as_slice() {
             [] => return None,
-            fields if fields.contains(&"max") => "maximum",
-            ["displayName"] => "text",
-            _ => "resources",
+            fields if fields.contains(&Field::Max) => Reason::Maximum,
+            [Field::DisplayName] => Reason::Text,
+            _ => Reason::Resources,
         };
-        Some(Change { reason, fields, previous: Some(Previous::of(before, seen)), delta, ..Change::default() })
+        Some(Change { fields, previous: Some(Previous::of(before, seen)), delta, ..Change::only(reason) })
     }
 
     /// Adds the controls that moved a score, and what they leave unexplained. A score that did not move needs no
     /// explanation.
     pub fn explain(&mut self, mut drivers: Vec<Driver>) {
-        if !self.fields.contains(&"current") && !self.fields.contains(&"max") {
+        if !self.fields.contains(&Field::Current) && !self.fields.contains(&Field::Max) {
             return;
         }
         self.rounding_remainder = Some(self.total().minus(sum(&drivers))).filter(|remainder| !remainder.is_unknown());
-        let reasons = ["control-added", "control-removed"];
+        let reasons = [Reason::ControlAdded, Reason::ControlRemoved];
         if let Some(reason) = reasons.into_iter().find(|reason| drivers.iter().any(|driver| driver.reason == *reason)) {
             self.reason = reason;
         }
@@ -167,8 +217,9 @@ impl Change {
 
     /// What a score moved by; nothing where it is equal.
     fn total(&self) -> Part {
-        let of = |name| if self.fields.contains(&name) { self.delta.get(name).copied() } else { Some(Exact::ZERO) };
-        Part { current: of("current"), max: of("max") }
+        let of =
+            |field| if self.fields.contains(&field) { self.delta.get(&field).copied() } else { Some(Exact::ZERO) };
+        Part { current: of(Field::Current), max: of(Field::Max) }
     }
 }
 
@@ -235,11 +286,11 @@ fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact>
 }
 
 /// Why a control moved its score.
-pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Part) -> &'static str {
+pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Part) -> Reason {
     match (before, after) {
-        (None, _) => "control-added",
-        (_, None) => "control-removed",
-        _ if part.max != Some(Exact::ZERO) => "maximum",
-        _ => "resources",
+        (None, _) => Reason::ControlAdded,
+        (_, None) => Reason::ControlRemoved,
+        _ if part.max != Some(Exact::ZERO) => Reason::Maximum,
+        _ => Reason::Resources,
     }
 }

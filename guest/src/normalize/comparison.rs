@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rust_decimal::Decimal;
 
 use crate::api::Item;
-use crate::normalize::change::{Change, Driver, Part, Previous, driver_reason};
+use crate::normalize::change::{Change, Driver, Part, Previous, Reason, driver_reason};
 use crate::normalize::event::RelatedEvent;
 use crate::normalize::finding::{self, Times, Told};
 use crate::normalize::frame::{Activity, Frame};
@@ -90,7 +90,7 @@ impl<'a> Comparison<'a> {
             None => (Activity::Create, Change::only(self.reason_of_new(subject.kind))),
             Some(kept) => match self.change(subject, kept) {
                 Some(change) => (Activity::Update, change),
-                None if self.snapshot_is_due => (Activity::Snapshot, Change::only("none")),
+                None if self.snapshot_is_due => (Activity::Snapshot, Change::only(Reason::None)),
                 None => return None,
             },
         };
@@ -116,8 +116,8 @@ impl<'a> Comparison<'a> {
     fn close<'b>(&self, uid: &str, kept: &'b Kept) -> Option<Told<'b>> {
         let subject = Subject::of_kept(uid, kept)?;
         let reason = match subject.kind {
-            EventKind::Scores => "score-removed",
-            EventKind::Controls => "control-removed",
+            EventKind::Scores => Reason::ScoreRemoved,
+            EventKind::Controls => Reason::ControlRemoved,
         };
         let change = Change { previous: Some(Previous::of(&subject, kept.last_seen)), ..Change::only(reason) };
         let times = Times { first_seen: kept.first_seen, changed: self.frame.now(), last_seen: kept.last_seen };
@@ -147,13 +147,13 @@ impl<'a> Comparison<'a> {
         seen.max().or(self.frame.start_time)
     }
 
-    fn reason_of_new(&self, kind: EventKind) -> &'static str {
+    fn reason_of_new(&self, kind: EventKind) -> Reason {
         if !self.before.kinds.iter().any(|known| known == kind.name()) {
-            return "baseline";
+            return Reason::Baseline;
         }
         match kind {
-            EventKind::Scores => "score-added",
-            EventKind::Controls => "control-added",
+            EventKind::Scores => Reason::ScoreAdded,
+            EventKind::Controls => Reason::ControlAdded,
         }
     }
 

@@ -217,8 +217,7 @@ impl Change {
 
     /// What a score moved by; nothing where it is equal.
     fn total(&self) -> Part {
-        let of =
-            |field| if self.fields.contains(&field) { self.delta.get(&field).copied() } else { Some(Exact::ZERO) };
+        let of = |field| if self.fields.contains(&field) { self.delta.get(&field).copied() } else { Some(Exact::ZERO) };
         Part { current: of(Field::Current), max: of(Field::Max) }
     }
 }

@@ -1,0 +1,393 @@
+//! Brings events from the outbox to their sinks: each partition in order, partitions beside each other, a slow or broken one in
+//! nobody's way. An event leaves the outbox when its sink has it, or when it stands among the dead letters.
+
+mod queue;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use source_host::blame::Blame;
+use source_host::feed::Clock;
+use source_host::limits;
+use source_host::network::proxy::Proxy;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::metrics::Metrics;
+use crate::sink::disk::Disk;
+use crate::sink::file::LineFile;
+use crate::sink::http;
+use crate::sink::ledger::{DeadLetters, Failing, Ledger};
+use crate::sink::repeats::Summary;
+use crate::sink::{SinkConfig, SinkKind, SinkTrouble, Stdout};
+use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
+
+/// All sinks of a collector, and what is on its way to them. Cheap to clone.
+#[derive(Clone)]
+pub struct Deliveries {
+    shared: Arc<SharedDeliveries>,
+}
+
+struct SharedDeliveries {
+    store: StoreHandle,
+    disk: Arc<dyn Disk>,
+    stdout: Stdout,
+    /// Whom HTTP sinks trust, and what they go through.
+    network: Mutex<(rustls::ClientConfig, Proxy)>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    inner: Mutex<Inner>,
+    /// Something was delivered, a partition came to rest, or a sink closed.
+    moved: Notify,
+    /// Other sinks took the place of those before.
+    replaced: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    sinks: BTreeMap<String, Arc<OpenSink>>,
+    /// Partitions that somebody works at.
+    busy: HashMap<Partition, Work>,
+    /// Partitions, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
+    /// ways at once.
+    leaving: BTreeMap<String, usize>,
+    waiting: HashMap<(String, String), Count>,
+    /// What keeps events from their sinks.
+    ledger: Ledger,
+    /// Sinks that nobody configured any more, of which it was said that events wait for them.
+    told_lost: BTreeSet<String>,
+    /// Whether what an earlier process left was taken up.
+    resumed: bool,
+    closed: Option<(io::ErrorKind, String)>,
+}
+
+/// What somebody works with at a partition.
+struct Work {
+    sink: Arc<OpenSink>,
+    /// Whether more came meanwhile.
+    more: bool,
+}
+
+/// What waits, with a sign: a partition may have delivered events by the time that they are told to wait.
+#[derive(Default)]
+struct Count {
+    events: i64,
+    bytes: i64,
+}
+
+impl Count {
+    fn add(&mut self, events: i64, bytes: i64) {
+        self.events += events;
+        self.bytes += bytes;
+    }
+
+    fn waiting(&self) -> Waiting {
+        let natural = |number: i64| u64::try_from(number).unwrap_or_default();
+        Waiting { events: natural(self.events), bytes: natural(self.bytes) }
+    }
+}
+
+/// What keeps the events of a tenant, or of all tenants, from a sink, or kept some of them from it for good.
+#[derive(Debug, Clone)]
+pub struct SinkRow {
+    /// Id of the sink.
+    pub sink: String,
+    /// Id of the tenant; none for all tenants of a sink that does not tell them apart.
+    pub tenant: Option<String>,
+    /// What waits.
+    pub waiting: Waiting,
+    /// Why nothing is delivered.
+    pub failing: Option<Failing>,
+    /// Since when the outbox is full.
+    pub full_since: Option<u64>,
+    /// What the sink refused for good, and the file where that is.
+    pub letters: Option<(DeadLetters, PathBuf)>,
+    /// Whether the sink is configured.
+    pub is_configured: bool,
+}
+
+struct OpenSink {
+    config: SinkConfig,
+    /// SharedDeliveries by all partitions of a sink that does not tell tenants apart.
+    client: Option<http::Client>,
+    dead_letters: Arc<Mutex<LineFile>>,
+    /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
+    places: Semaphore,
+}
+
+/// What deliveries need of the world.
+pub struct Surroundings {
+    /// Where events wait.
+    pub store: StoreHandle,
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// Where the sink `stdout` goes.
+    pub stdout: Stdout,
+    /// Whom HTTP sinks trust.
+    pub tls: rustls::ClientConfig,
+    /// What HTTP sinks go through.
+    pub proxy: Proxy,
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Deliveries {
+    /// No sink yet.
+    pub fn new(surroundings: Surroundings) -> Deliveries {
+        let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
+        let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
+        let network = Mutex::new((tls, proxy));
+        Deliveries {
+            shared: Arc::new(SharedDeliveries { store, disk, stdout, network, metrics, clock, inner, moved, replaced }),
+        }
+    }
+
+    /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
+    pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
+        *self.shared.network.lock() = (tls, proxy);
+        self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
+    }
+
+    /// Takes these sinks in place of the ones before. A partition whose sink changed ends with the batch that is under way, and
+    /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
+    pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
+        let mut inner = self.shared.inner.lock();
+        let mut sinks = BTreeMap::new();
+        for config in configs {
+            let same = inner.sinks.get(&config.id).filter(|before| before.config == *config).map(Arc::clone);
+            let sink = same.map_or_else(|| self.shared.opened(config).map(Arc::new), Ok)?;
+            sinks.insert(config.id.clone(), sink);
+        }
+        let before = std::mem::replace(&mut inner.sinks, sinks);
+        let Inner { sinks, ledger, .. } = &mut *inner;
+        let leads = |sink: &str| match (before.get(sink), sinks.get(sink)) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        ledger.replaced(|sink| !leads(sink), |sink| !sinks.contains_key(sink));
+        let mut leaving: BTreeMap<String, usize> = BTreeMap::new();
+        for (partition, work) in inner.busy.iter().filter(|(_, work)| !inner.leads(&work.sink)) {
+            debug_assert_eq!(partition.sink, work.sink.config.id);
+            *leaving.entry(partition.sink.clone()).or_default() += 1;
+        }
+        inner.leaving = leaving;
+        let resumed = inner.resumed;
+        drop(inner);
+        self.shared.replaced.notify_waiters();
+        self.shared.weigh_all();
+        if resumed {
+            self.take_up(None);
+        }
+        Ok(())
+    }
+
+    /// Takes up what an earlier process left in the outbox. Tells and gives the ids of sinks that nobody configured any
+    /// more, with the number of events that wait for them.
+    pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let backlog = self.shared.store.ask(|store| store.backlog()).await?;
+        let mut inner = self.shared.inner.lock();
+        inner.resumed = true;
+        inner.waiting.clear();
+        for row in &backlog {
+            let count = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
+            count.add(signed(row.events), signed(row.bytes));
+        }
+        let lost = inner.lost(&backlog);
+        inner.tell_lost(&lost);
+        drop(inner);
+        self.shared.weigh_all();
+        for row in backlog {
+            self.wake(&row.sink, &row.tenant, &row.feed);
+        }
+        Ok(lost)
+    }
+
+    /// The first of these sinks whose outbox is full for a tenant, with what waits there.
+    pub fn full(&self, sinks: &[String], tenant: &str) -> Option<(String, Waiting)> {
+        let inner = self.shared.inner.lock();
+        sinks.iter().find_map(|sink| {
+            let waiting = inner.waiting.get(&(sink.clone(), tenant.to_owned()))?.waiting();
+            let most = inner.sinks.get(sink)?.config.max_outbox_bytes;
+            (waiting.bytes >= most).then(|| (sink.clone(), waiting))
+        })
+    }
+
+    /// Events of a feed entered the outbox.
+    pub fn queued(&self, sinks: &[String], tenant: &str, feed: &str, events: &[NewEvent]) {
+        if events.is_empty() {
+            return;
+        }
+        let bytes: u64 = events.iter().map(|event| event.body.len() as u64).sum();
+        for sink in sinks {
+            let mut inner = self.shared.inner.lock();
+            let count = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
+            count.add(signed(events.len() as u64), signed(bytes));
+            drop(inner);
+            self.shared.weigh(sink, tenant);
+            self.wake(sink, tenant, feed);
+        }
+    }
+
+    /// What waits, by sink and tenant.
+    pub fn waiting(&self) -> Vec<((String, String), Waiting)> {
+        let inner = self.shared.inner.lock();
+        let mut waiting: Vec<_> = inner.waiting.iter().map(|(key, count)| (key.clone(), count.waiting())).collect();
+        waiting.retain(|(_, waiting)| waiting.events > 0);
+        waiting.sort_by(|left, right| left.0.cmp(&right.0));
+        waiting
+    }
+
+    /// What waits and which outboxes are full, for the metrics.
+    pub fn outboxes(&self) -> Outboxes {
+        let full = self.shared.inner.lock().ledger.full().keys().cloned().collect();
+        Outboxes { waiting: self.waiting(), full }
+    }
+
+    /// What does not get through at the moment, in sentences: one for each sink, with how much waits for it.
+    pub fn troubles(&self) -> Vec<String> {
+        let inner = self.shared.inner.lock();
+        let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
+        for (partition, failing) in inner.ledger.failing() {
+            sinks.entry(&partition.sink).or_insert((&failing.trouble.why, 0));
+        }
+        for ((sink, _), count) in &inner.waiting {
+            match sinks.get_mut(sink.as_str()) {
+                Some((_, events)) => *events += count.events,
+                None if count.events > 0 && !inner.sinks.contains_key(sink) => {
+                    sinks.insert(sink, ("it is not configured any more", count.events));
+                }
+                None => {}
+            }
+        }
+        sinks.iter().map(|(sink, (why, events))| format!("{events} events wait for the sink {sink}: {why}")).collect()
+    }
+
+    /// What keeps events from their sinks, or kept them for good, by sink and tenant.
+    pub fn rows(&self) -> Vec<SinkRow> {
+        self.shared.inner.lock().rows()
+    }
+
+    /// Why the events of a tenant do not get through to a sink at the moment.
+    pub fn trouble(&self, sink: &str, tenant: &str) -> Option<SinkTrouble> {
+        self.shared.inner.lock().trouble(sink, tenant).cloned()
+    }
+
+    /// Says how often was met what is not said each time; once an hour for each kind.
+    pub fn tell_repeats(&self) {
+        let summaries = self.shared.inner.lock().ledger.summaries((self.shared.clock)());
+        for Summary { subject, code, count, minutes, last, lasts } in summaries {
+            let (fault, lasts) = (Blame::of_sink(&code).word(), if lasts { ", and it lasts" } else { "" });
+            tracing::warn!(
+                sink = subject,
+                code,
+                fault,
+                count,
+                "the same again, {count} times in {minutes} min{lasts}; at last: {last}"
+            );
+        }
+    }
+
+    /// Why nothing can ever be delivered again, if that is so.
+    pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
+        self.shared.inner.lock().closed.clone()
+    }
+
+    /// Comes back when something was delivered, a partition came to rest, or a sink closed.
+    pub async fn moved(&self) {
+        self.shared.moved.notified().await;
+    }
+
+    /// Comes back when no partition is busy any more.
+    pub async fn rest(&self) {
+        loop {
+            let moved = self.shared.moved.notified();
+            if self.shared.inner.lock().busy.is_empty() || self.closed().is_some() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Comes back when every partition is at rest, or does not get through at the moment.
+    pub async fn flushed(&self) {
+        loop {
+            let moved = self.shared.moved.notified();
+            if self.shared.inner.lock().is_flushed() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Sets somebody to work at a partition, unless somebody is.
+    fn wake(&self, sink: &str, tenant: &str, feed: &str) {
+        let mut inner = self.shared.inner.lock();
+        let Some(open) = inner.sinks.get(sink).cloned() else { return };
+        if inner.leaving.contains_key(sink) {
+            return;
+        }
+        let partition = open.config.partition(tenant, feed);
+        if let Some(work) = inner.busy.get_mut(&partition) {
+            work.more = true;
+            return;
+        }
+        inner.busy.insert(partition.clone(), Work { sink: Arc::clone(&open), more: false });
+        drop(inner);
+        let (deliveries, tenant) = (self.clone(), tenant.to_owned());
+        tokio::spawn(async move {
+            if deliveries.shared.work(&open, &partition, &tenant).await {
+                deliveries.take_up(Some(partition.sink));
+            }
+            deliveries.shared.moved.notify_waiters();
+        });
+    }
+
+    /// Sets somebody to work at whatever waits, for all sinks or for one.
+    fn take_up(&self, only: Option<String>) {
+        let deliveries = self.clone();
+        tokio::spawn(async move {
+            let mut failures = 0;
+            let backlog = loop {
+                match deliveries.shared.store.ask(|store| store.backlog()).await {
+                    Ok(backlog) => break backlog,
+                    Err(error) if error.what == StoreErrorKind::Stopped => return,
+                    Err(error) => {
+                        failures += 1;
+                        let fault = error.blame().word();
+                        if failures == 1 {
+                            tracing::warn!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                        } else {
+                            tracing::debug!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                        }
+                        tokio::time::sleep(backoff(failures)).await;
+                    }
+                }
+            };
+            if only.is_none() {
+                let mut inner = deliveries.shared.inner.lock();
+                let lost = inner.lost(&backlog);
+                inner.tell_lost(&lost);
+            }
+            for row in backlog.iter().filter(|row| only.as_ref().is_none_or(|only| *only == row.sink)) {
+                deliveries.wake(&row.sink, &row.tenant, &row.feed);
+            }
+        });
+    }
+}
+
+/// A number of events or bytes that may be taken away again.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Doubled with each failure in a row.
+fn backoff(failures: u32) -> Duration {
+    let doubled = limits::LEAST_DELIVERY_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(limits::MOST_DELIVERY_BACKOFF)
+}

@@ -1,0 +1,111 @@
+//! What waits for each sink, which partitions somebody works at, and what keeps events from their sinks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use source_host::blame::Blame;
+
+use super::{Count, Inner, OpenSink, SinkRow};
+use crate::sink::SinkTrouble;
+use crate::store::{Backlog, Partition, Waiting};
+
+impl Inner {
+    pub(super) fn is_flushed(&self) -> bool {
+        self.closed.is_some() || self.busy.keys().all(|partition| self.ledger.failing().contains_key(partition))
+    }
+
+    /// Whether events for this sink still go where it leads.
+    pub(super) fn leads(&self, sink: &Arc<OpenSink>) -> bool {
+        self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
+    }
+
+    /// Nobody works at a partition any more; true if this was the last one that the sink as it was before had.
+    pub(super) fn end(&mut self, partition: &Partition) -> bool {
+        self.ledger.delivers(partition);
+        let Some(work) = self.busy.remove(partition) else { return false };
+        if self.leads(&work.sink) {
+            return false;
+        }
+        let left = self.leaving.get_mut(&partition.sink).map(|partitions| {
+            *partitions -= 1;
+            *partitions
+        });
+        left == Some(0) && self.leaving.remove(&partition.sink).is_some()
+    }
+
+    /// What waits for sinks that nobody configured any more, in events.
+    pub(super) fn lost(&self, backlog: &[Backlog]) -> BTreeMap<String, u64> {
+        let mut lost = BTreeMap::new();
+        for row in backlog.iter().filter(|row| !self.sinks.contains_key(&row.sink)) {
+            *lost.entry(row.sink.clone()).or_default() += row.events;
+        }
+        lost
+    }
+
+    /// Says once what waits for sinks that nobody configured any more.
+    pub(super) fn tell_lost(&mut self, lost: &BTreeMap<String, u64>) {
+        for (sink, events) in lost.iter().filter(|(sink, _)| !self.told_lost.contains(*sink)) {
+            tracing::warn!(
+                sink,
+                fault = Blame::Operator.word(),
+                "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
+            );
+        }
+        self.told_lost = lost.keys().cloned().collect();
+    }
+
+    /// Why the events of a tenant do not get through to a sink.
+    pub(super) fn trouble(&self, sink: &str, tenant: &str) -> Option<&SinkTrouble> {
+        let of = |partition: &Partition| {
+            partition.sink == sink && partition.tenant.as_deref().is_none_or(|other| other == tenant)
+        };
+        let (_, failing) = self.ledger.failing().iter().find(|(partition, _)| of(partition))?;
+        Some(&failing.trouble)
+    }
+
+    pub(super) fn rows(&self) -> Vec<SinkRow> {
+        let mut rows: BTreeMap<(&str, Option<&str>), SinkRow> = BTreeMap::new();
+        let new = |sink: &str, tenant: Option<&str>| SinkRow {
+            sink: sink.to_owned(),
+            tenant: tenant.map(str::to_owned),
+            waiting: self.waits(sink, tenant),
+            failing: None,
+            full_since: None,
+            letters: None,
+            is_configured: self.sinks.contains_key(sink),
+        };
+        for (partition, failing) in self.ledger.failing() {
+            let tenant = partition.tenant.as_deref();
+            let row = rows.entry((&partition.sink, tenant)).or_insert_with(|| new(&partition.sink, tenant));
+            // The partitions of several feeds are one row.
+            row.failing.get_or_insert_with(|| failing.clone());
+        }
+        for ((sink, tenant), since) in self.ledger.full() {
+            rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant))).full_since = Some(*since);
+        }
+        for ((sink, tenant), letters) in self.ledger.letters() {
+            let Some(open) = self.sinks.get(sink) else { continue };
+            let row = rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant)));
+            row.letters = Some((letters.clone(), open.config.dead_letters.clone()));
+        }
+        for ((sink, tenant), count) in &self.waiting {
+            if count.events > 0 && !self.sinks.contains_key(sink) {
+                rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant)));
+            }
+        }
+        rows.into_values().collect()
+    }
+
+    /// What waits for a sink from a tenant, or from all.
+    pub(super) fn waits(&self, sink: &str, tenant: Option<&str>) -> Waiting {
+        if let Some(tenant) = tenant {
+            let count = self.waiting.get(&(sink.to_owned(), tenant.to_owned()));
+            return count.map(Count::waiting).unwrap_or_default();
+        }
+        let counts = self.waiting.iter().filter(|((other, _), _)| other == sink).map(|(_, count)| count.waiting());
+        counts.fold(Waiting::default(), |sum, more| Waiting {
+            events: sum.events + more.events,
+            bytes: sum.bytes + more.bytes,
+        })
+    }
+}

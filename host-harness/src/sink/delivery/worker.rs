@@ -1,0 +1,361 @@
+//! Brings the events of one partition to its sink: opens the sink, delivers in batches, halves what is refused, and puts what
+//! no sink takes among the dead letters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use source_host::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
+use source_host::failpoint;
+use source_host::limits::{self, milliseconds};
+use tokio::sync::Semaphore;
+
+use super::{OpenSink, SharedDeliveries, backoff, signed};
+use crate::sink::file::{FileWriter, LineFile};
+use crate::sink::http::{self, HttpWriter};
+use crate::sink::{Lines, Refusal, SinkConfig, SinkKind, SinkTrouble, Writer};
+use crate::store::{Partition, Queued, StoreError, Waiting};
+
+/// What one step of the work at a partition came to.
+enum DeliveryStep {
+    /// A batch is where it belongs.
+    Delivered,
+    /// The next batch is smaller.
+    Halved,
+    /// There is none.
+    Empty,
+}
+
+/// What somebody who works at a partition has in hand.
+struct Courier {
+    writer: Option<Box<dyn Writer>>,
+    size: Size,
+    /// What the sink has, though the store does not know it yet.
+    taken: Vec<Queued>,
+}
+
+/// How large the next batch may be.
+struct Size {
+    /// What the sink bears, as far as it said.
+    most: usize,
+    /// Smaller while an event is searched that the sink refuses.
+    probe: usize,
+}
+
+impl SharedDeliveries {
+    fn client(&self) -> reqwest::Result<http::Client> {
+        let (tls, proxy) = self.network.lock().clone();
+        http::client(tls, &proxy)
+    }
+
+    pub(super) fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
+        let client = match &config.kind {
+            SinkKind::Http(_) => {
+                let client = self.client();
+                Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
+            }
+            _ => None,
+        };
+        let disk = Arc::clone(&self.disk);
+        let dead_letters = LineFile::new(disk, config.dead_letters.clone(), u64::MAX, None);
+        Ok(OpenSink {
+            config: config.clone(),
+            client,
+            dead_letters: Arc::new(Mutex::new(dead_letters)),
+            places: Semaphore::new(limits::DELIVERIES),
+        })
+    }
+
+    /// Delivers a partition until it is empty, or its sink leads elsewhere, or is gone.
+    /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
+    pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
+        let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
+        let mut hand = Courier { writer: None, size, taken: Vec::new() };
+        let mut failures = 0;
+        while self.inner.lock().leads(sink) {
+            let wait = match self.deliver(sink, partition, tenant, &mut hand).await {
+                Ok(DeliveryStep::Halved) => continue,
+                Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
+                    if std::mem::take(&mut failures) > 0 {
+                        self.tell_delivery(partition);
+                    }
+                    match step {
+                        DeliveryStep::Empty => match self.came_to_rest(partition) {
+                            Some(last) => return last,
+                            None => continue,
+                        },
+                        _ => continue,
+                    }
+                }
+                Err(Refusal::Closed(kind, why)) => {
+                    let mut inner = self.inner.lock();
+                    inner.closed.get_or_insert((kind, why));
+                    return inner.end(partition);
+                }
+                Err(Refusal::Later { wait, trouble }) => {
+                    failures += 1;
+                    let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
+                    self.tell_failure(partition, trouble, wait);
+                    self.moved.notify_waiters();
+                    wait
+                }
+                Err(Refusal::TooLarge(_) | Refusal::Never(_)) => unreachable!("`deliver` halves or buries"),
+            };
+            hand.writer = None;
+            self.pause(sink, wait).await;
+        }
+        self.inner.lock().end(partition)
+    }
+
+    /// Says that a partition does not deliver: aloud where that is news.
+    fn tell_failure(&self, partition: &Partition, trouble: SinkTrouble, wait: Duration) {
+        let now = (self.clock)();
+        let Partition { sink, tenant, feed } = partition;
+        let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
+        let SinkTrouble { code, blame, why } = trouble.clone();
+        let fault = blame.word();
+        let aloud = self.inner.lock().ledger.failed(partition, trouble, now, now.saturating_add(milliseconds(wait)));
+        match aloud {
+            true => tracing::warn!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
+            false => tracing::debug!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
+        }
+    }
+
+    /// Says that a partition delivers again: aloud where no other of its sink is in the same trouble.
+    fn tell_delivery(&self, partition: &Partition) {
+        let Partition { sink, tenant, feed } = partition;
+        let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
+        let aloud = self.inner.lock().ledger.delivers(partition);
+        match aloud {
+            true => tracing::info!(sink, tenant, feed, "delivers again"),
+            false => tracing::debug!(sink, tenant, feed, "delivers again"),
+        }
+    }
+
+    /// Looks whether an outbox is full, and says so where that is news.
+    pub(super) fn weigh(&self, sink: &str, tenant: &str) {
+        let now = (self.clock)();
+        let mut inner = self.inner.lock();
+        let waiting = inner.waits(sink, Some(tenant));
+        let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
+        let is_full = waiting.bytes >= most;
+        let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
+        let fault = inner.trouble(sink, tenant).map_or(Blame::of_sink(OUTBOX_FULL), |trouble| trouble.blame).word();
+        drop(inner);
+        let Waiting { events, bytes } = waiting;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    sink,
+                    tenant,
+                    code = OUTBOX_FULL,
+                    fault,
+                    "the outbox is full, {bytes} bytes in {events} events wait: the tenant's feeds that go there pause"
+                )
+            };
+        }
+        match (is_full, aloud) {
+            (true, true) => line!(warn),
+            (true, false) => line!(debug),
+            (false, true) => tracing::info!(sink, tenant, "the outbox has room again: its feeds go on"),
+            (false, false) => tracing::debug!(sink, tenant, "the outbox has room again: its feeds go on"),
+        }
+    }
+
+    pub(super) fn weigh_all(&self) {
+        let keys: Vec<(String, String)> = self.inner.lock().waiting.keys().cloned().collect();
+        keys.iter().for_each(|(sink, tenant)| self.weigh(sink, tenant));
+    }
+
+    /// Waits, though not for a sink that leads elsewhere by now: what is wrong may be mended.
+    async fn pause(&self, sink: &Arc<OpenSink>, wait: Duration) {
+        let end = tokio::time::Instant::now() + wait;
+        loop {
+            let replaced = self.replaced.notified();
+            if !self.inner.lock().leads(sink) || tokio::time::timeout_at(end, replaced).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the work at a partition, unless something came since its outbox was found empty.
+    fn came_to_rest(&self, partition: &Partition) -> Option<bool> {
+        let mut inner = self.inner.lock();
+        let more = inner.busy.get_mut(partition).is_some_and(|work| std::mem::take(&mut work.more));
+        (!more).then(|| inner.end(partition))
+    }
+
+    /// Delivers one batch.
+    async fn deliver(
+        &self,
+        sink: &OpenSink,
+        partition: &Partition,
+        tenant: &str,
+        hand: &mut Courier,
+    ) -> Result<DeliveryStep, Refusal> {
+        let _place = sink.places.acquire().await;
+        let Courier { writer, size, taken } = hand;
+        if !taken.is_empty() {
+            // The sink has it: only the store is to be asked again.
+            self.acknowledge(partition, taken).await?;
+            return Ok(DeliveryStep::Delivered);
+        }
+        let (asked, events) = (partition.clone(), size.most.min(size.probe));
+        let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await?;
+        failpoint::pass("delivery-events-read");
+        if batch.is_empty() {
+            return Ok(DeliveryStep::Empty);
+        }
+        let open = match writer {
+            Some(writer) => writer,
+            None => writer
+                .insert(self.open(sink, partition, tenant).map_err(|why| SinkTrouble::new(REQUEST_UNUSABLE, why))?),
+        };
+        let answer = open.take(&batch).await;
+        self.count(partition, &batch, answer.is_ok());
+        match answer {
+            Ok(()) => size.probe = size.probe.saturating_mul(2),
+            Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
+                size.most = batch.len() / 2;
+                return Ok(DeliveryStep::Halved);
+            }
+            Err(Refusal::Never(_)) if batch.len() > 1 => {
+                size.probe = batch.len() / 2;
+                return Ok(DeliveryStep::Halved);
+            }
+            Err(Refusal::TooLarge(trouble)) => {
+                self.bury(sink, &batch, &trouble).await?;
+                // An event that is too large by itself says nothing of how many others the sink bears.
+                size.most = limits::BATCH_EVENTS;
+            }
+            Err(Refusal::Never(trouble)) => {
+                self.bury(sink, &batch, &trouble).await?;
+                size.probe = size.probe.saturating_mul(2);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+        *taken = batch;
+        self.acknowledge(partition, taken).await?;
+        Ok(DeliveryStep::Delivered)
+    }
+
+    /// Counts what a sink made of a batch, for each tenant in it.
+    fn count(&self, partition: &Partition, batch: &[Queued], taken: bool) {
+        let mut events: BTreeMap<&str, u64> = BTreeMap::new();
+        batch.iter().for_each(|event| *events.entry(&event.tenant).or_default() += 1);
+        let now = (self.clock)();
+        for (tenant, events) in events {
+            self.metrics.sink(&partition.sink, tenant, |counts| match taken {
+                true => (counts.delivered, counts.last_delivered) = (counts.delivered + events, Some(now)),
+                false => counts.failures += 1,
+            });
+        }
+    }
+
+    fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, String> {
+        Ok(match &sink.config.kind {
+            SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
+            SinkKind::File(config) => {
+                let path = config.path.filled(tenant, partition.feed.as_deref().unwrap_or_default());
+                let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
+                let file = LineFile::new(disk, path, config.rotate_bytes, config.keep_files);
+                Box::new(FileWriter::new(file.named_aside(config.path.aside())))
+            }
+            SinkKind::Http(config) => {
+                // Tenants that are told apart do not share a connection.
+                let apart = partition.tenant.is_some() || partition.feed.is_some();
+                let client = match sink.client.as_ref().filter(|_| !apart) {
+                    Some(client) => client.clone(),
+                    None => self.client().map_err(|error| error.to_string())?,
+                };
+                Box::new(HttpWriter::new(client, config, partition, tenant)?)
+            }
+        })
+    }
+
+    /// Takes a batch out of the outbox, and out of the hand.
+    async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
+        failpoint::pass("delivery-acknowledge");
+        let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
+        self.store.ask(move |store| store.acknowledge(&numbers)).await?;
+        failpoint::pass("delivery-acknowledged");
+        let mut inner = self.inner.lock();
+        let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();
+        for event in taken.drain(..) {
+            let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
+            count.add(-1, -signed(event.body.len() as u64));
+        }
+        drop(inner);
+        tenants.iter().for_each(|tenant| self.weigh(&partition.sink, tenant));
+        self.moved.notify_waiters();
+        Ok(())
+    }
+
+    /// Writes events that the sink will never take where an operator finds them.
+    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Refusal> {
+        let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
+        let SinkTrouble { code, blame, why } = trouble;
+        for event in batch {
+            let (line, file) = (dead_letter(id, event, why), Arc::clone(&sink.dead_letters));
+            // Syncing blocks for milliseconds.
+            let written = tokio::task::spawn_blocking(move || {
+                failpoint::pass("dead-letter-append");
+                let written = file.lock().append(&line);
+                failpoint::pass("dead-letter-synced");
+                written
+            });
+            let unwritten = |error: io::Error| {
+                SinkTrouble::new(FILE_UNWRITABLE, format!("cannot write the dead letters {path}: {error}"))
+            };
+            written.await?.map_err(unwritten)?;
+            let Queued { tenant, feed, uid, .. } = event;
+            self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);
+            self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
+            let fault = blame.word();
+            let aloud = self.inner.lock().ledger.buried(id, tenant, trouble, (self.clock)());
+            match aloud {
+                true => tracing::warn!(
+                    sink = id,
+                    tenant,
+                    feed,
+                    uid,
+                    code,
+                    fault,
+                    "refused for good, and written to {path}: {why}"
+                ),
+                false => tracing::debug!(
+                    sink = id,
+                    tenant,
+                    feed,
+                    uid,
+                    code,
+                    fault,
+                    "refused for good, and written to {path}: {why}"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn dead_letter(sink: &str, event: &Queued, why: &str) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct DeadLetter<'a> {
+        sink: &'a str,
+        tenant: &'a str,
+        feed: &'a str,
+        scope: &'a str,
+        uid: &'a str,
+        reason: &'a str,
+        event: Option<&'a RawValue>,
+    }
+    let Queued { tenant, feed, scope, uid, body, .. } = event;
+    let letter = DeadLetter { sink, tenant, feed, scope, uid, reason: why, event: serde_json::from_slice(body).ok() };
+    let mut line = serde_json::to_vec(&letter).unwrap_or_else(|_| body.clone());
+    line.push(b'\n');
+    line
+}

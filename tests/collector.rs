@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use host_harness::collector::Next;
+use host_harness::collector::NextAttempt;
 use serde_json::Value;
 use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
 use source_simulator::answer;
@@ -563,10 +563,10 @@ async fn a_scope_that_waits_for_its_feed_is_not_shown_as_due() {
     stage.run_until(NOON + HOUR).await;
     let next =
         |stage: &Stage| stage.collector.snapshot(10).rows.into_iter().find(|row| row.scope.is_some()).unwrap().next;
-    assert!(matches!(next(&stage), Some(Next::At(due)) if due > NOON + HOUR), "{:?}", next(&stage));
+    assert!(matches!(next(&stage), Some(NextAttempt::At(due)) if due > NOON + HOUR), "{:?}", next(&stage));
     scene.service.answer_with(|path, _| path.contains("/token").then(secret_refused));
     stage.run_until(NOON + 20 * HOUR).await;
-    assert_eq!(next(&stage), Some(Next::AfterSearch));
+    assert_eq!(next(&stage), Some(NextAttempt::AfterSearch));
     assert_eq!(stage.collector.snapshot(10).failing_feeds, 1);
 }
 
@@ -734,7 +734,7 @@ async fn a_full_outbox_pauses_the_feeds_that_go_there_and_no_other() {
     assert!(polls(1) >= 6);
     assert_eq!(stage.metric(r#"collector_sink_outbox_events{sink="bad"}"#), Some(15.0));
     let paused = stage.collector.snapshot(10).rows.into_iter().find(|row| row.feed == "a").unwrap();
-    assert_eq!(paused.next, Some(Next::WhenThereIsRoom("bad".to_owned())));
+    assert_eq!(paused.next, Some(NextAttempt::WhenThereIsRoom("bad".to_owned())));
     let row = stage.pipeline.deliveries.rows().into_iter().find(|row| row.full_since.is_some()).unwrap();
     assert_eq!((row.sink.as_str(), row.tenant.as_deref(), row.waiting.events), ("bad", Some("tenant-0"), 15));
     std::fs::remove_file(&blocked).unwrap();

@@ -14,7 +14,7 @@ use source_host::credentials::secret::Secret;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
 use source_host::network::client::Timeouts;
-use source_simulator::hostile::{Case, Reaction as Expected, TABLE};
+use source_simulator::hostile::{Reaction as Expected, ScriptedService, TABLE};
 use source_simulator::{Simulator, estate::Estate};
 
 use crate::security::Table;
@@ -47,7 +47,7 @@ async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
 }
 
 /// What came of a case, in words; nothing where it is as the table says.
-async fn faults(case: &'static Case) -> Vec<String> {
+async fn faults(case: &'static ScriptedService) -> Vec<String> {
     let simulator = simulator().await;
     let mut faults = Vec::new();
     let good = feed(&simulator, Timeouts::default()).await;

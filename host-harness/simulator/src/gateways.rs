@@ -5,7 +5,7 @@ use super::answer::{Answer, Place};
 
 /// One answer that is not the service's.
 #[derive(Debug)]
-pub struct Case {
+pub struct GatewayAnswer {
     /// Name of the scenario.
     pub name: &'static str,
     /// Which call it meets.
@@ -36,12 +36,12 @@ const fn row(
     (status, headers): (u16, &'static [(&'static str, &'static str)]),
     body: &'static str,
     what: &'static str,
-) -> Case {
-    Case { name, place, what, status, headers, body }
+) -> GatewayAnswer {
+    GatewayAnswer { name, place, what, status, headers, body }
 }
 
 /// Everything that they answer.
-pub const TABLE: &[Case] = &[
+pub const TABLE: &[GatewayAnswer] = &[
     row(("blocked", Place::Scores), (403, &[HTML, ("x-azure-ref", "0AbC")]), BLOCKED, "403 with a firewall's page"),
     row(("blocked-controls", Place::Controls), (403, &[HTML]), BLOCKED, "the same for the second list alone"),
     row(("blocked-empty", Place::Scores), (403, &[("server", "gate/2.1")]), "", "403 with nothing"),
@@ -142,11 +142,11 @@ pub const TABLE: &[Case] = &[
 ];
 
 /// The case of a scenario.
-pub fn named(name: &str) -> Option<&'static Case> {
+pub fn named(name: &str) -> Option<&'static GatewayAnswer> {
     TABLE.iter().find(|case| case.name == name)
 }
 
-impl Case {
+impl GatewayAnswer {
     pub(super) fn answer(&self) -> Answer {
         let headers = self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let headers = headers.collect();

@@ -17,7 +17,7 @@ use super::certificates::Authority;
 
 /// One thing that a service does, and what comes of it.
 #[derive(Debug)]
-pub struct Case {
+pub struct ScriptedService {
     /// Name of the scenario.
     pub name: &'static str,
     /// What it does, for people.
@@ -74,16 +74,22 @@ pub enum Reaction {
 use Act::{Answer as Plain, Door as At, Script};
 use Reaction::{FixPlugin, NoData, TryLater};
 
-const fn row(name: &'static str, what: &'static str, code: &'static str, reaction: Reaction, act: Act) -> Case {
-    Case { name, what, code: Some(code), reaction, act }
+const fn row(
+    name: &'static str,
+    what: &'static str,
+    code: &'static str,
+    reaction: Reaction,
+    act: Act,
+) -> ScriptedService {
+    ScriptedService { name, what, code: Some(code), reaction, act }
 }
 
-const fn works(name: &'static str, what: &'static str, act: Act) -> Case {
-    Case { name, what, code: None, reaction: NoData, act }
+const fn works(name: &'static str, what: &'static str, act: Act) -> ScriptedService {
+    ScriptedService { name, what, code: None, reaction: NoData, act }
 }
 
 /// Everything that it does.
-pub const TABLE: &[Case] = &[
+pub const TABLE: &[ScriptedService] = &[
     row("link-foreign", "`nextLink` to another host", "link-refused", FixPlugin, Plain),
     row(
         "link-lookalike",
@@ -193,11 +199,11 @@ pub const TABLE: &[Case] = &[
 ];
 
 /// The case of a scenario.
-pub fn named(name: &str) -> Option<&'static Case> {
+pub fn named(name: &str) -> Option<&'static ScriptedService> {
     TABLE.iter().find(|case| case.name == name)
 }
 
-impl Case {
+impl ScriptedService {
     /// Whether it strikes everybody who connects, and not the one subscription alone.
     pub fn is_at_the_door(&self) -> bool {
         matches!(self.act, Act::Door(_))
@@ -216,7 +222,7 @@ impl Case {
 
 /// Serves one connection.
 pub(super) async fn serve(
-    case: &Case,
+    case: &ScriptedService,
     socket: TcpStream,
     tls: &TlsAcceptor,
     authority: &Authority,

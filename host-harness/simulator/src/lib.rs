@@ -175,14 +175,14 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World
     }
 }
 
-type Body = BoxBody<Bytes, std::io::Error>;
+type ResponseBody = BoxBody<Bytes, std::io::Error>;
 
 async fn respond(
     request: hyper::Request<Incoming>,
     world: &Mutex<World>,
     connection: usize,
     resumed: bool,
-) -> hyper::Response<Body> {
+) -> hyper::Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let fields = |text: &[u8]| form_urlencoded::parse(text).into_owned().collect();
@@ -202,7 +202,7 @@ async fn respond(
     response(answer)
 }
 
-fn response(answer: Answer) -> hyper::Response<Body> {
+fn response(answer: Answer) -> hyper::Response<ResponseBody> {
     let mut builder = hyper::Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         builder = builder.header(name, value);
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn every_scenario_says_in_one_line_of_its_own_what_it_does() {
         let mut seen = HashSet::new();
-        for scenario::About { name, what, .. } in scenario::all() {
+        for scenario::ScenarioInfo { name, what, .. } in scenario::all() {
             assert!(what.len() > 8 && !what.contains('\n') && seen.insert(what.clone()), "{name}: {what}");
         }
         assert!(scenario::all().map(|about| about.kind).is_sorted(), "one kind after the other");

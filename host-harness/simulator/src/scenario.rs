@@ -437,7 +437,7 @@ impl Kind {
 
 /// What there is to know of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct ScenarioInfo {
     /// Its name.
     pub name: &'static str,
     /// What it has in common with others.
@@ -447,8 +447,8 @@ pub struct About {
 }
 
 /// All scenarios, by kind.
-pub fn all() -> impl Iterator<Item = About> {
-    let about = |kind: Kind| move |(name, what): (&'static str, String)| About { name, kind, what };
+pub fn all() -> impl Iterator<Item = ScenarioInfo> {
+    let about = |kind: Kind| move |(name, what): (&'static str, String)| ScenarioInfo { name, kind, what };
     let first = |text: &str| text.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
     let entra = ENTRA.iter().map(move |(name, status, error, code, text)| {
         (*name, format!("{status} {error}, AADSTS{code}: {}", first(text)))
@@ -658,7 +658,7 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
             item["id"] = Value::from(score);
             item["type"] = Value::from("Microsoft.Security/secureScores");
         }),
-        _ if hostile::named(name).is_some_and(hostile::Case::is_scripted) => {
+        _ if hostile::named(name).is_some_and(hostile::ScriptedService::is_scripted) => {
             Some(Answer { raw: true, ..Answer::json(200, good) })
         }
         _ => None,

@@ -42,14 +42,14 @@ pub struct Sheet {
     /// Scopes, where the settings alone say which; without it only the service knows, and `a_day` is for one scope.
     pub scopes: Option<usize>,
     /// Every kind of request.
-    pub shapes: Vec<Line>,
+    pub shapes: Vec<ShapeLine>,
     /// How much.
     pub a_day: Day,
 }
 
 /// One kind of request, and whether it may leave.
 #[derive(Debug, Serialize)]
-pub struct Line {
+pub struct ShapeLine {
     /// As the plugin declared it.
     #[serde(flatten)]
     pub shape: Shape,
@@ -100,7 +100,7 @@ impl Sheet {
                 Some(_) => admitted.allowed.line_in_clear([origin.as_str()]),
                 None => admitted.allowed.line_for(&origin, carries),
             });
-            Line { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
+            ShapeLine { shape: shape.clone(), allowed, remedy, credentials_in_clear: carries && is_clear }
         });
         let scopes = feed.scopes_of_settings().await;
         Sheet {
@@ -188,7 +188,7 @@ pub fn text(about: &About, description: &Description, sheets: Option<&[Sheet]>) 
 fn page(text: &mut String, sheet: &Sheet) {
     let Sheet { feed, tenant, plugin_sha256, interval_seconds, scopes, shapes, a_day } = sheet;
     let _ = writeln!(text, "\nfeed {feed} of tenant {tenant}, plugin sha256 {plugin_sha256}, may send nothing but:");
-    for Line { shape, allowed, remedy, credentials_in_clear } in shapes {
+    for ShapeLine { shape, allowed, remedy, credentials_in_clear } in shapes {
         let leave = match (allowed, remedy) {
             (Some(Leave::BuiltIn), _) => "allowed for the built-in plugin".to_owned(),
             (Some(Leave::Operator), _) => "allowed by [network]".to_owned(),

@@ -30,7 +30,7 @@ use crate::cli::output::People;
 use crate::cli::poll::{poll, tick};
 use crate::cli::record::record;
 use crate::cli::replay::replay_all;
-use crate::cli::simulate::{Trusted, simulate};
+use crate::cli::simulate::{TrustedClients, simulate};
 
 #[macro_use]
 pub mod output;
@@ -97,7 +97,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             list: false,
         } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
-            let trusted = Trusted::read(certificate.as_deref(), federated_token.as_deref())?;
+            let trusted = TrustedClients::read(certificate.as_deref(), federated_token.as_deref())?;
             simulate(listen, scenario.as_deref(), (estate, day), trusted, json).await
         }
         Command::Completions { shell } => manual::completions(shell),

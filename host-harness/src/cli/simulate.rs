@@ -16,13 +16,13 @@ use crate::cli::{STDOUT, UsageError};
 
 /// Whom the simulated Entra ID trusts besides who knows a secret.
 #[derive(Default)]
-pub struct Trusted {
+pub struct TrustedClients {
     certificate: Option<Registered>,
     token: Option<String>,
 }
 
-impl Trusted {
-    pub fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<Trusted, UsageError> {
+impl TrustedClients {
+    pub fn read(certificate: Option<&Path>, token: Option<&Path>) -> Result<TrustedClients, UsageError> {
         let read = |file: &Path| text::read(file).map_err(|error| UsageError(error.of(file)));
         let certificate = certificate.map(|file| {
             let registered = Registered::read(&read(file)?);
@@ -30,7 +30,7 @@ impl Trusted {
                 .ok_or_else(|| UsageError(format!("found no certificate in {}, expected PEM with one", file.display())))
         });
         let token = token.map(read).transpose()?.map(|text| text.trim().to_owned());
-        Ok(Trusted { certificate: certificate.transpose()?, token })
+        Ok(TrustedClients { certificate: certificate.transpose()?, token })
     }
 }
 
@@ -38,7 +38,7 @@ pub async fn simulate(
     listen: SocketAddr,
     scenario_name: Option<&str>,
     (estate, day): (Estate, Option<Duration>),
-    trusted: Trusted,
+    trusted: TrustedClients,
     as_json: bool,
 ) -> anyhow::Result<u8> {
     let scenario = match scenario_name {
@@ -103,7 +103,7 @@ pub fn list(as_json: bool) -> anyhow::Result<u8> {
         if !as_json {
             text += &format!("{}{}\n", if text.is_empty() { "" } else { "\n" }, kind.words());
         }
-        for scenario::About { name, kind, what } in scenario::all().filter(|about| about.kind == kind) {
+        for scenario::ScenarioInfo { name, kind, what } in scenario::all().filter(|about| about.kind == kind) {
             text += &match as_json {
                 true => format!("{}\n", serde_json::json!({ "name": name, "kind": kind.name(), "what": what })),
                 false => format!("  {name:width$}  {what}\n"),

@@ -19,19 +19,19 @@ pub enum Item {
 pub struct Agenda {
     planned: BTreeSet<(u64, Item)>,
     /// Time and tenant of all that is planned or ready.
-    known: HashMap<Item, (u64, Tenant)>,
+    known: HashMap<Item, (u64, TenantNumber)>,
     /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
-    ready: BTreeMap<Tenant, VecDeque<Item>>,
+    ready: BTreeMap<TenantNumber, VecDeque<Item>>,
     /// Tenants with something ready, the next one first.
-    turns: VecDeque<Tenant>,
-    in_flight: HashMap<Item, Tenant>,
-    of_tenant: HashMap<Tenant, usize>,
+    turns: VecDeque<TenantNumber>,
+    in_flight: HashMap<Item, TenantNumber>,
+    of_tenant: HashMap<TenantNumber, usize>,
     most: usize,
     most_of_tenant: usize,
 }
 
 /// A number that stands for a tenant.
-type Tenant = u32;
+type TenantNumber = u32;
 
 impl Agenda {
     /// Lets so much be in flight, in all and of one tenant.
@@ -54,7 +54,7 @@ impl Agenda {
     }
 
     /// Plans something, in place of any earlier plan for it.
-    pub fn plan(&mut self, item: Item, tenant: Tenant, due: u64) {
+    pub fn plan(&mut self, item: Item, tenant: TenantNumber, due: u64) {
         self.remove(item);
         self.planned.insert((due, item));
         self.known.insert(item, (due, tenant));

@@ -33,7 +33,7 @@ mod status;
 mod tally;
 pub mod work;
 
-pub use status::{LeftOutRow, Next, SnapshotRow, StatusSnapshot};
+pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
 
 /// The collector.
 pub struct Collector {
@@ -50,7 +50,7 @@ pub struct Collector {
     jobs: JoinSet<Ended>,
     running: HashMap<tokio::task::Id, RunningJob>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
-    busy: HashSet<Key>,
+    busy: HashSet<ScopeKey>,
     throttles: HashMap<(ShortDigest, String), u64>,
     /// Scopes whose outbox is full.
     paused: BTreeSet<u32>,
@@ -104,17 +104,17 @@ struct Left {
 }
 
 /// A feed, once somebody opened it.
-type Open = OnceCell<Box<Feed>>;
+type OpenedFeed = OnceCell<Box<Feed>>;
 
 /// Id of a feed, and of a scope.
-type Key = (Arc<str>, String);
+type ScopeKey = (Arc<str>, String);
 
-type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What a job is at.
 struct RunningJob {
     item: Option<Item>,
-    key: Option<Key>,
+    key: Option<ScopeKey>,
 }
 
 struct FeedEntry {
@@ -122,7 +122,7 @@ struct FeedEntry {
     tenant: u32,
     schedule: Schedule,
     /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
-    open: Weak<Open>,
+    open: Weak<OpenedFeed>,
     scopes: Vec<u32>,
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: Vec<ScopeRow>,
@@ -270,7 +270,7 @@ impl Collector {
         }
     }
 
-    fn start(&mut self, item: Option<Item>, key: Option<Key>, job: Job) {
+    fn start(&mut self, item: Option<Item>, key: Option<ScopeKey>, job: JobFuture) {
         if let Some(key) = &key {
             self.busy.insert(key.clone());
         }
@@ -429,8 +429,8 @@ impl Collector {
         for (number, entry) in &self.feeds {
             if let Some(failure) = &entry.failure {
                 let item = Item::Search(*number);
-                let in_flight = self.agenda.is_in_flight(item).then_some(Next::InFlight);
-                let next = in_flight.or_else(|| self.agenda.due(item).map(Next::At));
+                let in_flight = self.agenda.is_in_flight(item).then_some(NextAttempt::InFlight);
+                let next = in_flight.or_else(|| self.agenda.due(item).map(NextAttempt::At));
                 rows.push(SnapshotRow { next, ..SnapshotRow::of_feed(&entry.admitted, Some(failure)) });
             }
             for number in &entry.scopes {
@@ -455,20 +455,20 @@ impl Collector {
     }
 
     /// When a scope is tried next.
-    fn next(&self, number: u32, scope: &ScopeEntry, admitted: &AdmittedFeed) -> Next {
+    fn next(&self, number: u32, scope: &ScopeEntry, admitted: &AdmittedFeed) -> NextAttempt {
         let item = Item::Poll(number);
         if self.agenda.is_in_flight(item) {
-            return Next::InFlight;
+            return NextAttempt::InFlight;
         }
         if self.paused.contains(&number)
             && let Some((sink, _)) = self.pipeline.deliveries.full(&admitted.sinks, &admitted.tenant)
         {
-            return Next::WhenThereIsRoom(sink);
+            return NextAttempt::WhenThereIsRoom(sink);
         }
         match self.agenda.due(item) {
-            Some(due) => Next::At(due),
-            None if scope.held_since.is_some() => Next::AfterSearch,
-            None => Next::At(scope.standing.due),
+            Some(due) => NextAttempt::At(due),
+            None if scope.held_since.is_some() => NextAttempt::AfterSearch,
+            None => NextAttempt::At(scope.standing.due),
         }
     }
 

@@ -135,7 +135,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
             }
         };
         let polls = scopes.iter().map(|scope| async move {
-            let work = Work::of(ready, Some(scope), "reading");
+            let work = WorkLabel::of(ready, Some(scope), "reading");
             (scope, patiently(work, || ready.feed.poll(scope, clock(), None)).await)
         });
         // Collected first: the compiler takes a stream that borrows from the scopes for one that stays on its thread.
@@ -296,7 +296,7 @@ impl<'a> Tick<'a> {
         }
         let state = pipeline.state(task).await?;
         let attempt = || pipeline.attempt(&ready.feed, task, state.as_deref());
-        let polled = patiently(Work::of(ready, Some(&task.scope), "reading"), attempt).await;
+        let polled = patiently(WorkLabel::of(ready, Some(&task.scope), "reading"), attempt).await;
         let done = pipeline.conclude(&ready.feed, task, state.is_some(), polled).await;
         let done = done.map_err(|NotKept { error, .. }| error)?;
         self.throttles.lock().extend(done.throttle.clone());
@@ -423,22 +423,22 @@ fn who(ready: &Ready, scope: Option<&Scope>) -> String {
 
 /// Signs in, and finds the scopes.
 async fn search(ready: &Ready) -> Result<Discovery, Failure> {
-    patient(&Work::of(ready, None, "signing in"), || ready.feed.sign_in()).await?;
-    patient(&Work::of(ready, None, "looking for scopes"), || ready.feed.discover()).await
+    patient(&WorkLabel::of(ready, None, "signing in"), || ready.feed.sign_in()).await?;
+    patient(&WorkLabel::of(ready, None, "looking for scopes"), || ready.feed.discover()).await
 }
 
 /// What is being done for a feed or a scope, for whoever waits for it.
-struct Work {
+struct WorkLabel {
     doing: Doing,
     who: String,
     words: &'static str,
 }
 
-impl Work {
-    fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> Work {
+impl WorkLabel {
+    fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> WorkLabel {
         let who = redact::redact(&who(ready, scope), ready.admitted.secrets());
         let doing = ready.admitted.plugin.host().progress().begin(format!("{who}: {words}"));
-        Work { doing, who, words }
+        WorkLabel { doing, who, words }
     }
 
     /// Notes a wait, and what goes on after it.
@@ -453,7 +453,7 @@ impl Work {
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
 async fn patient<T, F: Future<Output = Result<T, Failure>>>(
-    work: &Work,
+    work: &WorkLabel,
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
     let mut patience = RetryBudget::default();
@@ -466,7 +466,7 @@ async fn patient<T, F: Future<Output = Result<T, Failure>>>(
 }
 
 /// The same for a poll.
-async fn patiently<F: Future<Output = Polled>>(work: Work, attempt: impl Fn() -> F) -> Polled {
+async fn patiently<F: Future<Output = Polled>>(work: WorkLabel, attempt: impl Fn() -> F) -> Polled {
     let mut patience = RetryBudget::default();
     loop {
         let polled = attempt().await;
@@ -486,7 +486,7 @@ struct RetryBudget {
 
 impl RetryBudget {
     /// Waits until another attempt is of use; or gives the failure back.
-    async fn after(&mut self, work: &Work, mut failure: Failure) -> Result<(), Failure> {
+    async fn after(&mut self, work: &WorkLabel, mut failure: Failure) -> Result<(), Failure> {
         let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
         if self.waited + wait > limits::POLL_WAIT {
             let until = std::time::SystemTime::now() + wait;

@@ -13,14 +13,14 @@ use tokio::sync::OnceCell;
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
-use crate::collector::{Collector, Ended, FeedEntry, Job, Key, Open, PollFault, failure_of};
+use crate::collector::{Collector, Ended, FeedEntry, JobFuture, OpenedFeed, PollFault, ScopeKey, failure_of};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 
 /// What repeats of the store are kept under.
 const STORE: &str = "store";
 
 impl Collector {
-    pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(Key, Job)> {
+    pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let scope = self.scopes.get(&number)?;
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant) = (scope.feed, entry.tenant);
@@ -70,7 +70,7 @@ impl Collector {
     pub(super) fn performed(
         &self,
         task: Task,
-        cell: Arc<Open>,
+        cell: Arc<OpenedFeed>,
     ) -> impl Future<Output = Result<Done, PollFault>> + Send + 'static {
         let (tenants, clock, pipeline) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.pipeline.clone());
         async move {
@@ -81,7 +81,7 @@ impl Collector {
     }
 
     /// The cell in which a feed is open as long as somebody works with it.
-    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<AdmittedFeed>, Arc<Open>)> {
+    pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<AdmittedFeed>, Arc<OpenedFeed>)> {
         let entry = self.feeds.get_mut(&feed)?;
         let cell = entry.open.upgrade().unwrap_or_else(|| {
             let cell = Arc::new(OnceCell::new());
@@ -108,7 +108,7 @@ impl Collector {
     }
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
-    pub(super) fn polled_for_another(&mut self, (feed, scope): &Key, tenant: &str, done: Result<Done, PollFault>) {
+    pub(super) fn polled_for_another(&mut self, (feed, scope): &ScopeKey, tenant: &str, done: Result<Done, PollFault>) {
         let Done { standing, throttle, .. } = match done {
             Ok(done) => done,
             Err(fault) => return self.lost(feed, scope, tenant, fault),

@@ -21,7 +21,7 @@ pub struct Schedule {
 
 /// What follows from a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Next {
+pub struct NextPoll {
     /// When to poll again.
     pub due: u64,
     /// Failures in a row.
@@ -64,10 +64,11 @@ impl Schedule {
     }
 
     /// What follows from a poll that ended `now`, after `failures` failed ones.
-    pub fn after(&self, failures: u32, outcome: Option<&Failure>, now: u64) -> Next {
-        let regular = Next { due: self.next_place(now), failures: 0, throttled_until: None, waits_for_person: false };
+    pub fn after(&self, failures: u32, outcome: Option<&Failure>, now: u64) -> NextPoll {
+        let regular =
+            NextPoll { due: self.next_place(now), failures: 0, throttled_until: None, waits_for_person: false };
         let Some(failure) = outcome else { return regular };
-        let failed = Next { failures: failures.saturating_add(1), ..regular };
+        let failed = NextPoll { failures: failures.saturating_add(1), ..regular };
         let asked = failure.wait_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let asked = asked.map(|wait| milliseconds(wait.min(limits::LONGEST_WAIT)));
         let backoff =
@@ -78,19 +79,19 @@ impl Schedule {
                 let wait = asked.unwrap_or_else(|| backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF));
                 let until = now.saturating_add(wait);
                 // Those who waited together do not come back together.
-                Next { due: self.after_throttle(until), throttled_until: Some(until), ..failed }
+                NextPoll { due: self.after_throttle(until), throttled_until: Some(until), ..failed }
             }
             Reaction::TryLater | Reaction::Restart | Reaction::RenewToken => {
                 let wait = backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF).max(asked.unwrap_or(0));
-                Next { due: now.saturating_add(wait), ..failed }
+                NextPoll { due: now.saturating_add(wait), ..failed }
             }
             Reaction::FixPlugin => {
-                Next { due: now.saturating_add(backoff(limits::ALARM_BACKOFF, limits::SLOWEST_RETRY)), ..failed }
+                NextPoll { due: now.saturating_add(backoff(limits::ALARM_BACKOFF, limits::SLOWEST_RETRY)), ..failed }
             }
             Reaction::FixFeed | Reaction::FixScope | Reaction::StateUnusable => {
                 let slow = limits::SLOW_RETRY.max(Duration::from_millis(self.interval));
                 let wait = backoff(slow, limits::SLOWEST_RETRY.max(slow));
-                Next { due: now.saturating_add(wait), waits_for_person: true, ..failed }
+                NextPoll { due: now.saturating_add(wait), waits_for_person: true, ..failed }
             }
         }
     }

@@ -15,11 +15,11 @@ use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, Finding, Task, findings};
-use crate::collector::{Collector, Ended, FeedDigests, Job, Key, PollFault, ScopeEntry, failure_of};
+use crate::collector::{Collector, Ended, FeedDigests, JobFuture, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 
 impl Collector {
-    pub(super) fn search(&mut self, number: u32, now: u64) -> Option<Job> {
+    pub(super) fn search(&mut self, number: u32, now: u64) -> Option<JobFuture> {
         let entry = self.feeds.get(&number)?;
         let (tenant, schedule, failures) = (entry.tenant, entry.schedule, entry.failures);
         if let Some(until) = self.throttled(entry, now) {
@@ -257,7 +257,7 @@ impl Collector {
     }
 
     /// Tells of a scope that it is not polled any more.
-    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<(Key, Job)> {
+    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let (feed, task) = self.pending.get(&number)?;
         let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
         if self.busy.contains(&key) {

@@ -51,7 +51,7 @@ pub struct SnapshotRow {
     /// Since when the failure is what it is, in Unix milliseconds.
     pub since: Option<u64>,
     /// When it is tried next, if it is.
-    pub next: Option<Next>,
+    pub next: Option<NextAttempt>,
     /// Time between two polls.
     pub interval: Duration,
     /// When data was last collected, in Unix milliseconds.
@@ -62,7 +62,7 @@ pub struct SnapshotRow {
 
 /// When something is tried next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAttempt {
     /// At this time, in Unix milliseconds.
     At(u64),
     /// It is being tried.
@@ -106,7 +106,7 @@ impl SnapshotRow {
         }
     }
 
-    pub(super) fn of_scope(admitted: &AdmittedFeed, entry: &ScopeEntry, next: Next) -> SnapshotRow {
+    pub(super) fn of_scope(admitted: &AdmittedFeed, entry: &ScopeEntry, next: NextAttempt) -> SnapshotRow {
         let ScopeEntry { scope, standing, figure, trouble, .. } = entry;
         let told = standing.outcome.is_some() && trouble.is_none();
         SnapshotRow {
@@ -124,7 +124,7 @@ impl SnapshotRow {
         SnapshotRow {
             scope: Some(scope.called()),
             since: standing.outcome.is_some().then_some(standing.since),
-            next: (standing.watch == Watch::Polled).then_some(Next::AfterSearch),
+            next: (standing.watch == Watch::Polled).then_some(NextAttempt::AfterSearch),
             last_good: standing.last_good,
             ..SnapshotRow::of_feed(admitted, standing.outcome.as_deref())
         }

@@ -199,7 +199,7 @@ pub async fn check_each(
     Err(CheckError::Configuration(config::once_each(problems)))
 }
 
-async fn ended(check: JoinHandle<Result<Found, CheckError>>) -> Result<Found, CheckError> {
+async fn ended(check: JoinHandle<Result<Admission, CheckError>>) -> Result<Admission, CheckError> {
     check.await.unwrap_or_else(|error| Err(CheckError::Host(error.to_string())))
 }
 
@@ -256,7 +256,7 @@ impl Interned {
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
-type Found = Result<(AdmittedFeed, Vec<Problem>), Unfit>;
+type Admission = Result<(AdmittedFeed, Vec<Problem>), Unfit>;
 
 /// Why a feed cannot be collected.
 enum Unfit {
@@ -272,7 +272,7 @@ async fn check_feed(
     allowed: Arc<Origins>,
     nowhere: &Tenants,
     clock: &Clock,
-) -> Result<Found, CheckError> {
+) -> Result<Admission, CheckError> {
     let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, opened, mut unreadable, .. } =
         config;
     let problem = |setting: &str, message: String| {

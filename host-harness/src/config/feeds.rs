@@ -180,7 +180,7 @@ impl ReadFeeds {
 
     /// Whether two ways lead into one file. Asked when all files of the configuration are known.
     fn check_places(&mut self, reader: &mut Reader, parts: &Parts<'_>, files: &[SeenFile]) {
-        let mut places = Places::new(parts.state, files, &self.plugins);
+        let mut places = EventFiles::new(parts.state, files, &self.plugins);
         places.claim_dead_letters(reader, parts.sinks);
         for Claim { place, tenant, feed, sinks } in &self.claims {
             let chosen = |sink: &&ReadSink| sink.id.as_ref().is_some_and(|id| sinks.contains(id));
@@ -213,16 +213,16 @@ impl ReadFeeds {
 /// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
 /// events. Paths that differ in case alone are the same on some file systems.
 #[derive(Default)]
-struct Places {
+struct EventFiles {
     /// Files that are not for events, and why.
     reserved: BTreeMap<PathBuf, String>,
-    taken: BTreeMap<PathBuf, Taken>,
+    taken: BTreeMap<PathBuf, ClaimedFile>,
     /// Files with several names, by device and inode, each under the first of its names that is met.
     linked: BTreeMap<(u64, u64), PathBuf>,
 }
 
 /// A file of events, and who was the first to claim it.
-struct Taken {
+struct ClaimedFile {
     partition: Partition,
     aside: Aside,
     /// Says whose events go there.
@@ -230,9 +230,9 @@ struct Taken {
     place: Problem,
 }
 
-impl Places {
-    fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> Places {
-        let mut places = Places::default();
+impl EventFiles {
+    fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> EventFiles {
+        let mut places = EventFiles::default();
         for end in ["", "-wal", "-shm", "-journal", ".lock"] {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
@@ -280,7 +280,7 @@ impl Places {
         let Some(config) = &sink.config else { return };
         let SinkKind::File(file) = &config.kind else { return };
         let path = file.path.filled(tenant, feed);
-        let taken = Taken {
+        let taken = ClaimedFile {
             partition: config.partition(tenant, feed),
             aside: file.path.aside(),
             whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
@@ -336,7 +336,7 @@ impl Places {
     }
 
     /// The file of events that has this path when it is put aside.
-    fn put_aside(&self, path: &Path) -> Option<&Taken> {
+    fn put_aside(&self, path: &Path) -> Option<&ClaimedFile> {
         let name = path.file_name()?.to_str()?;
         [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
             let (live, _) = aside.split(name)?;
@@ -345,7 +345,7 @@ impl Places {
     }
 }
 
-impl Taken {
+impl ClaimedFile {
     fn problem(&self, found: &str) -> Problem {
         let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
         Problem { message, ..self.place.clone() }

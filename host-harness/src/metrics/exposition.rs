@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::registry::Registry;
 use source_host::blame::Blame;
 
-use super::{FeedCounts, Inner, LATENESS, OUTCOMES, STATUSES, SinkCounts};
+use super::{Counters, FeedCounts, LATENESS, OUTCOMES, STATUSES, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::Process;
 use crate::store::Outboxes;
@@ -22,7 +22,7 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 /// Everything that is told of at one moment.
 #[derive(Debug)]
 pub struct Scrape {
-    pub(super) inner: Inner,
+    pub(super) inner: Counters,
     pub(super) outboxes: Outboxes,
     pub(super) process: Process,
 }
@@ -219,7 +219,7 @@ impl Scrape {
     }
 
     fn collector(&self, page: &mut Page<'_>) -> fmt::Result {
-        let Inner { feeds, lateness, lateness_sum, store_failures, left_out, reloads, .. } = &self.inner;
+        let Counters { feeds, lateness, lateness_sum, store_failures, left_out, reloads, .. } = &self.inner;
         for (name, help, of) in [
             (
                 "collector_failing_scopes",

@@ -42,15 +42,15 @@ const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    inner: Mutex<Inner>,
+    inner: Mutex<Counters>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Inner {
+struct Counters {
     /// By tenant and feed. Boxed: the nodes of the map are half empty.
-    feeds: BTreeMap<Key, Box<FeedCounts>>,
+    feeds: BTreeMap<FeedOrSink, Box<FeedCounts>>,
     /// By sink and tenant.
-    sinks: BTreeMap<Key, SinkCounts>,
+    sinks: BTreeMap<FeedOrSink, SinkCounts>,
     delivered: u64,
     lateness: [u64; LATENESS.len() + 1],
     lateness_sum: Duration,
@@ -60,7 +60,7 @@ struct Inner {
     reloads: [u64; 2],
 }
 
-type Key = (Box<str>, Box<str>);
+type FeedOrSink = (Box<str>, Box<str>);
 
 /// What is counted of one feed.
 #[derive(Debug, Clone, Default)]
@@ -169,11 +169,11 @@ impl Metrics {
         let mut inner = self.inner.lock();
         let (mut counts, mut sink_counts) = (std::mem::take(&mut inner.feeds), std::mem::take(&mut inner.sinks));
         for (tenant, feed, sinks) in feeds {
-            let key: Key = (tenant.into(), feed.into());
+            let key: FeedOrSink = (tenant.into(), feed.into());
             let known = counts.remove(&key);
             inner.feeds.insert(key, known.unwrap_or_default());
             for sink in sinks {
-                let key: Key = (sink.as_str().into(), tenant.into());
+                let key: FeedOrSink = (sink.as_str().into(), tenant.into());
                 if let Some(known) = sink_counts.remove(&key) {
                     inner.sinks.insert(key, known);
                 } else {

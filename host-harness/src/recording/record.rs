@@ -124,7 +124,7 @@ pub async fn record(
     let context =
         RecordedContext { feed: admitted.id.to_string(), tenant: admitted.tenant.to_string(), time_milliseconds };
     let Description { identifiers, response_headers, .. } = feed.description();
-    let rules = Rules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
+    let rules = RecordingRules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
     let cassette = cassette(admitted, rules, taped, seen, context);
     let replayed = replay::play(&admitted.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
@@ -140,7 +140,7 @@ struct Identified {
 
 /// What decides how exchanges are recorded.
 #[derive(Clone, Copy)]
-struct Rules<'a> {
+struct RecordingRules<'a> {
     /// What the plugin sends.
     shapes: &'a [Shape],
     /// Where the service's answers tell whose they are.
@@ -151,7 +151,7 @@ struct Rules<'a> {
     without_scopes: bool,
 }
 
-impl Rules<'_> {
+impl RecordingRules<'_> {
     /// What the value of a member or of a parameter tells.
     fn identifies(&self, name: &str) -> Option<IdentifierKind> {
         self.identifiers.iter().find(|one| one.name.eq_ignore_ascii_case(name)).map(|one| one.kind)
@@ -168,12 +168,12 @@ impl Rules<'_> {
 
 fn cassette(
     admitted: &AdmittedFeed,
-    rules: Rules<'_>,
+    rules: RecordingRules<'_>,
     mut taped: Vec<Taped>,
     mut seen: Identified,
     context: RecordedContext,
 ) -> Cassette {
-    let Rules { shapes, identifiers, without_scopes, .. } = rules;
+    let RecordingRules { shapes, identifiers, without_scopes, .. } = rules;
     let names = identifiers.iter().filter(|one| one.kind == IdentifierKind::ScopeName);
     let mut stand_ins = StandIns::naming(names.map(|one| one.name.as_str()));
     let mut settings = admitted.settings.plain();
@@ -299,7 +299,7 @@ impl Taped {
     }
 
     /// Opaque parts of the link that was followed.
-    fn link_tokens(&self, rules: Rules<'_>) -> Vec<String> {
+    fn link_tokens(&self, rules: RecordingRules<'_>) -> Vec<String> {
         let parts = self.request.url.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
         let opaque = |(name, value): &(&str, &str)| {
             let name = form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
@@ -309,7 +309,7 @@ impl Taped {
     }
 
     /// Notes who and what it tells of.
-    fn look(&self, rules: Rules<'_>, seen: &mut Identified) {
+    fn look(&self, rules: RecordingRules<'_>, seen: &mut Identified) {
         // The words of a refusal name tenants, applications and principals.
         if !(200..300).contains(&self.response.status) {
             let headers = self.response.headers.iter().filter(|(name, _)| name == "www-authenticate");
@@ -321,8 +321,8 @@ impl Taped {
         }
     }
 
-    fn exchange(&self, stand_ins: &StandIns, rules: Rules<'_>) -> RecordedExchange {
-        let Rules { shapes, without_scopes, .. } = rules;
+    fn exchange(&self, stand_ins: &StandIns, rules: RecordingRules<'_>) -> RecordedExchange {
+        let RecordingRules { shapes, without_scopes, .. } = rules;
         let put = |text: &str| stand_ins.put(text);
         let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
         let form = self.form();
@@ -359,8 +359,8 @@ impl Taped {
 }
 
 /// A body without the annotations of what is polled, which say whose it is; none if there are none.
-fn without_annotations(text: &str, rules: Rules<'_>) -> Option<String> {
-    fn strip(value: &mut Value, rules: Rules<'_>) -> bool {
+fn without_annotations(text: &str, rules: RecordingRules<'_>) -> Option<String> {
+    fn strip(value: &mut Value, rules: RecordingRules<'_>) -> bool {
         match value {
             Value::Array(values) => values.iter_mut().fold(false, |found, value| strip(value, rules) | found),
             Value::Object(members) => {
@@ -378,7 +378,7 @@ fn without_annotations(text: &str, rules: Rules<'_>) -> Option<String> {
     strip(&mut body, rules).then(|| body.to_string())
 }
 
-fn look(value: &Value, rules: Rules<'_>, seen: &mut Identified) {
+fn look(value: &Value, rules: RecordingRules<'_>, seen: &mut Identified) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| look(value, rules, seen)),
         Value::Object(members) => {
@@ -458,7 +458,7 @@ mod tests {
             let mut taped = Taped { request, response, text: body };
             let mut stand_ins = StandIns::default();
             taped.seal(&mut stand_ins, key);
-            let rules = Rules { shapes: &[], identifiers: &[], response_headers: &[], without_scopes: false };
+            let rules = RecordingRules { shapes: &[], identifiers: &[], response_headers: &[], without_scopes: false };
             let recorded = serde_json::to_string(&taped.exchange(&stand_ins, rules)).unwrap();
             assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
         }

@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::collector::{LeftOutRow, Next, SnapshotRow, StatusSnapshot};
+use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
 use crate::store::Waiting;
@@ -196,10 +196,10 @@ fn outcome(row: &SnapshotRow) -> Markup {
 fn next(row: &SnapshotRow, now: u64) -> String {
     match &row.next {
         None => String::new(),
-        Some(Next::InFlight) => "now".to_owned(),
-        Some(Next::AfterSearch) => "once the feed's scopes are found".to_owned(),
-        Some(Next::WhenThereIsRoom(sink)) => format!("when {sink} takes events"),
-        Some(Next::At(due)) => {
+        Some(NextAttempt::InFlight) => "now".to_owned(),
+        Some(NextAttempt::AfterSearch) => "once the feed's scopes are found".to_owned(),
+        Some(NextAttempt::WhenThereIsRoom(sink)) => format!("when {sink} takes events"),
+        Some(NextAttempt::At(due)) => {
             let failed = row.failure.as_ref().is_some_and(|failure| failure.reaction != Reaction::NoData);
             let interval = milliseconds(row.interval);
             match !failed && due.saturating_sub(now) > interval {
@@ -261,7 +261,7 @@ mod tests {
             contact: None,
             failure,
             since: None,
-            next: Some(Next::At(NOW + 30_000)),
+            next: Some(NextAttempt::At(NOW + 30_000)),
             interval: Duration::from_secs(3_600),
             last_good: Some(NOW - 60_000),
             figure: Some((23.5, 39.0)),
@@ -331,13 +331,13 @@ mod tests {
         let hour = 3_600_000;
         let throttled = Failure::of_host(Reaction::Wait, "throttled", String::new());
         for (failure, due, expected) in [
-            (None, Next::At(NOW + hour / 2), "in 30 min"),
-            (None, Next::At(NOW + hour * 81 / 60), "in 81 min, then every 60 min"),
-            (Some(throttled), Next::At(NOW + 2 * hour), "in 2 h"),
-            (None, Next::At(NOW - 5), "now"),
-            (None, Next::InFlight, "now"),
-            (Some(forbidden()), Next::AfterSearch, "once the feed's scopes are found"),
-            (None, Next::WhenThereIsRoom("siem".to_owned()), "when siem takes events"),
+            (None, NextAttempt::At(NOW + hour / 2), "in 30 min"),
+            (None, NextAttempt::At(NOW + hour * 81 / 60), "in 81 min, then every 60 min"),
+            (Some(throttled), NextAttempt::At(NOW + 2 * hour), "in 2 h"),
+            (None, NextAttempt::At(NOW - 5), "now"),
+            (None, NextAttempt::InFlight, "now"),
+            (Some(forbidden()), NextAttempt::AfterSearch, "once the feed's scopes are found"),
+            (None, NextAttempt::WhenThereIsRoom("siem".to_owned()), "when siem takes events"),
         ] {
             assert_eq!(next(&SnapshotRow { next: Some(due), ..row("one", failure) }, NOW), expected);
         }

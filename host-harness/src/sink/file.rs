@@ -12,7 +12,7 @@ use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
 
 use super::disk::{Disk, OpenFile, folder};
-use super::{Refusal, SinkTrouble, Taken, Writer, bodies, lines};
+use super::{DeliveryFuture, Refusal, SinkTrouble, Writer, bodies, lines};
 use crate::store::Queued;
 
 /// How far from its end a file is searched for the end of its last whole line, at a time.
@@ -190,7 +190,7 @@ impl FileWriter {
 }
 
 impl Writer for FileWriter {
-    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         Box::pin(async move {
             let Some(mut file) = self.file.take() else {
                 return Err(Refusal::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));

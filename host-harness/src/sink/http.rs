@@ -19,7 +19,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{HttpConfig, Preset, Refusal, SinkTrouble, Taken, Writer, bodies, lines};
+use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkTrouble, Writer, bodies, lines};
 use crate::store::{Partition, Queued};
 
 /// What a receiver says of a refusal, as far as it is read.
@@ -127,7 +127,7 @@ impl HttpWriter {
 }
 
 impl Writer for HttpWriter {
-    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         Box::pin(self.post(batch))
     }
 }

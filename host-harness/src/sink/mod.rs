@@ -108,11 +108,11 @@ impl Preset {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Tenant,
     Feed,
@@ -125,15 +125,15 @@ impl Template {
         let mut rest = text;
         while let Some(begin) = rest.find('{') {
             let end = rest[begin..].find('}').map(|end| begin + end + 1).ok_or_else(|| rest[begin..].to_owned())?;
-            parts.push(Part::Text(rest[..begin].to_owned()));
+            parts.push(TemplatePart::Text(rest[..begin].to_owned()));
             parts.push(match &rest[begin..end] {
-                "{tenant}" => Part::Tenant,
-                "{feed}" => Part::Feed,
+                "{tenant}" => TemplatePart::Tenant,
+                "{feed}" => TemplatePart::Feed,
                 unknown => return Err(unknown.to_owned()),
             });
             rest = &rest[end..];
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TemplatePart::Text(rest.to_owned()));
         Ok(Template { text: text.to_owned(), parts })
     }
 
@@ -147,17 +147,17 @@ impl Template {
         if !Path::new(&self.text).is_absolute() {
             let folder = folder.join("").to_string_lossy().into_owned();
             self.text.insert_str(0, &folder);
-            self.parts.insert(0, Part::Text(folder));
+            self.parts.insert(0, TemplatePart::Text(folder));
         }
         self
     }
 
     /// With the ids of a tenant and a feed in their places.
     pub fn filled(&self, tenant: &str, feed: &str) -> String {
-        let part = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Tenant => tenant.to_owned(),
-            Part::Feed => feed.to_owned(),
+        let part = |part: &TemplatePart| match part {
+            TemplatePart::Text(text) => text.clone(),
+            TemplatePart::Tenant => tenant.to_owned(),
+            TemplatePart::Feed => feed.to_owned(),
         };
         self.parts.iter().map(part).collect()
     }
@@ -165,7 +165,7 @@ impl Template {
     /// How files with such names are put aside.
     pub fn aside(&self) -> Aside {
         match self.parts.last() {
-            Some(Part::Text(end)) if end.ends_with(|last: char| last != '/' && !last.is_ascii_digit()) => {
+            Some(TemplatePart::Text(end)) if end.ends_with(|last: char| last != '/' && !last.is_ascii_digit()) => {
                 Aside::Numbered
             }
             _ => Aside::Marked,
@@ -174,10 +174,10 @@ impl Template {
 
     /// Whether it is the same for every tenant and feed.
     pub fn is_fixed(&self) -> bool {
-        !self.has(&Part::Tenant) && !self.has(&Part::Feed)
+        !self.has(&TemplatePart::Tenant) && !self.has(&TemplatePart::Feed)
     }
 
-    fn has(&self, part: &Part) -> bool {
+    fn has(&self, part: &TemplatePart) -> bool {
         self.parts.contains(part)
     }
 }
@@ -240,11 +240,11 @@ impl SinkConfig {
     /// The way of a feed's events: what goes to different files or carries different headers goes apart.
     pub fn partition(&self, tenant: &str, feed: &str) -> Partition {
         let templates = self.kind.templates();
-        let by = |part: &Part| templates.iter().any(|template| template.has(part));
+        let by = |part: &TemplatePart| templates.iter().any(|template| template.has(part));
         Partition {
             sink: self.id.clone(),
-            tenant: by(&Part::Tenant).then(|| tenant.to_owned()),
-            feed: by(&Part::Feed).then(|| feed.to_owned()),
+            tenant: by(&TemplatePart::Tenant).then(|| tenant.to_owned()),
+            feed: by(&TemplatePart::Feed).then(|| feed.to_owned()),
         }
     }
 }
@@ -317,12 +317,12 @@ impl From<JoinError> for Refusal {
 }
 
 /// What becomes of a batch.
-pub type Taken<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
 
 /// The open end of one partition.
 pub trait Writer: Send {
     /// Takes all events of a batch, in order. When it gives `Ok`, they are where they belong and stay there.
-    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a>;
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a>;
 }
 
 /// Writes to a pipe or a terminal.
@@ -338,7 +338,7 @@ impl Lines {
 }
 
 impl Writer for Lines {
-    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> Taken<'a> {
+    fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         let (output, lines) = (Arc::clone(&self.output), lines(bodies(batch)));
         Box::pin(async move {
             // A full pipe blocks; nobody else has to wait for it.

@@ -280,19 +280,19 @@ pub trait Store: Send {
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
 }
 
-type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
+type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
 /// The store on its thread. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone)]
 pub struct StoreHandle {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<StoreJob>,
     file: PathBuf,
 }
 
 impl StoreHandle {
     /// Moves a store to a thread of its own.
     pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
+        let (jobs, waiting) = mpsc::channel::<StoreJob>();
         thread::Builder::new().name("store".to_owned()).spawn(move || {
             for job in waiting {
                 job(&mut store);
@@ -307,7 +307,7 @@ impl StoreHandle {
         question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         let (answer, waiting) = tokio::sync::oneshot::channel();
-        let job: Job = Box::new(move |store| drop(answer.send(question(store))));
+        let job: StoreJob = Box::new(move |store| drop(answer.send(question(store))));
         let stopped = || StoreError { file: self.file.clone(), what: StoreErrorKind::Stopped };
         self.jobs.send(job).map_err(|_| stopped())?;
         waiting.await.unwrap_or_else(|_| Err(stopped()))

@@ -30,7 +30,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// One part of a PEM file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct PemPart {
     /// The words after `BEGIN`, such as `CERTIFICATE`.
     pub label: String,
     /// The line on which the part begins, counted from 1.
@@ -39,7 +39,7 @@ pub struct Part {
     pub der: Option<Zeroizing<Vec<u8>>>,
 }
 
-impl Part {
+impl PemPart {
     /// Whether the part holds a certificate and nothing else.
     pub fn is_certificate(&self) -> bool {
         ["CERTIFICATE", "X509 CERTIFICATE"].contains(&self.label.as_str())
@@ -52,7 +52,7 @@ impl Part {
 }
 
 /// The parts of PEM, in their order; none where the text has no PEM.
-pub fn parts(text: &str) -> Vec<Part> {
+pub fn parts(text: &str) -> Vec<PemPart> {
     let mut parts = Vec::new();
     let mut at = 0;
     while let Some(found) = text[at..].find(BEGIN) {
@@ -66,7 +66,7 @@ pub fn parts(text: &str) -> Vec<Part> {
         let body = &rest[..rest.find("-----").unwrap_or(rest.len())];
         let is_whole = rest[body.len()..].starts_with(END);
         at += body.len();
-        parts.push(Part { label: label.to_owned(), line, der: is_whole.then(|| decoded(body)).flatten() });
+        parts.push(PemPart { label: label.to_owned(), line, der: is_whole.then(|| decoded(body)).flatten() });
     }
     parts
 }
@@ -152,7 +152,7 @@ pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, String> {
         }
     };
     let parts = parts(&text);
-    let mut authorities = Authorities { has_key: parts.iter().any(Part::is_key), ..Authorities::default() };
+    let mut authorities = Authorities { has_key: parts.iter().any(PemPart::is_key), ..Authorities::default() };
     let certificates =
         parts.iter().filter(|part| part.label.contains("CERTIFICATE") && !part.label.contains("REQUEST"));
     for (index, part) in certificates.enumerate() {
@@ -268,7 +268,7 @@ pub enum Wanted {
     Credential,
 }
 
-type Test = fn(&Part) -> bool;
+type Test = fn(&PemPart) -> bool;
 
 /// The format of a file, where it is one that people give for certificates.
 pub fn look(bytes: &[u8]) -> Option<Look> {
@@ -287,11 +287,11 @@ pub fn look(bytes: &[u8]) -> Option<Look> {
         return Some(Look::Nothing);
     }
     let parts = parts(text);
-    let has = |test: fn(&Part) -> bool| parts.iter().any(test);
+    let has = |test: fn(&PemPart) -> bool| parts.iter().any(test);
     let tests: [(Test, Look); 5] = [
         (|part| ["PKCS7", "CMS", "PKCS #7 SIGNED DATA"].contains(&part.label.as_str()), Look::Pkcs7),
         (|part| part.label.ends_with("CERTIFICATE REQUEST"), Look::Request),
-        (Part::is_key, Look::Key),
+        (PemPart::is_key, Look::Key),
         (|part| part.label.ends_with("PUBLIC KEY"), Look::PublicKey),
         (|part| part.label == "X509 CRL", Look::Revoked),
     ];

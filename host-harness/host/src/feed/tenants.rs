@@ -17,11 +17,11 @@ type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportErro
 pub struct Tenants {
     pub(super) limits: Limits,
     new: Mutex<NewTransport>,
-    lines: Mutex<BTreeMap<String, Line>>,
+    lines: Mutex<BTreeMap<String, TenantWay>>,
     pub(super) tokens: Arc<Tokens>,
 }
 
-struct Line {
+struct TenantWay {
     transport: Arc<dyn Transport>,
     used: u64,
 }
@@ -53,7 +53,7 @@ impl Tenants {
             return Ok(Arc::clone(&line.transport));
         }
         let transport = self.new.lock()(tenant)?;
-        lines.insert(tenant.to_owned(), Line { transport: Arc::clone(&transport), used: now });
+        lines.insert(tenant.to_owned(), TenantWay { transport: Arc::clone(&transport), used: now });
         Ok(transport)
     }
 

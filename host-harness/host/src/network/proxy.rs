@@ -9,9 +9,9 @@ use url::Url;
 
 /// How requests get out: directly, or through a proxy. Cheap to clone.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Proxy(Option<Arc<Rules>>);
+pub struct Proxy(Option<Arc<ProxyRules>>);
 
-struct Rules {
+struct ProxyRules {
     /// With user and password, where it has them.
     address: Url,
     https_only: bool,
@@ -60,7 +60,7 @@ impl Proxy {
             return Err(NotAProxy);
         }
         let entries = exceptions.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        let rules = Rules {
+        let rules = ProxyRules {
             address,
             https_only,
             listed: exceptions.to_owned(),
@@ -116,13 +116,13 @@ impl Proxy {
     }
 }
 
-impl PartialEq for Rules {
-    fn eq(&self, other: &Rules) -> bool {
+impl PartialEq for ProxyRules {
+    fn eq(&self, other: &ProxyRules) -> bool {
         (&self.address, self.https_only, &self.listed) == (&other.address, other.https_only, &other.listed)
     }
 }
 
-impl Eq for Rules {}
+impl Eq for ProxyRules {}
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

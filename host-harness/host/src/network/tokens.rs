@@ -126,7 +126,7 @@ pub enum Sent {
 }
 
 /// How a request goes on.
-enum Next {
+enum SendStep {
     Done(Sent),
     /// An equal one is under way.
     Wait(Flight),
@@ -173,10 +173,10 @@ impl Tokens {
         let entry = self.entry(kept_as, &asked.tenant);
         let (mut flight, is_kept) = loop {
             match self.next(&entry, counted_as, asked) {
-                Next::Done(sent) => return Ok(sent),
-                Next::Wait(flight) if flight.suits(&asked.freshness) => break (flight, true),
-                Next::Wait(mut flight) => drop(flight.end().await),
-                Next::Send(teller, flight, sending) => {
+                SendStep::Done(sent) => return Ok(sent),
+                SendStep::Wait(flight) if flight.suits(&asked.freshness) => break (flight, true),
+                SendStep::Wait(mut flight) => drop(flight.end().await),
+                SendStep::Send(teller, flight, sending) => {
                     let (tokens, transport) = (Arc::clone(self), Arc::clone(transport));
                     tokio::spawn(async move {
                         let outcome = tokens.fetch(&*transport, request, &sending, clean).await;
@@ -229,21 +229,21 @@ impl Tokens {
         entry
     }
 
-    fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &Asked) -> Next {
+    fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &Asked) -> SendStep {
         let mut state = entry.state.lock();
         let (answers, flight) = &mut *state;
         let now = asked.now;
         if let Some(known) = answers.find(&asked.freshness, &asked.captures, now) {
-            return Next::Done(known.given_to(asked, true));
+            return SendStep::Done(known.given_to(asked, true));
         }
         if let Some(flight) = flight.as_ref().filter(|flight| flight.is_under_way()) {
-            return Next::Wait(flight.clone());
+            return SendStep::Wait(flight.clone());
         }
         let good = answers.good(now);
         if let Err((opens, life)) = self.count(counted_as, now) {
             let better_than_none = good.filter(|_| !matches!(asked.freshness, Freshness::Not(_)));
             let too_often = || answers::too_often(opens.saturating_sub(now), life);
-            return Next::Done(better_than_none.map_or_else(too_often, |good| good.given_to(asked, true)));
+            return SendStep::Done(better_than_none.map_or_else(too_often, |good| good.given_to(asked, true)));
         }
         let sending = Sending {
             entry: Arc::clone(entry),
@@ -254,7 +254,7 @@ impl Tokens {
         };
         let (teller, outcome) = watch::channel(None);
         let begun = flight.insert(Flight { begun: now, outcome });
-        Next::Send(teller, begun.clone(), sending)
+        SendStep::Send(teller, begun.clone(), sending)
     }
 
     async fn fetch(

@@ -25,7 +25,7 @@ pub(super) enum AnswerFault {
 type Within = Result<(), AnswerFault>;
 
 /// An answer that can be held to its limits.
-pub(super) trait Bounded {
+pub(super) trait BoundedAnswer {
     /// Cuts its words, and refuses it if that is not enough.
     fn hold(&mut self, limits: &Limits) -> Within;
 }
@@ -69,7 +69,7 @@ fn shown(id: &str) -> &str {
     text::cut(id, 64)
 }
 
-impl<T: Bounded, E: Bounded> Bounded for Result<T, E> {
+impl<T: BoundedAnswer, E: BoundedAnswer> BoundedAnswer for Result<T, E> {
     fn hold(&mut self, limits: &Limits) -> Within {
         match self {
             Ok(answer) => answer.hold(limits),
@@ -78,13 +78,13 @@ impl<T: Bounded, E: Bounded> Bounded for Result<T, E> {
     }
 }
 
-impl<T: Bounded> Bounded for Option<T> {
+impl<T: BoundedAnswer> BoundedAnswer for Option<T> {
     fn hold(&mut self, limits: &Limits) -> Within {
         self.as_mut().map_or(Ok(()), |answer| answer.hold(limits))
     }
 }
 
-impl Bounded for Description {
+impl BoundedAnswer for Description {
     fn hold(&mut self, _: &Limits) -> Within {
         let Description { name, version, events, settings_schema, credentials, diagnoses, .. } = self;
         let Description { interval_seconds: _, refresh_seconds: _, response_headers, identifiers, .. } = self;
@@ -113,7 +113,7 @@ impl Bounded for Description {
     }
 }
 
-impl Bounded for Plan {
+impl BoundedAnswer for Plan {
     fn hold(&mut self, limits: &Limits) -> Within {
         most("shapes of requests", self.shapes.len(), ENTRIES)?;
         for shape in &self.shapes {
@@ -136,7 +136,7 @@ impl Bounded for Plan {
     }
 }
 
-impl Bounded for Vec<Problem> {
+impl BoundedAnswer for Vec<Problem> {
     fn hold(&mut self, _: &Limits) -> Within {
         self.truncate(PROBLEMS);
         for Problem { setting, found, expected } in self {
@@ -148,13 +148,13 @@ impl Bounded for Vec<Problem> {
     }
 }
 
-impl Bounded for Token {
+impl BoundedAnswer for Token {
     fn hold(&mut self, _: &Limits) -> Within {
         bytes("a token", &self.value, CURSOR_BYTES)
     }
 }
 
-impl Bounded for Discovery {
+impl BoundedAnswer for Discovery {
     fn hold(&mut self, limits: &Limits) -> Within {
         most("scopes of a discovery", self.scopes.len() + self.skipped.len(), limits.scopes)?;
         self.scopes.iter_mut().try_for_each(scope)?;
@@ -189,7 +189,7 @@ fn notices(notices: &mut [Notice], limits: &Limits) -> Within {
     Ok(())
 }
 
-impl Bounded for PollStep {
+impl BoundedAnswer for PollStep {
     fn hold(&mut self, limits: &Limits) -> Within {
         most("pages", self.pages.len(), limits.pages)?;
         for page in &mut self.pages {
@@ -204,7 +204,7 @@ impl Bounded for PollStep {
     }
 }
 
-impl Bounded for Failure {
+impl BoundedAnswer for Failure {
     fn hold(&mut self, _: &Limits) -> Within {
         cut(&mut self.code, CODE_BYTES);
         cut(&mut self.cause, WORDS_BYTES);
@@ -219,7 +219,7 @@ impl Bounded for Failure {
     }
 }
 
-impl Bounded for Batch {
+impl BoundedAnswer for Batch {
     fn hold(&mut self, limits: &Limits) -> Within {
         most("events of a poll", self.events.len(), limits.events)?;
         most("figures of a poll", self.measures.len(), limits.events)?;

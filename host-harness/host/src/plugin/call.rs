@@ -11,7 +11,7 @@ use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
-use super::answer::{AnswerFault, Bounded};
+use super::answer::{AnswerFault, BoundedAnswer};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
@@ -301,7 +301,7 @@ impl Plugin {
         call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, poll_result, state))
     }
 
-    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> Open<'_> {
+    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> OpenCall<'_> {
         let running = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
         let spent = Arc::new(Spent::default());
@@ -309,7 +309,15 @@ impl Plugin {
         let code = timed(self.linked().instantiate_async(&mut store), &spent);
         let code = tokio::time::timeout_at(deadline, code).await;
         let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
-        Open { call, deadline, wall_time: caller.limits.wall_time, store, code: Some(code), spent, _running: running }
+        OpenCall {
+            call,
+            deadline,
+            wall_time: caller.limits.wall_time,
+            store,
+            code: Some(code),
+            spent,
+            _running: running,
+        }
     }
 
     fn store(
@@ -354,7 +362,7 @@ impl Caller {
 }
 
 /// An instance that is about to answer, or could not be made. The error is none where time ran out.
-struct Open<'a> {
+struct OpenCall<'a> {
     call: &'static str,
     deadline: tokio::time::Instant,
     wall_time: Duration,
@@ -364,9 +372,9 @@ struct Open<'a> {
     _running: CallPermit<'a>,
 }
 
-impl Open<'_> {
+impl OpenCall<'_> {
     /// Ends the call: what came of it, and what it took.
-    fn close<T: Bounded>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
+    fn close<T: BoundedAnswer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
         let CallState { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::journal::{CallNetwork, Exchange, HeldToken, Journal, Shared};
+use super::journal::{CallNetwork, Exchange, Journal, SealedToken, Shared};
 use super::seal;
 use super::tap::Tap;
 use crate::credentials::redact::{self, Search};
@@ -71,7 +71,7 @@ struct Carried {
     is_kept: bool,
 }
 
-type Rest = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
+type ConnectionTask = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 impl WasiHttpHooks for Hook {
     /// What is written to a body and not sent yet stays in the host's memory.
@@ -134,7 +134,7 @@ impl WasiHttpHooks for Hook {
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
             journal.lock().exchanges.push(exchange);
-            let nothing: Rest = Box::pin(async { Ok(()) });
+            let nothing: ConnectionTask = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
         })
     }
@@ -271,7 +271,7 @@ async fn carry(
         (response, answered.token)
     };
     let (response, token) = redact::aside(bytes, scrub).await.ok_or_else(|| plainly("it could not be searched"))?;
-    journal.lock().tokens.extend(token.map(|(placeholder, token)| HeldToken { placeholder, token, renew_at }));
+    journal.lock().tokens.extend(token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at }));
     Ok(Carried { response, is_kept })
 }
 

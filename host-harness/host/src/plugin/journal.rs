@@ -88,12 +88,12 @@ pub struct Journal {
     /// Whether it was told that a request left without a credential.
     pub(super) bare: bool,
     /// Tokens that answers held.
-    pub(super) tokens: Vec<HeldToken>,
+    pub(super) tokens: Vec<SealedToken>,
 }
 
 /// A token of an answer, which the host keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HeldToken {
+pub(crate) struct SealedToken {
     /// What the plugin got in its place.
     pub(super) placeholder: String,
     pub(super) token: Secret,

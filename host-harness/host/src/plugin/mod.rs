@@ -298,16 +298,16 @@ const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Links interface by interface: what is not named here does not exist for a plugin.
 fn linker(host: &Host) -> wasmtime::Result<Linker<CallState>> {
-    struct Io;
-    impl HasData for Io {
+    struct IoImports;
+    impl HasData for IoImports {
         type Data<'a> = &'a mut wasmtime::component::ResourceTable;
     }
-    struct Own;
-    impl HasData for Own {
+    struct HostImports;
+    impl HasData for HostImports {
         type Data<'a> = &'a mut CallState;
     }
-    struct Clock;
-    impl HasData for Clock {
+    struct ClockImports;
+    impl HasData for ClockImports {
         type Data<'a> = ClockView<'a>;
     }
     fn clock(store: &mut CallState) -> ClockView<'_> {
@@ -317,15 +317,15 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<CallState>> {
         WasiHttpCtxView { ctx: &mut store.http, table: &mut store.table, hooks: &mut store.hook }
     }
     let mut linker = Linker::new(host.engine());
-    io::error::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
-    io::poll::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
-    io::streams::add_to_linker::<CallState, Io>(&mut linker, |store| &mut store.table)?;
-    monotonic_clock::add_to_linker::<CallState, Clock>(&mut linker, clock)?;
+    io::error::add_to_linker::<CallState, IoImports>(&mut linker, |store| &mut store.table)?;
+    io::poll::add_to_linker::<CallState, IoImports>(&mut linker, |store| &mut store.table)?;
+    io::streams::add_to_linker::<CallState, IoImports>(&mut linker, |store| &mut store.table)?;
+    monotonic_clock::add_to_linker::<CallState, ClockImports>(&mut linker, clock)?;
     http::outgoing_handler::add_to_linker::<CallState, WasiHttp>(&mut linker, http_view)?;
     http::types::add_to_linker::<CallState, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
     bound_words(&mut linker, http_view)?;
-    contract::log::add_to_linker::<CallState, Own>(&mut linker, |store| store)?;
-    contract::credentials::add_to_linker::<CallState, Own>(&mut linker, |store| store)?;
+    contract::log::add_to_linker::<CallState, HostImports>(&mut linker, |store| store)?;
+    contract::credentials::add_to_linker::<CallState, HostImports>(&mut linker, |store| store)?;
     Ok(linker)
 }
 

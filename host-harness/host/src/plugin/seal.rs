@@ -53,12 +53,12 @@ pub fn holds_token(response: &IncomingResponse) -> bool {
     // Few answers have the word, and only those are read for it.
     static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
     #[derive(serde::Deserialize)]
-    struct Tokens {
+    struct TokenAnswer {
         access_token: Option<serde::de::IgnoredAny>,
     }
     NAME.is_in(&response.body)
         && serde_json::from_slice::<Value>(response.unmarked())
-            .and_then(serde_json::from_value::<Tokens>)
+            .and_then(serde_json::from_value::<TokenAnswer>)
             .is_ok_and(|tokens| tokens.access_token.is_some())
 }
 

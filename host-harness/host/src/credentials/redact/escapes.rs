@@ -32,7 +32,7 @@ impl Read {
 }
 
 /// What stands at a place, and where it goes on.
-type Found = Option<(Read, usize)>;
+type Reading = Option<(Read, usize)>;
 
 /// What may be read at a place, and where it goes on: the byte itself, and what it escapes, once or twice: there is JSON
 /// within JSON, and a form within a form.
@@ -55,13 +55,13 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     readings.into_iter().chain(spaces).flatten()
 }
 
-fn byte(text: &[u8], at: usize) -> Found {
+fn byte(text: &[u8], at: usize) -> Reading {
     count(1);
     text.get(at).map(|byte| (Read::byte(*byte), at + 1))
 }
 
 /// One character with a layer of escapes taken off what `read` gives.
-fn unescaped(at: usize, read: &impl Fn(usize) -> Found) -> Found {
+fn unescaped(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (first, at) = read(at)?;
     let escaped = match first.as_bytes() {
         b"%" => number(at, read, 2).map(|(value, at)| (Read::byte((value & 0xff) as u8), at)),
@@ -73,7 +73,7 @@ fn unescaped(at: usize, read: &impl Fn(usize) -> Found) -> Found {
 }
 
 /// So many hexadecimal digits.
-fn number(mut at: usize, read: &impl Fn(usize) -> Found, digits: usize) -> Option<(u32, usize)> {
+fn number(mut at: usize, read: &impl Fn(usize) -> Reading, digits: usize) -> Option<(u32, usize)> {
     let mut value = 0;
     for _ in 0..digits {
         let (digit, next) = read(at)?;
@@ -85,7 +85,7 @@ fn number(mut at: usize, read: &impl Fn(usize) -> Found, digits: usize) -> Optio
 }
 
 /// An escape of JSON.
-fn backslash(at: usize, read: &impl Fn(usize) -> Found) -> Found {
+fn backslash(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (kind, at) = read(at)?;
     let byte = match kind.as_bytes() {
         b"n" => b'\n',
@@ -115,7 +115,7 @@ fn backslash(at: usize, read: &impl Fn(usize) -> Found) -> Found {
 const ENTITY: usize = 12;
 
 /// An entity of HTML.
-fn entity(mut at: usize, read: &impl Fn(usize) -> Found) -> Found {
+fn entity(mut at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (mut name, mut length) = ([0; ENTITY], 0);
     loop {
         let (found, next) = read(at)?;

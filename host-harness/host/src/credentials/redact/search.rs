@@ -141,8 +141,8 @@ impl Search {
     }
 
     /// Every place at which a needle begins that can be read to its end.
-    fn begins(&self, text: &[u8]) -> Places {
-        let mut begins = Places::default();
+    fn begins(&self, text: &[u8]) -> Positions {
+        let mut begins = Positions::default();
         if self.is_empty() {
             return begins;
         }
@@ -332,9 +332,9 @@ impl Window {
 
 /// A set of places in a text: a text of nothing but beginnings takes an eighth of its length.
 #[derive(Default)]
-struct Places(Vec<u64>);
+struct Positions(Vec<u64>);
 
-impl Places {
+impl Positions {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

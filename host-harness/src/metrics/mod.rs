@@ -116,7 +116,7 @@ pub struct SinkCounts {
 }
 
 impl FeedCounts {
-    /// FeedCounts a poll and what came of it.
+    /// Counts a poll and what came of it.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
         self.polls[outcome.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
         self.events += events as u64;
@@ -130,12 +130,12 @@ impl FeedCounts {
         }
     }
 
-    /// FeedCounts a search and what came of it.
+    /// Counts a search and what came of it.
     pub fn searched(&mut self, failure: Option<&Failure>) {
         self.searches[failure.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
     }
 
-    /// FeedCounts what calls used.
+    /// Counts what calls used.
     pub fn used(&mut self, usage: &Usage) {
         for (total, more) in self.requests.iter_mut().zip(usage.requests) {
             *total += more;
@@ -163,7 +163,7 @@ fn index(reaction: Reaction) -> usize {
 }
 
 impl Metrics {
-    /// FeedCounts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
+    /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
     /// them is there at once, with zeros: an alert does not see what appears with its first event.
     pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
         let mut inner = self.inner.lock();
@@ -251,7 +251,7 @@ mod tests {
 
     const SINKS: &[&str] = &["lake"];
 
-    /// FeedCounts one feed of contoso and one of fabrikam, which go to one sink.
+    /// Counts one feed of contoso and one of fabrikam, which go to one sink.
     fn metrics() -> Metrics {
         let metrics = Metrics::default();
         let sinks: Vec<String> = SINKS.iter().map(|sink| (*sink).to_owned()).collect();

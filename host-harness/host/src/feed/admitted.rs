@@ -100,10 +100,8 @@ impl AdmittedFeed {
             clock: Arc::clone(clock),
         };
         let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
-        match &self.plan {
-            Some(plan) => Feed::reopen(plugin, settings, Arc::new(plan.plan()), Arc::clone(&self.news), identity).await,
-            None => Feed::open_first(plugin, settings, Arc::clone(&self.news), identity).await,
-        }
+        let plan = self.plan.as_ref().map(CompactPlan::plan);
+        Feed::open_as(plugin, settings, plan, Arc::clone(&self.news), identity).await
     }
 
     /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.

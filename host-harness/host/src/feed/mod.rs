@@ -192,68 +192,45 @@ pub struct Polled {
 impl Feed {
     /// Checks the settings with the plugin, which fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
-        Feed::open_first(plugin, settings, Arc::default(), identity).await
+        Feed::open_as(plugin, settings, None, Arc::default(), identity).await
     }
 
-    /// The same for a feed that is opened again later.
-    pub(crate) async fn open_first(
+    /// The same with what was told of the feed before. With the plan that the plugin gave for these settings, the plugin is
+    /// not asked again.
+    pub(crate) async fn open_as(
         plugin: Plugin,
         settings: Settings,
+        plan: Option<Plan>,
         news: Arc<News>,
         identity: Identity,
     ) -> Result<Feed, FeedError> {
         let description = plugin.description().await?;
         let settings = settings.sealing(&description);
-        let caller = Caller {
-            tenant: identity.tenant.clone(),
-            feed: identity.feed.clone(),
-            limits: identity.limits.clone(),
-            network: None,
-        };
-        let (prepared, journal) = plugin.prepare(&caller, &settings).await;
-        tell_denial(journal.denial, "", &caller, &news);
-        let plan = prepared?.map_err(FeedError::Settings)?;
-        Ok(Feed::planned(plugin, description, plan.into(), settings, news, identity))
-    }
-
-    /// Opens a feed with the plan that the plugin gave for these settings before, and with what was told of the feed; the
-    /// plugin is not asked again.
-    pub(crate) async fn reopen(
-        plugin: Plugin,
-        settings: Settings,
-        plan: Arc<Plan>,
-        news: Arc<News>,
-        identity: Identity,
-    ) -> Result<Feed, FeedError> {
-        let description = plugin.description().await?;
-        let settings = settings.sealing(&description);
-        Ok(Feed::planned(plugin, description, plan, settings, news, identity))
-    }
-
-    fn planned(
-        plugin: Plugin,
-        description: Arc<Description>,
-        plan: Arc<Plan>,
-        settings: Settings,
-        news: Arc<News>,
-        identity: Identity,
-    ) -> Feed {
         let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
+        let without = Caller { tenant, feed, limits, network: None };
+        let plan = match plan {
+            Some(plan) => Arc::new(plan),
+            None => {
+                let (prepared, journal) = plugin.prepare(&without, &settings).await;
+                tell_denial(journal.denial, "", &without, &news);
+                Arc::new(prepared?.map_err(FeedError::Settings)?)
+            }
+        };
         let egress = Arc::new(Egress::new(Arc::clone(&plan), allowed).knowing(news));
         let network = CallNetwork { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
-        Feed {
+        Ok(Feed {
             plugin,
             description,
             plan,
             settings,
-            caller: Caller { tenant, feed, limits, network: Some(network) },
+            caller: Caller { network: Some(network), ..without },
             clock,
             token: Mutex::default(),
             tokens_after: AtomicU64::new(0),
             usage: SyncMutex::default(),
             throttled_origin: SyncMutex::default(),
             carried: SyncMutex::new(Some(Vec::new())),
-        }
+        })
     }
 
     /// What the plugin says of itself.

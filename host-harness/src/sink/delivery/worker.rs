@@ -317,26 +317,20 @@ impl SharedDeliveries {
             self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
             let fault = blame.word();
             let aloud = self.inner.lock().ledger.buried(id, tenant, trouble, (self.clock)());
-            match aloud {
-                true => tracing::warn!(
-                    sink = id,
-                    tenant,
-                    feed,
-                    uid,
-                    code,
-                    fault,
-                    "refused for good, and written to {path}: {why}"
-                ),
-                false => tracing::debug!(
-                    sink = id,
-                    tenant,
-                    feed,
-                    uid,
-                    code,
-                    fault,
-                    "refused for good, and written to {path}: {why}"
-                ),
+            macro_rules! line {
+                ($level:ident) => {
+                    tracing::$level!(
+                        sink = id,
+                        tenant,
+                        feed,
+                        uid,
+                        code,
+                        fault,
+                        "refused for good, and written to {path}: {why}"
+                    )
+                };
             }
+            if aloud { line!(warn) } else { line!(debug) }
         }
         Ok(())
     }

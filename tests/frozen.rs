@@ -2,13 +2,11 @@
 //! changes.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use host_harness::built_in;
 use serde_json::{Value, json};
 use source_host::contract::Reaction;
 use source_host::credentials::settings::Settings;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
@@ -18,7 +16,7 @@ use source_host::plugin::Plugin;
 use wit_component::{ComponentEncoder, OutputToString, StringEncoding, WitPrinter, embed_component_metadata};
 use wit_parser::{PackageId, Resolve};
 
-use crate::support::{NOON, host, noon, root};
+use crate::support::{NOON, host, noon, root, unadmitted};
 
 /// The contract as it was published, without its documentation.
 const CONTRACT: &str = include_str!("frozen/source.wit");
@@ -77,23 +75,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
         }
     });
     let plugin = Plugin::from_bytes(&host(), &plugin()).unwrap().tapped(tap);
-    let settings = Settings::default();
-    let mut admitted = AdmittedFeed {
-        id: "contoso-items".into(),
-        tenant: "contoso".into(),
-        interval: Duration::from_secs(60),
-        sinks: Arc::default(),
-        contact: None,
-        origins: Arc::default(),
-        in_clear: Box::default(),
-        expiries: Box::default(),
-        identity: settings.identity(&plugin.description().await.unwrap()),
-        plugin,
-        settings,
-        allowed: Arc::default(),
-        news: Arc::default(),
-        plan: None,
-    };
+    let mut admitted = unadmitted("contoso", plugin, Settings::default(), Origins::default()).await;
     let tenants = Tenants::new(|_| Ok(Arc::new(Nowhere) as Arc<dyn Transport>));
     let feed = admitted.open(&tenants, &noon()).await.unwrap();
     admitted.admit(&feed.plan().shapes);

@@ -9,7 +9,6 @@ use host_harness::store::Outboxes;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Notice, Reaction};
 use source_host::credentials::settings::Settings;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError, Identity};
 use source_host::limits::Limits;
@@ -22,7 +21,7 @@ use tracing::instrument::WithSubscriber;
 
 use crate::limits::LIMITS;
 use crate::security::Table;
-use crate::support::{NOON, host, noon, plugin};
+use crate::support::{NOON, host, noon, plugin, unadmitted};
 
 /// What a mode of the hostile plugin tries, and how it ends.
 pub struct Case {
@@ -323,24 +322,9 @@ async fn open_for(
 /// Opens a feed as a collector does it, poll after poll, and gives what the log has then.
 async fn logged(mode: &str, polls: usize) -> String {
     let settings = json!({ "mode": mode, "amount": 3, "key": KEY });
-    let (plugin, description) = (hostile(), hostile().description().await.unwrap());
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
-    let mut admitted = AdmittedFeed {
-        id: "mallory-items".into(),
-        tenant: "mallory".into(),
-        interval: Duration::from_secs(60),
-        sinks: Arc::default(),
-        contact: None,
-        origins: Arc::default(),
-        in_clear: Box::default(),
-        expiries: Box::default(),
-        plugin,
-        identity: settings.identity(&description),
-        settings,
-        allowed: Arc::new(Origins::new(["https://api.example"]).unwrap()),
-        news: Arc::default(),
-        plan: None,
-    };
+    let allowed = Origins::new(["https://api.example"]).unwrap();
+    let mut admitted = unadmitted("mallory", hostile(), settings, allowed).await;
     let tenants = Tenants::new(|_| Ok(Arc::new(Service::default()) as Arc<dyn Transport>));
     let log = tempfile::NamedTempFile::new().unwrap();
     let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();

@@ -8,10 +8,12 @@ use std::time::Duration;
 use host_harness::built_in;
 use serde_json::{Map, Value, json};
 use source_host::credentials::settings::Settings;
+use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{Clock, Feed, Identity};
 use source_host::limits::{CompileLimits, Limits};
 use source_host::network::Nowhere;
 use source_host::network::OutgoingRequest;
+use source_host::network::egress::Origins;
 use source_host::plugin::Plugin;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::Host;
@@ -135,6 +137,26 @@ pub async fn feed(more: Value) -> Feed {
         clock: noon(),
     };
     Feed::open(plugin(), Settings::new(settings(more), Default::default()), identity).await.unwrap()
+}
+
+/// A feed of this tenant that is not admitted yet.
+pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowed: Origins) -> AdmittedFeed {
+    AdmittedFeed {
+        id: format!("{tenant}-items").into(),
+        tenant: tenant.into(),
+        interval: Duration::from_secs(60),
+        sinks: Arc::default(),
+        contact: None,
+        origins: Arc::default(),
+        in_clear: Box::default(),
+        expiries: Box::default(),
+        identity: settings.identity(&plugin.description().await.unwrap()),
+        plugin,
+        settings,
+        allowed: Arc::new(allowed),
+        news: Arc::default(),
+        plan: None,
+    }
 }
 
 /// What leads a process through a proxy.

@@ -1,37 +1,27 @@
-//! Builds the plugin and leaves the component in `OUT_DIR`, where the library embeds it; and finds out what the program
-//! tells of its own build: the commit and the plugin's digest.
+//! Builds the plugin, or takes one that is built, and leaves the component in `OUT_DIR`, where the library embeds it; and finds
+//! out the commit and the plugin's digest, which the program tells of its own build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use component_builder as component;
 use sha2::{Digest, Sha256};
-
-#[path = "../xtask/src/component.rs"]
-mod component;
 
 /// Names the commit where there is no git, for example in a build from an archive of the sources.
 const COMMIT: &str = "HOST_HARNESS_COMMIT";
 
+/// Names the file of a component that is built already, for where the plugin's sources or the target are missing.
+const PLUGIN: &str = "HOST_HARNESS_PLUGIN";
+
 fn main() {
     // Asked at run time: a script that cargo kept may have been compiled in another folder.
-    let workspace = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..");
-    let workspace = workspace.canonicalize().unwrap_or(workspace);
-    for watched in [
-        "guest/src",
-        "guest/Cargo.toml",
-        "wit",
-        "xtask/src/component.rs",
-        "Cargo.toml",
-        "Cargo.lock",
-        "rust-toolchain.toml",
-    ] {
-        watch(&workspace.join(watched));
-    }
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let workspace = package.join("..").canonicalize().unwrap_or_else(|_| package.clone());
     println!("cargo::rerun-if-env-changed={COMMIT}");
     println!("cargo::rustc-env={COMMIT}={}", commit(&workspace).unwrap_or_else(|| "unknown".to_owned()));
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    match component::build(&workspace, &scratch(&out), component::PACKAGE) {
+    match plugin(&package, &workspace, &out) {
         Ok(bytes) => {
             let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={digest}");
@@ -40,6 +30,31 @@ fn main() {
             }
         }
         Err(error) => println!("cargo::error={error}"),
+    }
+}
+
+/// The component: the one that the environment names; built, where the sources are; else the one in the package.
+fn plugin(package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, String> {
+    println!("cargo::rerun-if-env-changed={PLUGIN}");
+    let read = |file: &Path| {
+        watch(file);
+        fs::read(file).map_err(|error| format!("failed to read the component {}: {error}", file.display()))
+    };
+    let within = package.join(component::FILE);
+    match env::var_os(PLUGIN).filter(|named| !named.is_empty()) {
+        Some(named) => read(&workspace.join(named)),
+        None if workspace.join("guest/Cargo.toml").exists() => {
+            for watched in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+                watch(&workspace.join(watched));
+            }
+            component::build(workspace, &scratch(out), component::PACKAGE)
+        }
+        None if within.exists() => read(&within),
+        None => Err(format!(
+            "found neither the plugin's sources beside this package nor {} in it, expected the file of a component in the \
+             variable {PLUGIN} of the environment; `cargo xtask build` makes one from the sources",
+            component::FILE
+        )),
     }
 }
 

@@ -248,7 +248,7 @@ pub fn hostile_bytes() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     let scratch = std::path::Path::new(env!("OUT_DIR")).join("guest");
     let workspace = crate::support::root().canonicalize().unwrap();
-    BYTES.get_or_init(|| crate::builder::build(&workspace, &scratch, "hostile-plugin").unwrap())
+    BYTES.get_or_init(|| component_builder::build(&workspace, &scratch, "hostile-plugin").unwrap())
 }
 
 pub fn hostile() -> Plugin {

@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-#[path = "../xtask/src/component.rs"]
-#[expect(dead_code, reason = "the build script uses all of it")]
-mod builder;
 mod cassettes;
 mod check;
 mod clouds;

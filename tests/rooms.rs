@@ -74,7 +74,8 @@ const HOUSES: &[House] = &[
 ];
 
 /// The crates of this workspace.
-const WORKSPACE: &[&str] = &["azure_secure_score", "host_harness", "source_host", "source_simulator", "xtask"];
+const WORKSPACE: &[&str] =
+    &["azure_secure_score", "host_harness", "source_host", "source_simulator", "component_builder", "xtask"];
 
 /// One source file: where it stands as a module, and the module paths that it names.
 struct Source {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-mod component;
+use component_builder as component;
+
 mod debian;
 mod fuzz;
 mod scale;

@@ -3,7 +3,7 @@
 #[expect(missing_docs, reason = "generated from the documented WIT")]
 mod generated {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "wit",
         world: "collector:source/plugin-code",
         imports: { default: async },
         exports: { default: async },

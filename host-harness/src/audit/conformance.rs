@@ -46,7 +46,7 @@ pub const RULES: &[(&str, &str)] = &[
 ];
 
 /// A recording for the built-in plugin.
-pub const BUILT_IN: &str = include_str!("../../../tests/cassettes/two-pages.json");
+pub const BUILT_IN: &str = include_str!("two-pages.json");
 
 /// What came of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
@@ -20,7 +19,7 @@ use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
-use crate::network::egress::{Denial, Judged};
+use crate::network::egress::{Denial, Egress, Judged};
 use crate::network::tokens::{self, Asked, Sent};
 use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
@@ -92,26 +91,27 @@ impl WasiHttpHooks for Hook {
                 >,
             > + Send,
     > {
-        let (network, sealed) = (self.network.clone(), Arc::clone(&self.sealed));
-        let (limits, journal) = (self.limits.clone(), Arc::clone(&self.journal));
-        let (call, under_way) = (self.call, Arc::clone(&self.under_way));
+        let carrier = Carrier {
+            call: self.call,
+            network: self.network.clone(),
+            sealed: Arc::clone(&self.sealed),
+            limits: self.limits.clone(),
+            journal: Arc::clone(&self.journal),
+            asker: Arc::clone(&self.asker),
+        };
         self.requests += 1;
-        if self.requests > limits.requests {
+        if self.requests > self.limits.requests {
             // The call ends with this; until it does, nothing more is written down.
-            exceed(&journal, "requests", limits.requests.to_string());
+            carrier.exceed("requests", self.limits.requests.to_string());
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
-        let (asker, tap) = (Arc::clone(&self.asker), self.tap.clone());
-        // A search without a network is the host's own: it asks what the settings say alone, and that the plugin would
-        // rather ask the service is no news.
-        let is_real = network.is_some() || call != "discover";
+        let (under_way, tap) = (Arc::clone(&self.under_way), self.tap.clone());
         Box::new(async move {
             let _turn = under_way.acquire().await;
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = text::cut(&url, ADDRESS_BYTES).to_owned();
-            let result = carry(call, request, network, &sealed, &limits, &journal, &asker).await;
-            let (result, seen, bytes, is_kept) = match result {
+            let (result, seen, bytes, is_kept) = match carrier.carry(request).await {
                 Ok(Carried { response, is_kept }) => {
                     if let Some(tap) = &tap {
                         show(&response, tap);
@@ -119,45 +119,20 @@ impl WasiHttpHooks for Hook {
                     let (status, bytes) = (response.status, response.body.len());
                     (handed(response), Ok(status), bytes, is_kept)
                 }
-                Err((error, cause)) => (Err(error), Err(cause), 0, false),
+                Err(Refused { code, cause }) => (Err(code), Err(cause), 0, false),
             };
             if let (Some(tap), Err(error)) = (&tap, &result) {
                 tap("error", format!("{error:?}").as_bytes());
             }
             if let (Err(HttpError::HttpRequestDenied | HttpError::DestinationIpProhibited), Err(why)) = (&result, &seen)
             {
-                if is_real {
-                    note_denial(&journal, call, &asker.who, (&method, &url), why);
-                } else {
-                    journal.lock().denied += 1;
-                }
+                carrier.note_denial(&method, &url, why);
             }
             let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
-            journal.lock().exchanges.push(exchange);
+            carrier.journal.lock().exchanges.push(exchange);
             let nothing: ConnectionTask = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
         })
-    }
-}
-
-fn exceed(journal: &Mutex<Journal>, limit: &'static str, value: String) {
-    journal.lock().exceeded.get_or_insert((limit, value));
-}
-
-/// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's, and
-/// the denial is told at once.
-fn note_denial(journal: &Mutex<Journal>, call: &str, who: &str, (method, url): (&str, &str), why: &str) {
-    let mut journal = journal.lock();
-    journal.denied += 1;
-    if journal.denied > 1 {
-        return;
-    }
-    let address = url.split('?').next().unwrap_or_default();
-    let address = text::cut(address, ADDRESS_BYTES).escape_default();
-    let request = format!("{method} {address}");
-    match call {
-        "describe" => tracing::warn!(target: "egress", %who, "{request} is not let out: {why}"),
-        _ => journal.denial = Some((request, why.to_owned())),
     }
 }
 
@@ -169,139 +144,240 @@ fn show(response: &IncomingResponse, tap: &Tap) {
     tap("body", &response.body);
 }
 
-/// Judges and sends one request. The body is read first, whatever becomes of the request: a guest whose body is not
-/// read does not learn why.
-async fn carry(
-    call: &'static str,
-    request: http::Request<WasiBody>,
-    network: Option<CallNetwork>,
-    sealed: &[Sealed],
-    limits: &Limits,
-    journal: &Mutex<Journal>,
-    asker: &Asker,
-) -> Result<Carried, (HttpError, String)> {
-    let (parts, body) = request.into_parts();
-    let body = Limited::new(body, limits.request_body_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            exceed(journal, "the body of a request", format!("{} bytes", limits.request_body_bytes));
-        }
-        (HttpError::HttpRequestBodySize(None), format!("its body is too long or broke: {error}"))
-    })?;
-    let denied = |denial: Denial| (HttpError::HttpRequestDenied, denial.to_string());
-    let plainly = |reason: &str| denied(Denial { reason: reason.to_owned(), remedy: None });
-    let Some(network) = network else {
-        return Err(plainly("this call runs without HTTP"));
-    };
-    let raw = parts.uri.to_string();
-    if raw.len() > ADDRESS_BYTES {
-        exceed(journal, "the address of a request", format!("{ADDRESS_BYTES} bytes"));
-        return Err(plainly("its address is too long"));
-    }
-    let url = Url::parse(&raw).map_err(|error| plainly(&format!("its address cannot be read: {error}")))?;
-    // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
-    let own = [http::header::HOST, http::header::CONTENT_LENGTH, http::header::ACCEPT_ENCODING];
-    let headers = parts.headers.iter().filter(|(name, _)| !own.contains(name));
-    let headers =
-        headers.map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-    let request = OutgoingRequest {
-        method: parts.method.to_string(),
-        url,
-        headers: headers.collect(),
-        body: body.to_bytes().to_vec(),
-    };
-    let judged = network.egress.judge(&raw, request.clone(), sealed).map_err(denied)?;
-    let shape = judged.shape;
-    // A call that has read a tenant's data could tell it there.
-    if shape.captures.is_some() && call != "fetch-token" {
-        return Err(plainly("a request for a token leaves from fetch-token alone"));
-    }
-    journal.lock().carried.extend(judged.carried.iter().copied().cloned());
-    if let Some(credential) = judged.missing.first()
-        && !std::mem::replace(&mut journal.lock().bare, true)
-    {
-        let (method, origin, name) = (&shape.method, &shape.origin, sealed::name(credential));
-        let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
-        if network.egress.news().is_news(&words) {
-            tracing::warn!(target: "egress", who = %asker.who, "{words}");
-        }
-    }
-    failpoint::pass("poll-request-send");
-    let (response, renew_at, is_kept) = match &shape.captures {
-        None => (network.transport.send(judged.request).await, None, false),
-        Some(captures) => {
-            match fetch(&network, (&raw, request), judged, captures, sealed, asker).await.map_err(denied)? {
-                Ok(Sent::Answer { response, renew_at, is_kept }) => (Ok(response), renew_at, is_kept),
-                Ok(Sent::TooOften { response, why }) => {
-                    journal.lock().asked_too_often = Some(why);
-                    (Ok(response), None, true)
-                }
-                Err(error) => (Err(error), None, false),
-            }
-        }
-    };
-    let received = match &response {
-        Ok(response) => response.body.len(),
-        Err(TransportError::TooLarge(most)) => *most,
-        Err(_) => 0,
-    };
-    let received = {
-        let mut journal = journal.lock();
-        journal.received_bytes += received;
-        journal.received_bytes
-    };
-    if received > limits.response_bytes {
-        exceed(journal, "the bodies of all answers", format!("{} bytes", limits.response_bytes));
-        return Err((HttpError::HttpResponseBodySize(None), "the answers to the call are too long".to_owned()));
-    }
-    let mut response = response.map_err(|error| {
-        let text = redact::redact(&error.to_string(), sealed.iter().map(|sealed| &sealed.secret));
-        (typed(&error, &text), text)
-    })?;
-    let bytes = response.body.len();
-    let (captures, mut known) =
-        (shape.captures.clone(), sealed.iter().map(|sealed| sealed.secret.clone()).collect::<Vec<_>>());
-    known.extend(journal.lock().tokens.iter().map(|held| held.token.clone()));
-    let scrub = move || {
-        let answered = match &captures {
-            Some(key) => seal::sealed(&mut response, key),
-            None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
-            None => seal::Sealing::default(),
-        };
-        seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
-        (response, answered.token)
-    };
-    let (response, token) = redact::aside(bytes, scrub).await.ok_or_else(|| plainly("it could not be searched"))?;
-    journal.lock().tokens.extend(token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at }));
-    Ok(Carried { response, is_kept })
+/// Why the guest gets no answer.
+#[derive(Debug)]
+struct Refused {
+    /// By which the guest tells refusals apart.
+    code: HttpError,
+    /// The same for the operator; without secrets.
+    cause: String,
 }
 
-/// Sends a request for a token as it was judged, or takes what an equal one brought. `plain` is the request as the plugin
-/// wrote it, and its address.
-async fn fetch(
-    network: &CallNetwork,
-    plain: (&str, OutgoingRequest),
-    judged: Judged<'_>,
-    captures: &str,
-    sealed: &[Sealed],
-    asker: &Asker,
-) -> Result<Result<Sent, TransportError>, Denial> {
-    // What is signed is another each time: in its place stands what it is made of.
-    let named: Vec<Sealed> = sealed.iter().map(Sealed::named).collect();
-    let asked = Asked {
-        likeness: network.egress.judge(plain.0, plain.1, &named)?.request,
-        signed: judged.signed,
-        is_shared: judged.is_by_host,
-        plugin: Arc::clone(&asker.plugin),
-        tenant: Arc::clone(&asker.tenant),
-        captures: captures.to_owned(),
-        freshness: network.freshness.clone(),
-        now: (network.clock)(),
-    };
-    // Who gets the answer later signs another, and does not know this one for a secret.
-    let signed = sealed.iter().filter(|sealed| sealed.identity.is_some());
-    let signed: Vec<Secret> = signed.map(|sealed| sealed.secret.clone()).collect();
-    let clean = move |answer: &mut IncomingResponse| seal::scrub(answer, &Search::new(&signed));
-    Ok(network.tokens.send(&network.transport, judged.request, &asked, clean).await)
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Refused {
+        Refused { code: HttpError::HttpRequestDenied, cause: denial.to_string() }
+    }
+}
+
+impl Refused {
+    /// A denial that no line of configuration turns into a leave.
+    fn denied(reason: impl Into<String>) -> Refused {
+        Denial { reason: reason.into(), remedy: None }.into()
+    }
+}
+
+/// A request as the plugin wrote it.
+struct Received {
+    /// Its address to the letter: two readers of an address may differ.
+    address: String,
+    request: OutgoingRequest,
+}
+
+/// What the transport, or a kept answer of a token endpoint, gave.
+struct Arrived {
+    response: Result<IncomingResponse, TransportError>,
+    /// From when on the host would fetch another token, in Unix milliseconds.
+    renew_at: Option<u64>,
+    /// Whether the host had the answer, and sent nothing.
+    is_kept: bool,
+}
+
+impl Arrived {
+    fn sent(response: Result<IncomingResponse, TransportError>) -> Arrived {
+        Arrived { response, renew_at: None, is_kept: false }
+    }
+}
+
+/// Carries one request of a call: the request is received, judged and sent, and its answer is sealed.
+struct Carrier {
+    call: &'static str,
+    network: Option<CallNetwork>,
+    sealed: Arc<Vec<Sealed>>,
+    limits: Limits,
+    journal: Shared<Journal>,
+    asker: Arc<Asker>,
+}
+
+impl Carrier {
+    async fn carry(&self, request: http::Request<WasiBody>) -> Result<Carried, Refused> {
+        let (parts, body) = request.into_parts();
+        let body = self.received(body).await?;
+        let Some(network) = &self.network else { return Err(Refused::denied("this call runs without HTTP")) };
+        let received = self.read(&parts, body)?;
+        let judged = self.judged(&network.egress, &received)?;
+        let captures = judged.shape.captures.clone();
+        failpoint::pass("poll-request-send");
+        let arrived = self.sent(network, received, judged).await?;
+        self.sealed(arrived, captures).await
+    }
+
+    /// Reads the body, whatever becomes of the request: a guest whose body is not read does not learn why.
+    async fn received(&self, body: WasiBody) -> Result<Bytes, Refused> {
+        let most = self.limits.request_body_bytes;
+        let body = Limited::new(body, most).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                self.exceed("the body of a request", format!("{most} bytes"));
+            }
+            Refused {
+                code: HttpError::HttpRequestBodySize(None),
+                cause: format!("its body is too long or broke: {error}"),
+            }
+        })?;
+        Ok(body.to_bytes())
+    }
+
+    /// Reads the address and the headers.
+    fn read(&self, parts: &http::request::Parts, body: Bytes) -> Result<Received, Refused> {
+        let address = parts.uri.to_string();
+        if address.len() > ADDRESS_BYTES {
+            self.exceed("the address of a request", format!("{ADDRESS_BYTES} bytes"));
+            return Err(Refused::denied("its address is too long"));
+        }
+        let url =
+            Url::parse(&address).map_err(|error| Refused::denied(format!("its address cannot be read: {error}")))?;
+        // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
+        let own = [http::header::HOST, http::header::CONTENT_LENGTH, http::header::ACCEPT_ENCODING];
+        let headers =
+            parts.headers.iter().filter(|(name, _)| !own.contains(name)).map(|(name, value)| {
+                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            });
+        let (method, headers) = (parts.method.to_string(), headers.collect());
+        Ok(Received { address, request: OutgoingRequest { method, url, headers, body: body.to_vec() } })
+    }
+
+    /// Says whether the request may leave, and gives it its credentials.
+    fn judged<'a>(&self, egress: &'a Egress, received: &Received) -> Result<Judged<'a>, Refused> {
+        let judged = egress.judge(&received.address, received.request.clone(), &self.sealed)?;
+        // A call that has read a tenant's data could tell it there.
+        if judged.shape.captures.is_some() && self.call != "fetch-token" {
+            return Err(Refused::denied("a request for a token leaves from fetch-token alone"));
+        }
+        let mut journal = self.journal.lock();
+        journal.carried.extend(judged.carried.iter().copied().cloned());
+        if let Some(credential) = judged.missing.first()
+            && !std::mem::replace(&mut journal.bare, true)
+        {
+            let (method, origin, name) = (&judged.shape.method, &judged.shape.origin, sealed::name(credential));
+            let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
+            if egress.news().is_news(&words) {
+                tracing::warn!(target: "egress", who = %self.asker.who, "{words}");
+            }
+        }
+        Ok(judged)
+    }
+
+    /// Sends the request, and counts the bytes that come back. A request for a token may be answered from what an equal
+    /// one brought.
+    async fn sent(&self, network: &CallNetwork, received: Received, judged: Judged<'_>) -> Result<Arrived, Refused> {
+        let arrived = match &judged.shape.captures {
+            None => Arrived::sent(network.transport.send(judged.request).await),
+            Some(captures) => match self.fetched(network, received, judged, captures).await? {
+                Ok(Sent::Answer { response, renew_at, is_kept }) => {
+                    Arrived { response: Ok(response), renew_at, is_kept }
+                }
+                Ok(Sent::TooOften { response, why }) => {
+                    self.journal.lock().asked_too_often = Some(why);
+                    Arrived { response: Ok(response), renew_at: None, is_kept: true }
+                }
+                Err(error) => Arrived::sent(Err(error)),
+            },
+        };
+        let bytes = match &arrived.response {
+            Ok(response) => response.body.len(),
+            Err(TransportError::TooLarge(most)) => *most,
+            Err(_) => 0,
+        };
+        let mut journal = self.journal.lock();
+        journal.received_bytes += bytes;
+        let in_all = journal.received_bytes;
+        drop(journal);
+        if in_all > self.limits.response_bytes {
+            self.exceed("the bodies of all answers", format!("{} bytes", self.limits.response_bytes));
+            return Err(Refused {
+                code: HttpError::HttpResponseBodySize(None),
+                cause: "the answers to the call are too long".to_owned(),
+            });
+        }
+        Ok(arrived)
+    }
+
+    /// Sends a request for a token as it was judged, or takes what an equal one brought.
+    async fn fetched(
+        &self,
+        network: &CallNetwork,
+        Received { address, request }: Received,
+        judged: Judged<'_>,
+        captures: &str,
+    ) -> Result<Result<Sent, TransportError>, Denial> {
+        // What is signed is another each time: in its place stands what it is made of.
+        let named: Vec<Sealed> = self.sealed.iter().map(Sealed::named).collect();
+        let asked = Asked {
+            likeness: network.egress.judge(&address, request, &named)?.request,
+            signed: judged.signed,
+            is_shared: judged.is_by_host,
+            plugin: Arc::clone(&self.asker.plugin),
+            tenant: Arc::clone(&self.asker.tenant),
+            captures: captures.to_owned(),
+            freshness: network.freshness.clone(),
+            now: (network.clock)(),
+        };
+        // Who gets the answer later signs another, and does not know this one for a secret.
+        let signed = self.sealed.iter().filter(|sealed| sealed.identity.is_some());
+        let signed: Vec<Secret> = signed.map(|sealed| sealed.secret.clone()).collect();
+        let clean = move |answer: &mut IncomingResponse| seal::scrub(answer, &Search::new(&signed));
+        Ok(network.tokens.send(&network.transport, judged.request, &asked, clean).await)
+    }
+
+    /// Takes out of the answer what the guest must not see: a token that it `captures`, and every credential that it
+    /// echoes.
+    async fn sealed(&self, arrived: Arrived, captures: Option<String>) -> Result<Carried, Refused> {
+        let Arrived { response, renew_at, is_kept } = arrived;
+        let mut response = response.map_err(|error| {
+            let cause = redact::redact(&error.to_string(), self.sealed.iter().map(|sealed| &sealed.secret));
+            Refused { code: typed(&error, &cause), cause }
+        })?;
+        let bytes = response.body.len();
+        let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
+        known.extend(self.journal.lock().tokens.iter().map(|held| held.token.clone()));
+        let scrub = move || {
+            let answered = match &captures {
+                Some(key) => seal::sealed(&mut response, key),
+                None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
+                None => seal::Sealing::default(),
+            };
+            seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
+            (response, answered.token)
+        };
+        let searched = redact::aside(bytes, scrub).await;
+        let (response, token) = searched.ok_or_else(|| Refused::denied("it could not be searched"))?;
+        let token = token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at });
+        self.journal.lock().tokens.extend(token);
+        Ok(Carried { response, is_kept })
+    }
+
+    fn exceed(&self, limit: &'static str, value: String) {
+        self.journal.lock().exceeded.get_or_insert((limit, value));
+    }
+
+    /// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's,
+    /// and the denial is told at once.
+    fn note_denial(&self, method: &str, url: &str, why: &str) {
+        let mut journal = self.journal.lock();
+        journal.denied += 1;
+        // A search without a network is the host's own: it asks what the settings say alone, and that the plugin would
+        // rather ask the service is no news.
+        let is_real = self.network.is_some() || self.call != "discover";
+        if journal.denied > 1 || !is_real {
+            return;
+        }
+        let address = url.split('?').next().unwrap_or_default();
+        let address = text::cut(address, ADDRESS_BYTES).escape_default();
+        let request = format!("{method} {address}");
+        match self.call {
+            "describe" => tracing::warn!(target: "egress", who = %self.asker.who, "{request} is not let out: {why}"),
+            _ => journal.denial = Some((request, why.to_owned())),
+        }
+    }
 }
 
 /// The answer in the engine's words.

@@ -12,6 +12,7 @@ mod generated {
 }
 
 pub(crate) use generated::collector::source::{credentials, log};
+pub(crate) use generated::exports::collector::source::plugin::Guest;
 pub use generated::exports::collector::source::plugin::{
     Batch, Context, Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, Diagnosis, Discovery,
     Event, EventKind, Failure, Identifier, IdentifierKind, Measure, Notice, Page, Path, Place, Plan, PollResult,

@@ -20,7 +20,7 @@ use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
-    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Plan, PluginCode, PollResult,
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Guest, Plan, PluginCode, PollResult,
     PollStep, Problem, Reaction, Scope, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, KeyPair, Unusable};
@@ -87,6 +87,9 @@ impl CallError {
         Failure::of_host(Reaction::FixPlugin, code, self.to_string())
     }
 }
+
+/// The store of one call.
+type Store = wasmtime::Store<CallState>;
 
 /// What a store holds for one call.
 pub(crate) struct CallState {
@@ -198,26 +201,27 @@ pub struct FetchedToken {
 /// A call's answer and what it took.
 pub type Called<T> = (Result<T, CallError>, Journal);
 
-/// Makes a call: opens a fresh instance, lets it answer in its time, and closes it.
-macro_rules! call {
-    ($plugin:expr, $name:literal, $caller:expr, $inside:expr, $function:ident($($argument:expr),*)) => {{
-        let mut open = $plugin.open($name, $caller, $inside).await;
-        if let Some(tap) = $plugin.tap() {
-            let mut show = |bytes: &[u8]| tap(concat!("argument of ", $name), bytes);
-            $($argument.enters(&mut show);)*
-            let _ = &mut show;
-        }
-        let answer = match open.code.take() {
-            Some(Ok(code)) => {
-                let answer = code.collector_source_plugin().$function(&mut open.store $(, $argument)*);
-                let answer = timed(answer, &open.spent);
-                tokio::time::timeout_at(open.deadline, answer).await.map_err(|_| None).and_then(|answer| answer.map_err(Some))
-            }
-            Some(Err(error)) => Err(error),
-            None => Err(None),
-        };
-        open.close(answer)
-    }};
+/// How the guest's part of a call ended.
+enum Ended<T> {
+    /// With an answer.
+    Answered(T),
+    /// The engine stopped it.
+    Trapped(wasmtime::Error),
+    /// Its time in all ran out.
+    OutOfTime,
+}
+
+/// Lets the guest work until the deadline, and adds up the time in which it is being worked at.
+async fn ended<T>(
+    deadline: tokio::time::Instant,
+    spent: &Spent,
+    work: impl Future<Output = wasmtime::Result<T>>,
+) -> Ended<T> {
+    match tokio::time::timeout_at(deadline, timed(work, spent)).await {
+        Ok(Ok(answer)) => Ended::Answered(answer),
+        Ok(Err(error)) => Ended::Trapped(error),
+        Err(_) => Ended::OutOfTime,
+    }
 }
 
 /// Adds up the time in which a call is being worked at.
@@ -235,13 +239,19 @@ async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
 impl Plugin {
     /// What the plugin is. All HTTP is denied, and there are no timers.
     pub async fn describe(&self) -> Called<Description> {
-        call!(self, "describe", &Caller::default(), Inside::default(), call_describe())
+        self.call("describe", &Caller::default(), Inside::default(), &[], async |code, store| {
+            code.call_describe(store).await
+        })
+        .await
     }
 
     /// Checks settings. All HTTP is denied, there are no timers, and equal settings look equal to the plugin.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
         let text = settings.with_fixed_placeholders();
-        call!(self, "prepare", &caller.without_network(), Inside::default(), call_prepare(&text))
+        self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
+            code.call_prepare(store, &text).await
+        })
+        .await
     }
 
     /// Fetches a token; its value stays with the host.
@@ -251,7 +261,8 @@ impl Plugin {
         settings: &Settings,
     ) -> Called<Result<Option<FetchedToken>, Failure>> {
         let (text, inside) = settings.sealed();
-        let (answer, journal) = call!(self, "fetch-token", caller, inside, call_fetch_token(&text));
+        let fetch = async |code: &Guest, store: &mut Store| code.call_fetch_token(store, &text).await;
+        let (answer, journal) = self.call("fetch-token", caller, inside, &[&text], fetch).await;
         let kept = |Token { value, expires_in_seconds }| {
             let held = journal.tokens.iter().find(|held| held.placeholder == value);
             let renew_at = held.and_then(|held| held.renew_at);
@@ -270,7 +281,10 @@ impl Plugin {
     ) -> Called<Result<Discovery, Failure>> {
         let (text, mut inside) = settings.sealed();
         let token = seal_token(token, &mut inside.sealed);
-        call!(self, "discover", caller, inside, call_discover(&text, token.as_deref()))
+        self.call("discover", caller, inside, &[&text, &token], async |code, store| {
+            code.call_discover(store, &text, token.as_deref()).await
+        })
+        .await
     }
 
     /// Reads one page or several.
@@ -284,7 +298,10 @@ impl Plugin {
     ) -> Called<Result<PollStep, Failure>> {
         let (text, mut inside) = settings.sealed();
         let token = seal_token(token, &mut inside.sealed);
-        call!(self, "poll", caller, inside, call_poll(&text, token.as_deref(), scope, cursor))
+        self.call("poll", caller, inside, &[&text, &token, scope, &cursor], async |code, store| {
+            code.call_poll(store, &text, token.as_deref(), scope, cursor).await
+        })
+        .await
     }
 
     /// Makes events. All HTTP is denied, and there are no credentials.
@@ -298,35 +315,52 @@ impl Plugin {
     ) -> Called<Result<Batch, Failure>> {
         let text = settings.without_credentials();
         let caller = caller.without_network();
-        call!(self, "normalize", &caller, Inside::default(), call_normalize(text, context, poll_result, state))
+        self.call(
+            "normalize",
+            &caller,
+            Inside::default(),
+            &[&text, context, poll_result, &state],
+            async |code, store| code.call_normalize(store, text, context, poll_result, state).await,
+        )
+        .await
     }
 
-    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> OpenCall<'_> {
-        let running = self.host().enter().await;
+    /// Makes a call: opens a fresh instance, shows the `arguments` to a test that taps, lets the plugin answer in its
+    /// time, and closes the instance.
+    async fn call<T: BoundedAnswer>(
+        &self,
+        name: &'static str,
+        caller: &Caller,
+        inside: Inside,
+        arguments: &[&(dyn Enters + Sync)],
+        run: impl AsyncFnOnce(&Guest, &mut Store) -> wasmtime::Result<T>,
+    ) -> Called<T> {
+        let (mut open, code) = self.open(name, caller, inside).await;
+        if let Some(tap) = self.tap() {
+            let place = format!("argument of {name}");
+            arguments.iter().for_each(|argument| argument.enters(&mut |bytes| tap(&place, bytes)));
+        }
+        let answer = match code {
+            Ended::Answered(code) => {
+                ended(open.deadline, &open.spent, run(code.collector_source_plugin(), &mut open.store)).await
+            }
+            Ended::Trapped(error) => Ended::Trapped(error),
+            Ended::OutOfTime => Ended::OutOfTime,
+        };
+        open.close(answer)
+    }
+
+    async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> (OpenCall<'_>, Ended<PluginCode>) {
+        let permit = self.host().enter().await;
         let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
         let spent = Arc::new(Spent::default());
         let mut store = self.store(call, caller, inside, &spent);
-        let code = timed(self.linked().instantiate_async(&mut store), &spent);
-        let code = tokio::time::timeout_at(deadline, code).await;
-        let code = code.map_err(|_| None).and_then(|code| code.map_err(Some));
-        OpenCall {
-            call,
-            deadline,
-            wall_time: caller.limits.wall_time,
-            store,
-            code: Some(code),
-            spent,
-            _running: running,
-        }
+        let code = ended(deadline, &spent, self.linked().instantiate_async(&mut store)).await;
+        let open = OpenCall { call, deadline, wall_time: caller.limits.wall_time, store, spent, _permit: permit };
+        (open, code)
     }
 
-    fn store(
-        &self,
-        call: &'static str,
-        caller: &Caller,
-        Inside { sealed, held }: Inside,
-        spent: &Arc<Spent>,
-    ) -> wasmtime::Store<CallState> {
+    fn store(&self, call: &'static str, caller: &Caller, Inside { sealed, held }: Inside, spent: &Arc<Spent>) -> Store {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
@@ -361,20 +395,19 @@ impl Caller {
     }
 }
 
-/// An instance that is about to answer, or could not be made. The error is none where time ran out.
+/// A call that was begun.
 struct OpenCall<'a> {
     call: &'static str,
     deadline: tokio::time::Instant,
     wall_time: Duration,
-    store: wasmtime::Store<CallState>,
-    code: Option<Result<PluginCode, Option<wasmtime::Error>>>,
+    store: Store,
     spent: Arc<Spent>,
-    _running: CallPermit<'a>,
+    _permit: CallPermit<'a>,
 }
 
 impl OpenCall<'_> {
     /// Ends the call: what came of it, and what it took.
-    fn close<T: BoundedAnswer>(self, answer: Result<T, Option<wasmtime::Error>>) -> Called<T> {
+    fn close<T: BoundedAnswer>(self, answer: Ended<T>) -> Called<T> {
         let CallState { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
@@ -383,12 +416,12 @@ impl OpenCall<'_> {
         }
         let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {
             (Some((limit, value)), _) => AnswerFault::Limit(limit, value),
-            (None, Ok(mut answer)) => match answer.hold(&meter.limits) {
+            (None, Ended::Answered(mut answer)) => match answer.hold(&meter.limits) {
                 Ok(()) => return (Ok(answer), journal),
                 Err(fault) => fault,
             },
-            (None, Err(None)) => AnswerFault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
-            (None, Err(Some(error))) => classify(&error, &meter.limits),
+            (None, Ended::OutOfTime) => AnswerFault::Limit("time in all", format!("{} ms", self.wall_time.as_millis())),
+            (None, Ended::Trapped(error)) => classify(&error, &meter.limits),
         };
         let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
         let error = match fault {
@@ -399,16 +432,28 @@ impl OpenCall<'_> {
     }
 }
 
+// Words of the engine's errors that have no type of their own. The rows `headers of a request` and `bytes copied` of
+// `tests/limits.rs` provoke two of these errors, and the test below provokes the third.
+
+/// A component was given more handles than it may hold.
+const TOO_MANY_HANDLES: &str = "handle limit exceeded";
+
+/// The headers of a request are larger than allowed.
+const TOO_LARGE_FIELDS: &str = "total size of fields exceeds limit";
+
+/// More data was copied into the host than a call may copy.
+const TOO_MUCH_COPIED: &str = "too much data is being copied";
+
 /// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
 fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
-    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains("handle limit exceeded") {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains(TOO_MANY_HANDLES) {
         return AnswerFault::Limit("handles", limits.handles.to_string());
     }
-    if cause.contains("total size of fields exceeds limit") {
+    if cause.contains(TOO_LARGE_FIELDS) {
         return AnswerFault::Limit("headers of a request", format!("{} bytes", limits::FIELD_BYTES));
     }
-    if cause.contains("too much data is being copied") {
+    if cause.contains(TOO_MUCH_COPIED) {
         return AnswerFault::Limit("bytes copied between it and the host", limits.copied_bytes.to_string());
     }
     if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
@@ -426,4 +471,42 @@ fn seal_token(token: Option<&Secret>, sealed: &mut Vec<Sealed>) -> Option<String
         sealed.push(token);
         placeholder
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker, Resource, ResourceType};
+
+    use super::*;
+
+    /// Takes two things, and gives none back.
+    const GREEDY: &str = r#"(component
+        (import "thing" (type $thing (sub resource)))
+        (import "make" (func $make (result (own $thing))))
+        (core func $lowered (canon lower (func $make)))
+        (core module $module
+            (import "" "make" (func $make (result i32)))
+            (func (export "run") (drop (call $make)) (drop (call $make))))
+        (core instance $instance (instantiate $module (with "" (instance (export "make" (func $lowered))))))
+        (func (export "run") (canon lift (core func $instance "run"))))"#;
+
+    fn with_handles(most: usize) -> wasmtime::Result<()> {
+        let engine = wasmtime::Engine::default();
+        let mut linker = Linker::<()>::new(&engine);
+        linker.root().resource("thing", ResourceType::host::<u32>(), |_, _| Ok(()))?;
+        linker.root().func_wrap("make", |_, (): ()| Ok((Resource::<u32>::new_own(1),)))?;
+        let mut store = wasmtime::Store::new(&engine, ());
+        store.set_max_component_handles(most);
+        let component = Component::new(&engine, wat::parse_str(GREEDY)?)?;
+        let instance = linker.instantiate(&mut store, &component)?;
+        instance.get_typed_func::<(), ()>(&mut store, "run")?.call(&mut store, ())
+    }
+
+    #[test]
+    fn the_engine_says_that_a_component_has_too_many_handles() {
+        with_handles(2).unwrap();
+        let limits = Limits::default();
+        let fault = classify(&with_handles(1).unwrap_err(), &limits);
+        assert_eq!(fault, AnswerFault::Limit("handles", limits.handles.to_string()));
+    }
 }

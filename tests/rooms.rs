@@ -62,8 +62,9 @@ const HOUSES: &[House] = &[
         sources: "guest/src",
         crates: &["azure_secure_score"],
         floors: &[
-            &["clouds", "diagnoses", "json"],
-            &["api", "exact", "http"],
+            &["clouds", "diagnoses", "number"],
+            &["json"],
+            &["api", "http"],
             &["challenge", "link", "settings"],
             &["service_error"],
             &["discover", "normalize", "pages", "token"],

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::json::{self, Fault, Number, Object, join};
+use crate::json::{self, Fault, Object, join};
+use crate::number::Number;
 
 /// The version of the service's interface that this plugin reads.
 pub const API_VERSION: &str = "2020-01-01";

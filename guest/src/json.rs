@@ -1,15 +1,15 @@
-//! JSON as it came: objects whose values stay text, numbers to the letter, and where in a document something is.
+//! JSON as it came: objects whose values stay text, and where in a document something is.
 //!
 //! By hand, on serde: a library makes doubles of numbers, and its errors quote values. Here a fault names the path and the type
 //! that it found, the depth and the members of an object are bounded, and of two equal keys the last counts.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
-use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::number::{MAX_NUMBER_BYTES, Number};
 
 /// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
 pub const MAX_DEPTH: usize = 64;
@@ -133,9 +133,6 @@ pub struct Object<'a> {
 /// More members than this in one object is an attack: looking for a key that stands twice costs their square.
 const MAX_MEMBERS: usize = 1_000;
 
-/// Longer than this is no measurement: an event repeats each number a few times and must stay within its limit.
-const MAX_NUMBER_BYTES: usize = 512;
-
 impl<'a> Object<'a> {
     /// Reads `value`, which stands at `path`, as an object.
     pub fn read(value: &'a RawValue, path: &str) -> Result<Object<'a>, Fault> {
@@ -176,8 +173,8 @@ impl<'a> Object<'a> {
     pub fn number(&self, path: &str, key: &str) -> Result<Option<Number<'a>>, Fault> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = Number::read(value).ok_or_else(|| Fault::unfit(&join(path, key), Some(value), "a number"))?;
-        if number.0.len() > MAX_NUMBER_BYTES {
-            return Err(Fault::length(join(path, key), number.0.len(), MAX_NUMBER_BYTES));
+        if number.text().len() > MAX_NUMBER_BYTES {
+            return Err(Fault::length(join(path, key), number.text().len(), MAX_NUMBER_BYTES));
         }
         if !number.is_within_range() {
             return Err(Fault::range(join(path, key)));
@@ -239,90 +236,6 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// A number as it was spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Number<'a>(&'a str);
-
-impl<'a> Number<'a> {
-    fn read(value: &'a RawValue) -> Option<Number<'a>> {
-        let text = value.get();
-        text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(Number(text))
-    }
-
-    /// The number in a state that kept its spelling.
-    pub fn spelled(text: &'a str) -> Number<'a> {
-        Number(text)
-    }
-
-    /// To the letter.
-    pub fn text(self) -> &'a str {
-        self.0
-    }
-
-    /// Its value for judgements and figures, rounded to 28 digits; none if it is larger than that.
-    pub fn decimal(self) -> Option<Decimal> {
-        if !self.0.contains(['e', 'E']) {
-            return Decimal::from_str(self.0).ok();
-        }
-        let Parts { negative, digits, exponent } = self.parts()?;
-        // The place of the first digit before the point decides whether there is anything to round.
-        let place = exponent.checked_add(i64::try_from(digits.len()).ok()?)?;
-        if place < -i64::from(Decimal::MAX_SCALE) {
-            return Some(Decimal::ZERO);
-        }
-        if place > i64::from(Decimal::MAX_SCALE) + 1 {
-            return None;
-        }
-        let sign = if negative { "-" } else { "" };
-        let plain = match usize::try_from(exponent) {
-            Ok(zeros) => format!("{sign}{digits}{}", "0".repeat(zeros)),
-            Err(_) => {
-                let scale = usize::try_from(exponent.checked_neg()?).ok()?;
-                let padded = format!("{digits:0>width$}", width = scale + 1);
-                let (whole, fraction) = padded.split_at(padded.len() - scale);
-                format!("{sign}{whole}.{fraction}")
-            }
-        };
-        Decimal::from_str(&plain).ok()
-    }
-
-    /// Its sign, digits and power of ten; none if the power has more than 18 digits.
-    pub fn parts(self) -> Option<Parts> {
-        let (mantissa, exponent) = self.0.split_once(['e', 'E']).unwrap_or((self.0, "0"));
-        let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let mut digits = format!("{whole}{fraction}");
-        let written = digits.len();
-        digits.truncate(digits.trim_end_matches('0').len());
-        let zeros = i64::try_from(written - digits.len()).ok()?;
-        let exponent =
-            exponent.parse::<i64>().ok()?.checked_add(zeros)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-        let digits = digits.trim_start_matches('0').to_owned();
-        if digits.is_empty() {
-            return Some(Parts { negative: false, digits: "0".to_owned(), exponent: 0 });
-        }
-        Some(Parts { negative, digits, exponent })
-    }
-
-    /// Whether it is within the range of double precision; one that is nearer to zero than that can tell counts as zero.
-    pub fn is_within_range(self) -> bool {
-        self.float().is_finite()
-    }
-
-    /// Its nearest floating-point value, for figures.
-    pub fn float(self) -> f64 {
-        self.0.parse().unwrap_or(f64::NAN)
-    }
-
-    /// Whether two spellings mean the same number.
-    pub fn equals(self, other: Number<'_>) -> bool {
-        if self.0 == other.0 {
-            return true;
-        }
-        self.parts().is_some_and(|parts| Some(parts) == other.parts())
-    }
-}
-
 /// Finds a number beyond the range of double precision, wherever it stands in a value; none if there is none.
 pub fn beyond_range(value: &RawValue, path: &str) -> Option<Fault> {
     if !has_number_beyond_range(value.get()) {
@@ -355,7 +268,7 @@ fn has_number_beyond_range(text: &str) -> bool {
                 let end = at + bytes[at..].iter().take_while(is_part).count();
                 let number = &text[at..end];
                 let may_be = number.len() > MAX_PLAIN_DIGITS || number.contains(['e', 'E']);
-                if may_be && !Number(number).is_within_range() {
+                if may_be && !Number::spelled(number).is_within_range() {
                     return true;
                 }
                 at = end;
@@ -364,24 +277,6 @@ fn has_number_beyond_range(text: &str) -> bool {
         }
     }
     false
-}
-
-/// A number taken apart, in the one way that all spellings of it have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
-    /// Whether it is below zero.
-    pub negative: bool,
-    /// Its digits as a whole number, without zeros at either end; `0` for nothing.
-    pub digits: String,
-    /// The power of ten of the last digit.
-    pub exponent: i64,
-}
-
-/// Whether a text is a number as JSON spells it, of a length that this plugin takes.
-pub fn is_number(text: &str) -> bool {
-    text.len() <= MAX_NUMBER_BYTES
-        && serde_json::from_str::<&RawValue>(text)
-            .is_ok_and(|value| value.get() == text && Number::read(value).is_some())
 }
 
 /// The items of a list.
@@ -566,55 +461,6 @@ mod tests {
             &format!("0.{}", "1".repeat(400)),
         ] {
             assert_eq!(found(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn numbers_compare_by_value() {
-        let long = format!("1.{}", "0".repeat(40));
-        for (left, right, equal) in [
-            ("1", "1.00", true),
-            ("1", "1e0", true),
-            ("1e2", "100", true),
-            ("120", "1.2E+2", true),
-            ("0", "-0.0e7", true),
-            ("1", &long, true),
-            ("1e400", "10e399", true),
-            ("1e400", "1e401", false),
-            ("1", "-1", false),
-            ("0.1", "0.10001", false),
-            ("1.00000000000000000000000000000000000001e1", "10", false),
-            ("1e99999999999999999999", "1e99999999999999999998", false),
-        ] {
-            assert_eq!(Number(left).equals(Number(right)), equal, "{left} {right}");
-        }
-    }
-
-    #[test]
-    fn a_number_is_told_from_what_is_none() {
-        for text in ["0", "-1.50e+3", &"1".repeat(MAX_NUMBER_BYTES)] {
-            assert!(is_number(text), "{text}");
-        }
-        for text in
-            ["", " 1", "1 ", "é1e-1", "1é", "-", "01", "1,2", "\"1\"", "null", &"1".repeat(MAX_NUMBER_BYTES + 1)]
-        {
-            assert!(!is_number(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_value_for_judgements_is_rounded_where_it_must_be() {
-        for (text, expected) in [
-            ("23.53", Some("23.53")),
-            ("1.5E+3", Some("1500")),
-            ("12.5e-1", Some("1.25")),
-            ("1.1102230246251565e-16", Some("0.0000000000000001110223024625")),
-            ("-1e-400", Some("0")),
-            ("1e28", Some("10000000000000000000000000000")),
-            ("1e400", None),
-        ] {
-            let decimal = Number(text).decimal().map(|decimal| decimal.normalize().to_string());
-            assert_eq!(decimal.as_deref(), expected, "{text}");
         }
     }
 }

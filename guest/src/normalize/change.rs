@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::exact::Exact;
-use crate::json::Number;
 use crate::normalize::subject::Subject;
+use crate::number::{Exact, Number};
 
 /// `unmapped.change`.
 #[derive(Debug, Clone, Serialize)]

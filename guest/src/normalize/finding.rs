@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 use crate::api::{Definition, Item};
 use crate::contract;
-use crate::exact::Exact;
-use crate::json::{self, Number};
+use crate::json;
 use crate::normalize::change::Change;
 use crate::normalize::event::{Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped};
 use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::subject::Subject;
+use crate::number::{Exact, Number};
 use crate::settings::{Definitions, EventKind};
 
 /// Larger events are cut: many pipelines refuse records beyond 64 KiB, and an envelope comes on top.

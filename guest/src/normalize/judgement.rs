@@ -130,7 +130,7 @@ fn is_positive(value: Option<Decimal>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Number;
+    use crate::number::Number;
 
     fn score(current: &'static str, max: &'static str) -> Option<Score<'static>> {
         Some(Score { max: Some(Number::spelled(max)), current: Some(Number::spelled(current)), percentage: None })

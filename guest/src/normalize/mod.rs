@@ -17,11 +17,11 @@ use rust_decimal::Decimal;
 use crate::api::Item;
 use crate::contract::{self, Batch, Context, Failure, Measure, Notice, PollResult};
 use crate::diagnoses::{EVENT_TRUNCATED, LIST_EMPTY, NOT_ONBOARDED, NOTHING_ASSESSED, SUM_MISMATCH};
-use crate::json::Number;
 use crate::normalize::comparison::{Comparison, Present};
 use crate::normalize::frame::Frame;
 use crate::normalize::state::State;
 use crate::normalize::subject::Subject;
+use crate::number::Number;
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::Failure;
 use crate::diagnoses::STATE_UNREADABLE;
-use crate::json;
+use crate::number;
 use crate::service_error;
 
 /// The format of this version. The state opens with it: `{"format":1,…`.
@@ -122,7 +122,7 @@ impl State {
             return Err(STATE_UNREADABLE.failure(&format!("found format {format}, expected {FORMAT}")));
         }
         let state: State = serde_json::from_slice(bytes).map_err(|error| unreadable("", error))?;
-        match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !json::is_number(number))) {
+        match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !number::is_number(number))) {
             None => Ok(state),
             Some((uid, _)) => {
                 Err(STATE_UNREADABLE.failure(&format!("what it keeps of {} is no number", service_error::shown(uid))))

@@ -5,10 +5,9 @@ use std::borrow::Cow;
 use rust_decimal::Decimal;
 
 use crate::api::{Counts, Item, Score};
-use crate::exact::Exact;
-use crate::json::Number;
 use crate::normalize::judgement::{self, Severity, Status};
 use crate::normalize::state::Kept;
+use crate::number::{Exact, Number};
 use crate::settings::EventKind;
 
 /// The parts of a finding that both a fresh item and the state have.

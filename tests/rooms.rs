@@ -85,6 +85,7 @@ struct Source {
     crates: BTreeSet<&'static str>,
 }
 
+/// The sources below a folder. Tests in files of their own may look anywhere, as those at the end of a file.
 fn read(folder: &Path) -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -92,7 +93,7 @@ fn read(folder: &Path) -> Vec<Source> {
         for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") {
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
                 found.push(source(&path, folder));
             }
         }

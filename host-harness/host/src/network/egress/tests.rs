@@ -1,0 +1,295 @@
+use super::*;
+use crate::contract::CredentialUse;
+use crate::credentials::secret::Secret;
+
+const LOGIN: &str = "https://login.example";
+const API: &str = "https://api.example:8443";
+
+fn egress() -> Egress {
+    let shape = |method: &str, origin: &str, path: Path, credential: Credential, place: Place| Shape {
+        method: method.to_owned(),
+        origin: origin.to_owned(),
+        path,
+        credentials: vec![CredentialUse { credential, place }],
+        captures: None,
+    };
+    let shapes = vec![
+        shape(
+            "POST",
+            LOGIN,
+            Path::Exact("/t/token".to_owned()),
+            Credential::Setting("key".to_owned()),
+            Place::FormField("key".to_owned()),
+        ),
+        shape("GET", API, Path::Prefix("/a/".to_owned()), Credential::Token, Place::Bearer),
+        shape("GET", "https://other.example", Path::Prefix("/".to_owned()), Credential::Token, Place::Bearer),
+    ];
+    Egress::new(Plan { shapes, warnings: Vec::new() }, Origins::new([LOGIN, API]).unwrap().into())
+}
+
+fn sealed() -> Vec<Sealed> {
+    let sealed = |placeholder: &str, credential: Credential, secret: &str| Sealed {
+        placeholder: placeholder.to_owned(),
+        credential,
+        secret: Secret::new(secret),
+        identity: None,
+    };
+    vec![
+        sealed("sealed-key", Credential::Setting("key".to_owned()), "s&cret"),
+        sealed("sealed-token", Credential::Token, "real"),
+    ]
+}
+
+fn judge(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Result<OutgoingRequest, String> {
+    let request = OutgoingRequest {
+        method: method.to_owned(),
+        url: Url::parse(url).unwrap(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        body: body.as_bytes().to_vec(),
+    };
+    egress().judge(url, request, &sealed()).map(|judged| judged.request).map_err(|denial| denial.to_string())
+}
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const BEARER: (&str, &str) = ("authorization", "Bearer sealed-token");
+
+#[test]
+fn a_credential_is_put_in_its_declared_place() {
+    let request = judge("POST", "https://login.example/t/token", &[FORM], "a=1&key=sealed-key").unwrap();
+    assert_eq!(String::from_utf8(request.body).unwrap(), "a=1&key=s%26cret");
+    let request = judge("GET", "https://api.example:8443/a/b?c=d", &[BEARER], "").unwrap();
+    assert_eq!(request.headers[0].1, "Bearer real");
+}
+
+#[test]
+fn a_credential_in_any_other_place_stays() {
+    for (method, url, headers, body) in [
+        ("POST", "https://login.example/t/token", &[FORM][..], "other=sealed-key"),
+        ("POST", "https://login.example/t/token", &[FORM], "key=xsealed-key"),
+        ("POST", "https://login.example/t/token", &[("content-type", "text/plain")], "key=sealed-key"),
+        ("POST", "https://login.example/t/token?x=sealed-key", &[FORM], ""),
+        ("POST", "https://login.example/t/token", &[FORM], "key=sealed-token"),
+        ("GET", "https://api.example:8443/a/sealed-token", &[BEARER], ""),
+        ("GET", "https://api.example:8443/a/b", &[BEARER, ("x-copy", "sealed-token")], ""),
+        ("GET", "https://api.example:8443/a/b", &[("x-key", "sealed-key")], ""),
+    ] {
+        let denied = judge(method, url, headers, body).unwrap_err();
+        assert!(denied.contains("stands where it was not declared"), "{url} {body}: {denied}");
+    }
+    assert!(
+        judge("POST", "https://login.example/t/token", &[FORM], "key=sealed-key&key=sealed-key")
+            .unwrap_err()
+            .contains("twice")
+    );
+}
+
+#[test]
+fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
+    let used = |setting: &str, place| CredentialUse { credential: Credential::Setting(setting.to_owned()), place };
+    let shape = Shape {
+        method: "POST".to_owned(),
+        origin: LOGIN.to_owned(),
+        path: Path::Exact("/token".to_owned()),
+        credentials: vec![
+            used("key", Place::FormField("key".to_owned())),
+            used("spare", Place::FormField("key".to_owned())),
+            used("api", Place::Header("X-Key".to_owned())),
+        ],
+        captures: None,
+    };
+    let egress = Egress::new(Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
+    let is_by_host = |headers: &[(&str, &str)], body: &str| {
+        let url = "https://login.example/token";
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (method, body) = ("POST".to_owned(), body.as_bytes().to_vec());
+        let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body };
+        egress.judge(url, request, &sealed()).unwrap().is_by_host
+    };
+    assert!(is_by_host(&[FORM], "a=1&key=sealed-key"), "one of two that may stand there, and an empty place");
+    assert!(!is_by_host(&[FORM], "a=1&key=a-guess"), "its own value in place of the credential");
+    assert!(!is_by_host(&[FORM, ("x-key", "a-guess")], "a=1&key=sealed-key"), "its own beside the credential");
+    assert!(!is_by_host(&[FORM], "a=1"), "no credential");
+    assert!(!is_by_host(&[], "key=a-guess") && !is_by_host(&[], ""), "no form");
+}
+
+#[test]
+fn an_authorization_without_a_live_placeholder_stays() {
+    for value in ["Bearer stolen", "Basic sealed-token", "sealed-token", "Bearer sealed-token, Bearer x"] {
+        assert!(judge("GET", "https://api.example:8443/a/b", &[("authorization", value)], "").is_err(), "{value}");
+    }
+    assert!(judge("POST", "https://login.example/t/token", &[FORM, ("authorization", "Bearer x")], "").is_err());
+}
+
+#[test]
+fn only_declared_shapes_leave() {
+    for (method, url) in [
+        ("PUT", "https://api.example:8443/a/b"),
+        ("GET", "https://api.example:8443/a/"),
+        ("GET", "https://api.example:8443/A/b"),
+        ("GET", "https://api.example/a/b"),
+        ("GET", "http://api.example:8443/a/b"),
+        ("GET", "https://api.example.evil.example:8443/a/b"),
+        ("GET", "https://api.example.:8443/a/b"),
+        ("POST", "https://login.example/t/token/more"),
+    ] {
+        assert!(judge(method, url, &[], "").unwrap_err().contains("no declared shape"), "{method} {url}");
+    }
+}
+
+#[test]
+fn odd_spellings_stay_whatever_they_mean() {
+    for (url, what) in [
+        ("https://user@api.example:8443/a/b", "user name"),
+        ("https://api.example:8443/a/../a/b", "dot segment"),
+        ("https://api.example:8443/a/%2E%2e/b", "dot segment"),
+        ("https://api.example:8443/a/b%2Fc", "encoded slash"),
+        ("https://api.example:8443/a/b\\c", "encoded slash"),
+        ("https://api.example:8443/a/b#c", "fragment"),
+        ("https://@api.example:8443/a/b", "user name"),
+        ("https://api.example:8443/a/..;x/b", "dot segment"),
+        ("https://api.example:8443/a/%2e%2E%3Bx/b", "dot segment"),
+        ("https://api.example:8443/a/%252e%252e/b", "encoded percent"),
+        ("https://api.example:8443/a/b%00", "control character"),
+        ("https://api.example:08443/a/b", "not spelled as it is read"),
+        ("https://%61pi.example:8443/a/b", "not spelled as it is read"),
+        ("https://ａpi.example:8443/a/b", "not spelled as it is read"),
+    ] {
+        assert!(judge("GET", url, &[BEARER], "").unwrap_err().contains(what), "{url}");
+    }
+}
+
+#[test]
+fn an_address_instead_of_a_name_has_one_spelling() {
+    let v6 = "http://[::ffff:7f00:1]:8080";
+    let origins = Origins::new(["https://127.0.0.1", v6]).unwrap();
+    let shape = |origin: &str| Shape {
+        method: "GET".to_owned(),
+        origin: origin.to_owned(),
+        path: Path::Prefix("/a/".to_owned()),
+        credentials: Vec::new(),
+        captures: None,
+    };
+    let plan = Plan { shapes: vec![shape("https://127.0.0.1"), shape(v6)], warnings: Vec::new() };
+    let egress = Egress::new(plan, origins.into());
+    let judge = |url: &str| {
+        let (method, headers) = ("GET".to_owned(), Vec::new());
+        let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body: Vec::new() };
+        egress.judge(url, request, &[]).map(|_| ()).map_err(|denial| denial.to_string())
+    };
+    for url in ["https://127.0.0.1/a/b", "https://127.0.0.1:443/a/b", "http://[::ffff:7f00:1]:8080/a/b"] {
+        assert_eq!(judge(url), Ok(()), "{url}");
+    }
+    for host in ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.01", "①27.0.0.1"]
+    {
+        let told = judge(&format!("https://{host}/a/b")).unwrap_err();
+        assert!(told.contains("not spelled as it is read, 127.0.0.1:443"), "{host}: {told}");
+    }
+    for host in ["[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[::FFFF:7F00:0001]"] {
+        assert!(judge(&format!("http://{host}:8080/a/b")).unwrap_err().contains("not spelled"), "{host}");
+    }
+}
+
+#[test]
+fn credentials_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
+    let near = ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"];
+    let far = ["http://api.example", "http://10.0.0.1", "http://a.localhost"];
+    let shape = |origin: &str, credentials: Vec<CredentialUse>| Shape {
+        method: "GET".to_owned(),
+        origin: origin.to_owned(),
+        path: Path::Prefix("/a/".to_owned()),
+        credentials,
+        captures: None,
+    };
+    let judge = |origin: &str, origins: &Origins, bearer: bool| {
+        let used = CredentialUse { credential: Credential::Token, place: Place::Bearer };
+        let credentials = if bearer { vec![used] } else { Vec::new() };
+        let plan = Plan { shapes: vec![shape(origin, credentials)], warnings: Vec::new() };
+        let url = format!("{origin}/a/b");
+        let headers = bearer.then(|| (BEARER.0.to_owned(), BEARER.1.to_owned())).into_iter().collect();
+        let request =
+            OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+        let egress = Egress::new(plan, Arc::new(origins.clone()));
+        egress.judge(&url, request, &sealed()).map(|_| ()).map_err(|denial| denial.to_string())
+    };
+    let allowed = Origins::new(near.into_iter().chain(far)).unwrap();
+    let all = allowed.clone().with_credentials_over_http(far).unwrap();
+    for origin in near {
+        assert_eq!(judge(origin, &allowed, true), Ok(()), "{origin}");
+        let proxied = allowed.clone().going(|_| false);
+        assert!(judge(origin, &proxied, true).unwrap_err().contains("without TLS"), "{origin}");
+    }
+    for origin in far {
+        let told = judge(origin, &allowed, true).unwrap_err();
+        let line = format!("to allow it, write `allow_credentials_over_http = [{origin:?}]` in [network]");
+        assert!(told.contains("the token would go to ") && told.ends_with(&line), "{told}");
+        // Neither is an origin that nobody allowed offered without saying so.
+        assert!(judge(origin, &Origins::default(), true).unwrap_err().ends_with(&line), "{origin}");
+        assert_eq!(judge(origin, &allowed, false), Ok(()), "{origin}");
+        assert_eq!(judge(origin, &all, true), Ok(()), "{origin}");
+    }
+    let told = judge(near[0], &Origins::default(), true).unwrap_err();
+    assert!(told.ends_with(&format!("write `allow = [{:?}]` in [network]", near[0])), "{told}");
+}
+
+#[test]
+fn headers_that_make_another_request_of_it_stay() {
+    for name in [
+        "x-http-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded-host",
+        "forwarded",
+        "cookie",
+        "range",
+    ] {
+        let told = judge("GET", "https://api.example:8443/a/b", &[BEARER, (name, "DELETE")], "").unwrap_err();
+        assert!(told.contains(name), "{told}");
+    }
+}
+
+#[test]
+fn a_credential_that_was_declared_and_is_not_there_is_told() {
+    let judge = |headers: Vec<(String, String)>| {
+        let url = "https://api.example:8443/a/b";
+        let request =
+            OutgoingRequest { method: "GET".to_owned(), url: url.parse().unwrap(), headers, body: Vec::new() };
+        let egress = egress();
+        let judged = egress.judge(url, request, &sealed()).unwrap();
+        (judged.carried.len(), judged.missing.len())
+    };
+    assert_eq!(judge(vec![(BEARER.0.to_owned(), BEARER.1.to_owned())]), (1, 0));
+    assert_eq!(judge(Vec::new()), (0, 1));
+}
+
+#[test]
+fn a_denial_says_the_line_that_would_allow_it() {
+    let denied = judge("GET", "https://other.example/x", &[], "").unwrap_err();
+    let line = format!("allow = [{API:?}, {LOGIN:?}, \"https://other.example\"]");
+    assert!(denied.ends_with(&format!("to allow it, write `{line}` in [network]")), "{denied}");
+    let built_in = Origins::new([API]).unwrap().and(&Origins::new([LOGIN]).unwrap());
+    assert_eq!(
+        built_in.line_with(["https://x"]),
+        format!("allow = [{API:?}, \"https://x\"]"),
+        "as the operator wrote it"
+    );
+    assert_eq!(
+        [API, LOGIN, "https://x"].map(|origin| built_in.leave(origin)),
+        [Some(Leave::Operator), Some(Leave::BuiltIn), None]
+    );
+}
+
+#[test]
+fn origins_are_exact() {
+    assert_eq!(canonical("https://Host.example:443"), Some("https://host.example".to_owned()));
+    for origin in [
+        "https://host.example/",
+        "https://host.example/a",
+        "https://u@host.example",
+        "ftp://host.example",
+        "host.example",
+        "https://h?x",
+        "https://*.example",
+    ] {
+        assert_eq!(canonical(origin), None, "{origin}");
+    }
+}

@@ -4,6 +4,9 @@
 //! Steps decide and are pure; `http` is the one edge. Nothing is kept between calls, and there is neither clock nor
 //! environment: time, ids and settings are arguments.
 
+// A module of several files is a folder with a `mod.rs`.
+#![warn(clippy::self_named_module_files)]
+
 pub mod api;
 pub mod challenge;
 pub mod clouds;

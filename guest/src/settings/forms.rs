@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-pub(super) const DAY_SECONDS: u64 = 24 * 60 * 60;
+pub const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Whether a text is a GUID with its four hyphens.
 pub fn is_guid(text: &str) -> bool {
@@ -14,7 +14,7 @@ pub fn is_guid(text: &str) -> bool {
 }
 
 /// Labels with dots between them.
-pub(super) fn is_domain(text: &str) -> bool {
+pub fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
 
@@ -27,7 +27,7 @@ fn is_label(label: &str) -> bool {
 }
 
 /// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
-pub(super) fn is_origin(text: &str) -> bool {
+pub fn is_origin(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let Some(authority) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
         return false;
@@ -58,7 +58,7 @@ fn is_host(host: &str) -> bool {
 }
 
 /// A day that there is, such as 2028-02-29.
-pub(super) fn is_date(text: &str) -> bool {
+pub fn is_date(text: &str) -> bool {
     let numbers: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>())).collect();
     let [(4, Ok(year)), (2, Ok(month)), (2, Ok(day))] = numbers[..] else { return false };
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -72,7 +72,7 @@ pub(super) fn is_date(text: &str) -> bool {
 }
 
 /// Seconds, or a number with a unit.
-pub(super) fn duration_seconds(text: &str) -> Option<u64> {
+pub fn duration_seconds(text: &str) -> Option<u64> {
     let unit = match text.chars().last()? {
         's' => 1,
         'm' => 60,

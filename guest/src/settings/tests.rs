@@ -1,3 +1,6 @@
+use serde_json::{Map, Value};
+
+use super::keys::KEYS;
 use super::*;
 
 /// The sample with some settings changed; null removes one.

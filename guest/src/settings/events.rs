@@ -1,0 +1,72 @@
+//! The events to emit: of which kinds, of which class, and how often.
+
+use serde_json::Value;
+
+use super::forms::{DAY_SECONDS, duration_seconds};
+use super::found::{kind, quoted};
+use super::meant;
+use super::reader::Reader;
+use super::types::{Class, EventKind};
+
+/// Classes of which the same holds, by the names that they have in lower case without signs.
+const LATER_CLASSES: &[&str] = &["detectionfinding", "detection", "2004"];
+
+pub fn kinds(reader: &mut Reader) -> Vec<EventKind> {
+    const EXPECTED: &str = "a list of `secure-scores` and `secure-score-controls`";
+    let Some(value) = reader.value("events").cloned() else { return EventKind::ALL.to_vec() };
+    let names = || EventKind::ALL.iter().map(|kind| kind.name());
+    let Value::Array(values) = value else {
+        let meant = meant::name(value.as_str().unwrap_or_default(), names(), &[]);
+        let meant = meant.map(|name| format!("; write [\"{name}\"]")).unwrap_or_default();
+        reader.problem("events", kind(&value), &format!("{EXPECTED}{meant}"));
+        return Vec::new();
+    };
+    if values.is_empty() {
+        reader.problem("events", "an empty list", EXPECTED);
+    }
+    let mut events = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        match value.as_str().map(EventKind::named) {
+            Some(Some(event)) => events.push(event),
+            _ => reader.problem(
+                &format!("events/{index}"),
+                &value.as_str().map_or(kind(value).to_owned(), quoted),
+                &format!("{EXPECTED}{}", meant::hint(value, names(), &[])),
+            ),
+        }
+    }
+    events.sort_unstable();
+    events.dedup();
+    events
+}
+
+/// The class of the events.
+pub fn class(reader: &mut Reader) -> Class {
+    let choices = [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
+    if reader.value("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
+        let expected = choices.map(|(name, _)| format!("`{name}`")).join(" or ");
+        reader.problem("class", "`detection-finding` (2004), which is not there yet", &expected);
+        return Class::AssessmentFinding;
+    }
+    reader.choice("class", &choices, meant::CLASSES)
+}
+
+pub fn snapshot_seconds(reader: &mut Reader) -> u64 {
+    let key = "snapshot_every";
+    let Some(value) = reader.value(key).cloned() else { return DAY_SECONDS };
+    let seconds = match &value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => duration_seconds(text.trim()),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+        let meant = value.as_str().and_then(|text| meant::duration(text.trim()));
+        let meant = meant.map(|meant| format!("; write `{meant}`")).unwrap_or_default();
+        reader.problem(
+            key,
+            &value.as_str().map_or(value.to_string(), quoted),
+            &format!("seconds, or a time such as `30m`, `24h` or `7d`{meant}"),
+        );
+        DAY_SECONDS
+    })
+}

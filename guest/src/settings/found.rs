@@ -1,0 +1,41 @@
+//! How a problem shows the value that stands in the settings.
+
+use serde_json::Value;
+
+/// No secret that Entra ID makes is shorter.
+const SHORTEST_SECRET: usize = 16;
+
+/// What a user wrote, shortened; never used for credentials. A secret that was put there by mistake is not shown.
+pub fn quoted(text: &str) -> String {
+    let mixed = |kinds: [fn(&char) -> bool; 3]| kinds.iter().all(|kind| text.chars().any(|one| kind(&one)));
+    let is_mixed = mixed([char::is_ascii_lowercase, char::is_ascii_uppercase, char::is_ascii_digit]);
+    if text.len() >= SHORTEST_SECRET && is_mixed && !text.contains(['/', ' ']) && !text.chars().all(of_an_id) {
+        return format!("a text of {} characters, which may be a secret,", text.chars().count());
+    }
+    let short: String = text.chars().take(80).collect();
+    format!("`{}`", short.escape_debug())
+}
+
+/// What stands where an id belongs. A secret that was put there by mistake is not shown.
+pub fn quoted_id(text: &str) -> String {
+    if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
+        return quoted(text);
+    }
+    format!("a text of {} characters that is no GUID", text.chars().count())
+}
+
+/// Whether ids are written with it, rightly or wrongly.
+fn of_an_id(character: char) -> bool {
+    character.is_ascii_hexdigit() || "-{}\"' ".contains(character)
+}
+
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}

@@ -1,0 +1,146 @@
+//! The settings object: takes values out of it, and gathers every problem and warning under the name that the user wrote.
+
+use serde_json::{Map, Value};
+
+use super::found::{kind, quoted};
+use super::keys::{KEYS, LATER};
+use super::meant;
+use crate::contract::Problem;
+
+/// The settings object, with the problems found so far.
+pub struct Reader {
+    object: Map<String, Value>,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+    /// Settings that unknown ones are a few letters off from: that they are missing only follows.
+    meant: Vec<&'static str>,
+}
+
+impl Reader {
+    pub fn new(text: &str) -> Result<Reader, Vec<Problem>> {
+        let whole = |found: &str| {
+            vec![Problem {
+                setting: String::new(),
+                found: found.to_owned(),
+                expected: "a JSON object of settings".to_owned(),
+            }]
+        };
+        match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => {
+                Ok(Reader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
+            }
+            Ok(other) => Err(whole(kind(&other))),
+            Err(error) => Err(whole(&format!("text that is no JSON ({error})"))),
+        }
+    }
+
+    /// The value of a setting.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.object.get(key)
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
+    pub fn problem(&mut self, key: &str, found: &str, expected: &str) {
+        self.problems.push(problem(key, found, expected));
+    }
+
+    pub fn warn(&mut self, key: &str, found: &str, expected: &str) {
+        self.warnings.push(problem(key, found, expected));
+    }
+
+    pub fn is_meant(&self, key: &str) -> bool {
+        self.meant.contains(&key)
+    }
+
+    /// Says that a setting is missing, unless it is there under a name that is a few letters off.
+    pub fn missing(&mut self, keys: &[&str], expected: &str) {
+        if !keys.iter().any(|key| self.is_meant(key)) {
+            self.problem(keys[0], "nothing", expected);
+        }
+    }
+
+    pub fn refuse_unknown_keys(&mut self) {
+        let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
+        for key in keys {
+            if LATER.contains(&key.as_str()) {
+                self.problem(&key, "a setting that is not there yet", "no such setting");
+                continue;
+            }
+            let meant = meant::name(&key, KEYS.iter().copied(), &[]);
+            self.meant.extend(meant);
+            let expected = match meant.or_else(|| meant::nearest(&key, KEYS)) {
+                Some(nearest) => format!("a known setting; the nearest is `{nearest}`"),
+                None => format!("a known setting: {}", KEYS.join(", ")),
+            };
+            self.problem(&key, "an unknown setting", &expected);
+        }
+    }
+
+    /// The name that the user wrote, of two for the same setting.
+    pub fn either(&mut self, first: &'static str, second: &'static str) -> &'static str {
+        match (self.has(first), self.has(second)) {
+            (true, true) => {
+                self.problem(second, &format!("`{first}` as well, which is the same setting"), "one of the two");
+                first
+            }
+            (false, true) => second,
+            _ => first,
+        }
+    }
+
+    /// A string without surrounding white space; a problem where it is something else or empty.
+    pub fn text(&mut self, key: &str, expected: &str) -> Option<String> {
+        let found = match self.object.get(key) {
+            None => return None,
+            Some(Value::String(text)) if !text.trim().is_empty() => {
+                let trimmed = text.trim().to_owned();
+                if trimmed.len() != text.len() {
+                    self.warn(key, "white space around the value, which was trimmed", "the value alone");
+                }
+                return Some(trimmed);
+            }
+            Some(Value::String(_)) => "an empty string",
+            Some(other) => kind(other),
+        };
+        self.problem(key, found, expected);
+        None
+    }
+
+    /// One of several words; the first is the default. `others` are words of other programs for them.
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)], others: meant::Others) -> T {
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let hint = self.object.get(key).map(|value| {
+            let names = choices.iter().map(|(name, _)| *name);
+            meant::hint(value, names, others)
+        });
+        let expected = names.join(" or ") + &hint.unwrap_or_default();
+        let Some(text) = self.text(key, &expected) else { return choices[0].1 };
+        match choices.iter().find(|(name, _)| *name == text) {
+            Some((_, choice)) => *choice,
+            None => {
+                self.problem(key, &quoted(&text), &expected);
+                choices[0].1
+            }
+        }
+    }
+
+    pub fn boolean(&mut self, key: &str, default: bool) -> bool {
+        match self.object.get(key) {
+            None => default,
+            Some(Value::Bool(value)) => *value,
+            Some(other) => {
+                let in_quotes = matches!(other.as_str(), Some("true" | "false"));
+                let (found, quotes) = (kind(other), if in_quotes { ", without quotes" } else { "" });
+                self.problem(key, found, &format!("true or false{quotes}"));
+                default
+            }
+        }
+    }
+}
+
+fn problem(key: &str, found: &str, expected: &str) -> Problem {
+    Problem { setting: format!("/{key}"), found: found.to_owned(), expected: expected.to_owned() }
+}

@@ -1,0 +1,150 @@
+//! The settings as the rest of the plugin takes them.
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Application (client) ID, in lower case.
+    pub client_id: String,
+    /// What the application signs in with; none where the host withholds credentials.
+    pub credential: Option<Credential>,
+    /// Tenant: a GUID in lower case, or a domain.
+    pub tenant: String,
+    /// Origin of Entra ID.
+    pub authority: String,
+    /// Origin of Azure Resource Manager.
+    pub endpoint: String,
+    /// The token's scope without `/.default`.
+    pub audience: String,
+    /// OCSF `cloud_partition`, where it is known and not the public one.
+    pub partition: Option<&'static str>,
+    /// What to poll.
+    pub subscriptions: Subscriptions,
+    /// What to collect, in the order in which it is read.
+    pub events: Vec<EventKind>,
+    /// How much of a definition an event carries.
+    pub definitions: Definitions,
+    /// OCSF class of the events.
+    pub class: Class,
+    /// Whether unchanged findings are told at each poll.
+    pub emit_unchanged: bool,
+    /// Time between two snapshots.
+    pub snapshot_seconds: u64,
+    /// Whether events carry the item to the letter.
+    pub raw: bool,
+    /// Whether events carry observables.
+    pub observables: bool,
+    /// Version of the OCSF extension.
+    pub extension_version: String,
+}
+
+/// What the application signs in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The client secret, or its placeholder.
+    Secret(String),
+    /// An assertion that the host makes of the credential in this setting.
+    Assertion(&'static str),
+}
+
+/// Which subscriptions to poll; ids in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscriptions {
+    /// These.
+    List(Vec<String>),
+    /// Every enabled one that the application can read.
+    All {
+        /// But these.
+        exclude: Vec<String>,
+        /// Those of other tenants too.
+        delegated: bool,
+    },
+}
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// Secure scores of initiatives.
+    Scores,
+    /// Controls of secure scores.
+    Controls,
+}
+
+impl EventKind {
+    /// Both, in the order in which they are read.
+    pub const ALL: [EventKind; 2] = [EventKind::Scores, EventKind::Controls];
+
+    /// As in settings and pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Scores => "secure-scores",
+            EventKind::Controls => "secure-score-controls",
+        }
+    }
+
+    /// As people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            EventKind::Scores => "Secure Scores",
+            EventKind::Controls => "Secure Score Controls",
+        }
+    }
+
+    /// Names the list of this kind for people.
+    pub fn list(self) -> &'static str {
+        match self {
+            EventKind::Scores => "the list of secure scores",
+            EventKind::Controls => "the list of secure score controls",
+        }
+    }
+
+    /// The resource type of its items.
+    pub fn resource_type(self) -> &'static str {
+        match self {
+            EventKind::Scores => "Microsoft.Security/secureScores",
+            EventKind::Controls => "Microsoft.Security/secureScores/secureScoreControls",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn named(name: &str) -> Option<EventKind> {
+        EventKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// How much of a control's definition an event carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Definitions {
+    /// Nothing; it is not asked for.
+    None,
+    /// All but the assessments.
+    Summary,
+    /// The assessments too, as checks.
+    Full,
+}
+
+/// OCSF class of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 99402001, of the extension `databee`.
+    AssessmentFinding,
+    /// 2003, of OCSF itself.
+    ComplianceFinding,
+}
+
+impl Class {
+    /// Number of the class; of an extension's: (extension × 100 + category) × 1000 + class.
+    pub fn uid(self) -> u64 {
+        match self {
+            Class::AssessmentFinding => 99_402_001,
+            Class::ComplianceFinding => 2_003,
+        }
+    }
+
+    /// Caption of the class.
+    pub fn caption(self) -> &'static str {
+        match self {
+            Class::AssessmentFinding => "Assessment Finding",
+            Class::ComplianceFinding => "Compliance Finding",
+        }
+    }
+}

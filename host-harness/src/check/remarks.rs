@@ -1,0 +1,117 @@
+//! The host's own remarks on steps: code, cause and fix of each in one table.
+
+use source_host::blame::Blame;
+use source_host::credentials::expiry::{self, Nearness};
+
+use crate::check::ladder::{Question, StepStatus, StepTrouble};
+
+/// What the host itself has to say.
+#[derive(Debug)]
+pub struct Remark {
+    /// Where it shows.
+    pub question: Question,
+    /// Failed, or a warning.
+    pub status: StepStatus,
+    /// Kebab-case.
+    pub code: &'static str,
+    /// Why, in one sentence without a full stop.
+    pub cause: &'static str,
+    /// What mends it. `{place}` stands for file and line, `{line}` for a line of the configuration.
+    pub fix: &'static str,
+}
+
+macro_rules! remarks {
+    ($($(#[$doc:meta])* $name:ident = $question:ident, $status:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: Remark = Remark {
+            question: Question::$question, status: StepStatus::$status, code: $code, cause: $cause, fix: $fix,
+        };)*
+        /// All of them, by question.
+        pub const REMARKS: &[Remark] = &[$($name),*];
+    };
+}
+
+remarks! {
+    /// The configuration does not hold.
+    SETTINGS_INVALID = Settings, Failed, "settings-invalid", "the configuration is wrong", "write what is expected in {place}";
+    /// The feed is left out, and others are not.
+    CREDENTIAL_UNREADABLE = Settings, Failed, "credential-unreadable", "a credential cannot be read",
+        "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
+    /// The same for another reason.
+    PLUGIN_BROKEN = Settings, Failed, "plugin-broken", "the plugin breaks down",
+        "see the plugin that {place} names; the other feeds go on without this one";
+    /// The operator's list does not have it.
+    ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
+        "if that is meant, write `{line}` in [network]; else mend the address";
+    /// Plain http.
+    CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear",
+        "credentials would go over http, for everybody on the way to read",
+        "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
+    /// A value that is seldom meant.
+    SETTINGS_ODD = Settings, Ok, "settings-odd", "something is odd", "see whether that is meant: {place}";
+    /// Plain http.
+    NO_TLS = Tls, Ok, "no-tls-at-all",
+        "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
+        "write https:// in place of http:// if the service speaks it";
+    /// The time of every service of the feed is another.
+    CLOCK_OFF = Sample, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
+    /// The services do not agree about the time.
+    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", "the clock of a service is odd, for another's differs",
+        "see whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
+    /// Within 30 days.
+    EXPIRES = Credential, Ok, "credential-expires", "a credential runs out within 30 days",
+        "create another before that day, and put it and its date into the settings";
+    /// Within 7 days.
+    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", "a credential runs out within 7 days",
+        "create another before that day, and put it and its date into the settings";
+    /// The date is past, and the service takes it all the same.
+    EXPIRED = Credential, Ok, "credential-expired", "by its date, a credential has run out",
+        "create another, and put it and its date into the settings";
+    /// Read, and nothing came of it.
+    NO_EVENT = Sample, Failed, "no-event", "what was read gave no event", "look among the settings for what leaves events out";
+}
+
+impl Remark {
+    pub(super) fn trouble(&self, detail: &str, value: &str) -> StepTrouble {
+        let fix = self.fix.replace("{place}", value).replace("{line}", value);
+        let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
+        StepTrouble { blame: Blame::of_code(self.code), ..StepTrouble::of(self.code, cause, fix) }
+    }
+}
+
+/// What is said of the credential that ends first, where that is near or past.
+pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
+    let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
+    let remark = match expiry::nearness(*end, now)? {
+        Nearness::Soon => &EXPIRES,
+        Nearness::VerySoon => &EXPIRES_SOON,
+        Nearness::Past => &EXPIRED,
+    };
+    Some((remark, expiry::words(setting, *end, now)))
+}
+
+/// Each once, in order.
+pub(super) fn list(mut words: Vec<String>) -> String {
+    let mut seen = std::collections::BTreeSet::new();
+    words.retain(|word| seen.insert(word.clone()));
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In milliseconds.
+    const DAY: u64 = 86_400_000;
+
+    #[test]
+    fn of_several_credentials_the_one_that_ends_first_is_told() {
+        let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
+        let told = |now: u64| expiring(&expiries, now * DAY).map(|(remark, words)| (remark.code, words));
+        let words = |words: &str| format!("`key` {words} 1971-05-16");
+        assert_eq!(told(469), None);
+        assert_eq!(told(470), Some(("credential-expires", words("runs out in 30 days, on"))));
+        assert_eq!(told(493), Some(("credential-expires-soon", words("runs out in 7 days, on"))));
+        assert_eq!(told(500), Some(("credential-expired", words("ran out on"))));
+        assert!(expiring(&[], 0).is_none());
+    }
+}

@@ -1,0 +1,154 @@
+//! A ladder that grows, and whoever hears of its steps as they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use source_host::contract::{Failure, Notice, Reaction};
+use source_host::credentials::redact;
+use source_host::feed::admitted::AdmittedFeed;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble};
+
+/// A ladder that grows.
+pub(super) struct CheckRun {
+    pub(super) ladder: Ladder,
+    /// Who hears of each step as it ends, and of how many that was done.
+    pub(super) listener: Option<Listener>,
+    pub(super) told: usize,
+}
+
+/// Who hears of steps, and whose secrets are to be taken out.
+pub(super) struct Listener {
+    pub(super) tell: UnboundedSender<Heard>,
+    pub(super) admitted: Arc<AdmittedFeed>,
+}
+
+/// A step that ended, or the sample at the end.
+pub(super) enum Heard {
+    Step(Step),
+    Sample(Vec<u8>),
+}
+
+impl CheckRun {
+    pub(super) fn new(feed: &str, tenant: &str) -> CheckRun {
+        let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
+        let ladder = Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
+        CheckRun { ladder, listener: None, told: 0 }
+    }
+
+    /// Tells of the steps that ended: nothing is added to them any more.
+    pub(super) fn tell(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        for step in &self.ladder.steps[self.told..] {
+            // Whoever does not listen any more does not want to know.
+            let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.admitted)));
+        }
+        self.told = self.ladder.steps.len();
+    }
+
+    pub(super) fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, StepTrouble>) {
+        let about = about.to_owned();
+        self.ladder.steps.push(match found {
+            Ok(found) => Step { question, status: StepStatus::Ok, about, found, time, trouble: None },
+            Err(trouble) => {
+                let found = String::new();
+                Step { question, status: StepStatus::Failed, about, found, time, trouble: Some(trouble) }
+            }
+        });
+    }
+
+    /// The same for an answer of the plugin; none where it is a failure.
+    pub(super) fn note_answer(
+        &mut self,
+        question: Question,
+        about: &str,
+        time: Duration,
+        answer: Result<String, Failure>,
+    ) -> Option<()> {
+        let status = answer.as_ref().err().map(status_of);
+        self.note(question, about, time, answer.map_err(StepTrouble::of_failure));
+        match (status, self.ladder.steps.last_mut()) {
+            (Some(status), Some(step)) => {
+                step.status = status;
+                None
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// Something odd about the last step; several are told as one.
+    pub(super) fn warn(&mut self, trouble: StepTrouble) {
+        let Some(step) = self.ladder.steps.last_mut() else { return };
+        step.trouble = Some(match step.trouble.take() {
+            None => trouble,
+            Some(before) => StepTrouble {
+                cause: format!("{}\n{}", before.cause, trouble.cause),
+                fix: if before.fix == trouble.fix { before.fix } else { format!("{}; {}", before.fix, trouble.fix) },
+                ..before
+            },
+        });
+    }
+
+    pub(super) fn notices(&mut self, notices: &[Notice], about: &str) {
+        for notice in notices {
+            let fix = format!("nothing has to be done; it is counted as `{}`", notice.code);
+            let cause = if about.is_empty() || notice.message.contains(about) {
+                notice.message.clone()
+            } else {
+                format!("{about}: {}", notice.message)
+            };
+            self.warn(StepTrouble::of(&notice.code, cause, fix));
+        }
+    }
+
+    /// Adds the questions that were not asked of an origin.
+    pub(super) fn not_reached_of(&mut self, about: &str, questions: &[Question]) {
+        for question in questions {
+            let asked = |step: &Step| step.question == *question && step.about == about;
+            if !self.ladder.steps.iter().any(asked) {
+                self.not_reached(*question, about);
+            }
+        }
+    }
+
+    pub(super) fn not_reached(&mut self, question: Question, about: &str) {
+        let (about, found) = (about.to_owned(), String::new());
+        let status = StepStatus::NotReached;
+        self.ladder.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
+    }
+
+    /// Every question stands there, asked or not.
+    pub(super) fn ended(mut self) -> Ladder {
+        for question in Question::ALL {
+            if !self.ladder.steps.iter().any(|step| step.question == question) {
+                self.not_reached(question, "");
+            }
+        }
+        self.tell();
+        if let (Some(listener), Some(sample)) = (&self.listener, &self.ladder.sample) {
+            let _ = listener.tell.send(Heard::Sample(sample.clone()));
+        }
+        self.ladder
+    }
+}
+
+/// The step without secrets.
+pub(super) fn redacted(mut step: Step, admitted: &AdmittedFeed) -> Step {
+    let redact = |text: &mut String| *text = redact::redact(text, admitted.secrets());
+    redact(&mut step.about);
+    redact(&mut step.found);
+    if let Some(trouble) = &mut step.trouble {
+        redact(&mut trouble.cause);
+        redact(&mut trouble.fix);
+    }
+    step
+}
+
+/// What the service did not say, for a reason of its own, is not known.
+fn status_of(failure: &Failure) -> StepStatus {
+    match failure.reaction {
+        Reaction::Wait | Reaction::TryLater | Reaction::Restart => StepStatus::Unknown,
+        _ => StepStatus::Failed,
+    }
+}

@@ -1,7 +1,8 @@
 //! Documents that are made from the code: `UPDATE_EXPECT=1` rewrites them. And examples in documents, which must work.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use azure_secure_score::diagnoses::TABLE;
@@ -12,6 +13,7 @@ use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
 use source_host::blame::{self, Blame};
 use source_host::contract::Failure;
+use source_host::failures::{FAILURES, NOTICES};
 
 use crate::support::{PROXY_VARIABLES, plugin, program, root};
 
@@ -28,26 +30,88 @@ pub fn check(document: &str, text: &str) {
 async fn the_table_of_failures_is_the_plugins_own() {
     let description = plugin().describe().await.0.unwrap();
     let mut table =
-        "# Failures and notices\n\nMade from the plugin's own table; its failures and notices carry one of these \
-                     codes. The host has a few of its own, which say all that they mean, such as `page-limit` and `plugin-trapped`.\n\n\
+        "# Failures and notices\n\nMade from two tables: that of the plugin, and that of the host for what it meets itself. \
+                     Each failure and each notice carries one of these codes.\n\n\
                      The fault says who can mend it; a notice needs nobody. The log, `poll` and `check` use the same words.\n\n| fault | who |\n|---|---|\n"
             .to_owned();
     for blame in Blame::ALL {
         writeln!(table, "| {blame} | {} |", blame.who()).unwrap();
     }
-    table += "\n| code | fault | cause | fix |\n|---|---|---|---|\n";
+    const HEAD: &str = "| code | fault | cause | fix |\n|---|---|---|---|\n";
+    table += "\n## Of the plugin\n\n";
+    table += HEAD;
     let reaction = |code: &str| TABLE.iter().find(|row| row.code == code).unwrap().reaction;
     for row in &description.diagnoses {
         let failure = reaction(&row.code).map(|reaction| {
             let word = format!("{reaction:?}").replace("Reaction::", "");
             let reaction = serde_json::from_value(word.into()).unwrap();
-            Failure::of_host(reaction, &row.code, String::new())
+            Failure::new(reaction, &row.code, String::new())
         });
         let blame = failure.map(|failure| failure.blame().to_string()).unwrap_or_default();
         let fix = row.fix.replace('|', "\\|");
         writeln!(table, "| `{}` | {blame} | {} | {fix} |", row.code, row.cause).unwrap();
     }
+    table += "\n## Of the host\n\n";
+    table += HEAD;
+    for row in FAILURES {
+        writeln!(table, "| `{}` | {} | {} | {} |", row.code, row.because("").blame(), row.cause, row.fix).unwrap();
+    }
+    for row in NOTICES {
+        writeln!(table, "| `{}` |  | {} | {} |", row.code, row.cause, row.fix).unwrap();
+    }
     check("docs/failures.md", &table);
+}
+
+#[test]
+fn each_failure_of_the_host_has_a_code_of_its_own_a_cause_and_a_fix() {
+    let failures = FAILURES.iter().map(|row| (row.code, row.cause, row.fix));
+    let rows: Vec<_> = failures.chain(NOTICES.iter().map(|row| (row.code, row.cause, row.fix))).collect();
+    let codes: BTreeSet<&str> = rows.iter().map(|row| row.0).collect();
+    assert_eq!(codes.len(), rows.len());
+    for (code, cause, fix) in rows {
+        assert!(!cause.is_empty() && !fix.is_empty() && !format!("{cause}{fix}").contains(['|', '\n']), "{code}");
+    }
+    for row in FAILURES {
+        assert_eq!(row.because("").fix.as_deref(), Some(row.fix));
+    }
+}
+
+/// The places that make a failure with a code that is not the host's: they hand on a code of the plugin's.
+const CODES_OF_THE_PLUGIN: [&str; 3] =
+    ["host-harness/host/src/failures.rs", "host-harness/host/src/feed/mod.rs", "host-harness/src/audit/conformance.rs"];
+
+#[test]
+fn the_host_makes_no_failure_and_no_notice_beside_its_table() {
+    let made = |text: &str| {
+        let literal = |name: &str| {
+            let bodies = text.split(name).skip(1).map(|rest| rest.split('}').next().unwrap_or_default());
+            bodies.flat_map(str::lines).any(|line| line.contains("code: \"") || line.contains("code: format!"))
+        };
+        text.contains("Failure::new(") || literal("Failure {") || literal("Notice {")
+    };
+    assert!(made("Failure::new(Reaction::Wait, \"a\", cause)"));
+    assert!(made("Notice { code: \"a\".to_owned(), message }"));
+    assert!(made("Failure {\n    code: \"a\".to_owned(),\n    ..failure\n}"));
+    let mut making = BTreeSet::new();
+    for folder in ["host-harness/host/src", "host-harness/src"] {
+        for (file, text) in sources(&root().join(folder)) {
+            // Tests stand at the end of a file.
+            let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+            if made(text) {
+                making.insert(file.strip_prefix(root()).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    assert_eq!(making.iter().map(String::as_str).collect::<Vec<_>>(), CODES_OF_THE_PLUGIN);
+}
+
+/// The source files below a folder, and what they hold.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let files = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let texts = files.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()));
+    texts.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
 }
 
 #[tokio::test]
@@ -55,7 +119,7 @@ async fn every_code_that_says_who_can_mend_it_is_said_somewhere() {
     let description = plugin().describe().await.0.unwrap();
     let of_plugin = description.diagnoses.iter().map(|row| row.code.as_str());
     let of_check = FAULTS.iter().map(|fault| fault.code).chain(REMARKS.iter().map(|remark| remark.code));
-    let of_host = [blame::STORE_FAILED, blame::OUTBOX_FULL, blame::HOST_FAILED, "token-requests-limited"];
+    let of_host = FAILURES.iter().map(|row| row.code);
     let known: Vec<&str> = of_plugin.chain(of_check).chain(of_host).collect();
     let codes = blame::CODES.iter().flat_map(|(_, codes)| *codes);
     assert_eq!(codes.filter(|code| !known.contains(code)).collect::<Vec<_>>(), Vec::<&&str>::new());

@@ -160,7 +160,7 @@ async fn an_unreadable_state_is_a_failure_and_no_fresh_start() {
 
 #[tokio::test]
 async fn a_failure_without_a_state_emits_nothing() {
-    let failure = Failure::of_host(Reaction::TryLater, "timeout", "no answer".to_owned());
+    let failure = Failure::new(Reaction::TryLater, "timeout", "no answer".to_owned());
     let batch =
         feed(json!({})).await.normalize(&scope(SUBSCRIPTION), NOON, &PollResult::Failure(failure), None).await.unwrap();
     assert_eq!(batch.events, []);

@@ -24,7 +24,8 @@ const HOUSES: &[House] = &[
         crates: &[],
         floors: &[
             &["contract", "digest", "failpoint", "limits", "progress"],
-            &["blame", "text"],
+            &["failures", "text"],
+            &["blame"],
             &["credentials"],
             &["network"],
             &["plugin"],

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::contract::{Failure, Reaction};
+use crate::failures::{HOST_FAILED, OUTBOX_FULL, STORE_FAILED, TOKEN_REQUESTS_LIMITED};
 
 /// Who can mend something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +122,7 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "assertion-audience",
             "assertion-malformed",
             "assertion-unavailable",
-            STORE_FAILED,
+            STORE_FAILED.code,
             // Nothing but the configuration has to change.
             "settings-invalid",
             "settings-odd",
@@ -140,11 +141,11 @@ pub const CODES: &[(Blame, &[&str])] = &[
     (Blame::Tenant, &["credential-expires", "credential-expires-soon", "credential-expired"]),
     (
         Blame::Service,
-        &["service-clock-off", "connection-refused", "connection-timeout", "tls-refused", "token-requests-limited"],
+        &["service-clock-off", "connection-refused", "connection-timeout", "tls-refused", TOKEN_REQUESTS_LIMITED.code],
     ),
-    (Blame::Receiver, &[OUTBOX_FULL]),
+    (Blame::Receiver, &[OUTBOX_FULL.code]),
     (Blame::Plugin, &["plugin-broken"]),
-    (Blame::Harness, &[HOST_FAILED, "assertion-thumbprint", "argument-invalid"]),
+    (Blame::Harness, &[HOST_FAILED.code, "assertion-thumbprint", "argument-invalid"]),
 ];
 
 /// Codes of what a sink's own table mends: its `path`, and what a receiver says of its `url`, `token`, `headers` or
@@ -176,15 +177,6 @@ pub const FILE_UNWRITABLE: &str = "file-unwritable";
 
 /// Code of a sink's failure where its configuration makes no request.
 pub const REQUEST_UNUSABLE: &str = "request-unusable";
-
-/// Code of the host's failure where the store does not take what a poll leaves.
-pub const STORE_FAILED: &str = "store-failed";
-
-/// Code of the host's failure where an outbox is full.
-pub const OUTBOX_FULL: &str = "outbox-full";
-
-/// Code of the host's failure where a feed does not open for a reason of the host's own.
-pub const HOST_FAILED: &str = "host-failed";
 
 impl Failure {
     /// Who can mend it.
@@ -231,7 +223,7 @@ mod tests {
             ("token-requests-limited", Wait, Blame::Service),
         ];
         for (code, reaction, blame) in table {
-            assert_eq!(Failure::of_host(*reaction, code, String::new()).blame(), *blame, "{code}");
+            assert_eq!(Failure::new(*reaction, code, String::new()).blame(), *blame, "{code}");
         }
     }
 

@@ -37,8 +37,8 @@ impl Scope {
 }
 
 impl Failure {
-    /// A failure that the host itself met.
-    pub fn of_host(reaction: Reaction, code: &str, cause: String) -> Failure {
+    /// A failure with a code of the plugin's. The table [`crate::failures`] makes those of the host.
+    pub fn new(reaction: Reaction, code: &str, cause: String) -> Failure {
         Failure {
             reaction,
             wait_seconds: None,

@@ -11,6 +11,7 @@ pub mod contract;
 pub mod credentials;
 pub mod digest;
 pub mod failpoint;
+pub mod failures;
 pub mod feed;
 pub mod limits;
 pub mod network;

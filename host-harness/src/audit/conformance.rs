@@ -13,7 +13,8 @@ use source_host::contract::{
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
 use source_host::credentials::settings::schema::validator;
-use source_host::feed::{self, Gathered, poll_id};
+use source_host::failures;
+use source_host::feed::{Gathered, poll_id};
 use source_host::limits::{CONFORMANCE_SCOPES, Limits, WORDS_BYTES};
 use source_host::network::egress::{Egress, canonical};
 use source_host::network::tokens::Freshness;
@@ -433,7 +434,8 @@ impl Examination {
                 Ok(None) => return Some(PollResult::Pages(gathered.pages)),
                 Ok(next) => next,
                 Err(broken) => {
-                    let endless = [feed::CURSOR_REPEATED, feed::PAGE_LIMIT].contains(&broken.code.as_str());
+                    let endless = [failures::CURSOR_REPEATED.code, failures::PAGE_LIMIT.code];
+                    let endless = endless.contains(&broken.code.as_str());
                     self.fail(if endless { "cursors" } else { "limits" }, broken.cause);
                     return None;
                 }
@@ -498,8 +500,7 @@ impl Examination {
         let foreign = self.batch(stage, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
         let unusable = foreign.is_err_and(|failure| failure.reaction == Reaction::StateUnusable);
         self.check("state", unusable, || "a foreign state is not answered with state-unusable".to_owned());
-        let lost =
-            PollResult::Failure(Failure::of_host(Reaction::TryLater, "transport", "it was not reached".to_owned()));
+        let lost = PollResult::Failure(Failure::new(Reaction::TryLater, "transport", "it was not reached".to_owned()));
         if let Err(failure) = self.batch(stage, scope, &lost, Some(&batch.state)).await? {
             self.fail("normalize", format!("it fails on a failure: {}", failure.cause));
         }

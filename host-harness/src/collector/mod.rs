@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
-use source_host::contract::{Discovery, Failure, Reaction, Scope};
+use source_host::blame::Blame;
+use source_host::contract::{Discovery, Failure, Scope};
 use source_host::digest::ShortDigest;
+use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Clock, Feed, FeedError};
@@ -372,7 +373,7 @@ impl Collector {
         for Summary { count, minutes, last, .. } in self.repeats.summaries(now) {
             let fault = Blame::Operator.word();
             tracing::warn!(
-                code = STORE_FAILED,
+                code = failures::STORE_FAILED.code,
                 fault,
                 count,
                 "the same again, {count} times in {minutes} min; at last: {last}"
@@ -485,11 +486,8 @@ impl Collector {
 fn failure_of(error: &FeedError) -> Failure {
     match error {
         FeedError::Call(error) => error.failure(),
-        FeedError::Settings(_) => {
-            let cause = "the plugin refuses settings that it accepted before".to_owned();
-            Failure::of_host(Reaction::FixPlugin, "settings-refused", cause)
-        }
-        FeedError::Host(error) => Failure::of_host(Reaction::TryLater, HOST_FAILED, error.clone()),
+        FeedError::Settings(_) => failures::SETTINGS_REFUSED.because(failures::SETTINGS_REFUSED.cause),
+        FeedError::Host(error) => failures::HOST_FAILED.because(error),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use source_host::blame::{Blame, STORE_FAILED};
+use source_host::blame::Blame;
 use source_host::contract::{Failure, Reaction, Scope};
+use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
@@ -183,7 +184,7 @@ impl Collector {
                     true => line!(error),
                     false => line!(debug),
                 }
-                let failure = Failure::of_host(Reaction::TryLater, STORE_FAILED, words);
+                let failure = failures::STORE_FAILED.because(words);
                 self.pipeline.metrics.store_failed();
                 self.store_trouble = Some(error);
                 failure

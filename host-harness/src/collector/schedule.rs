@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn failure(reaction: Reaction, wait_seconds: Option<u32>) -> Failure {
-        Failure { wait_seconds, ..Failure::of_host(reaction, "code", String::new()) }
+        Failure { wait_seconds, ..Failure::new(reaction, "code", String::new()) }
     }
 
     #[test]

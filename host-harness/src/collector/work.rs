@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use source_host::blame::OUTBOX_FULL;
 use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
+use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{self, Clock, Feed, Polled};
 
@@ -14,9 +14,6 @@ use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
-
-/// Code of the failure that stands for a scope which a search does not find any more.
-pub const NO_LONGER_DISCOVERED: &str = "no-longer-discovered";
 
 /// Where polls end up.
 #[derive(Clone)]
@@ -116,7 +113,7 @@ impl Pipeline {
         let last = throttles.iter().filter(of_feed).max_by_key(|row| row.until).filter(|row| row.until > now);
         let Throttle { origin, until, .. } = last?;
         let cause = format!("{origin} asked to wait, which is over in {} s", (until - now).div_ceil(1_000));
-        Some(Failure::of_host(Reaction::Wait, "throttled", cause))
+        Some(failures::THROTTLED.because(cause))
     }
 
     /// Why a scope is not to be polled now: a wait of its feed, or an outbox that is full.
@@ -128,7 +125,7 @@ impl Pipeline {
         let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
         let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
         let fix = format!("see why {sink} takes nothing; polls go on when it does");
-        Some(Failure { fix: Some(fix), ..Failure::of_host(Reaction::StateUnusable, OUTBOX_FULL, cause) })
+        Some(Failure { fix: Some(fix), ..failures::OUTBOX_FULL.because(cause) })
     }
 
     /// The state of the scope.
@@ -273,21 +270,21 @@ pub fn findings(
 
 fn no_longer_discovered(scope: &Scope) -> Failure {
     let cause = format!("the search for scopes does not find {} any more", scope.name.as_deref().unwrap_or(&scope.id));
-    let fix = "if it still exists, give the credential its permission on it again";
-    Failure { fix: Some(fix.to_owned()), ..Failure::of_host(Reaction::FixScope, NO_LONGER_DISCOVERED, cause) }
+    failures::NO_LONGER_DISCOVERED.because(cause)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use source_host::contract::SkippedScope;
+    use source_host::failures::NO_LONGER_DISCOVERED;
 
     fn scope(id: &str) -> Scope {
         Scope { id: id.to_owned(), name: None, owner: None, plugin_data: String::new() }
     }
 
     fn found(scopes: &[&str], skipped: &[&str]) -> Result<Discovery, Failure> {
-        let why = Failure::of_host(Reaction::FixScope, "disabled", String::new());
+        let why = Failure::new(Reaction::FixScope, "disabled", String::new());
         let skipped = skipped.iter().map(|id| SkippedScope { scope: scope(id), reason: why.clone() });
         Ok(Discovery {
             scopes: scopes.iter().map(|id| scope(id)).collect(),
@@ -306,7 +303,7 @@ mod tests {
                     Some("unasked") => Watch::Unasked,
                     Some(_) => Watch::Lost,
                 };
-                let outcome = lost.map(|code| Box::new(Failure::of_host(Reaction::FixScope, code, String::new())));
+                let outcome = lost.map(|code| Box::new(Failure::new(Reaction::FixScope, code, String::new())));
                 (scope(id), Standing { watch, outcome, ..Standing::default() })
             })
             .collect();
@@ -333,8 +330,8 @@ mod tests {
     #[test]
     fn what_was_told_is_not_told_again() {
         assert!(told(&[("b", Some("disabled"))], &found(&[], &["b"]), true).is_empty());
-        assert!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&[], &[]), true).is_empty());
-        assert_eq!(told(&[("b", Some(NO_LONGER_DISCOVERED))], &found(&["b"], &[]), true), ["+b"]);
+        assert!(told(&[("b", Some(NO_LONGER_DISCOVERED.code))], &found(&[], &[]), true).is_empty());
+        assert_eq!(told(&[("b", Some(NO_LONGER_DISCOVERED.code))], &found(&["b"], &[]), true), ["+b"]);
         assert_eq!(told(&[("b", Some("x"))], &found(&[], &[]), false), ["-b"], "lost, and then taken out");
         assert_eq!(told(&[("b", Some("disabled"))], &found(&[], &[]), true), ["!b no-longer-discovered"]);
     }
@@ -349,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_search_that_fails_says_nothing_of_scopes_unless_it_found_none() {
-        let failed = |reaction| Err(Failure::of_host(reaction, "code", String::new()));
+        let failed = |reaction| Err(Failure::new(reaction, "code", String::new()));
         assert!(told(&[("a", None)], &failed(Reaction::TryLater), true).is_empty());
         assert!(told(&[("a", None)], &failed(Reaction::FixFeed), true).is_empty());
         assert_eq!(told(&[("a", None)], &failed(Reaction::FixScope), true), ["!a no-longer-discovered"]);

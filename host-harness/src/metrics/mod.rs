@@ -271,7 +271,7 @@ mod tests {
         metrics.feed("contoso", "prod", |counts| {
             counts.polled(None, 3, &[]);
             counts.last_collected = Some(5_000);
-            let failure = Failure::of_host(Reaction::FixScope, "forbidden", String::new());
+            let failure = Failure::new(Reaction::FixScope, "forbidden", String::new());
             counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }]);
             counts.used(&Usage { requests: [0, 0, 2, 0, 1, 0], ..Usage::default() });
             counts.token_expires = Some(65_999);

@@ -271,7 +271,7 @@ mod tests {
     fn forbidden() -> Failure {
         Failure {
             fix: Some("give <b>Reader</b>".to_owned()),
-            ..Failure::of_host(Reaction::FixScope, "forbidden", "no role".to_owned())
+            ..Failure::new(Reaction::FixScope, "forbidden", "no role".to_owned())
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn the_next_poll_is_told_as_it_is_planned() {
         let hour = 3_600_000;
-        let throttled = Failure::of_host(Reaction::Wait, "throttled", String::new());
+        let throttled = Failure::new(Reaction::Wait, "throttled", String::new());
         for (failure, due, expected) in [
             (None, NextAttempt::At(NOW + hour / 2), "in 30 min"),
             (None, NextAttempt::At(NOW + hour * 81 / 60), "in 81 min, then every 60 min"),

@@ -9,10 +9,10 @@ use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use source_host::blame::HOST_FAILED;
 use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
 use source_host::failpoint;
+use source_host::failures::HOST_FAILED;
 use source_host::limits;
 use source_host::network::client::{self, Resolver, Timeouts};
 use source_host::network::proxy::Proxy;
@@ -90,7 +90,7 @@ impl HttpWriter {
 
     async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
         let body = body(self.preset, batch);
-        let failed = |error: std::io::Error| SinkTrouble::new(HOST_FAILED, error);
+        let failed = |error: std::io::Error| SinkTrouble::new(HOST_FAILED.code, error);
         let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use source_host::blame::OUTBOX_FULL;
+use source_host::failures::OUTBOX_FULL;
 
 use super::SinkTrouble;
 use crate::sink::repeats::{Repeats, Summary};
@@ -81,11 +81,16 @@ impl Ledger {
         }
         if is_full {
             self.full.insert(key, now);
-            return Some(self.repeats.met(sink, OUTBOX_FULL, &format!("the outbox of tenant {tenant} is full"), now));
+            return Some(self.repeats.met(
+                sink,
+                OUTBOX_FULL.code,
+                &format!("the outbox of tenant {tenant} is full"),
+                now,
+            ));
         }
         self.full.remove(&key);
         let others = self.full.keys().any(|(other, _)| other == sink);
-        Some(!others && self.repeats.over(sink, OUTBOX_FULL))
+        Some(!others && self.repeats.over(sink, OUTBOX_FULL.code))
     }
 
     /// Forgets sinks that are others by now, and of those that are gone what they refused.

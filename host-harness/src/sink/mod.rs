@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use source_host::blame::{Blame, HOST_FAILED, STORE_FAILED};
+use source_host::blame::Blame;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
+use source_host::failures::{HOST_FAILED, STORE_FAILED};
 use tokio::task::JoinError;
 
 use self::file::Aside;
@@ -270,7 +271,7 @@ impl SinkTrouble {
 
 impl From<StoreError> for SinkTrouble {
     fn from(error: StoreError) -> SinkTrouble {
-        SinkTrouble { blame: error.blame(), ..SinkTrouble::new(STORE_FAILED, error) }
+        SinkTrouble { blame: error.blame(), ..SinkTrouble::new(STORE_FAILED.code, error) }
     }
 }
 
@@ -312,7 +313,7 @@ impl From<StoreError> for Refusal {
 impl From<JoinError> for Refusal {
     /// A thread that writes panicked.
     fn from(error: JoinError) -> Refusal {
-        SinkTrouble::new(HOST_FAILED, error).into()
+        SinkTrouble::new(HOST_FAILED.code, error).into()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::failpoint;
+use crate::failures;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, milliseconds};
 use crate::network::Transport;
 use crate::network::egress::{Egress, News, Origins};
@@ -117,19 +118,6 @@ pub struct Usage {
     pub token_expires: Option<u64>,
 }
 
-/// Code of a failure: the steps of a poll run in a loop.
-pub const CURSOR_REPEATED: &str = "cursor-repeated";
-
-/// Code of a failure: the steps of a poll go on.
-pub const PAGE_LIMIT: &str = "page-limit";
-
-/// Code of a failure: the service bears no further request for a token for now.
-pub const TOKEN_REQUESTS_LIMITED: &str = "token-requests-limited";
-
-/// What mends that.
-const TOKENS_LAST: &str = "see at the service why its tokens do not last: a policy on the lifetime of tokens, or something that \
-    answers in its place; the log has the failures before this one";
-
 /// What the steps of one poll gave so far.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -145,19 +133,21 @@ impl Gathered {
     /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
     /// the limits of a poll, are a failure of the plugin.
     pub fn take(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
-        let broken = |code, cause| Err(Failure::of_host(Reaction::FixPlugin, code, cause));
         self.bytes += step.pages.iter().map(|page| page.body.len()).sum::<usize>();
         if self.bytes > limits.page_bytes {
             let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
-            return broken("page-bytes-limit", cause);
+            return Err(failures::PAGE_BYTES_LIMIT.because(cause));
         }
         self.pages.extend(step.pages);
         self.notices.extend(step.notices);
         if self.notices.len() > limits.notices {
             let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
-            return broken("notice-limit", cause);
+            return Err(failures::NOTICE_LIMIT.because(cause));
         }
-        let too_many = || broken(PAGE_LIMIT, format!("the poll goes on after the limit of {} pages", limits.pages));
+        let too_many = || {
+            let cause = format!("the poll goes on after the limit of {} pages", limits.pages);
+            Err(failures::PAGE_LIMIT.because(cause))
+        };
         if self.pages.len() > limits.pages {
             return too_many();
         }
@@ -168,7 +158,7 @@ impl Gathered {
                 self.pages.len(),
                 text::plain(text::cut(&next, NAME_BYTES))
             );
-            return broken(CURSOR_REPEATED, cause);
+            return Err(failures::CURSOR_REPEATED.because(cause));
         }
         // A step may be without a page.
         if self.pages.len().max(self.cursors.len()) >= limits.pages {
@@ -266,7 +256,7 @@ impl Feed {
     /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
     pub async fn fix(&self, code: &str) -> Option<String> {
         let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
-        let failure = Failure::of_host(Reaction::FixFeed, code, row.cause.clone());
+        let failure = Failure::new(Reaction::FixFeed, code, row.cause.clone());
         let poll_result = PollResult::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
         let scope = Scope { id: String::new(), name: None, owner: None, plugin_data: String::new() };
         let outcome = self.normalize(&scope, 0, &poll_result, None).await.ok()?.outcome?;
@@ -486,9 +476,8 @@ impl Feed {
         if let Some(cause) = journal.asked_too_often {
             // The wait of this feed alone: another credential of the same service may be good.
             *self.throttled_origin.lock() = None;
-            let own = Failure::of_host(Reaction::Wait, TOKEN_REQUESTS_LIMITED, cause);
-            let fix = Some(TOKENS_LAST.to_owned());
-            return Err(Failure { wait_seconds: failure.wait_seconds, fix, ..own });
+            let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
+            return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
         }
         if failure.reaction == Reaction::Wait {
             let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
@@ -543,8 +532,7 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
         }
     }
     let message = |credential| format!("the plugin declared {} and sent no request with it", sealed::name(credential));
-    let notice = |credential| Notice { code: "credential-unused".to_owned(), message: message(credential) };
-    unused.into_iter().map(notice).collect()
+    unused.into_iter().map(|credential| failures::CREDENTIAL_UNUSED.because(message(credential))).collect()
 }
 
 /// The id of a poll.

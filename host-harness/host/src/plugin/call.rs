@@ -21,13 +21,14 @@ use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
     Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Guest, Plan, PluginCode, PollResult,
-    PollStep, Problem, Reaction, Scope, Token, credentials, log,
+    PollStep, Problem, Scope, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, KeyPair, Unusable};
 use crate::credentials::redact;
 use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::{HeldCredential, Inside, Settings};
+use crate::failures;
 use crate::limits::{self, Limits};
 use crate::plugin::Plugin;
 use crate::plugin::engine::CallPermit;
@@ -80,11 +81,10 @@ impl CallError {
 
     /// As a failure of the contract, so that callers have one thing to react to.
     pub fn failure(&self) -> Failure {
-        let code = match self {
-            CallError::Trap { .. } => "plugin-trapped",
-            CallError::Limit { .. } => "plugin-limit",
-        };
-        Failure::of_host(Reaction::FixPlugin, code, self.to_string())
+        match self {
+            CallError::Trap { .. } => failures::PLUGIN_TRAPPED.because(self),
+            CallError::Limit { .. } => failures::PLUGIN_LIMIT.because(self),
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use source_host::blame::{Blame, FILE_UNWRITABLE, OUTBOX_FULL, REQUEST_UNUSABLE};
+use source_host::blame::{Blame, FILE_UNWRITABLE, REQUEST_UNUSABLE};
 use source_host::failpoint;
+use source_host::failures::OUTBOX_FULL;
 use source_host::limits::{self, milliseconds};
 use tokio::sync::Semaphore;
 
@@ -144,7 +145,8 @@ impl SharedDeliveries {
         let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
         let is_full = waiting.bytes >= most;
         let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
-        let fault = inner.trouble(sink, tenant).map_or(Blame::of_sink(OUTBOX_FULL), |trouble| trouble.blame).word();
+        let fault =
+            inner.trouble(sink, tenant).map_or(Blame::of_sink(OUTBOX_FULL.code), |trouble| trouble.blame).word();
         drop(inner);
         let Waiting { events, bytes } = waiting;
         macro_rules! line {
@@ -152,7 +154,7 @@ impl SharedDeliveries {
                 tracing::$level!(
                     sink,
                     tenant,
-                    code = OUTBOX_FULL,
+                    code = OUTBOX_FULL.code,
                     fault,
                     "the outbox is full, {bytes} bytes in {events} events wait: the tenant's feeds that go there pause"
                 )

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{REFERENCE, feeds, reader, suggestion};
+use super::reference::REFERENCE;
+use super::{feeds, reader, suggestion};
 
 /// What is said of a setting that a plugin does not know, if it is a key of another table.
 pub fn misplaced(name: &str) -> Option<String> {

@@ -1,28 +1,16 @@
 //! The tables `[feed_defaults]` and `[[feed]]`.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-use source_host::credentials::secret::{Secret, Zeroizing};
 use source_host::credentials::settings::Settings;
-use source_host::credentials::spelling::{self, Trimmed};
-use source_host::limits;
 
+use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{
-    Environment, FeedConfig, Interval, Named, Problem, REFERENCE, SeenFile, SourcePlace, duration, referenced,
-    suggestion,
-};
+use super::{Environment, FeedConfig, Interval, Named, Problem, SeenFile, SourcePlace, duration, settings, suggestion};
 use crate::built_in;
-use crate::sink::SinkKind;
-use crate::sink::disk;
-use crate::sink::file::Aside;
-use crate::store::Partition;
 
 pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
 /// Of those, the ones that may stand in `[feed_defaults]` too.
@@ -31,9 +19,6 @@ const CONTACT: &[&str] = &["name", "email"];
 
 /// The longest interval; a schedule beyond a month is a mistake.
 const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
-
-/// Stands where a credential cannot be read.
-const UNREADABLE: &str = "unreadable";
 
 /// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
 pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
@@ -169,7 +154,7 @@ impl ReadFeeds {
             opened: Vec::new(),
             unreadable: Vec::new(),
         };
-        let has_settings = settings(reader, &table, defaults, &mut feed, files, parts.environment).is_some();
+        let has_settings = settings::read(reader, &table, defaults, &mut feed, files, parts.environment).is_some();
         // What is wrong already would be found again, in other words.
         if has_settings && reader.problems.len() == problems_before {
             self.feeds.push(feed);
@@ -208,181 +193,6 @@ impl ReadFeeds {
             }
         }
     }
-}
-
-/// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
-/// events. Paths that differ in case alone are the same on some file systems.
-#[derive(Default)]
-struct EventFiles {
-    /// Files that are not for events, and why.
-    reserved: BTreeMap<PathBuf, String>,
-    taken: BTreeMap<PathBuf, ClaimedFile>,
-    /// Files with several names, by device and inode, each under the first of its names that is met.
-    linked: BTreeMap<(u64, u64), PathBuf>,
-}
-
-/// A file of events, and who was the first to claim it.
-struct ClaimedFile {
-    partition: Partition,
-    aside: Aside,
-    /// Says whose events go there.
-    whose: String,
-    place: Problem,
-}
-
-impl EventFiles {
-    fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> EventFiles {
-        let mut places = EventFiles::default();
-        for end in ["", "-wal", "-shm", "-journal", ".lock"] {
-            let mut path = state.as_os_str().to_owned();
-            path.push(end);
-            let path = places.folded(Path::new(&path));
-            places.reserved.insert(path, "the state".to_owned());
-        }
-        // A folder there is a mistake of its own.
-        for seen in files.iter().filter(|seen| !seen.path.is_dir()) {
-            let path = places.folded(&seen.path);
-            places.reserved.insert(path, "a file of the configuration".to_owned());
-        }
-        for plugin in plugins {
-            let path = places.folded(plugin);
-            places.reserved.insert(path, "a plugin".to_owned());
-        }
-        places
-    }
-
-    /// A path as it is compared: two names of one file are one.
-    fn folded(&mut self, path: &Path) -> PathBuf {
-        let path = followed(path);
-        let folded = PathBuf::from(path.to_string_lossy().to_lowercase());
-        match std::fs::metadata(&path) {
-            Ok(met) if met.is_file() && met.nlink() > 1 => {
-                self.linked.entry((met.dev(), met.ino())).or_insert(folded).clone()
-            }
-            _ => folded,
-        }
-    }
-
-    fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink]) {
-        for sink in sinks {
-            let Some(config) = &sink.config else { continue };
-            let path = config.dead_letters.display();
-            let whose = format!("the file of dead letters of the sink {:?}", config.id);
-            let place = self.folded(&config.dead_letters);
-            if let Some(before) = self.reserved.insert(place, whose) {
-                let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
-                reader.problems.push(Problem { message, ..sink.place.clone() });
-            }
-        }
-    }
-
-    fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink) {
-        let Some(config) = &sink.config else { return };
-        let SinkKind::File(file) = &config.kind else { return };
-        let path = file.path.filled(tenant, feed);
-        let taken = ClaimedFile {
-            partition: config.partition(tenant, feed),
-            aside: file.path.aside(),
-            whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
-            place: Problem { message: path.clone(), ..place.clone() },
-        };
-        let place = self.folded(Path::new(&path));
-        match self.taken.entry(place) {
-            Entry::Vacant(vacant) => drop(vacant.insert(taken)),
-            Entry::Occupied(first) if first.get().partition == taken.partition => {}
-            Entry::Occupied(first) => {
-                let found = format!("where {} go too", first.get().whose);
-                reader.problems.push(taken.problem(&found));
-            }
-        }
-    }
-
-    /// Finds what is in the way of files of events when all are known.
-    fn check(&self, reader: &mut Reader) {
-        for (path, taken) in &self.taken {
-            let written = Path::new(&taken.place.message);
-            if let Some(unfit) = disk::unfit(written) {
-                let message = format!("its events go to {}, {unfit}", written.display());
-                reader.problems.push(Problem { message, ..taken.place.clone() });
-                continue;
-            }
-            if let Some(reserved) = self.reserved.get(path) {
-                reader.problems.push(taken.problem(&format!("which is {reserved}")));
-            }
-            for above in path.ancestors().skip(1) {
-                if let Some(reserved) = self.reserved.get(above) {
-                    reader.problems.push(taken.problem(&format!("which lies below {reserved}")));
-                }
-                if let Some(other) = self.taken.get(above) {
-                    reader.problems.push(other.problem(&format!("the folder in which {} go to a file", taken.whose)));
-                }
-            }
-            if let Some(live) = self.put_aside(path) {
-                reader.problems.push(
-                    taken.problem(&format!("a name that the file of {} may get when it is put aside", live.whose)),
-                );
-            }
-        }
-        for (path, reserved) in &self.reserved {
-            if let Some(live) = self.put_aside(path) {
-                reader
-                    .problems
-                    .push(live.problem(&format!("which may get the name of {reserved} when it is put aside")));
-            }
-            for live in path.ancestors().skip(1).filter_map(|above| self.taken.get(above)) {
-                reader.problems.push(live.problem(&format!("the folder of {reserved}")));
-            }
-        }
-    }
-
-    /// The file of events that has this path when it is put aside.
-    fn put_aside(&self, path: &Path) -> Option<&ClaimedFile> {
-        let name = path.file_name()?.to_str()?;
-        [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
-            let (live, _) = aside.split(name)?;
-            self.taken.get(&path.with_file_name(live)).filter(|taken| taken.aside == aside)
-        })
-    }
-}
-
-impl ClaimedFile {
-    fn problem(&self, found: &str) -> Problem {
-        let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
-        Problem { message, ..self.place.clone() }
-    }
-}
-
-/// A path with its symbolic links followed, as far as it is there.
-fn followed(path: &Path) -> PathBuf {
-    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // A link may lead to a file that comes later. Links that lead in a circle end nowhere.
-    for _ in 0..limits::LINKS {
-        match std::fs::read_link(&path) {
-            Ok(target) if !path.exists() => path = path.parent().unwrap_or(&path).join(target),
-            _ => break,
-        }
-    }
-    let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
-    match there {
-        Some((above, found)) => match path.strip_prefix(above) {
-            Ok(rest) if !rest.as_os_str().is_empty() => plain(&found.join(rest)),
-            _ => found,
-        },
-        None => plain(&path),
-    }
-}
-
-/// A path without detours, as far as its text tells.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
@@ -450,54 +260,4 @@ fn contact(reader: &mut Reader, feed: &Table<'_>) -> Option<String> {
         (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
         (name, email) => name.or(email),
     }
-}
-
-fn settings(
-    reader: &mut Reader,
-    feed: &Table<'_>,
-    defaults: Option<&Table<'_>>,
-    config: &mut FeedConfig,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> Option<()> {
-    let expected = "the table [feed.settings]";
-    let given = feed.child("settings");
-    let own = given.as_ref().and_then(|node| reader.table(node, expected));
-    let shared = defaults.and_then(|defaults| defaults.child("settings"));
-    let shared = shared.and_then(|node| reader.table(&node, "the table [feed_defaults.settings]"));
-    if given.is_some() && own.is_none() {
-        return None;
-    }
-    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
-        reader.missing(feed, "settings", expected);
-        return None;
-    };
-    let (mut plain, mut secrets, mut trimmed) = (Map::new(), BTreeMap::new(), Vec::new());
-    for node in table.children() {
-        config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
-        let Some(mut reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
-        else {
-            plain.insert(node.name.clone(), node.json());
-            continue;
-        };
-        reader.known(&mut reference, REFERENCE);
-        let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
-        let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
-        let value = value.or_else(|message| {
-            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
-            if is_plain { Err(()) } else { Ok(Zeroizing::new(UNREADABLE.to_owned())) }
-        });
-        let Ok(value) = value else { continue };
-        let Trimmed { text, remark } = spelling::trimmed(&value);
-        if is_plain {
-            config.opened.push(node.name.clone());
-            plain.insert(node.name.clone(), Value::from(text));
-            continue;
-        }
-        trimmed.extend(remark.map(|remark| (node.name.clone(), remark)));
-        config.sealed.push(node.name.clone());
-        secrets.insert(node.name.clone(), Secret::new(text));
-    }
-    config.settings = Settings::new(plain, secrets).with_trimmed(trimmed);
-    Some(())
 }

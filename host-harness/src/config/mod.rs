@@ -3,33 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use source_host::credentials::certificates::{self, Authorities};
-use source_host::credentials::secret::{self, Secret, Zeroizing};
 use source_host::credentials::settings::Settings;
-use source_host::credentials::spelling::{self, Trimmed};
-use source_host::limits;
-use source_host::network::address::{self, Cidr};
-use source_host::network::egress;
-use source_host::network::proxy::Proxy;
-use source_host::text::{self, Unread};
+use source_host::text;
 
 use crate::sink::SinkConfig;
 
 pub mod admission;
 pub(crate) mod astray;
+mod collector;
+mod event_files;
 mod feeds;
+mod network;
 mod proxy;
 mod reader;
+mod reference;
+mod settings;
 mod sinks;
 mod suggestion;
 mod syntax;
 
-use reader::{Node, Reader, Source, Table};
+pub use self::collector::CollectorConfig;
+pub use self::network::{CaFile, NetworkConfig};
+use self::reader::{Reader, Source, Table};
 
 /// What an operator configured.
 #[derive(Debug, Default)]
@@ -73,68 +72,6 @@ impl SeenFile {
         let met = met.and_then(|met| Ok((met.modified()?, (met.ctime(), met.ctime_nsec()), met.len()))).ok();
         SeenFile { path, met }
     }
-}
-
-/// The table `[collector]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CollectorConfig {
-    /// The file of the store.
-    pub state: PathBuf,
-    /// Where metrics, health and the status page are served; nowhere without it.
-    pub listen: Option<SocketAddr>,
-    /// What a reader of those must show.
-    pub token: Option<Secret>,
-    /// Polls in flight at the same time.
-    pub polls: usize,
-    /// Of those, polls of one tenant.
-    pub polls_of_tenant: usize,
-}
-
-impl Default for CollectorConfig {
-    fn default() -> CollectorConfig {
-        CollectorConfig {
-            state: PathBuf::from("collector.db"),
-            listen: None,
-            token: None,
-            polls: limits::POLLS,
-            polls_of_tenant: limits::POLLS_OF_TENANT,
-        }
-    }
-}
-
-/// The table `[network]`, and the proxy of the environment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// Certificates that are trusted besides the system's.
-    pub ca_file: Option<CaFile>,
-    /// What requests go through.
-    pub proxy: Proxy,
-    /// Origins beyond those that the built-in plugin knows.
-    pub allow: Vec<String>,
-    /// Origins over http that requests may go to with credentials.
-    pub credentials_over_http: Vec<String>,
-    /// Addresses that may be dialled though they are not public.
-    pub allow_addresses: Vec<Cidr>,
-}
-
-impl NetworkConfig {
-    /// Whether credentials may go to an address of the operator's own choice: over https, to this machine itself, or where
-    /// it is allowed over http.
-    fn takes_credentials(&self, url: &url::Url) -> bool {
-        let is_near = || url.host().is_some_and(|host| address::is_loopback(&host));
-        url.scheme() == "https"
-            || self.credentials_over_http.contains(&url.origin().ascii_serialization())
-            || is_near() && self.proxy.address_for(url).is_none()
-    }
-}
-
-/// A file of certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaFile {
-    /// The certificates in it.
-    pub authorities: Authorities,
-    /// Where it is named, for problems with what is in it.
-    pub place: Problem,
 }
 
 /// One `[[feed]]`, defaults applied.
@@ -249,26 +186,12 @@ pub fn variable(name: &str) -> Option<String> {
     Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
-/// The value of a variable as text.
-fn text_of(name: &str, value: &str) -> Result<String, String> {
-    if value.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(format!(
-            "found a value that is no UTF-8 in the variable {name}, expected UTF-8; if it is in the encoding of Windows: \
-             export {name}=\"$(printf %s \"${name}\" | iconv -f WINDOWS-1252 -t UTF-8)\""
-        ));
-    }
-    Ok(value.to_owned())
-}
-
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
-const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
-const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
-const REFERENCE: &[&str] = &["env", "file", "plain"];
 
 /// The keys of each table, for those that stand in another one.
 const TABLES: &[(&str, &[&str])] = &[
-    ("[collector]", COLLECTOR),
-    ("[network]", NETWORK),
+    ("[collector]", collector::COLLECTOR),
+    ("[network]", network::NETWORK),
     ("[[sink]]", sinks::COMMON),
     ("a [[sink]] of type \"file\"", sinks::FILE),
     ("a [[sink]] of type \"http\"", sinks::HTTP),
@@ -346,9 +269,9 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
         reader.known(top, TOP);
     }
     let table = one_table(&mut reader, &tops, "collector");
-    config.collector = collector(&mut reader, table, sources.first(), &mut config.files, environment);
+    config.collector = collector::read(&mut reader, table, sources.first(), &mut config.files, environment);
     let mut table = one_table(&mut reader, &tops, "network");
-    config.network = network(&mut reader, table.as_mut(), &mut config.files);
+    config.network = network::read(&mut reader, table.as_mut(), &mut config.files);
     let first = sources.first().map_or(Path::new(""), |source| source.file);
     config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
     let sinks =
@@ -455,258 +378,6 @@ fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<
         return only.as_table();
     }
     reader.table(&first, &format!("the table [{name}]"))
-}
-
-fn collector(
-    reader: &mut Reader,
-    table: Option<Table<'_>>,
-    first: Option<&Source<'_>>,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> CollectorConfig {
-    let mut collector = CollectorConfig::default();
-    if let Some(source) = first {
-        collector.state = source.beside("collector.db");
-    }
-    let Some(mut table) = table else { return collector };
-    reader.known(&mut table, COLLECTOR);
-    if let Some(path) = table.child("state").and_then(|node| state(reader, &node)) {
-        collector.state = path;
-    }
-    collector.token = table.child("token").and_then(|node| token(reader, &node, files, environment));
-    if let Some(node) = table.child("listen") {
-        match node.as_text().and_then(|text| text.parse::<SocketAddr>().ok()) {
-            None => {
-                let expected = "an address and a port such as \"127.0.0.1:9464\"";
-                let meant = listening(&node).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
-                reader.problem(&node, format!("found {}, expected {expected}{meant}", node.shown()));
-            }
-            Some(address) if !address.ip().is_loopback() && table.child("token").is_none() => reader.problem(
-                &node,
-                format!(
-                    "found {}, which others can reach, expected a loopback address, or a `token` beside it",
-                    node.shown()
-                ),
-            ),
-            Some(address) => collector.listen = Some(address),
-        }
-    }
-    let mut polls = |key: &str, default: usize| {
-        let count = table.child(key).and_then(|node| reader.count(&node, "polls"));
-        count.map_or(default, |count| usize::try_from(count).unwrap_or(default))
-    };
-    collector.polls = polls("max_polls", collector.polls);
-    collector.polls_of_tenant = polls("max_polls_per_tenant", collector.polls_of_tenant);
-    collector
-}
-
-/// The file of the store.
-fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
-    let text = reader.text(node, "the path of a file")?;
-    let lower = text.trim().to_lowercase();
-    // The rest of it may be a password.
-    let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
-        "the address of a database server, which is not there yet"
-    } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
-        "a database in memory, which loses everything when the collector ends"
-    } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {
-        "an address (URL)"
-    } else {
-        return reader.path_of_file(node);
-    };
-    reader.problem(node, format!("found {found}, expected the path of a file, such as \"collector.db\""));
-    None
-}
-
-/// An address to listen at that is meant, where the host or the port is missing, or the host is a name.
-fn listening(node: &Node<'_>) -> Option<String> {
-    let text = node.as_text().unwrap_or_else(|| node.shown());
-    let text = text.trim().trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
-    // `::1:9464` is an address of its own, and meant with a port.
-    let with_port = text.rsplit_once(':').filter(|(host, port)| {
-        host.parse::<std::net::Ipv6Addr>().is_ok() && port.len() > 3 && port.parse::<u16>().is_ok()
-    });
-    let (host, port) = match text.parse::<std::net::IpAddr>() {
-        Ok(_) => with_port.unwrap_or((text, "9464")),
-        Err(_) => {
-            text.rsplit_once(':').unwrap_or(if text.parse::<u16>().is_ok() { ("", text) } else { (text, "9464") })
-        }
-    };
-    let host = match host.trim_matches(['[', ']']) {
-        "" | "localhost" => "127.0.0.1",
-        "*" => "0.0.0.0",
-        other => other,
-    };
-    let address = std::net::SocketAddr::new(host.parse().ok()?, port.parse().ok()?);
-    Some(address.to_string())
-}
-
-fn network(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<SeenFile>) -> NetworkConfig {
-    let mut network = NetworkConfig::default();
-    let Some(table) = table else { return network };
-    reader.known(table, NETWORK);
-    if let Some(node) = table.child("ca_file")
-        && let Some(path) = reader.path(&node, "the path of a PEM file")
-    {
-        files.push(SeenFile::now(path.clone()));
-        let read = text::bytes(&path).map_err(|error| match path.is_dir() {
-            true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
-            false => format!("cannot read {}: {error}", path.display()),
-        });
-        match read.and_then(|bytes| certificates::authorities(&bytes, &path)) {
-            Ok(authorities) => {
-                let place = node.source.problem(node.line, &node.key, String::new());
-                network.ca_file = Some(CaFile { authorities, place });
-            }
-            Err(message) => reader.problem(&node, message),
-        }
-    }
-    for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
-        let Some(origin) = reader.text(&node, "an origin") else { continue };
-        match egress::canonical(&origin) {
-            Some(origin) => network.allow.push(origin),
-            None => reader.problem(
-                &node,
-                format!("found {origin:?}, expected an origin such as \"https://host.example:8443\", without a path"),
-            ),
-        }
-    }
-    for node in table.child("allow_credentials_over_http").map(|node| reader.list(&node)).unwrap_or_default() {
-        let Some(text) = reader.text(&node, "an origin") else { continue };
-        match egress::canonical(&text).filter(|origin| origin.starts_with("http://")) {
-            Some(origin) => network.credentials_over_http.push(origin),
-            None => reader.problem(
-                &node,
-                format!(
-                    "found {text:?}, expected an origin such as \"http://host.example:8080\", without a path; one over \
-                     https belongs into `allow`"
-                ),
-            ),
-        }
-    }
-    for node in table.child("allow_addresses").map(|node| reader.list(&node)).unwrap_or_default() {
-        let Some(range) = reader.text(&node, "a range of addresses") else { continue };
-        match range.parse() {
-            Ok(range) => network.allow_addresses.push(range),
-            Err(_) => reader.problem(
-                &node,
-                format!("found {range:?}, expected an address or a range of addresses such as \"127.0.0.0/8\""),
-            ),
-        }
-    }
-    network
-}
-
-/// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
-fn secret(
-    reader: &mut Reader,
-    node: &Node<'_>,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> Option<Secret> {
-    let Some(mut table) = node.as_table() else {
-        reader.problem(node, "found the value itself, expected { env = \"…\" } or { file = \"…\" }".to_owned());
-        return None;
-    };
-    reader.known(&mut table, &["env", "file"]);
-    match referenced(reader, node, &table, files, environment)? {
-        Ok(value) => {
-            let Trimmed { text, remark } = spelling::trimmed(&value);
-            remark.into_iter().for_each(|remark| reader.warning(node, remark));
-            Some(Secret::new(text))
-        }
-        Err(message) => {
-            reader.problem(node, message);
-            None
-        }
-    }
-}
-
-/// The same for a token, which goes into a header as it is: what is odd about it is told.
-fn token(
-    reader: &mut Reader,
-    node: &Node<'_>,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> Option<Secret> {
-    let token = secret(reader, node, files, environment)?;
-    for oddity in spelling::oddities(token.expose()) {
-        reader.warning(node, oddity);
-    }
-    if http::HeaderValue::from_str(token.expose()).is_err() {
-        reader.problem(node, "has characters that no header may have, expected the token alone".to_owned());
-        return None;
-    }
-    Some(token)
-}
-
-/// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,
-/// which is told.
-fn referenced(
-    reader: &mut Reader,
-    node: &Node<'_>,
-    reference: &Table<'_>,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> Option<Result<Zeroizing<String>, String>> {
-    match (reference.child("env"), reference.child("file")) {
-        (Some(variable), None) => {
-            let name = reader.text(&variable, "the name of a variable of the environment")?;
-            Some(match environment(&name) {
-                None => Err(no_variable(&name)),
-                Some(value) => {
-                    text_of(&name, &value).and_then(|value| match spelling::trimmed(&value).text.is_empty() {
-                        true => Err(format!(
-                            "found nothing in the variable {name} of the environment, expected the secret there"
-                        )),
-                        false => Ok(Zeroizing::new(value)),
-                    })
-                }
-            })
-        }
-        (None, Some(file)) => {
-            let path = reader.path(&file, "the path of a file")?;
-            let named = file.as_text().unwrap_or_default();
-            // Looked at first: who writes it while it is read has changed it.
-            files.push(SeenFile::now(path.clone()));
-            Some(match secret::read(&path) {
-                Err(Unread::Io(error)) if spelling::may_be_secret(&named) => Err(format!(
-                    "cannot read the file that `file` names: {error}; a secret itself does not belong there"
-                )),
-                Err(error) => Err(error.of(&path)),
-                Ok(value) if spelling::trimmed(&value).text.is_empty() => {
-                    Err(format!("found nothing in {}, expected the secret there", path.display()))
-                }
-                Ok(value) => Ok(Zeroizing::new(spelling::without_line_end(&value).to_owned())),
-            })
-        }
-        (Some(_), Some(_)) => {
-            reader.problem(node, "found both `env` and `file`, expected one of them".to_owned());
-            None
-        }
-        (None, None) if reader.is_unsure(reference) => None,
-        (None, None) => {
-            reader.problem(node, "found neither `env` nor `file`, expected one of them".to_owned());
-            None
-        }
-    }
-}
-
-/// What is said of a variable that is not there. Whoever put the secret itself in place of the name does not see it again.
-fn no_variable(name: &str) -> String {
-    let bare = name.trim_matches(['$', '{', '}', '%', '!']);
-    let bare = ["env:", "ENV:", "env."].iter().find_map(|begin| bare.strip_prefix(begin)).unwrap_or(bare);
-    if name.trim().is_empty() {
-        return "found nothing, expected the name of a variable".to_owned();
-    }
-    if !spelling::is_variable(bare) || spelling::may_be_secret(bare) {
-        return "found no name of a variable, expected one such as CONTOSO_SECRET; a secret itself does not belong there"
-            .to_owned();
-    }
-    match bare == name {
-        true => format!("found no variable {name} in the environment, expected the secret there"),
-        false => format!("found no variable {name} in the environment, expected the name alone, {bare}"),
-    }
 }
 
 /// A whole number of seconds, minutes, hours or days: `90s`, `1h`.

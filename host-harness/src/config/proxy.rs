@@ -6,7 +6,8 @@ use source_host::credentials::spelling;
 use source_host::network::proxy::Proxy;
 
 use super::reader::{Reader, Table};
-use super::{Environment, Problem, SeenFile, secret, text_of};
+use super::reference::{secret, text_of};
+use super::{Environment, Problem, SeenFile};
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(

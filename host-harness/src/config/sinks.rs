@@ -9,7 +9,8 @@ use source_host::limits;
 use source_host::text;
 
 use super::reader::{Node, Reader, Table};
-use super::{Environment, NetworkConfig, Problem, SeenFile, secret, suggestion, token};
+use super::reference::{secret, token};
+use super::{Environment, NetworkConfig, Problem, SeenFile, suggestion};
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];

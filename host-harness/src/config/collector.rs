@@ -1,0 +1,124 @@
+//! The table `[collector]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use source_host::credentials::secret::Secret;
+use source_host::limits;
+
+use super::reader::{Node, Reader, Source, Table};
+use super::reference::token;
+use super::{Environment, SeenFile};
+
+pub(super) const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
+
+/// The table `[collector]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectorConfig {
+    /// The file of the store.
+    pub state: PathBuf,
+    /// Where metrics, health and the status page are served; nowhere without it.
+    pub listen: Option<SocketAddr>,
+    /// What a reader of those must show.
+    pub token: Option<Secret>,
+    /// Polls in flight at the same time.
+    pub polls: usize,
+    /// Of those, polls of one tenant.
+    pub polls_of_tenant: usize,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> CollectorConfig {
+        CollectorConfig {
+            state: PathBuf::from("collector.db"),
+            listen: None,
+            token: None,
+            polls: limits::POLLS,
+            polls_of_tenant: limits::POLLS_OF_TENANT,
+        }
+    }
+}
+
+pub(super) fn read(
+    reader: &mut Reader,
+    table: Option<Table<'_>>,
+    first: Option<&Source<'_>>,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> CollectorConfig {
+    let mut collector = CollectorConfig::default();
+    if let Some(source) = first {
+        collector.state = source.beside("collector.db");
+    }
+    let Some(mut table) = table else { return collector };
+    reader.known(&mut table, COLLECTOR);
+    if let Some(path) = table.child("state").and_then(|node| state(reader, &node)) {
+        collector.state = path;
+    }
+    collector.token = table.child("token").and_then(|node| token(reader, &node, files, environment));
+    if let Some(node) = table.child("listen") {
+        match node.as_text().and_then(|text| text.parse::<SocketAddr>().ok()) {
+            None => {
+                let expected = "an address and a port such as \"127.0.0.1:9464\"";
+                let meant = listening(&node).map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+                reader.problem(&node, format!("found {}, expected {expected}{meant}", node.shown()));
+            }
+            Some(address) if !address.ip().is_loopback() && table.child("token").is_none() => reader.problem(
+                &node,
+                format!(
+                    "found {}, which others can reach, expected a loopback address, or a `token` beside it",
+                    node.shown()
+                ),
+            ),
+            Some(address) => collector.listen = Some(address),
+        }
+    }
+    let mut polls = |key: &str, default: usize| {
+        let count = table.child(key).and_then(|node| reader.count(&node, "polls"));
+        count.map_or(default, |count| usize::try_from(count).unwrap_or(default))
+    };
+    collector.polls = polls("max_polls", collector.polls);
+    collector.polls_of_tenant = polls("max_polls_per_tenant", collector.polls_of_tenant);
+    collector
+}
+
+/// The file of the store.
+fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
+    let text = reader.text(node, "the path of a file")?;
+    let lower = text.trim().to_lowercase();
+    // The rest of it may be a password.
+    let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
+        "the address of a database server, which is not there yet"
+    } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
+        "a database in memory, which loses everything when the collector ends"
+    } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {
+        "an address (URL)"
+    } else {
+        return reader.path_of_file(node);
+    };
+    reader.problem(node, format!("found {found}, expected the path of a file, such as \"collector.db\""));
+    None
+}
+
+/// An address to listen at that is meant, where the host or the port is missing, or the host is a name.
+fn listening(node: &Node<'_>) -> Option<String> {
+    let text = node.as_text().unwrap_or_else(|| node.shown());
+    let text = text.trim().trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
+    // `::1:9464` is an address of its own, and meant with a port.
+    let with_port = text.rsplit_once(':').filter(|(host, port)| {
+        host.parse::<std::net::Ipv6Addr>().is_ok() && port.len() > 3 && port.parse::<u16>().is_ok()
+    });
+    let (host, port) = match text.parse::<std::net::IpAddr>() {
+        Ok(_) => with_port.unwrap_or((text, "9464")),
+        Err(_) => {
+            text.rsplit_once(':').unwrap_or(if text.parse::<u16>().is_ok() { ("", text) } else { (text, "9464") })
+        }
+    };
+    let host = match host.trim_matches(['[', ']']) {
+        "" | "localhost" => "127.0.0.1",
+        "*" => "0.0.0.0",
+        other => other,
+    };
+    let address = std::net::SocketAddr::new(host.parse().ok()?, port.parse().ok()?);
+    Some(address.to_string())
+}

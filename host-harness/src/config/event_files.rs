@@ -1,0 +1,190 @@
+//! The files that events go to: no two ways lead into one file, nor into a file that is not for events.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use source_host::limits;
+
+use super::reader::Reader;
+use super::sinks::ReadSink;
+use super::{Problem, SeenFile};
+use crate::sink::file::Aside;
+use crate::sink::{SinkKind, disk};
+use crate::store::Partition;
+
+/// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
+/// events. Paths that differ in case alone are the same on some file systems.
+#[derive(Default)]
+pub(super) struct EventFiles {
+    /// Files that are not for events, and why.
+    reserved: BTreeMap<PathBuf, String>,
+    taken: BTreeMap<PathBuf, ClaimedFile>,
+    /// Files with several names, by device and inode, each under the first of its names that is met.
+    linked: BTreeMap<(u64, u64), PathBuf>,
+}
+
+/// A file of events, and who was the first to claim it.
+struct ClaimedFile {
+    partition: Partition,
+    aside: Aside,
+    /// Says whose events go there.
+    whose: String,
+    place: Problem,
+}
+
+impl EventFiles {
+    pub(super) fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> EventFiles {
+        let mut places = EventFiles::default();
+        for end in ["", "-wal", "-shm", "-journal", ".lock"] {
+            let mut path = state.as_os_str().to_owned();
+            path.push(end);
+            let path = places.folded(Path::new(&path));
+            places.reserved.insert(path, "the state".to_owned());
+        }
+        // A folder there is a mistake of its own.
+        for seen in files.iter().filter(|seen| !seen.path.is_dir()) {
+            let path = places.folded(&seen.path);
+            places.reserved.insert(path, "a file of the configuration".to_owned());
+        }
+        for plugin in plugins {
+            let path = places.folded(plugin);
+            places.reserved.insert(path, "a plugin".to_owned());
+        }
+        places
+    }
+
+    /// A path as it is compared: two names of one file are one.
+    fn folded(&mut self, path: &Path) -> PathBuf {
+        let path = followed(path);
+        let folded = PathBuf::from(path.to_string_lossy().to_lowercase());
+        match std::fs::metadata(&path) {
+            Ok(met) if met.is_file() && met.nlink() > 1 => {
+                self.linked.entry((met.dev(), met.ino())).or_insert(folded).clone()
+            }
+            _ => folded,
+        }
+    }
+
+    pub(super) fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink]) {
+        for sink in sinks {
+            let Some(config) = &sink.config else { continue };
+            let path = config.dead_letters.display();
+            let whose = format!("the file of dead letters of the sink {:?}", config.id);
+            let place = self.folded(&config.dead_letters);
+            if let Some(before) = self.reserved.insert(place, whose) {
+                let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
+                reader.problems.push(Problem { message, ..sink.place.clone() });
+            }
+        }
+    }
+
+    pub(super) fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink) {
+        let Some(config) = &sink.config else { return };
+        let SinkKind::File(file) = &config.kind else { return };
+        let path = file.path.filled(tenant, feed);
+        let taken = ClaimedFile {
+            partition: config.partition(tenant, feed),
+            aside: file.path.aside(),
+            whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
+            place: Problem { message: path.clone(), ..place.clone() },
+        };
+        let place = self.folded(Path::new(&path));
+        match self.taken.entry(place) {
+            Entry::Vacant(vacant) => drop(vacant.insert(taken)),
+            Entry::Occupied(first) if first.get().partition == taken.partition => {}
+            Entry::Occupied(first) => {
+                let found = format!("where {} go too", first.get().whose);
+                reader.problems.push(taken.problem(&found));
+            }
+        }
+    }
+
+    /// Finds what is in the way of files of events when all are known.
+    pub(super) fn check(&self, reader: &mut Reader) {
+        for (path, taken) in &self.taken {
+            let written = Path::new(&taken.place.message);
+            if let Some(unfit) = disk::unfit(written) {
+                let message = format!("its events go to {}, {unfit}", written.display());
+                reader.problems.push(Problem { message, ..taken.place.clone() });
+                continue;
+            }
+            if let Some(reserved) = self.reserved.get(path) {
+                reader.problems.push(taken.problem(&format!("which is {reserved}")));
+            }
+            for above in path.ancestors().skip(1) {
+                if let Some(reserved) = self.reserved.get(above) {
+                    reader.problems.push(taken.problem(&format!("which lies below {reserved}")));
+                }
+                if let Some(other) = self.taken.get(above) {
+                    reader.problems.push(other.problem(&format!("the folder in which {} go to a file", taken.whose)));
+                }
+            }
+            if let Some(live) = self.put_aside(path) {
+                reader.problems.push(
+                    taken.problem(&format!("a name that the file of {} may get when it is put aside", live.whose)),
+                );
+            }
+        }
+        for (path, reserved) in &self.reserved {
+            if let Some(live) = self.put_aside(path) {
+                reader
+                    .problems
+                    .push(live.problem(&format!("which may get the name of {reserved} when it is put aside")));
+            }
+            for live in path.ancestors().skip(1).filter_map(|above| self.taken.get(above)) {
+                reader.problems.push(live.problem(&format!("the folder of {reserved}")));
+            }
+        }
+    }
+
+    /// The file of events that has this path when it is put aside.
+    fn put_aside(&self, path: &Path) -> Option<&ClaimedFile> {
+        let name = path.file_name()?.to_str()?;
+        [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
+            let (live, _) = aside.split(name)?;
+            self.taken.get(&path.with_file_name(live)).filter(|taken| taken.aside == aside)
+        })
+    }
+}
+
+impl ClaimedFile {
+    fn problem(&self, found: &str) -> Problem {
+        let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
+        Problem { message, ..self.place.clone() }
+    }
+}
+
+/// A path with its symbolic links followed, as far as it is there.
+fn followed(path: &Path) -> PathBuf {
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // A link may lead to a file that comes later. Links that lead in a circle end nowhere.
+    for _ in 0..limits::LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) if !path.exists() => path = path.parent().unwrap_or(&path).join(target),
+            _ => break,
+        }
+    }
+    let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    match there {
+        Some((above, found)) => match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => plain(&found.join(rest)),
+            _ => found,
+        },
+        None => plain(&path),
+    }
+}
+
+/// A path without detours, as far as its text tells.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
+}

@@ -1,0 +1,103 @@
+//! The table `[network]`.
+
+use source_host::credentials::certificates::{self, Authorities};
+use source_host::network::address::{self, Cidr};
+use source_host::network::egress;
+use source_host::network::proxy::Proxy;
+use source_host::text;
+
+use super::reader::{Reader, Table};
+use super::{Problem, SeenFile};
+
+pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
+
+/// The table `[network]`, and the proxy of the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Certificates that are trusted besides the system's.
+    pub ca_file: Option<CaFile>,
+    /// What requests go through.
+    pub proxy: Proxy,
+    /// Origins beyond those that the built-in plugin knows.
+    pub allow: Vec<String>,
+    /// Origins over http that requests may go to with credentials.
+    pub credentials_over_http: Vec<String>,
+    /// Addresses that may be dialled though they are not public.
+    pub allow_addresses: Vec<Cidr>,
+}
+
+impl NetworkConfig {
+    /// Whether credentials may go to an address of the operator's own choice: over https, to this machine itself, or where
+    /// it is allowed over http.
+    pub(super) fn takes_credentials(&self, url: &url::Url) -> bool {
+        let is_near = || url.host().is_some_and(|host| address::is_loopback(&host));
+        url.scheme() == "https"
+            || self.credentials_over_http.contains(&url.origin().ascii_serialization())
+            || is_near() && self.proxy.address_for(url).is_none()
+    }
+}
+
+/// A file of certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// The certificates in it.
+    pub authorities: Authorities,
+    /// Where it is named, for problems with what is in it.
+    pub place: Problem,
+}
+
+pub(super) fn read(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<SeenFile>) -> NetworkConfig {
+    let mut network = NetworkConfig::default();
+    let Some(table) = table else { return network };
+    reader.known(table, NETWORK);
+    if let Some(node) = table.child("ca_file")
+        && let Some(path) = reader.path(&node, "the path of a PEM file")
+    {
+        files.push(SeenFile::now(path.clone()));
+        let read = text::bytes(&path).map_err(|error| match path.is_dir() {
+            true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
+            false => format!("cannot read {}: {error}", path.display()),
+        });
+        match read.and_then(|bytes| certificates::authorities(&bytes, &path)) {
+            Ok(authorities) => {
+                let place = node.source.problem(node.line, &node.key, String::new());
+                network.ca_file = Some(CaFile { authorities, place });
+            }
+            Err(message) => reader.problem(&node, message),
+        }
+    }
+    for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
+        let Some(origin) = reader.text(&node, "an origin") else { continue };
+        match egress::canonical(&origin) {
+            Some(origin) => network.allow.push(origin),
+            None => reader.problem(
+                &node,
+                format!("found {origin:?}, expected an origin such as \"https://host.example:8443\", without a path"),
+            ),
+        }
+    }
+    for node in table.child("allow_credentials_over_http").map(|node| reader.list(&node)).unwrap_or_default() {
+        let Some(text) = reader.text(&node, "an origin") else { continue };
+        match egress::canonical(&text).filter(|origin| origin.starts_with("http://")) {
+            Some(origin) => network.credentials_over_http.push(origin),
+            None => reader.problem(
+                &node,
+                format!(
+                    "found {text:?}, expected an origin such as \"http://host.example:8080\", without a path; one over \
+                     https belongs into `allow`"
+                ),
+            ),
+        }
+    }
+    for node in table.child("allow_addresses").map(|node| reader.list(&node)).unwrap_or_default() {
+        let Some(range) = reader.text(&node, "a range of addresses") else { continue };
+        match range.parse() {
+            Ok(range) => network.allow_addresses.push(range),
+            Err(_) => reader.problem(
+                &node,
+                format!("found {range:?}, expected an address or a range of addresses such as \"127.0.0.0/8\""),
+            ),
+        }
+    }
+    network
+}

@@ -1,0 +1,65 @@
+//! The table `[feed.settings]`: plain values for the plugin, and secrets apart from them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use source_host::credentials::secret::{Secret, Zeroizing};
+use source_host::credentials::settings::Settings;
+use source_host::credentials::spelling::{self, Trimmed};
+
+use super::reader::{Reader, Table};
+use super::reference::{REFERENCE, referenced};
+use super::{Environment, FeedConfig, SeenFile};
+
+/// Stands where a credential cannot be read.
+const UNREADABLE: &str = "unreadable";
+
+pub(super) fn read(
+    reader: &mut Reader,
+    feed: &Table<'_>,
+    defaults: Option<&Table<'_>>,
+    config: &mut FeedConfig,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> Option<()> {
+    let expected = "the table [feed.settings]";
+    let given = feed.child("settings");
+    let own = given.as_ref().and_then(|node| reader.table(node, expected));
+    let shared = defaults.and_then(|defaults| defaults.child("settings"));
+    let shared = shared.and_then(|node| reader.table(&node, "the table [feed_defaults.settings]"));
+    if given.is_some() && own.is_none() {
+        return None;
+    }
+    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
+        reader.missing(feed, "settings", expected);
+        return None;
+    };
+    let (mut plain, mut secrets, mut trimmed) = (Map::new(), BTreeMap::new(), Vec::new());
+    for node in table.children() {
+        config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
+        let Some(mut reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
+        else {
+            plain.insert(node.name.clone(), node.json());
+            continue;
+        };
+        reader.known(&mut reference, REFERENCE);
+        let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
+        let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
+        let value = value.or_else(|message| {
+            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
+            if is_plain { Err(()) } else { Ok(Zeroizing::new(UNREADABLE.to_owned())) }
+        });
+        let Ok(value) = value else { continue };
+        let Trimmed { text, remark } = spelling::trimmed(&value);
+        if is_plain {
+            config.opened.push(node.name.clone());
+            plain.insert(node.name.clone(), Value::from(text));
+            continue;
+        }
+        trimmed.extend(remark.map(|remark| (node.name.clone(), remark)));
+        config.sealed.push(node.name.clone());
+        secrets.insert(node.name.clone(), Secret::new(text));
+    }
+    config.settings = Settings::new(plain, secrets).with_trimmed(trimmed);
+    Some(())
+}

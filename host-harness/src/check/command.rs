@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use crate::check::ladder::{Ladder, status};
 use crate::check::run::{CheckRun, Heard};
 use crate::check::unusable::{broken, broken_for_people, left_out};
-use crate::check::{check, climbing};
+use crate::check::{check, check_telling};
 use crate::collector::once::{OnceError, Output};
 use crate::config::admission::{self, CheckError, Checked, LeftOut};
 use crate::config::{Config, Named, Problem, Told};
@@ -99,7 +99,7 @@ async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: 
         }
         Ok::<_, io::Error>(out)
     };
-    let (mut ladders, out) = future::join(climbing(checked, clock, tell).collect::<Vec<Ladder>>(), show).await;
+    let (mut ladders, out) = future::join(check_telling(checked, clock, tell).collect::<Vec<Ladder>>(), show).await;
     ladders.extend(out?);
     if ladders.len() > 1 {
         let good = ladders.iter().filter(|ladder| ladder.ok()).count();

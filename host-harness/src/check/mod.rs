@@ -25,17 +25,17 @@ pub use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble, 
 pub use crate::check::remarks::{REMARKS, Remark, expiring};
 use crate::check::run::Heard;
 use crate::check::skew::{Skew, SkewTransport};
-use crate::check::steps::Call;
+use crate::check::steps::FeedCheck;
 pub use crate::check::unusable::{broken, left_out};
 use crate::config::admission::Checked;
 
 /// Checks the connection of every feed, some at the same time; the ladders come in the order of the configuration.
 pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = Ladder> + 'a {
-    climbing(checked, clock, Vec::new())
+    check_telling(checked, clock, Vec::new())
 }
 
 /// The same, where each feed's steps are told as they end.
-fn climbing<'a>(
+fn check_telling<'a>(
     checked: &'a Checked,
     clock: &'a Clock,
     tell: Vec<UnboundedSender<Heard>>,
@@ -52,8 +52,8 @@ fn climbing<'a>(
         async move {
             let prefix = format!("feed {}: ", admitted.id);
             let odd = checked.warnings.iter().filter(|warning| warning.key.starts_with(&prefix));
-            let call = Call { admitted, network: &checked.network, tenants: &tenants, clock, skew };
-            call.climb(&odd.collect::<Vec<_>>(), tell).await
+            let feed = FeedCheck { admitted, network: &checked.network, tenants: &tenants, clock, skew };
+            feed.ladder(&odd.collect::<Vec<_>>(), tell).await
         }
     });
     stream::iter(ladders).buffered(limits::POLLS_IN_FLIGHT)

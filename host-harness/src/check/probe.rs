@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -149,7 +150,8 @@ pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSen
         name: proxy.name(),
         address,
     });
-    ProbeRun { origin, through, tell }.all(network, now).await;
+    // Wherever it ended, each rung was told of.
+    let _ = ProbeRun { origin, through, tell }.all(network, now).await;
 }
 
 /// The proxy that is in between.
@@ -228,7 +230,8 @@ struct ProbeRun<'a> {
 }
 
 impl ProbeRun<'_> {
-    async fn all(&mut self, network: &Network, now: u64) -> Option<()> {
+    /// Breaks off at the rung that failed, once it told of it.
+    async fn all(&mut self, network: &Network, now: u64) -> ControlFlow<()> {
         let begun = Instant::now();
         let (socket, begun) = if let Some(through) = &self.through {
             let judged = self.judge_unresolved(network).map(|()| format!("left to the proxy {}", through.name));
@@ -258,20 +261,21 @@ impl ProbeRun<'_> {
         } else {
             self.speak_tls(network, socket, now).await
         };
-        self.note(Rung::Tls, begun, spoken, String::clone).map(drop)
+        self.note(Rung::Tls, begun, spoken, String::clone)?;
+        ControlFlow::Continue(())
     }
 
-    /// Notes what came of a rung, and gives it if it was good.
+    /// Tells what came of a rung, and gives it if it was good.
     fn note<T>(
         &mut self,
         rung: Rung,
         begun: Instant,
         result: Result<T, ProbeTrouble>,
         words: impl Fn(&T) -> String,
-    ) -> Option<T> {
+    ) -> ControlFlow<(), T> {
         let (found, value) = match result {
-            Ok(value) => (Ok(words(&value)), Some(value)),
-            Err(trouble) => (Err(trouble), None),
+            Ok(value) => (Ok(words(&value)), ControlFlow::Continue(value)),
+            Err(trouble) => (Err(trouble), ControlFlow::Break(())),
         };
         // Whoever does not listen any more does not want to know.
         let _ = self.tell.send(Probed { rung, time: begun.elapsed(), found });

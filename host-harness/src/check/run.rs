@@ -47,34 +47,33 @@ impl CheckRun {
         self.told = self.ladder.steps.len();
     }
 
-    pub(super) fn note(&mut self, question: Question, about: &str, time: Duration, found: Result<String, StepTrouble>) {
+    /// A step that is good, and what was found.
+    pub(super) fn good(&mut self, question: Question, about: &str, time: Duration, found: String) {
         let about = about.to_owned();
-        self.ladder.steps.push(match found {
-            Ok(found) => Step { question, status: StepStatus::Ok, about, found, time, trouble: None },
-            Err(trouble) => {
-                let found = String::new();
-                Step { question, status: StepStatus::Failed, about, found, time, trouble: Some(trouble) }
-            }
-        });
+        self.ladder.steps.push(Step { question, status: StepStatus::Ok, about, found, time, trouble: None });
     }
 
-    /// The same for an answer of the plugin; none where it is a failure.
-    pub(super) fn note_answer(
+    /// A step that failed.
+    pub(super) fn bad(&mut self, question: Question, about: &str, time: Duration, trouble: StepTrouble) {
+        self.ended_badly(question, about, time, StepStatus::Failed, trouble);
+    }
+
+    /// A step whose call failed.
+    pub(super) fn failure(&mut self, question: Question, about: &str, time: Duration, failure: Failure) {
+        let status = status_of(&failure);
+        self.ended_badly(question, about, time, status, StepTrouble::of_failure(failure));
+    }
+
+    fn ended_badly(
         &mut self,
         question: Question,
         about: &str,
         time: Duration,
-        answer: Result<String, Failure>,
-    ) -> Option<()> {
-        let status = answer.as_ref().err().map(status_of);
-        self.note(question, about, time, answer.map_err(StepTrouble::of_failure));
-        match (status, self.ladder.steps.last_mut()) {
-            (Some(status), Some(step)) => {
-                step.status = status;
-                None
-            }
-            _ => Some(()),
-        }
+        status: StepStatus,
+        trouble: StepTrouble,
+    ) {
+        let (about, found, trouble) = (about.to_owned(), String::new(), Some(trouble));
+        self.ladder.steps.push(Step { question, status, about, found, time, trouble });
     }
 
     /// Something odd about the last step; several are told as one.

@@ -1,11 +1,12 @@
 //! The steps of one feed, in the order of the contract's calls, with the way to each origin before them.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future, stream};
 use source_host::blame::Blame;
-use source_host::contract::{Discovery, Failure, PollResult, Reaction};
+use source_host::contract::{Discovery, Event, Failure, Notice, Page, PollResult, Reaction, Scope};
 use source_host::credentials::redact;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use url::Url;
 
 use crate::check::ladder::{Ladder, Question, StepTrouble};
-use crate::check::probe::{Rung, probe};
+use crate::check::probe::{ProbeTrouble, Rung, probe};
 use crate::check::remarks::{
     CREDENTIALS_IN_CLEAR, EXPIRES, NO_EVENT, NO_TLS, ORIGIN_NOT_ALLOWED, SETTINGS_INVALID, SETTINGS_ODD, expiring, list,
 };
@@ -26,7 +27,7 @@ use crate::check::skew::{Skew, clocks};
 use crate::config::Problem;
 
 /// One feed that is being checked.
-pub(super) struct Call<'a> {
+pub(super) struct FeedCheck<'a> {
     pub(super) admitted: &'a Arc<AdmittedFeed>,
     pub(super) network: &'a Network,
     pub(super) tenants: &'a Tenants,
@@ -34,15 +35,16 @@ pub(super) struct Call<'a> {
     pub(super) skew: Skew,
 }
 
-impl Call<'_> {
-    pub(super) async fn climb(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
-        let mut climb = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
-        climb.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
-        let _ = self.steps(&mut climb, odd).await;
+impl FeedCheck<'_> {
+    pub(super) async fn ladder(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
+        let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
+        run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
+        // Wherever it stopped, the rest stands there as not reached.
+        let _ = self.steps(&mut run, odd).await;
         if let Some((remark, words)) = clocks(&self.skew.seen(self.admitted)) {
-            climb.warn(remark.trouble(&words, ""));
+            run.warn(remark.trouble(&words, ""));
         }
-        let mut ladder = climb.ended();
+        let mut ladder = run.ended();
         ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.admitted)).collect();
         ladder
     }
@@ -53,27 +55,44 @@ impl Call<'_> {
         self.admitted.plugin.host().progress().begin(words)
     }
 
-    /// None where the ladder stops.
-    async fn steps(&self, climb: &mut CheckRun, odd: &[&Problem]) -> Option<()> {
-        let feed = self.settings(climb, odd).await?;
-        self.way(climb).await?;
-        self.credential(climb, &feed).await?;
-        let found = self.scopes(climb, &feed).await?;
-        self.read(climb, &feed, found).await;
-        Some(())
+    /// Each step breaks off where the ladder stops, once it noted why.
+    async fn steps(&self, run: &mut CheckRun, odd: &[&Problem]) -> ControlFlow<()> {
+        let feed = self.settings(run, odd).await?;
+        self.way(run).await?;
+        self.credential(run, &feed).await?;
+        let found = self.scopes(run, &feed).await?;
+        let readable = self.permission(run, &feed, &found).await;
+        self.scores(run, &feed, readable).await;
+        ControlFlow::Continue(())
     }
 
-    async fn settings(&self, climb: &mut CheckRun, odd: &[&Problem]) -> Option<Feed> {
+    async fn settings(&self, run: &mut CheckRun, odd: &[&Problem]) -> ControlFlow<(), Feed> {
         let begun = Instant::now();
-        let opened = self.admitted.open(self.tenants, self.clock).await;
-        let feed = match opened {
+        let feed = match self.admitted.open(self.tenants, self.clock).await {
             Ok(feed) => feed,
             Err(error) => {
                 let trouble = SETTINGS_INVALID.trouble(&error.to_string(), &format!("feed {}", self.admitted.id));
-                climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
-                return None;
+                run.bad(Question::Settings, "", begun.elapsed(), trouble);
+                return ControlFlow::Break(());
             }
         };
+        let mut troubles = self.origin_troubles().into_iter();
+        if let Some(trouble) = troubles.next() {
+            run.bad(Question::Settings, "", begun.elapsed(), trouble);
+            troubles.for_each(|trouble| run.warn(trouble));
+            return ControlFlow::Break(());
+        }
+        run.good(Question::Settings, "", begun.elapsed(), String::new());
+        if !odd.is_empty() {
+            let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
+            let places = list(odd.iter().map(|one| one.place()).collect());
+            run.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
+        }
+        ControlFlow::Continue(feed)
+    }
+
+    /// Origins of the plan that requests may not go to, or not with credentials.
+    fn origin_troubles(&self) -> Vec<StepTrouble> {
         let (forbidden, exposed) = (self.admitted.forbidden_origins(), self.admitted.exposed_origins());
         let allowed = &self.admitted.allowed;
         let troubles = [
@@ -81,23 +100,11 @@ impl Call<'_> {
             (&forbidden, ORIGIN_NOT_ALLOWED, allowed.line_with(forbidden.iter().copied())),
         ];
         let troubles = troubles.iter().filter(|(origins, ..)| !origins.is_empty());
-        let mut troubles = troubles.map(|(origins, remark, line)| remark.trouble(&origins.join(" and "), line));
-        if let Some(trouble) = troubles.next() {
-            climb.note(Question::Settings, "", begun.elapsed(), Err(trouble));
-            troubles.for_each(|trouble| climb.warn(trouble));
-            return None;
-        }
-        climb.note(Question::Settings, "", begun.elapsed(), Ok(String::new()));
-        if !odd.is_empty() {
-            let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
-            let places = list(odd.iter().map(|one| one.place()).collect());
-            climb.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
-        }
-        Some(feed)
+        troubles.map(|(origins, remark, line)| remark.trouble(&origins.join(" and "), line)).collect()
     }
 
     /// The way to each origin that the plan declares.
-    async fn way(&self, climb: &mut CheckRun) -> Option<()> {
+    async fn way(&self, run: &mut CheckRun) -> ControlFlow<()> {
         let now = (self.clock)();
         let (mut probes, mut told) = (Vec::new(), Vec::new());
         for origin in self.admitted.origins.iter() {
@@ -110,65 +117,71 @@ impl Call<'_> {
         let listen = async {
             for (origin, mut heard) in told {
                 let _doing = self.doing(&format!("connecting to {origin}"));
-                climb.tell();
+                run.tell();
                 while let Some(rung) = heard.recv().await {
                     free &= rung.found.is_ok();
-                    let found = rung.found.map_err(|trouble| {
-                        let (code, cause) = (trouble.fault.code, trouble.to_string());
-                        StepTrouble { blame: Blame::of_code(code), ..StepTrouble::of(code, cause, trouble.fix) }
-                    });
                     let is_clear = rung.rung == Rung::Tls && origin.starts_with("http://");
-                    climb.note(question(rung.rung), origin, rung.time, found);
-                    if is_clear {
-                        climb.warn(NO_TLS.trouble("", ""));
+                    match rung.found {
+                        Ok(found) => run.good(question(rung.rung), origin, rung.time, found),
+                        Err(trouble) => run.bad(question(rung.rung), origin, rung.time, way_trouble(trouble)),
                     }
-                    climb.tell();
+                    if is_clear {
+                        run.warn(NO_TLS.trouble("", ""));
+                    }
+                    run.tell();
                 }
-                climb.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);
+                run.not_reached_of(origin, &[Question::Name, Question::Connect, Question::Tls]);
             }
         };
         future::join(future::join_all(probes), listen).await;
-        free.then_some(())
+        if free { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    async fn credential(&self, climb: &mut CheckRun, feed: &Feed) -> Option<()> {
-        climb.tell();
+    async fn credential(&self, run: &mut CheckRun, feed: &Feed) -> ControlFlow<()> {
+        run.tell();
         let _doing = self.doing("signing in");
         let begun = Instant::now();
-        let answer = feed.sign_in().await;
-        climb.note_answer(Question::Credential, "", begun.elapsed(), answer.map(|()| String::new()))?;
+        if let Err(failure) = feed.sign_in().await {
+            run.failure(Question::Credential, "", begun.elapsed(), failure);
+            return ControlFlow::Break(());
+        }
+        run.good(Question::Credential, "", begun.elapsed(), String::new());
         if let Some((remark, detail)) = expiring(&self.admitted.expiries, (self.clock)()) {
             let trouble = remark.trouble(&detail, "");
             // The plugin may know the way to another.
             let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
-            climb.warn(StepTrouble { fix, ..trouble });
+            run.warn(StepTrouble { fix, ..trouble });
         }
-        Some(())
+        ControlFlow::Continue(())
     }
 
-    async fn scopes(&self, climb: &mut CheckRun, feed: &Feed) -> Option<Discovery> {
-        climb.tell();
+    async fn scopes(&self, run: &mut CheckRun, feed: &Feed) -> ControlFlow<(), Discovery> {
+        run.tell();
         let _doing = self.doing("looking for scopes");
         let begun = Instant::now();
-        let answer = feed.discover().await;
-        let words = |found: &Discovery| match found.scopes.as_slice() {
+        let found = match feed.discover().await {
+            Ok(found) => found,
+            Err(failure) => {
+                run.failure(Question::Scopes, "", begun.elapsed(), failure);
+                return ControlFlow::Break(());
+            }
+        };
+        let words = match found.scopes.as_slice() {
             [one] => one.called(),
             scopes => format!("{} scopes", scopes.len()),
         };
-        let found = match answer {
-            Ok(found) => found,
-            Err(failure) => {
-                climb.note_answer(Question::Scopes, "", begun.elapsed(), Err(failure));
-                return None;
-            }
-        };
-        climb.note(Question::Scopes, "", begun.elapsed(), Ok(words(&found)));
-        climb.notices(&found.notices, "");
-        Some(found)
+        run.good(Question::Scopes, "", begun.elapsed(), words);
+        run.notices(&found.notices, "");
+        ControlFlow::Continue(found)
     }
 
-    /// Permission on each scope, what is in it, and a sample.
-    async fn read(&self, climb: &mut CheckRun, feed: &Feed, found: Discovery) {
+    /// Reads each scope; gives those that may be read, with what came of it.
+    async fn permission<'a>(
+        &self,
+        run: &mut CheckRun,
+        feed: &Feed,
+        found: &'a Discovery,
+    ) -> Vec<(&'a Scope, Gathered)> {
         let reads = found.scopes.iter().map(|scope| async move {
             let begun = Instant::now();
             let _doing = self.doing(&format!("reading {}", scope.called()));
@@ -177,71 +190,88 @@ impl Call<'_> {
         });
         let mut reads = stream::iter(reads).buffered(limits::POLLS_IN_FLIGHT);
         let mut readable = Vec::new();
-        climb.tell();
+        run.tell();
         while let Some((scope, time, answer)) = reads.next().await {
-            let answered = match &answer {
-                Ok(_) => true,
-                Err(failure) => was_let_in(failure),
-            };
-            if answered {
-                climb.note(Question::Permission, &scope.called(), time, Ok(String::new()));
-                readable.push((scope, answer));
-            } else {
-                let _ = climb.note_answer(Question::Permission, &scope.called(), time, answer.map(|_| String::new()));
+            match answer {
+                Err(failure) if !was_let_in(&failure) => {
+                    run.failure(Question::Permission, &scope.called(), time, failure);
+                }
+                answer => {
+                    run.good(Question::Permission, &scope.called(), time, String::new());
+                    readable.push((scope, answer));
+                }
             }
-            climb.tell();
+            run.tell();
         }
-        for skipped in found.skipped {
-            let about = skipped.scope.called();
-            let _ = climb.note_answer(Question::Permission, &about, Duration::ZERO, Err(skipped.reason));
+        for skipped in &found.skipped {
+            run.failure(Question::Permission, &skipped.scope.called(), Duration::ZERO, skipped.reason.clone());
         }
+        readable
+    }
+
+    /// Looks for something to collect in each scope, and for a sample of it.
+    async fn scores(&self, run: &mut CheckRun, feed: &Feed, readable: Vec<(&Scope, Gathered)>) {
         let mut sample = None;
-        for (scope, answer) in readable {
-            climb.tell();
-            let begun = Instant::now();
-            let about = scope.called();
-            let made = match answer {
-                Ok((pages, notices)) => {
-                    let batch = feed.normalize(scope, (self.clock)(), &PollResult::Pages(pages), None).await;
-                    batch.map(|batch| (batch, notices))
-                }
-                Err(failure) => Err(failure),
-            };
-            let (batch, notices) = match made {
-                Ok(made) => made,
-                Err(failure) => {
-                    let _ = climb.note_answer(Question::Score, &about, begun.elapsed(), Err(failure));
-                    continue;
-                }
-            };
-            match batch.outcome {
-                // Nothing counts yet, though there is something to tell.
-                Some(outcome) if !batch.events.is_empty() => {
-                    climb.note(Question::Score, &about, begun.elapsed(), Ok(String::new()));
-                    climb.warn(StepTrouble::of_failure(outcome));
-                }
-                Some(outcome) => {
-                    let _ = climb.note_answer(Question::Score, &about, begun.elapsed(), Err(outcome));
-                    continue;
-                }
-                None => climb.note(Question::Score, &about, begun.elapsed(), Ok(count(batch.events.len()))),
-            }
-            climb.notices(&notices, &about);
-            climb.notices(&batch.notices, &about);
-            climb.ladder.good += 1;
-            sample = sample.or(batch.events.into_iter().next().map(|event| (about, event)));
+        for (scope, gathered) in readable {
+            run.tell();
+            let event = self.score(run, feed, scope, gathered).await;
+            sample = sample.or(event.map(|event| (scope.called(), event)));
         }
         if let Some((about, event)) = sample {
-            climb.note(Question::Sample, &about, Duration::ZERO, Ok(event.uid));
-            climb.ladder.sample = Some(event.body);
-        } else if climb.ladder.good > 0 {
-            climb.note(Question::Sample, "", Duration::ZERO, Err(NO_EVENT.trouble("", "")));
+            run.good(Question::Sample, &about, Duration::ZERO, event.uid);
+            run.ladder.sample = Some(event.body);
+        } else if run.ladder.good > 0 {
+            run.bad(Question::Sample, "", Duration::ZERO, NO_EVENT.trouble("", ""));
         }
+    }
+
+    /// Makes events of what was read of a scope; gives the first of them.
+    async fn score(&self, run: &mut CheckRun, feed: &Feed, scope: &Scope, gathered: Gathered) -> Option<Event> {
+        let (begun, about) = (Instant::now(), scope.called());
+        let made = match gathered {
+            Ok((pages, notices)) => {
+                let batch = feed.normalize(scope, (self.clock)(), &PollResult::Pages(pages), None).await;
+                batch.map(|batch| (batch, notices))
+            }
+            Err(failure) => Err(failure),
+        };
+        let (batch, notices) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                run.failure(Question::Score, &about, begun.elapsed(), failure);
+                return None;
+            }
+        };
+        match batch.outcome {
+            // Nothing counts yet, though there is something to tell.
+            Some(outcome) if !batch.events.is_empty() => {
+                run.good(Question::Score, &about, begun.elapsed(), String::new());
+                run.warn(StepTrouble::of_failure(outcome));
+            }
+            Some(outcome) => {
+                run.failure(Question::Score, &about, begun.elapsed(), outcome);
+                return None;
+            }
+            None => run.good(Question::Score, &about, begun.elapsed(), count(batch.events.len())),
+        }
+        run.notices(&notices, &about);
+        run.notices(&batch.notices, &about);
+        run.ladder.good += 1;
+        batch.events.into_iter().next()
     }
 }
 
+/// What was read of a scope: its pages, and the notices beside them.
+type Gathered = Result<(Vec<Page>, Vec<Notice>), Failure>;
+
 fn count(events: usize) -> String {
     if events == 1 { "1 event".to_owned() } else { format!("{events} events") }
+}
+
+/// A trouble on the way to an origin, as one of a step.
+fn way_trouble(trouble: ProbeTrouble) -> StepTrouble {
+    let (code, cause) = (trouble.fault.code, trouble.to_string());
+    StepTrouble { blame: Blame::of_code(code), ..StepTrouble::of(code, cause, trouble.fix) }
 }
 
 fn question(rung: Rung) -> Question {

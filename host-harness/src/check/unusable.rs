@@ -43,13 +43,17 @@ fn of_all_and_some<'a>(named: &[Named], problems: &'a [Problem]) -> (Vec<&'a Pro
 }
 
 fn broken_ladder(feed: &str, problems: &[&Problem]) -> Ladder {
-    let mut climb = CheckRun::new(feed, "");
+    let mut run = CheckRun::new(feed, "");
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
-    let trouble = (!words.is_empty()).then(|| SETTINGS_INVALID.trouble(&words.join("\n"), &list(places)));
-    let good = "good, and nothing is sent while others of the configuration are wrong".to_owned();
-    climb.note(Question::Settings, "", Duration::ZERO, trouble.map_or(Ok(good), Err));
-    climb.ended()
+    if problems.is_empty() {
+        let found = "good, and nothing is sent while others of the configuration are wrong".to_owned();
+        run.good(Question::Settings, "", Duration::ZERO, found);
+    } else {
+        let trouble = SETTINGS_INVALID.trouble(&words.join("\n"), &list(places));
+        run.bad(Question::Settings, "", Duration::ZERO, trouble);
+    }
+    run.ended()
 }
 
 /// The ladder of a feed that cannot be collected now.
@@ -60,9 +64,9 @@ pub fn left_out(out: &LeftOut) -> Ladder {
     };
     let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
     let places = out.problems.iter().map(Problem::place).collect();
-    let mut climb = CheckRun::new(&out.feed, &out.tenant);
-    climb.note(Question::Settings, "", Duration::ZERO, Err(remark.trouble(&words.join("\n"), &list(places))));
-    climb.ended()
+    let mut run = CheckRun::new(&out.feed, &out.tenant);
+    run.bad(Question::Settings, "", Duration::ZERO, remark.trouble(&words.join("\n"), &list(places)));
+    run.ended()
 }
 
 #[cfg(test)]

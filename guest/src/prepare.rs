@@ -1,12 +1,12 @@
 //! What the plugin is, and every shape of request that given settings lead to.
 
 use crate::contract::{
-    Credential, CredentialKind, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription,
-    Identifier, IdentifierKind, Path, Place, Plan, Problem, Shape,
+    Credential, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription, Identifier,
+    IdentifierKind, Path, Place, Plan, Problem, Shape,
 };
 use crate::diagnoses;
 use crate::discover;
-use crate::settings::{self, Class, EventKind, Settings, Subscriptions};
+use crate::settings::{self, CLIENT_SECRET, CREDENTIALS, Class, EventKind, Settings, Subscriptions};
 use crate::token;
 
 /// An hour keeps the delay small at two requests a poll.
@@ -54,13 +54,9 @@ pub fn description() -> Description {
             })
             .to_vec(),
         settings_schema: include_str!("settings.schema.json").to_owned(),
-        credentials: [
-            ("client_secret", CredentialKind::Secret),
-            ("client_certificate", CredentialKind::KeyPair),
-            ("federated_token_file", CredentialKind::TokenFile),
-        ]
-        .map(|(setting, kind)| DeclaredCredential { setting: setting.to_owned(), kind })
-        .to_vec(),
+        credentials: CREDENTIALS
+            .map(|credential| DeclaredCredential { setting: credential.name.to_owned(), kind: credential.kind })
+            .to_vec(),
         interval_seconds: INTERVAL_SECONDS,
         refresh_seconds: Some(REFRESH_SECONDS),
         response_headers: RESPONSE_HEADERS.iter().map(|name| (*name).to_owned()).collect(),
@@ -105,7 +101,7 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
 /// Where the credential stands on the request for a token.
 fn credential_use(credential: &settings::Credential) -> CredentialUse {
     let (credential, field) = match credential {
-        settings::Credential::Secret(_) => (Credential::Setting("client_secret".to_owned()), "client_secret"),
+        settings::Credential::Secret(_) => (Credential::Setting(CLIENT_SECRET.to_owned()), "client_secret"),
         settings::Credential::Assertion(setting) => (Credential::Assertion((*setting).to_owned()), "client_assertion"),
     };
     CredentialUse { credential, place: Place::FormField(field.to_owned()) }

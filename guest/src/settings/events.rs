@@ -70,3 +70,8 @@ pub fn snapshot_seconds(reader: &mut Reader) -> u64 {
         DAY_SECONDS
     })
 }
+
+/// The version of the OCSF extension.
+pub fn extension_version(reader: &mut Reader) -> String {
+    reader.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
+}

@@ -2,15 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use uuid::Uuid;
+
 pub const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// Whether a text is a GUID with its four hyphens.
 pub fn is_guid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+    // The length leaves out the forms in braces, without hyphens and as a URN, which `uuid` reads as well.
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
 /// Labels with dots between them.
@@ -81,4 +80,32 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
         _ => return text.parse().ok(),
     };
     text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guid_has_four_hyphens_and_nothing_around_it() {
+        for (text, expected) in [
+            ("20ff7fc3-e762-44dd-bd96-b71116dcdc23", true),
+            ("20FF7FC3-E762-44dd-bd96-b71116dcdc23", true),
+            ("00000000-0000-0000-0000-000000000000", true),
+            ("20ff7fc3e76244ddbd96b71116dcdc23", false),
+            ("{20ff7fc3-e762-44dd-bd96-b71116dcdc23}", false),
+            ("urn:uuid:20ff7fc3-e762-44dd-bd96-b71116dcdc23", false),
+            ("20ff7fc3-e762-44dd-bd96-b71116dcdc2", false),
+            ("20ff7fc3-e762-44dd-bd96-b71116dcdc2g", false),
+            ("20ff7fc3-e762-44dd-bd96-b71116dcdc\u{e9}", false),
+            ("20ff7fc-3e762-44dd-bd96-b71116dcdc23", false),
+            ("20ff7fc3-e762-44dd-bd96-b71116dcdc23 ", false),
+            (" 20ff7fc3-e762-44dd-bd96-b71116dcdc2", false),
+            ("20ff7fc3_e762_44dd_bd96_b71116dcdc23", false),
+            ("{20ff7fc3e76244ddbd96b71116dcdc23  }", false),
+            ("", false),
+        ] {
+            assert_eq!(is_guid(text), expected, "{text}");
+        }
+    }
 }

@@ -12,24 +12,19 @@ mod subscriptions;
 mod types;
 
 pub use forms::is_guid;
+pub use keys::{CLIENT_SECRET, CREDENTIALS, CredentialSetting};
 pub use types::{Class, Credential, Definitions, EventKind, Settings, Subscriptions};
 
 use crate::contract::{Failure, Problem};
 use crate::diagnoses::SETTINGS_INVALID;
 use addresses::Addresses;
-use keys::CREDENTIALS;
 use reader::Reader;
 
 /// Reads settings as a user wrote them: the settings with their warnings, or every problem.
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut reader = Reader::new(text)?;
     let settings = settings(&mut reader);
-    if !CREDENTIALS.iter().any(|(key, _)| reader.has(key) || reader.is_meant(key)) {
-        let names: Vec<_> = CREDENTIALS.iter().map(|(key, _)| format!("`{key}`")).collect();
-        reader.problem("client_secret", "nothing", &format!("a credential: {}", names.join(" or ")));
-    } else if reader.has("client_secret_expires") && !reader.has("client_secret") && !reader.is_meant("client_secret") {
-        reader.problem("client_secret_expires", "a date without its `client_secret`", "nothing");
-    }
+    sign_in::require_credential(&mut reader);
     if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
 }
 
@@ -58,6 +53,7 @@ impl Settings {
 fn settings(reader: &mut Reader) -> Settings {
     reader.refuse_unknown_keys();
     let client_id = sign_in::client_id(reader);
+    sign_in::secret_expires(reader);
     let Addresses { tenant, authority, endpoint, audience, partition } = addresses::read(reader);
     Settings {
         client_id,
@@ -79,13 +75,8 @@ fn settings(reader: &mut Reader) -> Settings {
         snapshot_seconds: events::snapshot_seconds(reader),
         raw: reader.choice("raw", &[("full", true), ("hash", false)], meant::RAW),
         observables: reader.boolean("entity_resolution", true),
-        extension_version: extension_version(reader),
+        extension_version: events::extension_version(reader),
     }
-}
-
-fn extension_version(reader: &mut Reader) -> String {
-    sign_in::date(reader, "client_secret_expires");
-    reader.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
 }
 
 #[cfg(test)]

@@ -4,11 +4,15 @@ use serde_json::Value;
 
 use super::forms::{is_date, is_guid};
 use super::found::{kind, quoted, quoted_id};
-use super::keys::CREDENTIALS;
+use super::keys::{CLIENT_SECRET, CREDENTIALS, CredentialSetting};
 use super::meant;
 use super::reader::Reader;
 use super::types::Credential;
 
+/// The setting with the date on which the client secret expires.
+const SECRET_EXPIRES: &str = "client_secret_expires";
+
+/// The application's id.
 pub fn client_id(reader: &mut Reader) -> String {
     const EXPECTED: &str = "the Application (client) ID, a GUID";
     let key = reader.either("client_key", "client_id");
@@ -28,19 +32,19 @@ pub fn client_id(reader: &mut Reader) -> String {
 /// The credential. Its value is the host's affair: here it is most often a placeholder.
 pub fn credential(reader: &mut Reader) -> Option<Credential> {
     let mut first: Option<(&'static str, Credential)> = None;
-    for (key, expected) in CREDENTIALS {
-        let found = match reader.value(key) {
+    for CredentialSetting { name, expected, .. } in CREDENTIALS {
+        let found = match reader.value(name) {
             None => continue,
             Some(Value::String(value)) if !value.trim().is_empty() => {
-                let credential = match *key {
-                    "client_secret" => Credential::Secret(value.clone()),
+                let credential = match name {
+                    CLIENT_SECRET => Credential::Secret(value.clone()),
                     other => Credential::Assertion(other),
                 };
                 match &first {
-                    None => first = Some((key, credential)),
+                    None => first = Some((name, credential)),
                     Some((first, _)) => {
                         let found = format!("`{first}` as well");
-                        reader.problem(key, &found, "one credential alone");
+                        reader.problem(name, &found, "one credential alone");
                     }
                 }
                 continue;
@@ -48,14 +52,27 @@ pub fn credential(reader: &mut Reader) -> Option<Credential> {
             Some(Value::String(_)) => "an empty string",
             Some(other) => kind(other),
         };
-        reader.problem(key, found, expected);
+        reader.problem(name, found, expected);
     }
     first.map(|(_, credential)| credential)
 }
 
-/// A date is what the host warns by; here only its form can be judged.
-pub fn date(reader: &mut Reader, key: &str) {
+/// Says that there is no credential. Only the user's own settings have one for sure: the host withholds it from most calls.
+pub fn require_credential(reader: &mut Reader) {
+    let is_given = |name: &str| reader.has(name) || reader.is_meant(name);
+    let names = CREDENTIALS.map(|credential| credential.name);
+    if !names.into_iter().any(is_given) {
+        let names = names.map(|name| format!("`{name}`"));
+        reader.problem(CLIENT_SECRET, "nothing", &format!("a credential: {}", names.join(" or ")));
+    } else if reader.has(SECRET_EXPIRES) && !is_given(CLIENT_SECRET) {
+        reader.problem(SECRET_EXPIRES, "a date without its `client_secret`", "nothing");
+    }
+}
+
+/// The date by which the host warns. Only its form can be judged here: there is no clock.
+pub fn secret_expires(reader: &mut Reader) {
     const EXPECTED: &str = "a date such as 2027-06-30";
+    let key = SECRET_EXPIRES;
     let written = reader.value(key).map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
     let meant = written.and_then(|text| meant::date(text.trim())).map(|date| format!("; write \"{date}\""));
     let expected = format!("{EXPECTED}{}", meant.unwrap_or_default());

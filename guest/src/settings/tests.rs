@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::keys::KEYS;
@@ -230,6 +232,9 @@ fn the_schema_knows_every_setting_and_no_other() {
     known.sort_unstable();
     keys.sort_unstable();
     assert_eq!(known, keys);
+    let secret: BTreeSet<&str> =
+        known.into_iter().filter(|key| schema["properties"][key]["writeOnly"] == true).collect();
+    assert_eq!(secret, CREDENTIALS.iter().map(|credential| credential.name).collect());
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! What is said of settings before anything is sent.
 
 use std::path::Path;
+use std::time::Duration;
 
+use azure_secure_score::contract::Problem;
+use azure_secure_score::prepare;
+use azure_secure_score::settings as plugin_settings;
 use host_harness::config;
 use host_harness::config::admission::{self, CheckError};
-use serde_json::json;
+use serde_json::{Value, json};
+use source_host::credentials::settings::schema::validator;
 
 use crate::support::{feed, host, noon};
 
@@ -136,4 +141,119 @@ async fn the_declared_requests_are_one_post_and_gets() {
     let methods: Vec<_> = shapes.iter().map(|shape| shape.method.as_str()).collect();
     assert_eq!(methods.iter().filter(|method| **method == "POST").count(), 1);
     assert!(methods.iter().all(|method| ["GET", "POST"].contains(method)));
+}
+
+/// Reads `snapshot_every` as the plugin does, after a look at whether the plugin's schema agrees about it.
+fn snapshot_seconds(value: &Value) -> Result<u64, Vec<Problem>> {
+    let settings = json!({
+        "client_key": "11111111-2222-3333-4444-555555555555",
+        "client_secret": "a-secret-of-tests",
+        "token_url": "contoso.example",
+        "subscription_id": "*",
+        "snapshot_every": value,
+    });
+    let schema = serde_json::from_str(&prepare::description().settings_schema).unwrap();
+    let fits = validator(&schema).unwrap().is_valid(&settings);
+    let read = plugin_settings::read(&settings.to_string()).map(|(settings, _)| settings.snapshot_seconds);
+    assert_eq!(read.is_ok(), fits, "the schema and the plugin disagree about {value}");
+    read
+}
+
+#[test]
+fn plugin_schema_and_collector_have_one_grammar_of_durations() {
+    for (text, seconds) in [
+        ("1s", 1),
+        ("5s", 5),
+        ("90m", 5_400),
+        ("24h", 86_400),
+        ("7d", 604_800),
+        ("10s", 10),
+        ("999999999s", 999_999_999),
+        ("999999999d", 86_399_999_913_600),
+    ] {
+        assert_eq!(config::duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        assert_eq!(snapshot_seconds(&json!(text)), Ok(seconds), "{text}");
+    }
+    for text in [
+        "",
+        "s",
+        "5",
+        "90",
+        "0",
+        "0s",
+        "00s",
+        "05s",
+        "0d",
+        "+5s",
+        "-5s",
+        "+s",
+        " 5s",
+        "5s ",
+        "5 s",
+        "5s\n",
+        "\n5s",
+        "5S",
+        "5M",
+        "5H",
+        "5D",
+        "5w",
+        "5ms",
+        "1h30m",
+        "1.5h",
+        "5.0s",
+        "5,0s",
+        "1_000s",
+        "1e3s",
+        "0x5s",
+        "PT5S",
+        "5sec",
+        "5 seconds",
+        "1h ",
+        "\u{665}s",
+        "\u{ff15}s",
+        "5\u{17f}",
+        "5\u{e9}",
+        "5s\u{a0}",
+        "5s\0",
+        "s5",
+        "1000000000s",
+        "1000000000d",
+        "18446744073709551615s",
+        "18446744073709551616s",
+        "213503982334602d",
+        "99999999999999999999d",
+    ] {
+        assert_eq!(config::duration(text), None, "{text}");
+        let problems = snapshot_seconds(&json!(text)).expect_err(text);
+        let [problem] = problems.as_slice() else { panic!("{text}: {problems:?}") };
+        assert_eq!(problem.setting, "/snapshot_every");
+        assert_eq!(problem.found, format!("`{}`", text.escape_debug()));
+        let expected = "whole seconds from 1 to 999999999, or a duration such as `30m`, `24h` or `7d`";
+        assert!(problem.expected.starts_with(expected), "{text}: {problem:?}");
+    }
+}
+
+#[test]
+fn the_plugin_takes_whole_seconds_as_a_number_too() {
+    for (number, seconds) in [("1", 1), ("90", 90), ("90.0", 90), ("1e3", 1_000), ("999999999", 999_999_999)] {
+        assert_eq!(snapshot_seconds(&number.parse().unwrap()), Ok(seconds), "{number}");
+    }
+    for number in [
+        "0",
+        "-1",
+        "0.5",
+        "1.5",
+        "-0.0",
+        "1000000000",
+        "9223372036854775807",
+        "18446744073709551616",
+        "1e300",
+        "true",
+        "null",
+        "[5]",
+        "{}",
+    ] {
+        let problems = snapshot_seconds(&number.parse().unwrap()).expect_err(number);
+        assert_eq!(problems.len(), 1, "{number}: {problems:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::forms::{DAY_SECONDS, duration_seconds};
+use super::forms::{DAY_SECONDS, duration_seconds, whole_seconds};
 use super::found::{kind, quoted};
 use super::meant;
 use super::reader::Reader;
@@ -55,17 +55,17 @@ pub fn snapshot_seconds(reader: &mut Reader) -> u64 {
     let key = "snapshot_every";
     let Some(value) = reader.value(key).cloned() else { return DAY_SECONDS };
     let seconds = match &value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => duration_seconds(text.trim()),
+        Value::Number(number) => whole_seconds(number),
+        Value::String(text) => duration_seconds(text),
         _ => None,
     };
-    seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| {
-        let meant = value.as_str().and_then(|text| meant::duration(text.trim()));
+    seconds.unwrap_or_else(|| {
+        let meant = value.as_str().and_then(meant::duration);
         let meant = meant.map(|meant| format!("; write `{meant}`")).unwrap_or_default();
         reader.problem(
             key,
             &value.as_str().map_or(value.to_string(), quoted),
-            &format!("seconds, or a time such as `30m`, `24h` or `7d`{meant}"),
+            &format!("whole seconds from 1 to 999999999, or a duration such as `30m`, `24h` or `7d`{meant}"),
         );
         DAY_SECONDS
     })

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde_json::Number;
 use uuid::Uuid;
 
 pub const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -70,16 +71,31 @@ pub fn is_date(text: &str) -> bool {
     (1..=days).contains(&day)
 }
 
-/// Seconds, or a number with a unit.
+/// The largest number that a duration has, whatever its unit: nine digits, which no calculation with times overflows.
+const MAX_DURATION_NUMBER: u64 = 999_999_999;
+
+/// Seconds of a duration such as `30m`: `[1-9][0-9]{0,8}[smhd]`. The collector reads its own durations by the same grammar.
 pub fn duration_seconds(text: &str) -> Option<u64> {
-    let unit = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => DAY_SECONDS,
-        _ => return text.parse().ok(),
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => DAY_SECONDS,
+        _ => return None,
     };
-    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
+    let is_plain = !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|number| is_plain && *number <= MAX_DURATION_NUMBER)?;
+    Some(number * unit)
+}
+
+/// Seconds as a number: whole, as JSON Schema has it, so that `90.0` is 90.
+pub fn whole_seconds(number: &Number) -> Option<u64> {
+    let seconds = number.as_u64().or_else(|| {
+        let seconds = number.as_f64()?;
+        format!("{seconds}").parse().ok()
+    });
+    seconds.filter(|seconds| (1..=MAX_DURATION_NUMBER).contains(seconds))
 }
 
 #[cfg(test)]

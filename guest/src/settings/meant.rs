@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::forms::{is_date, is_guid};
+use super::forms::{duration_seconds, is_date, is_guid};
 
 /// Other spellings, in lower case without signs, and the name that each means.
 pub type Others = &'static [(&'static str, &'static str)];
@@ -86,18 +86,19 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A time as `24h`, of one such as `24 hours`.
+/// A duration as `24h`, of one such as `24 hours`; a number alone is one of seconds.
 pub fn duration(text: &str) -> Option<String> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).filter(|digits| *digits > 0)?;
+    let text = text.trim().trim_start_matches(['+', '0']);
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = match unit.trim().to_lowercase().as_str() {
-        "s" | "sec" | "secs" | "second" | "seconds" => 's',
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => 's',
         "m" | "min" | "mins" | "minute" | "minutes" => 'm',
         "h" | "hr" | "hrs" | "hour" | "hours" => 'h',
         "d" | "day" | "days" => 'd',
         _ => return None,
     };
-    Some(format!("{number}{unit}"))
+    Some(format!("{number}{unit}")).filter(|meant| duration_seconds(meant).is_some())
 }
 
 /// A date as `2027-06-30`, of `30.06.2027`, `2027/6/30`, `20270630` or one with a time.
@@ -135,9 +136,20 @@ mod tests {
 
     #[test]
     fn other_spellings_are_understood() {
-        for (text, expected) in
-            [("24 hours", Some("24h")), ("1 Day", Some("1d")), ("90", None), ("1d12h", None), ("h", None)]
-        {
+        for (text, expected) in [
+            ("24 hours", Some("24h")),
+            ("1 Day", Some("1d")),
+            ("90", Some("90s")),
+            ("1d12h", None),
+            ("h", None),
+            ("+5s", Some("5s")),
+            ("05s", Some("5s")),
+            (" 5 S\n", Some("5s")),
+            ("0h", None),
+            ("-5s", None),
+            ("", None),
+            ("9999999999h", None),
+        ] {
             assert_eq!(duration(text).as_deref(), expected, "{text}");
         }
         for (text, expected) in [

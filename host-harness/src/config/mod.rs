@@ -380,18 +380,22 @@ fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<
     reader.table(&first, &format!("the table [{name}]"))
 }
 
-/// A whole number of seconds, minutes, hours or days: `90s`, `1h`.
+/// The largest number that a duration has, whatever its unit: nine digits, which no calculation with times overflows.
+const MAX_DURATION_NUMBER: u64 = 999_999_999;
+
+/// A duration such as `90s` or `1h`: `[1-9][0-9]{0,8}[smhd]`. The built-in plugin reads its own durations by the same grammar.
 pub fn duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let number: u64 = text[..text.len() - unit.len_utf8()].parse().ok().filter(|number| *number > 0)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
         _ => return None,
     };
-    Some(Duration::from_secs(number.checked_mul(seconds)?))
+    let is_plain = !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|number| is_plain && *number <= MAX_DURATION_NUMBER)?;
+    Some(Duration::from_secs(number * unit))
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub fn id(text: &str) -> Option<String> {
 
 /// A duration as this configuration has it, of one as others have it: `60`, `1 hour`, `1h30m`, `1.5h`, `PT1H`.
 pub fn duration(text: &str) -> Option<String> {
-    let text = text.trim().to_lowercase();
+    let text = text.trim().trim_start_matches('+').to_lowercase();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse::<u64>().ok().filter(|seconds| *seconds > 0).map(|seconds| format!("{seconds}s"));
     }
@@ -195,6 +195,8 @@ mod tests {
     fn durations_and_numbers_of_other_programs_are_understood() {
         for (text, expected) in [
             ("60", Some("60s")),
+            ("+5s", Some("5s")),
+            ("05s", Some("5s")),
             ("3600", Some("3600s")),
             ("120 seconds", Some("2m")),
             ("1 hour", Some("1h")),

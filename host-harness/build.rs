@@ -1,6 +1,8 @@
 //! Builds the plugin, or takes one that is built, and leaves the component in `OUT_DIR`, where the library embeds it; and finds
 //! out the commit and the plugin's digest, which the program tells of its own build.
 
+#![expect(clippy::disallowed_methods, reason = "a build script takes its arguments from the environment")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use host_harness::environment;
 use host_harness::recording::replay::{self, expected_file};
 
 use crate::support::{leave_for_the_judge, plugin, root};
@@ -12,7 +13,7 @@ fn file(name: &str) -> PathBuf {
 
 async fn check(name: &str) {
     let replayed = replay::replay(&plugin(), &file(name)).await.unwrap();
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if environment::variable("UPDATE_EXPECT").is_some() {
         replayed.write_expected(&file(name)).unwrap();
     }
     replayed.compare(&file(name)).unwrap();

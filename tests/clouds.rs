@@ -1,9 +1,10 @@
 //! Clouds: a whole poll, each request to the names of the cloud and to no other, from memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use azure_secure_score::clouds::CLOUDS;
 use host_harness::built_in;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, Identity};
@@ -24,8 +25,8 @@ impl Transport for Cloud {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let place = format!("{} {}{}", request.method, request.url.origin().ascii_serialization(), request.url.path());
         let more = if request.url.as_str().contains("skiptoken") { " next" } else { "" };
-        self.asked.lock().unwrap().push(place + more);
-        let answer = self.world.lock().unwrap().answer(&crate::support::asked(&request));
+        self.asked.lock().push(place + more);
+        let answer = self.world.lock().answer(&crate::support::asked(&request));
         let response = IncomingResponse { status: answer.status, headers: answer.headers, body: answer.body };
         Box::pin(std::future::ready(Ok(response)))
     }
@@ -67,7 +68,7 @@ async fn check(more: Value, allowed: &[&str], authority: &str, endpoint: &str, a
         format!("GET {subscription}/secureScoreControls"),
         format!("GET {subscription}/secureScoreControls next"),
     ];
-    assert_eq!(*cloud.asked.lock().unwrap(), expected);
+    assert_eq!(*cloud.asked.lock(), expected);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! The collector on a clock that jumps: waits that are shared, permissions that are lost, configurations that change.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host_harness::collector::NextAttempt;
+use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
 use source_simulator::answer;
@@ -36,9 +37,9 @@ struct Service {
 impl Transport for Service {
     fn send(&self, request: OutgoingRequest) -> network::TransportFuture<'_> {
         let (now, path) = (self.now.load(Ordering::SeqCst), request.url.path().to_owned());
-        self.asked.lock().unwrap().push((now, path.clone()));
-        let trouble = (self.trouble.lock().unwrap())(&path, now);
-        let answer = trouble.unwrap_or_else(|| self.world.lock().unwrap().answer(&crate::support::asked(&request)));
+        self.asked.lock().push((now, path.clone()));
+        let trouble = (self.trouble.lock())(&path, now);
+        let answer = trouble.unwrap_or_else(|| self.world.lock().answer(&crate::support::asked(&request)));
         let answer::Answer { status, headers, body, .. } = answer;
         let mut held = self.held.subscribe();
         Box::pin(async move {
@@ -52,7 +53,7 @@ impl Transport for Service {
 impl Service {
     /// When it was asked for paths with this in them.
     fn times(&self, part: &str) -> Vec<u64> {
-        let asked = self.asked.lock().unwrap();
+        let asked = self.asked.lock();
         asked.iter().filter(|(_, path)| path.contains(part)).map(|(now, _)| *now).collect()
     }
 
@@ -62,7 +63,7 @@ impl Service {
     }
 
     fn answer_with(&self, trouble: impl Fn(&str, u64) -> Option<answer::Answer> + Send + Sync + 'static) {
-        *self.trouble.lock().unwrap() = Box::new(trouble);
+        *self.trouble.lock() = Box::new(trouble);
     }
 }
 
@@ -108,7 +109,7 @@ impl Scene {
 
     /// A feed of the first tenant of the estate.
     fn feed(&self, id: &str, tenant: usize, subscriptions: &str, more: &str) -> String {
-        let world = self.service.world.lock().unwrap();
+        let world = self.service.world.lock();
         let known = &world.estate.tenants[tenant];
         format!(
             "[[feed]]\nid = {id:?}\ntenant = \"tenant-{tenant}\"\n[feed.settings]\nclient_key = {:?}\n\
@@ -437,7 +438,7 @@ async fn narrowing_the_events_and_another_class_close_nothing() {
         assert_eq!(told(&stage.told().await), [], "{more}");
         assert!(scene.service.polls(&subscription(0, 0)) >= polls + 4, "{more}");
     }
-    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[0].controls[0].unhealthy += 50;
+    scene.service.world.lock().estate.tenants[0].subscriptions[0].controls[0].unhealthy += 50;
     stage.run_until(NOON + 19 * HOUR).await;
     assert_eq!(stage.told().await.len(), 2, "and what changes is told as before: a control and its score");
 }
@@ -451,7 +452,7 @@ async fn a_lost_subscription_that_is_then_excluded_is_not_told_again() {
     let mut stage = scene.start(&all).await;
     stage.run_until(NOON + HOUR).await;
     assert_eq!(stage.told().await.len(), 30);
-    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[1].state = "Disabled";
+    scene.service.world.lock().estate.tenants[0].subscriptions[1].state = "Disabled";
     stage.run_until(NOON + 4 * HOUR).await;
     assert_eq!(told(&stage.told().await), [(1, "disabled".to_owned())]);
     scene.reload(&mut stage, &fewer).await;
@@ -671,7 +672,7 @@ async fn a_store_that_takes_nothing_loses_no_event_and_no_wait() {
     stage.run_until(NOON + 2 * HOUR).await;
     assert_eq!(stage.told().await.len(), 30);
     assert_eq!(stage.collector.health(), Ok(()));
-    scene.service.world.lock().unwrap().estate.tenants[0].subscriptions[1].controls[0].unhealthy += 50;
+    scene.service.world.lock().estate.tenants[0].subscriptions[1].controls[0].unhealthy += 50;
     stage.disk_is_full.store(true, Ordering::SeqCst);
     stage.run_until(NOON + 4 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);

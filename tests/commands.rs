@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
+use host_harness::environment;
 use serde_json::Value;
 use source_host::plugin::ALLOWED_IMPORTS;
 
@@ -245,7 +246,7 @@ fn the_version_names_the_commit_and_the_plugin() {
     let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
     let head = git.ok().filter(|output| output.status.success() && root().join(".git").exists());
     // A build may be told another name.
-    if let (Some(head), None) = (head, std::env::var_os("HOST_HARNESS_COMMIT")) {
+    if let (Some(head), None) = (head, environment::variable("HOST_HARNESS_COMMIT")) {
         let head = String::from_utf8(head.stdout).unwrap();
         assert!(head.starts_with(host_harness::COMMIT), "{head} {}", host_harness::COMMIT);
     }

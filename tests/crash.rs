@@ -7,14 +7,16 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use host_harness::environment;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::failpoint;
 use source_simulator::{Simulator, estate::Estate};
@@ -50,7 +52,7 @@ async fn receiver() -> (String, Arc<Mutex<Received>>) {
                     let (received, dice) = (Arc::clone(&received), Arc::clone(&dice));
                     async move {
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let chance = dice.lock().unwrap().roll(40);
+                        let chance = dice.lock().roll(40);
                         match take(&body, &received, chance) {
                             Some(status) => {
                                 Ok(hyper::Response::builder().status(status).body(Full::new(Bytes::new())).unwrap())
@@ -73,7 +75,7 @@ fn take(body: &[u8], received: &Mutex<Received>, chance: u64) -> Option<u16> {
     let mut text = String::new();
     GzDecoder::new(body).read_to_string(&mut text).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let mut received = received.lock().unwrap();
+    let mut received = received.lock();
     received.requests += 1;
     if chance == 0 {
         return Some(503);
@@ -229,7 +231,7 @@ fn check_chain(events: &[&Value]) -> BTreeMap<String, String> {
 }
 
 fn rounds() -> usize {
-    std::env::var("CRASH_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap())
+    environment::text("CRASH_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,7 +264,7 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
         assert_eq!(status.signal(), Some(6), "{place}: {status}");
     }
     for _ in 0..rounds() {
-        let requests = || received.lock().unwrap().requests;
+        let requests = || received.lock().requests;
         let (until, mut process) = (requests() + dice.roll(12), Process::start(&config, &secrets, None));
         let begun = Instant::now();
         while requests() <= until && begun.elapsed() < STUCK {
@@ -305,7 +307,7 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
         dead.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].take()).collect();
     let dead = without_repeats(&dead);
     assert!(!dead.is_empty() && dead.iter().all(|event| uid_of_finding(event).ends_with(REFUSED)));
-    let received = received.lock().unwrap();
+    let received = received.lock();
     let received = without_repeats(&received.events);
 
     let uids = |events: &[&Value]| events.iter().map(|event| uid(event)).collect::<BTreeSet<String>>();
@@ -338,6 +340,5 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
 }
 
 fn now() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(now.as_millis()).unwrap()
+    support::now()()
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
 use host_harness::config::admission::{self, CheckError};
+use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair as NewKey};
 use serde_json::Value;
 use source_host::credentials::assertion::{self, KeyPair, Unusable};
@@ -141,8 +142,7 @@ async fn no_key_no_assertion_and_no_signed_token_enters_a_guest() {
     for credential in [CERTIFICATE, &token_file] {
         let entered = Arc::new(Mutex::new(Vec::new()));
         let tap = Arc::clone(&entered);
-        let plugin =
-            plugin().tapped(Arc::new(move |place, bytes| tap.lock().unwrap().push((place.to_owned(), bytes.to_vec()))));
+        let plugin = plugin().tapped(Arc::new(move |place, bytes| tap.lock().push((place.to_owned(), bytes.to_vec()))));
         let config = config::parse(&scene.file(), &scene.text(credential, ""), Some("contoso-scores"), &|_| None);
         let ca_file = scene.simulator.ca_pem();
         let network = Network::new(Some(ca_file.as_bytes()), config.network.allow_addresses.clone()).unwrap();
@@ -167,7 +167,7 @@ async fn no_key_no_assertion_and_no_signed_token_enters_a_guest() {
         let secrets: Vec<Secret> =
             key.chain(tokens).chain([assertion, FEDERATED.to_owned()]).map(Secret::new).collect();
         let search = Search::new(&secrets);
-        let entered = entered.lock().unwrap();
+        let entered = entered.lock();
         for (place, bytes) in &*entered {
             assert!(!search.is_in(bytes), "{credential}, {place}: {}", String::from_utf8_lossy(bytes));
         }
@@ -306,7 +306,7 @@ struct Counting(Mutex<Vec<Vec<u8>>>);
 
 impl source_host::network::Transport for Counting {
     fn send(&self, request: source_host::network::OutgoingRequest) -> source_host::network::TransportFuture<'_> {
-        self.0.lock().unwrap().push(request.body);
+        self.0.lock().push(request.body);
         let body = br#"{"token_type":"Bearer","expires_in":3600,"access_token":"a-token"}"#.to_vec();
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         Box::pin(std::future::ready(Ok(source_host::network::IncomingResponse { status: 200, headers, body })))
@@ -337,9 +337,9 @@ async fn signed_in(setting: &str, feeds: &[(&str, String, usize)]) -> Vec<String
     };
     for (tenant, value, requests) in feeds {
         open(tenant, value).await.unwrap().sign_in().await.unwrap();
-        assert_eq!(transport.0.lock().unwrap().len(), *requests, "{tenant}");
+        assert_eq!(transport.0.lock().len(), *requests, "{tenant}");
     }
-    let sent = transport.0.lock().unwrap();
+    let sent = transport.0.lock();
     sent.iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect()
 }
 

@@ -3,9 +3,11 @@
 //! `COLLECTOR_DAYS=30` makes it longer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
+use host_harness::environment;
+use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use source_simulator::answer;
@@ -113,7 +115,7 @@ impl Service {
         let now = self.now.load(Ordering::SeqCst);
         let segments: Vec<&str> = request.url.path().trim_matches('/').split('/').collect();
         let unavailable = || answer::arm_error(503, "ServerTimeout", "The request timed out.");
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         match segments.as_slice() {
             ["subscriptions"] => {
                 let token = crate::support::asked(request).bearer.unwrap();
@@ -121,7 +123,7 @@ impl Service {
                 let tenant = world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap();
                 // The first subscription of each tenant is the one that is searched for.
                 let id = tenant.subscriptions[0].id.clone();
-                self.asked.lock().unwrap().push(Asked::Search { now, subscription: id.clone() });
+                self.asked.lock().push(Asked::Search { now, subscription: id.clone() });
                 let trouble = self.stories[&id].trouble(now);
                 if trouble == Some(Trouble::Outage) {
                     return unavailable();
@@ -139,7 +141,7 @@ impl Service {
             ["subscriptions", id, .., collection] => {
                 let story = &self.stories[*id];
                 if *collection == "secureScores" {
-                    self.asked.lock().unwrap().push(Asked::Poll { now, subscription: (*id).to_owned() });
+                    self.asked.lock().push(Asked::Poll { now, subscription: (*id).to_owned() });
                 }
                 let subscriptions = world.estate.tenants.iter_mut().flat_map(|tenant| &mut tenant.subscriptions);
                 let subscription = subscriptions.into_iter().find(|known| known.id == *id).unwrap();
@@ -277,7 +279,7 @@ impl Model {
 fn expected(service: &Service) -> (BTreeMap<String, Vec<Told>>, Detected) {
     let mut models: BTreeMap<String, Model> = BTreeMap::new();
     let (mut told, mut cases) = (BTreeMap::<String, Vec<Told>>::new(), Detected::default());
-    for asked in service.asked.lock().unwrap().iter() {
+    for asked in service.asked.lock().iter() {
         let (Asked::Search { now, subscription } | Asked::Poll { now, subscription }) = asked;
         let (now, story) = (*now, &service.stories[subscription]);
         let model = models.entry(subscription.clone()).or_default();
@@ -353,7 +355,7 @@ fn service(now: &Arc<AtomicU64>, days: u64) -> Service {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
-    let days = std::env::var("COLLECTOR_DAYS").ok().map_or(10, |days| days.parse().unwrap());
+    let days = environment::text("COLLECTOR_DAYS").map_or(10, |days| days.parse().unwrap());
     let now = Arc::new(AtomicU64::new(NOON));
     let service = Arc::new(service(&now, days));
     let (text, secrets) = configuration();
@@ -420,7 +422,7 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
         "the tape has something to find: {:?}",
         found.map(BTreeSet::len)
     );
-    let polls = service.asked.lock().unwrap().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
+    let polls = service.asked.lock().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
     eprintln!("{days} days, {polls} polls, {} events", events.len());
     check_rhythm(&service, days);
 }
@@ -454,7 +456,7 @@ fn check_rhythm(service: &Service, days: u64) {
     for (index, (id, story)) in service.stories.iter().enumerate() {
         let (tenant, which) = (index / SUBSCRIPTIONS as usize, index % SUBSCRIPTIONS as usize);
         let interval = INTERVALS[(tenant + which) % INTERVALS.len()] * HOUR;
-        let asked = service.asked.lock().unwrap();
+        let asked = service.asked.lock();
         let polls = asked.iter().filter_map(|asked| match asked {
             Asked::Poll { now, subscription } if subscription == id && story.trouble(*now).is_none() => Some(*now),
             _ => None,

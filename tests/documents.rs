@@ -9,6 +9,7 @@ use azure_secure_score::diagnoses::TABLE;
 use host_harness::check::REMARKS;
 use host_harness::check::probe::FAULTS;
 use host_harness::config;
+use host_harness::environment;
 use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
 use source_host::blame::{self, Blame};
@@ -20,7 +21,7 @@ use crate::support::{PROXY_VARIABLES, plugin, program, root};
 /// Compares a document with what it is made of, or rewrites it.
 pub fn check(document: &str, text: &str) {
     let file = root().join(document);
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
+    if environment::variable("UPDATE_EXPECT").is_some() {
         std::fs::write(&file, text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "UPDATE_EXPECT=1 rewrites {}", file.display());

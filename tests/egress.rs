@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use azure_secure_score::link::List;
 use host_harness::audit::inspect::{self, Sheet};
 use host_harness::collector::once;
 use host_harness::config;
 use host_harness::config::admission;
+use parking_lot::Mutex;
 use source_host::contract::{Credential, CredentialUse, Path as ShapePath, Place, Plan, Shape};
 use source_host::credentials::redact::Search;
 use source_host::credentials::sealed::Sealed;
@@ -305,8 +306,7 @@ async fn entered(scenario: Option<&'static str>) -> (Vec<(String, Vec<u8>)>, Vec
     let simulator = simulator(scenario).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let tap = Arc::clone(&seen);
-    let plugin =
-        plugin().tapped(Arc::new(move |place, bytes| tap.lock().unwrap().push((place.to_owned(), bytes.to_vec()))));
+    let plugin = plugin().tapped(Arc::new(move |place, bytes| tap.lock().push((place.to_owned(), bytes.to_vec()))));
     let (text, variables) = simulator.configuration("");
     let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
@@ -334,7 +334,7 @@ async fn entered(scenario: Option<&'static str>) -> (Vec<(String, Vec<u8>)>, Vec
         tenants.chain(world.tokens()).map(Secret::new).collect()
     });
     drop(feed);
-    (std::mem::take(&mut *seen.lock().unwrap()), secrets)
+    (std::mem::take(&mut *seen.lock()), secrets)
 }
 
 fn leaks(entered: &[(String, Vec<u8>)], secrets: &[Secret]) -> Vec<String> {

@@ -1,9 +1,10 @@
 //! The contract is frozen at 0.2.0: a plugin made for it runs in every later host that accepts 0.2, and no type of it
 //! changes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use host_harness::built_in;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::contract::Reaction;
 use source_host::credentials::settings::Settings;
@@ -69,7 +70,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
     let calls = Arc::new(Mutex::new(Vec::<String>::new()));
     let heard = Arc::clone(&calls);
     let tap = Arc::new(move |what: &str, _: &[u8]| {
-        let mut calls = heard.lock().unwrap();
+        let mut calls = heard.lock();
         if calls.last().is_none_or(|last| last != what) {
             calls.push(what.to_owned());
         }
@@ -80,12 +81,12 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
     let feed = admitted.open(&tenants, &noon()).await.unwrap();
     admitted.admit(&feed.plan().shapes);
     let scope = feed.discover().await.unwrap().scopes.remove(0);
-    calls.lock().unwrap().clear();
+    calls.lock().clear();
     for poll in 0..2 {
         let feed = admitted.open(&tenants, &noon()).await.unwrap();
         assert_eq!(feed.poll(&scope, NOON + poll, None).await.failure, None);
     }
-    let calls = calls.lock().unwrap().join(", ");
+    let calls = calls.lock().join(", ");
     let of_one = "argument of fetch-token, argument of poll, argument of normalize";
     assert_eq!(calls, format!("{of_one}, {of_one}"), "a cached token saves the first");
 }

@@ -1,11 +1,12 @@
 //! Plugins that mean harm, and what comes of it: each row of a table is run, and documents are made from the same rows.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Notice, Reaction};
 use source_host::credentials::settings::Settings;
@@ -272,7 +273,7 @@ impl Transport for Service {
             "/token" => json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string(),
             page => format!("{}{}", json!({ "page": page }), " ".repeat(self.page_bytes)),
         };
-        self.asked.lock().unwrap().push(request);
+        self.asked.lock().push(request);
         Box::pin(std::future::ready(Ok(IncomingResponse { status: 200, headers: Vec::new(), body: body.into_bytes() })))
     }
 }
@@ -286,7 +287,7 @@ pub async fn polled(
 ) -> (Result<Batch, String>, Vec<OutgoingRequest>) {
     let service = Arc::new(Service { page_bytes, asked: Mutex::default() });
     let outcome = attempt(mode, amount, limits, Arc::clone(&service) as Arc<dyn Transport>).await;
-    let asked = std::mem::take(&mut *service.asked.lock().unwrap());
+    let asked = std::mem::take(&mut *service.asked.lock());
     (outcome, asked)
 }
 
@@ -506,9 +507,9 @@ async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
         let transport = Arc::clone(&service) as Arc<dyn Transport>;
         let feed = open_for(tenant, settings, short(), transport, Arc::clone(&tokens)).await.unwrap();
         feed.sign_in().await.unwrap();
-        assert_eq!(service.asked.lock().unwrap().len(), requests, "{tenant}");
+        assert_eq!(service.asked.lock().len(), requests, "{tenant}");
     }
-    let asked = service.asked.lock().unwrap();
+    let asked = service.asked.lock();
     assert!(asked.iter().all(|request| request.body == format!("key={key}").as_bytes()), "{asked:?}");
 }
 

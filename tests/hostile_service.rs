@@ -2,12 +2,13 @@
 //! collected.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use host_harness::config;
 use host_harness::config::admission;
+use parking_lot::Mutex;
 use source_host::contract::{Discovery, Failure, Reaction};
 use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
@@ -125,11 +126,11 @@ async fn each_case_ends_in_its_failure_and_harms_nobody_else() {
         let wrong = Arc::clone(&wrong);
         async move {
             let faults = faults(case).await.into_iter().map(|fault| format!("{}: {fault}", case.name));
-            wrong.lock().unwrap().extend(faults);
+            wrong.lock().extend(faults);
         }
     }));
     cases.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-    let wrong = wrong.lock().unwrap();
+    let wrong = wrong.lock();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use azure_secure_score::contract::{self as native, Guest};
+use host_harness::environment;
 use serde_json::{Value, json};
 use source_host::contract::{Batch, Failure, Page, PollResult, Reaction, Scope};
 use source_host::feed::poll_id;
@@ -39,7 +40,7 @@ impl List {
 /// The project's own lists, and those of the folder that `ARM_LISTS` names.
 fn lists() -> Vec<List> {
     let mut folders = vec![root().join("tests/lists")];
-    folders.extend(std::env::var_os("ARM_LISTS").map(PathBuf::from));
+    folders.extend(environment::variable("ARM_LISTS").map(PathBuf::from));
     let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let mut lists: Vec<_> = files
         .filter_map(|file| {

@@ -24,7 +24,7 @@ const HOUSES: &[House] = &[
         crates: &[],
         floors: &[
             &["contract", "digest", "failpoint", "limits", "progress"],
-            &["failures", "text"],
+            &["clock", "failures", "text"],
             &["blame"],
             &["credentials"],
             &["network"],
@@ -48,7 +48,7 @@ const HOUSES: &[House] = &[
         sources: "host-harness/src",
         crates: &["source_host", "source_simulator", "host_harness"],
         floors: &[
-            &["built_in", "recording", "store", "terminal"],
+            &["built_in", "environment", "recording", "store", "terminal"],
             &["metrics"],
             &["sink"],
             &["config"],
@@ -227,4 +227,21 @@ fn the_reader_of_imports_sees_them() {
     let list = paths("a::{self, b::C, D};");
     assert_eq!(list.iter().map(|path| path.join("::")).collect::<Vec<_>>(), ["a::self", "a::b::C", "a::D"]);
     assert_eq!(paths("a::B;"), [["a", "B"]]);
+}
+
+#[test]
+fn one_file_of_the_guest_names_its_http_client() {
+    let folder = root().join("guest/src");
+    let mut folders = vec![folder.clone()];
+    let mut named = Vec::new();
+    while let Some(next) = folders.pop() {
+        for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if fs::read_to_string(&path).unwrap().contains("waki") {
+                named.push(path.strip_prefix(&folder).unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(named, [Path::new("http.rs")]);
 }

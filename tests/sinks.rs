@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::flaky::Flaky;
-use crate::support;
+use crate::support::{self, noon};
 
 const TOKEN: &str = "a-token-of-tests";
 
@@ -687,7 +687,7 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
 async fn told(url: &str) -> String {
     let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
-    let mut writer = HttpWriter::new(client, &posting(url, Preset::Vector), &partition, "contoso").unwrap();
+    let mut writer = HttpWriter::new((client, noon()), &posting(url, Preset::Vector), &partition, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
     let event = Queued {
         number: 1,
@@ -748,7 +748,7 @@ async fn a_token_that_no_header_may_have_is_told_without_it() {
     let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
-    let why = HttpWriter::new(client, &config, &partition, "contoso").err().unwrap();
+    let why = HttpWriter::new((client, noon()), &config, &partition, "contoso").err().unwrap();
     assert_eq!(why, "the token has characters that no header may have");
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host_harness::built_in;
+use host_harness::{built_in, environment};
 use serde_json::{Map, Value, json};
 use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
@@ -46,7 +46,7 @@ fn patient() -> CompileLimits {
 
 /// A program that is installed, or that `cargo xtask test` unpacked into the target folder.
 pub fn program(name: &str, package: &str) -> PathBuf {
-    let installed = std::env::var_os("PATH").unwrap_or_default();
+    let installed = environment::variable("PATH").unwrap_or_default();
     let unpacked = root().join("target").join(name).join("usr/bin");
     let found = std::env::split_paths(&installed).chain([unpacked]).map(|folder| folder.join(name));
     let found = found.into_iter().find(|file| file.is_file());
@@ -101,10 +101,7 @@ impl Dice {
 
 /// The time as it is.
 pub fn now() -> Clock {
-    Arc::new(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        source_host::limits::milliseconds(now)
-    })
+    source_host::clock::system()
 }
 
 pub fn noon() -> Clock {

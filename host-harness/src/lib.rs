@@ -10,6 +10,7 @@ pub mod built_in;
 pub mod check;
 pub mod collector;
 pub mod config;
+pub mod environment;
 pub mod metrics;
 pub mod recording;
 pub mod run;

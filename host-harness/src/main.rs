@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use host_harness::environment;
 use host_harness::run::memory;
 use host_harness::terminal::Colours;
+use source_host::failpoint;
 use source_host::limits;
 use source_host::plugin::compiler;
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::arguments::{self, Command, LogFormat};
 use crate::cli::output::People;
@@ -24,10 +27,14 @@ fn main() -> ExitCode {
         return ExitCode::from(compiler::serve(&words[1..]));
     }
     memory::hold_little();
-    let colours = Colours::of(|name| std::env::var_os(name));
+    if let Some(chosen) = environment::text(failpoint::VARIABLE) {
+        failpoint::choose(&chosen);
+    }
+    let colours = Colours::of(environment::variable);
     let arguments = arguments::read(colours);
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let filter = environment::text(EnvFilter::DEFAULT_ENV).and_then(|wanted| EnvFilter::try_new(wanted).ok());
+    let filter = filter.unwrap_or_else(|| level.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| People);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(colours.on(&io::stderr())).init(),

@@ -1,5 +1,7 @@
 //! `cargo xtask`: the commands that set everything up by themselves.
 
+#![expect(clippy::disallowed_methods, reason = "cargo hands commands of a workspace their folders in the environment")]
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context;
+use source_host::clock;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, Identity};
-use source_host::limits::{Limits, milliseconds};
+use source_host::limits::Limits;
 use source_host::network::{client::Network, egress::Origins};
 use source_host::plugin::Plugin;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::{Host, Setup};
 
+#[expect(clippy::disallowed_methods, reason = "a program's own main function may read its environment")]
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -25,8 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let plugin = Plugin::from_file(&host, plugin.as_ref())?;
 
     // The plugin gets a placeholder of the secret; the host puts the value on declared requests alone.
-    let secrets =
-        BTreeMap::from([("client_secret".to_owned(), Secret::new(std::env::var("SECRET").context("no SECRET")?))]);
+    let secret = std::env::var("SECRET").context("no SECRET")?;
+    let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new(secret))]);
     let settings = Settings::new(serde_json::from_slice(&std::fs::read(settings)?)?, secrets);
 
     // A CA of one's own goes with loopback addresses here, for services on this machine.
@@ -42,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
         allowed: Arc::new(Origins::new(arguments).map_err(anyhow::Error::msg)?),
         transport: Arc::new(network.transport(&Limits::default())?),
         tokens: Arc::default(),
-        clock: Arc::new(|| milliseconds(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())),
+        clock: clock::system(),
     };
     let now = (identity.clock)();
     let feed = Feed::open(plugin, settings, identity).await?;

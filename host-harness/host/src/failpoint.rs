@@ -1,5 +1,10 @@
 //! Places where a test ends the process, as a crash would. Builds without debug assertions have none of it.
 
+#[cfg(debug_assertions)]
+use std::sync::OnceLock;
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Every place, in the order in which a poll and its deliveries pass them.
 pub const NAMES: &[&str] = &[
     "poll-begin",
@@ -29,20 +34,32 @@ pub const NAMES: &[&str] = &[
     "dead-letter-synced",
 ];
 
-/// Ends the process here if the environment says so: `HOST_HARNESS_CRASH_AT=NAME:N` at the N-th pass.
+/// The variable of the environment that chooses a place: `NAME:N` is the N-th pass of it.
+pub const VARIABLE: &str = "HOST_HARNESS_CRASH_AT";
+
+/// The chosen place, and how often it may still be passed.
+#[cfg(debug_assertions)]
+static CHOSEN: OnceLock<(String, AtomicU64)> = OnceLock::new();
+
+/// Chooses the place, once, by the value of [`VARIABLE`].
+#[cfg(debug_assertions)]
+pub fn choose(value: &str) {
+    if let Some((name, passes)) = value.split_once(':')
+        && let Ok(passes) = passes.parse()
+    {
+        let _ = CHOSEN.set((name.to_owned(), AtomicU64::new(passes)));
+    }
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+pub fn choose(_: &str) {}
+
+/// Ends the process here if this is the chosen pass of the chosen place.
 #[cfg(debug_assertions)]
 pub fn pass(name: &'static str) {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static CHOSEN: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
     debug_assert!(NAMES.contains(&name), "{name} is not among the names");
-    let chosen = CHOSEN.get_or_init(|| {
-        let variable = std::env::var("HOST_HARNESS_CRASH_AT").ok()?;
-        let (name, passes) = variable.split_once(':')?;
-        Some((name.to_owned(), AtomicU64::new(passes.parse().ok()?)))
-    });
-    if let Some((chosen, passes)) = chosen
+    if let Some((chosen, passes)) = CHOSEN.get()
         && chosen == name
         && passes.fetch_sub(1, Ordering::SeqCst) == 1
     {

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod blame;
+pub mod clock;
 pub mod contract;
 pub mod credentials;
 pub mod digest;

@@ -46,6 +46,13 @@ pub struct World {
     visits: Option<Vec<Visit>>,
 }
 
+/// Unix seconds, as this machine has them.
+fn machine_time() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place of the simulator that asks the machine for the time")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.as_secs())
+}
+
 /// A request as the socket sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
@@ -238,9 +245,7 @@ impl World {
             return Some(entra_error(401, "invalid_client", 700_213, text, request_id));
         }
         let audiences = [id, &tenant.id].map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.url));
-        let now = self.now.unwrap_or_else(|| {
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.as_secs())
-        });
+        let now = self.now.unwrap_or_else(machine_time);
         let refusal = assertion::refusal(assertion, &tenant.client_id, &audiences, &self.certificates, now);
         refusal.map(|(code, text)| entra_error(401, "invalid_client", code, text, request_id))
     }

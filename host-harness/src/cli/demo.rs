@@ -7,15 +7,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use host_harness::collector::once::{self, Report};
 use host_harness::config;
+use host_harness::environment;
 use host_harness::terminal;
 use parking_lot::Mutex;
-use source_host::feed::Clock;
+use source_host::clock::{self, Clock};
 use source_host::limits;
 use source_host::plugin::engine::Host;
 use source_simulator::day::{self, Moment};
 use source_simulator::{Simulator, estate::Estate};
 
-use crate::cli::clock;
 use crate::cli::poll::tick;
 
 /// More would push the table off the screen.
@@ -31,16 +31,16 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     let (ca_file, state) = (folder.path().join("ca.pem"), folder.path().join("demo.db"));
     std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;
     let (text, variables) = simulator.configuration(&ca_file.to_string_lossy());
-    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let values = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     say!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
     let for_people = io::stdout().is_terminal();
     // Whoever pages through the events may take any time for it, which a delivery does not wait.
     let held = Arc::new(Mutex::new(Vec::new()));
-    let evening = clock();
+    let evening = clock::system();
     let mut reports: Vec<Report> = Vec::new();
     for moment in Moment::ALL {
         simulator.with(|world| world.estate = day::at(&estate, moment));
-        let config = config::parse(Path::new("demo.toml"), &text, None, &environment);
+        let config = config::parse(Path::new("demo.toml"), &text, None, &values);
         let (evening, before) = (Arc::clone(&evening), limits::milliseconds(moment.before_evening()));
         let now: Clock = Arc::new(move || evening().saturating_sub(before));
         let report = tick(&host, config, plugin, &state, &now, held.clone()).await?;
@@ -67,7 +67,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     };
     if for_people {
         // Whoever typed `cargo xtask demo` has no program of this name on the path.
-        let command = if std::env::var_os("CARGO").is_some() { "cargo xtask" } else { "host-harness" };
+        let command = if environment::variable("CARGO").is_some() { "cargo xtask" } else { "host-harness" };
         say!(
             "{shown} of the {} events are above, in full; all, as NDJSON: {command} demo > findings.ndjson",
             day.events

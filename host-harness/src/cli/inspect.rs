@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use host_harness::audit::inspect::{self, Sheet};
 use host_harness::built_in;
 use host_harness::collector::once;
+use source_host::clock;
 use source_host::limits::Limits;
 use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 use source_host::text;
 
-use crate::cli::{UsageError, check, clock, load};
+use crate::cli::{UsageError, check, load};
 
 /// Shows a plugin, and with a configuration what may leave.
 pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
@@ -34,7 +35,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     let checked = check(host, load(config, None), file.as_deref()).await?;
     // Each plugin with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
-    for ready in once::open(&checked, &clock()).await? {
+    for ready in once::open(&checked, &clock::system()).await? {
         let (plugin, sheet) = (&ready.admitted.plugin, Sheet::of(&ready, &Limits::default()).await);
         match pages.iter_mut().find(|(known, _)| known.about().sha256 == plugin.about().sha256) {
             Some((_, sheets)) => sheets.push(sheet),

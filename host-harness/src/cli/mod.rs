@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::{OnceError, Output};
 use host_harness::config::admission::{self, CheckError, Checked, LeftOut, Why};
 use host_harness::config::{self, Config, Problem, Told};
+use host_harness::environment;
 use host_harness::run::{self, RunError, Start};
 use host_harness::sink::Stdout;
 use parking_lot::Mutex;
-use source_host::feed::Clock;
+use source_host::clock;
 use source_host::limits;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::Host;
@@ -47,14 +48,14 @@ mod simulate;
 
 /// Runs a command; the exit status comes back.
 pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> anyhow::Result<u8> {
-    let host = || host(cache::folder(cache, |name| std::env::var_os(name)));
+    let host = || host(cache::folder(cache, environment::variable));
     match command {
         Command::Demo => demo(host()?, plugin.as_deref()).await,
         Command::Inspect { file, config, json } => inspect(&host()?, file.or(plugin), config.as_deref(), json).await,
         Command::Check { config, feed, json, strict } => {
             let output = Output { events: &mut io::stdout(), people: &mut People };
             let config = Config { strict, ..load(&config.path(), feed.as_deref()) };
-            Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock(), json, output).await?)
+            Ok(connection::tell(&host()?, config, plugin.as_deref(), &clock::system(), json, output).await?)
         }
         Command::Record { config, feed, output, redact_subscriptions } => {
             let checked = check(&host()?, load(&config.path(), Some(&feed)), plugin.as_deref()).await?;
@@ -67,7 +68,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
                 None => poll(&host, config, plugin.as_deref()).await?,
                 Some(state) => {
                     let begun = Instant::now();
-                    let report = tick(&host, config, plugin.as_deref(), &state, &clock(), stdout()).await?;
+                    let report = tick(&host, config, plugin.as_deref(), &state, &clock::system(), stdout()).await?;
                     say!("{}", report.outcome(begun.elapsed()));
                     report
                 }
@@ -75,9 +76,9 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             Ok(report.status())
         }
         Command::Run { config, strict } => {
-            let environment = config::variable;
+            let environment = environment::text;
             let config = config.path();
-            run::run(Start { host: host()?, config, plugin, environment, clock: clock(), strict }).await?;
+            run::run(Start { host: host()?, config, plugin, environment, clock: clock::system(), strict }).await?;
             Ok(0)
         }
         Command::Replay { files, expect, update } => {
@@ -185,25 +186,18 @@ fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {
     built_in::host_with(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
 }
 
-fn clock() -> Clock {
-    Arc::new(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        limits::milliseconds(now)
-    })
-}
-
 fn stdout() -> Stdout {
     Arc::new(Mutex::new(io::stdout()))
 }
 
 fn load(file: &Path, only: Option<&str>) -> Config {
-    config::load(file, only, &config::variable)
+    config::load(file, only, &environment::text)
 }
 
 /// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person
 /// is there, who can mend the configuration.
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
-    let checked = admission::check_each(host, config, plugin, &clock()).await?;
+    let checked = admission::check_each(host, config, plugin, &clock::system()).await?;
     if checked.left_out.iter().any(|out| out.why == Why::Plugin) {
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
         return Err(CheckError::Configuration(problems.collect()));

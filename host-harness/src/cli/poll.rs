@@ -8,16 +8,16 @@ use host_harness::collector::once::{self, Output};
 use host_harness::config::Config;
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
-use source_host::feed::Clock;
+use source_host::clock::{self, Clock};
 use source_host::limits;
 use source_host::plugin::engine::Host;
 
+use crate::cli::check;
 use crate::cli::output::People;
-use crate::cli::{check, clock};
 
 /// Polls each scope once, and writes the events.
 pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
-    let (clock, begun) = (clock(), Instant::now());
+    let (clock, begun) = (clock::system(), Instant::now());
     let checked = check(host, config, plugin).await?;
     let feeds = once::open(&checked, &clock).await?;
     let output = Output { events: &mut io::stdout(), people: &mut People };

@@ -6,14 +6,13 @@ use anyhow::Context;
 use host_harness::collector::once;
 use host_harness::config::admission::Checked;
 use host_harness::recording::record;
+use source_host::clock;
 use source_host::credentials::redact;
-
-use crate::cli::clock;
 
 /// Records the one feed of a configuration.
 pub async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool) -> anyhow::Result<u8> {
     let admitted = checked.feeds.first().context("no feed was found")?;
-    let recorded = record::record(admitted, &checked.network, &clock(), redact_subscriptions).await?;
+    let recorded = record::record(admitted, &checked.network, &clock::system(), redact_subscriptions).await?;
     let text = serde_json::to_string_pretty(&recorded.cassette)? + "\n";
     std::fs::write(output, text).with_context(|| format!("failed to write {}", output.display()))?;
     for (scope, failure) in &recorded.failures {

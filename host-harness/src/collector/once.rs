@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -127,7 +127,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
     let mut reporter = Reporter { output, report: Report::default() };
     for ready in feeds {
         reporter.warn_of_expiry(ready, clock());
-        let scopes = match reporter.scopes(ready).await {
+        let scopes = match reporter.scopes(ready, clock).await {
             Ok(scopes) => scopes,
             Err(failure) => {
                 reporter.tell(ready, None, &failure);
@@ -136,7 +136,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
         };
         let polls = scopes.iter().map(|scope| async move {
             let work = WorkLabel::of(ready, Some(scope), "reading");
-            (scope, patiently(work, || ready.feed.poll(scope, clock(), None)).await)
+            (scope, patiently(work, clock, || ready.feed.poll(scope, clock(), None)).await)
         });
         // Collected first: the compiler takes a stream that borrows from the scopes for one that stays on its thread.
         let polls: Vec<_> = polls.collect();
@@ -241,7 +241,7 @@ impl<'a> Tick<'a> {
         let throttled = pipeline.throttled(admitted, &self.throttles.lock());
         let found = match throttled {
             Some(failure) => Err(failure),
-            None => search(ready).await,
+            None => search(ready, &pipeline.clock).await,
         };
         match &found {
             Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
@@ -296,7 +296,7 @@ impl<'a> Tick<'a> {
         }
         let state = pipeline.state(task).await?;
         let attempt = || pipeline.attempt(&ready.feed, task, state.as_deref());
-        let polled = patiently(WorkLabel::of(ready, Some(&task.scope), "reading"), attempt).await;
+        let polled = patiently(WorkLabel::of(ready, Some(&task.scope), "reading"), &pipeline.clock, attempt).await;
         let done = pipeline.conclude(&ready.feed, task, state.is_some(), polled).await;
         let done = done.map_err(|NotKept { error, .. }| error)?;
         self.throttles.lock().extend(done.throttle.clone());
@@ -319,8 +319,8 @@ impl Reporter<'_> {
         }
     }
 
-    async fn scopes(&mut self, ready: &Ready) -> Result<Vec<Scope>, Failure> {
-        let discovery = search(ready).await?;
+    async fn scopes(&mut self, ready: &Ready, clock: &Clock) -> Result<Vec<Scope>, Failure> {
+        let discovery = search(ready, clock).await?;
         let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.reason)).collect();
         self.found(ready, &discovery.notices, &skipped);
         Ok(discovery.scopes)
@@ -422,9 +422,9 @@ fn who(ready: &Ready, scope: Option<&Scope>) -> String {
 }
 
 /// Signs in, and finds the scopes.
-async fn search(ready: &Ready) -> Result<Discovery, Failure> {
-    patient(&WorkLabel::of(ready, None, "signing in"), || ready.feed.sign_in()).await?;
-    patient(&WorkLabel::of(ready, None, "looking for scopes"), || ready.feed.discover()).await
+async fn search(ready: &Ready, clock: &Clock) -> Result<Discovery, Failure> {
+    patient(&WorkLabel::of(ready, None, "signing in"), clock, || ready.feed.sign_in()).await?;
+    patient(&WorkLabel::of(ready, None, "looking for scopes"), clock, || ready.feed.discover()).await
 }
 
 /// What is being done for a feed or a scope, for whoever waits for it.
@@ -454,24 +454,25 @@ impl WorkLabel {
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
 async fn patient<T, F: Future<Output = Result<T, Failure>>>(
     work: &WorkLabel,
+    clock: &Clock,
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
     let mut patience = RetryBudget::default();
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
-            Err(failure) => patience.after(work, failure).await?,
+            Err(failure) => patience.after(work, clock, failure).await?,
         }
     }
 }
 
 /// The same for a poll.
-async fn patiently<F: Future<Output = Polled>>(work: WorkLabel, attempt: impl Fn() -> F) -> Polled {
+async fn patiently<F: Future<Output = Polled>>(work: WorkLabel, clock: &Clock, attempt: impl Fn() -> F) -> Polled {
     let mut patience = RetryBudget::default();
     loop {
         let polled = attempt().await;
         let Some(failure) = polled.failure.clone() else { return polled };
-        if let Err(failure) = patience.after(&work, failure).await {
+        if let Err(failure) = patience.after(&work, clock, failure).await {
             return Polled { failure: Some(failure), ..polled };
         }
     }
@@ -486,10 +487,10 @@ struct RetryBudget {
 
 impl RetryBudget {
     /// Waits until another attempt is of use; or gives the failure back.
-    async fn after(&mut self, work: &WorkLabel, mut failure: Failure) -> Result<(), Failure> {
+    async fn after(&mut self, work: &WorkLabel, clock: &Clock, mut failure: Failure) -> Result<(), Failure> {
         let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
         if self.waited + wait > limits::POLL_WAIT {
-            let until = std::time::SystemTime::now() + wait;
+            let until = UNIX_EPOCH + Duration::from_millis(clock()) + wait;
             failure.cause +=
                 &format!("; it asks to wait {} s, until {}", wait.as_secs(), httpdate::fmt_http_date(until));
             return Err(failure);

@@ -181,11 +181,6 @@ impl fmt::Display for Problem {
 /// Variables of the environment, as an argument; what is no UTF-8 in a value comes as U+FFFD.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// A variable of this process.
-pub fn variable(name: &str) -> Option<String> {
-    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
-}
-
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
 
 /// The keys of each table, for those that stand in another one.

@@ -1,7 +1,7 @@
 //! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
+use source_host::clock::Clock;
 use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
 use source_host::failpoint;
@@ -45,6 +46,7 @@ impl Client {
 /// The open end of a partition that leads to an address.
 pub struct HttpWriter {
     client: Client,
+    clock: Clock,
     url: String,
     preset: Preset,
     headers: HeaderMap,
@@ -55,7 +57,12 @@ pub struct HttpWriter {
 
 impl HttpWriter {
     /// Posts the events of a partition with this client. The error says what cannot be a header.
-    pub fn new(client: Client, config: &HttpConfig, partition: &Partition, tenant: &str) -> Result<HttpWriter, String> {
+    pub fn new(
+        (client, clock): (Client, Clock),
+        config: &HttpConfig,
+        partition: &Partition,
+        tenant: &str,
+    ) -> Result<HttpWriter, String> {
         let feed = partition.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
         // What a receiver says is read as it comes.
@@ -85,7 +92,7 @@ impl HttpWriter {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let (url, secrets) = (config.url.filled(tenant, feed), config.secrets(tenant, feed));
-        Ok(HttpWriter { client, url, preset: config.preset, headers, gzip: config.gzip, secrets })
+        Ok(HttpWriter { client, clock, url, preset: config.preset, headers, gzip: config.gzip, secrets })
     }
 
     async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
@@ -102,7 +109,8 @@ impl HttpWriter {
         }
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let location = header(LOCATION);
-        let wait = header(RETRY_AFTER).and_then(|value| retry_after(&value, SystemTime::now()));
+        let wait = header(RETRY_AFTER)
+            .and_then(|value| retry_after(&value, UNIX_EPOCH + Duration::from_millis((self.clock)())));
         let said = said(response).await;
         let told = redact::redact(&said, &self.secrets);
         let told = text::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");

@@ -32,7 +32,7 @@ use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
 use crate::text;
 
-pub use crate::plugin::call::Clock;
+pub use crate::clock::Clock;
 
 /// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
 const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);

@@ -15,7 +15,7 @@ use super::answer::{AnswerFault, BoundedAnswer};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
-pub use super::journal::{CallNetwork, Caller, Clock, Exchange, Journal};
+pub use super::journal::{CallNetwork, Caller, Exchange, Journal};
 use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;

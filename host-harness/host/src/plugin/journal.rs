@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
 use crate::contract::Credential;
 use crate::credentials::secret::Secret;
 use crate::limits::Limits;
 use crate::network::Transport;
 use crate::network::egress::Egress;
 use crate::network::tokens::{Freshness, Tokens};
-
-/// Unix time in milliseconds.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// For whom a call is made, and how its requests leave; without a network, all HTTP is denied.
 #[derive(Clone, Default)]

@@ -274,7 +274,7 @@ impl SharedDeliveries {
                     Some(client) => client.clone(),
                     None => self.client().map_err(|error| error.to_string())?,
                 };
-                Box::new(HttpWriter::new(client, config, partition, tenant)?)
+                Box::new(HttpWriter::new((client, Arc::clone(&self.clock)), config, partition, tenant)?)
             }
         })
     }

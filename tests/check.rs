@@ -13,7 +13,7 @@ use host_harness::collector::once::Output;
 use host_harness::config;
 use host_harness::config::admission;
 use serde_json::Value;
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::network::client::Timeouts;
 use source_simulator::answer::Place;
 use source_simulator::{Simulator, estate::Estate, gateways, hostile, scenario};

@@ -16,7 +16,7 @@ use host_harness::store::StoreHandle;
 use host_harness::store::sqlite::SqliteStore;
 use parking_lot::Mutex;
 use serde_json::Value;
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::feed::tenants::Tenants;
 use source_host::network::Transport;
 

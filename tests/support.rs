@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use host_harness::{built_in, environment};
 use serde_json::{Map, Value, json};
+use source_host::clock::Clock;
 use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::{Clock, Feed, Identity};
+use source_host::feed::{Feed, Identity};
 use source_host::limits::{CompileLimits, Limits};
 use source_host::network::Nowhere;
 use source_host::network::OutgoingRequest;

@@ -2,18 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
 
 use anyhow::Context;
-use source_host::clock;
-use source_host::credentials::secret::Secret;
-use source_host::credentials::settings::Settings;
-use source_host::feed::{Feed, Identity};
-use source_host::limits::Limits;
-use source_host::network::{client::Network, egress::Origins};
-use source_host::plugin::Plugin;
-use source_host::plugin::compiler::Compiler;
-use source_host::plugin::engine::{Host, Setup};
+use source_host::{Compiler, Feed, Host, Identity, Limits, Network, Origins, Plugin, Secret, Settings, Setup};
 
 #[expect(clippy::disallowed_methods, reason = "a program's own main function may read its environment")]
 #[tokio::main]
@@ -36,15 +27,9 @@ async fn main() -> anyhow::Result<()> {
         ca_pem.iter().map(|_| "127.0.0.0/8".parse()).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     let network = Network::new(ca_pem.as_deref(), loopback).map_err(anyhow::Error::msg)?;
 
-    let identity = Identity {
-        tenant: "contoso".to_owned(),
-        feed: "contoso-prod".to_owned(),
-        limits: Limits::default(),
-        allowed: Arc::new(Origins::new(arguments).map_err(anyhow::Error::msg)?),
-        transport: Arc::new(network.transport(&Limits::default())?),
-        tokens: Arc::default(),
-        clock: clock::system(),
-    };
+    let transport = network.transport(&Limits::default())?;
+    let allowed = Origins::new(arguments).map_err(anyhow::Error::msg)?;
+    let identity = Identity::new("contoso", "contoso-prod", allowed, transport);
     let now = (identity.clock)();
     let feed = Feed::open(plugin, settings, identity).await?;
     let found = feed.discover().await.map_err(|failure| anyhow::anyhow!("{}: {}", failure.code, failure.cause))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use futures_util::{StreamExt, future};
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::plugin::engine::Host;
 use source_host::text;
 use tokio::sync::mpsc::{self, UnboundedReceiver};

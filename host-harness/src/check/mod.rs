@@ -15,7 +15,7 @@ mod unusable;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::feed::tenants::Tenants;
 use source_host::limits::{self, Limits};
 use tokio::sync::mpsc::UnboundedSender;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};

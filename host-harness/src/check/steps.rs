@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future, stream};
 use source_host::blame::Blame;
+use source_host::clock::Clock;
 use source_host::contract::{Discovery, Event, Failure, Notice, Page, PollResult, Reaction, Scope};
 use source_host::credentials::redact;
+use source_host::feed::Feed;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::feed::{Clock, Feed};
 use source_host::limits;
 use source_host::network::client::Network;
 use source_host::progress::Doing;

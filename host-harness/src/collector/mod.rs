@@ -7,12 +7,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use source_host::blame::Blame;
+use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Scope};
 use source_host::digest::ShortDigest;
 use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::feed::{Clock, Feed, FeedError};
+use source_host::feed::{Feed, FeedError};
 use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;

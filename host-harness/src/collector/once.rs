@@ -7,12 +7,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
+use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::credentials::redact;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::feed::{Clock, Feed, Polled};
+use source_host::feed::{Feed, Polled};
 use source_host::limits;
 use source_host::progress::Doing;
 use source_host::text;

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use source_host::clock::Clock;
 use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
 use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::{self, Clock, Feed, Polled};
+use source_host::feed::{self, Feed, Polled};
 
 use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;

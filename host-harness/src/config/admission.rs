@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use source_host::blame::Blame;
+use source_host::clock::Clock;
 use source_host::contract::{self, Shape};
 use source_host::credentials::expiry;
+use source_host::feed::FeedError;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::feed::{Clock, FeedError};
 use source_host::limits;
 use source_host::network::Nowhere;
 use source_host::network::client::Network;

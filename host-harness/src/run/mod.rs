@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::limits;

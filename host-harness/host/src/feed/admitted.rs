@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::contract::{Path, Plan, Shape};
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
 use crate::digest::ShortDigest;
 use crate::feed::tenants::Tenants;
-use crate::feed::{Clock, Feed, FeedError, Identity};
+use crate::feed::{Feed, FeedError, Identity};
 use crate::network::egress::{News, Origins};
 use crate::plugin::Plugin;
 

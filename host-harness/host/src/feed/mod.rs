@@ -15,6 +15,7 @@ use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
+use crate::clock::{self, Clock};
 use crate::contract::{
     Batch, Context, Credential, Description, Discovery, Failure, Notice, Page, Plan, PollResult, PollStep, Problem,
     Reaction, Scope,
@@ -31,8 +32,6 @@ use crate::network::tokens::{Freshness, Tokens};
 use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
 use crate::text;
-
-pub use crate::clock::Clock;
 
 /// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
 const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);
@@ -54,6 +53,31 @@ pub struct Identity {
     pub tokens: Arc<Tokens>,
     /// The time.
     pub clock: Clock,
+}
+
+impl Identity {
+    /// Of a feed with the usual limits, tokens of its own, and the clock of this machine.
+    pub fn new(
+        tenant: impl Into<String>,
+        feed: impl Into<String>,
+        allowed: Origins,
+        transport: impl Transport + 'static,
+    ) -> Identity {
+        Identity {
+            tenant: tenant.into(),
+            feed: feed.into(),
+            limits: Limits::default(),
+            allowed: Arc::new(allowed),
+            transport: Arc::new(transport),
+            tokens: Arc::default(),
+            clock: clock::system(),
+        }
+    }
+
+    /// The same with another clock, in Unix milliseconds.
+    pub fn at(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Identity {
+        Identity { clock: Arc::new(clock), ..self }
+    }
 }
 
 /// Why a feed cannot start.

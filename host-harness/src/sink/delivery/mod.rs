@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
-use source_host::feed::Clock;
+use source_host::clock::Clock;
 use source_host::limits;
 use source_host::network::proxy::Proxy;
 use tokio::sync::{Notify, Semaphore};

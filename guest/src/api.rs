@@ -63,9 +63,9 @@ pub struct Item<'a> {
     pub name: Cow<'a, str>,
     /// Resource type.
     pub kind: Cow<'a, str>,
-    /// All properties, for what is passed on as it came.
+    /// All properties, for those that are passed on as they came.
     pub properties: Object<'a>,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
     /// Points.
     pub score: Option<Score<'a>>,
@@ -73,7 +73,7 @@ pub struct Item<'a> {
     pub weight: Option<Number<'a>>,
     /// Counts of resources; only controls have them.
     pub counts: Counts<'a>,
-    /// What the control means; only with `$expand=definition`.
+    /// The definition of the control; only with `$expand=definition`.
     pub definition: Option<Definition<'a>>,
 }
 
@@ -82,7 +82,7 @@ pub struct Item<'a> {
 pub struct Score<'a> {
     /// The most that can be reached; 0 if nothing was assessed.
     pub max: Option<Number<'a>>,
-    /// What is reached.
+    /// The points that are reached.
     pub current: Option<Number<'a>>,
     /// `current` of `max` as a ratio from 0 to 1.
     pub percentage: Option<Number<'a>>,
@@ -108,9 +108,9 @@ pub struct Definition<'a> {
     pub name: Option<Cow<'a, str>>,
     /// Its properties.
     pub properties: Object<'a>,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
-    /// What it is about.
+    /// The description for people.
     pub description: Option<Cow<'a, str>>,
     /// `BuiltIn` or `Custom`.
     pub source_type: Option<Cow<'a, str>>,
@@ -241,7 +241,7 @@ fn last_segment(id: Cow<'_, str>) -> Cow<'_, str> {
 pub struct Subscription<'a> {
     /// GUID.
     pub subscription_id: Cow<'a, str>,
-    /// What people call it.
+    /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
     /// `Enabled`, `Warned`, `PastDue`, `Disabled` or `Deleted`.
     pub state: Option<Cow<'a, str>>,

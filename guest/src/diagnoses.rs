@@ -8,12 +8,12 @@ use crate::contract::{self, Failure, Notice, Reaction};
 pub struct Diagnosis {
     /// Kebab-case; stands in the failure or notice.
     pub code: &'static str,
-    /// What it asks of the caller; none for a notice.
+    /// The reaction that the failure asks of the caller; none for a notice.
     pub reaction: Option<Reaction>,
-    /// Why it happens, in one sentence without a full stop.
+    /// The cause, in one sentence without a full stop.
     pub cause: &'static str,
-    /// What mends it, empty if nothing needs mending. `{client}`, `{tenant}`, `{subscription}` and `{endpoint}` stand
-    /// for those of the failed call.
+    /// The step that mends the cause; empty where nothing needs mending. `{client}`, `{tenant}`, `{subscription}` and
+    /// `{endpoint}` stand for those of the failed call.
     pub fix: &'static str,
 }
 
@@ -371,14 +371,14 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (50_033, &TOKEN_UNAVAILABLE),
 ];
 
-/// What a number of Entra ID means; none where `error` and status have to say it.
+/// The diagnosis for a number of Entra ID; none where `error` and status must decide.
 pub fn of_entra(number: u32) -> Option<&'static Diagnosis> {
     let row = ENTRA_CODES.iter().find(|(known, _)| *known == number).map(|row| row.1);
     // Policies get new numbers now and then, all of this kind.
     row.or_else(|| matches!(number, 53_000..=53_999 | 530_000..=530_999).then_some(&CONDITIONAL_ACCESS))
 }
 
-/// Where Microsoft explains a number.
+/// The page on which Microsoft explains a number.
 pub const ENTRA_PAGE: &str = "https://login.microsoftonline.com/error";
 
 /// The codes of Azure Resource Manager and of its provider Microsoft.Security, in lower case.
@@ -408,7 +408,7 @@ pub const ARM_CODES: &[(&str, &Diagnosis)] = &[
 ];
 
 impl Diagnosis {
-    /// A failure of this kind; `detail` says what was met and where.
+    /// A failure of this kind; `detail` names the place and the value found there.
     pub fn failure(&self, detail: &str) -> Failure {
         Failure {
             reaction: self.reaction.unwrap_or(FixPlugin),

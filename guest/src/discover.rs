@@ -51,7 +51,7 @@ pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Fai
     read().map_err(|fault| service_error::not_understood(call, response, &fault))
 }
 
-/// What was found so far.
+/// The scopes that were found so far, and the notices about them.
 #[derive(Debug)]
 pub struct Found<'a> {
     settings: &'a Settings,
@@ -135,7 +135,8 @@ impl<'a> Found<'a> {
         Ok(self.discovery)
     }
 
-    /// Why there is no scope. What the settings leave out is named here, since a failure carries no notices.
+    /// The failure where there is no scope. It names the subscriptions that the settings leave out, since a failure carries
+    /// no notices.
     fn nothing_found(&self) -> Failure {
         let diagnosis = if self.excluded.is_empty() { NO_SUBSCRIPTIONS } else { ALL_EXCLUDED };
         let mut detail = format!("tenant {}", self.tenant_id);
@@ -185,7 +186,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Why there is no list. To mend the scope would say that there are no subscriptions.
+/// The failure where the list was refused. To mend the scope would say that there are no subscriptions.
 fn refused(failure: Failure) -> Failure {
     if failure.reaction != Reaction::FixScope {
         return failure;

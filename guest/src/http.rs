@@ -13,13 +13,13 @@ use crate::diagnoses::{self, Diagnosis};
 pub struct Request {
     /// Whole address, sent to the letter.
     pub url: String,
-    /// Goes into `authorization`, after `Bearer `.
+    /// The token for `authorization`, after `Bearer `.
     pub bearer: Option<String>,
     /// Body of a POST as a form; without one the request is a GET.
     pub form: Option<String>,
 }
 
-/// What the service answered.
+/// An answer of the service.
 #[derive(Debug, Clone, Default)]
 pub struct Response {
     /// HTTP status.
@@ -84,7 +84,7 @@ pub fn origin(url: &str) -> Option<&str> {
     Some(&url[..end])
 }
 
-/// Which fault of the transport it was.
+/// Diagnoses a fault of the transport.
 fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
         return (&diagnoses::TRANSPORT, error.to_string());

@@ -14,16 +14,16 @@ use crate::number::{MAX_NUMBER_BYTES, Number};
 /// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
 pub const MAX_DEPTH: usize = 64;
 
-/// What is wrong with a document, and where.
+/// A fault of a document, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// For example `value[3].properties.score.current`; empty for the document itself.
     pub path: String,
-    /// What stands there.
+    /// The value at `path`, in words.
     pub found: String,
-    /// What belongs there.
+    /// The value that belongs at `path`, in words.
     pub expected: String,
-    /// Whether something of another type stands there, rather than nothing.
+    /// Whether a value of another type stands at `path`, rather than none.
     pub wrong_type: bool,
 }
 
@@ -49,7 +49,7 @@ impl Fault {
         }
     }
 
-    /// What stands at `path` is too long.
+    /// The fault of a value at `path` that is too long.
     pub fn length(path: String, bytes: usize, at_most: usize) -> Fault {
         let expected = format!("at most {at_most} bytes");
         Fault { path, found: format!("{bytes} bytes"), expected, wrong_type: true }
@@ -96,7 +96,7 @@ pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
     })
 }
 
-/// How a body that is no UTF-8 begins, where it is known by that: JSON begins with two characters of ASCII.
+/// The encoding of a body that is no UTF-8, where its first bytes tell: JSON begins with two characters of ASCII.
 fn other_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("text in UTF-16 or UTF-32"),
@@ -297,7 +297,7 @@ pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// What a value is, in words.
+/// The type of a value, in words.
 fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "an object",

@@ -16,7 +16,7 @@ pub struct List<'a> {
 }
 
 impl List<'_> {
-    /// The address to go on at, spelled as the list itself is; or what is wrong with the link.
+    /// The address of the next page, spelled as the list itself is; or the fault of the link.
     pub fn follow(&self, link: &str) -> Result<String, String> {
         if let Some(odd) = link.chars().find(|character| !is_possible(*character)) {
             return Err(format!("has a character that an address cannot have, {}", shown(odd)));
@@ -49,7 +49,8 @@ fn shown(character: char) -> String {
     if character.is_ascii_graphic() { format!("`{character}`") } else { format!("U+{:04X}", u32::from(character)) }
 }
 
-/// What an address has only in its encoded form (RFC 3986) is encoded. Brackets pass: all readers take them alike.
+/// Encodes the characters that an address has only in their encoded form (RFC 3986). Brackets pass: all readers take them
+/// alike.
 fn encoded(rest: &str) -> String {
     let mut encoded = String::with_capacity(rest.len());
     for character in rest.chars() {

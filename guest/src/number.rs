@@ -121,7 +121,7 @@ const MAX_DIGITS: u32 = 38;
 pub struct Exact {
     /// All digits as a whole number.
     digits: i128,
-    /// How many of the digits stand after the point; no zero ends them there.
+    /// The count of the digits after the point; no zero ends them there.
     scale: u32,
 }
 
@@ -175,7 +175,7 @@ impl Exact {
 /// A distance from zero, for comparisons: the place of the first digit decides, then the digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Magnitude {
-    /// How many digits stand before the point, below zero where the first ones are zeros; none for zero itself.
+    /// The count of the digits before the point, below zero where the first ones are zeros; none for zero itself.
     place: Option<i64>,
     digits: String,
 }

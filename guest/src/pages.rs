@@ -9,7 +9,7 @@ use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
 
-/// Where a poll goes on after a page.
+/// The next step of a poll after a page.
 #[derive(Debug)]
 pub enum Next<'a> {
     /// At a further page of the same list, which has this cursor.
@@ -20,7 +20,7 @@ pub enum Next<'a> {
     Nothing,
 }
 
-/// Where a poll stands: the page that is read next.
+/// The place of a poll: the page that is read next.
 #[derive(Debug, Clone)]
 pub struct Place<'a> {
     settings: &'a Settings,

@@ -1,4 +1,4 @@
-//! What the plugin is, and every shape of request that given settings lead to.
+//! The description of the plugin, and every shape of request that given settings lead to.
 
 use crate::contract::{
     Credential, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription, Identifier,
@@ -40,7 +40,7 @@ const IDENTIFIERS: &[(&str, IdentifierKind)] = &[
     ("$skipToken", IdentifierKind::LinkParameter),
 ];
 
-/// What the plugin is.
+/// Describes the plugin, whatever its settings are.
 pub fn description() -> Description {
     let class_uids = vec![Class::AssessmentFinding.uid(), Class::ComplianceFinding.uid()];
     Description {
@@ -98,7 +98,7 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
     Plan { shapes, warnings }
 }
 
-/// Where the credential stands on the request for a token.
+/// The place of the credential on the request for a token.
 fn credential_use(credential: &settings::Credential) -> CredentialUse {
     let (credential, field) = match credential {
         settings::Credential::Secret(_) => (Credential::Setting(CLIENT_SECRET.to_owned()), "client_secret"),

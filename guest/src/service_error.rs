@@ -1,6 +1,6 @@
-//! Who answered, and what a refusal means. The service's own error is read before its status, in any letter case, with or
-//! without a wrapper. An answer without such an error is somebody else's: a proxy, a firewall, a login page. Whatever its
-//! status is, it says nothing about the tenant.
+//! Diagnoses of refusals, and of answers that another party gave. The service's own error is read before its status, in any
+//! letter case, with or without a wrapper. An answer without such an error is another party's: a proxy's, a firewall's, a
+//! login page. Whatever the status of such an answer is, it says nothing about the tenant.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ const MAX_MESSAGE_CHARACTERS: usize = 300;
 /// The longest code of the service that is known has 32 characters, its ids have 36.
 const MAX_CODE_CHARACTERS: usize = 100;
 
-/// What a header says of somebody who answered in the service's place is cut here.
+/// The longest part of a header that a failure quotes, where another party answered in the service's place.
 const MAX_HINT_CHARACTERS: usize = 64;
 
 /// A call, as its failures tell of it.
@@ -27,13 +27,13 @@ pub struct Call<'a> {
     service: Service,
     /// For people, such as `the list of secure scores`.
     what: &'a str,
-    /// Where the request went.
+    /// The origin that the request went to.
     origin: &'a str,
     /// Empty where the call is about no subscription.
     subscription: &'a str,
 }
 
-/// Whose answer a call waits for.
+/// The service whose answer a call waits for.
 #[derive(Debug, Clone, Copy)]
 enum Service {
     Entra,
@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What the service itself says in an error body.
+/// The service's own error, read from the body.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ServiceError {
     /// Entra's `error`, or the `code` of Azure Resource Manager.
@@ -77,7 +77,7 @@ struct ServiceError {
     trace_id: Option<String>,
 }
 
-/// What OAuth 2.0 and Entra ID have in `error`. Others, which Entra ID may add, come with a number.
+/// The values that OAuth 2.0 and Entra ID define for `error`. Others, which Entra ID may add, come with a number.
 const OAUTH_ERRORS: &[&str] = &[
     "access_denied",
     "consent_required",
@@ -173,8 +173,8 @@ fn numbers(body: &Value, message: Option<&str>) -> Vec<u32> {
     if numbers.is_empty() { told.into_iter().collect() } else { numbers }
 }
 
-/// What a refusal of Entra ID means. Status and `error` decide the reaction; the numbers, which Microsoft may change at
-/// any time, choose among the words for it and know three cases that must not be taken for a person's fault.
+/// Diagnoses a refusal of Entra ID. Status and `error` decide the reaction. The numbers, which Microsoft may change at any
+/// time, choose among the words, and mark three cases that are not a person's fault.
 pub fn entra(call: Call<'_>, response: &Response) -> Failure {
     let error = ServiceError::of_entra(response);
     let numbers = error.as_ref().map(|error| error.numbers.as_slice()).unwrap_or_default();
@@ -207,7 +207,7 @@ fn explained(fix: &str, number: u32) -> String {
 /// Entra counts equal requests over five minutes.
 const LOOP_SECONDS: u32 = 300;
 
-/// What a refusal of Azure Resource Manager means.
+/// Diagnoses a refusal of Azure Resource Manager.
 pub fn arm(call: Call<'_>, response: &Response) -> Failure {
     let mut error = ServiceError::of_arm(response);
     let code = error.as_ref().and_then(|error| error.code.as_deref());
@@ -242,8 +242,8 @@ pub fn is_of_arm(response: &Response) -> bool {
     ServiceError::of_arm(response).is_some()
 }
 
-/// An answer with a good status that is not what was asked for. The service's own error is one whatever its status is;
-/// what has no mark of the service is somebody else's.
+/// Diagnoses an answer with a good status that does not hold what the call needs. The service's own error is an error
+/// whatever its status is; an answer without a mark of the service is another party's.
 pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Failure {
     match call.service {
         Service::Entra if ServiceError::of_entra(response).is_some() => return entra(call, response),
@@ -278,7 +278,7 @@ fn is_for_people(response: &Response) -> bool {
         || json::unmarked(&response.body).trim_ascii_start().starts_with(b"<")
 }
 
-/// What is known of somebody who answered in the service's place: what kind of body came, and what they say they are.
+/// Describes the party that answered in the service's place: the kind of its body, and the name that it gives itself.
 fn hints(response: &Response) -> String {
     let hint = |text: &str| cut(text, MAX_HINT_CHARACTERS);
     let kind = response.header("content-type").map(media_type).filter(|kind| !kind.is_empty());
@@ -336,7 +336,7 @@ pub fn request_id(response: &Response) -> Option<String> {
 /// Headers with the id of a request, the one that support wants first.
 const REQUEST_IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id", "request-id"];
 
-/// Headers with which Azure Resource Manager signs what it answers.
+/// Headers with which Azure Resource Manager signs its answers.
 const ARM_IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id", "x-ms-failure-cause"];
 
 /// Puts the values of this feed into a fix.
@@ -354,7 +354,7 @@ fn first_line(message: &str) -> String {
     shown(line.split(" Trace ID: ").next().unwrap_or_default())
 }
 
-/// What others wrote, as a part of a sentence.
+/// Makes text of others fit into a sentence: cut, and on one line.
 pub fn shown(text: &str) -> String {
     cut(text, MAX_MESSAGE_CHARACTERS)
 }

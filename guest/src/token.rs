@@ -17,7 +17,7 @@ pub fn path(settings: &Settings) -> String {
     format!("/{}/oauth2/v2.0/token", settings.tenant)
 }
 
-/// What an assertion is (RFC 7523).
+/// The type of a client assertion (RFC 7523).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The request for a token. `assertion` asks the host for a signed assertion: of the credential in which setting, for
@@ -66,7 +66,7 @@ pub fn answer(settings: &Settings, response: &Response) -> Result<Token, Failure
     Ok(Token { value: granted.value.into_owned(), expires_in_seconds: granted.seconds })
 }
 
-/// What an answer gives (RFC 6749, section 5.1).
+/// The members of a good answer (RFC 6749, section 5.1).
 struct Granted<'a> {
     value: Cow<'a, str>,
     kind: Option<Cow<'a, str>>,
@@ -88,7 +88,7 @@ impl<'a> Granted<'a> {
         Ok(Granted { value, kind, seconds })
     }
 
-    /// Why no request can be made with the token.
+    /// A flaw that keeps every request from carrying the token.
     fn flaw(&self) -> Option<String> {
         if let Some(odd) = self.value.chars().find(|character| !character.is_ascii_graphic()) {
             return Some(format!("`access_token`: found the character U+{:04X}, which no token has", u32::from(odd)));

@@ -1,5 +1,5 @@
-//! What changed since the previous poll, why, and by how much; on a score, which controls moved it. All differences
-//! are exact decimals: the parts and the named remainder add up to the whole.
+//! The change of a finding since the previous poll: its fields, its cause and its size, and for a score the controls that
+//! moved it. All differences are exact decimals: the parts and the named remainder add up to the whole.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct Change {
     /// The parts of further controls, where there are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_controls: Option<Part>,
-    /// What the parts leave of the delta: the service rounds each control by itself.
+    /// The remainder between the delta and its parts: the service rounds each control by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding_remainder: Option<Part>,
 }
@@ -95,14 +95,14 @@ pub struct Previous {
     not_applicable_resource_count: Option<Box<RawValue>>,
 }
 
-/// What one control added to the score's change.
+/// The part of one control in the score's change.
 #[derive(Debug, Clone, Serialize)]
 pub struct Driver {
     /// Uid of the control's finding.
     pub uid: String,
-    /// What people call it.
+    /// The control's name for people.
     pub title: String,
-    /// Why the control moved.
+    /// The cause of the control's change.
     pub reason: Reason,
     /// Its part.
     #[serde(flatten)]
@@ -214,7 +214,7 @@ impl Change {
         Change { drivers: Vec::new(), other_controls, ..self.clone() }
     }
 
-    /// What a score moved by; nothing where it is equal.
+    /// The whole change of a score; zero for a field that is equal.
     fn total(&self) -> Part {
         let of = |field| if self.fields.contains(&field) { self.delta.get(&field).copied() } else { Some(Exact::ZERO) };
         Part { current: of(Field::Current), max: of(Field::Max) }
@@ -283,7 +283,7 @@ fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact>
     exact(new)?.minus(exact(old)?)
 }
 
-/// Why a control moved its score.
+/// The cause for which a control moved its score.
 pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Part) -> Reason {
     match (before, after) {
         (None, _) => Reason::ControlAdded,

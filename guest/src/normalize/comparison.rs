@@ -1,4 +1,4 @@
-//! One poll against the state of the one before: what is to be told of each finding, and what the next poll has to know.
+//! Compares one poll with the state of the previous one: the findings to emit, and the state for the next poll.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ const SNAPSHOT_SLACK_SECONDS: u64 = 300;
 /// One poll against the state of the one before.
 #[derive(Debug)]
 pub struct Comparison<'a> {
-    /// What was read, scores before controls.
+    /// The findings that were read, scores before controls.
     pub present: Vec<Present<'a>>,
     frame: &'a Frame<'a>,
     uids: BTreeSet<String>,
@@ -133,7 +133,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    /// What the state knows of a finding; one that was closed long ago is forgotten.
+    /// The state's record of a finding; one that was closed long ago is forgotten.
     fn remembered(&self, uid: &str) -> Option<&'a Kept> {
         let kept = self.before.findings.get(uid)?;
         kept.closed
@@ -141,7 +141,7 @@ impl<'a> Comparison<'a> {
             .then_some(kept)
     }
 
-    /// When a kind was read before; when any was, if this one never was.
+    /// The time at which a kind was read before; that of any kind, if this one never was.
     fn last_read(&self, kind: EventKind) -> Option<u64> {
         let seen = self.before.findings.values().filter(|kept| kept.kind == kind.name()).map(|kept| kept.last_seen);
         seen.max().or(self.frame.start_time)
@@ -250,7 +250,7 @@ impl<'a> Comparison<'a> {
 /// A finding that was just read.
 #[derive(Debug)]
 pub struct Present<'a> {
-    /// What it is about.
+    /// The subject of the finding.
     pub subject: Subject<'a>,
     /// The item that was read.
     pub item: &'a Item<'a>,

@@ -50,7 +50,7 @@ pub struct Event<'a> {
     pub raw_data_hash: Option<Fingerprint>,
 }
 
-/// What OCSF has no attribute for.
+/// Members that OCSF has no attribute for.
 pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
 #[derive(Debug, Clone, Serialize)]

@@ -24,7 +24,7 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Names that this plugin adds to `unmapped`; a property of the service that has one of them is told apart.
 const OWN_KEYS: [&str; 6] = ["name", "type", "score_model", "parent", "derived", "change"];
 
-/// When a finding was seen first, and when it changed last; known only with a state.
+/// The times at which a finding was seen first and changed last; known only with a state.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Milliseconds of Unix time.
@@ -38,13 +38,13 @@ pub struct Times {
 /// A finding to be told.
 #[derive(Debug)]
 pub struct Told<'a> {
-    /// What it is about.
+    /// The subject of the finding.
     pub subject: Subject<'a>,
     /// The item that was read; none for one that is gone.
     pub item: Option<&'a Item<'a>>,
-    /// What happened to it.
+    /// The OCSF activity: the finding is new, changed, gone or unchanged.
     pub activity: Activity,
-    /// How it differs from the previous poll.
+    /// The difference from the previous poll.
     pub change: Change,
     /// The latest poll before this one that could have told the same; none without a state.
     pub start_time: Option<u64>,
@@ -56,7 +56,7 @@ pub struct Told<'a> {
     pub parent_event: Option<RelatedEvent>,
 }
 
-/// The uid of the event: its content is the item, or for a finding that is gone what the state kept of it.
+/// The uid of the event: its content is the item, or for a finding that is gone the state's record of it.
 pub fn uid(frame: &Frame<'_>, told: &Told<'_>) -> String {
     match told.item {
         Some(item) => frame.event_uid(&told.subject.uid, item.raw.get(), told.activity),
@@ -185,7 +185,7 @@ fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
     })
 }
 
-/// The service's numbers and unknown properties as they came, and apart from them what this plugin derives.
+/// The service's numbers and unknown properties as they came, and apart from them the values that this plugin derives.
 fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
     #[derive(Serialize)]
     struct Derived {
@@ -236,7 +236,7 @@ fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> U
     unmapped
 }
 
-/// What the points at stake would add to the score, in percent, rounded to two digits as the portal does.
+/// The share of the score that the missing points would add, in percent, rounded to two digits as the portal does.
 fn percent((current, max): (Decimal, Decimal), of: Decimal) -> Option<Box<RawValue>> {
     let percent = max.checked_sub(current)?.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
     let percent = percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
@@ -249,8 +249,8 @@ fn known_property(kind: EventKind, key: &str) -> bool {
     matches!(key, "score" | "weight") || (kind == EventKind::Controls && (counts.contains(&key) || key == "definition"))
 }
 
-/// What of a definition no attribute of OCSF carries: its properties beside its own members, without the list of
-/// assessments and what `analytic` and `desc` say.
+/// The members of a definition that no attribute of OCSF carries: its properties beside its own members, without the list
+/// of assessments and the members that stand in `analytic` and `desc`.
 fn flattened<'a>(definition: &'a Definition<'a>) -> BTreeMap<&'a str, Cow<'a, RawValue>> {
     let mapped = ["assessmentDefinitions", "displayName", "description"];
     let members = definition.members.iter().filter(|(key, _)| !["id", "name", "type", "properties"].contains(key));

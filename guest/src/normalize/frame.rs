@@ -1,4 +1,4 @@
-//! What every event of one poll has in common.
+//! The attributes that all events of one poll share.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -24,11 +24,11 @@ pub const SCORE_MODEL: &str = "control-based";
 /// One poll.
 #[derive(Debug)]
 pub struct Frame<'a> {
-    /// What the user asked for.
+    /// The settings of the feed.
     pub settings: &'a Settings,
-    /// What the host says of the poll.
+    /// The host's facts about the poll.
     pub context: &'a Context,
-    /// When data was collected before; none without a state.
+    /// The time at which data was collected before; none without a state.
     pub start_time: Option<u64>,
     poll_id: Uuid,
     resource_uid: String,
@@ -196,7 +196,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What an event has of its own.
+/// The attributes that an event does not share with the others.
 #[derive(Debug)]
 pub struct Own<'a> {
     /// For people.
@@ -205,7 +205,7 @@ pub struct Own<'a> {
     pub finding_info: crate::normalize::event::FindingInfo<'a>,
     /// The judgement.
     pub compliance: crate::normalize::event::Compliance<'a>,
-    /// What OCSF has no attribute for.
+    /// Members that OCSF has no attribute for.
     pub unmapped: crate::normalize::event::Unmapped<'a>,
 }
 

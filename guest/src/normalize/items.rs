@@ -35,7 +35,7 @@ pub fn read<'a>(
     Ok(items)
 }
 
-/// A page, and what was asked for.
+/// A page, and the request that it answers.
 struct Source<'a, 'b> {
     settings: &'b Settings,
     subscription: &'b str,

@@ -72,7 +72,7 @@ const HIGH_POINTS: Decimal = Decimal::from_parts(5, 0, 0, false, 0);
 /// Below this share of its maximum a failing score is Medium.
 const LOW_SHARE: Decimal = Decimal::from_parts(75, 0, 0, false, 2);
 
-/// Whether a score or a control passes.
+/// The status of a score or a control.
 pub fn status(kind: EventKind, score: Option<&Score<'_>>, counts: &Counts<'_>) -> Status {
     if kind == EventKind::Controls
         && let (Some(healthy), Some(unhealthy)) = (counts.healthy, counts.unhealthy)
@@ -91,7 +91,7 @@ pub fn status(kind: EventKind, score: Option<&Score<'_>>, counts: &Counts<'_>) -
     }
 }
 
-/// How much a score or a control matters. Points count, not percentages: the weights are Microsoft's own, and 20 % of
+/// The severity of a score or a control. Points count, not percentages: the weights are Microsoft's own, and 20 % of
 /// a control of one point is little. Never Critical: the controls carry the alarm, and one bad machine in a new
 /// subscription must not page anybody.
 pub fn severity(kind: EventKind, status: Status, score: Option<&Score<'_>>) -> Severity {

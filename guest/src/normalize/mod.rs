@@ -30,7 +30,7 @@ pub use finding::MAX_EVENT_BYTES;
 /// The sum of the controls may differ from the score by this much, since the service rounds each control.
 const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
 
-/// What one poll of one scope gave, as events. Pure: all it knows is its arguments.
+/// Turns the result of one poll of one scope into events. The function is pure: it knows nothing but its arguments.
 pub fn normalize(
     settings: &Settings,
     context: &Context,
@@ -60,7 +60,8 @@ fn after_failure(
     Ok(Batch { events, state: state.bytes(), outcome: Some(filled), notices: Vec::new(), measures: Vec::new() })
 }
 
-/// Notes a new outcome in the state; its event, unless no data was ever collected: what never spoke did not fall silent.
+/// Notes a new outcome in the state. Gives its event, unless no data was ever collected: a scope that never gave data did
+/// not fall silent.
 fn outcome_changed(frame: &Frame<'_>, state: &mut State, failure: Option<&Failure>) -> Option<contract::Event> {
     let now = match failure {
         None => None,
@@ -102,7 +103,7 @@ fn after_pages(
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
 }
 
-/// Why there is nothing to tell, or nothing that counts; none if there is data.
+/// The outcome of a poll without findings, or without any that count; none if there is data.
 fn outcome_of(
     settings: &Settings,
     context: &Context,

@@ -1,4 +1,4 @@
-//! What one poll leaves for the next: every finding as it was last told, and how the collection itself stood.
+//! The state that one poll leaves for the next: every finding as it was last emitted, and the outcome of the collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,20 +19,20 @@ pub struct State {
     format: u32,
     /// Names of the event kinds that were collected before: their findings are known, so that a new one was added.
     pub kinds: Vec<String>,
-    /// When data was last collected, in milliseconds of Unix time.
+    /// The time at which data was last collected, in milliseconds of Unix time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<u64>,
-    /// When everything was last told.
+    /// The time of the last snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<u64>,
-    /// How the collection stood; none if data was collected.
+    /// The outcome without data; none if data was collected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// By uid.
     pub findings: BTreeMap<String, Kept>,
 }
 
-/// Why there is no data.
+/// An outcome without data, and its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
@@ -54,7 +54,7 @@ pub struct Kept {
     pub name: String,
     /// Resource type.
     pub resource_type: String,
-    /// What people call it.
+    /// The finding's name for people.
     pub title: String,
     /// `score.max`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,16 +74,16 @@ pub struct Kept {
     /// `notApplicableResourceCount`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_applicable: Option<String>,
-    /// When it was first seen; all times in milliseconds of Unix time.
+    /// The time at which the finding was first seen; all times in milliseconds of Unix time.
     pub first_seen: u64,
-    /// When it last changed.
+    /// The time of its last change.
     pub changed: u64,
-    /// When it was last seen.
+    /// The time at which it was last seen.
     pub last_seen: u64,
     /// In how many complete polls in a row it was absent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub absences: u8,
-    /// When it was closed.
+    /// The time at which it was closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What a finding is about, whether it was just read or kept in the state since an earlier poll.
+//! The subject of a finding: a score or a control, just read or kept in the state since an earlier poll.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Resource type.
     pub resource_type: &'a str,
-    /// What people call it; its name where the service gives nothing better.
+    /// The name for people; the resource's own name where the service gives nothing better.
     pub title: Cow<'a, str>,
     /// Points.
     pub score: Option<Score<'a>>,
@@ -49,7 +49,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The subject of what the state kept; none if it is of a kind that this version does not know.
+    /// The subject of a finding in the state; none for a kind that this version does not know.
     pub fn of_kept(uid: &str, kept: &'a Kept) -> Option<Subject<'a>> {
         // An earlier version kept numbers that are too large to be passed on.
         let number =
@@ -72,7 +72,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// What the state keeps of a finding that was just seen.
+    /// The record of a finding that was just seen, for the state.
     pub fn kept(&self, first_seen: u64, changed: u64, now: u64) -> Kept {
         let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
         Kept {
@@ -113,12 +113,12 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether it passes.
+    /// The OCSF status of the finding.
     pub fn status(&self) -> Status {
         judgement::status(self.kind, self.score.as_ref(), &self.counts)
     }
 
-    /// How much it matters.
+    /// The OCSF severity of the finding.
     pub fn severity(&self) -> Severity {
         judgement::severity(self.kind, self.status(), self.score.as_ref())
     }

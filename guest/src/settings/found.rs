@@ -1,11 +1,11 @@
-//! How a problem shows the value that stands in the settings.
+//! Shows in a problem the value that stands in the settings.
 
 use serde_json::Value;
 
 /// No secret that Entra ID makes is shorter.
 const SHORTEST_SECRET: usize = 16;
 
-/// What a user wrote, shortened; never used for credentials. A secret that was put there by mistake is not shown.
+/// Quotes and shortens a value that is no credential. A secret that was put there by mistake is not shown.
 pub fn quoted(text: &str) -> String {
     let mixed = |kinds: [fn(&char) -> bool; 3]| kinds.iter().all(|kind| text.chars().any(|one| kind(&one)));
     let is_mixed = mixed([char::is_ascii_lowercase, char::is_ascii_uppercase, char::is_ascii_digit]);
@@ -16,7 +16,7 @@ pub fn quoted(text: &str) -> String {
     format!("`{}`", short.escape_debug())
 }
 
-/// What stands where an id belongs. A secret that was put there by mistake is not shown.
+/// Quotes a value that stands in the place of an id. A secret that was put there by mistake is not shown.
 pub fn quoted_id(text: &str) -> String {
     if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
         return quoted(text);
@@ -24,7 +24,7 @@ pub fn quoted_id(text: &str) -> String {
     format!("a text of {} characters that is no GUID", text.chars().count())
 }
 
-/// Whether ids are written with it, rightly or wrongly.
+/// Whether people write ids with this character, rightly or wrongly.
 fn of_an_id(character: char) -> bool {
     character.is_ascii_hexdigit() || "-{}\"' ".contains(character)
 }

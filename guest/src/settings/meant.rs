@@ -1,4 +1,4 @@
-//! What was meant by a value that is spelled in another way.
+//! Finds the right spelling of names and values that are spelled in another way.
 
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ pub fn is_one_of(value: &Value, names: &[&str]) -> bool {
     names.contains(&bare.as_str())
 }
 
-/// The same, as the end of a sentence that says what was expected.
+/// The name that is meant, as the end of a sentence about the expected value.
 pub fn hint<'a>(value: &Value, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> String {
     match name(&shown(value), names, others) {
         Some(name) => format!("; write `{name}`"),

@@ -1,4 +1,4 @@
-//! Who asks for tokens: the application and its credential.
+//! The application that asks for tokens, and its credential.
 
 use serde_json::Value;
 

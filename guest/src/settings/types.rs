@@ -1,11 +1,11 @@
 //! The settings as the rest of the plugin takes them.
 
-/// What the user asked for.
+/// The settings that the user wrote, with defaults for the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Application (client) ID, in lower case.
     pub client_id: String,
-    /// What the application signs in with; none where the host withholds credentials.
+    /// The credential; none where the host withholds it.
     pub credential: Option<Credential>,
     /// Tenant: a GUID in lower case, or a domain.
     pub tenant: String,
@@ -17,15 +17,15 @@ pub struct Settings {
     pub audience: String,
     /// OCSF `cloud_partition`, where it is known and not the public one.
     pub partition: Option<&'static str>,
-    /// What to poll.
+    /// The subscriptions to poll.
     pub subscriptions: Subscriptions,
-    /// What to collect, in the order in which it is read.
+    /// The kinds of events to collect, in the order in which their lists are read.
     pub events: Vec<EventKind>,
-    /// How much of a definition an event carries.
+    /// The part of a control's definition that an event carries.
     pub definitions: Definitions,
     /// OCSF class of the events.
     pub class: Class,
-    /// Whether unchanged findings are told at each poll.
+    /// Whether each poll emits unchanged findings too.
     pub emit_unchanged: bool,
     /// Time between two snapshots.
     pub snapshot_seconds: u64,
@@ -37,25 +37,25 @@ pub struct Settings {
     pub extension_version: String,
 }
 
-/// What the application signs in with.
+/// The credential that the application signs in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// The client secret, or its placeholder.
     Secret(String),
-    /// An assertion that the host makes of the credential in this setting.
+    /// An assertion that the host makes from the credential in the setting of this name.
     Assertion(&'static str),
 }
 
-/// Which subscriptions to poll; ids in lower case.
+/// The subscriptions to poll; ids in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscriptions {
-    /// These.
+    /// The listed ones.
     List(Vec<String>),
     /// Every enabled one that the application can read.
     All {
-        /// But these.
+        /// Subscriptions to leave out.
         exclude: Vec<String>,
-        /// Those of other tenants too.
+        /// Whether to poll delegated subscriptions of other tenants too.
         delegated: bool,
     },
 }
@@ -70,10 +70,10 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Both, in the order in which they are read.
+    /// Both kinds, in the order in which their lists are read.
     pub const ALL: [EventKind; 2] = [EventKind::Scores, EventKind::Controls];
 
-    /// As in settings and pages.
+    /// The name in settings and pages.
     pub fn name(self) -> &'static str {
         match self {
             EventKind::Scores => "secure-scores",
@@ -81,7 +81,7 @@ impl EventKind {
         }
     }
 
-    /// As people call it.
+    /// The name for people.
     pub fn title(self) -> &'static str {
         match self {
             EventKind::Scores => "Secure Scores",
@@ -111,10 +111,10 @@ impl EventKind {
     }
 }
 
-/// How much of a control's definition an event carries.
+/// The part of a control's definition that an event carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Definitions {
-    /// Nothing; it is not asked for.
+    /// Nothing: the plugin does not request definitions.
     None,
     /// All but the assessments.
     Summary,

@@ -1,5 +1,5 @@
-//! What a finding and its scope go through from poll to poll: settings that change, lists that fail or come empty,
-//! outcomes, and the daily snapshot.
+//! The life of a finding and its scope from poll to poll: settings that change, lists that fail or come empty, outcomes,
+//! and the daily snapshot.
 
 use super::*;
 use crate::diagnoses::{ANSWER_NOT_JSON, Diagnosis};

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::diagnoses::{ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, Diagnosis};
 use crate::number::{MAX_NUMBER_BYTES, Number};
 
 /// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
@@ -39,6 +40,15 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// The diagnosis of an answer of the service that has this fault.
+    pub fn diagnosis(&self) -> &'static Diagnosis {
+        match self {
+            Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
+            Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
+            _ => &ANSWER_INCOMPLETE,
+        }
+    }
+
     /// Something of another type than expected, or nothing, stands at `path`.
     pub fn unfit(path: &str, value: Option<&RawValue>, expected: &str) -> Fault {
         Fault {

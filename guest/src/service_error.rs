@@ -250,19 +250,13 @@ pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Fai
         Service::Arm if ServiceError::of_arm(response).is_some() => return arm(call, response),
         _ => {}
     }
-    let diagnosis = match fault {
-        Fault { path, .. } if path.is_empty() && is_for_people(response) => &diagnoses::NOT_THE_SERVICE,
-        _ if !call.service.signed(response) => &diagnoses::NOT_THE_SERVICE,
-        Fault { path, .. } if path.is_empty() => &diagnoses::ANSWER_NOT_JSON,
-        Fault { wrong_type: true, .. } => &diagnoses::ANSWER_WRONG_TYPE,
-        _ => &diagnoses::ANSWER_INCOMPLETE,
-    };
-    if diagnosis.code == diagnoses::NOT_THE_SERVICE.code {
-        let mut failure = failure(diagnosis, call, response, None);
+    let is_for_people = fault.path.is_empty() && is_for_people(response);
+    if is_for_people || !call.service.signed(response) {
+        let mut failure = failure(&diagnoses::NOT_THE_SERVICE, call, response, None);
         failure.cause.push_str(&format!(": {fault}"));
         return failure;
     }
-    unusable(diagnosis, call, response, &fault.to_string())
+    unusable(fault.diagnosis(), call, response, &fault.to_string())
 }
 
 /// A good answer of the service that is of no use, and why.

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::{Item, Page};
 use crate::contract::{self, Failure, Notice};
-use crate::diagnoses::{
-    ANSWER_FOREIGN, ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, Diagnosis, ITEM_REPEATED,
-};
-use crate::json::Fault;
+use crate::diagnoses::{ANSWER_FOREIGN, Diagnosis, ITEM_REPEATED};
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 
@@ -46,7 +43,7 @@ struct Source<'a, 'b> {
 impl<'a> Source<'a, '_> {
     fn items(&self) -> Result<Vec<Item<'a>>, Failure> {
         let items = Page::read(&self.page.body).and_then(|page| page.items());
-        let items = items.map_err(|fault| self.not_understood(&fault))?;
+        let items = items.map_err(|fault| self.failure(fault.diagnosis(), &fault.to_string()))?;
         for (index, item) in items.iter().enumerate() {
             self.check(index, item)?;
         }
@@ -65,15 +62,6 @@ impl<'a> Source<'a, '_> {
         };
         let found = service_error::shown(found);
         Err(self.failure(&ANSWER_FOREIGN, &format!("`value[{index}].{key}`: found {found}, expected {expected}")))
-    }
-
-    fn not_understood(&self, fault: &Fault) -> Failure {
-        let diagnosis = match fault {
-            Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
-            Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
-            _ => &ANSWER_INCOMPLETE,
-        };
-        self.failure(diagnosis, &fault.to_string())
     }
 
     fn failure(&self, diagnosis: &Diagnosis, why: &str) -> Failure {

@@ -676,7 +676,7 @@ async fn a_store_that_takes_nothing_loses_no_event_and_no_wait() {
     stage.disk_is_full.store(true, Ordering::SeqCst);
     stage.run_until(NOON + 4 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
-    assert!(stage.collector.health().is_err_and(|why| why.contains("the disk is full")));
+    assert!(stage.collector.health().is_err_and(|why| why.to_string().contains("the disk is full")));
     assert!(stage.metric("collector_store_failures_total").is_some_and(|failures| failures >= 4.0));
 
     let first = subscription(0, 0);

@@ -749,7 +749,7 @@ async fn a_token_that_no_header_may_have_is_told_without_it() {
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
     let why = HttpWriter::new((client, noon()), &config, &partition, "contoso").err().unwrap();
-    assert_eq!(why, "the token has characters that no header may have");
+    assert_eq!(why.to_string(), "the token has characters that no header may have");
 }
 
 // What is delivered to files and to standard output.

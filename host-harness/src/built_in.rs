@@ -41,11 +41,28 @@ pub fn plugin(host: &Host) -> Result<Plugin, PluginError> {
     Plugin::from_bytes(host, COMPONENT)
 }
 
-/// The plugin of this file, or the built-in one without a file. The error names the file.
-pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, String> {
+/// Which plugin is not loaded, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The built-in one.
+    #[error("the built-in plugin: {0}")]
+    BuiltIn(#[source] PluginError),
+    /// That of a file.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        error: PluginError,
+    },
+}
+
+/// The plugin of this file, or the built-in one without a file.
+pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, LoadError> {
     match file {
-        None => plugin(host).map_err(|error| format!("the built-in plugin: {error}")),
-        Some(file) => Plugin::from_file(host, file).map_err(|error| format!("{}: {error}", file.display())),
+        None => plugin(host).map_err(LoadError::BuiltIn),
+        Some(file) => Plugin::from_file(host, file).map_err(|error| LoadError::File { file: file.to_owned(), error }),
     }
 }
 

@@ -23,12 +23,11 @@ async fn main() -> anyhow::Result<()> {
 
     // A CA of one's own goes with loopback addresses here, for services on this machine.
     let ca_pem = std::env::var("CA_FILE").ok().map(std::fs::read).transpose()?;
-    let loopback =
-        ca_pem.iter().map(|_| "127.0.0.0/8".parse()).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-    let network = Network::new(ca_pem.as_deref(), loopback).map_err(anyhow::Error::msg)?;
+    let loopback = ca_pem.iter().map(|_| "127.0.0.0/8".parse()).collect::<Result<_, _>>()?;
+    let network = Network::new(ca_pem.as_deref(), loopback)?;
 
     let transport = network.transport(&Limits::default())?;
-    let allowed = Origins::new(arguments).map_err(anyhow::Error::msg)?;
+    let allowed = Origins::new(arguments)?;
     let identity = Identity::new("contoso", "contoso-prod", allowed, transport);
     let now = (identity.clock)();
     let feed = Feed::open(plugin, settings, identity).await?;

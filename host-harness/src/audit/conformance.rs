@@ -337,7 +337,7 @@ impl Examination {
         if let (Some(scopes), Err(mismatch)) = (whole, recording.verdict())
             && scopes <= CONFORMANCE_SCOPES
         {
-            self.fail("poll", mismatch);
+            self.fail("poll", mismatch.to_string());
         }
     }
 

@@ -24,7 +24,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     }
     let mut out = io::stdout();
     let Some(config) = config else {
-        let plugin = built_in::load(host, file.as_deref()).map_err(UsageError)?;
+        let plugin = built_in::load(host, file.as_deref()).map_err(|error| UsageError(error.to_string()))?;
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,

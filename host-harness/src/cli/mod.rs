@@ -121,10 +121,23 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
             if closed.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
-            say!("error: {error:#}");
+            say!("error: {}", chain(&error));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// An error and its causes. A cause that the words before it end with is not told twice.
+fn chain(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told += &format!(": {cause}");
+        }
+    }
+    told
 }
 
 /// What is wrong with the configuration, if that is the error.
@@ -213,4 +226,20 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
         }
     }
     Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use host_harness::built_in::LoadError;
+    use source_host::plugin::PluginError;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
+        let io = || io::Error::other("no room");
+        let unread = LoadError::File { file: "a.wasm".into(), error: PluginError::Unreadable(io()) };
+        assert_eq!(chain(&unread.into()), "a.wasm: cannot be read: no room");
+        assert_eq!(chain(&anyhow::Error::from(io()).context("failed to write out")), "failed to write out: no room");
+    }
 }

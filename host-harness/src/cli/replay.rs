@@ -18,7 +18,7 @@ pub async fn replay_all(
     expect: bool,
     update: bool,
 ) -> anyhow::Result<u8> {
-    let plugin = built_in::load(host, plugin).map_err(UsageError)?;
+    let plugin = built_in::load(host, plugin).map_err(|error| UsageError(error.to_string()))?;
     let mut failed = 0;
     for (done, file) in files.iter().enumerate() {
         let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));

@@ -475,11 +475,8 @@ impl Collector {
     }
 
     /// What does not work, if anything.
-    pub fn health(&self) -> Result<(), String> {
-        match &self.store_trouble {
-            None => Ok(()),
-            Some(trouble) => Err(trouble.to_string()),
-        }
+    pub fn health(&self) -> Result<(), &StoreError> {
+        self.store_trouble.as_ref().map_or(Ok(()), Err)
     }
 }
 

@@ -130,12 +130,15 @@ pub async fn check_each(
     for oddity in authorities.oddities(clock()) {
         warnings.extend(network.ca_file.as_ref().map(|file| Problem { message: oddity, ..file.place.clone() }));
     }
-    let live = Network::trusting(&authorities, network.allow_addresses.clone()).map_err(CheckError::Host)?;
+    let live = Network::trusting(&authorities, network.allow_addresses.clone())
+        .map_err(|error| CheckError::Host(error.to_string()))?;
     let live = live.through(network.proxy.clone());
-    let allowed = Origins::new(&network.allow).map_err(CheckError::Host)?;
+    let allowed = Origins::new(&network.allow).map_err(|error| CheckError::Host(error.to_string()))?;
     let allowed = allowed.going(|url| network.proxy.address_for(url).is_none());
-    let allowed = allowed.with_credentials_over_http(&network.credentials_over_http).map_err(CheckError::Host)?;
-    let own = Origins::new(built_in::ORIGINS).map_err(CheckError::Host)?;
+    let allowed = allowed
+        .with_credentials_over_http(&network.credentials_over_http)
+        .map_err(|error| CheckError::Host(error.to_string()))?;
+    let own = Origins::new(built_in::ORIGINS).map_err(|error| CheckError::Host(error.to_string()))?;
     let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
@@ -216,7 +219,7 @@ struct Unloaded {
 async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Unloaded> {
     let host = host.clone();
     let loaded = tokio::task::spawn_blocking(move || match path {
-        None => built_in::load(&host, None).map_err(|message| Unloaded { message, is_read: false }),
+        None => built_in::load(&host, None).map_err(|error| Unloaded { message: error.to_string(), is_read: false }),
         Some(file) => Plugin::from_file(&host, &file).map_err(|error| Unloaded {
             message: format!("{}: {error}", file.display()),
             is_read: !matches!(error, PluginError::Unreadable(_)),

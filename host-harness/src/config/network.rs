@@ -58,7 +58,8 @@ pub(super) fn read(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &m
             true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
             false => format!("cannot read {}: {error}", path.display()),
         });
-        match read.and_then(|bytes| certificates::authorities(&bytes, &path)) {
+        let authorities = |bytes: Vec<u8>| certificates::authorities(&bytes, &path).map_err(|error| error.to_string());
+        match read.and_then(authorities) {
             Ok(authorities) => {
                 let place = node.source.problem(node.line, &node.key, String::new());
                 network.ca_file = Some(CaFile { authorities, place });

@@ -324,7 +324,7 @@ fn template(reader: &mut Reader, node: &Node<'_>, text: &str) -> Option<Template
     match Template::new(text) {
         Ok(template) => Some(template),
         Err(unknown) => {
-            reader.problem(node, format!("found {unknown:?}, expected {{tenant}} or {{feed}} between braces"));
+            reader.problem(node, format!("found {:?}, expected {{tenant}} or {{feed}} between braces", unknown.0));
             None
         }
     }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use source_host::network::egress::Origins;
+use source_host::contract::Problem;
+use source_host::feed::FeedError;
+use source_host::network::egress::{NotAnOrigin, Origins};
+use source_host::text::Unread;
 
 /// The version of the format that this host reads.
 pub const VERSION: u32 = 1;
@@ -79,18 +82,64 @@ pub struct RecordedResponse {
 }
 
 /// Where the requests of a cassette go.
-pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, String> {
+pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, NotAnOrigin> {
     let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
     Origins::new(origins.map(|url| url.origin().ascii_serialization()))
 }
 
+/// Why a text is no cassette, or a cassette does not play.
+#[derive(Debug, thiserror::Error)]
+pub enum CassetteError {
+    /// The file is not read.
+    #[error(transparent)]
+    Unread(#[from] Unread),
+    /// The text is something else.
+    #[error("is no cassette: {0}")]
+    NoCassette(#[source] serde_json::Error),
+    /// A version that is not known here.
+    #[error("version: found {0}, expected {expected}", expected = VERSION)]
+    Version(u32),
+    /// A request goes nowhere.
+    #[error(transparent)]
+    Origin(#[from] NotAnOrigin),
+    /// The plugin refuses the settings.
+    #[error("{}", in_lines(.0))]
+    Settings(Vec<Problem>),
+    /// The plugin breaks down, or the host.
+    #[error(transparent)]
+    Open(FeedError),
+    /// The plugin asks for something else than what is recorded: which exchange and field, what was expected, what was
+    /// found.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The document beside the cassette is no JSON.
+    #[error("is no JSON: {0}")]
+    NoDocument(#[source] serde_json::Error),
+}
+
+fn in_lines(problems: &[Problem]) -> String {
+    let words = problems.iter().map(|Problem { setting, found, expected }| {
+        format!("settings{}: found {found}, expected {expected}", setting.replace('/', "."))
+    });
+    words.collect::<Vec<_>>().join("\n")
+}
+
+impl From<FeedError> for CassetteError {
+    fn from(error: FeedError) -> CassetteError {
+        match error {
+            FeedError::Settings(problems) => CassetteError::Settings(problems),
+            other => CassetteError::Open(other),
+        }
+    }
+}
+
 impl Cassette {
     /// Reads the text of a cassette.
-    pub fn read(text: &str) -> Result<Cassette, String> {
-        let cassette: Cassette = serde_json::from_str(text).map_err(|error| format!("is no cassette: {error}"))?;
+    pub fn read(text: &str) -> Result<Cassette, CassetteError> {
+        let cassette: Cassette = serde_json::from_str(text).map_err(CassetteError::NoCassette)?;
         match cassette.version {
             VERSION => Ok(cassette),
-            other => Err(format!("version: found {other}, expected {VERSION}")),
+            other => Err(CassetteError::Version(other)),
         }
     }
 }

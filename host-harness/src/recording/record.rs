@@ -21,7 +21,7 @@ use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
 
 use crate::recording::cassette::{
-    Cassette, RecordedContext, RecordedExchange, RecordedRequest, RecordedResponse, VERSION,
+    Cassette, CassetteError, RecordedContext, RecordedExchange, RecordedRequest, RecordedResponse, VERSION,
 };
 use crate::recording::replay;
 use crate::recording::stand_ins::{StandInKind, StandIns};
@@ -71,7 +71,7 @@ pub enum RecordError {
     },
     /// It does not give what was recorded.
     #[error("the recording does not replay: {0}")]
-    NoReplay(String),
+    NoReplay(#[from] CassetteError),
 }
 
 /// Polls every scope of a feed once, one after the other, and records what was sent and answered. With
@@ -127,7 +127,7 @@ pub async fn record(
     let Description { identifiers, response_headers, .. } = feed.description();
     let rules = RecordingRules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
     let cassette = cassette(admitted, rules, taped, seen, context);
-    let replayed = replay::play(&admitted.plugin, &cassette).await.map_err(RecordError::NoReplay)?;
+    let replayed = replay::play(&admitted.plugin, &cassette).await?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
 

@@ -9,22 +9,25 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use source_host::contract::Failure;
 use source_host::credentials::settings::Settings;
-use source_host::feed::{Feed, FeedError, Identity};
+use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 use source_host::plugin::Plugin;
 use source_host::text;
 
-use crate::recording::cassette::{Cassette, RecordedExchange, RecordedRequest, RecordedResponse, origins};
+use crate::recording::cassette::{
+    Cassette, CassetteError, RecordedExchange, RecordedRequest, RecordedResponse, origins,
+};
 
 /// Why a cassette did not play.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", file.display())]
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", file.display())]
 pub struct ReplayError {
     /// Which cassette.
     pub file: PathBuf,
-    /// Which exchange and field, what was expected, what was found.
-    pub message: String,
+    /// Why.
+    #[source]
+    pub error: CassetteError,
 }
 
 /// What the plugin made of a cassette.
@@ -40,19 +43,18 @@ pub struct Replayed {
 
 /// Reads a cassette.
 pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
-    let fail = |message: String| ReplayError { file: file.to_owned(), message };
-    let text = text::read(file).map_err(|error| fail(error.to_string()))?;
-    Cassette::read(&text).map_err(fail)
+    let cassette = text::read(file).map_err(CassetteError::from).and_then(|text| Cassette::read(&text));
+    cassette.map_err(|error| ReplayError { file: file.to_owned(), error })
 }
 
 /// Plays a cassette.
 pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayError> {
     let cassette = read(file)?;
-    play(plugin, &cassette).await.map_err(|message| ReplayError { file: file.to_owned(), message })
+    play(plugin, &cassette).await.map_err(|error| ReplayError { file: file.to_owned(), error })
 }
 
 /// Plays a cassette from memory.
-pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, String> {
+pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, CassetteError> {
     let recording = Arc::new(Recording::new(cassette));
     let time = cassette.context.time_milliseconds;
     let allowed = Arc::new(origins(cassette)?);
@@ -66,16 +68,7 @@ pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, Stri
         clock: Arc::new(move || time),
     };
     let settings = Settings::new(cassette.settings.clone(), Default::default());
-    let feed = match Feed::open(plugin.clone(), settings, identity).await {
-        Ok(feed) => feed,
-        Err(FeedError::Settings(problems)) => {
-            let words = problems.iter().map(|one| {
-                format!("settings{}: found {}, expected {}", one.setting.replace('/', "."), one.found, one.expected)
-            });
-            return Err(words.collect::<Vec<_>>().join("\n"));
-        }
-        Err(error) => return Err(error.to_string()),
-    };
+    let feed = Feed::open(plugin.clone(), settings, identity).await?;
     let mut replayed = Replayed::default();
     match feed.discover().await {
         Err(failure) => replayed.failure = Some(failure),
@@ -111,13 +104,11 @@ impl Replayed {
     /// Compares with the document beside the cassette.
     pub fn compare(&self, cassette: &Path) -> Result<(), ReplayError> {
         let file = expected_file(cassette);
-        let fail = |message: String| ReplayError { file: file.clone(), message };
-        let text = text::read(&file).map_err(|error| fail(error.to_string()))?;
-        let expected: Value = serde_json::from_str(&text).map_err(|error| fail(format!("is no JSON: {error}")))?;
-        match difference("", &expected, &self.document()) {
-            None => Ok(()),
-            Some(difference) => Err(fail(difference)),
-        }
+        let compared = || -> Result<(), CassetteError> {
+            let expected: Value = serde_json::from_str(&text::read(&file)?).map_err(CassetteError::NoDocument)?;
+            difference("", &expected, &self.document()).map_or(Ok(()), |words| Err(CassetteError::Mismatch(words)))
+        };
+        compared().map_err(|error| ReplayError { file: file.clone(), error })
     }
 
     /// Writes the document beside the cassette.
@@ -197,15 +188,15 @@ impl Recording {
     }
 
     /// What went wrong with the cassette itself, if anything.
-    pub(crate) fn verdict(&self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), CassetteError> {
         if let Some(mismatch) = self.mismatch.lock().take() {
-            return Err(mismatch);
+            return Err(CassetteError::Mismatch(mismatch));
         }
         match self.exchanges.lock().front() {
             None => Ok(()),
             Some((index, exchange)) => {
                 let RecordedRequest { method, url, .. } = &exchange.request;
-                Err(format!("exchanges[{index}]: nobody asked for {method} {url}"))
+                Err(CassetteError::Mismatch(format!("exchanges[{index}]: nobody asked for {method} {url}")))
             }
         }
     }

@@ -125,7 +125,7 @@ pub async fn pipeline(
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(clock),
     });
-    deliveries.replace(sinks).map_err(RunError::Host)?;
+    deliveries.replace(sinks).map_err(|error| RunError::Host(error.to_string()))?;
     deliveries.resume().await?;
     Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt })
 }
@@ -155,7 +155,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunErr
     let server = match config.listen {
         None => None,
         Some(address) => {
-            let listener = server::listen(address).await.map_err(RunError::Host)?;
+            let listener = server::listen(address).await.map_err(|error| RunError::Host(error.to_string()))?;
             let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
             tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
             let reporter =
@@ -291,7 +291,7 @@ impl RunLoop {
     fn answer(&self, question: StatusRequest) {
         // A reader that went away does not wait for an answer.
         match question {
-            StatusRequest::Health(answer) => drop(answer.send(self.collector.health())),
+            StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(rows, answer) => {
                 let mut snapshot = self.collector.snapshot(rows);
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
@@ -350,7 +350,7 @@ impl RunLoop {
         if let Err(error) = self.collector.pipeline().deliveries.replace(&sinks) {
             metrics.reloaded(false);
             tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {error}");
-            self.refused = Some((Instant::now(), vec![error]));
+            self.refused = Some((Instant::now(), vec![error.to_string()]));
             return;
         }
         self.collector.tenants().replace(checked.network);

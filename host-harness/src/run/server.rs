@@ -27,6 +27,7 @@ use crate::collector::StatusSnapshot;
 use crate::collector::work::Pipeline;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
+use crate::store::StoreError;
 
 /// Rows of the status page: what needs somebody comes first.
 const ROWS: usize = 500;
@@ -43,7 +44,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// What a reader asks the collector's driver.
 pub enum StatusRequest {
     /// Whether it works; the answer is what does not.
-    Health(oneshot::Sender<Result<(), String>>),
+    Health(oneshot::Sender<Result<(), StoreError>>),
     /// How everything stands.
     Snapshot(usize, oneshot::Sender<StatusSnapshot>),
 }
@@ -83,9 +84,20 @@ pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
     }
 }
 
-/// Listens; the error names the address.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen at {address}: {error}"))
+/// An address cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen at {address}: {error}")]
+pub struct ListenError {
+    /// Which address.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub error: io::Error,
+}
+
+/// Listens at an address.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;

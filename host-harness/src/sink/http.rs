@@ -20,7 +20,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkTrouble, Writer, bodies, lines};
+use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkError, SinkTrouble, Writer, bodies, lines};
 use crate::store::{Partition, Queued};
 
 /// What a receiver says of a refusal, as far as it is read.
@@ -62,27 +62,27 @@ impl HttpWriter {
         config: &HttpConfig,
         partition: &Partition,
         tenant: &str,
-    ) -> Result<HttpWriter, String> {
+    ) -> Result<HttpWriter, SinkError> {
         let feed = partition.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
         // What a receiver says is read as it comes.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in &config.headers {
-            let value =
-                HeaderValue::from_str(&value.filled(tenant, feed)).map_err(|error| format!("{name}: {error}"))?;
+            let value = HeaderValue::from_str(&value.filled(tenant, feed));
+            let value = value.map_err(|error| SinkError::Header { name: name.clone(), error })?;
             headers.insert(name.clone(), value);
         }
         for (name, value) in &config.credentials {
             // What is wrong with it shows none of it.
             let value = HeaderValue::from_str(value.expose());
-            let mut value = value.map_err(|_| format!("{name} has characters that no header may have"))?;
+            let mut value = value.map_err(|_| SinkError::SecretHeader(name.clone()))?;
             value.set_sensitive(true);
             headers.insert(name.clone(), value);
         }
         if let Some(token) = &config.token {
             let scheme = if config.preset == Preset::SplunkHec { "Splunk" } else { "Bearer" };
-            let mut value = HeaderValue::from_str(&format!("{scheme} {}", token.expose()))
-                .map_err(|_| "the token has characters that no header may have".to_owned())?;
+            let mut value =
+                HeaderValue::from_str(&format!("{scheme} {}", token.expose())).map_err(|_| SinkError::Token)?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use reqwest::header::{HeaderName, InvalidHeaderValue};
 use source_host::blame::Blame;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
@@ -105,6 +106,40 @@ impl Preset {
     }
 }
 
+/// What stands between braces and is neither `{tenant}` nor `{feed}`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownPlaceholder(pub String);
+
+/// Why a sink cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// A header cannot be sent.
+    #[error("{name}: {error}")]
+    Header {
+        /// Its name.
+        name: HeaderName,
+        /// Why.
+        #[source]
+        error: InvalidHeaderValue,
+    },
+    /// A header with a secret value cannot be sent; the value is not shown.
+    #[error("{0} has characters that no header may have")]
+    SecretHeader(HeaderName),
+    /// The token cannot be sent; it is not shown.
+    #[error("the token has characters that no header may have")]
+    Token,
+    /// There is no client for its requests.
+    #[error("sink {sink}: {error}")]
+    Client {
+        /// Id of the sink.
+        sink: String,
+        /// Why.
+        #[source]
+        error: reqwest::Error,
+    },
+}
+
 /// A text with `{tenant}` and `{feed}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -120,17 +155,18 @@ enum TemplatePart {
 }
 
 impl Template {
-    /// Reads a text; the error is what stands between braces and is neither.
-    pub fn new(text: &str) -> Result<Template, String> {
+    /// Reads a text.
+    pub fn new(text: &str) -> Result<Template, UnknownPlaceholder> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(begin) = rest.find('{') {
-            let end = rest[begin..].find('}').map(|end| begin + end + 1).ok_or_else(|| rest[begin..].to_owned())?;
+            let end = rest[begin..].find('}').map(|end| begin + end + 1);
+            let end = end.ok_or_else(|| UnknownPlaceholder(rest[begin..].to_owned()))?;
             parts.push(TemplatePart::Text(rest[..begin].to_owned()));
             parts.push(match &rest[begin..end] {
                 "{tenant}" => TemplatePart::Tenant,
                 "{feed}" => TemplatePart::Feed,
-                unknown => return Err(unknown.to_owned()),
+                unknown => return Err(UnknownPlaceholder(unknown.to_owned())),
             });
             rest = &rest[end..];
         }
@@ -379,8 +415,8 @@ mod tests {
     fn a_template_is_filled_and_says_what_it_does_not_know() {
         let template = Template::new("{tenant}/x-{feed}.ndjson").unwrap().under(Path::new("/data/{odd}"));
         assert_eq!(template.filled("contoso", "prod"), "/data/{odd}/contoso/x-prod.ndjson");
-        assert_eq!(Template::new("a{scope}b"), Err("{scope}".to_owned()));
-        assert_eq!(Template::new("a{tenant"), Err("{tenant".to_owned()));
+        assert_eq!(Template::new("a{scope}b"), Err(UnknownPlaceholder("{scope}".to_owned())));
+        assert_eq!(Template::new("a{tenant"), Err(UnknownPlaceholder("{tenant".to_owned())));
     }
 
     #[test]

@@ -134,8 +134,17 @@ impl Root {
     }
 }
 
-/// Reads the certificates of authorities; `file` only stands in the words of an error, which fit after "found".
-pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, String> {
+/// Why a file has no authority to trust: what was found there, and what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnusableAuthorities(String);
+
+/// Reads the certificates of authorities; `file` only stands in the words of an error.
+pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, UnusableAuthorities> {
+    authorities_or_words(bytes, file).map_err(UnusableAuthorities)
+}
+
+fn authorities_or_words(bytes: &[u8], file: &Path) -> Result<Authorities, String> {
     const EXPECTED: &str = "expected PEM with the certificate of a CA";
     if let Some(root) = root(bytes) {
         let root = root.map_err(|why| format!("found a certificate in DER in {}, which {why}", file.display()))?;
@@ -436,7 +445,7 @@ mod tests {
     }
 
     fn subjects(bytes: &[u8]) -> Result<Vec<String>, String> {
-        let found = authorities(bytes, Path::new("my ca"))?;
+        let found = authorities(bytes, Path::new("my ca")).map_err(|error| error.to_string())?;
         Ok(found.roots.into_iter().map(|root| root.subject).collect())
     }
 

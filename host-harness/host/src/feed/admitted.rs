@@ -90,7 +90,7 @@ impl CompactPlan {
 impl AdmittedFeed {
     /// Opens the feed.
     pub async fn open(&self, tenants: &Tenants, clock: &Clock) -> Result<Feed, FeedError> {
-        let transport = tenants.transport(&self.tenant, clock()).map_err(|error| FeedError::Host(error.to_string()))?;
+        let transport = tenants.transport(&self.tenant, clock())?;
         let identity = Identity {
             tenant: self.tenant.to_string(),
             feed: self.id.to_string(),

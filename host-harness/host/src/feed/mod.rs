@@ -26,9 +26,9 @@ use crate::credentials::settings::Settings;
 use crate::failpoint;
 use crate::failures;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, milliseconds};
-use crate::network::Transport;
 use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
+use crate::network::{Transport, TransportError};
 use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
 use crate::text;
@@ -90,8 +90,8 @@ pub enum FeedError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The host has no way out for it.
-    #[error("{0}")]
-    Host(String),
+    #[error(transparent)]
+    Host(#[from] TransportError),
 }
 
 /// A feed whose settings are good.

@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::credentials::certificates::{self, Authorities};
+use crate::credentials::certificates::{self, Authorities, UnusableAuthorities};
 use crate::limits::{self, Limits};
 use crate::network::address::{self, Cidr, prohibited};
 use crate::network::encoding::{self, Body};
@@ -37,6 +37,17 @@ pub struct Network {
     patience: Timeouts,
 }
 
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Those who are to be trusted cannot be read.
+    #[error(transparent)]
+    Authorities(#[from] UnusableAuthorities),
+    /// TLS cannot be set up with them.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
 /// How long a service is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -54,23 +65,22 @@ impl Default for Timeouts {
 
 impl Network {
     /// Trusts the system's roots and those of `ca_pem`; dials public addresses and `allowed` ones.
-    pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, String> {
+    pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, NetworkError> {
         let authorities = ca_pem.map(|pem| certificates::authorities(pem, Path::new("ca.pem"))).transpose()?;
         Network::trusting(&authorities.unwrap_or_default(), allowed)
     }
 
     /// Trusts the system's roots and these; dials public addresses and `allowed` ones.
-    pub fn trusting(authorities: &Authorities, allowed: Vec<Cidr>) -> Result<Network, String> {
+    pub fn trusting(authorities: &Authorities, allowed: Vec<Cidr>) -> Result<Network, NetworkError> {
         let mut roots = RootCertStore::empty();
         // A machine without system roots is fine as long as there is something else to trust.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for root in &authorities.roots {
-            roots.add(root.der.clone()).map_err(|error| error.to_string())?;
+            roots.add(root.der.clone())?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Timeouts::default() })

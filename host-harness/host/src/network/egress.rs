@@ -24,11 +24,16 @@ pub struct Origins {
     in_clear: BTreeSet<String>,
 }
 
+/// What is given as an origin is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found {0:?}, expected an origin such as \"https://host.example:8443\", without a path")]
+pub struct NotAnOrigin(pub String);
+
 impl Origins {
     /// Allows these origins, such as `https://host.example:8443`, as the operator's.
-    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, String> {
-        let exact =
-            origins.into_iter().map(|origin| canonical(origin.as_ref()).ok_or_else(|| origin.as_ref().to_owned()));
+    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, NotAnOrigin> {
+        let not = |origin: &str| NotAnOrigin(origin.to_owned());
+        let exact = origins.into_iter().map(|one| canonical(one.as_ref()).ok_or_else(|| not(one.as_ref())));
         let operators: BTreeSet<String> = exact.collect::<Result<_, _>>()?;
         let near = operators.iter().filter(|origin| is_near(origin)).cloned().collect();
         Ok(Origins { operators, near, ..Origins::default() })
@@ -45,7 +50,7 @@ impl Origins {
     pub fn with_credentials_over_http(
         mut self,
         origins: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Origins, String> {
+    ) -> Result<Origins, NotAnOrigin> {
         self.in_clear = Origins::new(origins)?.operators;
         self.operators.extend(self.in_clear.iter().cloned());
         Ok(self)

@@ -81,7 +81,7 @@ pub struct About {
 pub enum PluginError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
-    Unreadable(std::io::Error),
+    Unreadable(#[source] std::io::Error),
     /// It is larger than any plugin should be.
     #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
     TooLarge,

@@ -23,7 +23,7 @@ use crate::sink::file::LineFile;
 use crate::sink::http;
 use crate::sink::ledger::{DeadLetters, Failing, Ledger};
 use crate::sink::repeats::Summary;
-use crate::sink::{SinkConfig, SinkKind, SinkTrouble, Stdout};
+use crate::sink::{SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
 use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
 
 /// All sinks of a collector, and what is on its way to them. Cheap to clone.
@@ -156,7 +156,7 @@ impl Deliveries {
 
     /// Takes these sinks in place of the ones before. A partition whose sink changed ends with the batch that is under way, and
     /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
-    pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), String> {
+    pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), SinkError> {
         let mut inner = self.shared.inner.lock();
         let mut sinks = BTreeMap::new();
         for config in configs {

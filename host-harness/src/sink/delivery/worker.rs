@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{OpenSink, SharedDeliveries, backoff, signed};
 use crate::sink::file::{FileWriter, LineFile};
 use crate::sink::http::{self, HttpWriter};
-use crate::sink::{Lines, Refusal, SinkConfig, SinkKind, SinkTrouble, Writer};
+use crate::sink::{Lines, Refusal, SinkConfig, SinkError, SinkKind, SinkTrouble, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
 /// What one step of the work at a partition came to.
@@ -48,17 +48,14 @@ struct Size {
 }
 
 impl SharedDeliveries {
-    fn client(&self) -> reqwest::Result<http::Client> {
+    fn client(&self, sink: &str) -> Result<http::Client, SinkError> {
         let (tls, proxy) = self.network.lock().clone();
-        http::client(tls, &proxy)
+        http::client(tls, &proxy).map_err(|error| SinkError::Client { sink: sink.to_owned(), error })
     }
 
-    pub(super) fn opened(&self, config: &SinkConfig) -> Result<OpenSink, String> {
+    pub(super) fn opened(&self, config: &SinkConfig) -> Result<OpenSink, SinkError> {
         let client = match &config.kind {
-            SinkKind::Http(_) => {
-                let client = self.client();
-                Some(client.map_err(|error| format!("sink {}: {error}", config.id))?)
-            }
+            SinkKind::Http(_) => Some(self.client(&config.id)?),
             _ => None,
         };
         let disk = Arc::clone(&self.disk);
@@ -258,7 +255,7 @@ impl SharedDeliveries {
         }
     }
 
-    fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, String> {
+    fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, SinkError> {
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
@@ -272,7 +269,7 @@ impl SharedDeliveries {
                 let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
-                    None => self.client().map_err(|error| error.to_string())?,
+                    None => self.client(&sink.config.id)?,
                 };
                 Box::new(HttpWriter::new((client, Arc::clone(&self.clock)), config, partition, tenant)?)
             }

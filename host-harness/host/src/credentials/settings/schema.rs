@@ -21,10 +21,15 @@ pub(super) fn oddities(property: &Value, secret: &Secret) -> Vec<String> {
     validator.iter_errors(&value).map(|error| words(property, error.schema_path().as_str())).collect()
 }
 
+/// Why a plugin's schema is none.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NotASchema(Box<jsonschema::ValidationError<'static>>);
+
 /// Reads a plugin's schema. Its patterns have no look-around, so that they take time and room that follow from their length.
-pub fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {
+pub fn validator(schema: &Value) -> Result<jsonschema::Validator, NotASchema> {
     let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
-    jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| error.to_string())
+    jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| NotASchema(Box::new(error)))
 }
 
 /// Whether applying a schema takes no longer than reading it: one that refers to itself twice at every step takes for ever,

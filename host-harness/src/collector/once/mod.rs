@@ -1,23 +1,25 @@
 //! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
 
-use std::future::Future;
+mod patience;
+mod report;
+mod reporter;
+
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use source_host::clock::Clock;
-use source_host::contract::{Discovery, Failure, Measure, Notice, Reaction, Scope};
-use source_host::credentials::expiry;
-use source_host::credentials::redact;
+use source_host::contract::{Discovery, Failure, Scope};
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
 use source_host::limits;
-use source_host::progress::Doing;
-use source_host::text;
 
+use self::patience::{WorkLabel, patient, patiently};
+pub use self::report::{Figure, Report, table};
+use self::reporter::Reporter;
+pub use self::reporter::usual_fix;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::{Done, Finding, NotKept, Pipeline, Task, findings};
 use crate::config::Problem;
@@ -51,47 +53,6 @@ impl From<CheckError> for OnceError {
             CheckError::Configuration(problems) => OnceError::Configuration(problems),
             CheckError::Plugin(error) => OnceError::Plugin(error),
             CheckError::Host(error) => OnceError::Host(error),
-        }
-    }
-}
-
-/// What came of a poll of everything.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Scopes that were collected, or have nothing to collect.
-    pub good: usize,
-    /// Feeds and scopes that failed.
-    pub failed: usize,
-    /// Events written.
-    pub events: usize,
-    /// Figures of the scopes.
-    pub rows: Vec<Figure>,
-}
-
-/// A figure and whose it is.
-#[derive(Debug)]
-pub struct Figure {
-    /// Id of the feed.
-    pub feed: String,
-    /// Name of the scope; its id where it has none.
-    pub scope: String,
-    /// The figure.
-    pub measure: Measure,
-}
-
-impl Report {
-    /// What came of it, on one line.
-    pub fn outcome(&self, time: Duration) -> String {
-        let Report { events, good, failed, .. } = self;
-        format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed", time.as_secs_f64())
-    }
-
-    /// The exit status: 0 done, 1 nothing collected, 3 partly done.
-    pub fn status(&self) -> u8 {
-        match (self.good, self.failed) {
-            (_, 0) => 0,
-            (0, _) => 1,
-            _ => 3,
         }
     }
 }
@@ -305,262 +266,10 @@ impl<'a> Tick<'a> {
     }
 }
 
-/// Where everything is written and counted.
-struct Reporter<'a> {
-    output: Output<'a>,
-    report: Report,
-}
-
-impl Reporter<'_> {
-    fn warn_of_expiry(&mut self, ready: &Ready, now: u64) {
-        for (setting, end) in &ready.admitted.expiries {
-            if expiry::nearness(*end, now).is_some() {
-                self.warn(ready, None, &expiry::warning(setting, *end, now));
-            }
-        }
-    }
-
-    async fn scopes(&mut self, ready: &Ready, clock: &Clock) -> Result<Vec<Scope>, Failure> {
-        let discovery = search(ready, clock).await?;
-        let skipped: Vec<_> = discovery.skipped.iter().map(|skipped| (&skipped.scope, &skipped.reason)).collect();
-        self.found(ready, &discovery.notices, &skipped);
-        Ok(discovery.scopes)
-    }
-
-    fn found(&mut self, ready: &Ready, notices: &[Notice], skipped: &[(&Scope, &Failure)]) {
-        for notice in notices {
-            self.warn(ready, None, &notice.message);
-        }
-        for (scope, why) in skipped {
-            self.tell(ready, Some(scope), why);
-        }
-    }
-
-    /// Says what came of a scope, and counts it.
-    fn settle(
-        &mut self,
-        ready: &Ready,
-        scope: &Scope,
-        outcome: Option<Failure>,
-        notices: impl IntoIterator<Item = Notice>,
-        measures: Vec<Measure>,
-    ) {
-        for notice in notices {
-            self.warn(ready, Some(scope), &notice.message);
-        }
-        match outcome {
-            Some(failure) if failure.reaction != Reaction::NoData => {
-                self.tell(ready, Some(scope), &failure);
-                return;
-            }
-            Some(outcome) => self.no_data(ready, scope, &outcome),
-            None => {}
-        }
-        self.report.good += 1;
-        let row = |measure| Figure {
-            feed: ready.admitted.id.to_string(),
-            scope: scope.name.clone().unwrap_or_else(|| scope.id.clone()),
-            measure,
-        };
-        self.report.rows.extend(measures.into_iter().map(row));
-    }
-
-    /// Nothing to collect and nobody at fault.
-    fn no_data(&mut self, ready: &Ready, scope: &Scope, outcome: &Failure) {
-        let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
-        self.warn(ready, Some(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
-    }
-
-    /// Says that something failed, whose fault it is, and what mends it.
-    fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
-        self.report.failed += 1;
-        let (cause, code, whose) = (&failure.cause, &failure.code, failure.blame());
-        let mut text = format!("error: {}: {cause} ({code}, {whose})", who(ready, scope));
-        let details = [
-            ("status", failure.status.map(|status| status.to_string())),
-            ("code", failure.service_code.clone()),
-            ("request id", failure.request_id.clone()),
-        ];
-        for (name, value) in details {
-            if let Some(value) = value {
-                text += &format!("; {name} {value}");
-            }
-        }
-        text += &format!("\n  fix: {}", failure.fix.as_deref().unwrap_or_else(|| usual_fix(failure)));
-        self.say(ready, &text);
-    }
-
-    fn warn(&mut self, ready: &Ready, scope: Option<&Scope>, message: &str) {
-        self.say(ready, &format!("warning: {}: {message}", who(ready, scope)));
-    }
-
-    /// Nobody may be listening; the events matter more.
-    fn say(&mut self, ready: &Ready, text: &str) {
-        // A terminal would obey what a plugin hides in its words.
-        let text = redact::redact(text, ready.admitted.secrets());
-        let _ = writeln!(self.output.people, "{}", text::plain_lines(&text));
-    }
-}
-
-/// What to do where the failure does not say.
-pub fn usual_fix(failure: &Failure) -> &'static str {
-    match failure.reaction {
-        Reaction::Wait => "poll again after that time; look for others that use this credential",
-        Reaction::TryLater | Reaction::Restart => {
-            "poll again later; if it lasts, give the request id to the service's support"
-        }
-        Reaction::FixPlugin => {
-            "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
-        }
-        Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",
-        _ => "see the cause",
-    }
-}
-
-fn who(ready: &Ready, scope: Option<&Scope>) -> String {
-    let scope = scope.map(|scope| format!(", {}", scope.called())).unwrap_or_default();
-    format!("tenant {}, feed {}{scope}", ready.admitted.tenant, ready.admitted.id)
-}
-
 /// Signs in, and finds the scopes.
 async fn search(ready: &Ready, clock: &Clock) -> Result<Discovery, Failure> {
     patient(&WorkLabel::of(ready, None, "signing in"), clock, || ready.feed.sign_in()).await?;
     patient(&WorkLabel::of(ready, None, "looking for scopes"), clock, || ready.feed.discover()).await
-}
-
-/// What is being done for a feed or a scope, for whoever waits for it.
-struct WorkLabel {
-    doing: Doing,
-    who: String,
-    words: &'static str,
-}
-
-impl WorkLabel {
-    fn of(ready: &Ready, scope: Option<&Scope>, words: &'static str) -> WorkLabel {
-        let who = redact::redact(&who(ready, scope), ready.admitted.secrets());
-        let doing = ready.admitted.plugin.host().progress().begin(format!("{who}: {words}"));
-        WorkLabel { doing, who, words }
-    }
-
-    /// Notes a wait, and what goes on after it.
-    async fn wait(&self, wait: Duration, asked: bool, attempt: usize) {
-        let why = if asked { " as the service asks (Retry-After)" } else { "" };
-        let of = limits::POLL_RETRIES + 1;
-        self.doing.says(format!("{}: waiting {} s{why} before attempt {attempt} of {of}", self.who, wait.as_secs()));
-        tokio::time::sleep(wait).await;
-        self.doing.says(format!("{}: {}, attempt {attempt} of {of}", self.who, self.words));
-    }
-}
-
-/// Tries again what may pass by itself, within the patience of a person at a terminal.
-async fn patient<T, F: Future<Output = Result<T, Failure>>>(
-    work: &WorkLabel,
-    clock: &Clock,
-    attempt: impl Fn() -> F,
-) -> Result<T, Failure> {
-    let mut patience = RetryBudget::default();
-    loop {
-        match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(failure) => patience.after(work, clock, failure).await?,
-        }
-    }
-}
-
-/// The same for a poll.
-async fn patiently<F: Future<Output = Polled>>(work: WorkLabel, clock: &Clock, attempt: impl Fn() -> F) -> Polled {
-    let mut patience = RetryBudget::default();
-    loop {
-        let polled = attempt().await;
-        let Some(failure) = polled.failure.clone() else { return polled };
-        if let Err(failure) = patience.after(&work, clock, failure).await {
-            return Polled { failure: Some(failure), ..polled };
-        }
-    }
-}
-
-/// What is left of it.
-#[derive(Default)]
-struct RetryBudget {
-    retries: usize,
-    waited: Duration,
-}
-
-impl RetryBudget {
-    /// Waits until another attempt is of use; or gives the failure back.
-    async fn after(&mut self, work: &WorkLabel, clock: &Clock, mut failure: Failure) -> Result<(), Failure> {
-        let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
-        if self.waited + wait > limits::POLL_WAIT {
-            let until = UNIX_EPOCH + Duration::from_millis(clock()) + wait;
-            failure.cause +=
-                &format!("; it asks to wait {} s, until {}", wait.as_secs(), httpdate::fmt_http_date(until));
-            return Err(failure);
-        }
-        if self.retries >= limits::POLL_RETRIES {
-            return Err(failure);
-        }
-        work.wait(wait, failure.wait_seconds.is_some(), self.retries + 2).await;
-        self.waited += wait;
-        self.retries += 1;
-        Ok(())
-    }
-}
-
-/// How long to wait before another attempt; none if that would be of no use.
-fn pause(failure: &Failure, retry: usize) -> Option<Duration> {
-    match failure.reaction {
-        Reaction::Wait | Reaction::TryLater => {
-            let backoff = 1 << retry.min(4);
-            Some(Duration::from_secs(failure.wait_seconds.map_or(backoff, u64::from)))
-        }
-        _ => None,
-    }
-}
-
-/// The scores of two polls as a table for people: those of the later one, and those that the earlier one alone has.
-pub fn table(before: &Report, after: &Report, kind: &str) -> String {
-    fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Figure> {
-        report.rows.iter().filter(move |row| row.measure.kind == kind)
-    }
-    let same =
-        |one: &Figure, other: &Figure| (&one.feed, &one.measure.subject) == (&other.feed, &other.measure.subject);
-    let earlier = |row: &Figure| of_kind(before, kind).find(|known| same(known, row));
-    let later = |row: &Figure| of_kind(after, kind).find(|known| same(known, row));
-    let mut pairs: Vec<(Option<&Figure>, Option<&Figure>)> =
-        of_kind(before, kind).map(|row| (Some(row), later(row))).collect();
-    pairs.extend(of_kind(after, kind).filter(|row| earlier(row).is_none()).map(|row| (None, Some(row))));
-    // A new scope stands with its feed.
-    let feeds: Vec<&str> = pairs.iter().filter_map(|(before, after)| Some(after.or(*before)?.feed.as_str())).collect();
-    let place = |row: Option<&Figure>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
-    pairs.sort_by_key(|(before, after)| place(after.or(*before)));
-    let none = || "-".to_owned();
-    let points = |row: &Figure| format!("{:.2} / {}", row.measure.value, row.measure.maximum);
-    let percent = |row: &Figure| match row.measure.maximum {
-        maximum if maximum > 0.0 => format!("{:.1} %", row.measure.value / maximum * 100.0),
-        _ => none(),
-    };
-    let cells = |(before, after): (Option<&Figure>, Option<&Figure>)| {
-        let row = after.or(before)?;
-        let change = before.zip(after).map(|(before, after)| after.measure.value - before.measure.value);
-        Some([
-            row.feed.clone(),
-            row.scope.clone(),
-            row.measure.title.clone(),
-            before.map_or_else(none, points),
-            after.map_or_else(none, points),
-            after.map_or_else(none, percent),
-            change.map_or_else(none, |change| format!("{change:+.2}")),
-        ])
-    };
-    let mut rows: Vec<[String; 7]> = pairs.into_iter().filter_map(cells).collect();
-    rows.insert(0, ["feed", "scope", "score", "before", "after", "", "change"].map(str::to_owned));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

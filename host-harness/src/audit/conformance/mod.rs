@@ -1,0 +1,68 @@
+//! The contract's rules, tried on any plugin. What needs settings and answers takes them from recordings; without one, those
+//! rules are told as not run.
+
+mod bookkeeping;
+mod declared;
+mod faults;
+mod polled;
+mod report;
+
+use serde_json::Map;
+use source_host::limits::Limits;
+use source_host::plugin::Plugin;
+use source_host::plugin::engine::Host;
+
+use self::bookkeeping::Examination;
+pub use self::report::{ConformanceReport, RuleRow, Verdict};
+use crate::recording::cassette::Cassette;
+
+/// Every rule, in the order in which they are tried, and what it asks.
+pub const RULES: &[(&str, &str)] = &[
+    ("component", "compiles within limits, imports what is allowed and exports this contract"),
+    ("describe", "describes itself the same way each time: kebab-case names, a JSON Schema with its credentials"),
+    ("settings", "names all problems of its settings at once, each by a JSON pointer, and what belongs there"),
+    ("shapes", "declares requests by upper-case method, bare origin, path, and credentials that it has"),
+    (
+        "poll",
+        "asks for what is recorded, all of it and nothing else; its kinds of page and codes of notices are declared",
+    ),
+    ("requests", "sends only requests of its shapes, with each credential at its place"),
+    ("cursors", "comes to an end, and to no cursor twice"),
+    ("failures", "answers faults of the service with the reaction that fits, and a code that it lists"),
+    ("normalize", "makes events of the declared classes and kinds, with codes that it lists, also of a failure"),
+    ("purity", "makes the same of the same in a fresh instance"),
+    ("state", "reads its own state, and takes a foreign one for a failure and never for a fresh start"),
+    ("limits", "stays within the limits of a call, and gives only what the contract allows"),
+];
+
+/// A recording for the built-in plugin.
+pub const BUILT_IN: &str = include_str!("../two-pages.json");
+
+/// Tries all rules on a plugin.
+pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: &Limits) -> ConformanceReport {
+    let mut examination = Examination { limits: limits.clone(), ..Examination::default() };
+    examination.begin("component");
+    let _doing = host.progress().begin("trying the rules of the contract on the plugin");
+    match Plugin::from_bytes(host, bytes) {
+        Ok(plugin) => examination.plugin(&plugin, cassettes).await,
+        Err(error) => examination.fail("component", error.to_string()),
+    }
+    examination.report(cassettes.is_empty())
+}
+
+impl Examination {
+    async fn plugin(&mut self, plugin: &Plugin, cassettes: &[Cassette]) {
+        let Some(description) = self.answer(plugin.describe().await, None) else { return };
+        // Asked once more for the plugin itself, which then knows what it may sign with.
+        if plugin.description().await.is_err() {
+            return;
+        }
+        self.describe(plugin, &description).await;
+        let nothing = Map::new();
+        let settings = cassettes.first().map_or(&nothing, |cassette| &cassette.settings);
+        self.settings(plugin, &description, settings).await;
+        for cassette in cassettes {
+            self.cassette(plugin, &description, cassette).await;
+        }
+    }
+}

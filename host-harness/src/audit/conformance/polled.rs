@@ -1,0 +1,262 @@
+//! The rules on what a plugin does with a recording: one poll of its scopes, faults of the service, and events.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use source_host::contract::{Batch, Context, Description, Failure, Notice, Plan, PollResult, Reaction, Scope};
+use source_host::credentials::secret::Secret;
+use source_host::credentials::settings::Settings;
+use source_host::failures;
+use source_host::feed::{Gathered, poll_id};
+use source_host::limits::{CONFORMANCE_SCOPES, Limits};
+use source_host::network::Transport;
+use source_host::network::egress::Egress;
+use source_host::network::tokens::Freshness;
+use source_host::plugin::Plugin;
+use source_host::plugin::call::{CallNetwork, Caller};
+use source_host::text;
+
+use super::bookkeeping::Examination;
+use super::faults::{FAULTS, WatchedTransport};
+use crate::recording::cassette::{Cassette, origins};
+use crate::recording::replay::Recording;
+
+/// One recording, opened with a plugin.
+struct Stage<'a> {
+    plugin: &'a Plugin,
+    description: &'a Description,
+    cassette: &'a Cassette,
+    settings: Settings,
+    plan: Plan,
+}
+
+impl Stage<'_> {
+    fn caller(&self, limits: &Limits, transport: Arc<dyn Transport>) -> Caller {
+        let time = self.cassette.context.time_milliseconds;
+        let network = CallNetwork {
+            egress: Arc::new(Egress::new(self.plan.clone(), Arc::new(origins(self.cassette).unwrap_or_default()))),
+            transport,
+            tokens: Arc::default(),
+            freshness: Freshness::Any,
+            clock: Arc::new(move || time),
+        };
+        Caller {
+            tenant: self.cassette.context.tenant.clone(),
+            feed: self.cassette.context.feed.clone(),
+            limits: limits.clone(),
+            network: Some(network),
+        }
+    }
+
+    fn lists(&self, code: &str) -> bool {
+        self.description.diagnoses.iter().any(|row| row.code == code)
+    }
+
+    fn has_kind(&self, kind: &str) -> bool {
+        self.description.events.iter().any(|known| known.name == kind)
+    }
+}
+
+impl Examination {
+    pub(super) async fn cassette(&mut self, plugin: &Plugin, description: &Description, cassette: &Cassette) {
+        let settings = Settings::new(cassette.settings.clone(), Default::default()).sealing(description);
+        let without = Caller { limits: self.limits.clone(), ..Caller::default() };
+        let plan = match self.answer(plugin.prepare(&without, &settings).await, None) {
+            Some(Ok(plan)) => plan,
+            Some(Err(problems)) => {
+                let named: Vec<_> = problems.into_iter().map(|problem| problem.setting).collect();
+                return self.fail("settings", format!("it refuses those of the cassette: {}", named.join(", ")));
+            }
+            None => return,
+        };
+        self.shapes(description, &plan);
+        let stage = Stage { plugin, description, cassette, settings, plan };
+        let recording = Arc::new(Recording::new(cassette));
+        let watched = Arc::new(WatchedTransport::new(Arc::clone(&recording) as Arc<dyn Transport>));
+        let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
+        let whole = self.whole(&stage, &caller, &watched).await;
+        self.begin("poll");
+        // Of many scopes some are tried: then what is left over says nothing.
+        if let (Some(scopes), Err(mismatch)) = (whole, recording.verdict())
+            && scopes <= CONFORMANCE_SCOPES
+        {
+            self.fail("poll", mismatch.to_string());
+        }
+    }
+
+    /// One poll of every scope, up to a number; gives how many there are, or none if a call broke down.
+    async fn whole(&mut self, stage: &Stage<'_>, caller: &Caller, watched: &WatchedTransport) -> Option<usize> {
+        let Stage { plugin, settings, .. } = stage;
+        let fetched = self.answer(plugin.fetch_token(caller, settings).await, Some(watched))?;
+        let token = match fetched {
+            Ok(token) => token.map(|token| token.value),
+            Err(failure) => return self.failure(stage, "fetch-token", &failure).map(|()| 0),
+        };
+        let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await, Some(watched))?;
+        let scopes = match found {
+            Ok(discovery) => {
+                self.notices("poll", stage, &discovery.notices);
+                discovery.scopes
+            }
+            Err(failure) => return self.failure(stage, "discover", &failure).map(|()| 0),
+        };
+        for (index, scope) in scopes.iter().take(CONFORMANCE_SCOPES).enumerate() {
+            let poll_result = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
+            if let PollResult::Failure(failure) = &poll_result {
+                self.failure(stage, "poll", failure);
+            }
+            if index == 0 {
+                self.faults(stage, token.as_ref(), scope).await?;
+            }
+            self.normalize(stage, scope, &poll_result).await?;
+        }
+        Some(scopes.len())
+    }
+
+    /// A failure on recorded answers may be what the recording shows; its code must be listed.
+    fn failure(&mut self, stage: &Stage<'_>, call: &str, failure: &Failure) -> Option<()> {
+        self.check("failures", stage.lists(&failure.code), || {
+            format!("{call}: the code {} is not listed", failure.code)
+        });
+        Some(())
+    }
+
+    async fn pages(
+        &mut self,
+        stage: &Stage<'_>,
+        caller: &Caller,
+        watched: &WatchedTransport,
+        token: Option<&Secret>,
+        scope: &Scope,
+    ) -> Option<PollResult> {
+        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
+        self.begin("cursors");
+        loop {
+            let answer = stage.plugin.poll(caller, &stage.settings, token, scope, cursor.as_deref()).await;
+            let step = match self.answer(answer, Some(watched))? {
+                Ok(step) => step,
+                Err(failure) => return Some(PollResult::Failure(failure)),
+            };
+            for kind in step.pages.iter().map(|page| &page.kind) {
+                self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
+            }
+            self.notices("poll", stage, &step.notices);
+            cursor = match gathered.take(step, &self.limits) {
+                Ok(None) => return Some(PollResult::Pages(gathered.pages)),
+                Ok(next) => next,
+                Err(broken) => {
+                    let endless = [failures::CURSOR_REPEATED.code, failures::PAGE_LIMIT.code];
+                    let endless = endless.contains(&broken.code.as_str());
+                    self.fail(if endless { "cursors" } else { "limits" }, broken.cause);
+                    return None;
+                }
+            };
+        }
+    }
+
+    fn notices(&mut self, rule: &'static str, stage: &Stage<'_>, notices: &[Notice]) {
+        for Notice { code, .. } in notices {
+            self.check(rule, stage.lists(code), || format!("the code {code} of a notice is not listed"));
+        }
+    }
+
+    /// Lets the first page meet each fault.
+    async fn faults(&mut self, stage: &Stage<'_>, token: Option<&Secret>, scope: &Scope) -> Option<()> {
+        const RULE: &str = "failures";
+        for fault in FAULTS {
+            let watched = Arc::new(WatchedTransport::new(Arc::new(*fault)));
+            let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
+            let answer = stage.plugin.poll(&caller, &stage.settings, token, scope, None).await;
+            if answer.1.exchanges.is_empty() {
+                continue;
+            }
+            let Err(failure) = self.answer(answer, Some(&watched))? else {
+                self.fail(RULE, format!("{} was taken for an answer", fault.what));
+                continue;
+            };
+            self.check(RULE, fault.fits.contains(&failure.reaction), || {
+                format!("{}: found {:?}, expected one of {:?}", fault.what, failure.reaction, fault.fits)
+            });
+            let waits = fault.retry_after.is_none_or(|seconds| failure.wait_seconds >= Some(seconds));
+            self.check(RULE, waits, || {
+                format!("{}: found a wait of {:?} s, expected what was asked", fault.what, failure.wait_seconds)
+            });
+            self.failure(stage, fault.what, &failure);
+        }
+        Some(())
+    }
+
+    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, poll_result: &PollResult) -> Option<()> {
+        let first = self.batch(stage, scope, poll_result, None).await?;
+        let again = self.batch(stage, scope, poll_result, None).await?;
+        self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
+        let batch = match (first, poll_result) {
+            (Ok(batch), _) => batch,
+            // Nothing was collected, and there is no earlier state: there is nothing to tell.
+            (Err(failure), PollResult::Failure(_)) => return self.failure(stage, "normalize", &failure),
+            (Err(failure), PollResult::Pages(_)) => {
+                self.fail("normalize", format!("it fails on what it read itself: {}", failure.cause));
+                return Some(());
+            }
+        };
+        self.made(stage, &batch);
+        let later = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
+        let again = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
+        self.check("purity", later == again, || {
+            "two fresh instances make different things of the same state".to_owned()
+        });
+        if let Err(failure) = later {
+            self.fail("state", format!("it does not take its own state: {}", failure.cause));
+        }
+        let foreign = self.batch(stage, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
+        let unusable = foreign.is_err_and(|failure| failure.reaction == Reaction::StateUnusable);
+        self.check("state", unusable, || "a foreign state is not answered with state-unusable".to_owned());
+        let lost = PollResult::Failure(Failure::new(Reaction::TryLater, "transport", "it was not reached".to_owned()));
+        if let Err(failure) = self.batch(stage, scope, &lost, Some(&batch.state)).await? {
+            self.fail("normalize", format!("it fails on a failure: {}", failure.cause));
+        }
+        Some(())
+    }
+
+    async fn batch(
+        &mut self,
+        stage: &Stage<'_>,
+        scope: &Scope,
+        poll_result: &PollResult,
+        state: Option<&[u8]>,
+    ) -> Option<Result<Batch, Failure>> {
+        let recorded = &stage.cassette.context;
+        let context = Context {
+            feed: recorded.feed.clone(),
+            tenant: recorded.tenant.clone(),
+            scope: scope.clone(),
+            poll_id: poll_id(&recorded.feed, &scope.id, recorded.time_milliseconds).to_string(),
+            collected_at_milliseconds: recorded.time_milliseconds,
+        };
+        let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
+        let answer = stage.plugin.normalize(&caller, &stage.settings, &context, poll_result, state).await;
+        self.answer(answer, None)
+    }
+
+    fn made(&mut self, stage: &Stage<'_>, batch: &Batch) {
+        const RULE: &str = "normalize";
+        self.begin(RULE);
+        let classes: HashSet<u64> = stage.description.events.iter().flat_map(|kind| kind.class_uids.clone()).collect();
+        for event in &batch.events {
+            let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
+            let class = body["class_uid"].as_u64();
+            self.check(RULE, class.is_some_and(|class| classes.contains(&class)), || {
+                format!("event {}: the class {class:?} is not declared", text::cut(&event.uid, 64))
+            });
+        }
+        for measure in &batch.measures {
+            let kind = &measure.kind;
+            self.check(RULE, stage.has_kind(kind), || format!("the kind {kind:?} of a figure is not declared"));
+        }
+        self.notices(RULE, stage, &batch.notices);
+        if let Some(Failure { code, .. }) = &batch.outcome {
+            self.check(RULE, stage.lists(code), || format!("the code {code} of the outcome is not listed"));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Which rules were tried, and the first failure of each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use source_host::limits::{Limits, WORDS_BYTES};
 use source_host::plugin::call::{Called, Journal};
@@ -51,15 +52,21 @@ impl Examination {
         ConformanceReport { ok: self.found.is_empty(), rules: rows.collect() }
     }
 
-    /// A call's answer, if it gave one; what it did beyond its bounds is noted.
+    /// A call's answer, or a break where it gave none, which is noted; as is what it did beyond its bounds.
     pub(super) fn answer<T>(
         &mut self,
         (answer, journal): Called<T>,
         transport: Option<&WatchedTransport>,
-    ) -> Option<T> {
+    ) -> ControlFlow<(), T> {
         self.begin("limits");
         self.denied(&journal, transport);
-        answer.map_err(|error| self.fail("limits", error.to_string())).ok()
+        match answer {
+            Ok(answer) => ControlFlow::Continue(answer),
+            Err(error) => {
+                self.fail("limits", error.to_string());
+                ControlFlow::Break(())
+            }
+        }
     }
 
     /// A request without an answer that never came to the transport was not let out.

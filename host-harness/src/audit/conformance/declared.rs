@@ -1,6 +1,7 @@
 //! The rules on what a plugin says of itself: its description, the problems of its settings, the shapes of its requests.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 use source_host::contract::{Credential, Description, Path, Plan, Problem, Shape};
@@ -15,7 +16,7 @@ use super::bookkeeping::Examination;
 impl Examination {
     pub(super) async fn describe(&mut self, plugin: &Plugin, description: &Description) {
         const RULE: &str = "describe";
-        let again = self.answer(plugin.describe().await, None);
+        let again = self.answer(plugin.describe().await, None).continue_value();
         self.check(RULE, again.as_ref() == Some(description), || "it differs from call to call".to_owned());
         let named = |what: &str, name: &str| format!("{what}: found {name:?}, expected kebab-case");
         self.check(RULE, is_kebab(&description.name), || named("name", &description.name));
@@ -61,7 +62,8 @@ impl Examination {
             let next = &keys[(index + 1) % keys.len()];
             let mut told = Vec::new();
             for settings in [broken(&[key]), broken(&[next]), broken(&[key, next])] {
-                let Some(problems) = self.problems(plugin, description, settings).await else { return };
+                let answer = self.problems(plugin, description, settings).await;
+                let ControlFlow::Continue(problems) = answer else { return };
                 told.push(problems);
             }
             for (alone, key) in [(&told[0], key), (&told[1], next)] {
@@ -76,7 +78,7 @@ impl Examination {
         plugin: &Plugin,
         description: &Description,
         settings: Map<String, Value>,
-    ) -> Option<Vec<Problem>> {
+    ) -> ControlFlow<(), Vec<Problem>> {
         let settings = Settings::new(settings, Default::default()).sealing(description);
         let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
         let problems = self.answer(plugin.prepare(&caller, &settings).await, None)?.err().unwrap_or_default();
@@ -85,7 +87,7 @@ impl Examination {
             self.check("settings", pointer, || format!("found {setting:?}, expected a JSON pointer such as \"/key\""));
             self.check("settings", !expected.is_empty(), || format!("{setting}: it does not say what it expects"));
         }
-        Some(problems)
+        ControlFlow::Continue(problems)
     }
 
     pub(super) fn shapes(&mut self, description: &Description, plan: &Plan) {

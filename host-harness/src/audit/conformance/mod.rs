@@ -7,6 +7,8 @@ mod faults;
 mod polled;
 mod report;
 
+use std::ops::ControlFlow;
+
 use serde_json::Map;
 use source_host::limits::Limits;
 use source_host::plugin::Plugin;
@@ -52,7 +54,7 @@ pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: 
 
 impl Examination {
     async fn plugin(&mut self, plugin: &Plugin, cassettes: &[Cassette]) {
-        let Some(description) = self.answer(plugin.describe().await, None) else { return };
+        let ControlFlow::Continue(description) = self.answer(plugin.describe().await, None) else { return };
         // Asked once more for the plugin itself, which then knows what it may sign with.
         if plugin.description().await.is_err() {
             return;

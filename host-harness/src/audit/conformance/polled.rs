@@ -1,6 +1,7 @@
 //! The rules on what a plugin does with a recording: one poll of its scopes, faults of the service, and events.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -63,12 +64,12 @@ impl Examination {
         let settings = Settings::new(cassette.settings.clone(), Default::default()).sealing(description);
         let without = Caller { limits: self.limits.clone(), ..Caller::default() };
         let plan = match self.answer(plugin.prepare(&without, &settings).await, None) {
-            Some(Ok(plan)) => plan,
-            Some(Err(problems)) => {
+            ControlFlow::Continue(Ok(plan)) => plan,
+            ControlFlow::Continue(Err(problems)) => {
                 let named: Vec<_> = problems.into_iter().map(|problem| problem.setting).collect();
                 return self.fail("settings", format!("it refuses those of the cassette: {}", named.join(", ")));
             }
-            None => return,
+            ControlFlow::Break(()) => return,
         };
         self.shapes(description, &plan);
         let stage = Stage { plugin, description, cassette, settings, plan };
@@ -78,20 +79,28 @@ impl Examination {
         let whole = self.whole(&stage, &caller, &watched).await;
         self.begin("poll");
         // Of many scopes some are tried: then what is left over says nothing.
-        if let (Some(scopes), Err(mismatch)) = (whole, recording.verdict())
+        if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, recording.verdict())
             && scopes <= CONFORMANCE_SCOPES
         {
             self.fail("poll", mismatch.to_string());
         }
     }
 
-    /// One poll of every scope, up to a number; gives how many there are, or none if a call broke down.
-    async fn whole(&mut self, stage: &Stage<'_>, caller: &Caller, watched: &WatchedTransport) -> Option<usize> {
+    /// One poll of every scope, up to a number; gives how many there are, or breaks off with a call that gave no answer.
+    async fn whole(
+        &mut self,
+        stage: &Stage<'_>,
+        caller: &Caller,
+        watched: &WatchedTransport,
+    ) -> ControlFlow<(), usize> {
         let Stage { plugin, settings, .. } = stage;
         let fetched = self.answer(plugin.fetch_token(caller, settings).await, Some(watched))?;
         let token = match fetched {
             Ok(token) => token.map(|token| token.value),
-            Err(failure) => return self.failure(stage, "fetch-token", &failure).map(|()| 0),
+            Err(failure) => {
+                self.failure(stage, "fetch-token", &failure);
+                return ControlFlow::Continue(0);
+            }
         };
         let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await, Some(watched))?;
         let scopes = match found {
@@ -99,7 +108,10 @@ impl Examination {
                 self.notices("poll", stage, &discovery.notices);
                 discovery.scopes
             }
-            Err(failure) => return self.failure(stage, "discover", &failure).map(|()| 0),
+            Err(failure) => {
+                self.failure(stage, "discover", &failure);
+                return ControlFlow::Continue(0);
+            }
         };
         for (index, scope) in scopes.iter().take(CONFORMANCE_SCOPES).enumerate() {
             let poll_result = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
@@ -111,15 +123,14 @@ impl Examination {
             }
             self.normalize(stage, scope, &poll_result).await?;
         }
-        Some(scopes.len())
+        ControlFlow::Continue(scopes.len())
     }
 
     /// A failure on recorded answers may be what the recording shows; its code must be listed.
-    fn failure(&mut self, stage: &Stage<'_>, call: &str, failure: &Failure) -> Option<()> {
+    fn failure(&mut self, stage: &Stage<'_>, call: &str, failure: &Failure) {
         self.check("failures", stage.lists(&failure.code), || {
             format!("{call}: the code {} is not listed", failure.code)
         });
-        Some(())
     }
 
     async fn pages(
@@ -129,27 +140,27 @@ impl Examination {
         watched: &WatchedTransport,
         token: Option<&Secret>,
         scope: &Scope,
-    ) -> Option<PollResult> {
+    ) -> ControlFlow<(), PollResult> {
         let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
         self.begin("cursors");
         loop {
             let answer = stage.plugin.poll(caller, &stage.settings, token, scope, cursor.as_deref()).await;
             let step = match self.answer(answer, Some(watched))? {
                 Ok(step) => step,
-                Err(failure) => return Some(PollResult::Failure(failure)),
+                Err(failure) => return ControlFlow::Continue(PollResult::Failure(failure)),
             };
             for kind in step.pages.iter().map(|page| &page.kind) {
                 self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
             }
             self.notices("poll", stage, &step.notices);
             cursor = match gathered.take(step, &self.limits) {
-                Ok(None) => return Some(PollResult::Pages(gathered.pages)),
+                Ok(None) => return ControlFlow::Continue(PollResult::Pages(gathered.pages)),
                 Ok(next) => next,
                 Err(broken) => {
                     let endless = [failures::CURSOR_REPEATED.code, failures::PAGE_LIMIT.code];
                     let endless = endless.contains(&broken.code.as_str());
                     self.fail(if endless { "cursors" } else { "limits" }, broken.cause);
-                    return None;
+                    return ControlFlow::Break(());
                 }
             };
         }
@@ -162,7 +173,7 @@ impl Examination {
     }
 
     /// Lets the first page meet each fault.
-    async fn faults(&mut self, stage: &Stage<'_>, token: Option<&Secret>, scope: &Scope) -> Option<()> {
+    async fn faults(&mut self, stage: &Stage<'_>, token: Option<&Secret>, scope: &Scope) -> ControlFlow<()> {
         const RULE: &str = "failures";
         for fault in FAULTS {
             let watched = Arc::new(WatchedTransport::new(Arc::new(*fault)));
@@ -184,20 +195,23 @@ impl Examination {
             });
             self.failure(stage, fault.what, &failure);
         }
-        Some(())
+        ControlFlow::Continue(())
     }
 
-    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, poll_result: &PollResult) -> Option<()> {
+    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, poll_result: &PollResult) -> ControlFlow<()> {
         let first = self.batch(stage, scope, poll_result, None).await?;
         let again = self.batch(stage, scope, poll_result, None).await?;
         self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
         let batch = match (first, poll_result) {
             (Ok(batch), _) => batch,
             // Nothing was collected, and there is no earlier state: there is nothing to tell.
-            (Err(failure), PollResult::Failure(_)) => return self.failure(stage, "normalize", &failure),
+            (Err(failure), PollResult::Failure(_)) => {
+                self.failure(stage, "normalize", &failure);
+                return ControlFlow::Continue(());
+            }
             (Err(failure), PollResult::Pages(_)) => {
                 self.fail("normalize", format!("it fails on what it read itself: {}", failure.cause));
-                return Some(());
+                return ControlFlow::Continue(());
             }
         };
         self.made(stage, &batch);
@@ -216,7 +230,7 @@ impl Examination {
         if let Err(failure) = self.batch(stage, scope, &lost, Some(&batch.state)).await? {
             self.fail("normalize", format!("it fails on a failure: {}", failure.cause));
         }
-        Some(())
+        ControlFlow::Continue(())
     }
 
     async fn batch(
@@ -225,7 +239,7 @@ impl Examination {
         scope: &Scope,
         poll_result: &PollResult,
         state: Option<&[u8]>,
-    ) -> Option<Result<Batch, Failure>> {
+    ) -> ControlFlow<(), Result<Batch, Failure>> {
         let recorded = &stage.cassette.context;
         let context = Context {
             feed: recorded.feed.clone(),

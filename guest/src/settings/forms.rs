@@ -59,8 +59,10 @@ fn is_host(host: &str) -> bool {
 
 /// A day that there is, such as 2028-02-29.
 pub fn is_date(text: &str) -> bool {
-    let numbers: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>())).collect();
-    let [(4, Ok(year)), (2, Ok(month)), (2, Ok(day))] = numbers[..] else { return false };
+    // The parser of numbers takes a sign, too.
+    let number = |part: &str| part.parse::<u32>().ok().filter(|_| !part.starts_with('+'));
+    let numbers: Vec<_> = text.split('-').map(|part| (part.len(), number(part))).collect();
+    let [(4, Some(year)), (2, Some(month)), (2, Some(day))] = numbers[..] else { return false };
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days = match month {
         2 => 28 + u32::from(leap),
@@ -122,6 +124,30 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_guid(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_a_day_that_there_is_in_digits() {
+        for (text, expected) in [
+            ("2027-06-30", true),
+            ("2028-02-29", true),
+            ("2000-02-29", true),
+            ("2027-02-29", false),
+            ("2100-02-29", false),
+            ("2027-06-31", false),
+            ("2027-13-01", false),
+            ("2027-00-01", false),
+            ("2027-06-00", false),
+            ("2027-6-30", false),
+            ("2027-+6-30", false),
+            ("2027-06-+3", false),
+            ("+027-06-30", false),
+            ("2027-06-30-", false),
+            ("2027/06/30", false),
+            ("", false),
+        ] {
+            assert_eq!(is_date(text), expected, "{text}");
         }
     }
 }

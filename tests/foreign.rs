@@ -219,7 +219,6 @@ fn a_host_without_a_compiler_runs_the_built_in_plugin_alone() {
     assert!(refusal.starts_with("the compiler cannot be started: /no/such/compiler: "), "{refusal}");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_cache_that_others_may_write_to_is_not_used() {
     use std::os::unix::fs::PermissionsExt;

@@ -212,7 +212,6 @@ fn a_folder_that_is_missing_is_named() {
     );
 }
 
-#[cfg(unix)]
 #[test]
 fn only_the_owner_reads_a_new_store() {
     use std::os::unix::fs::PermissionsExt;

@@ -2,6 +2,9 @@
 //! `source_host` runs one plugin and is all that another host needs; the crate `source_simulator` is the simulated
 //! service.
 
+#[cfg(not(unix))]
+compile_error!("the collector runs on Unix: it handles signals, and owners and rights of files");
+
 /// The commit that this was built from, or `unknown`.
 pub const COMMIT: &str = env!("HOST_HARNESS_COMMIT");
 

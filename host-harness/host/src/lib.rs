@@ -14,6 +14,9 @@
 #![doc = include_str!("../examples/cassette.rs")]
 //! ```
 
+#[cfg(not(unix))]
+compile_error!("this crate runs on Unix: it reads owners and rights of files, signals, and the time of single threads");
+
 pub mod contract;
 
 // The rooms of the crate: `host-harness` uses them, and an embedder needs none of them. They may change in any version.

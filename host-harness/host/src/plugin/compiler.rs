@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -154,12 +155,8 @@ enum Cause {
 }
 
 fn cause(status: ExitStatus, words: &str) -> Cause {
-    #[cfg(unix)]
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    #[cfg(not(unix))]
-    let signal: Option<i32> = None;
     let starved = ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
-    match signal {
+    match status.signal() {
         Some(libc::SIGXCPU) => Cause::Processor,
         _ if starved.iter().any(|sign| words.contains(sign)) => Cause::Memory,
         None if status.code() == Some(REFUSED.into()) => Cause::Refusal,

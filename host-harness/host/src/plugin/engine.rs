@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -217,22 +218,14 @@ fn store(file: &Path, code: &[u8]) -> Result<(), String> {
 fn private_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.mode(0o700);
     builder.create(folder)
 }
 
 /// Whether a folder is this user's, and nobody else may write to it. One that does not exist is.
-#[cfg(unix)]
 fn is_private(folder: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let Ok(found) = fs::metadata(folder) else { return true };
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0
-}
-
-#[cfg(not(unix))]
-fn is_private(_folder: &Path) -> bool {
-    true
 }
 
 /// Component model and nothing that plugins do not need; every number is in `limits`.

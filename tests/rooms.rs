@@ -88,33 +88,16 @@ struct Source {
 
 /// The sources below a folder. Tests in files of their own may look anywhere, as those at the end of a file.
 fn read(folder: &Path) -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
-                found.push(source(&path, folder));
-            }
-        }
-    }
-    found
+    files(folder).iter().map(|path| source(path, folder)).collect()
 }
 
-fn source(path: &PathBuf, folder: &Path) -> Source {
+fn source(path: &Path, folder: &Path) -> Source {
     let place = path.strip_prefix(folder).unwrap().with_extension("");
     let mut module: Vec<String> = place.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
         module.pop();
     }
-    let text = fs::read_to_string(path).unwrap();
-    // Tests stand at the end of a file, and may look anywhere.
-    let tests = ["mod", "pub(super) mod", "pub(crate) mod"].map(|kind| format!("\n#[cfg(test)]\n{kind} tests {{"));
-    let end = tests.iter().filter_map(|begin| text.find(begin.as_str())).min().unwrap_or(text.len());
-    let text = &text[..end];
-    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = code(path);
     let mut names = BTreeSet::new();
     for (at, _) in text.match_indices("crate::").filter(|(at, _)| !text[..*at].ends_with(char::is_alphanumeric)) {
         names.extend(paths(&text[at + "crate::".len()..]));
@@ -125,6 +108,30 @@ fn source(path: &PathBuf, folder: &Path) -> Source {
     }
     let named = |name: &&&str| text.contains(&format!("{name}::"));
     Source { module, names, crates: WORKSPACE.iter().filter(named).copied().collect() }
+}
+
+/// The code of a file, without comments. Tests stand at the end, and may look anywhere.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let tests = ["mod", "pub(super) mod", "pub(crate) mod"].map(|kind| format!("\n#[cfg(test)]\n{kind} tests {{"));
+    let end = tests.iter().filter_map(|begin| text.find(begin.as_str())).min().unwrap_or(text.len());
+    let lines = text[..end].lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every source file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// The paths at the beginning of a text: one, or those of a list in braces.
@@ -232,16 +239,21 @@ fn the_reader_of_imports_sees_them() {
 #[test]
 fn one_file_of_the_guest_names_its_http_client() {
     let folder = root().join("guest/src");
-    let mut folders = vec![folder.clone()];
-    let mut named = Vec::new();
-    while let Some(next) = folders.pop() {
-        for path in fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if fs::read_to_string(&path).unwrap().contains("waki") {
-                named.push(path.strip_prefix(&folder).unwrap().to_owned());
-            }
-        }
+    let named = files(&folder).into_iter().filter(|path| code(path).contains("waki"));
+    assert_eq!(named.collect::<Vec<_>>(), [folder.join("http.rs")]);
+}
+
+#[test]
+fn every_duration_of_the_host_and_the_collector_stands_among_the_limits() {
+    let folders = ["host-harness/host/src", "host-harness/src"].map(|folder| files(&root().join(folder)));
+    let others = folders.iter().flatten().filter(|path| !path.ends_with("limits.rs") && !path.ends_with("tests.rs"));
+    let mut faults = Vec::new();
+    for path in others {
+        let text = code(path);
+        let begins = text.match_indices("Duration::from_").map(|(at, begin)| &text[at + begin.len()..]);
+        let numbers =
+            begins.filter(|rest| rest.split_once('(').is_some_and(|(_, number)| number.starts_with(char::is_numeric)));
+        faults.extend(numbers.map(|rest| format!("{}: {}", path.display(), rest.lines().next().unwrap())));
     }
-    assert_eq!(named, [Path::new("http.rs")]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use host_harness::environment;
 use host_harness::run::memory;
@@ -56,6 +55,6 @@ fn main() -> ExitCode {
     }
     let status = cli::status(runtime.block_on(cli::command(arguments)));
     // A write to a pipe that nobody reads does not end by itself.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(limits::LAST_WRITE);
     status
 }

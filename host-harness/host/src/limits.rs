@@ -368,6 +368,7 @@ pub const CHECKS: usize = 4;
 
 /// How long a search waits to be made again, where a poll that was in flight kept it from giving a scope up.
 pub const SEARCH_PAUSE: Duration = Duration::from_secs(15);
+
 /// Time of which the collector's log has one line in place of one for each poll.
 pub const TALLY: Duration = Duration::from_secs(3_600);
 
@@ -379,3 +380,54 @@ pub const PROGRESS_LOOK: Duration = Duration::from_millis(250);
 
 /// Time between two lines of that kind where they go to a file or a pipe: enough for whoever reads a log later.
 pub const PROGRESS_PAUSE: Duration = Duration::from_secs(10);
+
+/// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
+pub const TLS_SESSIONS: usize = 8;
+
+/// Bytes of headers that the HTTP client itself reads before it gives up.
+pub const HEADER_BUFFER_BYTES: usize = 400 << 10;
+
+/// Different refused requests of one feed that are told; a plugin may try without end.
+pub const DENIALS_TOLD: usize = 16;
+
+/// Bytes that are read of the words of a compiler.
+pub const COMPILER_WORDS_BYTES: u64 = 4 << 10;
+
+/// How often it is looked whether a compiler that has written its code has ended.
+pub const COMPILER_LOOK: Duration = Duration::from_millis(1);
+
+/// The longest interval; a schedule beyond a month is a mistake.
+pub const LONGEST_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
+
+/// Scopes on the status page, and sinks with trouble on it: those that need somebody come first.
+pub const STATUS_ROWS: usize = 500;
+
+/// A collector that does not answer the status server within this time does not work.
+pub const STATUS_ANSWER: Duration = Duration::from_secs(5);
+
+/// Readers of the status server at the same time.
+pub const STATUS_CONNECTIONS: usize = 64;
+
+/// A reader that sends the status server no whole request within this time is let go.
+pub const STATUS_REQUEST: Duration = Duration::from_secs(10);
+
+/// How long the status server waits for a free socket, where the process has none.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of the metrics that are written before they are sent.
+pub const METRICS_CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes that are read of a receiver's words about a refusal.
+pub const REFUSAL_BYTES: usize = 64 << 10;
+
+/// Bytes of those words that are told.
+pub const REFUSAL_TOLD_BYTES: usize = 200;
+
+/// How far from its end a file of events is searched for the end of its last whole line, at a time.
+pub const FILE_STEP_BYTES: u64 = 64 << 10;
+
+/// A longer rest of a file of events is no half event: the largest event has 64 KiB.
+pub const HALF_EVENT_BYTES: usize = 128 << 10;
+
+/// How long the program waits at its end for a write to a pipe that nobody reads.
+pub const LAST_WRITE: Duration = Duration::from_millis(100);

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use source_host::credentials::settings::Settings;
+use source_host::limits;
 
 use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
@@ -16,9 +16,6 @@ pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "cont
 /// Of those, the ones that may stand in `[feed_defaults]` too.
 pub const SHARED: &[&str] = &["tenant", "plugin", "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
-
-/// The longest interval; a schedule beyond a month is a mistake.
-const LONG_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 
 /// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
 pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
@@ -207,7 +204,7 @@ fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
 
 fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Interval> {
     let node = feed.child("interval")?;
-    let bounded = |text: &str| duration(text).filter(|interval| *interval <= LONG_INTERVAL);
+    let bounded = |text: &str| duration(text).filter(|interval| *interval <= limits::LONGEST_INTERVAL);
     match node.as_text().and_then(|text| bounded(&text)) {
         None => {
             let text = node.as_text().unwrap_or_else(|| node.shown());

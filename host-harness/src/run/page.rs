@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, html};
 use source_host::contract::{Failure, Reaction};
-use source_host::limits::milliseconds;
+use source_host::limits::{self, milliseconds};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,9 +12,6 @@ use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
 use crate::store::Waiting;
-
-/// Sinks that are shown: one row for each tenant that something of is wrong with.
-const SINK_ROWS: usize = 500;
 
 const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}\
                      th,td{padding:.3em .8em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}\
@@ -91,12 +88,12 @@ fn sinks(rows: &[SinkRow], now: u64) -> Markup {
     html! {
         @if !rows.is_empty() {
             h2 { "Sinks" }
-            @if rows.len() > SINK_ROWS {
-                p { "The first " (SINK_ROWS) " of " (rows.len()) " rows are shown." }
+            @if rows.len() > limits::STATUS_ROWS {
+                p { "The first " (limits::STATUS_ROWS) " of " (rows.len()) " rows are shown." }
             }
             table {
                 tr { th { "sink" } th { "tenant" } th { "waiting" } th { "what is wrong" } }
-                @for row in rows.iter().take(SINK_ROWS) {
+                @for row in rows.iter().take(limits::STATUS_ROWS) {
                     tr {
                         td { (row.sink) }
                         td { (row.tenant.as_deref().unwrap_or("all")) }

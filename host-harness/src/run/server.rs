@@ -7,7 +7,6 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -19,6 +18,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use source_host::credentials::secret::Secret;
+use source_host::limits;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -28,18 +28,6 @@ use crate::collector::work::Pipeline;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
 use crate::store::StoreError;
-
-/// Rows of the status page: what needs somebody comes first.
-const ROWS: usize = 500;
-
-/// A collector that does not answer within this time does not work.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// Readers at the same time.
-const CONNECTIONS: usize = 64;
-
-/// A reader that sends no whole request within this time is let go.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// What a reader asks the collector's driver.
 pub enum StatusRequest {
@@ -61,12 +49,12 @@ pub struct StatusDesk {
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
-    let (reporter, places) = (Arc::new(reporter), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (reporter, places) = (Arc::new(reporter), Arc::new(Semaphore::new(limits::STATUS_CONNECTIONS)));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         let Ok((socket, _)) = listener.accept().await else {
             // Out of sockets: those that are open come free.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
         let reporter = Arc::clone(&reporter);
@@ -77,7 +65,7 @@ pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
                 async move { Ok::<_, Infallible>(reporter.answer(&request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(REQUEST);
+            http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST);
             // A reader that goes away is nobody's fault.
             let _ = http.serve_connection(TokioIo::new(socket), service).await;
         });
@@ -119,7 +107,7 @@ impl StatusDesk {
                 let scrape = self.pipeline.metrics.scrape(self.pipeline.deliveries.outboxes());
                 metrics(scrape, reads_gzip(request.headers()))
             }
-            "/" => match self.ask(|answer| StatusRequest::Snapshot(ROWS, answer)).await {
+            "/" => match self.ask(|answer| StatusRequest::Snapshot(limits::STATUS_ROWS, answer)).await {
                 Some(snapshot) => content(200, "text/html; charset=utf-8", page(&snapshot, (self.pipeline.clock)())),
                 None => text(503, "the collector does not answer\n".to_owned()),
             },
@@ -148,7 +136,7 @@ impl StatusDesk {
             self.questions.send(question(answer)).await.ok()?;
             waiting.await.ok()
         };
-        tokio::time::timeout(ANSWER, asked).await.ok()?
+        tokio::time::timeout(limits::STATUS_ANSWER, asked).await.ok()?
     }
 }
 
@@ -172,14 +160,11 @@ fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
     builder.header("content-security-policy", policy)
 }
 
-/// Bytes of the metrics that are written before they are sent.
-const CHUNK: usize = 64 << 10;
-
 /// The metrics, written while they are sent: those of ten thousand feeds have 40 MB.
 fn metrics(scrape: Scrape, gzip: bool) -> Response {
     let (sender, receiver) = mpsc::channel::<Bytes>(2);
     tokio::task::spawn_blocking(move || {
-        let chunks = BufWriter::with_capacity(CHUNK, Chunks(sender));
+        let chunks = BufWriter::with_capacity(limits::METRICS_CHUNK_BYTES, Chunks(sender));
         // A reader that goes away is nobody's fault.
         let _ = match gzip {
             true => {

@@ -10,16 +10,11 @@ use std::sync::Arc;
 
 use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
+use source_host::limits;
 
 use super::disk::{Disk, OpenFile, folder};
 use super::{DeliveryFuture, Refusal, SinkTrouble, Writer, bodies, lines};
 use crate::store::Queued;
-
-/// How far from its end a file is searched for the end of its last whole line, at a time.
-const STEP_BYTES: u64 = 64 << 10;
-
-/// More than this is no half event: the largest one has 64 KiB.
-const HALF_EVENT_BYTES: usize = 128 << 10;
 
 /// A file of lines.
 pub struct LineFile {
@@ -149,7 +144,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     let size = file.size()?;
     let mut end = size;
     while end > 0 {
-        let begin = end.saturating_sub(STEP_BYTES);
+        let begin = end.saturating_sub(limits::FILE_STEP_BYTES);
         let bytes = file.read(begin, usize::try_from(end - begin).unwrap_or(usize::MAX))?;
         if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
             end = begin + at as u64 + 1;
@@ -160,11 +155,12 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     if end == size {
         return Ok(file);
     }
-    let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(HALF_EVENT_BYTES + 1))?;
+    let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(limits::HALF_EVENT_BYTES + 1))?;
     // A hole where a write never came is as lost as half an event.
     let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
     let is_whole = || text.len() == rest.len() && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
-    let half_event = text.is_empty() || (text.starts_with(b"{") && text.len() <= HALF_EVENT_BYTES && !is_whole());
+    let half_event =
+        text.is_empty() || (text.starts_with(b"{") && text.len() <= limits::HALF_EVENT_BYTES && !is_whole());
     if half_event {
         tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
         failpoint::pass("file-cut");

@@ -23,12 +23,6 @@ use url::Url;
 use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkError, SinkTrouble, Writer, bodies, lines};
 use crate::store::{Partition, Queued};
 
-/// What a receiver says of a refusal, as far as it is read.
-const SAID_BYTES: usize = 64 << 10;
-
-/// What a receiver says of a refusal, as far as it is told on.
-const TOLD_BYTES: usize = 200;
-
 /// A client for sinks, and what it goes through. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -113,7 +107,7 @@ impl HttpWriter {
             .and_then(|value| retry_after(&value, UNIX_EPOCH + Duration::from_millis((self.clock)())));
         let said = said(response).await;
         let told = redact::redact(&said, &self.secrets);
-        let told = text::cut(told.trim(), TOLD_BYTES).replace(['\n', '\r'], " ");
+        let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES).replace(['\n', '\r'], " ");
         let fix = fix(status, &self.url, location.as_deref());
         let why = self.told(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
@@ -167,7 +161,7 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     let _ = (there.set_username(""), there.set_password(None));
     there.set_query(None);
     there.set_fragment(None);
-    Some((text::plain(text::cut(there.as_str(), TOLD_BYTES)), is_same))
+    Some((text::plain(text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES)), is_same))
 }
 
 /// How long a receiver asks to wait, in seconds or until a date.
@@ -181,12 +175,12 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 /// What a receiver says, as far as it came.
 async fn said(mut response: reqwest::Response) -> String {
     let mut said = Vec::new();
-    while said.len() < SAID_BYTES
+    while said.len() < limits::REFUSAL_BYTES
         && let Ok(Some(bytes)) = response.chunk().await
     {
         said.extend_from_slice(&bytes);
     }
-    said.truncate(SAID_BYTES);
+    said.truncate(limits::REFUSAL_BYTES);
     String::from_utf8_lossy(&said).into_owned()
 }
 

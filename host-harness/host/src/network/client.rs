@@ -19,12 +19,6 @@ use crate::network::encoding::{self, Body};
 use crate::network::proxy::Proxy;
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 
-/// TLS sessions that a tenant's client keeps for resumption: it talks to two or three names.
-const SESSIONS: usize = 8;
-
-/// Bytes of headers that the client reads before it gives up, whatever the limits say.
-const HEADER_BUFFER: usize = 400 << 10;
-
 /// The words of the client for a proxy that asks who is there.
 const PROXY_LOGIN: &str = "proxy authorization required";
 
@@ -122,7 +116,7 @@ impl Network {
 
     fn client(&self, resolver: Resolver, proxy: &Proxy) -> Result<reqwest::Client, TransportError> {
         let mut tls = self.tls.clone();
-        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
+        tls.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
@@ -322,7 +316,7 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
             return Some(TransportError::Broken);
         }
         if error.is_parse_too_large() {
-            return Some(TransportError::HeadersTooLarge(HEADER_BUFFER));
+            return Some(TransportError::HeadersTooLarge(limits::HEADER_BUFFER_BYTES));
         }
         if error.is_parse() {
             return Some(TransportError::Malformed(error.to_string()));

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::contract::{Credential, CredentialUse, Path, Place, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};
+use crate::limits;
 use crate::network::OutgoingRequest;
 use crate::network::address;
 
@@ -169,14 +170,11 @@ pub struct Egress {
 #[derive(Debug, Default)]
 pub struct News(Mutex<BTreeSet<String>>);
 
-/// A plugin may try without end; more than this of one feed says nothing new.
-const TOLD: usize = 16;
-
 impl News {
     /// Whether something is to be told: each is told once, and no more than a few.
     pub(crate) fn is_news(&self, words: &str) -> bool {
         let mut told = self.0.lock();
-        told.len() < TOLD && told.insert(words.to_owned())
+        told.len() < limits::DENIALS_TOLD && told.insert(words.to_owned())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::limits::CompileLimits;
+use crate::limits::{self, CompileLimits};
 use crate::plugin::features;
 use crate::text;
 
@@ -93,14 +93,14 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         match compiler.0.try_wait().map_err(host)? {
             Some(status) => break status,
             None if begun.elapsed() >= limits.wall_time => return over("time in all", words_of(limits.wall_time)),
-            None => thread::sleep(Duration::from_millis(1)),
+            None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
     if status.success() {
         return Ok(code);
     }
     let mut words = String::new();
-    let _ = said.rewind().and_then(|()| said.take(WORDS).read_to_string(&mut words));
+    let _ = said.rewind().and_then(|()| said.take(limits::COMPILER_WORDS_BYTES).read_to_string(&mut words));
     match cause(status, &words) {
         Cause::Processor => over("time on a processor", words_of(limits.cpu_time)),
         Cause::Memory => over("memory", format!("{} bytes", limits.memory_bytes)),
@@ -108,9 +108,6 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         Cause::Unknown => Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512))))),
     }
 }
-
-/// Bytes that are read of what a compiler says.
-const WORDS: u64 = 4 << 10;
 
 fn file_of(bytes: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
@@ -205,7 +202,7 @@ fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     setrlimit(Resource::Cpu, Rlimit { current: Some(cpu_seconds), maximum: Some(cpu_seconds + 1) })?;
     setrlimit(Resource::Core, only(0))?;
     // Only its words go to a file.
-    setrlimit(Resource::Fsize, only(WORDS << 4))?;
+    setrlimit(Resource::Fsize, only(limits::COMPILER_WORDS_BYTES << 4))?;
     setrlimit(Resource::Nofile, only(16))?;
     // Without a parent nobody takes what it makes.
     set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -237,6 +237,18 @@ async fn an_origin_that_is_not_allowed_is_refused_before_the_proxy_is_asked() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_makes_no_connection_is_named_as_the_fault() {
+    for (user, why) in [
+        ("", "it refuses to, or cannot reach the service"),
+        ("user:secret@", "it refuses to, does not accept its user and password, or cannot reach the service"),
+    ] {
+        let (proxy, _heard) = answering("HTTP/1.1 502 Bad Gateway");
+        let error = sent(&proxy.replace("//", &format!("//{user}")), Vec::new(), "https://service.example/").await;
+        assert!(error.to_string().contains(&format!("makes no connection: {why}")), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_not_there_is_named_as_the_fault() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = sent(&format!("http://u:passwordOfTests@{free}"), Vec::new(), "https://service.invalid/").await;

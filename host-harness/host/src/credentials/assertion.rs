@@ -19,6 +19,15 @@ use crate::credentials::spelling;
 use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
 use crate::text;
 
+// Words of ring, which has no type for them. `a_key_that_cannot_sign_is_found_before_any_request` in `tests/credentials.rs`
+// provokes both.
+
+/// A key is of another algorithm.
+const WRONG_ALGORITHM: &str = "WrongAlgorithm";
+
+/// A key is shorter than ring takes.
+const TOO_SMALL: &str = "TooSmall";
+
 /// A private key and the certificate that belongs to it.
 pub struct KeyPair {
     key: RsaKeyPair,
@@ -69,8 +78,8 @@ impl KeyPair {
             _ => return unfit("a private key of an unknown format"),
         };
         let key = key.or_else(|rejected| match rejected.to_string().as_str() {
-            "WrongAlgorithm" => unfit("a key of another algorithm than RSA, such as an EC key"),
-            "TooSmall" => unfit("an RSA key of less than 2048 bits"),
+            WRONG_ALGORITHM => unfit("a key of another algorithm than RSA, such as an EC key"),
+            TOO_SMALL => unfit("an RSA key of less than 2048 bits"),
             words => unfit(format!("a private key that cannot be used ({words})")),
         })?;
         let chain: Option<Vec<_>> =

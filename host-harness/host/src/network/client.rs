@@ -19,7 +19,13 @@ use crate::network::encoding::{self, Body};
 use crate::network::proxy::Proxy;
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 
-/// The words of the client for a proxy that asks who is there.
+// Words of the HTTP client, which has no type for them. `a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls` and
+// `a_proxy_that_makes_no_connection_is_named_as_the_fault` in `tests/proxy.rs` provoke both.
+
+/// A proxy makes no connection.
+const TUNNEL_ERROR: &str = "tunnel error: ";
+
+/// A proxy asks who is there.
 const PROXY_LOGIN: &str = "proxy authorization required";
 
 /// What all tenants share: who is trusted, what may be dialled, and what it goes through.
@@ -213,9 +219,8 @@ impl Proxy {
                     if self.has_credentials() { "does not accept its user and password" } else { "asks for a sign-in" };
                 format!("{met} (407): `check` names the sign-ins that it takes")
             }
-            // The words of the client, which has no type for it, and does not tell a status but 407: some proxies answer
-            // a wrong password with another.
-            TransportError::Other(text) if text.starts_with("tunnel error: ") => {
+            // The client does not tell a status but 407: some proxies answer a wrong password with another.
+            TransportError::Other(text) if text.starts_with(TUNNEL_ERROR) => {
                 let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
                 format!("makes no connection: it refuses to, {met}or cannot reach the service")
             }

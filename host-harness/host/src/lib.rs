@@ -48,7 +48,7 @@ pub mod text;
 pub use crate::clock::Clock;
 pub use crate::credentials::secret::Secret;
 pub use crate::credentials::settings::Settings;
-pub use crate::feed::{Feed, FeedError, Identity, Polled, Usage};
+pub use crate::feed::{Feed, FeedError, Identity, Polled, StatusClass, Usage};
 pub use crate::limits::Limits;
 pub use crate::network::client::{Network, NetworkError};
 pub use crate::network::egress::{NotAnOrigin, Origins};

@@ -9,8 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::registry::Registry;
 use source_host::blame::Blame;
+use source_host::feed::StatusClass;
 
-use super::{Counters, FeedCounts, LATENESS, OUTCOMES, STATUSES, SinkCounts};
+use super::{Counters, FeedCounts, LATENESS, Outcome, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::Process;
 use crate::store::Outboxes;
@@ -121,12 +122,15 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn feeds(&self, page: &mut Page<'_>) -> fmt::Result {
+        let outcomes = Outcome::ALL.map(Outcome::word);
         let help = "Polls of scopes, by what came of them.";
-        self.by_word(page, "collector_polls", help, "outcome", &OUTCOMES, |counts| &counts.polls)?;
+        self.by_word(page, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
         let help = "Searches for scopes, by what came of them.";
-        self.by_word(page, "collector_searches", help, "outcome", &OUTCOMES, |counts| &counts.searches)?;
+        self.by_word(page, "collector_searches", help, "outcome", &outcomes, |counts| &counts.searches)?;
         let help = "Requests to the service, by class of status; none: without an answer.";
-        self.by_word(page, "collector_requests", help, "status", &STATUSES, |counts| &counts.requests)?;
+        self.by_word(page, "collector_requests", help, "status", &StatusClass::ALL.map(StatusClass::word), |counts| {
+            &counts.requests
+        })?;
         for (name, kind, help, value) in OF_FEED {
             let mut family = page.family(name, *kind, help)?;
             for ((tenant, feed), counts) in &self.inner.feeds {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Notice, Reaction};
-use source_host::feed::Usage;
+use source_host::feed::{StatusClass, Usage};
 use source_host::limits::NOTICE_CODES;
 
 use crate::metrics::process::Process;
@@ -22,22 +22,66 @@ pub use exposition::{CONTENT_TYPE, Scrape};
 /// Upper bounds of lateness, in seconds.
 const LATENESS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// What came of a poll, as a label: `collected`, and a word for each reaction.
-const OUTCOMES: [&str; 10] = [
-    "collected",
-    "wait",
-    "try-later",
-    "renew-token",
-    "fix-feed",
-    "fix-scope",
-    "no-data",
-    "fix-plugin",
-    "restart",
-    "state-unusable",
-];
+/// What came of a poll or a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Collected,
+    Wait,
+    TryLater,
+    RenewToken,
+    FixFeed,
+    FixScope,
+    NoData,
+    FixPlugin,
+    Restart,
+    StateUnusable,
+}
 
-/// Classes of status, as a label.
-const STATUSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+impl Outcome {
+    const ALL: [Outcome; 10] = [
+        Outcome::Collected,
+        Outcome::Wait,
+        Outcome::TryLater,
+        Outcome::RenewToken,
+        Outcome::FixFeed,
+        Outcome::FixScope,
+        Outcome::NoData,
+        Outcome::FixPlugin,
+        Outcome::Restart,
+        Outcome::StateUnusable,
+    ];
+
+    fn of(failure: Option<&Failure>) -> Outcome {
+        match failure.map(|failure| failure.reaction) {
+            None => Outcome::Collected,
+            Some(Reaction::Wait) => Outcome::Wait,
+            Some(Reaction::TryLater) => Outcome::TryLater,
+            Some(Reaction::RenewToken) => Outcome::RenewToken,
+            Some(Reaction::FixFeed) => Outcome::FixFeed,
+            Some(Reaction::FixScope) => Outcome::FixScope,
+            Some(Reaction::NoData) => Outcome::NoData,
+            Some(Reaction::FixPlugin) => Outcome::FixPlugin,
+            Some(Reaction::Restart) => Outcome::Restart,
+            Some(Reaction::StateUnusable) => Outcome::StateUnusable,
+        }
+    }
+
+    /// As it stands in labels: `collected`, or the contract's word for the reaction.
+    const fn word(self) -> &'static str {
+        match self {
+            Outcome::Collected => "collected",
+            Outcome::Wait => "wait",
+            Outcome::TryLater => "try-later",
+            Outcome::RenewToken => "renew-token",
+            Outcome::FixFeed => "fix-feed",
+            Outcome::FixScope => "fix-scope",
+            Outcome::NoData => "no-data",
+            Outcome::FixPlugin => "fix-plugin",
+            Outcome::Restart => "restart",
+            Outcome::StateUnusable => "state-unusable",
+        }
+    }
+}
 
 /// Everything that is counted.
 #[derive(Debug, Default)]
@@ -66,13 +110,13 @@ type FeedOrSink = (Box<str>, Box<str>);
 #[derive(Debug, Clone, Default)]
 pub struct FeedCounts {
     /// Polls by outcome.
-    pub polls: [u64; OUTCOMES.len()],
+    pub polls: [u64; Outcome::ALL.len()],
     /// Searches for scopes by outcome.
-    pub searches: [u64; OUTCOMES.len()],
+    pub searches: [u64; Outcome::ALL.len()],
     /// Events of its polls.
     pub events: u64,
     /// Requests by class of status.
-    pub requests: [u64; STATUSES.len()],
+    pub requests: [u64; StatusClass::ALL.len()],
     /// Bytes of answers.
     pub response_bytes: u64,
     /// Answers that asked to wait.
@@ -118,7 +162,7 @@ pub struct SinkCounts {
 impl FeedCounts {
     /// Counts a poll and what came of it.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
-        self.polls[outcome.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
+        self.polls[Outcome::of(outcome) as usize] += 1;
         self.events += events as u64;
         for notice in notices {
             // The code is a plugin's word, and becomes a label.
@@ -132,7 +176,7 @@ impl FeedCounts {
 
     /// Counts a search and what came of it.
     pub fn searched(&mut self, failure: Option<&Failure>) {
-        self.searches[failure.map_or(0, |failure| 1 + index(failure.reaction))] += 1;
+        self.searches[Outcome::of(failure) as usize] += 1;
     }
 
     /// Counts what calls used.
@@ -145,20 +189,6 @@ impl FeedCounts {
         self.busy += usage.cpu;
         self.memory_bytes = self.memory_bytes.max(usage.memory_bytes);
         self.token_expires = usage.token_expires.or(self.token_expires);
-    }
-}
-
-fn index(reaction: Reaction) -> usize {
-    match reaction {
-        Reaction::Wait => 0,
-        Reaction::TryLater => 1,
-        Reaction::RenewToken => 2,
-        Reaction::FixFeed => 3,
-        Reaction::FixScope => 4,
-        Reaction::NoData => 5,
-        Reaction::FixPlugin => 6,
-        Reaction::Restart => 7,
-        Reaction::StateUnusable => 8,
     }
 }
 
@@ -324,10 +354,10 @@ mod tests {
             "collector_feeds_left_out 0".to_owned(),
             "collector_store_failures_total 0".to_owned(),
         ];
-        for outcome in OUTCOMES {
+        for outcome in Outcome::ALL.map(Outcome::word) {
             lines.push(format!(r#"collector_polls_total{{tenant="fabrikam",feed="main",outcome="{outcome}"}} 0"#));
         }
-        for status in STATUSES {
+        for status in StatusClass::ALL.map(StatusClass::word) {
             lines.push(format!(r#"collector_requests_total{{tenant="fabrikam",feed="main",status="{status}"}} 0"#));
         }
         for blame in Blame::ALL {

@@ -125,11 +125,64 @@ impl HeldToken {
     }
 }
 
+/// What came of a request, by the first digit of its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusClass {
+    /// There was no answer.
+    Unanswered,
+    /// The service goes on with it.
+    Informational,
+    /// The service did it.
+    Success,
+    /// The service leads elsewhere.
+    Redirection,
+    /// The service says that the request is wrong.
+    ClientError,
+    /// The service has a fault.
+    ServerError,
+}
+
+impl StatusClass {
+    /// All of them.
+    pub const ALL: [StatusClass; 6] = [
+        StatusClass::Unanswered,
+        StatusClass::Informational,
+        StatusClass::Success,
+        StatusClass::Redirection,
+        StatusClass::ClientError,
+        StatusClass::ServerError,
+    ];
+
+    /// The class of a status; none for a request without an answer.
+    pub fn of(status: Option<u16>) -> StatusClass {
+        match status {
+            None | Some(..100) => StatusClass::Unanswered,
+            Some(..200) => StatusClass::Informational,
+            Some(..300) => StatusClass::Success,
+            Some(..400) => StatusClass::Redirection,
+            Some(..500) => StatusClass::ClientError,
+            Some(_) => StatusClass::ServerError,
+        }
+    }
+
+    /// As it stands in labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            StatusClass::Unanswered => "none",
+            StatusClass::Informational => "1xx",
+            StatusClass::Success => "2xx",
+            StatusClass::Redirection => "3xx",
+            StatusClass::ClientError => "4xx",
+            StatusClass::ServerError => "5xx",
+        }
+    }
+}
+
 /// What the calls of a feed used since this was last taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Requests without an answer, and then by the first digit of their status.
-    pub requests: [u64; 6],
+    /// Requests, by the class of what came of them.
+    pub requests: [u64; StatusClass::ALL.len()],
     /// Bytes of the answers' bodies.
     pub response_bytes: u64,
     /// Time in which its calls were worked at, waiting left out.
@@ -524,8 +577,7 @@ impl Feed {
 impl Usage {
     fn add(&mut self, journal: &Journal) {
         for exchange in journal.exchanges.iter().filter(|exchange| !exchange.is_kept) {
-            let class = exchange.result.as_ref().map_or(0, |status| usize::from(status / 100));
-            self.requests[class.min(5)] += 1;
+            self.requests[StatusClass::of(exchange.result.as_ref().ok().copied()) as usize] += 1;
             self.response_bytes += exchange.bytes as u64;
         }
         self.cpu += journal.busy;

@@ -5,135 +5,76 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use source_host::clock::Clock;
-use source_host::contract;
+use source_host::contract::{self, CredentialKind, Description};
 use source_host::credentials::expiry;
-use source_host::feed::FeedError;
+use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
+use source_host::feed::{Feed, FeedError};
 use source_host::network::egress::{self, Origins};
 use source_host::plugin::Plugin;
 
-use super::{CheckError, LeftOut, Why};
-use crate::config::{FeedConfig, Problem, SeenFile, SourcePlace, astray};
+use super::{LeftOut, Why};
+use crate::config::{FeedConfig, Interval, Problem, SeenFile, SourcePlace, astray};
 
-/// What belongs into settings of two kinds.
+/// What belongs into a setting of a key pair.
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
 
+/// What belongs into a setting of a token file.
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
-pub(super) type Admission = Result<(AdmittedFeed, Vec<Problem>), Unfit>;
+/// A feed that may run.
+pub(super) struct Admitted {
+    pub(super) feed: AdmittedFeed,
+    /// Odd, and no reason to refuse it.
+    pub(super) warnings: Vec<Problem>,
+}
 
-/// Why a feed cannot be collected.
-pub(super) enum Unfit {
+/// Why a feed may not run.
+pub(super) enum Rejected {
     /// It is configured wrongly.
     Wrong(Vec<Problem>),
     /// It cannot be collected now, and that may change without its configuration.
     LeftOut(LeftOut),
 }
 
-pub(super) async fn check_feed(
+/// Admits a feed, or says all that is wrong with it.
+pub(super) async fn admit(
     plugin: Plugin,
     config: FeedConfig,
     allowed: Arc<Origins>,
     nowhere: &Tenants,
     clock: &Clock,
-) -> Result<Admission, CheckError> {
-    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, opened, mut unreadable, .. } =
-        config;
-    let problem = |setting: &str, message: String| {
-        let key = setting.trim_start_matches('/').replace('/', ".");
-        let top = key.split('.').next().unwrap_or_default();
-        let (file, line) = place.settings.get(top).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
-        Problem { file, line, key: format!("feed {id}: settings.{key}"), message }
-    };
-    let found = |problem_of: &contract::Problem| {
-        problem(&problem_of.setting, format!("found {}, expected {}", problem_of.found, problem_of.expected))
-    };
-    // A plugin that breaks down is the trouble of its own feeds.
-    let broken = |message: String| {
-        let SourcePlace { file, line, .. } = place.clone();
-        Problem { file, line, key: format!("feed {id}: plugin"), message }
-    };
+) -> Result<Admitted, Rejected> {
+    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, opened, unreadable, .. } = config;
     let description = match plugin.description().await {
         Ok(description) => description,
         Err(error) => {
-            let problem = broken(error.to_string());
-            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, unreadable))));
+            let problem = plugin_problem(&id, &place, error.to_string());
+            return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, unreadable)));
         }
     };
-    let is_credential = |setting: &str| description.credentials.iter().any(|known| known.setting == setting);
-    // What the plugin does not know at all is for it to say.
-    let schema: serde_json::Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
-    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
-    let is_unknown = |setting: &str| properties.is_some_and(|properties| !properties.contains_key(setting));
-    let no_secrets: Vec<&String> =
-        sealed.iter().filter(|setting| !is_credential(setting) && !is_unknown(setting)).collect();
-    let mut problems: Vec<Problem> = no_secrets
-        .iter()
-        .map(|setting| {
-            let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
-            problem(setting, message.to_owned())
-        })
-        .collect();
-    let refresh = description.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    let short = interval.as_ref().zip(refresh).and_then(|(interval, refresh)| interval.oddity(refresh));
-    let proposed = Duration::from_secs(description.interval_seconds.max(1).into());
-    let interval = interval.map_or(proposed, |interval| interval.time);
-    let dated = description.credentials.iter().filter_map(|credential| settings.expiry(&credential.setting));
-    let mut expiries: Vec<(String, u64)> = dated.collect();
-    let odd = settings.unsealed(&description);
+    let mut candidate = Candidate::new(&id, &place, &description, unreadable);
+    candidate.judge_secrets(&sealed);
+    candidate.judge_credentials(&settings);
+    candidate.judge_open(&settings, &opened);
+    let interval = candidate.interval(interval);
     let given = settings.plain();
-    problems.extend(odd.iter().filter_map(|setting| {
-        let value = given.get(setting)?;
-        let message = astray::reference(value).unwrap_or_else(|| {
-            let found = astray::kind(value);
-            format!("found {found}, expected a text, {{ env = \"…\" }} or {{ file = \"…\" }}: it is a credential")
-        });
-        Some(problem(setting, message))
-    }));
-    let open = settings.in_the_open(&description, &id, &opened);
-    let mut warnings: Vec<Problem> = open.map(|(setting, words)| problem(&setting, words)).chain(short).collect();
-    let settings = settings.sealing(&description).under(|setting| {
-        let file = place.settings.get(setting).map_or(&place.file, |(file, _)| file);
-        file.parent().map(Path::to_owned).unwrap_or_default()
-    });
-    let referred = unreadable.len();
+    let settings = candidate.sealed(settings);
     // Looked at first: who writes one while it is read has changed it.
     let files = settings.token_files().map(SeenFile::now).collect();
-    for (setting, found) in settings.examined() {
-        if unreadable.iter().any(|(known, _)| *known == setting) {
-            continue;
-        }
-        match found {
-            Ok(Some((from, until))) => {
-                if from > clock() {
-                    warnings
-                        .push(problem(&setting, format!("its certificate is not valid before {}", expiry::date(from))));
-                }
-                expiries.push((setting, until));
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let key = description
-                    .credentials
-                    .iter()
-                    .any(|known| known.setting == setting && known.kind == contract::CredentialKind::KeyPair);
-                let fits = if key { KEY_PAIR } else { TOKEN_FILE };
-                let problem = problem(&setting, format!("found {error}, expected {fits}"));
-                unreadable.push((setting, problem));
-            }
-        }
-    }
-    let mut admitted = AdmittedFeed {
+    candidate.examine(&settings, clock());
+    let mut feed = AdmittedFeed {
         id: id.as_str().into(),
-        tenant: tenant.into(),
+        tenant: tenant.as_str().into(),
         interval,
         sinks: sinks.into(),
         contact,
         origins: Arc::default(),
         in_clear: Box::default(),
-        expiries: expiries.into(),
+        expiries: std::mem::take(&mut candidate.expiries).into(),
         plugin,
         identity: settings.identity(&description),
         settings,
@@ -141,56 +82,234 @@ pub(super) async fn check_feed(
         news: Arc::default(),
         plan: None,
     };
-    let opened = match admitted.open(nowhere, clock).await {
-        Ok(feed) => Some(feed),
-        Err(FeedError::Settings(others)) => {
-            // What the plugin says of what stands in place of a value is of no use to anybody.
-            let unread = unreadable.iter().map(|(setting, _)| setting).filter(|setting| !is_credential(setting));
-            let replaced: Vec<&String> = no_secrets.iter().copied().chain(&odd).chain(unread).collect();
-            let top = |setting: &str| setting.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
-            let told = others.iter().filter(|other| !replaced.contains(&&top(&other.setting)));
-            let told: Vec<Problem> = told
-                .map(|other| {
-                    let setting = top(&other.setting);
-                    let misplaced = is_unknown(&setting).then(|| astray::misplaced(&setting)).flatten();
-                    let advice = misplaced.or_else(|| astray::reference(given.get(&setting)?));
-                    advice.map_or_else(|| found(other), |advice| problem(&setting, advice))
-                })
-                .collect();
-            // What the plugin says of a credential's place goes before what is found in it.
-            let examined = unreadable.split_off(referred);
-            let is_told = |setting: &str| others.iter().any(|other| top(&other.setting) == setting);
-            unreadable.extend(examined.into_iter().filter(|(setting, _)| !is_told(setting)));
-            problems.extend(told);
-            None
+    match feed.open(nowhere, clock).await {
+        Ok(opened) if candidate.is_good() => {
+            candidate.note_oddities(&opened);
+            note_plan(&mut feed, &opened);
+            return Ok(Admitted { feed, warnings: candidate.warnings });
         }
-        Err(FeedError::Call(error)) if problems.is_empty() => {
-            let problem = broken(error.to_string());
-            return Ok(Err(Unfit::LeftOut(LeftOut::of_plugin(&admitted.tenant, &admitted.id, problem, unreadable))));
+        Ok(_) => {}
+        Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
+        // A plugin that breaks down is the trouble of its own feeds.
+        Err(FeedError::Call(error)) if candidate.problems.is_empty() => {
+            let problem = plugin_problem(&id, &place, error.to_string());
+            return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, candidate.unreadable())));
         }
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
-            problems.push(broken(error.to_string()));
-            None
+            candidate.problems.push(plugin_problem(&id, &place, error.to_string()));
         }
-    };
-    let unreadable = unreadable.into_iter().map(|(_, problem)| problem);
-    match opened {
-        Some(feed) if problems.is_empty() && unreadable.len() == 0 => {
-            warnings.extend(feed.plan().warnings.iter().map(found));
-            warnings.extend(feed.oddities().into_iter().map(|(setting, words)| problem(&setting, words)));
-            let origins: BTreeSet<String> =
-                feed.plan().shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
-            admitted.origins = origins.into_iter().collect();
-            let carrying = feed.plan().shapes.iter().filter(|shape| !shape.credentials.is_empty());
-            let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
-            admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
-            admitted.admit(&feed.plan().shapes);
-            Ok(Ok((admitted, warnings)))
-        }
-        _ if problems.is_empty() && unreadable.len() > 0 => {
-            let (tenant, feed, problems) = (admitted.tenant.to_string(), admitted.id.to_string(), unreadable.collect());
-            Ok(Err(Unfit::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })))
-        }
-        _ => Ok(Err(Unfit::Wrong(problems.into_iter().chain(unreadable).collect()))),
     }
+    Err(candidate.rejected(tenant, files))
+}
+
+/// A feed that is being judged, and what was found so far.
+struct Candidate<'a> {
+    id: &'a str,
+    place: &'a SourcePlace,
+    description: &'a Description,
+    /// The settings that the plugin knows; none where its schema does not list them.
+    known: Option<Map<String, Value>>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Settings that refer to what cannot be read.
+    unread: Vec<(String, Problem)>,
+    /// Key pairs and token files that are of no use.
+    unfit: Vec<(String, Problem)>,
+    /// Settings of which a problem is told already.
+    told: Vec<String>,
+    /// When credentials run out, by setting, in Unix milliseconds.
+    expiries: Vec<(String, u64)>,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(
+        id: &'a str,
+        place: &'a SourcePlace,
+        description: &'a Description,
+        unread: Vec<(String, Problem)>,
+    ) -> Candidate<'a> {
+        let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
+        let known = schema.get("properties").and_then(Value::as_object).cloned();
+        let (problems, warnings, unfit) = (Vec::new(), Vec::new(), Vec::new());
+        Candidate {
+            id,
+            place,
+            description,
+            known,
+            problems,
+            warnings,
+            unread,
+            unfit,
+            told: Vec::new(),
+            expiries: Vec::new(),
+        }
+    }
+
+    /// A problem of a setting, which a plugin names by a JSON pointer.
+    fn problem(&self, setting: &str, message: String) -> Problem {
+        let key = setting.trim_start_matches('/').replace('/', ".");
+        let place = self.place;
+        let (file, line) =
+            place.settings.get(top(setting)).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
+        Problem { file, line, key: format!("feed {}: settings.{key}", self.id), message }
+    }
+
+    /// The same in the words of the plugin.
+    fn found(&self, problem: &contract::Problem) -> Problem {
+        self.problem(&problem.setting, format!("found {}, expected {}", problem.found, problem.expected))
+    }
+
+    fn is_credential(&self, setting: &str) -> bool {
+        self.description.credentials.iter().any(|known| known.setting == setting)
+    }
+
+    /// Whether the plugin does not know a setting at all, which is for the plugin to say.
+    fn is_unknown(&self, setting: &str) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.contains_key(setting))
+    }
+
+    /// Secrets are credentials: the plugin would not see another setting that is one.
+    fn judge_secrets(&mut self, sealed: &[String]) {
+        let is_misplaced = |setting: &&String| !self.is_credential(setting) && !self.is_unknown(setting);
+        for setting in sealed.iter().filter(is_misplaced).collect::<Vec<_>>() {
+            let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
+            self.problems.push(self.problem(setting, message.to_owned()));
+            self.told.push(setting.clone());
+        }
+    }
+
+    /// Credentials are texts: nobody could keep another value from the plugin.
+    fn judge_credentials(&mut self, settings: &Settings) {
+        let given = settings.plain();
+        for setting in settings.unsealed(self.description) {
+            let Some(value) = given.get(&setting) else { continue };
+            let message = astray::reference(value).unwrap_or_else(|| {
+                let found = astray::kind(value);
+                format!("found {found}, expected a text, {{ env = \"…\" }} or {{ file = \"…\" }}: it is a credential")
+            });
+            self.problems.push(self.problem(&setting, message));
+            self.told.push(setting);
+        }
+    }
+
+    /// Credentials that stand in the configuration itself are odd.
+    fn judge_open(&mut self, settings: &Settings, opened: &[String]) {
+        let open = settings.in_the_open(self.description, self.id, opened);
+        let warnings: Vec<Problem> = open.map(|(setting, words)| self.problem(&setting, words)).collect();
+        self.warnings.extend(warnings);
+    }
+
+    /// The time between two polls: the configured one, which may be odd, or the plugin's own proposal.
+    fn interval(&mut self, configured: Option<Interval>) -> Duration {
+        let refresh = self.description.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let short = configured.as_ref().zip(refresh).and_then(|(interval, refresh)| interval.oddity(refresh));
+        self.warnings.extend(short);
+        let proposed = Duration::from_secs(self.description.interval_seconds.max(1).into());
+        configured.map_or(proposed, |interval| interval.time)
+    }
+
+    /// The settings with the credentials apart from them; paths in them are relative to the file where they stand.
+    fn sealed(&mut self, settings: Settings) -> Settings {
+        let credentials = self.description.credentials.iter();
+        self.expiries.extend(credentials.filter_map(|credential| settings.expiry(&credential.setting)));
+        settings.sealing(self.description).under(|setting| {
+            let file = self.place.settings.get(setting).map_or(&self.place.file, |(file, _)| file);
+            file.parent().map(Path::to_owned).unwrap_or_default()
+        })
+    }
+
+    /// Reads key pairs and token files. `now` is Unix time in milliseconds.
+    fn examine(&mut self, settings: &Settings, now: u64) {
+        for (setting, found) in settings.examined() {
+            if self.unread.iter().any(|(known, _)| *known == setting) {
+                continue;
+            }
+            match found {
+                Ok(Some((from, until))) => {
+                    if from > now {
+                        let message = format!("its certificate is not valid before {}", expiry::date(from));
+                        self.warnings.push(self.problem(&setting, message));
+                    }
+                    self.expiries.push((setting, until));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let mut credentials = self.description.credentials.iter();
+                    let kind = credentials.find(|known| known.setting == setting).map(|known| known.kind);
+                    let fits = if kind == Some(CredentialKind::KeyPair) { KEY_PAIR } else { TOKEN_FILE };
+                    let problem = self.problem(&setting, format!("found {error}, expected {fits}"));
+                    self.unfit.push((setting, problem));
+                }
+            }
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.problems.is_empty() && self.unread.is_empty() && self.unfit.is_empty()
+    }
+
+    /// Takes the problems that the plugin finds in the settings that it was given.
+    fn hear(&mut self, problems: &[contract::Problem], given: &Map<String, Value>) {
+        // What the plugin says of what stands in place of a value is of no use to anybody.
+        let replaced = self.unread.iter().chain(&self.unfit).map(|(setting, _)| setting);
+        let replaced = replaced.filter(|setting| !self.is_credential(setting));
+        let told: BTreeSet<&str> = self.told.iter().chain(replaced).map(String::as_str).collect();
+        let heard = problems.iter().filter(|problem| !told.contains(top(&problem.setting)));
+        let heard: Vec<Problem> = heard.map(|problem| self.advised(problem, given)).collect();
+        self.problems.extend(heard);
+        // What the plugin says of a credential's place goes before what is found in it.
+        self.unfit.retain(|(setting, _)| !problems.iter().any(|problem| top(&problem.setting) == setting));
+    }
+
+    /// A problem that the plugin found, with the host's own advice where a key is astray.
+    fn advised(&self, problem: &contract::Problem, given: &Map<String, Value>) -> Problem {
+        let setting = top(&problem.setting);
+        let misplaced = self.is_unknown(setting).then(|| astray::misplaced(setting)).flatten();
+        let advice = misplaced.or_else(|| astray::reference(given.get(setting)?));
+        advice.map_or_else(|| self.found(problem), |advice| self.problem(setting, advice))
+    }
+
+    /// Takes what the plugin and its schema find odd.
+    fn note_oddities(&mut self, feed: &Feed) {
+        let odd = feed.plan().warnings.iter().map(|problem| self.found(problem));
+        let odd = odd.chain(feed.oddities().into_iter().map(|(setting, words)| self.problem(&setting, words)));
+        let odd: Vec<Problem> = odd.collect();
+        self.warnings.extend(odd);
+    }
+
+    fn unreadable(self) -> Vec<(String, Problem)> {
+        self.unread.into_iter().chain(self.unfit).collect()
+    }
+
+    /// What is wrong with the configuration, or else what cannot be read now.
+    fn rejected(mut self, tenant: String, files: Vec<SeenFile>) -> Rejected {
+        let (feed, mut problems) = (self.id.to_owned(), std::mem::take(&mut self.problems));
+        let is_wrong = !problems.is_empty();
+        problems.extend(self.unreadable().into_iter().map(|(_, problem)| problem));
+        if is_wrong {
+            return Rejected::Wrong(problems);
+        }
+        Rejected::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })
+    }
+}
+
+/// A problem of a feed's plugin.
+pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> Problem {
+    Problem { file: place.file.clone(), line: place.line, key: format!("feed {feed}: plugin"), message }
+}
+
+/// The setting in which a JSON pointer begins.
+fn top(pointer: &str) -> &str {
+    pointer.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+/// Keeps with a feed where its requests go, and which they are.
+fn note_plan(admitted: &mut AdmittedFeed, feed: &Feed) {
+    let shapes = &feed.plan().shapes;
+    let origins: BTreeSet<String> = shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
+    admitted.origins = origins.into_iter().collect();
+    let carrying = shapes.iter().filter(|shape| !shape.credentials.is_empty());
+    let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
+    admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
+    admitted.admit(shapes);
 }

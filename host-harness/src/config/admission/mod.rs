@@ -4,8 +4,9 @@ mod candidate;
 mod interned;
 mod plugins;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::future;
+use std::path::Path;
 use std::sync::Arc;
 
 use source_host::blame::Blame;
@@ -21,11 +22,11 @@ use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 use tokio::task::JoinHandle;
 
-use self::candidate::{Admission, Unfit, check_feed};
+use self::candidate::{Admitted, Rejected, admit};
 use self::interned::Interned;
-use self::plugins::{Unloaded, load};
+use self::plugins::Plugins;
 use crate::built_in;
-use crate::config::{self, Config, Problem, SeenFile, SourcePlace};
+use crate::config::{self, Config, NetworkConfig, Problem, SeenFile};
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -129,84 +130,103 @@ pub async fn check_each(
     plugin: Option<&Path>,
     clock: &Clock,
 ) -> Result<Checked, CheckError> {
-    let Config { network, feeds, mut warnings, mut problems, strict, .. } = config;
-    let authorities = network.ca_file.as_ref().map(|file| file.authorities.clone()).unwrap_or_default();
-    for oddity in authorities.oddities(clock()) {
-        warnings.extend(network.ca_file.as_ref().map(|file| Problem { message: oddity, ..file.place.clone() }));
-    }
-    let live = Network::trusting(&authorities, network.allow_addresses.clone())
-        .map_err(|error| CheckError::Host(error.to_string()))?;
-    let live = live.through(network.proxy.clone());
-    let allowed = Origins::new(&network.allow).map_err(|error| CheckError::Host(error.to_string()))?;
-    let allowed = allowed.going(|url| network.proxy.address_for(url).is_none());
-    let allowed = allowed
-        .with_credentials_over_http(&network.credentials_over_http)
-        .map_err(|error| CheckError::Host(error.to_string()))?;
-    let own = Origins::new(built_in::ORIGINS).map_err(|error| CheckError::Host(error.to_string()))?;
-    let (with_own, allowed) = (Arc::new(allowed.and(&own)), Arc::new(allowed));
+    let Config { network, feeds, warnings, problems, strict, .. } = config;
+    let (ways, mut plugins) = (Ways::new(&network)?, Plugins::new(host, plugin).await?);
+    let mut collected = Collected { warnings, problems, ..Collected::default() };
+    collected.warnings.extend(odd_authorities(&network, clock()));
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
-    let mut plugins: BTreeMap<Option<PathBuf>, Result<Plugin, Unloaded>> = BTreeMap::new();
-    let (mut checks, mut found, mut left_out) = (VecDeque::new(), Vec::new(), Vec::new());
-    if let Some(file) = plugin {
-        let loaded = load(host, Some(file.to_owned())).await;
-        if let Err(Unloaded { message, .. }) = loaded {
-            return Err(CheckError::Plugin(message));
-        }
-        plugins.insert(Some(file.to_owned()), loaded);
-    }
+    let mut running = VecDeque::new();
     for mut feed in feeds {
-        let path = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
-        let loaded = match plugins.get(&path) {
-            Some(loaded) => loaded.clone(),
-            None => {
-                let loaded = load(host, path.clone()).await;
-                plugins.entry(path).or_insert(loaded).clone()
+        running.push_back(match plugins.of(&mut feed).await {
+            Ok(plugin) => {
+                let (allowed, nowhere, clock) = (ways.origins(&plugin), Arc::clone(&nowhere), Arc::clone(clock));
+                tokio::spawn(async move { admit(plugin, feed, allowed, &nowhere, &clock).await })
             }
-        };
-        let plugin = match loaded {
-            Ok(plugin) => plugin,
-            Err(Unloaded { message, is_read }) => {
-                let SourcePlace { file, line, .. } = feed.place;
-                let problem = Problem { file, line, key: format!("feed {}: plugin", feed.id), message };
-                let out = LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable);
-                match is_read {
-                    true => left_out.push(out),
-                    false => problems.extend(out.problems),
-                }
-                continue;
-            }
-        };
-        let allowed = if built_in::is(plugin.about()) { &with_own } else { &allowed };
-        let (allowed, nowhere, clock) = (Arc::clone(allowed), Arc::clone(&nowhere), Arc::clone(clock));
-        checks.push_back(tokio::spawn(async move { check_feed(plugin, feed, allowed, &nowhere, &clock).await }));
+            Err(unloaded) => tokio::spawn(future::ready(Err(unloaded.rejects(feed)))),
+        });
         // All at once, ten thousand would leave the memory in pieces.
-        if checks.len() >= limits::CHECKS
-            && let Some(check) = checks.pop_front()
+        if running.len() >= limits::CHECKS
+            && let Some(check) = running.pop_front()
         {
-            found.push(ended(check).await?);
+            collected.take(ended(check).await?);
         }
     }
-    for check in checks {
-        found.push(ended(check).await?);
+    for check in running {
+        collected.take(ended(check).await?);
     }
-    let (mut admitted, mut shared) = (Vec::new(), Interned::default());
-    for one in found {
-        match one {
-            Ok((feed, odd)) => {
-                warnings.extend(odd);
-                admitted.push(Arc::new(shared.of(feed)));
-            }
-            Err(Unfit::Wrong(found)) => problems.extend(found),
-            Err(Unfit::LeftOut(found)) => left_out.push(found),
-        }
-    }
-    if problems.is_empty() && (left_out.is_empty() || !strict && !admitted.is_empty()) {
-        return Ok(Checked { feeds: admitted, network: live, warnings, left_out });
-    }
-    problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
-    Err(CheckError::Configuration(config::once_each(problems)))
+    collected.checked(ways.network, strict)
 }
 
-async fn ended(check: JoinHandle<Result<Admission, CheckError>>) -> Result<Admission, CheckError> {
-    check.await.unwrap_or_else(|error| Err(CheckError::Host(error.to_string())))
+async fn ended(check: JoinHandle<Result<Admitted, Rejected>>) -> Result<Result<Admitted, Rejected>, CheckError> {
+    check.await.map_err(|error| CheckError::Host(error.to_string()))
+}
+
+/// How requests leave, and where they may go.
+struct Ways {
+    network: Network,
+    /// The operator's origins.
+    allowed: Arc<Origins>,
+    /// The same, and those of the built-in plugin.
+    with_own: Arc<Origins>,
+}
+
+impl Ways {
+    fn new(config: &NetworkConfig) -> Result<Ways, CheckError> {
+        let authorities = config.ca_file.as_ref().map(|file| file.authorities.clone()).unwrap_or_default();
+        let network = Network::trusting(&authorities, config.allow_addresses.clone())
+            .map_err(|error| CheckError::Host(error.to_string()))?;
+        let allowed = Origins::new(&config.allow).map_err(|error| CheckError::Host(error.to_string()))?;
+        let allowed = allowed.going(|url| config.proxy.address_for(url).is_none());
+        let allowed = allowed
+            .with_credentials_over_http(&config.credentials_over_http)
+            .map_err(|error| CheckError::Host(error.to_string()))?;
+        let own = Origins::new(built_in::ORIGINS).map_err(|error| CheckError::Host(error.to_string()))?;
+        let network = network.through(config.proxy.clone());
+        Ok(Ways { network, with_own: Arc::new(allowed.and(&own)), allowed: Arc::new(allowed) })
+    }
+
+    /// The origins that requests of a plugin may go to.
+    fn origins(&self, plugin: &Plugin) -> Arc<Origins> {
+        Arc::clone(if built_in::is(plugin.about()) { &self.with_own } else { &self.allowed })
+    }
+}
+
+/// What is odd about the certificates that are trusted. `now` is Unix time in milliseconds.
+fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<Problem> {
+    let Some(file) = &network.ca_file else { return Vec::new() };
+    let odd = file.authorities.oddities(now).into_iter();
+    odd.map(|message| Problem { message, ..file.place.clone() }).collect()
+}
+
+/// What came of the feeds so far.
+#[derive(Default)]
+struct Collected {
+    feeds: Vec<Arc<AdmittedFeed>>,
+    interned: Interned,
+    warnings: Vec<Problem>,
+    problems: Vec<Problem>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Collected {
+    fn take(&mut self, judged: Result<Admitted, Rejected>) {
+        match judged {
+            Ok(Admitted { feed, warnings }) => {
+                self.warnings.extend(warnings);
+                self.feeds.push(Arc::new(self.interned.of(feed)));
+            }
+            Err(Rejected::Wrong(problems)) => self.problems.extend(problems),
+            Err(Rejected::LeftOut(feed)) => self.left_out.push(feed),
+        }
+    }
+
+    /// Feeds that are left out do not stop the others, unless the configuration is to be strict.
+    fn checked(self, network: Network, strict: bool) -> Result<Checked, CheckError> {
+        let Collected { feeds, warnings, mut problems, left_out, .. } = self;
+        if problems.is_empty() && (left_out.is_empty() || !strict && !feeds.is_empty()) {
+            return Ok(Checked { feeds, network, warnings, left_out });
+        }
+        problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
+        Err(CheckError::Configuration(config::once_each(problems)))
+    }
 }

@@ -103,13 +103,8 @@ impl ReadFeeds {
         let mut table = table.by_id("feed", &self.ids);
         reader.known(&mut table, FEED);
         let merged = table.over(defaults);
-        for key in ["id", "tenant"] {
-            let table = if key == "id" { &table } else { &merged };
-            let settings = table.child("settings").and_then(|node| node.as_table());
-            if let Some(node) = settings.and_then(|settings| settings.child(key)).filter(|_| table.child(key).is_none())
-            {
-                reader.misplaced(&node, BELOW_SETTINGS);
-            }
+        for (key, table) in [("id", &table), ("tenant", &merged)] {
+            tell_of_key_below_settings(reader, table, key);
         }
         let id = reader.own_id(&table, &mut self.ids);
         let tenant = reader.id(&merged, "tenant").map(|(tenant, _)| tenant);
@@ -122,10 +117,7 @@ impl ReadFeeds {
         self.fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
         let Some((id, is_second)) = id else { return };
-        let plugin = merged.child("plugin").and_then(|node| {
-            let path = reader.path(&node, "the name or the path of a plugin")?;
-            (node.as_text()? != built_in::NAME).then_some(path)
-        });
+        let plugin = plugin(reader, &merged);
         self.plugins.extend(plugin.clone());
         if let Some(tenant) = tenant.clone() {
             let place = table.source.problem(table.line, &table.path("sinks"), String::new());
@@ -151,9 +143,12 @@ impl ReadFeeds {
             opened: Vec::new(),
             unreadable: Vec::new(),
         };
-        let has_settings = settings::read(reader, &table, defaults, &mut feed, files, parts.environment).is_some();
+        let settings = settings::table(reader, &table, defaults);
+        if let Some(settings) = &settings {
+            settings::read(reader, settings, &mut feed, files, parts.environment);
+        }
         // What is wrong already would be found again, in other words.
-        if has_settings && reader.problems.len() == problems_before {
+        if settings.is_some() && reader.problems.len() == problems_before {
             self.feeds.push(feed);
         } else {
             reader.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
@@ -245,6 +240,21 @@ fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink]) -> Ve
         }
     }
     chosen
+}
+
+/// A key of the feed itself that stands below its settings, and not in its place.
+fn tell_of_key_below_settings(reader: &mut Reader, feed: &Table<'_>, key: &str) {
+    let settings = feed.child("settings").and_then(|node| node.as_table());
+    if let Some(node) = settings.and_then(|settings| settings.child(key)).filter(|_| feed.child(key).is_none()) {
+        reader.misplaced(&node, BELOW_SETTINGS);
+    }
+}
+
+/// The file of a plugin; none for the built-in one.
+fn plugin(reader: &mut Reader, feed: &Table<'_>) -> Option<PathBuf> {
+    let node = feed.child("plugin")?;
+    let path = reader.path(&node, "the name or the path of a plugin")?;
+    (node.as_text()? != built_in::NAME).then_some(path)
 }
 
 /// Name and address in one line.

@@ -14,14 +14,8 @@ use super::{Environment, FeedConfig, SeenFile};
 /// Stands where a credential cannot be read.
 const UNREADABLE: &str = "unreadable";
 
-pub(super) fn read(
-    reader: &mut Reader,
-    feed: &Table<'_>,
-    defaults: Option<&Table<'_>>,
-    config: &mut FeedConfig,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
-) -> Option<()> {
+/// The settings of a feed over those of the defaults; none where it has none, which is told.
+pub(super) fn table<'a>(reader: &mut Reader, feed: &Table<'a>, defaults: Option<&Table<'a>>) -> Option<Table<'a>> {
     let expected = "the table [feed.settings]";
     let given = feed.child("settings");
     let own = given.as_ref().and_then(|node| reader.table(node, expected));
@@ -30,10 +24,21 @@ pub(super) fn read(
     if given.is_some() && own.is_none() {
         return None;
     }
-    let Some(table) = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref())) else {
+    let table = own.or_else(|| shared.clone()).map(|table| table.over(shared.as_ref()));
+    if table.is_none() {
         reader.missing(feed, "settings", expected);
-        return None;
-    };
+    }
+    table
+}
+
+/// Reads the settings of a feed into its configuration.
+pub(super) fn read(
+    reader: &mut Reader,
+    table: &Table<'_>,
+    config: &mut FeedConfig,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) {
     let (mut plain, mut secrets, mut trimmed) = (Map::new(), BTreeMap::new(), Vec::new());
     for node in table.children() {
         config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
@@ -61,5 +66,4 @@ pub(super) fn read(
         secrets.insert(node.name.clone(), Secret::new(text));
     }
     config.settings = Settings::new(plain, secrets).with_trimmed(trimmed);
-    Some(())
 }

@@ -74,7 +74,7 @@ impl Set {
                 checked.network = checked.network.with_patience(self.patience);
                 check::check(&checked, &self.clock).collect::<Vec<_>>().await.remove(0)
             }
-            Err(admission::CheckError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
+            Err(config::StartError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
             Err(error) => panic!("{error}"),
         };
         let words = ladder.text();

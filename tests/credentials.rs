@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use host_harness::collector::once::{self, Output, Report};
 use host_harness::config;
-use host_harness::config::admission::{self, CheckError};
+use host_harness::config::admission;
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair as NewKey};
 use serde_json::Value;
@@ -91,7 +91,7 @@ impl Scene {
         };
         let config = config::parse(&self.file(), &self.text(credential, network), Some("contoso-scores"), &environment);
         admission::check(&host(), config, None, &noon()).await.map_err(|error| match error {
-            CheckError::Configuration(problems) => {
+            config::StartError::Configuration(problems) => {
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             }
             other => other.to_string(),

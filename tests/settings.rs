@@ -7,7 +7,7 @@ use azure_secure_score::contract::Problem;
 use azure_secure_score::prepare;
 use azure_secure_score::settings as plugin_settings;
 use host_harness::config;
-use host_harness::config::admission::{self, CheckError};
+use host_harness::config::admission;
 use serde_json::{Value, json};
 use source_host::credentials::settings::schema::validator;
 
@@ -24,7 +24,7 @@ async fn told(part: &str, other: &str) -> Vec<String> {
     let config = config::parse(Path::new("c.toml"), &text, None, &environment);
     match admission::check(&host(), config, None, &noon()).await {
         Ok(_) => Vec::new(),
-        Err(CheckError::Configuration(problems)) => problems.iter().map(ToString::to_string).collect(),
+        Err(config::StartError::Configuration(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(error) => panic!("{error}"),
     }
 }

@@ -56,6 +56,16 @@ pub enum LoadError {
         #[source]
         error: PluginError,
     },
+    /// Loading ended before it was done.
+    #[error(transparent)]
+    Ended(tokio::task::JoinError),
+}
+
+impl LoadError {
+    /// Whether the file was read: then the plugin is at fault, and not whoever named the file.
+    pub fn is_of_plugin(&self) -> bool {
+        matches!(self, LoadError::File { error, .. } if !matches!(error, PluginError::Unreadable(_)))
+    }
 }
 
 /// The plugin of this file, or the built-in one without a file.

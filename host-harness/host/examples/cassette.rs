@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
 
     let Cassette { settings, context, exchanges } = serde_json::from_slice(&std::fs::read(file)?)?;
     let origins = exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
-    let allowed = Origins::new(origins.map(|url| url.origin().ascii_serialization())).map_err(anyhow::Error::msg)?;
+    let allowed = Origins::new(origins.map(|url| url.origin().ascii_serialization()))?;
     let now = context.time_milliseconds;
     let recording = Recording(Mutex::new(exchanges));
     let identity = Identity::new(context.tenant, context.feed, allowed, recording).at(move || now);

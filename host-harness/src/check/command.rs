@@ -14,9 +14,9 @@ use crate::check::ladder::{Ladder, status};
 use crate::check::run::{CheckRun, Heard};
 use crate::check::unusable::{broken, broken_for_people, left_out};
 use crate::check::{check, check_telling};
-use crate::collector::once::{OnceError, Output};
-use crate::config::admission::{self, CheckError, Checked, LeftOut};
-use crate::config::{Config, Named, Problem, Told};
+use crate::collector::once::Output;
+use crate::config::admission::{self, Checked, LeftOut};
+use crate::config::{Config, Named, Problem, StartError, Told};
 use crate::sink;
 
 /// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
@@ -28,11 +28,11 @@ pub async fn tell(
     clock: &Clock,
     as_json: bool,
     output: Output<'_>,
-) -> Result<u8, OnceError> {
+) -> Result<u8, StartError> {
     let named = config.named.clone();
     let checked = match admission::check_each(host, config, plugin, clock).await {
         Ok(checked) => checked,
-        Err(CheckError::Configuration(problems)) => {
+        Err(StartError::Configuration(problems)) => {
             let ladders = broken(&named, &problems);
             let shown = if as_json { &ladders } else { &broken_for_people(&named, &problems) };
             for ladder in shown {
@@ -40,7 +40,7 @@ pub async fn tell(
             }
             return Ok(status(&ladders));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     let general: Vec<Problem> = general_warnings(&checked).cloned().collect();
     for warning in Told::default().brief(&general) {
@@ -64,7 +64,7 @@ pub async fn tell(
 }
 
 /// Shows each step as it ends, feed after feed, and of several feeds a total.
-async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: Output<'_>) -> Result<u8, OnceError> {
+async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: Output<'_>) -> Result<u8, StartError> {
     let Output { events, people } = output;
     let begun = Instant::now();
     let (tell, heard): (Vec<_>, Vec<UnboundedReceiver<Heard>>) =

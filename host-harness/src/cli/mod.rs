@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use host_harness::built_in;
 use host_harness::check as connection;
-use host_harness::collector::once::{OnceError, Output};
-use host_harness::config::admission::{self, CheckError, Checked, LeftOut, Why};
-use host_harness::config::{self, Config, Problem, Told};
+use host_harness::collector::once::Output;
+use host_harness::config::admission::{self, Checked, LeftOut, Why};
+use host_harness::config::{self, Config, Problem, StartError, Told};
 use host_harness::environment;
-use host_harness::run::{self, RunError, Start};
+use host_harness::run::{self, Start};
 use host_harness::sink::Stdout;
 use parking_lot::Mutex;
 use source_host::clock;
@@ -142,20 +142,15 @@ fn chain(error: &anyhow::Error) -> String {
 
 /// What is wrong with the configuration, if that is the error.
 fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
-    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
-        (Some(OnceError::Configuration(problems)), ..)
-        | (_, Some(CheckError::Configuration(problems)), _)
-        | (.., Some(RunError::Configuration(problems))) => Some(problems),
+    match error.downcast_ref() {
+        Some(StartError::Configuration(problems)) => Some(problems),
         _ => None,
     }
 }
 
 /// Whether the command line is wrong.
 fn is_usage(error: &anyhow::Error) -> bool {
-    error.is::<UsageError>()
-        || matches!(error.downcast_ref(), Some(OnceError::Plugin(_)))
-        || matches!(error.downcast_ref(), Some(CheckError::Plugin(_)))
-        || matches!(error.downcast_ref(), Some(RunError::Plugin(_)))
+    error.is::<UsageError>() || matches!(error.downcast_ref(), Some(StartError::Plugin(_)))
 }
 
 /// What is being done just now. `run` has its log for that.
@@ -209,11 +204,11 @@ fn load(file: &Path, only: Option<&str>) -> Config {
 
 /// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person
 /// is there, who can mend the configuration.
-async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, CheckError> {
+async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, StartError> {
     let checked = admission::check_each(host, config, plugin, &clock::system()).await?;
     if checked.left_out.iter().any(|out| out.why == Why::Plugin) {
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
-        return Err(CheckError::Configuration(problems.collect()));
+        return Err(StartError::Configuration(problems.collect()));
     }
     for warning in Told::default().brief(&checked.warnings) {
         say!("warning: {warning}");

@@ -23,12 +23,14 @@ mod reader;
 mod reference;
 mod settings;
 mod sinks;
+mod start_error;
 mod suggestion;
 mod syntax;
 
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
 use self::reader::{Reader, Source, Table};
+pub use self::start_error::StartError;
 
 /// What an operator configured.
 #[derive(Debug, Default)]

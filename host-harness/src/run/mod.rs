@@ -23,8 +23,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow};
-use crate::config::admission::{self, CheckError, Checked, LeftOut};
-use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile};
+use crate::config::admission::{self, Checked, LeftOut};
+use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile, StartError};
 use crate::metrics::Metrics;
 use crate::run::server::{StatusDesk, StatusRequest};
 use crate::sink::delivery::{Deliveries, Surroundings};
@@ -33,32 +33,10 @@ use crate::sink::{SinkConfig, Stdout};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreHandle};
 
-/// Why the collector does not run.
+/// Signals cannot be taken.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration is wrong.
-    #[error("the configuration has {} problems", .0.len())]
-    Configuration(Vec<Problem>),
-    /// The plugin that is to take the place of what the feeds name cannot be used.
-    #[error("{0}")]
-    Plugin(String),
-    /// The state cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Something of the host failed.
-    #[error("{0}")]
-    Host(String),
-}
-
-impl From<CheckError> for RunError {
-    fn from(error: CheckError) -> RunError {
-        match error {
-            CheckError::Configuration(problems) => RunError::Configuration(problems),
-            CheckError::Plugin(error) => RunError::Plugin(error),
-            CheckError::Host(error) => RunError::Host(error),
-        }
-    }
-}
+#[error("cannot take signals: {0}")]
+struct NoSignals(#[source] std::io::Error);
 
 /// What the collector is started with.
 #[derive(Clone)]
@@ -89,11 +67,11 @@ struct Loaded {
 
 impl Start {
     /// Reads the configuration and checks it.
-    async fn load(self) -> Result<Loaded, RunError> {
+    async fn load(self) -> Result<Loaded, StartError> {
         let before = look(&self.config);
         let (path, environment) = (self.config.clone(), self.environment);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
-        let mut config = loaded.map_err(|error| RunError::Host(error.to_string()))?;
+        let mut config = loaded.map_err(StartError::of_host)?;
         config.strict = self.strict;
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
         let (mut files, network) = (std::mem::take(&mut config.files), config.network.clone());
@@ -111,9 +89,9 @@ pub async fn pipeline(
     network: &Network,
     clock: &Clock,
     stdout: Stdout,
-) -> Result<Pipeline, RunError> {
+) -> Result<Pipeline, StartError> {
     let store = SqliteStore::open(state)?;
-    let store = StoreHandle::start(store, state.to_owned()).map_err(|error| RunError::Host(error.to_string()))?;
+    let store = StoreHandle::start(store, state.to_owned()).map_err(StartError::of_host)?;
     let salt = store.ask(|store| store.salt()).await?.into();
     let metrics = Arc::new(Metrics::default());
     let deliveries = Deliveries::new(Surroundings {
@@ -125,15 +103,15 @@ pub async fn pipeline(
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(clock),
     });
-    deliveries.replace(sinks).map_err(|error| RunError::Host(error.to_string()))?;
+    deliveries.replace(sinks).map_err(StartError::of_host)?;
     deliveries.resume().await?;
     Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt })
 }
 
 /// Runs until it is told to stop.
-pub async fn run(start: Start) -> Result<(), RunError> {
+pub async fn run(start: Start) -> Result<(), StartError> {
     // Before anything else: a signal that nobody takes ends the process.
-    let mut signals = Signals::new().map_err(|error| RunError::Host(format!("cannot take signals: {error}")))?;
+    let mut signals = Signals::new().map_err(|error| StartError::of_host(NoSignals(error)))?;
     let (driver, server) = tokio::select! {
         begun = begin(start) => begun?,
         () = signals.stop() => return Ok(()),
@@ -146,7 +124,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
 }
 
 /// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
-async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunError> {
+async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartError> {
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
@@ -155,8 +133,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), RunErr
     let server = match config.listen {
         None => None,
         Some(address) => {
-            let listener = server::listen(address).await.map_err(|error| RunError::Host(error.to_string()))?;
-            let address = listener.local_addr().map_err(|error| RunError::Host(error.to_string()))?;
+            let listener = server::listen(address).await.map_err(StartError::of_host)?;
+            let address = listener.local_addr().map_err(StartError::of_host)?;
             tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
             let reporter =
                 StatusDesk { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
@@ -211,7 +189,7 @@ impl Signals {
 }
 
 /// A configuration that is being read again, and whether somebody asked for it.
-type Reload = (JoinHandle<Result<Loaded, RunError>>, bool);
+type Reload = (JoinHandle<Result<Loaded, StartError>>, bool);
 
 struct RunLoop {
     start: Start,
@@ -234,13 +212,13 @@ struct RunLoop {
 }
 
 impl RunLoop {
-    async fn drive(mut self, mut signals: Signals) -> Result<(), RunError> {
+    async fn drive(mut self, mut signals: Signals) -> Result<(), StartError> {
         let mut watch = interval(limits::WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.pipeline().deliveries.clone();
         loop {
             if let Some((_, why)) = deliveries.closed() {
-                return Err(RunError::Host(why));
+                return Err(StartError::of_host(why));
             }
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
@@ -310,7 +288,7 @@ impl RunLoop {
         self.reload = Some((tokio::spawn(self.start.clone().load()), asked));
     }
 
-    fn end_reload(&mut self, loaded: Result<Loaded, RunError>) {
+    fn end_reload(&mut self, loaded: Result<Loaded, StartError>) {
         let asked = self.reload.take().is_some_and(|(_, asked)| asked);
         let metrics = Arc::clone(&self.collector.pipeline().metrics);
         let Loaded { collector: config, sinks, checked, files, network } = match loaded {
@@ -319,7 +297,7 @@ impl RunLoop {
                 metrics.reloaded(false);
                 self.files.changed_seen();
                 let problems: Vec<String> = match error {
-                    RunError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
+                    StartError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
                     other => vec![other.to_string()],
                 };
                 let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
@@ -394,10 +372,10 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
 }
 
 /// The configuration that was read again; waits for ever if none is.
-async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, RunError> {
+async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, StartError> {
     match reload {
         None => std::future::pending().await,
-        Some((task, _)) => task.await.unwrap_or_else(|error| Err(RunError::Host(error.to_string()))),
+        Some((task, _)) => task.await.unwrap_or_else(|error| Err(StartError::of_host(error))),
     }
 }
 

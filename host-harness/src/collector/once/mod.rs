@@ -22,40 +22,10 @@ use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::{Done, Finding, NotKept, Pipeline, Task, findings};
-use crate::config::Problem;
-use crate::config::admission::{CheckError, Checked};
+use crate::config::StartError;
+use crate::config::admission::Checked;
 use crate::sink;
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
-
-/// Why there was no poll at all.
-#[derive(Debug, thiserror::Error)]
-pub enum OnceError {
-    /// The configuration is wrong.
-    #[error("the configuration has {} problems", .0.len())]
-    Configuration(Vec<Problem>),
-    /// The plugin that is to take the place of what the feeds name cannot be used.
-    #[error("{0}")]
-    Plugin(String),
-    /// Something of the host failed.
-    #[error("{0}")]
-    Host(String),
-    /// The state cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The output cannot be written.
-    #[error("failed to write the events")]
-    Output(#[from] std::io::Error),
-}
-
-impl From<CheckError> for OnceError {
-    fn from(error: CheckError) -> OnceError {
-        match error {
-            CheckError::Configuration(problems) => OnceError::Configuration(problems),
-            CheckError::Plugin(error) => OnceError::Plugin(error),
-            CheckError::Host(error) => OnceError::Host(error),
-        }
-    }
-}
 
 /// Where events go, and where words for people go.
 pub struct Output<'a> {
@@ -74,18 +44,18 @@ pub struct Ready {
 }
 
 /// Opens feeds that were found good.
-pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, OnceError> {
+pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, StartError> {
     let tenants = Tenants::live(checked.network.clone());
     let mut ready = Vec::new();
     for admitted in &checked.feeds {
-        let feed = admitted.open(&tenants, clock).await.map_err(|error| OnceError::Host(error.to_string()))?;
+        let feed = admitted.open(&tenants, clock).await.map_err(StartError::of_host)?;
         ready.push(Ready { admitted: Arc::clone(admitted), feed });
     }
     Ok(ready)
 }
 
 /// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
-pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, OnceError> {
+pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, StartError> {
     let mut reporter = Reporter { output, report: Report::default() };
     for ready in feeds {
         reporter.warn_of_expiry(ready, clock());
@@ -119,7 +89,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
 }
 
 /// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
-pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> Result<Report, OnceError> {
+pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> Result<Report, StartError> {
     let mut reporter = Reporter { output, report: Report::default() };
     let tick = Tick::begin(pipeline).await?;
     for ready in feeds {
@@ -156,7 +126,7 @@ impl<'a> Tick<'a> {
     }
 
     /// Searches for the scopes of a feed and polls each of them.
-    async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), OnceError> {
+    async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), StartError> {
         let admitted = &ready.admitted;
         let known = self.known(admitted);
         let found = self.search(ready, reporter).await;

@@ -26,7 +26,7 @@ use self::candidate::{Admitted, Rejected, admit};
 use self::interned::Interned;
 use self::plugins::Plugins;
 use crate::built_in;
-use crate::config::{self, Config, NetworkConfig, Problem, SeenFile};
+use crate::config::{self, Config, NetworkConfig, Problem, SeenFile, StartError};
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -101,24 +101,9 @@ impl LeftOut {
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The configuration is wrong.
-    #[error("the configuration has {} problems", .0.len())]
-    Configuration(Vec<Problem>),
-    /// The plugin that is to take the place of what the feeds name cannot be used: the command line's trouble, and not
-    /// that of each feed.
-    #[error("{0}")]
-    Plugin(String),
-    /// Something of the host failed.
-    #[error("{0}")]
-    Host(String),
-}
-
 /// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
 /// `plugin` takes the place of what the feeds name.
-pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, CheckError> {
+pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, StartError> {
     check_each(host, Config { strict: true, ..config }, plugin, clock).await
 }
 
@@ -129,7 +114,7 @@ pub async fn check_each(
     config: Config,
     plugin: Option<&Path>,
     clock: &Clock,
-) -> Result<Checked, CheckError> {
+) -> Result<Checked, StartError> {
     let Config { network, feeds, warnings, problems, strict, .. } = config;
     let (ways, mut plugins) = (Ways::new(&network)?, Plugins::new(host, plugin).await?);
     let mut collected = Collected { warnings, problems, ..Collected::default() };
@@ -142,7 +127,7 @@ pub async fn check_each(
                 let (allowed, nowhere, clock) = (ways.origins(&plugin), Arc::clone(&nowhere), Arc::clone(clock));
                 tokio::spawn(async move { admit(plugin, feed, allowed, &nowhere, &clock).await })
             }
-            Err(unloaded) => tokio::spawn(future::ready(Err(unloaded.rejects(feed)))),
+            Err(error) => tokio::spawn(future::ready(Err(plugins::rejected(feed, &error)))),
         });
         // All at once, ten thousand would leave the memory in pieces.
         if running.len() >= limits::CHECKS
@@ -157,8 +142,8 @@ pub async fn check_each(
     collected.checked(ways.network, strict)
 }
 
-async fn ended(check: JoinHandle<Result<Admitted, Rejected>>) -> Result<Result<Admitted, Rejected>, CheckError> {
-    check.await.map_err(|error| CheckError::Host(error.to_string()))
+async fn ended(check: JoinHandle<Result<Admitted, Rejected>>) -> Result<Result<Admitted, Rejected>, StartError> {
+    check.await.map_err(StartError::of_host)
 }
 
 /// How requests leave, and where they may go.
@@ -171,16 +156,13 @@ struct Ways {
 }
 
 impl Ways {
-    fn new(config: &NetworkConfig) -> Result<Ways, CheckError> {
+    fn new(config: &NetworkConfig) -> Result<Ways, StartError> {
         let authorities = config.ca_file.as_ref().map(|file| file.authorities.clone()).unwrap_or_default();
-        let network = Network::trusting(&authorities, config.allow_addresses.clone())
-            .map_err(|error| CheckError::Host(error.to_string()))?;
-        let allowed = Origins::new(&config.allow).map_err(|error| CheckError::Host(error.to_string()))?;
+        let network = Network::trusting(&authorities, config.allow_addresses.clone()).map_err(StartError::of_host)?;
+        let allowed = Origins::new(&config.allow).map_err(StartError::of_host)?;
         let allowed = allowed.going(|url| config.proxy.address_for(url).is_none());
-        let allowed = allowed
-            .with_credentials_over_http(&config.credentials_over_http)
-            .map_err(|error| CheckError::Host(error.to_string()))?;
-        let own = Origins::new(built_in::ORIGINS).map_err(|error| CheckError::Host(error.to_string()))?;
+        let allowed = allowed.with_credentials_over_http(&config.credentials_over_http).map_err(StartError::of_host)?;
+        let own = Origins::new(built_in::ORIGINS).map_err(StartError::of_host)?;
         let network = network.through(config.proxy.clone());
         Ok(Ways { network, with_own: Arc::new(allowed.and(&own)), allowed: Arc::new(allowed) })
     }
@@ -221,12 +203,12 @@ impl Collected {
     }
 
     /// Feeds that are left out do not stop the others, unless the configuration is to be strict.
-    fn checked(self, network: Network, strict: bool) -> Result<Checked, CheckError> {
+    fn checked(self, network: Network, strict: bool) -> Result<Checked, StartError> {
         let Collected { feeds, warnings, mut problems, left_out, .. } = self;
         if problems.is_empty() && (left_out.is_empty() || !strict && !feeds.is_empty()) {
             return Ok(Checked { feeds, network, warnings, left_out });
         }
         problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
-        Err(CheckError::Configuration(config::once_each(problems)))
+        Err(StartError::Configuration(config::once_each(problems)))
     }
 }

@@ -54,6 +54,7 @@ pub use crate::network::client::{Network, NetworkError};
 pub use crate::network::egress::{NotAnOrigin, Origins};
 pub use crate::network::tokens::Tokens;
 pub use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
+pub use crate::plugin::bound::Bound;
 pub use crate::plugin::call::CallError;
 pub use crate::plugin::compiler::{self, Compiler};
 pub use crate::plugin::engine::{Host, HostError, Setup};

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::bound::Bound;
 use crate::contract::{
     Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, PollStep, Problem,
     Scope, Token,
@@ -17,7 +18,7 @@ use crate::text::{self, is_command, plain};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AnswerFault {
     /// More than it may be: which limit, and its value.
-    Limit(&'static str, String),
+    Limit(Bound, String),
     /// Nothing that the contract allows.
     Broken(String),
 }
@@ -30,11 +31,11 @@ pub(super) trait BoundedAnswer {
     fn hold(&mut self, limits: &Limits) -> Within;
 }
 
-fn most(limit: &'static str, found: usize, most: usize) -> Within {
+fn most(limit: Bound, found: usize, most: usize) -> Within {
     if found > most { Err(AnswerFault::Limit(limit, most.to_string())) } else { Ok(()) }
 }
 
-fn bytes(limit: &'static str, text: &str, bytes: usize) -> Within {
+fn bytes(limit: Bound, text: &str, bytes: usize) -> Within {
     if text.len() > bytes { Err(AnswerFault::Limit(limit, format!("{bytes} bytes"))) } else { Ok(()) }
 }
 
@@ -50,12 +51,12 @@ fn cut(text: &mut String, bytes: usize) {
 }
 
 /// An id: found again by every byte of it, and shown.
-fn id(limit: &'static str, text: &str) -> Within {
+fn id(limit: Bound, text: &str) -> Within {
     exact(limit, text, ID_BYTES)
 }
 
 /// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
-fn exact(limit: &'static str, text: &str, most: usize) -> Within {
+fn exact(limit: Bound, text: &str, most: usize) -> Within {
     bytes(limit, text, most)?;
     if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
 }
@@ -88,24 +89,24 @@ impl BoundedAnswer for Description {
     fn hold(&mut self, _: &Limits) -> Within {
         let Description { name, version, events, settings_schema, credentials, diagnoses, .. } = self;
         let Description { interval_seconds: _, refresh_seconds: _, response_headers, identifiers, .. } = self;
-        id("the plugin's name", name)?;
-        id("the plugin's version", version)?;
-        bytes("the schema of the settings", settings_schema, SCHEMA_BYTES)?;
+        id(Bound::PluginName, name)?;
+        id(Bound::PluginVersion, version)?;
+        bytes(Bound::SchemaOfSettings, settings_schema, SCHEMA_BYTES)?;
         if settings_schema.contains(|one: char| is_command(one) && !one.is_ascii_whitespace()) {
             return broken("the schema of the settings has control characters".to_owned());
         }
         let lists = [events.len(), credentials.len(), diagnoses.len(), response_headers.len(), identifiers.len()];
-        most("entries of a list", lists.into_iter().max().unwrap_or_default(), ENTRIES)?;
+        most(Bound::EntriesOfList, lists.into_iter().max().unwrap_or_default(), ENTRIES)?;
         for kind in events {
-            id("a kind of event", &kind.name)?;
+            id(Bound::KindOfEvent, &kind.name)?;
             cut(&mut kind.title, NAME_BYTES);
-            most("classes of a kind of event", kind.class_uids.len(), ENTRIES)?;
+            most(Bound::ClassesOfKindOfEvent, kind.class_uids.len(), ENTRIES)?;
         }
-        credentials.iter().try_for_each(|one| id("the name of a setting", &one.setting))?;
-        response_headers.iter().try_for_each(|name| id("the name of a header", name))?;
-        identifiers.iter().try_for_each(|one| id("the name of an identifier", &one.name))?;
+        credentials.iter().try_for_each(|one| id(Bound::NameOfSetting, &one.setting))?;
+        response_headers.iter().try_for_each(|name| id(Bound::NameOfHeader, name))?;
+        identifiers.iter().try_for_each(|one| id(Bound::NameOfIdentifier, &one.name))?;
         for row in diagnoses {
-            id("a code", &row.code)?;
+            id(Bound::Code, &row.code)?;
             cut(&mut row.cause, WORDS_BYTES);
             cut(&mut row.fix, WORDS_BYTES);
         }
@@ -115,20 +116,20 @@ impl BoundedAnswer for Description {
 
 impl BoundedAnswer for Plan {
     fn hold(&mut self, limits: &Limits) -> Within {
-        most("shapes of requests", self.shapes.len(), ENTRIES)?;
+        most(Bound::ShapesOfRequests, self.shapes.len(), ENTRIES)?;
         for shape in &self.shapes {
             let (Path::Exact(path) | Path::Prefix(path)) = &shape.path;
-            exact("a method", &shape.method, CODE_BYTES)?;
-            exact("an origin", &shape.origin, ADDRESS_BYTES)?;
-            exact("a path", path, ADDRESS_BYTES)?;
-            exact("a sealed key", shape.captures.as_deref().unwrap_or_default(), CODE_BYTES)?;
-            most("credentials on a shape", shape.credentials.len(), CREDENTIAL_USES)?;
+            exact(Bound::Method, &shape.method, CODE_BYTES)?;
+            exact(Bound::Origin, &shape.origin, ADDRESS_BYTES)?;
+            exact(Bound::Path, path, ADDRESS_BYTES)?;
+            exact(Bound::SealedKey, shape.captures.as_deref().unwrap_or_default(), CODE_BYTES)?;
+            most(Bound::CredentialsOnShape, shape.credentials.len(), CREDENTIAL_USES)?;
             for used in &shape.credentials {
                 if let Credential::Setting(setting) | Credential::Assertion(setting) = &used.credential {
-                    exact("the name of a setting", setting, CODE_BYTES)?;
+                    exact(Bound::NameOfSetting, setting, CODE_BYTES)?;
                 }
                 if let Place::FormField(name) | Place::Header(name) = &used.place {
-                    exact("a place on a request", name, CODE_BYTES)?;
+                    exact(Bound::PlaceOnRequest, name, CODE_BYTES)?;
                 }
             }
         }
@@ -150,13 +151,13 @@ impl BoundedAnswer for Vec<Problem> {
 
 impl BoundedAnswer for Token {
     fn hold(&mut self, _: &Limits) -> Within {
-        bytes("a token", &self.value, CURSOR_BYTES)
+        bytes(Bound::Token, &self.value, CURSOR_BYTES)
     }
 }
 
 impl BoundedAnswer for Discovery {
     fn hold(&mut self, limits: &Limits) -> Within {
-        most("scopes of a discovery", self.scopes.len() + self.skipped.len(), limits.scopes)?;
+        most(Bound::ScopesOfDiscovery, self.scopes.len() + self.skipped.len(), limits.scopes)?;
         self.scopes.iter_mut().try_for_each(scope)?;
         for skipped in &mut self.skipped {
             scope(&mut skipped.scope)?;
@@ -171,9 +172,9 @@ impl BoundedAnswer for Discovery {
 }
 
 fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
-    self::id("the id of a scope", id)?;
-    self::id("the owner of a scope", owner.as_deref().unwrap_or_default())?;
-    bytes("the plugin data of a scope", plugin_data, PLUGIN_DATA_BYTES)?;
+    self::id(Bound::IdOfScope, id)?;
+    self::id(Bound::OwnerOfScope, owner.as_deref().unwrap_or_default())?;
+    bytes(Bound::PluginDataOfScope, plugin_data, PLUGIN_DATA_BYTES)?;
     if let Some(name) = name {
         cut(name, NAME_BYTES);
     }
@@ -181,7 +182,7 @@ fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
 }
 
 fn notices(notices: &mut [Notice], limits: &Limits) -> Within {
-    most("notices", notices.len(), limits.notices)?;
+    most(Bound::Notices, notices.len(), limits.notices)?;
     for Notice { code, message } in notices {
         cut(code, CODE_BYTES);
         cut(message, WORDS_BYTES);
@@ -191,15 +192,15 @@ fn notices(notices: &mut [Notice], limits: &Limits) -> Within {
 
 impl BoundedAnswer for PollStep {
     fn hold(&mut self, limits: &Limits) -> Within {
-        most("pages", self.pages.len(), limits.pages)?;
+        most(Bound::Pages, self.pages.len(), limits.pages)?;
         for page in &mut self.pages {
-            id("a kind of event", &page.kind)?;
+            id(Bound::KindOfEvent, &page.kind)?;
             cut(page.request_id.as_mut().unwrap_or(&mut String::new()), CODE_BYTES);
         }
         if self.pages.iter().map(|page| page.body.len()).sum::<usize>() > limits.page_bytes {
-            return Err(AnswerFault::Limit("the pages of a poll", format!("{} bytes", limits.page_bytes)));
+            return Err(AnswerFault::Limit(Bound::PagesOfPoll, format!("{} bytes", limits.page_bytes)));
         }
-        bytes("a cursor", self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
+        bytes(Bound::Cursor, self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
         notices(&mut self.notices, limits)
     }
 }
@@ -221,10 +222,10 @@ impl BoundedAnswer for Failure {
 
 impl BoundedAnswer for Batch {
     fn hold(&mut self, limits: &Limits) -> Within {
-        most("events of a poll", self.events.len(), limits.events)?;
-        most("figures of a poll", self.measures.len(), limits.events)?;
+        most(Bound::EventsOfPoll, self.events.len(), limits.events)?;
+        most(Bound::FiguresOfPoll, self.measures.len(), limits.events)?;
         if self.state.len() > limits.state_bytes {
-            return Err(AnswerFault::Limit("state", format!("{} bytes", limits.state_bytes)));
+            return Err(AnswerFault::Limit(Bound::State, format!("{} bytes", limits.state_bytes)));
         }
         self.events.iter().try_for_each(|one| event(one, limits))?;
         let mut seen = HashSet::new();
@@ -239,9 +240,9 @@ impl BoundedAnswer for Batch {
 
 /// An event that is no line of JSON would break every reader behind this host.
 fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Within {
-    id("the uid of an event", uid)?;
+    id(Bound::UidOfEvent, uid)?;
     if body.len() > limits.event_bytes {
-        return Err(AnswerFault::Limit("one event", format!("{} bytes", limits.event_bytes)));
+        return Err(AnswerFault::Limit(Bound::OneEvent, format!("{} bytes", limits.event_bytes)));
     }
     if *time_milliseconds > LATEST_TIME {
         return broken(format!("event {} is of a time after the year 9999", shown(uid)));
@@ -255,8 +256,8 @@ fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Wit
 }
 
 fn measure(one: &mut Measure) -> Within {
-    id("a kind of event", &one.kind)?;
-    id("the subject of a figure", &one.subject)?;
+    id(Bound::KindOfEvent, &one.kind)?;
+    id(Bound::SubjectOfFigure, &one.subject)?;
     cut(&mut one.title, NAME_BYTES);
     if [one.value, one.maximum, one.weight].iter().all(|figure| figure.is_finite()) {
         return Ok(());
@@ -293,22 +294,22 @@ mod tests {
             (
                 Description { settings_schema: " ".repeat(SCHEMA_BYTES), ..description() },
                 Description { settings_schema: " ".repeat(SCHEMA_BYTES + 1), ..description() },
-                limit("the schema of the settings", format!("{SCHEMA_BYTES} bytes")),
+                limit(Bound::SchemaOfSettings, format!("{SCHEMA_BYTES} bytes")),
             ),
             (
                 Description { diagnoses: vec![code(""); ENTRIES], ..description() },
                 Description { diagnoses: vec![code(""); ENTRIES + 1], ..description() },
-                limit("entries of a list", ENTRIES.to_string()),
+                limit(Bound::EntriesOfList, ENTRIES.to_string()),
             ),
             (
                 Description { events: vec![kind(ENTRIES)], ..description() },
                 Description { events: vec![kind(ENTRIES + 1)], ..description() },
-                limit("classes of a kind of event", ENTRIES.to_string()),
+                limit(Bound::ClassesOfKindOfEvent, ENTRIES.to_string()),
             ),
             (
                 Description { credentials: vec![credential("x".repeat(ID_BYTES))], ..description() },
                 Description { credentials: vec![credential("x".repeat(ID_BYTES + 1))], ..description() },
-                limit("the name of a setting", format!("{ID_BYTES} bytes")),
+                limit(Bound::NameOfSetting, format!("{ID_BYTES} bytes")),
             ),
         ] {
             assert_eq!((held(within), held(beyond)), (Ok(()), refusal));

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits::{self, CompileLimits};
+use crate::plugin::bound::Bound;
 use crate::plugin::features;
 use crate::text;
 
@@ -50,7 +51,7 @@ pub enum CompileError {
     #[error("compiling the plugin passed the limit of {limit}, {value} (plugin)")]
     Limit {
         /// Which limit.
-        limit: &'static str,
+        limit: Bound,
         /// Its value.
         value: String,
     },
@@ -83,16 +84,16 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let over = |limit, value| Err(CompileError::Limit { limit, value });
     let begun = Instant::now();
     let Some(code) = read(&mut compiler.0, limits) else {
-        return over("time in all", words_of(limits.wall_time));
+        return over(Bound::Time, words_of(limits.wall_time));
     };
     let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
-        return over("compiled code", format!("{} bytes", limits.code_bytes));
+        return over(Bound::CompiledCode, format!("{} bytes", limits.code_bytes));
     }
     let status = loop {
         match compiler.0.try_wait().map_err(host)? {
             Some(status) => break status,
-            None if begun.elapsed() >= limits.wall_time => return over("time in all", words_of(limits.wall_time)),
+            None if begun.elapsed() >= limits.wall_time => return over(Bound::Time, words_of(limits.wall_time)),
             None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
@@ -102,8 +103,8 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let mut words = String::new();
     let _ = said.rewind().and_then(|()| said.take(limits::COMPILER_WORDS_BYTES).read_to_string(&mut words));
     match cause(status, &words) {
-        Cause::Processor => over("time on a processor", words_of(limits.cpu_time)),
-        Cause::Memory => over("memory", format!("{} bytes", limits.memory_bytes)),
+        Cause::Processor => over(Bound::ProcessorTime, words_of(limits.cpu_time)),
+        Cause::Memory => over(Bound::Memory, format!("{} bytes", limits.memory_bytes)),
         Cause::Refusal => Err(CompileError::Refused(text::plain(words.trim()))),
         Cause::Unknown => Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512))))),
     }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::bound::Bound;
 use super::journal::{CallNetwork, Exchange, Journal, SealedToken, Shared};
 use super::seal;
 use super::tap::Tap;
@@ -102,7 +103,7 @@ impl WasiHttpHooks for Hook {
         self.requests += 1;
         if self.requests > self.limits.requests {
             // The call ends with this; until it does, nothing more is written down.
-            carrier.exceed("requests", self.limits.requests.to_string());
+            carrier.exceed(Bound::Requests, self.limits.requests.to_string());
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
         let (under_way, tap) = (Arc::clone(&self.under_way), self.tap.clone());
@@ -216,7 +217,7 @@ impl Carrier {
         let most = self.limits.request_body_bytes;
         let body = Limited::new(body, most).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                self.exceed("the body of a request", format!("{most} bytes"));
+                self.exceed(Bound::BodyOfRequest, format!("{most} bytes"));
             }
             Refused {
                 code: HttpError::HttpRequestBodySize(None),
@@ -230,7 +231,7 @@ impl Carrier {
     fn read(&self, parts: &http::request::Parts, body: Bytes) -> Result<Received, Refused> {
         let address = parts.uri.to_string();
         if address.len() > ADDRESS_BYTES {
-            self.exceed("the address of a request", format!("{ADDRESS_BYTES} bytes"));
+            self.exceed(Bound::AddressOfRequest, format!("{ADDRESS_BYTES} bytes"));
             return Err(Refused::denied("its address is too long"));
         }
         let url =
@@ -292,7 +293,7 @@ impl Carrier {
         let in_all = journal.received_bytes;
         drop(journal);
         if in_all > self.limits.response_bytes {
-            self.exceed("the bodies of all answers", format!("{} bytes", self.limits.response_bytes));
+            self.exceed(Bound::BodiesOfAllAnswers, format!("{} bytes", self.limits.response_bytes));
             return Err(Refused {
                 code: HttpError::HttpResponseBodySize(None),
                 cause: "the answers to the call are too long".to_owned(),
@@ -355,7 +356,7 @@ impl Carrier {
         Ok(Carried { response, is_kept })
     }
 
-    fn exceed(&self, limit: &'static str, value: String) {
+    fn exceed(&self, limit: Bound, value: String) {
         self.journal.lock().exceeded.get_or_insert((limit, value));
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::bound::Bound;
 use crate::clock::Clock;
 use crate::contract::Credential;
 use crate::credentials::secret::Secret;
@@ -74,7 +75,7 @@ pub struct Journal {
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
     /// A limit that a request met: which, and its value.
-    pub(super) exceeded: Option<(&'static str, String)>,
+    pub(super) exceeded: Option<(Bound, String)>,
     /// Credentials that left on requests.
     pub carried: Vec<Credential>,
     /// Requests that were not let out.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
+use super::bound::Bound;
 use crate::limits::Limits;
 
 /// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
@@ -51,7 +52,7 @@ pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
     spent: Arc<Spent>,
-    pub exceeded: Option<(&'static str, String)>,
+    pub exceeded: Option<(Bound, String)>,
 }
 
 impl Meter {
@@ -59,7 +60,7 @@ impl Meter {
         Meter { limits, memory_bytes: 0, spent, exceeded: None }
     }
 
-    pub fn exceed(&mut self, limit: &'static str, value: impl fmt::Display) {
+    pub fn exceed(&mut self, limit: Bound, value: impl fmt::Display) {
         self.exceeded.get_or_insert((limit, value.to_string()));
     }
 
@@ -68,7 +69,7 @@ impl Meter {
         let most = self.limits.cpu_time;
         let over = Duration::from_nanos(self.spent.so_far()) > most;
         if over {
-            self.exceed("time on a processor", format!("{} ms", most.as_millis()));
+            self.exceed(Bound::ProcessorTime, format!("{} ms", most.as_millis()));
         }
         over
     }
@@ -78,7 +79,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.limits.memory_bytes {
-            self.exceed("memory", format!("{} bytes", self.limits.memory_bytes));
+            self.exceed(Bound::Memory, format!("{} bytes", self.limits.memory_bytes));
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -88,7 +89,7 @@ impl ResourceLimiter for Meter {
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let good = desired <= self.limits.table_elements;
         if !good {
-            self.exceed("table elements", self.limits.table_elements);
+            self.exceed(Bound::TableElements, self.limits.table_elements);
         }
         Ok(good)
     }

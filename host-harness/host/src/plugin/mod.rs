@@ -2,6 +2,7 @@
 //! found here, before anything of it runs.
 
 mod answer;
+pub mod bound;
 pub mod call;
 mod clock;
 pub mod compiler;

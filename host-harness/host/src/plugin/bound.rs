@@ -1,0 +1,71 @@
+//! The names of the limits of calls and of the compiler, as messages have them. Their values are in `limits`.
+
+use std::fmt;
+
+macro_rules! bounds {
+    ($($name:ident = $words:literal,)*) => {
+        /// A limit that a plugin met.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bound {
+            $(#[doc = concat!("The limit of ", $words, ".")] $name,)*
+        }
+
+        impl fmt::Display for Bound {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self {
+                    $(Bound::$name => $words,)*
+                })
+            }
+        }
+    };
+}
+
+bounds! {
+    AddressOfRequest = "the address of a request",
+    AssertionSubject = "what an assertion is about",
+    Assertions = "assertions",
+    BodiesOfAllAnswers = "the bodies of all answers",
+    BodyOfRequest = "the body of a request",
+    BytesCopied = "bytes copied between it and the host",
+    ClassesOfKindOfEvent = "classes of a kind of event",
+    Code = "a code",
+    CompiledCode = "compiled code",
+    CredentialsOnShape = "credentials on a shape",
+    Cursor = "a cursor",
+    EntriesOfList = "entries of a list",
+    EventsOfPoll = "events of a poll",
+    FiguresOfPoll = "figures of a poll",
+    Handles = "handles",
+    HeadersOfRequest = "headers of a request",
+    IdOfScope = "the id of a scope",
+    KindOfEvent = "a kind of event",
+    Memory = "memory",
+    Method = "a method",
+    NameOfHeader = "the name of a header",
+    NameOfIdentifier = "the name of an identifier",
+    NameOfSetting = "the name of a setting",
+    Notices = "notices",
+    OneEvent = "one event",
+    Origin = "an origin",
+    OwnerOfScope = "the owner of a scope",
+    Pages = "pages",
+    PagesOfPoll = "the pages of a poll",
+    Path = "a path",
+    PlaceOnRequest = "a place on a request",
+    PluginDataOfScope = "the plugin data of a scope",
+    PluginName = "the plugin's name",
+    PluginVersion = "the plugin's version",
+    ProcessorTime = "time on a processor",
+    Requests = "requests",
+    SchemaOfSettings = "the schema of the settings",
+    ScopesOfDiscovery = "scopes of a discovery",
+    SealedKey = "a sealed key",
+    ShapesOfRequests = "shapes of requests",
+    Stack = "stack",
+    State = "state",
+    SubjectOfFigure = "the subject of a figure",
+    TableElements = "table elements",
+    Time = "time in all",
+    Token = "a token",
+    UidOfEvent = "the uid of an event",
+}

@@ -1,143 +1,23 @@
 //! What may leave the sandbox: requests of the shapes that the plugin declared, to origins that the operator allows,
 //! with each credential at its one declared place. Everything here is decided before anything is resolved or dialled.
 
+mod origins;
+mod placement;
+mod spelling;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use url::Url;
 
-use crate::contract::{Credential, CredentialUse, Path, Place, Plan, Shape};
+pub use self::origins::{Leave, NotAnOrigin, Origins, canonical};
+use self::placement::{carries, is_empty, place, place_name};
+use self::spelling::{refuse_odd_spelling, refuse_other_meaning};
+use crate::contract::{Credential, CredentialUse, Path, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};
 use crate::limits;
 use crate::network::OutgoingRequest;
-use crate::network::address;
-
-/// The origins that requests may go to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
-    operators: BTreeSet<String>,
-    own: BTreeSet<String>,
-    /// Origins over http that lead to this machine itself.
-    near: BTreeSet<String>,
-    /// Origins over http that the operator lets credentials go to.
-    in_clear: BTreeSet<String>,
-}
-
-/// What is given as an origin is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("found {0:?}, expected an origin such as \"https://host.example:8443\", without a path")]
-pub struct NotAnOrigin(pub String);
-
-impl Origins {
-    /// Allows these origins, such as `https://host.example:8443`, as the operator's.
-    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, NotAnOrigin> {
-        let not = |origin: &str| NotAnOrigin(origin.to_owned());
-        let exact = origins.into_iter().map(|one| canonical(one.as_ref()).ok_or_else(|| not(one.as_ref())));
-        let operators: BTreeSet<String> = exact.collect::<Result<_, _>>()?;
-        let near = operators.iter().filter(|origin| is_near(origin)).cloned().collect();
-        Ok(Origins { operators, near, ..Origins::default() })
-    }
-
-    /// The same where requests to some addresses do not go there `directly`, but through a proxy: credentials would pass
-    /// the network on the way to this machine.
-    pub fn going(mut self, directly: impl Fn(&Url) -> bool) -> Origins {
-        self.near.retain(|origin| Url::parse(origin).is_ok_and(|url| directly(&url)));
-        self
-    }
-
-    /// The same, and these origins over http, to which credentials may go as well.
-    pub fn with_credentials_over_http(
-        mut self,
-        origins: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Origins, NotAnOrigin> {
-        self.in_clear = Origins::new(origins)?.operators;
-        self.operators.extend(self.in_clear.iter().cloned());
-        Ok(self)
-    }
-
-    /// These origins, and others that are allowed without the operator.
-    pub fn and(&self, own: &Origins) -> Origins {
-        Origins { own: &self.own | &own.operators, ..self.clone() }
-    }
-
-    /// Whether a request with credentials may go to an origin that is allowed: what goes over http is read by everybody on
-    /// the way.
-    pub fn takes_credentials(&self, origin: &str) -> bool {
-        origin.starts_with("https://") || self.near.contains(origin) || self.in_clear.contains(origin)
-    }
-
-    /// By whose leave requests may go to an origin; none if they may not.
-    pub fn leave(&self, origin: &str) -> Option<Leave> {
-        match (self.operators.contains(origin), self.own.contains(origin)) {
-            (true, _) => Some(Leave::Operator),
-            (false, true) => Some(Leave::BuiltIn),
-            (false, false) => None,
-        }
-    }
-
-    /// Whether credentials for an origin would be read on the way, whether it is allowed or not.
-    pub fn exposes(&self, origin: &str) -> bool {
-        let is_near = self.leave(origin).is_none() && is_near(origin);
-        !self.takes_credentials(origin) && origin.starts_with("http://") && !is_near
-    }
-
-    /// The line of configuration that allows these origins, too.
-    pub fn line_with<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
-        let operators = self.operators.iter().filter(|origin| !self.in_clear.contains(*origin));
-        line("allow", operators.map(String::as_str).chain(more))
-    }
-
-    /// The line of configuration that lets credentials go to these origins over http, too.
-    pub fn line_in_clear<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
-        line("allow_credentials_over_http", self.in_clear.iter().map(String::as_str).chain(more))
-    }
-
-    /// The line of configuration that lets a request go to an origin, which says what it does where credentials would be
-    /// read on the way.
-    pub fn line_for(&self, origin: &str, carries_credentials: bool) -> String {
-        match carries_credentials && origin.starts_with("http://") && !is_near(origin) {
-            true => self.line_in_clear([origin]),
-            false => self.line_with([origin]),
-        }
-    }
-}
-
-fn line<'a>(key: &str, origins: impl Iterator<Item = &'a str>) -> String {
-    format!("{key} = [{}]", origins.map(|origin| format!("{origin:?}")).collect::<Vec<_>>().join(", "))
-}
-
-/// Whether an origin is plain http to this machine itself.
-fn is_near(origin: &str) -> bool {
-    let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
-    url.is_some_and(|url| url.host().is_some_and(|host| address::is_loopback(&host)))
-}
-
-/// Why an origin is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Leave {
-    /// It is in the configuration.
-    Operator,
-    /// The plugin is the built-in one, and knows it.
-    BuiltIn,
-}
-
-/// An origin as `url` spells it; none for anything that is more or less than an origin.
-pub fn canonical(origin: &str) -> Option<String> {
-    let url = Url::parse(origin).ok()?;
-    let bare = url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none();
-    let known = matches!(url.scheme(), "https" | "http")
-        && url.host_str().is_some_and(|host| !host.contains('*'))
-        && !origin.ends_with('/')
-        && !origin.contains('@');
-    (bare && known).then(|| url.origin().ascii_serialization())
-}
 
 /// Why a request does not leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,146 +155,12 @@ fn denial(reason: String) -> Denial {
     Denial { reason, remedy: None }
 }
 
-/// What parsers read in different ways is refused, whatever it means.
-fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
-    let odd = |what: &str| Err(denial(format!("its address has {what}")));
-    let raw = raw.to_ascii_lowercase();
-    let before_query = raw.split(['?', '#']).next().unwrap_or_default();
-    let (authority, path) = match before_query.split_once("://").map(|(_, rest)| rest) {
-        Some(rest) => rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len())),
-        None => return odd("no scheme"),
-    };
-    if !url.username().is_empty() || url.password().is_some() || authority.contains('@') {
-        return odd("a user name");
-    }
-    if url.fragment().is_some() {
-        return odd("a fragment");
-    }
-    // Numbers in other bases, IPv4 inside IPv6, dots at the end, other scripts: a host has one spelling.
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port_or_known_default().unwrap_or_default();
-    if authority != format!("{host}:{port}") && (authority != host || url.port().is_some()) {
-        return odd(&format!("a host that is not spelled as it is read, {host}:{port}"));
-    }
-    if ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash)) {
-        return odd("an encoded slash");
-    }
-    if path.contains("%25") || path.as_bytes().windows(3).any(|three| matches!(three, [b'%', b'0' | b'1', _])) {
-        return odd("an encoded percent or control character");
-    }
-    let path = path.replace("%2e", ".").replace("%3b", ";");
-    // Some servers cut parameters off a segment before they look at it.
-    if path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | ".."))) {
-        return odd("a dot segment");
-    }
-    Ok(())
-}
-
-/// Headers by which some servers take a request for another one than its first line says: another method, another host,
-/// another path. Cookies are credentials, and none of those that were declared.
-const OTHER_MEANING: &[&str] = &[
-    "cookie",
-    "forwarded",
-    "if-range",
-    "range",
-    "x-forwarded",
-    "x-host",
-    "x-http-host",
-    "x-http-method",
-    "x-method-override",
-    "x-original",
-    "x-override",
-    "x-rewrite",
-];
-
-fn refuse_other_meaning(request: &OutgoingRequest) -> Result<(), Denial> {
-    let odd = |name: &str| OTHER_MEANING.iter().any(|begin| name.starts_with(begin));
-    match request.headers.iter().find(|(name, _)| odd(name)) {
-        Some((name, _)) => Err(denial(format!("its header `{name}` may change what it means"))),
-        None => Ok(()),
-    }
-}
-
 /// Whether a path is one that a shape of request declares.
 pub fn fits(path: &Path, actual: &str) -> bool {
     match path {
         Path::Exact(exact) => actual == exact,
         Path::Prefix(prefix) => prefix.ends_with('/') && actual.starts_with(prefix) && actual.len() > prefix.len(),
     }
-}
-
-/// Puts a credential in its place, if its placeholder stands there.
-fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
-    match place {
-        Place::Bearer => Ok(replace_header(
-            request,
-            "authorization",
-            &format!("Bearer {}", sealed.placeholder),
-            format!("Bearer {}", sealed.secret.expose()),
-        )),
-        Place::Header(header) => Ok(replace_header(
-            request,
-            &header.to_ascii_lowercase(),
-            &sealed.placeholder,
-            sealed.secret.expose().to_owned(),
-        )),
-        Place::FormField(field) => {
-            if !is_form(request) {
-                return Ok(false);
-            }
-            let mut pairs: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
-            let mut fields = pairs.iter_mut().filter(|(name, _)| name == field);
-            let (first, second) = (fields.next(), fields.next());
-            if second.is_some() {
-                return Err(denial(format!("its form has the field {field} twice")));
-            }
-            let Some((_, value)) = first.filter(|(_, value)| *value == sealed.placeholder) else { return Ok(false) };
-            sealed.secret.expose().clone_into(value);
-            request.body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes();
-            Ok(true)
-        }
-    }
-}
-
-/// Whether nothing stands in the place of a credential. What is no form may have it anywhere.
-fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
-    let has_no = |header: &str| request.headers.iter().all(|(name, _)| name != header);
-    match place {
-        Place::Bearer => has_no("authorization"),
-        Place::Header(header) => has_no(&header.to_ascii_lowercase()),
-        Place::FormField(_) if !is_form(request) => request.body.is_empty(),
-        Place::FormField(field) => form_urlencoded::parse(&request.body).all(|(name, _)| name != *field),
-    }
-}
-
-fn is_form(request: &OutgoingRequest) -> bool {
-    let is_form = |value: &str| value.starts_with("application/x-www-form-urlencoded");
-    request.headers.iter().any(|(name, value)| name == "content-type" && is_form(value))
-}
-
-fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str, value: String) -> bool {
-    let mut values = request.headers.iter_mut().filter(|(name, _)| name == header);
-    match (values.next(), values.next()) {
-        (Some((_, found)), None) if found == placeholder => {
-            *found = value;
-            true
-        }
-        _ => false,
-    }
-}
-
-fn place_name(place: &Place) -> String {
-    match place {
-        Place::Bearer => "authorization".to_owned(),
-        Place::Header(header) => header.to_ascii_lowercase(),
-        Place::FormField(field) => format!("form field {field}"),
-    }
-}
-
-fn carries(request: &OutgoingRequest, placeholder: &str) -> bool {
-    request.url.as_str().contains(placeholder)
-        || request.headers.iter().any(|(name, value)| name.contains(placeholder) || value.contains(placeholder))
-        || request.body.windows(placeholder.len()).any(|window| window == placeholder.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use url::Url;
+
 use super::*;
-use crate::contract::CredentialUse;
+use crate::contract::{CredentialUse, Place};
 use crate::credentials::secret::Secret;
 
 const LOGIN: &str = "https://login.example";

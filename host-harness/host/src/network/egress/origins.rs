@@ -1,0 +1,132 @@
+//! The origins that requests may go to, and by whose leave.
+
+use std::collections::BTreeSet;
+
+use url::Url;
+
+use crate::network::address;
+
+/// The origins that requests may go to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    operators: BTreeSet<String>,
+    own: BTreeSet<String>,
+    /// Origins over http that lead to this machine itself.
+    near: BTreeSet<String>,
+    /// Origins over http that the operator lets credentials go to.
+    in_clear: BTreeSet<String>,
+}
+
+/// What is given as an origin is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("found {0:?}, expected an origin such as \"https://host.example:8443\", without a path")]
+pub struct NotAnOrigin(pub String);
+
+impl Origins {
+    /// Allows these origins, such as `https://host.example:8443`, as the operator's.
+    pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, NotAnOrigin> {
+        let not = |origin: &str| NotAnOrigin(origin.to_owned());
+        let exact = origins.into_iter().map(|one| canonical(one.as_ref()).ok_or_else(|| not(one.as_ref())));
+        let operators: BTreeSet<String> = exact.collect::<Result<_, _>>()?;
+        let near = operators.iter().filter(|origin| is_near(origin)).cloned().collect();
+        Ok(Origins { operators, near, ..Origins::default() })
+    }
+
+    /// The same where requests to some addresses do not go there `directly`, but through a proxy: credentials would pass
+    /// the network on the way to this machine.
+    pub fn going(mut self, directly: impl Fn(&Url) -> bool) -> Origins {
+        self.near.retain(|origin| Url::parse(origin).is_ok_and(|url| directly(&url)));
+        self
+    }
+
+    /// The same, and these origins over http, to which credentials may go as well.
+    pub fn with_credentials_over_http(
+        mut self,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Origins, NotAnOrigin> {
+        self.in_clear = Origins::new(origins)?.operators;
+        self.operators.extend(self.in_clear.iter().cloned());
+        Ok(self)
+    }
+
+    /// These origins, and others that are allowed without the operator.
+    pub fn and(&self, own: &Origins) -> Origins {
+        Origins { own: &self.own | &own.operators, ..self.clone() }
+    }
+
+    /// Whether a request with credentials may go to an origin that is allowed: what goes over http is read by everybody on
+    /// the way.
+    pub fn takes_credentials(&self, origin: &str) -> bool {
+        origin.starts_with("https://") || self.near.contains(origin) || self.in_clear.contains(origin)
+    }
+
+    /// By whose leave requests may go to an origin; none if they may not.
+    pub fn leave(&self, origin: &str) -> Option<Leave> {
+        match (self.operators.contains(origin), self.own.contains(origin)) {
+            (true, _) => Some(Leave::Operator),
+            (false, true) => Some(Leave::BuiltIn),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether credentials for an origin would be read on the way, whether it is allowed or not.
+    pub fn exposes(&self, origin: &str) -> bool {
+        let is_near = self.leave(origin).is_none() && is_near(origin);
+        !self.takes_credentials(origin) && origin.starts_with("http://") && !is_near
+    }
+
+    /// The line of configuration that allows these origins, too.
+    pub fn line_with<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        let operators = self.operators.iter().filter(|origin| !self.in_clear.contains(*origin));
+        line("allow", operators.map(String::as_str).chain(more))
+    }
+
+    /// The line of configuration that lets credentials go to these origins over http, too.
+    pub fn line_in_clear<'a>(&'a self, more: impl IntoIterator<Item = &'a str>) -> String {
+        line("allow_credentials_over_http", self.in_clear.iter().map(String::as_str).chain(more))
+    }
+
+    /// The line of configuration that lets a request go to an origin, which says what it does where credentials would be
+    /// read on the way.
+    pub fn line_for(&self, origin: &str, carries_credentials: bool) -> String {
+        match carries_credentials && origin.starts_with("http://") && !is_near(origin) {
+            true => self.line_in_clear([origin]),
+            false => self.line_with([origin]),
+        }
+    }
+}
+
+fn line<'a>(key: &str, origins: impl Iterator<Item = &'a str>) -> String {
+    format!("{key} = [{}]", origins.map(|origin| format!("{origin:?}")).collect::<Vec<_>>().join(", "))
+}
+
+/// Whether an origin is plain http to this machine itself.
+fn is_near(origin: &str) -> bool {
+    let url = Url::parse(origin).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| url.host().is_some_and(|host| address::is_loopback(&host)))
+}
+
+/// Why an origin is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leave {
+    /// It is in the configuration.
+    Operator,
+    /// The plugin is the built-in one, and knows it.
+    BuiltIn,
+}
+
+/// An origin as `url` spells it; none for anything that is more or less than an origin.
+pub fn canonical(origin: &str) -> Option<String> {
+    let url = Url::parse(origin).ok()?;
+    let bare = url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let known = matches!(url.scheme(), "https" | "http")
+        && url.host_str().is_some_and(|host| !host.contains('*'))
+        && !origin.ends_with('/')
+        && !origin.contains('@');
+    (bare && known).then(|| url.origin().ascii_serialization())
+}

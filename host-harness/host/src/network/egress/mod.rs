@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::origins::{Leave, NotAnOrigin, Origins, canonical};
-use self::placement::{carries, is_empty, place, place_name};
+use self::placement::{Placed, carries, is_empty, place_name};
 use self::spelling::{refuse_odd_spelling, refuse_other_meaning};
 use crate::contract::{Credential, CredentialUse, Path, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};
@@ -84,6 +84,29 @@ impl Egress {
         refuse_odd_spelling(url, &request.url)?;
         refuse_other_meaning(&request)?;
         let origin = request.url.origin().ascii_serialization();
+        let shape = self.allowed_shape(&request, &origin)?;
+        let Placed { places, carried, missing, signed } = Placed::on(&mut request, shape, sealed)?;
+        if let Some(credential) = carried.first()
+            && !self.allowed.takes_credentials(&origin)
+        {
+            let reason =
+                format!("{} would go to {origin} without TLS, for everybody on the way to read", name(credential));
+            return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
+        }
+        if request.headers.iter().any(|(name, _)| name == "authorization") && !places.contains("authorization") {
+            return Err(denial("its `authorization` carries no credential of this call".to_owned()));
+        }
+        if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
+            return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
+        }
+        let is_by_host =
+            |used: &CredentialUse| places.contains(&place_name(&used.place)) || is_empty(&request, &used.place);
+        let is_by_host = !places.is_empty() && shape.credentials.iter().all(is_by_host);
+        Ok(Judged { request, shape, carried, missing, signed, is_by_host })
+    }
+
+    /// The declared shape of a request to an origin that is allowed.
+    fn allowed_shape(&self, request: &OutgoingRequest, origin: &str) -> Result<&Shape, Denial> {
         let is_of = |shape: &&Shape| {
             shape.method == request.method
                 && fits(&shape.path, request.url.path())
@@ -92,45 +115,11 @@ impl Egress {
         let shape = self.plan.shapes.iter().find(is_of).ok_or_else(|| {
             denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
         })?;
-        if self.allowed.leave(&origin).is_none() {
-            let remedy = Some(self.allowed.line_for(&origin, !shape.credentials.is_empty()));
+        if self.allowed.leave(origin).is_none() {
+            let remedy = Some(self.allowed.line_for(origin, !shape.credentials.is_empty()));
             return Err(Denial { reason: format!("the origin {origin} is not allowed"), remedy });
         }
-        let (mut placed, mut missing, mut carried) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let mut signed = Vec::new();
-        for used in &shape.credentials {
-            let (mut configured, mut is_placed) = (false, false);
-            for sealed in sealed.iter().filter(|sealed| sealed.credential == used.credential) {
-                configured = true;
-                if place(&mut request, &used.place, sealed)? {
-                    is_placed = true;
-                    placed.insert(place_name(&used.place));
-                    signed.extend(sealed.identity.is_some().then(|| place_name(&used.place)));
-                }
-            }
-            match (configured, is_placed) {
-                (_, true) => carried.push(&used.credential),
-                (true, false) => missing.push(&used.credential),
-                (false, false) => {}
-            }
-        }
-        if let Some(credential) = carried.first()
-            && !self.allowed.takes_credentials(&origin)
-        {
-            let reason =
-                format!("{} would go to {origin} without TLS, for everybody on the way to read", name(credential));
-            return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
-        }
-        if request.headers.iter().any(|(name, _)| name == "authorization") && !placed.contains("authorization") {
-            return Err(denial("its `authorization` carries no credential of this call".to_owned()));
-        }
-        if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
-            return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
-        }
-        let is_by_host =
-            |used: &CredentialUse| placed.contains(&place_name(&used.place)) || is_empty(&request, &used.place);
-        let is_by_host = !placed.is_empty() && shape.credentials.iter().all(is_by_host);
-        Ok(Judged { request, shape, carried, missing, signed, is_by_host })
+        Ok(shape)
     }
 }
 

@@ -1,12 +1,51 @@
 //! Credentials on a request: each at its one declared place.
 
+use std::collections::BTreeSet;
+
 use super::{Denial, denial};
-use crate::contract::Place;
+use crate::contract::{Credential, Place, Shape};
 use crate::credentials::sealed::Sealed;
 use crate::network::OutgoingRequest;
 
+/// What became of the credentials that a shape declares.
+#[derive(Default)]
+pub(super) struct Placed<'a> {
+    /// The places with a credential.
+    pub(super) places: BTreeSet<String>,
+    /// The credentials that are on the request.
+    pub(super) carried: Vec<&'a Credential>,
+    /// Those that are not, though there are such.
+    pub(super) missing: Vec<&'a Credential>,
+    /// The places that were signed.
+    pub(super) signed: Vec<String>,
+}
+
+impl<'a> Placed<'a> {
+    /// Puts each credential on a request where its placeholder stands in its declared place.
+    pub(super) fn on(request: &mut OutgoingRequest, shape: &'a Shape, sealed: &[Sealed]) -> Result<Placed<'a>, Denial> {
+        let mut placed = Placed::default();
+        for used in &shape.credentials {
+            let (mut is_configured, mut is_placed) = (false, false);
+            for sealed in sealed.iter().filter(|sealed| sealed.credential == used.credential) {
+                is_configured = true;
+                if place(request, &used.place, sealed)? {
+                    is_placed = true;
+                    placed.places.insert(place_name(&used.place));
+                    placed.signed.extend(sealed.identity.is_some().then(|| place_name(&used.place)));
+                }
+            }
+            match (is_configured, is_placed) {
+                (_, true) => placed.carried.push(&used.credential),
+                (true, false) => placed.missing.push(&used.credential),
+                (false, false) => {}
+            }
+        }
+        Ok(placed)
+    }
+}
+
 /// Puts a credential in its place, if its placeholder stands there.
-pub(super) fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
+fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
     match place {
         Place::Bearer => Ok(replace_header(
             request,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use source_host::limits::Limits;
 
 use crate::hostile::{CASES, hostile_bytes, short};
+use crate::mode::Mode;
 use crate::support::{NOON, host, root};
 
 fn recorded(name: &str) -> Cassette {
@@ -16,7 +17,7 @@ fn recorded(name: &str) -> Cassette {
 }
 
 /// A recording for the hostile plugin in one of its modes.
-fn cassette(mode: &str, amount: u32) -> Cassette {
+fn cassette(mode: Mode, amount: u32) -> Cassette {
     let exchange = |method: &str, path: &str, body: Value| {
         let url = format!("https://api.example{path}");
         json!({ "request": { "method": method, "url": url }, "response": { "status": 200, "json": body } })
@@ -24,7 +25,7 @@ fn cassette(mode: &str, amount: u32) -> Cassette {
     let cassette = json!({
         "docs": "Two pages.",
         "version": cassette::VERSION,
-        "settings": { "mode": mode, "amount": amount, "key": "KEY-OF-TESTS" },
+        "settings": { "mode": mode.word(), "amount": amount, "key": "KEY-OF-TESTS" },
         "context": { "feed": "items", "tenant": "mallory", "time_milliseconds": NOON },
         "exchanges": [
             exchange("POST", "/token", json!({ "access_token": "TOKEN-OF-TESTS", "expires_in": 3_600 })),
@@ -66,7 +67,7 @@ async fn without_a_cassette_what_needs_one_is_not_run() {
 #[tokio::test]
 async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
     let mut otherwise = Vec::new();
-    let good = examine(&host(), hostile_bytes(), &[cassette("", 0)], &short()).await;
+    let good = examine(&host(), hostile_bytes(), &[cassette(Mode::Good, 0)], &short()).await;
     assert!(good.ok && good.rules.iter().all(|row| row.status == Verdict::Passed), "{}", good.table());
     for case in CASES {
         let report = examine(&host(), hostile_bytes(), &[cassette(case.mode, case.amount)], &short()).await;
@@ -87,7 +88,7 @@ async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
 #[tokio::test]
 async fn a_foreign_component_fails_and_nothing_else_is_run() {
     let bytes = wat::parse_str("(component (import \"wasi:sockets/tcp@0.2.0\" (instance)))").unwrap();
-    let report = examine(&host(), &bytes, &[cassette("", 0)], &short()).await;
+    let report = examine(&host(), &bytes, &[cassette(Mode::Good, 0)], &short()).await;
     assert_eq!(report.failed(), ["component"]);
     assert!(report.rules[1..].iter().all(|row| row.status == Verdict::NotRun));
     assert!(report.table().contains("which is not among the allowed imports"), "{}", report.table());

@@ -21,13 +21,14 @@ use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
 use tracing::instrument::WithSubscriber;
 
 use crate::limits::LIMITS;
+use crate::mode::Mode;
 use crate::security::Table;
 use crate::support::{NOON, host, noon, plugin, unadmitted};
 
 /// What a mode of the hostile plugin tries, and how it ends.
 pub struct Case {
     /// Its setting.
-    pub mode: &'static str,
+    pub mode: Mode,
     /// How much of it.
     pub amount: u32,
     /// What it tries.
@@ -48,154 +49,166 @@ pub enum Ends {
 
 use Ends::{Failure as Fails, Nothing};
 
-const fn case(mode: &'static str, amount: u32, tries: &'static str, ends: Ends, rule: &'static str) -> Case {
+const fn case(mode: Mode, amount: u32, tries: &'static str, ends: Ends, rule: &'static str) -> Case {
     Case { mode, amount, tries, ends, rule: if rule.is_empty() { None } else { Some(rule) } }
 }
 
 /// Every trick that is not about a limit's exact value; those are in `limits`.
 pub const CASES: &[Case] = &[
-    case("loop", 0, "loops for ever", Fails("its limit of time on a processor in poll"), "limits"),
-    case("levels", 100_000_000, "calls itself without end", Fails("its limit of stack in poll"), "limits"),
-    case("memory", 200, "takes 200 MiB of memory", Fails("its limit of memory in poll"), "limits"),
-    case("wait", 86_400_000, "waits for a day", Fails("its limit of time in all in poll"), "limits"),
+    case(Mode::Loop, 0, "loops for ever", Fails("its limit of time on a processor in poll"), "limits"),
+    case(Mode::Levels, 100_000_000, "calls itself without end", Fails("its limit of stack in poll"), "limits"),
+    case(Mode::Memory, 200, "takes 200 MiB of memory", Fails("its limit of memory in poll"), "limits"),
+    case(Mode::Wait, 86_400_000, "waits for a day", Fails("its limit of time in all in poll"), "limits"),
     case(
-        "timer-in-prepare",
+        Mode::TimerInPrepare,
         0,
         "waits in `prepare`",
         Fails("the plugin broke down in prepare: it set a timer"),
         "limits",
     ),
     case(
-        "timer-in-normalize",
+        Mode::TimerInNormalize,
         0,
         "waits in `normalize`",
         Fails("the plugin broke down in normalize: it set a timer"),
         "limits",
     ),
-    case("trap", 0, "breaks down", Fails("the plugin broke down in poll"), "limits"),
-    case("handles", 5_000, "opens thousands of handles", Fails("its limit of handles in poll"), "limits"),
-    case("log-lines", 100_000, "floods the log", Nothing("lines beyond the limit are counted and dropped"), ""),
-    case("log-bytes", 30_000_000, "logs a line of 30 MB", Nothing("a line beyond the limit is cut or dropped"), ""),
+    case(Mode::Trap, 0, "breaks down", Fails("the plugin broke down in poll"), "limits"),
+    case(Mode::Handles, 5_000, "opens thousands of handles", Fails("its limit of handles in poll"), "limits"),
+    case(Mode::LogLines, 100_000, "floods the log", Nothing("lines beyond the limit are counted and dropped"), ""),
+    case(Mode::LogBytes, 30_000_000, "logs a line of 30 MB", Nothing("a line beyond the limit is cut or dropped"), ""),
     case(
-        "log-escapes",
+        Mode::LogEscapes,
         65_000,
         "logs lines that look like its token in countless ways",
         Nothing("they take no longer to search than others"),
         "",
     ),
-    case("copies", 4_000, "returns gigabytes, by one mebibyte again and again", Fails("copied between"), "limits"),
+    case(Mode::Copies, 4_000, "returns gigabytes, by one mebibyte again and again", Fails("copied between"), "limits"),
     case(
-        "requests-denied",
+        Mode::RequestsDenied,
         50_000,
         "asks again and again for what is denied",
         Fails("its limit of requests"),
         "limits",
     ),
     case(
-        "host-denied",
+        Mode::HostDenied,
         0,
         "calls a host that it did not declare",
         Fails("no declared shape has GET https://evil"),
         "requests",
     ),
     case(
-        "host-lookalike",
+        Mode::HostLookalike,
         0,
         "calls a host that begins like a declared one",
         Fails("no declared shape has"),
         "requests",
     ),
-    case("host-user-name", 0, "writes a declared host as a user name", Fails("a user name"), "requests"),
-    case("path-above", 0, "leaves the declared path by dot segments", Fails("a dot segment"), "requests"),
-    case("method", 0, "sends PUT where GET was declared", Fails("no declared shape has PUT"), "requests"),
+    case(Mode::HostUserName, 0, "writes a declared host as a user name", Fails("a user name"), "requests"),
+    case(Mode::PathAbove, 0, "leaves the declared path by dot segments", Fails("a dot segment"), "requests"),
+    case(Mode::Method, 0, "sends PUT where GET was declared", Fails("no declared shape has PUT"), "requests"),
     case(
-        "placeholder-of-another",
+        Mode::PlaceholderOfAnother,
         0,
         "uses the placeholder of another tenant",
         Fails("carries no credential of this call"),
         "requests",
     ),
     case(
-        "token-in-query",
+        Mode::TokenInQuery,
         0,
         "copies the token into the query",
         Fails("the token stands where it was not"),
         "requests",
     ),
-    case("key-in-header", 0, "copies a secret into a header", Fails("`key` stands where it was not"), "requests"),
+    case(Mode::KeyInHeader, 0, "copies a secret into a header", Fails("`key` stands where it was not"), "requests"),
     case(
-        "data-to-token-endpoint",
+        Mode::DataToTokenEndpoint,
         0,
         "posts data to its own token endpoint",
         Fails("a request for a token leaves from fetch-token alone"),
         "requests",
     ),
     case(
-        "zeroes",
+        Mode::Zeroes,
         0x7fff_ffff,
         "writes more to a body than the host bears",
         Fails("the plugin broke down in poll"),
         "limits",
     ),
-    case("assertion", 0, "asks for an assertion that it did not declare", Fails("not-declared"), "poll"),
-    case("headers", 0, "smuggles headers that change the way of a request", Fails("0 of 7 were taken"), "poll"),
-    case("request-words", 1_000_000, "hoards requests with endless words", Fails("0 of 100 were kept"), "poll"),
+    case(Mode::Assertion, 0, "asks for an assertion that it did not declare", Fails("not-declared"), "poll"),
+    case(Mode::Headers, 0, "smuggles headers that change the way of a request", Fails("0 of 7 were taken"), "poll"),
+    case(Mode::RequestWords, 1_000_000, "hoards requests with endless words", Fails("0 of 100 were kept"), "poll"),
     case(
-        "compressed-echo",
+        Mode::CompressedEcho,
         0,
         "asks for an encoding in which the host does not see",
         Nothing("the host names its own"),
         "poll",
     ),
-    case("words-odd", 0, "writes commands to terminals, and lines into the log", Fails("red [31m error: feed"), "poll"),
-    case("scope-id-odd", 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
-    case("http-in-normalize", 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
-    case("cursor-loop", 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
-    case("pages", 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
-    case("event-cut-short", 0, "returns JSON that ends early", Fails("is not one JSON object on one line"), "limits"),
-    case("event-on-two-lines", 0, "breaks an event over two lines", Fails("is not one JSON object"), "limits"),
-    case("event-forged", 0, "hides a second event behind the first", Fails("is not one JSON object"), "limits"),
-    case("event-list", 0, "returns a list in place of an event", Fails("is not one JSON object"), "limits"),
-    case("event-not-utf8", 0, "returns an event that is not UTF-8", Fails("is not one JSON object"), "limits"),
-    case("events-alike", 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
-    case("measure-odd", 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
-    case("state-foreign", 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),
     case(
-        "state-fresh-start",
+        Mode::WordsOdd,
+        0,
+        "writes commands to terminals, and lines into the log",
+        Fails("red [31m error: feed"),
+        "poll",
+    ),
+    case(Mode::ScopeIdOdd, 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
+    case(Mode::HttpInNormalize, 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
+    case(Mode::CursorLoop, 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
+    case(Mode::Pages, 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
+    case(Mode::EventCutShort, 0, "returns JSON that ends early", Fails("is not one JSON object on one line"), "limits"),
+    case(Mode::EventOnTwoLines, 0, "breaks an event over two lines", Fails("is not one JSON object"), "limits"),
+    case(Mode::EventForged, 0, "hides a second event behind the first", Fails("is not one JSON object"), "limits"),
+    case(Mode::EventList, 0, "returns a list in place of an event", Fails("is not one JSON object"), "limits"),
+    case(Mode::EventNotUtf8, 0, "returns an event that is not UTF-8", Fails("is not one JSON object"), "limits"),
+    case(Mode::EventsAlike, 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
+    case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
+    case(Mode::StateForeign, 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),
+    case(
+        Mode::StateFreshStart,
         0,
         "takes unreadable state for a fresh start",
         Nothing("only its own scope is told anew"),
         "state",
     ),
-    case("memory-of-calls", 0, "counts its calls in memory", Nothing("every call is the first of its instance"), ""),
-    case("clock-in-event", 0, "times itself in `normalize`", Nothing("the clock stands still"), ""),
-    case("scopes-alike", 0, "lists one scope twice", Nothing("it is polled once"), ""),
-    case("shape-odd", 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
-    case("problems-one-by-one", 0, "tells one problem at a time", Nothing("the others are told next time"), "settings"),
+    case(Mode::MemoryOfCalls, 0, "counts its calls in memory", Nothing("every call is the first of its instance"), ""),
+    case(Mode::ClockInEvent, 0, "times itself in `normalize`", Nothing("the clock stands still"), ""),
+    case(Mode::ScopesAlike, 0, "lists one scope twice", Nothing("it is polled once"), ""),
+    case(Mode::ShapeOdd, 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
     case(
-        "reaction-odd",
+        Mode::ProblemsOneByOne,
+        0,
+        "tells one problem at a time",
+        Nothing("the others are told next time"),
+        "settings",
+    ),
+    case(
+        Mode::ReactionOdd,
         0,
         "calls every fault a lack of data",
         Nothing("its own scopes are shown as without data"),
         "failures",
     ),
-    case("code-unlisted", 0, "uses codes that it does not list", Nothing("they are shown as they are"), "failures"),
+    case(Mode::CodeUnlisted, 0, "uses codes that it does not list", Nothing("they are shown as they are"), "failures"),
     case(
-        "kind-undeclared",
+        Mode::KindUndeclared,
         0,
         "reads a kind of page that it does not declare",
         Nothing("it stays within its batch"),
         "poll",
     ),
     case(
-        "notice-unlisted",
+        Mode::NoticeUnlisted,
         0,
         "uses codes of notices that it does not list",
         Nothing("at most 64 are counted"),
         "normalize",
     ),
-    case("notice-of-step-unlisted", 0, "does so while it reads pages", Nothing("the same"), "poll"),
-    case("notice-of-search-unlisted", 0, "does so while it looks for scopes", Nothing("the same"), "poll"),
+    case(Mode::NoticeOfStepUnlisted, 0, "does so while it reads pages", Nothing("the same"), "poll"),
+    case(Mode::NoticeOfSearchUnlisted, 0, "does so while it looks for scopes", Nothing("the same"), "poll"),
 ];
 
 /// For SECURITY.md.
@@ -206,7 +219,7 @@ pub fn table() -> Table {
             Nothing(words) => (*words).to_owned(),
         };
         let rule = case.rule.unwrap_or("none: it looks good from outside");
-        [case.mode.to_owned(), case.tries.to_owned(), ends, rule.to_owned()].into()
+        [case.mode.to_string(), case.tries.to_owned(), ends, rule.to_owned()].into()
     };
     Table {
         title: "A plugin that means harm",
@@ -217,23 +230,26 @@ pub fn table() -> Table {
 }
 
 /// What the hostile plugin does with each thing that a plugin may import, by its modes.
-const ABUSED: &[(&str, &[&str])] = &[
-    ("wasi:http/types", &["fields", "headers", "request-words", "address-bytes"]),
-    ("wasi:http/outgoing-handler", &["requests", "requests-denied", "host-denied", "http-in-normalize"]),
+const ABUSED: &[(&str, &[Mode])] = &[
+    ("wasi:http/types", &[Mode::Fields, Mode::Headers, Mode::RequestWords, Mode::AddressBytes]),
+    ("wasi:http/outgoing-handler", &[Mode::Requests, Mode::RequestsDenied, Mode::HostDenied, Mode::HttpInNormalize]),
     ("wasi:io/error", &[]),
-    ("wasi:io/poll", &["pollables", "handles"]),
-    ("wasi:io/streams", &["zeroes", "request-bytes"]),
-    ("wasi:clocks/monotonic-clock", &["wait", "clock-in-event"]),
-    ("collector:source/log", &["log-lines", "log-bytes", "log-escapes"]),
-    ("collector:source/credentials", &["assertion"]),
+    ("wasi:io/poll", &[Mode::Pollables, Mode::Handles]),
+    ("wasi:io/streams", &[Mode::Zeroes, Mode::RequestBytes]),
+    ("wasi:clocks/monotonic-clock", &[Mode::Wait, Mode::ClockInEvent]),
+    ("collector:source/log", &[Mode::LogLines, Mode::LogBytes, Mode::LogEscapes]),
+    ("collector:source/credentials", &[Mode::Assertion]),
     ("collector:source/plugin", &[]),
 ];
 
 /// For SECURITY.md.
 pub fn imports() -> Table {
-    let row = |(import, modes): &(&str, &[&str])| {
-        let modes =
-            if modes.is_empty() { "none: types, or the words of an error".to_owned() } else { modes.join(", ") };
+    let row = |(import, modes): &(&str, &[Mode])| {
+        let modes = if modes.is_empty() {
+            "none: types, or the words of an error".to_owned()
+        } else {
+            modes.iter().map(|mode| mode.word()).collect::<Vec<_>>().join(", ")
+        };
         vec![format!("`{import}`"), modes]
     };
     Table {
@@ -280,7 +296,7 @@ impl Transport for Service {
 
 /// What came of two polls of the first scope, the second with the state of the first.
 pub async fn polled(
-    mode: &str,
+    mode: Mode,
     amount: u32,
     limits: Limits,
     page_bytes: usize,
@@ -291,8 +307,8 @@ pub async fn polled(
     (outcome, asked)
 }
 
-async fn open(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Feed, FeedError> {
-    let settings = json!({ "mode": mode, "amount": amount, "key": KEY });
+async fn open(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Feed, FeedError> {
+    let settings = json!({ "mode": mode.word(), "amount": amount, "key": KEY });
     open_with(settings, limits, transport).await
 }
 
@@ -321,8 +337,8 @@ async fn open_for(
 }
 
 /// Opens a feed as a collector does it, poll after poll, and gives what the log has then.
-async fn logged(mode: &str, polls: usize) -> String {
-    let settings = json!({ "mode": mode, "amount": 3, "key": KEY });
+async fn logged(mode: Mode, polls: usize) -> String {
+    let settings = json!({ "mode": mode.word(), "amount": 3, "key": KEY });
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
     let allowed = Origins::new(["https://api.example"]).unwrap();
     let mut admitted = unadmitted("mallory", hostile(), settings, allowed).await;
@@ -343,14 +359,14 @@ async fn logged(mode: &str, polls: usize) -> String {
 
 #[tokio::test]
 async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_opened() {
-    let log = logged("requests-denied", 3).await;
+    let log = logged(Mode::RequestsDenied, 3).await;
     assert_eq!(log.matches("GET https://evil.example/ is not let out: no declared shape has").count(), 1, "{log}");
     assert!(log.contains("WARN") && log.contains("mallory/mallory-items"), "{log}");
-    let log = logged("host-denied", 3).await;
+    let log = logged(Mode::HostDenied, 3).await;
     assert!(!log.contains("is not let out"), "the failure says it: {log}");
 }
 
-async fn attempt(mode: &str, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
+async fn attempt(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
     let words = |failure: Failure| format!("{} ({}, {})", failure.cause, failure.code, failure.blame());
     let feed = open(mode, amount, limits, transport).await.map_err(|error| match error {
         FeedError::Settings(problems) => format!("{} problems, the first: {}", problems.len(), problems[0].found),
@@ -385,13 +401,13 @@ async fn check(case: &Case) -> Result<(), String> {
     let Case { mode, amount, .. } = case;
     let limits = match *mode {
         // What is looked at is the copying, not the size of one event.
-        "copies" => Limits { event_bytes: 2 << 20, ..unhurried() },
+        Mode::Copies => Limits { event_bytes: 2 << 20, ..unhurried() },
         // The search is the host's, and takes some seconds where the host was built without optimisation.
-        "log-escapes" => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
-        "wait" => short(),
+        Mode::LogEscapes => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
+        Mode::Wait => short(),
         _ => unhurried(),
     };
-    let (outcome, asked) = polled(mode, *amount, limits, 0).await;
+    let (outcome, asked) = polled(*mode, *amount, limits, 0).await;
     match (&outcome, &case.ends) {
         (Err(words), Fails(expected)) if words.contains(expected) => {}
         (Ok(_), Nothing(_)) => {}
@@ -407,7 +423,7 @@ async fn check(case: &Case) -> Result<(), String> {
         assert!(declared && !text.contains("evil") && !text.contains("stolen"), "{mode}: {text}");
         assert!(!request.headers.iter().any(|(name, _)| name == "accept-encoding"), "{mode}: {text}");
         let token = shape.starts_with("GET");
-        let own = *mode == "log-escapes" && text.contains("\\!");
+        let own = *mode == Mode::LogEscapes && text.contains("\\!");
         assert_eq!((text.contains(KEY), own || text.contains(TOKEN)), (!token, token), "{mode}: {text}");
     }
     Ok(())
@@ -416,36 +432,32 @@ async fn check(case: &Case) -> Result<(), String> {
 /// A trick without a row is tried by nobody; a row without its trick tries a good plugin.
 #[test]
 fn every_trick_has_its_row_and_every_row_its_trick() {
-    let tricks = include_str!("hostile/src/tricks.rs").lines().map(str::trim_start);
-    let arms =
-        tricks.filter_map(|line| line.strip_prefix('"')?.split_once('"').filter(|(_, rest)| rest.contains("=> ")));
-    let asked =
-        include_str!("hostile/src/lib.rs").split("settings.is(\"").skip(1).filter_map(|rest| rest.split_once('"'));
-    let tricks: BTreeSet<&str> = arms.chain(asked).map(|(mode, _)| mode).collect();
-    let rows: BTreeSet<&str> =
+    let plugin = [include_str!("hostile/src/tricks.rs"), include_str!("hostile/src/lib.rs")].concat();
+    let rows: BTreeSet<Mode> =
         CASES.iter().map(|case| case.mode).chain(LIMITS.iter().map(|limit| limit.mode)).collect();
-    let missing: Vec<_> = rows.difference(&tricks).collect();
-    assert!(missing.is_empty(), "no such trick: {missing:?}");
-    let apart = |mode: &str| {
-        ["requests-in-vain", "key-guessed"].contains(&mode)
-            || include_str!("limits.rs").contains(&format!("\"{mode}\""))
-    };
-    let untried = tricks.difference(&rows).filter(|mode| !apart(mode));
-    assert_eq!(untried.collect::<Vec<_>>(), Vec::<&&str>::new());
+    for mode in Mode::TRICKS {
+        assert_eq!(Mode::of(mode.word()), Some(*mode));
+        let named = format!("Mode::{mode:?}");
+        let names =
+            |text: &str| text.split(|one: char| !(one.is_alphanumeric() || one == ':')).any(|word| word == named);
+        assert!(names(&plugin), "the plugin has no trick {mode}");
+        let apart = [Mode::RequestsInVain, Mode::KeyGuessed, Mode::PlanByChance].contains(mode);
+        assert!(rows.contains(mode) || apart || names(include_str!("limits.rs")), "nobody tries {mode}");
+    }
 }
 
 #[test]
 fn every_allowed_import_is_abused() {
     let abused: Vec<&str> = ABUSED.iter().map(|(import, _)| *import).collect();
     assert_eq!(abused, ALLOWED_IMPORTS);
-    let rows: BTreeSet<&str> =
+    let rows: BTreeSet<Mode> =
         CASES.iter().map(|case| case.mode).chain(LIMITS.iter().map(|limit| limit.mode)).collect();
     for (import, modes) in ABUSED {
         let imported = |known: &String| known.split('@').next() == Some(import);
         let has_nothing = ["wasi:io/error", "collector:source/plugin"].contains(import);
         assert_eq!(modes.is_empty(), has_nothing, "{import}");
         assert!(modes.is_empty() || hostile().about().imports.iter().any(imported), "{import}");
-        let elsewhere = |mode: &&&str| !rows.contains(**mode) && !["log-lines", "log-bytes"].contains(*mode);
+        let elsewhere = |mode: &&Mode| !rows.contains(*mode) && ![Mode::LogLines, Mode::LogBytes].contains(*mode);
         assert_eq!(modes.iter().find(elsewhere), None, "{import}");
     }
 }
@@ -462,7 +474,7 @@ impl Transport for Silent {
 #[tokio::test]
 async fn a_call_that_waits_for_the_network_ends_in_its_time() {
     let limits = Limits { wall_time: Duration::from_secs(4), ..Limits::default() };
-    let words = attempt("", 0, limits, Arc::new(Silent)).await.unwrap_err();
+    let words = attempt(Mode::Good, 0, limits, Arc::new(Silent)).await.unwrap_err();
     assert!(words.contains("its limit of time in all in fetch-token, 4000 ms"), "{words}");
 }
 
@@ -485,7 +497,7 @@ async fn answers_that_are_each_too_large_count_as_what_came_of_them() {
     let most = "its limit of the bodies of all answers in poll, 33554432 bytes";
     for (requests, is_over) in [(3, false), (4, true)] {
         let large = Failing(Err(TransportError::TooLarge(Limits::default().response_body_bytes)));
-        let words = attempt("requests-in-vain", requests, short(), Arc::new(large)).await.unwrap_err();
+        let words = attempt(Mode::RequestsInVain, requests, short(), Arc::new(large)).await.unwrap_err();
         assert_eq!(words.contains(most), is_over, "{requests}: {words}");
     }
 }
@@ -495,15 +507,15 @@ async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
     let (service, tokens) = (Arc::new(Service::default()), Arc::new(Tokens::default()));
     let key = "1234567890";
     for (tenant, mode, requests) in [
-        ("alice", "", 1),
-        ("bob", "", 1),
+        ("alice", Mode::Good, 1),
+        ("bob", Mode::Good, 1),
         // The request has the same bytes, and the plugin wrote them.
-        ("mallory", "key-guessed", 2),
-        ("mallory", "key-guessed", 2),
-        ("eve", "key-guessed", 3),
-        ("carol", "", 3),
+        ("mallory", Mode::KeyGuessed, 2),
+        ("mallory", Mode::KeyGuessed, 2),
+        ("eve", Mode::KeyGuessed, 3),
+        ("carol", Mode::Good, 3),
     ] {
-        let settings = json!({ "mode": mode, "amount": 1_234_567_890, "key": key });
+        let settings = json!({ "mode": mode.word(), "amount": 1_234_567_890, "key": key });
         let transport = Arc::clone(&service) as Arc<dyn Transport>;
         let feed = open_for(tenant, settings, short(), transport, Arc::clone(&tokens)).await.unwrap();
         feed.sign_in().await.unwrap();
@@ -515,7 +527,7 @@ async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
 
 #[tokio::test]
 async fn without_a_mode_it_is_a_good_plugin() {
-    let (batch, asked) = polled("", 0, short(), 0).await;
+    let (batch, asked) = polled(Mode::Good, 0, short(), 0).await;
     let batch = batch.unwrap();
     assert_eq!((batch.events.len(), batch.state), (2, b"1 4".to_vec()));
     assert_eq!(asked.len(), 5);
@@ -534,13 +546,13 @@ async fn every_trick_ends_with_its_own_call() {
 #[tokio::test]
 async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     let good = || Arc::new(Service::default()) as Arc<dyn Transport>;
-    let opened = async |mode: &str| open(mode, 0, short(), good()).await.unwrap();
+    let opened = async |mode: Mode| open(mode, 0, short(), good()).await.unwrap();
 
-    let scopes = opened("scopes-alike").await.discover().await.unwrap().scopes;
+    let scopes = opened(Mode::ScopesAlike).await.discover().await.unwrap().scopes;
     assert_eq!(scopes.len(), 1, "it is polled once");
     let scope = &scopes[0];
 
-    let wrong = json!({ "mode": "problems-one-by-one", "amount": "many", "other": 1 });
+    let wrong = json!({ "mode": Mode::ProblemsOneByOne.word(), "amount": "many", "other": 1 });
     let told = async |settings: Value| match open_with(settings, short(), good()).await {
         Err(FeedError::Settings(problems)) => problems.len(),
         _ => 0,
@@ -549,9 +561,9 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     assert_eq!((told(wrong).await, told(all).await), (1, 2), "the others are told next time");
 
     for (mode, reaction, code) in [
-        ("", Reaction::TryLater, "service-fault"),
-        ("reaction-odd", Reaction::NoData, "service-fault"),
-        ("code-unlisted", Reaction::TryLater, "unheard-of"),
+        (Mode::Good, Reaction::TryLater, "service-fault"),
+        (Mode::ReactionOdd, Reaction::NoData, "service-fault"),
+        (Mode::CodeUnlisted, Reaction::TryLater, "unheard-of"),
     ] {
         let feed = open(mode, 0, short(), Arc::new(Failing(Ok(503)))).await.unwrap();
         let polled = feed.poll(scope, NOON, None).await;
@@ -560,7 +572,7 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
         assert_eq!(polled.batch, None, "{mode}");
     }
 
-    for (mode, is_taken) in [("", false), ("state-fresh-start", true)] {
+    for (mode, is_taken) in [(Mode::Good, false), (Mode::StateFreshStart, true)] {
         let polled = opened(mode).await.poll(scope, NOON, Some(b"the state of somebody else")).await;
         assert_eq!(polled.batch.is_some(), is_taken, "{mode}");
     }
@@ -578,13 +590,13 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
 
 #[tokio::test]
 async fn no_instance_remembers_an_earlier_call() {
-    let batch = polled("memory-of-calls", 0, short(), 0).await.0.unwrap();
+    let batch = polled(Mode::MemoryOfCalls, 0, short(), 0).await.0.unwrap();
     assert_eq!(batch.state, b"1 0");
 }
 
 #[tokio::test]
 async fn the_clock_of_a_pure_call_stands_still() {
-    let batch = polled("clock-in-event", 0, short(), 0).await.0.unwrap();
+    let batch = polled(Mode::ClockInEvent, 0, short(), 0).await.0.unwrap();
     assert_eq!(batch.events.last().unwrap().body, b"{\"class_uid\":2003,\"now\":0}");
 }
 
@@ -592,7 +604,7 @@ async fn the_clock_of_a_pure_call_stands_still() {
 async fn a_plugin_has_no_dice_for_its_plan() {
     let mut plans = Vec::new();
     for _ in 0..16 {
-        let feed = open("plan-by-chance", 0, short(), Arc::new(Nowhere)).await.unwrap();
+        let feed = open(Mode::PlanByChance, 0, short(), Arc::new(Nowhere)).await.unwrap();
         plans.push(feed.plan().shapes.clone());
     }
     assert!(plans.iter().all(|plan| *plan == plans[0]));
@@ -605,13 +617,13 @@ async fn a_good_tenant_polls_beside_them_without_a_missed_deadline() {
     const DEADLINE: Duration = Duration::from_secs(6);
     let (_, _) = (hostile(), plugin());
     let limits = Limits { cpu_time: Duration::from_secs(3), wall_time: Duration::from_secs(30), ..short() };
-    let attacks = ["loop", "wait", "log-lines", "memory"].into_iter().cycle().take(24);
+    let attacks = [Mode::Loop, Mode::Wait, Mode::LogLines, Mode::Memory].into_iter().cycle().take(24);
     let attacks: Vec<_> = attacks.map(|mode| tokio::spawn(polled(mode, 1_000_000, limits.clone(), 0))).collect();
     let good = tokio::spawn(async move {
         let (mut polls, mut latest) = (0, Duration::ZERO);
         while polls < 20 || attacks.iter().any(|attack| !attack.is_finished()) {
             let begun = std::time::Instant::now();
-            let batch = polled("", 0, Limits::default(), 0).await.0.unwrap();
+            let batch = polled(Mode::Good, 0, Limits::default(), 0).await.0.unwrap();
             assert_eq!(batch.events.len(), 2);
             latest = latest.max(begun.elapsed());
             polls += 1;

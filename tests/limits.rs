@@ -14,6 +14,7 @@ use source_host::plugin::Plugin;
 use source_host::plugin::call::Caller;
 
 use crate::hostile::{hostile, polled, short, unhurried};
+use crate::mode::Mode;
 use crate::security::Table;
 
 /// A limit of a call.
@@ -21,7 +22,7 @@ pub struct Limit {
     /// What it is called.
     pub name: &'static str,
     /// The mode of the hostile plugin that meets it.
-    pub mode: &'static str,
+    pub mode: Mode,
     /// An amount that passes.
     pub within: u32,
     /// An amount that does not.
@@ -34,84 +35,109 @@ pub struct Limit {
     page_bytes: usize,
 }
 
-const fn limit(name: &'static str, mode: &'static str, pair: (u32, u32), error: &'static str) -> Limit {
+const fn limit(name: &'static str, mode: Mode, pair: (u32, u32), error: &'static str) -> Limit {
     Limit { name, mode, within: pair.0, beyond: pair.1, error, tighter: |limits| limits, page_bytes: 0 }
 }
 
 /// All limits that the hostile plugin can meet by itself.
 pub const LIMITS: &[Limit] = &[
-    limit("linear memory", "memory", (48, 80), "its limit of memory in poll, 67108864 bytes"),
-    limit("time on a processor", "rounds", (1, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
-    limit("time in all", "wait", (10, 60_000), "its limit of time in all in poll, 4000 ms"),
-    limit("stack", "levels", (100, 10_000_000), "its limit of stack in poll, 524288 bytes"),
-    limit("handles", "handles", (200, 257), "its limit of handles in poll, 256"),
-    limit("headers of a request", "fields", (100, 200), "its limit of headers of a request in poll, 131072 bytes"),
-    limit("requests of a call", "requests", (127, 128), "its limit of requests in poll, 128"),
-    limit("body of a request", "request-bytes", (65_536, 65_537), "the body of a request in fetch-token, 65536 bytes"),
+    limit("linear memory", Mode::Memory, (48, 80), "its limit of memory in poll, 67108864 bytes"),
+    limit("time on a processor", Mode::Rounds, (1, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
+    limit("time in all", Mode::Wait, (10, 60_000), "its limit of time in all in poll, 4000 ms"),
+    limit("stack", Mode::Levels, (100, 10_000_000), "its limit of stack in poll, 524288 bytes"),
+    limit("handles", Mode::Handles, (200, 257), "its limit of handles in poll, 256"),
+    limit("headers of a request", Mode::Fields, (100, 200), "its limit of headers of a request in poll, 131072 bytes"),
+    limit("requests of a call", Mode::Requests, (127, 128), "its limit of requests in poll, 128"),
+    limit(
+        "body of a request",
+        Mode::RequestBytes,
+        (65_536, 65_537),
+        "the body of a request in fetch-token, 65536 bytes",
+    ),
     Limit {
         tighter: |limits| Limits { response_bytes: 1 << 20, ..limits },
         page_bytes: 64 << 10,
-        ..limit("bodies of all answers", "requests", (14, 16), "the bodies of all answers in poll, 1048576 bytes")
+        ..limit("bodies of all answers", Mode::Requests, (14, 16), "the bodies of all answers in poll, 1048576 bytes")
     },
     Limit {
         tighter: |limits| Limits { event_bytes: 2 << 20, ..limits },
-        ..limit("bytes copied", "copies", (1, 200), "bytes copied between it and the host in normalize, 67108864")
+        ..limit("bytes copied", Mode::Copies, (1, 200), "bytes copied between it and the host in normalize, 67108864")
     },
-    limit("shapes of requests", "shapes", (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
-    limit("path of a shape", "shape-bytes", (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),
-    limit("method of a shape", "method-bytes", (256, 257), "its limit of a method in prepare, 256 bytes"),
-    limit("origin of a shape", "origin-bytes", (16_384, 16_385), "its limit of an origin in prepare, 16384 bytes"),
-    limit("sealed key of a shape", "sealed-key-bytes", (256, 257), "its limit of a sealed key in prepare, 256 bytes"),
-    limit("credentials on a shape", "credential-uses", (16, 17), "its limit of credentials on a shape in prepare, 16"),
+    limit("shapes of requests", Mode::Shapes, (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
+    limit("path of a shape", Mode::ShapeBytes, (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),
+    limit("method of a shape", Mode::MethodBytes, (256, 257), "its limit of a method in prepare, 256 bytes"),
+    limit("origin of a shape", Mode::OriginBytes, (16_384, 16_385), "its limit of an origin in prepare, 16384 bytes"),
+    limit("sealed key of a shape", Mode::SealedKeyBytes, (256, 257), "its limit of a sealed key in prepare, 256 bytes"),
+    limit(
+        "credentials on a shape",
+        Mode::CredentialUses,
+        (16, 17),
+        "its limit of credentials on a shape in prepare, 16",
+    ),
     limit(
         "place of a credential",
-        "place-bytes",
+        Mode::PlaceBytes,
         (256, 257),
         "its limit of a place on a request in prepare, 256 bytes",
     ),
-    limit("address of a request", "address-bytes", (16_384, 16_385), "the address of a request in poll, 16384 bytes"),
-    limit("token", "token-bytes", (65_536, 65_537), "its limit of a token in fetch-token, 65536 bytes"),
-    limit("list of pollables", "pollables", (100, 8_000_000), "bytes copied between it and the host in poll, 67108864"),
+    limit(
+        "address of a request",
+        Mode::AddressBytes,
+        (16_384, 16_385),
+        "the address of a request in poll, 16384 bytes",
+    ),
+    limit("token", Mode::TokenBytes, (65_536, 65_537), "its limit of a token in fetch-token, 65536 bytes"),
+    limit(
+        "list of pollables",
+        Mode::Pollables,
+        (100, 8_000_000),
+        "bytes copied between it and the host in poll, 67108864",
+    ),
     Limit {
         tighter: |limits| Limits { scopes: 50, ..limits },
-        ..limit("scopes", "scopes", (50, 51), "its limit of scopes of a discovery in discover, 50")
+        ..limit("scopes", Mode::Scopes, (50, 51), "its limit of scopes of a discovery in discover, 50")
     },
     Limit {
         tighter: |limits| Limits { scopes: 50, ..limits },
-        ..limit("scopes that are skipped", "scopes-skipped", (49, 50), "scopes of a discovery in discover, 50")
+        ..limit("scopes that are skipped", Mode::ScopesSkipped, (49, 50), "scopes of a discovery in discover, 50")
     },
-    limit("id of a scope", "scope-id-bytes", (2_048, 2_049), "its limit of the id of a scope in discover, 2048 bytes"),
-    limit("owner of a scope", "scope-owner-bytes", (2_048, 2_049), "its limit of the owner of a scope in discover"),
+    limit(
+        "id of a scope",
+        Mode::ScopeIdBytes,
+        (2_048, 2_049),
+        "its limit of the id of a scope in discover, 2048 bytes",
+    ),
+    limit("owner of a scope", Mode::ScopeOwnerBytes, (2_048, 2_049), "its limit of the owner of a scope in discover"),
     limit(
         "plugin data of a scope",
-        "plugin-data-bytes",
+        Mode::PluginDataBytes,
         (4_096, 4_097),
         "the plugin data of a scope in discover, 4096 bytes",
     ),
-    limit("notices of an answer", "notices", (1_000, 1_001), "its limit of notices in discover, 1000"),
-    limit("notices of a batch", "notices-of-batch", (1_000, 1_001), "its limit of notices in normalize, 1000"),
-    limit("notices of all steps", "notices-of-steps", (500, 501), "the limit of 1000 notices"),
-    limit("pages", "pages", (100, 101), "the limit of 100 pages"),
+    limit("notices of an answer", Mode::Notices, (1_000, 1_001), "its limit of notices in discover, 1000"),
+    limit("notices of a batch", Mode::NoticesOfBatch, (1_000, 1_001), "its limit of notices in normalize, 1000"),
+    limit("notices of all steps", Mode::NoticesOfSteps, (500, 501), "the limit of 1000 notices"),
+    limit("pages", Mode::Pages, (100, 101), "the limit of 100 pages"),
     Limit {
         tighter: |limits| Limits { page_bytes: 1 << 20, ..limits },
-        ..limit("bytes of all pages", "page-bytes", (524_288, 524_289), "the limit of 1048576 bytes")
+        ..limit("bytes of all pages", Mode::PageBytes, (524_288, 524_289), "the limit of 1048576 bytes")
     },
-    limit("kind of a page", "kind-bytes", (2_048, 2_049), "its limit of a kind of event in poll, 2048 bytes"),
-    limit("cursor", "cursor-bytes", (65_536, 65_537), "its limit of a cursor in poll, 65536 bytes"),
+    limit("kind of a page", Mode::KindBytes, (2_048, 2_049), "its limit of a kind of event in poll, 2048 bytes"),
+    limit("cursor", Mode::CursorBytes, (65_536, 65_537), "its limit of a cursor in poll, 65536 bytes"),
     Limit {
         tighter: |limits| Limits { events: 50, ..limits },
-        ..limit("events", "events", (50, 51), "its limit of events of a poll in normalize, 50")
+        ..limit("events", Mode::Events, (50, 51), "its limit of events of a poll in normalize, 50")
     },
     Limit {
         tighter: |limits| Limits { events: 50, ..limits },
-        ..limit("figures", "measures", (50, 51), "its limit of figures of a poll in normalize, 50")
+        ..limit("figures", Mode::Measures, (50, 51), "its limit of figures of a poll in normalize, 50")
     },
-    limit("one event", "event-bytes", (65_536, 65_537), "its limit of one event in normalize, 65536 bytes"),
-    limit("uid of an event", "event-uid-bytes", (2_048, 2_049), "the uid of an event in normalize, 2048 bytes"),
-    limit("subject of a figure", "measure-subject-bytes", (2_048, 2_049), "the subject of a figure in normalize"),
+    limit("one event", Mode::EventBytes, (65_536, 65_537), "its limit of one event in normalize, 65536 bytes"),
+    limit("uid of an event", Mode::EventUidBytes, (2_048, 2_049), "the uid of an event in normalize, 2048 bytes"),
+    limit("subject of a figure", Mode::MeasureSubjectBytes, (2_048, 2_049), "the subject of a figure in normalize"),
     Limit {
         tighter: |limits| Limits { state_bytes: 1_000, ..limits },
-        ..limit("state", "state-bytes", (1_000, 1_001), "its limit of state in normalize, 1000 bytes")
+        ..limit("state", Mode::StateBytes, (1_000, 1_001), "its limit of state in normalize, 1000 bytes")
     },
 ];
 
@@ -143,11 +169,11 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
         let patient = Limits { cpu_time: Duration::from_secs(20), wall_time: Duration::from_secs(60), ..short() };
         if let Err(words) = polled(mode, within, tighter(patient), page_bytes).await.0
             // Its own state is no good; it was taken nevertheless.
-            && !(mode == "state-bytes" && words.contains("state-odd"))
+            && !(mode == Mode::StateBytes && words.contains("state-odd"))
         {
             otherwise.push(format!("{name}, {within}: {words}"));
         }
-        let limits = if mode == "wait" { short() } else { unhurried() };
+        let limits = if mode == Mode::Wait { short() } else { unhurried() };
         match polled(mode, beyond, tighter(limits), page_bytes).await.0 {
             Ok(_) => otherwise.push(format!("{name}: {beyond} passed")),
             Err(words) if !words.contains(error) || !is_of_plugin(&words) => {
@@ -160,8 +186,8 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
 }
 
 /// What the hostile plugin logs in one poll.
-async fn logged(mode: &str, amount: u32) -> Vec<String> {
-    let settings = json!({ "mode": mode, "amount": amount });
+async fn logged(mode: Mode, amount: u32) -> Vec<String> {
+    let settings = json!({ "mode": mode.word(), "amount": amount });
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
     let scope = hostile().discover(&Caller::default(), &settings, None).await.0.unwrap().unwrap().scopes.remove(0);
     hostile().poll(&Caller::default(), &settings, None, &scope, None).await.1.log
@@ -169,30 +195,30 @@ async fn logged(mode: &str, amount: u32) -> Vec<String> {
 
 #[tokio::test]
 async fn log_lines_beyond_the_limit_are_dropped_and_long_ones_cut() {
-    assert_eq!(logged("log-lines", 100).await.len(), 100);
-    assert_eq!(logged("log-lines", 101).await.len(), 100);
-    assert_eq!(logged("log-bytes", 2_048).await[0].len(), 2_048);
-    assert_eq!(logged("log-bytes", 2_049).await[0].len(), 2_048);
-    assert_eq!(logged("log-bytes", 65_537 + 2_048).await, Vec::<String>::new());
+    assert_eq!(logged(Mode::LogLines, 100).await.len(), 100);
+    assert_eq!(logged(Mode::LogLines, 101).await.len(), 100);
+    assert_eq!(logged(Mode::LogBytes, 2_048).await[0].len(), 2_048);
+    assert_eq!(logged(Mode::LogBytes, 2_049).await[0].len(), 2_048);
+    assert_eq!(logged(Mode::LogBytes, 65_537 + 2_048).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn names_and_words_beyond_their_limits_are_cut() {
-    let settings = |mode: &str, amount: usize| {
-        let settings = json!({ "mode": mode, "amount": amount });
+    let settings = |mode: Mode, amount: usize| {
+        let settings = json!({ "mode": mode.word(), "amount": amount });
         Settings::new(settings.as_object().unwrap().clone(), Default::default())
     };
-    let named = settings("scope-name-bytes", limits::NAME_BYTES + 1);
+    let named = settings(Mode::ScopeNameBytes, limits::NAME_BYTES + 1);
     let found = hostile().discover(&Caller::default(), &named, None).await.0.unwrap().unwrap();
     assert_eq!(found.scopes[0].name.as_ref().unwrap().len(), limits::NAME_BYTES);
-    let problems = |mode: &str, amount: usize| {
+    let problems = |mode: Mode, amount: usize| {
         let settings = settings(mode, amount);
         async move { hostile().prepare(&Caller::default(), &settings).await.0.unwrap().unwrap_err() }
     };
-    assert_eq!(problems("problems", 50).await.len(), 50);
-    assert_eq!(problems("problems", 500).await.len(), limits::PROBLEMS);
-    assert_eq!(problems("problem-bytes", 500).await[0].found.len(), 500);
-    assert_eq!(problems("problem-bytes", 50_000).await[0].found.len(), limits::WORDS_BYTES);
+    assert_eq!(problems(Mode::Problems, 50).await.len(), 50);
+    assert_eq!(problems(Mode::Problems, 500).await.len(), limits::PROBLEMS);
+    assert_eq!(problems(Mode::ProblemBytes, 500).await[0].found.len(), 500);
+    assert_eq!(problems(Mode::ProblemBytes, 50_000).await[0].found.len(), limits::WORDS_BYTES);
 }
 
 /// What the live transport makes of an answer, to the letter.

@@ -24,6 +24,8 @@ mod hostile;
 mod hostile_service;
 mod leaks;
 mod limits;
+#[path = "hostile/src/mode.rs"]
+mod mode;
 mod normalize;
 mod poll;
 mod power_loss;

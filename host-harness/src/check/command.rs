@@ -16,7 +16,7 @@ use crate::check::unusable::{broken, broken_for_people, left_out};
 use crate::check::{check, check_telling};
 use crate::collector::once::Output;
 use crate::config::admission::{self, Checked, LeftOut};
-use crate::config::{Config, Named, Problem, StartError, Told};
+use crate::config::{Config, Problem, StartError, Told};
 use crate::sink;
 
 /// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
@@ -51,7 +51,7 @@ pub async fn tell(
     }
     let mut ladders = Vec::new();
     let mut growing = std::pin::pin!(check(&checked, clock));
-    for Named { id, .. } in &named {
+    for id in &named {
         let ladder = match checked.left_out.iter().find(|out| out.feed == *id) {
             Some(out) => Some(left_out(out)),
             None => growing.next().await,
@@ -64,7 +64,7 @@ pub async fn tell(
 }
 
 /// Shows each step as it ends, feed after feed, and of several feeds a total.
-async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: Output<'_>) -> Result<u8, StartError> {
+async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output: Output<'_>) -> Result<u8, StartError> {
     let Output { events, people } = output;
     let begun = Instant::now();
     let (tell, heard): (Vec<_>, Vec<UnboundedReceiver<Heard>>) =
@@ -72,7 +72,7 @@ async fn tell_people(checked: &Checked, named: &[Named], clock: &Clock, output: 
     let show = async {
         let (mut told, mut out) = (Told::default(), Vec::new());
         let mut growing = checked.feeds.iter().zip(heard);
-        for Named { id, .. } in named {
+        for id in named {
             if let Some(left) = checked.left_out.iter().find(|left| left.feed == *id) {
                 let ladder = left_out(&LeftOut { problems: told.brief(&left.problems), ..left.clone() });
                 write(&ladder, false, events, people)?;
@@ -129,7 +129,6 @@ fn write(
 
 /// What is odd and belongs to no feed that is checked.
 pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
-    let of_a_feed =
-        |warning: &&Problem| checked.feeds.iter().any(|feed| warning.key.starts_with(&format!("feed {}: ", feed.id)));
+    let of_a_feed = |warning: &&Problem| checked.feeds.iter().any(|feed| warning.feed.as_deref() == Some(&*feed.id));
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }

@@ -50,8 +50,7 @@ fn check_telling<'a>(
     let ladders = checked.feeds.iter().map(move |admitted| {
         let (tenants, skew, tell) = (Arc::clone(&tenants), skew.clone(), tell.next());
         async move {
-            let prefix = format!("feed {}: ", admitted.id);
-            let odd = checked.warnings.iter().filter(|warning| warning.key.starts_with(&prefix));
+            let odd = checked.warnings.iter().filter(|warning| warning.feed.as_deref() == Some(&*admitted.id));
             let feed = FeedCheck { admitted, network: &checked.network, tenants: &tenants, clock, skew };
             feed.ladder(&odd.collect::<Vec<_>>(), tell).await
         }

@@ -6,22 +6,22 @@ use crate::check::ladder::{Ladder, Question};
 use crate::check::remarks::{CREDENTIAL_UNREADABLE, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, Why};
-use crate::config::{Named, Problem, Told};
+use crate::config::{Problem, Told};
 
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
 /// of its own is wrong with all of them, and has a ladder of its own, which comes first and names no feed.
-pub fn broken(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
+pub fn broken(named: &[String], problems: &[Problem]) -> Vec<Ladder> {
     let (of_all, of_some) = of_all_and_some(named, problems);
     let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_ladder("", &of_all));
-    let of_feed = |named: &Named| {
-        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| is_of(named, problem)).collect();
-        broken_ladder(&named.id, &own)
+    let of_feed = |id: &String| {
+        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| problem.feed.as_ref() == Some(id)).collect();
+        broken_ladder(id, &own)
     };
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
 
 /// The same for people, who read each trouble once: the feeds of which there is nothing to say share a ladder.
-pub(super) fn broken_for_people(named: &[Named], problems: &[Problem]) -> Vec<Ladder> {
+pub(super) fn broken_for_people(named: &[String], problems: &[Problem]) -> Vec<Ladder> {
     let mut ladders = broken(named, &Told::default().brief(problems));
     let good = ladders.extract_if(.., |ladder| ladder.stopped().is_none()).map(|ladder| ladder.feed);
     let good: Vec<String> = good.collect();
@@ -31,15 +31,8 @@ pub(super) fn broken_for_people(named: &[Named], problems: &[Problem]) -> Vec<La
     ladders
 }
 
-/// Whether a problem is a feed's own.
-fn is_of(named: &Named, problem: &Problem) -> bool {
-    let below = |rest: &str| rest.is_empty() || rest.starts_with(['.', ':', '[']);
-    problem.key.starts_with(&format!("feed {}: ", named.id))
-        || problem.file == named.file && problem.key.strip_prefix(&named.key).is_some_and(below)
-}
-
-fn of_all_and_some<'a>(named: &[Named], problems: &'a [Problem]) -> (Vec<&'a Problem>, Vec<&'a Problem>) {
-    problems.iter().partition(|problem| !named.iter().any(|named| is_of(named, problem)))
+fn of_all_and_some<'a>(named: &[String], problems: &'a [Problem]) -> (Vec<&'a Problem>, Vec<&'a Problem>) {
+    problems.iter().partition(|problem| problem.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
 }
 
 fn broken_ladder(feed: &str, problems: &[&Problem]) -> Ladder {
@@ -76,14 +69,14 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_its_feed_and_one_of_the_whole_once_without_one() {
-        let named = |id: &str, key: &str| Named { id: id.to_owned(), file: "a.toml".into(), key: key.to_owned() };
-        let problem = |key: &str| Problem {
+        let problem = |feed: Option<&str>, key: &str| Problem {
             file: "a.toml".into(),
             line: 3,
+            feed: feed.map(str::to_owned),
             key: key.to_owned(),
             message: "found x, expected y".to_owned(),
         };
-        let named = [named("a", "feed[0]"), named("b", "feed[1]")];
+        let named = ["a".to_owned(), "b".to_owned()];
         let failed = |problems: &[Problem]| {
             let ladders = broken(&named, problems);
             assert_eq!(status(&ladders), 2);
@@ -91,12 +84,15 @@ mod tests {
             let failed = ladders.into_iter().filter(|ladder| ladder.steps[0].status == StepStatus::Failed);
             failed.map(|ladder| ladder.feed).collect::<Vec<_>>()
         };
-        assert_eq!(failed(&[problem("feed[0].settings.client_key")]), ["a"]);
-        assert_eq!(failed(&[problem("feed b: settings.client_key")]), ["b"]);
-        assert_eq!(failed(&[problem("network.allow")]), [""]);
-        assert_eq!(failed(&[problem("feed[1].id"), problem("network.allow")]), ["", "b"]);
-        assert!(broken(&named, &[problem("network.allow")]).iter().all(|ladder| !ladder.ok()), "no feed is good then");
-        let ladders = broken(&[], &[problem("")]);
+        assert_eq!(failed(&[problem(Some("a"), "settings.client_key")]), ["a"]);
+        assert_eq!(failed(&[problem(Some("b"), "settings.client_key")]), ["b"]);
+        assert_eq!(failed(&[problem(None, "network.allow")]), [""]);
+        assert_eq!(failed(&[problem(Some("b"), ""), problem(None, "network.allow")]), ["", "b"]);
+        assert!(
+            broken(&named, &[problem(None, "network.allow")]).iter().all(|ladder| !ladder.ok()),
+            "no feed is good then"
+        );
+        let ladders = broken(&[], &[problem(None, "")]);
         assert_eq!((ladders[0].feed.as_str(), ladders[0].steps[0].status), ("", StepStatus::Failed));
         assert_eq!(ladders[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
     }

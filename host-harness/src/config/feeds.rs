@@ -9,7 +9,7 @@ use source_host::limits;
 use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Interval, Named, Problem, SeenFile, SourcePlace, duration, settings, suggestion};
+use super::{Environment, FeedConfig, Interval, Problem, SeenFile, SourcePlace, duration, settings, suggestion};
 use crate::built_in;
 
 pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
@@ -45,7 +45,7 @@ pub fn read(
     parts: &Parts<'_>,
     defaults: Option<&mut Table<'_>>,
     files: &mut Vec<SeenFile>,
-) -> (Vec<FeedConfig>, Vec<Named>) {
+) -> (Vec<FeedConfig>, Vec<String>) {
     let defaults = defaults.map(|defaults| {
         reader.known(defaults, FEED);
         if let Some(node) = defaults.child("id") {
@@ -69,7 +69,7 @@ pub fn read(
 #[derive(Default)]
 struct ReadFeeds {
     feeds: Vec<FeedConfig>,
-    named: Vec<Named>,
+    named: Vec<String>,
     /// The place of each id.
     ids: BTreeMap<String, String>,
     /// Sinks that a feed names.
@@ -128,7 +128,7 @@ impl ReadFeeds {
         }
         // One of a second of the same id would be told of the first.
         if !is_second {
-            self.named.push(Named { id: id.clone(), file: table.source.file.to_owned(), key: table.key.clone() });
+            self.named.push(id.clone());
         }
         let mut feed = FeedConfig {
             id,
@@ -171,7 +171,7 @@ impl ReadFeeds {
     /// What can be said only where everything could be read: that something is missing.
     fn check_whole(&self, reader: &mut Reader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
-        let problem = |message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
+        let problem = |message| Problem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
         if is_empty {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
         } else if let Some(only) = parts.only.filter(|only| !nameless && !ids.contains_key(*only)) {

@@ -29,7 +29,7 @@ mod syntax;
 
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
-use self::reader::{Reader, Source, Table};
+use self::reader::{Key, Reader, Source, Table};
 pub use self::start_error::StartError;
 
 /// What an operator configured.
@@ -44,7 +44,7 @@ pub struct Config {
     /// Where data comes from.
     pub feeds: Vec<FeedConfig>,
     /// Every feed that has an id, also where it has a problem of its own.
-    pub named: Vec<Named>,
+    pub named: Vec<String>,
     /// Odd, and no reason to stop.
     pub warnings: Vec<Problem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
@@ -132,17 +132,6 @@ fn spelled(time: Duration) -> String {
     }
 }
 
-/// A feed that has an id, and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    /// Its id.
-    pub id: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// Its key there, with which those of its problems begin.
-    pub key: String,
-}
-
 /// Where a feed's settings stand.
 #[derive(Debug, Clone, Default)]
 pub struct SourcePlace {
@@ -161,7 +150,10 @@ pub struct Problem {
     pub file: PathBuf,
     /// Counted from 1; 0 for the whole file.
     pub line: usize,
-    /// Which key, dotted.
+    /// Which feed it is of. None where it is of the whole configuration, of what several feeds share, or of a feed
+    /// without an id of its own.
+    pub feed: Option<String>,
+    /// Which key, dotted; of a feed's problem from the feed on.
     pub key: String,
     /// What was found and what was expected.
     pub message: String,
@@ -172,6 +164,9 @@ impl fmt::Display for Problem {
         write!(formatter, "{}", self.file.display())?;
         if self.line > 0 {
             write!(formatter, ":{}", self.line)?;
+        }
+        if let Some(feed) = &self.feed {
+            write!(formatter, ": feed {feed}")?;
         }
         if !self.key.is_empty() {
             write!(formatter, ": {}", self.key)?;
@@ -199,7 +194,8 @@ const TABLES: &[(&str, &[&str])] = &[
 /// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets. What
 /// is wrong stands in the configuration itself, so that a check of the rest can add to it.
 pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
-    let whole = |file: &Path, message| Problem { file: file.to_owned(), line: 0, key: String::new(), message };
+    let whole =
+        |file: &Path, message| Problem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
     let of = |problem| Config { problems: vec![problem], ..Config::default() };
     let files = if path.is_dir() {
         match folder(path) {
@@ -316,7 +312,7 @@ fn tell_of_foreign(reader: &mut Reader, foreign: &[Table<'_>]) {
         [] => format!("has no table of a configuration, {EXPECTED}"),
         _ => format!("has no table of a configuration, nor have {}{more}, {EXPECTED}", shown.join(", ")),
     };
-    reader.problems.push(first.source.problem(0, "", message));
+    reader.problems.push(first.source.problem(0, &Key::default(), message));
 }
 
 /// More files of another program than this are counted.

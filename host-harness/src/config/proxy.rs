@@ -19,7 +19,7 @@ pub fn read(
 ) -> Proxy {
     let wrong = |reader: &mut Reader, name: &str, message: String| {
         let key = format!("{name} in the environment");
-        reader.problems.push(Problem { file: first.to_owned(), line: 0, key, message });
+        reader.problems.push(Problem { file: first.to_owned(), line: 0, feed: None, key, message });
     };
     // A variable that is set to nothing is not set, whichever of the two spellings it has.
     let variable = |reader: &mut Reader, names: [&'static str; 2]| {

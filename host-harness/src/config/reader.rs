@@ -35,9 +35,16 @@ pub struct Reader {
     /// Keys that stand in the wrong table, and are therefore missing in theirs.
     misplaced: BTreeSet<String>,
     /// Whole keys that are the nearest to unknown ones: that they are missing only follows.
-    nearest: BTreeSet<String>,
+    nearest: BTreeSet<Key>,
     /// Tables with an unknown key.
-    unsure: BTreeSet<String>,
+    unsure: BTreeSet<Key>,
+}
+
+/// Which key: the feed that it is of, where that has an id of its own, and the rest, dotted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub feed: Option<String>,
+    pub dotted: String,
 }
 
 /// A value and where it stands.
@@ -47,8 +54,8 @@ pub struct Node<'a> {
     pub name: String,
     /// The same as it is written.
     written: String,
-    /// The whole key, dotted.
-    pub key: String,
+    /// The whole key.
+    pub key: Key,
     pub line: usize,
     pub source: &'a Source<'a>,
     value: &'a DeValue<'a>,
@@ -57,7 +64,7 @@ pub struct Node<'a> {
 /// A table and where it stands.
 #[derive(Clone)]
 pub struct Table<'a> {
-    pub key: String,
+    pub key: Key,
     pub line: usize,
     pub source: &'a Source<'a>,
     /// Stands between its key and those of what is in it.
@@ -75,14 +82,15 @@ impl<'a> Source<'a> {
             Ok(document) => Some(document.into_inner()),
             Err(error) => {
                 let (line, message) = syntax::told(self.text, &error);
-                reader.problems.push(self.problem(line, "", message));
+                reader.problems.push(self.problem(line, &Key::default(), message));
                 None
             }
         }
     }
 
-    pub fn problem(&self, line: usize, key: &str, message: String) -> Problem {
-        Problem { file: self.file.to_owned(), line, key: key.to_owned(), message }
+    pub fn problem(&self, line: usize, key: &Key, message: String) -> Problem {
+        let Key { feed, dotted } = key.clone();
+        Problem { file: self.file.to_owned(), line, feed, key: dotted, message }
     }
 
     /// A path of the file, which is relative to its folder.
@@ -462,7 +470,7 @@ impl<'a> Node<'a> {
         Node {
             name: index.to_string(),
             written: index.to_string(),
-            key: format!("{}[{index}]", self.key),
+            key: Key { dotted: format!("{}[{index}]", self.key.dotted), ..self.key.clone() },
             line: self.source.line(value.span().start),
             source: self.source,
             value: value.as_ref(),
@@ -485,19 +493,19 @@ impl<'a> Node<'a> {
 impl<'a> Table<'a> {
     /// The table that a whole file is.
     pub fn document(document: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
-        Table::new("", 0, document, source)
+        Table::new(&Key::default(), 0, document, source)
     }
 
-    fn new(key: &str, line: usize, table: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
+    fn new(key: &Key, line: usize, table: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
         let children = table.iter().map(|(name, value)| Node {
-            key: joined(key, ".", name.as_ref()),
+            key: key.joined(".", name.as_ref()),
             name: name.as_ref().to_string(),
             written: name.as_ref().to_string(),
             line: source.line(name.span().start),
             source,
             value: value.as_ref(),
         });
-        Table { children: children.collect(), key: key.to_owned(), line, source, separator: "." }
+        Table { children: children.collect(), key: key.clone(), line, source, separator: "." }
     }
 
     /// The same under its id in place of its number: what is told of it begins with `feed contoso-prod: `. One whose id
@@ -506,17 +514,20 @@ impl<'a> Table<'a> {
         let id = self.child("id").and_then(|node| node.as_text());
         let is_good = |id: &String| !id.is_empty() && id.len() <= SHOWN_BYTES && !id.contains(char::is_control);
         if let Some(id) = id.filter(|id| is_good(id) && !others.contains_key(id)) {
-            (self.key, self.separator) = (format!("{what} {id}"), ": ");
+            (self.key, self.separator) = match what {
+                "feed" => (Key { feed: Some(id), dotted: String::new() }, "."),
+                _ => (Key { feed: None, dotted: format!("{what} {id}") }, ": "),
+            };
             for node in &mut self.children {
-                node.key = joined(&self.key, self.separator, &node.written);
+                node.key = self.key.joined(self.separator, &node.written);
             }
         }
         self
     }
 
     /// The key of something in it.
-    pub fn path(&self, name: &str) -> String {
-        joined(&self.key, self.separator, name)
+    pub fn path(&self, name: &str) -> Key {
+        self.key.joined(self.separator, name)
     }
 
     pub fn children(&self) -> impl Iterator<Item = &Node<'a>> {
@@ -539,8 +550,14 @@ impl<'a> Table<'a> {
     }
 }
 
-fn joined(key: &str, separator: &str, name: &str) -> String {
-    if key.is_empty() { name.to_owned() } else { format!("{key}{separator}{name}") }
+impl Key {
+    fn joined(&self, separator: &str, name: &str) -> Key {
+        let dotted = match self.dotted.as_str() {
+            "" => name.to_owned(),
+            before => format!("{before}{separator}{name}"),
+        };
+        Key { feed: self.feed.clone(), dotted }
+    }
 }
 
 fn json(value: &DeValue<'_>) -> Value {

@@ -151,7 +151,7 @@ impl<'a> Candidate<'a> {
         let place = self.place;
         let (file, line) =
             place.settings.get(top(setting)).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
-        Problem { file, line, key: format!("feed {}: settings.{key}", self.id), message }
+        Problem { file, line, feed: Some(self.id.to_owned()), key: format!("settings.{key}"), message }
     }
 
     /// The same in the words of the plugin.
@@ -295,7 +295,8 @@ impl<'a> Candidate<'a> {
 
 /// A problem of a feed's plugin.
 pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> Problem {
-    Problem { file: place.file.clone(), line: place.line, key: format!("feed {feed}: plugin"), message }
+    let (file, feed) = (place.file.clone(), Some(feed.to_owned()));
+    Problem { file, line: place.line, feed, key: "plugin".to_owned(), message }
 }
 
 /// The setting in which a JSON pointer begins.

@@ -92,11 +92,10 @@ impl LeftOut {
 
     /// What is said of it; each sentence names the feed.
     pub fn words(&self) -> impl Iterator<Item = String> {
-        let named = format!("feed {}: ", self.feed);
-        self.problems.iter().map(move |problem| match problem.key.starts_with(&named) {
-            true => problem.to_string(),
+        self.problems.iter().map(|problem| match problem.feed {
+            Some(_) => problem.to_string(),
             // What stands among the defaults is the trouble of several.
-            false => format!("{named}{problem}"),
+            None => format!("feed {}: {problem}", self.feed),
         })
     }
 }

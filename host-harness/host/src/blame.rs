@@ -128,6 +128,7 @@ pub const CODES: &[(Blame, &[&str])] = &[
             "settings-odd",
             "credential-missing",
             "credential-unreadable",
+            "pin-differs",
             "tenant-invalid",
             "cloud-mismatch",
             "audience-unknown",

@@ -37,6 +37,8 @@ pub struct Sheet {
     pub tenant: String,
     /// Digest of the plugin's component.
     pub plugin_sha256: String,
+    /// Digest of the plan: of `shapes` as compact JSON, without whether they may leave.
+    pub plan_sha256: String,
     /// Time between two polls of a scope.
     pub interval_seconds: u64,
     /// Scopes, where the settings alone say which; without it only the service knows, and `a_day` is for one scope.
@@ -107,6 +109,7 @@ impl Sheet {
             feed: admitted.id.to_string(),
             tenant: admitted.tenant.to_string(),
             plugin_sha256: admitted.plugin_digest().to_owned(),
+            plan_sha256: admitted.plan_digest().unwrap_or_default(),
             interval_seconds: admitted.interval.as_secs(),
             scopes,
             shapes: lines.collect(),
@@ -186,8 +189,11 @@ pub fn text(about: &About, description: &Description, sheets: Option<&[Sheet]>) 
 }
 
 fn page(text: &mut String, sheet: &Sheet) {
-    let Sheet { feed, tenant, plugin_sha256, interval_seconds, scopes, shapes, a_day } = sheet;
-    let _ = writeln!(text, "\nfeed {feed} of tenant {tenant}, plugin sha256 {plugin_sha256}, may send nothing but:");
+    let Sheet { feed, tenant, plugin_sha256, plan_sha256, interval_seconds, scopes, shapes, a_day } = sheet;
+    let _ = writeln!(text, "\nfeed {feed} of tenant {tenant}");
+    let _ = writeln!(text, "  plugin_sha256 = \"{plugin_sha256}\"");
+    let _ = writeln!(text, "  plan_sha256 = \"{plan_sha256}\"");
+    let _ = writeln!(text, "  may send nothing but:");
     for ShapeLine { shape, allowed, remedy, credentials_in_clear } in shapes {
         let leave = match (allowed, remedy) {
             (Some(Leave::BuiltIn), _) => "allowed for the built-in plugin".to_owned(),

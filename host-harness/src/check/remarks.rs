@@ -39,6 +39,9 @@ remarks! {
     /// The same for another reason.
     PLUGIN_BROKEN = Settings, Failed, "plugin-broken", "the plugin breaks down",
         "see the plugin that {place} names; the other feeds go on without this one";
+    /// Another plugin or another plan than the one that was reviewed.
+    PIN_DIFFERS = Settings, Failed, "pin-differs", "the plugin or its plan is not the one that is pinned",
+        "if the change is meant, review the page of `inspect` and write the new digest in {place}, else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
     /// The operator's list does not have it.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
         "if that is meant, write `{line}` in [network]; else mend the address";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::ladder::{Ladder, Question};
-use crate::check::remarks::{CREDENTIAL_UNREADABLE, PLUGIN_BROKEN, SETTINGS_INVALID, list};
+use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, Why};
 use crate::config::{Problem, Told};
@@ -54,6 +54,7 @@ pub fn left_out(out: &LeftOut) -> Ladder {
     let remark = match out.why {
         Why::Credentials => CREDENTIAL_UNREADABLE,
         Why::Plugin => PLUGIN_BROKEN,
+        Why::Pin => PIN_DIFFERS,
     };
     let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
     let places = out.problems.iter().map(Problem::place).collect();

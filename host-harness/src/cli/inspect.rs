@@ -1,18 +1,21 @@
 //! `inspect`: what a plugin is, and what may leave.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use host_harness::audit::inspect::{self, Sheet};
 use host_harness::built_in;
 use host_harness::collector::once;
+use host_harness::config::Pins;
+use host_harness::config::admission::LeftOut;
 use source_host::clock;
 use source_host::limits::Limits;
 use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 use source_host::text;
 
-use crate::cli::{UsageError, check, load};
+use crate::cli::{UsageError, check, load, tell_left_out};
 
 /// Shows a plugin, and with a configuration what may leave.
 pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
@@ -32,7 +35,14 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
         }
         return Ok(0);
     };
-    let checked = check(host, load(config, None), file.as_deref()).await?;
+    let mut config = load(config, None);
+    // A page of what differs from its pins is what its reviewer needs.
+    let pins = config.feeds.iter_mut().map(|feed| (feed.id.clone(), std::mem::take(&mut feed.pins)));
+    let pins: BTreeMap<String, Pins> = pins.collect();
+    let checked = check(host, config, file.as_deref()).await?;
+    let differing = checked.feeds.iter().filter_map(|feed| LeftOut::of_pins(feed, pins.get(&*feed.id)?));
+    let differing: Vec<LeftOut> = differing.collect();
+    tell_left_out(&differing);
     // Each plugin with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
     for ready in once::open(&checked, &clock::system()).await? {
@@ -49,5 +59,5 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
             false => out.write_all(text::plain_lines(&inspect::text(about, &description, Some(sheets))).as_bytes())?,
         }
     }
-    Ok(if checked.left_out.is_empty() { 0 } else { 3 })
+    Ok(if checked.left_out.is_empty() && differing.is_empty() { 0 } else { 3 })
 }

@@ -213,14 +213,19 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
     for warning in Told::default().brief(&checked.warnings) {
         say!("warning: {warning}");
     }
+    tell_left_out(&checked.left_out);
+    Ok(checked)
+}
+
+/// Tells which feeds are left out, each trouble once.
+fn tell_left_out(left_out: &[LeftOut]) {
     let mut told = Told::default();
-    for out in &checked.left_out {
+    for out in left_out {
         let brief = LeftOut { problems: told.brief(&out.problems), ..out.clone() };
         for words in brief.words() {
             say!("error: a feed is left out: {words}");
         }
     }
-    Ok(checked)
 }
 
 #[cfg(test)]

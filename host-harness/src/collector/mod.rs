@@ -335,6 +335,11 @@ impl Collector {
         self.agenda.next_due()
     }
 
+    /// The feed of this id, as it is collected.
+    pub fn admitted(&self, feed: &str) -> Option<&AdmittedFeed> {
+        self.feeds.get(self.by_id.get(feed)?).map(|entry| &*entry.admitted)
+    }
+
     /// Whether a feed of this id is collected.
     pub fn collects(&self, feed: &str) -> bool {
         self.by_id.contains_key(feed)

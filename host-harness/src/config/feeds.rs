@@ -9,12 +9,15 @@ use source_host::limits;
 use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
-use super::{Environment, FeedConfig, Interval, Problem, SeenFile, SourcePlace, duration, settings, suggestion};
+use super::{
+    Environment, FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, duration, pins, settings, suggestion,
+};
 use crate::built_in;
 
-pub const FEED: &[&str] = &["id", "tenant", "plugin", "interval", "sinks", "contact", "settings"];
+pub const FEED: &[&str] =
+    &["id", "tenant", "plugin", pins::PLUGIN, pins::PLAN, "interval", "sinks", "contact", "settings"];
 /// Of those, the ones that may stand in `[feed_defaults]` too.
-pub const SHARED: &[&str] = &["tenant", "plugin", "interval", "sinks", "contact"];
+pub const SHARED: &[&str] = &["tenant", "plugin", pins::PLUGIN, "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
 
 /// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
@@ -50,6 +53,12 @@ pub fn read(
         reader.known(defaults, FEED);
         if let Some(node) = defaults.child("id") {
             reader.misplaced(&node, "an id belongs to one feed, not to the defaults");
+        }
+        if let Some(node) = defaults.child(pins::PLAN) {
+            reader.misplaced(
+                &node,
+                "a plan follows from the settings of one feed: it is pinned there, not in the defaults",
+            );
         }
         &*defaults
     });
@@ -106,6 +115,13 @@ impl ReadFeeds {
         for (key, table) in [("id", &table), ("tenant", &merged)] {
             tell_of_key_below_settings(reader, table, key);
         }
+        // A plugin that takes any setting would take a pin below its settings, too, and nobody would be held to it.
+        let settings = [table.child("settings"), defaults.and_then(|defaults| defaults.child("settings"))];
+        for settings in settings.iter().flatten().filter_map(|node| node.as_table()) {
+            for node in [pins::PLUGIN, pins::PLAN].iter().filter_map(|key| settings.child(key)) {
+                reader.misplaced(&node, BELOW_SETTINGS);
+            }
+        }
         let id = reader.own_id(&table, &mut self.ids);
         let tenant = reader.id(&merged, "tenant").map(|(tenant, _)| tenant);
         self.nameless |= id.is_none();
@@ -116,6 +132,7 @@ impl ReadFeeds {
         self.unsure |= reader.problems.len() > before;
         self.fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
+        let pins = Pins::read(reader, &table, &merged);
         let Some((id, is_second)) = id else { return };
         let plugin = plugin(reader, &merged);
         self.plugins.extend(plugin.clone());
@@ -137,6 +154,7 @@ impl ReadFeeds {
             interval,
             sinks: chosen,
             contact,
+            pins,
             settings: Settings::default(),
             place: SourcePlace { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
             sealed: Vec::new(),

@@ -18,6 +18,7 @@ mod collector;
 mod event_files;
 mod feeds;
 mod network;
+mod pins;
 mod proxy;
 mod reader;
 mod reference;
@@ -29,6 +30,7 @@ mod syntax;
 
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
+pub use self::pins::{Pin, Pins};
 use self::reader::{Key, Reader, Source, Table};
 pub use self::start_error::StartError;
 
@@ -91,6 +93,8 @@ pub struct FeedConfig {
     pub sinks: Vec<String>,
     /// Whom to ask about it.
     pub contact: Option<String>,
+    /// What its plugin and its plan must be.
+    pub pins: Pins,
     /// Settings of the plugin, with the secrets read.
     pub settings: Settings,
     /// Where it stands, for problems that the plugin finds.
@@ -187,7 +191,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[[sink]]", sinks::COMMON),
     ("a [[sink]] of type \"file\"", sinks::FILE),
     ("a [[sink]] of type \"http\"", sinks::HTTP),
-    ("[[feed]]", &["id"]),
+    ("[[feed]]", &["id", pins::PLAN]),
     ("[[feed]] or [feed_defaults]", feeds::SHARED),
 ];
 

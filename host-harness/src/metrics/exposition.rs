@@ -243,8 +243,7 @@ impl Scrape {
             }
         }
         page.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
-        let help =
-            "Feeds that are not collected, because their credentials cannot be read or their plugin breaks down.";
+        let help = "Feeds that are not collected, because their credentials cannot be read, their plugin breaks down, or it differs from its pins.";
         page.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
         let mut family = page.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
         for (tenant, feed, reason) in left_out {

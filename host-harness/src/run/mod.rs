@@ -333,7 +333,11 @@ impl RunLoop {
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        let out: Vec<&str> = checked.left_out.iter().map(|out| out.feed.as_str()).collect();
+        // One that runs goes on as it was, but not against a pin.
+        let pinned = |out: &&LeftOut| {
+            self.collector.admitted(&out.feed).is_some_and(|running| out.pins.problems(running).is_empty())
+        };
+        let out: Vec<&str> = checked.left_out.iter().filter(pinned).map(|out| out.feed.as_str()).collect();
         let feeds = compact(checked.feeds);
         self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
         self.config =

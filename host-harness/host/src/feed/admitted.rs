@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::contract::{Path, Plan, Shape};
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::Settings;
-use crate::digest::ShortDigest;
+use crate::digest::{ShortDigest, digest};
 use crate::feed::tenants::Tenants;
 use crate::feed::{Feed, FeedError, Identity};
 use crate::network::egress::{News, Origins};
@@ -46,7 +46,7 @@ pub struct AdmittedFeed {
 }
 
 /// The requests of a plan, small: feeds of one plugin mostly differ in the paths alone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CompactPlan {
     /// Shapes without their paths, and how many of each stand one after the other.
     pub shapes: Arc<[(Shape, usize)]>,
@@ -71,6 +71,13 @@ impl CompactPlan {
             }
         }
         CompactPlan { shapes: kinds.into(), paths: paths.join("\n").into() }
+    }
+
+    /// SHA-256 as lower-case hexadecimal, of the shapes as compact JSON with the contract's fields in the contract's order.
+    /// The order of the shapes counts: the first that fits a request decides.
+    pub fn sha256(&self) -> String {
+        // Texts, lists and enumerations always become JSON.
+        digest(&serde_json::to_vec(&self.plan().shapes).unwrap_or_default())
     }
 
     /// The plan again, without its warnings.
@@ -181,6 +188,11 @@ impl AdmittedFeed {
             || self.expiries != other.expiries
     }
 
+    /// The digest of the plan that is enforced; none before the feed is admitted.
+    pub fn plan_digest(&self) -> Option<String> {
+        self.plan.as_ref().map(CompactPlan::sha256)
+    }
+
     /// Names the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256
@@ -209,5 +221,41 @@ mod tests {
             assert_eq!(compact.plan().shapes, shapes);
             assert!(compact.shapes.len() <= 4);
         }
+    }
+
+    #[test]
+    fn the_digest_of_a_plan_is_the_same_on_every_host_and_another_for_each_difference() {
+        let captured = Shape {
+            method: "POST".to_owned(),
+            origin: "https://login.example".to_owned(),
+            path: Path::Exact("/token".to_owned()),
+            credentials: vec![CredentialUse {
+                credential: Credential::Setting("key".to_owned()),
+                place: Place::FormField("key".to_owned()),
+            }],
+            captures: Some("access_token".to_owned()),
+        };
+        let get = Shape {
+            method: "GET".to_owned(),
+            path: Path::Prefix("/a/".to_owned()),
+            credentials: vec![CredentialUse { credential: Credential::Token, place: Place::Bearer }],
+            captures: None,
+            ..captured.clone()
+        };
+        let sha256 = |shapes: &[Shape]| CompactPlan::of(shapes).sha256();
+        // What operators pinned must stay good: a change here breaks their pins.
+        let signed = sha256(&[captured.clone(), get.clone()]);
+        assert_eq!(signed, "fef50f45f37d476596948c906c70cc13f60950e23450f07d3a94112bad0d2e00");
+        let others = [
+            Shape { method: "HEAD".to_owned(), ..get.clone() },
+            Shape { origin: "https://login.example:8443".to_owned(), ..get.clone() },
+            Shape { path: Path::Exact("/a/".to_owned()), ..get.clone() },
+            Shape { credentials: Vec::new(), ..get.clone() },
+            Shape { captures: Some(String::new()), ..get.clone() },
+        ];
+        let others = others.map(|other| sha256(&[captured.clone(), other]));
+        let more = [sha256(&[]), sha256(&[get.clone(), captured.clone()]), sha256(&[captured, get.clone(), get])];
+        let all: std::collections::BTreeSet<String> = others.into_iter().chain(more).chain([signed]).collect();
+        assert_eq!(all.len(), 9);
     }
 }

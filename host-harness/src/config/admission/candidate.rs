@@ -17,7 +17,7 @@ use source_host::network::egress::{self, Origins};
 use source_host::plugin::Plugin;
 
 use super::{LeftOut, Why};
-use crate::config::{FeedConfig, Interval, Problem, SeenFile, SourcePlace, astray};
+use crate::config::{FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, astray};
 
 /// What belongs into a setting of a key pair.
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
@@ -40,6 +40,16 @@ pub(super) enum Rejected {
     LeftOut(LeftOut),
 }
 
+impl Rejected {
+    /// The same with the pins of its configuration: what runs already goes on within them only.
+    pub(super) fn pinned(self, pins: Pins) -> Rejected {
+        match self {
+            Rejected::LeftOut(out) => Rejected::LeftOut(LeftOut { pins, ..out }),
+            wrong @ Rejected::Wrong(_) => wrong,
+        }
+    }
+}
+
 /// Admits a feed, or says all that is wrong with it.
 pub(super) async fn admit(
     plugin: Plugin,
@@ -48,7 +58,13 @@ pub(super) async fn admit(
     nowhere: &Tenants,
     clock: &Clock,
 ) -> Result<Admitted, Rejected> {
-    let FeedConfig { id, tenant, interval, sinks, contact, settings, place, sealed, opened, unreadable, .. } = config;
+    let FeedConfig { id, tenant, interval, sinks, contact, pins, settings, place, sealed, opened, .. } = config;
+    let unreadable = config.unreadable;
+    // Nothing runs of a plugin that is not the one that is pinned.
+    if let Some(problem) = pins.plugin_problem(&plugin.about().sha256) {
+        let out = LeftOut::of_plugin(&tenant, &id, problem, unreadable);
+        return Err(Rejected::LeftOut(LeftOut { why: Why::Pin, ..out }));
+    }
     let description = match plugin.description().await {
         Ok(description) => description,
         Err(error) => {
@@ -86,7 +102,10 @@ pub(super) async fn admit(
         Ok(opened) if candidate.is_good() => {
             candidate.note_oddities(&opened);
             note_plan(&mut feed, &opened);
-            return Ok(Admitted { feed, warnings: candidate.warnings });
+            return match LeftOut::of_pins(&feed, &pins) {
+                Some(out) => Err(Rejected::LeftOut(LeftOut { files, ..out })),
+                None => Ok(Admitted { feed, warnings: candidate.warnings }),
+            };
         }
         Ok(_) => {}
         Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
@@ -289,7 +308,7 @@ impl<'a> Candidate<'a> {
         if is_wrong {
             return Rejected::Wrong(problems);
         }
-        Rejected::LeftOut(LeftOut { tenant, feed, why: Why::Credentials, problems, files })
+        Rejected::LeftOut(LeftOut { problems, files, ..LeftOut::because(Why::Credentials, &tenant, &feed) })
     }
 }
 

@@ -26,7 +26,7 @@ use self::candidate::{Admitted, Rejected, admit};
 use self::interned::Interned;
 use self::plugins::Plugins;
 use crate::built_in;
-use crate::config::{self, Config, NetworkConfig, Problem, SeenFile, StartError};
+use crate::config::{self, Config, NetworkConfig, Pins, Problem, SeenFile, StartError};
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -51,6 +51,8 @@ pub struct LeftOut {
     pub why: Why,
     /// Each trouble, and where it is configured.
     pub problems: Vec<Problem>,
+    /// What must be true of one that goes on as it was.
+    pub pins: Pins,
     /// Files beyond those of the configuration with which that may change, as they were before they were looked at.
     pub files: Vec<SeenFile>,
 }
@@ -62,6 +64,8 @@ pub enum Why {
     Credentials,
     /// Its plugin breaks down.
     Plugin,
+    /// Its plugin or its plan has another digest than the one that is pinned.
+    Pin,
 }
 
 impl Why {
@@ -70,13 +74,14 @@ impl Why {
         match self {
             Why::Credentials => "credential-unreadable",
             Why::Plugin => "plugin-broken",
+            Why::Pin => "pin-differs",
         }
     }
 
     /// Who can mend it.
     pub fn blame(self) -> Blame {
         match self {
-            Why::Credentials => Blame::Operator,
+            Why::Credentials | Why::Pin => Blame::Operator,
             Why::Plugin => Blame::Plugin,
         }
     }
@@ -87,7 +92,19 @@ impl LeftOut {
     fn of_plugin(tenant: &str, feed: &str, problem: Problem, unreadable: Vec<(String, Problem)>) -> LeftOut {
         let others = unreadable.into_iter().map(|(_, problem)| problem);
         let problems = std::iter::once(problem).chain(others).collect();
-        LeftOut { tenant: tenant.to_owned(), feed: feed.to_owned(), why: Why::Plugin, problems, files: Vec::new() }
+        LeftOut { problems, ..LeftOut::because(Why::Plugin, tenant, feed) }
+    }
+
+    fn because(why: Why, tenant: &str, feed: &str) -> LeftOut {
+        let (tenant, feed) = (tenant.to_owned(), feed.to_owned());
+        LeftOut { tenant, feed, why, problems: Vec::new(), pins: Pins::default(), files: Vec::new() }
+    }
+
+    /// A feed that is good but for its pins; none if it is as they say.
+    pub fn of_pins(feed: &AdmittedFeed, pins: &Pins) -> Option<LeftOut> {
+        let problems = pins.problems(feed);
+        let out = LeftOut { pins: pins.clone(), problems, ..LeftOut::because(Why::Pin, &feed.tenant, &feed.id) };
+        (!out.problems.is_empty()).then_some(out)
     }
 
     /// What is said of it; each sentence names the feed.
@@ -107,7 +124,7 @@ pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &C
 }
 
 /// The same where one feed is not to stop the others, unless the configuration is to be strict: feeds whose credentials
-/// cannot be read, and those whose plugin breaks down, are left out as long as there are others.
+/// cannot be read, whose plugin breaks down or whose pins differ are left out as long as there are others.
 pub async fn check_each(
     host: &Host,
     config: Config,
@@ -121,12 +138,15 @@ pub async fn check_each(
     let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
     let mut running = VecDeque::new();
     for mut feed in feeds {
+        let pins = feed.pins.clone();
         running.push_back(match plugins.of(&mut feed).await {
             Ok(plugin) => {
                 let (allowed, nowhere, clock) = (ways.origins(&plugin), Arc::clone(&nowhere), Arc::clone(clock));
-                tokio::spawn(async move { admit(plugin, feed, allowed, &nowhere, &clock).await })
+                tokio::spawn(async move {
+                    admit(plugin, feed, allowed, &nowhere, &clock).await.map_err(|rejected| rejected.pinned(pins))
+                })
             }
-            Err(error) => tokio::spawn(future::ready(Err(plugins::rejected(feed, &error)))),
+            Err(error) => tokio::spawn(future::ready(Err(plugins::rejected(feed, &error).pinned(pins)))),
         });
         // All at once, ten thousand would leave the memory in pieces.
         if running.len() >= limits::CHECKS

@@ -1,0 +1,89 @@
+//! The digests that a feed's plugin and plan must have: whoever reviewed a page of `inspect` pins what stands there.
+
+use source_host::feed::admitted::AdmittedFeed;
+
+use super::Problem;
+use super::reader::{Reader, Table};
+
+/// Key of the plugin's digest; it may stand in `[feed_defaults]`, too.
+pub const PLUGIN: &str = "plugin_sha256";
+/// Key of the plan's digest.
+pub const PLAN: &str = "plan_sha256";
+
+/// What a feed's plugin and plan must be.
+#[derive(Debug, Clone, Default)]
+pub struct Pins {
+    /// Digest of the component.
+    pub plugin: Option<Box<Pin>>,
+    /// Digest of the plan.
+    pub plan: Option<Box<Pin>>,
+}
+
+/// A digest that something must have.
+#[derive(Debug, Clone)]
+pub struct Pin {
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Where it stands; the message is empty.
+    pub place: Problem,
+}
+
+impl Pins {
+    /// The pins of a feed, whose table is `merged` with the defaults.
+    pub(super) fn read(reader: &mut Reader, feed: &Table<'_>, merged: &Table<'_>) -> Pins {
+        Pins { plugin: pin(reader, merged, PLUGIN), plan: pin(reader, feed, PLAN) }
+    }
+
+    /// What is said of a plugin with another digest than the one that is pinned.
+    pub fn plugin_problem(&self, found: &str) -> Option<Problem> {
+        let pin = self.plugin.as_ref().filter(|pin| pin.sha256 != found)?;
+        Some(pin.problem("a plugin", PLUGIN, found))
+    }
+
+    /// The same of a plan.
+    pub fn plan_problem(&self, found: &str) -> Option<Problem> {
+        let pin = self.plan.as_ref().filter(|pin| pin.sha256 != found)?;
+        Some(pin.problem("a plan", PLAN, found))
+    }
+
+    /// What is said of a feed that was found good and whose digests differ from the pins.
+    pub fn problems(&self, feed: &AdmittedFeed) -> Vec<Problem> {
+        let plan = feed.plan_digest().unwrap_or_default();
+        self.plugin_problem(feed.plugin_digest()).into_iter().chain(self.plan_problem(&plan)).collect()
+    }
+}
+
+impl Pin {
+    fn problem(&self, what: &str, key: &str, found: &str) -> Problem {
+        let Pin { sha256, place } = self;
+        let message = format!(
+            "found {what} with the SHA-256 {found}, expected {sha256}; see with `inspect -c` what it lets out, and only if \
+             that is meant write {key} = \"{found}\""
+        );
+        Problem { message, ..place.clone() }
+    }
+}
+
+/// What is expected of a pin.
+const EXPECTED: &str = "the 64 hexadecimal digits that `inspect -c` prints";
+
+fn pin(reader: &mut Reader, table: &Table<'_>, key: &str) -> Option<Box<Pin>> {
+    let node = table.child(key)?;
+    let text = reader.text(&node, EXPECTED)?;
+    if is_digest(&text) {
+        let place = node.source.problem(node.line, &node.key, String::new());
+        return Some(Box::new(Pin { sha256: text.to_ascii_lowercase(), place }));
+    }
+    let meant = text.trim().to_ascii_lowercase();
+    let meant = meant.strip_prefix("sha256").map_or(meant.as_str(), |rest| rest.trim_start_matches([':', '-', '=']));
+    let meant: String = meant.chars().filter(|one| *one != ':' && !one.is_whitespace()).collect();
+    let digits = text.chars().all(|one| one.is_ascii_hexdigit()) && !text.is_empty();
+    let found = if digits { format!("{} digits", text.len()) } else { node.shown() };
+    let meant = if is_digest(&meant) { format!("; write {meant:?}") } else { String::new() };
+    reader.problem(&node, format!("found {found}, expected {EXPECTED}{meant}"));
+    None
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

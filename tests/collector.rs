@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host_harness::collector::NextAttempt;
+use host_harness::config;
+use host_harness::config::admission;
 use parking_lot::Mutex;
 use serde_json::Value;
+use source_host::contract::Shape;
 use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
 use source_simulator::answer;
 use source_simulator::estate::Estate;
@@ -15,7 +18,7 @@ use source_simulator::service::World;
 use tokio::sync::watch;
 
 use crate::stage::{Secrets, Stage};
-use crate::support::{NOON, SUBSCRIPTION};
+use crate::support::{NOON, SUBSCRIPTION, host};
 
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
@@ -612,6 +615,51 @@ async fn what_waits_for_a_person_is_tried_at_once_when_somebody_asks() {
     scene.reload(&mut stage, &faster).await;
     stage.run_until(NOON + 12 * HOUR + 3 * 60 * SECOND).await;
     assert_eq!(polls(), before + 3);
+}
+
+#[tokio::test]
+async fn another_plan_for_the_same_settings_is_a_failure_and_the_admitted_one_stays_in_force() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = |more: &str| format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), more));
+    let mut stage = scene.start(&text("")).await;
+    stage.run_until(NOON + HOUR).await;
+    let plan = |stage: &Stage| stage.collector.admitted("a").unwrap().plan_digest().unwrap();
+    let admitted = plan(&stage);
+    let failures = |stage: &Stage| {
+        let rows = stage.collector.snapshot(10).rows.into_iter().filter(|row| row.scope.is_none());
+        rows.filter_map(|row| row.failure).map(|failure| failure.code).collect::<Vec<_>>()
+    };
+    // The answers to a reload, in which the plugin declares one request more.
+    let lie = async |stage: &mut Stage, interval: &str| {
+        let with = text("").replacen("[feed.settings]", &format!("{interval}[feed.settings]"), 1);
+        let config = config::parse(&scene.file(), &with, None, &|_| None);
+        let checked = admission::check(&host(), config, None, &stage.pipeline.clock).await.unwrap();
+        let feeds = checked.feeds.iter().map(|feed| {
+            let mut feed = feed.copied();
+            let mut shapes = feed.plan.as_ref().unwrap().plan().shapes;
+            shapes.push(Shape { method: "POST".to_owned(), ..shapes[0].clone() });
+            shapes.reverse();
+            feed.admit(&shapes);
+            Arc::new(feed)
+        });
+        stage.collector.reload(feeds.collect(), &[], 64, 8, false);
+    };
+    for interval in ["", "interval = \"30m\"\n"] {
+        lie(&mut stage, interval).await;
+        assert_eq!((failures(&stage), plan(&stage)), (vec!["plan-changed".to_owned()], admitted.clone()), "{interval}");
+    }
+    let interval = stage.collector.admitted("a").unwrap().interval;
+    assert_eq!(interval, Duration::from_secs(1_800), "when it is polled may change");
+    let before = scene.service.polls(&subscription(0, 0));
+    stage.run_until(NOON + 2 * HOUR).await;
+    assert!(scene.service.polls(&subscription(0, 0)) > before, "it goes on");
+    assert_eq!(failures(&stage), ["plan-changed"]);
+    scene.reload(&mut stage, &text("")).await;
+    assert_eq!((failures(&stage), plan(&stage)), (vec![], admitted.clone()));
+    // Other settings are another plan.
+    lie(&mut stage, "").await;
+    scene.reload(&mut stage, &text("emit = \"changes\"")).await;
+    assert_eq!(failures(&stage), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -70,6 +70,9 @@ failures! {
     /// It opened with the same settings before.
     SETTINGS_REFUSED = "settings-refused", FixPlugin, "the plugin refuses settings that it accepted before",
         "report it to the plugin's authors: the answer to the same settings must not change; to see what the plugin says of them now, start the collector anew";
+    /// The settings and the plugin are those of before.
+    PLAN_CHANGED = "plan-changed", FixPlugin, "the plugin declares other requests for the settings for which its plan was admitted",
+        "report it to the plugin's authors: the answer to the same settings must not change; the feed goes on with the plan that was admitted until its settings or its plugin change";
 
     // The steps of a poll.
     /// A page leads back to one that was read.

@@ -134,6 +134,8 @@ struct FeedEntry {
     credential: ShortDigest,
     failures: u32,
     failure: Option<Box<Failure>>,
+    /// That its plugin declares another plan now than the one that was admitted, which goes on to be enforced.
+    plan_changed: Option<Box<Failure>>,
     /// Codes of the warnings of its last search.
     notices: Box<[String]>,
     /// Only a person can mend the whole feed: its scopes wait until a search succeeds.
@@ -434,6 +436,9 @@ impl Collector {
     pub fn snapshot(&self, most: usize) -> StatusSnapshot {
         let mut rows: Vec<SnapshotRow> = Vec::new();
         for (number, entry) in &self.feeds {
+            if let Some(failure) = &entry.plan_changed {
+                rows.push(SnapshotRow::of_feed(&entry.admitted, Some(failure)));
+            }
             if let Some(failure) = &entry.failure {
                 let item = Item::Search(*number);
                 let in_flight = self.agenda.is_in_flight(item).then_some(NextAttempt::InFlight);

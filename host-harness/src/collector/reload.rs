@@ -5,12 +5,33 @@ use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
 use source_host::digest::ShortDigest;
+use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 
 use crate::collector::agenda::Item;
+use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::{Collector, FeedDigests, FeedEntry, Left, ScopeEntry};
 use crate::store::{ScopeRow, Standing, Watch};
+
+impl FeedEntry {
+    /// The feed as it is to go on. Where nothing changed and the plugin declares another plan all the same, that is a
+    /// failure, and the plan stays in force that was admitted, and that somebody may have signed.
+    fn holding_its_plan(&mut self, admitted: Arc<AdmittedFeed>) -> Arc<AdmittedFeed> {
+        let before = &self.admitted;
+        if admitted.plan == before.plan {
+            self.plan_changed = None;
+            return admitted;
+        }
+        let (now, was) = (admitted.plan_digest().unwrap_or_default(), before.plan_digest().unwrap_or_default());
+        let failure = failures::PLAN_CHANGED.because(format!(
+            "the plugin declares a plan with the SHA-256 {now} for the settings for which {was} was admitted"
+        ));
+        log_failure(before, None, &failure, self.plan_changed.take().as_ref().map(|told| told.code.as_str()));
+        self.plan_changed = Some(Box::new(failure));
+        Arc::new(admitted.with_plan_of(before))
+    }
+}
 
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
@@ -56,6 +77,7 @@ impl Collector {
             credential,
             failures: 0,
             failure: None,
+            plan_changed: None,
             notices: Box::default(),
             blocked: false,
             changed,
@@ -114,6 +136,7 @@ impl Collector {
     pub(super) fn keep(&mut self, number: u32, admitted: Arc<AdmittedFeed>, now: u64, impatient: bool) {
         self.by_id.insert(Arc::clone(&admitted.id), number);
         let Some(entry) = self.feeds.get_mut(&number) else { return };
+        let admitted = entry.holding_its_plan(admitted);
         let differs = admitted.differs_in_use(&entry.admitted);
         let impatient = impatient || differs;
         // Until its first search, the scopes of a feed are among what is stored.

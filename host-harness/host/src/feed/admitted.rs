@@ -117,6 +117,12 @@ impl AdmittedFeed {
         self.plan = Some(CompactPlan::of(shapes));
     }
 
+    /// The same with the plan that was admitted before, and with all that follows from that plan.
+    pub fn with_plan_of(&self, before: &AdmittedFeed) -> AdmittedFeed {
+        let (origins, in_clear) = (Arc::clone(&before.origins), before.in_clear.clone());
+        AdmittedFeed { origins, in_clear, plan: before.plan.clone(), ..self.copied() }
+    }
+
     /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
     pub fn copied(&self) -> AdmittedFeed {
         AdmittedFeed {

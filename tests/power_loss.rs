@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use host_harness::files::folder;
 use host_harness::sink::delivery::Deliveries;
-use host_harness::sink::disk::{Disk, OpenFile, folder};
+use host_harness::sink::disk::{Disk, OpenFile};
 use host_harness::sink::{FileConfig, SinkConfig, SinkKind, Template};
 use host_harness::store::StoreHandle;
 use parking_lot::Mutex;
@@ -182,6 +183,10 @@ impl OpenFile for Handle {
                 durable.clone_from(bytes);
             }
         })
+    }
+
+    fn is_own(&self) -> bool {
+        true
     }
 
     fn is_at(&self, path: &Path) -> bool {

@@ -224,6 +224,49 @@ fn only_the_owner_reads_a_new_store() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn the_lock_is_its_owners_alone_and_takes_the_place_of_no_other_file() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (folder, file) = place();
+    let (lock, victim) = (folder.path().join("collector.db.lock"), folder.path().join("victim"));
+    fs::write(&lock, "4711").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).unwrap();
+    drop(SqliteStore::open(&file).unwrap());
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600, "one of an earlier version");
+    fs::write(&victim, "precious").unwrap();
+    fs::remove_file(&lock).unwrap();
+    symlink(&victim, &lock).unwrap();
+    let (_, text) = refused(&file);
+    assert!(text.contains("collector.db.lock: found a symbolic link to "), "{text}");
+    fs::remove_file(&lock).unwrap();
+    fs::rename(&victim, &lock).unwrap();
+    let (_, text) = refused(&file);
+    assert!(text.contains("collector.db.lock: found a file that holds something else"), "{text}");
+    assert_eq!(fs::read(&lock).unwrap(), b"precious");
+    fs::remove_file(&lock).unwrap();
+    drop(SqliteStore::open(&file).unwrap());
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_state_is_no_link_though_its_folder_may_be_one() {
+    use std::os::unix::fs::symlink;
+    let (folder, file) = place();
+    let at = |name: &str| folder.path().join(name);
+    drop(SqliteStore::open(&file).unwrap());
+    symlink(folder.path(), at("folder")).unwrap();
+    drop(SqliteStore::open(&at("folder/collector.db")).unwrap());
+    for target in ["collector.db", "none.db"] {
+        symlink(target, at("link.db")).unwrap();
+        let (_, text) = refused(&at("link.db"));
+        assert!(text.contains("link.db") && text.contains("found a symbolic link to "), "{text}");
+        fs::remove_file(at("link.db")).unwrap();
+    }
+    assert!(!at("none.db").exists());
+}
+
 #[test]
 fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
     let mut store = SqliteStore::in_memory().unwrap();

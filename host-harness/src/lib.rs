@@ -14,6 +14,7 @@ pub mod check;
 pub mod collector;
 pub mod config;
 pub mod environment;
+pub mod files;
 pub mod metrics;
 pub mod recording;
 pub mod run;

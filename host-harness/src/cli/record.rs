@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use host_harness::collector::once;
 use host_harness::config::admission::Checked;
+use host_harness::files;
 use host_harness::recording::record;
 use source_host::clock;
 use source_host::credentials::redact;
@@ -14,7 +15,7 @@ pub async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool
     let admitted = checked.feeds.first().context("no feed was found")?;
     let recorded = record::record(admitted, &checked.network, &clock::system(), redact_subscriptions).await?;
     let text = serde_json::to_string_pretty(&recorded.cassette)? + "\n";
-    std::fs::write(output, text).with_context(|| format!("failed to write {}", output.display()))?;
+    files::write(output, text.as_bytes()).with_context(|| format!("failed to write {}", output.display()))?;
     for (scope, failure) in &recorded.failures {
         let scope = scope.as_ref().map(|scope| format!("{scope}: ")).unwrap_or_default();
         let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.blame());

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{Problem, TABLES, suggestion, syntax};
+use crate::files;
 
 /// As much of a value is shown.
 const SHOWN_BYTES: usize = 80;
@@ -351,6 +352,10 @@ impl Reader {
         }
         if let Some(kind) = std::fs::metadata(&path).ok().and_then(|met| special(met.file_type())) {
             self.problem(node, format!("found {}, which is {kind}, expected the path of a file", node.shown()));
+            return None;
+        }
+        if let Some(link) = files::link(&path) {
+            self.problem(node, format!("found {}, which is {link}", node.shown()));
             return None;
         }
         Some(path)

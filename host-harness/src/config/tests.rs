@@ -155,8 +155,36 @@ fn one_file_under_two_names_is_one_file() {
         let letters = format!("dead_letters = \"{}\"", at(other).display());
         let problems =
             read(&format!("{}{}", sink("one", one, &letters), feed("a", "")), None).err().unwrap_or_default();
-        let is_told = problems.len() == 1 && problems[0].contains("expected a file of their own");
-        assert_eq!(is_told, is_refused, "{one} {other}: {problems:?}");
+        // A link of that name is refused whatever it leads to.
+        let is_link = std::fs::symlink_metadata(at(other)).is_ok_and(|met| met.is_symlink());
+        let expected = if is_link { "a symbolic link to " } else { "expected a file of their own" };
+        let is_told = problems.len() == 1 && problems[0].contains(expected);
+        assert_eq!(is_told, is_refused || is_link, "{one} {other}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_secrets_file_that_others_may_read_or_write_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "a-secret-of-tests").unwrap();
+    let reference = format!("{{ file = {:?} }}", file.display().to_string());
+    let secret = feed("a", "").replace("client_key = \"k\"", &format!("client_secret = {reference}"));
+    let sink = format!("[[sink]]\nid = \"s\"\ntype = \"http\"\nurl = \"https://a.example\"\ntoken = {reference}\n");
+    let plain = secret.replace(" }\n", ", plain = true }\n");
+    for (text, mode, told) in [
+        (&secret, 0o666, Some("client_secret: ")),
+        (&secret, 0o600, None),
+        (&plain, 0o666, None),
+        (&format!("{sink}{}", feed("a", "")), 0o664, Some("token: ")),
+    ] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let config = read(text, None).unwrap();
+        let warnings: Vec<String> = config.warnings.iter().map(Problem::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
+        let words = format!("{} has the mode {mode:04o}, which lets ", file.display());
+        assert!(told.is_none_or(|key| warnings[0].contains(&format!("{key}{words}"))), "{warnings:?}");
     }
 }
 

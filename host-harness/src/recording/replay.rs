@@ -15,6 +15,7 @@ use source_host::network::{IncomingResponse, OutgoingRequest, Transport, Transpo
 use source_host::plugin::Plugin;
 use source_host::text;
 
+use crate::files;
 use crate::recording::cassette::{
     Cassette, CassetteError, RecordedExchange, RecordedRequest, RecordedResponse, origins,
 };
@@ -113,7 +114,7 @@ impl Replayed {
 
     /// Writes the document beside the cassette.
     pub fn write_expected(&self, cassette: &Path) -> std::io::Result<()> {
-        std::fs::write(expected_file(cassette), format!("{:#}\n", self.document()))
+        files::write(&expected_file(cassette), format!("{:#}\n", self.document()).as_bytes())
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use crate::files::{self, folder};
 
 /// What a sink asks of a file system.
 pub trait Disk: Send + Sync {
@@ -29,6 +31,8 @@ pub trait OpenFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Comes back when everything is where a loss of power does not reach it.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether it belongs to the user of this program: nothing is cut off the files of others.
+    fn is_own(&self) -> bool;
     /// Whether this path leads to it: somebody may have moved or removed it.
     fn is_at(&self, path: &Path) -> bool;
 }
@@ -40,16 +44,15 @@ pub struct RealDisk;
 struct RealFile(File);
 
 /// What a path leads to that no events can be appended to and synced, and what is meant in its place; none of a regular
-/// file, and of what is not there.
+/// file, and of what is not there. A symbolic link is no regular file.
 pub fn unfit(path: &Path) -> Option<String> {
     use std::os::unix::fs::FileTypeExt;
-    let of_a_process = ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
-    if of_a_process || path == Path::new("/dev/stdout") || path == Path::new("/dev/stderr") {
+    if files::is_stream(path) {
         return Some("a stream of the process, expected a regular file; write type = \"stdout\"".to_owned());
     }
-    let kind = fs::metadata(path).ok()?.file_type();
+    let Some(kind) = fs::metadata(path).ok().map(|met| met.file_type()) else { return files::link(path) };
     let found = match kind {
-        _ if kind.is_file() => return None,
+        _ if kind.is_file() => return files::link(path),
         _ if kind.is_dir() => return Some("a folder, expected a regular file in it".to_owned()),
         _ if kind.is_fifo() => "a pipe",
         _ if kind.is_socket() => {
@@ -60,19 +63,14 @@ pub fn unfit(path: &Path) -> Option<String> {
     Some(format!("{found}, expected a regular file; write type = \"stdout\" and redirect standard output there"))
 }
 
-/// The folder of a path.
-pub fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Makes a folder and those above it where they are missing; their names are durable when it returns.
 fn make(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let above = self::folder(folder);
+    let above = files::folder(folder);
     make(above)?;
-    match fs::create_dir(folder) {
+    match fs::DirBuilder::new().mode(0o750).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
         made => made?,
     }
@@ -89,10 +87,7 @@ impl Disk for RealDisk {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("found {unfit}")));
         }
         make(folder(path))?;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        options.mode(0o640);
-        let file = options.open(path)?;
+        let file = files::open(OpenOptions::new().read(true).append(true).create(true), path, 0o640)?;
         // The name of a new file is lost with its folder's unsynced content; it may be new since a crash, too.
         sync(folder(path))?;
         Ok(Box::new(RealFile(file)))
@@ -140,10 +135,14 @@ impl OpenFile for RealFile {
         self.0.sync_all()
     }
 
+    fn is_own(&self) -> bool {
+        self.0.metadata().is_ok_and(|met| met.uid() == rustix::process::geteuid().as_raw())
+    }
+
     fn is_at(&self, path: &Path) -> bool {
         let number = |met: fs::Metadata| (met.dev(), met.ino());
         let here = self.0.metadata().map(number).ok();
-        here.is_some() && here == fs::metadata(path).map(number).ok()
+        here.is_some() && here == fs::symlink_metadata(path).map(number).ok()
     }
 }
 
@@ -156,6 +155,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        fs::write(folder.path().join("victim"), "{\"half\":").unwrap();
+        std::os::unix::fs::symlink("victim", folder.path().join("to-file")).unwrap();
+        std::os::unix::fs::symlink("none", folder.path().join("to-nothing")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
         for (path, expected) in [
             (Path::new("/dev/stdout"), "a stream of the process"),
@@ -164,11 +166,35 @@ mod tests {
             (&link, "a device"),
             (folder.path(), "a folder"),
             (&folder.path().join("socket"), "a socket"),
+            (&folder.path().join("to-file"), "a symbolic link to "),
+            (&folder.path().join("to-nothing"), "a symbolic link to "),
         ] {
             let told = unfit(path).unwrap_or_default();
             assert!(told.starts_with(expected), "{}: {told}", path.display());
             assert!(RealDisk.open(path).is_err(), "{}", path.display());
         }
         assert_eq!(unfit(&folder.path().join("none")), None);
+        assert_eq!(fs::read(folder.path().join("victim")).unwrap(), b"{\"half\":");
+    }
+
+    #[test]
+    fn a_file_that_a_link_took_the_place_of_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let file = RealDisk.open(&at("live")).unwrap();
+        assert!(file.is_at(&at("live")));
+        fs::rename(at("live"), at("moved")).unwrap();
+        std::os::unix::fs::symlink("moved", at("live")).unwrap();
+        assert!(!file.is_at(&at("live")));
+    }
+
+    #[test]
+    fn other_users_read_neither_a_new_file_nor_its_new_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        RealDisk.open(&at("a/b/c.ndjson")).unwrap();
+        for path in ["a", "a/b", "a/b/c.ndjson"] {
+            assert_eq!(fs::metadata(at(path)).unwrap().mode() & 0o007, 0, "{path}");
+        }
     }
 }

@@ -12,8 +12,9 @@ use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
 use source_host::limits;
 
-use super::disk::{Disk, OpenFile, folder};
+use super::disk::{Disk, OpenFile};
 use super::{DeliveryFuture, Refusal, SinkTrouble, Writer, bodies, lines};
+use crate::files::folder;
 use crate::store::Queued;
 
 /// A file of lines.
@@ -161,7 +162,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     let is_whole = || text.len() == rest.len() && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let half_event =
         text.is_empty() || (text.starts_with(b"{") && text.len() <= limits::HALF_EVENT_BYTES && !is_whole());
-    if half_event {
+    if half_event && file.is_own() {
         tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
         failpoint::pass("file-cut");
         file.truncate(end)?;

@@ -3,10 +3,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, named_params, params};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 use source_host::failpoint;
@@ -16,6 +17,7 @@ use super::{
     Backlog, FeedRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
     StoreResult, Throttle,
 };
+use crate::files;
 
 /// Marks a file as ours: "HHSC".
 const APPLICATION_ID: i32 = 0x4848_5343;
@@ -83,10 +85,8 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens a file or makes a new one, brings its schema up to date, and checks it.
     pub fn open(file: &Path) -> StoreResult<SqliteStore> {
-        // Through whatever links: the lock is beside the file itself.
-        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let folder = files::folder(file);
+        if !folder.is_dir() {
             let found = if folder.exists() { "is no folder" } else { "is not there" };
             let words = format!(
                 "its folder {} {found}; expected in `state` a path in a folder that is there",
@@ -94,10 +94,18 @@ impl SqliteStore {
             );
             return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(words) });
         }
+        if let Some(link) = files::link(file) {
+            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(format!("found {link}")) });
+        }
+        // SQLite looks at each part of the path.
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let file = &file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
         private(file)
             .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(error.to_string()) })?;
-        let opened = Connection::open(file).and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let opened = Connection::open_with_flags(file, flags)
+            .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
         let (problem, connection) =
             opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(&error) })?;
         match problem {
@@ -141,8 +149,17 @@ fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let failed = |error: std::io::Error| StoreErrorKind::Unopened(format!("{}: {error}", path.display()));
-    let mut lock =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut lock = files::open(&mut options, &path, files::OF_OWNER).map_err(failed)?;
+    if !holds_a_lock(&mut lock).map_err(failed)? {
+        let found = "found a file that holds something else, expected a lock with the number of a process";
+        return Err(StoreErrorKind::Unopened(format!("{}: {found}", path.display())));
+    }
+    // Whoever may open the file may hold the lock.
+    if lock.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        lock.set_permissions(fs::Permissions::from_mode(files::OF_OWNER)).map_err(failed)?;
+    }
     match lock.try_lock() {
         Ok(()) => {
             let written =
@@ -164,17 +181,21 @@ fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
     }
 }
 
+/// Whether a file is a lock or empty: the number of a process is written into no file of somebody else.
+fn holds_a_lock(file: &mut File) -> std::io::Result<bool> {
+    let mut found = Vec::new();
+    file.take(u64::from(u8::MAX)).read_to_end(&mut found)?;
+    file.rewind()?;
+    Ok(found.len() <= 10 && found.iter().all(u8::is_ascii_digit))
+}
+
 /// A new file is for its owner alone: events and states are the tenants' data.
 fn private(file: &Path) -> std::io::Result<()> {
-    // A link counts, too: what it leads to is somebody else's to make.
     if fs::symlink_metadata(file).is_ok() {
         return Ok(());
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.sync_all()?;
-    fs::File::open(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    files::open(OpenOptions::new().write(true).create_new(true), file, files::OF_OWNER)?.sync_all()?;
+    File::open(files::folder(file))?.sync_all()
 }
 
 /// Sets a connection up; gives what makes the file unusable.

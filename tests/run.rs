@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -705,7 +706,10 @@ async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
     let mut scene = Scene::new().await;
     scene.secrets.push(("BLANK".to_owned(), " \n".to_owned()));
     for (name, text) in [("blank.txt", "\u{feff}\r\n"), ("plain.pem", "no PEM"), ("token", "no token")] {
-        fs::write(scene.folder.path().join(name), text).unwrap();
+        let file = scene.folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        // Of a file that others may read there is a warning, too.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     fs::create_dir(scene.folder.path().join("folder")).unwrap();
     for (credential, told) in [

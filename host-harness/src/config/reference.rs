@@ -6,6 +6,7 @@ use source_host::text::Unread;
 
 use super::reader::{Node, Reader, Table};
 use super::{Environment, SeenFile};
+use crate::files;
 
 pub(super) const REFERENCE: &[&str] = &["env", "file", "plain"];
 
@@ -23,6 +24,7 @@ pub(super) fn secret(
     reader.known(&mut table, &["env", "file"]);
     match referenced(reader, node, &table, files, environment)? {
         Ok(value) => {
+            warn_of_mode(reader, node, &table);
             let Trimmed { text, remark } = spelling::trimmed(&value);
             remark.into_iter().for_each(|remark| reader.warning(node, remark));
             Some(Secret::new(text))
@@ -50,6 +52,14 @@ pub(super) fn token(
         return None;
     }
     Some(token)
+}
+
+/// Tells of a secret's file that others may read or write.
+pub(super) fn warn_of_mode(reader: &mut Reader, node: &Node<'_>, reference: &Table<'_>) {
+    let path = reference.child("file").and_then(|file| reader.path(&file, "the path of a file"));
+    if let Some(words) = path.and_then(|path| files::too_open(&path)) {
+        reader.warning(node, words);
+    }
 }
 
 /// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,

@@ -8,7 +8,7 @@ use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
 
 use super::reader::{Reader, Table};
-use super::reference::{REFERENCE, referenced};
+use super::reference::{REFERENCE, referenced, warn_of_mode};
 use super::{Environment, FeedConfig, SeenFile};
 
 /// Stands where a credential cannot be read.
@@ -50,6 +50,9 @@ pub(super) fn read(
         reader.known(&mut reference, REFERENCE);
         let Some(value) = referenced(reader, node, &reference, files, environment) else { continue };
         let is_plain = reference.child("plain").and_then(|node| reader.truth(&node)) == Some(true);
+        if !is_plain && value.is_ok() {
+            warn_of_mode(reader, node, &reference);
+        }
         let value = value.or_else(|message| {
             config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
             if is_plain { Err(()) } else { Ok(Zeroizing::new(UNREADABLE.to_owned())) }

@@ -18,6 +18,7 @@ use source_host::plugin::Plugin;
 
 use super::{LeftOut, Why};
 use crate::config::{FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, astray};
+use crate::files;
 
 /// What belongs into a setting of a key pair.
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
@@ -80,7 +81,7 @@ pub(super) async fn admit(
     let given = settings.plain();
     let settings = candidate.sealed(settings);
     // Looked at first: who writes one while it is read has changed it.
-    let files = settings.token_files().map(SeenFile::now).collect();
+    let files = settings.token_files().map(|(_, file)| SeenFile::now(file)).collect();
     candidate.examine(&settings, clock());
     let mut feed = AdmittedFeed {
         id: id.as_str().into(),
@@ -239,6 +240,9 @@ impl<'a> Candidate<'a> {
 
     /// Reads key pairs and token files. `now` is Unix time in milliseconds.
     fn examine(&mut self, settings: &Settings, now: u64) {
+        for (setting, file) in settings.token_files() {
+            self.warnings.extend(files::too_open(&file).map(|words| self.problem(setting, words)));
+        }
         for (setting, found) in settings.examined() {
             if self.unread.iter().any(|(known, _)| *known == setting) {
                 continue;

@@ -157,10 +157,10 @@ impl Settings {
         self
     }
 
-    /// The files that hold signed tokens.
-    pub fn token_files(&self) -> impl Iterator<Item = PathBuf> {
+    /// The files that hold signed tokens, each with its setting.
+    pub fn token_files(&self) -> impl Iterator<Item = (&str, PathBuf)> {
         let files = self.secrets.iter().filter(|held| held.kind == CredentialKind::TokenFile);
-        files.map(|held| PathBuf::from(held.secret.expose()))
+        files.map(|held| (held.setting.as_str(), PathBuf::from(held.secret.expose())))
     }
 
     /// What is found of key pairs and token files, each under its setting.

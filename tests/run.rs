@@ -308,6 +308,77 @@ async fn a_token_keeps_others_from_reading() {
     assert_eq!((posted.status().as_u16(), &posted.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }
 
+/// The status of the answer to a request with this head, from an address of this machine.
+async fn status_from(from: &str, address: &str, head: &str) -> u16 {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut socket = socket.connect(address.strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
+    socket.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "{head:?} from {from} has no answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or_else(|_| panic!("{head:?} from {from}: {answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_do_not_read_or_say_nothing_keep_nobody_from_health() {
+    let scene = Scene::new().await;
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    let host = address.strip_prefix("http://").unwrap().to_owned();
+    process.hears("collects 2 feeds");
+    let answers = async |from, path, status| {
+        assert_eq!(
+            status_from(from, &address, &format!("GET {path} HTTP/1.1\r\nhost: localhost")).await,
+            status,
+            "{path}"
+        );
+    };
+    let mut held = Vec::new();
+    for attack in ["GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "GET /metrics HTTP/1.1\r\nhost: ", ""] {
+        for _ in 0..100 {
+            let mut socket = tokio::net::TcpStream::connect(&host).await.unwrap();
+            held.push(tokio::spawn(async move {
+                let many = attack.repeat(if attack.ends_with("\r\n\r\n") { 100_000 } else { 1 });
+                let _ = socket.write_all(many.as_bytes()).await;
+                std::future::pending::<()>().await;
+            }));
+        }
+        answers("127.0.0.1", "/healthz", 200).await;
+        answers("127.0.0.1", "/readyz", 200).await;
+        answers("127.0.0.2", "/metrics", 200).await;
+    }
+    answers("127.0.0.1", "/metrics", 503).await;
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_only_names_of_this_machine_are_answered() {
+    let mut scene = Scene::new().await;
+    scene.secrets.push(("READERS".to_owned(), "let-me-in".to_owned()));
+    for (token, foreign) in [("", 421), ("token = { env = \"READERS\" }\n", 200)] {
+        scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{token}{FILE_SINK}"));
+        let mut process = scene.run(&[]);
+        let address = process.address();
+        let reads = async |path: &str, host: &str| {
+            let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer let-me-in");
+            status_from("127.0.0.1", &address, &head).await
+        };
+        for path in ["/", "/metrics", "/healthz"] {
+            for host in ["localhost", "localhost:9464", "127.0.0.1", "[::1]:80"] {
+                assert_eq!(reads(path, host).await, 200, "{path} {host}");
+            }
+            for host in ["evil.example", "localhost.evil.example:80", "10.0.0.1"] {
+                assert_eq!(reads(path, host).await, foreign, "{path} {host}");
+            }
+        }
+        process.signal("TERM");
+        assert!(process.end().success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_and_a_signal_take_another_configuration_and_a_bad_one_is_not_taken() {
     let scene = Scene::new().await;

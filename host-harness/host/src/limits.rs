@@ -408,8 +408,20 @@ pub const STATUS_ANSWER: Duration = Duration::from_secs(5);
 /// Readers of the status server at the same time.
 pub const STATUS_CONNECTIONS: usize = 64;
 
+/// Readers from one address at the same time; a scrape and a page need two.
+pub const STATUS_CONNECTIONS_OF_PEER: usize = 16;
+
+/// Readers beyond those, of health alone: the oldest goes where one more comes.
+pub const HEALTH_CONNECTIONS: usize = 16;
+
 /// A reader that sends the status server no whole request within this time is let go.
 pub const STATUS_REQUEST: Duration = Duration::from_secs(10);
+
+/// A reader that takes nothing of its answer for this long is let go.
+pub const STATUS_WRITE: Duration = Duration::from_secs(10);
+
+/// Time for one whole exchange with the status server: Prometheus gives up after 10 s by default.
+pub const STATUS_EXCHANGE: Duration = Duration::from_secs(60);
 
 /// How long the status server waits for a free socket, where the process has none.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

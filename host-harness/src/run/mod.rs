@@ -2,7 +2,9 @@
 
 pub mod memory;
 pub mod page;
+mod places;
 pub mod server;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

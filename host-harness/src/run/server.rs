@@ -1,11 +1,11 @@
 //! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are told apart by hand: the
-//! cap of connections, the time for a request, the token before an unknown path and 405 before both would be written by hand
-//! beside a router, too.
+//! places of connections, the times of an exchange, the token before an unknown path and 405 before both would be written by
+//! hand beside a router, too.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,12 +21,14 @@ use source_host::credentials::secret::Secret;
 use source_host::limits;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StatusSnapshot;
 use crate::collector::work::Pipeline;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
+use crate::run::places::{Place, Places};
+use crate::run::writing::Impatient;
 use crate::store::StoreError;
 
 /// What a reader asks the collector's driver.
@@ -47,27 +49,26 @@ pub struct StatusDesk {
     pub questions: mpsc::Sender<StatusRequest>,
 }
 
-/// Serves until the task is dropped.
+/// Serves until the task is dropped. A connection carries one request and ends with its answer.
 pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
-    let (reporter, places) = (Arc::new(reporter), Arc::new(Semaphore::new(limits::STATUS_CONNECTIONS)));
+    let (reporter, places) = (Arc::new(reporter), Arc::new(Places::default()));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let Ok((socket, _)) = listener.accept().await else {
+        let Ok((socket, peer)) = listener.accept().await else {
             // Out of sockets: those that are open come free.
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
         let reporter = Arc::clone(&reporter);
-        tokio::spawn(async move {
-            let _place = place;
+        places.spawn(peer.ip(), move |place| async move {
             let service = service_fn(move |request| {
                 let reporter = Arc::clone(&reporter);
-                async move { Ok::<_, Infallible>(reporter.answer(&request).await) }
+                async move { Ok::<_, Infallible>(reporter.answer(place, &request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST);
-            // A reader that goes away is nobody's fault.
-            let _ = http.serve_connection(TokioIo::new(socket), service).await;
+            http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST).keep_alive(false);
+            let socket = TokioIo::new(Impatient::new(socket, limits::STATUS_WRITE));
+            // A reader that goes away, or does not read, is nobody's fault.
+            let _ = tokio::time::timeout(limits::STATUS_EXCHANGE, http.serve_connection(socket, service)).await;
         });
     }
 }
@@ -91,7 +92,13 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl StatusDesk {
-    async fn answer(&self, request: &hyper::Request<Incoming>) -> Response {
+    async fn answer(&self, place: Place, request: &hyper::Request<Incoming>) -> Response {
+        if self.token.is_none() && !names_this_machine(request) {
+            return text(
+                421,
+                "without a token in [collector] only localhost, 127.0.0.1 or [::1] is answered\n".to_owned(),
+            );
+        }
         if !matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD) {
             return with(hyper::header::ALLOW, "GET, HEAD", text(405, "only GET\n".to_owned()));
         }
@@ -99,6 +106,7 @@ impl StatusDesk {
             // Probes carry no token, and learn nothing but yes and no.
             "/healthz" => self.health().await,
             "/readyz" => self.health().await,
+            _ if place == Place::OfHealth => text(503, "too many connections at the moment\n".to_owned()),
             _ if !self.may_read(request) => {
                 let words = "the token of [collector] is needed: authorization: Bearer …\n";
                 with(hyper::header::WWW_AUTHENTICATE, "Bearer", text(401, words.to_owned()))
@@ -138,6 +146,22 @@ impl StatusDesk {
         };
         tokio::time::timeout(limits::STATUS_ANSWER, asked).await.ok()?
     }
+}
+
+/// Whether a request was meant for this machine itself, as far as it says a name. A page elsewhere may have its own name lead
+/// here, and its reader's browser sends that name.
+fn names_this_machine<B>(request: &hyper::Request<B>) -> bool {
+    let names = request.headers().get_all(hyper::header::HOST).iter().map(|name| name.to_str().unwrap_or_default());
+    names.chain(request.uri().authority().map(|authority| authority.as_str())).all(is_this_machine)
+}
+
+/// Whether a name, with or without a port, is one that leads nowhere else.
+fn is_this_machine(name: &str) -> bool {
+    let Ok(authority) = name.parse::<hyper::http::uri::Authority>() else { return false };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    !name.contains('@')
+        && (host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()))
 }
 
 fn text(status: u16, text: String) -> Response {
@@ -220,6 +244,31 @@ impl<W: Write> fmt::Write for Text<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_its_own() {
+        for name in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9464", "127.1.2.3", "[::1]", "[::1]:9464"] {
+            assert!(is_this_machine(name), "{name}");
+        }
+        for name in
+            ["", "evil.example", "localhost.evil.example", "evil.example:9464", "127.0.0.1.evil.example", "10.0.0.1"]
+        {
+            assert!(!is_this_machine(name), "{name}");
+        }
+        for name in ["evil@localhost", "localhost@evil", "0.0.0.0", "[::]", "2130706433", "localhost/", "a, localhost"]
+        {
+            assert!(!is_this_machine(name), "{name}");
+        }
+        let names = |hosts: &[&str], target: &str| {
+            let builder = hyper::Request::builder().uri(target);
+            names_this_machine(
+                &hosts.iter().fold(builder, |builder, host| builder.header("host", *host)).body(()).unwrap(),
+            )
+        };
+        assert!(names(&["localhost"], "/") && names(&[], "/"), "a probe of HTTP/1.0 names nobody");
+        assert!(!names(&["localhost", "evil.example"], "/"));
+        assert!(!names(&["localhost"], "http://evil.example/"));
+    }
 
     #[test]
     fn gzip_is_for_those_who_ask_for_it() {

@@ -84,6 +84,13 @@ pub const CASES: &[Case] = &[
         Nothing("they take no longer to search than others"),
         "",
     ),
+    case(
+        Mode::PlanByChance,
+        0,
+        "declares other requests where a digit of its placeholder is odd",
+        Nothing("the plan of the same settings is the same each time"),
+        "shapes",
+    ),
     case(Mode::Copies, 4_000, "returns gigabytes, by one mebibyte again and again", Fails("copied between"), "limits"),
     case(
         Mode::RequestsDenied,

@@ -335,6 +335,10 @@ pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
 /// Scopes of one recording that `conformance` tries.
 pub const CONFORMANCE_SCOPES: usize = 16;
 
+/// How often `conformance` asks for what must be the same each time: a plugin that differs in every second answer shows the
+/// same one so often by chance in one of 32,768 tries.
+pub const CONFORMANCE_CALLS: usize = 16;
+
 /// What one pattern of such a schema may become when it is read.
 pub const PATTERN_BYTES: usize = 64 << 10;
 

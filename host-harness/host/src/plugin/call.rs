@@ -255,6 +255,19 @@ impl Plugin {
         .await
     }
 
+    /// The same with other placeholders in each call. A plan must not hang on them, and a host that tries plugins asks so.
+    pub async fn prepare_with_chance(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+    ) -> Called<Result<Plan, Vec<Problem>>> {
+        let (text, _) = settings.sealed();
+        self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
+            code.call_prepare(store, &text).await
+        })
+        .await
+    }
+
     /// Fetches a token; its value stays with the host.
     pub async fn fetch_token(
         &self,

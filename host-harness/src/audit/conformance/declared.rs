@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use source_host::contract::{Credential, Description, Path, Plan, Problem, Shape};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::settings::schema::validator;
+use source_host::feed::admitted::CompactPlan;
+use source_host::limits::CONFORMANCE_CALLS;
 use source_host::network::egress::canonical;
 use source_host::plugin::Plugin;
 use source_host::plugin::call::Caller;
@@ -16,8 +18,10 @@ use super::bookkeeping::Examination;
 impl Examination {
     pub(super) async fn describe(&mut self, plugin: &Plugin, description: &Description) {
         const RULE: &str = "describe";
-        let again = self.answer(plugin.describe().await, None).continue_value();
-        self.check(RULE, again.as_ref() == Some(description), || "it differs from call to call".to_owned());
+        for _ in 1..CONFORMANCE_CALLS {
+            let again = self.answer(plugin.describe().await, None).continue_value();
+            self.check(RULE, again.as_ref() == Some(description), || "it differs from call to call".to_owned());
+        }
         let named = |what: &str, name: &str| format!("{what}: found {name:?}, expected kebab-case");
         self.check(RULE, is_kebab(&description.name), || named("name", &description.name));
         let numbers = description.version.split(['-', '+']).next().unwrap_or_default();
@@ -88,6 +92,27 @@ impl Examination {
             self.check("settings", !expected.is_empty(), || format!("{setting}: it does not say what it expects"));
         }
         ControlFlow::Continue(problems)
+    }
+
+    /// Asks for the plan again and again, each time with other placeholders: what is signed is one answer, and another one
+    /// may send a credential elsewhere.
+    pub(super) async fn plans(
+        &mut self,
+        plugin: &Plugin,
+        caller: &Caller,
+        settings: &Settings,
+        plan: &Plan,
+    ) -> ControlFlow<()> {
+        for _ in 1..CONFORMANCE_CALLS {
+            let again = self.answer(plugin.prepare_with_chance(caller, settings).await, None)?;
+            self.check("shapes", again.as_ref() == Ok(plan), || {
+                let digest = |plan: &Plan| CompactPlan::of(&plan.shapes).sha256();
+                let found = again.as_ref().map_or_else(|_| "a refusal".to_owned(), digest);
+                let expected = digest(plan);
+                format!("the plan of the same settings differs from call to call: found {found}, and before {expected}")
+            });
+        }
+        ControlFlow::Continue(())
     }
 
     pub(super) fn shapes(&mut self, description: &Description, plan: &Plan) {

@@ -23,7 +23,10 @@ pub const RULES: &[(&str, &str)] = &[
     ("component", "compiles within limits, imports what is allowed and exports this contract"),
     ("describe", "describes itself the same way each time: kebab-case names, a JSON Schema with its credentials"),
     ("settings", "names all problems of its settings at once, each by a JSON pointer, and what belongs there"),
-    ("shapes", "declares requests by upper-case method, bare origin, path, and credentials that it has"),
+    (
+        "shapes",
+        "declares the same requests each time, by upper-case method, bare origin, path, and credentials that it has",
+    ),
     (
         "poll",
         "asks for what is recorded, all of it and nothing else; its kinds of page and codes of notices are declared",

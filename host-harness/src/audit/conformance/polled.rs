@@ -72,6 +72,9 @@ impl Examination {
             ControlFlow::Break(()) => return,
         };
         self.shapes(description, &plan);
+        if self.plans(plugin, &without, &settings, &plan).await.is_break() {
+            return;
+        }
         let stage = Stage { plugin, description, cassette, settings, plan };
         let recording = Arc::new(Recording::new(cassette));
         let watched = Arc::new(WatchedTransport::new(Arc::clone(&recording) as Arc<dyn Transport>));

@@ -224,8 +224,8 @@ pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Co
     config
 }
 
-/// The configuration files of a folder, by name.
-fn folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The configuration files of a folder, by name; hidden ones are none.
+pub(crate) fn folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let file = entry?.path();
@@ -335,7 +335,7 @@ impl Problem {
 /// What was said already: thirty feeds with one fault are one fault to whoever reads of it.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// SourcePlace of the first problem with this message.
+    /// Place of the first problem with this message.
     places: BTreeMap<String, String>,
 }
 

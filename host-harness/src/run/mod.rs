@@ -414,13 +414,9 @@ impl Files {
 
 /// A configuration file, or the files of a folder.
 fn look(config: &Path) -> Vec<SeenFile> {
-    let folder = std::fs::read_dir(config).into_iter().flatten().flatten().map(|entry| entry.path());
-    let folder = folder.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
     // A folder itself changes with whatever else is written there.
-    let file = (!config.is_dir()).then(|| config.to_owned());
-    let mut seen: Vec<SeenFile> = folder.chain(file).map(SeenFile::now).collect();
-    seen.sort();
-    seen
+    let files = if config.is_dir() { config::folder(config).unwrap_or_default() } else { vec![config.to_owned()] };
+    files.into_iter().map(SeenFile::now).collect()
 }
 
 /// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.
@@ -429,4 +425,23 @@ fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
     drop(feeds);
     memory::give_back();
     copied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_no_configuration_is_read_from_changes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("feeds.toml"), "").unwrap();
+        let before = look(folder.path());
+        assert_eq!(before.len(), 1);
+        for other in [".feeds.toml", "feeds.toml~"] {
+            std::fs::write(folder.path().join(other), "").unwrap();
+        }
+        assert_eq!(look(folder.path()), before);
+        std::fs::write(folder.path().join("more.toml"), "").unwrap();
+        assert_ne!(look(folder.path()), before);
+    }
 }

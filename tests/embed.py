@@ -15,12 +15,14 @@ try:
     service = json.loads(simulator.stdout.readline())
     tenant = service["tenants"][0]
     origins = {name: service["url"] for name in ("authority", "endpoint")}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
+    with tempfile.NamedTemporaryFile("w") as settings, tempfile.NamedTemporaryFile("w") as secrets:
         ids = {"client_key": tenant["client_id"], "token_url": tenant["tenant_id"], "subscription_id": "*"}
         json.dump({**ids, **origins, "audience": service["audience"]}, settings)
         settings.flush()
-        environment = {"SECRET": tenant["client_secret"], "CA_FILE": service["ca_file"]}
-        command = [embed, plugin, settings.name, service["url"]]
+        json.dump({"client_secret": tenant["client_secret"]}, secrets)
+        secrets.flush()
+        environment = {"SSL_CERT_FILE": service["ca_file"]}
+        command = [embed, plugin, settings.name, secrets.name, service["url"]]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 finally:
     simulator.kill()

@@ -45,17 +45,30 @@ pub mod progress;
 #[doc(hidden)]
 pub mod text;
 
-pub use crate::clock::Clock;
+// An embedder's program needs these,
 pub use crate::credentials::secret::Secret;
 pub use crate::credentials::settings::Settings;
-pub use crate::feed::{Feed, FeedError, Identity, Polled, StatusClass, Usage};
+pub use crate::feed::{Feed, Identity, Polled};
 pub use crate::limits::Limits;
-pub use crate::network::client::{Network, NetworkError};
-pub use crate::network::egress::{NotAnOrigin, Origins};
-pub use crate::network::tokens::Tokens;
+pub use crate::network::client::Network;
+pub use crate::network::egress::Origins;
 pub use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
+pub use crate::plugin::Plugin;
+pub use crate::plugin::compiler::{self, Compiler};
+pub use crate::plugin::engine::{Host, Setup};
+
+// and these stand in their signatures.
+pub use crate::blame::Blame;
+pub use crate::clock::Clock;
+pub use crate::feed::{FeedError, StatusClass, Usage, keyed_poll_id, poll_id};
+pub use crate::limits::CompileLimits;
+pub use crate::network::address::{Cidr, NotARange};
+pub use crate::network::client::NetworkError;
+pub use crate::network::egress::NotAnOrigin;
+pub use crate::network::proxy::{NotAProxy, Proxy};
+pub use crate::network::tokens::Tokens;
 pub use crate::plugin::bound::Bound;
 pub use crate::plugin::call::CallError;
-pub use crate::plugin::compiler::{self, Compiler};
-pub use crate::plugin::engine::{Host, HostError, Setup};
-pub use crate::plugin::{Plugin, PluginError};
+pub use crate::plugin::engine::{HostError, Trusted};
+pub use crate::plugin::{About, PluginError};
+pub use crate::progress::Progress;

@@ -1,7 +1,7 @@
 //! The page of the crate is enough for an embedder: the futures of a feed go to any thread, by paths from the root alone.
 
 use source_host::contract::Scope;
-use source_host::{Feed, Host, Identity, Network, Plugin, Settings, Tokens, Transport};
+use source_host::{Cidr, Feed, Host, Identity, Network, NetworkError, Plugin, Proxy, Settings, Tokens, Transport};
 
 fn is_send<T: Send>(_: T) {}
 
@@ -21,6 +21,12 @@ fn a_feed_is_polled_from_any_thread(
     is_send(feed.discover());
     is_send(feed.poll(scope, 0, None));
     is_send(feed.fix("a-code"));
+}
+
+/// Compiled, and never run: all that a network takes has a path from the root.
+#[expect(dead_code, reason = "the compiler is the test")]
+fn a_network_is_made(address: Cidr, proxy: Proxy) -> Result<Network, NetworkError> {
+    Ok(Network::new(None, vec![address])?.through(proxy))
 }
 
 #[test]

@@ -186,10 +186,6 @@ Alerts to begin with:
 A feed with several scopes counts as collected when the scope of which that is longest ago was collected. A scope that has
 nothing to collect, such as a subscription without Defender for Cloud, is left out of that as long as others are collected.
 
-Before version 0.1.0 three metrics told how long ago something was, or how far away:
-`collector_last_collected_age_seconds`, `collector_token_expiry_seconds` and `collector_credential_expiry_seconds`. The time
-itself took their place, so that what never happened is seen, too.
-
 | metric | type | what |
 |---|---|---|
 ";

@@ -213,7 +213,7 @@ fn what_a_child_compiled_is_kept() {
 fn a_host_without_a_compiler_runs_the_built_in_plugin_alone() {
     assert!(built_in::plugin(&built_in::host(Some(cache()), Compiler::Nobody).unwrap()).is_ok());
     let none = built_in::host(None, Compiler::Nobody).unwrap();
-    assert_eq!(refusal(&none, &within("")), "this host compiles no plugins but the built-in one");
+    assert_eq!(refusal(&none, &within("")), "this host compiles no plugins but those that it trusts");
     let missing = Compiler::Program("/no/such/compiler".into(), CompileLimits::default());
     let refusal = refusal(&built_in::host(None, missing).unwrap(), &within(""));
     assert!(refusal.starts_with("the compiler cannot be started: /no/such/compiler: "), "{refusal}");

@@ -79,7 +79,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
     let mut admitted = unadmitted("contoso", plugin, Settings::default(), Origins::default()).await;
     let tenants = Tenants::new(|_| Ok(Arc::new(Nowhere) as Arc<dyn Transport>));
     let feed = admitted.open(&tenants, &noon()).await.unwrap();
-    admitted.admit(&feed.plan().shapes);
+    admitted.keep_plan(&feed.plan().shapes);
     let scope = feed.discover().await.unwrap().scopes.remove(0);
     calls.lock().clear();
     for poll in 0..2 {

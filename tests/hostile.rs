@@ -355,7 +355,7 @@ async fn logged(mode: Mode, polls: usize) -> String {
     let poll = async {
         for _ in 0..polls {
             let feed = admitted.open(&tenants, &noon()).await.unwrap();
-            admitted.admit(&feed.plan().shapes);
+            admitted.keep_plan(&feed.plan().shapes);
             let found = feed.discover().await.unwrap();
             feed.poll(&found.scopes[0], NOON, None).await;
         }

@@ -103,9 +103,12 @@ fn source(path: &Path, folder: &Path) -> Source {
     for (at, _) in text.match_indices("crate::").filter(|(at, _)| !text[..*at].ends_with(char::is_alphanumeric)) {
         names.extend(paths(&text[at + "crate::".len()..]));
     }
-    for (at, _) in text.match_indices("use super::") {
-        let above = &module[..module.len() - 1];
-        names.extend(paths(&text[at + "use super::".len()..]).into_iter().map(|path| [above, &path].concat()));
+    let is_first = |at: usize| !text[..at].ends_with(|one: char| one.is_alphanumeric() || matches!(one, ':' | '_'));
+    for (at, _) in text.match_indices("super::").filter(|(at, _)| is_first(*at)) {
+        let rest = text[at..].trim_start_matches("super::");
+        let up = (text.len() - at - rest.len()) / "super::".len();
+        let above = &module[..module.len() - up];
+        names.extend(paths(rest).into_iter().map(|path| [above, &path].concat()));
     }
     let named = |name: &&&str| text.contains(&format!("{name}::"));
     Source { module, names, crates: WORKSPACE.iter().filter(named).copied().collect() }
@@ -143,6 +146,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
         return vec![first];
     }
     let list = text[end + 1..].split('}').next().unwrap_or_default();
+    assert!(!list.contains('{'), "a list within a list of imports is not read: {list}");
     let rest = list.split(',').map(|one| one.trim().split("::").map(str::to_owned).collect::<Vec<_>>());
     rest.map(|rest| [first.clone(), rest].concat()).collect()
 }

@@ -36,7 +36,7 @@ diagnoses! {
     /// AADSTS7000222.
     SECRET_EXPIRED = "secret-expired", Some(FixFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
-    /// PollResult by the host, from the date in the settings.
+    /// Given by the host, from the date in the settings.
     CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
         "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218 and AADSTS7000216.
@@ -186,7 +186,7 @@ diagnoses! {
     /// MissingSubscriptionRegistration.
     NOT_REGISTERED = "not-registered", Some(FixScope), "the subscription is not registered for Microsoft.Security",
         "az provider register --namespace Microsoft.Security --subscription {subscription}";
-    /// PollResult by the host for a scope that it polled before.
+    /// Given by the host for a scope that it polled before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", Some(FixScope), "the application no longer sees the subscription",
         "if it still exists: az role assignment create --assignee {client} --role Reader --scope /subscriptions/{subscription}";
     /// `"*"` without a result. The service answered: what was found before is no longer discovered.

@@ -15,9 +15,11 @@ pub fn digest(bytes: &[u8]) -> String {
 pub struct ShortDigest(u128);
 
 impl ShortDigest {
-    /// The mark of a text.
+    /// The digest of a text.
     pub fn of(text: &str) -> ShortDigest {
-        ShortDigest(Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |mark, byte| mark << 8 | u128::from(*byte)))
+        ShortDigest(
+            Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte)),
+        )
     }
 }
 
@@ -40,10 +42,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_written_and_read() {
-        let mark = ShortDigest::of("abc");
-        assert_eq!(mark.to_string(), "ba7816bf8f01cfea414140de5dae2223");
-        assert_eq!(mark.to_string().parse(), Ok(mark));
-        assert_ne!(mark, ShortDigest::of("abd"));
+    fn a_short_digest_is_written_and_read() {
+        let short = ShortDigest::of("abc");
+        assert_eq!(short.to_string(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(short.to_string().parse(), Ok(short));
+        assert_ne!(short, ShortDigest::of("abd"));
     }
 }

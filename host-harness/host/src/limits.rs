@@ -153,7 +153,7 @@ pub const POLL_RETRIES: usize = 2;
 /// Waiting of a single poll from the command line, all retries together.
 pub const POLL_WAIT: Duration = Duration::from_secs(10);
 
-/// A clock that is off by more is told of: signed assertions are good for 5 minutes.
+/// A clock that is off by more is told of: half the life of a signed assertion is gone by then, see [`ASSERTION_LIFE`].
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// Addresses of one name that a check tries to connect to.

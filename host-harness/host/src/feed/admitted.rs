@@ -113,7 +113,7 @@ impl AdmittedFeed {
     }
 
     /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.
-    pub fn admit(&mut self, shapes: &[Shape]) {
+    pub fn keep_plan(&mut self, shapes: &[Shape]) {
         self.plan = Some(CompactPlan::of(shapes));
     }
 

@@ -15,10 +15,10 @@ use crate::plugin::bound::Bound;
 use crate::plugin::features;
 use crate::text;
 
-/// Who compiles plugins; one that is built in is compiled by this process where there is nobody else.
+/// Who compiles plugins; a trusted one is compiled by this process where there is nobody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// Nobody: this host runs the built-in plugin and no other.
+    /// Nobody: this host runs trusted plugins and no others.
     #[default]
     Nobody,
     /// This program, started with [`COMMAND`] for each plugin, within these limits. It must be of the same build: what it
@@ -59,7 +59,7 @@ pub enum CompileError {
     #[error("the compiler broke down on the plugin: {0} (plugin)")]
     Broken(String),
     /// There is no compiler here.
-    #[error("this host compiles no plugins but the built-in one")]
+    #[error("this host compiles no plugins but those that it trusts")]
     Nobody,
     /// The compiler cannot be started (harness).
     #[error("the compiler cannot be started: {0} (harness)")]

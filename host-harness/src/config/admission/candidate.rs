@@ -335,5 +335,5 @@ fn note_plan(admitted: &mut AdmittedFeed, feed: &Feed) {
     let carrying = shapes.iter().filter(|shape| !shape.credentials.is_empty());
     let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
     admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
-    admitted.admit(shapes);
+    admitted.keep_plan(shapes);
 }

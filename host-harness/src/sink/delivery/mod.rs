@@ -112,7 +112,7 @@ pub struct SinkRow {
 
 struct OpenSink {
     config: SinkConfig,
-    /// SharedDeliveries by all partitions of a sink that does not tell tenants apart.
+    /// Shared by all partitions of a sink that does not tell tenants apart.
     client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
     /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.

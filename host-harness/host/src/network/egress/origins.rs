@@ -112,7 +112,7 @@ fn is_near(origin: &str) -> bool {
 pub enum Leave {
     /// It is in the configuration.
     Operator,
-    /// The plugin is the built-in one, and knows it.
+    /// The plugin is trusted, and knows it.
     BuiltIn,
 }
 

@@ -639,7 +639,7 @@ async fn another_plan_for_the_same_settings_is_a_failure_and_the_admitted_one_st
             let mut shapes = feed.plan.as_ref().unwrap().plan().shapes;
             shapes.push(Shape { method: "POST".to_owned(), ..shapes[0].clone() });
             shapes.reverse();
-            feed.admit(&shapes);
+            feed.keep_plan(&shapes);
             Arc::new(feed)
         });
         stage.collector.reload(feeds.collect(), &[], 64, 8, false);

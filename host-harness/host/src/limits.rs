@@ -332,6 +332,10 @@ pub const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// The schema of a credential, as text: it is applied in the host, to values that the plugin does not see.
 pub const CREDENTIAL_SCHEMA_BYTES: usize = 4 << 10;
 
+/// Levels of objects and lists in an event, itself included. Readers have limits of their own, from 100 on; an event of OCSF
+/// has about ten.
+pub const EVENT_LEVELS: usize = 64;
+
 /// Scopes of one recording that `conformance` tries.
 pub const CONFORMANCE_SCOPES: usize = 16;
 

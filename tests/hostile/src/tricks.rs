@@ -278,6 +278,13 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
         Mode::EventCutShort => batch.events.push(body(b"{\"a\":".to_vec())),
         Mode::EventOnTwoLines => batch.events.push(body(b"{\"a\":\n1}".to_vec())),
         Mode::EventNotUtf8 => batch.events.push(body(b"{\"a\":\"\xff\"}".to_vec())),
+        Mode::EventDeep => {
+            let (open, close) = ("[".repeat(amount), "]".repeat(amount));
+            batch.events[0].body = format!("{{\"a\":{open}{close}}}").into_bytes();
+        }
+        Mode::EventSurrogate => batch.events[0].body = b"{\"a\":\"\\ud800\"}".to_vec(),
+        Mode::EventKeyTwice => batch.events[0].body = b"{\"a\":1,\"\\u0061\":2}".to_vec(),
+        Mode::EventUidOther => batch.events[0].body = b"{\"metadata\":{\"uid\":\"another\"}}".to_vec(),
         Mode::EventList => batch.events.push(body(b"[]".to_vec())),
         Mode::EventForged => batch.events.push(body(b"{} {\"tenant\":\"other\"}".to_vec())),
         Mode::Copies => batch.events = (0..amount).map(|_| body(aliased())).collect(),

@@ -12,6 +12,7 @@ use crate::limits::{
     ADDRESS_BYTES, CODE_BYTES, CREDENTIAL_USES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES,
     PLUGIN_DATA_BYTES, PROBLEMS, SCHEMA_BYTES, WORDS_BYTES,
 };
+use crate::plugin::event;
 use crate::text::{self, is_command, plain};
 
 /// Why an answer is not taken.
@@ -247,12 +248,9 @@ fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Wit
     if *time_milliseconds > LATEST_TIME {
         return broken(format!("event {} is of a time after the year 9999", shown(uid)));
     }
-    // The parser looks at what it skips, but not whether it is UTF-8.
-    let line = std::str::from_utf8(body).is_ok_and(|text| {
-        let alone = text.starts_with('{') && !text.contains(['\n', '\r']);
-        alone && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-    });
-    if line { Ok(()) } else { broken(format!("event {} is not one JSON object on one line", shown(uid))) }
+    event::judge(uid, body).or_else(|why| {
+        broken(format!("event {} is not one JSON object on one line that all readers read alike: {why}", shown(uid)))
+    })
 }
 
 fn measure(one: &mut Measure) -> Within {

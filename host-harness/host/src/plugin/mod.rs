@@ -7,6 +7,7 @@ pub mod call;
 mod clock;
 pub mod compiler;
 pub mod engine;
+pub mod event;
 mod features;
 mod hook;
 mod journal;

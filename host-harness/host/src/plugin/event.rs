@@ -1,0 +1,293 @@
+//! What the body of an event may be: one JSON object on one line that every reader takes for the same object. It is read
+//! once, and nothing is made of it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+
+use crate::limits::EVENT_LEVELS;
+use crate::text::{cut, plain};
+
+/// Says what is wrong with the body of the event that has this uid. Lone surrogates, unescaped control characters, keys that
+/// stand twice in one object, and more levels than [`EVENT_LEVELS`] are read in one way here and in another there.
+pub fn judge(uid: &str, body: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
+    if !text.starts_with('{') {
+        return Err("it does not begin with {".to_owned());
+    }
+    if text.contains(['\n', '\r']) {
+        return Err("it has a line end".to_owned());
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let part = Part { uid, level: 0, place: Place::Event };
+    part.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| error.to_string())
+}
+
+/// A value within an event, and how many levels are around it.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    uid: &'a str,
+    level: usize,
+    place: Place,
+}
+
+/// Which part it is, as far as that matters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Event,
+    Metadata,
+    Uid,
+    Elsewhere,
+}
+
+impl Part<'_> {
+    /// Of the uid in the metadata, which sinks and readers tell events apart by.
+    fn other_than_uid<E: Error>(self) -> Result<(), E> {
+        if self.place == Place::Uid { Err(E::custom("metadata.uid is not the uid of the event")) } else { Ok(()) }
+    }
+
+    /// A value one level deeper.
+    fn inside<E: Error>(self, key: &str) -> Result<Self, E> {
+        if self.level >= EVENT_LEVELS {
+            return Err(E::custom(format_args!("it has more than {EVENT_LEVELS} levels")));
+        }
+        let place = match (self.place, key) {
+            (Place::Event, "metadata") => Place::Metadata,
+            (Place::Metadata, "uid") => Place::Uid,
+            _ => Place::Elsewhere,
+        };
+        Ok(Part { level: self.level + 1, place, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Part<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.other_than_uid()
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.other_than_uid()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.other_than_uid()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.other_than_uid()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.other_than_uid()
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if text == self.uid { Ok(()) } else { self.other_than_uid() }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.other_than_uid()?;
+        let inside = self.inside("")?;
+        // No item of a list is a member of what the list is.
+        let inside = Part { place: Place::Elsewhere, ..inside };
+        while items.next_element_seed(inside)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        self.other_than_uid()?;
+        let mut seen = HashSet::new();
+        self.inside::<A::Error>("")?;
+        while let Some(key) = members.next_key_seed(Key)? {
+            let inside = self.inside(&key)?;
+            if let Some(twice) = seen.replace(key) {
+                return Err(A::Error::custom(format_args!("the key {:?} stands twice", plain(cut(&twice, 64)))));
+            }
+            members.next_value_seed(inside)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, copied only where it has escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        let inner = levels - 1;
+        format!("{{\"a\":{}{}}}", "[".repeat(inner), "]".repeat(inner))
+    }
+
+    #[test]
+    fn an_event_is_one_object_that_every_reader_takes_for_the_same() {
+        for good in [
+            "{}",
+            "{ \"a\" : [1, -2.5e3, true, null, \"\\u00e9\\ud83d\\ude00\\n\"] } ",
+            "{\"metadata\":{\"uid\":\"u\"},\"a\":{\"metadata\":{\"uid\":\"other\"}},\"uid\":\"other\"}",
+            "{\"metadata\":{\"u\\u0069d\":\"\\u0075\"}}",
+            "{\"metadata\":[{\"uid\":\"other\"}]}",
+            "{\"a\":{\"b\":1},\"b\":{\"b\":1}}",
+            "{\"\u{2028}\":1}",
+            &nested(EVENT_LEVELS),
+        ] {
+            assert_eq!(judge("u", good.as_bytes()), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", "does not begin with {"),
+            ("[]", "does not begin with {"),
+            (" {}", "does not begin with {"),
+            ("{\"a\":\n1}", "a line end"),
+            ("{}\r", "a line end"),
+            ("{\"a\":1", "EOF"),
+            ("{\"a\":1,}", "trailing comma"),
+            ("{} {}", "trailing characters"),
+            ("{\"a\":01}", "invalid number"),
+            ("{\"a\":NaN}", "expected value"),
+            ("{\"a\":\"\t\"}", "control character"),
+            ("{\"a\\u0000\t\":1}", "control character"),
+            ("{\"a\":\"\\ud800\"}", "hex escape"),
+            ("{\"a\":\"\\udc00\"}", "hex escape"),
+            ("{\"a\":\"\\ud800\\ud800\"}", "hex escape"),
+            ("{\"\\ud800\":1}", "hex escape"),
+            ("{\"a\":[[\"\\ud800 \"]]}", "hex escape"),
+            ("{\"a\":1,\"b\":2,\"a\":1}", "the key \"a\" stands twice"),
+            ("{\"a\":1,\"\\u0061\":1}", "the key \"a\" stands twice"),
+            ("{\"b\":[{\"a\":1,\"a\":2}]}", "the key \"a\" stands twice"),
+            ("{\"metadata\":{\"uid\":\"u\"},\"metadata\":{\"uid\":\"v\"}}", "the key \"metadata\" stands twice"),
+            ("{\"metadata\":{\"uid\":\"v\"}}", "metadata.uid"),
+            ("{\"met\\u0061data\":{\"uid\":\"v\"}}", "metadata.uid"),
+            ("{\"metadata\":{\"uid\":1}}", "metadata.uid"),
+            ("{\"metadata\":{\"uid\":[\"u\"]}}", "metadata.uid"),
+            ("{\"metadata\":{\"uid\":{\"uid\":\"u\"}}}", "metadata.uid"),
+            ("{\"metadata\":{\"uid\":null}}", "metadata.uid"),
+            (&nested(EVENT_LEVELS + 1), "more than 64 levels"),
+            (&nested(32_000), "more than 64 levels"),
+            (&format!("{}1{}", "{\"a\":".repeat(65), "}".repeat(65)), "more than 64 levels"),
+            (&format!("{}{{{}", "{\"a\":".repeat(64), "}".repeat(65)), "more than 64 levels"),
+        ] {
+            let found = judge("u", bad.as_bytes());
+            assert!(found.as_ref().is_err_and(|words| words.contains(why)), "{bad}: {found:?}, expected {why}");
+        }
+        assert!(judge("u", b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    fn levels(value: &Value) -> usize {
+        let inner = match value {
+            Value::Array(items) => items.iter().map(levels).max(),
+            Value::Object(members) => members.values().map(levels).max(),
+            _ => return 0,
+        };
+        inner.unwrap_or_default() + 1
+    }
+
+    fn members(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => items.iter().map(members).sum(),
+            Value::Object(inner) => inner.len() + inner.values().map(members).sum::<usize>(),
+            _ => 0,
+        }
+    }
+
+    /// Colons outside of strings: each is a member's.
+    fn colons(text: &str) -> usize {
+        let (mut colons, mut is_string, mut is_escaped) = (0, false, false);
+        for one in text.chars() {
+            match one {
+                _ if is_escaped => is_escaped = false,
+                '\\' if is_string => is_escaped = true,
+                '"' => is_string = !is_string,
+                ':' if !is_string => colons += 1,
+                _ => {}
+            }
+        }
+        colons
+    }
+
+    #[test]
+    fn the_judgement_is_that_of_a_parser_that_makes_a_tree() {
+        const WORDS: [&str; 20] = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"a\"",
+            "\"\\u0061\"",
+            "\"b\"",
+            "\"\\ud800\"",
+            "\"\\ud83d\\ude00\"",
+            "1",
+            "-0.5",
+            "null",
+            " ",
+            "\"",
+            "\\",
+            "{\"a\":",
+            "[[",
+            "]}",
+        ];
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let mut good = 0;
+        for _ in 0..200_000 {
+            let count = next(9);
+            let text = "{".to_owned() + &(0..count).map(|_| WORDS[next(WORDS.len())]).collect::<String>() + "}";
+            let tree: Option<Value> = serde_json::from_str(&text).ok();
+            let fits = |tree: &Value| levels(tree) <= EVENT_LEVELS && members(tree) == colons(&text);
+            let expected = tree.as_ref().is_some_and(fits);
+            assert_eq!(judge("u", text.as_bytes()).is_ok(), expected, "{text}");
+            good += usize::from(expected && text.len() > 2);
+        }
+        assert!(good > 200, "{good}");
+    }
+}

@@ -93,6 +93,8 @@ pub const CODES: &[(Blame, &[&str])] = &[
             // The way to the service, as failures of polls and as steps of `check` name it.
             "request-denied",
             "origin-not-allowed",
+            "credentials-in-clear",
+            "no-tls-at-all",
             "address-prohibited",
             "name-not-resolved",
             "unreachable",
@@ -126,9 +128,9 @@ pub const CODES: &[(Blame, &[&str])] = &[
             // Nothing but the configuration has to change.
             "settings-invalid",
             "settings-odd",
+            "pin-differs",
             "credential-missing",
             "credential-unreadable",
-            "pin-differs",
             "tenant-invalid",
             "cloud-mismatch",
             "audience-unknown",

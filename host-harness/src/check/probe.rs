@@ -542,4 +542,11 @@ mod tests {
         assert_eq!(codes.len(), FAULTS.len());
         assert!(FAULTS.iter().all(|fault| !fault.fix.is_empty()));
     }
+
+    #[test]
+    fn every_fault_of_the_way_says_who_can_mend_it() {
+        let unknown =
+            FAULTS.iter().map(|fault| fault.code).filter(|code| source_host::blame::Blame::of_code(code).is_none());
+        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
 }

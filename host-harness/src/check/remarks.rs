@@ -107,6 +107,12 @@ mod tests {
     const DAY: u64 = 86_400_000;
 
     #[test]
+    fn every_remark_says_who_can_mend_it() {
+        let unknown = REMARKS.iter().map(|remark| remark.code).filter(|code| Blame::of_code(code).is_none());
+        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
     fn of_several_credentials_the_one_that_ends_first_is_told() {
         let expiries = [("far".to_owned(), 900 * DAY), ("key".to_owned(), 500 * DAY)];
         let told = |now: u64| expiring(&expiries, now * DAY).map(|(remark, words)| (remark.code, words));

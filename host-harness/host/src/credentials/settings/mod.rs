@@ -30,12 +30,12 @@ pub struct Settings {
 }
 
 #[cfg(feature = "schema")]
-use self::schema::oddities as found_by_schema;
+use self::schema::oddity as found_by_schema;
 
 /// Without the feature `schema` nothing is applied.
 #[cfg(not(feature = "schema"))]
-fn found_by_schema(_: &Value, _: &Secret) -> Vec<String> {
-    Vec::new()
+fn found_by_schema(_: &Value, _: &Secret) -> Option<String> {
+    None
 }
 
 /// Keyword of a settings schema: a property that has it as `true` says, with the credentials, who signs in.
@@ -258,9 +258,10 @@ impl Settings {
         let mut oddities = self.trimmed.to_vec();
         for HeldCredential { setting: key, secret, kind } in &self.secrets {
             let mut tell = |words: String| oddities.push((key.clone(), words));
-            if *kind == CredentialKind::Secret {
-                spelling::oddities(secret.expose()).into_iter().for_each(&mut tell);
-            }
+            let spelled =
+                if *kind == CredentialKind::Secret { spelling::oddities(secret.expose()) } else { Vec::new() };
+            let is_spelled_well = spelled.is_empty();
+            spelled.into_iter().for_each(&mut tell);
             if spelling::look_alike(secret.expose()).is_some() {
                 // That something else is short, or does not fit the schema, follows from that alone.
                 continue;
@@ -271,7 +272,8 @@ impl Settings {
                     "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
                 ));
             }
-            if let Some(property) = properties.and_then(|properties| properties.get(key)) {
+            // Where the host knows better what is odd, the schema has nothing to add.
+            if let Some(property) = properties.and_then(|properties| properties.get(key)).filter(|_| is_spelled_well) {
                 found_by_schema(property, secret).into_iter().for_each(tell);
             }
         }

@@ -4,21 +4,38 @@ use jsonschema::PatternOptions;
 use serde_json::Value;
 
 use crate::credentials::secret::Secret;
-use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES, WORDS_BYTES};
+use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES};
 use crate::text;
 
-/// What the schema of a setting finds odd about its real value, in the words of the schema. The value is never quoted.
-pub(super) fn oddities(property: &Value, secret: &Secret) -> Vec<String> {
+/// What the schema of a setting finds odd about its real value: one remark in the host's words, whatever and however much
+/// does not fit. The schema is the plugin's: its words, their number and their order would tell others about the value.
+pub(super) fn oddity(property: &Value, secret: &Secret) -> Option<String> {
     if !is_simple(property) {
-        return vec![format!(
+        return Some(format!(
             "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"
-        )];
+        ));
     }
     let Ok(validator) = validator(property) else {
-        return vec!["the plugin's schema of it cannot be read".to_owned()];
+        return Some("the plugin's schema of it cannot be read".to_owned());
     };
-    let value = Value::from(secret.expose());
-    validator.iter_errors(&value).map(|error| words(property, error.schema_path().as_str())).collect()
+    let is_odd = !validator.is_valid(&Value::from(secret.expose()));
+    is_odd.then(|| form(secret.expose()).to_owned())
+}
+
+/// What a value is that does not fit, as far as the host can tell.
+fn form(value: &str) -> &'static str {
+    let is_of_token = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if value.is_empty() {
+        "is empty"
+    } else if text::is_guid(value) {
+        "is a GUID, as the ID of a secret is: the secret's value belongs here"
+    } else if value.starts_with("eyJ") && value.split('.').count() == 3 && value.split('.').all(is_of_token) {
+        "is a token, which the host fetches by itself: the secret's value belongs here"
+    } else if value.contains(char::is_whitespace) {
+        "has white space inside, which the plugin's schema does not allow"
+    } else {
+        "does not have the form that the plugin's schema describes for it"
+    }
 }
 
 /// Why a plugin's schema is none.
@@ -38,21 +55,6 @@ fn is_simple(schema: &Value) -> bool {
     let text = schema.to_string();
     text.len() <= CREDENTIAL_SCHEMA_BYTES
         && !["\"$ref\"", "\"$dynamicRef\"", "\"$recursiveRef\""].iter().any(|word| text.contains(word))
-}
-
-/// The description of the innermost part of the schema that a value did not fit.
-fn words(property: &Value, path: &str) -> String {
-    let mut path = path.trim_end_matches('/');
-    loop {
-        let part = if path.is_empty() { Some(property) } else { property.pointer(path) };
-        if let Some(description) = part.and_then(|part| part.get("description")).and_then(Value::as_str) {
-            return text::plain(text::cut(description, WORDS_BYTES));
-        }
-        match path.rfind('/') {
-            Some(end) => path = &path[..end],
-            None => return "it does not fit the plugin's schema".to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -78,5 +80,22 @@ mod tests {
         let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
         assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
+    }
+
+    #[test]
+    fn a_schema_cannot_spell_a_secret_in_the_log() {
+        // A test for each character at each place: those that fail would be the secret.
+        let test = |place: usize, letter: char| {
+            let pattern = format!("^.{{{place}}}[^{letter}]");
+            serde_json::json!({ "description": format!("{place}{letter}"), "pattern": pattern })
+        };
+        let tests: Vec<Value> =
+            (0..8).flat_map(|place| ('a'..='z').map(move |letter| (place, letter))).map(|(p, l)| test(p, l)).collect();
+        let property = serde_json::json!({ "description": "the-words-of-a-plugin", "allOf": tests });
+        let oddity = |secret: &str| oddity(&property, &Secret::new(secret));
+        let told = oddity("hunterxy").unwrap();
+        assert_eq!(oddity("abcdefgh"), Some(told.clone()), "another secret, the same words");
+        assert!(!told.contains("the-words") && !told.contains("0h"), "{told}");
+        assert_eq!(oddity("01234567"), None);
     }
 }

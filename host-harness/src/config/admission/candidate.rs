@@ -26,6 +26,20 @@ const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of it
 /// What belongs into a setting of a token file.
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
+/// Ends of the names of settings that are secrets.
+const SECRET_NAMES: &[&str] = &[
+    "access_key",
+    "api_key",
+    "apikey",
+    "credential",
+    "passphrase",
+    "password",
+    "private_key",
+    "pwd",
+    "secret",
+    "token",
+];
+
 /// A feed that may run.
 pub(super) struct Admitted {
     pub(super) feed: AdmittedFeed,
@@ -77,6 +91,7 @@ pub(super) async fn admit(
     candidate.judge_secrets(&sealed);
     candidate.judge_credentials(&settings);
     candidate.judge_open(&settings, &opened);
+    candidate.judge_opened(&opened);
     let interval = candidate.interval(interval);
     let given = settings.plain();
     let settings = candidate.sealed(settings);
@@ -192,9 +207,34 @@ impl<'a> Candidate<'a> {
     fn judge_secrets(&mut self, sealed: &[String]) {
         let is_misplaced = |setting: &&String| !self.is_credential(setting) && !self.is_unknown(setting);
         for setting in sealed.iter().filter(is_misplaced).collect::<Vec<_>>() {
-            let message = "found a secret, which the plugin never sees, expected a plain value: add `plain = true`";
+            let message = if self.looks_secret(setting) {
+                "found a secret, which the plugin does not declare to be a credential: it would get the value itself. Ask \
+                 the plugin's author to declare it"
+            } else {
+                "found a secret, expected a plain value: the plugin does not declare it to be a credential, and gets the \
+                 value itself. If the value is no secret, write it here, or add `plain = true`"
+            };
             self.problems.push(self.problem(setting, message.to_owned()));
             self.told.push(setting.clone());
+        }
+    }
+
+    /// Whether a setting is a secret by its name, or by the plugin's own schema, though it is no credential.
+    fn looks_secret(&self, setting: &str) -> bool {
+        let property = self.known.as_ref().and_then(|known| known.get(setting));
+        let is_marked =
+            property.is_some_and(|property| property["writeOnly"] == true || property["format"] == "password");
+        let name = setting.to_ascii_lowercase();
+        is_marked || SECRET_NAMES.iter().any(|end| name.ends_with(end))
+    }
+
+    /// A plain value that looks like a secret goes to the plugin, and stands in logs and recordings.
+    fn judge_opened(&mut self, opened: &[String]) {
+        let is_odd = |setting: &&String| !self.is_credential(setting) && self.looks_secret(setting);
+        for setting in opened.iter().filter(is_odd).collect::<Vec<_>>() {
+            let words = "has `plain = true` and looks like a secret: the plugin gets the value itself, and the host does not \
+                         keep it out of logs and recordings";
+            self.warnings.push(self.problem(setting, words.to_owned()));
         }
     }
 

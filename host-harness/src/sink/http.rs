@@ -1,7 +1,7 @@
 //! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -15,6 +15,7 @@ use source_host::credentials::secret::Secret;
 use source_host::failpoint;
 use source_host::failures::HOST_FAILED;
 use source_host::limits;
+use source_host::network;
 use source_host::network::client::{self, Resolver, Timeouts};
 use source_host::network::proxy::Proxy;
 use source_host::text;
@@ -103,8 +104,7 @@ impl HttpWriter {
         }
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let location = header(LOCATION);
-        let wait = header(RETRY_AFTER)
-            .and_then(|value| retry_after(&value, UNIX_EPOCH + Duration::from_millis((self.clock)())));
+        let wait = header(RETRY_AFTER).and_then(|value| network::retry_after(&value, (self.clock)()));
         let said = said(response).await;
         let told = redact::redact(&said, &self.secrets);
         let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES).replace(['\n', '\r'], " ");
@@ -162,14 +162,6 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     there.set_query(None);
     there.set_fragment(None);
     Some((text::plain(text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES)), is_same))
-}
-
-/// How long a receiver asks to wait, in seconds or until a date.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    let until = |date| httpdate::parse_http_date(date).ok();
-    let wait = || Some(until(value)?.duration_since(now).unwrap_or_default());
-    value.parse().ok().map(Duration::from_secs).or_else(wait)
 }
 
 /// What a receiver says, as far as it came.
@@ -279,20 +271,6 @@ mod tests {
             text(Preset::SplunkHec),
             "{\"time\":1.500,\"event\":{\"a\":1}}\n{\"time\":2.007,\"event\":{\"a\":2}}\n"
         );
-    }
-
-    #[test]
-    fn a_wait_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Mon, 21 Sep 2026 12:00:00 GMT").unwrap();
-        for (value, seconds) in [
-            ("17", Some(17)),
-            (" 0 ", Some(0)),
-            ("Mon, 21 Sep 2026 12:02:00 GMT", Some(120)),
-            ("Mon, 21 Sep 2026 11:00:00 GMT", Some(0)),
-            ("soon", None),
-        ] {
-            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
-        }
     }
 
     #[test]

@@ -174,7 +174,8 @@ impl AdmittedFeed {
     /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
     /// A feed without credentials is nobody but its tenant.
     pub fn credential_id(&self, salt: &str) -> ShortDigest {
-        let tenant = if self.settings.secrets().next().is_none() { &*self.tenant } else { "" };
+        let has_secret = self.settings.secrets().any(|secret| !secret.expose().is_empty());
+        let tenant = if has_secret { "" } else { &*self.tenant };
         let (identity, credential) = (self.identity, self.settings.credential_id(salt));
         ShortDigest::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
     }

@@ -105,7 +105,7 @@ pub struct Feed {
     token: Mutex<Option<HeldToken>>,
     tokens_after: AtomicU64,
     usage: SyncMutex<Usage>,
-    throttled_origin: SyncMutex<Option<String>>,
+    throttled: SyncMutex<Option<(String, u64)>>,
     /// Credentials that left on requests; none once it was told which did not.
     carried: SyncMutex<Option<Vec<Credential>>>,
 }
@@ -295,7 +295,7 @@ impl Feed {
             token: Mutex::default(),
             tokens_after: AtomicU64::new(0),
             usage: SyncMutex::default(),
-            throttled_origin: SyncMutex::default(),
+            throttled: SyncMutex::default(),
             carried: SyncMutex::new(Some(Vec::new())),
         })
     }
@@ -320,9 +320,10 @@ impl Feed {
         std::mem::take(&mut *self.usage.lock())
     }
 
-    /// The origin that last asked to wait.
-    pub fn throttled_origin(&self) -> Option<String> {
-        self.throttled_origin.lock().clone()
+    /// The origin that asked to wait with an answer to the last call that ended so, and until when in Unix milliseconds.
+    /// None where the plugin says so and no origin does.
+    pub fn throttled(&self) -> Option<(String, u64)> {
+        self.throttled.lock().clone()
     }
 
     /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
@@ -552,14 +553,13 @@ impl Feed {
         let last = journal.exchanges.last();
         if let Some(cause) = journal.asked_too_often {
             // The wait of this feed alone: another credential of the same service may be good.
-            *self.throttled_origin.lock() = None;
+            *self.throttled.lock() = None;
             let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
             return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
         }
         if failure.reaction == Reaction::Wait {
-            let url = last.and_then(|exchange| url::Url::parse(&exchange.url).ok());
-            let origin = url.map(|url| url.origin().ascii_serialization());
-            *self.throttled_origin.lock() = origin;
+            let asked = journal.exchanges.iter().rev().find_map(|exchange| exchange.asks_to_wait.clone());
+            *self.throttled.lock() = asked;
             self.count(|usage| usage.throttles += 1);
         }
         if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {

@@ -10,6 +10,7 @@ pub mod tokens;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::{Duration, UNIX_EPOCH};
 
 use url::Url;
 
@@ -49,6 +50,21 @@ impl IncomingResponse {
     pub fn unmarked(&self) -> &[u8] {
         self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body)
     }
+}
+
+/// How long an answer that refuses for a time asks to wait, 429 or 503; none if it does not say so.
+pub(crate) fn asked_wait(response: &IncomingResponse, now: u64) -> Option<Duration> {
+    let (_, value) = response.headers.iter().find(|(name, _)| name == "retry-after")?;
+    if matches!(response.status, 429 | 503) { retry_after(value, now) } else { None }
+}
+
+/// How long a header `Retry-After` asks to wait from `now` on, in Unix milliseconds: in seconds or until a date.
+pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
+    let value = value.trim();
+    let now = UNIX_EPOCH + Duration::from_millis(now);
+    let until = |date| httpdate::parse_http_date(date).ok();
+    let wait = || Some(until(value)?.duration_since(now).unwrap_or_default());
+    value.parse().ok().map(Duration::from_secs).or_else(wait)
 }
 
 /// Why there is no answer.
@@ -157,5 +173,22 @@ pub struct Nowhere;
 impl Transport for Nowhere {
     fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(std::future::ready(Err(TransportError::Refused)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date() {
+        const NOON: u64 = 1_790_000_000_000;
+        let date = |seconds: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(NOON / 1_000 + seconds));
+        let past = httpdate::fmt_http_date(UNIX_EPOCH);
+        for (value, seconds) in
+            [("17", Some(17)), (" 0 ", Some(0)), (&*date(120), Some(120)), (&*past, Some(0)), ("soon", None)]
+        {
+            assert_eq!(retry_after(value, NOON), seconds.map(Duration::from_secs), "{value}");
+        }
     }
 }

@@ -19,10 +19,10 @@ use crate::credentials::redact::{self, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
-use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE};
+use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE, milliseconds};
 use crate::network::egress::{Denial, Egress, Judged};
 use crate::network::tokens::{self, Asked, Sent};
-use crate::network::{IncomingResponse, OutgoingRequest, TransportError};
+use crate::network::{self, IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
 
 /// Everything that a call's requests need, shared with the tasks that carry them.
@@ -112,15 +112,16 @@ impl WasiHttpHooks for Hook {
             let started = Instant::now();
             let (method, url) = (request.method().to_string(), request.uri().to_string());
             let url = text::cut(&url, ADDRESS_BYTES).to_owned();
-            let (result, seen, bytes, is_kept) = match carrier.carry(request).await {
+            let (result, seen, bytes, is_kept, asks_to_wait) = match carrier.carry(request).await {
                 Ok(Carried { response, is_kept }) => {
                     if let Some(tap) = &tap {
                         show(&response, tap);
                     }
+                    let asks_to_wait = carrier.asks_to_wait(&url, &response).filter(|_| !is_kept);
                     let (status, bytes) = (response.status, response.body.len());
-                    (handed(response), Ok(status), bytes, is_kept)
+                    (handed(response), Ok(status), bytes, is_kept, asks_to_wait)
                 }
-                Err(Refused { code, cause }) => (Err(code), Err(cause), 0, false),
+                Err(Refused { code, cause }) => (Err(code), Err(cause), 0, false, None),
             };
             if let (Some(tap), Err(error)) = (&tap, &result) {
                 tap("error", format!("{error:?}").as_bytes());
@@ -129,7 +130,8 @@ impl WasiHttpHooks for Hook {
             {
                 carrier.note_denial(&method, &url, why);
             }
-            let exchange = Exchange { method, url, result: seen, bytes, time: started.elapsed(), is_kept };
+            let time = started.elapsed();
+            let exchange = Exchange { method, url, result: seen, bytes, time, is_kept, asks_to_wait };
             carrier.journal.lock().exchanges.push(exchange);
             let nothing: ConnectionTask = Box::pin(async { Ok(()) });
             result.map(|response| (response, Box::new(nothing) as Box<dyn Future<Output = _> + Send>))
@@ -354,6 +356,14 @@ impl Carrier {
         let token = token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at });
         self.journal.lock().tokens.extend(token);
         Ok(Carried { response, is_kept })
+    }
+
+    /// Who asks to wait with this answer, and until when.
+    fn asks_to_wait(&self, url: &str, response: &IncomingResponse) -> Option<(String, u64)> {
+        let now = (self.network.as_ref()?.clock)();
+        let wait = network::asked_wait(response, now)?;
+        let origin = Url::parse(url).ok()?.origin().ascii_serialization();
+        Some((origin, now.saturating_add(milliseconds(wait))))
     }
 
     fn exceed(&self, limit: Bound, value: String) {

@@ -57,6 +57,8 @@ pub struct Exchange {
     pub time: Duration,
     /// Whether the host had the answer already, and sent nothing.
     pub is_kept: bool,
+    /// The origin that asked to wait, and until when in Unix milliseconds: it answered 429 or 503 with `Retry-After`.
+    pub asks_to_wait: Option<(String, u64)>,
 }
 
 /// What a call did and used.

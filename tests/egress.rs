@@ -10,6 +10,7 @@ use host_harness::audit::inspect::{self, Sheet};
 use host_harness::collector::once;
 use host_harness::config;
 use host_harness::config::admission;
+use host_harness::sink;
 use parking_lot::Mutex;
 use source_host::contract::{Credential, CredentialUse, Path as ShapePath, Place, Plan, Shape};
 use source_host::credentials::redact::Search;
@@ -21,6 +22,7 @@ use source_host::limits::Limits;
 use source_host::network::address::prohibited;
 use source_host::network::client::Network;
 use source_host::network::egress::{Egress, Origins};
+use source_host::network::proxy::Proxy;
 use source_host::network::{OutgoingRequest, Transport};
 use source_simulator::service::Visit;
 use source_simulator::{Simulator, estate::Estate};
@@ -296,6 +298,23 @@ async fn no_tls_session_goes_on_with_another_tenant() {
     };
     for (transport, tenant) in [(&one, &ids[0]), (&one, &ids[0]), (&other, &ids[1]), (&other, &ids[1])] {
         assert_eq!(transport.send(request(tenant)).await.unwrap().status, 200);
+    }
+    let resumed: Vec<bool> = simulator.with(|world| world.visits().iter().map(|visit| visit.resumed).collect());
+    assert_eq!(resumed, [false, true, false, true], "a session goes on for its own tenant, and for nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tls_session_of_a_sink_goes_on_with_another_tenant() {
+    let simulator = simulator(None).await;
+    let tls = network(&simulator).tls();
+    // A sink that tells tenants apart has a client for each.
+    let client = || sink::http::client(tls.clone(), &Proxy::default()).unwrap();
+    let (one, other) = (client(), client());
+    let ids: Vec<String> =
+        simulator.with(|world| world.estate.tenants.iter().map(|tenant| tenant.id.clone()).collect());
+    for (client, tenant) in [(&one, &ids[0]), (&one, &ids[0]), (&other, &ids[1]), (&other, &ids[1])] {
+        let url = format!("{}/{tenant}/v2.0/.well-known/openid-configuration", simulator.url());
+        client.post(&url).header("connection", "close").send().await.unwrap();
     }
     let resumed: Vec<bool> = simulator.with(|world| world.visits().iter().map(|visit| visit.resumed).collect());
     assert_eq!(resumed, [false, true, false, true], "a session goes on for its own tenant, and for nobody else");

@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
+use rustls::client::Resumption;
 use source_host::clock::Clock;
 use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
@@ -231,7 +232,9 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
-pub fn client(tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<Client> {
+/// TLS sessions are the client's own: a clone of the configuration would share those of all others.
+pub fn client(mut tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<Client> {
+    tls.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
     let inner = proxy
         .applied(reqwest::Client::builder().tls_backend_preconfigured(tls))
         .dns_resolver(Resolver { allowed: None })

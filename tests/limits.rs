@@ -86,7 +86,6 @@ pub const LIMITS: &[Limit] = &[
         (16_384, 16_385),
         "the address of a request in poll, 16384 bytes",
     ),
-    limit("token", Mode::TokenBytes, (65_536, 65_537), "its limit of a token in fetch-token, 65536 bytes"),
     limit(
         "list of pollables",
         Mode::Pollables,

@@ -30,6 +30,7 @@ macro_rules! modes {
 
 modes! {
     AddressBytes = "address-bytes",
+    ApiKeyOwn = "api-key-own",
     Assertion = "assertion",
     ClockInEvent = "clock-in-event",
     CodeUnlisted = "code-unlisted",
@@ -116,10 +117,11 @@ modes! {
     StateFreshStart = "state-fresh-start",
     TimerInNormalize = "timer-in-normalize",
     TimerInPrepare = "timer-in-prepare",
-    TokenBytes = "token-bytes",
     TokenInQuery = "token-in-query",
+    TokenOwn = "token-own",
     Trap = "trap",
     Wait = "wait",
+    WaitUnasked = "wait-unasked",
     WordsOdd = "words-odd",
     Zeroes = "zeroes",
 }

@@ -68,8 +68,7 @@ pub fn form(settings: &Settings, form: String) -> String {
 
 pub fn token(settings: &Settings, token: Token) -> Token {
     match settings.mode {
-        Mode::TokenBytes => Token { value: wide("", settings.amount), ..token },
-        Mode::LogEscapes => Token { value: "\\".repeat(63) + "!", ..token },
+        Mode::TokenOwn => Token { value: "token-of-an-evil-account".to_owned(), ..token },
         _ => token,
     }
 }
@@ -193,6 +192,17 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
             if let Err(refusal) = credentials::client_assertion("key", "client", "audience") {
                 return Err(told(&format!("{refusal:?}")));
             }
+        }
+        Mode::ApiKeyOwn => {
+            let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
+            drop(read(request.header("x-api-key", "key-of-an-evil-account"))?);
+        }
+        Mode::WaitUnasked => {
+            let _ = read(Client::new().get("https://evil.example/"));
+            return Err(Failure {
+                wait_seconds: Some(86_400),
+                ..failure(Reaction::Wait, "throttled", "a day, please")
+            });
         }
         Mode::RequestWords => return Err(told(&hoarded(amount))),
         Mode::Headers => return Err(told(&smuggled())),

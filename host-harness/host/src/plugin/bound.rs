@@ -66,6 +66,5 @@ bounds! {
     SubjectOfFigure = "the subject of a figure",
     TableElements = "table elements",
     Time = "time in all",
-    Token = "a token",
     UidOfEvent = "the uid of an event",
 }

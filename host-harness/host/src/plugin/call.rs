@@ -277,13 +277,20 @@ impl Plugin {
         let (text, inside) = settings.sealed();
         let fetch = async |code: &Guest, store: &mut Store| code.call_fetch_token(store, &text).await;
         let (answer, journal) = self.call("fetch-token", caller, inside, &[&text], fetch).await;
+        // Only what the host sealed is a token: one of the plugin's own would sign a tenant's requests for another account.
         let kept = |Token { value, expires_in_seconds }| {
-            let held = journal.tokens.iter().find(|held| held.placeholder == value);
-            let renew_at = held.and_then(|held| held.renew_at);
-            let value = held.map_or_else(|| Secret::new(value), |held| held.token.clone());
-            FetchedToken { value, expires_in_seconds, renew_at }
+            let held = journal.tokens.iter().find(|held| held.placeholder == value).ok_or_else(|| CallError::Trap {
+                call: "fetch-token",
+                kind: "its token is one of its own, expected the placeholder of one that a service answered".to_owned(),
+                words: LastWords::default(),
+            })?;
+            Ok(FetchedToken { value: held.token.clone(), expires_in_seconds, renew_at: held.renew_at })
         };
-        (answer.map(|answer| answer.map(|token| token.map(kept))), journal)
+        let answer = answer.and_then(|answer| match answer {
+            Ok(token) => token.map(kept).transpose().map(Ok),
+            Err(failure) => Ok(Err(failure)),
+        });
+        (answer, journal)
     }
 
     /// Finds the scopes.

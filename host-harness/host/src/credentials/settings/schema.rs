@@ -89,13 +89,13 @@ mod tests {
             let pattern = format!("^.{{{place}}}[^{letter}]");
             serde_json::json!({ "description": format!("{place}{letter}"), "pattern": pattern })
         };
-        let tests: Vec<Value> =
-            (0..8).flat_map(|place| ('a'..='z').map(move |letter| (place, letter))).map(|(p, l)| test(p, l)).collect();
+        let places = (0..4).flat_map(|place| ('a'..='j').map(move |letter| (place, letter)));
+        let tests: Vec<Value> = places.map(|(place, letter)| test(place, letter)).collect();
         let property = serde_json::json!({ "description": "the-words-of-a-plugin", "allOf": tests });
         let oddity = |secret: &str| oddity(&property, &Secret::new(secret));
-        let told = oddity("hunterxy").unwrap();
-        assert_eq!(oddity("abcdefgh"), Some(told.clone()), "another secret, the same words");
-        assert!(!told.contains("the-words") && !told.contains("0h"), "{told}");
-        assert_eq!(oddity("01234567"), None);
+        let told = oddity("abcdefgh").unwrap();
+        assert_eq!(oddity("jjjjzzzz"), Some(told.clone()), "another secret, the same words");
+        assert!(!told.contains("the-words") && !told.contains("0a"), "{told}");
+        assert_eq!(oddity("zzzzzzzz"), None);
     }
 }

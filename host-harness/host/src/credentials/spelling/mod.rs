@@ -94,15 +94,17 @@ pub fn in_the_open(key: &str, words: &str) -> String {
 /// Whether a header or a parameter carries a credential, by its name, or by a value that looks like one.
 pub fn is_credential(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let words = ["auth", "cookie", "credential", "passw", "secret", "signature", "token"];
-    // These say how events are grouped.
-    let is_key = name.ends_with("key")
-        && !["idempotency", "partition", "routing", "sharding", "sort"].iter().any(|word| name.contains(word));
-    words.iter().any(|word| name.contains(word))
-        || is_key
-        || ["code", "sig", "apikey", "pwd"].contains(&name.as_str())
-        || is_authorization(value)
-        || may_be_secret(value)
+    names_credential(&name) || name == "code" || is_authorization(value) || may_be_secret(value)
+}
+
+/// Whether what has this name, in lower case, is a credential.
+pub fn names_credential(name: &str) -> bool {
+    let words = ["auth", "cookie", "credential", "jwt", "passw", "secret", "session", "signature", "token"];
+    // These say how events are grouped, and where a list goes on.
+    let others = ["continuation", "idempotency", "partition", "routing", "sharding", "sort"];
+    let is_other = others.iter().any(|word| name.contains(word));
+    !is_other && (words.iter().any(|word| name.contains(word)) || name.ends_with("key"))
+        || ["sig", "pwd"].contains(&name)
 }
 
 /// What a value looks like that some program was to replace by another, if it does.

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use self::origins::{Leave, NotAnOrigin, Origins, canonical};
-use self::placement::{Placed, carries, is_empty, place_name};
+use self::placement::{Placed, carries, refuse_own_credentials};
 use self::spelling::{refuse_odd_spelling, refuse_other_meaning};
-use crate::contract::{Credential, CredentialUse, Path, Plan, Shape};
+use crate::contract::{Credential, Path, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};
 use crate::limits;
 use crate::network::OutgoingRequest;
@@ -94,14 +94,14 @@ impl Egress {
             return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
         }
         if request.headers.iter().any(|(name, _)| name == "authorization") && !places.contains("authorization") {
-            return Err(denial("its `authorization` carries no credential of this call".to_owned()));
+            let reason = "its `authorization` carries no credential of this call: the plugin wrote it itself";
+            return Err(denial(reason.to_owned()));
         }
         if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
             return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
         }
-        let is_by_host =
-            |used: &CredentialUse| places.contains(&place_name(&used.place)) || is_empty(&request, &used.place);
-        let is_by_host = !places.is_empty() && shape.credentials.iter().all(is_by_host);
+        refuse_own_credentials(&request, shape, &places)?;
+        let is_by_host = !places.is_empty();
         Ok(Judged { request, shape, carried, missing, signed, is_by_host })
     }
 
@@ -136,7 +136,7 @@ pub struct Judged<'a> {
     pub missing: Vec<&'a Credential>,
     /// The places on it that were signed.
     pub signed: Vec<String>,
-    /// Whether it carries credentials, and the plugin wrote none of them itself.
+    /// Whether it carries credentials. The host put them there: a request with one that the plugin wrote itself stays.
     pub is_by_host: bool,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Denial, denial};
 use crate::contract::{Credential, Place, Shape};
 use crate::credentials::sealed::Sealed;
+use crate::credentials::spelling;
 use crate::network::OutgoingRequest;
 
 /// What became of the credentials that a shape declares.
@@ -77,14 +78,75 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
     }
 }
 
+/// Parameters of an address by which services know who asks.
+const CREDENTIAL_PARAMETERS: &[&str] = &[
+    "access_token",
+    "api-key",
+    "api_key",
+    "apikey",
+    "auth",
+    "auth_token",
+    "authorization",
+    "client_secret",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "subscription-key",
+    "token",
+    "x-amz-credential",
+    "x-amz-signature",
+    "x-api-key",
+    "x-goog-signature",
+];
+
+/// Keeps a request whose credential the plugin wrote itself: with a credential of another account, a tenant's data would go
+/// into that account.
+pub(super) fn refuse_own_credentials(
+    request: &OutgoingRequest,
+    shape: &Shape,
+    places: &BTreeSet<String>,
+) -> Result<(), Denial> {
+    let is_own = |place: &&Place| !places.contains(&place_name(place)) && !is_empty(request, place);
+    if let Some(place) = shape.credentials.iter().map(|used| &used.place).find(is_own) {
+        let where_to = match place {
+            Place::FormField(field) if !is_form(request) => format!("its body is no form with the field {field}"),
+            place => format!("its {} has a value that the plugin wrote itself", place_words(place)),
+        };
+        return Err(denial(format!("{where_to}, where a credential was declared")));
+    }
+    let is_written = |name: &str| spelling::names_credential(name) && !places.contains(name);
+    if let Some((name, _)) = request.headers.iter().find(|(name, value)| is_written(name) && !value.trim().is_empty()) {
+        return Err(denial(format!(
+            "its header `{name}` looks like a credential that the plugin wrote itself: one has to be declared for it"
+        )));
+    }
+    let is_known = |name: &str| CREDENTIAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str());
+    match request.url.query_pairs().find(|(name, value)| is_known(name) && !value.is_empty()) {
+        Some((name, _)) if !shape.credentials.is_empty() => {
+            Err(denial(format!("its parameter `{name}` looks like a credential beside the declared one")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn place_words(place: &Place) -> String {
+    match place {
+        Place::Bearer | Place::Header(_) => format!("header `{}`", place_name(place)),
+        Place::FormField(_) => place_name(place),
+    }
+}
+
 /// Whether nothing stands in the place of a credential. What is no form may have it anywhere.
-pub(super) fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
-    let has_no = |header: &str| request.headers.iter().all(|(name, _)| name != header);
+fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
+    let has_no = |header: &str| request.headers.iter().all(|(name, value)| name != header || value.trim().is_empty());
     match place {
         Place::Bearer => has_no("authorization"),
         Place::Header(header) => has_no(&header.to_ascii_lowercase()),
         Place::FormField(_) if !is_form(request) => request.body.is_empty(),
-        Place::FormField(field) => form_urlencoded::parse(&request.body).all(|(name, _)| name != *field),
+        Place::FormField(field) => {
+            form_urlencoded::parse(&request.body).all(|(name, value)| name != *field || value.is_empty())
+        }
     }
 }
 
@@ -104,7 +166,7 @@ fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str
     }
 }
 
-pub(super) fn place_name(place: &Place) -> String {
+fn place_name(place: &Place) -> String {
     match place {
         Place::Bearer => "authorization".to_owned(),
         Place::Header(header) => header.to_ascii_lowercase(),

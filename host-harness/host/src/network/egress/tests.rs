@@ -86,7 +86,7 @@ fn a_credential_in_any_other_place_stays() {
 }
 
 #[test]
-fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
+fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
     let used = |setting: &str, place| CredentialUse { credential: Credential::Setting(setting.to_owned()), place };
     let shape = Shape {
         method: "POST".to_owned(),
@@ -100,18 +100,34 @@ fn a_request_is_told_on_which_the_plugin_wrote_a_credential_itself() {
         captures: None,
     };
     let egress = Egress::new(Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([LOGIN]).unwrap().into());
-    let is_by_host = |headers: &[(&str, &str)], body: &str| {
-        let url = "https://login.example/token";
+    let judged = |headers: &[(&str, &str)], query: &str, body: &str| {
+        let url = format!("https://login.example/token{query}");
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (method, body) = ("POST".to_owned(), body.as_bytes().to_vec());
-        let request = OutgoingRequest { method, url: Url::parse(url).unwrap(), headers, body };
-        egress.judge(url, request, &sealed()).unwrap().is_by_host
+        let request = OutgoingRequest { method, url: Url::parse(&url).unwrap(), headers, body };
+        let judged = egress.judge(&url, request, &sealed());
+        judged.map(|judged| judged.is_by_host).map_err(|denial| denial.to_string())
     };
-    assert!(is_by_host(&[FORM], "a=1&key=sealed-key"), "one of two that may stand there, and an empty place");
-    assert!(!is_by_host(&[FORM], "a=1&key=a-guess"), "its own value in place of the credential");
-    assert!(!is_by_host(&[FORM, ("x-key", "a-guess")], "a=1&key=sealed-key"), "its own beside the credential");
-    assert!(!is_by_host(&[FORM], "a=1"), "no credential");
-    assert!(!is_by_host(&[], "key=a-guess") && !is_by_host(&[], ""), "no form");
+    assert_eq!(judged(&[FORM], "", "a=1&key=sealed-key"), Ok(true), "one of two that may stand there, an empty place");
+    assert_eq!(judged(&[FORM], "", "a=1"), Ok(false), "no credential");
+    assert_eq!(judged(&[FORM, ("x-key", " ")], "", "a=1&key="), Ok(false), "nothing in its place");
+    assert_eq!(judged(&[], "", ""), Ok(false), "no form");
+    for (headers, query, body, told) in [
+        (&[FORM][..], "", "a=1&key=a-guess", "form field key has a value that the plugin wrote itself"),
+        (&[FORM, ("x-key", "a-guess")], "", "a=1&key=sealed-key", "header `x-key` has a value that the plugin wrote"),
+        (&[], "", "key=a-guess", "no form with the field key, where a credential was declared"),
+        (&[FORM, ("x-api-key", "a")], "", "key=sealed-key", "its header `x-api-key` looks like a credential"),
+        (&[FORM, ("proxy-authorization", "a")], "", "", "its header `proxy-authorization` looks like a credential"),
+        (&[FORM, ("x-auth-token", "a")], "", "", "its header `x-auth-token` looks like a credential"),
+        (&[FORM], "?access_token=a", "key=sealed-key", "its parameter `access_token` looks like a credential"),
+        (&[FORM], "?%61PI_key=a", "", "its parameter `aPI_key` looks like a credential"),
+    ] {
+        let denied = judged(headers, query, body).unwrap_err();
+        assert!(denied.contains(told), "{body}: {denied}");
+    }
+    for name in ["idempotency-key", "x-ms-continuation-token", "x-ms-client-request-id", "accept", "if-none-match"] {
+        assert_eq!(judged(&[FORM, (name, "a")], "?$skiptoken=a", "key=sealed-key"), Ok(true), "{name}");
+    }
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use host_harness::store::budget::Kept;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
-    Backlog, FeedRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
+    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
 };
 
 type StoreResult<T> = Result<T, StoreError>;
@@ -47,8 +48,12 @@ impl Store for Flaky {
         self.store.state(tenant, feed, scope)
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept> {
         self.taking()?.commit(poll)
+    }
+
+    fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
+        self.store.kept()
     }
 
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {

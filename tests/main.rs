@@ -35,6 +35,7 @@ mod rooms;
 mod run;
 mod security;
 mod settings;
+mod shares;
 mod sinks;
 mod stage;
 mod store;

@@ -70,6 +70,7 @@ pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[S
         events: events(bodies),
         sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
         throttle: None,
+        budgets: Default::default(),
     }
 }
 

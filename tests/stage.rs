@@ -47,6 +47,7 @@ impl Stage {
         let reading = Arc::clone(now);
         let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
+        let budgets = config.collector.budgets;
         let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
         let checked = admission::check(&host(), config, None, &clock).await.unwrap();
         let disk_is_full = Arc::new(AtomicBool::new(false));
@@ -64,8 +65,9 @@ impl Stage {
         });
         deliveries.replace(&sinks).unwrap();
         deliveries.resume().await.unwrap();
+        let budgets = Arc::new(Mutex::new(budgets));
         let salt = store.ask(|store| store.salt()).await.unwrap().into();
-        let pipeline = Pipeline { store, deliveries, metrics, clock, salt };
+        let pipeline = Pipeline { store, deliveries, metrics, clock, salt, budgets };
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
         Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, output }
@@ -74,9 +76,10 @@ impl Stage {
     /// Takes another configuration while it runs; `impatient` as after SIGHUP.
     pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets, impatient: bool) {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
-        let sinks = std::mem::take(&mut config.sinks);
+        let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
         let checked = admission::check(&host(), config, None, &self.pipeline.clock).await.unwrap();
         self.pipeline.deliveries.replace(&sinks).unwrap();
+        *self.pipeline.budgets.lock() = budgets;
         self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use host_harness::store::budget::Budgets;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
     Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, Throttle,
@@ -26,6 +27,7 @@ fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, 
         events: events.iter().map(event).collect(),
         sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
         throttle: None,
+        budgets: Budgets::default(),
     }
 }
 

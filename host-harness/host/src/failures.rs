@@ -103,6 +103,9 @@ failures! {
     /// No poll takes place meanwhile: its events would be lost.
     OUTBOX_FULL = "outbox-full", StateUnusable, "as many events wait for a sink as may wait for it",
         "see why the sink takes nothing; polls go on when it does";
+    /// The budget of a feed or a tenant is used up.
+    STATE_FULL = "state-full", StateUnusable, "the feed or its tenant would keep more in the state than it may",
+        "nothing of the poll was kept: see in `collector_state_bytes` what each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
     /// The state did not take what a poll left.
     STORE_FAILED = "store-failed", TryLater, "the state file does not take what the poll left",
         "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the poll is done again by itself";

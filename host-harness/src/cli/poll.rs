@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
-use host_harness::config::Config;
+use host_harness::config::{CollectorConfig, Config};
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
 use source_host::clock::{self, Clock};
@@ -38,8 +38,9 @@ pub async fn tick(
     stdout: Stdout,
 ) -> anyhow::Result<once::Report> {
     let sinks = std::mem::take(&mut config.sinks);
+    let collector = CollectorConfig { state: state.to_owned(), ..config.collector.clone() };
     let checked = check(host, config, plugin).await?;
-    let pipeline = run::pipeline(state, &sinks, &checked.network, clock, stdout).await?;
+    let pipeline = run::pipeline(&collector, &sinks, &checked.network, clock, stdout).await?;
     let feeds = once::open(&checked, clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
     let mut report = once::tick(&feeds, &pipeline, output).await?;

@@ -218,6 +218,7 @@ impl Collector {
                 Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
             })
             .await?;
+        let kept = pipeline.store.ask(|store| store.kept()).await?;
         let tally = tally::Tally::new(now, pipeline.metrics.delivered());
         let mut collector = Collector {
             pipeline,
@@ -254,6 +255,9 @@ impl Collector {
         collector.pipeline.metrics.configure(feeds.iter().map(|admitted| admitted.counted()));
         for (rank, admitted) in feeds.into_iter().enumerate() {
             collector.add(admitted, now, rank as u64);
+        }
+        for row in kept {
+            collector.pipeline.metrics.feed(&row.tenant, &row.feed, |counts| counts.state_bytes = row.bytes);
         }
         Ok(collector)
     }

@@ -141,10 +141,13 @@ impl Collector {
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
         let (words, blame) = match fault {
             PollFault::Open(error) => (error.to_string(), failure_of(&error).blame()),
-            PollFault::Store(NotKept { error, throttle }) => {
-                self.share(throttle);
-                self.pipeline.metrics.store_failed();
-                (error.to_string(), error.blame())
+            PollFault::Store(not_kept) => {
+                if !not_kept.is_of_feed() {
+                    self.pipeline.metrics.store_failed();
+                }
+                let failure = not_kept.failure();
+                self.share(not_kept.throttle);
+                (failure.cause.clone(), failure.blame())
             }
         };
         tracing::error!(tenant, feed, scope, fault = blame.word(), "{words}");
@@ -169,6 +172,12 @@ impl Collector {
         match fault {
             PollFault::Open(error) => {
                 let failure = failure_of(&error);
+                log_failure(admitted, Some(scope), &failure, before);
+                failure
+            }
+            PollFault::Store(not_kept) if not_kept.is_of_feed() => {
+                let failure = not_kept.failure();
+                self.share(not_kept.throttle);
                 log_failure(admitted, Some(scope), &failure, before);
                 failure
             }
@@ -244,6 +253,7 @@ impl Collector {
                 let next = schedule.after(before.failures, Some(&failure), now);
                 if let Some(scope) = self.scopes.get_mut(&number) {
                     scope.standing.failures = next.failures;
+                    scope.standing.waits_for_person = next.waits_for_person;
                     scope.trouble = Some(Box::new(failure));
                 }
                 self.note(feed);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use source_host::clock::Clock;
 use source_host::contract::{Batch, Discovery, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
@@ -14,7 +15,10 @@ use source_host::feed::{self, Feed, Polled};
 use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
-use crate::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreHandle, Throttle, Watch};
+use crate::store::budget::Budgets;
+use crate::store::{
+    NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle, Watch,
+};
 
 /// Where polls end up.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub struct Pipeline {
     pub clock: Clock,
     /// Random text of the store.
     pub salt: Arc<str>,
+    /// The most that the store keeps of each feed and tenant; changes with the configuration.
+    pub budgets: Arc<Mutex<Budgets>>,
 }
 
 /// What is to be done about one scope.
@@ -71,6 +77,21 @@ pub struct NotKept {
     pub error: StoreError,
     /// A wait that others share all the same.
     pub throttle: Option<Throttle>,
+}
+
+impl NotKept {
+    /// The same as a failure of the scope.
+    pub fn failure(&self) -> Failure {
+        match &self.error.what {
+            StoreErrorKind::OverBudget(excess) => failures::STATE_FULL.because(excess),
+            _ => failures::STORE_FAILED.because(&self.error),
+        }
+    }
+
+    /// Whether the store is as good as ever for others.
+    pub fn is_of_feed(&self) -> bool {
+        matches!(self.error.what, StoreErrorKind::OverBudget(_))
+    }
 }
 
 impl From<StoreError> for NotKept {
@@ -206,17 +227,28 @@ impl Pipeline {
             events: events.into_iter().map(new).collect(),
             sinks: sinks.to_vec(),
             throttle: throttle.clone(),
+            budgets: *self.budgets.lock(),
         };
         let record = Arc::new(record);
         let written = Arc::clone(&record);
         let committed = self.store.ask(move |store| store.commit(&written)).await;
         self.metrics.feed(tenant, id, |counts| counts.used(&usage));
-        if let Err(error) = committed {
-            return Err(NotKept { error, throttle });
-        }
+        let kept = match committed {
+            Ok(kept) => kept,
+            Err(error) => {
+                let not_kept = NotKept { error, throttle };
+                if not_kept.is_of_feed() {
+                    self.metrics.feed(tenant, id, |counts| counts.polled(Some(&not_kept.failure()), 0, &notices));
+                }
+                return Err(not_kept);
+            }
+        };
         self.deliveries.queued(sinks, tenant, id, &record.events);
         let events = record.events.len();
-        self.metrics.feed(tenant, id, |counts| counts.polled(standing.outcome.as_deref(), events, &notices));
+        self.metrics.feed(tenant, id, |counts| {
+            counts.polled(standing.outcome.as_deref(), events, &notices);
+            counts.state_bytes = kept.feed;
+        });
         Ok(Done { standing, events, failure, notices, measures, throttle })
     }
 }

@@ -9,8 +9,10 @@ use source_host::limits;
 use super::reader::{Node, Reader, Source, Table};
 use super::reference::token;
 use super::{Environment, SeenFile};
+use crate::store::budget::{Budgets, KEY_OF_FEED, KEY_OF_TENANT};
 
-pub(super) const COLLECTOR: &[&str] = &["state", "listen", "token", "max_polls", "max_polls_per_tenant"];
+pub(super) const COLLECTOR: &[&str] =
+    &["state", "listen", "token", "max_polls", "max_polls_per_tenant", KEY_OF_FEED, KEY_OF_TENANT];
 
 /// The table `[collector]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,8 @@ pub struct CollectorConfig {
     pub polls: usize,
     /// Of those, polls of one tenant.
     pub polls_of_tenant: usize,
+    /// What may be kept of each feed and tenant beside the outbox.
+    pub budgets: Budgets,
 }
 
 impl Default for CollectorConfig {
@@ -35,6 +39,7 @@ impl Default for CollectorConfig {
             token: None,
             polls: limits::POLLS,
             polls_of_tenant: limits::POLLS_OF_TENANT,
+            budgets: Budgets::default(),
         }
     }
 }
@@ -79,6 +84,13 @@ pub(super) fn read(
     };
     collector.polls = polls("max_polls", collector.polls);
     collector.polls_of_tenant = polls("max_polls_per_tenant", collector.polls_of_tenant);
+    for (key, bytes) in
+        [(KEY_OF_FEED, &mut collector.budgets.feed_bytes), (KEY_OF_TENANT, &mut collector.budgets.tenant_bytes)]
+    {
+        if let Some(count) = table.child(key).and_then(|node| reader.count(&node, "bytes")) {
+            *bytes = count;
+        }
+    }
     collector
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::budget::Budgets;
 
 const GOOD: &str = r#"
 [network]
@@ -364,6 +365,10 @@ fn the_collector_listens_to_others_only_with_a_token() {
     assert!(collector("listen = \"0.0.0.0:9464\"\ntoken = { env = \"T\" }").unwrap().collector.token.is_some());
     assert!(collector("listen = \"9464\"").unwrap_err()[0].contains("expected an address and a port"));
     assert!(collector("max_polls = 0").unwrap_err()[0].contains("expected a number of polls from 1"));
+    assert!(collector("max_state_bytes_per_feed = 0").unwrap_err()[0].contains("expected a number of bytes from 1"));
+    let budgets = collector("max_state_bytes_per_feed = 5\nmax_state_bytes_per_tenant = 7").unwrap().collector.budgets;
+    assert_eq!((budgets.feed_bytes, budgets.tenant_bytes), (5, 7));
+    assert_eq!(collector("").unwrap().collector.budgets, Budgets::default());
     assert_eq!(collector("state = \"x/y.db\"").unwrap().collector.state, Path::new("x/y.db"));
 }
 
@@ -938,6 +943,11 @@ fn a_value_is_shown_with_the_right_spelling_of_what_was_meant() {
             "collector.state: found the address of a database server, which is not there yet, expected the path of a file",
         ),
         (state, "max_polls = \"64\"", "collector.max_polls: found \"64\", expected a number of polls from 1; write 64"),
+        (
+            state,
+            "max_state_bytes_per_tenant = \"1\"",
+            "collector.max_state_bytes_per_tenant: found \"1\", expected a number of bytes from 1; write 1",
+        ),
         (state, "max_polls = -1", "collector.max_polls: found -1, expected a number of polls from 1"),
         (
             "allow = []",

@@ -67,6 +67,12 @@ const OF_FEED: &[OfFeed] = &[
         Value::Whole(counts.dead_letters)
     }),
     ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes)),
+    (
+        "collector_state_bytes",
+        Gauge,
+        "Bytes that the state keeps of the feed's scopes, their states and figures; see max_state_bytes_per_feed.",
+        |counts| Value::Whole(counts.state_bytes),
+    ),
     ("collector_guest_memory_peak_bytes", Gauge, "The largest memory that one call of the plugin used.", |counts| {
         Value::Whole(counts.memory_bytes)
     }),

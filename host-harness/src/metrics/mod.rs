@@ -144,6 +144,8 @@ pub struct FeedCounts {
     pub dead_letters: u64,
     /// Scopes that are polled.
     pub scopes: u64,
+    /// Bytes that the state keeps of its scopes, their states and figures.
+    pub state_bytes: u64,
 }
 
 /// What is counted of the events of one tenant at one sink.
@@ -307,6 +309,7 @@ mod tests {
             counts.token_expires = Some(65_999);
             counts.credentials_expire = vec![("client_secret".to_owned(), 1_800_000_000_000)];
             counts.failing[0] = 1;
+            counts.state_bytes = 77;
             counts.search_fault = Some(Blame::Operator);
         });
         metrics.late("contoso", "prod", Duration::from_secs(3));
@@ -324,6 +327,7 @@ mod tests {
                 r#"collector_token_expiry_timestamp_seconds{tenant="contoso",feed="prod"} 65"#,
                 r#"collector_credential_expiry_timestamp_seconds{tenant="contoso",feed="prod",setting="client_secret"} 1800000000"#,
                 r#"collector_notices_total{tenant="contoso",feed="prod",code="odd"} 1"#,
+                r#"collector_state_bytes{tenant="contoso",feed="prod"} 77"#,
                 r#"collector_outbox_events{tenant="contoso"} 2"#,
                 r#"collector_sink_outbox_bytes{sink="lake"} 90"#,
                 r#"collector_sink_full_outboxes{sink="lake"} 1"#,

@@ -86,16 +86,17 @@ impl Start {
 
 /// Opens the store of a configuration, with the sinks that bring its events on.
 pub async fn pipeline(
-    state: &Path,
+    collector: &CollectorConfig,
     sinks: &[SinkConfig],
     network: &Network,
     clock: &Clock,
     stdout: Stdout,
 ) -> Result<Pipeline, StartError> {
-    let store = SqliteStore::open(state)?;
-    let store = StoreHandle::start(store, state.to_owned()).map_err(StartError::of_host)?;
+    let store = SqliteStore::open(&collector.state)?;
+    let store = StoreHandle::start(store, collector.state.clone()).map_err(StartError::of_host)?;
     let salt = store.ask(|store| store.salt()).await?.into();
     let metrics = Arc::new(Metrics::default());
+    let budgets = Arc::new(Mutex::new(collector.budgets));
     let deliveries = Deliveries::new(Surroundings {
         store: store.clone(),
         disk: Arc::new(RealDisk),
@@ -107,7 +108,7 @@ pub async fn pipeline(
     });
     deliveries.replace(sinks).map_err(StartError::of_host)?;
     deliveries.resume().await?;
-    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt })
+    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets })
 }
 
 /// Runs until it is told to stop.
@@ -130,7 +131,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
-    let pipeline = pipeline(&config.state, &sinks, &checked.network, &start.clock, stdout).await?;
+    let pipeline = pipeline(&config, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,
@@ -321,8 +322,9 @@ impl RunLoop {
         }
         tell_odd(&checked.warnings, if asked { &[] } else { &self.odd });
         self.odd = checked.warnings;
-        // A way out that was mended is tried at once, too.
-        let impatient = asked || network != self.network;
+        // A way out that was mended is tried at once, too, and a budget that was raised.
+        let impatient = asked || network != self.network || config.budgets != self.config.budgets;
+        *self.collector.pipeline().budgets.lock() = config.budgets;
         if network != self.network {
             self.collector.pipeline().deliveries.trust(checked.network.tls(), checked.network.proxy());
         }
@@ -342,8 +344,12 @@ impl RunLoop {
         let out: Vec<&str> = checked.left_out.iter().filter(pinned).map(|out| out.feed.as_str()).collect();
         let feeds = compact(checked.feeds);
         self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
-        self.config =
-            CollectorConfig { polls: config.polls, polls_of_tenant: config.polls_of_tenant, ..self.config.clone() };
+        self.config = CollectorConfig {
+            state: self.config.state.clone(),
+            listen: self.config.listen,
+            token: self.config.token.clone(),
+            ..config
+        };
         metrics.reloaded(true);
         self.left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         tracing::info!("took the configuration of {count} feeds");

@@ -11,7 +11,10 @@ use source_host::blame::Blame;
 use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
 
+pub mod budget;
 pub mod sqlite;
+
+use self::budget::{Budgets, Excess, Kept};
 
 /// What waits for one sink from one tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl StoreError {
     pub fn blame(&self) -> Blame {
         match self.what {
             StoreErrorKind::Stopped => Blame::Harness,
-            // A disk, a permission, or another program.
+            // A disk, a permission, another program, or a budget.
             _ => Blame::Operator,
         }
     }
@@ -58,6 +61,9 @@ pub enum StoreErrorKind {
     /// Nothing more can be written.
     #[error("the disk is full, nothing of the poll was written; make room, the poll is done again")]
     Full,
+    /// The feed or its tenant would keep more than it may.
+    #[error("{0}")]
+    OverBudget(Excess),
     /// Another collector has it.
     #[error("another collector uses it{0}; stop that one, or give this one a file of its own")]
     Locked(String),
@@ -176,6 +182,19 @@ pub struct PollRecord {
     pub sinks: Vec<String>,
     /// A wait that others share: id of the credential, origin, until when.
     pub throttle: Option<Throttle>,
+    /// The most that may be kept of the feed and its tenant.
+    pub budgets: Budgets,
+}
+
+/// What is kept of one feed beside the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRow {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// Bytes of its scopes, their states and figures.
+    pub bytes: u64,
 }
 
 /// An event on its way into the outbox.
@@ -260,8 +279,10 @@ pub trait Store: Send {
     fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>>;
     /// The plugin's state of a scope; none where it is another tenant's.
     fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
-    /// Writes all that a poll leaves, or nothing.
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()>;
+    /// Writes all that a poll leaves, or nothing. Gives what is kept of the feed and its tenant then.
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept>;
+    /// What is kept of each feed beside the outbox.
+    fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
     /// Keeps how scopes stand, without a poll.
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()>;
     /// Keeps a wait that did not come with a poll.

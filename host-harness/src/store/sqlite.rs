@@ -13,8 +13,9 @@ use source_host::digest::ShortDigest;
 use source_host::failpoint;
 use source_host::limits;
 
+use super::budget::Kept;
 use super::{
-    Backlog, FeedRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
+    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
     StoreResult, Throttle,
 };
 use crate::files;
@@ -24,7 +25,8 @@ const APPLICATION_ID: i32 = 0x4848_5343;
 
 /// Each step of the schema, in order; a file is at the step that its `user_version` says. A step is never edited once
 /// it was released.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE salt (value TEXT NOT NULL);
     INSERT INTO salt VALUES (lower(hex(randomblob(16))));
     CREATE TABLE feed (
@@ -73,7 +75,72 @@ const MIGRATIONS: &[&str] = &["
         until INTEGER NOT NULL,
         PRIMARY KEY (credential, origin)
     ) WITHOUT ROWID;
-"];
+",
+    // Whatever writes, the sum of a feed follows in the same transaction. 64 bytes are the numbers and the keys of a row.
+    "
+    CREATE TABLE kept (
+        tenant TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (tenant, feed)
+    ) WITHOUT ROWID;
+    INSERT INTO kept SELECT tenant, feed, sum(
+        64 + length(CAST(discovered AS BLOB)) + length(CAST(standing AS BLOB))
+        + coalesce((SELECT 64 + length(value) FROM state WHERE state.scope = number), 0)
+        + coalesce((
+            SELECT sum(64 + length(CAST(subject AS BLOB)) + length(CAST(kind AS BLOB)) + length(CAST(title AS BLOB)))
+            FROM history WHERE history.scope = number
+        ), 0)
+    ) FROM scope GROUP BY tenant, feed;
+    CREATE TRIGGER scope_added AFTER INSERT ON scope BEGIN
+        INSERT INTO kept VALUES (
+            new.tenant, new.feed,
+            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
+        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER scope_removed AFTER DELETE ON scope BEGIN
+        UPDATE kept SET bytes = bytes - (
+            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
+        ) WHERE tenant = old.tenant AND feed = old.feed;
+    END;
+    CREATE TRIGGER scope_changed AFTER UPDATE ON scope BEGIN
+        UPDATE kept SET bytes = bytes - (
+            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
+        ) WHERE tenant = old.tenant AND feed = old.feed;
+        INSERT INTO kept VALUES (
+            new.tenant, new.feed,
+            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
+        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
+        UPDATE kept SET bytes = bytes + 64 + length(new.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER state_removed AFTER DELETE ON state BEGIN
+        UPDATE kept SET bytes = bytes - 64 - length(old.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
+    END;
+    CREATE TRIGGER state_changed AFTER UPDATE ON state BEGIN
+        UPDATE kept SET bytes = bytes + length(new.value) - length(old.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER figure_added AFTER INSERT ON history BEGIN
+        UPDATE kept SET bytes = bytes + 64 + length(CAST(new.subject AS BLOB)) + length(CAST(new.kind AS BLOB))
+            + length(CAST(new.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER figure_removed AFTER DELETE ON history BEGIN
+        UPDATE kept SET bytes = bytes - 64 - length(CAST(old.subject AS BLOB)) - length(CAST(old.kind AS BLOB))
+            - length(CAST(old.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
+    END;
+    CREATE TRIGGER figure_changed AFTER UPDATE ON history BEGIN
+        UPDATE kept SET bytes = bytes + length(CAST(new.kind AS BLOB)) + length(CAST(new.title AS BLOB))
+            - length(CAST(old.kind AS BLOB)) - length(CAST(old.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+",
+];
 
 /// A store that is open, and locked for others.
 pub struct SqliteStore {
@@ -311,8 +378,12 @@ fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) ->
          WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
     )?;
     let mut insert = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO history (scope, subject, time, kind, title, value, maximum, weight)
-         VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)",
+        // `OR REPLACE` would take a row away without its trigger.
+        "INSERT INTO history (scope, subject, time, kind, title, value, maximum, weight)
+         VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)
+         ON CONFLICT (scope, subject, time) DO UPDATE SET
+             kind = excluded.kind, title = excluded.title, value = excluded.value,
+             maximum = excluded.maximum, weight = excluded.weight",
     )?;
     let is_number =
         |measure: &&Measure| [measure.value, measure.maximum, measure.weight].iter().all(|one| one.is_finite());
@@ -356,6 +427,16 @@ fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<(
         }
     }
     Ok(())
+}
+
+/// What is kept of a scope's feed, and of all feeds of its tenant.
+fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<Kept> {
+    let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
+    transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(bytes) FILTER (WHERE feed = ?2), 0), coalesce(sum(bytes), 0) FROM kept WHERE tenant = ?1",
+        )?
+        .query_row(params![row.tenant, row.feed], |row| Ok(Kept { feed: bytes(row, 0)?, tenant: bytes(row, 1)? }))
 }
 
 fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Result<()> {
@@ -414,29 +495,48 @@ impl Store for SqliteStore {
         })
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<()> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept> {
         failpoint::pass("commit-begin");
-        self.run(|connection| {
+        let committed = self.run(|connection| {
             let transaction = connection.transaction()?;
+            let before = kept(&transaction, &poll.row)?;
             let scope = keep_scope(&transaction, &poll.row)?;
             if let Some(state) = &poll.state {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO state (scope, value) VALUES (?1, ?2)")?
+                    .prepare_cached(
+                        "INSERT INTO state (scope, value) VALUES (?1, ?2)
+                         ON CONFLICT (scope) DO UPDATE SET value = excluded.value",
+                    )?
                     .execute(params![scope, state])?;
             }
             failpoint::pass("commit-state-written");
             keep_figures(&transaction, scope, poll)?;
             failpoint::pass("commit-history-written");
+            let after = kept(&transaction, &poll.row)?;
+            if let Some(excess) = poll.budgets.passed(before, after) {
+                return Ok(Err(excess));
+            }
             queue(&transaction, poll)?;
             failpoint::pass("commit-events-queued");
             if let Some(throttle) = &poll.throttle {
                 keep_throttle(&transaction, throttle)?;
             }
             failpoint::pass("commit-end");
-            transaction.commit()
+            transaction.commit()?;
+            Ok(Ok(after))
         })?;
         failpoint::pass("commit-durable");
-        Ok(())
+        committed.map_err(|excess| StoreError { file: self.file.clone(), what: StoreErrorKind::OverBudget(excess) })
+    }
+
+    fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT tenant, feed, bytes FROM kept")?;
+            let rows = select.query_map([], |row| {
+                Ok(KeptRow { tenant: row.get(0)?, feed: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 })
+            })?;
+            rows.collect()
+        })
     }
 
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
@@ -560,6 +660,7 @@ impl Store for SqliteStore {
 mod tests {
     use super::*;
     use crate::store::NewEvent;
+    use crate::store::budget::Budgets;
 
     fn record(scope: &str, state: &str, events: usize) -> PollRecord {
         let text = |text: &str| text.to_owned();
@@ -586,6 +687,7 @@ mod tests {
             events: (0..events).map(event).collect(),
             sinks: vec![text("lake")],
             throttle: Some(Throttle { credential, origin, until: 9 }),
+            budgets: Budgets::default(),
         }
     }
 
@@ -638,6 +740,109 @@ mod tests {
         let before = fs::read(&file).unwrap();
         assert_eq!(version(&mut SqliteStore::open(&file).unwrap()), MIGRATIONS.len() as u32);
         assert_eq!(fs::read(&file).unwrap(), before);
+    }
+
+    /// What is kept of each feed, added up from its rows.
+    fn sums(store: &mut SqliteStore) -> Vec<KeptRow> {
+        let sums = store.run(|connection| {
+            let mut select = connection.prepare(
+                "SELECT tenant, feed, sum(64 + octet_length(discovered) + octet_length(standing)
+                     + coalesce((SELECT 64 + octet_length(value) FROM state WHERE state.scope = number), 0)
+                     + coalesce((
+                         SELECT sum(64 + octet_length(subject) + octet_length(kind) + octet_length(title))
+                         FROM history WHERE history.scope = number
+                     ), 0))
+                 FROM scope GROUP BY tenant, feed",
+            )?;
+            let rows = select.query_map([], |row| {
+                Ok(KeptRow { tenant: row.get(0)?, feed: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 })
+            })?;
+            rows.collect()
+        });
+        sums.unwrap()
+    }
+
+    fn check_sums(store: &mut SqliteStore) {
+        let kept: Vec<KeptRow> = store.kept().unwrap().into_iter().filter(|row| row.bytes > 0).collect();
+        assert_eq!(kept, sums(store));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_feed_follows_whatever_writes() {
+        let mut store = SqliteStore::in_memory().unwrap();
+        let text = |text: &str| text.to_owned();
+        let of = |tenant: &str, feed: &str, poll: PollRecord| {
+            let row = ScopeRow { tenant: text(tenant), feed: text(feed), ..poll.row.clone() };
+            PollRecord { row, ..poll }
+        };
+        let subject = |subject: &str, mut poll: PollRecord| {
+            poll.measures[0].subject = text(subject);
+            poll.measures[0].title = text("Gerätschaften");
+            poll
+        };
+        let polls = [
+            record("one", "state", 1),
+            record("one", "a longer state", 2),
+            record("one", "s", 2),
+            subject("other", record("one", "s", 2)),
+            subject("other", record("one", "s", 3)),
+            PollRecord { state: None, ..record("two", "", 4) },
+            of("contoso", "test", record("one", "state", 1)),
+            of("fabrikam", "test", record("one", "another", 2)),
+            of("fabrikam", "test", record("two", "another", 2)),
+        ];
+        for poll in polls {
+            let kept = store.commit(&poll).unwrap();
+            check_sums(&mut store);
+            let rows = store.kept().unwrap();
+            let of_tenant = rows.iter().filter(|row| row.tenant == poll.row.tenant);
+            let feed = of_tenant.clone().find(|row| row.feed == poll.row.feed).unwrap().bytes;
+            assert_eq!(kept, Kept { feed, tenant: of_tenant.map(|row| row.bytes).sum() });
+        }
+        let row = record("one", "", 0).row;
+        store
+            .keep_scopes(&[ScopeRow { standing: Standing { failures: 12_345, ..Standing::default() }, ..row }])
+            .unwrap();
+        check_sums(&mut store);
+        store.prune(100, 100).unwrap();
+        check_sums(&mut store);
+    }
+
+    #[test]
+    fn a_poll_that_passes_a_budget_leaves_everything_as_it_was() {
+        let mut store = SqliteStore::in_memory().unwrap();
+        store.commit(&record("one", "before", 3)).unwrap();
+        let (before, bytes) = (content(&mut store), store.kept().unwrap()[0].bytes);
+        for (feed_bytes, tenant_bytes, who) in
+            [(bytes, u64::MAX, "the feed"), (u64::MAX, bytes, "the feeds of the tenant")]
+        {
+            let budgets = Budgets { feed_bytes, tenant_bytes };
+            let error = store.commit(&PollRecord { budgets, ..record("two", "after", 3) }).unwrap_err();
+            assert!(error.to_string().contains(&format!("{who} would keep")), "{error}");
+            assert_eq!(content(&mut store), before);
+            store.commit(&PollRecord { budgets, events: Vec::new(), ..record("one", "before", 3) }).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_from_before_budgets_has_its_sums_when_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.db");
+        {
+            let connection = Connection::open(&file).unwrap();
+            connection.execute_batch(MIGRATIONS[0]).unwrap();
+            connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            connection.pragma_update(None, "user_version", 1).unwrap();
+            let rows = "INSERT INTO scope VALUES (7, 'prod', 'one', 'contoso', '{\"id\":\"ä\"}', '{}');
+                        INSERT INTO scope VALUES (8, 'prod', 'two', 'contoso', '{\"id\":\"b\"}', '{}');
+                        INSERT INTO state VALUES (7, x'0102');
+                        INSERT INTO history VALUES (8, 'subject', 1, 'kind', 'title', 1.0, 1.0, 1.0);
+                        INSERT INTO history VALUES (8, 'subject', 2, 'kind', 'title', 2.0, 1.0, 1.0);";
+            connection.execute_batch(rows).unwrap();
+        }
+        let mut store = SqliteStore::open(&file).unwrap();
+        assert_eq!(sums(&mut store).len(), 1);
+        check_sums(&mut store);
     }
 
     #[test]

@@ -54,6 +54,7 @@ modes! {
     Events = "events",
     EventsAlike = "events-alike",
     Fields = "fields",
+    FiguresFresh = "figures-fresh",
     Handles = "handles",
     Headers = "headers",
     HostDenied = "host-denied",

@@ -306,6 +306,11 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
             let measure = batch.measures[0].clone();
             batch.measures.resize(amount, measure);
         }
+        Mode::FiguresFresh => {
+            let measure = batch.measures[0].clone();
+            let fresh = |index: usize| Measure { subject: format!("{}/{index}", event.uid), ..measure.clone() };
+            batch.measures = (0..amount).map(fresh).collect();
+        }
         Mode::MeasureOdd => batch.measures[0].value = f64::NAN,
         Mode::MeasureSubjectBytes => batch.measures[0].subject = wide("", amount),
         Mode::MemoryOfCalls => batch.state = format!("1 {}", CALLS.fetch_add(1, Ordering::SeqCst)).into_bytes(),

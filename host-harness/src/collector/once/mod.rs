@@ -111,7 +111,8 @@ struct Tick<'a> {
 enum Performed {
     /// Its settings do not ask for it any more.
     Unasked,
-    /// It was not polled, since a wait is not over or an outbox is full.
+    /// It was not polled, since a wait is not over or an outbox is full; or nothing of its poll was kept, since a budget is
+    /// used up.
     Held(Failure),
     /// It was polled, or told of as lost.
     Done(Done),
@@ -230,7 +231,10 @@ impl<'a> Tick<'a> {
         let attempt = || pipeline.attempt(&ready.feed, task, state.as_deref());
         let polled = patiently(WorkLabel::of(ready, Some(&task.scope), "reading"), &pipeline.clock, attempt).await;
         let done = pipeline.conclude(&ready.feed, task, state.is_some(), polled).await;
-        let done = done.map_err(|NotKept { error, .. }| error)?;
+        let done = match done {
+            Err(not_kept) if not_kept.is_of_feed() => return Ok(Performed::Held(not_kept.failure())),
+            done => done.map_err(|NotKept { error, .. }| error)?,
+        };
         self.throttles.lock().extend(done.throttle.clone());
         Ok(Performed::Done(done))
     }

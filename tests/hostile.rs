@@ -413,7 +413,7 @@ async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_ope
     assert!(!log.contains("is not let out"), "the failure says it: {log}");
 }
 
-async fn attempt(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
+pub async fn attempt(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {
     let words = |failure: Failure| format!("{} ({}, {})", failure.cause, failure.code, failure.blame());
     let feed = open(mode, amount, limits, transport).await.map_err(|error| match error {
         FeedError::Settings(problems) => format!("{} problems, the first: {}", problems.len(), problems[0].found),
@@ -514,7 +514,7 @@ fn every_allowed_import_is_abused() {
 }
 
 /// A service that never answers.
-struct Silent;
+pub struct Silent;
 
 impl Transport for Silent {
     fn send(&self, _: OutgoingRequest) -> TransportFuture<'_> {

@@ -5,13 +5,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use source_host::contract::Failure;
 use source_host::failures;
+use source_host::limits::Limits;
 use source_host::network::Transport;
 use tempfile::TempDir;
 
-use crate::hostile::{Service, hostile_bytes};
+use crate::hostile::{Service, Silent, attempt, hostile_bytes, polled};
 use crate::mode::Mode;
 use crate::security::Table;
 use crate::stage::{Secrets, Stage};
@@ -21,26 +23,47 @@ const HOUR: u64 = 3_600_000;
 
 /// What a mode takes, and how that ends.
 struct Share {
-    mode: Mode,
+    /// None where every mode does it.
+    mode: Option<Mode>,
     tries: &'static str,
     ends: &'static str,
 }
 
 /// Every mode that takes a share; each has its test below.
-const SHARES: &[Share] = &[Share {
-    mode: Mode::FiguresFresh,
-    tries: "gives figures of other subjects at each poll",
-    ends: "failure `state-full`, nothing of the poll is kept",
-}];
+const SHARES: &[Share] = &[
+    Share {
+        mode: Some(Mode::FiguresFresh),
+        tries: "gives figures of other subjects at each poll",
+        ends: "failure `state-full`, nothing of the poll is kept",
+    },
+    Share {
+        mode: Some(Mode::PagesSlow),
+        tries: "reads page after page, and waits at each as long as it may",
+        ends: "failure `poll-time-limit`, the place is free for others",
+    },
+    Share {
+        mode: Some(Mode::LogLines),
+        tries: "writes as many lines to the log as a call may, again and again",
+        ends: "what passes `max_log_bytes_per_minute` is dropped, counted, and told in one line a minute",
+    },
+    Share {
+        mode: None,
+        tries: "proposes an interval of a second",
+        ends: "it is polled once a minute, unless the operator's own `interval` is shorter",
+    },
+];
 
 /// The modes that are tried here.
 pub fn modes() -> impl Iterator<Item = Mode> {
-    SHARES.iter().map(|share| share.mode)
+    SHARES.iter().filter_map(|share| share.mode)
 }
 
 /// For SECURITY.md.
 pub fn table() -> Table {
-    let row = |Share { mode, tries, ends }: &Share| vec![mode.to_string(), (*tries).to_owned(), (*ends).to_owned()];
+    let row = |Share { mode, tries, ends }: &Share| {
+        let mode = mode.map_or_else(|| "any".to_owned(), |mode| mode.to_string());
+        vec![mode, (*tries).to_owned(), (*ends).to_owned()]
+    };
     Table {
         title: "Shares that a plugin takes from others",
         how: "`tests/shares.rs`: each is a mode of `tests/hostile/` that keeps the limits of a call; a collector polls it again and again, and a good feed of another tenant beside it.",
@@ -137,4 +160,52 @@ async fn what_a_feed_leaves_has_a_budget_and_nothing_of_a_poll_that_passes_it_is
         assert!(failure(&stage, "mallory-items").is_none());
         assert!(of_feed(&stage, "collector_state_bytes", "mallory") > kept);
     }
+}
+
+#[tokio::test]
+async fn a_poll_and_a_search_have_a_time_in_all() {
+    let limits = Limits { poll_time: Duration::from_secs(1), ..Limits::default() };
+    // Each step waits for a tenth of a second, and a poll may have a hundred.
+    let words = polled(Mode::PagesSlow, 100, limits.clone(), 0).await.0.unwrap_err();
+    assert!(words.contains("the poll takes longer than the limit of 1 s (poll-time-limit, service)"), "{words}");
+    let words = attempt(Mode::Good, 0, limits, Arc::new(Silent)).await.unwrap_err();
+    assert!(words.contains("the search for scopes takes longer than the limit of 1 s (poll-time-limit"), "{words}");
+}
+
+#[tokio::test]
+async fn a_plugin_proposes_no_shorter_interval_than_a_minute_and_an_operator_may_write_one() {
+    for (interval, polls) in [("", 6.0), ("interval = \"10s\"", 36.0)] {
+        let scene = Scene::new();
+        let mut stage = scene.start(&configuration("", Mode::Good, 0, interval)).await;
+        stage.run_until(NOON + HOUR / 10).await;
+        let series = "collector_polls_total{tenant=\"mallory\",feed=\"mallory-items\",outcome=\"collected\"}";
+        let counted = stage.metric(series).unwrap();
+        assert!((polls - 1.0..=polls + 1.0).contains(&counted), "{interval:?}: {counted}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_feed_writes_to_the_log_has_a_budget_a_minute_and_one_line_says_what_is_missing() {
+    let scene = Scene::new();
+    let text = configuration("max_log_bytes_per_minute = 5000", Mode::LogLines, 90, "interval = \"10s\"");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(log.reopen().unwrap())).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut stage = scene.start(&text).await;
+    // The first minute began before noon.
+    for minute in 0..5 {
+        stage.run_until(NOON.next_multiple_of(60_000) + minute * 60_000).await;
+        stage.collector.sweep();
+    }
+    let log = fs::read_to_string(log.path()).unwrap();
+    let written = log.lines().filter(|line| line.contains("plugin: line ")).count();
+    assert!((5 * 40..=5 * 50).contains(&written), "{written} of 5000 bytes a minute: {log}");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("log lines beyond 5000 bytes a minute")).collect();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("mallory-items") && line.contains("WARN")), "{told:?}");
+    let dropped = of_feed(&stage, "collector_log_lines_dropped_total", "mallory");
+    let polls = "collector_polls_total{tenant=\"mallory\",feed=\"mallory-items\",outcome=\"collected\"}";
+    // Two steps a poll.
+    assert_eq!(dropped, stage.metric(polls).unwrap() * 2.0 * 90.0 - written as f64);
+    assert_eq!(of_feed(&stage, "collector_log_lines_dropped_total", "alice"), 0.0);
 }

@@ -153,6 +153,7 @@ pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowe
         settings,
         allowed: Arc::new(allowed),
         news: Arc::default(),
+        log: Arc::default(),
         plan: None,
     }
 }

@@ -81,6 +81,9 @@ failures! {
     /// One more page follows, again and again.
     PAGE_LIMIT = "page-limit", FixPlugin, "the poll goes on after the most pages that a poll may have",
         "nothing of the answer was used: keep it, and report it to the service or the plugin's authors";
+    /// The steps of a poll, or a search, take too long together.
+    POLL_TIME_LIMIT = "poll-time-limit", TryLater, "the steps of the poll, or the search for scopes, take longer than all of them together may",
+        "nothing of the answer was used, and it is tried again later: see whether the service is slow at other times, too; if it is not, report it to the plugin's authors";
     /// The pages are large, taken together.
     PAGE_BYTES_LIMIT = "page-bytes-limit", FixPlugin, "the pages of the poll have more bytes than the pages of one poll may have",
         "nothing of the answer was used: keep it, and report it to the plugin's authors";

@@ -37,6 +37,8 @@ pub struct Limits {
     pub pages: usize,
     /// Bodies of one poll together.
     pub page_bytes: usize,
+    /// Time in all of the steps of one poll, and of one search for scopes, tokens included.
+    pub poll_time: Duration,
     /// Scopes of one discovery, those that are skipped included.
     pub scopes: usize,
     /// Notices of one answer, and of all steps of one poll.
@@ -73,6 +75,8 @@ impl Default for Limits {
             response_header_bytes: 32 << 10,
             pages: 100,
             page_bytes: 32 << 20,
+            // A poll of the project's own takes some seconds; a hundred pages at 6 s each are a service in trouble.
+            poll_time: Duration::from_secs(600),
             scopes: 20_000,
             notices: 1_000,
             events: 20_000,
@@ -247,6 +251,13 @@ pub const STATE_BYTES_OF_FEED: u64 = 256 << 20;
 /// What the state keeps of all feeds of one tenant: four of the largest.
 pub const STATE_BYTES_OF_TENANT: u64 = 1 << 30;
 
+/// What one feed may write to the log in a minute: two calls that write all that a call may, or a failure of each of a
+/// hundred scopes. More is 370 MB a day.
+pub const LOG_BYTES_A_MINUTE: u64 = 256 << 10;
+
+/// What a line of the log has besides its words: time, level and names, about.
+pub const LOG_LINE_FRAME: usize = 100;
+
 /// Events of one delivery: their number.
 pub const BATCH_EVENTS: usize = 500;
 
@@ -413,6 +424,10 @@ pub const COMPILER_LOOK: Duration = Duration::from_millis(1);
 
 /// The longest interval; a schedule beyond a month is a mistake.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
+
+/// The shortest interval that a plugin may propose; a shorter one is the operator's to write. The shortest that a service
+/// was seen to need is a minute.
+pub const LEAST_PROPOSED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Scopes on the status page, and sinks with trouble on it: those that need somebody come first.
 pub const STATUS_ROWS: usize = 500;

@@ -34,6 +34,7 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     }
     match failure.reaction {
         _ if before == Some(code.as_str()) => line!(debug),
+        _ if !admitted.log.takes_of_host(cause.len() + fix.len()) => line!(debug),
         Reaction::FixPlugin | Reaction::StateUnusable => line!(error),
         _ => line!(warn),
     }
@@ -45,6 +46,7 @@ pub fn log_notices(admitted: &AdmittedFeed, scope: &str, notices: &[Notice], bef
         let (tenant, feed, message) = (&admitted.tenant, &admitted.id, redact::redact(message, admitted.secrets()));
         match before.contains(code) {
             true => tracing::debug!(%tenant, %feed, scope, code, "{message}"),
+            false if !admitted.log.takes(message.len()) => {}
             false => tracing::info!(%tenant, %feed, scope, code, "{message}"),
         }
     }

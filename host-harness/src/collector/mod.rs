@@ -392,6 +392,14 @@ impl Collector {
             );
         }
         self.pruned = self.pruned.min(now);
+        for entry in self.feeds.values() {
+            let AdmittedFeed { tenant, id, log, .. } = &*entry.admitted;
+            log.tell_dropped(tenant, id);
+            let lines = log.take_uncounted();
+            if lines > 0 {
+                self.pipeline.metrics.feed(tenant, id, |counts| counts.log_lines_dropped += lines);
+            }
+        }
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
         if now >= self.pruned + milliseconds(limits::PRUNE) {

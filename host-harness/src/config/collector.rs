@@ -12,7 +12,10 @@ use super::{Environment, SeenFile};
 use crate::store::budget::{Budgets, KEY_OF_FEED, KEY_OF_TENANT};
 
 pub(super) const COLLECTOR: &[&str] =
-    &["state", "listen", "token", "max_polls", "max_polls_per_tenant", KEY_OF_FEED, KEY_OF_TENANT];
+    &["state", "listen", "token", "max_polls", "max_polls_per_tenant", LOG_KEY, KEY_OF_FEED, KEY_OF_TENANT];
+
+/// The key that limits what a feed writes to the log.
+const LOG_KEY: &str = "max_log_bytes_per_minute";
 
 /// The table `[collector]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +30,8 @@ pub struct CollectorConfig {
     pub polls: usize,
     /// Of those, polls of one tenant.
     pub polls_of_tenant: usize,
+    /// What each feed may write to the log in a minute.
+    pub log_bytes_a_minute: u64,
     /// What may be kept of each feed and tenant beside the outbox.
     pub budgets: Budgets,
 }
@@ -39,6 +44,7 @@ impl Default for CollectorConfig {
             token: None,
             polls: limits::POLLS,
             polls_of_tenant: limits::POLLS_OF_TENANT,
+            log_bytes_a_minute: limits::LOG_BYTES_A_MINUTE,
             budgets: Budgets::default(),
         }
     }
@@ -84,9 +90,11 @@ pub(super) fn read(
     };
     collector.polls = polls("max_polls", collector.polls);
     collector.polls_of_tenant = polls("max_polls_per_tenant", collector.polls_of_tenant);
-    for (key, bytes) in
-        [(KEY_OF_FEED, &mut collector.budgets.feed_bytes), (KEY_OF_TENANT, &mut collector.budgets.tenant_bytes)]
-    {
+    for (key, bytes) in [
+        (LOG_KEY, &mut collector.log_bytes_a_minute),
+        (KEY_OF_FEED, &mut collector.budgets.feed_bytes),
+        (KEY_OF_TENANT, &mut collector.budgets.tenant_bytes),
+    ] {
         if let Some(count) = table.child(key).and_then(|node| reader.count(&node, "bytes")) {
             *bytes = count;
         }

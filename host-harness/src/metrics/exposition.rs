@@ -66,6 +66,12 @@ const OF_FEED: &[OfFeed] = &[
     ("collector_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
         Value::Whole(counts.dead_letters)
     }),
+    (
+        "collector_log_lines_dropped",
+        Counter,
+        "Lines with words of the plugin that the log does not have: beyond the limit of a call, or max_log_bytes_per_minute.",
+        |counts| Value::Whole(counts.log_lines_dropped),
+    ),
     ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes)),
     (
         "collector_state_bytes",

@@ -142,6 +142,8 @@ pub struct FeedCounts {
     pub notices: BTreeMap<String, u64>,
     /// Events that a sink refused for good.
     pub dead_letters: u64,
+    /// Lines for the log that were dropped.
+    pub log_lines_dropped: u64,
     /// Scopes that are polled.
     pub scopes: u64,
     /// Bytes that the state keeps of its scopes, their states and figures.

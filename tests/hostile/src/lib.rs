@@ -79,7 +79,8 @@ impl Guest for Plugin {
             })
             .to_string(),
             credentials: vec![DeclaredCredential { setting: "key".to_owned(), kind: CredentialKind::Secret }],
-            interval_seconds: 60,
+            // As often as it can have it.
+            interval_seconds: 1,
             refresh_seconds: None,
             response_headers: vec!["content-type".to_owned()],
             identifiers: Vec::new(),

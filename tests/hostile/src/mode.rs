@@ -86,6 +86,7 @@ modes! {
     OriginBytes = "origin-bytes",
     PageBytes = "page-bytes",
     Pages = "pages",
+    PagesSlow = "pages-slow",
     PathAbove = "path-above",
     PlaceBytes = "place-bytes",
     PlaceholderOfAnother = "placeholder-of-another",

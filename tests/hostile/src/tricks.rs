@@ -115,7 +115,7 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
             let held = vec![1_u8; amount << 20];
             std::hint::black_box(held);
         }
-        Mode::Wait => monotonic_clock::subscribe_duration((amount as u64) * 1_000_000).block(),
+        Mode::Wait | Mode::PagesSlow => monotonic_clock::subscribe_duration((amount as u64) * 1_000_000).block(),
         Mode::Pollables => {
             let ready = monotonic_clock::subscribe_duration(0);
             drop(wasi_poll::poll(&vec![&ready; amount]));
@@ -251,6 +251,7 @@ pub fn step(settings: &Settings, page: usize, mut step: PollStep) -> PollStep {
     let amount = settings.amount;
     match settings.mode {
         Mode::Pages => step.next = (page < amount).then(|| (page + 1).to_string()),
+        Mode::PagesSlow => step.next = Some((page + 1).to_string()),
         Mode::CursorLoop => step.next = Some("2".to_owned()),
         Mode::CursorBytes if page == 1 => step.next = Some(format!("{}2", " ".repeat(amount - 1))),
         Mode::KindBytes => step.pages[0].kind = wide("", amount),

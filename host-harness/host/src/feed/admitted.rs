@@ -12,6 +12,7 @@ use crate::feed::tenants::Tenants;
 use crate::feed::{Feed, FeedError, Identity};
 use crate::network::egress::{News, Origins};
 use crate::plugin::Plugin;
+use crate::plugin::log_share::LogShare;
 
 /// A feed that was found good: all that is needed to open it, and little more.
 pub struct AdmittedFeed {
@@ -41,6 +42,8 @@ pub struct AdmittedFeed {
     pub allowed: Arc<Origins>,
     /// What was told of its requests, each time it was opened.
     pub news: Arc<News>,
+    /// What it may write to the log.
+    pub log: Arc<LogShare>,
     /// The requests that its plugin declared when the feed was admitted; none before that.
     pub plan: Option<CompactPlan>,
 }
@@ -107,9 +110,10 @@ impl AdmittedFeed {
             tokens: Arc::clone(&tenants.tokens),
             clock: Arc::clone(clock),
         };
+        let log = Arc::clone(&self.log);
         let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
         let plan = self.plan.as_ref().map(CompactPlan::plan);
-        Feed::open_as(plugin, settings, plan, Arc::clone(&self.news), identity).await
+        Feed::open_as(plugin, settings, plan, Arc::clone(&self.news), log, identity).await
     }
 
     /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.
@@ -139,6 +143,7 @@ impl AdmittedFeed {
             identity: self.identity,
             allowed: Arc::clone(&self.allowed),
             news: Arc::clone(&self.news),
+            log: Arc::clone(&self.log),
             plan: self.plan.clone(),
         }
     }
@@ -187,12 +192,13 @@ impl AdmittedFeed {
         ShortDigest::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
 
-    /// Whether a poll goes to another place or at another time.
+    /// Whether a poll goes to another place or at another time, or may write more or less to the log.
     pub fn differs_in_use(&self, other: &AdmittedFeed) -> bool {
         self.interval != other.interval
             || self.sinks != other.sinks
             || self.contact != other.contact
             || self.expiries != other.expiries
+            || self.log.most_bytes() != other.log.most_bytes()
     }
 
     /// The digest of the plan that is enforced; none before the feed is admitted.

@@ -31,6 +31,7 @@ use crate::network::tokens::{Freshness, Tokens};
 use crate::network::{Transport, TransportError};
 use crate::plugin::Plugin;
 use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
+use crate::plugin::log_share::LogShare;
 use crate::text;
 
 /// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
@@ -259,7 +260,7 @@ pub struct Polled {
 impl Feed {
     /// Checks the settings with the plugin, which fixes what may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
-        Feed::open_as(plugin, settings, None, Arc::default(), identity).await
+        Feed::open_as(plugin, settings, None, Arc::default(), Arc::default(), identity).await
     }
 
     /// The same with what was told of the feed before. With the plan that the plugin gave for these settings, the plugin is
@@ -269,12 +270,13 @@ impl Feed {
         settings: Settings,
         plan: Option<Plan>,
         news: Arc<News>,
+        log: Arc<LogShare>,
         identity: Identity,
     ) -> Result<Feed, FeedError> {
         let description = plugin.description().await?;
         let settings = settings.sealing(&description);
         let Identity { tenant, feed, limits, allowed, transport, tokens, clock } = identity;
-        let without = Caller { tenant, feed, limits, network: None };
+        let without = Caller { tenant, feed, limits, network: None, log: Some(log) };
         let plan = match plan {
             Some(plan) => Arc::new(plan),
             None => {
@@ -348,6 +350,22 @@ impl Feed {
 
     /// The scopes.
     pub async fn discover(&self) -> Result<Discovery, Failure> {
+        self.in_time("the search for scopes", self.discover_once()).await
+    }
+
+    /// What the work gives, unless it takes longer than a whole poll may.
+    async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let most = self.caller.limits.poll_time;
+        match tokio::time::timeout(most, work).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let cause = format!("{what} takes longer than the limit of {} s", most.as_secs_f64());
+                Err(failures::POLL_TIME_LIMIT.because(cause))
+            }
+        }
+    }
+
+    async fn discover_once(&self) -> Result<Discovery, Failure> {
         let token = self.token().await?;
         match self.answered(self.plugin.discover(&self.caller, &self.settings, token.as_ref()).await) {
             Err(failure) if failure.reaction == Reaction::RenewToken => {
@@ -436,12 +454,15 @@ impl Feed {
         self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, poll_result, state).await)
     }
 
-    /// All pages of one scope; a poll that asks for it begins again, once.
+    /// All pages of one scope; a poll that asks for it begins again, once, in what is left of its time.
     pub async fn pages(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
-        match self.pages_once(scope).await {
-            Err(failure) if failure.reaction == Reaction::Restart => self.pages_once(scope).await,
-            answer => answer,
-        }
+        let pages = async {
+            match self.pages_once(scope).await {
+                Err(failure) if failure.reaction == Reaction::Restart => self.pages_once(scope).await,
+                answer => answer,
+            }
+        };
+        self.in_time("the poll", pages).await
     }
 
     async fn pages_once(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {

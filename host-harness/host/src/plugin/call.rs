@@ -17,6 +17,7 @@ use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
 pub use super::journal::{CallNetwork, Caller, Exchange, Journal};
+use super::log_share::LogShare;
 use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
@@ -102,6 +103,7 @@ pub(crate) struct CallState {
     declared: Option<Arc<Description>>,
     meter: Meter,
     who: Arc<str>,
+    log: Option<Arc<LogShare>>,
     log_lines_dropped: usize,
 }
 
@@ -114,6 +116,9 @@ impl log::Host for CallState {
         let mut journal = self.hook.journal.lock();
         if journal.log.len() >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
             self.log_lines_dropped += 1;
+            return;
+        }
+        if self.log.as_ref().is_some_and(|log| !log.takes(message.len().min(limits.log_line_bytes))) {
             return;
         }
         let tokens = journal.tokens.iter().map(|held| &held.token);
@@ -396,8 +401,8 @@ impl Plugin {
         let asker = Asker { who: Arc::clone(&who), tenant, plugin };
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
         let meter = Meter::new(limits, Arc::clone(spent));
-        let declared = self.described();
-        let data = CallState { table, clock, http, hook, held, declared, meter, who, log_lines_dropped: 0 };
+        let (declared, log) = (self.described(), caller.log.clone());
+        let data = CallState { table, clock, http, hook, held, declared, meter, who, log, log_lines_dropped: 0 };
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
         store.set_hostcall_fuel(copied_bytes);
@@ -429,10 +434,13 @@ struct OpenCall<'a> {
 impl OpenCall<'_> {
     /// Ends the call: what came of it, and what it took.
     fn close<T: BoundedAnswer>(self, answer: Ended<T>) -> Called<T> {
-        let CallState { meter, hook, who, log_lines_dropped, .. } = self.store.into_data();
+        let CallState { meter, hook, who, log, log_lines_dropped, .. } = self.store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
-        if log_lines_dropped > 0 {
+        if let Some(log) = &log {
+            log.count_dropped(log_lines_dropped as u64);
+        }
+        if log_lines_dropped > 0 && log.is_none_or(|log| log.takes_of_host(0)) {
             tracing::warn!(target: "plugin", %who, "{log_lines_dropped} log lines beyond {} were dropped", meter.limits.log_lines);
         }
         let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::bound::Bound;
+use super::log_share::LogShare;
 use crate::clock::Clock;
 use crate::contract::Credential;
 use crate::credentials::secret::Secret;
@@ -25,6 +26,8 @@ pub struct Caller {
     pub limits: Limits,
     /// How its requests leave.
     pub network: Option<CallNetwork>,
+    /// What the feed may write to the log; none where nobody limits it but the call.
+    pub log: Option<Arc<LogShare>>,
 }
 
 /// How requests leave: the rules, and what carries them.

@@ -11,6 +11,7 @@ pub mod event;
 mod features;
 mod hook;
 mod journal;
+pub mod log_share;
 mod meter;
 pub mod seal;
 mod tap;

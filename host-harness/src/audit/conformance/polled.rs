@@ -46,6 +46,7 @@ impl Stage<'_> {
             tenant: self.cassette.context.tenant.clone(),
             feed: self.cassette.context.feed.clone(),
             limits: limits.clone(),
+            log: None,
             network: Some(network),
         }
     }

@@ -13,8 +13,10 @@ use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError};
+use source_host::limits;
 use source_host::network::egress::{self, Origins};
 use source_host::plugin::Plugin;
+use source_host::plugin::log_share::LogShare;
 
 use super::{LeftOut, Why};
 use crate::config::{FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, astray};
@@ -71,6 +73,7 @@ pub(super) async fn admit(
     config: FeedConfig,
     allowed: Arc<Origins>,
     nowhere: &Tenants,
+    log_bytes: u64,
     clock: &Clock,
 ) -> Result<Admitted, Rejected> {
     let FeedConfig { id, tenant, interval, sinks, contact, pins, settings, place, sealed, opened, .. } = config;
@@ -112,6 +115,7 @@ pub(super) async fn admit(
         settings,
         allowed,
         news: Arc::default(),
+        log: Arc::new(LogShare::new(log_bytes, Arc::clone(clock))),
         plan: None,
     };
     match feed.open(nowhere, clock).await {
@@ -259,13 +263,14 @@ impl<'a> Candidate<'a> {
         self.warnings.extend(warnings);
     }
 
-    /// The time between two polls: the configured one, which may be odd, or the plugin's own proposal.
+    /// The time between two polls: the configured one, which may be odd, or the plugin's own proposal, of which none is
+    /// shorter than the operator's sinks and machine were asked for.
     fn interval(&mut self, configured: Option<Interval>) -> Duration {
         let refresh = self.description.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let short = configured.as_ref().zip(refresh).and_then(|(interval, refresh)| interval.oddity(refresh));
         self.warnings.extend(short);
-        let proposed = Duration::from_secs(self.description.interval_seconds.max(1).into());
-        configured.map_or(proposed, |interval| interval.time)
+        let proposed = Duration::from_secs(self.description.interval_seconds.into());
+        configured.map_or(proposed.max(limits::LEAST_PROPOSED_INTERVAL), |interval| interval.time)
     }
 
     /// The settings with the credentials apart from them; paths in them are relative to the file where they stand.

@@ -131,6 +131,7 @@ pub async fn check_each(
     plugin: Option<&Path>,
     clock: &Clock,
 ) -> Result<Checked, StartError> {
+    let log_bytes = config.collector.log_bytes_a_minute;
     let Config { network, feeds, warnings, problems, strict, .. } = config;
     let (ways, mut plugins) = (Ways::new(&network)?, Plugins::new(host, plugin).await?);
     let mut collected = Collected { warnings, problems, ..Collected::default() };
@@ -143,7 +144,9 @@ pub async fn check_each(
             Ok(plugin) => {
                 let (allowed, nowhere, clock) = (ways.origins(&plugin), Arc::clone(&nowhere), Arc::clone(clock));
                 tokio::spawn(async move {
-                    admit(plugin, feed, allowed, &nowhere, &clock).await.map_err(|rejected| rejected.pinned(pins))
+                    admit(plugin, feed, allowed, &nowhere, log_bytes, &clock)
+                        .await
+                        .map_err(|rejected| rejected.pinned(pins))
                 })
             }
             Err(error) => tokio::spawn(future::ready(Err(plugins::rejected(feed, &error).pinned(pins)))),

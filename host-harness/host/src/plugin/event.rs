@@ -113,16 +113,40 @@ impl<'de> Visitor<'de> for Part<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         self.other_than_uid()?;
-        let mut seen = HashSet::new();
+        let mut seen = Keys::default();
         self.inside::<A::Error>("")?;
         while let Some(key) = members.next_key_seed(Key)? {
             let inside = self.inside(&key)?;
-            if let Some(twice) = seen.replace(key) {
+            if let Err(twice) = seen.add(key) {
                 return Err(A::Error::custom(format_args!("the key {:?} stands twice", plain(cut(&twice, 64)))));
             }
             members.next_value_seed(inside)?;
         }
         Ok(())
+    }
+}
+
+/// The keys of one object. Few are compared one by one, which costs less than to hash them.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    more: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Keys<'de> {
+    /// As many as are compared one by one.
+    const FEW: usize = 16;
+
+    /// Takes a key; gives one back that is there already.
+    fn add(&mut self, key: Cow<'de, str>) -> Result<(), Cow<'de, str>> {
+        if self.few.contains(&key) {
+            return Err(key);
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(key);
+            return Ok(());
+        }
+        self.more.replace(key).map_or(Ok(()), Err)
     }
 }
 
@@ -215,6 +239,11 @@ mod tests {
             assert!(found.as_ref().is_err_and(|words| words.contains(why)), "{bad}: {found:?}, expected {why}");
         }
         assert!(judge("u", b"{\"a\":\"\xff\"}").is_err());
+        for (first, again) in [(0, 0), (0, 99), (40, 0), (40, 99)] {
+            let keys = (0..100).map(|key| format!("\"{}\":{key}", if key == again { first } else { key }));
+            let text = format!("{{{}}}", keys.collect::<Vec<_>>().join(","));
+            assert_eq!(judge("u", text.as_bytes()).is_err(), first != again, "{first} again at {again}");
+        }
     }
 
     fn levels(value: &Value) -> usize {

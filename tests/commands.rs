@@ -56,6 +56,26 @@ fn compiled_code_is_kept_where_somebody_says_or_its_absence_is_told() {
     }
 }
 
+#[test]
+fn a_damaged_file_of_compiled_code_draws_one_warning_and_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let inspected = || {
+        let output = command().args(["inspect", "--cache"]).arg(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{:?}: {}", output.status, said(&output));
+        said(&output)
+    };
+    inspected();
+    let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let mut code = std::fs::read(&kept).unwrap();
+    let middle = code.len() / 4..code.len() * 3 / 4;
+    code[middle].fill(0);
+    std::fs::write(&kept, code).unwrap();
+    let told = inspected();
+    let warning = format!("{} is damaged: ", kept.display());
+    assert_eq!((told.matches("WARN").count(), told.matches(&warning).count()), (1, 1), "{told}");
+    assert_eq!(inspected(), "", "found compiled");
+}
+
 /// What the demo says, run once.
 pub fn demo() -> &'static Output {
     static DEMO: OnceLock<Output> = OnceLock::new();

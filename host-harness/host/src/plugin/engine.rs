@@ -1,9 +1,6 @@
-//! The engine that all plugins share: its limits, its clock, and compiled plugins kept on disk.
+//! The engine that all plugins share: its limits and its clock.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -14,6 +11,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::digest::digest;
 use crate::limits;
+use crate::plugin::cache::{self, Cache, Unusable};
 use crate::plugin::compiler::{self, CompileError, Compiler};
 use crate::plugin::features::features;
 use crate::progress::Progress;
@@ -27,7 +25,7 @@ pub struct Host {
 
 struct HostInner {
     engine: Engine,
-    cache: Option<PathBuf>,
+    cache: Option<Cache>,
     compiler: Compiler,
     trusted: Vec<Trusted>,
     clock: Arc<EpochClock>,
@@ -90,6 +88,7 @@ impl Host {
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
         let clock = Arc::new(EpochClock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
+        let cache = cache.map(|folder| Cache { folder });
         let places = Semaphore::new(limits::CALLS as usize);
         Ok(Host { shared: Arc::new(HostInner { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
     }
@@ -106,15 +105,26 @@ impl Host {
     /// Compiles a plugin, or finds it compiled.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
         let refused = |error: wasmtime::Error| CompileError::Refused(text::plain(&format!("{error:#}")));
-        let file = self.cache_file(bytes);
-        if let Some(component) = file.as_ref().and_then(|file| self.kept(file)) {
-            return Ok(component);
+        let name = self.kept_as(bytes);
+        let mut cache = self.shared.cache.as_ref();
+        match cache.map_or(Ok(None), |cache| cache.load(&name)) {
+            // The engine may refuse code that is whole, such as that of a machine with another processor.
+            Ok(code) => {
+                if let Some(component) = code.and_then(|code| self.native(&code).ok()) {
+                    return Ok(component);
+                }
+            }
+            Err(why @ Unusable::File(_)) => tracing::warn!("{why}; the plugin is compiled anew, and the file replaced"),
+            Err(why @ Unusable::Folder(_)) => {
+                tracing::warn!("the cache is not used, and each start compiles its plugins anew: {why}");
+                cache = None;
+            }
         }
         let sha256 = digest(bytes);
         let trusted = self.shared.trusted.iter().find(|one| one.sha256 == sha256);
         let which = trusted.map_or("a plugin", |one| one.name);
-        self.progress().announce(&match file.as_ref().and_then(|file| file.parent()) {
-            Some(folder) => format!("compiling {which}, once: its code is kept in {}", folder.display()),
+        self.progress().announce(&match cache {
+            Some(cache) => format!("compiling {which}, once: its code is kept in {}", cache.folder.display()),
             None => format!("compiling {which}"),
         });
         let code = match &self.shared.compiler {
@@ -129,40 +139,29 @@ impl Host {
             Compiler::Nobody | Compiler::ThisProcess => self.engine().precompile_component(bytes).map_err(refused)?,
         };
         // A cache that cannot be written costs time at each start and nothing else.
-        if let Some(file) = file
-            && let Err(error) = store(&file, &code)
-        {
-            tracing::warn!(%error, file = %file.display(), "the compiled plugin is not kept: each start compiles it anew");
+        if let Some(Err(why)) = cache.map(|cache| cache.store(&name, &code)) {
+            tracing::warn!("the compiled plugin is not kept, and each start compiles it anew: {why}");
         }
         self.native(&code).map_err(refused)
-    }
-
-    /// What the cache holds, if the folder is this user's alone. Code that another version of the engine compiled is
-    /// refused by the engine; a torn file likewise.
-    fn kept(&self, file: &Path) -> Option<Component> {
-        if !is_private(file.parent()?) {
-            tracing::warn!(folder = %file.parent()?.display(), "others may write to the cache: it is not used");
-            return None;
-        }
-        self.native(&fs::read(file).ok()?).ok()
     }
 
     #[expect(
         unsafe_code,
         reason = "compiled here, or by a child of this process and handed over by a pipe, or read from a folder that \
-                  belongs to this user alone under the digest of the plugin"
+                  belongs to this user alone, under the digest of the plugin and with the digest of the code"
     )]
     fn native(&self, code: &[u8]) -> wasmtime::Result<Component> {
         unsafe { Component::deserialize(self.engine(), code) }
     }
 
-    /// Named by the plugin's digest and the engine's compatibility hash.
-    fn cache_file(&self, bytes: &[u8]) -> Option<PathBuf> {
+    /// The name of a plugin's code in the cache: the plugin's digest, and a hash of the file's format and the engine's
+    /// compatibility.
+    fn kept_as(&self, bytes: &[u8]) -> String {
         use std::hash::{Hash, Hasher};
-        let folder = self.shared.cache.as_ref()?;
         let mut hasher = std::hash::DefaultHasher::new();
+        cache::MAGIC.hash(&mut hasher);
         self.engine().precompile_compatibility_hash().hash(&mut hasher);
-        Some(folder.join(format!("{}-{:016x}.cwasm", digest(bytes), hasher.finish())))
+        format!("{}-{:016x}.cwasm", digest(bytes), hasher.finish())
     }
 
     /// Takes a place for one call, waiting for it, and keeps the clock going while it is held.
@@ -200,32 +199,6 @@ fn tick(clock: Arc<EpochClock>, engine: Engine) -> std::io::Result<thread::Threa
         }
     };
     Ok(thread::Builder::new().name("epochs".to_owned()).spawn(run)?.thread().clone())
-}
-
-/// Writes beside and renames, so that a reader never sees a torn file.
-fn store(file: &Path, code: &[u8]) -> Result<(), String> {
-    let folder = file.parent().ok_or("no folder")?;
-    private_folder(folder).map_err(|error| error.to_string())?;
-    if !is_private(folder) {
-        return Err("others may write there".to_owned());
-    }
-    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(|error| error.to_string())?;
-    beside.write_all(code).map_err(|error| error.to_string())?;
-    beside.persist(file).map_err(|error| error.to_string())?;
-    Ok(())
-}
-
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    builder.mode(0o700);
-    builder.create(folder)
-}
-
-/// Whether a folder is this user's, and nobody else may write to it. One that does not exist is.
-fn is_private(folder: &Path) -> bool {
-    let Ok(found) = fs::metadata(folder) else { return true };
-    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0
 }
 
 /// Component model and nothing that plugins do not need; every number is in `limits`.

@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod bound;
+mod cache;
 pub mod call;
 mod clock;
 pub mod compiler;

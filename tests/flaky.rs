@@ -60,6 +60,10 @@ impl Store for Flaky {
         self.taking()?.keep_scopes(rows)
     }
 
+    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
+        self.taking()?.forget_scopes(feed, scopes)
+    }
+
     fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
         self.taking()?.keep_throttle(throttle)
     }

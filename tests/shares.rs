@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use source_host::contract::Failure;
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::{ScopeRow, Standing, Store, Watch};
+use source_host::contract::{Failure, Scope};
 use source_host::failures;
-use source_host::limits::Limits;
+use source_host::limits::{Limits, UNPOLLED_SCOPES};
 use source_host::network::Transport;
 use tempfile::TempDir;
 
@@ -35,6 +37,11 @@ const SHARES: &[Share] = &[
         mode: Some(Mode::FiguresFresh),
         tries: "gives figures of other subjects at each poll",
         ends: "failure `state-full`, nothing of the poll is kept",
+    },
+    Share {
+        mode: Some(Mode::ScopesFresh),
+        tries: "finds other scopes at each search",
+        ends: "of the scopes that are gone the last 1000 are kept, for 90 days",
     },
     Share {
         mode: Some(Mode::PagesSlow),
@@ -208,4 +215,24 @@ async fn what_a_feed_writes_to_the_log_has_a_budget_a_minute_and_one_line_says_w
     // Two steps a poll.
     assert_eq!(dropped, stage.metric(polls).unwrap() * 2.0 * 90.0 - written as f64);
     assert_eq!(of_feed(&stage, "collector_log_lines_dropped_total", "alice"), 0.0);
+}
+
+#[tokio::test]
+async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
+    let scene = Scene::new();
+    let state = scene.folder.path().join("collector.db");
+    let rows = (0..UNPOLLED_SCOPES as u64 + 500).map(|index| {
+        let scope = Scope { id: format!("earlier-{index}"), name: None, owner: None, plugin_data: String::new() };
+        let standing = Standing { due: NOON - 10_000_000 + index, since: 1, watch: Watch::Lost, ..Standing::default() };
+        ScopeRow { feed: "mallory-items".to_owned(), tenant: "mallory".to_owned(), scope, standing }
+    });
+    SqliteStore::open(&state).unwrap().keep_scopes(&rows.collect::<Vec<_>>()).unwrap();
+    const FRESH: usize = 10;
+    let mut stage = scene.start(&configuration("", Mode::ScopesFresh, FRESH as u32, "interval = \"1h\"")).await;
+    stage.run_until(NOON + 5 * HOUR).await;
+    assert!(failure(&stage, "alice-items").is_none());
+    let stored = stage.pipeline.store.ask(|store| store.scopes()).await.unwrap();
+    let stored = stored.iter().filter(|row| row.feed == "mallory-items").count();
+    // Those of the last search are polled; those of the one before were just told of.
+    assert!((UNPOLLED_SCOPES..=UNPOLLED_SCOPES + 3 * FRESH).contains(&stored), "{stored}");
 }

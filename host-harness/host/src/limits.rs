@@ -382,6 +382,12 @@ pub const RELOAD_RETRY: Duration = Duration::from_secs(60);
 /// A clock that went back by more than this was set, and everything is planned anew.
 pub const CLOCK_STEP: Duration = Duration::from_secs(60);
 
+/// Scopes of one feed that are not polled any more and are kept all the same, for when they come back.
+pub const UNPOLLED_SCOPES: usize = 1_000;
+
+/// How long such a scope is kept: Azure deletes a cancelled subscription after 30 to 90 days.
+pub const UNPOLLED_KEPT: Duration = Duration::from_secs(90 * 86_400);
+
 /// How often old history is forgotten.
 pub const PRUNE: Duration = DAY;
 

@@ -25,6 +25,7 @@ use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
 
 pub mod agenda;
+mod forget;
 mod log;
 pub mod once;
 mod poll;
@@ -187,6 +188,7 @@ enum Ended {
         scope: String,
         done: Result<Done, PollFault>,
     },
+    Forgotten(Result<(), StoreError>),
     Kept {
         feed: u32,
         marks: FeedDigests,
@@ -311,6 +313,7 @@ impl Collector {
                 _ => self.polled(scope, done),
             },
             Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
+            Ok(Ended::Forgotten(forgotten)) => self.forgot(forgotten),
             Ok(Ended::Kept { feed, marks, kept }) => self.kept(feed, marks, kept),
             Err(error) => self.broke(running, &error),
         }

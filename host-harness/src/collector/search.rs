@@ -108,6 +108,10 @@ impl Collector {
                 Finding::GivenUp => self.give_up(number, scope, standing, live, None, now),
             }
         }
+        if let Ok(discovery) = &found {
+            // Before the search is kept, which writes what nobody asks for any more.
+            self.forget_unpolled(number, discovery, now);
+        }
         if found.is_ok() && !skipped {
             // Only now: until everything is done, a search that finds less is the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
@@ -211,7 +215,14 @@ impl Collector {
     pub(super) fn tell_of_sharing(&mut self, feed: u32, admitted: &AdmittedFeed, scope: &Scope) {
         let other = *self.polled_by.entry(ShortDigest::of(&scope.id)).or_insert(feed);
         let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.admitted) else { return };
-        if other.plugin_digest() == admitted.plugin_digest() && self.shared_scopes.insert(scope.id.clone()) {
+        if other.plugin_digest() != admitted.plugin_digest() {
+            return;
+        }
+        // Two feeds of a plugin that finds other scopes at each search share those, too.
+        if self.shared_scopes.len() >= limits::UNPOLLED_SCOPES {
+            self.shared_scopes.clear();
+        }
+        if self.shared_scopes.insert(scope.id.clone()) && admitted.log.takes(scope.id.len()) {
             tracing::warn!(
                 tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.id, fault = Blame::Operator.word(),
                 "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant

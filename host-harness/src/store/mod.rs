@@ -285,6 +285,8 @@ pub trait Store: Send {
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
     /// Keeps how scopes stand, without a poll.
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()>;
+    /// Forgets these scopes of a feed, with their states and figures, those that are polled left out.
+    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()>;
     /// Keeps a wait that did not come with a poll.
     fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()>;
     /// Waits that are not over. One of more than a day was meant by a clock that was wrong, and ends in a day.

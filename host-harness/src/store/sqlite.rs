@@ -549,6 +549,26 @@ impl Store for SqliteStore {
         })
     }
 
+    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            for scope in scopes {
+                let number: Option<i64> = transaction
+                    .prepare_cached(
+                        "SELECT number FROM scope
+                         WHERE feed = ?1 AND scope = ?2 AND json_extract(standing, '$.watch') <> 'polled'",
+                    )?
+                    .query_row(params![feed, scope], |row| row.get(0))
+                    .optional()?;
+                let Some(number) = number else { continue };
+                for table in ["state WHERE scope", "history WHERE scope", "scope WHERE number"] {
+                    transaction.prepare_cached(&format!("DELETE FROM {table} = ?1"))?.execute([number])?;
+                }
+            }
+            transaction.commit()
+        })
+    }
+
     fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
         self.run(|connection| keep_throttle(connection, throttle))
     }
@@ -659,8 +679,8 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NewEvent;
     use crate::store::budget::Budgets;
+    use crate::store::{NewEvent, Watch};
 
     fn record(scope: &str, state: &str, events: usize) -> PollRecord {
         let text = |text: &str| text.to_owned();
@@ -805,6 +825,14 @@ mod tests {
             .unwrap();
         check_sums(&mut store);
         store.prune(100, 100).unwrap();
+        check_sums(&mut store);
+        let row = record("one", "", 0).row;
+        store.forget_scopes("prod", &[text("one"), text("absent")]).unwrap();
+        assert_eq!(store.scopes().unwrap().len(), 4, "it is polled");
+        let lost = Standing { watch: Watch::Lost, ..Standing::default() };
+        store.keep_scopes(&[ScopeRow { standing: lost, ..row }]).unwrap();
+        store.forget_scopes("prod", &[text("one")]).unwrap();
+        assert_eq!(store.scopes().unwrap().len(), 3);
         check_sums(&mut store);
     }
 

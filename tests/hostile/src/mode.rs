@@ -109,6 +109,7 @@ modes! {
     ScopeOwnerBytes = "scope-owner-bytes",
     Scopes = "scopes",
     ScopesAlike = "scopes-alike",
+    ScopesFresh = "scopes-fresh",
     ScopesSkipped = "scopes-skipped",
     SealedKeyBytes = "sealed-key-bytes",
     ShapeBytes = "shape-bytes",

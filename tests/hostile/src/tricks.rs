@@ -79,6 +79,11 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         Mode::Scopes => {
             found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect()
         }
+        // Its placeholder is another at each call.
+        Mode::ScopesFresh => {
+            let call = settings.key.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            found.scopes = (0..amount).map(|index| Scope { id: format!("{call}-{index}"), ..scope.clone() }).collect();
+        }
         Mode::ScopesSkipped => {
             let reason = failure(Reaction::NoData, "absent", "it is disabled");
             found.skipped.resize(amount, SkippedScope { scope, reason });

@@ -20,6 +20,7 @@ use self::patience::{WorkLabel, patient, patiently};
 pub use self::report::{Figure, Report, table};
 use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
+use crate::collector::forget;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::{Done, Finding, NotKept, Pipeline, Task, findings};
 use crate::config::StartError;
@@ -154,7 +155,15 @@ impl<'a> Tick<'a> {
                 }
             }
         }
-        if found.is_ok() {
+        if let Ok(discovery) = &found {
+            let named = forget::named(discovery);
+            let own = |row: &&ScopeRow| row.feed == *admitted.id && row.tenant == *admitted.tenant;
+            let rows = self.scopes.iter().filter(own);
+            let gone = forget::forgotten(rows, |id| named.contains(id), (self.pipeline.clock)());
+            if !gone.is_empty() {
+                let (feed, gone) = (admitted.id.clone(), gone.into_iter().collect::<Vec<_>>());
+                self.pipeline.store.ask(move |store| store.forget_scopes(&feed, &gone)).await?;
+            }
             let configured_as = admitted.fingerprint(&self.pipeline.salt);
             let row = FeedRow { feed: admitted.id.to_string(), searched_with, configured_as };
             self.pipeline.store.ask(move |store| store.keep_feed(&row)).await?;

@@ -106,6 +106,10 @@ const HARMLESS: &[&str] = &[
     "encoding-empty",
     "encoding-identity",
     "echo",
+    "echo-lines",
+    "echo-utf16",
+    "echo-utf16-bare",
+    "echo-utf32",
 ];
 
 /// Scenarios that stop the ladder at one of two steps, whichever is there first.

@@ -178,6 +178,13 @@ pub const CASES: &[Case] = &[
         "poll",
     ),
     case(
+        Mode::CharsetAsked,
+        0,
+        "asks for a charset in which the host does not see",
+        Nothing("the host leaves out what asks for one"),
+        "poll",
+    ),
+    case(
         Mode::WordsOdd,
         0,
         "writes commands to terminals, and lines into the log",
@@ -469,6 +476,10 @@ async fn check(case: &Case) -> Result<(), String> {
         let declared = shape == "POST https://api.example/token" || shape.starts_with("GET https://api.example/data/");
         assert!(declared && !text.contains("evil") && !text.contains("stolen"), "{mode}: {text}");
         assert!(!request.headers.iter().any(|(name, _)| name == "accept-encoding"), "{mode}: {text}");
+        let asks = |(name, value): &(String, String)| {
+            name == "accept-charset" || name == "accept" && value.to_ascii_lowercase().contains("utf")
+        };
+        assert!(!request.headers.iter().any(asks), "{mode}: {text}");
         let token = shape.starts_with("GET");
         let own = *mode == Mode::LogEscapes && text.contains("%5C%21");
         assert_eq!((own || text.contains(KEY), text.contains(TOKEN)), (!token, token), "{mode}: {text}");

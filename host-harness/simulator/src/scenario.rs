@@ -1,6 +1,8 @@
 //! What can go wrong, by name. Scenarios of the token endpoint, of the search for subscriptions and of the tenant's domain
 //! strike the first tenant, those of the API the last subscription of the first tenant; everything else goes on as usual.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Place, Request, arm_error, controls_path, entra_error};
@@ -632,6 +634,10 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "link-backslash" => page(here("1\\2")),
         "type-wrong" => Some(Answer::text(200, "image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec())),
         "echo" => request.bearer.as_deref().map(|bearer| echo(good, bearer)),
+        "echo-lines" => request.bearer.as_deref().map(|bearer| echo_in_lines(good, bearer)),
+        "echo-utf16" | "echo-utf16-bare" | "echo-utf32" | "echo-utf7" => {
+            request.bearer.as_deref().map(|bearer| echo_in_charset(good, bearer, name))
+        }
         "link-foreign" => page("https://evil.example/subscriptions".to_owned()),
         "link-http" => page(here("1").replacen("https:", "http:", 1)),
         "link-self" => page(here(skip.unwrap_or("self"))),
@@ -700,6 +706,35 @@ fn token_echo(secret: &str) -> Answer {
         "innererror": { "body": secret },
     });
     Answer::json(401, &body).with("location", secret).with("x-ms-request-id", secret).with("set-cookie", secret)
+}
+
+/// The good page with the token in it, broken into pieces.
+fn echo_in_lines(good: &Value, bearer: &str) -> Answer {
+    let broken = |text: &str, columns: usize, filling: &str| {
+        let characters: Vec<char> = text.chars().collect();
+        characters.chunks(columns).map(String::from_iter).collect::<Vec<_>>().join(filling)
+    };
+    let base64 = BASE64_STANDARD.encode(format!("Bearer {bearer}"));
+    let mut page = good.clone();
+    page["value"][0]["properties"]["displayName"] = Value::from(format!("control of {}", broken(bearer, 1, "\0")));
+    page["value"][0]["echo"] = Value::from(broken(bearer, 8, "\r\n"));
+    page["echo"] = json!([broken(&base64, 64, "\n"), broken(&base64, 76, "\r\n")]);
+    Answer::json(200, &page)
+}
+
+/// The good page with the token in it, in the charset of a scenario.
+fn echo_in_charset(good: &Value, bearer: &str, scenario: &str) -> Answer {
+    let mut page = good.clone();
+    page["value"][0]["properties"]["displayName"] = Value::from(format!("control of {bearer}"));
+    let text = page.to_string();
+    let utf16 = || text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (charset, body): (_, Vec<u8>) = match scenario {
+        "echo-utf16" => ("; charset=utf-16", utf16()),
+        "echo-utf16-bare" => ("", utf16()),
+        "echo-utf32" => ("; charset=utf-32", text.chars().flat_map(|one| u32::from(one).to_be_bytes()).collect()),
+        _ => ("; charset=utf-7", text.replace('+', "+-").replace('~', "+AH4-").into_bytes()),
+    };
+    Answer::text(200, &format!("application/json{charset}"), body)
 }
 
 /// The good page with the token in it, wherever a service could put it.

@@ -14,6 +14,7 @@ use source_host::feed::FeedError;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::limits::Limits;
+use source_host::network::charset;
 use source_host::network::client::Network;
 use source_host::network::tokens;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture, egress};
@@ -428,10 +429,15 @@ impl Transport for Taping {
             let answer = self.inner.send(request.clone()).await;
             self.tape.add(match &answer {
                 Err(error) => Err(RecordError::NoAnswer { method, url, error: error.clone() }),
-                Ok(response) => match String::from_utf8(response.body.clone()) {
-                    Err(_) => Err(RecordError::NoText { method, url }),
-                    Ok(text) => Ok(Taped { request, response: response.clone(), text }),
-                },
+                Ok(response) => {
+                    // As the plugin gets it: secrets are looked for in UTF-8.
+                    let mut response = response.clone();
+                    let decoded = charset::decode(&mut response).ok();
+                    match decoded.and_then(|()| String::from_utf8(response.body.clone()).ok()) {
+                        None => Err(RecordError::NoText { method, url }),
+                        Some(text) => Ok(Taped { request, response, text }),
+                    }
+                }
             });
             answer
         })

@@ -32,6 +32,7 @@ modes! {
     AddressBytes = "address-bytes",
     ApiKeyOwn = "api-key-own",
     Assertion = "assertion",
+    CharsetAsked = "charset-asked",
     ClockInEvent = "clock-in-event",
     CodeUnlisted = "code-unlisted",
     CompressedEcho = "compressed-echo",

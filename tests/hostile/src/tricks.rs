@@ -198,6 +198,11 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
                 return Err(told(&format!("{refusal:?}")));
             }
         }
+        Mode::CharsetAsked => {
+            let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
+            let request = request.header("accept", "application/json; Charset=\"UTF-16\", text/plain;x=utf-7");
+            drop(read(request.header("accept-charset", "utf-16, utf-7"))?);
+        }
         Mode::ApiKeyOwn => {
             let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
             drop(read(request.header("x-api-key", "key-of-an-evil-account"))?);

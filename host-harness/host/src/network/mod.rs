@@ -1,6 +1,7 @@
 //! The seam between a plugin's request and the world: requests and answers as plain values.
 
 pub mod address;
+pub mod charset;
 pub mod client;
 pub mod egress;
 mod encoding;
@@ -105,6 +106,9 @@ pub enum TransportError {
     /// The body is in an encoding that was not asked for.
     #[error("the header `content-encoding`: found {0}, expected gzip or none")]
     Encoded(String),
+    /// The text of the body is in a charset that the host does not know, so that it cannot be searched for secrets.
+    #[error("the header `content-type`: found the charset {0}, expected UTF-8")]
+    Charset(String),
     /// The body is none in the encoding that it has by its headers.
     #[error("the body is no good gzip: {0}")]
     Undecodable(String),
@@ -138,6 +142,7 @@ impl TransportError {
             TransportError::Broken => "connection-broken",
             TransportError::Malformed(_)
             | TransportError::Encoded(_)
+            | TransportError::Charset(_)
             | TransportError::Undecodable(_)
             | TransportError::TooLarge(_)
             | TransportError::HeadersTooLarge(_)

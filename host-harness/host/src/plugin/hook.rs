@@ -20,6 +20,7 @@ use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE, milliseconds};
+use crate::network::charset;
 use crate::network::egress::{Denial, Egress, Judged};
 use crate::network::tokens::{self, Asked, Sent};
 use crate::network::{self, IncomingResponse, OutgoingRequest, TransportError};
@@ -209,9 +210,10 @@ impl Carrier {
         let received = self.read(&parts, body)?;
         let judged = self.judged(&network.egress, &received)?;
         let captures = judged.shape.captures.clone();
+        let is_private = captures.is_some() || !judged.carried.is_empty();
         failpoint::pass("poll-request-send");
         let arrived = self.sent(network, received, judged).await?;
-        self.sealed(arrived, captures).await
+        self.sealed(arrived, captures, is_private).await
     }
 
     /// Reads the body, whatever becomes of the request: a guest whose body is not read does not learn why.
@@ -239,11 +241,17 @@ impl Carrier {
         let url =
             Url::parse(&address).map_err(|error| Refused::denied(format!("its address cannot be read: {error}")))?;
         // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
-        let own = [http::header::HOST, http::header::CONTENT_LENGTH, http::header::ACCEPT_ENCODING];
-        let headers =
-            parts.headers.iter().filter(|(name, _)| !own.contains(name)).map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            });
+        let own = [
+            http::header::HOST,
+            http::header::CONTENT_LENGTH,
+            http::header::ACCEPT_ENCODING,
+            http::header::ACCEPT_CHARSET,
+        ];
+        let headers = parts.headers.iter().filter(|(name, _)| !own.contains(name)).map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let is_accept = name == http::header::ACCEPT;
+            (name.as_str().to_owned(), if is_accept { charset::without_charset(&value) } else { value })
+        });
         let (method, headers) = (parts.method.to_string(), headers.collect());
         Ok(Received { address, request: OutgoingRequest { method, url, headers, body: body.to_vec() } })
     }
@@ -332,8 +340,8 @@ impl Carrier {
     }
 
     /// Takes out of the answer what the guest must not see: a token that it `captures`, and every credential that it
-    /// echoes.
-    async fn sealed(&self, arrived: Arrived, captures: Option<String>) -> Result<Carried, Refused> {
+    /// echoes. An answer to a private request is read as text in a charset that the host knows, or not at all.
+    async fn sealed(&self, arrived: Arrived, captures: Option<String>, is_private: bool) -> Result<Carried, Refused> {
         let Arrived { response, renew_at, is_kept } = arrived;
         let mut response = response.map_err(|error| {
             let cause = redact::redact(&error.to_string(), self.sealed.iter().map(|sealed| &sealed.secret));
@@ -343,16 +351,27 @@ impl Carrier {
         let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
         known.extend(self.journal.lock().tokens.iter().map(|held| held.token.clone()));
         let scrub = move || {
+            let undecoded = charset::decode(&mut response).err().filter(|_| is_private);
+            if let Some(error) = undecoded {
+                return Err(Refused { code: typed(&error, &error.to_string()), cause: error.to_string() });
+            }
+            // Without a declared charset the plugin gets what came, unless there is something in it that must not be read.
+            if captures.is_none()
+                && let Some(text) = charset::unannounced(&response)
+                && (seal::holds_token(&text) || Search::new(&known).is_in(&text.body))
+            {
+                response = text;
+            }
             let answered = match &captures {
                 Some(key) => seal::sealed(&mut response, key),
                 None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
                 None => seal::Sealing::default(),
             };
             seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
-            (response, answered.token)
+            Ok((response, answered.token))
         };
         let searched = redact::aside(bytes, scrub).await;
-        let (response, token) = searched.ok_or_else(|| Refused::denied("it could not be searched"))?;
+        let (response, token) = searched.ok_or_else(|| Refused::denied("it could not be searched"))??;
         let token = token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at });
         self.journal.lock().tokens.extend(token);
         Ok(Carried { response, is_kept })
@@ -416,7 +435,7 @@ fn typed(error: &TransportError, text: &str) -> HttpError {
         TransportError::TooLarge(bytes) => HttpError::HttpResponseBodySize(Some(*bytes as u64)),
         TransportError::HeadersTooLarge(bytes) => HttpError::HttpResponseHeaderSectionSize(u32::try_from(*bytes).ok()),
         TransportError::Malformed(_) => HttpError::HttpProtocolError,
-        TransportError::Encoded(_) => HttpError::HttpResponseContentCoding(None),
+        TransportError::Encoded(_) | TransportError::Charset(_) => HttpError::HttpResponseContentCoding(None),
         TransportError::Undecodable(_) | TransportError::Other(_) => HttpError::InternalError(Some(text.to_owned())),
     }
 }

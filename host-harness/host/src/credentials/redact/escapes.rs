@@ -8,7 +8,7 @@ pub(super) const ESCAPES: [u8; 4] = [b'%', b'\\', b'&', b'+'];
 /// No reading goes further: an entity of HTML whose every character is one has 14 times 14 bytes.
 pub(super) const REACH: usize = 256;
 
-/// One byte, or one character that was escaped.
+/// One byte, or one character that was escaped; nothing where a text goes on behind what may be left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Read {
     bytes: [u8; 4],
@@ -16,6 +16,8 @@ pub(super) struct Read {
 }
 
 impl Read {
+    const NOTHING: Read = Read { bytes: [0; 4], length: 0 };
+
     fn byte(byte: u8) -> Read {
         Read { bytes: [byte, 0, 0, 0], length: 1 }
     }
@@ -34,8 +36,14 @@ impl Read {
 /// What stands at a place, and where it goes on.
 type Reading = Option<(Read, usize)>;
 
+/// Whether something may stand between the characters of a secret: base64 is broken into lines, a text in UTF-16 that
+/// nobody decoded has zeros.
+pub(super) fn is_ignorable(read: &[u8]) -> bool {
+    matches!(read, [0 | b'\t' | b'\n' | 0xb | 0xc | b'\r' | b' '])
+}
+
 /// What may be read at a place, and where it goes on: the byte itself, and what it escapes, once or twice: there is JSON
-/// within JSON, and a form within a form.
+/// within JSON, and a form within a form. Nothing is one more reading of what may be ignored.
 pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, usize)> {
     let mut readings = [None; 3];
     if let Some(byte) = text.get(at) {
@@ -52,7 +60,9 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     // A form writes a space so.
     let space = |(read, next): (Read, usize)| (read.as_bytes() == b"+").then(|| (Read::byte(b' '), next));
     let spaces = readings.map(|reading| reading.and_then(space));
-    readings.into_iter().chain(spaces).flatten()
+    let nothing = |(read, next): (Read, usize)| is_ignorable(read.as_bytes()).then_some((Read::NOTHING, next));
+    let nothings = readings.map(|reading| reading.and_then(nothing));
+    readings.into_iter().chain(spaces).chain(nothings).flatten()
 }
 
 fn byte(text: &[u8], at: usize) -> Reading {

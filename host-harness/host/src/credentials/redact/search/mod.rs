@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::credentials::redact::escapes::{ESCAPES, REACH, readings};
+use crate::credentials::redact::escapes::{ESCAPES, REACH, is_ignorable, readings};
 use crate::credentials::redact::{REDACTED, SHORTEST, count};
 use crate::credentials::secret::Secret;
 use crate::text::cut;
@@ -23,7 +23,8 @@ const FIRST: u64 = 1;
 const OPENING: usize = 24;
 
 /// What to look for: secrets plain, percent-encoded, as in JSON and as in HTML, in any mixture of these; and in base64
-/// of both alphabets, wherever it began, and in hexadecimal. Secrets of less than [`SHORTEST`] bytes are not found.
+/// of both alphabets, wherever it began, of UTF-8 and UTF-16, and in hexadecimal; with or without zeros and white space of ASCII between the
+/// characters. Secrets of less than [`SHORTEST`] bytes are not found.
 #[derive(Clone)]
 pub struct Search {
     needles: Vec<Needle>,
@@ -37,6 +38,8 @@ pub struct Search {
     lasts: Vec<u64>,
     /// One bit for each pair of bytes, set where a needle ends with it.
     ends: Box<[u64; 1024]>,
+    /// Whether a needle ends with a byte.
+    is_last: [bool; 256],
 }
 
 #[derive(Clone)]
@@ -72,6 +75,7 @@ impl Search {
         let needles: Vec<Needle> = needles.into_iter().map(|(text, rests)| Needle { text, rests }).collect();
         let (mut rows, mut places) = ([0; 256], vec![0; needles.len()]);
         let (mut lasts, mut ends) = (Vec::with_capacity(needles.len()), Box::new([0; 1024]));
+        let mut is_last = [false; 256];
         for (number, needle) in needles.iter().enumerate() {
             for (place, byte) in needle.text.iter().enumerate() {
                 let row = &mut rows[usize::from(*byte)];
@@ -83,11 +87,12 @@ impl Search {
             }
             lasts.push(FIRST << (needle.text.len() - 1));
             if let [.., before, last] = &*needle.text {
+                is_last[usize::from(*last)] = true;
                 let (word, bit) = pair(*before, *last);
                 ends[word] |= bit;
             }
         }
-        Search { needles, lower, rows, places, lasts, ends }
+        Search { needles, lower, rows, places, lasts, ends, is_last }
     }
 
     /// Whether there is nothing to look for.
@@ -159,6 +164,11 @@ impl Search {
                     Some(next) => left.copy_from_slice(next),
                     None => left.fill(0),
                 }
+                if read.as_bytes().is_empty() {
+                    count(self.needles.len());
+                    // What may be ignored is no beginning.
+                    left.iter_mut().for_each(|left| *left &= !FIRST);
+                }
                 for byte in read.as_bytes().iter().rev() {
                     count(self.needles.len());
                     for ((left, last), places) in left.iter_mut().zip(&self.lasts).zip(self.places(*byte)) {
@@ -174,10 +184,11 @@ impl Search {
         begins
     }
 
-    /// Whether a needle may end with a byte that stands for itself after another that does.
+    /// Whether a needle may end with a byte that stands for itself after another that does, or that may be ignored.
     fn ends_at(&self, text: &[u8], at: usize) -> bool {
-        let (word, bit) = pair(if at > 0 { text[at - 1] } else { 0 }, text[at]);
-        self.ends[word] & bit != 0
+        let before = if at > 0 { text[at - 1] } else { 0 };
+        let (word, bit) = pair(before, text[at]);
+        self.ends[word] & bit != 0 || is_ignorable(&[before]) && self.is_last[usize::from(text[at])]
     }
 
     /// Where the longest needle ends that begins here, with what belongs to it.
@@ -199,7 +210,7 @@ impl Search {
         loop {
             for (read, next) in readings(text, at) {
                 let mut read_on: u64 = here;
-                // The needle begins at the first place alone.
+                // The needle begins at the first place alone, with something.
                 let mut first = if at == begin { FIRST } else { 0 };
                 for byte in read.as_bytes() {
                     read_on = (read_on << 1 | first) & self.places(*byte)[number];
@@ -209,7 +220,7 @@ impl Search {
                     end = end.max(Some(next));
                 }
                 if read_on & !self.lasts[number] != 0 {
-                    window[next % REACH] |= read_on;
+                    window[next % REACH] |= read_on & !self.lasts[number];
                     furthest = furthest.max(next);
                 }
             }
@@ -236,9 +247,13 @@ fn known_by(secret: &str) -> Vec<(Vec<u8>, Rest)> {
     let plain = cut(secret, KNOWN_BY);
     let mut known_by = vec![(plain.as_bytes().to_vec(), Rest::Of(secret.as_bytes()[plain.len()..].to_vec()))];
     let opening = &secret.as_bytes()[..secret.len().min(OPENING)];
-    for before in 0..3 {
-        let encoded = [STANDARD, URL].map(|alphabet| base64_after(before, opening, alphabet));
-        known_by.extend(encoded.map(|encoded| (encoded, Rest::Base64)));
+    // UTF-7, too, is base64 of UTF-16.
+    let wide = |bytes: fn(u16) -> [u8; 2]| secret.encode_utf16().take(OPENING / 2).flat_map(bytes).collect();
+    for opening in [opening.to_vec(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+        for before in 0..3 {
+            let encoded = [STANDARD, URL].map(|alphabet| base64_after(before, &opening, alphabet));
+            known_by.extend(encoded.map(|encoded| (encoded, Rest::Base64)));
+        }
     }
     for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
         let pairs = opening.iter().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
@@ -253,18 +268,36 @@ impl Rest {
         match self {
             Rest::Of(rest) => {
                 let mut left = rest.as_slice();
-                let follows = |left: &[u8], at| readings(text, at).find(|(read, _)| left.starts_with(read.as_bytes()));
-                while let Some((read, next)) = follows(left, at) {
-                    (left, at) = (&left[read.as_bytes().len()..], next);
+                while let Some((read, next)) = follows(text, at, false, |read| left.starts_with(read)) {
+                    (left, at) = (&left[read..], next);
                 }
             }
             Rest::Base64 => {
-                while let Some((_, next)) = readings(text, at).find(|(read, _)| is_base64(read.as_bytes())) {
+                while let Some((_, next)) = follows(text, at, true, is_base64) {
                     at = next;
                 }
             }
         }
         at
+    }
+}
+
+/// The length of what is read here, or behind what may be ignored, if it `is_wanted`, and where the text goes on. Where it
+/// `needs_break`, spaces and tabs alone divide it from what stands before.
+fn follows(text: &[u8], at: usize, needs_break: bool, is_wanted: impl Fn(&[u8]) -> bool) -> Option<(usize, usize)> {
+    let (mut place, mut is_near) = (at, true);
+    loop {
+        let mut read = readings(text, place).filter(|(read, _)| !read.as_bytes().is_empty());
+        if is_near && let Some((read, next)) = read.find(|(read, _)| is_wanted(read.as_bytes())) {
+            return Some((read.as_bytes().len(), next));
+        }
+        let nothings = readings(text, place).filter(|(read, _)| read.as_bytes().is_empty());
+        let next = nothings.map(|(_, next)| next).max()?;
+        let is_break = |read: &[u8]| !matches!(read, [] | [b' ' | b'\t']);
+        let breaks = readings(text, place).any(|(read, end)| end == next && is_break(read.as_bytes()));
+        is_near = !needs_break || breaks || is_near && place != at;
+        count(1);
+        place = next;
     }
 }
 

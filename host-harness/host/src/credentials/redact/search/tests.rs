@@ -51,11 +51,57 @@ fn a_name_of_a_header_is_known_in_lower_case() {
 }
 
 #[test]
+fn base64_of_utf16_is_known_as_in_utf7() {
+    let secret = Secret::new("a-secret-of-tests");
+    for bytes in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+        let wide: Vec<u8> = "Bearer a-secret-of-tests!".encode_utf16().flat_map(bytes).collect();
+        let encoded = String::from_utf8(base64_after(0, &wide, STANDARD)).unwrap();
+        let clean = redact(&format!("+{encoded}-"), [&secret]);
+        assert!(clean.contains(REDACTED) && clean.len() < 35, "{clean}");
+    }
+}
+
+#[test]
 fn hexadecimal_is_known() {
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
     for text in [hex.to_uppercase(), hex] {
         assert_eq!(redact(&format!("({text})"), [&Secret::new(SECRET)]), "([redacted])");
     }
+}
+
+#[test]
+fn white_space_and_zeros_between_the_characters_hide_nothing() {
+    let secret = Secret::new(SECRET);
+    let filled = |text: &str, columns: usize, filling: &str| {
+        let lines: Vec<String> =
+            text.as_bytes().chunks(columns).map(|line| String::from_utf8_lossy(line).into()).collect();
+        lines.join(filling)
+    };
+    let (plain, hex) = ("a-secret-of-tests", SECRET.bytes().map(|byte| format!("{byte:02X}")).collect::<String>());
+    for filling in
+        ["\0", "\0\0\0", " ", "\n", "\r\n  ", "\\n", "\\r\\n", "\\u0000", "\\\\n", "%0D%0A", "%2500", "&#10;"]
+    {
+        let text = filled(plain, 1, filling);
+        assert_eq!(redact(&format!("<{text}>"), [&Secret::new(plain)]), "<[redacted]>", "{filling:?}");
+        let text = filled(&hex, 20, filling);
+        let clean = redact(&format!("<{text}>"), [&secret]);
+        assert!(clean.contains(REDACTED), "{filling:?}: {clean}");
+    }
+    let long = Secret::new("0123456789abcdefghij".repeat(20));
+    for columns in [64, 76] {
+        for before in ["", "a", "ab"] {
+            for filling in ["\n", "\r\n", "\\n", "\\r\\n", "\n    "] {
+                let text = filled(&base64(&format!("{before}{}", long.expose()), STANDARD), columns, filling);
+                let clean = redact(&format!("\"{text}\""), [&long]);
+                assert!(clean.contains(REDACTED) && clean.len() < 20, "{columns} {before} {filling:?}: {clean}");
+            }
+        }
+    }
+    // The end of a long one is taken with it, and nothing that only spaces divide from it.
+    let text = filled(long.expose(), 1, "\0");
+    assert_eq!(redact(&format!("<{text}> \0"), [&long]), "<[redacted]> \0");
+    let hexadecimal = format!("{hex} and more");
+    assert_eq!(redact(&hexadecimal, [&secret]), "[redacted] and more");
 }
 
 #[test]
@@ -105,17 +151,29 @@ fn bytes_that_are_no_text_stay_as_they_are() {
 
 /// The search as it would be if time did not matter: every way to read every place is gone to its end.
 fn plainly(secrets: &[Secret], text: &[u8]) -> Vec<Range<usize>> {
-    fn spelled(text: &[u8], at: usize, left: &[u8]) -> Option<usize> {
-        let further = readings(text, at).filter_map(|(read, next)| {
-            let left = left.strip_prefix(read.as_bytes())?;
-            spelled(text, next, left)
-        });
-        if left.is_empty() { Some(at) } else { further.max() }
+    type Known = BTreeMap<(usize, usize), Option<usize>>;
+    fn spelled(text: &[u8], at: usize, left: &[u8], known: Option<&mut Known>) -> Option<usize> {
+        if left.is_empty() {
+            return Some(at);
+        }
+        let (is_begun, mut first) = (known.is_some(), Known::new());
+        let known = known.unwrap_or(&mut first);
+        if let Some(end) = known.get(&(at, left.len())) {
+            return *end;
+        }
+        let mut further = None;
+        for (read, next) in readings(text, at).filter(|(read, _)| is_begun || !read.as_bytes().is_empty()) {
+            if let Some(left) = left.strip_prefix(read.as_bytes()) {
+                further = further.max(spelled(text, next, left, Some(&mut *known)));
+            }
+        }
+        known.insert((at, left.len()), further);
+        further
     }
     let needles: Vec<_> = secrets.iter().flat_map(|secret| known_by(secret.expose())).collect();
     let (mut found, mut at) = (Vec::<Range<usize>>::new(), 0);
     while at < text.len() {
-        let ends = needles.iter().filter_map(|(needle, rest)| Some(rest.end(text, spelled(text, at, needle)?)));
+        let ends = needles.iter().filter_map(|(needle, rest)| Some(rest.end(text, spelled(text, at, needle, None)?)));
         match ends.max() {
             Some(end) => {
                 found.push(at..end);
@@ -169,7 +227,7 @@ impl Chance {
 
 #[test]
 fn all_is_found_that_a_search_without_haste_finds_and_no_more() {
-    const PIECES: [&str; 20] = [
+    const PIECES: [&str; 24] = [
         "%",
         "\\",
         "&",
@@ -190,6 +248,10 @@ fn all_is_found_that_a_search_without_haste_finds_and_no_more() {
         "%c3%b6",
         "&#xf6;",
         "\\ud83d\\ude00",
+        "\\n",
+        "\0",
+        "%00",
+        "\r\n",
     ];
     let (mut chance, mut hits) = (Chance(0x9e37_79b9_7f4a_7c15), 0);
     for _ in 0..4_000 {
@@ -240,6 +302,16 @@ fn traps(bytes: usize) -> Vec<(&'static str, Vec<Secret>, String)> {
         ("a long one", vec![long()], filled("a")),
         ("many that begin alike", (0..100).map(jwt).collect(), filled(&jwt(0).expose()[..100])),
         ("many that do not", (0..20).map(numbered).collect(), filled("\\")),
+        ("nothing but spaces", vec![almost(" "), almost("a")], filled(" ")),
+        ("zeros between", vec![almost("a")], filled("a\0")),
+        ("a run of zeros behind one", vec![almost("a")], "a".repeat(60) + &filled("\0")),
+        (
+            "runs behind what is found",
+            vec![Secret::new("a".repeat(SHORTEST)), almost("a")],
+            filled(&("a".repeat(63) + &" ".repeat(193))),
+        ),
+        ("runs behind a long one", vec![long()], filled(&("a".repeat(100) + &"\n".repeat(100)))),
+        ("escaped lines", vec![almost("a\n")], filled("a\\n\\\\n")),
         ("base64 of one", vec![almost("\\")], filled("XFxc")),
         ("hexadecimal of one", vec![almost("\\")], filled("5c")),
     ]

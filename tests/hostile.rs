@@ -1,10 +1,12 @@
 //! Plugins that mean harm, and what comes of it: each row of a table is run, and documents are made from the same rows.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host_harness::metrics::Metrics;
+use host_harness::run::page::page;
 use host_harness::store::Outboxes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ use tracing::instrument::WithSubscriber;
 use crate::limits::LIMITS;
 use crate::mode::Mode;
 use crate::security::Table;
+use crate::stage::{Secrets, Stage};
 use crate::support::{NOON, host, noon, plugin, unadmitted};
 
 /// What a mode of the hostile plugin tries, and how it ends.
@@ -191,6 +194,13 @@ pub const CASES: &[Case] = &[
         Fails("red [31m error: feed"),
         "poll",
     ),
+    case(
+        Mode::WordsForged,
+        0,
+        "spells the fields and the beginning of a log line of another tenant",
+        Fails("feed=x  2026-11-27T00:00:00Z ERROR poll tenant=other"),
+        "poll",
+    ),
     case(Mode::ScopeIdOdd, 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
     case(Mode::HttpInNormalize, 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
     case(Mode::CursorLoop, 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
@@ -289,7 +299,7 @@ const ABUSED: &[(&str, &[Mode])] = &[
     ("wasi:io/poll", &[Mode::Pollables, Mode::Handles]),
     ("wasi:io/streams", &[Mode::Zeroes, Mode::RequestBytes]),
     ("wasi:clocks/monotonic-clock", &[Mode::Wait, Mode::ClockInEvent]),
-    ("collector:source/log", &[Mode::LogLines, Mode::LogBytes, Mode::LogEscapes]),
+    ("collector:source/log", &[Mode::LogLines, Mode::LogBytes, Mode::LogEscapes, Mode::WordsForged]),
     ("collector:source/credentials", &[Mode::Assertion]),
     ("collector:source/plugin", &[]),
 ];
@@ -398,7 +408,7 @@ async fn logged(mode: Mode, polls: usize) -> String {
     let mut admitted = unadmitted("mallory", hostile(), settings, allowed).await;
     let tenants = Tenants::new(|_| Ok(Arc::new(Service::default()) as Arc<dyn Transport>));
     let log = tempfile::NamedTempFile::new().unwrap();
-    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).with_ansi(false).finish();
     let poll = async {
         for _ in 0..polls {
             let feed = admitted.open(&tenants, &noon()).await.unwrap();
@@ -418,6 +428,72 @@ async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_ope
     assert!(log.contains("WARN") && log.contains("mallory/mallory-items"), "{log}");
     let log = logged(Mode::HostDenied, 3).await;
     assert!(!log.contains("is not let out"), "the failure says it: {log}");
+}
+
+/// A line without its quoted strings.
+fn unquoted(line: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let is_outside = |one: &char| {
+        let was_in_string = in_string;
+        in_string ^= *one == '"' && !escaped;
+        escaped = was_in_string && *one == '\\' && !escaped;
+        !was_in_string
+    };
+    line.chars().filter(is_outside).collect()
+}
+
+/// What the log has of a collector with one feed of the hostile plugin, and its status page.
+async fn collected(mode: Mode, is_json: bool) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(log.reopen().unwrap());
+    let format = tracing_subscriber::fmt().with_writer(writer).with_ansi(false);
+    let subscriber: tracing::Dispatch = match is_json {
+        true => format.json().flatten_event(true).finish().into(),
+        false => format.finish().into(),
+    };
+    let text = format!(
+        "[network]\nallow = [\"https://api.example\"]\n[[feed]]\nid = \"items\"\ntenant = \"mallory\"\n\
+         plugin = \"hostile.wasm\"\n\
+         [feed.settings]\nmode = \"{mode}\"\nkey = \"{KEY}\"\n"
+    );
+    let collect = async {
+        let (file, now) = (folder.path().join("collector.toml"), Arc::new(AtomicU64::new(NOON)));
+        let service = Arc::new(Service::default());
+        let mut stage = Stage::start(&file, &text, &Secrets::new(), &now, service).await;
+        stage.run_until(NOON + 3_600_000).await;
+        let summary = stage.collector.summary().unwrap();
+        assert!(!unquoted(&summary).contains("tenant="), "{summary}");
+        page(&stage.collector.snapshot(10), NOON + 3_600_000)
+    };
+    let page = collect.with_subscriber(subscriber).await;
+    (std::fs::read_to_string(log.path()).unwrap(), page)
+}
+
+const UNSEEN: [char; 4] = ['\u{202e}', '\u{200f}', '\u{200b}', '\r'];
+
+#[tokio::test]
+async fn words_of_a_plugin_are_no_fields_and_no_lines_of_the_log() {
+    let said = logged(Mode::WordsForged, 1).await;
+    let (told, page) = collected(Mode::WordsForged, false).await;
+    for (log, origin) in [(&said, "the plugin says"), (&told, "something is odd"), (&told, "a scope is not collected")]
+    {
+        assert!(log.lines().any(|line| line.contains(origin)), "{origin}: {log}");
+        for line in log.lines() {
+            assert!(line.starts_with("20") && !line.contains(UNSEEN), "{line:?}");
+            assert!(!unquoted(line).contains("=other") && !unquoted(line).contains("feed=x"), "{line}");
+        }
+    }
+    assert!(page.contains("tenant=other") && !page.contains(UNSEEN), "{page:?}");
+    let (told, _) = collected(Mode::WordsForged, true).await;
+    let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_feed = lines.iter().filter(|line| line["scope"].is_string());
+    assert!(of_feed.clone().count() >= 2, "{told}");
+    for line in of_feed {
+        assert_eq!((&line["tenant"], &line["feed"]), (&"mallory".into(), &"items".into()), "{line}");
+    }
+    assert!(!told.contains(UNSEEN), "{told:?}");
 }
 
 pub async fn attempt(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn Transport>) -> Result<Batch, String> {

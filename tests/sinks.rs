@@ -717,6 +717,14 @@ async fn a_reason_names_the_address_and_never_the_token() {
 }
 
 #[tokio::test]
+async fn what_a_receiver_says_begins_no_line_turns_none_and_hides_nothing() {
+    let says = "no\r\nERROR tenant=other\u{202e}\u{2066}\u{200f}\u{200b}\u{feff}\u{2028}\u{1b}[2J";
+    let receiver = Receiver::start(move |_, _| Reply::Status(403, says.to_owned())).await;
+    let why = told(&receiver.url).await;
+    assert!(why.contains("no  ERROR tenant=other       [2J; fix: "), "{why:?}");
+}
+
+#[tokio::test]
 async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
     let store = Flaky { store: SqliteStore::in_memory().unwrap(), is_full: Arc::clone(&is_full) };

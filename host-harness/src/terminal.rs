@@ -73,7 +73,8 @@ const CREATE: u64 = 1;
 pub fn pretty(json: &str) -> String {
     let (mut text, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
     let line = |text: &mut String, depth: usize| *text += &format!("\n{}", "  ".repeat(depth));
-    let mut characters = json.chars().filter(|character| !text::is_command(*character)).peekable();
+    let json = text::plain(json);
+    let mut characters = json.chars().peekable();
     while let Some(character) = characters.next() {
         if in_string {
             text.push(character);
@@ -155,7 +156,7 @@ mod tests {
   "c": 1e2
 }"#;
         assert_eq!(pretty(json), expected);
-        assert_eq!(pretty("\"\u{9b}2J\u{1b}\u{202e}\""), "\"2J\"", "a terminal is not to obey it");
+        assert_eq!(pretty("\"\u{9b}2J\u{1b}\u{202e}\""), "\" 2J  \"", "a terminal is not to obey it");
     }
 
     #[test]

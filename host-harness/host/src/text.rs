@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use unicode_general_category::{GeneralCategory, get_general_category};
+
 use crate::limits::FILE_BYTES;
 
 /// Why a file is not read as text.
@@ -197,20 +199,89 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
-/// Words of others are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line or turn
-/// what stands around them.
+/// Words of others are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line, turn
+/// what stands around them, or hide.
 pub fn plain(text: &str) -> String {
-    text.replace(is_command, " ")
+    replaced(text, |_| true)
 }
 
 /// The same in several lines.
 pub fn plain_lines(text: &str) -> String {
-    text.replace(|one| is_command(one) && one != '\n', " ")
+    replaced(text, |one| one != '\n')
 }
 
-/// Whether a terminal or a reader of lines obeys it.
-pub fn is_command(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// The same where the text is JSON, which may be laid out.
+pub fn is_plain_json(text: &str) -> bool {
+    commands(text).all(|(_, one)| one.is_ascii_whitespace())
+}
+
+/// Whether `plain` leaves a text as it is.
+pub fn is_plain(text: &str) -> bool {
+    commands(text).next().is_none()
+}
+
+fn replaced(text: &str, is_replaced: impl Fn(char) -> bool) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = 0;
+    for (at, one) in commands(text).filter(|(_, one)| is_replaced(*one)) {
+        plain.push_str(&text[rest..at]);
+        plain.push(' ');
+        rest = at + one.len_utf8();
+    }
+    plain + &text[rest..]
+}
+
+/// The characters of a text that a terminal or a reader of lines obeys, or that nobody sees, and where they stand.
+fn commands(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut before = ' ';
+    text.char_indices().filter(move |(_, one)| {
+        let before = std::mem::replace(&mut before, *one);
+        match one {
+            // An ASCII text is the common one.
+            ' '..='~' => false,
+            '\u{200c}' | '\u{200d}' => !shapes(before),
+            '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => !has_variants(before),
+            one => is_command(*one),
+        }
+    })
+}
+
+/// Whether a terminal or a reader of lines obeys a character, or nobody sees it, wherever it stands.
+fn is_command(character: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    match character {
+        // The number signs and other marks that stand around the digits or letters after them are seen.
+        '\u{600}'..='\u{605}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}' => false,
+        '\u{110bd}' | '\u{110cd}' => false,
+        // Letters and marks that are invisible, and places that Unicode keeps for such characters.
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => true,
+        '\u{2065}' | '\u{3164}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{e0000}'..='\u{e0fff}' => true,
+        _ => matches!(get_general_category(character), Control | Format | LineSeparator | ParagraphSeparator),
+    }
+}
+
+/// Whether a joiner or non-joiner after a character shapes it, as in Persian and Indic names and in emoji of several
+/// parts. Elsewhere nobody sees a joiner.
+fn shapes(before: char) -> bool {
+    use GeneralCategory::{ModifierSymbol, NonspacingMark, OtherLetter, OtherSymbol, SpacingMark};
+    match before {
+        // Arabic to Mongolian, and the scripts of South and South-East Asia beyond.
+        '\u{600}'..='\u{1aff}' | '\u{a800}'..='\u{abff}' | '\u{fb50}'..='\u{fdff}' | '\u{10a00}'..='\u{11fff}' => {
+            !is_command(before) && matches!(get_general_category(before), NonspacingMark | OtherLetter | SpacingMark)
+        }
+        '\u{fe0f}' => true,
+        _ => !before.is_ascii() && matches!(get_general_category(before), OtherSymbol | ModifierSymbol),
+    }
+}
+
+/// Whether a character may have variants, of which a selector behind it chooses one: an emoji, a sign, an ideograph, the
+/// digit on a key.
+fn has_variants(before: char) -> bool {
+    use GeneralCategory::{MathSymbol, OtherLetter, OtherPunctuation, OtherSymbol};
+    matches!(before, '0'..='9' | '#' | '*')
+        || !before.is_ascii()
+            && !is_command(before)
+            && matches!(get_general_category(before), MathSymbol | OtherLetter | OtherPunctuation | OtherSymbol)
 }
 
 /// Cuts a text to a number of bytes, at a character.
@@ -266,6 +337,43 @@ mod tests {
     fn cutting_keeps_characters_whole() {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("aé", 3), "aé");
+    }
+
+    #[test]
+    fn words_are_plain_without_commands_and_without_what_nobody_sees() {
+        let unseen = "\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2060}\u{2064}\u{2065}\
+                      \u{206a}\u{3164}\u{fe0f}\u{feff}\u{fff9}\u{e0001}\u{e0041}\u{e007f}\u{e0100}\u{1d173}";
+        for one in
+            unseen.chars().chain("\0\n\r\t\u{1b}\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\u{202e}\u{2066}\u{2069}".chars())
+        {
+            for (before, after) in [("a", "b"), ("", ""), ("é", "é"), (" ", " ")] {
+                let text = format!("{before}{one}{after}");
+                assert!(!is_plain(&text), "{text:?}");
+                assert_eq!(plain(&text), format!("{before} {after}"), "{text:?}");
+            }
+        }
+        assert_eq!(plain_lines("a\nb\u{202e}"), "a\nb ");
+        assert_eq!(plain("☃\u{fe0f}\u{fe0f}م\u{200c}\u{200c}"), "☃\u{fe0f} م\u{200c} ", "one at a time");
+        assert!(is_plain_json("{\n\t\"a\": 1\r\n}") && !is_plain_json("\u{200b}"));
+    }
+
+    #[test]
+    fn names_of_people_and_products_are_left_as_they_are() {
+        for text in [
+            "Schlüssel – 100 % “naïve” 東京",
+            // Persian, Hindi, Sinhala and Malayalam need joiners.
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "ශ්\u{200d}රී ලංකා",
+            "അവന്\u{200d}",
+            "שלום عليكم",
+            "\u{600}12",
+            "👩🏽\u{200d}💻 ❤\u{fe0f} 👁\u{fe0f}\u{200d}🗨\u{fe0f} 1\u{fe0f}\u{20e3}",
+            "葛\u{e0100}飾",
+        ] {
+            assert!(is_plain(text), "{text:?}");
+            assert_eq!(plain(text), text);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustls::time_provider::TimeProvider;
 use source_host::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
 use source_host::network::address::{may_serve, prohibited};
 use source_host::network::client::{self, Network, is_loopback_name};
+use source_host::text;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc::UnboundedSender;
@@ -176,7 +177,7 @@ struct ProxyHead {
 impl ProxyHead {
     fn read(answer: &[u8]) -> ProxyHead {
         let first = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(first).chars().filter(|one| !one.is_control()).take(80).collect();
+        let line = text::plain(String::from_utf8_lossy(first).trim_end()).chars().take(80).collect();
         let mut headers = [httparse::EMPTY_HEADER; PROXY_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         // A head that is damaged further down still has a status.

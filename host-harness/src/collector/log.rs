@@ -23,13 +23,22 @@ pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
 /// One line where a failure is handled; the same failure again is for those who debug.
 pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Failure, before: Option<&str>) {
     let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(admitted, failure);
+    let is_scope = scope.is_some();
     let (tenant, feed, scope) = (&admitted.tenant, &admitted.id, scope.map_or("", |scope| scope.id.as_str()));
     let (fault, fix) = (failure.blame(), fix.unwrap_or_default());
     let (service_code, request_id) = (service_code.unwrap_or_default(), request_id.unwrap_or_default());
     let status = status.unwrap_or_default();
+    // Words of plugins and services are fields, which are quoted: a message could spell the fields of another line.
+    let message = match (failure.reaction, is_scope) {
+        (Reaction::NoData, _) => "nothing to collect",
+        (_, true) => "a scope is not collected",
+        (_, false) => "a feed is not collected",
+    };
     macro_rules! line {
         ($level:ident) => {
-            tracing::$level!(%tenant, %feed, scope, code, %fault, status, service_code, request_id, fix, "{cause}")
+            tracing::$level!(
+                %tenant, %feed, %fault, status, scope, code, service_code, request_id, cause, fix, "{message}"
+            )
         };
     }
     match failure.reaction {
@@ -45,9 +54,9 @@ pub fn log_notices(admitted: &AdmittedFeed, scope: &str, notices: &[Notice], bef
     for Notice { code, message } in notices {
         let (tenant, feed, message) = (&admitted.tenant, &admitted.id, redact::redact(message, admitted.secrets()));
         match before.contains(code) {
-            true => tracing::debug!(%tenant, %feed, scope, code, "{message}"),
+            true => tracing::debug!(%tenant, %feed, scope, code, words = message, "something is odd"),
             false if !admitted.log.takes(message.len()) => {}
-            false => tracing::info!(%tenant, %feed, scope, code, "{message}"),
+            false => tracing::info!(%tenant, %feed, scope, code, words = message, "something is odd"),
         }
     }
     let codes: BTreeSet<&String> = notices.iter().map(|notice| &notice.code).collect();

@@ -391,7 +391,8 @@ impl Collector {
                 code = failures::STORE_FAILED.code,
                 fault,
                 count,
-                "the same again, {count} times in {minutes} min; at last: {last}"
+                last,
+                "the same again, {count} times in {minutes} min"
             );
         }
         self.pruned = self.pruned.min(now);

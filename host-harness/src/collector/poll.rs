@@ -45,7 +45,7 @@ impl Collector {
             if self.paused.insert(number) {
                 // The outbox itself is told of once, whatever the number of its scopes.
                 tracing::debug!(
-                    tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.scope.id,
+                    tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id,
                     "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
                     waiting.bytes, waiting.events
                 );
@@ -54,7 +54,7 @@ impl Collector {
             return None;
         }
         if self.paused.remove(&number) {
-            tracing::debug!(tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.scope.id, "goes on after a pause");
+            tracing::debug!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id, "goes on after a pause");
         } else {
             self.pipeline.metrics.late(&admitted.tenant, &admitted.id, Duration::from_millis(now.saturating_sub(due)));
         }
@@ -150,7 +150,7 @@ impl Collector {
                 (failure.cause.clone(), failure.blame())
             }
         };
-        tracing::error!(tenant, feed, scope, fault = blame.word(), "{words}");
+        tracing::error!(tenant, feed, scope, fault = blame.word(), words, "a poll has no answer");
     }
 
     /// Others with the credential wait too.
@@ -186,7 +186,7 @@ impl Collector {
                 let (words, fault) = (error.to_string(), error.blame().word());
                 macro_rules! line {
                     ($level:ident) => {
-                        tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.id, fault, "{words}")
+                        tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault, words, "a poll is not kept")
                     };
                 }
                 match self.repeats.met(STORE, &words, &words, (self.clock)()) {
@@ -265,7 +265,7 @@ impl Collector {
         let failed = standing.outcome.as_ref().is_some_and(|outcome| outcome.reaction != Reaction::NoData);
         self.tally.polled(events, outcome.as_deref().filter(|_| failed));
         tracing::debug!(
-            tenant = %admitted.tenant, feed = %admitted.id, scope = %scope_id.id, events,
+            tenant = %admitted.tenant, feed = %admitted.id, scope = scope_id.id, events,
             outcome = outcome.as_deref().unwrap_or("collected"), "polled"
         );
         if let Some(trouble) = self.store_trouble.take()
@@ -280,7 +280,7 @@ impl Collector {
         match &standing.outcome {
             Some(outcome) => log_failure(&admitted, Some(&scope_id), outcome, code_before),
             None if code_before.is_some() => tracing::info!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = %scope_id.id, "collects again"
+                tenant = %admitted.tenant, feed = %admitted.id, scope = scope_id.id, "collects again"
             ),
             None => {}
         }

@@ -224,7 +224,7 @@ impl Collector {
         }
         if self.shared_scopes.insert(scope.id.clone()) && admitted.log.takes(scope.id.len()) {
             tracing::warn!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = %scope.id, fault = Blame::Operator.word(),
+                tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault = Blame::Operator.word(),
                 "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant
             );
         }
@@ -255,7 +255,7 @@ impl Collector {
         match &task.given_up {
             Some(failure) => log_failure(&admitted, Some(&task.scope), failure, None),
             None => tracing::warn!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = %task.scope.id, fault = Blame::Operator.word(),
+                tenant = %admitted.tenant, feed = %admitted.id, scope = task.scope.id, fault = Blame::Operator.word(),
                 "the settings do not ask for this scope any more: it is not polled, and its state is kept"
             ),
         }

@@ -44,7 +44,10 @@ impl Tally {
         let Tally { polls, events, failures, delivered_before, .. } =
             std::mem::replace(self, Tally::new(now, delivered));
         let failed: u64 = failures.values().sum();
-        let codes: Vec<String> = failures.iter().map(|(code, count)| format!("{count} {code}")).collect();
+        // A code that is more than a word could spell the fields of another line.
+        let is_word = |code: &str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let told = |code: &str| if is_word(code) { code.to_owned() } else { format!("{code:?}") };
+        let codes: Vec<String> = failures.iter().map(|(code, count)| format!("{count} {}", told(code))).collect();
         let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
         let delivered = delivered.saturating_sub(delivered_before);
         Some(format!(

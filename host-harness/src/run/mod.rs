@@ -305,7 +305,7 @@ impl RunLoop {
                 };
                 let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
                 for problem in problems.iter().filter(|_| !told) {
-                    tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {problem}");
+                    tracing::error!(fault = Blame::Operator.word(), problem, "the configuration is not taken");
                 }
                 self.refused = Some((Instant::now(), problems));
                 return;
@@ -359,7 +359,7 @@ impl RunLoop {
 /// Says what is odd about a configuration, unless that was told `before`.
 fn tell_odd(odd: &[Problem], before: &[Problem]) {
     for warning in odd.iter().filter(|warning| !before.contains(warning)) {
-        tracing::warn!(fault = Blame::Operator.word(), "{warning}");
+        tracing::warn!(fault = Blame::Operator.word(), problem = warning.to_string(), "the configuration is odd");
     }
 }
 
@@ -373,7 +373,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
         let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.words().collect::<Vec<_>>());
         for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
-            tracing::error!(tenant, feed, code, fault, "{what}: {words}");
+            tracing::error!(tenant, feed, code, fault, words, "{what}");
         }
         LeftOutRow { tenant, feed, code, words, since: known.map_or(now, |known| known.since), goes_on }
     };

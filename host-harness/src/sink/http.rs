@@ -108,7 +108,7 @@ impl HttpWriter {
         let wait = header(RETRY_AFTER).and_then(|value| network::retry_after(&value, (self.clock)()));
         let said = said(response).await;
         let told = redact::redact(&said, &self.secrets);
-        let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES).replace(['\n', '\r'], " ");
+        let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES);
         let fix = fix(status, &self.url, location.as_deref());
         let why = self.told(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
@@ -162,7 +162,7 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     let _ = (there.set_username(""), there.set_password(None));
     there.set_query(None);
     there.set_fragment(None);
-    Some((text::plain(text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES)), is_same))
+    Some((text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES).to_owned(), is_same))
 }
 
 /// What a receiver says, as far as it came.

@@ -15,6 +15,7 @@ use source_host::blame::Blame;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::failures::{HOST_FAILED, STORE_FAILED};
+use source_host::text;
 use tokio::task::JoinError;
 
 use self::file::Aside;
@@ -299,9 +300,9 @@ pub struct SinkTrouble {
 }
 
 impl SinkTrouble {
-    /// Something that whoever is to blame for this code can mend.
+    /// Something that whoever is to blame for this code can mend. Its words may be a receiver's.
     pub fn new(code: &str, why: impl ToString) -> SinkTrouble {
-        SinkTrouble { code: code.to_owned(), blame: Blame::of_sink(code), why: why.to_string() }
+        SinkTrouble { code: code.to_owned(), blame: Blame::of_sink(code), why: text::plain(&why.to_string()) }
     }
 }
 

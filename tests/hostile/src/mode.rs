@@ -126,6 +126,7 @@ modes! {
     Trap = "trap",
     Wait = "wait",
     WaitUnasked = "wait-unasked",
+    WordsForged = "words-forged",
     WordsOdd = "words-odd",
     Zeroes = "zeroes",
 }

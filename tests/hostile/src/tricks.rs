@@ -95,6 +95,10 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         Mode::PluginDataBytes => found.scopes[0].plugin_data = wide("", amount),
         Mode::ScopeNameBytes => found.scopes[0].name = Some(wide("", amount)),
         Mode::Notices => found.notices.resize(amount, notice()),
+        Mode::WordsForged => {
+            found.scopes[0].id = "one tenant=other feed=x".to_owned();
+            found.notices.push(Notice { code: FORGED.to_owned(), message: FORGED.to_owned() });
+        }
         Mode::NoticeOfSearchUnlisted => found.notices.push(unheard_of()),
         _ => {}
     }
@@ -219,6 +223,10 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
         Mode::CompressedEcho => {
             let request = Client::new().get(&format!("{origin}/data/1")).header("authorization", &bearer);
             drop(read(request.header("accept-encoding", "br, gzip"))?);
+        }
+        Mode::WordsForged => {
+            log::write(log::Level::Warn, FORGED);
+            return Err(failure(Reaction::FixPlugin, FORGED, FORGED));
         }
         Mode::WordsOdd => return Err(told("red\u{1b}[31m\nerror: feed good: it is broken\u{202e}")),
         _ => {}
@@ -363,6 +371,10 @@ fn deep(levels: usize) -> usize {
 fn wide(begin: &str, bytes: usize) -> String {
     format!("{begin}{}", "x".repeat(bytes.saturating_sub(begin.len())))
 }
+
+/// Ends a line and begins another tenant's, by controls that a log or a page would obey, and by some that nobody sees.
+const FORGED: &str =
+    "fine\" tenant=other feed=x\r\n2026-11-27T00:00:00Z ERROR poll tenant=other feed=x\u{202e}\u{200f}\u{200b}";
 
 fn told(words: &str) -> Failure {
     failure(Reaction::FixPlugin, "answer-odd", words)

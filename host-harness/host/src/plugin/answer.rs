@@ -13,7 +13,7 @@ use crate::limits::{
     PLUGIN_DATA_BYTES, PROBLEMS, SCHEMA_BYTES, WORDS_BYTES,
 };
 use crate::plugin::event;
-use crate::text::{self, is_command, plain};
+use crate::text::{self, is_plain, plain};
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ fn cut(text: &mut String, bytes: usize) {
         text.truncate(kept);
         text.shrink_to_fit();
     }
-    if text.contains(is_command) {
+    if !is_plain(text) {
         *text = plain(text);
     }
 }
@@ -59,7 +59,7 @@ fn id(limit: Bound, text: &str) -> Within {
 /// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
 fn exact(limit: Bound, text: &str, most: usize) -> Within {
     bytes(limit, text, most)?;
-    if text.contains(is_command) { broken(format!("{limit} has control characters")) } else { Ok(()) }
+    if is_plain(text) { Ok(()) } else { broken(format!("{limit} has control characters")) }
 }
 
 fn broken(words: String) -> Within {
@@ -93,7 +93,7 @@ impl BoundedAnswer for Description {
         id(Bound::PluginName, name)?;
         id(Bound::PluginVersion, version)?;
         bytes(Bound::SchemaOfSettings, settings_schema, SCHEMA_BYTES)?;
-        if settings_schema.contains(|one: char| is_command(one) && !one.is_ascii_whitespace()) {
+        if !text::is_plain_json(settings_schema) {
             return broken("the schema of the settings has control characters".to_owned());
         }
         let lists = [events.len(), credentials.len(), diagnoses.len(), response_headers.len(), identifiers.len()];

@@ -126,11 +126,17 @@ impl log::Host for CallState {
         // Redacted before it is cut: half a secret would not be known for one.
         let message = redact::redact(&message, secrets);
         let message = text::plain(text::cut(&message, limits.log_line_bytes));
+        // A field, which is quoted: a message could spell the fields of another line.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: "plugin", who = %self.who, words = message, "the plugin says")
+            };
+        }
         match level {
-            log::Level::Debug => tracing::debug!(target: "plugin", who = %self.who, "{message}"),
-            log::Level::Info => tracing::info!(target: "plugin", who = %self.who, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "plugin", who = %self.who, "{message}"),
-            log::Level::Error => tracing::error!(target: "plugin", who = %self.who, "{message}"),
+            log::Level::Debug => line!(debug),
+            log::Level::Info => line!(info),
+            log::Level::Warn => line!(warn),
+            log::Level::Error => line!(error),
         }
         journal.log.push(message);
     }
@@ -489,7 +495,9 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
         return AnswerFault::Limit(Bound::Stack, format!("{} bytes", limits::STACK_BYTES));
     }
     AnswerFault::Broken(
-        error.downcast_ref::<Trap>().map_or_else(|| text::cut(&cause, limits::WORDS_BYTES).to_owned(), Trap::to_string),
+        error
+            .downcast_ref::<Trap>()
+            .map_or_else(|| text::plain(text::cut(&cause, limits::WORDS_BYTES)), Trap::to_string),
     )
 }
 

@@ -271,7 +271,7 @@ impl Carrier {
             let (method, origin, name) = (&judged.shape.method, &judged.shape.origin, sealed::name(credential));
             let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
             if egress.news().is_news(&words) {
-                tracing::warn!(target: "egress", who = %self.asker.who, "{words}");
+                tracing::warn!(target: "egress", who = %self.asker.who, words, "a request lacks its credential");
             }
         }
         Ok(judged)

@@ -288,7 +288,8 @@ impl Deliveries {
                 code,
                 fault,
                 count,
-                "the same again, {count} times in {minutes} min{lasts}; at last: {last}"
+                last,
+                "the same again, {count} times in {minutes} min{lasts}"
             );
         }
     }

@@ -118,8 +118,8 @@ impl SharedDeliveries {
         let fault = blame.word();
         let aloud = self.inner.lock().ledger.failed(partition, trouble, now, now.saturating_add(milliseconds(wait)));
         match aloud {
-            true => tracing::warn!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
-            false => tracing::debug!(sink, tenant, feed, code, fault, "does not deliver, and tries on: {why}"),
+            true => tracing::warn!(sink, tenant, feed, code, fault, why, "does not deliver, and tries on"),
+            false => tracing::debug!(sink, tenant, feed, code, fault, why, "does not deliver, and tries on"),
         }
     }
 
@@ -325,7 +325,8 @@ impl SharedDeliveries {
                         uid,
                         code,
                         fault,
-                        "refused for good, and written to {path}: {why}"
+                        why,
+                        "refused for good, and written to {path}"
                     )
                 };
             }

@@ -205,7 +205,7 @@ async fn what_a_feed_writes_to_the_log_has_a_budget_a_minute_and_one_line_says_w
         stage.collector.sweep();
     }
     let log = fs::read_to_string(log.path()).unwrap();
-    let written = log.lines().filter(|line| line.contains("plugin: line ")).count();
+    let written = log.lines().filter(|line| line.contains("words=\"line ")).count();
     assert!((5 * 40..=5 * 50).contains(&written), "{written} of 5000 bytes a minute: {log}");
     let told: Vec<&str> = log.lines().filter(|line| line.contains("log lines beyond 5000 bytes a minute")).collect();
     assert_eq!(told.len(), 5, "{told:?}");

@@ -9,13 +9,14 @@ use host_harness::collector::NextAttempt;
 use host_harness::config;
 use host_harness::config::admission;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use source_host::contract::Shape;
 use source_host::network::{self, IncomingResponse, OutgoingRequest, Transport};
 use source_simulator::answer;
 use source_simulator::estate::Estate;
 use source_simulator::service::World;
 use tokio::sync::watch;
+use tracing::instrument::WithSubscriber;
 
 use crate::stage::{Secrets, Stage};
 use crate::support::{NOON, SUBSCRIPTION, host};
@@ -810,4 +811,58 @@ async fn the_uids_of_one_collector_are_no_other_ones() {
     let other = uids().await;
     assert_eq!((first.len(), other.len()), (15, 15));
     assert!(first.iter().all(|uid| !other.contains(uid)));
+}
+
+/// The time of a processor that the collector's loop took to take up two searches that found so many scopes, all of them
+/// others than before; its turns, and the log.
+async fn searched_twice(scopes: usize) -> (Duration, usize, String) {
+    let scene = Scene::new(Estate::default());
+    std::fs::write(scene.folder.path().join("hostile.wasm"), crate::hostile::hostile_bytes()).unwrap();
+    let token = json!({ "access_token": "the-token-of-this-tenant", "expires_in": 3_600 });
+    scene.service.answer_with(move |_, _| Some(answer::Answer::json(200, &token)));
+    let secrets = Secrets::from([("KEY".to_owned(), "the-key-of-this-tenant".to_owned())]);
+    let feed = |amount: usize| {
+        format!(
+            "{NETWORK}[[feed]]\nid = \"items\"\ntenant = \"mallory\"\nplugin = \"hostile.wasm\"\n[feed.settings]\n\
+             mode = \"scopes-fresh\"\norigin = \"https://sim.example\"\nkey = {{ env = \"KEY\" }}\namount = {amount}\n"
+        )
+    };
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).finish();
+    let transport = Arc::clone(&scene.service) as Arc<dyn Transport>;
+    let searches = async {
+        let mut stage = Stage::start(&scene.file(), &feed(scopes), &secrets, &scene.now, transport).await;
+        let (mut spent, mut turns) = (Duration::ZERO, 0);
+        for count in [scopes, scopes + 1] {
+            if count > scopes {
+                stage.reload(&scene.file(), &feed(count), &secrets, false).await;
+            }
+            loop {
+                let begun = crate::support::time_on_processor();
+                stage.collector.start_due();
+                if stage.collector.is_idle() {
+                    break;
+                }
+                stage.collector.ended().await;
+                spent += crate::support::time_on_processor() - begun;
+                turns += 1;
+            }
+            let polled = stage.metric("collector_scopes{tenant=\"mallory\",feed=\"items\"}");
+            assert_eq!(polled, Some(count as f64));
+        }
+        (spent, turns)
+    };
+    let (spent, turns) = searches.with_subscriber(subscriber).await;
+    (spent, turns, std::fs::read_to_string(log.path()).unwrap())
+}
+
+/// On a thread of its own, so that its time on a processor is that of the loop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_the_fresh_scopes_cost_the_loop_ten_times_the_work_in_parts_and_one_line() {
+    let (few, _, _) = searched_twice(2_000).await;
+    let (many, turns, log) = searched_twice(20_000).await;
+    assert!(many < few * 30, "{few:?} for 2,000 scopes, and {many:?} for 20,000");
+    assert!(turns >= 80, "others are answered between parts of the work: {turns}");
+    let told = log.matches("the settings do not ask for this scope any more").count();
+    assert_eq!((told, log.matches("(and 19999 more)").count()), (1, 1), "{} bytes of log", log.len());
 }

@@ -239,6 +239,13 @@ pub const CASES: &[Case] = &[
     case(Mode::MemoryOfCalls, 0, "counts its calls in memory", Nothing("every call is the first of its instance"), ""),
     case(Mode::ClockInEvent, 0, "times itself in `normalize`", Nothing("the clock stands still"), ""),
     case(Mode::ScopesAlike, 0, "lists one scope twice", Nothing("it is polled once"), ""),
+    case(
+        Mode::ScopesFresh,
+        20_000,
+        "lists 20,000 other scopes with each search",
+        Nothing("they are taken up in parts, and one line tells of the lost ones"),
+        "",
+    ),
     case(Mode::ShapeOdd, 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
     case(
         Mode::ProblemsOneByOne,

@@ -182,3 +182,9 @@ pub fn leave_for_the_judge<'a>(name: &str, events: impl IntoIterator<Item = &'a 
 pub fn asked(request: &OutgoingRequest) -> Request {
     Request::new(&request.method, &request.url, &request.headers, &request.body)
 }
+
+/// The time that this thread had on a processor: what else the machine does is not in it.
+pub fn time_on_processor() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+}

@@ -391,6 +391,12 @@ pub const UNPOLLED_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// How often old history is forgotten.
 pub const PRUNE: Duration = DAY;
 
+/// Scopes of one search that are taken up at a time: others are answered in between.
+pub const FINDINGS_AT_ONCE: usize = 500;
+
+/// A feed with more scopes is not counted anew with each poll.
+pub const NOTED_AT_ONCE: usize = 500;
+
 /// Different codes of notices that are counted for one feed.
 pub const NOTICE_CODES: usize = 64;
 

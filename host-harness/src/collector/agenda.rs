@@ -18,16 +18,27 @@ pub enum Item {
 #[derive(Debug)]
 pub struct Agenda {
     planned: BTreeSet<(u64, Item)>,
-    /// Time and tenant of all that is planned or ready.
-    known: HashMap<Item, (u64, TenantNumber)>,
+    /// All that is planned or ready.
+    known: HashMap<Item, Known>,
     /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
-    ready: BTreeMap<TenantNumber, VecDeque<Item>>,
+    ready: BTreeMap<TenantNumber, BTreeMap<u64, Item>>,
+    /// How much became due so far.
+    turned_due: u64,
     /// Tenants with something ready, the next one first.
     turns: VecDeque<TenantNumber>,
     in_flight: HashMap<Item, TenantNumber>,
     of_tenant: HashMap<TenantNumber, usize>,
     most: usize,
     most_of_tenant: usize,
+}
+
+/// What is known of something that is planned or ready.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    due: u64,
+    tenant: TenantNumber,
+    /// Its place in the order in which things became due, once it is.
+    place: Option<u64>,
 }
 
 /// A number that stands for a tenant.
@@ -40,6 +51,7 @@ impl Agenda {
             planned: BTreeSet::new(),
             known: HashMap::new(),
             ready: BTreeMap::new(),
+            turned_due: 0,
             turns: VecDeque::new(),
             in_flight: HashMap::new(),
             of_tenant: HashMap::new(),
@@ -57,22 +69,21 @@ impl Agenda {
     pub fn plan(&mut self, item: Item, tenant: TenantNumber, due: u64) {
         self.remove(item);
         self.planned.insert((due, item));
-        self.known.insert(item, (due, tenant));
+        self.known.insert(item, Known { due, tenant, place: None });
     }
 
     /// Takes something off; what is in flight stays there.
     pub fn remove(&mut self, item: Item) {
-        let Some((due, tenant)) = self.known.remove(&item) else { return };
-        if !self.planned.remove(&(due, item))
-            && let Some(ready) = self.ready.get_mut(&tenant)
-        {
-            ready.retain(|other| *other != item);
+        let Some(Known { due, tenant, place }) = self.known.remove(&item) else { return };
+        match place {
+            None => drop(self.planned.remove(&(due, item))),
+            Some(place) => drop(self.ready.get_mut(&tenant).and_then(|ready| ready.remove(&place))),
         }
     }
 
     /// When something is planned or was due.
     pub fn due(&self, item: Item) -> Option<u64> {
-        self.known.get(&item).map(|(due, _)| *due)
+        self.known.get(&item).map(|known| known.due)
     }
 
     /// When the next thing becomes due that is not yet.
@@ -84,12 +95,14 @@ impl Agenda {
     pub fn take(&mut self, now: u64) -> Option<(Item, u64)> {
         while let Some((due, item)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
             self.planned.remove(&(due, item));
-            if let Some((_, tenant)) = self.known.get(&item) {
+            if let Some(Known { tenant, place, .. }) = self.known.get_mut(&item) {
                 let ready = self.ready.entry(*tenant).or_insert_with(|| {
                     self.turns.push_back(*tenant);
-                    VecDeque::new()
+                    BTreeMap::new()
                 });
-                ready.push_back(item);
+                self.turned_due += 1;
+                *place = Some(self.turned_due);
+                ready.insert(self.turned_due, item);
             }
         }
         if self.in_flight.len() >= self.most {
@@ -99,15 +112,15 @@ impl Agenda {
             let tenant = self.turns.pop_front()?;
             let busy = self.of_tenant.get(&tenant).copied().unwrap_or_default();
             let Some(ready) = self.ready.get_mut(&tenant) else { continue };
-            let free = ready.iter().position(|item| !self.in_flight.contains_key(item));
-            let taken = free.filter(|_| busy < self.most_of_tenant).and_then(|at| ready.remove(at));
+            let free = ready.iter().find(|(_, item)| !self.in_flight.contains_key(item)).map(|(place, _)| *place);
+            let taken = free.filter(|_| busy < self.most_of_tenant).and_then(|place| ready.remove(&place));
             if ready.is_empty() {
                 self.ready.remove(&tenant);
             } else {
                 self.turns.push_back(tenant);
             }
             if let Some(item) = taken {
-                let due = self.known.remove(&item).map_or(now, |(due, _)| due);
+                let due = self.known.remove(&item).map_or(now, |known| known.due);
                 self.in_flight.insert(item, tenant);
                 *self.of_tenant.entry(tenant).or_default() += 1;
                 return Some((item, due));

@@ -41,11 +41,11 @@ impl Collector {
         let pending: BTreeSet<&str> =
             self.pending.values().filter(|(feed, _)| *feed == number).map(|(_, task)| task.scope.id.as_str()).collect();
         let busy = |id: &str| self.busy.contains(&(entry.admitted.id.clone(), id.to_owned()));
-        let gone = forgotten(entry.stored.iter(), |id| named.contains(id) || pending.contains(id) || busy(id), now);
+        let gone = forgotten(entry.stored.values(), |id| named.contains(id) || pending.contains(id) || busy(id), now);
         if gone.is_empty() {
             return;
         }
-        entry.stored.retain(|row| !gone.contains(&row.scope.id));
+        entry.stored.retain(|_, row| !gone.contains(&row.scope.id));
         let (tenant, feed) = (entry.admitted.tenant.to_string(), entry.admitted.id.to_string());
         tracing::info!(
             tenant,

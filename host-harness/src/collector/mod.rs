@@ -1,7 +1,7 @@
 //! Drives the feeds of a configuration day after day: starts what is due, takes what came of it, and plans what comes
 //! next. Time is an argument: whoever drives it decides when `now` is.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::collector::agenda::{Agenda, Item};
 use crate::collector::schedule::Schedule;
+use crate::collector::search::Sorting;
 use crate::collector::work::{Done, NotKept, Pipeline, Task};
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
@@ -51,12 +52,16 @@ pub struct Collector {
     tenant_numbers: HashMap<Arc<str>, u32>,
     numbers: Numbers,
     jobs: JoinSet<Ended>,
+    /// Searches whose findings are being taken up.
+    sorting: VecDeque<Sorting>,
     running: HashMap<tokio::task::Id, RunningJob>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
     busy: HashSet<ScopeKey>,
     throttles: HashMap<(ShortDigest, String), u64>,
     /// Scopes whose outbox is full.
     paused: BTreeSet<u32>,
+    /// Feeds with many scopes that are still to be counted.
+    unnoted: BTreeSet<u32>,
     /// The first feed that polls each scope, by the scope's mark.
     polled_by: HashMap<ShortDigest, u32>,
     /// Scopes that more than one feed polls, so that it is said once.
@@ -103,8 +108,11 @@ impl FeedDigests {
 struct Left {
     marks: Option<FeedDigests>,
     kept: Option<FeedDigests>,
-    stored: Vec<ScopeRow>,
+    stored: StoredScopes,
 }
+
+/// Scopes as the store has them, by their ids.
+type StoredScopes = BTreeMap<String, ScopeRow>;
 
 /// A feed, once somebody opened it.
 type OpenedFeed = OnceCell<Box<Feed>>;
@@ -126,9 +134,10 @@ struct FeedEntry {
     schedule: Schedule,
     /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
     open: Weak<OpenedFeed>,
-    scopes: Vec<u32>,
+    /// In the order in which they were found.
+    scopes: BTreeSet<u32>,
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
-    stored: Vec<ScopeRow>,
+    stored: StoredScopes,
     /// The feed as it is to be kept, and as it is.
     marks: FeedDigests,
     kept: Option<FeedDigests>,
@@ -233,10 +242,12 @@ impl Collector {
             tenant_numbers: HashMap::new(),
             numbers: Numbers::default(),
             jobs: JoinSet::new(),
+            sorting: VecDeque::new(),
             running: HashMap::new(),
             busy: HashSet::new(),
             throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until)).collect(),
             paused: BTreeSet::new(),
+            unnoted: BTreeSet::new(),
             polled_by: HashMap::new(),
             shared_scopes: BTreeSet::new(),
             pending: HashMap::new(),
@@ -252,7 +263,7 @@ impl Collector {
             (left.marks, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
         }
         for row in scope_rows {
-            collector.left.entry(row.feed.as_str().into()).or_default().stored.push(row);
+            collector.left.entry(row.feed.as_str().into()).or_default().stored.insert(row.scope.id.clone(), row);
         }
         collector.pipeline.metrics.configure(feeds.iter().map(|admitted| admitted.counted()));
         for (rank, admitted) in feeds.into_iter().enumerate() {
@@ -288,13 +299,17 @@ impl Collector {
         self.running.insert(id, RunningJob { item, key });
     }
 
-    /// Waits for one job to end and takes what came of it; waits for ever while none is in flight. May be dropped at any
-    /// time without losing anything.
+    /// Waits for one job to end and takes what came of it, or takes up a part of what a search found; waits for ever while
+    /// nothing is in flight. May be dropped at any time without losing anything.
     pub async fn ended(&mut self) {
+        if let Some(sorting) = self.sorting.pop_front() {
+            return self.sort(sorting);
+        }
         let Some(joined) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
         let id = joined.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
         let running = self.running.remove(&id).unwrap_or(RunningJob { item: None, key: None });
-        if let Some(item) = running.item {
+        let is_found = matches!(&joined, Ok((_, Ended::Searched { .. })));
+        if let Some(item) = running.item.filter(|_| !is_found) {
             self.agenda.done(item);
         }
         if let Some(key) = &running.key {
@@ -356,7 +371,7 @@ impl Collector {
 
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+        self.jobs.is_empty() && self.sorting.is_empty()
     }
 
     /// Where polls end up.
@@ -381,6 +396,9 @@ impl Collector {
             self.plan_anew(now);
         }
         self.swept = now;
+        for feed in std::mem::take(&mut self.unnoted) {
+            self.note_now(feed);
+        }
         self.pipeline.deliveries.tell_repeats();
         if let Some(summary) = self.summary() {
             tracing::info!("{summary}");
@@ -438,7 +456,7 @@ impl Collector {
     /// all.
     pub async fn stop(mut self, within: Duration) {
         let end = async {
-            while !self.jobs.is_empty() {
+            while !self.is_idle() {
                 self.ended().await;
             }
         };
@@ -466,7 +484,7 @@ impl Collector {
                 rows.push(SnapshotRow::of_scope(&entry.admitted, scope, self.next(*number, scope, &entry.admitted)));
             }
             // What nobody asks for any more needs nobody.
-            for row in entry.stored.iter().filter(|row| row.standing.watch != Watch::Unasked) {
+            for row in entry.stored.values().filter(|row| row.standing.watch != Watch::Unasked) {
                 rows.push(SnapshotRow::of_stored(&entry.admitted, row));
             }
         }

@@ -105,7 +105,7 @@ impl Collector {
             Some(number) => &mut self.feeds.get_mut(number)?.stored,
             None => &mut self.left.get_mut(feed)?.stored,
         };
-        rows.iter_mut().find(|row| row.scope.id == scope)
+        rows.get_mut(scope)
     }
 
     /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
@@ -211,12 +211,22 @@ impl Collector {
         }
     }
 
+    /// Counts how a feed and its scopes stand: at once, or with the next sweep where that is long work for each poll.
+    pub(super) fn note(&mut self, feed: u32) {
+        let scopes = self.feeds.get(&feed).map_or(0, |entry| entry.scopes.len() + entry.stored.len());
+        if scopes > limits::NOTED_AT_ONCE {
+            self.unnoted.insert(feed);
+        } else {
+            self.note_now(feed);
+        }
+    }
+
     /// Counts how a feed and its scopes stand.
-    pub(super) fn note(&self, feed: u32) {
+    pub(super) fn note_now(&self, feed: u32) {
         let Some(entry) = self.feeds.get(&feed) else { return };
         let live = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
         let live = live.map(|scope| (&scope.standing, scope.failure()));
-        let stored = entry.stored.iter().map(|row| (&row.standing, row.standing.outcome.as_deref()));
+        let stored = entry.stored.values().map(|row| (&row.standing, row.standing.outcome.as_deref()));
         let polled: Vec<(&Standing, Option<&Failure>)> =
             live.chain(stored.clone().filter(|(standing, _)| standing.watch == Watch::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];

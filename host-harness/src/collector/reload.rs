@@ -1,6 +1,6 @@
 //! Feeds that come, change and go. What did not change goes on as it was; what is in flight ends as it began.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
@@ -38,7 +38,7 @@ impl Collector {
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
         let Left { marks, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
-        stored.retain(|row| *row.tenant == *admitted.tenant);
+        stored.retain(|_, row| *row.tenant == *admitted.tenant);
         if stored.len() < before {
             tracing::warn!(
                 tenant = %admitted.tenant, feed = %admitted.id, fault = Blame::Operator.word(),
@@ -55,7 +55,7 @@ impl Collector {
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let schedule = Schedule::new(&admitted.id, "", admitted.interval);
         let polled: Vec<&Standing> =
-            stored.iter().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
+            stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
         let due = match polled.iter().map(|standing| standing.due).min() {
             Some(due) if !changed => schedule.resumed(due, true, now, rank),
             _ => first(now, rank),
@@ -70,7 +70,7 @@ impl Collector {
             tenant,
             schedule,
             open: Weak::new(),
-            scopes: Vec::new(),
+            scopes: BTreeSet::new(),
             stored,
             marks,
             kept,
@@ -140,7 +140,7 @@ impl Collector {
         let differs = admitted.differs_in_use(&entry.admitted);
         let impatient = impatient || differs;
         // Until its first search, the scopes of a feed are among what is stored.
-        let unsearched = entry.scopes.is_empty() && entry.stored.iter().any(|row| row.standing.waits_for_person);
+        let unsearched = entry.scopes.is_empty() && entry.stored.values().any(|row| row.standing.waits_for_person);
         entry.changed |= impatient && unsearched;
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
         if differs {
@@ -195,17 +195,13 @@ impl Collector {
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
                 let (feed, tenant) = (entry.admitted.id.to_string(), entry.admitted.tenant.to_string());
-                entry.stored.push(ScopeRow { feed, tenant, scope, standing });
+                entry.stored.insert(scope.id.clone(), ScopeRow { feed, tenant, scope, standing });
             }
         }
         for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
             self.agenda.remove(Item::GiveUp(number));
             // It was not told yet.
-            entry
-                .stored
-                .iter_mut()
-                .filter(|row| row.scope.id == task.scope.id)
-                .for_each(|row| row.standing.watch = Watch::Polled);
+            entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Watch::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
         let left = Left { marks: Some(entry.marks), kept: entry.kept, stored: entry.stored };

@@ -1,7 +1,7 @@
 //! The search for the scopes of a feed, and what it finds: scopes that are polled from now on, and scopes that are not
 //! any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use source_host::blame::Blame;
@@ -17,6 +17,83 @@ use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, Finding, Task, findings};
 use crate::collector::{Collector, Ended, FeedDigests, JobFuture, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
+
+/// What a search found, while it is taken up.
+pub(super) struct Sorting {
+    feed: u32,
+    /// None where the search failed.
+    found: Option<Discovery>,
+    findings: std::vec::IntoIter<(Scope, Finding)>,
+    /// Numbers of the scopes that are polled, by id.
+    live: HashMap<String, u32>,
+    /// Whether it is the first good one since the configuration of the feed changed.
+    changed: bool,
+    was_blocked: bool,
+    searched_with: ShortDigest,
+    /// When the next search is due.
+    due: u64,
+    /// Scopes so far that are polled for the first time.
+    rank: u64,
+    /// Whether something is left for another search.
+    skipped: bool,
+    lost: Told<(Scope, Failure)>,
+    given_up: Told<Scope>,
+    shared: Told<(Scope, Arc<AdmittedFeed>)>,
+}
+
+/// The first of several that have one line of the log together, and how many they are.
+struct Told<T> {
+    first: Option<T>,
+    count: usize,
+}
+
+impl<T> Default for Told<T> {
+    fn default() -> Told<T> {
+        Told { first: None, count: 0 }
+    }
+}
+
+impl<T> Told<T> {
+    fn note(&mut self, one: T) {
+        self.first.get_or_insert(one);
+        self.count += 1;
+    }
+
+    /// Words for those beside the first.
+    fn others(&self) -> String {
+        match self.count {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        }
+    }
+}
+
+impl Sorting {
+    /// Says which scopes are not polled any more, and which are polled twice: a line for each kind, whatever their number.
+    fn tell(&self, admitted: &AdmittedFeed) {
+        if let Some((scope, why)) = &self.lost.first {
+            let cause = format!("{}{}", why.cause, self.lost.others());
+            log_failure(admitted, Some(scope), &Failure { cause, ..why.clone() }, None);
+        }
+        let (tenant, feed, fault) = (&admitted.tenant, &admitted.id, Blame::Operator.word());
+        if let Some(scope) = &self.given_up.first {
+            tracing::warn!(
+                %tenant, %feed, scope = scope.id, fault,
+                "the settings do not ask for this scope any more: it is not polled, and its state is kept{}",
+                self.given_up.others()
+            );
+        }
+        if let Some((scope, other)) = &self.shared.first
+            && admitted.log.takes(scope.id.len())
+        {
+            tracing::warn!(
+                %tenant, %feed, scope = scope.id, fault,
+                "the feed {} of tenant {} polls this scope too: its findings are told twice{}",
+                other.id, other.tenant, self.shared.others()
+            );
+        }
+    }
+}
 
 impl Collector {
     pub(super) fn search(&mut self, number: u32, now: u64) -> Option<JobFuture> {
@@ -62,7 +139,7 @@ impl Collector {
 
     pub(super) fn searched(&mut self, number: u32, found: Result<Discovery, Failure>) {
         let now = (self.clock)();
-        let Some(entry) = self.feeds.get_mut(&number) else { return };
+        let Some(entry) = self.feeds.get_mut(&number) else { return self.agenda.done(Item::Search(number)) };
         let admitted = Arc::clone(&entry.admitted);
         let next = entry.schedule.after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
@@ -85,56 +162,107 @@ impl Collector {
         let searched_with = admitted.settings_digest();
         let same_settings = entry.marks.searched_with == searched_with;
         self.warn_of_expiry(number, now);
-        let known = self.known(number);
-        let pairs: Vec<(Scope, Standing)> =
-            known.values().map(|(scope, standing, _)| (scope.clone(), standing.clone())).collect();
-        let (mut rank, mut skipped) = (0, false);
-        for (scope, finding) in findings(&pairs, &found, same_settings) {
-            let earlier = known.get(&scope.id);
-            let mut standing = earlier.map(|(_, standing, _)| standing.clone()).unwrap_or_default();
-            let live = earlier.and_then(|(_, _, number)| *number);
-            match finding {
-                Finding::Polled => {
-                    let anew = earlier.is_none() || std::mem::take(&mut standing.watch) != Watch::Polled;
-                    if anew || (changed && standing.waits_for_person) {
-                        standing.due = first(now, rank);
-                        rank += 1;
-                    }
-                    self.watch(number, scope, standing, live, now);
+        let (known, live) = self.known(number);
+        let findings = findings(&known, &found, same_settings).into_iter();
+        let sorting = Sorting {
+            feed: number,
+            found: found.ok(),
+            findings,
+            live,
+            changed,
+            was_blocked,
+            searched_with,
+            due: next.due,
+            rank: 0,
+            skipped: false,
+            lost: Told::default(),
+            given_up: Told::default(),
+            shared: Told::default(),
+        };
+        self.sort(sorting);
+    }
+
+    /// Takes up a part of what a search found, and ends the search where that was the rest: others are answered in between.
+    pub(super) fn sort(&mut self, mut sorting: Sorting) {
+        let (now, number) = ((self.clock)(), sorting.feed);
+        let Some(admitted) = self.feeds.get(&number).map(|entry| Arc::clone(&entry.admitted)) else {
+            self.agenda.done(Item::Search(number));
+            return;
+        };
+        for _ in 0..limits::FINDINGS_AT_ONCE {
+            let Some((scope, finding)) = sorting.findings.next() else { return self.sorted(&admitted, &sorting, now) };
+            self.take_up(&admitted, &mut sorting, scope, finding, now);
+        }
+        self.sorting.push_back(sorting);
+    }
+
+    /// Takes up what a search found of one scope.
+    fn take_up(&mut self, admitted: &AdmittedFeed, sorting: &mut Sorting, scope: Scope, finding: Finding, now: u64) {
+        let number = sorting.feed;
+        let live = sorting.live.get(&scope.id).copied();
+        let of_live = live.and_then(|live| self.scopes.get(&live)).map(|known| &known.standing);
+        let stored = || self.feeds.get(&number).and_then(|entry| entry.stored.get(&scope.id)).map(|row| &row.standing);
+        let earlier = of_live.or_else(stored).cloned();
+        let is_fresh = earlier.is_none();
+        let mut standing = earlier.unwrap_or_default();
+        match finding {
+            Finding::Polled => {
+                let anew = is_fresh || std::mem::take(&mut standing.watch) != Watch::Polled;
+                if anew || (sorting.changed && standing.waits_for_person) {
+                    standing.due = first(now, sorting.rank);
+                    sorting.rank += 1;
                 }
-                // The poll of one that is in flight ends first.
-                _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => skipped = true,
-                Finding::Lost(why) => self.give_up(number, scope, standing, live, Some(why), now),
-                Finding::GivenUp => self.give_up(number, scope, standing, live, None, now),
+                if let Some(other) = self.watch(number, scope, standing, live, now) {
+                    sorting.shared.note(other);
+                }
+            }
+            // The poll of one that is in flight ends first.
+            _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => sorting.skipped = true,
+            Finding::Lost(why) => {
+                sorting.lost.note((scope.clone(), why.clone()));
+                self.give_up(number, scope, standing, live, Some(why), now);
+            }
+            Finding::GivenUp => {
+                sorting.given_up.note(scope.clone());
+                self.give_up(number, scope, standing, live, None, now);
             }
         }
-        if let Ok(discovery) = &found {
+    }
+
+    /// Everything that a search found is taken up.
+    fn sorted(&mut self, admitted: &AdmittedFeed, sorting: &Sorting, now: u64) {
+        let number = sorting.feed;
+        self.agenda.done(Item::Search(number));
+        sorting.tell(admitted);
+        if let Some(discovery) = &sorting.found {
             // Before the search is kept, which writes what nobody asks for any more.
             self.forget_unpolled(number, discovery, now);
         }
-        if found.is_ok() && !skipped {
+        let is_done = sorting.found.is_some() && !sorting.skipped;
+        if is_done {
             // Only now: until everything is done, a search that finds less is the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
-                entry.marks.searched_with = searched_with;
+                entry.marks.searched_with = sorting.searched_with;
             }
             self.keep_search(number);
         }
-        self.note(number);
-        let due = if skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { next.due };
-        self.plan_search(number, due, found.is_ok() && !skipped, now);
-        self.release(number, was_blocked, now);
+        self.note_now(number);
+        let due = if sorting.skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { sorting.due };
+        self.plan_search(number, due, is_done, now);
+        self.release(number, sorting.was_blocked, now);
     }
 
-    /// All scopes of a feed that are known, those that are polled with their number.
-    pub(super) fn known(&self, number: u32) -> BTreeMap<String, (Scope, Standing, Option<u32>)> {
-        let Some(entry) = self.feeds.get(&number) else { return BTreeMap::new() };
-        let stored =
-            entry.stored.iter().map(|row| (row.scope.id.clone(), (row.scope.clone(), row.standing.clone(), None)));
-        let live = entry.scopes.iter().filter_map(|number| {
-            let ScopeEntry { scope, standing, .. } = &**self.scopes.get(number)?;
-            Some((scope.id.clone(), (scope.clone(), standing.clone(), Some(*number))))
-        });
-        stored.chain(live).collect()
+    /// All scopes of a feed that are known, and the numbers of those that are polled.
+    fn known(&self, number: u32) -> (Vec<(Scope, Standing)>, HashMap<String, u32>) {
+        let Some(entry) = self.feeds.get(&number) else { return Default::default() };
+        let mut known: BTreeMap<&str, (&Scope, &Standing)> =
+            entry.stored.values().map(|row| (row.scope.id.as_str(), (&row.scope, &row.standing))).collect();
+        let mut live = HashMap::new();
+        for (number, scope) in entry.scopes.iter().filter_map(|number| Some((*number, self.scopes.get(number)?))) {
+            known.insert(&scope.scope.id, (&scope.scope, &scope.standing));
+            live.insert(scope.scope.id.clone(), number);
+        }
+        (known.into_values().map(|(scope, standing)| (scope.clone(), standing.clone())).collect(), live)
     }
 
     /// Writes which scopes were given up, and then with which settings the feed was searched: a crash in between makes
@@ -145,7 +273,7 @@ impl Collector {
         if entry.kept == Some(marks) {
             return;
         }
-        let unasked = entry.stored.iter().filter(|row| row.standing.watch == Watch::Unasked);
+        let unasked = entry.stored.values().filter(|row| row.standing.watch == Watch::Unasked);
         let rows: Vec<ScopeRow> = unasked.cloned().collect();
         let FeedDigests { searched_with, configured_as } = marks;
         let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
@@ -174,16 +302,23 @@ impl Collector {
         }
     }
 
-    /// Polls a scope from now on, or goes on to, where it has a number.
-    pub(super) fn watch(&mut self, feed: u32, scope: Scope, standing: Standing, live: Option<u32>, now: u64) {
-        let Some(entry) = self.feeds.get_mut(&feed) else { return };
-        let stored = entry.stored.iter().position(|row| row.scope.id == scope.id);
-        let was_stored = stored.map(|at| entry.stored.swap_remove(at)).is_some();
+    /// Polls a scope from now on, or goes on to, where it has a number. Gives the scope and the other feed that polls it,
+    /// where that is news.
+    fn watch(
+        &mut self,
+        feed: u32,
+        scope: Scope,
+        standing: Standing,
+        live: Option<u32>,
+        now: u64,
+    ) -> Option<(Scope, Arc<AdmittedFeed>)> {
+        let entry = self.feeds.get_mut(&feed)?;
+        let was_stored = entry.stored.remove(&scope.id).is_some();
         if let Some(number) = live {
             if let Some(known) = self.scopes.get_mut(&number) {
                 known.scope = scope;
             }
-            return;
+            return None;
         }
         let admitted = Arc::clone(&entry.admitted);
         let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
@@ -192,9 +327,9 @@ impl Collector {
             false => standing.due,
         };
         let number = self.numbers.next();
-        entry.scopes.push(number);
+        entry.scopes.insert(number);
         self.agenda.plan(Item::Poll(number), entry.tenant, due);
-        self.tell_of_sharing(feed, &admitted, &scope);
+        let shared = self.shared(feed, &admitted, &scope).map(|other| (scope.clone(), other));
         let standing = Standing { due, ..standing };
         self.scopes.insert(
             number,
@@ -209,29 +344,25 @@ impl Collector {
                 notices: Box::default(),
             }),
         );
+        shared
     }
 
-    /// Says once that two feeds poll one scope.
-    pub(super) fn tell_of_sharing(&mut self, feed: u32, admitted: &AdmittedFeed, scope: &Scope) {
+    /// The other feed that polls a scope, where that was not told yet.
+    fn shared(&mut self, feed: u32, admitted: &AdmittedFeed, scope: &Scope) -> Option<Arc<AdmittedFeed>> {
         let other = *self.polled_by.entry(ShortDigest::of(&scope.id)).or_insert(feed);
-        let Some(other) = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.admitted) else { return };
+        let other = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.admitted)?;
         if other.plugin_digest() != admitted.plugin_digest() {
-            return;
+            return None;
         }
         // Two feeds of a plugin that finds other scopes at each search share those, too.
         if self.shared_scopes.len() >= limits::UNPOLLED_SCOPES {
             self.shared_scopes.clear();
         }
-        if self.shared_scopes.insert(scope.id.clone()) && admitted.log.takes(scope.id.len()) {
-            tracing::warn!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault = Blame::Operator.word(),
-                "the feed {} of tenant {} polls this scope too: its findings are told twice", other.id, other.tenant
-            );
-        }
+        self.shared_scopes.insert(scope.id.clone()).then(|| Arc::clone(other))
     }
 
     /// Polls a scope no more; where it was lost, one event says so.
-    pub(super) fn give_up(
+    fn give_up(
         &mut self,
         feed: u32,
         scope: Scope,
@@ -249,16 +380,10 @@ impl Collector {
         let standing = Standing { due: now, watch, ..standing };
         let task = Task { admitted: Arc::clone(&admitted), schedule, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
-        entry.scopes.retain(|known| Some(*known) != live);
-        entry.stored.retain(|row| row.scope.id != task.scope.id);
-        entry.stored.push(task.row());
-        match &task.given_up {
-            Some(failure) => log_failure(&admitted, Some(&task.scope), failure, None),
-            None => tracing::warn!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = task.scope.id, fault = Blame::Operator.word(),
-                "the settings do not ask for this scope any more: it is not polled, and its state is kept"
-            ),
+        if let Some(live) = live {
+            entry.scopes.remove(&live);
         }
+        entry.stored.insert(task.scope.id.clone(), task.row());
         if task.given_up.is_some() {
             let tenant = entry.tenant;
             let number = self.numbers.next();
@@ -285,7 +410,7 @@ impl Collector {
 
     pub(super) fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, PollFault>) {
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
-        let Some(row) = entry.stored.iter_mut().find(|row| row.scope.id == scope) else { return };
+        let Some(row) = entry.stored.get_mut(scope) else { return };
         match done {
             Ok(done) => row.standing = done.standing,
             Err(fault) => {

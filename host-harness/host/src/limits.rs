@@ -301,6 +301,15 @@ pub const TRIM: Duration = Duration::from_secs(10);
 /// How long polls and deliveries may take to end after the collector was told to stop.
 pub const SHUTDOWN: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether the collector's loop turns.
+pub const LOOP_TICK: Duration = Duration::from_millis(250);
+
+/// The log tells of a loop that does not turn for this long; it turns at least once in [`WATCH`].
+pub const LOOP_LATE: Duration = Duration::from_secs(15);
+
+/// A process whose loop does not turn for this long ends, so that a supervisor starts it again.
+pub const LOOP_LOST: Duration = Duration::from_secs(120);
+
 /// A tenant's connections are dropped when it did not poll for this long.
 pub const IDLE_TENANT: Duration = Duration::from_secs(60);
 

@@ -4,6 +4,7 @@ pub mod memory;
 pub mod page;
 mod places;
 pub mod server;
+mod watch;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use crate::config::admission::{self, Checked, LeftOut};
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile, StartError};
 use crate::metrics::Metrics;
 use crate::run::server::{StatusDesk, StatusRequest};
+use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
 use crate::sink::{SinkConfig, Stdout};
@@ -115,11 +117,13 @@ pub async fn pipeline(
 pub async fn run(start: Start) -> Result<(), StartError> {
     // Before anything else: a signal that nobody takes ends the process.
     let mut signals = Signals::new().map_err(|error| StartError::of_host(NoSignals(error)))?;
+    let turns = Turns::default();
+    watch::start(turns.clone()).map_err(|error| StartError::of_host(NoSignals(error)))?;
     let (driver, server) = tokio::select! {
         begun = begin(start) => begun?,
         () = signals.stop() => return Ok(()),
     };
-    let ended = driver.drive(signals).await;
+    let ended = driver.drive(signals, turns).await;
     if let Some(server) = server {
         server.abort();
     }
@@ -215,7 +219,7 @@ struct RunLoop {
 }
 
 impl RunLoop {
-    async fn drive(mut self, mut signals: Signals) -> Result<(), StartError> {
+    async fn drive(mut self, mut signals: Signals, turns: Turns) -> Result<(), StartError> {
         let mut watch = interval(limits::WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.pipeline().deliveries.clone();
@@ -223,16 +227,25 @@ impl RunLoop {
             if let Some((_, why)) = deliveries.closed() {
                 return Err(StartError::of_host(why));
             }
+            turns.does("starts what is due");
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
             let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);
+            turns.does("waits, or takes up what a poll or a search came to");
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hang_up.recv() => self.begin_reload(true),
-                Some(question) = self.asked.recv() => self.answer(question),
-                loaded = reloaded(&mut self.reload) => self.end_reload(loaded),
+                Some(question) = self.asked.recv() => {
+                    turns.does("answers a reader of the status");
+                    self.answer(question);
+                }
+                loaded = reloaded(&mut self.reload) => {
+                    turns.does("takes a configuration");
+                    self.end_reload(loaded);
+                }
                 _ = watch.tick() => {
+                    turns.does("looks at its files, and forgets what is over");
                     self.collector.sweep();
                     if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
                         memory::give_back();
@@ -248,6 +261,7 @@ impl RunLoop {
                 () = sleep(next) => {}
             }
         }
+        turns.end();
         let deadline = Instant::now() + limits::SHUTDOWN;
         tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
         let RunLoop { collector, .. } = self;

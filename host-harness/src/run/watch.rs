@@ -1,0 +1,172 @@
+//! A thread beside the runtime that ends the process where nothing else can: where the collector's loop does not turn any
+//! more, and where the process was told to stop and does not. A supervisor starts it again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use source_host::blame::Blame;
+use source_host::limits;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+/// Where the loop is. Shared with the thread that watches it.
+#[derive(Clone, Default)]
+pub(super) struct Turns(Arc<Mutex<Option<Turn>>>);
+
+/// One turn of the loop.
+#[derive(Clone, Copy)]
+struct Turn {
+    number: u64,
+    does: &'static str,
+}
+
+impl Turns {
+    /// Says what the loop does now. From the first time on, the loop is watched.
+    pub(super) fn does(&self, does: &'static str) {
+        let mut turn = self.0.lock();
+        let number = turn.map_or(0, |turn| turn.number) + 1;
+        *turn = Some(Turn { number, does });
+    }
+
+    /// The loop has ended, and is not watched any more.
+    pub(super) fn end(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(turns: Turns) -> io::Result<()> {
+    // A runtime of its own takes signals, too, while every thread of the other one hangs.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("watch".to_owned());
+    thread.spawn(move || runtime.block_on(watch(turns))).map(drop)
+}
+
+async fn watch(turns: Turns) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return };
+    let mut watch = Watch::default();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => watch.told(),
+            _ = interrupt.recv() => watch.told(),
+            // Ticks of its own: a process that was stopped and goes on has missed one, and not an hour.
+            () = sleep(limits::LOOP_TICK) => {
+                let turn = *turns.0.lock();
+                let does = turn.map_or("ends", |turn| turn.does);
+                match watch.tick(turn.map(|turn| turn.number)) {
+                    Finding::Fine => {}
+                    Finding::Late(for_seconds) => say(format!(
+                        "the collector's loop does not turn for {for_seconds} s: it {does}; the process ends after {} s",
+                        limits::LOOP_LOST.as_secs()
+                    )),
+                    Finding::Lost => end(format!(
+                        "ends: the collector's loop did not turn for {} s, in which it {does}; a supervisor is to start it again",
+                        limits::LOOP_LOST.as_secs()
+                    )),
+                    Finding::Overdue => end(format!(
+                        "ends: told to stop, the process did not within {} s",
+                        limits::SHUTDOWN.as_secs()
+                    )),
+                }
+            }
+        }
+    }
+}
+
+/// Says it from a thread of its own: a log that nobody reads stops nobody here.
+fn say(words: String) {
+    std::thread::spawn(move || tracing::error!(fault = Blame::Harness.word(), "{words}"));
+}
+
+fn end(words: String) -> ! {
+    say(words);
+    std::thread::sleep(limits::LAST_WRITE);
+    std::process::exit(1)
+}
+
+/// What a tick finds.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    /// Everything goes on.
+    Fine,
+    /// The loop does not turn for so many seconds; told once.
+    Late(u64),
+    /// The loop does not turn any more.
+    Lost,
+    /// The process was told to stop, and has had its time.
+    Overdue,
+}
+
+/// What was seen so far, in ticks.
+#[derive(Default)]
+struct Watch {
+    last: Option<u64>,
+    still: u32,
+    since_told: Option<u32>,
+}
+
+impl Watch {
+    /// The process was told to stop.
+    fn told(&mut self) {
+        self.since_told.get_or_insert(0);
+    }
+
+    /// One tick later; the number of the loop's turn, where it is to be watched.
+    fn tick(&mut self, turn: Option<u64>) -> Finding {
+        self.still = if turn.is_some() && turn == self.last { self.still + 1 } else { 0 };
+        self.last = turn;
+        let since_told = self.since_told.as_mut().map(|ticks| {
+            *ticks += 1;
+            *ticks
+        });
+        match self.still {
+            _ if since_told.is_some_and(|ticks| ticks >= in_ticks(limits::SHUTDOWN)) => Finding::Overdue,
+            still if still >= in_ticks(limits::LOOP_LOST) => Finding::Lost,
+            still if still == in_ticks(limits::LOOP_LATE) => Finding::Late(limits::LOOP_LATE.as_secs()),
+            _ => Finding::Fine,
+        }
+    }
+}
+
+fn in_ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / limits::LOOP_TICK.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first finding that is not fine, and at which tick.
+    fn first(watch: &mut Watch, mut turn: impl FnMut(u32) -> Option<u64>) -> Option<(u32, Finding)> {
+        (1..=10_000).map(|tick| (tick, watch.tick(turn(tick)))).find(|(_, finding)| *finding != Finding::Fine)
+    }
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_told_of_and_then_ended() {
+        let mut watch = Watch::default();
+        let late = first(&mut watch, |_| Some(7));
+        assert_eq!(late, Some((in_ticks(limits::LOOP_LATE) + 1, Finding::Late(limits::LOOP_LATE.as_secs()))));
+        let lost = first(&mut watch, |_| Some(7));
+        assert_eq!(lost, Some((in_ticks(limits::LOOP_LOST - limits::LOOP_LATE), Finding::Lost)));
+    }
+
+    #[test]
+    fn a_loop_that_turns_now_and_then_or_has_not_begun_goes_on() {
+        let now_and_then = in_ticks(limits::LOOP_LATE);
+        assert_eq!(first(&mut Watch::default(), |tick| Some(u64::from(tick / now_and_then))), None);
+        assert_eq!(first(&mut Watch::default(), |_| None), None);
+    }
+
+    #[test]
+    fn a_process_that_was_told_to_stop_has_its_time_and_no_more() {
+        let mut watch = Watch::default();
+        watch.told();
+        let half = in_ticks(limits::SHUTDOWN) / 2;
+        assert!((0..half).all(|tick| watch.tick(Some(tick.into())) == Finding::Fine));
+        watch.told();
+        assert_eq!(first(&mut watch, |tick| Some(tick.into())), Some((half, Finding::Overdue)));
+    }
+}

@@ -246,6 +246,13 @@ pub const CASES: &[Case] = &[
         Nothing("they are taken up in parts, and one line tells of the lost ones"),
         "",
     ),
+    case(
+        Mode::OriginLabels,
+        200,
+        "declares origins whose names take long to read",
+        Fails("its limit of an origin in prepare, 1026 bytes"),
+        "limits",
+    ),
     case(Mode::ShapeOdd, 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
     case(
         Mode::ProblemsOneByOne,

@@ -66,7 +66,8 @@ pub const LIMITS: &[Limit] = &[
     limit("shapes of requests", Mode::Shapes, (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
     limit("path of a shape", Mode::ShapeBytes, (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),
     limit("method of a shape", Mode::MethodBytes, (256, 257), "its limit of a method in prepare, 256 bytes"),
-    limit("origin of a shape", Mode::OriginBytes, (16_384, 16_385), "its limit of an origin in prepare, 16384 bytes"),
+    limit("origin of a shape", Mode::OriginBytes, (1_026, 1_027), "its limit of an origin in prepare, 1026 bytes"),
+    limit("origins of a plan", Mode::Origins, (99, 100), "its limit of different origins of a plan in prepare, 100"),
     limit("sealed key of a shape", Mode::SealedKeyBytes, (256, 257), "its limit of a sealed key in prepare, 256 bytes"),
     limit(
         "credentials on a shape",

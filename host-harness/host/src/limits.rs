@@ -338,6 +338,18 @@ pub const GZIP_MEMBERS: usize = 1_000;
 /// Origin, path or whole address of a request.
 pub const ADDRESS_BYTES: usize = 16 << 10;
 
+/// The name of a host, as DNS has it.
+pub const HOST_NAME: usize = 253;
+
+/// One label of such a name.
+pub const HOST_LABEL: usize = 63;
+
+/// An origin: a scheme, a name of the longest characters, and a port.
+pub const ORIGIN_BYTES: usize = 8 + 4 * HOST_NAME + 6;
+
+/// Different origins of one plan: the project's own plugin has three.
+pub const ORIGINS: usize = 100;
+
 /// A cursor or a token; services put whole states into theirs.
 pub const CURSOR_BYTES: usize = 64 << 10;
 

@@ -85,6 +85,8 @@ modes! {
     NoticesOfBatch = "notices-of-batch",
     NoticesOfSteps = "notices-of-steps",
     OriginBytes = "origin-bytes",
+    OriginLabels = "origin-labels",
+    Origins = "origins",
     PageBytes = "page-bytes",
     Pages = "pages",
     PagesSlow = "pages-slow",

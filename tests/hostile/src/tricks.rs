@@ -35,6 +35,13 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
         Mode::ShapeBytes => plan.shapes.push(Shape { path: Path::Prefix(wide("/", settings.amount)), ..shape }),
         Mode::MethodBytes => plan.shapes.push(Shape { method: wide("GET", settings.amount), ..shape }),
         Mode::OriginBytes => plan.shapes.push(Shape { origin: wide("https://", settings.amount), ..shape }),
+        Mode::OriginLabels => plan.shapes.extend((0..settings.amount).map(|index| {
+            let label = char::from_u32(0x4e00 + index as u32).unwrap_or('x').to_string().repeat(5_400);
+            Shape { origin: format!("https://{label}"), ..shape.clone() }
+        })),
+        Mode::Origins => plan.shapes.extend(
+            (0..settings.amount).map(|index| Shape { origin: format!("https://{index}.example"), ..shape.clone() }),
+        ),
         Mode::SealedKeyBytes => plan.shapes.push(Shape { captures: Some(wide("", settings.amount)), ..shape }),
         Mode::CredentialUses => {
             let credentials = vec![shape.credentials[0].clone(); settings.amount];

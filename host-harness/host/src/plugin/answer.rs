@@ -10,7 +10,7 @@ use crate::contract::{
 };
 use crate::limits::{
     ADDRESS_BYTES, CODE_BYTES, CREDENTIAL_USES, CURSOR_BYTES, ENTRIES, ID_BYTES, LATEST_TIME, Limits, NAME_BYTES,
-    PLUGIN_DATA_BYTES, PROBLEMS, SCHEMA_BYTES, WORDS_BYTES,
+    ORIGIN_BYTES, ORIGINS, PLUGIN_DATA_BYTES, PROBLEMS, SCHEMA_BYTES, WORDS_BYTES,
 };
 use crate::plugin::event;
 use crate::text::{self, is_plain, plain};
@@ -121,7 +121,7 @@ impl BoundedAnswer for Plan {
         for shape in &self.shapes {
             let (Path::Exact(path) | Path::Prefix(path)) = &shape.path;
             exact(Bound::Method, &shape.method, CODE_BYTES)?;
-            exact(Bound::Origin, &shape.origin, ADDRESS_BYTES)?;
+            exact(Bound::Origin, &shape.origin, ORIGIN_BYTES)?;
             exact(Bound::Path, path, ADDRESS_BYTES)?;
             exact(Bound::SealedKey, shape.captures.as_deref().unwrap_or_default(), CODE_BYTES)?;
             most(Bound::CredentialsOnShape, shape.credentials.len(), CREDENTIAL_USES)?;
@@ -134,6 +134,9 @@ impl BoundedAnswer for Plan {
                 }
             }
         }
+        // Each is read as an address, by the host.
+        let origins: HashSet<&str> = self.shapes.iter().map(|shape| shape.origin.as_str()).collect();
+        most(Bound::OriginsOfPlan, origins.len(), ORIGINS)?;
         self.warnings.hold(limits)
     }
 }

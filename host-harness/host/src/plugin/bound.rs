@@ -47,6 +47,7 @@ bounds! {
     Notices = "notices",
     OneEvent = "one event",
     Origin = "an origin",
+    OriginsOfPlan = "different origins of a plan",
     OwnerOfScope = "the owner of a scope",
     Pages = "pages",
     PagesOfPoll = "the pages of a poll",

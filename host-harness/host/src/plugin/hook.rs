@@ -21,7 +21,7 @@ use crate::credentials::secret::Secret;
 use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE, milliseconds};
 use crate::network::charset;
-use crate::network::egress::{Denial, Egress, Judged};
+use crate::network::egress::{Denial, Egress, Judged, has_fitting_name};
 use crate::network::tokens::{self, Asked, Sent};
 use crate::network::{self, IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
@@ -237,6 +237,9 @@ impl Carrier {
         if address.len() > ADDRESS_BYTES {
             self.exceed(Bound::AddressOfRequest, format!("{ADDRESS_BYTES} bytes"));
             return Err(Refused::denied("its address is too long"));
+        }
+        if !has_fitting_name(&address) {
+            return Err(Refused::denied("its host is no name: it is too long, or one of its labels"));
         }
         let url =
             Url::parse(&address).map_err(|error| Refused::denied(format!("its address cannot be read: {error}")))?;

@@ -10,6 +10,7 @@ use crate::credentials::redact::Search;
 use crate::credentials::sealed::placeholder;
 use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
+use crate::network::egress::has_fitting_name;
 use crate::network::tokens::{TOKEN, is_of_tokens};
 
 /// Members of a token endpoint's answer that a plugin gets to see, besides the sealed one: those of OAuth 2.0, and what
@@ -68,7 +69,8 @@ pub fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
     response.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()) || name.ends_with("request-id"));
     for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
         // Some servers give tokens there.
-        *place = Url::parse(place).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+        let url = has_fitting_name(place).then(|| Url::parse(place).ok()).flatten();
+        *place = url.map_or_else(String::new, |url| url.origin().ascii_serialization());
     }
     let body = response.unmarked();
     let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {

@@ -375,10 +375,13 @@ fn top(pointer: &str) -> &str {
 /// Keeps with a feed where its requests go, and which they are.
 fn note_plan(admitted: &mut AdmittedFeed, feed: &Feed) {
     let shapes = &feed.plan().shapes;
-    let origins: BTreeSet<String> = shapes.iter().filter_map(|shape| egress::canonical(&shape.origin)).collect();
+    // Each different spelling is read once.
+    let canonical =
+        |spelled: BTreeSet<&str>| -> BTreeSet<String> { spelled.into_iter().filter_map(egress::canonical).collect() };
+    let origins = canonical(shapes.iter().map(|shape| shape.origin.as_str()).collect());
     admitted.origins = origins.into_iter().collect();
     let carrying = shapes.iter().filter(|shape| !shape.credentials.is_empty());
-    let carrying: BTreeSet<String> = carrying.filter_map(|shape| egress::canonical(&shape.origin)).collect();
+    let carrying = canonical(carrying.map(|shape| shape.origin.as_str()).collect());
     admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
     admitted.keep_plan(shapes);
 }

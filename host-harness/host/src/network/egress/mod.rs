@@ -5,13 +5,13 @@ mod origins;
 mod placement;
 mod spelling;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-pub use self::origins::{Leave, NotAnOrigin, Origins, canonical};
+pub use self::origins::{Leave, NotAnOrigin, Origins, canonical, has_fitting_name};
 use self::placement::{Placed, carries, refuse_own_credentials};
 use self::spelling::{refuse_odd_spelling, refuse_other_meaning};
 use crate::contract::{Credential, Path, Plan, Shape};
@@ -42,6 +42,8 @@ impl fmt::Display for Denial {
 #[derive(Debug, Clone)]
 pub struct Egress {
     plan: Arc<Plan>,
+    /// The origins of its shapes as they are compared, each read once.
+    origins: Arc<OnceLock<Vec<Option<Arc<str>>>>>,
     allowed: Arc<Origins>,
     news: Arc<News>,
 }
@@ -61,7 +63,7 @@ impl News {
 impl Egress {
     /// Lets the shapes of a plan out, as far as their origins are allowed.
     pub fn new(plan: impl Into<Arc<Plan>>, allowed: Arc<Origins>) -> Egress {
-        Egress { plan: plan.into(), allowed, news: Arc::default() }
+        Egress { plan: plan.into(), origins: Arc::default(), allowed, news: Arc::default() }
     }
 
     /// The same, where some of it was told before.
@@ -107,12 +109,13 @@ impl Egress {
 
     /// The declared shape of a request to an origin that is allowed.
     fn allowed_shape(&self, request: &OutgoingRequest, origin: &str) -> Result<&Shape, Denial> {
-        let is_of = |shape: &&Shape| {
+        let is_of = |(shape, declared): &(&Shape, &Option<Arc<str>>)| {
             shape.method == request.method
                 && fits(&shape.path, request.url.path())
-                && canonical(&shape.origin).is_some_and(|declared| declared == origin)
+                && declared.as_deref().is_some_and(|declared| declared == origin)
         };
-        let shape = self.plan.shapes.iter().find(is_of).ok_or_else(|| {
+        let origins = self.origins.get_or_init(|| in_one_spelling(&self.plan.shapes));
+        let shape = self.plan.shapes.iter().zip(origins).find(is_of).map(|(shape, _)| shape).ok_or_else(|| {
             denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
         })?;
         if self.allowed.leave(origin).is_none() {
@@ -121,6 +124,13 @@ impl Egress {
         }
         Ok(shape)
     }
+}
+
+/// The origins of shapes, each different one read once.
+fn in_one_spelling(shapes: &[Shape]) -> Vec<Option<Arc<str>>> {
+    let mut known: HashMap<&str, Option<Arc<str>>> = HashMap::new();
+    let read = |shape: &Shape| canonical(&shape.origin).map(Arc::from);
+    shapes.iter().map(|shape| known.entry(&shape.origin).or_insert_with(|| read(shape)).clone()).collect()
 }
 
 /// A request that may leave.

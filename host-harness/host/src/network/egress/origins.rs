@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
+use crate::limits;
 use crate::network::address;
 
 /// The origins that requests may go to.
@@ -116,8 +117,25 @@ pub enum Leave {
     BuiltIn,
 }
 
+/// Whether the host in an address, if there is one, can be a name: its length and those of its labels. Reading another one as
+/// an address takes milliseconds, and whoever wrote it decides how many.
+pub fn has_fitting_name(address: &str) -> bool {
+    let Some((_, rest)) = address.split_once(':') else { return true };
+    let host = rest.trim_start_matches(['/', '\\']).split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    // A port is no part of the name, and a label in another script is not shorter in ASCII.
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let dots = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
+    // None has more than four bytes a character.
+    host.len() <= limits::ORIGIN_BYTES
+        && name.trim_end_matches(dots).chars().count() <= limits::HOST_NAME
+        && name.split(dots).all(|label| label.chars().count() <= limits::HOST_LABEL)
+}
+
 /// An origin as `url` spells it; none for anything that is more or less than an origin.
 pub fn canonical(origin: &str) -> Option<String> {
+    if !has_fitting_name(origin) {
+        return None;
+    }
     let url = Url::parse(origin).ok()?;
     let bare = url.path() == "/"
         && url.query().is_none()

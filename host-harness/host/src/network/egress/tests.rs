@@ -311,3 +311,26 @@ fn origins_are_exact() {
         assert_eq!(canonical(origin), None, "{origin}");
     }
 }
+
+#[test]
+fn a_host_that_can_be_no_name_is_not_read_as_an_address() {
+    let label = |of: &str, count: usize| of.repeat(count);
+    let name = |count: usize| label("a.", count) + "b";
+    for (address, expected) in [
+        (format!("https://{}.example", label("a", 63)), true),
+        (format!("https://{}.example", label("a", 64)), false),
+        (format!("https://{}.example:65535/{}", label("\u{4e00}", 63), label("x", 1_000)), true),
+        (format!("https://{}.example", label("\u{4e00}", 64)), false),
+        (format!("https://{}", name(126)), true),
+        (format!("https://{}.", name(126)), true),
+        (format!("https://{}", name(127)), false),
+        (format!("https:\\\\{}", name(127)), false),
+        (format!("https:{}", name(127)), false),
+        (format!("https://{}", name(126).replace('.', "\u{3002}")), true),
+        ("https://[2001:db8::1]:8443".to_owned(), true),
+        ("/a/path".to_owned(), true),
+    ] {
+        assert_eq!(has_fitting_name(&address), expected, "{address}");
+        assert!(expected || canonical(&address).is_none(), "{address}");
+    }
+}

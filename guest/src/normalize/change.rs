@@ -34,7 +34,7 @@ pub struct Change {
     pub rounding_remainder: Option<Part>,
 }
 
-/// The cause of a change, of a finding or of a control's part in one.
+/// The cause of a change: of a finding, of a control's part in one, or of what a scope gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -54,6 +54,8 @@ pub enum Reason {
     Resources,
     /// Only the name is another.
     Text,
+    /// The scope gives no data any more, gives data again, or gives none for another reason.
+    Outcome,
     /// No difference: the finding is part of a snapshot.
     None,
 }

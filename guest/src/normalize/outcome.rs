@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::contract::{self, Failure, Reaction};
+use crate::normalize::change::Reason;
 use crate::normalize::event::{Compliance, FindingInfo, Unmapped};
 use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, delivered, raw};
 use crate::normalize::judgement::{Severity, Status};
@@ -24,7 +25,7 @@ pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
 pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure>) -> contract::Event {
     #[derive(Serialize)]
     struct Change<'a> {
-        reason: &'static str,
+        reason: Reason,
         previous: PreviousOutcome<'a>,
     }
     #[derive(Serialize)]
@@ -40,7 +41,7 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
         if after.is_some() { (Status::Warning, Severity::Medium) } else { (Status::Pass, Severity::Informational) };
     let (status_id, status_caption) = status.pair();
     let change = Change {
-        reason: "outcome",
+        reason: Reason::Outcome,
         previous: PreviousOutcome {
             outcome: before.map_or(COLLECTED, |outcome| &outcome.code),
             since: before.map(|outcome| outcome.since),

@@ -36,6 +36,25 @@ impl Scope {
     }
 }
 
+#[cfg(test)]
+impl Description {
+    /// A plugin with this schema of its settings, and without anything else.
+    pub(crate) fn with_schema(settings_schema: &str) -> Description {
+        Description {
+            name: "plugin".to_owned(),
+            version: "1.0.0".to_owned(),
+            events: Vec::new(),
+            settings_schema: settings_schema.to_owned(),
+            credentials: Vec::new(),
+            interval_seconds: 1,
+            refresh_seconds: None,
+            response_headers: Vec::new(),
+            identifiers: Vec::new(),
+            diagnoses: Vec::new(),
+        }
+    }
+}
+
 impl Failure {
     /// A failure with a code of the plugin's. The table [`crate::failures`] makes those of the host.
     pub fn new(reaction: Reaction, code: &str, cause: String) -> Failure {

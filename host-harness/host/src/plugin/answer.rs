@@ -274,18 +274,7 @@ mod tests {
 
     #[test]
     fn a_description_has_its_limits() {
-        let description = || Description {
-            name: "plugin".to_owned(),
-            version: "1.0.0".to_owned(),
-            events: Vec::new(),
-            settings_schema: "{}".to_owned(),
-            credentials: Vec::new(),
-            interval_seconds: 1,
-            refresh_seconds: None,
-            response_headers: Vec::new(),
-            identifiers: Vec::new(),
-            diagnoses: Vec::new(),
-        };
+        let description = || Description::with_schema("{}");
         let code = |code: &str| Diagnosis { code: code.to_owned(), cause: String::new(), fix: String::new() };
         let credential = |setting: String| DeclaredCredential { setting, kind: CredentialKind::Secret };
         let kind =

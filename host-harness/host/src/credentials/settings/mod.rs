@@ -327,24 +327,8 @@ fn midnight(date: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A plugin with this settings schema and without credentials.
-    pub(super) fn description(schema: &str) -> Description {
-        Description {
-            name: String::new(),
-            version: String::new(),
-            events: Vec::new(),
-            settings_schema: schema.to_owned(),
-            credentials: Vec::new(),
-            interval_seconds: 1,
-            refresh_seconds: None,
-            response_headers: Vec::new(),
-            identifiers: Vec::new(),
-            diagnoses: Vec::new(),
-        }
-    }
 
     #[test]
     fn the_date_beside_a_credential_is_its_end() {
@@ -360,7 +344,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_credential_that_is_no_text_is_withheld_and_named() {
-        let mut description = description("{}");
+        let mut description = Description::with_schema("{}");
         for (setting, kind) in [("pin", CredentialKind::Secret), ("key", CredentialKind::Secret)] {
             description.credentials.push(DeclaredCredential { setting: setting.to_owned(), kind });
         }
@@ -375,7 +359,7 @@ pub(super) mod tests {
     #[test]
     fn an_equal_secret_of_another_application_is_another_credential() {
         let id = |schema: &str, plain: Value| {
-            let description = description(schema);
+            let description = Description::with_schema(schema);
             let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
             let settings = Settings::new(plain.as_object().unwrap().clone(), secrets).sealing(&description);
             (settings.identity(&description), settings.credential_id("salt"))

@@ -64,8 +64,8 @@ mod tests {
     use serde_json::Map;
 
     use super::super::Settings;
-    use super::super::tests::description;
     use super::*;
+    use crate::contract::Description;
 
     #[test]
     fn a_schema_that_takes_for_ever_is_not_applied() {
@@ -76,7 +76,7 @@ mod tests {
         }
         definitions.insert("60".to_owned(), serde_json::json!({ "minLength": 100 }));
         let schema = serde_json::json!({ "properties": { "key": { "$defs": definitions, "$ref": "#/$defs/0" } } });
-        let description = description(&schema.to_string());
+        let description = Description::with_schema(&schema.to_string());
         let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
         assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");

@@ -15,7 +15,7 @@ use host_harness::config::admission;
 use host_harness::sink;
 use source_host::limits::Limits;
 use source_host::network::address::Cidr;
-use source_host::network::client::Network;
+use source_host::network::client::{Network, NetworkError};
 use source_host::network::proxy::Proxy;
 use source_host::network::{OutgoingRequest, Transport, TransportError};
 use source_simulator::{Simulator, estate::Estate};
@@ -256,6 +256,33 @@ async fn a_proxy_that_is_not_there_is_named_as_the_fault() {
     let error = sent("http://no-such-proxy.invalid:3128", Vec::new(), "https://service.invalid/").await;
     let expected = "the proxy http://no-such-proxy.invalid:3128 cannot be reached: its name does not resolve";
     assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn requests_name_the_embedders_product_and_else_the_crate() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (product, expected) in
+        [(None, format!("source-host/{version}")), (Some("collector/2.1"), "collector/2.1".into())]
+    {
+        let (address, heard) = answering("HTTP/1.1 200 OK");
+        let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()]).unwrap();
+        let network = product.map_or(Ok(network.clone()), |product| network.clone().with_product(product)).unwrap();
+        let transport = network.transport(&Limits::default()).unwrap();
+        let (method, url) = ("GET".to_owned(), address.parse().unwrap());
+        transport.send(OutgoingRequest { method, url, headers: Vec::new(), body: Vec::new() }).await.unwrap();
+        let head = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+        assert!(head.contains(&format!("user-agent: {expected}\n")), "{head}");
+    }
+    let refused = Network::new(None, Vec::new()).unwrap().with_product("two\nlines").map(drop);
+    assert!(matches!(refused, Err(NetworkError::Product(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn requests_of_the_collector_name_the_collector() {
+    let (proxy, heard) = answering("HTTP/1.1 403 Forbidden");
+    poll(&simulator().await, &format!("proxy = {proxy:?}"), &[], |text| text).await;
+    let head = heard.recv_timeout(PATIENCE).unwrap().to_ascii_lowercase();
+    assert!(head.contains(&format!("user-agent: host-harness/{}", env!("CARGO_PKG_VERSION"))), "{head}");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
-//! The environment of this process, which everything but this file takes as an argument.
+//! The environment of this process, which everything but this file takes as an argument, and the program's name in it.
 
 use std::ffi::OsString;
+
+/// The product that requests to services and receivers name in the header `user-agent`.
+pub const PRODUCT: &str = concat!("host-harness/", env!("CARGO_PKG_VERSION"));
 
 /// A variable, to the letter.
 pub fn variable(name: &str) -> Option<OsString> {

@@ -18,7 +18,7 @@ pub enum Blame {
     Receiver,
     /// The authors of the plugin, or of a service that answers what they did not foresee.
     Plugin,
-    /// The authors of this program.
+    /// The authors of the host.
     Harness,
 }
 
@@ -49,7 +49,7 @@ impl Blame {
             Blame::Service => "the service that is polled: it has a fault, cannot be reached or asks to wait",
             Blame::Receiver => "whoever runs what a sink delivers to",
             Blame::Plugin => "the authors of the plugin, or of a service that answers what they did not foresee",
-            Blame::Harness => "the authors of `host-harness`",
+            Blame::Harness => "the authors of the host",
         }
     }
 

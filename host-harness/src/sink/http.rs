@@ -23,6 +23,7 @@ use source_host::text;
 use url::Url;
 
 use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkError, SinkTrouble, Writer, bodies, lines};
+use crate::environment::PRODUCT;
 use crate::store::{Partition, Queued};
 
 /// A client for sinks, and what it goes through. Cheap to clone.
@@ -242,7 +243,7 @@ pub fn client(mut tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<C
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .timeout(limits::DELIVERY_TIMEOUT)
         .pool_idle_timeout(limits::IDLE_CONNECTION)
-        .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")))
+        .user_agent(PRODUCT)
         .build()?;
     Ok(Client { inner, proxy: proxy.clone() })
 }

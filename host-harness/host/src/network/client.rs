@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
@@ -35,7 +37,11 @@ pub struct Network {
     allowed: Arc<[Cidr]>,
     proxy: Proxy,
     patience: Timeouts,
+    product: HeaderValue,
 }
+
+/// The product that requests name in `user-agent` where the embedder gives none.
+const PRODUCT: &str = concat!("source-host/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no way out.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,9 @@ pub enum NetworkError {
     /// TLS cannot be set up with them.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
+    /// The product cannot stand in a header.
+    #[error("the product for the header `user-agent` has characters that no header may have")]
+    Product(#[from] InvalidHeaderValue),
 }
 
 /// How long a service is waited for.
@@ -83,7 +92,14 @@ impl Network {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Network { tls, allowed: allowed.into(), proxy: Proxy::default(), patience: Timeouts::default() })
+        let (proxy, patience) = (Proxy::default(), Timeouts::default());
+        Ok(Network { tls, allowed: allowed.into(), proxy, patience, product: HeaderValue::from_static(PRODUCT) })
+    }
+
+    /// The same with another product in the header `user-agent` of each request, such as `collector/2.1.0`. By default a
+    /// request names this crate.
+    pub fn with_product(self, product: &str) -> Result<Network, NetworkError> {
+        Ok(Network { product: HeaderValue::from_str(product)?, ..self })
     }
 
     /// The same through a proxy.
@@ -130,7 +146,7 @@ impl Network {
             .connect_timeout(self.patience.connect)
             .timeout(self.patience.exchange)
             .pool_idle_timeout(limits::IDLE_CONNECTION)
-            .user_agent(concat!("host-harness/", env!("CARGO_PKG_VERSION")));
+            .user_agent(self.product.clone());
         proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
     }
 }

@@ -27,6 +27,7 @@ use self::interned::Interned;
 use self::plugins::Plugins;
 use crate::built_in;
 use crate::config::{self, Config, NetworkConfig, Pins, Problem, SeenFile, StartError};
+use crate::environment::PRODUCT;
 
 /// What a check of a configuration found good.
 pub struct Checked {
@@ -185,7 +186,7 @@ impl Ways {
         let allowed = allowed.going(|url| config.proxy.address_for(url).is_none());
         let allowed = allowed.with_credentials_over_http(&config.credentials_over_http).map_err(StartError::of_host)?;
         let own = Origins::new(built_in::ORIGINS).map_err(StartError::of_host)?;
-        let network = network.through(config.proxy.clone());
+        let network = network.through(config.proxy.clone()).with_product(PRODUCT).map_err(StartError::of_host)?;
         Ok(Ways { network, with_own: Arc::new(allowed.and(&own)), allowed: Arc::new(allowed) })
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use source_host::contract::Discovery;
 use source_host::limits::{self, milliseconds};
 
-use crate::collector::{Collector, Ended};
+use crate::collector::{Collector, JobResult};
 use crate::store::{ScopeRow, StoreError, Watch};
 
 /// Ids of the scopes that nobody polls, of these, and that are forgotten now, in Unix milliseconds. What the last search
@@ -57,7 +57,7 @@ impl Collector {
         );
         let store = self.pipeline.store.clone();
         let gone: Vec<String> = gone.into_iter().collect();
-        let job = async move { Ended::Forgotten(store.ask(move |store| store.forget_scopes(&feed, &gone)).await) };
+        let job = async move { JobResult::Forgotten(store.ask(move |store| store.forget_scopes(&feed, &gone)).await) };
         self.start(None, None, Box::pin(job));
     }
 

@@ -51,7 +51,7 @@ pub struct Collector {
     /// Tenants as the agenda knows them.
     tenant_numbers: HashMap<Arc<str>, u32>,
     numbers: Numbers,
-    jobs: JoinSet<Ended>,
+    jobs: JoinSet<JobResult>,
     /// Searches whose findings are being taken up.
     sorting: VecDeque<Sorting>,
     running: HashMap<tokio::task::Id, RunningJob>,
@@ -120,7 +120,7 @@ type OpenedFeed = OnceCell<Box<Feed>>;
 /// Id of a feed, and of a scope.
 type ScopeKey = (Arc<str>, String);
 
-type JobFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 /// What a job is at.
 struct RunningJob {
@@ -179,7 +179,7 @@ impl ScopeEntry {
 }
 
 /// What a job came to.
-enum Ended {
+enum JobResult {
     Searched {
         feed: u32,
         found: Result<Discovery, Failure>,
@@ -308,7 +308,7 @@ impl Collector {
         let Some(joined) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
         let id = joined.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
         let running = self.running.remove(&id).unwrap_or(RunningJob { item: None, key: None });
-        let is_found = matches!(&joined, Ok((_, Ended::Searched { .. })));
+        let is_found = matches!(&joined, Ok((_, JobResult::Searched { .. })));
         if let Some(item) = running.item.filter(|_| !is_found) {
             self.agenda.done(item);
         }
@@ -316,20 +316,20 @@ impl Collector {
             self.busy.remove(key);
         }
         match joined.map(|(_, ended)| ended) {
-            Ok(Ended::Searched { feed, found, throttle, unkept }) => {
+            Ok(JobResult::Searched { feed, found, throttle, unkept }) => {
                 self.share(throttle);
                 if let Some(error) = unkept {
                     self.tell_unkept(&error);
                 }
                 self.searched(feed, found);
             }
-            Ok(Ended::Polled { scope, tenant, done }) => match running.key {
+            Ok(JobResult::Polled { scope, tenant, done }) => match running.key {
                 Some(key) if !self.scopes.contains_key(&scope) => self.polled_for_another(&key, &tenant, done),
                 _ => self.polled(scope, done),
             },
-            Ok(Ended::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
-            Ok(Ended::Forgotten(forgotten)) => self.forgot(forgotten),
-            Ok(Ended::Kept { feed, marks, kept }) => self.kept(feed, marks, kept),
+            Ok(JobResult::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
+            Ok(JobResult::Forgotten(forgotten)) => self.forgot(forgotten),
+            Ok(JobResult::Kept { feed, marks, kept }) => self.kept(feed, marks, kept),
             Err(error) => self.broke(running, &error),
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
-use crate::collector::{Collector, Ended, FeedEntry, JobFuture, OpenedFeed, PollFault, ScopeKey, failure_of};
+use crate::collector::{Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeKey, failure_of};
 use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
 
 /// What repeats of the store are kept under.
@@ -65,7 +65,7 @@ impl Collector {
         let owner = Arc::clone(&admitted.tenant);
         let task = Task { admitted, schedule, scope, standing, given_up: None };
         let done = self.performed(task, cell);
-        Some((key, Box::pin(async move { Ended::Polled { scope: number, tenant: owner, done: done.await } })))
+        Some((key, Box::pin(async move { JobResult::Polled { scope: number, tenant: owner, done: done.await } })))
     }
 
     pub(super) fn performed(

@@ -15,7 +15,7 @@ use crate::collector::agenda::Item;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, Finding, Task, findings};
-use crate::collector::{Collector, Ended, FeedDigests, JobFuture, PollFault, ScopeEntry, ScopeKey, failure_of};
+use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 
 /// What a search found, while it is taken up.
@@ -112,7 +112,7 @@ impl Collector {
             let feed = match cell.get_or_try_init(open).await {
                 Ok(feed) => feed,
                 Err(error) => {
-                    return Ended::Searched {
+                    return JobResult::Searched {
                         feed: number,
                         found: Err(failure_of(&error)),
                         throttle: None,
@@ -133,7 +133,7 @@ impl Collector {
                 Some(throttle) => pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
                 None => None,
             };
-            Ended::Searched { feed: number, found, throttle, unkept }
+            JobResult::Searched { feed: number, found, throttle, unkept }
         }))
     }
 
@@ -283,7 +283,7 @@ impl Collector {
                 store.keep_scopes(&rows)?;
                 store.keep_feed(&row)
             });
-            Ended::Kept { feed: number, marks, kept: keep.await }
+            JobResult::Kept { feed: number, marks, kept: keep.await }
         };
         self.start(None, None, Box::pin(job));
     }
@@ -405,7 +405,7 @@ impl Collector {
         let (_, cell) = self.opened(feed)?;
         let scope = task.scope.id.clone();
         let done = self.performed(task, cell);
-        Some((key, Box::pin(async move { Ended::GivenUp { feed, scope, done: done.await } })))
+        Some((key, Box::pin(async move { JobResult::GivenUp { feed, scope, done: done.await } })))
     }
 
     pub(super) fn gave_up(&mut self, feed: u32, scope: &str, done: Result<Done, PollFault>) {

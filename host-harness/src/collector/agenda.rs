@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Item {
+pub enum Job {
     /// The search for the scopes of a feed.
     Search(u32),
     /// The poll of a scope.
@@ -17,16 +17,16 @@ pub enum Item {
 /// What is planned, what is due, and what is in flight. Times are Unix milliseconds.
 #[derive(Debug)]
 pub struct Agenda {
-    planned: BTreeSet<(u64, Item)>,
+    planned: BTreeSet<(u64, Job)>,
     /// All that is planned or ready.
-    known: HashMap<Item, Known>,
+    known: HashMap<Job, Known>,
     /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
-    ready: BTreeMap<TenantNumber, BTreeMap<u64, Item>>,
+    ready: BTreeMap<TenantNumber, BTreeMap<u64, Job>>,
     /// How much became due so far.
     turned_due: u64,
     /// Tenants with something ready, the next one first.
     turns: VecDeque<TenantNumber>,
-    in_flight: HashMap<Item, TenantNumber>,
+    in_flight: HashMap<Job, TenantNumber>,
     of_tenant: HashMap<TenantNumber, usize>,
     most: usize,
     most_of_tenant: usize,
@@ -66,24 +66,24 @@ impl Agenda {
     }
 
     /// Plans something, in place of any earlier plan for it.
-    pub fn plan(&mut self, item: Item, tenant: TenantNumber, due: u64) {
-        self.remove(item);
-        self.planned.insert((due, item));
-        self.known.insert(item, Known { due, tenant, place: None });
+    pub fn plan(&mut self, job: Job, tenant: TenantNumber, due: u64) {
+        self.remove(job);
+        self.planned.insert((due, job));
+        self.known.insert(job, Known { due, tenant, place: None });
     }
 
     /// Takes something off; what is in flight stays there.
-    pub fn remove(&mut self, item: Item) {
-        let Some(Known { due, tenant, place }) = self.known.remove(&item) else { return };
+    pub fn remove(&mut self, job: Job) {
+        let Some(Known { due, tenant, place }) = self.known.remove(&job) else { return };
         match place {
-            None => drop(self.planned.remove(&(due, item))),
+            None => drop(self.planned.remove(&(due, job))),
             Some(place) => drop(self.ready.get_mut(&tenant).and_then(|ready| ready.remove(&place))),
         }
     }
 
     /// When something is planned or was due.
-    pub fn due(&self, item: Item) -> Option<u64> {
-        self.known.get(&item).map(|known| known.due)
+    pub fn due(&self, job: Job) -> Option<u64> {
+        self.known.get(&job).map(|known| known.due)
     }
 
     /// When the next thing becomes due that is not yet.
@@ -92,17 +92,17 @@ impl Agenda {
     }
 
     /// Something that is due and may begin, with its due time; from now on it is in flight.
-    pub fn take(&mut self, now: u64) -> Option<(Item, u64)> {
-        while let Some((due, item)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
-            self.planned.remove(&(due, item));
-            if let Some(Known { tenant, place, .. }) = self.known.get_mut(&item) {
+    pub fn take(&mut self, now: u64) -> Option<(Job, u64)> {
+        while let Some((due, job)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
+            self.planned.remove(&(due, job));
+            if let Some(Known { tenant, place, .. }) = self.known.get_mut(&job) {
                 let ready = self.ready.entry(*tenant).or_insert_with(|| {
                     self.turns.push_back(*tenant);
                     BTreeMap::new()
                 });
                 self.turned_due += 1;
                 *place = Some(self.turned_due);
-                ready.insert(self.turned_due, item);
+                ready.insert(self.turned_due, job);
             }
         }
         if self.in_flight.len() >= self.most {
@@ -112,26 +112,26 @@ impl Agenda {
             let tenant = self.turns.pop_front()?;
             let busy = self.of_tenant.get(&tenant).copied().unwrap_or_default();
             let Some(ready) = self.ready.get_mut(&tenant) else { continue };
-            let free = ready.iter().find(|(_, item)| !self.in_flight.contains_key(item)).map(|(place, _)| *place);
+            let free = ready.iter().find(|(_, job)| !self.in_flight.contains_key(job)).map(|(place, _)| *place);
             let taken = free.filter(|_| busy < self.most_of_tenant).and_then(|place| ready.remove(&place));
             if ready.is_empty() {
                 self.ready.remove(&tenant);
             } else {
                 self.turns.push_back(tenant);
             }
-            if let Some(item) = taken {
-                let due = self.known.remove(&item).map_or(now, |known| known.due);
-                self.in_flight.insert(item, tenant);
+            if let Some(job) = taken {
+                let due = self.known.remove(&job).map_or(now, |known| known.due);
+                self.in_flight.insert(job, tenant);
                 *self.of_tenant.entry(tenant).or_default() += 1;
-                return Some((item, due));
+                return Some((job, due));
             }
         }
         None
     }
 
     /// Something in flight came to its end.
-    pub fn done(&mut self, item: Item) {
-        let Some(tenant) = self.in_flight.remove(&item) else { return };
+    pub fn done(&mut self, job: Job) {
+        let Some(tenant) = self.in_flight.remove(&job) else { return };
         if let Some(busy) = self.of_tenant.get_mut(&tenant) {
             *busy -= 1;
             if *busy == 0 {
@@ -141,8 +141,8 @@ impl Agenda {
     }
 
     /// Whether something is in flight.
-    pub fn is_in_flight(&self, item: Item) -> bool {
-        self.in_flight.contains_key(&item)
+    pub fn is_in_flight(&self, job: Job) -> bool {
+        self.in_flight.contains_key(&job)
     }
 
     /// How much is in flight.
@@ -155,18 +155,18 @@ impl Agenda {
 mod tests {
     use super::*;
 
-    fn taken(agenda: &mut Agenda, now: u64) -> Vec<Item> {
-        std::iter::from_fn(|| agenda.take(now)).map(|(item, _)| item).collect()
+    fn taken(agenda: &mut Agenda, now: u64) -> Vec<Job> {
+        std::iter::from_fn(|| agenda.take(now)).map(|(job, _)| job).collect()
     }
 
     #[test]
     fn nothing_begins_before_it_is_due() {
         let mut agenda = Agenda::new(10, 10);
-        agenda.plan(Item::Poll(1), 1, 20);
-        agenda.plan(Item::Search(1), 1, 10);
+        agenda.plan(Job::Poll(1), 1, 20);
+        agenda.plan(Job::Search(1), 1, 10);
         assert_eq!(taken(&mut agenda, 9), []);
         assert_eq!(agenda.next_due(), Some(10));
-        assert_eq!(agenda.take(15), Some((Item::Search(1), 10)));
+        assert_eq!(agenda.take(15), Some((Job::Search(1), 10)));
         assert_eq!(agenda.next_due(), Some(20));
     }
 
@@ -174,13 +174,13 @@ mod tests {
     fn a_large_tenant_does_not_delay_a_small_one() {
         let mut agenda = Agenda::new(4, 3);
         for scope in 0..1_000 {
-            agenda.plan(Item::Poll(scope), 1, 5);
+            agenda.plan(Job::Poll(scope), 1, 5);
         }
-        agenda.plan(Item::Poll(5_000), 2, 5);
+        agenda.plan(Job::Poll(5_000), 2, 5);
         let first = taken(&mut agenda, 5);
         assert_eq!(first.len(), 4);
-        assert!(first.contains(&Item::Poll(5_000)), "{first:?}");
-        agenda.done(Item::Poll(5_000));
+        assert!(first.contains(&Job::Poll(5_000)), "{first:?}");
+        agenda.done(Job::Poll(5_000));
         assert_eq!(taken(&mut agenda, 5), [], "the large tenant has all that one tenant may have");
         agenda.done(first[0]);
         assert_eq!(taken(&mut agenda, 5).len(), 1);
@@ -189,56 +189,56 @@ mod tests {
     #[test]
     fn a_new_plan_takes_the_place_of_the_old_one() {
         let mut agenda = Agenda::new(10, 10);
-        agenda.plan(Item::Poll(1), 1, 5);
-        agenda.plan(Item::Poll(1), 1, 50);
+        agenda.plan(Job::Poll(1), 1, 5);
+        agenda.plan(Job::Poll(1), 1, 50);
         assert_eq!(taken(&mut agenda, 5), []);
-        assert_eq!(taken(&mut agenda, 50), [Item::Poll(1)]);
-        agenda.plan(Item::Poll(2), 1, 50);
-        agenda.plan(Item::Poll(3), 1, 50);
+        assert_eq!(taken(&mut agenda, 50), [Job::Poll(1)]);
+        agenda.plan(Job::Poll(2), 1, 50);
+        agenda.plan(Job::Poll(3), 1, 50);
         agenda.limit(1, 1);
         assert_eq!(taken(&mut agenda, 60), []);
-        agenda.remove(Item::Poll(2));
-        agenda.done(Item::Poll(1));
-        assert_eq!(taken(&mut agenda, 60), [Item::Poll(3)]);
+        agenda.remove(Job::Poll(2));
+        agenda.done(Job::Poll(1));
+        assert_eq!(taken(&mut agenda, 60), [Job::Poll(3)]);
     }
 
     #[test]
     fn a_tenant_has_one_turn_however_often_it_is_planned() {
         let mut agenda = Agenda::new(100, 100);
-        agenda.plan(Item::Poll(9), 2, 5);
+        agenda.plan(Job::Poll(9), 2, 5);
         agenda.limit(0, 0);
         for _ in 0..5 {
-            agenda.plan(Item::Poll(1), 1, 5);
+            agenda.plan(Job::Poll(1), 1, 5);
             assert_eq!(agenda.take(5), None);
         }
         for scope in 2..6 {
-            agenda.plan(Item::Poll(scope), 1, 5);
+            agenda.plan(Job::Poll(scope), 1, 5);
         }
-        agenda.plan(Item::Poll(8), 2, 5);
+        agenda.plan(Job::Poll(8), 2, 5);
         agenda.limit(100, 100);
-        let order: Vec<Item> = taken(&mut agenda, 5);
-        let second = order.iter().position(|item| *item == Item::Poll(8)).unwrap();
+        let order: Vec<Job> = taken(&mut agenda, 5);
+        let second = order.iter().position(|job| *job == Job::Poll(8)).unwrap();
         assert!(second <= 3, "{order:?}");
     }
 
     #[test]
     fn what_is_in_flight_keeps_nobody_else_waiting() {
         let mut agenda = Agenda::new(10, 10);
-        agenda.plan(Item::Poll(1), 1, 5);
-        assert_eq!(taken(&mut agenda, 5), [Item::Poll(1)]);
-        agenda.plan(Item::Poll(1), 1, 5);
-        agenda.plan(Item::Poll(2), 1, 5);
-        assert_eq!(taken(&mut agenda, 5), [Item::Poll(2)]);
+        agenda.plan(Job::Poll(1), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Job::Poll(1)]);
+        agenda.plan(Job::Poll(1), 1, 5);
+        agenda.plan(Job::Poll(2), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Job::Poll(2)]);
     }
 
     #[test]
     fn what_is_in_flight_does_not_begin_again() {
         let mut agenda = Agenda::new(10, 10);
-        agenda.plan(Item::Poll(1), 1, 5);
-        assert_eq!(taken(&mut agenda, 5), [Item::Poll(1)]);
-        agenda.plan(Item::Poll(1), 1, 6);
+        agenda.plan(Job::Poll(1), 1, 5);
+        assert_eq!(taken(&mut agenda, 5), [Job::Poll(1)]);
+        agenda.plan(Job::Poll(1), 1, 6);
         assert_eq!(taken(&mut agenda, 7), []);
-        agenda.done(Item::Poll(1));
-        assert_eq!(taken(&mut agenda, 7), [Item::Poll(1)]);
+        agenda.done(Job::Poll(1));
+        assert_eq!(taken(&mut agenda, 7), [Job::Poll(1)]);
     }
 }

@@ -18,7 +18,7 @@ use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::collector::agenda::{Agenda, Item};
+use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
 use crate::collector::search::Sorting;
 use crate::collector::work::{Done, NotKept, Pipeline, Task};
@@ -124,7 +124,7 @@ type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 /// What a job is at.
 struct RunningJob {
-    item: Option<Item>,
+    item: Option<Job>,
     key: Option<ScopeKey>,
 }
 
@@ -280,9 +280,9 @@ impl Collector {
         let now = (self.clock)();
         while let Some((item, due)) = self.agenda.take(now) {
             let job = match item {
-                Item::Search(feed) => self.search(feed, now).map(|job| (None, job)),
-                Item::Poll(scope) => self.poll(scope, due, now).map(|(key, job)| (Some(key), job)),
-                Item::GiveUp(number) => self.tell(number, now).map(|(key, job)| (Some(key), job)),
+                Job::Search(feed) => self.search(feed, now).map(|job| (None, job)),
+                Job::Poll(scope) => self.poll(scope, due, now).map(|(key, job)| (Some(key), job)),
+                Job::GiveUp(number) => self.tell(number, now).map(|(key, job)| (Some(key), job)),
             };
             match job {
                 Some((key, job)) => self.start(Some(item), key, job),
@@ -291,7 +291,7 @@ impl Collector {
         }
     }
 
-    fn start(&mut self, item: Option<Item>, key: Option<ScopeKey>, job: JobFuture) {
+    fn start(&mut self, item: Option<Job>, key: Option<ScopeKey>, job: JobFuture) {
         if let Some(key) = &key {
             self.busy.insert(key.clone());
         }
@@ -339,9 +339,9 @@ impl Collector {
         tracing::error!(fault = Blame::Harness.word(), "a job broke down: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
         let feed = match running.item {
-            Some(Item::Search(feed)) => Some(feed),
-            Some(Item::Poll(scope)) => self.scopes.get(&scope).map(|scope| scope.feed),
-            Some(Item::GiveUp(_)) => {
+            Some(Job::Search(feed)) => Some(feed),
+            Some(Job::Poll(scope)) => self.scopes.get(&scope).map(|scope| scope.feed),
+            Some(Job::GiveUp(_)) => {
                 let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
                 // The next search finds it lost again.
                 row.into_iter().for_each(|row| row.standing.watch = Watch::Polled);
@@ -443,12 +443,12 @@ impl Collector {
     fn plan_anew(&mut self, now: u64) {
         self.throttles.values_mut().for_each(|until| *until = (*until).min(now + milliseconds(limits::LONGEST_WAIT)));
         for (number, entry) in &self.feeds {
-            self.agenda.plan(Item::Search(*number), entry.tenant, entry.schedule.next_place(now));
+            self.agenda.plan(Job::Search(*number), entry.tenant, entry.schedule.next_place(now));
         }
         for (number, scope) in &mut self.scopes {
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
             scope.standing.due = scope.schedule.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
-            self.agenda.plan(Item::Poll(*number), entry.tenant, scope.standing.due);
+            self.agenda.plan(Job::Poll(*number), entry.tenant, scope.standing.due);
         }
     }
 
@@ -474,7 +474,7 @@ impl Collector {
                 rows.push(SnapshotRow::of_feed(&entry.admitted, Some(failure)));
             }
             if let Some(failure) = &entry.failure {
-                let item = Item::Search(*number);
+                let item = Job::Search(*number);
                 let in_flight = self.agenda.is_in_flight(item).then_some(NextAttempt::InFlight);
                 let next = in_flight.or_else(|| self.agenda.due(item).map(NextAttempt::At));
                 rows.push(SnapshotRow { next, ..SnapshotRow::of_feed(&entry.admitted, Some(failure)) });
@@ -502,7 +502,7 @@ impl Collector {
 
     /// When a scope is tried next.
     fn next(&self, number: u32, scope: &ScopeEntry, admitted: &AdmittedFeed) -> NextAttempt {
-        let item = Item::Poll(number);
+        let item = Job::Poll(number);
         if self.agenda.is_in_flight(item) {
             return NextAttempt::InFlight;
         }

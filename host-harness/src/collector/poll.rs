@@ -11,7 +11,7 @@ use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 use tokio::sync::OnceCell;
 
-use crate::collector::agenda::Item;
+use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeKey, failure_of};
@@ -26,19 +26,19 @@ impl Collector {
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant) = (scope.feed, entry.tenant);
         let admitted = Arc::clone(&entry.admitted);
-        if entry.blocked || self.agenda.is_in_flight(Item::Search(feed)) {
+        if entry.blocked || self.agenda.is_in_flight(Job::Search(feed)) {
             self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
             return None;
         }
         let due = scope.held_since.unwrap_or(due);
         if let Some(until) = self.throttled(entry, now) {
             let due = scope.schedule.after_throttle(until);
-            self.agenda.plan(Item::Poll(number), tenant, due);
+            self.agenda.plan(Job::Poll(number), tenant, due);
             return None;
         }
         let key = (admitted.id.clone(), scope.scope.id.clone());
         if self.busy.contains(&key) {
-            self.agenda.plan(Item::Poll(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
+            self.agenda.plan(Job::Poll(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
             return None;
         }
         if let Some((sink, waiting)) = self.pipeline.deliveries.full(&admitted.sinks, &admitted.tenant) {
@@ -50,7 +50,7 @@ impl Collector {
                     waiting.bytes, waiting.events
                 );
             }
-            self.agenda.plan(Item::Poll(number), tenant, now + milliseconds(limits::OUTBOX_PAUSE));
+            self.agenda.plan(Job::Poll(number), tenant, now + milliseconds(limits::OUTBOX_PAUSE));
             return None;
         }
         if self.paused.remove(&number) {
@@ -267,7 +267,7 @@ impl Collector {
                     scope.trouble = Some(Box::new(failure));
                 }
                 self.note(feed);
-                self.agenda.plan(Item::Poll(number), tenant, next.due);
+                self.agenda.plan(Job::Poll(number), tenant, next.due);
                 return;
             }
         };
@@ -309,10 +309,10 @@ impl Collector {
             let Some(entry) = self.feeds.get_mut(&feed) else { return };
             if !entry.blocked {
                 (entry.blocked, entry.failures, entry.failure) = (true, entry.failures.max(1), outcome);
-                self.agenda.plan(Item::Search(feed), tenant, due);
+                self.agenda.plan(Job::Search(feed), tenant, due);
             }
         } else {
-            self.agenda.plan(Item::Poll(number), tenant, due);
+            self.agenda.plan(Job::Poll(number), tenant, due);
         }
     }
 
@@ -322,13 +322,13 @@ impl Collector {
         let mut free: HashMap<u32, bool> = HashMap::new();
         for number in &self.paused {
             // One that waits for its turn already is left there.
-            let is_planned = self.agenda.due(Item::Poll(*number)).is_some_and(|due| due > now);
+            let is_planned = self.agenda.due(Job::Poll(*number)).is_some_and(|due| due > now);
             let Some(scope) = self.scopes.get(number).filter(|_| is_planned) else { continue };
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
             let AdmittedFeed { sinks, tenant, .. } = &*entry.admitted;
             let deliveries = &self.pipeline.deliveries;
             if *free.entry(scope.feed).or_insert_with(|| deliveries.full(sinks, tenant).is_none()) {
-                self.agenda.plan(Item::Poll(*number), entry.tenant, now);
+                self.agenda.plan(Job::Poll(*number), entry.tenant, now);
             }
         }
     }

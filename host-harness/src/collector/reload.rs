@@ -8,7 +8,7 @@ use source_host::digest::ShortDigest;
 use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 
-use crate::collector::agenda::Item;
+use crate::collector::agenda::Job;
 use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::{Collector, FeedDigests, FeedEntry, Left, ScopeEntry};
@@ -64,7 +64,7 @@ impl Collector {
         self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
         let credential = admitted.credential_id(salt);
         self.by_id.insert(Arc::clone(&admitted.id), number);
-        self.agenda.plan(Item::Search(number), tenant, due);
+        self.agenda.plan(Job::Search(number), tenant, due);
         let entry = FeedEntry {
             admitted,
             tenant,
@@ -146,7 +146,7 @@ impl Collector {
         if differs {
             if admitted.interval != entry.admitted.interval {
                 entry.schedule = Schedule::new(&admitted.id, "", admitted.interval);
-                let (item, due) = (Item::Search(number), entry.schedule.next_place(now));
+                let (item, due) = (Job::Search(number), entry.schedule.next_place(now));
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);
             }
@@ -160,12 +160,12 @@ impl Collector {
                 let due =
                     scope_entry.schedule.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
                 scope_entry.standing.due = due;
-                self.agenda.plan(Item::Poll(scope), entry.tenant, due);
+                self.agenda.plan(Job::Poll(scope), entry.tenant, due);
             }
         }
         if impatient {
             if waits {
-                self.agenda.plan(Item::Search(number), entry.tenant, now);
+                self.agenda.plan(Job::Search(number), entry.tenant, now);
             }
             self.try_at_once(number, now);
         }
@@ -177,7 +177,7 @@ impl Collector {
         for scope in &entry.scopes {
             if let Some(scope_entry) = self.scopes.get_mut(scope).filter(|scope| scope.standing.waits_for_person) {
                 scope_entry.standing.due = now;
-                self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
+                self.agenda.plan(Job::Poll(*scope), entry.tenant, now);
             }
         }
     }
@@ -191,7 +191,7 @@ impl Collector {
     /// Takes a feed out, and leaves what is known of it for when it comes back.
     pub(super) fn remove(&mut self, number: u32) {
         let Some(mut entry) = self.feeds.remove(&number) else { return };
-        self.agenda.remove(Item::Search(number));
+        self.agenda.remove(Job::Search(number));
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
                 let (feed, tenant) = (entry.admitted.id.to_string(), entry.admitted.tenant.to_string());
@@ -199,7 +199,7 @@ impl Collector {
             }
         }
         for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
-            self.agenda.remove(Item::GiveUp(number));
+            self.agenda.remove(Job::GiveUp(number));
             // It was not told yet.
             entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Watch::Polled);
         }
@@ -211,7 +211,7 @@ impl Collector {
     /// Takes a scope off the agenda.
     pub(super) fn unwatch(&mut self, number: u32) -> Option<ScopeEntry> {
         let scope = self.scopes.remove(&number)?;
-        self.agenda.remove(Item::Poll(number));
+        self.agenda.remove(Job::Poll(number));
         self.paused.remove(&number);
         if self.polled_by.get(&ShortDigest::of(&scope.scope.id)) == Some(&scope.feed) {
             self.polled_by.remove(&ShortDigest::of(&scope.scope.id));

@@ -11,7 +11,7 @@ use source_host::digest::ShortDigest;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::{self, milliseconds};
 
-use crate::collector::agenda::Item;
+use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, Finding, Task, findings};
@@ -100,7 +100,7 @@ impl Collector {
         let entry = self.feeds.get(&number)?;
         let (tenant, schedule, failures) = (entry.tenant, entry.schedule, entry.failures);
         if let Some(until) = self.throttled(entry, now) {
-            self.agenda.plan(Item::Search(number), tenant, schedule.after_throttle(until));
+            self.agenda.plan(Job::Search(number), tenant, schedule.after_throttle(until));
             return None;
         }
         // A permission that was granted meanwhile is not in a token from before.
@@ -139,7 +139,7 @@ impl Collector {
 
     pub(super) fn searched(&mut self, number: u32, found: Result<Discovery, Failure>) {
         let now = (self.clock)();
-        let Some(entry) = self.feeds.get_mut(&number) else { return self.agenda.done(Item::Search(number)) };
+        let Some(entry) = self.feeds.get_mut(&number) else { return self.agenda.done(Job::Search(number)) };
         let admitted = Arc::clone(&entry.admitted);
         let next = entry.schedule.after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
@@ -186,7 +186,7 @@ impl Collector {
     pub(super) fn sort(&mut self, mut sorting: Sorting) {
         let (now, number) = ((self.clock)(), sorting.feed);
         let Some(admitted) = self.feeds.get(&number).map(|entry| Arc::clone(&entry.admitted)) else {
-            self.agenda.done(Item::Search(number));
+            self.agenda.done(Job::Search(number));
             return;
         };
         for _ in 0..limits::FINDINGS_AT_ONCE {
@@ -232,7 +232,7 @@ impl Collector {
     /// Everything that a search found is taken up.
     fn sorted(&mut self, admitted: &AdmittedFeed, sorting: &Sorting, now: u64) {
         let number = sorting.feed;
-        self.agenda.done(Item::Search(number));
+        self.agenda.done(Job::Search(number));
         sorting.tell(admitted);
         if let Some(discovery) = &sorting.found {
             // Before the search is kept, which writes what nobody asks for any more.
@@ -328,7 +328,7 @@ impl Collector {
         };
         let number = self.numbers.next();
         entry.scopes.insert(number);
-        self.agenda.plan(Item::Poll(number), entry.tenant, due);
+        self.agenda.plan(Job::Poll(number), entry.tenant, due);
         let shared = self.shared(feed, &admitted, &scope).map(|other| (scope.clone(), other));
         let standing = Standing { due, ..standing };
         self.scopes.insert(
@@ -388,7 +388,7 @@ impl Collector {
             let tenant = entry.tenant;
             let number = self.numbers.next();
             self.pending.insert(number, (feed, task));
-            self.agenda.plan(Item::GiveUp(number), tenant, now);
+            self.agenda.plan(Job::GiveUp(number), tenant, now);
         }
     }
 
@@ -398,7 +398,7 @@ impl Collector {
         let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
         if self.busy.contains(&key) {
             let tenant = self.feeds.get(&feed)?.tenant;
-            self.agenda.plan(Item::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
+            self.agenda.plan(Job::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
             return None;
         }
         let (_, task) = self.pending.remove(&number)?;
@@ -434,7 +434,7 @@ impl Collector {
         });
         let soon = |due: &u64| (now + interval / 2..=now + interval * 3 / 2).contains(due);
         let due = polls.filter(soon).min().filter(|_| good).unwrap_or(due);
-        self.agenda.plan(Item::Search(number), entry.tenant, due);
+        self.agenda.plan(Job::Search(number), entry.tenant, due);
     }
 
     /// Scopes that waited for the search are polled now, unless it found the feed blocked.
@@ -447,7 +447,7 @@ impl Collector {
                 // It waited for a person, and is not late.
                 *since = now;
             }
-            self.agenda.plan(Item::Poll(*scope), entry.tenant, now);
+            self.agenda.plan(Job::Poll(*scope), entry.tenant, now);
         }
     }
 

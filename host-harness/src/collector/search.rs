@@ -14,7 +14,7 @@ use source_host::limits::{self, milliseconds};
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
-use crate::collector::work::{Done, Finding, Task, findings};
+use crate::collector::work::{Done, ScopeVerdict, Task, verdicts};
 use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
 
@@ -23,7 +23,7 @@ pub(super) struct Sorting {
     feed: u32,
     /// None where the search failed.
     found: Option<Discovery>,
-    findings: std::vec::IntoIter<(Scope, Finding)>,
+    verdicts: std::vec::IntoIter<(Scope, ScopeVerdict)>,
     /// Numbers of the scopes that are polled, by id.
     live: HashMap<String, u32>,
     /// Whether it is the first good one since the configuration of the feed changed.
@@ -163,11 +163,11 @@ impl Collector {
         let same_settings = entry.marks.searched_with == searched_with;
         self.warn_of_expiry(number, now);
         let (known, live) = self.known(number);
-        let findings = findings(&known, &found, same_settings).into_iter();
+        let verdicts = verdicts(&known, &found, same_settings).into_iter();
         let sorting = Sorting {
             feed: number,
             found: found.ok(),
-            findings,
+            verdicts,
             live,
             changed,
             was_blocked,
@@ -190,14 +190,21 @@ impl Collector {
             return;
         };
         for _ in 0..limits::FINDINGS_AT_ONCE {
-            let Some((scope, finding)) = sorting.findings.next() else { return self.sorted(&admitted, &sorting, now) };
-            self.take_up(&admitted, &mut sorting, scope, finding, now);
+            let Some((scope, verdict)) = sorting.verdicts.next() else { return self.sorted(&admitted, &sorting, now) };
+            self.take_up(&admitted, &mut sorting, scope, verdict, now);
         }
         self.sorting.push_back(sorting);
     }
 
     /// Takes up what a search found of one scope.
-    fn take_up(&mut self, admitted: &AdmittedFeed, sorting: &mut Sorting, scope: Scope, finding: Finding, now: u64) {
+    fn take_up(
+        &mut self,
+        admitted: &AdmittedFeed,
+        sorting: &mut Sorting,
+        scope: Scope,
+        verdict: ScopeVerdict,
+        now: u64,
+    ) {
         let number = sorting.feed;
         let live = sorting.live.get(&scope.id).copied();
         let of_live = live.and_then(|live| self.scopes.get(&live)).map(|known| &known.standing);
@@ -205,8 +212,8 @@ impl Collector {
         let earlier = of_live.or_else(stored).cloned();
         let is_fresh = earlier.is_none();
         let mut standing = earlier.unwrap_or_default();
-        match finding {
-            Finding::Polled => {
+        match verdict {
+            ScopeVerdict::Polled => {
                 let anew = is_fresh || std::mem::take(&mut standing.watch) != Watch::Polled;
                 if anew || (sorting.changed && standing.waits_for_person) {
                     standing.due = first(now, sorting.rank);
@@ -218,11 +225,11 @@ impl Collector {
             }
             // The poll of one that is in flight ends first.
             _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => sorting.skipped = true,
-            Finding::Lost(why) => {
+            ScopeVerdict::Lost(why) => {
                 sorting.lost.note((scope.clone(), why.clone()));
                 self.give_up(number, scope, standing, live, Some(why), now);
             }
-            Finding::GivenUp => {
+            ScopeVerdict::GivenUp => {
                 sorting.given_up.note(scope.clone());
                 self.give_up(number, scope, standing, live, None, now);
             }

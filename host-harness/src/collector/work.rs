@@ -255,7 +255,7 @@ impl Pipeline {
 
 /// What a search for scopes means for one scope.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Finding {
+pub enum ScopeVerdict {
     /// It is polled.
     Polled,
     /// It is not polled any more, and its readers are told why.
@@ -266,28 +266,28 @@ pub enum Finding {
 
 /// What a search means for the scopes that were `known` and for those that it found, of which it skipped some. A search
 /// that asks for the scope to be mended found nothing. `same_settings`: the earlier search had the same.
-pub fn findings(
+pub fn verdicts(
     known: &[(Scope, Standing)],
     found: &Result<Discovery, Failure>,
     same_settings: bool,
-) -> Vec<(Scope, Finding)> {
+) -> Vec<(Scope, ScopeVerdict)> {
     let (scopes, skipped) = match found {
         Ok(discovery) => (discovery.scopes.as_slice(), discovery.skipped.as_slice()),
         Err(failure) if failure.reaction == Reaction::FixScope => (&[][..], &[][..]),
         Err(_) => return Vec::new(),
     };
-    let polled = scopes.iter().map(|scope| (scope.clone(), Finding::Polled));
-    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), Finding::Lost(skipped.reason.clone())));
+    let polled = scopes.iter().map(|scope| (scope.clone(), ScopeVerdict::Polled));
+    let lost = skipped.iter().map(|skipped| (skipped.scope.clone(), ScopeVerdict::Lost(skipped.reason.clone())));
     let mut seen = BTreeSet::new();
-    let mut findings: Vec<(Scope, Finding)> =
+    let mut verdicts: Vec<(Scope, ScopeVerdict)> =
         polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
     for (scope, standing) in known.iter().filter(|(scope, _)| !seen.contains(&scope.id)) {
-        let finding = match (standing.watch, same_settings) {
+        let verdict = match (standing.watch, same_settings) {
             (Watch::Unasked, _) => continue,
-            (Watch::Polled | Watch::Lost, true) => Finding::Lost(no_longer_discovered(scope)),
-            (Watch::Polled | Watch::Lost, false) => Finding::GivenUp,
+            (Watch::Polled | Watch::Lost, true) => ScopeVerdict::Lost(no_longer_discovered(scope)),
+            (Watch::Polled | Watch::Lost, false) => ScopeVerdict::GivenUp,
         };
-        findings.push((scope.clone(), finding));
+        verdicts.push((scope.clone(), verdict));
     }
     // What was told is not told again.
     let told: BTreeSet<(&str, &str)> = known
@@ -295,11 +295,11 @@ pub fn findings(
         .filter(|(_, standing)| standing.watch == Watch::Lost)
         .filter_map(|(scope, standing)| Some((scope.id.as_str(), standing.outcome.as_ref()?.code.as_str())))
         .collect();
-    findings.retain(|(scope, finding)| match finding {
-        Finding::Lost(why) => !told.contains(&(scope.id.as_str(), why.code.as_str())),
+    verdicts.retain(|(scope, verdict)| match verdict {
+        ScopeVerdict::Lost(why) => !told.contains(&(scope.id.as_str(), why.code.as_str())),
         _ => true,
     });
-    findings
+    verdicts
 }
 
 fn no_longer_discovered(scope: &Scope) -> Failure {
@@ -341,12 +341,12 @@ mod tests {
                 (scope(id), Standing { watch, outcome, ..Standing::default() })
             })
             .collect();
-        findings(&known, found, same)
+        verdicts(&known, found, same)
             .into_iter()
-            .map(|(scope, finding)| match finding {
-                Finding::Polled => format!("+{}", scope.id),
-                Finding::Lost(why) => format!("!{} {}", scope.id, why.code),
-                Finding::GivenUp => format!("-{}", scope.id),
+            .map(|(scope, verdict)| match verdict {
+                ScopeVerdict::Polled => format!("+{}", scope.id),
+                ScopeVerdict::Lost(why) => format!("!{} {}", scope.id, why.code),
+                ScopeVerdict::GivenUp => format!("-{}", scope.id),
             })
             .collect()
     }

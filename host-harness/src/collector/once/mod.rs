@@ -22,7 +22,7 @@ use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
 use crate::collector::forget;
 use crate::collector::schedule::Schedule;
-use crate::collector::work::{Done, Finding, NotKept, Pipeline, Task, findings};
+use crate::collector::work::{Done, NotKept, Pipeline, ScopeVerdict, Task, verdicts};
 use crate::config::StartError;
 use crate::config::admission::Checked;
 use crate::sink;
@@ -134,15 +134,15 @@ impl<'a> Tick<'a> {
         let found = self.search(ready, reporter).await;
         let searched_with = admitted.settings_digest();
         let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
-        let findings = findings(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
+        let verdicts = verdicts(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         // What was told by an earlier tick is still so.
         for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
-            let told = findings.iter().any(|(other, _)| other.id == scope.id);
+            let told = verdicts.iter().any(|(other, _)| other.id == scope.id);
             if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
                 reporter.tell(ready, Some(scope), outcome);
             }
         }
-        let polls = findings.into_iter().map(|(scope, finding)| self.perform(ready, scope, &known, finding));
+        let polls = verdicts.into_iter().map(|(scope, verdict)| self.perform(ready, scope, &known, verdict));
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((task, performed)) = polls.next().await {
             match performed? {
@@ -209,17 +209,17 @@ impl<'a> Tick<'a> {
         ready: &Ready,
         scope: Scope,
         known: &[(Scope, Standing)],
-        finding: Finding,
+        verdict: ScopeVerdict,
     ) -> (Task, Result<Performed, StoreError>) {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
         let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
         let standing = Standing { due: (pipeline.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
         let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let mut task = Task { admitted: Arc::clone(admitted), schedule, scope, standing, given_up: None };
-        match finding {
-            Finding::Polled => {}
-            Finding::Lost(why) => task.given_up = Some(why),
-            Finding::GivenUp => {
+        match verdict {
+            ScopeVerdict::Polled => {}
+            ScopeVerdict::Lost(why) => task.given_up = Some(why),
+            ScopeVerdict::GivenUp => {
                 task.standing.watch = Watch::Unasked;
                 let row = task.row();
                 let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;

@@ -47,7 +47,7 @@ pub(super) fn start(turns: Turns) -> io::Result<()> {
 async fn watch(turns: Turns) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return };
-    let mut watch = Watch::default();
+    let mut watch = LoopWatch::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => watch.told(),
@@ -57,16 +57,16 @@ async fn watch(turns: Turns) {
                 let turn = *turns.0.lock();
                 let does = turn.map_or("ends", |turn| turn.does);
                 match watch.tick(turn.map(|turn| turn.number)) {
-                    Finding::Fine => {}
-                    Finding::Late(for_seconds) => say(format!(
+                    LoopHealth::Fine => {}
+                    LoopHealth::Late(for_seconds) => say(format!(
                         "the collector's loop does not turn for {for_seconds} s: it {does}; the process ends after {} s",
                         limits::LOOP_LOST.as_secs()
                     )),
-                    Finding::Lost => end(format!(
+                    LoopHealth::Lost => end(format!(
                         "ends: the collector's loop did not turn for {} s, in which it {does}; a supervisor is to start it again",
                         limits::LOOP_LOST.as_secs()
                     )),
-                    Finding::Overdue => end(format!(
+                    LoopHealth::Overdue => end(format!(
                         "ends: told to stop, the process did not within {} s",
                         limits::SHUTDOWN.as_secs()
                     )),
@@ -89,7 +89,7 @@ fn end(words: String) -> ! {
 
 /// What a tick finds.
 #[derive(Debug, PartialEq, Eq)]
-enum Finding {
+enum LoopHealth {
     /// Everything goes on.
     Fine,
     /// The loop does not turn for so many seconds; told once.
@@ -102,20 +102,20 @@ enum Finding {
 
 /// What was seen so far, in ticks.
 #[derive(Default)]
-struct Watch {
+struct LoopWatch {
     last: Option<u64>,
     still: u32,
     since_told: Option<u32>,
 }
 
-impl Watch {
+impl LoopWatch {
     /// The process was told to stop.
     fn told(&mut self) {
         self.since_told.get_or_insert(0);
     }
 
     /// One tick later; the number of the loop's turn, where it is to be watched.
-    fn tick(&mut self, turn: Option<u64>) -> Finding {
+    fn tick(&mut self, turn: Option<u64>) -> LoopHealth {
         self.still = if turn.is_some() && turn == self.last { self.still + 1 } else { 0 };
         self.last = turn;
         let since_told = self.since_told.as_mut().map(|ticks| {
@@ -123,10 +123,10 @@ impl Watch {
             *ticks
         });
         match self.still {
-            _ if since_told.is_some_and(|ticks| ticks >= in_ticks(limits::SHUTDOWN)) => Finding::Overdue,
-            still if still >= in_ticks(limits::LOOP_LOST) => Finding::Lost,
-            still if still == in_ticks(limits::LOOP_LATE) => Finding::Late(limits::LOOP_LATE.as_secs()),
-            _ => Finding::Fine,
+            _ if since_told.is_some_and(|ticks| ticks >= in_ticks(limits::SHUTDOWN)) => LoopHealth::Overdue,
+            still if still >= in_ticks(limits::LOOP_LOST) => LoopHealth::Lost,
+            still if still == in_ticks(limits::LOOP_LATE) => LoopHealth::Late(limits::LOOP_LATE.as_secs()),
+            _ => LoopHealth::Fine,
         }
     }
 }
@@ -139,34 +139,34 @@ fn in_ticks(time: Duration) -> u32 {
 mod tests {
     use super::*;
 
-    /// The first finding that is not fine, and at which tick.
-    fn first(watch: &mut Watch, mut turn: impl FnMut(u32) -> Option<u64>) -> Option<(u32, Finding)> {
-        (1..=10_000).map(|tick| (tick, watch.tick(turn(tick)))).find(|(_, finding)| *finding != Finding::Fine)
+    /// The first health that is not fine, and at which tick.
+    fn first(watch: &mut LoopWatch, mut turn: impl FnMut(u32) -> Option<u64>) -> Option<(u32, LoopHealth)> {
+        (1..=10_000).map(|tick| (tick, watch.tick(turn(tick)))).find(|(_, health)| *health != LoopHealth::Fine)
     }
 
     #[test]
     fn a_loop_that_does_not_turn_is_told_of_and_then_ended() {
-        let mut watch = Watch::default();
+        let mut watch = LoopWatch::default();
         let late = first(&mut watch, |_| Some(7));
-        assert_eq!(late, Some((in_ticks(limits::LOOP_LATE) + 1, Finding::Late(limits::LOOP_LATE.as_secs()))));
+        assert_eq!(late, Some((in_ticks(limits::LOOP_LATE) + 1, LoopHealth::Late(limits::LOOP_LATE.as_secs()))));
         let lost = first(&mut watch, |_| Some(7));
-        assert_eq!(lost, Some((in_ticks(limits::LOOP_LOST - limits::LOOP_LATE), Finding::Lost)));
+        assert_eq!(lost, Some((in_ticks(limits::LOOP_LOST - limits::LOOP_LATE), LoopHealth::Lost)));
     }
 
     #[test]
     fn a_loop_that_turns_now_and_then_or_has_not_begun_goes_on() {
         let now_and_then = in_ticks(limits::LOOP_LATE);
-        assert_eq!(first(&mut Watch::default(), |tick| Some(u64::from(tick / now_and_then))), None);
-        assert_eq!(first(&mut Watch::default(), |_| None), None);
+        assert_eq!(first(&mut LoopWatch::default(), |tick| Some(u64::from(tick / now_and_then))), None);
+        assert_eq!(first(&mut LoopWatch::default(), |_| None), None);
     }
 
     #[test]
     fn a_process_that_was_told_to_stop_has_its_time_and_no_more() {
-        let mut watch = Watch::default();
+        let mut watch = LoopWatch::default();
         watch.told();
         let half = in_ticks(limits::SHUTDOWN) / 2;
-        assert!((0..half).all(|tick| watch.tick(Some(tick.into())) == Finding::Fine));
+        assert!((0..half).all(|tick| watch.tick(Some(tick.into())) == LoopHealth::Fine));
         watch.told();
-        assert_eq!(first(&mut watch, |tick| Some(tick.into())), Some((half, Finding::Overdue)));
+        assert_eq!(first(&mut watch, |tick| Some(tick.into())), Some((half, LoopHealth::Overdue)));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{ScopeRow, Standing, Store, Watch};
+use host_harness::store::{Polling, ScopeRow, Standing, Store};
 use source_host::contract::{Failure, Scope};
 use source_host::failures;
 use source_host::limits::{Limits, UNPOLLED_SCOPES};
@@ -223,7 +223,8 @@ async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
     let state = scene.folder.path().join("collector.db");
     let rows = (0..UNPOLLED_SCOPES as u64 + 500).map(|index| {
         let scope = Scope { id: format!("earlier-{index}"), name: None, owner: None, plugin_data: String::new() };
-        let standing = Standing { due: NOON - 10_000_000 + index, since: 1, watch: Watch::Lost, ..Standing::default() };
+        let standing =
+            Standing { due: NOON - 10_000_000 + index, since: 1, watch: Polling::Lost, ..Standing::default() };
         ScopeRow { feed: "mallory-items".to_owned(), tenant: "mallory".to_owned(), scope, standing }
     });
     SqliteStore::open(&state).unwrap().keep_scopes(&rows.collect::<Vec<_>>()).unwrap();

@@ -8,7 +8,7 @@ use source_host::contract::Discovery;
 use source_host::limits::{self, milliseconds};
 
 use crate::collector::{Collector, JobResult};
-use crate::store::{ScopeRow, StoreError, Watch};
+use crate::store::{Polling, ScopeRow, StoreError};
 
 /// Ids of the scopes that nobody polls, of these, and that are forgotten now, in Unix milliseconds. What the last search
 /// still names is kept.
@@ -18,7 +18,7 @@ pub(super) fn forgotten<'a>(
     now: u64,
 ) -> BTreeSet<String> {
     let mut unpolled: Vec<&ScopeRow> =
-        rows.filter(|row| row.standing.watch != Watch::Polled && !is_named(&row.scope.id)).collect();
+        rows.filter(|row| row.standing.watch != Polling::Polled && !is_named(&row.scope.id)).collect();
     // Since it is not polled, nothing moves the time at which it was due last.
     unpolled.sort_by_key(|row| Reverse(row.standing.due));
     let is_old = |row: &ScopeRow| row.standing.due.saturating_add(milliseconds(limits::UNPOLLED_KEPT)) <= now;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::store::Standing;
 
-    fn row(id: String, watch: Watch, due: u64) -> ScopeRow {
+    fn row(id: String, watch: Polling, due: u64) -> ScopeRow {
         let scope = Scope { id, name: None, owner: None, plugin_data: String::new() };
         let (feed, tenant) = ("prod".to_owned(), "contoso".to_owned());
         ScopeRow { feed, tenant, scope, standing: Standing { due, watch, ..Standing::default() } }
@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn what_is_not_polled_is_forgotten_after_its_time() {
         let kept = milliseconds(limits::UNPOLLED_KEPT);
-        let rows = [Watch::Lost, Watch::Unasked, Watch::Polled].map(|watch| row(format!("{watch:?}"), watch, 1_000));
+        let rows =
+            [Polling::Lost, Polling::Unasked, Polling::Polled].map(|watch| row(format!("{watch:?}"), watch, 1_000));
         let gone =
             |now: u64, named: &str| forgotten(rows.iter(), |id| id == named, now).into_iter().collect::<Vec<_>>();
         assert!(gone(999 + kept, "").is_empty());
@@ -97,10 +98,10 @@ mod tests {
     #[test]
     fn what_is_not_polled_is_forgotten_beyond_a_number_the_oldest_first() {
         let most = limits::UNPOLLED_SCOPES as u64;
-        let mut rows: Vec<ScopeRow> = (0..most).map(|due| row(format!("{due:05}"), Watch::Lost, due)).collect();
+        let mut rows: Vec<ScopeRow> = (0..most).map(|due| row(format!("{due:05}"), Polling::Lost, due)).collect();
         assert!(forgotten(rows.iter(), |_| false, 0).is_empty());
-        rows.extend([row("new".to_owned(), Watch::Unasked, most), row("newer".to_owned(), Watch::Lost, most)]);
-        rows.extend((0..most).map(|due| row(format!("polled {due}"), Watch::Polled, due)));
+        rows.extend([row("new".to_owned(), Polling::Unasked, most), row("newer".to_owned(), Polling::Lost, most)]);
+        rows.extend((0..most).map(|due| row(format!("polled {due}"), Polling::Polled, due)));
         let gone: Vec<String> = forgotten(rows.iter(), |_| false, 0).into_iter().collect();
         assert_eq!(gone, ["00000", "00001"]);
     }

@@ -23,7 +23,7 @@ use crate::collector::schedule::Schedule;
 use crate::collector::search::Sorting;
 use crate::collector::work::{Done, NotKept, Pipeline, Task};
 use crate::sink::repeats::{Repeats, Summary};
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 
 pub mod agenda;
 mod forget;
@@ -344,7 +344,7 @@ impl Collector {
             Some(Job::GiveUp(_)) => {
                 let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
                 // The next search finds it lost again.
-                row.into_iter().for_each(|row| row.standing.watch = Watch::Polled);
+                row.into_iter().for_each(|row| row.standing.watch = Polling::Polled);
                 None
             }
             None => None,
@@ -484,7 +484,7 @@ impl Collector {
                 rows.push(SnapshotRow::of_scope(&entry.admitted, scope, self.next(*number, scope, &entry.admitted)));
             }
             // What nobody asks for any more needs nobody.
-            for row in entry.stored.values().filter(|row| row.standing.watch != Watch::Unasked) {
+            for row in entry.stored.values().filter(|row| row.standing.watch != Polling::Unasked) {
                 rows.push(SnapshotRow::of_stored(&entry.admitted, row));
             }
         }

@@ -15,7 +15,7 @@ use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeKey, failure_of};
-use crate::store::{ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
 
 /// What repeats of the store are kept under.
 const STORE: &str = "store";
@@ -228,7 +228,7 @@ impl Collector {
         let live = live.map(|scope| (&scope.standing, scope.failure()));
         let stored = entry.stored.values().map(|row| (&row.standing, row.standing.outcome.as_deref()));
         let polled: Vec<(&Standing, Option<&Failure>)> =
-            live.chain(stored.clone().filter(|(standing, _)| standing.watch == Watch::Polled)).collect();
+            live.chain(stored.clone().filter(|(standing, _)| standing.watch == Polling::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];
         for failure in polled.iter().filter_map(|(_, failure)| *failure) {
             failing[failure.blame() as usize] += u64::from(failure.reaction != Reaction::NoData);
@@ -238,7 +238,7 @@ impl Collector {
         let collected = polled.iter().filter(|(standing, failure)| standing.last_good.is_some() || !is_empty(failure));
         let oldest = collected.map(|(standing, _)| standing.last_good).min();
         // Where every scope was lost, data was last collected of one of these.
-        let lost = stored.filter(|(standing, _)| standing.watch == Watch::Lost);
+        let lost = stored.filter(|(standing, _)| standing.watch == Polling::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
         let search_fault = entry.failure.as_ref().map(|failure| failure.blame());
         let scopes = polled.len() as u64;

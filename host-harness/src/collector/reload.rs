@@ -12,7 +12,7 @@ use crate::collector::agenda::Job;
 use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::{Collector, FeedDigests, FeedEntry, Left, ScopeEntry};
-use crate::store::{ScopeRow, Standing, Watch};
+use crate::store::{Polling, ScopeRow, Standing};
 
 impl FeedEntry {
     /// The feed as it is to go on. Where nothing changed and the plugin declares another plan all the same, that is a
@@ -55,7 +55,7 @@ impl Collector {
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let schedule = Schedule::new(&admitted.id, "", admitted.interval);
         let polled: Vec<&Standing> =
-            stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Watch::Polled).collect();
+            stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Polling::Polled).collect();
         let due = match polled.iter().map(|standing| standing.due).min() {
             Some(due) if !changed => schedule.resumed(due, true, now, rank),
             _ => first(now, rank),
@@ -201,7 +201,7 @@ impl Collector {
         for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
             self.agenda.remove(Job::GiveUp(number));
             // It was not told yet.
-            entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Watch::Polled);
+            entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Polling::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
         let left = Left { marks: Some(entry.marks), kept: entry.kept, stored: entry.stored };

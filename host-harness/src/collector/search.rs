@@ -16,7 +16,7 @@ use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, ScopeVerdict, Task, verdicts};
 use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Watch};
+use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
 /// What a search found, while it is taken up.
 pub(super) struct Sorting {
@@ -214,7 +214,7 @@ impl Collector {
         let mut standing = earlier.unwrap_or_default();
         match verdict {
             ScopeVerdict::Polled => {
-                let anew = is_fresh || std::mem::take(&mut standing.watch) != Watch::Polled;
+                let anew = is_fresh || std::mem::take(&mut standing.watch) != Polling::Polled;
                 if anew || (sorting.changed && standing.waits_for_person) {
                     standing.due = first(now, sorting.rank);
                     sorting.rank += 1;
@@ -280,7 +280,7 @@ impl Collector {
         if entry.kept == Some(marks) {
             return;
         }
-        let unasked = entry.stored.values().filter(|row| row.standing.watch == Watch::Unasked);
+        let unasked = entry.stored.values().filter(|row| row.standing.watch == Polling::Unasked);
         let rows: Vec<ScopeRow> = unasked.cloned().collect();
         let FeedDigests { searched_with, configured_as } = marks;
         let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
@@ -383,7 +383,7 @@ impl Collector {
             self.unwatch(number);
         }
         let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
-        let watch = if lost.is_some() { Watch::Lost } else { Watch::Unasked };
+        let watch = if lost.is_some() { Polling::Lost } else { Polling::Unasked };
         let standing = Standing { due: now, watch, ..standing };
         let task = Task { admitted: Arc::clone(&admitted), schedule, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
@@ -422,7 +422,7 @@ impl Collector {
             Ok(done) => row.standing = done.standing,
             Err(fault) => {
                 // The next search finds it lost again.
-                row.standing.watch = Watch::Polled;
+                row.standing.watch = Polling::Polled;
                 let (admitted, scope) = (Arc::clone(&entry.admitted), row.scope.clone());
                 self.failed(&admitted, &scope, fault, None);
             }

@@ -8,7 +8,7 @@ use source_host::feed::admitted::AdmittedFeed;
 use crate::collector::ScopeEntry;
 use crate::collector::log::redacted;
 use crate::sink::delivery::SinkRow;
-use crate::store::{ScopeRow, Watch};
+use crate::store::{Polling, ScopeRow};
 
 /// How everything stands at one moment.
 #[derive(Debug, Clone, Default)]
@@ -124,7 +124,7 @@ impl SnapshotRow {
         SnapshotRow {
             scope: Some(scope.called()),
             since: standing.outcome.is_some().then_some(standing.since),
-            next: (standing.watch == Watch::Polled).then_some(NextAttempt::AfterSearch),
+            next: (standing.watch == Polling::Polled).then_some(NextAttempt::AfterSearch),
             last_good: standing.last_good,
             ..SnapshotRow::of_feed(admitted, standing.outcome.as_deref())
         }

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::budget::Budgets;
 use crate::store::{
-    NewEvent, PollRecord, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle, Watch,
+    NewEvent, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
 };
 
 /// Where polls end up.
@@ -209,8 +209,8 @@ impl Pipeline {
             outcome: outcome.map(Box::new),
             // Where the plugin could not tell it, the next search finds the scope lost again.
             watch: match task.given_up {
-                Some(_) if has_batch || !had_state => Watch::Lost,
-                _ => Watch::Polled,
+                Some(_) if has_batch || !had_state => Polling::Lost,
+                _ => Polling::Polled,
             },
         };
         let AdmittedFeed { id, tenant, sinks, .. } = &*task.admitted;
@@ -283,16 +283,16 @@ pub fn verdicts(
         polled.chain(lost).filter(|(scope, _)| seen.insert(scope.id.clone())).collect();
     for (scope, standing) in known.iter().filter(|(scope, _)| !seen.contains(&scope.id)) {
         let verdict = match (standing.watch, same_settings) {
-            (Watch::Unasked, _) => continue,
-            (Watch::Polled | Watch::Lost, true) => ScopeVerdict::Lost(no_longer_discovered(scope)),
-            (Watch::Polled | Watch::Lost, false) => ScopeVerdict::GivenUp,
+            (Polling::Unasked, _) => continue,
+            (Polling::Polled | Polling::Lost, true) => ScopeVerdict::Lost(no_longer_discovered(scope)),
+            (Polling::Polled | Polling::Lost, false) => ScopeVerdict::GivenUp,
         };
         verdicts.push((scope.clone(), verdict));
     }
     // What was told is not told again.
     let told: BTreeSet<(&str, &str)> = known
         .iter()
-        .filter(|(_, standing)| standing.watch == Watch::Lost)
+        .filter(|(_, standing)| standing.watch == Polling::Lost)
         .filter_map(|(scope, standing)| Some((scope.id.as_str(), standing.outcome.as_ref()?.code.as_str())))
         .collect();
     verdicts.retain(|(scope, verdict)| match verdict {
@@ -333,9 +333,9 @@ mod tests {
             .iter()
             .map(|(id, lost)| {
                 let watch = match lost {
-                    None => Watch::Polled,
-                    Some("unasked") => Watch::Unasked,
-                    Some(_) => Watch::Lost,
+                    None => Polling::Polled,
+                    Some("unasked") => Polling::Unasked,
+                    Some(_) => Polling::Lost,
                 };
                 let outcome = lost.map(|code| Box::new(Failure::new(Reaction::FixScope, code, String::new())));
                 (scope(id), Standing { watch, outcome, ..Standing::default() })

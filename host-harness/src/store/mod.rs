@@ -149,13 +149,13 @@ pub struct Standing {
     /// When data was last collected.
     pub last_good: Option<u64>,
     /// Whether it is polled.
-    pub watch: Watch,
+    pub watch: Polling,
 }
 
 /// Whether a scope is polled, as far as the last search for scopes says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Watch {
+pub enum Polling {
     /// It is.
     #[default]
     Polled,

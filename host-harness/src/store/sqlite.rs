@@ -680,7 +680,7 @@ impl Store for SqliteStore {
 mod tests {
     use super::*;
     use crate::store::budget::Budgets;
-    use crate::store::{NewEvent, Watch};
+    use crate::store::{NewEvent, Polling};
 
     fn record(scope: &str, state: &str, events: usize) -> PollRecord {
         let text = |text: &str| text.to_owned();
@@ -829,7 +829,7 @@ mod tests {
         let row = record("one", "", 0).row;
         store.forget_scopes("prod", &[text("one"), text("absent")]).unwrap();
         assert_eq!(store.scopes().unwrap().len(), 4, "it is polled");
-        let lost = Standing { watch: Watch::Lost, ..Standing::default() };
+        let lost = Standing { watch: Polling::Lost, ..Standing::default() };
         store.keep_scopes(&[ScopeRow { standing: lost, ..row }]).unwrap();
         store.forget_scopes("prod", &[text("one")]).unwrap();
         assert_eq!(store.scopes().unwrap().len(), 3);

@@ -26,7 +26,7 @@ use crate::collector::work::{Done, NotKept, Pipeline, ScopeVerdict, Task, verdic
 use crate::config::StartError;
 use crate::config::admission::Checked;
 use crate::sink;
-use crate::store::{FeedRow, ScopeRow, Standing, StoreError, Throttle, Watch};
+use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 
 /// Where events go, and where words for people go.
 pub struct Output<'a> {
@@ -136,7 +136,7 @@ impl<'a> Tick<'a> {
         let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
         let verdicts = verdicts(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         // What was told by an earlier tick is still so.
-        for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Watch::Lost) {
+        for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Polling::Lost) {
             let told = verdicts.iter().any(|(other, _)| other.id == scope.id);
             if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
                 reporter.tell(ready, Some(scope), outcome);
@@ -213,14 +213,14 @@ impl<'a> Tick<'a> {
     ) -> (Task, Result<Performed, StoreError>) {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
         let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-        let standing = Standing { due: (pipeline.clock)(), watch: Watch::Polled, ..standing.unwrap_or_default() };
+        let standing = Standing { due: (pipeline.clock)(), watch: Polling::Polled, ..standing.unwrap_or_default() };
         let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let mut task = Task { admitted: Arc::clone(admitted), schedule, scope, standing, given_up: None };
         match verdict {
             ScopeVerdict::Polled => {}
             ScopeVerdict::Lost(why) => task.given_up = Some(why),
             ScopeVerdict::GivenUp => {
-                task.standing.watch = Watch::Unasked;
+                task.standing.watch = Polling::Unasked;
                 let row = task.row();
                 let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;
                 return (task, kept.map(|()| Performed::Unasked));

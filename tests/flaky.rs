@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use host_harness::store::budget::Kept;
+use host_harness::store::budget::StoredBytes;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
     Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
@@ -48,7 +48,7 @@ impl Store for Flaky {
         self.store.state(tenant, feed, scope)
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
         self.taking()?.commit(poll)
     }
 

@@ -27,7 +27,7 @@ impl Default for Budgets {
 
 /// What is kept in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredBytes {
     /// Bytes of one feed.
     pub feed: u64,
     /// Bytes of all feeds of its tenant.
@@ -56,7 +56,7 @@ pub enum Excess {
 impl Budgets {
     /// Which budget a poll would pass. One that leaves no more than there was is always taken: a budget may become
     /// smaller while feeds are above it.
-    pub fn passed(&self, before: Kept, after: Kept) -> Option<Excess> {
+    pub fn passed(&self, before: StoredBytes, after: StoredBytes) -> Option<Excess> {
         let passed = |before: u64, after: u64, most: u64| after > most && after > before;
         if passed(before.feed, after.feed, self.feed_bytes) {
             return Some(Excess::Feed { bytes: after.feed, most: self.feed_bytes });
@@ -88,7 +88,7 @@ mod tests {
     fn what_grows_beyond_a_budget_passes_it_and_what_shrinks_never_does() {
         let budgets = Budgets { feed_bytes: 100, tenant_bytes: 150 };
         let passed = |before: (u64, u64), after: (u64, u64)| {
-            let kept = |(feed, tenant)| Kept { feed, tenant };
+            let kept = |(feed, tenant)| StoredBytes { feed, tenant };
             budgets.passed(kept(before), kept(after))
         };
         assert_eq!(passed((0, 0), (100, 150)), None);

@@ -14,7 +14,7 @@ use source_host::digest::ShortDigest;
 pub mod budget;
 pub mod sqlite;
 
-use self::budget::{Budgets, Excess, Kept};
+use self::budget::{Budgets, Excess, StoredBytes};
 
 /// What waits for one sink from one tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -280,7 +280,7 @@ pub trait Store: Send {
     /// The plugin's state of a scope; none where it is another tenant's.
     fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
     /// Writes all that a poll leaves, or nothing. Gives what is kept of the feed and its tenant then.
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept>;
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes>;
     /// What is kept of each feed beside the outbox.
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
     /// Keeps how scopes stand, without a poll.

@@ -13,7 +13,7 @@ use source_host::digest::ShortDigest;
 use source_host::failpoint;
 use source_host::limits;
 
-use super::budget::Kept;
+use super::budget::StoredBytes;
 use super::{
     Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
     StoreResult, Throttle,
@@ -430,13 +430,13 @@ fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<(
 }
 
 /// What is kept of a scope's feed, and of all feeds of its tenant.
-fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<Kept> {
+fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
     let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
     transaction
         .prepare_cached(
             "SELECT coalesce(sum(bytes) FILTER (WHERE feed = ?2), 0), coalesce(sum(bytes), 0) FROM kept WHERE tenant = ?1",
         )?
-        .query_row(params![row.tenant, row.feed], |row| Ok(Kept { feed: bytes(row, 0)?, tenant: bytes(row, 1)? }))
+        .query_row(params![row.tenant, row.feed], |row| Ok(StoredBytes { feed: bytes(row, 0)?, tenant: bytes(row, 1)? }))
 }
 
 fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Result<()> {
@@ -495,7 +495,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<Kept> {
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
         failpoint::pass("commit-begin");
         let committed = self.run(|connection| {
             let transaction = connection.transaction()?;
@@ -817,7 +817,7 @@ mod tests {
             let rows = store.kept().unwrap();
             let of_tenant = rows.iter().filter(|row| row.tenant == poll.row.tenant);
             let feed = of_tenant.clone().find(|row| row.feed == poll.row.feed).unwrap().bytes;
-            assert_eq!(kept, Kept { feed, tenant: of_tenant.map(|row| row.bytes).sum() });
+            assert_eq!(kept, StoredBytes { feed, tenant: of_tenant.map(|row| row.bytes).sum() });
         }
         let row = record("one", "", 0).row;
         store

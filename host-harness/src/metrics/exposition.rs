@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use source_host::blame::Blame;
 use source_host::feed::StatusClass;
 
-use super::{Counters, FeedCounts, LATENESS, Outcome, SinkCounts};
+use super::{Counters, FeedCounts, LATENESS, OutcomeLabel, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::Process;
 use crate::store::Outboxes;
@@ -134,7 +134,7 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn feeds(&self, page: &mut Page<'_>) -> fmt::Result {
-        let outcomes = Outcome::ALL.map(Outcome::word);
+        let outcomes = OutcomeLabel::ALL.map(OutcomeLabel::word);
         let help = "Polls of scopes, by what came of them.";
         self.by_word(page, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
         let help = "Searches for scopes, by what came of them.";

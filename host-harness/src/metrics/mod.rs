@@ -24,7 +24,7 @@ const LATENESS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 30
 
 /// What came of a poll or a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum OutcomeLabel {
     Collected,
     Wait,
     TryLater,
@@ -37,48 +37,48 @@ enum Outcome {
     StateUnusable,
 }
 
-impl Outcome {
-    const ALL: [Outcome; 10] = [
-        Outcome::Collected,
-        Outcome::Wait,
-        Outcome::TryLater,
-        Outcome::RenewToken,
-        Outcome::FixFeed,
-        Outcome::FixScope,
-        Outcome::NoData,
-        Outcome::FixPlugin,
-        Outcome::Restart,
-        Outcome::StateUnusable,
+impl OutcomeLabel {
+    const ALL: [OutcomeLabel; 10] = [
+        OutcomeLabel::Collected,
+        OutcomeLabel::Wait,
+        OutcomeLabel::TryLater,
+        OutcomeLabel::RenewToken,
+        OutcomeLabel::FixFeed,
+        OutcomeLabel::FixScope,
+        OutcomeLabel::NoData,
+        OutcomeLabel::FixPlugin,
+        OutcomeLabel::Restart,
+        OutcomeLabel::StateUnusable,
     ];
 
-    fn of(failure: Option<&Failure>) -> Outcome {
+    fn of(failure: Option<&Failure>) -> OutcomeLabel {
         match failure.map(|failure| failure.reaction) {
-            None => Outcome::Collected,
-            Some(Reaction::Wait) => Outcome::Wait,
-            Some(Reaction::TryLater) => Outcome::TryLater,
-            Some(Reaction::RenewToken) => Outcome::RenewToken,
-            Some(Reaction::FixFeed) => Outcome::FixFeed,
-            Some(Reaction::FixScope) => Outcome::FixScope,
-            Some(Reaction::NoData) => Outcome::NoData,
-            Some(Reaction::FixPlugin) => Outcome::FixPlugin,
-            Some(Reaction::Restart) => Outcome::Restart,
-            Some(Reaction::StateUnusable) => Outcome::StateUnusable,
+            None => OutcomeLabel::Collected,
+            Some(Reaction::Wait) => OutcomeLabel::Wait,
+            Some(Reaction::TryLater) => OutcomeLabel::TryLater,
+            Some(Reaction::RenewToken) => OutcomeLabel::RenewToken,
+            Some(Reaction::FixFeed) => OutcomeLabel::FixFeed,
+            Some(Reaction::FixScope) => OutcomeLabel::FixScope,
+            Some(Reaction::NoData) => OutcomeLabel::NoData,
+            Some(Reaction::FixPlugin) => OutcomeLabel::FixPlugin,
+            Some(Reaction::Restart) => OutcomeLabel::Restart,
+            Some(Reaction::StateUnusable) => OutcomeLabel::StateUnusable,
         }
     }
 
     /// As it stands in labels: `collected`, or the contract's word for the reaction.
     const fn word(self) -> &'static str {
         match self {
-            Outcome::Collected => "collected",
-            Outcome::Wait => "wait",
-            Outcome::TryLater => "try-later",
-            Outcome::RenewToken => "renew-token",
-            Outcome::FixFeed => "fix-feed",
-            Outcome::FixScope => "fix-scope",
-            Outcome::NoData => "no-data",
-            Outcome::FixPlugin => "fix-plugin",
-            Outcome::Restart => "restart",
-            Outcome::StateUnusable => "state-unusable",
+            OutcomeLabel::Collected => "collected",
+            OutcomeLabel::Wait => "wait",
+            OutcomeLabel::TryLater => "try-later",
+            OutcomeLabel::RenewToken => "renew-token",
+            OutcomeLabel::FixFeed => "fix-feed",
+            OutcomeLabel::FixScope => "fix-scope",
+            OutcomeLabel::NoData => "no-data",
+            OutcomeLabel::FixPlugin => "fix-plugin",
+            OutcomeLabel::Restart => "restart",
+            OutcomeLabel::StateUnusable => "state-unusable",
         }
     }
 }
@@ -110,9 +110,9 @@ type FeedOrSink = (Box<str>, Box<str>);
 #[derive(Debug, Clone, Default)]
 pub struct FeedCounts {
     /// Polls by outcome.
-    pub polls: [u64; Outcome::ALL.len()],
+    pub polls: [u64; OutcomeLabel::ALL.len()],
     /// Searches for scopes by outcome.
-    pub searches: [u64; Outcome::ALL.len()],
+    pub searches: [u64; OutcomeLabel::ALL.len()],
     /// Events of its polls.
     pub events: u64,
     /// Requests by class of status.
@@ -166,7 +166,7 @@ pub struct SinkCounts {
 impl FeedCounts {
     /// Counts a poll and what came of it.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
-        self.polls[Outcome::of(outcome) as usize] += 1;
+        self.polls[OutcomeLabel::of(outcome) as usize] += 1;
         self.events += events as u64;
         for notice in notices {
             // The code is a plugin's word, and becomes a label.
@@ -180,7 +180,7 @@ impl FeedCounts {
 
     /// Counts a search and what came of it.
     pub fn searched(&mut self, failure: Option<&Failure>) {
-        self.searches[Outcome::of(failure) as usize] += 1;
+        self.searches[OutcomeLabel::of(failure) as usize] += 1;
     }
 
     /// Counts what calls used.
@@ -360,7 +360,7 @@ mod tests {
             "collector_feeds_left_out 0".to_owned(),
             "collector_store_failures_total 0".to_owned(),
         ];
-        for outcome in Outcome::ALL.map(Outcome::word) {
+        for outcome in OutcomeLabel::ALL.map(OutcomeLabel::word) {
             lines.push(format!(r#"collector_polls_total{{tenant="fabrikam",feed="main",outcome="{outcome}"}} 0"#));
         }
         for status in StatusClass::ALL.map(StatusClass::word) {

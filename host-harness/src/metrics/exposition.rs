@@ -123,42 +123,47 @@ const OF_SINK: &[OfSink] = &[
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { encoder };
-        self.feeds(&mut page)?;
-        self.outboxes(&mut page)?;
-        self.sinks(&mut page)?;
-        self.collector(&mut page)?;
-        self.process(&mut page)
+        let mut writer = MetricWriter { encoder };
+        self.feeds(&mut writer)?;
+        self.outboxes(&mut writer)?;
+        self.sinks(&mut writer)?;
+        self.collector(&mut writer)?;
+        self.process(&mut writer)
     }
 }
 
 impl Scrape {
-    fn feeds(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn feeds(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let outcomes = OutcomeLabel::ALL.map(OutcomeLabel::word);
         let help = "Polls of scopes, by what came of them.";
-        self.by_word(page, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
+        self.by_word(writer, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
         let help = "Searches for scopes, by what came of them.";
-        self.by_word(page, "collector_searches", help, "outcome", &outcomes, |counts| &counts.searches)?;
+        self.by_word(writer, "collector_searches", help, "outcome", &outcomes, |counts| &counts.searches)?;
         let help = "Requests to the service, by class of status; none: without an answer.";
-        self.by_word(page, "collector_requests", help, "status", &StatusClass::ALL.map(StatusClass::word), |counts| {
-            &counts.requests
-        })?;
+        self.by_word(
+            writer,
+            "collector_requests",
+            help,
+            "status",
+            &StatusClass::ALL.map(StatusClass::word),
+            |counts| &counts.requests,
+        )?;
         for (name, kind, help, value) in OF_FEED {
-            let mut family = page.family(name, *kind, help)?;
+            let mut family = writer.family(name, *kind, help)?;
             for ((tenant, feed), counts) in &self.inner.feeds {
                 family.sample(&[("tenant", tenant), ("feed", feed)], value(counts))?;
             }
         }
         let help =
             "When a credential expires, as the configuration or its certificate says; absent where neither does.";
-        let mut family = page.family("collector_credential_expiry_timestamp_seconds", Gauge, help)?;
+        let mut family = writer.family("collector_credential_expiry_timestamp_seconds", Gauge, help)?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (setting, time) in &counts.credentials_expire {
                 let labels = [("tenant", &**tenant), ("feed", feed), ("setting", setting)];
                 family.sample(&labels, timestamp(Some(*time)))?;
             }
         }
-        let mut family = page.family("collector_notices", Counter, "Warnings that changed no data, by code.")?;
+        let mut family = writer.family("collector_notices", Counter, "Warnings that changed no data, by code.")?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (code, count) in &counts.notices {
                 let labels = [("tenant", &**tenant), ("feed", feed), ("code", code)];
@@ -171,14 +176,14 @@ impl Scrape {
     /// A family with a sample for each word, those that were never met among them: what is not there cannot rise.
     fn by_word(
         &self,
-        page: &mut Page<'_>,
+        writer: &mut MetricWriter<'_>,
         name: &str,
         help: &str,
         label: &str,
         words: &[&str],
         values: impl Fn(&FeedCounts) -> &[u64],
     ) -> fmt::Result {
-        let mut family = page.family(name, Counter, help)?;
+        let mut family = writer.family(name, Counter, help)?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (word, value) in words.iter().zip(values(counts)) {
                 family.sample(&[("tenant", tenant), ("feed", feed), (label, word)], Value::Whole(*value))?;
@@ -188,7 +193,7 @@ impl Scrape {
     }
 
     /// Every tenant and every sink that is configured stands there, whatever waits.
-    fn outboxes(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn outboxes(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let mut tenants: BTreeMap<&str, Waiting> = BTreeMap::new();
         let mut sinks: BTreeMap<&str, Waiting> = BTreeMap::new();
         tenants.extend(self.inner.feeds.keys().map(|(tenant, _)| (&**tenant, Waiting::default())));
@@ -202,12 +207,12 @@ impl Scrape {
             [("tenant", "collector_outbox", &tenants), ("sink", "collector_sink_outbox", &sinks)]
         {
             let name = format!("{prefix}_events");
-            let mut family = page.family(&name, Gauge, "Events that wait for sinks.")?;
+            let mut family = writer.family(&name, Gauge, "Events that wait for sinks.")?;
             for (key, waiting) in sums {
                 family.sample(&[(label, key)], Value::Whole(waiting.events))?;
             }
             let name = format!("{prefix}_bytes");
-            let mut family = page.family(&name, Gauge, "Bytes of events that wait for sinks.")?;
+            let mut family = writer.family(&name, Gauge, "Bytes of events that wait for sinks.")?;
             for (key, waiting) in sums {
                 family.sample(&[(label, key)], Value::Whole(waiting.bytes))?;
             }
@@ -215,9 +220,9 @@ impl Scrape {
         Ok(())
     }
 
-    fn sinks(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn sinks(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         for (name, kind, help, value) in OF_SINK {
-            let mut family = page.family(name, *kind, help)?;
+            let mut family = writer.family(name, *kind, help)?;
             for ((sink, tenant), counts) in &self.inner.sinks {
                 family.sample(&[("sink", sink), ("tenant", tenant)], value(counts))?;
             }
@@ -227,14 +232,14 @@ impl Scrape {
             *full.entry(sink).or_default() += 1;
         }
         let help = "Tenants whose outbox of a sink is full, so that their feeds pause.";
-        let mut family = page.family("collector_sink_full_outboxes", Gauge, help)?;
+        let mut family = writer.family("collector_sink_full_outboxes", Gauge, help)?;
         for (sink, tenants) in full {
             family.sample(&[("sink", sink)], Value::Whole(tenants))?;
         }
         Ok(())
     }
 
-    fn collector(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn collector(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let Counters { feeds, lateness, lateness_sum, store_failures, left_out, reloads, .. } = &self.inner;
         for (name, help, of) in [
             (
@@ -248,33 +253,34 @@ impl Scrape {
                 |counts, blame| u64::from(counts.search_fault == Some(Blame::ALL[blame])),
             ),
         ] {
-            let mut family = page.family(name, Gauge, help)?;
+            let mut family = writer.family(name, Gauge, help)?;
             for (index, blame) in Blame::ALL.into_iter().enumerate() {
                 let count = feeds.values().map(|counts| of(counts, index)).sum();
                 family.sample(&[("fault", blame.word())], Value::Whole(count))?;
             }
         }
-        page.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
+        writer.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
         let help = "Feeds that are not collected, because their credentials cannot be read, their plugin breaks down, or it differs from its pins.";
-        page.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
-        let mut family = page.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
+        writer.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
+        let mut family =
+            writer.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
         for (tenant, feed, reason) in left_out {
             family.sample(&[("tenant", tenant), ("feed", feed), ("reason", reason)], Value::Whole(1))?;
         }
         let counts: u64 = lateness.iter().sum();
         let bounds = LATENESS.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(lateness.iter().copied()).collect();
-        let mut family = page.family("collector_lateness_seconds", MetricType::Histogram, "How late polls began.")?;
+        let mut family = writer.family("collector_lateness_seconds", MetricType::Histogram, "How late polls began.")?;
         family.encoder.encode_histogram::<NoLabelSet>(lateness_sum.as_secs_f64(), counts, &buckets, None)?;
         let help = "What the store did not take.";
-        page.single("collector_store_failures", Counter, help, Value::Whole(*store_failures))?;
+        writer.single("collector_store_failures", Counter, help, Value::Whole(*store_failures))?;
         let help = "Configurations read again, by whether they were good.";
-        let mut family = page.family("collector_reloads", Counter, help)?;
+        let mut family = writer.family("collector_reloads", Counter, help)?;
         for (good, count) in ["false", "true"].into_iter().zip(reloads) {
             family.sample(&[("good", good)], Value::Whole(*count))?;
         }
         let help = "What runs: version and commit of the collector, and the digest of the built-in plugin.";
-        let mut family = page.family("collector_build", MetricType::Info, help)?;
+        let mut family = writer.family("collector_build", MetricType::Info, help)?;
         let version = env!("CARGO_PKG_VERSION");
         family.encoder.encode_info(&[
             ("version", version),
@@ -283,7 +289,7 @@ impl Scrape {
         ])
     }
 
-    fn process(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn process(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let Process { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, started } = &self.process;
         let help = "Time on processors, of the program and of the system on its behalf.";
         let rows = [
@@ -301,7 +307,7 @@ impl Scrape {
         ];
         for (name, kind, help, value) in rows {
             if let Some(value) = value {
-                page.single(name, kind, help, value)?;
+                writer.single(name, kind, help, value)?;
             }
         }
         Ok(())
@@ -309,11 +315,11 @@ impl Scrape {
 }
 
 /// The families one after the other.
-struct Page<'a> {
+struct MetricWriter<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-impl Page<'_> {
+impl MetricWriter<'_> {
     fn family<'s>(&'s mut self, name: &'s str, kind: MetricType, help: &str) -> Result<Family<'s>, fmt::Error> {
         Ok(Family { encoder: self.encoder.encode_descriptor(name, help, None, kind)?, kind })
     }

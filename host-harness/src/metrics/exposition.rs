@@ -13,7 +13,7 @@ use source_host::feed::StatusClass;
 
 use super::{Counters, FeedCounts, LATENESS, OutcomeLabel, SinkCounts};
 use crate::built_in;
-use crate::metrics::process::Process;
+use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
 use crate::store::Waiting;
 
@@ -25,7 +25,7 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub struct Scrape {
     pub(super) inner: Counters,
     pub(super) outboxes: Outboxes,
-    pub(super) process: Process,
+    pub(super) process: ProcessUsage,
 }
 
 impl Scrape {
@@ -290,7 +290,7 @@ impl Scrape {
     }
 
     fn process(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
-        let Process { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, started } = &self.process;
+        let ProcessUsage { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, started } = &self.process;
         let help = "Time on processors, of the program and of the system on its behalf.";
         let rows = [
             ("process_cpu_seconds", Counter, help, cpu_seconds.map(Value::Real)),

@@ -12,7 +12,7 @@ use source_host::contract::{Failure, Notice, Reaction};
 use source_host::feed::{StatusClass, Usage};
 use source_host::limits::NOTICE_CODES;
 
-use crate::metrics::process::Process;
+use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
 
 mod exposition;
@@ -266,7 +266,7 @@ impl Metrics {
 
     /// Everything that is told of at this moment, with what waits for sinks.
     pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
-        Scrape { inner: self.inner.lock().clone(), outboxes, process: Process::now() }
+        Scrape { inner: self.inner.lock().clone(), outboxes, process: ProcessUsage::now() }
     }
 
     /// The same in the text format of Prometheus.

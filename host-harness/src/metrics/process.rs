@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// What the process uses; none of what this system does not tell.
 #[derive(Debug, Clone, Default)]
-pub struct Process {
+pub struct ProcessUsage {
     /// Time on processors, of the program and of the system on its behalf.
     pub cpu_seconds: Option<f64>,
     /// Descriptors that are open.
@@ -23,14 +23,14 @@ pub struct Process {
     pub started: Option<f64>,
 }
 
-impl Process {
+impl ProcessUsage {
     /// As it is now.
-    pub fn now() -> Process {
+    pub fn now() -> ProcessUsage {
         let stat = fs::read_to_string("/proc/self/stat").ok();
         let stat = stat.as_deref().and_then(Stat::read);
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let page = rustix::param::page_size() as u64;
-        Process {
+        ProcessUsage {
             cpu_seconds: Some(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9),
             // The descriptor of the folder itself is among them.
             open_fds: fs::read_dir("/proc/self/fd").ok().map(|folder| (folder.count() as u64).saturating_sub(1)),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn this_process_is_told_of() {
-        let now = Process::now();
+        let now = ProcessUsage::now();
         assert!(now.cpu_seconds.is_some_and(|seconds| seconds > 0.0));
         if cfg!(target_os = "linux") {
             let unix = source_host::clock::system()() as f64 / 1e3;

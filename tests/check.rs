@@ -15,7 +15,7 @@ use host_harness::config::admission;
 use serde_json::Value;
 use source_host::clock::Clock;
 use source_host::network::client::Timeouts;
-use source_simulator::answer::Place;
+use source_simulator::answer::EndpointKind;
 use source_simulator::{Simulator, estate::Estate, gateways, hostile, scenario};
 
 use crate::documents;
@@ -44,8 +44,8 @@ impl Set {
         let text = text.split("\n[[feed]]").take(2).collect::<Vec<_>>().join("\n[[feed]]");
         // Some calls are made for some settings alone.
         let (begin, line) = match name.and_then(scenario::asks_for) {
-            Some(Place::Search) => ("subscription_id", "subscription_id = \"*\""),
-            Some(Place::Domain) => ("token_url", "token_url = \"contoso.example\""),
+            Some(EndpointKind::Search) => ("subscription_id", "subscription_id = \"*\""),
+            Some(EndpointKind::Domain) => ("token_url", "token_url = \"contoso.example\""),
             _ => ("", ""),
         };
         let edited = |known: &str| if !begin.is_empty() && known.starts_with(begin) { line } else { known }.to_owned();

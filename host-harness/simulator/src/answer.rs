@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// Where a scenario strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum EndpointKind {
     /// The tenant's OpenID configuration, which tells the id behind a domain.
     Domain,
     /// The token endpoint.

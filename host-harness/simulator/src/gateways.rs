@@ -1,7 +1,7 @@
 //! Somebody else who answers in the service's place: proxies, firewalls, gateways and login pages. One table of what they
 //! answer, and to which call.
 
-use super::answer::{Answer, Place};
+use super::answer::{Answer, EndpointKind};
 
 /// One answer that is not the service's.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub struct GatewayAnswer {
     /// Name of the scenario.
     pub name: &'static str,
     /// Which call it meets.
-    pub place: Place,
+    pub place: EndpointKind,
     /// What it is, for people.
     pub what: &'static str,
     status: u16,
@@ -32,7 +32,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
 const fn row(
-    (name, place): (&'static str, Place),
+    (name, place): (&'static str, EndpointKind),
     (status, headers): (u16, &'static [(&'static str, &'static str)]),
     body: &'static str,
     what: &'static str,
@@ -42,99 +42,119 @@ const fn row(
 
 /// Everything that they answer.
 pub const TABLE: &[GatewayAnswer] = &[
-    row(("blocked", Place::Scores), (403, &[HTML, ("x-azure-ref", "0AbC")]), BLOCKED, "403 with a firewall's page"),
-    row(("blocked-controls", Place::Controls), (403, &[HTML]), BLOCKED, "the same for the second list alone"),
-    row(("blocked-empty", Place::Scores), (403, &[("server", "gate/2.1")]), "", "403 with nothing"),
     row(
-        ("blocked-json", Place::Scores),
+        ("blocked", EndpointKind::Scores),
+        (403, &[HTML, ("x-azure-ref", "0AbC")]),
+        BLOCKED,
+        "403 with a firewall's page",
+    ),
+    row(("blocked-controls", EndpointKind::Controls), (403, &[HTML]), BLOCKED, "the same for the second list alone"),
+    row(("blocked-empty", EndpointKind::Scores), (403, &[("server", "gate/2.1")]), "", "403 with nothing"),
+    row(
+        ("blocked-json", EndpointKind::Scores),
         (403, &[JSON, ("via", "1.1 gate.example")]),
         r#"{"message":"Forbidden"}"#,
         "403 of an API gateway, in JSON of its own",
     ),
     row(
-        ("blocked-json-text", Place::Scores),
+        ("blocked-json-text", EndpointKind::Scores),
         (403, &[JSON]),
         r#"{"error":"Forbidden","path":"/subscriptions"}"#,
         "403 with an `error` that is a text",
     ),
-    row(("blocked-json-list", Place::Scores), (403, &[JSON]), r#"["Forbidden"]"#, "403 with a list in JSON"),
+    row(("blocked-json-list", EndpointKind::Scores), (403, &[JSON]), r#"["Forbidden"]"#, "403 with a list in JSON"),
     row(
-        ("blocked-json-cut", Place::Scores),
+        ("blocked-json-cut", EndpointKind::Scores),
         (403, &[JSON]),
         r#"{"error":{"code":"AuthorizationFailed","mess"#,
         "403 whose JSON ends in its middle",
     ),
-    row(("expand-blocked", Place::Controls), (400, &[HTML]), BLOCKED, "400 of a firewall for `$expand`, with a page"),
-    row(("login-page", Place::Scores), (401, &[HTML]), PORTAL, "401 with a page, which challenges for nothing"),
     row(
-        ("login-challenge", Place::Scores),
+        ("expand-blocked", EndpointKind::Controls),
+        (400, &[HTML]),
+        BLOCKED,
+        "400 of a firewall for `$expand`, with a page",
+    ),
+    row(("login-page", EndpointKind::Scores), (401, &[HTML]), PORTAL, "401 with a page, which challenges for nothing"),
+    row(
+        ("login-challenge", EndpointKind::Scores),
         (401, &[HTML, ("www-authenticate", "Negotiate"), ("www-authenticate", "bearer realm=\"gate\"")]),
         PORTAL,
         "401 with a page, which challenges for a token",
     ),
     row(
-        ("proxy-login", Place::Scores),
+        ("proxy-login", EndpointKind::Scores),
         (407, &[HTML, ("proxy-authenticate", "Basic realm=\"proxy\"")]),
         DENIED,
         "407 of a proxy that nobody configured",
     ),
-    row(("gateway-404", Place::Scores), (404, &[TEXT]), "no such host", "404 of a gateway, in plain text"),
-    row(("gateway-502", Place::Scores), (502, &[HTML, ("server", "nginx")]), GATEWAY, "502 of a gateway, with a page"),
+    row(("gateway-404", EndpointKind::Scores), (404, &[TEXT]), "no such host", "404 of a gateway, in plain text"),
     row(
-        ("gateway-503", Place::Scores),
+        ("gateway-502", EndpointKind::Scores),
+        (502, &[HTML, ("server", "nginx")]),
+        GATEWAY,
+        "502 of a gateway, with a page",
+    ),
+    row(
+        ("gateway-503", EndpointKind::Scores),
         (503, &[HTML, ("retry-after", "17")]),
         GATEWAY,
         "503 of a gateway with Retry-After of 17 s, and a page",
     ),
     row(
-        ("gateway-429", Place::Scores),
+        ("gateway-429", EndpointKind::Scores),
         (429, &[HTML, ("retry-after", "17")]),
         GATEWAY,
         "429 of a gateway with Retry-After of 17 s, and a page",
     ),
     row(
-        ("captive", Place::Scores),
+        ("captive", EndpointKind::Scores),
         (200, &[("content-type", "application/captive+json")]),
         r#"{"captive":true,"user-portal-url":"https://portal.example/"}"#,
         "200 with a captive portal's JSON",
     ),
-    row(("captive-text", Place::Scores), (200, &[]), "Sign in first", "200 with a text of no stated type"),
+    row(("captive-text", EndpointKind::Scores), (200, &[]), "Sign in first", "200 with a text of no stated type"),
     row(
-        ("token-captive", Place::Token),
+        ("token-captive", EndpointKind::Token),
         (200, &[("content-type", "application/captive+json")]),
         r#"{"captive":true,"user-portal-url":"https://portal.example/"}"#,
         "200 with a captive portal's JSON in place of the token",
     ),
-    row(("accepted", Place::Scores), (202, &[JSON]), "", "202 with nothing"),
-    row(("no-content", Place::Scores), (204, &[]), "", "204, which has no body"),
-    row(("partial", Place::Scores), (206, &[JSON]), r#"{"value":[]}"#, "206 with an empty list"),
-    row(("token-blocked", Place::Token), (403, &[HTML]), BLOCKED, "403 with a firewall's page in place of the token"),
-    row(("token-login-page", Place::Token), (401, &[HTML]), PORTAL, "401 with a page in place of the token"),
-    row(("token-proxy-login", Place::Token), (407, &[HTML]), DENIED, "407 in place of the token"),
+    row(("accepted", EndpointKind::Scores), (202, &[JSON]), "", "202 with nothing"),
+    row(("no-content", EndpointKind::Scores), (204, &[]), "", "204, which has no body"),
+    row(("partial", EndpointKind::Scores), (206, &[JSON]), r#"{"value":[]}"#, "206 with an empty list"),
     row(
-        ("token-gateway", Place::Token),
+        ("token-blocked", EndpointKind::Token),
+        (403, &[HTML]),
+        BLOCKED,
+        "403 with a firewall's page in place of the token",
+    ),
+    row(("token-login-page", EndpointKind::Token), (401, &[HTML]), PORTAL, "401 with a page in place of the token"),
+    row(("token-proxy-login", EndpointKind::Token), (407, &[HTML]), DENIED, "407 in place of the token"),
+    row(
+        ("token-gateway", EndpointKind::Token),
         (502, &[HTML, ("server", "nginx")]),
         GATEWAY,
         "502 with a page in place of the token",
     ),
     row(
-        ("token-blocked-json", Place::Token),
+        ("token-blocked-json", EndpointKind::Token),
         (400, &[JSON]),
         r#"{"error":"Forbidden"}"#,
         "400 with an `error` that is none of Entra ID's",
     ),
     row(
-        ("token-redirect", Place::Token),
+        ("token-redirect", EndpointKind::Token),
         (302, &[("location", "https://portal.example/login")]),
         "",
         "302 to a login page in place of the token",
     ),
-    row(("token-no-content", Place::Token), (204, &[]), "", "204 in place of the token"),
-    row(("search-blocked", Place::Search), (403, &[HTML]), BLOCKED, "403 with a firewall's page for the search"),
-    row(("search-page", Place::Search), (200, &[HTML]), PORTAL, "a login page in place of the search's answer"),
-    row(("search-gateway", Place::Search), (404, &[TEXT]), "no such host", "404 of a gateway for the search"),
+    row(("token-no-content", EndpointKind::Token), (204, &[]), "", "204 in place of the token"),
+    row(("search-blocked", EndpointKind::Search), (403, &[HTML]), BLOCKED, "403 with a firewall's page for the search"),
+    row(("search-page", EndpointKind::Search), (200, &[HTML]), PORTAL, "a login page in place of the search's answer"),
+    row(("search-gateway", EndpointKind::Search), (404, &[TEXT]), "no such host", "404 of a gateway for the search"),
     row(
-        ("domain-blocked", Place::Domain),
+        ("domain-blocked", EndpointKind::Domain),
         (403, &[HTML]),
         BLOCKED,
         "403 with a firewall's page for the tenant's domain",

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Place, Request, arm_error, controls_path, entra_error};
+use super::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use super::{gateways, hostile};
 
 /// What a scenario may know.
@@ -392,9 +392,9 @@ const OTHERS: &[(&str, &str)] = &[
 
 /// The call that a scenario is about, where it is made for some settings alone: of a tenant that is given by its domain, or
 /// with a search for subscriptions.
-pub fn asks_for(name: &str) -> Option<Place> {
-    let of = |begin: &str, place: Place| name.starts_with(begin).then_some(place);
-    of("search-", Place::Search).or_else(|| of("domain-", Place::Domain))
+pub fn asks_for(name: &str) -> Option<EndpointKind> {
+    let of = |begin: &str, place: EndpointKind| name.starts_with(begin).then_some(place);
+    of("search-", EndpointKind::Search).or_else(|| of("domain-", EndpointKind::Domain))
 }
 
 /// Scenarios that have something in common.
@@ -492,7 +492,7 @@ pub fn named(name: &str) -> Option<&'static str> {
 }
 
 /// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
-pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
+pub fn strike(strike: &Strike<'_>, place: EndpointKind, good: Option<(&Value, &Request)>) -> Option<Answer> {
     let name = strike.scenario?;
     if let Some(case) = gateways::named(name) {
         // A firewall that objects to `$expand` lets the same list pass without.
@@ -501,12 +501,12 @@ pub fn strike(strike: &Strike<'_>, place: Place, good: Option<(&Value, &Request)
         return (case.place == place && !spared).then(|| case.answer());
     }
     match (place, good) {
-        (Place::Token, _) => token(strike, name),
-        (Place::Scores, Some((good, _))) => refused(strike, name).or_else(|| scores(strike, name, good)),
-        (Place::Controls, Some((good, request))) => {
+        (EndpointKind::Token, _) => token(strike, name),
+        (EndpointKind::Scores, Some((good, _))) => refused(strike, name).or_else(|| scores(strike, name, good)),
+        (EndpointKind::Controls, Some((good, request))) => {
             refused(strike, name).or_else(|| controls(strike, name, good, request))
         }
-        (Place::Search, Some((good, request))) => search(strike, name, good, request),
+        (EndpointKind::Search, Some((good, request))) => search(strike, name, good, request),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Place, Request, arm_error, controls_path, entra_error};
+use super::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Strike};
@@ -153,7 +153,7 @@ impl World {
         let Some(tenant) = self.tenant(tenant) else {
             return entra_error(400, "invalid_tenant", 90_002, &format!("Tenant '{tenant}' not found."), "");
         };
-        if let Some(answer) = self.strike_tenant(tenant, Place::Domain, None) {
+        if let Some(answer) = self.strike_tenant(tenant, EndpointKind::Domain, None) {
             return answer;
         }
         let base = format!("{}/{}", self.url, tenant.id);
@@ -188,7 +188,7 @@ impl World {
                 request_id,
                 secret: field("client_secret"),
             };
-            if let Some(answer) = scenario::strike(&strike, Place::Token, None) {
+            if let Some(answer) = scenario::strike(&strike, EndpointKind::Token, None) {
                 return answer;
             }
         }
@@ -288,7 +288,7 @@ impl World {
     }
 
     /// What a scenario makes of a request that is for a whole tenant and carries no secret.
-    fn strike_tenant(&self, tenant: &Tenant, place: Place, good: Option<(&Value, &Request)>) -> Option<Answer> {
+    fn strike_tenant(&self, tenant: &Tenant, place: EndpointKind, good: Option<(&Value, &Request)>) -> Option<Answer> {
         let is_first = self.estate.tenants.first().is_some_and(|first| first.id == tenant.id);
         let strike = Strike {
             scenario: self.scenario,
@@ -321,7 +321,7 @@ impl World {
         });
         let items: Vec<Value> = items.collect();
         let good = json!({ "value": items, "count": { "type": "Total", "value": items.len() } });
-        let struck = self.strike_tenant(tenant, Place::Search, Some((&good, request)));
+        let struck = self.strike_tenant(tenant, EndpointKind::Search, Some((&good, request)));
         struck.unwrap_or_else(|| Answer::json(200, &good))
     }
 
@@ -349,7 +349,7 @@ impl World {
         if self.scenario.is_none() || !self.struck(&subscription.id) {
             return Answer::json(200, &good);
         }
-        let place = if scores { Place::Scores } else { Place::Controls };
+        let place = if scores { EndpointKind::Scores } else { EndpointKind::Controls };
         let strike = Strike {
             scenario: self.scenario,
             strikes: self.strikes,

@@ -22,31 +22,31 @@ pub fn judge(uid: &str, body: &[u8]) -> Result<(), String> {
         return Err("it has a line end".to_owned());
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    let part = Part { uid, level: 0, place: Place::Event };
+    let part = EventPart { uid, level: 0, kind: PartKind::Event };
     part.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| error.to_string())
 }
 
 /// A value within an event, and how many levels are around it.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct EventPart<'a> {
     uid: &'a str,
     level: usize,
-    place: Place,
+    kind: PartKind,
 }
 
 /// Which part it is, as far as that matters.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum PartKind {
     Event,
     Metadata,
     Uid,
     Elsewhere,
 }
 
-impl Part<'_> {
+impl EventPart<'_> {
     /// Of the uid in the metadata, which sinks and readers tell events apart by.
     fn other_than_uid<E: Error>(self) -> Result<(), E> {
-        if self.place == Place::Uid { Err(E::custom("metadata.uid is not the uid of the event")) } else { Ok(()) }
+        if self.kind == PartKind::Uid { Err(E::custom("metadata.uid is not the uid of the event")) } else { Ok(()) }
     }
 
     /// A value one level deeper.
@@ -54,16 +54,16 @@ impl Part<'_> {
         if self.level >= EVENT_LEVELS {
             return Err(E::custom(format_args!("it has more than {EVENT_LEVELS} levels")));
         }
-        let place = match (self.place, key) {
-            (Place::Event, "metadata") => Place::Metadata,
-            (Place::Metadata, "uid") => Place::Uid,
-            _ => Place::Elsewhere,
+        let kind = match (self.kind, key) {
+            (PartKind::Event, "metadata") => PartKind::Metadata,
+            (PartKind::Metadata, "uid") => PartKind::Uid,
+            _ => PartKind::Elsewhere,
         };
-        Ok(Part { level: self.level + 1, place, ..self })
+        Ok(EventPart { level: self.level + 1, kind, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Part<'_> {
+impl<'de> DeserializeSeed<'de> for EventPart<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -71,7 +71,7 @@ impl<'de> DeserializeSeed<'de> for Part<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Part<'_> {
+impl<'de> Visitor<'de> for EventPart<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for Part<'_> {
         self.other_than_uid()?;
         let inside = self.inside("")?;
         // No item of a list is a member of what the list is.
-        let inside = Part { place: Place::Elsewhere, ..inside };
+        let inside = EventPart { kind: PartKind::Elsewhere, ..inside };
         while items.next_element_seed(inside)?.is_some() {}
         Ok(())
     }
@@ -115,7 +115,7 @@ impl<'de> Visitor<'de> for Part<'_> {
         self.other_than_uid()?;
         let mut seen = Keys::default();
         self.inside::<A::Error>("")?;
-        while let Some(key) = members.next_key_seed(Key)? {
+        while let Some(key) = members.next_key_seed(MemberName)? {
             let inside = self.inside(&key)?;
             if let Err(twice) = seen.add(key) {
                 return Err(A::Error::custom(format_args!("the key {:?} stands twice", plain(cut(&twice, 64)))));
@@ -151,9 +151,9 @@ impl<'de> Keys<'de> {
 }
 
 /// A key, copied only where it has escapes.
-struct Key;
+struct MemberName;
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for MemberName {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
@@ -161,7 +161,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl<'de> Visitor<'de> for Key {
+impl<'de> Visitor<'de> for MemberName {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -91,7 +91,7 @@ impl CallError {
 }
 
 /// The store of one call.
-type Store = wasmtime::Store<CallState>;
+type CallStore = wasmtime::Store<CallState>;
 
 /// What a store holds for one call.
 pub(crate) struct CallState {
@@ -286,7 +286,7 @@ impl Plugin {
         settings: &Settings,
     ) -> Called<Result<Option<FetchedToken>, Failure>> {
         let (text, inside) = settings.sealed();
-        let fetch = async |code: &Guest, store: &mut Store| code.call_fetch_token(store, &text).await;
+        let fetch = async |code: &Guest, store: &mut CallStore| code.call_fetch_token(store, &text).await;
         let (answer, journal) = self.call("fetch-token", caller, inside, &[&text], fetch).await;
         // Only what the host sealed is a token: one of the plugin's own would sign a tenant's requests for another account.
         let kept = |Token { value, expires_in_seconds }| {
@@ -365,7 +365,7 @@ impl Plugin {
         caller: &Caller,
         inside: Inside,
         arguments: &[&(dyn Enters + Sync)],
-        run: impl AsyncFnOnce(&Guest, &mut Store) -> wasmtime::Result<T>,
+        run: impl AsyncFnOnce(&Guest, &mut CallStore) -> wasmtime::Result<T>,
     ) -> Called<T> {
         let (mut open, code) = self.open(name, caller, inside).await;
         if let Some(tap) = self.tap() {
@@ -392,7 +392,13 @@ impl Plugin {
         (open, code)
     }
 
-    fn store(&self, call: &'static str, caller: &Caller, Inside { sealed, held }: Inside, spent: &Arc<Spent>) -> Store {
+    fn store(
+        &self,
+        call: &'static str,
+        caller: &Caller,
+        Inside { sealed, held }: Inside,
+        spent: &Arc<Spent>,
+    ) -> CallStore {
         let journal = Arc::new(Mutex::new(Journal::default()));
         let limits = caller.limits.clone();
         let mut table = ResourceTable::new();
@@ -432,7 +438,7 @@ struct OpenCall<'a> {
     call: &'static str,
     deadline: tokio::time::Instant,
     wall_time: Duration,
-    store: Store,
+    store: CallStore,
     spent: Arc<Spent>,
     _permit: CallPermit<'a>,
 }

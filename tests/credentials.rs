@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair as NewKey};
 use serde_json::Value;
 use source_host::clock::Clock;
-use source_host::credentials::assertion::{self, KeyPair, Unusable};
+use source_host::credentials::assertion::{self, CredentialError, KeyPair};
 use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
 use source_host::feed::{Feed, Identity};
@@ -403,7 +403,9 @@ fn a_token_has_three_parts_and_a_bounded_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     fs::write(&file, "x".repeat(40_000)).unwrap();
-    let Err(Unusable::Unfit(why)) = assertion::read_token(&file) else { panic!("a file that is too large is read") };
+    let Err(CredentialError::Unfit(why)) = assertion::read_token(&file) else {
+        panic!("a file that is too large is read")
+    };
     assert!(why.contains("more than 32768 bytes"), "{why}");
-    assert!(matches!(assertion::read_token(Path::new("/no/such/file")), Err(Unusable::Unreadable(_))));
+    assert!(matches!(assertion::read_token(Path::new("/no/such/file")), Err(CredentialError::Unreadable(_))));
 }

@@ -39,7 +39,7 @@ pub struct KeyPair {
 
 /// Why a credential cannot be used. Says nothing of its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum CredentialError {
     /// A file that cannot be read.
     #[error("a file that cannot be read ({0})")]
     Unreadable(String),
@@ -48,13 +48,13 @@ pub enum Unusable {
     Unfit(String),
 }
 
-fn unfit<T>(found: impl Into<String>) -> Result<T, Unusable> {
-    Err(Unusable::Unfit(found.into()))
+fn unfit<T>(found: impl Into<String>) -> Result<T, CredentialError> {
+    Err(CredentialError::Unfit(found.into()))
 }
 
 impl KeyPair {
     /// Reads PEM with an RSA key, PKCS#8 or PKCS#1, and its certificate, in any order and among others of a chain.
-    pub fn read(pem: &str) -> Result<KeyPair, Unusable> {
+    pub fn read(pem: &str) -> Result<KeyPair, CredentialError> {
         let parts = certificates::parts(pem);
         if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
             return unfit("a private key that is encrypted");
@@ -110,7 +110,7 @@ impl KeyPair {
     }
 
     /// An assertion that names the application to this audience, from `now` on, in Unix milliseconds.
-    pub fn assertion(&self, client_id: &str, audience: &str, now: u64) -> Result<Secret, Unusable> {
+    pub fn assertion(&self, client_id: &str, audience: &str, now: u64) -> Result<Secret, CredentialError> {
         let now = now / 1_000;
         let header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": base64url(self.thumbprint) });
         let claims = json!({
@@ -133,9 +133,9 @@ impl KeyPair {
 }
 
 /// The assertion in a file. It is read each time: who leaves it there renews it.
-pub fn read_token(file: &Path) -> Result<Secret, Unusable> {
+pub fn read_token(file: &Path) -> Result<Secret, CredentialError> {
     let bytes = text::bytes_up_to(file, TOKEN_FILE_BYTES);
-    let bytes = bytes.map_err(|error| Unusable::Unreadable(format!("{}: {error}", file.display())))?;
+    let bytes = bytes.map_err(|error| CredentialError::Unreadable(format!("{}: {error}", file.display())))?;
     if bytes.len() as u64 > TOKEN_FILE_BYTES {
         return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
     }

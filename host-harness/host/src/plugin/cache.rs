@@ -24,7 +24,7 @@ pub(super) struct Cache {
 
 /// Why a cache, or one file in it, is of no use. Each says where, and what was expected.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
+pub(super) enum CacheError {
     /// The folder: nothing in it is read or written.
     #[error("{0}")]
     Folder(String),
@@ -35,9 +35,9 @@ pub(super) enum Unusable {
 
 impl Cache {
     /// The code that is kept under a name; none where there is no such file.
-    pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, Unusable> {
+    pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
         let Some(folder) = self.open()? else { return Ok(None) };
-        let unusable = |found: &str| Unusable::File(format!("{} {found}", self.folder.join(name).display()));
+        let unusable = |found: &str| CacheError::File(format!("{} {found}", self.folder.join(name).display()));
         let unread = |error: io::Error| unusable(&format!("cannot be read: {error}"));
         // A pipe is refused below, without waiting for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -61,7 +61,7 @@ impl Cache {
     }
 
     /// Keeps code under a name. Whatever bore the name before is replaced as a whole, so that no reader meets a part.
-    pub(super) fn store(&self, name: &str, code: &[u8]) -> Result<(), Unusable> {
+    pub(super) fn store(&self, name: &str, code: &[u8]) -> Result<(), CacheError> {
         let make = || DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         make().map_err(|error| self.unusable(&format!("cannot be made: {error}")))?;
         let folder = self.open()?.ok_or_else(|| self.unusable("is gone"))?;
@@ -74,7 +74,7 @@ impl Cache {
             Ok(())
         };
         write().map_err(|error| {
-            Unusable::File(format!("{} cannot be written: {error}", self.folder.join(name).display()))
+            CacheError::File(format!("{} cannot be written: {error}", self.folder.join(name).display()))
         })?;
         // The file is whole and in place: a file system that cannot sync folders may lose it with the power, and no more.
         let _ = folder.sync_all();
@@ -83,7 +83,7 @@ impl Cache {
 
     /// The folder, if it is this user's alone; none if it does not exist. A link to it may stand in its place: systemd makes
     /// one for a unit with `DynamicUser=`.
-    fn open(&self) -> Result<Option<File>, Unusable> {
+    fn open(&self) -> Result<Option<File>, CacheError> {
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.folder);
         let folder = match opened {
             Ok(folder) => folder,
@@ -97,8 +97,8 @@ impl Cache {
         }
     }
 
-    fn unusable(&self, found: &str) -> Unusable {
-        Unusable::Folder(format!("{} {found}", self.folder.display()))
+    fn unusable(&self, found: &str) -> CacheError {
+        CacheError::Folder(format!("{} {found}", self.folder.display()))
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         let unusable = cache.load(NAME).unwrap_err();
         let told = unusable.to_string();
         let file = cache.folder.join(NAME);
-        assert!(matches!(unusable, Unusable::File(_)) && told.starts_with(file.to_str().unwrap()), "{told}");
+        assert!(matches!(unusable, CacheError::File(_)) && told.starts_with(file.to_str().unwrap()), "{told}");
         assert!(told.contains(reason), "{told}");
         cache.store(NAME, CODE).unwrap();
         loads(cache);
@@ -239,7 +239,7 @@ mod tests {
         for found in [0o777, 0o1777, 0o720, 0o702] {
             mode(&cache.folder, found);
             for unusable in [cache.load(NAME).unwrap_err(), cache.store(NAME, b"other").unwrap_err()] {
-                assert!(matches!(unusable, Unusable::Folder(_)), "{unusable}");
+                assert!(matches!(unusable, CacheError::Folder(_)), "{unusable}");
                 assert!(unusable.to_string().contains(&expected), "{unusable}");
             }
         }
@@ -247,8 +247,8 @@ mod tests {
         loads(&cache);
         for folder in [outer.path().join("cache").join(NAME), file.join("below")] {
             let no_folder = Cache { folder };
-            assert!(matches!(no_folder.load(NAME), Err(Unusable::Folder(_))));
-            assert!(matches!(no_folder.store(NAME, CODE), Err(Unusable::Folder(_))));
+            assert!(matches!(no_folder.load(NAME), Err(CacheError::Folder(_))));
+            assert!(matches!(no_folder.store(NAME, CODE), Err(CacheError::Folder(_))));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::contract::{
     Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Guest, Plan, PluginCode, PollResult,
     PollStep, Problem, Scope, Token, credentials, log,
 };
-use crate::credentials::assertion::{self, KeyPair, Unusable};
+use crate::credentials::assertion::{self, CredentialError, KeyPair};
 use crate::credentials::redact;
 use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
@@ -178,7 +178,7 @@ impl credentials::Host for CallState {
                 Ok((pair.assertion(&client_id, &audience, clock())?, Some(identity)))
             }),
         });
-        match made.await.unwrap_or_else(|error| Err(Unusable::Unfit(error.to_string()))) {
+        match made.await.unwrap_or_else(|error| Err(CredentialError::Unfit(error.to_string()))) {
             Ok((secret, identity)) => {
                 let sealed = Sealed { identity, ..Sealed::new(Credential::Assertion(setting), secret) };
                 let placeholder = sealed.placeholder.clone();
@@ -191,8 +191,8 @@ impl credentials::Host for CallState {
             Err(error) => {
                 self.hook.journal.lock().unusable = Some(format!("found {error}"));
                 Err(match error {
-                    Unusable::Unreadable(_) => credentials::Refusal::Unreadable,
-                    Unusable::Unfit(_) => credentials::Refusal::Unusable,
+                    CredentialError::Unreadable(_) => credentials::Refusal::Unreadable,
+                    CredentialError::Unfit(_) => credentials::Refusal::Unusable,
                 })
             }
         }

@@ -11,7 +11,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::digest::digest;
 use crate::limits;
-use crate::plugin::cache::{self, Cache, Unusable};
+use crate::plugin::cache::{self, Cache, CacheError};
 use crate::plugin::compiler::{self, CompileError, Compiler};
 use crate::plugin::features::features;
 use crate::progress::Progress;
@@ -114,8 +114,10 @@ impl Host {
                     return Ok(component);
                 }
             }
-            Err(why @ Unusable::File(_)) => tracing::warn!("{why}; the plugin is compiled anew, and the file replaced"),
-            Err(why @ Unusable::Folder(_)) => {
+            Err(why @ CacheError::File(_)) => {
+                tracing::warn!("{why}; the plugin is compiled anew, and the file replaced")
+            }
+            Err(why @ CacheError::Folder(_)) => {
                 tracing::warn!("the cache is not used, and each start compiles its plugins anew: {why}");
                 cache = None;
             }

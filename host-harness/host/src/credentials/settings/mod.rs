@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use x509_cert::der::DateTime;
 
 use crate::contract::{Credential, CredentialKind, DeclaredCredential, Description};
-use crate::credentials::assertion::{self, KeyPair, Unusable};
+use crate::credentials::assertion::{self, CredentialError, KeyPair};
 use crate::credentials::certificates;
 use crate::credentials::redact::SHORTEST;
 use crate::credentials::sealed::{Sealed, fixed_placeholder, placeholder};
@@ -51,7 +51,7 @@ pub(crate) struct HeldCredential {
 }
 
 /// What was found of a credential: when its certificate is valid, in Unix milliseconds, where it has one.
-pub type Examined = Result<Option<(u64, u64)>, Unusable>;
+pub type Examined = Result<Option<(u64, u64)>, CredentialError>;
 
 /// What one call gets of settings.
 #[derive(Default)]
@@ -172,7 +172,7 @@ impl Settings {
                 CredentialKind::Secret => return None,
                 CredentialKind::KeyPair => KeyPair::read(value).map(|pair| Some(pair.valid)),
                 CredentialKind::TokenFile if assertion::is_token(value) => {
-                    Err(Unusable::Unfit("the token itself, where the path of its file belongs".to_owned()))
+                    Err(CredentialError::Unfit("the token itself, where the path of its file belongs".to_owned()))
                 }
                 CredentialKind::TokenFile => assertion::read_token(Path::new(value)).map(|_| None),
             };
@@ -184,9 +184,11 @@ impl Settings {
                 _ => spelling::look_alike(value),
             };
             let found = found.map_err(|error| match (error, looks) {
-                (Unusable::Unfit(found), Some(looks)) => Unusable::Unfit(format!("{found} (the value {looks})")),
-                (Unusable::Unreadable(found), Some(looks)) => {
-                    Unusable::Unreadable(format!("{found}; the value {looks}"))
+                (CredentialError::Unfit(found), Some(looks)) => {
+                    CredentialError::Unfit(format!("{found} (the value {looks})"))
+                }
+                (CredentialError::Unreadable(found), Some(looks)) => {
+                    CredentialError::Unreadable(format!("{found}; the value {looks}"))
                 }
                 (error, None) => error,
             });

@@ -12,12 +12,12 @@ use crate::limits::{LOG_BYTES_A_MINUTE, LOG_LINE_FRAME};
 pub struct LogShare {
     most_bytes: u64,
     clock: Clock,
-    window: Mutex<Window>,
+    window: Mutex<LogMinute>,
 }
 
 /// One minute, and what is left to be told of earlier ones.
 #[derive(Default)]
-struct Window {
+struct LogMinute {
     minute: u64,
     bytes: u64,
     /// Lines that were dropped in this minute.
@@ -28,9 +28,9 @@ struct Window {
     uncounted: u64,
 }
 
-impl Window {
+impl LogMinute {
     /// Begins anew where the minute is over.
-    fn at(&mut self, minute: u64) -> &mut Window {
+    fn at(&mut self, minute: u64) -> &mut LogMinute {
         if self.minute != minute {
             self.untold += std::mem::take(&mut self.dropped);
             (self.minute, self.bytes) = (minute, 0);

@@ -151,7 +151,7 @@ impl Search {
         if self.is_empty() {
             return begins;
         }
-        let (mut ahead, mut left) = (Window::new(self.needles.len()), vec![0; self.needles.len()]);
+        let (mut ahead, mut left) = (FoundCounts::new(self.needles.len()), vec![0; self.needles.len()]);
         let mut escape = Escape::before(text, text.len());
         for at in (0..text.len()).rev() {
             if escape.is_at(at) {
@@ -326,7 +326,7 @@ impl Escape {
 }
 
 /// What is known at the places around one: those that a reading can reach.
-struct Window {
+struct FoundCounts {
     /// The place that each slot is used for.
     used_for: [usize; REACH],
     /// The last place that was added to.
@@ -335,9 +335,9 @@ struct Window {
     slots: Vec<u64>,
 }
 
-impl Window {
-    fn new(needles: usize) -> Window {
-        Window { used_for: [usize::MAX; REACH], latest: usize::MAX, needles, slots: Vec::new() }
+impl FoundCounts {
+    fn new(needles: usize) -> FoundCounts {
+        FoundCounts { used_for: [usize::MAX; REACH], latest: usize::MAX, needles, slots: Vec::new() }
     }
 
     /// What is known at a place; none where no needle is on its way.

@@ -16,7 +16,7 @@ pub enum Unread {
     Io(#[from] std::io::Error),
     /// It is read, and something else.
     #[error("{0}")]
-    Foreign(String),
+    NotUtf8(String),
     /// It is read, and of a format that is named together with the file.
     #[error("{0}")]
     Named(String),
@@ -27,7 +27,7 @@ impl Unread {
     pub fn of(&self, file: &Path) -> String {
         match self {
             Unread::Io(error) => format!("cannot read {}: {error}", file.display()),
-            Unread::Foreign(message) => format!("{} {message}", file.display()),
+            Unread::NotUtf8(message) => format!("{} {message}", file.display()),
             Unread::Named(message) => message.clone(),
         }
     }
@@ -54,12 +54,12 @@ pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 
 /// The text of a file without its byte order mark.
 pub fn read(file: &Path) -> Result<String, Unread> {
-    utf8(bytes(file)?).map_err(|foreign| Unread::Foreign(foreign.told(file)))
+    utf8(bytes(file)?).map_err(|foreign| Unread::NotUtf8(foreign.told(file)))
 }
 
 /// What bytes are that are no UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum NotUtf8 {
     /// Another encoding of Unicode, by the name that `iconv` has for it.
     Unicode(&'static str),
     /// Text of an encoding with one byte a character, or damaged UTF-8: the first line that is none.
@@ -72,7 +72,7 @@ pub enum Foreign {
 }
 
 /// The text without its byte order mark.
-pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
+pub fn utf8(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     with_mark(bytes).map(|mut text| {
         if text.starts_with('\u{feff}') {
             text.remove(0);
@@ -82,7 +82,7 @@ pub fn utf8(bytes: Vec<u8>) -> Result<String, Foreign> {
 }
 
 /// The text of bytes in UTF-8 or UTF-16, without its byte order marks.
-pub fn unicode_text(bytes: &[u8]) -> Result<String, Foreign> {
+pub fn unicode_text(bytes: &[u8]) -> Result<String, NotUtf8> {
     let unit: fn([u8; 2]) -> u16 = match unicode(bytes) {
         Some("UTF-16") if bytes[0] == 0xfe => u16::from_be_bytes,
         Some("UTF-16BE") => u16::from_be_bytes,
@@ -91,13 +91,13 @@ pub fn unicode_text(bytes: &[u8]) -> Result<String, Foreign> {
     };
     let (pairs, _) = bytes.as_chunks::<2>();
     let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
-    let text = String::from_utf16(&units).map_err(|_| Foreign::Binary)?;
+    let text = String::from_utf16(&units).map_err(|_| NotUtf8::Binary)?;
     Ok(text.replace('\u{feff}', ""))
 }
 
-pub(crate) fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {
+pub(crate) fn with_mark(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     if let Some(name) = unicode(&bytes) {
-        return Err(Foreign::Unicode(name));
+        return Err(NotUtf8::Unicode(name));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
@@ -106,10 +106,10 @@ pub(crate) fn with_mark(bytes: Vec<u8>) -> Result<String, Foreign> {
             let bytes = error.into_bytes();
             let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
             if bytes.iter().any(control) {
-                return Err(Foreign::Binary);
+                return Err(NotUtf8::Binary);
             }
             let before = &bytes[..good];
-            Err(Foreign::Bytes { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 })
+            Err(NotUtf8::Bytes { line: before.iter().filter(|byte| **byte == b'\n').count() + 1 })
         }
     }
 }
@@ -141,19 +141,19 @@ fn unicode(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-impl Foreign {
+impl NotUtf8 {
     /// What the file is, and how it becomes UTF-8.
     pub fn told(self, file: &Path) -> String {
         let command = |from: &str| {
             converting(file, "utf8", |from_file, to| format!("iconv -f {from} -t UTF-8 {from_file} > {to}"))
         };
         match self {
-            Foreign::Unicode(name) => format!("is {name}, expected UTF-8: {}", command(name)),
-            Foreign::Bytes { line } => {
+            NotUtf8::Unicode(name) => format!("is {name}, expected UTF-8: {}", command(name)),
+            NotUtf8::Bytes { line } => {
                 let command = command("WINDOWS-1252");
                 format!("is no UTF-8 from line {line} on, expected UTF-8; if an editor of Windows wrote it: {command}")
             }
-            Foreign::Binary => "is no text, expected UTF-8".to_owned(),
+            NotUtf8::Binary => "is no text, expected UTF-8".to_owned(),
         }
     }
 }
@@ -310,13 +310,13 @@ mod tests {
             ("Schlüssel".into(), Ok("Schlüssel")),
             // Whoever wants it without NUL says so.
             (b"secret\0".to_vec(), Ok("secret\0")),
-            (utf16("\u{feff}a = 1", u16::to_le_bytes), Err(Foreign::Unicode("UTF-16"))),
-            (utf16("\u{feff}a = 1", u16::to_be_bytes), Err(Foreign::Unicode("UTF-16"))),
-            (utf16("a = 1", u16::to_le_bytes), Err(Foreign::Unicode("UTF-16LE"))),
-            (utf16("Schlüssel ☃", u16::to_be_bytes), Err(Foreign::Unicode("UTF-16BE"))),
-            (b"\xff\xfe\0\0a\0\0\0".to_vec(), Err(Foreign::Unicode("UTF-32"))),
-            (b"a\n# Schl\xfcssel\n".to_vec(), Err(Foreign::Bytes { line: 2 })),
-            (b"PK\x03\x04\xff\xff".to_vec(), Err(Foreign::Binary)),
+            (utf16("\u{feff}a = 1", u16::to_le_bytes), Err(NotUtf8::Unicode("UTF-16"))),
+            (utf16("\u{feff}a = 1", u16::to_be_bytes), Err(NotUtf8::Unicode("UTF-16"))),
+            (utf16("a = 1", u16::to_le_bytes), Err(NotUtf8::Unicode("UTF-16LE"))),
+            (utf16("Schlüssel ☃", u16::to_be_bytes), Err(NotUtf8::Unicode("UTF-16BE"))),
+            (b"\xff\xfe\0\0a\0\0\0".to_vec(), Err(NotUtf8::Unicode("UTF-32"))),
+            (b"a\n# Schl\xfcssel\n".to_vec(), Err(NotUtf8::Bytes { line: 2 })),
+            (b"PK\x03\x04\xff\xff".to_vec(), Err(NotUtf8::Binary)),
         ] {
             assert_eq!(utf8(bytes.clone()), expected.map(str::to_owned), "{bytes:?}");
         }
@@ -325,10 +325,10 @@ mod tests {
     #[test]
     fn the_command_that_converts_is_ready_to_be_typed() {
         assert_eq!(
-            Foreign::Unicode("UTF-16").told(Path::new("/etc/azure.toml")),
+            NotUtf8::Unicode("UTF-16").told(Path::new("/etc/azure.toml")),
             "is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 /etc/azure.toml > /etc/azure.toml.utf8"
         );
-        let told = Foreign::Bytes { line: 3 }.told(Path::new("it's mine"));
+        let told = NotUtf8::Bytes { line: 3 }.told(Path::new("it's mine"));
         let command = r"iconv -f WINDOWS-1252 -t UTF-8 'it'\''s mine' > 'it'\''s mine.utf8'";
         assert!(told.starts_with("is no UTF-8 from line 3 on") && told.ends_with(command), "{told}");
     }

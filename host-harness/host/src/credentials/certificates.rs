@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::credentials::expiry;
 use crate::credentials::spelling;
 use crate::limits::{WORDS_BYTES, milliseconds};
-use crate::text::{self, Foreign};
+use crate::text::{self, NotUtf8};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -427,8 +427,8 @@ pub fn told_of_binary(bytes: &[u8], file: &Path) -> Option<String> {
 }
 
 /// The text of a file that holds PEM in UTF-16; none where it holds something else.
-pub fn pem_of_utf16(bytes: &[u8], foreign: Foreign) -> Option<String> {
-    let is_unicode = matches!(foreign, Foreign::Unicode(_));
+pub fn pem_of_utf16(bytes: &[u8], foreign: NotUtf8) -> Option<String> {
+    let is_unicode = matches!(foreign, NotUtf8::Unicode(_));
     text::unicode_text(bytes).ok().filter(|text| is_unicode && text.contains(BEGIN))
 }
 

@@ -56,7 +56,7 @@ pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayErro
 
 /// Plays a cassette from memory.
 pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, CassetteError> {
-    let recording = Arc::new(Recording::new(cassette));
+    let recording = Arc::new(ReplayTransport::new(cassette));
     let time = cassette.context.time_milliseconds;
     let allowed = Arc::new(origins(cassette)?);
     let identity = Identity {
@@ -143,15 +143,15 @@ fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
 }
 
 /// The transport that answers from a cassette.
-pub(crate) struct Recording {
+pub(crate) struct ReplayTransport {
     exchanges: Mutex<VecDeque<(usize, RecordedExchange)>>,
     mismatch: Mutex<Option<String>>,
 }
 
-impl Recording {
-    pub(crate) fn new(cassette: &Cassette) -> Recording {
+impl ReplayTransport {
+    pub(crate) fn new(cassette: &Cassette) -> ReplayTransport {
         let exchanges = cassette.exchanges.iter().cloned().enumerate().collect();
-        Recording { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
+        ReplayTransport { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
     }
 
     fn answer(&self, request: &OutgoingRequest) -> Result<IncomingResponse, String> {
@@ -203,7 +203,7 @@ impl Recording {
     }
 }
 
-impl Transport for Recording {
+impl Transport for ReplayTransport {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let answer = self.answer(&request).map_err(|mismatch| {
             self.mismatch.lock().get_or_insert(mismatch.clone());

@@ -21,7 +21,7 @@ use source_host::text;
 use super::bookkeeping::Examination;
 use super::faults::{FAULTS, WatchedTransport};
 use crate::recording::cassette::{Cassette, origins};
-use crate::recording::replay::Recording;
+use crate::recording::replay::ReplayTransport;
 
 /// One recording, opened with a plugin.
 struct Stage<'a> {
@@ -77,13 +77,13 @@ impl Examination {
             return;
         }
         let stage = Stage { plugin, description, cassette, settings, plan };
-        let recording = Arc::new(Recording::new(cassette));
-        let watched = Arc::new(WatchedTransport::new(Arc::clone(&recording) as Arc<dyn Transport>));
+        let replay = Arc::new(ReplayTransport::new(cassette));
+        let watched = Arc::new(WatchedTransport::new(Arc::clone(&replay) as Arc<dyn Transport>));
         let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
         let whole = self.whole(&stage, &caller, &watched).await;
         self.begin("poll");
         // Of many scopes some are tried: then what is left over says nothing.
-        if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, recording.verdict())
+        if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, replay.verdict())
             && scopes <= CONFORMANCE_SCOPES
         {
             self.fail("poll", mismatch.to_string());

@@ -24,7 +24,7 @@ use crate::recording::cassette::{Cassette, origins};
 use crate::recording::replay::ReplayTransport;
 
 /// One recording, opened with a plugin.
-struct Stage<'a> {
+struct PollFixture<'a> {
     plugin: &'a Plugin,
     description: &'a Description,
     cassette: &'a Cassette,
@@ -32,7 +32,7 @@ struct Stage<'a> {
     plan: Plan,
 }
 
-impl Stage<'_> {
+impl PollFixture<'_> {
     fn caller(&self, limits: &Limits, transport: Arc<dyn Transport>) -> Caller {
         let time = self.cassette.context.time_milliseconds;
         let network = CallNetwork {
@@ -76,11 +76,11 @@ impl Examination {
         if self.plans(plugin, &without, &settings, &plan).await.is_break() {
             return;
         }
-        let stage = Stage { plugin, description, cassette, settings, plan };
+        let fixture = PollFixture { plugin, description, cassette, settings, plan };
         let replay = Arc::new(ReplayTransport::new(cassette));
         let watched = Arc::new(WatchedTransport::new(Arc::clone(&replay) as Arc<dyn Transport>));
-        let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
-        let whole = self.whole(&stage, &caller, &watched).await;
+        let caller = fixture.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
+        let whole = self.whole(&fixture, &caller, &watched).await;
         self.begin("poll");
         // Of many scopes some are tried: then what is left over says nothing.
         if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, replay.verdict())
@@ -93,53 +93,53 @@ impl Examination {
     /// One poll of every scope, up to a number; gives how many there are, or breaks off with a call that gave no answer.
     async fn whole(
         &mut self,
-        stage: &Stage<'_>,
+        fixture: &PollFixture<'_>,
         caller: &Caller,
         watched: &WatchedTransport,
     ) -> ControlFlow<(), usize> {
-        let Stage { plugin, settings, .. } = stage;
+        let PollFixture { plugin, settings, .. } = fixture;
         let fetched = self.answer(plugin.fetch_token(caller, settings).await, Some(watched))?;
         let token = match fetched {
             Ok(token) => token.map(|token| token.value),
             Err(failure) => {
-                self.failure(stage, "fetch-token", &failure);
+                self.failure(fixture, "fetch-token", &failure);
                 return ControlFlow::Continue(0);
             }
         };
         let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await, Some(watched))?;
         let scopes = match found {
             Ok(discovery) => {
-                self.notices("poll", stage, &discovery.notices);
+                self.notices("poll", fixture, &discovery.notices);
                 discovery.scopes
             }
             Err(failure) => {
-                self.failure(stage, "discover", &failure);
+                self.failure(fixture, "discover", &failure);
                 return ControlFlow::Continue(0);
             }
         };
         for (index, scope) in scopes.iter().take(CONFORMANCE_SCOPES).enumerate() {
-            let poll_result = self.pages(stage, caller, watched, token.as_ref(), scope).await?;
+            let poll_result = self.pages(fixture, caller, watched, token.as_ref(), scope).await?;
             if let PollResult::Failure(failure) = &poll_result {
-                self.failure(stage, "poll", failure);
+                self.failure(fixture, "poll", failure);
             }
             if index == 0 {
-                self.faults(stage, token.as_ref(), scope).await?;
+                self.faults(fixture, token.as_ref(), scope).await?;
             }
-            self.normalize(stage, scope, &poll_result).await?;
+            self.normalize(fixture, scope, &poll_result).await?;
         }
         ControlFlow::Continue(scopes.len())
     }
 
     /// A failure on recorded answers may be what the recording shows; its code must be listed.
-    fn failure(&mut self, stage: &Stage<'_>, call: &str, failure: &Failure) {
-        self.check("failures", stage.lists(&failure.code), || {
+    fn failure(&mut self, fixture: &PollFixture<'_>, call: &str, failure: &Failure) {
+        self.check("failures", fixture.lists(&failure.code), || {
             format!("{call}: the code {} is not listed", failure.code)
         });
     }
 
     async fn pages(
         &mut self,
-        stage: &Stage<'_>,
+        fixture: &PollFixture<'_>,
         caller: &Caller,
         watched: &WatchedTransport,
         token: Option<&Secret>,
@@ -148,15 +148,15 @@ impl Examination {
         let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
         self.begin("cursors");
         loop {
-            let answer = stage.plugin.poll(caller, &stage.settings, token, scope, cursor.as_deref()).await;
+            let answer = fixture.plugin.poll(caller, &fixture.settings, token, scope, cursor.as_deref()).await;
             let step = match self.answer(answer, Some(watched))? {
                 Ok(step) => step,
                 Err(failure) => return ControlFlow::Continue(PollResult::Failure(failure)),
             };
             for kind in step.pages.iter().map(|page| &page.kind) {
-                self.check("poll", stage.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
+                self.check("poll", fixture.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
             }
-            self.notices("poll", stage, &step.notices);
+            self.notices("poll", fixture, &step.notices);
             cursor = match gathered.take(step, &self.limits) {
                 Ok(None) => return ControlFlow::Continue(PollResult::Pages(gathered.pages)),
                 Ok(next) => next,
@@ -170,19 +170,19 @@ impl Examination {
         }
     }
 
-    fn notices(&mut self, rule: &'static str, stage: &Stage<'_>, notices: &[Notice]) {
+    fn notices(&mut self, rule: &'static str, fixture: &PollFixture<'_>, notices: &[Notice]) {
         for Notice { code, .. } in notices {
-            self.check(rule, stage.lists(code), || format!("the code {code} of a notice is not listed"));
+            self.check(rule, fixture.lists(code), || format!("the code {code} of a notice is not listed"));
         }
     }
 
     /// Lets the first page meet each fault.
-    async fn faults(&mut self, stage: &Stage<'_>, token: Option<&Secret>, scope: &Scope) -> ControlFlow<()> {
+    async fn faults(&mut self, fixture: &PollFixture<'_>, token: Option<&Secret>, scope: &Scope) -> ControlFlow<()> {
         const RULE: &str = "failures";
         for fault in FAULTS {
             let watched = Arc::new(WatchedTransport::new(Arc::new(*fault)));
-            let caller = stage.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
-            let answer = stage.plugin.poll(&caller, &stage.settings, token, scope, None).await;
+            let caller = fixture.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
+            let answer = fixture.plugin.poll(&caller, &fixture.settings, token, scope, None).await;
             if answer.1.exchanges.is_empty() {
                 continue;
             }
@@ -197,20 +197,25 @@ impl Examination {
             self.check(RULE, waits, || {
                 format!("{}: found a wait of {:?} s, expected what was asked", fault.what, failure.wait_seconds)
             });
-            self.failure(stage, fault.what, &failure);
+            self.failure(fixture, fault.what, &failure);
         }
         ControlFlow::Continue(())
     }
 
-    async fn normalize(&mut self, stage: &Stage<'_>, scope: &Scope, poll_result: &PollResult) -> ControlFlow<()> {
-        let first = self.batch(stage, scope, poll_result, None).await?;
-        let again = self.batch(stage, scope, poll_result, None).await?;
+    async fn normalize(
+        &mut self,
+        fixture: &PollFixture<'_>,
+        scope: &Scope,
+        poll_result: &PollResult,
+    ) -> ControlFlow<()> {
+        let first = self.batch(fixture, scope, poll_result, None).await?;
+        let again = self.batch(fixture, scope, poll_result, None).await?;
         self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
         let batch = match (first, poll_result) {
             (Ok(batch), _) => batch,
             // Nothing was collected, and there is no earlier state: there is nothing to tell.
             (Err(failure), PollResult::Failure(_)) => {
-                self.failure(stage, "normalize", &failure);
+                self.failure(fixture, "normalize", &failure);
                 return ControlFlow::Continue(());
             }
             (Err(failure), PollResult::Pages(_)) => {
@@ -218,20 +223,20 @@ impl Examination {
                 return ControlFlow::Continue(());
             }
         };
-        self.made(stage, &batch);
-        let later = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
-        let again = self.batch(stage, scope, poll_result, Some(&batch.state)).await?;
+        self.made(fixture, &batch);
+        let later = self.batch(fixture, scope, poll_result, Some(&batch.state)).await?;
+        let again = self.batch(fixture, scope, poll_result, Some(&batch.state)).await?;
         self.check("purity", later == again, || {
             "two fresh instances make different things of the same state".to_owned()
         });
         if let Err(failure) = later {
             self.fail("state", format!("it does not take its own state: {}", failure.cause));
         }
-        let foreign = self.batch(stage, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
+        let foreign = self.batch(fixture, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
         let unusable = foreign.is_err_and(|failure| failure.reaction == Reaction::StateUnusable);
         self.check("state", unusable, || "a foreign state is not answered with state-unusable".to_owned());
         let lost = PollResult::Failure(Failure::new(Reaction::TryLater, "transport", "it was not reached".to_owned()));
-        if let Err(failure) = self.batch(stage, scope, &lost, Some(&batch.state)).await? {
+        if let Err(failure) = self.batch(fixture, scope, &lost, Some(&batch.state)).await? {
             self.fail("normalize", format!("it fails on a failure: {}", failure.cause));
         }
         ControlFlow::Continue(())
@@ -239,12 +244,12 @@ impl Examination {
 
     async fn batch(
         &mut self,
-        stage: &Stage<'_>,
+        fixture: &PollFixture<'_>,
         scope: &Scope,
         poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> ControlFlow<(), Result<Batch, Failure>> {
-        let recorded = &stage.cassette.context;
+        let recorded = &fixture.cassette.context;
         let context = Context {
             feed: recorded.feed.clone(),
             tenant: recorded.tenant.clone(),
@@ -253,14 +258,15 @@ impl Examination {
             collected_at_milliseconds: recorded.time_milliseconds,
         };
         let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
-        let answer = stage.plugin.normalize(&caller, &stage.settings, &context, poll_result, state).await;
+        let answer = fixture.plugin.normalize(&caller, &fixture.settings, &context, poll_result, state).await;
         self.answer(answer, None)
     }
 
-    fn made(&mut self, stage: &Stage<'_>, batch: &Batch) {
+    fn made(&mut self, fixture: &PollFixture<'_>, batch: &Batch) {
         const RULE: &str = "normalize";
         self.begin(RULE);
-        let classes: HashSet<u64> = stage.description.events.iter().flat_map(|kind| kind.class_uids.clone()).collect();
+        let classes: HashSet<u64> =
+            fixture.description.events.iter().flat_map(|kind| kind.class_uids.clone()).collect();
         for event in &batch.events {
             let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
             let class = body["class_uid"].as_u64();
@@ -270,11 +276,11 @@ impl Examination {
         }
         for measure in &batch.measures {
             let kind = &measure.kind;
-            self.check(RULE, stage.has_kind(kind), || format!("the kind {kind:?} of a figure is not declared"));
+            self.check(RULE, fixture.has_kind(kind), || format!("the kind {kind:?} of a figure is not declared"));
         }
-        self.notices(RULE, stage, &batch.notices);
+        self.notices(RULE, fixture, &batch.notices);
         if let Some(Failure { code, .. }) = &batch.outcome {
-            self.check(RULE, stage.lists(code), || format!("the code {code} of the outcome is not listed"));
+            self.check(RULE, fixture.lists(code), || format!("the code {code} of the outcome is not listed"));
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::collector::{Collector, LeftOutRow};
 use crate::config::admission::{self, Checked, LeftOut};
 use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile, StartError};
 use crate::metrics::Metrics;
-use crate::run::server::{StatusDesk, StatusRequest};
+use crate::run::server::{StatusRequest, StatusServer};
 use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
@@ -143,9 +143,9 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
             let listener = server::listen(address).await.map_err(StartError::of_host)?;
             let address = listener.local_addr().map_err(StartError::of_host)?;
             tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
-            let reporter =
-                StatusDesk { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
-            Some(tokio::spawn(server::serve(listener, reporter)))
+            let server =
+                StatusServer { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
+            Some(tokio::spawn(server::serve(listener, server)))
         }
     };
     let tenants = Arc::new(Tenants::live(checked.network));

@@ -40,7 +40,7 @@ pub enum StatusRequest {
 }
 
 /// What answers are made of.
-pub struct StatusDesk {
+pub struct StatusServer {
     /// What is counted and what waits.
     pub pipeline: Pipeline,
     /// What a reader must show to see more than health.
@@ -50,19 +50,19 @@ pub struct StatusDesk {
 }
 
 /// Serves until the task is dropped. A connection carries one request and ends with its answer.
-pub async fn serve(listener: TcpListener, reporter: StatusDesk) {
-    let (reporter, places) = (Arc::new(reporter), Arc::new(Places::default()));
+pub async fn serve(listener: TcpListener, server: StatusServer) {
+    let (server, places) = (Arc::new(server), Arc::new(Places::default()));
     loop {
         let Ok((socket, peer)) = listener.accept().await else {
             // Out of sockets: those that are open come free.
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
-        let reporter = Arc::clone(&reporter);
+        let server = Arc::clone(&server);
         places.spawn(peer.ip(), move |place| async move {
             let service = service_fn(move |request| {
-                let reporter = Arc::clone(&reporter);
-                async move { Ok::<_, Infallible>(reporter.answer(place, &request).await) }
+                let server = Arc::clone(&server);
+                async move { Ok::<_, Infallible>(server.answer(place, &request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST).keep_alive(false);
@@ -89,10 +89,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
-type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
+type HttpResponse = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-impl StatusDesk {
-    async fn answer(&self, place: Place, request: &hyper::Request<Incoming>) -> Response {
+impl StatusServer {
+    async fn answer(&self, place: Place, request: &hyper::Request<Incoming>) -> HttpResponse {
         if self.token.is_none() && !names_this_machine(request) {
             return text(
                 421,
@@ -131,7 +131,7 @@ impl StatusDesk {
         token.expose().as_bytes().ct_eq(shown).into()
     }
 
-    async fn health(&self) -> Response {
+    async fn health(&self) -> HttpResponse {
         match self.ask(StatusRequest::Health).await {
             Some(Ok(())) => text(200, "ok\n".to_owned()),
             Some(Err(_)) | None => text(503, "not well; the log says why\n".to_owned()),
@@ -164,16 +164,16 @@ fn is_this_machine(name: &str) -> bool {
         && (host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()))
 }
 
-fn text(status: u16, text: String) -> Response {
+fn text(status: u16, text: String) -> HttpResponse {
     content(status, "text/plain; charset=utf-8", text)
 }
 
-fn with(name: hyper::header::HeaderName, value: &'static str, mut response: Response) -> Response {
+fn with(name: hyper::header::HeaderName, value: &'static str, mut response: HttpResponse) -> HttpResponse {
     response.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
     response
 }
 
-fn content(status: u16, kind: &'static str, body: String) -> Response {
+fn content(status: u16, kind: &'static str, body: String) -> HttpResponse {
     response(status, kind).body(Full::new(Bytes::from(body)).boxed_unsync()).unwrap_or_default()
 }
 
@@ -185,18 +185,18 @@ fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
 }
 
 /// The metrics, written while they are sent: those of ten thousand feeds have 40 MB.
-fn metrics(scrape: Scrape, gzip: bool) -> Response {
+fn metrics(scrape: Scrape, gzip: bool) -> HttpResponse {
     let (sender, receiver) = mpsc::channel::<Bytes>(2);
     tokio::task::spawn_blocking(move || {
         let chunks = BufWriter::with_capacity(limits::METRICS_CHUNK_BYTES, Chunks(sender));
         // A reader that goes away is nobody's fault.
         let _ = match gzip {
             true => {
-                let mut text = Text(GzEncoder::new(chunks, Compression::fast()));
+                let mut text = ByteWriter(GzEncoder::new(chunks, Compression::fast()));
                 scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.finish()?.flush())
             }
             false => {
-                let mut text = Text(chunks);
+                let mut text = ByteWriter(chunks);
                 scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.flush())
             }
         };
@@ -233,9 +233,9 @@ impl Write for Chunks {
 }
 
 /// Writes text as bytes.
-struct Text<W>(W);
+struct ByteWriter<W>(W);
 
-impl<W: Write> fmt::Write for Text<W> {
+impl<W: Write> fmt::Write for ByteWriter<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
     }

@@ -67,10 +67,10 @@ struct Counted {
 #[derive(Clone)]
 struct Flight {
     begun: u64,
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<FetchResult>>,
 }
 
-type Outcome = Result<Arc<Fetched>, TransportError>;
+type FetchResult = Result<Arc<Fetched>, TransportError>;
 
 /// What is asked of a token endpoint, by whom, and how new the answer must be.
 pub struct Asked {
@@ -131,7 +131,7 @@ enum SendStep {
     /// An equal one is under way.
     Wait(Flight),
     /// It is to be sent, and what comes of it to be told.
-    Send(watch::Sender<Option<Outcome>>, Flight, Sending),
+    Send(watch::Sender<Option<FetchResult>>, Flight, Sending),
 }
 
 /// What is to be known when a request comes back.
@@ -263,7 +263,7 @@ impl Tokens {
         request: OutgoingRequest,
         sending: &Sending,
         clean: impl FnOnce(&mut IncomingResponse) + Send + 'static,
-    ) -> Outcome {
+    ) -> FetchResult {
         let late = |_| TransportError::Timeout(TOKEN_EXCHANGE.as_secs());
         let mut answer = tokio::time::timeout(TOKEN_EXCHANGE, transport.send(request)).await.map_err(late)??;
         let answer = redact::aside(answer.body.len(), move || {
@@ -275,7 +275,7 @@ impl Tokens {
     }
 
     /// Keeps what came of a request, before those who wait for it are told.
-    fn land(&self, sending: &Sending, outcome: &Outcome) {
+    fn land(&self, sending: &Sending, outcome: &FetchResult) {
         match outcome {
             Ok(fetched) => {
                 if let Some(counted) = self.sent.lock().get_mut(&sending.counted_as) {
@@ -345,7 +345,7 @@ impl Flight {
         self.outcome.has_changed().is_ok()
     }
 
-    async fn end(&mut self) -> Outcome {
+    async fn end(&mut self) -> FetchResult {
         match self.outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
             _ => Err(TransportError::Other("the request broke down in the host".to_owned())),

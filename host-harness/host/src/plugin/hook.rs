@@ -22,7 +22,7 @@ use crate::failpoint;
 use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE, milliseconds};
 use crate::network::charset;
 use crate::network::egress::{Denial, Egress, Judged, has_fitting_name};
-use crate::network::tokens::{self, Asked, Sent};
+use crate::network::tokens::{self, Sent, TokenRequest};
 use crate::network::{self, IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
 
@@ -325,7 +325,7 @@ impl Carrier {
     ) -> Result<Result<Sent, TransportError>, Denial> {
         // What is signed is another each time: in its place stands what it is made of.
         let named: Vec<Sealed> = self.sealed.iter().map(Sealed::named).collect();
-        let asked = Asked {
+        let asked = TokenRequest {
             likeness: network.egress.judge(&address, request, &named)?.request,
             signed: judged.signed,
             is_shared: judged.is_by_host,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
-use crate::network::tokens::{Asked, Freshness, Sent, TOKEN, is_of_tokens};
+use crate::network::tokens::{Freshness, Sent, TOKEN, TokenRequest, is_of_tokens};
 use crate::network::{IncomingResponse, OutgoingRequest};
 use crate::text::guids;
 
@@ -104,7 +104,7 @@ impl Fetched {
 
     /// The answer as it would be now, to whoever asks. Another tenant does not get to see what it has of the request that
     /// brought it.
-    pub(super) fn given_to(&self, asked: &Asked, is_kept: bool) -> Sent {
+    pub(super) fn given_to(&self, asked: &TokenRequest, is_kept: bool) -> Sent {
         let response = if *self.tenant == *asked.tenant { self.answer.clone() } else { self.untraced(&asked.likeness) };
         let response = aged(response, self.age(asked.now).unwrap_or_default());
         Sent::Answer { response, renew_at: self.renew_at, is_kept }

@@ -73,7 +73,7 @@ struct Flight {
 type FetchResult = Result<Arc<Fetched>, TransportError>;
 
 /// What is asked of a token endpoint, by whom, and how new the answer must be.
-pub struct Asked {
+pub struct TokenRequest {
     /// The request as it is told from others: in place of what is signed anew each time stands what it is made of.
     pub likeness: OutgoingRequest,
     /// The places on the request that were signed.
@@ -166,7 +166,7 @@ impl Tokens {
         self: &Arc<Tokens>,
         transport: &Arc<dyn Transport>,
         request: OutgoingRequest,
-        asked: &Asked,
+        asked: &TokenRequest,
         clean: impl FnOnce(&mut IncomingResponse) + Send + 'static,
     ) -> Result<Sent, TransportError> {
         let [kept_as, counted_as] = self.names(asked);
@@ -192,8 +192,8 @@ impl Tokens {
 
     /// Under which names the answer to a request is kept, and how often it was sent is counted. A service counts by
     /// credential, whatever plugin and tenant a request comes from.
-    fn names(&self, asked: &Asked) -> [Name; 2] {
-        let Asked { likeness, signed, is_shared, plugin, tenant, .. } = asked;
+    fn names(&self, asked: &TokenRequest) -> [Name; 2] {
+        let TokenRequest { likeness, signed, is_shared, plugin, tenant, .. } = asked;
         let whose = if *is_shared { [plugin, "of all", ""] } else { [&**plugin, "of one", tenant] };
         [whose, ["", "counted", ""]].map(|purpose| {
             let mut digest = hmac::Context::with_key(&self.key);
@@ -229,7 +229,7 @@ impl Tokens {
         entry
     }
 
-    fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &Asked) -> SendStep {
+    fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &TokenRequest) -> SendStep {
         let mut state = entry.state.lock();
         let (answers, flight) = &mut *state;
         let now = asked.now;

@@ -50,8 +50,8 @@ fn request(secret: &str) -> OutgoingRequest {
 }
 
 /// Asked by a tenant at this second, with a request that others may share.
-fn asked(tenant: &str, second: u64) -> Asked {
-    Asked {
+fn asked(tenant: &str, second: u64) -> TokenRequest {
+    TokenRequest {
         likeness: request("a"),
         signed: Vec::new(),
         is_shared: true,
@@ -63,13 +63,13 @@ fn asked(tenant: &str, second: u64) -> Asked {
     }
 }
 
-async fn sent(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: Asked) -> Result<Sent, TransportError> {
+async fn sent(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: TokenRequest) -> Result<Sent, TransportError> {
     let transport = Arc::clone(endpoint) as Arc<dyn Transport>;
     tokens.send(&transport, asked.likeness.clone(), &asked, |_| {}).await
 }
 
 /// The body of the answer.
-async fn body(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: Asked) -> String {
+async fn body(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: TokenRequest) -> String {
     let response = match sent(tokens, endpoint, asked).await.unwrap() {
         Sent::Answer { response, .. } | Sent::TooOften { response, .. } => response,
     };
@@ -80,7 +80,7 @@ async fn body(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: Asked) -> S
 async fn bodies(endpoint: &Arc<Endpoint>, wishes: impl IntoIterator<Item = (u64, Freshness)>) -> Vec<String> {
     let (tokens, mut bodies) = (Arc::default(), Vec::new());
     for (second, freshness) in wishes {
-        bodies.push(body(&tokens, endpoint, Asked { freshness, ..asked("a", second) }).await);
+        bodies.push(body(&tokens, endpoint, TokenRequest { freshness, ..asked("a", second) }).await);
     }
     bodies
 }
@@ -131,7 +131,7 @@ async fn a_token_that_is_refused_is_renewed_once_in_five_minutes() {
     let mut last = "t0".to_owned();
     bodies.push(body(&tokens, &endpoint, asked("a", 999)).await);
     for second in 1_000..1_400 {
-        bodies.push(body(&tokens, &endpoint, Asked { freshness: not(&last), ..asked("a", second) }).await);
+        bodies.push(body(&tokens, &endpoint, TokenRequest { freshness: not(&last), ..asked("a", second) }).await);
         let answer: serde_json::Value = serde_json::from_str(bodies.last().unwrap()).unwrap();
         last = answer["access_token"].as_str().unwrap().to_owned();
     }
@@ -143,7 +143,7 @@ async fn a_token_that_is_refused_is_renewed_once_in_five_minutes() {
 async fn who_is_refused_costs_the_others_nothing() {
     let (endpoint, tokens) = (Endpoint::new(Ok((200, HOUR))), Arc::default());
     assert!(body(&tokens, &endpoint, asked("a", 1_000)).await.contains("t0"));
-    let refused = |tenant, token: &str, second| Asked { freshness: not(token), ..asked(tenant, second) };
+    let refused = |tenant, token: &str, second| TokenRequest { freshness: not(token), ..asked(tenant, second) };
     assert!(body(&tokens, &endpoint, refused("b", "t0", 1_001)).await.contains("t1"));
     // What one renewed, another takes.
     assert!(body(&tokens, &endpoint, refused("c", "t0", 1_400)).await.contains("t1"));
@@ -173,7 +173,8 @@ async fn a_service_bears_so_many_requests_from_all_together() {
     let (endpoint, tokens) = (Endpoint::new(Ok((503, ""))), Arc::default());
     let mut statuses = Vec::new();
     for second in 0..8 {
-        let one = Asked { plugin: format!("plugin-{second}").into(), ..asked(&second.to_string(), 1_000 + second) };
+        let one =
+            TokenRequest { plugin: format!("plugin-{second}").into(), ..asked(&second.to_string(), 1_000 + second) };
         statuses.push(match sent(&tokens, &endpoint, one).await.unwrap() {
             Sent::Answer { response, .. } => response.status,
             Sent::TooOften { response, .. } => {
@@ -234,7 +235,7 @@ async fn a_refusal_is_given_again_for_a_minute() {
 #[tokio::test]
 async fn only_what_is_equal_is_shared() {
     let (endpoint, tokens) = (Endpoint::new(Ok((200, HOUR))), Arc::default());
-    let with = |change: fn(&mut Asked)| {
+    let with = |change: fn(&mut TokenRequest)| {
         let mut asked = asked("b", 2_000);
         change(&mut asked);
         asked
@@ -259,7 +260,7 @@ async fn only_what_is_equal_is_shared() {
     }
     // A tenant shares what nobody else may have with itself.
     body(&tokens, &endpoint, with(|asked| asked.is_shared = false)).await;
-    body(&tokens, &endpoint, Asked { is_shared: false, ..asked("c", 2_000) }).await;
+    body(&tokens, &endpoint, TokenRequest { is_shared: false, ..asked("c", 2_000) }).await;
     assert_eq!(endpoint.asked(), 9);
 }
 
@@ -274,7 +275,7 @@ async fn another_tenant_learns_nothing_of_the_request_that_brought_the_answer() 
         let (endpoint, tokens) = (Endpoint::new(Ok((status, text))), Arc::default());
         let asked = |tenant| {
             let likeness = request("client=aaaabbbb-0000-cccc-1111-dddd2222eeee");
-            Asked { likeness, ..asked(tenant, 1_000) }
+            TokenRequest { likeness, ..asked(tenant, 1_000) }
         };
         let answers = [
             sent(&tokens, &endpoint, asked("a")).await,
@@ -366,7 +367,7 @@ async fn a_request_that_breaks_down_in_the_host_ends_those_who_wait_and_no_later
 #[tokio::test]
 async fn ever_other_requests_and_long_answers_do_not_fill_the_host() {
     let (endpoint, tokens) = (Endpoint::new(Ok((200, HOUR))), Arc::default());
-    let one = |tenant, number: usize| Asked { likeness: request(&number.to_string()), ..asked(tenant, 5_000) };
+    let one = |tenant, number: usize| TokenRequest { likeness: request(&number.to_string()), ..asked(tenant, 5_000) };
     for number in 0..TOKENS_KEPT + 5 {
         body(&tokens, &endpoint, one("greedy", number)).await;
     }

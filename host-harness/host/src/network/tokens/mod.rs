@@ -52,7 +52,7 @@ struct KeptAnswers {
 struct Entry {
     /// The tenant that asked first.
     begun_by: Arc<str>,
-    state: Mutex<(Answers, Option<Flight>)>,
+    state: Mutex<(Answers, Option<PendingFetch>)>,
 }
 
 /// How often one request was sent.
@@ -65,7 +65,7 @@ struct Counted {
 
 /// A request that is under way, and what came of it once it ended.
 #[derive(Clone)]
-struct Flight {
+struct PendingFetch {
     begun: u64,
     outcome: watch::Receiver<Option<FetchResult>>,
 }
@@ -129,9 +129,9 @@ pub enum Sent {
 enum SendStep {
     Done(Sent),
     /// An equal one is under way.
-    Wait(Flight),
+    Wait(PendingFetch),
     /// It is to be sent, and what comes of it to be told.
-    Send(watch::Sender<Option<FetchResult>>, Flight, Sending),
+    Send(watch::Sender<Option<FetchResult>>, PendingFetch, Sending),
 }
 
 /// What is to be known when a request comes back.
@@ -171,23 +171,23 @@ impl Tokens {
     ) -> Result<Sent, TransportError> {
         let [kept_as, counted_as] = self.names(asked);
         let entry = self.entry(kept_as, &asked.tenant);
-        let (mut flight, is_kept) = loop {
+        let (mut pending, is_kept) = loop {
             match self.next(&entry, counted_as, asked) {
                 SendStep::Done(sent) => return Ok(sent),
-                SendStep::Wait(flight) if flight.suits(&asked.freshness) => break (flight, true),
-                SendStep::Wait(mut flight) => drop(flight.end().await),
-                SendStep::Send(teller, flight, sending) => {
+                SendStep::Wait(pending) if pending.suits(&asked.freshness) => break (pending, true),
+                SendStep::Wait(mut pending) => drop(pending.end().await),
+                SendStep::Send(sender, pending, sending) => {
                     let (tokens, transport) = (Arc::clone(self), Arc::clone(transport));
                     tokio::spawn(async move {
                         let outcome = tokens.fetch(&*transport, request, &sending, clean).await;
-                        tokens.land(&sending, &outcome);
-                        teller.send_replace(Some(outcome));
+                        tokens.store(&sending, &outcome);
+                        sender.send_replace(Some(outcome));
                     });
-                    break (flight, false);
+                    break (pending, false);
                 }
             }
         };
-        Ok(flight.end().await?.given_to(asked, is_kept))
+        Ok(pending.end().await?.given_to(asked, is_kept))
     }
 
     /// Under which names the answer to a request is kept, and how often it was sent is counted. A service counts by
@@ -231,13 +231,13 @@ impl Tokens {
 
     fn next(&self, entry: &Arc<Entry>, counted_as: Name, asked: &TokenRequest) -> SendStep {
         let mut state = entry.state.lock();
-        let (answers, flight) = &mut *state;
+        let (answers, pending) = &mut *state;
         let now = asked.now;
         if let Some(known) = answers.find(&asked.freshness, &asked.captures, now) {
             return SendStep::Done(known.given_to(asked, true));
         }
-        if let Some(flight) = flight.as_ref().filter(|flight| flight.is_under_way()) {
-            return SendStep::Wait(flight.clone());
+        if let Some(pending) = pending.as_ref().filter(|pending| pending.is_under_way()) {
+            return SendStep::Wait(pending.clone());
         }
         let good = answers.good(now);
         if let Err((opens, life)) = self.count(counted_as, now) {
@@ -252,9 +252,9 @@ impl Tokens {
             now,
             renews: good.is_some(),
         };
-        let (teller, outcome) = watch::channel(None);
-        let begun = flight.insert(Flight { begun: now, outcome });
-        SendStep::Send(teller, begun.clone(), sending)
+        let (sender, outcome) = watch::channel(None);
+        let begun = pending.insert(PendingFetch { begun: now, outcome });
+        SendStep::Send(sender, begun.clone(), sending)
     }
 
     async fn fetch(
@@ -275,7 +275,7 @@ impl Tokens {
     }
 
     /// Keeps what came of a request, before those who wait for it are told.
-    fn land(&self, sending: &Sending, outcome: &FetchResult) {
+    fn store(&self, sending: &Sending, outcome: &FetchResult) {
         match outcome {
             Ok(fetched) => {
                 if let Some(counted) = self.sent.lock().get_mut(&sending.counted_as) {
@@ -285,12 +285,12 @@ impl Tokens {
             Err(error) if !error.may_have_arrived() => self.uncount(sending.counted_as, sending.now),
             Err(_) => {}
         }
-        let (answers, flight) = &mut *sending.entry.state.lock();
+        let (answers, pending) = &mut *sending.entry.state.lock();
         // What a plugin asks its own endpoint for, and gets there, must not fill the host.
         if let Some(fetched) = outcome.as_ref().ok().filter(|fetched| fetched.bytes() <= TOKEN_ANSWER_BYTES) {
             answers.keep(fetched, sending.renews);
         }
-        *flight = None;
+        *pending = None;
     }
 
     /// Counts a request that is about to be sent; the error is when there is room for it, and how long the last token was
@@ -334,7 +334,7 @@ impl Tokens {
     }
 }
 
-impl Flight {
+impl PendingFetch {
     /// Whether its answer will be as new as that.
     fn suits(&self, freshness: &Freshness) -> bool {
         !matches!(freshness, Freshness::Since(time) if *time > self.begun)

@@ -13,7 +13,7 @@ use source_host::failpoint;
 use source_host::limits;
 
 use super::disk::{Disk, OpenFile};
-use super::{DeliveryFuture, Refusal, SinkTrouble, Writer, bodies, lines};
+use super::{DeliveryError, DeliveryFuture, SinkTrouble, Writer, bodies, lines};
 use crate::files::folder;
 use crate::store::Queued;
 
@@ -190,7 +190,7 @@ impl Writer for FileWriter {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         Box::pin(async move {
             let Some(mut file) = self.file.take() else {
-                return Err(Refusal::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));
+                return Err(DeliveryError::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));
             };
             let lines = lines(bodies(batch));
             // Syncing blocks for milliseconds.

@@ -22,7 +22,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{DeliveryFuture, HttpConfig, Preset, Refusal, SinkError, SinkTrouble, Writer, bodies, lines};
+use super::{DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Writer, bodies, lines};
 use crate::environment::PRODUCT;
 use crate::store::{Partition, Queued};
 
@@ -92,7 +92,7 @@ impl HttpWriter {
         Ok(HttpWriter { client, clock, url, preset: config.preset, headers, gzip: config.gzip, secrets })
     }
 
-    async fn post(&self, batch: &[Queued]) -> Result<(), Refusal> {
+    async fn post(&self, batch: &[Queued]) -> Result<(), DeliveryError> {
         let body = body(self.preset, batch);
         let failed = |error: std::io::Error| SinkTrouble::new(HOST_FAILED.code, error);
         let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
@@ -180,22 +180,22 @@ async fn said(mut response: reqwest::Response) -> String {
 
 /// What a status means for the batch. What may be the fault of this configuration or of the receiver is tried again;
 /// what is said of the events themselves is for good.
-fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> Refusal {
+fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> DeliveryError {
     // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12, 13 and 15
     // are about fields of an event.
     let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
     let answered = format!("answered-{}", status.as_u16());
     match (status, preset) {
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => Refusal::TooLarge(SinkTrouble::new(&answered, why)),
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => DeliveryError::TooLarge(SinkTrouble::new(&answered, why)),
         (StatusCode::BAD_REQUEST, Preset::SplunkHec) => match splunk() {
-            Some(6 | 12 | 13 | 15) => Refusal::Never(SinkTrouble::new(&answered, why)),
-            Some(code) => Refusal::Later { wait, trouble: SinkTrouble::new(&format!("splunk-{code}"), why) },
-            None => Refusal::Later { wait, trouble: SinkTrouble::new(&answered, why) },
+            Some(6 | 12 | 13 | 15) => DeliveryError::Never(SinkTrouble::new(&answered, why)),
+            Some(code) => DeliveryError::Later { wait, trouble: SinkTrouble::new(&format!("splunk-{code}"), why) },
+            None => DeliveryError::Later { wait, trouble: SinkTrouble::new(&answered, why) },
         },
         (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
-            Refusal::Never(SinkTrouble::new(&answered, why))
+            DeliveryError::Never(SinkTrouble::new(&answered, why))
         }
-        _ => Refusal::Later { wait, trouble: SinkTrouble::new(&answered, why) },
+        _ => DeliveryError::Later { wait, trouble: SinkTrouble::new(&answered, why) },
     }
 }
 
@@ -297,10 +297,10 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             refusal(status, said, preset, None, String::new())
         };
-        let later = |code: &str| Refusal::from(SinkTrouble::new(code, ""));
-        let never = |code: &str| Refusal::Never(SinkTrouble::new(code, ""));
+        let later = |code: &str| DeliveryError::from(SinkTrouble::new(code, ""));
+        let never = |code: &str| DeliveryError::Never(SinkTrouble::new(code, ""));
         for (status, said, preset, expected) in [
-            (413, "", Preset::Vector, Refusal::TooLarge(SinkTrouble::new("answered-413", ""))),
+            (413, "", Preset::Vector, DeliveryError::TooLarge(SinkTrouble::new("answered-413", ""))),
             (400, "", Preset::Vector, never("answered-400")),
             (422, "", Preset::FluentBit, never("answered-422")),
             (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, never("answered-400")),

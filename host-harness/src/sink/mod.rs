@@ -314,7 +314,7 @@ impl From<StoreError> for SinkTrouble {
 
 /// Why a sink did not take a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum DeliveryError {
     /// It may later.
     #[error("{trouble}")]
     Later {
@@ -334,28 +334,28 @@ pub enum Refusal {
     Closed(io::ErrorKind, String),
 }
 
-impl From<SinkTrouble> for Refusal {
+impl From<SinkTrouble> for DeliveryError {
     /// What may be mended meanwhile.
-    fn from(trouble: SinkTrouble) -> Refusal {
-        Refusal::Later { wait: None, trouble }
+    fn from(trouble: SinkTrouble) -> DeliveryError {
+        DeliveryError::Later { wait: None, trouble }
     }
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Refusal {
+impl From<StoreError> for DeliveryError {
+    fn from(error: StoreError) -> DeliveryError {
         SinkTrouble::from(error).into()
     }
 }
 
-impl From<JoinError> for Refusal {
+impl From<JoinError> for DeliveryError {
     /// A thread that writes panicked.
-    fn from(error: JoinError) -> Refusal {
+    fn from(error: JoinError) -> DeliveryError {
         SinkTrouble::new(HOST_FAILED.code, error).into()
     }
 }
 
 /// What becomes of a batch.
-pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
 
 /// The open end of one partition.
 pub trait Writer: Send {
@@ -386,7 +386,7 @@ impl Writer for Lines {
             });
             match write.await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(Refusal::Closed(error.kind(), format!("standard output: {error}"))),
+                Ok(Err(error)) => Err(DeliveryError::Closed(error.kind(), format!("standard output: {error}"))),
                 Err(error) => Err(error.into()),
             }
         })

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{OpenSink, SharedDeliveries, backoff, signed};
 use crate::sink::file::{FileWriter, LineFile};
 use crate::sink::http::{self, HttpWriter};
-use crate::sink::{Lines, Refusal, SinkConfig, SinkError, SinkKind, SinkTrouble, Writer};
+use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
 /// What one step of the work at a partition came to.
@@ -89,19 +89,19 @@ impl SharedDeliveries {
                         _ => continue,
                     }
                 }
-                Err(Refusal::Closed(kind, why)) => {
+                Err(DeliveryError::Closed(kind, why)) => {
                     let mut inner = self.inner.lock();
                     inner.closed.get_or_insert((kind, why));
                     return inner.end(partition);
                 }
-                Err(Refusal::Later { wait, trouble }) => {
+                Err(DeliveryError::Later { wait, trouble }) => {
                     failures += 1;
                     let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
                     self.tell_failure(partition, trouble, wait);
                     self.moved.notify_waiters();
                     wait
                 }
-                Err(Refusal::TooLarge(_) | Refusal::Never(_)) => unreachable!("`deliver` halves or buries"),
+                Err(DeliveryError::TooLarge(_) | DeliveryError::Never(_)) => unreachable!("`deliver` halves or buries"),
             };
             hand.writer = None;
             self.pause(sink, wait).await;
@@ -195,7 +195,7 @@ impl SharedDeliveries {
         partition: &Partition,
         tenant: &str,
         hand: &mut Courier,
-    ) -> Result<DeliveryStep, Refusal> {
+    ) -> Result<DeliveryStep, DeliveryError> {
         let _place = sink.places.acquire().await;
         let Courier { writer, size, taken } = hand;
         if !taken.is_empty() {
@@ -218,20 +218,20 @@ impl SharedDeliveries {
         self.count(partition, &batch, answer.is_ok());
         match answer {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
-            Err(Refusal::TooLarge(_)) if batch.len() > 1 => {
+            Err(DeliveryError::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
                 return Ok(DeliveryStep::Halved);
             }
-            Err(Refusal::Never(_)) if batch.len() > 1 => {
+            Err(DeliveryError::Never(_)) if batch.len() > 1 => {
                 size.probe = batch.len() / 2;
                 return Ok(DeliveryStep::Halved);
             }
-            Err(Refusal::TooLarge(trouble)) => {
+            Err(DeliveryError::TooLarge(trouble)) => {
                 self.bury(sink, &batch, &trouble).await?;
                 // An event that is too large by itself says nothing of how many others the sink bears.
                 size.most = limits::BATCH_EVENTS;
             }
-            Err(Refusal::Never(trouble)) => {
+            Err(DeliveryError::Never(trouble)) => {
                 self.bury(sink, &batch, &trouble).await?;
                 size.probe = size.probe.saturating_mul(2);
             }
@@ -295,7 +295,7 @@ impl SharedDeliveries {
     }
 
     /// Writes events that the sink will never take where an operator finds them.
-    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Refusal> {
+    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), DeliveryError> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;
         for event in batch {

@@ -31,8 +31,8 @@ enum DeliveryStep {
     Empty,
 }
 
-/// What somebody who works at a partition has in hand.
-struct Courier {
+/// The state of the delivery of one partition.
+struct WorkerState {
     writer: Option<Box<dyn Writer>>,
     size: Size,
     /// What the sink has, though the store does not know it yet.
@@ -72,10 +72,10 @@ impl SharedDeliveries {
     /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
-        let mut hand = Courier { writer: None, size, taken: Vec::new() };
+        let mut state = WorkerState { writer: None, size, taken: Vec::new() };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
-            let wait = match self.deliver(sink, partition, tenant, &mut hand).await {
+            let wait = match self.deliver(sink, partition, tenant, &mut state).await {
                 Ok(DeliveryStep::Halved) => continue,
                 Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
                     if std::mem::take(&mut failures) > 0 {
@@ -101,9 +101,11 @@ impl SharedDeliveries {
                     self.moved.notify_waiters();
                     wait
                 }
-                Err(DeliveryError::TooLarge(_) | DeliveryError::Never(_)) => unreachable!("`deliver` halves or buries"),
+                Err(DeliveryError::TooLarge(_) | DeliveryError::Never(_)) => {
+                    unreachable!("`deliver` halves, or writes dead letters")
+                }
             };
-            hand.writer = None;
+            state.writer = None;
             self.pause(sink, wait).await;
         }
         self.inner.lock().end(partition)
@@ -194,10 +196,10 @@ impl SharedDeliveries {
         sink: &OpenSink,
         partition: &Partition,
         tenant: &str,
-        hand: &mut Courier,
+        state: &mut WorkerState,
     ) -> Result<DeliveryStep, DeliveryError> {
         let _place = sink.places.acquire().await;
-        let Courier { writer, size, taken } = hand;
+        let WorkerState { writer, size, taken } = state;
         if !taken.is_empty() {
             // The sink has it: only the store is to be asked again.
             self.acknowledge(partition, taken).await?;
@@ -276,7 +278,7 @@ impl SharedDeliveries {
         })
     }
 
-    /// Takes a batch out of the outbox, and out of the hand.
+    /// Takes a batch out of the outbox, and out of `taken`.
     async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
         let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();

@@ -123,7 +123,7 @@ fn sink_troubles(row: &SinkRow, now: u64) -> Markup {
                 span.bad { "outbox full" } " since " (moment(since)) ": the tenant's feeds that go there pause"
             }
         }
-        @if let Some((DeadLetters { count, since, trouble }, file)) = &row.letters {
+        @if let Some((DeadLetters { count, since, trouble }, file)) = &row.dead_letters {
             div {
                 span.bad { (number(*count, "dead letter")) } " since " (moment(*since)) ", in " (file.display())
                 "; the last: " (trouble.why)
@@ -350,7 +350,7 @@ mod tests {
             waiting: Waiting { events: 1_204, bytes: 5_000_000 },
             failing: None,
             full_since: None,
-            letters: None,
+            dead_letters: None,
             is_configured: true,
         };
         let failing = Failing { trouble: trouble("answered-503"), since: NOW - 60_000, again: NOW + 40_000 };
@@ -359,7 +359,7 @@ mod tests {
             SinkRow { failing: Some(failing), ..sink(None) },
             SinkRow {
                 full_since: Some(NOW - 60_000),
-                letters: Some((letters, "dead-letters-siem.ndjson".into())),
+                dead_letters: Some((letters, "dead-letters-siem.ndjson".into())),
                 ..sink(Some("contoso"))
             },
             SinkRow { is_configured: false, ..sink(Some("fabrikam")) },

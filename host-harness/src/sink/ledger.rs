@@ -18,7 +18,7 @@ pub struct Ledger {
     /// Since when outboxes are full, by sink and tenant.
     full: BTreeMap<(String, String), u64>,
     /// By sink and tenant.
-    letters: BTreeMap<(String, String), DeadLetters>,
+    dead_letters: BTreeMap<(String, String), DeadLetters>,
 }
 
 /// A partition that does not deliver.
@@ -65,8 +65,8 @@ impl Ledger {
     }
 
     /// A sink refused an event of a tenant for good. True if that is to be said aloud.
-    pub fn buried(&mut self, sink: &str, tenant: &str, trouble: &SinkTrouble, now: u64) -> bool {
-        let letters = self.letters.entry((sink.to_owned(), tenant.to_owned()));
+    pub fn refused_for_good(&mut self, sink: &str, tenant: &str, trouble: &SinkTrouble, now: u64) -> bool {
+        let letters = self.dead_letters.entry((sink.to_owned(), tenant.to_owned()));
         let letters = letters.or_insert_with(|| DeadLetters { count: 0, since: now, trouble: trouble.clone() });
         letters.count += 1;
         letters.trouble = trouble.clone();
@@ -97,7 +97,7 @@ impl Ledger {
     pub fn replaced(&mut self, is_other: impl Fn(&str) -> bool, is_gone: impl Fn(&str) -> bool) {
         self.partitions.retain(|partition, _| !is_other(&partition.sink));
         self.full.retain(|(sink, _), _| !is_other(sink));
-        self.letters.retain(|(sink, _), _| !is_gone(sink));
+        self.dead_letters.retain(|(sink, _), _| !is_gone(sink));
         self.repeats.forget(is_other);
     }
 
@@ -112,8 +112,8 @@ impl Ledger {
     }
 
     /// What was refused for good, by sink and tenant.
-    pub fn letters(&self) -> &BTreeMap<(String, String), DeadLetters> {
-        &self.letters
+    pub fn dead_letters(&self) -> &BTreeMap<(String, String), DeadLetters> {
+        &self.dead_letters
     }
 
     /// What was not said each time, once an hour.
@@ -160,10 +160,11 @@ mod tests {
     #[test]
     fn of_many_dead_letters_the_first_is_said_and_all_are_counted() {
         let mut ledger = Ledger::default();
-        let aloud: Vec<bool> = (0..5).map(|now| ledger.buried("siem", "t", &trouble("answered-400"), now)).collect();
+        let aloud: Vec<bool> =
+            (0..5).map(|now| ledger.refused_for_good("siem", "t", &trouble("answered-400"), now)).collect();
         assert_eq!(aloud, [true, false, false, false, false]);
-        assert!(ledger.buried("siem", "t", &trouble("answered-422"), 9), "another answer");
-        let letters = &ledger.letters()[&("siem".to_owned(), "t".to_owned())];
+        assert!(ledger.refused_for_good("siem", "t", &trouble("answered-422"), 9), "another answer");
+        let letters = &ledger.dead_letters()[&("siem".to_owned(), "t".to_owned())];
         assert_eq!((letters.count, letters.since, letters.trouble.code.as_str()), (6, 0, "answered-422"));
         assert_eq!(ledger.summaries(3_600_000)[0].count, 4);
     }
@@ -184,11 +185,11 @@ mod tests {
     fn a_sink_that_was_changed_is_told_of_anew_and_keeps_its_dead_letters() {
         let mut ledger = Ledger::default();
         ledger.failed(&partition("siem", "t"), trouble("answered-401"), 1, 2);
-        ledger.buried("siem", "t", &trouble("answered-400"), 1);
+        ledger.refused_for_good("siem", "t", &trouble("answered-400"), 1);
         ledger.replaced(|sink| sink == "siem", |_| false);
-        assert!(ledger.failing().is_empty() && ledger.letters().len() == 1);
+        assert!(ledger.failing().is_empty() && ledger.dead_letters().len() == 1);
         assert!(ledger.failed(&partition("siem", "t"), trouble("answered-401"), 3, 4));
         ledger.replaced(|_| true, |sink| sink == "siem");
-        assert!(ledger.letters().is_empty());
+        assert!(ledger.dead_letters().is_empty());
     }
 }

@@ -105,7 +105,7 @@ pub struct SinkRow {
     /// Since when the outbox is full.
     pub full_since: Option<u64>,
     /// What the sink refused for good, and the file where that is.
-    pub letters: Option<(DeadLetters, PathBuf)>,
+    pub dead_letters: Option<(DeadLetters, PathBuf)>,
     /// Whether the sink is configured.
     pub is_configured: bool,
 }

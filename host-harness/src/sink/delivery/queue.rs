@@ -71,7 +71,7 @@ impl Inner {
             waiting: self.waits(sink, tenant),
             failing: None,
             full_since: None,
-            letters: None,
+            dead_letters: None,
             is_configured: self.sinks.contains_key(sink),
         };
         for (partition, failing) in self.ledger.failing() {
@@ -83,10 +83,10 @@ impl Inner {
         for ((sink, tenant), since) in self.ledger.full() {
             rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant))).full_since = Some(*since);
         }
-        for ((sink, tenant), letters) in self.ledger.letters() {
+        for ((sink, tenant), letters) in self.ledger.dead_letters() {
             let Some(open) = self.sinks.get(sink) else { continue };
             let row = rows.entry((sink, Some(tenant))).or_insert_with(|| new(sink, Some(tenant)));
-            row.letters = Some((letters.clone(), open.config.dead_letters.clone()));
+            row.dead_letters = Some((letters.clone(), open.config.dead_letters.clone()));
         }
         for ((sink, tenant), count) in &self.waiting {
             if count.events > 0 && !self.sinks.contains_key(sink) {

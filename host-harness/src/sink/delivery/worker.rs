@@ -229,12 +229,12 @@ impl SharedDeliveries {
                 return Ok(DeliveryStep::Halved);
             }
             Err(DeliveryError::TooLarge(trouble)) => {
-                self.bury(sink, &batch, &trouble).await?;
+                self.write_dead_letters(sink, &batch, &trouble).await?;
                 // An event that is too large by itself says nothing of how many others the sink bears.
                 size.most = limits::BATCH_EVENTS;
             }
             Err(DeliveryError::Never(trouble)) => {
-                self.bury(sink, &batch, &trouble).await?;
+                self.write_dead_letters(sink, &batch, &trouble).await?;
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(refusal) => return Err(refusal),
@@ -297,7 +297,12 @@ impl SharedDeliveries {
     }
 
     /// Writes events that the sink will never take where an operator finds them.
-    async fn bury(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), DeliveryError> {
+    async fn write_dead_letters(
+        &self,
+        sink: &OpenSink,
+        batch: &[Queued],
+        trouble: &SinkTrouble,
+    ) -> Result<(), DeliveryError> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;
         for event in batch {
@@ -317,7 +322,7 @@ impl SharedDeliveries {
             self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);
             self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
             let fault = blame.word();
-            let aloud = self.inner.lock().ledger.buried(id, tenant, trouble, (self.clock)());
+            let aloud = self.inner.lock().ledger.refused_for_good(id, tenant, trouble, (self.clock)());
             macro_rules! line {
                 ($level:ident) => {
                     tracing::$level!(

@@ -180,7 +180,7 @@ impl Deliveries {
         let resumed = inner.resumed;
         drop(inner);
         self.shared.replaced.notify_waiters();
-        self.shared.weigh_all();
+        self.shared.check_outboxes();
         if resumed {
             self.take_up(None);
         }
@@ -201,7 +201,7 @@ impl Deliveries {
         let lost = inner.lost(&backlog);
         inner.tell_lost(&lost);
         drop(inner);
-        self.shared.weigh_all();
+        self.shared.check_outboxes();
         for row in backlog {
             self.wake(&row.sink, &row.tenant, &row.feed);
         }
@@ -229,7 +229,7 @@ impl Deliveries {
             let count = inner.waiting.entry((sink.clone(), tenant.to_owned())).or_default();
             count.add(signed(events.len() as u64), signed(bytes));
             drop(inner);
-            self.shared.weigh(sink, tenant);
+            self.shared.check_outbox(sink, tenant);
             self.wake(sink, tenant, feed);
         }
     }

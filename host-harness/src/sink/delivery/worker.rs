@@ -82,7 +82,7 @@ impl SharedDeliveries {
                         self.tell_delivery(partition);
                     }
                     match step {
-                        DeliveryStep::Empty => match self.came_to_rest(partition) {
+                        DeliveryStep::Empty => match self.end_if_idle(partition) {
                             Some(last) => return last,
                             None => continue,
                         },
@@ -137,7 +137,7 @@ impl SharedDeliveries {
     }
 
     /// Looks whether an outbox is full, and says so where that is news.
-    pub(super) fn weigh(&self, sink: &str, tenant: &str) {
+    pub(super) fn check_outbox(&self, sink: &str, tenant: &str) {
         let now = (self.clock)();
         let mut inner = self.inner.lock();
         let waiting = inner.waits(sink, Some(tenant));
@@ -167,9 +167,9 @@ impl SharedDeliveries {
         }
     }
 
-    pub(super) fn weigh_all(&self) {
+    pub(super) fn check_outboxes(&self) {
         let keys: Vec<(String, String)> = self.inner.lock().waiting.keys().cloned().collect();
-        keys.iter().for_each(|(sink, tenant)| self.weigh(sink, tenant));
+        keys.iter().for_each(|(sink, tenant)| self.check_outbox(sink, tenant));
     }
 
     /// Waits, though not for a sink that leads elsewhere by now: what is wrong may be mended.
@@ -184,7 +184,7 @@ impl SharedDeliveries {
     }
 
     /// Ends the work at a partition, unless something came since its outbox was found empty.
-    fn came_to_rest(&self, partition: &Partition) -> Option<bool> {
+    fn end_if_idle(&self, partition: &Partition) -> Option<bool> {
         let mut inner = self.inner.lock();
         let more = inner.busy.get_mut(partition).is_some_and(|work| std::mem::take(&mut work.more));
         (!more).then(|| inner.end(partition))
@@ -291,7 +291,7 @@ impl SharedDeliveries {
             count.add(-1, -signed(event.body.len() as u64));
         }
         drop(inner);
-        tenants.iter().for_each(|tenant| self.weigh(&partition.sink, tenant));
+        tenants.iter().for_each(|tenant| self.check_outbox(&partition.sink, tenant));
         self.moved.notify_waiters();
         Ok(())
     }

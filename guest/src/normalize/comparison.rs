@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use crate::api::Item;
 use crate::normalize::change::{Change, Driver, Part, Previous, Reason, driver_reason};
 use crate::normalize::event::RelatedEvent;
-use crate::normalize::finding::{self, Times, Told};
+use crate::normalize::finding::{self, EmittedFinding, Times};
 use crate::normalize::frame::{Activity, Frame};
 use crate::normalize::state::{Kept, State};
 use crate::normalize::subject::Subject;
@@ -62,27 +62,34 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The findings to be told, scores before the controls that refer to their events.
-    pub fn told(&self) -> Vec<Told<'_>> {
-        let mut told: Vec<Told<'_>> = self.present.iter().filter_map(|present| self.tell(present)).collect();
-        told.extend(self.absent().filter(|(_, kept)| closes_now(kept)).filter_map(|(uid, kept)| self.close(uid, kept)));
-        let score_events: BTreeMap<String, RelatedEvent> = told
+    /// The findings that become events, scores before the controls that refer to their events.
+    pub fn emitted(&self) -> Vec<EmittedFinding<'_>> {
+        let mut emitted: Vec<EmittedFinding<'_>> =
+            self.present.iter().filter_map(|present| self.emitted_of_present(present)).collect();
+        emitted.extend(
+            self.absent()
+                .filter(|(_, kept)| closes_now(kept))
+                .filter_map(|(uid, kept)| self.emitted_of_absent(uid, kept)),
+        );
+        let score_events: BTreeMap<String, RelatedEvent> = emitted
             .iter()
-            .filter(|told| told.subject.kind == EventKind::Scores)
-            .map(|told| {
-                let related =
-                    RelatedEvent { uid: finding::uid(self.frame, told), type_uid: self.frame.type_uid(told.activity) };
-                (told.subject.uid.clone(), related)
+            .filter(|emitted| emitted.subject.kind == EventKind::Scores)
+            .map(|emitted| {
+                let related = RelatedEvent {
+                    uid: finding::uid(self.frame, emitted),
+                    type_uid: self.frame.type_uid(emitted.activity),
+                };
+                (emitted.subject.uid.clone(), related)
             })
             .collect();
-        for told in &mut told {
-            let parent = told.subject.parent().map(str::to_owned);
-            told.parent_event = parent.and_then(|parent| score_events.get(&parent).cloned());
+        for emitted in &mut emitted {
+            let parent = emitted.subject.parent().map(str::to_owned);
+            emitted.parent_event = parent.and_then(|parent| score_events.get(&parent).cloned());
         }
-        told
+        emitted
     }
 
-    fn tell<'b>(&'b self, present: &'b Present<'a>) -> Option<Told<'b>> {
+    fn emitted_of_present<'b>(&'b self, present: &'b Present<'a>) -> Option<EmittedFinding<'b>> {
         let now = self.frame.now();
         let subject = &present.subject;
         let kept = self.remembered(&subject.uid);
@@ -99,7 +106,7 @@ impl<'a> Comparison<'a> {
             (Activity::Snapshot, Some(kept)) => kept.changed,
             _ => now,
         };
-        Some(Told {
+        Some(EmittedFinding {
             subject: subject.clone(),
             item: Some(present.item),
             activity,
@@ -113,7 +120,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    fn close<'b>(&self, uid: &str, kept: &'b Kept) -> Option<Told<'b>> {
+    fn emitted_of_absent<'b>(&self, uid: &str, kept: &'b Kept) -> Option<EmittedFinding<'b>> {
         let subject = Subject::of_kept(uid, kept)?;
         let reason = match subject.kind {
             EventKind::Scores => Reason::ScoreRemoved,
@@ -121,7 +128,7 @@ impl<'a> Comparison<'a> {
         };
         let change = Change { previous: Some(Previous::of(&subject, kept.last_seen)), ..Change::only(reason) };
         let times = Times { first_seen: kept.first_seen, changed: self.frame.now(), last_seen: kept.last_seen };
-        Some(Told {
+        Some(EmittedFinding {
             start_time: self.last_read(subject.kind),
             subject,
             item: None,

@@ -35,9 +35,9 @@ pub struct Times {
     pub last_seen: u64,
 }
 
-/// A finding to be told.
+/// A finding that becomes an event.
 #[derive(Debug)]
-pub struct Told<'a> {
+pub struct EmittedFinding<'a> {
     /// The subject of the finding.
     pub subject: Subject<'a>,
     /// The item that was read; none for one that is gone.
@@ -57,44 +57,46 @@ pub struct Told<'a> {
 }
 
 /// The uid of the event: its content is the item, or for a finding that is gone the state's record of it.
-pub fn uid(frame: &Frame<'_>, told: &Told<'_>) -> String {
-    match told.item {
-        Some(item) => frame.event_uid(&told.subject.uid, item.raw.get(), told.activity),
-        None => frame.event_uid(&told.subject.uid, &told.subject.detail(), told.activity),
+pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
+    match emitted.item {
+        Some(item) => frame.event_uid(&emitted.subject.uid, item.raw.get(), emitted.activity),
+        None => frame.event_uid(&emitted.subject.uid, &emitted.subject.detail(), emitted.activity),
     }
 }
 
 /// The event; and whether it had to be cut.
-pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
-    let mut event = build(frame, told);
+pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Event, bool) {
+    let mut event = build(frame, emitted);
     let whole = delivered(&event);
     if whole.body.len() <= MAX_EVENT_BYTES {
         return (whole, false);
     }
     event.metadata.is_truncated = Some(true);
     event.metadata.untruncated_size = Some(whole.body.len());
-    let cuts: [fn(&mut Event<'_>, &Told<'_>); 5] = [
+    let cuts: [fn(&mut Event<'_>, &EmittedFinding<'_>); 5] = [
         |event, _| event.compliance.checks.clear(),
-        |event, told| {
+        |event, emitted| {
             event.raw_data = None;
-            event.raw_data_hash = told.item.map(|item| Fingerprint::of(item.raw.get()));
+            event.raw_data_hash = emitted.item.map(|item| Fingerprint::of(item.raw.get()));
         },
-        |event, told| {
-            event.unmapped.retain(|key, _| OWN_KEYS.contains(&key.as_ref()) || known_property(told.subject.kind, key))
+        |event, emitted| {
+            event
+                .unmapped
+                .retain(|key, _| OWN_KEYS.contains(&key.as_ref()) || known_property(emitted.subject.kind, key))
         },
         // What is left beyond the limit is text of the definition, and members of the service's `score` that nobody knows.
-        |event, told| {
+        |event, emitted| {
             event.finding_info.desc = None;
             event.finding_info.analytic = None;
             event.unmapped.remove("definition");
-            event.unmapped.extend(spelled(&told.subject));
+            event.unmapped.extend(spelled(&emitted.subject));
         },
-        |event, told| {
-            event.unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&told.change.summed())));
+        |event, emitted| {
+            event.unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&emitted.change.summed())));
         },
     ];
     for cut in cuts {
-        cut(&mut event, told);
+        cut(&mut event, emitted);
         if bytes(&event).len() <= MAX_EVENT_BYTES {
             break;
         }
@@ -102,17 +104,19 @@ pub fn event(frame: &Frame<'_>, told: &Told<'_>) -> (contract::Event, bool) {
     (delivered(&event), true)
 }
 
-fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>) -> Event<'a> {
-    let subject = &told.subject;
-    let definition =
-        told.item.and_then(|item| item.definition.as_ref()).filter(|_| frame.settings.definitions != Definitions::None);
+fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a> {
+    let subject = &emitted.subject;
+    let definition = emitted
+        .item
+        .and_then(|item| item.definition.as_ref())
+        .filter(|_| frame.settings.definitions != Definitions::None);
     let status = subject.status();
     let (status_id, status_caption) = status.pair();
     let noun = match subject.kind {
         EventKind::Scores => "Secure Score",
         EventKind::Controls => "Secure Score Control",
     };
-    let verdict = if told.activity == Activity::Close { "no longer reported" } else { status_caption };
+    let verdict = if emitted.activity == Activity::Close { "no longer reported" } else { status_caption };
     let detail = subject.detail();
     let own = Own {
         message: format!("{noun} '{}': {verdict}. {detail}", subject.title),
@@ -123,11 +127,11 @@ fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>) -> Event<'a> {
             types: [subject.kind.title()],
             data_sources: ["Microsoft Defender for Cloud"],
             analytic: definition.and_then(analytic),
-            related_events: told.parent_event.clone().map(|event| [event]),
-            first_seen_time: told.times.map(|times| times.first_seen),
-            created_time: told.times.map(|times| times.first_seen),
-            modified_time: told.times.map(|times| times.changed),
-            last_seen_time: told.times.map_or(frame.now(), |times| times.last_seen),
+            related_events: emitted.parent_event.clone().map(|event| [event]),
+            first_seen_time: emitted.times.map(|times| times.first_seen),
+            created_time: emitted.times.map(|times| times.first_seen),
+            modified_time: emitted.times.map(|times| times.changed),
+            last_seen_time: emitted.times.map_or(frame.now(), |times| times.last_seen),
         },
         compliance: Compliance {
             control: Cow::Borrowed(&subject.title),
@@ -139,15 +143,15 @@ fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>) -> Event<'a> {
                 None => Vec::new(),
             },
         },
-        unmapped: unmapped(told, definition),
+        unmapped: unmapped(emitted, definition),
     };
-    let mut event = frame.event(uid(frame, told), subject.kind, told.activity, severity(told), own);
-    event.start_time = told.start_time;
-    (event.status_id, event.status) = workflow_status(told.activity, status);
+    let mut event = frame.event(uid(frame, emitted), subject.kind, emitted.activity, severity(emitted), own);
+    event.start_time = emitted.start_time;
+    (event.status_id, event.status) = workflow_status(emitted.activity, status);
     event.status_detail = Some(detail);
     event.metadata.original_event_uid = Some(subject.id);
     event.metadata.event_code = Some(subject.resource_type);
-    if let Some(text) = told.item.map(|item| item.raw.get()) {
+    if let Some(text) = emitted.item.map(|item| item.raw.get()) {
         event.raw_data = frame.settings.raw.then_some(text);
         event.raw_data_size = Some(text.len());
         event.raw_data_hash = (!frame.settings.raw).then(|| Fingerprint::of(text));
@@ -156,8 +160,8 @@ fn build<'a>(frame: &'a Frame<'a>, told: &'a Told<'a>) -> Event<'a> {
 }
 
 /// A finding that is gone is no alarm by itself.
-fn severity(told: &Told<'_>) -> Severity {
-    if told.activity == Activity::Close { Severity::Informational } else { told.subject.severity() }
+fn severity(emitted: &EmittedFinding<'_>) -> Severity {
+    if emitted.activity == Activity::Close { Severity::Informational } else { emitted.subject.severity() }
 }
 
 /// OCSF keeps `status` for the consumer's workflow: it is given where something begins or ends, and left alone
@@ -186,16 +190,16 @@ fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
 }
 
 /// The service's numbers and unknown properties as they came, and apart from them the values that this plugin derives.
-fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
+fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
     #[derive(Serialize)]
     struct Derived {
         points_at_stake: Exact,
         #[serde(skip_serializing_if = "Option::is_none")]
         potential_increase_percent: Option<Box<RawValue>>,
     }
-    let subject = &told.subject;
+    let subject = &emitted.subject;
     let mut unmapped = Unmapped::new();
-    match told.item {
+    match emitted.item {
         None => unmapped.extend(spelled(subject)),
         Some(item) => {
             for (key, value) in item.properties.iter() {
@@ -222,14 +226,14 @@ fn unmapped<'a>(told: &'a Told<'a>, definition: Option<&'a Definition<'a>>) -> U
     unmapped.insert(Cow::Borrowed("name"), Cow::Owned(raw(&subject.name)));
     unmapped.insert(Cow::Borrowed("type"), Cow::Owned(raw(&subject.resource_type)));
     unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
-    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&told.change)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&emitted.change)));
     if let Some(parent) = subject.parent() {
         unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(raw(&parent)));
     }
     if subject.kind == EventKind::Controls
         && let Some(points_at_stake) = subject.points_at_stake()
     {
-        let potential_increase_percent = told.parent_max.and_then(|max| percent(subject.points()?, max));
+        let potential_increase_percent = emitted.parent_max.and_then(|max| percent(subject.points()?, max));
         let derived = Derived { points_at_stake, potential_increase_percent };
         unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(raw(&derived)));
     }

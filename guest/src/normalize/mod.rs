@@ -89,10 +89,10 @@ fn after_pages(
     let mut events: Vec<_> = outcome_changed(&frame, &mut state, outcome.as_ref()).into_iter().collect();
     if !items.is_empty() {
         let comparison = Comparison::new(&frame, &items, &state, had_state);
-        for told in comparison.told() {
-            let (event, truncated) = finding::event(&frame, &told);
+        for emitted in comparison.emitted() {
+            let (event, truncated) = finding::event(&frame, &emitted);
             if truncated {
-                notices.push(EVENT_TRUNCATED.notice(&told.subject.uid));
+                notices.push(EVENT_TRUNCATED.notice(&emitted.subject.uid));
             }
             events.push(event);
         }

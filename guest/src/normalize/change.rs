@@ -28,10 +28,10 @@ pub struct Change {
     pub drivers: Vec<Driver>,
     /// The parts of further controls, where there are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub other_controls: Option<Part>,
+    pub other_controls: Option<Contribution>,
     /// The remainder between the delta and its parts: the service rounds each control by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rounding_remainder: Option<Part>,
+    pub rounding_remainder: Option<Contribution>,
 }
 
 /// The cause of a change: of a finding, of a control's part in one, or of what a scope gives.
@@ -108,12 +108,12 @@ pub struct Driver {
     pub reason: Reason,
     /// Its part.
     #[serde(flatten)]
-    pub part: Part,
+    pub part: Contribution,
 }
 
 /// A part of a score's change; a member that has too many digits is left out, and with it the remainder's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct Contribution {
     /// Of `current`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<Exact>,
@@ -211,20 +211,20 @@ impl Change {
 
     /// The same with the parts of all controls in one, where their names take too much room.
     pub fn summed(&self) -> Change {
-        let rest = self.other_controls.unwrap_or(Part::ZERO);
+        let rest = self.other_controls.unwrap_or(Contribution::ZERO);
         let other_controls = (!self.drivers.is_empty()).then(|| sum(&self.drivers).plus(rest));
         Change { drivers: Vec::new(), other_controls, ..self.clone() }
     }
 
     /// The whole change of a score; zero for a field that is equal.
-    fn total(&self) -> Part {
+    fn total(&self) -> Contribution {
         let of = |field| if self.fields.contains(&field) { self.delta.get(&field).copied() } else { Some(Exact::ZERO) };
-        Part { current: of(Field::Current), max: of(Field::Max) }
+        Contribution { current: of(Field::Current), max: of(Field::Max) }
     }
 }
 
-fn sum(drivers: &[Driver]) -> Part {
-    drivers.iter().fold(Part::ZERO, |sum, driver| sum.plus(driver.part))
+fn sum(drivers: &[Driver]) -> Contribution {
+    drivers.iter().fold(Contribution::ZERO, |sum, driver| sum.plus(driver.part))
 }
 
 impl Previous {
@@ -244,29 +244,29 @@ impl Previous {
     }
 }
 
-impl Part {
-    const ZERO: Part = Part { current: Some(Exact::ZERO), max: Some(Exact::ZERO) };
+impl Contribution {
+    const ZERO: Contribution = Contribution { current: Some(Exact::ZERO), max: Some(Exact::ZERO) };
 
     /// The part of a control that was (`before`) and is (`after`); none if it did not move. A control without points
     /// adds none to its score.
-    pub fn between(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Part> {
+    pub fn between(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Contribution> {
         let before = before.and_then(|subject| subject.score);
         let after = after.and_then(|subject| subject.score);
-        let part = Part {
+        let part = Contribution {
             current: difference(before.and_then(|score| score.current), after.and_then(|score| score.current)),
             max: difference(before.and_then(|score| score.max), after.and_then(|score| score.max)),
         };
-        (part != Part::ZERO).then_some(part)
+        (part != Contribution::ZERO).then_some(part)
     }
 
-    fn plus(self, other: Part) -> Part {
+    fn plus(self, other: Contribution) -> Contribution {
         let plus = |left: Option<Exact>, right: Option<Exact>| left?.plus(right?);
-        Part { current: plus(self.current, other.current), max: plus(self.max, other.max) }
+        Contribution { current: plus(self.current, other.current), max: plus(self.max, other.max) }
     }
 
-    fn minus(self, other: Part) -> Part {
+    fn minus(self, other: Contribution) -> Contribution {
         let minus = |left: Option<Exact>, right: Option<Exact>| left?.minus(right?);
-        Part { current: minus(self.current, other.current), max: minus(self.max, other.max) }
+        Contribution { current: minus(self.current, other.current), max: minus(self.max, other.max) }
     }
 
     fn is_unknown(self) -> bool {
@@ -286,7 +286,7 @@ fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact>
 }
 
 /// The cause for which a control moved its score.
-pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Part) -> Reason {
+pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Contribution) -> Reason {
     match (before, after) {
         (None, _) => Reason::ControlAdded,
         (_, None) => Reason::ControlRemoved,

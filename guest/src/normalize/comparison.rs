@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rust_decimal::Decimal;
 
 use crate::api::Item;
-use crate::normalize::change::{Change, Driver, Part, Previous, Reason, driver_reason};
+use crate::normalize::change::{Change, Contribution, Driver, Previous, Reason, driver_reason};
 use crate::normalize::event::RelatedEvent;
 use crate::normalize::finding::{self, EmittedFinding, Times};
 use crate::normalize::frame::{Activity, Frame};
@@ -275,7 +275,7 @@ fn closes_now(kept: &Kept) -> bool {
 }
 
 fn driver(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Driver> {
-    let part = Part::between(before, after)?;
+    let part = Contribution::between(before, after)?;
     let subject = after.or(before)?;
     Some(Driver {
         uid: subject.uid.clone(),

@@ -24,7 +24,7 @@ pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
 /// The event of a change from one outcome to another, of which none means that data was collected.
 pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure>) -> contract::Event {
     #[derive(Serialize)]
-    struct Change<'a> {
+    struct OutcomeChange<'a> {
         reason: Reason,
         previous: PreviousOutcome<'a>,
     }
@@ -40,7 +40,7 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     let (status, severity) =
         if after.is_some() { (Status::Warning, Severity::Medium) } else { (Status::Pass, Severity::Informational) };
     let (status_id, status_caption) = status.pair();
-    let change = Change {
+    let change = OutcomeChange {
         reason: Reason::Outcome,
         previous: PreviousOutcome {
             outcome: before.map_or(COLLECTED, |outcome| &outcome.code),

@@ -9,7 +9,7 @@ use crate::normalize::change::{Change, Contribution, Driver, Previous, Reason, d
 use crate::normalize::event::RelatedEvent;
 use crate::normalize::finding::{self, EmittedFinding, Times};
 use crate::normalize::frame::{Activity, Frame};
-use crate::normalize::state::{Kept, State};
+use crate::normalize::state::{KnownFinding, State};
 use crate::normalize::subject::Subject;
 use crate::settings::EventKind;
 
@@ -120,7 +120,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    fn emitted_of_absent<'b>(&self, uid: &str, kept: &'b Kept) -> Option<EmittedFinding<'b>> {
+    fn emitted_of_absent<'b>(&self, uid: &str, kept: &'b KnownFinding) -> Option<EmittedFinding<'b>> {
         let subject = Subject::of_kept(uid, kept)?;
         let reason = match subject.kind {
             EventKind::Scores => Reason::ScoreRemoved,
@@ -141,7 +141,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// The state's record of a finding; one that was closed long ago is forgotten.
-    fn remembered(&self, uid: &str) -> Option<&'a Kept> {
+    fn remembered(&self, uid: &str) -> Option<&'a KnownFinding> {
         let kept = self.before.findings.get(uid)?;
         kept.closed
             .is_none_or(|closed| self.frame.now() < closed.saturating_add(REMEMBERED_MILLISECONDS))
@@ -165,7 +165,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// The change since a finding was last seen, on a score with the controls that moved it.
-    fn change(&self, subject: &Subject<'_>, kept: &Kept) -> Option<Change> {
+    fn change(&self, subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
         let mut change = change_since(subject, kept)?;
         if subject.kind == EventKind::Scores
             && let Some(drivers) = self.drivers(&subject.uid, kept.last_seen)
@@ -207,7 +207,7 @@ impl<'a> Comparison<'a> {
 
     /// Open findings of the state that were not read this time. A kind whose list came empty after a full one gave no
     /// data: nothing of it is absent.
-    fn absent(&self) -> impl Iterator<Item = (&'a String, &'a Kept)> {
+    fn absent(&self) -> impl Iterator<Item = (&'a String, &'a KnownFinding)> {
         self.before.findings.iter().filter(|(uid, kept)| {
             let kind_was_read = self.kinds.iter().any(|kind| kind.name() == kept.kind);
             kind_was_read && kept.closed.is_none() && !self.uids.contains(*uid)
@@ -264,13 +264,13 @@ pub struct Present<'a> {
 }
 
 /// The change since a finding was last seen; none if nothing that counts differs.
-fn change_since(subject: &Subject<'_>, kept: &Kept) -> Option<Change> {
+fn change_since(subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
     let before = Subject::of_kept(&subject.uid, kept)?;
     Change::between(&before, kept.last_seen, subject)
 }
 
 /// Whether one more absence closes a finding.
-fn closes_now(kept: &Kept) -> bool {
+fn closes_now(kept: &KnownFinding) -> bool {
     kept.absences.saturating_add(1) >= ABSENCES_BEFORE_CLOSE
 }
 

@@ -29,7 +29,7 @@ pub struct State {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// By uid.
-    pub findings: BTreeMap<String, Kept>,
+    pub findings: BTreeMap<String, KnownFinding>,
 }
 
 /// An outcome without data, and its cause.
@@ -45,7 +45,7 @@ pub struct Outcome {
 /// A finding as it was last seen; numbers to the letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kept {
+pub struct KnownFinding {
     /// Name of the event kind.
     pub kind: String,
     /// Resource id as the service spelled it.
@@ -146,7 +146,7 @@ impl State {
     fn times(&mut self) -> impl Iterator<Item = &mut u64> {
         let outcome = self.outcome.iter_mut().map(|outcome| &mut outcome.since);
         let of_findings = self.findings.values_mut().flat_map(|kept| {
-            let Kept { first_seen, changed, last_seen, closed, .. } = kept;
+            let KnownFinding { first_seen, changed, last_seen, closed, .. } = kept;
             [first_seen, changed, last_seen].into_iter().chain(closed)
         });
         self.collected.iter_mut().chain(outcome).chain(of_findings)
@@ -161,9 +161,9 @@ impl State {
     }
 }
 
-impl Kept {
+impl KnownFinding {
     fn numbers(&self) -> impl Iterator<Item = &str> {
-        let Kept { max, current, percentage, healthy, unhealthy, not_applicable, .. } = self;
+        let KnownFinding { max, current, percentage, healthy, unhealthy, not_applicable, .. } = self;
         [max, current, percentage, healthy, unhealthy, not_applicable].into_iter().flatten().map(String::as_str)
     }
 }

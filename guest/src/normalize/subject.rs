@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 use crate::api::{Counts, Item, Score};
 use crate::normalize::judgement::{self, Severity, Status};
-use crate::normalize::state::Kept;
+use crate::normalize::state::KnownFinding;
 use crate::number::{Exact, Number};
 use crate::settings::EventKind;
 
@@ -50,7 +50,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The subject of a finding in the state; none for a kind that this version does not know.
-    pub fn of_kept(uid: &str, kept: &'a Kept) -> Option<Subject<'a>> {
+    pub fn of_kept(uid: &str, kept: &'a KnownFinding) -> Option<Subject<'a>> {
         // An earlier version kept numbers that are too large to be passed on.
         let number =
             |text: &'a Option<String>| text.as_deref().map(Number::spelled).filter(|number| number.is_within_range());
@@ -73,9 +73,9 @@ impl<'a> Subject<'a> {
     }
 
     /// The record of a finding that was just seen, for the state.
-    pub fn kept(&self, first_seen: u64, changed: u64, now: u64) -> Kept {
+    pub fn kept(&self, first_seen: u64, changed: u64, now: u64) -> KnownFinding {
         let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
-        Kept {
+        KnownFinding {
             kind: self.kind.name().to_owned(),
             id: self.id.to_owned(),
             name: self.name.to_owned(),

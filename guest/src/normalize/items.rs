@@ -19,7 +19,7 @@ pub fn read<'a>(
     let mut uids = BTreeSet::new();
     for kind in &settings.events {
         for page in pages.iter().filter(|page| page.kind == kind.name()) {
-            let source = Source { settings, subscription, kind: *kind, page };
+            let source = PageSource { settings, subscription, kind: *kind, page };
             for item in source.items()? {
                 if uids.insert(item.id.to_lowercase()) {
                     items.push((*kind, item));
@@ -33,14 +33,14 @@ pub fn read<'a>(
 }
 
 /// A page, and the request that it answers.
-struct Source<'a, 'b> {
+struct PageSource<'a, 'b> {
     settings: &'b Settings,
     subscription: &'b str,
     kind: EventKind,
     page: &'a contract::Page,
 }
 
-impl<'a> Source<'a, '_> {
+impl<'a> PageSource<'a, '_> {
     fn items(&self) -> Result<Vec<Item<'a>>, Failure> {
         let items = Page::read(&self.page.body).and_then(|page| page.items());
         let items = items.map_err(|fault| self.failure(fault.diagnosis(), &fault.to_string()))?;

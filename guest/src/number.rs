@@ -36,7 +36,7 @@ impl<'a> Number<'a> {
         if !self.0.contains(['e', 'E']) {
             return Decimal::from_str(self.0).ok();
         }
-        let Parts { negative, digits, exponent } = self.parts()?;
+        let CanonicalNumber { negative, digits, exponent } = self.canonical()?;
         // The place of the first digit before the point decides whether there is anything to round.
         let place = exponent.checked_add(i64::try_from(digits.len()).ok()?)?;
         if place < -i64::from(Decimal::MAX_SCALE) {
@@ -59,7 +59,7 @@ impl<'a> Number<'a> {
     }
 
     /// Its sign, digits and power of ten; none if the power has more than 18 digits.
-    pub fn parts(self) -> Option<Parts> {
+    pub fn canonical(self) -> Option<CanonicalNumber> {
         let (mantissa, exponent) = self.0.split_once(['e', 'E']).unwrap_or((self.0, "0"));
         let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -71,9 +71,9 @@ impl<'a> Number<'a> {
             exponent.parse::<i64>().ok()?.checked_add(zeros)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
         let digits = digits.trim_start_matches('0').to_owned();
         if digits.is_empty() {
-            return Some(Parts { negative: false, digits: "0".to_owned(), exponent: 0 });
+            return Some(CanonicalNumber { negative: false, digits: "0".to_owned(), exponent: 0 });
         }
-        Some(Parts { negative, digits, exponent })
+        Some(CanonicalNumber { negative, digits, exponent })
     }
 
     /// Whether it is within the range of double precision; one that is nearer to zero than that can tell counts as zero.
@@ -91,13 +91,13 @@ impl<'a> Number<'a> {
         if self.0 == other.0 {
             return true;
         }
-        self.parts().is_some_and(|parts| Some(parts) == other.parts())
+        self.canonical().is_some_and(|parts| Some(parts) == other.canonical())
     }
 }
 
 /// A number taken apart, in the one way that all spellings of it have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub struct CanonicalNumber {
     /// Whether it is below zero.
     pub negative: bool,
     /// Its digits as a whole number, without zeros at either end; `0` for nothing.
@@ -131,7 +131,7 @@ impl Exact {
 
     /// The value of a number; none if it has too many digits.
     pub fn of(number: Number<'_>) -> Option<Exact> {
-        let parts = number.parts()?;
+        let parts = number.canonical()?;
         let digits = parts.digits.parse::<i128>().ok()?;
         let digits = if parts.negative { digits.checked_neg()? } else { digits };
         match u32::try_from(parts.exponent) {

@@ -10,7 +10,7 @@ use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Response;
 use azure_secure_score::json::Fault;
 use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
-use azure_secure_score::pages::{Next, Place};
+use azure_secure_score::pages::{Next, PollPosition};
 use azure_secure_score::service_error::{self, Call};
 use azure_secure_score::settings::Settings;
 use azure_secure_score::token;
@@ -138,7 +138,7 @@ pub fn pages(data: &[u8]) {
     let settings = &SETTINGS[0];
     let cursor = response.header("cursor").map(str::to_owned);
     for cursor in [None, Some("secure-score-controls".to_owned()), cursor] {
-        let place = match Place::read(settings, &scope, cursor.as_deref()) {
+        let place = match PollPosition::read(settings, &scope, cursor.as_deref()) {
             Ok(place) => place,
             Err(failure) => {
                 check_failure(&failure);
@@ -150,7 +150,7 @@ pub fn pages(data: &[u8]) {
             Ok((page, next)) => {
                 assert_eq!(page.body, response.body);
                 if let Next::Page(next) = &next {
-                    let next = Place::read(settings, &scope, Some(next)).expect("its own cursor");
+                    let next = PollPosition::read(settings, &scope, Some(next)).expect("its own cursor");
                     let path = format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/");
                     check_link(&next.request(None).url, |found| found.starts_with(&path));
                 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use azure_secure_score::contract as native;
 use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Request;
-use azure_secure_score::pages::Place as PagePlace;
+use azure_secure_score::pages::PollPosition;
 use azure_secure_score::settings::Settings;
 use azure_secure_score::{prepare, settings, token};
 use host_harness::built_in;
@@ -236,7 +236,7 @@ fn made(settings: &Settings) -> Vec<Request> {
     let scopes = found.discovery().map(|discovery| discovery.scopes).unwrap_or_default();
     for scope in scopes.iter().take(4) {
         for event in &settings.events {
-            let place = PagePlace::read(settings, scope, Some(event.name())).expect("its own cursor");
+            let place = PollPosition::read(settings, scope, Some(event.name())).expect("its own cursor");
             requests.extend([place.request(bearer), place.without_expansion().request(bearer)]);
         }
     }

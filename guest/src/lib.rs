@@ -87,7 +87,7 @@ impl Guest for Plugin {
     ) -> Result<PollStep, Failure> {
         report_panics();
         let settings = Settings::trusted(&settings)?;
-        let mut place = pages::Place::read(&settings, &scope, cursor.as_deref())?;
+        let mut place = pages::PollPosition::read(&settings, &scope, cursor.as_deref())?;
         let mut step = PollStep { pages: Vec::new(), next: None, notices: Vec::new() };
         // The last page of one list is followed by the first of the next list.
         loop {

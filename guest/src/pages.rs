@@ -15,14 +15,14 @@ pub enum Next<'a> {
     /// At a further page of the same list, which has this cursor.
     Page(String),
     /// At the first page of the next list.
-    List(Place<'a>),
+    List(PollPosition<'a>),
     /// All lists are read.
     Nothing,
 }
 
 /// The place of a poll: the page that is read next.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct PollPosition<'a> {
     settings: &'a Settings,
     subscription: &'a str,
     kind: EventKind,
@@ -31,9 +31,13 @@ pub struct Place<'a> {
     expand: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> PollPosition<'a> {
     /// Reads a cursor: the name of the kind, and after a space the address of the page.
-    pub fn read(settings: &'a Settings, scope: &'a Scope, cursor: Option<&'a str>) -> Result<Place<'a>, Failure> {
+    pub fn read(
+        settings: &'a Settings,
+        scope: &'a Scope,
+        cursor: Option<&'a str>,
+    ) -> Result<PollPosition<'a>, Failure> {
         if !is_guid(&scope.id) {
             return Err(ARGUMENT_INVALID.failure("the scope is no subscription"));
         }
@@ -45,18 +49,18 @@ impl<'a> Place<'a> {
             },
         };
         let kind = kind.ok_or_else(|| ARGUMENT_INVALID.failure("the cursor names no kind of event"))?;
-        Ok(Place { link, ..Place::first(settings, &scope.id, kind) })
+        Ok(PollPosition { link, ..PollPosition::first(settings, &scope.id, kind) })
     }
 
     /// The first page of a list.
-    fn first(settings: &'a Settings, subscription: &'a str, kind: EventKind) -> Place<'a> {
+    fn first(settings: &'a Settings, subscription: &'a str, kind: EventKind) -> PollPosition<'a> {
         let expand = kind == EventKind::Controls && settings.definitions != Definitions::None;
-        Place { settings, subscription, kind, link: None, expand }
+        PollPosition { settings, subscription, kind, link: None, expand }
     }
 
     /// The same place without `$expand`.
-    pub fn without_expansion(&self) -> Place<'a> {
-        Place { expand: false, ..self.clone() }
+    pub fn without_expansion(&self) -> PollPosition<'a> {
+        PollPosition { expand: false, ..self.clone() }
     }
 
     /// Names the call for people.
@@ -108,9 +112,9 @@ impl<'a> Place<'a> {
         format!("/subscriptions/{}/providers/Microsoft.Security/{collection}", self.subscription)
     }
 
-    fn next_list(&self) -> Option<Place<'a>> {
+    fn next_list(&self) -> Option<PollPosition<'a>> {
         let kind = self.settings.events.iter().copied().find(|kind| *kind > self.kind)?;
-        Some(Place::first(self.settings, self.subscription, kind))
+        Some(PollPosition::first(self.settings, self.subscription, kind))
     }
 
     /// The link to the next page of the same list.
@@ -140,13 +144,13 @@ mod tests {
     }
 
     fn url(settings: &Settings, cursor: Option<&str>) -> String {
-        Place::read(settings, &scope(), cursor).unwrap().request(None).url
+        PollPosition::read(settings, &scope(), cursor).unwrap().request(None).url
     }
 
     fn next(settings: &Settings, cursor: Option<&str>, body: &str) -> Result<Option<String>, String> {
         let response = Response { status: 200, headers: Vec::new(), body: body.as_bytes().to_vec() };
         let scope = scope();
-        let next = Place::read(settings, &scope, cursor).unwrap().page(response).map(|(_, next)| match next {
+        let next = PollPosition::read(settings, &scope, cursor).unwrap().page(response).map(|(_, next)| match next {
             Next::Page(cursor) => Some(cursor),
             Next::List(place) => Some(place.kind.name().to_owned()),
             Next::Nothing => None,
@@ -185,7 +189,7 @@ mod tests {
         let refused = |cursor: Option<&str>, status, body: &str| {
             let (settings, scope) = (Settings::sample(), scope());
             let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
-            Place::read(&settings, &scope, cursor).unwrap().expansion_was_refused(&response)
+            PollPosition::read(&settings, &scope, cursor).unwrap().expansion_was_refused(&response)
         };
         let own = r#"{"error":{"code":"BadRequest"}}"#;
         let controls = Some("secure-score-controls");
@@ -237,6 +241,9 @@ mod tests {
 
     #[test]
     fn a_cursor_of_somebody_else_is_refused() {
-        assert_eq!(Place::read(&Settings::sample(), &scope(), Some("other")).unwrap_err().code, "argument-invalid");
+        assert_eq!(
+            PollPosition::read(&Settings::sample(), &scope(), Some("other")).unwrap_err().code,
+            "argument-invalid"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::forms::{is_domain, is_guid, is_origin};
 use super::found::quoted;
 use super::meant;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use crate::clouds::{CLOUDS, Cloud};
 use crate::http;
 
@@ -22,7 +22,7 @@ pub struct Addresses {
 }
 
 /// Reads the tenant, and the addresses of its cloud: those that the user wrote, the others as the cloud has them.
-pub fn read(reader: &mut Reader) -> Addresses {
+pub fn read(reader: &mut SettingsReader) -> Addresses {
     let (tenant, token_origin) = tenant(reader);
     let cloud = cloud(reader);
     let authority = origin(reader, "authority");
@@ -59,7 +59,7 @@ pub fn read(reader: &mut Reader) -> Addresses {
 }
 
 /// The tenant, and the authority where the full token URL names one.
-fn tenant(reader: &mut Reader) -> (String, Option<String>) {
+fn tenant(reader: &mut SettingsReader) -> (String, Option<String>) {
     const EXPECTED: &str =
         "the Directory (tenant) ID, a domain of the tenant, or https://AUTHORITY/TENANT/oauth2/v2.0/token";
     let key = reader.either("token_url", "tenant_id");
@@ -101,7 +101,7 @@ fn tenant(reader: &mut Reader) -> (String, Option<String>) {
     (tenant, origin)
 }
 
-fn cloud(reader: &mut Reader) -> Option<Cloud> {
+fn cloud(reader: &mut SettingsReader) -> Option<Cloud> {
     let name = reader.text("cloud", "the name of a cloud")?;
     let cloud = CLOUDS.iter().find(|cloud| cloud.name == name).copied();
     if cloud.is_none() {
@@ -119,7 +119,7 @@ fn cloud(reader: &mut Reader) -> Option<Cloud> {
     cloud
 }
 
-fn origin(reader: &mut Reader, key: &str) -> Option<String> {
+fn origin(reader: &mut SettingsReader, key: &str) -> Option<String> {
     const EXPECTED: &str = "an origin such as https://host.example:8443, without a path";
     let text = reader.text(key, EXPECTED)?;
     let origin = text.trim_end_matches('/');
@@ -139,7 +139,7 @@ fn origin(reader: &mut Reader, key: &str) -> Option<String> {
 }
 
 /// Addresses of one cloud do not go with those of another.
-fn warn_of_other_clouds(reader: &mut Reader, own_authority: bool, own_endpoint: bool) {
+fn warn_of_other_clouds(reader: &mut SettingsReader, own_authority: bool, own_endpoint: bool) {
     if own_authority && !reader.has("endpoint") {
         let found = "nothing beside an address of another cloud's Entra ID";
         reader.warn("endpoint", found, "that cloud's address of Azure Resource Manager");
@@ -150,7 +150,7 @@ fn warn_of_other_clouds(reader: &mut Reader, own_authority: bool, own_endpoint: 
 }
 
 /// `/.default` is appended, so that the audience must not end in a slash or carry it already.
-fn audience(reader: &mut Reader) -> Option<String> {
+fn audience(reader: &mut SettingsReader) -> Option<String> {
     const EXPECTED: &str = "an address such as https://management.azure.com";
     let text = reader.text("audience", EXPECTED)?;
     if text.contains(|character: char| character.is_whitespace() || "\"'`,".contains(character)) {

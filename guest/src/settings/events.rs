@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::forms::{DAY_SECONDS, duration_seconds, whole_seconds};
 use super::found::{kind, quoted};
 use super::meant;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::types::{Class, EventKind};
 
 /// Classes of which the same holds, by the names that they have in lower case without signs.
 const LATER_CLASSES: &[&str] = &["detectionfinding", "detection", "2004"];
 
-pub fn kinds(reader: &mut Reader) -> Vec<EventKind> {
+pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
     const EXPECTED: &str = "a list of `secure-scores` and `secure-score-controls`";
     let Some(value) = reader.value("events").cloned() else { return EventKind::ALL.to_vec() };
     let names = || EventKind::ALL.iter().map(|kind| kind.name());
@@ -41,7 +41,7 @@ pub fn kinds(reader: &mut Reader) -> Vec<EventKind> {
 }
 
 /// The class of the events.
-pub fn class(reader: &mut Reader) -> Class {
+pub fn class(reader: &mut SettingsReader) -> Class {
     let choices = [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
     if reader.value("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
         let expected = choices.map(|(name, _)| format!("`{name}`")).join(" or ");
@@ -51,7 +51,7 @@ pub fn class(reader: &mut Reader) -> Class {
     reader.choice("class", &choices, meant::CLASSES)
 }
 
-pub fn snapshot_seconds(reader: &mut Reader) -> u64 {
+pub fn snapshot_seconds(reader: &mut SettingsReader) -> u64 {
     let key = "snapshot_every";
     let Some(value) = reader.value(key).cloned() else { return DAY_SECONDS };
     let seconds = match &value {
@@ -72,6 +72,6 @@ pub fn snapshot_seconds(reader: &mut Reader) -> u64 {
 }
 
 /// The version of the OCSF extension.
-pub fn extension_version(reader: &mut Reader) -> String {
+pub fn extension_version(reader: &mut SettingsReader) -> String {
     reader.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
 }

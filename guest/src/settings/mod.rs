@@ -18,11 +18,11 @@ pub use types::{Class, Credential, Definitions, EventKind, Settings, Subscriptio
 use crate::contract::{Failure, Problem};
 use crate::diagnoses::SETTINGS_INVALID;
 use addresses::Addresses;
-use reader::Reader;
+use reader::SettingsReader;
 
 /// Reads settings as a user wrote them: the settings with their warnings, or every problem.
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
-    let mut reader = Reader::new(text)?;
+    let mut reader = SettingsReader::new(text)?;
     let settings = settings(&mut reader);
     sign_in::require_credential(&mut reader);
     if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
@@ -38,7 +38,7 @@ impl Settings {
                 .collect();
             SETTINGS_INVALID.failure(&words.join("; "))
         };
-        let mut reader = Reader::new(text).map_err(|problems| invalid(&problems))?;
+        let mut reader = SettingsReader::new(text).map_err(|problems| invalid(&problems))?;
         let settings = settings(&mut reader);
         if reader.problems.is_empty() { Ok(settings) } else { Err(invalid(&reader.problems)) }
     }
@@ -50,7 +50,7 @@ impl Settings {
 }
 
 /// Checks each setting, in the order in which problems are shown.
-fn settings(reader: &mut Reader) -> Settings {
+fn settings(reader: &mut SettingsReader) -> Settings {
     reader.refuse_unknown_keys();
     let client_id = sign_in::client_id(reader);
     sign_in::secret_expires(reader);

@@ -8,7 +8,7 @@ use super::meant;
 use crate::contract::Problem;
 
 /// The settings object, with the problems found so far.
-pub struct Reader {
+pub struct SettingsReader {
     object: Map<String, Value>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
@@ -16,8 +16,8 @@ pub struct Reader {
     meant: Vec<&'static str>,
 }
 
-impl Reader {
-    pub fn new(text: &str) -> Result<Reader, Vec<Problem>> {
+impl SettingsReader {
+    pub fn new(text: &str) -> Result<SettingsReader, Vec<Problem>> {
         let whole = |found: &str| {
             vec![Problem {
                 setting: String::new(),
@@ -27,7 +27,7 @@ impl Reader {
         };
         match serde_json::from_str(text) {
             Ok(Value::Object(object)) => {
-                Ok(Reader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
+                Ok(SettingsReader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
             }
             Ok(other) => Err(whole(kind(&other))),
             Err(error) => Err(whole(&format!("text that is no JSON ({error})"))),

@@ -6,14 +6,14 @@ use super::forms::{is_date, is_guid};
 use super::found::{kind, quoted, quoted_id};
 use super::keys::{CLIENT_SECRET, CREDENTIALS, CredentialSetting};
 use super::meant;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::types::Credential;
 
 /// The setting with the date on which the client secret expires.
 const SECRET_EXPIRES: &str = "client_secret_expires";
 
 /// The application's id.
-pub fn client_id(reader: &mut Reader) -> String {
+pub fn client_id(reader: &mut SettingsReader) -> String {
     const EXPECTED: &str = "the Application (client) ID, a GUID";
     let key = reader.either("client_key", "client_id");
     if !reader.has(key) {
@@ -30,7 +30,7 @@ pub fn client_id(reader: &mut Reader) -> String {
 }
 
 /// The credential. Its value is the host's affair: here it is most often a placeholder.
-pub fn credential(reader: &mut Reader) -> Option<Credential> {
+pub fn credential(reader: &mut SettingsReader) -> Option<Credential> {
     let mut first: Option<(&'static str, Credential)> = None;
     for CredentialSetting { name, expected, .. } in CREDENTIALS {
         let found = match reader.value(name) {
@@ -58,7 +58,7 @@ pub fn credential(reader: &mut Reader) -> Option<Credential> {
 }
 
 /// Says that there is no credential. Only the user's own settings have one for sure: the host withholds it from most calls.
-pub fn require_credential(reader: &mut Reader) {
+pub fn require_credential(reader: &mut SettingsReader) {
     let is_given = |name: &str| reader.has(name) || reader.is_meant(name);
     let names = CREDENTIALS.map(|credential| credential.name);
     if !names.into_iter().any(is_given) {
@@ -70,7 +70,7 @@ pub fn require_credential(reader: &mut Reader) {
 }
 
 /// The date by which the host warns. Only its form can be judged here: there is no clock.
-pub fn secret_expires(reader: &mut Reader) {
+pub fn secret_expires(reader: &mut SettingsReader) {
     const EXPECTED: &str = "a date such as 2027-06-30";
     let key = SECRET_EXPIRES;
     let written = reader.value(key).map(|value| value.as_str().map_or(value.to_string(), str::to_owned));

@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::forms::is_guid;
 use super::found::{kind, quoted};
 use super::meant;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::types::Subscriptions;
 
-pub fn read(reader: &mut Reader) -> Subscriptions {
+pub fn read(reader: &mut SettingsReader) -> Subscriptions {
     const EXPECTED: &str = "a subscription ID (GUID), a list of them, or \"*\"";
     let key = "subscription_id";
     let all = reader.value(key).and_then(Value::as_str).is_some_and(|text| text.trim() == "*");
@@ -30,7 +30,7 @@ pub fn read(reader: &mut Reader) -> Subscriptions {
 }
 
 /// One GUID or a list of them, each once, in lower case.
-fn guids(reader: &mut Reader, key: &str, expected: &str) -> Vec<String> {
+fn guids(reader: &mut SettingsReader, key: &str, expected: &str) -> Vec<String> {
     let values = match reader.value(key) {
         None => return Vec::new(),
         Some(Value::Array(values)) => values.clone(),

@@ -2,7 +2,7 @@
 
 /// The three addresses of a cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cloud {
+pub struct CloudPreset {
     /// Name in the setting `cloud`.
     pub name: &'static str,
     /// Origin of Entra ID.
@@ -17,15 +17,15 @@ pub struct Cloud {
 
 /// Sources: azure-mgmt-core `get_arm_endpoints` and azure-cli-core `cloud.py`. In the government cloud the audience is
 /// not the endpoint.
-pub const CLOUDS: &[Cloud] = &[
-    Cloud {
+pub const CLOUDS: &[CloudPreset] = &[
+    CloudPreset {
         name: "public",
         authority: "https://login.microsoftonline.com",
         endpoint: "https://management.azure.com",
         audience: "https://management.azure.com",
         partition: None,
     },
-    Cloud {
+    CloudPreset {
         name: "us-government",
         authority: "https://login.microsoftonline.us",
         endpoint: "https://management.usgovcloudapi.net",

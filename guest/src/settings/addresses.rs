@@ -4,7 +4,7 @@ use super::forms::{is_domain, is_guid, is_origin};
 use super::found::quoted;
 use super::meant;
 use super::reader::SettingsReader;
-use crate::clouds::{CLOUDS, Cloud};
+use crate::clouds::{CLOUDS, CloudPreset};
 use crate::http;
 
 /// The tenant, and the addresses of its cloud.
@@ -94,14 +94,15 @@ fn tenant(reader: &mut SettingsReader) -> (String, Option<String>) {
     if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
         reader.problem(key, &format!("`{tenant}`, which names no tenant"), "the Directory (tenant) ID");
     } else if !is_guid(&tenant) && !is_domain(&tenant) {
-        let names_authority = |cloud: &Cloud| format!("https://{tenant}").starts_with(&format!("{}/", cloud.authority));
+        let names_authority =
+            |cloud: &CloudPreset| format!("https://{tenant}").starts_with(&format!("{}/", cloud.authority));
         let meant = if origin.is_none() && CLOUDS.iter().any(names_authority) { ", with its https://" } else { "" };
         reader.problem(key, &quoted(&text), &format!("{EXPECTED}{meant}"));
     }
     (tenant, origin)
 }
 
-fn cloud(reader: &mut SettingsReader) -> Option<Cloud> {
+fn cloud(reader: &mut SettingsReader) -> Option<CloudPreset> {
     let name = reader.text("cloud", "the name of a cloud")?;
     let cloud = CLOUDS.iter().find(|cloud| cloud.name == name).copied();
     if cloud.is_none() {

@@ -62,12 +62,162 @@ pub const FOREIGN: &[Foreign] = &[
         text: || within("(table 30000 funcref)"),
         error: "exceeds the limit of 20000",
     },
+    Foreign {
+        is: "more tables than it may have",
+        text: || within("(table 1 funcref) (table 1 funcref)"),
+        error: "defined tables count of 2 exceeds the per-instance limit of 1",
+    },
     Foreign { is: "more instances than it may have", text: many_instances, error: "instances" },
     Foreign {
         is: "relaxed SIMD",
         text: || within("(func (param v128) (result v128) local.get 0 i32x4.relaxed_trunc_f32x4_s)"),
         error: "relaxed SIMD",
     },
+    Foreign {
+        is: "a tail call",
+        text: || within("(func $f return_call $f)"),
+        error: "tail calls support is not enabled",
+    },
+    Foreign {
+        is: "a tail call through a table",
+        text: || within("(table 1 funcref) (func i32.const 0 return_call_indirect)"),
+        error: "tail calls support is not enabled",
+    },
+    Foreign {
+        is: "a call by a function's reference",
+        text: || within("(type $t (func)) (func (param (ref null $t)) local.get 0 call_ref $t)"),
+        error: "function references required",
+    },
+    Foreign {
+        is: "a reference that is never null",
+        text: || within("(func (param (ref func)))"),
+        error: "function references required",
+    },
+    Foreign {
+        is: "a structure of the garbage collector",
+        text: || within("(type (struct (field i32)))"),
+        error: "not supported without the gc feature",
+    },
+    Foreign {
+        is: "a small integer of the garbage collector",
+        text: || within("(func (result i31ref) (ref.i31 (i32.const 1)))"),
+        error: "gc types are disallowed",
+    },
+    Foreign {
+        is: "types that refer to each other",
+        text: || within("(rec (type $a (func)) (type $b (func)))"),
+        error: "requires `gc` proposal to be enabled",
+    },
+    Foreign {
+        is: "a reference to a value of the host",
+        text: || within("(func (param externref))"),
+        error: "gc types are disallowed",
+    },
+    Foreign {
+        is: "an exception",
+        text: || within("(tag $e) (func throw $e)"),
+        error: "exceptions proposal not enabled",
+    },
+    Foreign {
+        is: "an exception's reference",
+        text: || within("(func (param exnref) local.get 0 throw_ref)"),
+        error: "without the exception handling feature",
+    },
+    Foreign {
+        is: "an exception of the older proposal",
+        text: || within("(func try catch_all end)"),
+        error: "legacy_exceptions feature required",
+    },
+    Foreign {
+        is: "atomic access",
+        text: || within("(memory 1) (func (result i32) i32.const 0 i32.atomic.load)"),
+        error: "threads support is not enabled",
+    },
+    Foreign {
+        is: "a function that threads share",
+        text: || within("(type (shared (func)))"),
+        error: "require the shared-everything-threads proposal",
+    },
+    Foreign {
+        is: "pages of one byte",
+        text: || within("(memory 1 (pagesize 1))"),
+        error: "the custom page sizes proposal must be enabled",
+    },
+    Foreign {
+        is: "wide arithmetic",
+        text: || within("(func (param i64 i64) (result i64 i64) local.get 0 local.get 1 i64.mul_wide_s)"),
+        error: "wide arithmetic support is not enabled",
+    },
+    Foreign {
+        is: "stack switching",
+        text: || within("(type $f (func)) (type (cont $f))"),
+        error: "when stack switching is disabled",
+    },
+    Foreign {
+        is: "memory that is given back",
+        text: || within("(memory 1) (func i32.const 0 i32.const 0 memory.discard)"),
+        error: "memory control support is not enabled",
+    },
+    Foreign {
+        is: "an asynchronous function",
+        text: || "(component (type (func async)))".to_owned(),
+        error: "require the component model async feature",
+    },
+    Foreign {
+        is: "a stream",
+        text: || "(component (type (stream u8)))".to_owned(),
+        error: "requires the component model async feature",
+    },
+    Foreign {
+        is: "an error context",
+        text: || "(component (type error-context))".to_owned(),
+        error: "requires the component model error-context feature",
+    },
+    Foreign {
+        is: "a thread of a component",
+        text: || "(component (core func (canon thread.index)))".to_owned(),
+        error: "requires the component model threading feature",
+    },
+    Foreign {
+        is: "a list of a fixed length",
+        text: || "(component (type (list u8 4)))".to_owned(),
+        error: "require the component model fixed-length lists feature",
+    },
+    Foreign {
+        is: "a map",
+        text: || "(component (type (map string u8)))".to_owned(),
+        error: "require the component model map feature",
+    },
+    Foreign {
+        is: "a value for an import",
+        text: || "(component (import \"a\" (value string)))".to_owned(),
+        error: "component model `value`s is not enabled",
+    },
+    Foreign {
+        is: "an import that says what it implements",
+        text: || "(component (import \"a\" (implements \"b:c/d\") (instance)))".to_owned(),
+        error: "the `cm-implements` feature is not active",
+    },
+];
+
+/// Code that compilers emit by default, of which nothing is refused.
+const USUAL: &[(&str, &str)] = &[
+    ("SIMD", "(func (param v128) (result v128) local.get 0 local.get 0 i32x4.add)"),
+    ("copied memory", "(memory 1) (func (memory.copy (i32.const 0) (i32.const 1) (i32.const 2)))"),
+    (
+        "data that is copied when asked for",
+        "(memory 1) (data $d \"text\") (func (memory.init $d (i32.const 0) (i32.const 0) (i32.const 4)) data.drop $d)",
+    ),
+    (
+        "references to functions",
+        "(table $t 1 funcref) (elem declare func $f)
+         (func $f (table.set $t (i32.const 0) (ref.func $f)) (call_indirect $t (i32.const 0)))",
+    ),
+    ("several results", "(func (result i32 i64) (block (result i32 i64) i32.const 1 i64.const 2))"),
+    ("sign extension", "(func (param i32) (result i32) local.get 0 i32.extend8_s)"),
+    ("saturating conversions", "(func (param f64) (result i32) local.get 0 i32.trunc_sat_f64_s)"),
+    ("a global that changes", "(global (export \"g\") (mut i32) (i32.const 1))"),
+    ("a constant that is a sum", "(global i32 (i32.add (i32.const 1) (i32.const 2)))"),
 ];
 
 fn within(items: &str) -> String {
@@ -198,6 +348,13 @@ fn compiling_ends_at_its_limits_and_says_which() {
 
 /// What a small component is refused for, once it is compiled.
 const COMPILED: &str = "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.2.x";
+
+#[test]
+fn code_that_compilers_emit_by_default_is_compiled() {
+    for (what, items) in USUAL {
+        assert_eq!(refusal(&host(), &within(items)), COMPILED, "{what}");
+    }
+}
 
 #[test]
 fn what_a_child_compiled_is_kept() {

@@ -11,6 +11,8 @@ mod generated {
     });
 }
 
+#[doc(hidden)]
+pub use generated::collector::source::log::Level as LogLevel;
 pub(crate) use generated::collector::source::{credentials, log};
 pub(crate) use generated::exports::collector::source::plugin::Guest;
 pub use generated::exports::collector::source::plugin::{

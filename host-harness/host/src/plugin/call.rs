@@ -22,11 +22,11 @@ use super::meter::{Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
-    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Guest, Plan, PluginCode, PollResult,
-    PollStep, Problem, Scope, Token, credentials, log,
+    Batch, Context, Credential, CredentialKind, Description, Discovery, Failure, Guest, LogLevel, Plan, PluginCode,
+    PollResult, PollStep, Problem, Scope, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, CredentialError, KeyPair};
-use crate::credentials::redact;
+use crate::credentials::redact::Search;
 use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::{HeldCredential, Inside, Settings};
@@ -110,6 +110,33 @@ pub(crate) struct CallState {
 /// Times the length of a line: a longer message is not searched for secrets.
 const LONGEST_MESSAGE: usize = 32;
 
+/// A plugin's message as the log has it: without secrets, without what nobody sees, and of so many bytes.
+pub fn log_words(message: &str, secrets: &Search, most_bytes: usize) -> String {
+    // Redacted before it is cut: half a secret would not be known for one. And once more where characters that nobody
+    // sees stood in it.
+    let redacted = |text: String| match secrets.clean(text.as_bytes()) {
+        Some(clean) => text::plain(&String::from_utf8_lossy(&clean)),
+        None => text,
+    };
+    let message = redacted(text::plain(&redacted(message.to_owned())));
+    text::cut(&message, most_bytes).to_owned()
+}
+
+/// One line of the log. The words are a field, which is quoted: a message could spell the fields of another line.
+pub fn log_line(level: LogLevel, who: &str, words: &str) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(target: "plugin", who = %who, words, "the plugin says")
+        };
+    }
+    match level {
+        LogLevel::Debug => line!(debug),
+        LogLevel::Info => line!(info),
+        LogLevel::Warn => line!(warn),
+        LogLevel::Error => line!(error),
+    }
+}
+
 impl log::Host for CallState {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
@@ -123,21 +150,8 @@ impl log::Host for CallState {
         }
         let tokens = journal.tokens.iter().map(|held| &held.token);
         let secrets = self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(tokens);
-        // Redacted before it is cut: half a secret would not be known for one.
-        let message = redact::redact(&message, secrets);
-        let message = text::plain(text::cut(&message, limits.log_line_bytes));
-        // A field, which is quoted: a message could spell the fields of another line.
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(target: "plugin", who = %self.who, words = message, "the plugin says")
-            };
-        }
-        match level {
-            log::Level::Debug => line!(debug),
-            log::Level::Info => line!(info),
-            log::Level::Warn => line!(warn),
-            log::Level::Error => line!(error),
-        }
+        let message = log_words(&message, &Search::new(secrets), limits.log_line_bytes);
+        log_line(level, &self.who, &message);
         journal.log.push(message);
     }
 }

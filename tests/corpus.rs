@@ -1,6 +1,6 @@
 //! Every input that the fuzzers keep, through the same checks: what one of them found once is found again by the tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::root;
 
@@ -8,6 +8,8 @@ use crate::support::root;
 mod guest;
 #[path = "../fuzz/src/host.rs"]
 mod host;
+#[path = "../fuzz/src/hostile.rs"]
+mod hostile;
 
 fn check(targets: impl IntoIterator<Item = (&'static str, fn(&[u8]))>) {
     for (target, check) in targets {
@@ -33,13 +35,21 @@ fn the_host_withstands_the_corpus() {
 }
 
 #[test]
+fn the_host_withstands_the_corpus_of_attacks() {
+    check(hostile::targets());
+}
+
+#[test]
 fn every_corpus_has_its_fuzzer() {
     let names = |folder: &str| -> BTreeSet<String> {
         let entries = std::fs::read_dir(root().join("fuzz").join(folder)).unwrap();
         entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
     };
-    let targets: BTreeSet<String> =
-        guest::targets().keys().chain(host::targets().keys()).map(|name| (*name).to_owned()).collect();
+    let targets: BTreeSet<String> = [guest::targets(), host::targets(), hostile::targets()]
+        .iter()
+        .flat_map(BTreeMap::keys)
+        .map(|name| (*name).to_owned())
+        .collect();
     assert_eq!(names("corpus"), targets);
     assert_eq!(names("fuzz_targets"), targets);
 }

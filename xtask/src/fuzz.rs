@@ -16,8 +16,17 @@ const PLUGIN: &[(&str, &str)] =
     &[("errors", "json"), ("pages", "json"), ("polls", "json"), ("state", "json"), ("days", "json")];
 
 /// Those of the host bring wasmtime along.
-const HOST: &[(&str, &str)] =
-    &[("requests", "requests"), ("shapes", "settings"), ("configs", "config"), ("cassettes", "cassette")];
+const HOST: &[(&str, &str)] = &[
+    ("requests", "requests"),
+    ("shapes", "settings"),
+    ("configs", "config"),
+    ("cassettes", "cassette"),
+    ("secrets", "secrets"),
+    ("seals", "tokens"),
+    ("events", "json"),
+    ("logs", "secrets"),
+    ("plans", "plans"),
+];
 
 /// Runs one fuzzer by name, those of `plugin` or of `host`, or `all`.
 pub fn fuzz(chosen: &str, seconds: &str) -> Result<(), String> {

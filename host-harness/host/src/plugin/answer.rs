@@ -17,7 +17,7 @@ use crate::text::{self, is_plain, plain};
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum AnswerFault {
+pub enum AnswerFault {
     /// More than it may be: which limit, and its value.
     Limit(Bound, String),
     /// Nothing that the contract allows.
@@ -27,7 +27,7 @@ pub(super) enum AnswerFault {
 type Within = Result<(), AnswerFault>;
 
 /// An answer that can be held to its limits.
-pub(super) trait BoundedAnswer {
+pub trait BoundedAnswer {
     /// Cuts its words, and refuses it if that is not enough.
     fn hold(&mut self, limits: &Limits) -> Within;
 }

@@ -1,7 +1,7 @@
 //! A plugin: its bytes, what it imports and exports, and its code, compiled and linked once. What is wrong with it is
 //! found here, before anything of it runs.
 
-mod answer;
+pub mod answer;
 pub mod bound;
 mod cache;
 pub mod call;

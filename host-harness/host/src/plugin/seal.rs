@@ -128,7 +128,7 @@ fn plain(value: Value) -> Option<Value> {
 }
 
 /// A service that echoes a credential does not thereby tell it to the plugin. A header of such a name is left out.
-pub(super) fn scrub(response: &mut IncomingResponse, secrets: &Search) {
+pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
     // Cookies are credentials, and no request carries any.
     response.headers.retain(|(name, _)| name != "set-cookie");
     if secrets.is_empty() {

@@ -30,20 +30,22 @@ pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + S
     if bytes > LONG { tokio::task::spawn_blocking(work).await.ok() } else { Some(work()) }
 }
 
-/// Counts what a search costs, for tests: how long it takes depends on the machine.
+/// Counts what a search costs, for tests and fuzzers: how long it takes depends on the machine.
 fn count(steps: usize) {
-    #[cfg(test)]
-    tests::STEPS.set(tests::STEPS.get() + steps);
-    #[cfg(not(test))]
+    #[cfg(any(test, debug_assertions))]
+    STEPS.set(STEPS.get() + steps);
+    #[cfg(not(any(test, debug_assertions)))]
     let _ = steps;
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
+#[cfg(any(test, debug_assertions))]
+thread_local! {
+    /// What the searches of this thread cost.
+    static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
-    thread_local! {
-        /// What searches of this test cost.
-        pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
-    }
+/// What the searches of this thread cost since this was last asked.
+#[cfg(any(test, debug_assertions))]
+pub fn take_steps() -> usize {
+    STEPS.take()
 }

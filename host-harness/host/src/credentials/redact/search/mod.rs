@@ -5,6 +5,9 @@
 //! all readings are followed together, from the end of the text to its beginning. A place has one bit for each byte of each
 //! needle: whether the needle can be read from that byte to its end, beginning at this place.
 
+#[cfg(any(test, debug_assertions))]
+mod plainly;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -100,6 +103,11 @@ impl Search {
         self.needles.is_empty()
     }
 
+    /// How many spellings of secrets are looked for, which decides with the length of a text what a search costs.
+    pub fn spellings(&self) -> usize {
+        self.needles.len()
+    }
+
     /// Whether a secret stands in a text.
     pub fn is_in(&self, text: &[u8]) -> bool {
         !self.begins(text).is_empty()
@@ -135,7 +143,7 @@ impl Search {
     }
 
     /// Where secrets stand, one after the other: the longest that begins at each place.
-    fn all<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+    pub fn all<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
         let begins = self.begins(text);
         let (mut from, mut window) = (0, [0; REACH]);
         std::iter::from_fn(move || {

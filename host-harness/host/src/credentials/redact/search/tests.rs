@@ -1,6 +1,5 @@
 use super::*;
-use crate::credentials::redact::redact;
-use crate::credentials::redact::tests::STEPS;
+use crate::credentials::redact::{redact, take_steps};
 
 const SECRET: &str = "pa~ss \"word\"&möre/+%25";
 
@@ -149,42 +148,6 @@ fn bytes_that_are_no_text_stay_as_they_are() {
     assert_eq!(search.clean(b"\xff1234567\xfe"), None);
 }
 
-/// The search as it would be if time did not matter: every way to read every place is gone to its end.
-fn plainly(secrets: &[Secret], text: &[u8]) -> Vec<Range<usize>> {
-    type Known = BTreeMap<(usize, usize), Option<usize>>;
-    fn spelled(text: &[u8], at: usize, left: &[u8], known: Option<&mut Known>) -> Option<usize> {
-        if left.is_empty() {
-            return Some(at);
-        }
-        let (is_begun, mut first) = (known.is_some(), Known::new());
-        let known = known.unwrap_or(&mut first);
-        if let Some(end) = known.get(&(at, left.len())) {
-            return *end;
-        }
-        let mut further = None;
-        for (read, next) in readings(text, at).filter(|(read, _)| is_begun || !read.as_bytes().is_empty()) {
-            if let Some(left) = left.strip_prefix(read.as_bytes()) {
-                further = further.max(spelled(text, next, left, Some(&mut *known)));
-            }
-        }
-        known.insert((at, left.len()), further);
-        further
-    }
-    let needles: Vec<_> = secrets.iter().flat_map(|secret| known_by(secret.expose())).collect();
-    let (mut found, mut at) = (Vec::<Range<usize>>::new(), 0);
-    while at < text.len() {
-        let ends = needles.iter().filter_map(|(needle, rest)| Some(rest.end(text, spelled(text, at, needle, None)?)));
-        match ends.max() {
-            Some(end) => {
-                found.push(at..end);
-                at = end;
-            }
-            None => at += 1,
-        }
-    }
-    found
-}
-
 /// Numbers that look like chance, and are the same in each run.
 struct Chance(u64);
 
@@ -267,8 +230,9 @@ fn all_is_found_that_a_search_without_haste_finds_and_no_more() {
             text += cut(&spelled, bytes);
         }
         let secrets: Vec<Secret> = secrets.into_iter().map(Secret::new).collect();
-        let found: Vec<_> = Search::new(&secrets).all(text.as_bytes()).collect();
-        assert_eq!(found, plainly(&secrets, text.as_bytes()), "{text:?}");
+        let search = Search::new(&secrets);
+        let found: Vec<_> = search.all(text.as_bytes()).collect();
+        assert_eq!(found, search.plainly(text.as_bytes()), "{text:?}");
         hits += found.len();
     }
     assert!(hits > 4_000, "{hits}");
@@ -320,9 +284,9 @@ fn traps(bytes: usize) -> Vec<(&'static str, Vec<Secret>, String)> {
 /// What a search for these in a text costs.
 fn cost(secrets: &[Secret], text: &str) -> usize {
     let search = Search::new(secrets);
-    STEPS.set(0);
+    take_steps();
     search.clean(text.as_bytes());
-    STEPS.get()
+    take_steps()
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod mode;
 mod normalize;
 mod poll;
 mod power_loss;
+mod privileges;
 mod proxy;
 mod record;
 mod rooms;

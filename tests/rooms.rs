@@ -23,7 +23,7 @@ const HOUSES: &[House] = &[
         sources: "host-harness/host/src",
         crates: &[],
         floors: &[
-            &["contract", "digest", "failpoint", "limits", "progress"],
+            &["contract", "digest", "failpoint", "limits", "privileges", "progress"],
             &["clock", "failures", "text"],
             &["blame"],
             &["credentials"],

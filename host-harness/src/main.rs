@@ -8,8 +8,8 @@ use host_harness::environment;
 use host_harness::run::memory;
 use host_harness::terminal::Colours;
 use source_host::failpoint;
-use source_host::limits;
-use source_host::plugin::compiler;
+use source_host::plugin::{compiler, engine};
+use source_host::{limits, privileges};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::arguments::{self, Command, LogFormat};
@@ -26,6 +26,11 @@ fn main() -> ExitCode {
         return ExitCode::from(compiler::serve(&words[1..]));
     }
     memory::hold_little();
+    // Before the first secret is read.
+    engine::open_page_map();
+    if let Err(error) = privileges::give_up().and_then(|()| privileges::hide_memory()) {
+        say!("warning: the process keeps privileges that it does not need: {error}");
+    }
     if let Some(chosen) = environment::text(failpoint::VARIABLE) {
         failpoint::choose(&chosen);
     }

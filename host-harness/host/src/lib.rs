@@ -41,6 +41,8 @@ pub mod network;
 #[doc(hidden)]
 pub mod plugin;
 #[doc(hidden)]
+pub mod privileges;
+#[doc(hidden)]
 pub mod progress;
 #[doc(hidden)]
 pub mod text;

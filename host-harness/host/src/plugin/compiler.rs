@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{self, CompileLimits};
 use crate::plugin::bound::Bound;
 use crate::plugin::features;
-use crate::text;
+use crate::{privileges, text};
 
 /// Who compiles plugins; a trusted one is compiled by this process where there is nobody else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -174,6 +174,8 @@ pub fn serve(numbers: &[String]) -> u8 {
             return Err("expected three numbers: bytes of memory, seconds, bytes of code".to_owned());
         };
         restrict(memory_bytes, cpu_seconds).map_err(|error| format!("the limits cannot be set: {error}"))?;
+        let given_up = privileges::give_up().and_then(|()| privileges::hide_memory());
+        given_up.map_err(|error| format!("privileges cannot be given up: {error}"))?;
         let mut plugin = Vec::new();
         io::stdin().lock().read_to_end(&mut plugin).map_err(|error| error.to_string())?;
         let code = features::precompile(&plugin).map_err(|error| format!("{error:#}"))?;
@@ -201,7 +203,6 @@ fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     setrlimit(Resource::Data, only(memory_bytes))?;
     // A second more, so that the signal that says why comes before the one that cannot.
     setrlimit(Resource::Cpu, Rlimit { current: Some(cpu_seconds), maximum: Some(cpu_seconds + 1) })?;
-    setrlimit(Resource::Core, only(0))?;
     // Only its words go to a file.
     setrlimit(Resource::Fsize, only(limits::COMPILER_WORDS_BYTES << 4))?;
     setrlimit(Resource::Nofile, only(16))?;

@@ -203,6 +203,13 @@ fn tick(clock: Arc<EpochClock>, engine: Engine) -> std::io::Result<thread::Threa
     Ok(thread::Builder::new().name("epochs".to_owned()).spawn(run)?.thread().clone())
 }
 
+/// Opens the process's own page map, with which engines find the pages that a call touched. A process whose memory is
+/// hidden (`privileges`) cannot open it any more, and its engines would clear all pages instead; so this comes first.
+pub fn open_page_map() {
+    // The engine keeps the file open for the life of the process.
+    let _ = PoolingAllocationConfig::is_pagemap_scan_available();
+}
+
 /// Component model and nothing that plugins do not need; every number is in `limits`.
 fn config() -> Config {
     // A kernel that cannot tell which pages were touched would clear and keep them all, for every place ever used.

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use host_harness::files::folder;
+use host_harness::limits;
 use host_harness::sink::delivery::Deliveries;
 use host_harness::sink::disk::{Disk, OpenFile};
 use host_harness::sink::{FileConfig, SinkConfig, SinkKind, Template};
 use host_harness::store::StoreHandle;
 use parking_lot::Mutex;
-use source_host::limits;
 use tokio::sync::Notify;
 
 use crate::sinks::{bodies, deliveries, record, store};

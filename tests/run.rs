@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use host_harness::limits;
 use serde_json::Value;
-use source_host::limits;
 use source_simulator::{Simulator, estate::Estate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use host_harness::limits::UNPOLLED_SCOPES;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Polling, ScopeRow, Standing, Store};
 use source_host::contract::{Failure, Scope};
 use source_host::failures;
-use source_host::limits::{Limits, UNPOLLED_SCOPES};
+use source_host::limits::Limits;
 use source_host::network::Transport;
 use tempfile::TempDir;
 

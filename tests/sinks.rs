@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
+use host_harness::limits;
 use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, RealDisk};
@@ -24,7 +25,6 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::contract::Scope;
 use source_host::credentials::secret::Secret;
-use source_host::limits;
 use source_host::network::proxy::Proxy;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

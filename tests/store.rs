@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use host_harness::limits;
 use host_harness::store::budget::Budgets;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
@@ -11,7 +12,6 @@ use host_harness::store::{
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
-use source_host::limits;
 use tempfile::TempDir;
 
 /// What a poll of a scope leaves for these sinks: an event for each body.

@@ -15,6 +15,7 @@ pub mod collector;
 pub mod config;
 pub mod environment;
 pub mod files;
+pub mod limits;
 pub mod metrics;
 pub mod recording;
 pub mod run;

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use host_harness::environment;
+use host_harness::limits;
 use host_harness::run::memory;
 use host_harness::terminal::Colours;
 use source_host::failpoint;
 use source_host::plugin::{compiler, engine};
-use source_host::{limits, privileges};
+use source_host::privileges;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::arguments::{self, Command, LogFormat};

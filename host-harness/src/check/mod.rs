@@ -17,7 +17,7 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt, stream};
 use source_host::clock::Clock;
 use source_host::feed::tenants::Tenants;
-use source_host::limits::{self, Limits};
+use source_host::limits::Limits;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use crate::check::command::{general_warnings, tell};
@@ -28,6 +28,7 @@ use crate::check::skew::{Skew, SkewTransport};
 use crate::check::steps::FeedCheck;
 pub use crate::check::unusable::{broken, left_out};
 use crate::config::admission::Checked;
+use crate::limits;
 
 /// Checks the connection of every feed, some at the same time; the ladders come in the order of the configuration.
 pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = Ladder> + 'a {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use rustls::CertificateError;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use source_host::limits::{CONNECT_TIMEOUT, PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
+use source_host::limits::CONNECT_TIMEOUT;
 use source_host::network::address::{may_serve, prohibited};
 use source_host::network::client::{self, Network, is_loopback_name};
 use source_host::text;
@@ -20,6 +20,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use url::{Host, Url};
+
+use crate::limits::{PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
 
 /// A part of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,11 +7,12 @@ use std::time::UNIX_EPOCH;
 use parking_lot::Mutex;
 use source_host::clock::Clock;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use url::Url;
 
 use crate::check::remarks::{CLOCK_OFF, Remark, SERVICE_CLOCK_OFF};
+use crate::limits;
 
 /// How many milliseconds this machine's clock is behind those of services, by tenant and origin.
 #[derive(Clone, Default)]

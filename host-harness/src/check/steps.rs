@@ -12,7 +12,6 @@ use source_host::credentials::redact;
 use source_host::feed::Feed;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::limits;
 use source_host::network::client::Network;
 use source_host::progress::Doing;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -26,6 +25,7 @@ use crate::check::remarks::{
 use crate::check::run::{CheckRun, Heard, Listener, redacted};
 use crate::check::skew::{Skew, clocks};
 use crate::config::Problem;
+use crate::limits;
 
 /// One feed that is being checked.
 pub(super) struct FeedCheck<'a> {

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
 use host_harness::config::{CollectorConfig, Config};
+use host_harness::limits;
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
 use source_host::clock::{self, Clock};
-use source_host::limits;
 use source_host::plugin::engine::Host;
 
 use crate::cli::check;

@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use source_host::contract::Discovery;
-use source_host::limits::{self, milliseconds};
+use source_host::limits::{DAY, milliseconds};
 
 use crate::collector::{Collector, JobResult};
+use crate::limits;
 use crate::store::{Polling, ScopeRow, StoreError};
 
 /// Ids of the scopes that nobody polls, of these, and that are forgotten now, in Unix milliseconds. What the last search
@@ -53,7 +54,7 @@ impl Collector {
             "{} scopes that are not polled any more are forgotten with their states; {} of the last {} days are kept",
             gone.len(),
             limits::UNPOLLED_SCOPES,
-            limits::UNPOLLED_KEPT.as_secs() / limits::DAY.as_secs()
+            limits::UNPOLLED_KEPT.as_secs() / DAY.as_secs()
         );
         let store = self.pipeline.store.clone();
         let gone: Vec<String> = gone.into_iter().collect();

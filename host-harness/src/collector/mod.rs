@@ -14,7 +14,7 @@ use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError};
-use source_host::limits::{self, milliseconds};
+use source_host::limits::{CLOCK_STEP, milliseconds};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -22,6 +22,7 @@ use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
 use crate::collector::search::Sorting;
 use crate::collector::work::{Done, NotKept, Pipeline, Task};
+use crate::limits;
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 
@@ -387,7 +388,7 @@ impl Collector {
     /// Forgets waits that are over, drops what was not used for a while, and plans anew where the clock was set back.
     pub fn sweep(&mut self) {
         let now = (self.clock)();
-        if now + milliseconds(limits::CLOCK_STEP) < self.swept {
+        if now + milliseconds(CLOCK_STEP) < self.swept {
             tracing::warn!(
                 fault = Blame::Operator.word(),
                 "the clock went back by {} s: everything is planned anew",

@@ -8,13 +8,14 @@ use source_host::blame::Blame;
 use source_host::contract::{Failure, Reaction, Scope};
 use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 use tokio::sync::OnceCell;
 
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeKey, failure_of};
+use crate::limits;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
 
 /// What repeats of the store are kept under.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use source_host::contract::{Failure, Reaction};
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
+
+use crate::limits;
 
 /// Where polls of one scope fall: once an interval, always at the same place in it, so that ten thousand scopes do not
 /// start together.

@@ -9,13 +9,14 @@ use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::digest::ShortDigest;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::work::{Done, ScopeVerdict, Task, verdicts};
 use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
+use crate::limits;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
 /// What a search found, while it is taken up.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 use source_host::text;
+
+use crate::limits;
 
 /// Counts of polls since a time.
 #[derive(Debug)]

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use source_host::credentials::secret::Secret;
-use source_host::limits;
+use source_host::limits::LOG_BYTES_A_MINUTE;
 
 use super::reader::{Node, Reader, Source, Table};
 use super::reference::token;
 use super::{Environment, SeenFile};
+use crate::limits;
 use crate::store::budget::{Budgets, KEY_OF_FEED, KEY_OF_TENANT};
 
 pub(super) const COLLECTOR: &[&str] =
@@ -44,7 +45,7 @@ impl Default for CollectorConfig {
             token: None,
             polls: limits::POLLS,
             polls_of_tenant: limits::POLLS_OF_TENANT,
-            log_bytes_a_minute: limits::LOG_BYTES_A_MINUTE,
+            log_bytes_a_minute: LOG_BYTES_A_MINUTE,
             budgets: Budgets::default(),
         }
     }

@@ -5,11 +5,10 @@ use std::collections::btree_map::Entry;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use source_host::limits;
-
 use super::reader::Reader;
 use super::sinks::ReadSink;
 use super::{Problem, SeenFile};
+use crate::limits;
 use crate::sink::file::Aside;
 use crate::sink::{SinkKind, disk};
 use crate::store::Partition;

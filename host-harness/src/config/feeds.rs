@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use source_host::credentials::settings::Settings;
-use source_host::limits;
 
 use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
@@ -13,6 +12,7 @@ use super::{
     Environment, FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, duration, pins, settings, suggestion,
 };
 use crate::built_in;
+use crate::limits;
 
 pub const FEED: &[&str] =
     &["id", "tenant", "plugin", pins::PLUGIN, pins::PLAN, "interval", "sinks", "contact", "settings"];

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
-use source_host::limits;
 use source_host::text;
 
 use super::reader::{Node, Reader, Table};
 use super::reference::{secret, token};
 use super::{Environment, NetworkConfig, Problem, SeenFile, suggestion};
+use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];

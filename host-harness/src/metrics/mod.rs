@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::feed::{StatusClass, Usage};
-use source_host::limits::NOTICE_CODES;
 
+use crate::limits::NOTICE_CODES;
 use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
 

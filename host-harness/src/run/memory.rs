@@ -1,6 +1,6 @@
 //! What the program asks of the C library, so that thousands of feeds that wait take little.
 
-use source_host::limits;
+use crate::limits;
 
 /// Has the C library keep one heap for all threads and give larger pieces back as soon as they are free; to be called
 /// before a thread starts. Left to itself it learns from the largest piece that was ever freed, such as a configuration

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, html};
 use source_host::contract::{Failure, Reaction};
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
+use crate::limits;
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
 use crate::store::Waiting;

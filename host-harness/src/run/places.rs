@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use source_host::limits;
 use tokio::task::AbortHandle;
+
+use crate::limits;
 
 /// For what there is a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,13 +18,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use source_host::credentials::secret::Secret;
-use source_host::limits;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::collector::StatusSnapshot;
 use crate::collector::work::Pipeline;
+use crate::limits;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
 use crate::run::places::{Place, Places};

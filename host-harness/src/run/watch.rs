@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
-use source_host::limits;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
+
+use crate::limits;
 
 /// Where the loop is. Shared with the thread that watches it.
 #[derive(Clone, Default)]

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
-use source_host::limits;
 
 use super::disk::{Disk, OpenFile};
 use super::{DeliveryError, DeliveryFuture, SinkTrouble, Writer, bodies, lines};
 use crate::files::folder;
+use crate::limits;
 use crate::store::Queued;
 
 /// A file of lines.

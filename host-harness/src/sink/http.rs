@@ -15,7 +15,7 @@ use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
 use source_host::failpoint;
 use source_host::failures::HOST_FAILED;
-use source_host::limits;
+use source_host::limits::{CONNECT_TIMEOUT, IDLE_CONNECTION, TLS_SESSIONS};
 use source_host::network;
 use source_host::network::client::{self, Resolver, Timeouts};
 use source_host::network::proxy::Proxy;
@@ -24,6 +24,7 @@ use url::Url;
 
 use super::{DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Writer, bodies, lines};
 use crate::environment::PRODUCT;
+use crate::limits;
 use crate::store::{Partition, Queued};
 
 /// A client for sinks, and what it goes through. Cheap to clone.
@@ -118,7 +119,7 @@ impl HttpWriter {
     /// Why there is no answer.
     fn unreached(&self, error: &reqwest::Error) -> SinkTrouble {
         let Client { proxy, .. } = &self.client;
-        let patience = Timeouts { connect: limits::CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
+        let patience = Timeouts { connect: CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
         let met = client::classify(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
@@ -235,14 +236,14 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 /// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
 /// TLS sessions are the client's own: a clone of the configuration would share those of all others.
 pub fn client(mut tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<Client> {
-    tls.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS);
+    tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
     let inner = proxy
         .applied(reqwest::Client::builder().tls_backend_preconfigured(tls))
         .dns_resolver(Resolver { allowed: None })
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
         .timeout(limits::DELIVERY_TIMEOUT)
-        .pool_idle_timeout(limits::IDLE_CONNECTION)
+        .pool_idle_timeout(IDLE_CONNECTION)
         .user_agent(PRODUCT)
         .build()?;
     Ok(Client { inner, proxy: proxy.clone() })

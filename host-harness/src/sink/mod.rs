@@ -270,7 +270,7 @@ impl SinkConfig {
         SinkConfig {
             id: "stdout".to_owned(),
             kind: SinkKind::Stdout,
-            max_outbox_bytes: source_host::limits::OUTBOX_BYTES,
+            max_outbox_bytes: crate::limits::OUTBOX_BYTES,
             dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
         }
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
+
+use crate::limits;
 
 /// The failures that were met within the last hour, or last.
 #[derive(Debug, Default)]

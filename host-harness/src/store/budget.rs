@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use source_host::limits;
+use crate::limits;
 
 /// The key of `[collector]` that limits a feed.
 pub const KEY_OF_FEED: &str = "max_state_bytes_per_feed";

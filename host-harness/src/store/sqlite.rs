@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 use source_host::failpoint;
-use source_host::limits;
+use source_host::limits::milliseconds;
 
 use super::budget::StoredBytes;
 use super::{
@@ -19,6 +19,7 @@ use super::{
     StoreResult, Throttle,
 };
 use crate::files;
+use crate::limits;
 
 /// Marks a file as ours: "HHSC".
 const APPLICATION_ID: i32 = 0x4848_5343;
@@ -574,7 +575,7 @@ impl Store for SqliteStore {
     }
 
     fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
-        let latest = now.saturating_add(limits::milliseconds(limits::LONGEST_WAIT));
+        let latest = now.saturating_add(milliseconds(limits::LONGEST_WAIT));
         self.run(|connection| {
             let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
             let rows = select.query_map([now as i64], |row| {

@@ -8,12 +8,12 @@ use source_host::contract::{Credential, Description, Path, Plan, Problem, Shape}
 use source_host::credentials::settings::Settings;
 use source_host::credentials::settings::schema::validator;
 use source_host::feed::admitted::CompactPlan;
-use source_host::limits::CONFORMANCE_CALLS;
 use source_host::network::egress::canonical;
 use source_host::plugin::Plugin;
 use source_host::plugin::call::Caller;
 
 use super::bookkeeping::Examination;
+use crate::limits::CONFORMANCE_CALLS;
 
 impl Examination {
     pub(super) async fn describe(&mut self, plugin: &Plugin, description: &Description) {

@@ -10,7 +10,7 @@ use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
 use source_host::failures;
 use source_host::feed::{Gathered, poll_id};
-use source_host::limits::{CONFORMANCE_SCOPES, Limits};
+use source_host::limits::Limits;
 use source_host::network::Transport;
 use source_host::network::egress::Egress;
 use source_host::network::tokens::Freshness;
@@ -20,6 +20,7 @@ use source_host::text;
 
 use super::bookkeeping::Examination;
 use super::faults::{FAULTS, WatchedTransport};
+use crate::limits::CONFORMANCE_SCOPES;
 use crate::recording::cassette::{Cassette, origins};
 use crate::recording::replay::ReplayTransport;
 

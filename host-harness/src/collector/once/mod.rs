@@ -14,7 +14,6 @@ use source_host::contract::{Discovery, Failure, Scope};
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
-use source_host::limits;
 
 use self::patience::{WorkLabel, patient, patiently};
 pub use self::report::{Figure, Report, table};
@@ -25,6 +24,7 @@ use crate::collector::schedule::Schedule;
 use crate::collector::work::{Done, NotKept, Pipeline, ScopeVerdict, Task, verdicts};
 use crate::config::StartError;
 use crate::config::admission::Checked;
+use crate::limits;
 use crate::sink;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 

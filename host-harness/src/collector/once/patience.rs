@@ -7,11 +7,11 @@ use source_host::clock::Clock;
 use source_host::contract::{Failure, Reaction, Scope};
 use source_host::credentials::redact;
 use source_host::feed::Polled;
-use source_host::limits;
 use source_host::progress::Doing;
 
 use super::Ready;
 use super::reporter::who;
+use crate::limits;
 
 /// Tries again what may pass by itself, within the patience of a person at a terminal.
 pub(super) async fn patient<T, F: Future<Output = Result<T, Failure>>>(

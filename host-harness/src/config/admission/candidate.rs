@@ -13,7 +13,6 @@ use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError};
-use source_host::limits;
 use source_host::network::egress::{self, Origins};
 use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
@@ -21,6 +20,7 @@ use source_host::plugin::log_share::LogShare;
 use super::{LeftOut, Why};
 use crate::config::{FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, astray};
 use crate::files;
+use crate::limits;
 
 /// What belongs into a setting of a key pair.
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";

@@ -14,7 +14,6 @@ use source_host::clock::Clock;
 
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
-use source_host::limits;
 use source_host::network::Nowhere;
 use source_host::network::client::Network;
 use source_host::network::egress::Origins;
@@ -28,6 +27,7 @@ use self::plugins::Plugins;
 use crate::built_in;
 use crate::config::{self, Config, NetworkConfig, Pins, Problem, SeenFile, StartError};
 use crate::environment::PRODUCT;
+use crate::limits;
 
 /// What a check of a configuration found good.
 pub struct Checked {

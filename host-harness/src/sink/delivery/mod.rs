@@ -13,10 +13,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::clock::Clock;
-use source_host::limits;
 use source_host::network::proxy::Proxy;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::sink::disk::Disk;
 use crate::sink::file::LineFile;

@@ -12,10 +12,11 @@ use serde_json::value::RawValue;
 use source_host::blame::{Blame, FILE_UNWRITABLE, REQUEST_UNUSABLE};
 use source_host::failpoint;
 use source_host::failures::OUTBOX_FULL;
-use source_host::limits::{self, milliseconds};
+use source_host::limits::milliseconds;
 use tokio::sync::Semaphore;
 
 use super::{OpenSink, SharedDeliveries, backoff, signed};
+use crate::limits;
 use crate::sink::file::{FileWriter, LineFile};
 use crate::sink::http::{self, HttpWriter};
 use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Writer};

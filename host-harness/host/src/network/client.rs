@@ -179,12 +179,23 @@ impl LiveTransport {
         let is_plain = request.url.scheme() == "http";
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
             .map_err(|error| TransportError::Other(error.to_string()))?;
+        let only_reads = method.is_safe();
         let mut builder = proxied.unwrap_or(&self.direct).request(method, request.url).body(request.body);
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
         builder = builder.header("accept-encoding", encoding::ACCEPTED);
-        let response = builder.send().await.map_err(|error| classified(&error))?;
+        let again = builder.try_clone().filter(|_| only_reads);
+        let mut sent = builder.send().await;
+        // A service may close a connection that was idle while a request is on its way, which says nothing of the request
+        // (RFC 9112, section 9.3.1): one that only reads is sent once more.
+        if let (Err(error), Some(again)) = (&sent, again)
+            && !error.is_connect()
+            && classify(error, self.patience) == TransportError::Broken
+        {
+            sent = again.send().await;
+        }
+        let response = sent.map_err(|error| classified(&error))?;
         let status = response.status().as_u16();
         // Without TLS the proxy answers in the service's place.
         if proxied.is_some() && is_plain && status == 407 {
@@ -355,6 +366,8 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[tokio::test]
@@ -367,6 +380,43 @@ mod tests {
         assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
         let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
         assert_eq!(tried(loopback.to_vec()).await, TransportError::Refused);
+    }
+
+    /// A service that answers its first connection once and closes it when the next request comes.
+    async fn closes_idle_connections() -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for answers in [1, usize::MAX] {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                for _ in 0..answers {
+                    if socket.read(&mut request).await.unwrap() == 0 {
+                        return;
+                    }
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                }
+                assert!(socket.read(&mut request).await.unwrap() > 0);
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_while_idle_fails_no_request_that_only_reads() {
+        for (method, end) in [("GET", Ok(200)), ("POST", Err(TransportError::Broken))] {
+            let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()]).unwrap();
+            let transport = network.transport(&Limits::default()).unwrap();
+            let url: url::Url = format!("http://{}/", closes_idle_connections().await).parse().unwrap();
+            let request = |method: &str| OutgoingRequest {
+                method: method.to_owned(),
+                url: url.clone(),
+                headers: Vec::new(),
+                body: Vec::new(),
+            };
+            assert_eq!(transport.send(request("GET")).await.map(|response| response.status), Ok(200));
+            assert_eq!(transport.send(request(method)).await.map(|response| response.status), end, "{method}");
+        }
     }
 
     #[test]

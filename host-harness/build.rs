@@ -25,8 +25,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     match plugin(&package, &workspace, &out) {
         Ok(bytes) => {
-            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={digest}");
+            println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={:x}", Sha256::digest(&bytes));
             if let Err(error) = fs::write(out.join(component::FILE), bytes) {
                 println!("cargo::error=failed to write the component: {error}");
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Buf;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 as lower-case hexadecimal.
@@ -17,9 +18,7 @@ pub struct ShortDigest(u128);
 impl ShortDigest {
     /// The digest of a text.
     pub fn of(text: &str) -> ShortDigest {
-        ShortDigest(
-            Sha256::digest(text.as_bytes()).iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte)),
-        )
+        ShortDigest(Sha256::digest(text).as_slice().get_u128())
     }
 }
 

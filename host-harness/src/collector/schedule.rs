@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Buf;
 use sha2::{Digest, Sha256};
 use source_host::contract::{Failure, Reaction};
 use source_host::limits::milliseconds;
@@ -37,8 +38,7 @@ pub struct NextPoll {
 impl Schedule {
     /// The schedule of a scope, or with an empty scope that of the feed's search for scopes.
     pub fn new(feed: &str, scope: &str, interval: Duration) -> Schedule {
-        let digest = Sha256::digest(format!("{feed}\n{scope}").as_bytes());
-        let seed = digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let seed = Sha256::digest(format!("{feed}\n{scope}")).as_slice().get_u64();
         let interval = milliseconds(interval).max(1);
         Schedule { interval, place: seed % interval, seed }
     }

@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use azure_secure_score::diagnoses::TABLE;
-use host_harness::check::REMARKS;
-use host_harness::check::probe::FAULTS;
+use host_harness::built_in;
 use host_harness::config;
 use host_harness::environment;
 use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
-use source_host::blame::{self, Blame};
+use source_host::blame::Blame;
 use source_host::contract::Failure;
 use source_host::failures::{FAILURES, NOTICES};
 
@@ -29,7 +28,8 @@ pub fn check(document: &str, text: &str) {
 
 #[tokio::test]
 async fn the_table_of_failures_is_the_plugins_own() {
-    let description = plugin().describe().await.0.unwrap();
+    let plugin = plugin();
+    let description = plugin.description().await.unwrap();
     let mut table =
         "# Failures and notices\n\nMade from two tables: that of the plugin, and that of the host for what it meets itself. \
                      Each failure and each notice carries one of these codes.\n\n\
@@ -48,7 +48,7 @@ async fn the_table_of_failures_is_the_plugins_own() {
             let reaction = serde_json::from_value(word.into()).unwrap();
             Failure::new(reaction, &row.code, String::new())
         });
-        let blame = failure.map(|failure| failure.blame().to_string()).unwrap_or_default();
+        let blame = failure.map(|failure| plugin.blame(&failure).to_string()).unwrap_or_default();
         let fix = row.fix.replace('|', "\\|");
         writeln!(table, "| `{}` | {blame} | {} | {fix} |", row.code, row.cause).unwrap();
     }
@@ -119,14 +119,13 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 #[tokio::test]
-async fn every_code_that_says_who_can_mend_it_is_said_somewhere() {
+async fn every_code_that_the_program_knows_is_one_of_the_plugins_and_says_more_than_its_reaction() {
     let description = plugin().describe().await.0.unwrap();
-    let of_plugin = description.diagnoses.iter().map(|row| row.code.as_str());
-    let of_check = FAULTS.iter().map(|fault| fault.code).chain(REMARKS.iter().map(|remark| remark.code));
-    let of_host = FAILURES.iter().map(|row| row.code);
-    let known: Vec<&str> = of_plugin.chain(of_check).chain(of_host).collect();
-    let codes = blame::CODES.iter().flat_map(|(_, codes)| *codes);
-    assert_eq!(codes.filter(|code| !known.contains(code)).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert_eq!(description.name, built_in::KNOWN.name);
+    let of_plugin: BTreeSet<&str> = description.diagnoses.iter().map(|row| row.code.as_str()).collect();
+    let codes: Vec<&str> = built_in::KNOWN.blames.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes.iter().filter(|code| !of_plugin.contains(*code)).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
 }
 
 #[test]

@@ -24,8 +24,8 @@ const HOUSES: &[House] = &[
         crates: &[],
         floors: &[
             &["contract", "digest", "failpoint", "limits", "privileges", "progress"],
-            &["clock", "failures", "text"],
-            &["blame"],
+            &["blame", "clock", "text"],
+            &["failures"],
             &["credentials"],
             &["network"],
             &["plugin"],

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use source_host::blame::Blame;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::{Host, HostError, Setup, Trusted};
-use source_host::plugin::{About, Plugin, PluginError};
+use source_host::plugin::{About, KnownPlugin, Plugin, PluginError};
 use source_host::progress::Progress;
 
 /// The component that is built into this program.
@@ -24,6 +25,44 @@ pub const ORIGINS: &[&str] = &[
     "https://management.usgovcloudapi.net",
 ];
 
+/// The built-in plugin in any version, as far as the contract has no words for it.
+pub const KNOWN: KnownPlugin = KnownPlugin {
+    name: NAME,
+    token_members: &["error_codes", "trace_id"],
+    token_headers: &["x-ms-ests-server"],
+    blames: &[
+        // The way to the service: it is mended where the collector runs.
+        ("request-denied", Blame::Operator),
+        ("address-prohibited", Blame::Operator),
+        ("name-not-resolved", Blame::Operator),
+        ("proxy-failed", Blame::Operator),
+        ("tls-untrusted", Blame::Operator),
+        ("redirected", Blame::Operator),
+        ("not-the-service", Blame::Operator),
+        ("status-unexpected", Blame::Operator),
+        ("token-challenged", Blame::Operator),
+        ("tenant-restricted", Blame::Operator),
+        // The machine.
+        ("assertion-time", Blame::Operator),
+        ("assertion-audience", Blame::Operator),
+        ("assertion-malformed", Blame::Operator),
+        ("assertion-unavailable", Blame::Operator),
+        // Nothing but the configuration has to change.
+        ("settings-invalid", Blame::Operator),
+        ("credential-missing", Blame::Operator),
+        ("tenant-invalid", Blame::Operator),
+        ("cloud-mismatch", Blame::Operator),
+        ("audience-unknown", Blame::Operator),
+        ("scope-invalid", Blame::Operator),
+        ("subscription-invalid", Blame::Operator),
+        ("all-excluded", Blame::Operator),
+        ("token-loop", Blame::Operator),
+        // The host signs, and gives back the plugin's own arguments.
+        ("assertion-thumbprint", Blame::Harness),
+        ("argument-invalid", Blame::Harness),
+    ],
+};
+
 /// Sets up an engine that runs the built-in plugin in any case, and others as `compiler` compiles them. Compiled plugins
 /// are kept in `cache`, a folder that nobody else may write: the files in it run as native code.
 pub fn host(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
@@ -33,7 +72,7 @@ pub fn host(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostErro
 /// The same; what is being done is noted in `progress`.
 pub fn host_with(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
     let trusted = vec![Trusted { sha256: SHA256.to_owned(), name: "the built-in plugin" }];
-    Host::new(Setup { cache, compiler, trusted, progress })
+    Host::new(Setup { cache, compiler, trusted, known: &[KNOWN], progress })
 }
 
 /// The built-in plugin.

@@ -72,5 +72,5 @@ pub use crate::network::tokens::Tokens;
 pub use crate::plugin::bound::Bound;
 pub use crate::plugin::call::CallError;
 pub use crate::plugin::engine::{HostError, Trusted};
-pub use crate::plugin::{About, PluginError};
+pub use crate::plugin::{About, KnownPlugin, PluginError};
 pub use crate::progress::Progress;

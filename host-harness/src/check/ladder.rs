@@ -24,7 +24,7 @@ pub enum Question {
     Scopes,
     /// May the scope be read?
     Permission,
-    /// Is there anything to collect in it?
+    /// Is there anything to collect in it? The name of the step is what programs rely on; it says `score` of any plugin.
     Score,
     /// What does an event look like?
     Sample,
@@ -124,14 +124,13 @@ impl StepTrouble {
         StepTrouble { code: code.to_owned(), blame: None, service_code: None, request_id: None, cause, fix }
     }
 
-    pub(super) fn of_failure(mut failure: Failure) -> StepTrouble {
+    pub(super) fn of_failure(mut failure: Failure, blame: Blame) -> StepTrouble {
         if let Some(seconds) = failure.wait_seconds {
             failure.cause += &format!("; it asks to wait {seconds} s");
         }
         let fix = failure.fix.take().unwrap_or_else(|| usual_fix(&failure).to_owned());
-        let blame = Some(failure.blame());
         let Failure { code, service_code, request_id, cause, .. } = failure;
-        StepTrouble { code, blame, service_code, request_id, cause, fix }
+        StepTrouble { code, blame: Some(blame), service_code, request_id, cause, fix }
     }
 }
 

@@ -1,9 +1,10 @@
-//! The host's own remarks on steps: code, cause and fix of each in one table.
+//! The host's own remarks on steps: code, blame, cause and fix of each in one table.
 
 use source_host::blame::Blame;
 use source_host::credentials::expiry::{self, Nearness};
 
 use crate::check::ladder::{Question, StepStatus, StepTrouble};
+use crate::config::admission::Why;
 
 /// What the host itself has to say.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Remark {
     pub status: StepStatus,
     /// Kebab-case.
     pub code: &'static str,
+    /// Who can mend it.
+    pub blame: Blame,
     /// Why, in one sentence without a full stop.
     pub cause: &'static str,
     /// What mends it. `{place}` stands for file and line, `{line}` for a line of the configuration.
@@ -21,9 +24,10 @@ pub struct Remark {
 }
 
 macro_rules! remarks {
-    ($($(#[$doc:meta])* $name:ident = $question:ident, $status:ident, $code:literal, $cause:literal, $fix:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $question:ident, $status:ident, $code:expr, $blame:expr, $cause:literal, $fix:literal;)*) => {
         $($(#[$doc])* pub(super) const $name: Remark = Remark {
-            question: Question::$question, status: StepStatus::$status, code: $code, cause: $cause, fix: $fix,
+            question: Question::$question, status: StepStatus::$status, code: $code, blame: $blame, cause: $cause,
+            fix: $fix,
         };)*
         /// All of them, by question.
         pub const REMARKS: &[Remark] = &[$($name),*];
@@ -32,52 +36,52 @@ macro_rules! remarks {
 
 remarks! {
     /// The configuration does not hold.
-    SETTINGS_INVALID = Settings, Failed, "settings-invalid", "the configuration is wrong", "write what is expected in {place}";
+    SETTINGS_INVALID = Settings, Failed, "settings-invalid", Blame::Operator, "the configuration is wrong", "write what is expected in {place}";
     /// The feed is left out, and others are not.
-    CREDENTIAL_UNREADABLE = Settings, Failed, "credential-unreadable", "a credential cannot be read",
+    CREDENTIAL_UNREADABLE = Settings, Failed, Why::Credentials.code(), Why::Credentials.blame(), "a credential cannot be read",
         "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
     /// The same for another reason.
-    PLUGIN_BROKEN = Settings, Failed, "plugin-broken", "the plugin breaks down",
+    PLUGIN_BROKEN = Settings, Failed, Why::Plugin.code(), Why::Plugin.blame(), "the plugin breaks down",
         "see the plugin that {place} names; the other feeds go on without this one";
     /// Another plugin or another plan than the one that was reviewed.
-    PIN_DIFFERS = Settings, Failed, "pin-differs", "the plugin or its plan is not the one that is pinned",
+    PIN_DIFFERS = Settings, Failed, Why::Pin.code(), Why::Pin.blame(), "the plugin or its plan is not the one that is pinned",
         "if the change is meant, review the page of `inspect` and write the new digest in {place}, else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
     /// The operator's list does not have it.
-    ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", "requests would go to an origin that is not allowed",
+    ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", Blame::Operator, "requests would go to an origin that is not allowed",
         "if that is meant, write `{line}` in [network]; else mend the address";
     /// Plain http.
-    CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear",
+    CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear", Blame::Operator,
         "credentials would go over http, for everybody on the way to read",
         "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
     /// A value that is seldom meant.
-    SETTINGS_ODD = Settings, Ok, "settings-odd", "something is odd", "see whether that is meant: {place}";
+    SETTINGS_ODD = Settings, Ok, "settings-odd", Blame::Operator, "something is odd", "see whether that is meant: {place}";
     /// Plain http.
-    NO_TLS = Tls, Ok, "no-tls-at-all",
+    NO_TLS = Tls, Ok, "no-tls-at-all", Blame::Operator,
         "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
         "write https:// in place of http:// if the service speaks it";
     /// The time of every service of the feed is another.
-    CLOCK_OFF = Sample, Ok, "clock-off", "this machine's clock is off", "set the clock: timedatectl set-ntp true";
+    CLOCK_OFF = Sample, Ok, "clock-off", Blame::Operator, "this machine's clock is off", "set the clock: timedatectl set-ntp true";
     /// The services do not agree about the time.
-    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", "the clock of a service is odd, for another's differs",
+    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", Blame::Service, "the clock of a service is odd, for another's differs",
         "see whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
     /// Within 30 days.
-    EXPIRES = Credential, Ok, "credential-expires", "a credential runs out within 30 days",
+    EXPIRES = Credential, Ok, "credential-expires", Blame::Tenant, "a credential runs out within 30 days",
         "create another before that day, and put it and its date into the settings";
     /// Within 7 days.
-    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", "a credential runs out within 7 days",
+    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", Blame::Tenant, "a credential runs out within 7 days",
         "create another before that day, and put it and its date into the settings";
     /// The date is past, and the service takes it all the same.
-    EXPIRED = Credential, Ok, "credential-expired", "by its date, a credential has run out",
+    EXPIRED = Credential, Ok, "credential-expired", Blame::Tenant, "by its date, a credential has run out",
         "create another, and put it and its date into the settings";
     /// Read, and nothing came of it.
-    NO_EVENT = Sample, Failed, "no-event", "what was read gave no event", "look among the settings for what leaves events out";
+    NO_EVENT = Sample, Failed, "no-event", Blame::Operator, "what was read gave no event", "look among the settings for what leaves events out";
 }
 
 impl Remark {
     pub(super) fn trouble(&self, detail: &str, value: &str) -> StepTrouble {
         let fix = self.fix.replace("{place}", value).replace("{line}", value);
         let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
-        StepTrouble { blame: Blame::of_code(self.code), ..StepTrouble::of(self.code, cause, fix) }
+        StepTrouble { blame: Some(self.blame), ..StepTrouble::of(self.code, cause, fix) }
     }
 }
 
@@ -105,12 +109,6 @@ mod tests {
 
     /// In milliseconds.
     const DAY: u64 = 86_400_000;
-
-    #[test]
-    fn every_remark_says_who_can_mend_it() {
-        let unknown = REMARKS.iter().map(|remark| remark.code).filter(|code| Blame::of_code(code).is_none());
-        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&str>::new());
-    }
 
     #[test]
     fn of_several_credentials_the_one_that_ends_first_is_told() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::credentials::redact;
 use source_host::feed::admitted::AdmittedFeed;
+use source_host::plugin::Plugin;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble};
@@ -13,6 +14,8 @@ use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble};
 /// A ladder that grows.
 pub(super) struct CheckRun {
     pub(super) ladder: Ladder,
+    /// Whose calls the steps are; none where nothing is called.
+    pub(super) plugin: Option<Plugin>,
     /// Who hears of each step as it ends, and of how many that was done.
     pub(super) listener: Option<Listener>,
     pub(super) told: usize,
@@ -34,7 +37,7 @@ impl CheckRun {
     pub(super) fn new(feed: &str, tenant: &str) -> CheckRun {
         let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
         let ladder = Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
-        CheckRun { ladder, listener: None, told: 0 }
+        CheckRun { ladder, plugin: None, listener: None, told: 0 }
     }
 
     /// Tells of the steps that ended: nothing is added to them any more.
@@ -61,7 +64,14 @@ impl CheckRun {
     /// A step whose call failed.
     pub(super) fn failure(&mut self, question: Question, about: &str, time: Duration, failure: Failure) {
         let status = status_of(&failure);
-        self.ended_badly(question, about, time, status, StepTrouble::of_failure(failure));
+        let trouble = self.trouble(failure);
+        self.ended_badly(question, about, time, status, trouble);
+    }
+
+    /// A failure of a call, as the trouble of a step.
+    pub(super) fn trouble(&self, failure: Failure) -> StepTrouble {
+        let blame = self.plugin.as_ref().map_or_else(|| failure.blame(), |plugin| plugin.blame(&failure));
+        StepTrouble::of_failure(failure, blame)
     }
 
     fn ended_badly(

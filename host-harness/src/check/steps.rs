@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future, stream};
-use source_host::blame::Blame;
 use source_host::clock::Clock;
 use source_host::contract::{Discovery, Event, Failure, Notice, Page, PollResult, Reaction, Scope};
 use source_host::credentials::redact;
@@ -39,6 +38,7 @@ pub(super) struct FeedCheck<'a> {
 impl FeedCheck<'_> {
     pub(super) async fn ladder(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
         let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
+        run.plugin = Some(self.admitted.plugin.clone());
         run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
         // Wherever it stopped, the rest stands there as not reached.
         let _ = self.steps(&mut run, odd).await;
@@ -247,7 +247,7 @@ impl FeedCheck<'_> {
             // Nothing counts yet, though there is something to tell.
             Some(outcome) if !batch.events.is_empty() => {
                 run.good(Question::Score, &about, begun.elapsed(), String::new());
-                run.warn(StepTrouble::of_failure(outcome));
+                run.warn(run.trouble(outcome));
             }
             Some(outcome) => {
                 run.failure(Question::Score, &about, begun.elapsed(), outcome);
@@ -271,8 +271,8 @@ fn count(events: usize) -> String {
 
 /// A trouble on the way to an origin, as one of a step.
 fn way_trouble(trouble: ProbeTrouble) -> StepTrouble {
-    let (code, cause) = (trouble.fault.code, trouble.to_string());
-    StepTrouble { blame: Blame::of_code(code), ..StepTrouble::of(code, cause, trouble.fix) }
+    let cause = trouble.to_string();
+    StepTrouble { blame: Some(trouble.fault.blame), ..StepTrouble::of(trouble.fault.code, cause, trouble.fix) }
 }
 
 fn question(rung: Rung) -> Question {

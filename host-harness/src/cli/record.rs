@@ -18,7 +18,7 @@ pub async fn record(checked: &Checked, output: &Path, redact_subscriptions: bool
     files::write(output, text.as_bytes()).with_context(|| format!("failed to write {}", output.display()))?;
     for (scope, failure) in &recorded.failures {
         let scope = scope.as_ref().map(|scope| format!("{scope}: ")).unwrap_or_default();
-        let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, failure.blame());
+        let words = format!("{scope}{} ({}, {})", failure.cause, failure.code, admitted.plugin.blame(failure));
         let fix = failure.fix.as_deref().unwrap_or_else(|| once::usual_fix(failure));
         say!("error: {}", redact::redact(&format!("{words}\n  fix: {fix}"), admitted.secrets()));
     }

@@ -32,7 +32,8 @@ pub async fn replay_all(
             }
             Ok(replayed) => {
                 if let Some(failure) = &replayed.failure {
-                    say!("{}: {} ({}, {})", file.display(), failure.cause, failure.code, failure.blame());
+                    let blame = plugin.blame(failure);
+                    say!("{}: {} ({}, {blame})", file.display(), failure.cause, failure.code);
                     failed += usize::from(failure.reaction != Reaction::NoData);
                 }
                 io::stdout().write_all(&replayed.lines())?;

@@ -25,7 +25,7 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(admitted, failure);
     let is_scope = scope.is_some();
     let (tenant, feed, scope) = (&admitted.tenant, &admitted.id, scope.map_or("", |scope| scope.id.as_str()));
-    let (fault, fix) = (failure.blame(), fix.unwrap_or_default());
+    let (fault, fix) = (admitted.plugin.blame(failure), fix.unwrap_or_default());
     let (service_code, request_id) = (service_code.unwrap_or_default(), request_id.unwrap_or_default());
     let status = status.unwrap_or_default();
     // Words of plugins and services are fields, which are quoted: a message could spell the fields of another line.

@@ -404,8 +404,8 @@ impl Collector {
         if let Some(summary) = self.summary() {
             tracing::info!("{summary}");
         }
-        for Summary { count, minutes, last, .. } in self.repeats.summaries(now) {
-            let fault = Blame::Operator.word();
+        for Summary { blame, count, minutes, last, .. } in self.repeats.summaries(now) {
+            let fault = blame.word();
             tracing::warn!(
                 code = failures::STORE_FAILED.code,
                 fault,

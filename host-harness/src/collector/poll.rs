@@ -184,13 +184,14 @@ impl Collector {
             }
             PollFault::Store(NotKept { error, throttle }) => {
                 self.share(throttle);
-                let (words, fault) = (error.to_string(), error.blame().word());
+                let (words, blame) = (error.to_string(), error.blame());
+                let fault = blame.word();
                 macro_rules! line {
                     ($level:ident) => {
                         tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault, words, "a poll is not kept")
                     };
                 }
-                match self.repeats.met(STORE, &words, &words, (self.clock)()) {
+                match self.repeats.met(STORE, &words, blame, &words, (self.clock)()) {
                     true => line!(error),
                     false => line!(debug),
                 }
@@ -205,8 +206,9 @@ impl Collector {
     /// Tells that the store did not keep something that no poll depends on.
     pub(super) fn tell_unkept(&mut self, error: &StoreError) {
         self.pipeline.metrics.store_failed();
-        let (words, fault) = (error.to_string(), error.blame().word());
-        match self.repeats.met_once(STORE, &words, &words, (self.clock)()) {
+        let (words, blame) = (error.to_string(), error.blame());
+        let fault = blame.word();
+        match self.repeats.met_once(STORE, &words, blame, &words, (self.clock)()) {
             true => tracing::error!(fault, "{words}"),
             false => tracing::debug!(fault, "{words}"),
         }
@@ -232,7 +234,7 @@ impl Collector {
             live.chain(stored.clone().filter(|(standing, _)| standing.watch == Polling::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];
         for failure in polled.iter().filter_map(|(_, failure)| *failure) {
-            failing[failure.blame() as usize] += u64::from(failure.reaction != Reaction::NoData);
+            failing[entry.admitted.plugin.blame(failure) as usize] += u64::from(failure.reaction != Reaction::NoData);
         }
         // A scope with nothing to collect was never collected, and is no reason to call somebody while others are.
         let is_empty = |failure: &Option<&Failure>| failure.is_some_and(|failure| failure.reaction == Reaction::NoData);
@@ -241,7 +243,7 @@ impl Collector {
         // Where every scope was lost, data was last collected of one of these.
         let lost = stored.filter(|(standing, _)| standing.watch == Polling::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
-        let search_fault = entry.failure.as_ref().map(|failure| failure.blame());
+        let search_fault = entry.failure.as_ref().map(|failure| entry.admitted.plugin.blame(failure));
         let scopes = polled.len() as u64;
         self.pipeline.metrics.feed(&entry.admitted.tenant, &entry.admitted.id, |counts| {
             counts.last_collected = oldest.or(lost).flatten();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use source_host::blame::Blame;
 use source_host::contract::Failure;
 use source_host::feed::admitted::AdmittedFeed;
 
@@ -48,6 +49,8 @@ pub struct SnapshotRow {
     pub contact: Option<String>,
     /// Why there is no data.
     pub failure: Option<Failure>,
+    /// Who can mend that.
+    pub blame: Option<Blame>,
     /// Since when the failure is what it is, in Unix milliseconds.
     pub since: Option<u64>,
     /// When it is tried next, if it is.
@@ -98,6 +101,7 @@ impl SnapshotRow {
             scope: None,
             contact: admitted.contact.clone(),
             failure: failure.map(|failure| redacted(admitted, failure)),
+            blame: failure.map(|failure| admitted.plugin.blame(failure)),
             since: None,
             next: None,
             interval: admitted.interval,

@@ -179,9 +179,9 @@ fn outcome(row: &SnapshotRow) -> Markup {
         span.bad { (code) }
         @if let Some(since) = row.since { " since " (moment(since)) }
         ": " (cause)
-        @if *reaction != Reaction::NoData {
+        @if let Some(blame) = row.blame && *reaction != Reaction::NoData {
             br;
-            span.fix { (failure.blame()) " can mend it" }
+            span.fix { (blame) " can mend it" }
         }
         @if let Some(fix) = fix {
             br;
@@ -246,6 +246,8 @@ fn span(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use source_host::blame::Blame;
+
     use super::*;
     use crate::sink::SinkTrouble;
 
@@ -257,6 +259,7 @@ mod tests {
             feed: "prod".to_owned(),
             scope: Some(scope.to_owned()),
             contact: None,
+            blame: failure.as_ref().map(Failure::blame),
             failure,
             since: None,
             next: Some(NextAttempt::At(NOW + 30_000)),
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn sinks_that_do_not_take_everything_stand_on_the_page() {
-        let trouble = |code: &str| SinkTrouble::new(code, format!("https://siem.example {code}"));
+        let trouble = |code: &str| SinkTrouble::new(code, Blame::Receiver, format!("https://siem.example {code}"));
         let sink = |tenant: Option<&str>| SinkRow {
             sink: "siem".to_owned(),
             tenant: tenant.map(str::to_owned),

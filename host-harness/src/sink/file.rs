@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use source_host::blame::FILE_UNWRITABLE;
 use source_host::failpoint;
 
 use super::disk::{Disk, OpenFile};
@@ -201,9 +200,7 @@ impl Writer for FileWriter {
             let (file, result) = written.await?;
             let path = file.path.clone();
             self.file = Some(file);
-            let told = |error: io::Error| {
-                SinkTrouble::new(FILE_UNWRITABLE, format!("cannot write {}: {error}", path.display()))
-            };
+            let told = |error: io::Error| SinkTrouble::of_file(format!("cannot write {}: {error}", path.display()));
             result.map_err(|error| told(error).into())
         })
     }

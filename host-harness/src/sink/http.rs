@@ -10,11 +10,11 @@ use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use rustls::client::Resumption;
+use source_host::blame::Blame;
 use source_host::clock::Clock;
 use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
 use source_host::failpoint;
-use source_host::failures::HOST_FAILED;
 use source_host::limits::{CONNECT_TIMEOUT, IDLE_CONNECTION, TLS_SESSIONS};
 use source_host::network;
 use source_host::network::client::{self, Resolver, Timeouts};
@@ -95,8 +95,7 @@ impl HttpWriter {
 
     async fn post(&self, batch: &[Queued]) -> Result<(), DeliveryError> {
         let body = body(self.preset, batch);
-        let failed = |error: std::io::Error| SinkTrouble::new(HOST_FAILED.code, error);
-        let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
+        let body = if self.gzip { compressed(&body).map_err(SinkTrouble::of_host)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
         let response = request.send().await.map_err(|error| self.unreached(&error))?;
@@ -123,7 +122,7 @@ impl HttpWriter {
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
         let met = client::classify(error, patience);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
-        SinkTrouble::new(met.code(), self.told(&format!("cannot be reached: {met}")))
+        SinkTrouble::unreached(&met, self.told(&format!("cannot be reached: {met}")))
     }
 
     fn told(&self, what: &str) -> String {
@@ -182,22 +181,38 @@ async fn said(mut response: reqwest::Response) -> String {
 /// What a status means for the batch. What may be the fault of this configuration or of the receiver is tried again;
 /// what is said of the events themselves is for good.
 fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> DeliveryError {
-    // Splunk answers 400 to an index or a channel that is wrong, too: 6 is "Invalid data format", 12, 13 and 15
-    // are about fields of an event.
     let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
-    let answered = format!("answered-{}", status.as_u16());
+    let answered = |why| SinkTrouble::new(&format!("answered-{}", status.as_u16()), blame_of_status(status), why);
     match (status, preset) {
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => DeliveryError::TooLarge(SinkTrouble::new(&answered, why)),
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => DeliveryError::TooLarge(answered(why)),
         (StatusCode::BAD_REQUEST, Preset::SplunkHec) => match splunk() {
-            Some(6 | 12 | 13 | 15) => DeliveryError::Never(SinkTrouble::new(&answered, why)),
-            Some(code) => DeliveryError::Later { wait, trouble: SinkTrouble::new(&format!("splunk-{code}"), why) },
-            None => DeliveryError::Later { wait, trouble: SinkTrouble::new(&answered, why) },
+            Some(code) if SPLUNK_OF_EVENTS.contains(&code) => DeliveryError::Never(answered(why)),
+            Some(code) => {
+                let trouble = SinkTrouble::new(&format!("splunk-{code}"), blame_of_splunk(code), why);
+                DeliveryError::Later { wait, trouble }
+            }
+            None => DeliveryError::Later { wait, trouble: answered(why) },
         },
-        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
-            DeliveryError::Never(SinkTrouble::new(&answered, why))
-        }
-        _ => DeliveryError::Later { wait, trouble: SinkTrouble::new(&answered, why) },
+        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => DeliveryError::Never(answered(why)),
+        _ => DeliveryError::Later { wait, trouble: answered(why) },
     }
+}
+
+/// Whom a status blames: the operator where the sink's own table mends it, its `url`, `token`, `headers` or `preset`.
+fn blame_of_status(status: StatusCode) -> Blame {
+    match status.as_u16() {
+        301 | 302 | 303 | 307 | 308 | 401 | 403 | 404 | 405 | 407 | 410 | 415 => Blame::Operator,
+        _ => Blame::Receiver,
+    }
+}
+
+/// Splunk answers 400 to an index or a channel that is wrong, too. With these codes it speaks of events: 6 is "Invalid
+/// data format", 12, 13 and 15 are about fields of an event.
+const SPLUNK_OF_EVENTS: [u64; 4] = [6, 12, 13, 15];
+
+/// Whom a code of Splunk's blames: the operator where the token does not have the index or the channel.
+fn blame_of_splunk(code: u64) -> Blame {
+    if matches!(code, 7 | 10 | 11 | 14) { Blame::Operator } else { Blame::Receiver }
 }
 
 fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
@@ -298,21 +313,24 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             refusal(status, said, preset, None, String::new())
         };
-        let later = |code: &str| DeliveryError::from(SinkTrouble::new(code, ""));
-        let never = |code: &str| DeliveryError::Never(SinkTrouble::new(code, ""));
+        let later = |code: &str, blame| DeliveryError::from(SinkTrouble::new(code, blame, ""));
+        let never = |code: &str| DeliveryError::Never(SinkTrouble::new(code, Blame::Receiver, ""));
+        let too_large = DeliveryError::TooLarge(SinkTrouble::new("answered-413", Blame::Receiver, ""));
         for (status, said, preset, expected) in [
-            (413, "", Preset::Vector, DeliveryError::TooLarge(SinkTrouble::new("answered-413", ""))),
+            (413, "", Preset::Vector, too_large),
             (400, "", Preset::Vector, never("answered-400")),
             (422, "", Preset::FluentBit, never("answered-422")),
             (400, r#"{"text":"Invalid data format","code":6}"#, Preset::SplunkHec, never("answered-400")),
-            (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later("splunk-7")),
-            (400, r#"{"text":"ACK is disabled","code":14}"#, Preset::SplunkHec, later("splunk-14")),
-            (400, "<html>", Preset::SplunkHec, later("answered-400")),
-            (401, "", Preset::Vector, later("answered-401")),
-            (403, "", Preset::SplunkHec, later("answered-403")),
-            (404, "", Preset::Vector, later("answered-404")),
-            (429, "", Preset::Vector, later("answered-429")),
-            (503, "", Preset::Vector, later("answered-503")),
+            (400, r#"{"text":"Incorrect index","code":7}"#, Preset::SplunkHec, later("splunk-7", Blame::Operator)),
+            (400, r#"{"text":"ACK is disabled","code":14}"#, Preset::SplunkHec, later("splunk-14", Blame::Operator)),
+            (400, "<html>", Preset::SplunkHec, later("answered-400", Blame::Receiver)),
+            (401, "", Preset::Vector, later("answered-401", Blame::Operator)),
+            (403, "", Preset::SplunkHec, later("answered-403", Blame::Operator)),
+            (404, "", Preset::Vector, later("answered-404", Blame::Operator)),
+            (429, "", Preset::Vector, later("answered-429", Blame::Receiver)),
+            (503, "", Preset::Vector, later("answered-503", Blame::Receiver)),
+            (308, "", Preset::Vector, later("answered-308", Blame::Operator)),
+            (400, r#"{"text":"Server is busy","code":9}"#, Preset::SplunkHec, later("splunk-9", Blame::Receiver)),
         ] {
             assert_eq!(what(status, said, preset), expected, "{status} {said}");
         }

@@ -50,7 +50,7 @@ impl Ledger {
         if self.partitions.get(partition).is_some_and(|failing| failing.trouble.code != trouble.code) {
             self.delivers(partition);
         }
-        let aloud = self.repeats.met(&partition.sink, &trouble.code, &trouble.why, now);
+        let aloud = self.repeats.met(&partition.sink, &trouble.code, trouble.blame, &trouble.why, now);
         self.partitions.insert(partition.clone(), Failing { trouble, since: before.unwrap_or(now), again });
         aloud
     }
@@ -70,7 +70,7 @@ impl Ledger {
         let letters = letters.or_insert_with(|| DeadLetters { count: 0, since: now, trouble: trouble.clone() });
         letters.count += 1;
         letters.trouble = trouble.clone();
-        self.repeats.met_once(sink, &trouble.code, &trouble.why, now)
+        self.repeats.met_once(sink, &trouble.code, trouble.blame, &trouble.why, now)
     }
 
     /// Notes whether an outbox is full. None if that is no news; else whether it is to be said aloud.
@@ -84,6 +84,7 @@ impl Ledger {
             return Some(self.repeats.met(
                 sink,
                 OUTBOX_FULL.code,
+                OUTBOX_FULL.blame,
                 &format!("the outbox of tenant {tenant} is full"),
                 now,
             ));
@@ -124,6 +125,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use source_host::blame::Blame;
+
     use super::*;
 
     fn partition(sink: &str, tenant: &str) -> Partition {
@@ -131,7 +134,7 @@ mod tests {
     }
 
     fn trouble(code: &str) -> SinkTrouble {
-        SinkTrouble::new(code, "the receiver is not well")
+        SinkTrouble::new(code, Blame::Receiver, "the receiver is not well")
     }
 
     #[test]

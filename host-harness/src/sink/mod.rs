@@ -15,6 +15,7 @@ use source_host::blame::Blame;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::failures::{HOST_FAILED, STORE_FAILED};
+use source_host::network::TransportError;
 use source_host::text;
 use tokio::task::JoinError;
 
@@ -299,16 +300,43 @@ pub struct SinkTrouble {
     pub why: String,
 }
 
+/// Code of what keeps a sink from taking events where a file cannot be written. The operator can mend it.
+const FILE_UNWRITABLE: &str = "file-unwritable";
+
+/// Code where the table of a sink makes no request. The operator can mend it.
+const REQUEST_UNUSABLE: &str = "request-unusable";
+
 impl SinkTrouble {
-    /// Something that whoever is to blame for this code can mend. Its words may be a receiver's.
-    pub fn new(code: &str, why: impl ToString) -> SinkTrouble {
-        SinkTrouble { code: code.to_owned(), blame: Blame::of_sink(code), why: text::plain(&why.to_string()) }
+    /// Its words may be a receiver's.
+    pub fn new(code: &str, blame: Blame, why: impl ToString) -> SinkTrouble {
+        SinkTrouble { code: code.to_owned(), blame, why: text::plain(&why.to_string()) }
+    }
+
+    /// A file that cannot be written.
+    fn of_file(why: impl ToString) -> SinkTrouble {
+        SinkTrouble::new(FILE_UNWRITABLE, Blame::Operator, why)
+    }
+
+    /// A table that makes no request.
+    fn of_table(why: impl ToString) -> SinkTrouble {
+        SinkTrouble::new(REQUEST_UNUSABLE, Blame::Operator, why)
+    }
+
+    /// A failure of this program or its machine.
+    fn of_host(why: impl ToString) -> SinkTrouble {
+        SinkTrouble::new(HOST_FAILED.code, HOST_FAILED.blame, why)
+    }
+
+    /// There is no answer. Whatever is not mended where the collector runs, the receiver mends.
+    fn unreached(error: &TransportError, why: impl ToString) -> SinkTrouble {
+        let blame = if error.blame() == Blame::Operator { Blame::Operator } else { Blame::Receiver };
+        SinkTrouble::new(error.code(), blame, why)
     }
 }
 
 impl From<StoreError> for SinkTrouble {
     fn from(error: StoreError) -> SinkTrouble {
-        SinkTrouble { blame: error.blame(), ..SinkTrouble::new(STORE_FAILED.code, error) }
+        SinkTrouble::new(STORE_FAILED.code, error.blame(), error)
     }
 }
 
@@ -350,7 +378,7 @@ impl From<StoreError> for DeliveryError {
 impl From<JoinError> for DeliveryError {
     /// A thread that writes panicked.
     fn from(error: JoinError) -> DeliveryError {
-        SinkTrouble::new(HOST_FAILED.code, error).into()
+        SinkTrouble::of_host(error).into()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use source_host::blame::Blame;
 use source_host::limits::milliseconds;
 
 use crate::limits;
@@ -25,6 +26,7 @@ struct Repeat {
     lasts: bool,
     /// Whether its end is worth a word: its beginning was said aloud.
     aloud: bool,
+    blame: Blame,
 }
 
 /// How often a failure was met that is not said each time.
@@ -34,6 +36,8 @@ pub struct Summary {
     pub subject: String,
     /// Code of the failure.
     pub code: String,
+    /// Who can mend it.
+    pub blame: Blame,
     /// How often it was met since it was last said aloud.
     pub count: u64,
     /// Within how many minutes.
@@ -46,7 +50,7 @@ pub struct Summary {
 
 impl Repeats {
     /// Notes that something failed. True if that is to be said aloud: it is the first failure with this code for an hour.
-    pub fn met(&mut self, subject: &str, code: &str, words: &str, now: u64) -> bool {
+    pub fn met(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
         let kind = (subject.to_owned(), code.to_owned());
         let is_new = !self.known.contains_key(&kind);
         let repeat = self.known.entry(kind).or_insert_with(|| Repeat {
@@ -55,6 +59,7 @@ impl Repeats {
             last: String::new(),
             lasts: true,
             aloud: true,
+            blame,
         });
         if !is_new {
             repeat.count += 1;
@@ -67,8 +72,8 @@ impl Repeats {
     }
 
     /// Notes a failure that is over as soon as it was met.
-    pub fn met_once(&mut self, subject: &str, code: &str, words: &str, now: u64) -> bool {
-        let aloud = self.met(subject, code, words, now);
+    pub fn met_once(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
+        let aloud = self.met(subject, code, blame, words, now);
         self.over(subject, code);
         aloud
     }
@@ -104,6 +109,7 @@ impl Repeats {
             summaries.push(Summary {
                 subject: subject.clone(),
                 code: code.clone(),
+                blame: repeat.blame,
                 count: std::mem::take(&mut repeat.count),
                 minutes: since / 60_000,
                 last: repeat.last.clone(),
@@ -125,10 +131,13 @@ mod tests {
     #[test]
     fn a_failure_is_said_once_and_its_end_once() {
         let mut repeats = Repeats::default();
-        assert!(repeats.met("siem", "answered-503", "busy", 0));
-        assert!(!repeats.met("siem", "answered-503", "still busy", 5));
-        assert!(repeats.met("siem", "answered-429", "too many", 6), "another failure of the same sink");
-        assert!(repeats.met("lake", "answered-503", "busy", 7), "the same failure of another sink");
+        assert!(repeats.met("siem", "answered-503", Blame::Receiver, "busy", 0));
+        assert!(!repeats.met("siem", "answered-503", Blame::Receiver, "still busy", 5));
+        assert!(
+            repeats.met("siem", "answered-429", Blame::Receiver, "too many", 6),
+            "another failure of the same sink"
+        );
+        assert!(repeats.met("lake", "answered-503", Blame::Receiver, "busy", 7), "the same failure of another sink");
         assert!(repeats.over("siem", "answered-503"));
         assert!(!repeats.over("siem", "answered-503"), "it was over already");
         assert!(!repeats.over("siem", "never-met"));
@@ -137,16 +146,17 @@ mod tests {
     #[test]
     fn a_failure_that_comes_and_goes_is_counted_and_not_said() {
         let mut repeats = Repeats::default();
-        assert!(repeats.met("siem", "timeout", "slow", 0));
+        assert!(repeats.met("siem", "timeout", Blame::Receiver, "slow", 0));
         assert!(repeats.over("siem", "timeout"));
         for minute in 1..30 {
-            assert!(!repeats.met("siem", "timeout", &format!("slow {minute}"), minute * MINUTE));
+            assert!(!repeats.met("siem", "timeout", Blame::Receiver, &format!("slow {minute}"), minute * MINUTE));
             assert!(!repeats.over("siem", "timeout"));
         }
         assert_eq!(repeats.summaries(59 * MINUTE), [], "once an hour");
         let summary = Summary {
             subject: "siem".to_owned(),
             code: "timeout".to_owned(),
+            blame: Blame::Receiver,
             count: 29,
             minutes: 60,
             last: "slow 29".to_owned(),
@@ -154,18 +164,18 @@ mod tests {
         };
         assert_eq!(repeats.summaries(60 * MINUTE), [summary]);
         assert_eq!(repeats.summaries(119 * MINUTE), []);
-        assert!(!repeats.met("siem", "timeout", "slow", 119 * MINUTE));
+        assert!(!repeats.met("siem", "timeout", Blame::Receiver, "slow", 119 * MINUTE));
         assert!(!repeats.over("siem", "timeout"));
         assert_eq!(repeats.summaries(120 * MINUTE).len(), 1);
         assert_eq!(repeats.summaries(180 * MINUTE), [], "nothing for an hour, and it is forgotten");
-        assert!(repeats.met("siem", "timeout", "slow", 181 * MINUTE));
+        assert!(repeats.met("siem", "timeout", Blame::Receiver, "slow", 181 * MINUTE));
     }
 
     #[test]
     fn a_failure_that_lasts_is_counted_each_hour_and_its_end_is_said() {
         let mut repeats = Repeats::default();
-        assert!(repeats.met("siem", "answered-400", "odd", 0));
-        repeats.met("siem", "answered-400", "odd", MINUTE);
+        assert!(repeats.met("siem", "answered-400", Blame::Receiver, "odd", 0));
+        repeats.met("siem", "answered-400", Blame::Receiver, "odd", MINUTE);
         assert!(repeats.summaries(60 * MINUTE)[0].lasts);
         assert_eq!(repeats.summaries(300 * MINUTE), [], "it is not tried, and still not over");
         assert!(repeats.over("siem", "answered-400"));
@@ -174,8 +184,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_silences_nothing_for_longer_than_an_hour() {
         let mut repeats = Repeats::default();
-        repeats.met("siem", "timeout", "slow", 900 * MINUTE);
-        repeats.met("siem", "timeout", "slow", 901 * MINUTE);
+        repeats.met("siem", "timeout", Blame::Receiver, "slow", 900 * MINUTE);
+        repeats.met("siem", "timeout", Blame::Receiver, "slow", 901 * MINUTE);
         assert_eq!(repeats.summaries(10 * MINUTE), []);
         assert_eq!(repeats.summaries(70 * MINUTE).len(), 1);
     }
@@ -183,8 +193,8 @@ mod tests {
     #[test]
     fn another_sink_under_the_same_name_is_told_of_anew() {
         let mut repeats = Repeats::default();
-        assert!(repeats.met("siem", "timeout", "slow", 0));
+        assert!(repeats.met("siem", "timeout", Blame::Receiver, "slow", 0));
         repeats.forget(|subject| subject == "siem");
-        assert!(repeats.met("siem", "timeout", "slow", 1));
+        assert!(repeats.met("siem", "timeout", Blame::Receiver, "slow", 1));
     }
 }

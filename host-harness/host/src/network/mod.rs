@@ -15,6 +15,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use url::Url;
 
+use crate::blame::Blame;
+
 /// A request that was found good, with its real credentials.
 #[derive(Clone)]
 pub struct OutgoingRequest {
@@ -147,6 +149,16 @@ impl TransportError {
             | TransportError::TooLarge(_)
             | TransportError::HeadersTooLarge(_)
             | TransportError::Other(_) => "transport",
+        }
+    }
+
+    /// Who can mend it.
+    pub fn blame(&self) -> Blame {
+        use TransportError::{AddressProhibited, NameNotResolved, Proxy, Untrusted};
+        match self {
+            // The way is mended where the host runs.
+            NameNotResolved(_) | AddressProhibited { .. } | Proxy { .. } | Untrusted(_) => Blame::Operator,
+            _ => Blame::Service,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::plugin::cache::{self, Cache, CacheError};
 use crate::plugin::compiler::{self, CompileError, Compiler};
 use crate::plugin::features::features;
+use crate::plugin::known::KnownPlugin;
 use crate::progress::Progress;
 use crate::text;
 
@@ -28,6 +29,7 @@ struct HostInner {
     cache: Option<Cache>,
     compiler: Compiler,
     trusted: Vec<Trusted>,
+    known: &'static [KnownPlugin],
     clock: Arc<EpochClock>,
     ticking: thread::Thread,
     places: Semaphore,
@@ -63,6 +65,8 @@ pub struct Setup {
     pub compiler: Compiler,
     /// Plugins that this process compiles itself where `compiler` cannot.
     pub trusted: Vec<Trusted>,
+    /// Plugins of which more is known than the contract says.
+    pub known: &'static [KnownPlugin],
     /// Where it is noted what is being done.
     pub progress: Progress,
 }
@@ -84,18 +88,25 @@ pub struct HostError(String);
 impl Host {
     /// Sets up the engine.
     pub fn new(setup: Setup) -> Result<Host, HostError> {
-        let Setup { cache, compiler, trusted, progress } = setup;
+        let Setup { cache, compiler, trusted, known, progress } = setup;
         let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
         let clock = Arc::new(EpochClock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
         let cache = cache.map(|folder| Cache { folder });
         let places = Semaphore::new(limits::CALLS as usize);
-        Ok(Host { shared: Arc::new(HostInner { engine, cache, compiler, trusted, clock, ticking, places, progress }) })
+        let shared = HostInner { engine, cache, compiler, trusted, known, clock, ticking, places, progress };
+        Ok(Host { shared: Arc::new(shared) })
     }
 
     /// Where it is noted what is being done.
     pub fn progress(&self) -> &Progress {
         &self.shared.progress
+    }
+
+    /// What is known of the plugin with this name.
+    pub(crate) fn known(&self, name: &str) -> KnownPlugin {
+        let known = self.shared.known.iter().find(|known| known.name == name);
+        known.copied().unwrap_or(KnownPlugin::UNKNOWN)
     }
 
     pub(crate) fn engine(&self) -> &Engine {

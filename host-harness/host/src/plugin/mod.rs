@@ -12,6 +12,7 @@ pub mod event;
 mod features;
 mod hook;
 mod journal;
+mod known;
 pub mod log_share;
 mod meter;
 pub mod seal;
@@ -30,13 +31,15 @@ use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::contract::{self, ACCEPTED, Description, INTERFACE, PluginCodePre};
+use crate::blame::Blame;
+use crate::contract::{self, ACCEPTED, Description, Failure, INTERFACE, PluginCodePre};
 use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::call::{CallError, CallState, ClockView, Tap};
 use crate::plugin::compiler::CompileError;
 use crate::plugin::engine::Host;
+pub use crate::plugin::known::KnownPlugin;
 use crate::text;
 
 /// All that a plugin may import, without versions. The import list is the capability list.
@@ -160,6 +163,16 @@ impl Plugin {
     /// The same, if it was asked before.
     pub(crate) fn described(&self) -> Option<Arc<Description>> {
         self.shared.description.get().cloned()
+    }
+
+    /// Who can mend a failure of the plugin's calls.
+    pub fn blame(&self, failure: &Failure) -> Blame {
+        self.known().blame(failure)
+    }
+
+    /// What the embedder knows of it, as soon as it was asked for its name.
+    pub fn known(&self) -> KnownPlugin {
+        self.described().map_or(KnownPlugin::UNKNOWN, |description| self.host().known(&description.name))
     }
 
     pub(crate) fn tap(&self) -> Option<&Tap> {

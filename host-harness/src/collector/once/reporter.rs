@@ -78,7 +78,7 @@ impl Reporter<'_> {
     /// Says that something failed, whose fault it is, and what mends it.
     pub(super) fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
         self.report.failed += 1;
-        let (cause, code, whose) = (&failure.cause, &failure.code, failure.blame());
+        let (cause, code, whose) = (&failure.cause, &failure.code, ready.admitted.plugin.blame(failure));
         let mut text = format!("error: {}: {cause} ({code}, {whose})", who(ready, scope));
         let details = [
             ("status", failure.status.map(|status| status.to_string())),

@@ -71,7 +71,7 @@ pub enum Why {
 
 impl Why {
     /// The code under which the log and the metrics name it, and `check` its step.
-    pub fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Why::Credentials => "credential-unreadable",
             Why::Plugin => "plugin-broken",
@@ -80,7 +80,7 @@ impl Why {
     }
 
     /// Who can mend it.
-    pub fn blame(self) -> Blame {
+    pub const fn blame(self) -> Blame {
         match self {
             Why::Credentials | Why::Pin => Blame::Operator,
             Why::Plugin => Blame::Plugin,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use source_host::blame::Blame;
 use source_host::clock::Clock;
 use source_host::network::proxy::Proxy;
 use tokio::sync::{Notify, Semaphore};
@@ -281,8 +280,8 @@ impl Deliveries {
     /// Says how often was met what is not said each time; once an hour for each kind.
     pub fn tell_repeats(&self) {
         let summaries = self.shared.inner.lock().ledger.summaries((self.shared.clock)());
-        for Summary { subject, code, count, minutes, last, lasts } in summaries {
-            let (fault, lasts) = (Blame::of_sink(&code).word(), if lasts { ", and it lasts" } else { "" });
+        for Summary { subject, code, blame, count, minutes, last, lasts } in summaries {
+            let (fault, lasts) = (blame.word(), if lasts { ", and it lasts" } else { "" });
             tracing::warn!(
                 sink = subject,
                 code,

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use source_host::blame::{Blame, FILE_UNWRITABLE, REQUEST_UNUSABLE};
 use source_host::failpoint;
 use source_host::failures::OUTBOX_FULL;
 use source_host::limits::milliseconds;
@@ -145,8 +144,7 @@ impl SharedDeliveries {
         let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
         let is_full = waiting.bytes >= most;
         let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
-        let fault =
-            inner.trouble(sink, tenant).map_or(Blame::of_sink(OUTBOX_FULL.code), |trouble| trouble.blame).word();
+        let fault = inner.trouble(sink, tenant).map_or(OUTBOX_FULL.blame, |trouble| trouble.blame).word();
         drop(inner);
         let Waiting { events, bytes } = waiting;
         macro_rules! line {
@@ -214,8 +212,7 @@ impl SharedDeliveries {
         }
         let open = match writer {
             Some(writer) => writer,
-            None => writer
-                .insert(self.open(sink, partition, tenant).map_err(|why| SinkTrouble::new(REQUEST_UNUSABLE, why))?),
+            None => writer.insert(self.open(sink, partition, tenant).map_err(SinkTrouble::of_table)?),
         };
         let answer = open.take(&batch).await;
         self.count(partition, &batch, answer.is_ok());
@@ -315,9 +312,8 @@ impl SharedDeliveries {
                 failpoint::pass("dead-letter-synced");
                 written
             });
-            let unwritten = |error: io::Error| {
-                SinkTrouble::new(FILE_UNWRITABLE, format!("cannot write the dead letters {path}: {error}"))
-            };
+            let unwritten =
+                |error: io::Error| SinkTrouble::of_file(format!("cannot write the dead letters {path}: {error}"));
             written.await?.map_err(unwritten)?;
             let Queued { tenant, feed, uid, .. } = event;
             self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);

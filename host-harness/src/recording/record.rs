@@ -18,6 +18,7 @@ use source_host::network::charset;
 use source_host::network::client::Network;
 use source_host::network::tokens;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture, egress};
+use source_host::plugin::KnownPlugin;
 use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
 
@@ -126,7 +127,8 @@ pub async fn record(
     let context =
         RecordedContext { feed: admitted.id.to_string(), tenant: admitted.tenant.to_string(), time_milliseconds };
     let Description { identifiers, response_headers, .. } = feed.description();
-    let rules = RecordingRules { shapes: &feed.plan().shapes, identifiers, response_headers, without_scopes };
+    let (shapes, known) = (feed.plan().shapes.as_slice(), admitted.plugin.known());
+    let rules = RecordingRules { shapes, known: &known, identifiers, response_headers, without_scopes };
     let cassette = cassette(admitted, rules, taped, seen, context);
     let replayed = replay::play(&admitted.plugin, &cassette).await?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
@@ -145,6 +147,8 @@ struct Identified {
 struct RecordingRules<'a> {
     /// What the plugin sends.
     shapes: &'a [Shape],
+    /// What the plugin gets to see of tokens' answers beyond the standard's.
+    known: &'a KnownPlugin,
     /// Where the service's answers tell whose they are.
     identifiers: &'a [Identifier],
     /// Headers that are kept.
@@ -187,7 +191,7 @@ fn cassette(
     }
     for one in &mut taped {
         let shape = shapes.iter().find(|shape| one.has(shape));
-        one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()));
+        one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()), rules.known);
         if let Some(shape) = shape.filter(|shape| shape.captures.is_some()) {
             assertions(&mut stand_ins, shape, one);
             tenant_domains(&mut stand_ins, one, &settings);
@@ -272,10 +276,10 @@ struct Taped {
 impl Taped {
     /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
     /// if it was.
-    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>) {
+    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>, plugin: &KnownPlugin) {
         let undeclared = || seal::holds_token(&self.response).then_some(tokens::TOKEN);
         let Some(key) = key.or_else(undeclared) else { return };
-        let Sealing { token, secrets } = seal::sealed(&mut self.response, key);
+        let Sealing { token, secrets } = seal::sealed(&mut self.response, key, plugin);
         for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
             stand_ins.of(StandInKind::Token, secret.expose());
         }
@@ -464,8 +468,14 @@ mod tests {
             let response = IncomingResponse { status: 200, headers: Vec::new(), body: body.clone().into_bytes() };
             let mut taped = Taped { request, response, text: body };
             let mut stand_ins = StandIns::default();
-            taped.seal(&mut stand_ins, key);
-            let rules = RecordingRules { shapes: &[], identifiers: &[], response_headers: &[], without_scopes: false };
+            taped.seal(&mut stand_ins, key, &KnownPlugin::UNKNOWN);
+            let rules = RecordingRules {
+                shapes: &[],
+                known: &KnownPlugin::UNKNOWN,
+                identifiers: &[],
+                response_headers: &[],
+                without_scopes: false,
+            };
             let recorded = serde_json::to_string(&taped.exchange(&stand_ins, rules)).unwrap();
             assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
         }

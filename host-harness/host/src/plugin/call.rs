@@ -424,7 +424,7 @@ impl Plugin {
         let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
         let (tenant, plugin) = (caller.tenant.as_str().into(), self.about().sha256.as_str().into());
         let (network, tap) = (caller.network.clone(), self.tap().cloned());
-        let asker = Asker { who: Arc::clone(&who), tenant, plugin };
+        let asker = Asker { who: Arc::clone(&who), tenant, plugin, known: self.known() };
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
         let meter = Meter::new(limits, Arc::clone(spent));
         let (declared, log) = (self.described(), caller.log.clone());

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpH
 
 use super::bound::Bound;
 use super::journal::{CallNetwork, Exchange, Journal, SealedToken, Shared};
+use super::known::KnownPlugin;
 use super::seal;
 use super::tap::Tap;
 use crate::credentials::redact::{self, Search};
@@ -47,6 +48,8 @@ pub(super) struct Asker {
     pub tenant: Arc<str>,
     /// Digest of the plugin.
     pub plugin: Arc<str>,
+    /// What is known of the plugin.
+    pub known: KnownPlugin,
 }
 
 impl Hook {
@@ -353,6 +356,7 @@ impl Carrier {
         let bytes = response.body.len();
         let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
         known.extend(self.journal.lock().tokens.iter().map(|held| held.token.clone()));
+        let plugin = self.asker.known;
         let scrub = move || {
             let undecoded = charset::decode(&mut response).err().filter(|_| is_private);
             if let Some(error) = undecoded {
@@ -366,8 +370,8 @@ impl Carrier {
                 response = text;
             }
             let answered = match &captures {
-                Some(key) => seal::sealed(&mut response, key),
-                None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN),
+                Some(key) => seal::sealed(&mut response, key, &plugin),
+                None if seal::holds_token(&response) => seal::sealed(&mut response, tokens::TOKEN, &plugin),
                 None => seal::Sealing::default(),
             };
             seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));

@@ -12,30 +12,17 @@ use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
 use crate::network::egress::has_fitting_name;
 use crate::network::tokens::{TOKEN, is_of_tokens};
+use crate::plugin::known::KnownPlugin;
 
-/// Members of a token endpoint's answer that a plugin gets to see, besides the sealed one: those of OAuth 2.0, and what
-/// Microsoft adds for its support.
-const MEMBERS: &[&str] = &[
-    "token_type",
-    "expires_in",
-    "ext_expires_in",
-    "expires_on",
-    "refresh_in",
-    "error",
-    "error_description",
-    "error_uri",
-    "error_codes",
-    "suberror",
-    "timestamp",
-    "trace_id",
-    "correlation_id",
-];
+/// Members of a token endpoint's answer that every plugin gets to see, besides the sealed one: those of OAuth 2.0
+/// (RFC 6749, sections 5.1 and 5.2).
+const MEMBERS: &[&str] = &["token_type", "expires_in", "error", "error_description", "error_uri"];
 
 /// Members of an `error` that is an object.
 const ERROR_MEMBERS: &[&str] = &["code", "message"];
 
-/// Headers of a token endpoint's answer that a plugin gets to see, besides ids of the request.
-const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via", "x-ms-ests-server"];
+/// Headers of a token endpoint's answer that every plugin gets to see, besides ids of the request.
+const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via"];
 
 /// Stands for a body of a token endpoint that is no JSON object. That it began like a page for people may be known.
 const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");
@@ -65,8 +52,9 @@ pub fn holds_token(response: &IncomingResponse) -> bool {
 
 /// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
 /// good answer the plugin gets a placeholder for it.
-pub fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
-    response.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()) || name.ends_with("request-id"));
+pub fn sealed(response: &mut IncomingResponse, key: &str, plugin: &KnownPlugin) -> Sealing {
+    let is_read = |name: &str| HEADERS.contains(&name) || plugin.token_headers.contains(&name);
+    response.headers.retain(|(name, _)| is_read(name) || name.ends_with("request-id"));
     for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
         // Some servers give tokens there.
         let url = has_fitting_name(place).then(|| Url::parse(place).ok()).flatten();
@@ -101,7 +89,7 @@ pub fn sealed(response: &mut IncomingResponse, key: &str) -> Sealing {
                 }
             }
             Value::String(token) if name.ends_with("_token") => sealing.secrets.push(Secret::new(token)),
-            value if MEMBERS.contains(&name.as_str()) => {
+            value if MEMBERS.contains(&name.as_str()) || plugin.token_members.contains(&name.as_str()) => {
                 if let Some(value) = plain(value) {
                     members.insert(name, value);
                 }
@@ -158,10 +146,26 @@ mod tests {
         assert_eq!(response.headers, [("location".to_owned(), "https://elsewhere.example".to_owned())]);
     }
 
+    /// A plugin that reads more than the standard's.
+    const READER: KnownPlugin = KnownPlugin {
+        token_members: &["error_codes", "trace_id"],
+        token_headers: &["x-server"],
+        ..KnownPlugin::UNKNOWN
+    };
+
     fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> (IncomingResponse, Sealing) {
+        answered_to(&READER, status, headers, body)
+    }
+
+    fn answered_to(
+        plugin: &KnownPlugin,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (IncomingResponse, Sealing) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut response = IncomingResponse { status, headers, body: body.as_bytes().to_vec() };
-        let sealing = sealed(&mut response, TOKEN);
+        let sealing = sealed(&mut response, TOKEN, plugin);
         scrub(&mut response, &Search::new(&sealing.secrets));
         (response, sealing)
     }
@@ -241,6 +245,20 @@ mod tests {
         );
         let body = r#"{"error":{"code":"BadRequest","message":"m","target":"t"}}"#;
         assert_eq!(text(&answered(400, &[], body).0), r#"{"error":{"code":"BadRequest","message":"m"}}"#);
+    }
+
+    #[test]
+    fn what_is_no_standards_is_seen_by_a_plugin_that_is_known_to_read_it() {
+        let headers = [("x-server", "a"), ("x-other", "b"), ("retry-after", "1")];
+        let body = r#"{"error":"invalid_client","error_codes":[7],"trace_id":"t","other":"o"}"#;
+        for (plugin, members, seen) in [
+            (READER, r#"{"error":"invalid_client","error_codes":[7],"trace_id":"t"}"#, vec!["x-server", "retry-after"]),
+            (KnownPlugin::UNKNOWN, r#"{"error":"invalid_client"}"#, vec!["retry-after"]),
+        ] {
+            let (response, _) = answered_to(&plugin, 401, &headers, body);
+            assert_eq!(text(&response), members);
+            assert_eq!(response.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), seen);
+        }
     }
 
     #[test]

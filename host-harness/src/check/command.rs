@@ -16,7 +16,7 @@ use crate::check::unusable::{broken, broken_for_people, left_out};
 use crate::check::{check, check_telling};
 use crate::collector::once::Output;
 use crate::config::admission::{self, Checked, LeftOut};
-use crate::config::{Config, Problem, StartError, Told};
+use crate::config::{Config, ConfigProblem, StartError, Told};
 use crate::sink;
 
 /// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
@@ -42,7 +42,7 @@ pub async fn tell(
         }
         Err(error) => return Err(error),
     };
-    let general: Vec<Problem> = general_warnings(&checked).cloned().collect();
+    let general: Vec<ConfigProblem> = general_warnings(&checked).cloned().collect();
     for warning in Told::default().brief(&general) {
         let _ = writeln!(output.people, "warning: {warning}");
     }
@@ -128,7 +128,8 @@ fn write(
 }
 
 /// What is odd and belongs to no feed that is checked.
-pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &Problem> {
-    let of_a_feed = |warning: &&Problem| checked.feeds.iter().any(|feed| warning.feed.as_deref() == Some(&*feed.id));
+pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &ConfigProblem> {
+    let of_a_feed =
+        |warning: &&ConfigProblem| checked.feeds.iter().any(|feed| warning.feed.as_deref() == Some(&*feed.id));
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }

@@ -23,7 +23,7 @@ use crate::check::remarks::{
 };
 use crate::check::run::{CheckRun, Heard, Listener, redacted};
 use crate::check::skew::{Skew, clocks};
-use crate::config::Problem;
+use crate::config::ConfigProblem;
 use crate::limits;
 
 /// One feed that is being checked.
@@ -36,7 +36,7 @@ pub(super) struct FeedCheck<'a> {
 }
 
 impl FeedCheck<'_> {
-    pub(super) async fn ladder(&self, odd: &[&Problem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
+    pub(super) async fn ladder(&self, odd: &[&ConfigProblem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
         let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
         run.plugin = Some(self.admitted.plugin.clone());
         run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
@@ -57,7 +57,7 @@ impl FeedCheck<'_> {
     }
 
     /// Each step breaks off where the ladder stops, once it noted why.
-    async fn steps(&self, run: &mut CheckRun, odd: &[&Problem]) -> ControlFlow<()> {
+    async fn steps(&self, run: &mut CheckRun, odd: &[&ConfigProblem]) -> ControlFlow<()> {
         let feed = self.settings(run, odd).await?;
         self.way(run).await?;
         self.credential(run, &feed).await?;
@@ -67,7 +67,7 @@ impl FeedCheck<'_> {
         ControlFlow::Continue(())
     }
 
-    async fn settings(&self, run: &mut CheckRun, odd: &[&Problem]) -> ControlFlow<(), Feed> {
+    async fn settings(&self, run: &mut CheckRun, odd: &[&ConfigProblem]) -> ControlFlow<(), Feed> {
         let begun = Instant::now();
         let feed = match self.admitted.open(self.tenants, self.clock).await {
             Ok(feed) => feed,

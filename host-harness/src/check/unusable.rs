@@ -6,22 +6,23 @@ use crate::check::ladder::{Ladder, Question};
 use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, Why};
-use crate::config::{Problem, Told};
+use crate::config::{ConfigProblem, Told};
 
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
 /// of its own is wrong with all of them, and has a ladder of its own, which comes first and names no feed.
-pub fn broken(named: &[String], problems: &[Problem]) -> Vec<Ladder> {
+pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
     let (of_all, of_some) = of_all_and_some(named, problems);
     let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_ladder("", &of_all));
     let of_feed = |id: &String| {
-        let own: Vec<&Problem> = of_some.iter().copied().filter(|problem| problem.feed.as_ref() == Some(id)).collect();
+        let own: Vec<&ConfigProblem> =
+            of_some.iter().copied().filter(|problem| problem.feed.as_ref() == Some(id)).collect();
         broken_ladder(id, &own)
     };
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
 
 /// The same for people, who read each trouble once: the feeds of which there is nothing to say share a ladder.
-pub(super) fn broken_for_people(named: &[String], problems: &[Problem]) -> Vec<Ladder> {
+pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
     let mut ladders = broken(named, &Told::default().brief(problems));
     let good = ladders.extract_if(.., |ladder| ladder.stopped().is_none()).map(|ladder| ladder.feed);
     let good: Vec<String> = good.collect();
@@ -31,11 +32,14 @@ pub(super) fn broken_for_people(named: &[String], problems: &[Problem]) -> Vec<L
     ladders
 }
 
-fn of_all_and_some<'a>(named: &[String], problems: &'a [Problem]) -> (Vec<&'a Problem>, Vec<&'a Problem>) {
+fn of_all_and_some<'a>(
+    named: &[String],
+    problems: &'a [ConfigProblem],
+) -> (Vec<&'a ConfigProblem>, Vec<&'a ConfigProblem>) {
     problems.iter().partition(|problem| problem.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
 }
 
-fn broken_ladder(feed: &str, problems: &[&Problem]) -> Ladder {
+fn broken_ladder(feed: &str, problems: &[&ConfigProblem]) -> Ladder {
     let mut run = CheckRun::new(feed, "");
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
@@ -56,8 +60,8 @@ pub fn left_out(out: &LeftOut) -> Ladder {
         Why::Plugin => PLUGIN_BROKEN,
         Why::Pin => PIN_DIFFERS,
     };
-    let words: Vec<String> = out.problems.iter().map(Problem::to_string).collect();
-    let places = out.problems.iter().map(Problem::place).collect();
+    let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();
+    let places = out.problems.iter().map(ConfigProblem::place).collect();
     let mut run = CheckRun::new(&out.feed, &out.tenant);
     run.bad(Question::Settings, "", Duration::ZERO, remark.trouble(&words.join("\n"), &list(places)));
     run.ended()
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_its_feed_and_one_of_the_whole_once_without_one() {
-        let problem = |feed: Option<&str>, key: &str| Problem {
+        let problem = |feed: Option<&str>, key: &str| ConfigProblem {
             file: "a.toml".into(),
             line: 3,
             feed: feed.map(str::to_owned),
@@ -78,7 +82,7 @@ mod tests {
             message: "found x, expected y".to_owned(),
         };
         let named = ["a".to_owned(), "b".to_owned()];
-        let failed = |problems: &[Problem]| {
+        let failed = |problems: &[ConfigProblem]| {
             let ladders = broken(&named, problems);
             assert_eq!(status(&ladders), 2);
             assert!(ladders.iter().all(|ladder| ladder.steps.len() == Question::ALL.len()));

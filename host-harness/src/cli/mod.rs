@@ -11,7 +11,7 @@ use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::Output;
 use host_harness::config::admission::{self, Checked, LeftOut, Why};
-use host_harness::config::{self, Config, Problem, StartError, Told};
+use host_harness::config::{self, Config, ConfigProblem, StartError, Told};
 use host_harness::environment;
 use host_harness::limits;
 use host_harness::run::{self, Start};
@@ -141,7 +141,7 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 /// What is wrong with the configuration, if that is the error.
-fn problems(error: &anyhow::Error) -> Option<&[Problem]> {
+fn problems(error: &anyhow::Error) -> Option<&[ConfigProblem]> {
     match error.downcast_ref() {
         Some(StartError::Configuration(problems)) => Some(problems),
         _ => None,

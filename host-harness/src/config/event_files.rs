@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::Reader;
 use super::sinks::ReadSink;
-use super::{Problem, SeenFile};
+use super::{ConfigProblem, SeenFile};
 use crate::limits;
 use crate::sink::file::Aside;
 use crate::sink::{SinkKind, disk};
@@ -30,7 +30,7 @@ struct ClaimedFile {
     aside: Aside,
     /// Says whose events go there.
     whose: String,
-    place: Problem,
+    place: ConfigProblem,
 }
 
 impl EventFiles {
@@ -74,12 +74,19 @@ impl EventFiles {
             let place = self.folded(&config.dead_letters);
             if let Some(before) = self.reserved.insert(place, whose) {
                 let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
-                reader.problems.push(Problem { message, ..sink.place.clone() });
+                reader.problems.push(ConfigProblem { message, ..sink.place.clone() });
             }
         }
     }
 
-    pub(super) fn claim(&mut self, reader: &mut Reader, place: &Problem, tenant: &str, feed: &str, sink: &ReadSink) {
+    pub(super) fn claim(
+        &mut self,
+        reader: &mut Reader,
+        place: &ConfigProblem,
+        tenant: &str,
+        feed: &str,
+        sink: &ReadSink,
+    ) {
         let Some(config) = &sink.config else { return };
         let SinkKind::File(file) = &config.kind else { return };
         let path = file.path.filled(tenant, feed);
@@ -87,7 +94,7 @@ impl EventFiles {
             partition: config.partition(tenant, feed),
             aside: file.path.aside(),
             whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
-            place: Problem { message: path.clone(), ..place.clone() },
+            place: ConfigProblem { message: path.clone(), ..place.clone() },
         };
         let place = self.folded(Path::new(&path));
         match self.taken.entry(place) {
@@ -106,7 +113,7 @@ impl EventFiles {
             let written = Path::new(&taken.place.message);
             if let Some(unfit) = disk::unfit(written) {
                 let message = format!("its events go to {}, {unfit}", written.display());
-                reader.problems.push(Problem { message, ..taken.place.clone() });
+                reader.problems.push(ConfigProblem { message, ..taken.place.clone() });
                 continue;
             }
             if let Some(reserved) = self.reserved.get(path) {
@@ -149,9 +156,9 @@ impl EventFiles {
 }
 
 impl ClaimedFile {
-    fn problem(&self, found: &str) -> Problem {
+    fn problem(&self, found: &str) -> ConfigProblem {
         let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
-        Problem { message, ..self.place.clone() }
+        ConfigProblem { message, ..self.place.clone() }
     }
 }
 

@@ -9,7 +9,7 @@ use super::event_files::EventFiles;
 use super::reader::{Reader, Table};
 use super::sinks::ReadSink;
 use super::{
-    Environment, FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, duration, pins, settings, suggestion,
+    ConfigProblem, Environment, FeedConfig, Interval, Pins, SeenFile, SourcePlace, duration, pins, settings, suggestion,
 };
 use crate::built_in;
 use crate::limits;
@@ -93,7 +93,7 @@ struct ReadFeeds {
 
 /// A feed's wish to write to its sinks.
 struct Claim {
-    place: Problem,
+    place: ConfigProblem,
     tenant: String,
     feed: String,
     sinks: Vec<String>,
@@ -189,7 +189,8 @@ impl ReadFeeds {
     /// What can be said only where everything could be read: that something is missing.
     fn check_whole(&self, reader: &mut Reader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
-        let problem = |message| Problem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
+        let problem =
+            |message| ConfigProblem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
         if is_empty {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
         } else if let Some(only) = parts.only.filter(|only| !nameless && !ids.contains_key(*only)) {
@@ -199,7 +200,7 @@ impl ReadFeeds {
         for sink in parts.sinks.iter().filter(|_| !is_told) {
             if let Some(id) = sink.id.as_ref().filter(|id| !fed.contains(*id)) {
                 let message = format!("no feed names the sink {id:?}, expected it in the `sinks` of a feed");
-                reader.problems.push(Problem { message, ..sink.place.clone() });
+                reader.problems.push(ConfigProblem { message, ..sink.place.clone() });
             }
         }
     }

@@ -48,9 +48,9 @@ pub struct Config {
     /// Every feed that has an id, also where it has a problem of its own.
     pub named: Vec<String>,
     /// Odd, and no reason to stop.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigProblem>,
     /// What is wrong; feeds with a problem of their own are not among `feeds`.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
     /// Every file that was read; those that others name, as they were before.
     pub files: Vec<SeenFile>,
     /// Whether a feed that cannot be collected stops the others, too.
@@ -105,7 +105,7 @@ pub struct FeedConfig {
     pub opened: Vec<String>,
     /// Settings whose `{ env }` or `{ file }` cannot be read now, each with what was found there. Something else stands in
     /// their place, so that the other settings can be judged.
-    pub unreadable: Vec<(String, Problem)>,
+    pub unreadable: Vec<(String, ConfigProblem)>,
 }
 
 /// Time between two polls of a scope.
@@ -114,14 +114,14 @@ pub struct Interval {
     /// The time.
     pub time: Duration,
     /// Where it stands, and as its message how it is spelled there.
-    pub written: Problem,
+    pub written: ConfigProblem,
 }
 
 impl Interval {
     /// A warning where it is far below the time after which the service has new data.
-    pub fn oddity(&self, refresh: Duration) -> Option<Problem> {
+    pub fn oddity(&self, refresh: Duration) -> Option<ConfigProblem> {
         let message = format!("{} is short: the service has new data every {}", self.written.message, spelled(refresh));
-        (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| Problem { message, ..self.written.clone() })
+        (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| ConfigProblem { message, ..self.written.clone() })
     }
 }
 
@@ -149,7 +149,7 @@ pub struct SourcePlace {
 
 /// Something wrong or odd in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Which file.
     pub file: PathBuf,
     /// Counted from 1; 0 for the whole file.
@@ -163,7 +163,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file.display())?;
         if self.line > 0 {
@@ -198,8 +198,13 @@ const TABLES: &[(&str, &[&str])] = &[
 /// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets. What
 /// is wrong stands in the configuration itself, so that a check of the rest can add to it.
 pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
-    let whole =
-        |file: &Path, message| Problem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
+    let whole = |file: &Path, message| ConfigProblem {
+        file: file.to_owned(),
+        line: 0,
+        feed: None,
+        key: String::new(),
+        message,
+    };
     let of = |problem| Config { problems: vec![problem], ..Config::default() };
     let files = if path.is_dir() {
         match folder(path) {
@@ -322,7 +327,7 @@ fn tell_of_foreign(reader: &mut Reader, foreign: &[Table<'_>]) {
 /// More files of another program than this are counted.
 const FOREIGN_SHOWN: usize = 4;
 
-impl Problem {
+impl ConfigProblem {
     /// File and line.
     pub fn place(&self) -> String {
         match self.line {
@@ -341,7 +346,7 @@ pub struct Told {
 
 impl Told {
     /// The same problems, where a message that was told before gives way to the place where it was told of.
-    pub fn brief(&mut self, problems: &[Problem]) -> Vec<Problem> {
+    pub fn brief(&mut self, problems: &[ConfigProblem]) -> Vec<ConfigProblem> {
         let mut brief = problems.to_vec();
         for problem in &mut brief {
             match self.places.get(&problem.message) {
@@ -354,7 +359,7 @@ impl Told {
 }
 
 /// What stands among the defaults is found again with each feed.
-pub(crate) fn once_each(problems: Vec<Problem>) -> Vec<Problem> {
+pub(crate) fn once_each(problems: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
     let mut seen = BTreeSet::new();
     problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
 }

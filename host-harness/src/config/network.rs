@@ -7,7 +7,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 
 use super::reader::{Reader, Table};
-use super::{Problem, SeenFile};
+use super::{ConfigProblem, SeenFile};
 
 pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
 
@@ -43,7 +43,7 @@ pub struct CaFile {
     /// The certificates in it.
     pub authorities: Authorities,
     /// Where it is named, for problems with what is in it.
-    pub place: Problem,
+    pub place: ConfigProblem,
 }
 
 pub(super) fn read(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<SeenFile>) -> NetworkConfig {

@@ -2,7 +2,7 @@
 
 use source_host::feed::admitted::AdmittedFeed;
 
-use super::Problem;
+use super::ConfigProblem;
 use super::reader::{Reader, Table};
 
 /// Key of the plugin's digest; it may stand in `[feed_defaults]`, too.
@@ -25,7 +25,7 @@ pub struct Pin {
     /// Lower-case hexadecimal.
     pub sha256: String,
     /// Where it stands; the message is empty.
-    pub place: Problem,
+    pub place: ConfigProblem,
 }
 
 impl Pins {
@@ -35,32 +35,32 @@ impl Pins {
     }
 
     /// What is said of a plugin with another digest than the one that is pinned.
-    pub fn plugin_problem(&self, found: &str) -> Option<Problem> {
+    pub fn plugin_problem(&self, found: &str) -> Option<ConfigProblem> {
         let pin = self.plugin.as_ref().filter(|pin| pin.sha256 != found)?;
         Some(pin.problem("a plugin", PLUGIN, found))
     }
 
     /// The same of a plan.
-    pub fn plan_problem(&self, found: &str) -> Option<Problem> {
+    pub fn plan_problem(&self, found: &str) -> Option<ConfigProblem> {
         let pin = self.plan.as_ref().filter(|pin| pin.sha256 != found)?;
         Some(pin.problem("a plan", PLAN, found))
     }
 
     /// What is said of a feed that was found good and whose digests differ from the pins.
-    pub fn problems(&self, feed: &AdmittedFeed) -> Vec<Problem> {
+    pub fn problems(&self, feed: &AdmittedFeed) -> Vec<ConfigProblem> {
         let plan = feed.plan_digest().unwrap_or_default();
         self.plugin_problem(feed.plugin_digest()).into_iter().chain(self.plan_problem(&plan)).collect()
     }
 }
 
 impl Pin {
-    fn problem(&self, what: &str, key: &str, found: &str) -> Problem {
+    fn problem(&self, what: &str, key: &str, found: &str) -> ConfigProblem {
         let Pin { sha256, place } = self;
         let message = format!(
             "found {what} with the SHA-256 {found}, expected {sha256}; see with `inspect -c` what it lets out, and only if \
              that is meant write {key} = \"{found}\""
         );
-        Problem { message, ..place.clone() }
+        ConfigProblem { message, ..place.clone() }
     }
 }
 

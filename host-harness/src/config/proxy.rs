@@ -7,7 +7,7 @@ use source_host::network::proxy::Proxy;
 
 use super::reader::{Reader, Table};
 use super::reference::{secret, text_of};
-use super::{Environment, Problem, SeenFile};
+use super::{ConfigProblem, Environment, SeenFile};
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(
@@ -19,7 +19,7 @@ pub fn read(
 ) -> Proxy {
     let wrong = |reader: &mut Reader, name: &str, message: String| {
         let key = format!("{name} in the environment");
-        reader.problems.push(Problem { file: first.to_owned(), line: 0, feed: None, key, message });
+        reader.problems.push(ConfigProblem { file: first.to_owned(), line: 0, feed: None, key, message });
     };
     // A variable that is set to nothing is not set, whichever of the two spellings it has.
     let variable = |reader: &mut Reader, names: [&'static str; 2]| {

@@ -9,7 +9,7 @@ use source_host::text;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Problem, TABLES, suggestion, syntax};
+use super::{ConfigProblem, TABLES, suggestion, syntax};
 use crate::files;
 
 /// As much of a value is shown.
@@ -29,8 +29,8 @@ pub struct Source<'a> {
 /// Collects what is wrong and what is odd.
 #[derive(Default)]
 pub struct Reader {
-    pub problems: Vec<Problem>,
-    pub warnings: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
+    pub warnings: Vec<ConfigProblem>,
     /// Whether everything could be read: what is missing then is missing.
     pub complete: bool,
     /// Keys that stand in the wrong table, and are therefore missing in theirs.
@@ -89,9 +89,9 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub fn problem(&self, line: usize, key: &Key, message: String) -> Problem {
+    pub fn problem(&self, line: usize, key: &Key, message: String) -> ConfigProblem {
         let Key { feed, dotted } = key.clone();
-        Problem { file: self.file.to_owned(), line, feed, key: dotted, message }
+        ConfigProblem { file: self.file.to_owned(), line, feed, key: dotted, message }
     }
 
     /// A path of the file, which is relative to its folder.

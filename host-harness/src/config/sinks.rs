@@ -9,7 +9,7 @@ use source_host::text;
 
 use super::reader::{Node, Reader, Table};
 use super::reference::{secret, token};
-use super::{Environment, NetworkConfig, Problem, SeenFile, suggestion};
+use super::{ConfigProblem, Environment, NetworkConfig, SeenFile, suggestion};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
@@ -36,7 +36,7 @@ pub struct ReadSink {
     pub id: Option<String>,
     /// None where something is wrong with it.
     pub config: Option<SinkConfig>,
-    pub place: Problem,
+    pub place: ConfigProblem,
 }
 
 /// The sinks, also those with which something is wrong.
@@ -73,7 +73,7 @@ pub fn read(
         let others = sinks.iter().filter_map(|sink| sink.config.as_ref());
         if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
             let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
-            reader.problems.push(Problem { message, ..place.clone() });
+            reader.problems.push(ConfigProblem { message, ..place.clone() });
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         }

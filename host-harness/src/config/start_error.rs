@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::built_in::LoadError;
-use crate::config::Problem;
+use crate::config::ConfigProblem;
 use crate::store::StoreError;
 
 /// Why a command, or the collector, does not start, or does not go on.
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 pub enum StartError {
     /// The configuration is wrong.
     #[error("the configuration has {} problems", .0.len())]
-    Configuration(Vec<Problem>),
+    Configuration(Vec<ConfigProblem>),
     /// The plugin that is to take the place of what the feeds name cannot be used: the command line's trouble, and not
     /// that of each feed.
     #[error(transparent)]

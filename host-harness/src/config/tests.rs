@@ -36,7 +36,7 @@ fn is_proxy(name: &str) -> bool {
 /// The configuration, unless something is wrong with it, or a feed would be left out.
 fn told(config: Config) -> Result<Config, Vec<String>> {
     let unreadable = config.feeds.iter().flat_map(|feed| feed.unreadable.iter().map(|(_, problem)| problem));
-    let told: Vec<String> = config.problems.iter().chain(unreadable).map(Problem::to_string).collect();
+    let told: Vec<String> = config.problems.iter().chain(unreadable).map(ConfigProblem::to_string).collect();
     if told.is_empty() { Ok(config) } else { Err(told) }
 }
 
@@ -117,7 +117,8 @@ fn files_of_another_program_in_a_folder_are_told_of_once() {
     for name in ["a.toml", "b.toml", "c.toml"] {
         write(name, "[package]\nname = \"x\"\n[dependencies]\n");
     }
-    let told = || load(folder.path(), None, &|_| None).problems.iter().map(Problem::to_string).collect::<Vec<_>>();
+    let told =
+        || load(folder.path(), None, &|_| None).problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>();
     let expected = format!(
         "{}: has no table of a configuration, nor have b.toml, c.toml, ",
         folder.path().join("a.toml").display()
@@ -182,7 +183,7 @@ fn a_secrets_file_that_others_may_read_or_write_is_a_warning() {
     ] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         let config = read(text, None).unwrap();
-        let warnings: Vec<String> = config.warnings.iter().map(Problem::to_string).collect();
+        let warnings: Vec<String> = config.warnings.iter().map(ConfigProblem::to_string).collect();
         assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
         let words = format!("{} has the mode {mode:04o}, which lets ", file.display());
         assert!(told.is_none_or(|key| warnings[0].contains(&format!("{key}{words}"))), "{warnings:?}");
@@ -1021,7 +1022,7 @@ fn a_credential_in_a_header_or_an_address_of_a_sink_is_taken_with_a_warning() {
     ] {
         let config = posting("", &lines);
         assert_eq!(config.problems, [], "{lines}");
-        let warnings: Vec<String> = config.warnings.iter().map(Problem::to_string).collect();
+        let warnings: Vec<String> = config.warnings.iter().map(ConfigProblem::to_string).collect();
         assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
         assert!(told.is_none_or(|told| warnings[0].contains(told)), "{warnings:?}");
         assert!(warnings.iter().all(|warning| !warning.contains("s~ecret8")), "{warnings:?}");
@@ -1037,7 +1038,7 @@ fn credentials_of_a_sink_go_over_http_to_this_machine_alone_unless_a_line_says_s
     let token = "token = { env = \"KEY\" }";
     let problems = |network: &str, url: &str, more: &str| {
         let config = posting(network, &format!("url = {url:?}\n{more}"));
-        config.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+        config.problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n")
     };
     for more in [token, "headers = { x-api-key = \"s~ecret8\" }", "headers = { a = { env = \"KEY\" } }"] {
         let told = problems("", "http://h.example:8080/e", more);

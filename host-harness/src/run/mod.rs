@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow};
 use crate::config::admission::{self, Checked, LeftOut};
-use crate::config::{self, CollectorConfig, NetworkConfig, Problem, SeenFile, StartError};
+use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, SeenFile, StartError};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::run::server::{StatusRequest, StatusServer};
@@ -213,7 +213,7 @@ struct RunLoop {
     /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
     left_out: Vec<LeftOutRow>,
     /// What was odd about the configuration that was last taken.
-    odd: Vec<Problem>,
+    odd: Vec<ConfigProblem>,
     /// Keeps the channel open where nobody serves.
     _questions: mpsc::Sender<StatusRequest>,
 }
@@ -371,7 +371,7 @@ impl RunLoop {
 }
 
 /// Says what is odd about a configuration, unless that was told `before`.
-fn tell_odd(odd: &[Problem], before: &[Problem]) {
+fn tell_odd(odd: &[ConfigProblem], before: &[ConfigProblem]) {
     for warning in odd.iter().filter(|warning| !before.contains(warning)) {
         tracing::warn!(fault = Blame::Operator.word(), problem = warning.to_string(), "the configuration is odd");
     }

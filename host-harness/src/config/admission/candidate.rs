@@ -18,7 +18,7 @@ use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
 
 use super::{LeftOut, Why};
-use crate::config::{FeedConfig, Interval, Pins, Problem, SeenFile, SourcePlace, astray};
+use crate::config::{ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;
 
@@ -46,13 +46,13 @@ const SECRET_NAMES: &[&str] = &[
 pub(super) struct Admitted {
     pub(super) feed: AdmittedFeed,
     /// Odd, and no reason to refuse it.
-    pub(super) warnings: Vec<Problem>,
+    pub(super) warnings: Vec<ConfigProblem>,
 }
 
 /// Why a feed may not run.
 pub(super) enum Rejected {
     /// It is configured wrongly.
-    Wrong(Vec<Problem>),
+    Wrong(Vec<ConfigProblem>),
     /// It cannot be collected now, and that may change without its configuration.
     LeftOut(LeftOut),
 }
@@ -148,12 +148,12 @@ struct Candidate<'a> {
     description: &'a Description,
     /// The settings that the plugin knows; none where its schema does not list them.
     known: Option<Map<String, Value>>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
+    warnings: Vec<ConfigProblem>,
     /// Settings that refer to what cannot be read.
-    unread: Vec<(String, Problem)>,
+    unread: Vec<(String, ConfigProblem)>,
     /// Key pairs and token files that are of no use.
-    unfit: Vec<(String, Problem)>,
+    unfit: Vec<(String, ConfigProblem)>,
     /// Settings of which a problem is told already.
     told: Vec<String>,
     /// When credentials run out, by setting, in Unix milliseconds.
@@ -165,7 +165,7 @@ impl<'a> Candidate<'a> {
         id: &'a str,
         place: &'a SourcePlace,
         description: &'a Description,
-        unread: Vec<(String, Problem)>,
+        unread: Vec<(String, ConfigProblem)>,
     ) -> Candidate<'a> {
         let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
         let known = schema.get("properties").and_then(Value::as_object).cloned();
@@ -185,16 +185,16 @@ impl<'a> Candidate<'a> {
     }
 
     /// A problem of a setting, which a plugin names by a JSON pointer.
-    fn problem(&self, setting: &str, message: String) -> Problem {
+    fn problem(&self, setting: &str, message: String) -> ConfigProblem {
         let key = setting.trim_start_matches('/').replace('/', ".");
         let place = self.place;
         let (file, line) =
             place.settings.get(top(setting)).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
-        Problem { file, line, feed: Some(self.id.to_owned()), key: format!("settings.{key}"), message }
+        ConfigProblem { file, line, feed: Some(self.id.to_owned()), key: format!("settings.{key}"), message }
     }
 
     /// The same in the words of the plugin.
-    fn found(&self, problem: &contract::Problem) -> Problem {
+    fn found(&self, problem: &contract::Problem) -> ConfigProblem {
         self.problem(&problem.setting, format!("found {}, expected {}", problem.found, problem.expected))
     }
 
@@ -259,7 +259,7 @@ impl<'a> Candidate<'a> {
     /// Credentials that stand in the configuration itself are odd.
     fn judge_open(&mut self, settings: &Settings, opened: &[String]) {
         let open = settings.in_the_open(self.description, self.id, opened);
-        let warnings: Vec<Problem> = open.map(|(setting, words)| self.problem(&setting, words)).collect();
+        let warnings: Vec<ConfigProblem> = open.map(|(setting, words)| self.problem(&setting, words)).collect();
         self.warnings.extend(warnings);
     }
 
@@ -323,14 +323,14 @@ impl<'a> Candidate<'a> {
         let replaced = replaced.filter(|setting| !self.is_credential(setting));
         let told: BTreeSet<&str> = self.told.iter().chain(replaced).map(String::as_str).collect();
         let heard = problems.iter().filter(|problem| !told.contains(top(&problem.setting)));
-        let heard: Vec<Problem> = heard.map(|problem| self.advised(problem, given)).collect();
+        let heard: Vec<ConfigProblem> = heard.map(|problem| self.advised(problem, given)).collect();
         self.problems.extend(heard);
         // What the plugin says of a credential's place goes before what is found in it.
         self.unfit.retain(|(setting, _)| !problems.iter().any(|problem| top(&problem.setting) == setting));
     }
 
     /// A problem that the plugin found, with the host's own advice where a key is astray.
-    fn advised(&self, problem: &contract::Problem, given: &Map<String, Value>) -> Problem {
+    fn advised(&self, problem: &contract::Problem, given: &Map<String, Value>) -> ConfigProblem {
         let setting = top(&problem.setting);
         let misplaced = self.is_unknown(setting).then(|| astray::misplaced(setting)).flatten();
         let advice = misplaced.or_else(|| astray::reference(given.get(setting)?));
@@ -341,11 +341,11 @@ impl<'a> Candidate<'a> {
     fn note_oddities(&mut self, feed: &Feed) {
         let odd = feed.plan().warnings.iter().map(|problem| self.found(problem));
         let odd = odd.chain(feed.oddities().into_iter().map(|(setting, words)| self.problem(&setting, words)));
-        let odd: Vec<Problem> = odd.collect();
+        let odd: Vec<ConfigProblem> = odd.collect();
         self.warnings.extend(odd);
     }
 
-    fn unreadable(self) -> Vec<(String, Problem)> {
+    fn unreadable(self) -> Vec<(String, ConfigProblem)> {
         self.unread.into_iter().chain(self.unfit).collect()
     }
 
@@ -362,9 +362,9 @@ impl<'a> Candidate<'a> {
 }
 
 /// A problem of a feed's plugin.
-pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> Problem {
+pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> ConfigProblem {
     let (file, feed) = (place.file.clone(), Some(feed.to_owned()));
-    Problem { file, line: place.line, feed, key: "plugin".to_owned(), message }
+    ConfigProblem { file, line: place.line, feed, key: "plugin".to_owned(), message }
 }
 
 /// The setting in which a JSON pointer begins.

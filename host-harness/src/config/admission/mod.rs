@@ -25,7 +25,7 @@ use self::candidate::{Admitted, Rejected, admit};
 use self::interned::Interned;
 use self::plugins::Plugins;
 use crate::built_in;
-use crate::config::{self, Config, NetworkConfig, Pins, Problem, SeenFile, StartError};
+use crate::config::{self, Config, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::environment::PRODUCT;
 use crate::limits;
 
@@ -36,7 +36,7 @@ pub struct Checked {
     /// How requests leave.
     pub network: Network,
     /// Odd, and no reason to stop.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<ConfigProblem>,
     /// Feeds that cannot be collected now; the others can.
     pub left_out: Vec<LeftOut>,
 }
@@ -51,7 +51,7 @@ pub struct LeftOut {
     /// What its trouble is.
     pub why: Why,
     /// Each trouble, and where it is configured.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
     /// What must be true of one that goes on as it was.
     pub pins: Pins,
     /// Files beyond those of the configuration with which that may change, as they were before they were looked at.
@@ -90,7 +90,12 @@ impl Why {
 
 impl LeftOut {
     /// A feed whose plugin breaks down, and what else is wrong with it.
-    fn of_plugin(tenant: &str, feed: &str, problem: Problem, unreadable: Vec<(String, Problem)>) -> LeftOut {
+    fn of_plugin(
+        tenant: &str,
+        feed: &str,
+        problem: ConfigProblem,
+        unreadable: Vec<(String, ConfigProblem)>,
+    ) -> LeftOut {
         let others = unreadable.into_iter().map(|(_, problem)| problem);
         let problems = std::iter::once(problem).chain(others).collect();
         LeftOut { problems, ..LeftOut::because(Why::Plugin, tenant, feed) }
@@ -197,10 +202,10 @@ impl Ways {
 }
 
 /// What is odd about the certificates that are trusted. `now` is Unix time in milliseconds.
-fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<Problem> {
+fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
     let Some(file) = &network.ca_file else { return Vec::new() };
     let odd = file.authorities.oddities(now).into_iter();
-    odd.map(|message| Problem { message, ..file.place.clone() }).collect()
+    odd.map(|message| ConfigProblem { message, ..file.place.clone() }).collect()
 }
 
 /// What came of the feeds so far.
@@ -208,8 +213,8 @@ fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<Problem> {
 struct Collected {
     feeds: Vec<Arc<AdmittedFeed>>,
     interned: Interned,
-    warnings: Vec<Problem>,
-    problems: Vec<Problem>,
+    warnings: Vec<ConfigProblem>,
+    problems: Vec<ConfigProblem>,
     left_out: Vec<LeftOut>,
 }
 

@@ -16,7 +16,7 @@ use crate::check::unusable::{broken, broken_for_people, left_out};
 use crate::check::{check, check_telling};
 use crate::collector::once::Output;
 use crate::config::admission::{self, Checked, LeftOut};
-use crate::config::{Config, ConfigProblem, StartError, Told};
+use crate::config::{Config, ConfigProblem, ReportedProblems, StartError};
 use crate::sink;
 
 /// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
@@ -43,7 +43,7 @@ pub async fn tell(
         Err(error) => return Err(error),
     };
     let general: Vec<ConfigProblem> = general_warnings(&checked).cloned().collect();
-    for warning in Told::default().brief(&general) {
+    for warning in ReportedProblems::default().brief(&general) {
         let _ = writeln!(output.people, "warning: {warning}");
     }
     if !as_json {
@@ -70,7 +70,7 @@ async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output:
     let (tell, heard): (Vec<_>, Vec<UnboundedReceiver<Heard>>) =
         checked.feeds.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let show = async {
-        let (mut told, mut out) = (Told::default(), Vec::new());
+        let (mut told, mut out) = (ReportedProblems::default(), Vec::new());
         let mut growing = checked.feeds.iter().zip(heard);
         for id in named {
             if let Some(left) = checked.left_out.iter().find(|left| left.feed == *id) {

@@ -6,7 +6,7 @@ use crate::check::ladder::{Ladder, Question};
 use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, Why};
-use crate::config::{ConfigProblem, Told};
+use crate::config::{ConfigProblem, ReportedProblems};
 
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
 /// of its own is wrong with all of them, and has a ladder of its own, which comes first and names no feed.
@@ -23,7 +23,7 @@ pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
 
 /// The same for people, who read each trouble once: the feeds of which there is nothing to say share a ladder.
 pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
-    let mut ladders = broken(named, &Told::default().brief(problems));
+    let mut ladders = broken(named, &ReportedProblems::default().brief(problems));
     let good = ladders.extract_if(.., |ladder| ladder.stopped().is_none()).map(|ladder| ladder.feed);
     let good: Vec<String> = good.collect();
     if !good.is_empty() {

@@ -11,7 +11,7 @@ use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::Output;
 use host_harness::config::admission::{self, Checked, LeftOut, Why};
-use host_harness::config::{self, Config, ConfigProblem, StartError, Told};
+use host_harness::config::{self, Config, ConfigProblem, ReportedProblems, StartError};
 use host_harness::environment;
 use host_harness::limits;
 use host_harness::run::{self, Start};
@@ -112,7 +112,7 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if let Some(problems) = problems(&error) {
-                for problem in Told::default().brief(problems) {
+                for problem in ReportedProblems::default().brief(problems) {
                     say!("error: {problem}");
                 }
                 return ExitCode::from(2);
@@ -129,15 +129,15 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
 
 /// An error and its causes. A cause that the words before it end with is not told twice.
 fn chain(error: &anyhow::Error) -> String {
-    let mut told = String::new();
+    let mut reported = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.ends_with(&cause) {
-            told += &format!(": {cause}");
+        if reported.is_empty() {
+            reported = cause;
+        } else if !reported.ends_with(&cause) {
+            reported += &format!(": {cause}");
         }
     }
-    told
+    reported
 }
 
 /// What is wrong with the configuration, if that is the error.
@@ -210,7 +210,7 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
         return Err(StartError::Configuration(problems.collect()));
     }
-    for warning in Told::default().brief(&checked.warnings) {
+    for warning in ReportedProblems::default().brief(&checked.warnings) {
         say!("warning: {warning}");
     }
     tell_left_out(&checked.left_out);
@@ -219,9 +219,9 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
 
 /// Tells which feeds are left out, each trouble once.
 fn tell_left_out(left_out: &[LeftOut]) {
-    let mut told = Told::default();
+    let mut reported = ReportedProblems::default();
     for out in left_out {
-        let brief = LeftOut { problems: told.brief(&out.problems), ..out.clone() };
+        let brief = LeftOut { problems: reported.brief(&out.problems), ..out.clone() };
         for words in brief.words() {
             say!("error: a feed is left out: {words}");
         }

@@ -339,12 +339,12 @@ impl ConfigProblem {
 
 /// What was said already: thirty feeds with one fault are one fault to whoever reads of it.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct ReportedProblems {
     /// Place of the first problem with this message.
     places: BTreeMap<String, String>,
 }
 
-impl Told {
+impl ReportedProblems {
     /// The same problems, where a message that was told before gives way to the place where it was told of.
     pub fn brief(&mut self, problems: &[ConfigProblem]) -> Vec<ConfigProblem> {
         let mut brief = problems.to_vec();

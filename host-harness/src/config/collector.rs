@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use source_host::credentials::secret::Secret;
 use source_host::limits::LOG_BYTES_A_MINUTE;
 
-use super::reader::{Node, Reader, Source, Table};
+use super::reader::{ConfigFile, Node, Reader, Table};
 use super::reference::token;
 use super::{Environment, SeenFile};
 use crate::limits;
@@ -54,7 +54,7 @@ impl Default for CollectorConfig {
 pub(super) fn read(
     reader: &mut Reader,
     table: Option<Table<'_>>,
-    first: Option<&Source<'_>>,
+    first: Option<&ConfigFile<'_>>,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> CollectorConfig {

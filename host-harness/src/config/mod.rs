@@ -31,7 +31,7 @@ mod syntax;
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};
-use self::reader::{Key, Reader, Source, Table};
+use self::reader::{ConfigFile, Key, Reader, Table};
 pub use self::start_error::StartError;
 
 /// What an operator configured.
@@ -252,7 +252,7 @@ pub fn parse(file: &Path, text: &str, only: Option<&str>, environment: Environme
 /// missing may stand in another file.
 fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, environment: Environment<'_>) -> Config {
     let mut reader = Reader::default();
-    let sources: Vec<Source<'_>> = files.iter().map(|(file, text)| Source::new(file, text)).collect();
+    let sources: Vec<ConfigFile<'_>> = files.iter().map(|(file, text)| ConfigFile::new(file, text)).collect();
     let documents: Vec<_> = sources.iter().map(|source| source.parse(&mut reader)).collect();
     reader.complete = complete && documents.iter().all(Option::is_some);
     let documents = sources.iter().zip(&documents);

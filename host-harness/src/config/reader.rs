@@ -19,7 +19,7 @@ const SHOWN_BYTES: usize = 80;
 const PARTS: &[&str] = &["settings", "contact", "headers", "token", "url"];
 
 /// One file of a configuration.
-pub struct Source<'a> {
+pub struct ConfigFile<'a> {
     pub file: &'a Path,
     text: &'a str,
     /// Offsets of the line ends.
@@ -58,7 +58,7 @@ pub struct Node<'a> {
     /// The whole key.
     pub key: Key,
     pub line: usize,
-    pub source: &'a Source<'a>,
+    pub source: &'a ConfigFile<'a>,
     value: &'a DeValue<'a>,
 }
 
@@ -67,15 +67,15 @@ pub struct Node<'a> {
 pub struct Table<'a> {
     pub key: Key,
     pub line: usize,
-    pub source: &'a Source<'a>,
+    pub source: &'a ConfigFile<'a>,
     /// Stands between its key and those of what is in it.
     separator: &'static str,
     children: Vec<Node<'a>>,
 }
 
-impl<'a> Source<'a> {
-    pub fn new(file: &'a Path, text: &'a str) -> Source<'a> {
-        Source { file, text, line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect() }
+impl<'a> ConfigFile<'a> {
+    pub fn new(file: &'a Path, text: &'a str) -> ConfigFile<'a> {
+        ConfigFile { file, text, line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect() }
     }
 
     pub fn parse(&self, reader: &mut Reader) -> Option<DeTable<'a>> {
@@ -497,11 +497,11 @@ impl<'a> Node<'a> {
 
 impl<'a> Table<'a> {
     /// The table that a whole file is.
-    pub fn document(document: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
+    pub fn document(document: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
         Table::new(&Key::default(), 0, document, source)
     }
 
-    fn new(key: &Key, line: usize, table: &'a DeTable<'a>, source: &'a Source<'a>) -> Table<'a> {
+    fn new(key: &Key, line: usize, table: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
         let children = table.iter().map(|(name, value)| Node {
             key: key.joined(".", name.as_ref()),
             name: name.as_ref().to_string(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use source_host::credentials::secret::Secret;
 use source_host::limits::LOG_BYTES_A_MINUTE;
 
-use super::reader::{ConfigFile, Node, Reader, Table};
+use super::reader::{ConfigFile, ConfigReader, Node, Table};
 use super::reference::token;
 use super::{Environment, SeenFile};
 use crate::limits;
@@ -52,7 +52,7 @@ impl Default for CollectorConfig {
 }
 
 pub(super) fn read(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     table: Option<Table<'_>>,
     first: Option<&ConfigFile<'_>>,
     files: &mut Vec<SeenFile>,
@@ -104,7 +104,7 @@ pub(super) fn read(
 }
 
 /// The file of the store.
-fn state(reader: &mut Reader, node: &Node<'_>) -> Option<PathBuf> {
+fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
     let lower = text.trim().to_lowercase();
     // The rest of it may be a password.

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::sinks::ReadSink;
 use super::{ConfigProblem, SeenFile};
 use crate::limits;
@@ -66,7 +66,7 @@ impl EventFiles {
         }
     }
 
-    pub(super) fn claim_dead_letters(&mut self, reader: &mut Reader, sinks: &[ReadSink]) {
+    pub(super) fn claim_dead_letters(&mut self, reader: &mut ConfigReader, sinks: &[ReadSink]) {
         for sink in sinks {
             let Some(config) = &sink.config else { continue };
             let path = config.dead_letters.display();
@@ -81,7 +81,7 @@ impl EventFiles {
 
     pub(super) fn claim(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut ConfigReader,
         place: &ConfigProblem,
         tenant: &str,
         feed: &str,
@@ -108,7 +108,7 @@ impl EventFiles {
     }
 
     /// Finds what is in the way of files of events when all are known.
-    pub(super) fn check(&self, reader: &mut Reader) {
+    pub(super) fn check(&self, reader: &mut ConfigReader) {
         for (path, taken) in &self.taken {
             let written = Path::new(&taken.place.message);
             if let Some(unfit) = disk::unfit(written) {

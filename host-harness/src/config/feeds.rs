@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use source_host::credentials::settings::Settings;
 
 use super::event_files::EventFiles;
-use super::reader::{Reader, Table};
+use super::reader::{ConfigReader, Table};
 use super::sinks::ReadSink;
 use super::{
     ConfigProblem, Environment, FeedConfig, Interval, Pins, SeenFile, SourcePlace, duration, pins, settings, suggestion,
@@ -44,7 +44,7 @@ pub struct Parts<'a> {
 
 /// The feeds of a configuration, and those that have an id.
 pub fn read(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     parts: &Parts<'_>,
     defaults: Option<&mut Table<'_>>,
     files: &mut Vec<SeenFile>,
@@ -102,7 +102,7 @@ struct Claim {
 impl ReadFeeds {
     fn take(
         &mut self,
-        reader: &mut Reader,
+        reader: &mut ConfigReader,
         parts: &Parts<'_>,
         table: Table<'_>,
         defaults: Option<&Table<'_>>,
@@ -174,7 +174,7 @@ impl ReadFeeds {
     }
 
     /// Whether two ways lead into one file. Asked when all files of the configuration are known.
-    fn check_places(&mut self, reader: &mut Reader, parts: &Parts<'_>, files: &[SeenFile]) {
+    fn check_places(&mut self, reader: &mut ConfigReader, parts: &Parts<'_>, files: &[SeenFile]) {
         let mut places = EventFiles::new(parts.state, files, &self.plugins);
         places.claim_dead_letters(reader, parts.sinks);
         for Claim { place, tenant, feed, sinks } in &self.claims {
@@ -187,7 +187,7 @@ impl ReadFeeds {
     }
 
     /// What can be said only where everything could be read: that something is missing.
-    fn check_whole(&self, reader: &mut Reader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
+    fn check_whole(&self, reader: &mut ConfigReader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
         let problem =
             |message| ConfigProblem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
@@ -216,7 +216,7 @@ fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
     format!("{} feeds{}", ids.len(), nearest.map(|nearest| format!(", the nearest is {nearest}")).unwrap_or_default())
 }
 
-fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Interval> {
+fn interval(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<Interval> {
     let node = feed.child("interval")?;
     let bounded = |text: &str| duration(text).filter(|interval| *interval <= limits::LONGEST_INTERVAL);
     match node.as_text().and_then(|text| bounded(&text)) {
@@ -236,7 +236,7 @@ fn interval(reader: &mut Reader, feed: &Table<'_>) -> Option<Interval> {
 }
 
 /// Ids of the sinks that a feed names; all without any.
-fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
+fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
     let known = || sinks.iter().filter_map(|sink| sink.id.as_deref());
     let Some(node) = feed.child("sinks") else { return known().map(str::to_owned).collect() };
     let mut chosen: Vec<String> = Vec::new();
@@ -262,7 +262,7 @@ fn chosen_sinks(reader: &mut Reader, feed: &Table<'_>, sinks: &[ReadSink]) -> Ve
 }
 
 /// A key of the feed itself that stands below its settings, and not in its place.
-fn tell_of_key_below_settings(reader: &mut Reader, feed: &Table<'_>, key: &str) {
+fn tell_of_key_below_settings(reader: &mut ConfigReader, feed: &Table<'_>, key: &str) {
     let settings = feed.child("settings").and_then(|node| node.as_table());
     if let Some(node) = settings.and_then(|settings| settings.child(key)).filter(|_| feed.child(key).is_none()) {
         reader.misplaced(&node, BELOW_SETTINGS);
@@ -270,14 +270,14 @@ fn tell_of_key_below_settings(reader: &mut Reader, feed: &Table<'_>, key: &str) 
 }
 
 /// The file of a plugin; none for the built-in one.
-fn plugin(reader: &mut Reader, feed: &Table<'_>) -> Option<PathBuf> {
+fn plugin(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<PathBuf> {
     let node = feed.child("plugin")?;
     let path = reader.path(&node, "the name or the path of a plugin")?;
     (node.as_text()? != built_in::NAME).then_some(path)
 }
 
 /// Name and address in one line.
-fn contact(reader: &mut Reader, feed: &Table<'_>) -> Option<String> {
+fn contact(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<String> {
     let expected = "a table: { name = \"Cloud security\", email = \"cloudsec@contoso.example\" }";
     let mut table = feed.child("contact").and_then(|node| reader.table(&node, expected))?;
     reader.known(&mut table, CONTACT);

@@ -31,7 +31,7 @@ mod syntax;
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};
-use self::reader::{ConfigFile, Key, Reader, Table};
+use self::reader::{ConfigFile, ConfigReader, Key, Table};
 pub use self::start_error::StartError;
 
 /// What an operator configured.
@@ -251,7 +251,7 @@ pub fn parse(file: &Path, text: &str, only: Option<&str>, environment: Environme
 /// Reads the texts of some configuration files as one configuration. Where they are not `complete`, what seems to be
 /// missing may stand in another file.
 fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, environment: Environment<'_>) -> Config {
-    let mut reader = Reader::default();
+    let mut reader = ConfigReader::default();
     let sources: Vec<ConfigFile<'_>> = files.iter().map(|(file, text)| ConfigFile::new(file, text)).collect();
     let documents: Vec<_> = sources.iter().map(|source| source.parse(&mut reader)).collect();
     reader.complete = complete && documents.iter().all(Option::is_some);
@@ -310,7 +310,7 @@ fn is_foreign(top: &Table<'_>) -> bool {
 }
 
 /// One message for all of them.
-fn tell_of_foreign(reader: &mut Reader, foreign: &[Table<'_>]) {
+fn tell_of_foreign(reader: &mut ConfigReader, foreign: &[Table<'_>]) {
     let Some((first, others)) = foreign.split_first() else { return };
     const EXPECTED: &str = "expected [[feed]] and the like; a configuration has a folder of its own";
     let name = |top: &Table<'_>| top.source.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -365,7 +365,7 @@ pub(crate) fn once_each(problems: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
 }
 
 /// A table that may stand in one file of a folder only.
-fn one_table<'a>(reader: &mut Reader, tops: &[Table<'a>], name: &str) -> Option<Table<'a>> {
+fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> Option<Table<'a>> {
     let mut nodes = tops.iter().filter_map(|top| top.child(name));
     let first = nodes.next()?;
     for other in nodes {

@@ -6,7 +6,7 @@ use source_host::network::egress;
 use source_host::network::proxy::Proxy;
 use source_host::text;
 
-use super::reader::{Reader, Table};
+use super::reader::{ConfigReader, Table};
 use super::{ConfigProblem, SeenFile};
 
 pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
@@ -46,7 +46,11 @@ pub struct CaFile {
     pub place: ConfigProblem,
 }
 
-pub(super) fn read(reader: &mut Reader, table: Option<&mut Table<'_>>, files: &mut Vec<SeenFile>) -> NetworkConfig {
+pub(super) fn read(
+    reader: &mut ConfigReader,
+    table: Option<&mut Table<'_>>,
+    files: &mut Vec<SeenFile>,
+) -> NetworkConfig {
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(table, NETWORK);

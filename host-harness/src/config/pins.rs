@@ -3,7 +3,7 @@
 use source_host::feed::admitted::AdmittedFeed;
 
 use super::ConfigProblem;
-use super::reader::{Reader, Table};
+use super::reader::{ConfigReader, Table};
 
 /// Key of the plugin's digest; it may stand in `[feed_defaults]`, too.
 pub const PLUGIN: &str = "plugin_sha256";
@@ -30,7 +30,7 @@ pub struct Pin {
 
 impl Pins {
     /// The pins of a feed, whose table is `merged` with the defaults.
-    pub(super) fn read(reader: &mut Reader, feed: &Table<'_>, merged: &Table<'_>) -> Pins {
+    pub(super) fn read(reader: &mut ConfigReader, feed: &Table<'_>, merged: &Table<'_>) -> Pins {
         Pins { plugin: pin(reader, merged, PLUGIN), plan: pin(reader, feed, PLAN) }
     }
 
@@ -67,7 +67,7 @@ impl Pin {
 /// What is expected of a pin.
 const EXPECTED: &str = "the 64 hexadecimal digits that `inspect -c` prints";
 
-fn pin(reader: &mut Reader, table: &Table<'_>, key: &str) -> Option<Box<Pin>> {
+fn pin(reader: &mut ConfigReader, table: &Table<'_>, key: &str) -> Option<Box<Pin>> {
     let node = table.child(key)?;
     let text = reader.text(&node, EXPECTED)?;
     if is_digest(&text) {

@@ -5,24 +5,24 @@ use std::path::Path;
 use source_host::credentials::spelling;
 use source_host::network::proxy::Proxy;
 
-use super::reader::{Reader, Table};
+use super::reader::{ConfigReader, Table};
 use super::reference::{secret, text_of};
 use super::{ConfigProblem, Environment, SeenFile};
 
 /// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
 pub fn read(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     table: Option<&Table<'_>>,
     first: &Path,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Proxy {
-    let wrong = |reader: &mut Reader, name: &str, message: String| {
+    let wrong = |reader: &mut ConfigReader, name: &str, message: String| {
         let key = format!("{name} in the environment");
         reader.problems.push(ConfigProblem { file: first.to_owned(), line: 0, feed: None, key, message });
     };
     // A variable that is set to nothing is not set, whichever of the two spellings it has.
-    let variable = |reader: &mut Reader, names: [&'static str; 2]| {
+    let variable = |reader: &mut ConfigReader, names: [&'static str; 2]| {
         let mut set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
         let (name, value) = set.find(|(_, value)| !spelling::trimmed(value).text.is_empty())?;
         let value = text_of(name, &value).map_err(|message| wrong(reader, name, message)).ok()?;

@@ -28,7 +28,7 @@ pub struct ConfigFile<'a> {
 
 /// Collects what is wrong and what is odd.
 #[derive(Default)]
-pub struct Reader {
+pub struct ConfigReader {
     pub problems: Vec<ConfigProblem>,
     pub warnings: Vec<ConfigProblem>,
     /// Whether everything could be read: what is missing then is missing.
@@ -78,7 +78,7 @@ impl<'a> ConfigFile<'a> {
         ConfigFile { file, text, line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect() }
     }
 
-    pub fn parse(&self, reader: &mut Reader) -> Option<DeTable<'a>> {
+    pub fn parse(&self, reader: &mut ConfigReader) -> Option<DeTable<'a>> {
         match DeTable::parse(self.text) {
             Ok(document) => Some(document.into_inner()),
             Err(error) => {
@@ -104,7 +104,7 @@ impl<'a> ConfigFile<'a> {
     }
 }
 
-impl Reader {
+impl ConfigReader {
     pub fn problem(&mut self, node: &Node<'_>, message: String) {
         self.problems.push(node.source.problem(node.line, &node.key, message));
     }

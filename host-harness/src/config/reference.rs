@@ -4,7 +4,7 @@ use source_host::credentials::secret::{self, Secret, Zeroizing};
 use source_host::credentials::spelling::{self, Trimmed};
 use source_host::text::Unread;
 
-use super::reader::{Node, Reader, Table};
+use super::reader::{ConfigReader, Node, Table};
 use super::{Environment, SeenFile};
 use crate::files;
 
@@ -12,7 +12,7 @@ pub(super) const REFERENCE: &[&str] = &["env", "file", "plain"];
 
 /// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
 pub(super) fn secret(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     node: &Node<'_>,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
@@ -38,7 +38,7 @@ pub(super) fn secret(
 
 /// The same for a token, which goes into a header as it is: what is odd about it is told.
 pub(super) fn token(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     node: &Node<'_>,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
@@ -55,7 +55,7 @@ pub(super) fn token(
 }
 
 /// Tells of a secret's file that others may read or write.
-pub(super) fn warn_of_mode(reader: &mut Reader, node: &Node<'_>, reference: &Table<'_>) {
+pub(super) fn warn_of_mode(reader: &mut ConfigReader, node: &Node<'_>, reference: &Table<'_>) {
     let path = reference.child("file").and_then(|file| reader.path(&file, "the path of a file"));
     if let Some(words) = path.and_then(|path| files::too_open(&path)) {
         reader.warning(node, words);
@@ -65,7 +65,7 @@ pub(super) fn warn_of_mode(reader: &mut Reader, node: &Node<'_>, reference: &Tab
 /// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,
 /// which is told.
 pub(super) fn referenced(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     node: &Node<'_>,
     reference: &Table<'_>,
     files: &mut Vec<SeenFile>,

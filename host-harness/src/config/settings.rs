@@ -7,7 +7,7 @@ use source_host::credentials::secret::{Secret, Zeroizing};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::spelling::{self, Trimmed};
 
-use super::reader::{Reader, Table};
+use super::reader::{ConfigReader, Table};
 use super::reference::{REFERENCE, referenced, warn_of_mode};
 use super::{Environment, FeedConfig, SeenFile};
 
@@ -15,7 +15,11 @@ use super::{Environment, FeedConfig, SeenFile};
 const UNREADABLE: &str = "unreadable";
 
 /// The settings of a feed over those of the defaults; none where it has none, which is told.
-pub(super) fn table<'a>(reader: &mut Reader, feed: &Table<'a>, defaults: Option<&Table<'a>>) -> Option<Table<'a>> {
+pub(super) fn table<'a>(
+    reader: &mut ConfigReader,
+    feed: &Table<'a>,
+    defaults: Option<&Table<'a>>,
+) -> Option<Table<'a>> {
     let expected = "the table [feed.settings]";
     let given = feed.child("settings");
     let own = given.as_ref().and_then(|node| reader.table(node, expected));
@@ -33,7 +37,7 @@ pub(super) fn table<'a>(reader: &mut Reader, feed: &Table<'a>, defaults: Option<
 
 /// Reads the settings of a feed into its configuration.
 pub(super) fn read(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     table: &Table<'_>,
     config: &mut FeedConfig,
     files: &mut Vec<SeenFile>,

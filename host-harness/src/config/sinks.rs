@@ -7,7 +7,7 @@ use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::text;
 
-use super::reader::{Node, Reader, Table};
+use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, token};
 use super::{ConfigProblem, Environment, NetworkConfig, SeenFile, suggestion};
 use crate::limits;
@@ -41,7 +41,7 @@ pub struct ReadSink {
 
 /// The sinks, also those with which something is wrong.
 pub fn read(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     tops: &[Table<'_>],
     state: &Path,
     network: &NetworkConfig,
@@ -85,7 +85,7 @@ pub fn read(
 }
 
 fn kind(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     table: &mut Table<'_>,
     network: &NetworkConfig,
     files: &mut Vec<SeenFile>,
@@ -140,7 +140,7 @@ fn no_type(other: &str) -> String {
     }
 }
 
-fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
+fn file(reader: &mut ConfigReader, table: &Table<'_>) -> Option<FileConfig> {
     let node = reader.required(table, "path")?;
     if node.as_text().is_some_and(|text| has_foreign_placeholder(reader, &node, &text)) {
         return None;
@@ -158,7 +158,7 @@ fn file(reader: &mut Reader, table: &Table<'_>) -> Option<FileConfig> {
 }
 
 fn http(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     table: &Table<'_>,
     network: &NetworkConfig,
     files: &mut Vec<SeenFile>,
@@ -231,7 +231,7 @@ fn http(
 
 /// Where a sink posts to. Its query may hold a credential, and so may a text that is no address.
 fn address(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     node: &Node<'_>,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
@@ -298,7 +298,7 @@ const PLACEHOLDERS: &[&str] = &[
 ];
 
 /// Tells of a place for an id that is written as in other programs.
-fn has_foreign_placeholder(reader: &mut Reader, node: &Node<'_>, text: &str) -> bool {
+fn has_foreign_placeholder(reader: &mut ConfigReader, node: &Node<'_>, text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let found = ["tenant", "feed"].into_iter().find_map(|name| {
         let written = PLACEHOLDERS.iter().map(|written| written.replace("NAME", name));
@@ -317,7 +317,7 @@ fn has_foreign_placeholder(reader: &mut Reader, node: &Node<'_>, text: &str) -> 
     true
 }
 
-fn template(reader: &mut Reader, node: &Node<'_>, text: &str) -> Option<Template> {
+fn template(reader: &mut ConfigReader, node: &Node<'_>, text: &str) -> Option<Template> {
     if has_foreign_placeholder(reader, node, text) {
         return None;
     }

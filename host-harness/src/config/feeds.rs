@@ -26,8 +26,8 @@ pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.setti
 /// More feeds than this are not listed one by one.
 const LISTED: usize = 20;
 
-/// The other parts of one configuration, which its feeds refer to.
-pub struct Parts<'a> {
+/// The rest of one configuration, which its feeds refer to.
+pub struct FeedContext<'a> {
     /// The tables of all its files.
     pub tops: &'a [Table<'a>],
     /// Its sinks.
@@ -45,7 +45,7 @@ pub struct Parts<'a> {
 /// The feeds of a configuration, and those that have an id.
 pub fn read(
     reader: &mut ConfigReader,
-    parts: &Parts<'_>,
+    context: &FeedContext<'_>,
     defaults: Option<&mut Table<'_>>,
     files: &mut Vec<SeenFile>,
 ) -> (Vec<FeedConfig>, Vec<String>) {
@@ -62,14 +62,14 @@ pub fn read(
         }
         &*defaults
     });
-    let nodes = parts.tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
+    let nodes = context.tops.iter().filter_map(|top| top.child("feed")).collect::<Vec<_>>();
     let mut read = ReadFeeds::default();
     for table in nodes.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
-        read.take(reader, parts, table, defaults, files);
+        read.take(reader, context, table, defaults, files);
     }
-    read.check_places(reader, parts, files);
-    if let Some(file) = parts.whole.filter(|_| reader.complete) {
-        read.check_whole(reader, parts, file, nodes.is_empty());
+    read.check_places(reader, context, files);
+    if let Some(file) = context.whole.filter(|_| reader.complete) {
+        read.check_whole(reader, context, file, nodes.is_empty());
     }
     (read.feeds, read.named)
 }
@@ -103,7 +103,7 @@ impl ReadFeeds {
     fn take(
         &mut self,
         reader: &mut ConfigReader,
-        parts: &Parts<'_>,
+        context: &FeedContext<'_>,
         table: Table<'_>,
         defaults: Option<&Table<'_>>,
         files: &mut Vec<SeenFile>,
@@ -127,7 +127,7 @@ impl ReadFeeds {
         self.nameless |= id.is_none();
         let interval = interval(reader, &merged);
         let before = reader.problems.len();
-        let chosen = chosen_sinks(reader, &merged, parts.sinks);
+        let chosen = chosen_sinks(reader, &merged, context.sinks);
         // Nobody knows what is meant.
         self.unsure |= reader.problems.len() > before;
         self.fed.extend(chosen.iter().cloned());
@@ -140,7 +140,7 @@ impl ReadFeeds {
             let place = table.source.problem(table.line, &table.path("sinks"), String::new());
             self.claims.push(Claim { place, tenant, feed: id.clone(), sinks: chosen.clone() });
         }
-        if parts.only.is_some_and(|only| only != id) {
+        if context.only.is_some_and(|only| only != id) {
             return;
         }
         // One of a second of the same id would be told of the first.
@@ -163,7 +163,7 @@ impl ReadFeeds {
         };
         let settings = settings::table(reader, &table, defaults);
         if let Some(settings) = &settings {
-            settings::read(reader, settings, &mut feed, files, parts.environment);
+            settings::read(reader, settings, &mut feed, files, context.environment);
         }
         // What is wrong already would be found again, in other words.
         if settings.is_some() && reader.problems.len() == problems_before {
@@ -174,12 +174,12 @@ impl ReadFeeds {
     }
 
     /// Whether two ways lead into one file. Asked when all files of the configuration are known.
-    fn check_places(&mut self, reader: &mut ConfigReader, parts: &Parts<'_>, files: &[SeenFile]) {
-        let mut places = EventFiles::new(parts.state, files, &self.plugins);
-        places.claim_dead_letters(reader, parts.sinks);
+    fn check_places(&mut self, reader: &mut ConfigReader, context: &FeedContext<'_>, files: &[SeenFile]) {
+        let mut places = EventFiles::new(context.state, files, &self.plugins);
+        places.claim_dead_letters(reader, context.sinks);
         for Claim { place, tenant, feed, sinks } in &self.claims {
             let chosen = |sink: &&ReadSink| sink.id.as_ref().is_some_and(|id| sinks.contains(id));
-            for sink in parts.sinks.iter().filter(chosen) {
+            for sink in context.sinks.iter().filter(chosen) {
                 places.claim(reader, place, tenant, feed, sink);
             }
         }
@@ -187,17 +187,17 @@ impl ReadFeeds {
     }
 
     /// What can be said only where everything could be read: that something is missing.
-    fn check_whole(&self, reader: &mut ConfigReader, parts: &Parts<'_>, file: &Path, is_empty: bool) {
+    fn check_whole(&self, reader: &mut ConfigReader, context: &FeedContext<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
         let problem =
             |message| ConfigProblem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
         if is_empty {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
-        } else if let Some(only) = parts.only.filter(|only| !nameless && !ids.contains_key(*only)) {
+        } else if let Some(only) = context.only.filter(|only| !nameless && !ids.contains_key(*only)) {
             reader.problems.push(problem(format!("found no feed {only:?}, expected one of: {}", listed(only, ids))));
         }
         let is_told = ids.is_empty() || *nameless || *unsure;
-        for sink in parts.sinks.iter().filter(|_| !is_told) {
+        for sink in context.sinks.iter().filter(|_| !is_told) {
             if let Some(id) = sink.id.as_ref().filter(|id| !fed.contains(*id)) {
                 let message = format!("no feed names the sink {id:?}, expected it in the `sinks` of a feed");
                 reader.problems.push(ConfigProblem { message, ..sink.place.clone() });

@@ -281,8 +281,8 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     let mut defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;
-    let parts = feeds::Parts { tops: &tops, sinks: &sinks, state, whole, only, environment };
-    (config.feeds, config.named) = feeds::read(&mut reader, &parts, defaults.as_mut(), &mut config.files);
+    let context = feeds::FeedContext { tops: &tops, sinks: &sinks, state, whole, only, environment };
+    (config.feeds, config.named) = feeds::read(&mut reader, &context, defaults.as_mut(), &mut config.files);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
         let stdout = SinkConfig::stdout(&config.collector.state);

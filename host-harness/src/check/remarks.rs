@@ -4,7 +4,7 @@ use source_host::blame::Blame;
 use source_host::credentials::expiry::{self, Nearness};
 
 use crate::check::ladder::{Question, StepStatus, StepTrouble};
-use crate::config::admission::Why;
+use crate::config::admission::LeftOutReason;
 
 /// What the host itself has to say.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ remarks! {
     /// The configuration does not hold.
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", Blame::Operator, "the configuration is wrong", "write what is expected in {place}";
     /// The feed is left out, and others are not.
-    CREDENTIAL_UNREADABLE = Settings, Failed, Why::Credentials.code(), Why::Credentials.blame(), "a credential cannot be read",
+    CREDENTIAL_UNREADABLE = Settings, Failed, LeftOutReason::Credentials.code(), LeftOutReason::Credentials.blame(), "a credential cannot be read",
         "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
     /// The same for another reason.
-    PLUGIN_BROKEN = Settings, Failed, Why::Plugin.code(), Why::Plugin.blame(), "the plugin breaks down",
+    PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin breaks down",
         "see the plugin that {place} names; the other feeds go on without this one";
     /// Another plugin or another plan than the one that was reviewed.
-    PIN_DIFFERS = Settings, Failed, Why::Pin.code(), Why::Pin.blame(), "the plugin or its plan is not the one that is pinned",
+    PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
         "if the change is meant, review the page of `inspect` and write the new digest in {place}, else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
     /// The operator's list does not have it.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", Blame::Operator, "requests would go to an origin that is not allowed",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::check::ladder::{Ladder, Question};
 use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::run::CheckRun;
-use crate::config::admission::{LeftOut, Why};
+use crate::config::admission::{LeftOut, LeftOutReason};
 use crate::config::{ConfigProblem, ReportedProblems};
 
 /// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
@@ -56,9 +56,9 @@ fn broken_ladder(feed: &str, problems: &[&ConfigProblem]) -> Ladder {
 /// The ladder of a feed that cannot be collected now.
 pub fn left_out(out: &LeftOut) -> Ladder {
     let remark = match out.why {
-        Why::Credentials => CREDENTIAL_UNREADABLE,
-        Why::Plugin => PLUGIN_BROKEN,
-        Why::Pin => PIN_DIFFERS,
+        LeftOutReason::Credentials => CREDENTIAL_UNREADABLE,
+        LeftOutReason::Plugin => PLUGIN_BROKEN,
+        LeftOutReason::Pin => PIN_DIFFERS,
     };
     let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();
     let places = out.problems.iter().map(ConfigProblem::place).collect();

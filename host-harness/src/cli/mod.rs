@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::Output;
-use host_harness::config::admission::{self, Checked, LeftOut, Why};
+use host_harness::config::admission::{self, Checked, LeftOut, LeftOutReason};
 use host_harness::config::{self, Config, ConfigProblem, ReportedProblems, StartError};
 use host_harness::environment;
 use host_harness::limits;
@@ -206,7 +206,7 @@ fn load(file: &Path, only: Option<&str>) -> Config {
 /// is there, who can mend the configuration.
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, StartError> {
     let checked = admission::check_each(host, config, plugin, &clock::system()).await?;
-    if checked.left_out.iter().any(|out| out.why == Why::Plugin) {
+    if checked.left_out.iter().any(|out| out.why == LeftOutReason::Plugin) {
         let problems = checked.left_out.into_iter().flat_map(|out| out.problems);
         return Err(StartError::Configuration(problems.collect()));
     }

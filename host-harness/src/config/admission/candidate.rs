@@ -17,7 +17,7 @@ use source_host::network::egress::{self, Origins};
 use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
 
-use super::{LeftOut, Why};
+use super::{LeftOut, LeftOutReason};
 use crate::config::{ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;
@@ -81,7 +81,7 @@ pub(super) async fn admit(
     // Nothing runs of a plugin that is not the one that is pinned.
     if let Some(problem) = pins.plugin_problem(&plugin.about().sha256) {
         let out = LeftOut::of_plugin(&tenant, &id, problem, unreadable);
-        return Err(Rejected::LeftOut(LeftOut { why: Why::Pin, ..out }));
+        return Err(Rejected::LeftOut(LeftOut { why: LeftOutReason::Pin, ..out }));
     }
     let description = match plugin.description().await {
         Ok(description) => description,
@@ -357,7 +357,7 @@ impl<'a> Candidate<'a> {
         if is_wrong {
             return Rejected::Wrong(problems);
         }
-        Rejected::LeftOut(LeftOut { problems, files, ..LeftOut::because(Why::Credentials, &tenant, &feed) })
+        Rejected::LeftOut(LeftOut { problems, files, ..LeftOut::because(LeftOutReason::Credentials, &tenant, &feed) })
     }
 }
 

@@ -49,7 +49,7 @@ pub struct LeftOut {
     /// Its id.
     pub feed: String,
     /// What its trouble is.
-    pub why: Why,
+    pub why: LeftOutReason,
     /// Each trouble, and where it is configured.
     pub problems: Vec<ConfigProblem>,
     /// What must be true of one that goes on as it was.
@@ -60,7 +60,7 @@ pub struct LeftOut {
 
 /// Why a feed is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum LeftOutReason {
     /// Its credentials, or other values that its settings refer to, cannot be read.
     Credentials,
     /// Its plugin breaks down.
@@ -69,21 +69,21 @@ pub enum Why {
     Pin,
 }
 
-impl Why {
+impl LeftOutReason {
     /// The code under which the log and the metrics name it, and `check` its step.
     pub const fn code(self) -> &'static str {
         match self {
-            Why::Credentials => "credential-unreadable",
-            Why::Plugin => "plugin-broken",
-            Why::Pin => "pin-differs",
+            LeftOutReason::Credentials => "credential-unreadable",
+            LeftOutReason::Plugin => "plugin-broken",
+            LeftOutReason::Pin => "pin-differs",
         }
     }
 
     /// Who can mend it.
     pub const fn blame(self) -> Blame {
         match self {
-            Why::Credentials | Why::Pin => Blame::Operator,
-            Why::Plugin => Blame::Plugin,
+            LeftOutReason::Credentials | LeftOutReason::Pin => Blame::Operator,
+            LeftOutReason::Plugin => Blame::Plugin,
         }
     }
 }
@@ -98,10 +98,10 @@ impl LeftOut {
     ) -> LeftOut {
         let others = unreadable.into_iter().map(|(_, problem)| problem);
         let problems = std::iter::once(problem).chain(others).collect();
-        LeftOut { problems, ..LeftOut::because(Why::Plugin, tenant, feed) }
+        LeftOut { problems, ..LeftOut::because(LeftOutReason::Plugin, tenant, feed) }
     }
 
-    fn because(why: Why, tenant: &str, feed: &str) -> LeftOut {
+    fn because(why: LeftOutReason, tenant: &str, feed: &str) -> LeftOut {
         let (tenant, feed) = (tenant.to_owned(), feed.to_owned());
         LeftOut { tenant, feed, why, problems: Vec::new(), pins: Pins::default(), files: Vec::new() }
     }
@@ -109,7 +109,8 @@ impl LeftOut {
     /// A feed that is good but for its pins; none if it is as they say.
     pub fn of_pins(feed: &AdmittedFeed, pins: &Pins) -> Option<LeftOut> {
         let problems = pins.problems(feed);
-        let out = LeftOut { pins: pins.clone(), problems, ..LeftOut::because(Why::Pin, &feed.tenant, &feed.id) };
+        let out =
+            LeftOut { pins: pins.clone(), problems, ..LeftOut::because(LeftOutReason::Pin, &feed.tenant, &feed.id) };
         (!out.problems.is_empty()).then_some(out)
     }
 

@@ -51,7 +51,7 @@ pub struct Collector {
     by_id: HashMap<Arc<str>, u32>,
     /// Tenants as the agenda knows them.
     tenant_numbers: HashMap<Arc<str>, u32>,
-    numbers: Numbers,
+    numbers: NumberSequence,
     jobs: JoinSet<JobResult>,
     /// Searches whose findings are being taken up.
     sorting: VecDeque<Sorting>,
@@ -82,9 +82,9 @@ pub struct Collector {
 
 /// Numbers for feeds, scopes and what is to be told: none is given twice.
 #[derive(Default)]
-struct Numbers(u32);
+struct NumberSequence(u32);
 
-impl Numbers {
+impl NumberSequence {
     fn next(&mut self) -> u32 {
         self.0 += 1;
         self.0
@@ -241,7 +241,7 @@ impl Collector {
             scopes: HashMap::new(),
             by_id: HashMap::new(),
             tenant_numbers: HashMap::new(),
-            numbers: Numbers::default(),
+            numbers: NumberSequence::default(),
             jobs: JoinSet::new(),
             sorting: VecDeque::new(),
             running: HashMap::new(),

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
-use crate::collector::search::Sorting;
+use crate::collector::search::SearchUpdate;
 use crate::collector::work::{Done, NotKept, Pipeline, Task};
 use crate::limits;
 use crate::sink::repeats::{Repeats, Summary};
@@ -54,7 +54,7 @@ pub struct Collector {
     numbers: NumberSequence,
     jobs: JoinSet<JobResult>,
     /// Searches whose findings are being taken up.
-    sorting: VecDeque<Sorting>,
+    updates: VecDeque<SearchUpdate>,
     running: HashMap<tokio::task::Id, RunningJob>,
     /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
     busy: HashSet<ScopeKey>,
@@ -243,7 +243,7 @@ impl Collector {
             tenant_numbers: HashMap::new(),
             numbers: NumberSequence::default(),
             jobs: JoinSet::new(),
-            sorting: VecDeque::new(),
+            updates: VecDeque::new(),
             running: HashMap::new(),
             busy: HashSet::new(),
             throttles: throttles.into_iter().map(|row| ((row.credential, row.origin), row.until)).collect(),
@@ -303,8 +303,8 @@ impl Collector {
     /// Waits for one job to end and takes what came of it, or takes up a part of what a search found; waits for ever while
     /// nothing is in flight. May be dropped at any time without losing anything.
     pub async fn ended(&mut self) {
-        if let Some(sorting) = self.sorting.pop_front() {
-            return self.sort(sorting);
+        if let Some(update) = self.updates.pop_front() {
+            return self.apply(update);
         }
         let Some(joined) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
         let id = joined.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
@@ -372,7 +372,7 @@ impl Collector {
 
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.sorting.is_empty()
+        self.jobs.is_empty() && self.updates.is_empty()
     }
 
     /// Where polls end up.

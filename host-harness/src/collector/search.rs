@@ -20,7 +20,7 @@ use crate::limits;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
 /// What a search found, while it is taken up.
-pub(super) struct Sorting {
+pub(super) struct SearchUpdate {
     feed: u32,
     /// None where the search failed.
     found: Option<Discovery>,
@@ -37,24 +37,24 @@ pub(super) struct Sorting {
     rank: u64,
     /// Whether something is left for another search.
     skipped: bool,
-    lost: Told<(Scope, Failure)>,
-    given_up: Told<Scope>,
-    shared: Told<(Scope, Arc<AdmittedFeed>)>,
+    lost: LogGroup<(Scope, Failure)>,
+    given_up: LogGroup<Scope>,
+    shared: LogGroup<(Scope, Arc<AdmittedFeed>)>,
 }
 
 /// The first of several that have one line of the log together, and how many they are.
-struct Told<T> {
+struct LogGroup<T> {
     first: Option<T>,
     count: usize,
 }
 
-impl<T> Default for Told<T> {
-    fn default() -> Told<T> {
-        Told { first: None, count: 0 }
+impl<T> Default for LogGroup<T> {
+    fn default() -> LogGroup<T> {
+        LogGroup { first: None, count: 0 }
     }
 }
 
-impl<T> Told<T> {
+impl<T> LogGroup<T> {
     fn note(&mut self, one: T) {
         self.first.get_or_insert(one);
         self.count += 1;
@@ -69,9 +69,9 @@ impl<T> Told<T> {
     }
 }
 
-impl Sorting {
+impl SearchUpdate {
     /// Says which scopes are not polled any more, and which are polled twice: a line for each kind, whatever their number.
-    fn tell(&self, admitted: &AdmittedFeed) {
+    fn log(&self, admitted: &AdmittedFeed) {
         if let Some((scope, why)) = &self.lost.first {
             let cause = format!("{}{}", why.cause, self.lost.others());
             log_failure(admitted, Some(scope), &Failure { cause, ..why.clone() }, None);
@@ -165,7 +165,7 @@ impl Collector {
         self.warn_of_expiry(number, now);
         let (known, live) = self.known(number);
         let verdicts = verdicts(&known, &found, same_settings).into_iter();
-        let sorting = Sorting {
+        let update = SearchUpdate {
             feed: number,
             found: found.ok(),
             verdicts,
@@ -176,38 +176,40 @@ impl Collector {
             due: next.due,
             rank: 0,
             skipped: false,
-            lost: Told::default(),
-            given_up: Told::default(),
-            shared: Told::default(),
+            lost: LogGroup::default(),
+            given_up: LogGroup::default(),
+            shared: LogGroup::default(),
         };
-        self.sort(sorting);
+        self.apply(update);
     }
 
     /// Takes up a part of what a search found, and ends the search where that was the rest: others are answered in between.
-    pub(super) fn sort(&mut self, mut sorting: Sorting) {
-        let (now, number) = ((self.clock)(), sorting.feed);
+    pub(super) fn apply(&mut self, mut update: SearchUpdate) {
+        let (now, number) = ((self.clock)(), update.feed);
         let Some(admitted) = self.feeds.get(&number).map(|entry| Arc::clone(&entry.admitted)) else {
             self.agenda.done(Job::Search(number));
             return;
         };
         for _ in 0..limits::FINDINGS_AT_ONCE {
-            let Some((scope, verdict)) = sorting.verdicts.next() else { return self.sorted(&admitted, &sorting, now) };
-            self.take_up(&admitted, &mut sorting, scope, verdict, now);
+            let Some((scope, verdict)) = update.verdicts.next() else {
+                return self.finish_search(&admitted, &update, now);
+            };
+            self.take_up(&admitted, &mut update, scope, verdict, now);
         }
-        self.sorting.push_back(sorting);
+        self.updates.push_back(update);
     }
 
     /// Takes up what a search found of one scope.
     fn take_up(
         &mut self,
         admitted: &AdmittedFeed,
-        sorting: &mut Sorting,
+        update: &mut SearchUpdate,
         scope: Scope,
         verdict: ScopeVerdict,
         now: u64,
     ) {
-        let number = sorting.feed;
-        let live = sorting.live.get(&scope.id).copied();
+        let number = update.feed;
+        let live = update.live.get(&scope.id).copied();
         let of_live = live.and_then(|live| self.scopes.get(&live)).map(|known| &known.standing);
         let stored = || self.feeds.get(&number).and_then(|entry| entry.stored.get(&scope.id)).map(|row| &row.standing);
         let earlier = of_live.or_else(stored).cloned();
@@ -216,48 +218,48 @@ impl Collector {
         match verdict {
             ScopeVerdict::Polled => {
                 let anew = is_fresh || std::mem::take(&mut standing.watch) != Polling::Polled;
-                if anew || (sorting.changed && standing.waits_for_person) {
-                    standing.due = first(now, sorting.rank);
-                    sorting.rank += 1;
+                if anew || (update.changed && standing.waits_for_person) {
+                    standing.due = first(now, update.rank);
+                    update.rank += 1;
                 }
                 if let Some(other) = self.watch(number, scope, standing, live, now) {
-                    sorting.shared.note(other);
+                    update.shared.note(other);
                 }
             }
             // The poll of one that is in flight ends first.
-            _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => sorting.skipped = true,
+            _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => update.skipped = true,
             ScopeVerdict::Lost(why) => {
-                sorting.lost.note((scope.clone(), why.clone()));
+                update.lost.note((scope.clone(), why.clone()));
                 self.give_up(number, scope, standing, live, Some(why), now);
             }
             ScopeVerdict::GivenUp => {
-                sorting.given_up.note(scope.clone());
+                update.given_up.note(scope.clone());
                 self.give_up(number, scope, standing, live, None, now);
             }
         }
     }
 
     /// Everything that a search found is taken up.
-    fn sorted(&mut self, admitted: &AdmittedFeed, sorting: &Sorting, now: u64) {
-        let number = sorting.feed;
+    fn finish_search(&mut self, admitted: &AdmittedFeed, update: &SearchUpdate, now: u64) {
+        let number = update.feed;
         self.agenda.done(Job::Search(number));
-        sorting.tell(admitted);
-        if let Some(discovery) = &sorting.found {
+        update.log(admitted);
+        if let Some(discovery) = &update.found {
             // Before the search is kept, which writes what nobody asks for any more.
             self.forget_unpolled(number, discovery, now);
         }
-        let is_done = sorting.found.is_some() && !sorting.skipped;
+        let is_done = update.found.is_some() && !update.skipped;
         if is_done {
             // Only now: until everything is done, a search that finds less is the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
-                entry.marks.searched_with = sorting.searched_with;
+                entry.marks.searched_with = update.searched_with;
             }
             self.keep_search(number);
         }
         self.note_now(number);
-        let due = if sorting.skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { sorting.due };
+        let due = if update.skipped { now + milliseconds(limits::SEARCH_PAUSE) } else { update.due };
         self.plan_search(number, due, is_done, now);
-        self.release(number, sorting.was_blocked, now);
+        self.release(number, update.was_blocked, now);
     }
 
     /// All scopes of a feed that are known, and the numbers of those that are polled.

@@ -2,8 +2,8 @@
 
 pub mod memory;
 pub mod page;
-mod places;
 pub mod server;
+mod slots;
 mod watch;
 mod writing;
 

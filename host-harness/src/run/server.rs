@@ -1,5 +1,5 @@
 //! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are told apart by hand: the
-//! places of connections, the times of an exchange, the token before an unknown path and 405 before both would be written by
+//! slots of connections, the times of an exchange, the token before an unknown path and 405 before both would be written by
 //! hand beside a router, too.
 
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use crate::collector::work::Pipeline;
 use crate::limits;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
-use crate::run::places::{Place, Places};
+use crate::run::slots::{ConnectionSlot, ConnectionSlots};
 use crate::run::writing::Impatient;
 use crate::store::StoreError;
 
@@ -51,7 +51,7 @@ pub struct StatusServer {
 
 /// Serves until the task is dropped. A connection carries one request and ends with its answer.
 pub async fn serve(listener: TcpListener, server: StatusServer) {
-    let (server, places) = (Arc::new(server), Arc::new(Places::default()));
+    let (server, slots) = (Arc::new(server), Arc::new(ConnectionSlots::default()));
     loop {
         let Ok((socket, peer)) = listener.accept().await else {
             // Out of sockets: those that are open come free.
@@ -59,10 +59,10 @@ pub async fn serve(listener: TcpListener, server: StatusServer) {
             continue;
         };
         let server = Arc::clone(&server);
-        places.spawn(peer.ip(), move |place| async move {
+        slots.spawn(peer.ip(), move |slot| async move {
             let service = service_fn(move |request| {
                 let server = Arc::clone(&server);
-                async move { Ok::<_, Infallible>(server.answer(place, &request).await) }
+                async move { Ok::<_, Infallible>(server.answer(slot, &request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST).keep_alive(false);
@@ -92,7 +92,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 type HttpResponse = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl StatusServer {
-    async fn answer(&self, place: Place, request: &hyper::Request<Incoming>) -> HttpResponse {
+    async fn answer(&self, slot: ConnectionSlot, request: &hyper::Request<Incoming>) -> HttpResponse {
         if self.token.is_none() && !names_this_machine(request) {
             return text(
                 421,
@@ -106,7 +106,7 @@ impl StatusServer {
             // Probes carry no token, and learn nothing but yes and no.
             "/healthz" => self.health().await,
             "/readyz" => self.health().await,
-            _ if place == Place::OfHealth => text(503, "too many connections at the moment\n".to_owned()),
+            _ if slot == ConnectionSlot::HealthOnly => text(503, "too many connections at the moment\n".to_owned()),
             _ if !self.may_read(request) => {
                 let words = "the token of [collector] is needed: authorization: Bearer …\n";
                 with(hyper::header::WWW_AUTHENTICATE, "Bearer", text(401, words.to_owned()))

@@ -1,4 +1,4 @@
-//! The places of the status server: so many connections in all and from one address, and some beyond those that are kept for
+//! The slots of the status server: so many connections in all and from one address, and some beyond those that are kept for
 //! health, so that nobody who holds connections keeps a supervisor from its answer.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,67 +11,67 @@ use tokio::task::AbortHandle;
 
 use crate::limits;
 
-/// For what there is a place.
+/// What a connection may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ConnectionSlot {
     /// For everything.
-    OfAll,
+    Full,
     /// For health alone: the others are taken.
-    OfHealth,
+    HealthOnly,
 }
 
 /// Who is connected.
 #[derive(Default)]
-pub(super) struct Places(Mutex<Taken>);
+pub(super) struct ConnectionSlots(Mutex<TakenSlots>);
 
 #[derive(Default)]
-struct Taken {
-    /// Places for everything, by address.
+struct TakenSlots {
+    /// Slots for everything, by address.
     of_all: HashMap<IpAddr, usize>,
-    /// Places for health, the oldest first.
+    /// Slots for health, the oldest first.
     of_health: VecDeque<(u64, IpAddr, Option<AbortHandle>)>,
     next: u64,
 }
 
-impl Places {
-    /// Serves a connection in the place that there is for it.
-    pub(super) fn spawn<F>(self: &Arc<Places>, peer: IpAddr, serve: impl FnOnce(Place) -> F)
+impl ConnectionSlots {
+    /// Serves a connection in the slot that there is for it.
+    pub(super) fn spawn<F>(self: &Arc<ConnectionSlots>, peer: IpAddr, serve: impl FnOnce(ConnectionSlot) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let peer = network_of(peer);
-        let (id, place) = self.0.lock().take(peer);
-        let held = Held { places: Arc::clone(self), peer, id, place };
-        let served = serve(place);
+        let (id, slot) = self.0.lock().take(peer);
+        let held = HeldSlot { slots: Arc::clone(self), peer, id, slot };
+        let served = serve(slot);
         let task = tokio::spawn(async move {
             let _held = held;
             served.await;
         });
-        if place == Place::OfHealth {
+        if slot == ConnectionSlot::HealthOnly {
             let oldest = self.0.lock().surplus(id, task.abort_handle());
             oldest.inspect(AbortHandle::abort);
         }
     }
 }
 
-impl Taken {
-    /// A place for a connection from an address, with its number.
-    fn take(&mut self, peer: IpAddr) -> (u64, Place) {
+impl TakenSlots {
+    /// A slot for a connection from an address, with its number.
+    fn take(&mut self, peer: IpAddr) -> (u64, ConnectionSlot) {
         self.next += 1;
         let in_all: usize = self.of_all.values().sum();
         let of_peer = self.of_all.entry(peer).or_default();
         if *of_peer < limits::STATUS_CONNECTIONS_OF_PEER && in_all < limits::STATUS_CONNECTIONS {
             *of_peer += 1;
-            return (self.next, Place::OfAll);
+            return (self.next, ConnectionSlot::Full);
         }
         if *of_peer == 0 {
             self.of_all.remove(&peer);
         }
         self.of_health.push_back((self.next, peer, None));
-        (self.next, Place::OfHealth)
+        (self.next, ConnectionSlot::HealthOnly)
     }
 
-    /// Notes how a place for health is ended, and gives the one that is to end for it, where there are too many.
+    /// Notes how a slot for health is ended, and gives the one that is to end for it, where there are too many.
     fn surplus(&mut self, id: u64, end: AbortHandle) -> Option<AbortHandle> {
         let taken = self.of_health.iter_mut().find(|(taken, _, _)| *taken == id)?;
         taken.2 = Some(end);
@@ -82,7 +82,7 @@ impl Taken {
         self.of_health.remove(oldest)?.2
     }
 
-    /// The oldest place for health of the address that has most of them.
+    /// The oldest slot for health of the address that has most of them.
     fn oldest_of_most(&self) -> Option<usize> {
         let count = |peer: &IpAddr| self.of_health.iter().filter(|(_, other, _)| other == peer).count();
         let (_, most, _) = self.of_health.iter().max_by_key(|(_, peer, _)| count(peer))?;
@@ -90,19 +90,19 @@ impl Taken {
     }
 }
 
-/// A place, which comes free when this is dropped.
-struct Held {
-    places: Arc<Places>,
+/// A slot, which comes free when this is dropped.
+struct HeldSlot {
+    slots: Arc<ConnectionSlots>,
     peer: IpAddr,
     id: u64,
-    place: Place,
+    slot: ConnectionSlot,
 }
 
-impl Drop for Held {
+impl Drop for HeldSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock();
-        match self.place {
-            Place::OfAll => {
+        let mut taken = self.slots.0.lock();
+        match self.slot {
+            ConnectionSlot::Full => {
                 let left = taken.of_all.get_mut(&self.peer).map(|count| {
                     *count -= 1;
                     *count
@@ -111,7 +111,7 @@ impl Drop for Held {
                     taken.of_all.remove(&self.peer);
                 }
             }
-            Place::OfHealth => taken.of_health.retain(|(id, _, _)| *id != self.id),
+            ConnectionSlot::HealthOnly => taken.of_health.retain(|(id, _, _)| *id != self.id),
         }
     }
 }
@@ -133,28 +133,28 @@ mod tests {
     use std::collections::BTreeSet;
     use tokio::sync::mpsc;
 
-    /// Connections that stay for ever, from these addresses, with the places that they got; and the ids of those that ended.
-    async fn held(peers: &[&str]) -> (Vec<Place>, BTreeSet<usize>) {
-        let (places, (ended, mut ends)) = (Arc::new(Places::default()), mpsc::unbounded_channel());
-        struct Told(usize, mpsc::UnboundedSender<usize>);
-        impl Drop for Told {
+    /// Connections that stay for ever, from these addresses, with the slots that they got; and the ids of those that ended.
+    async fn held(peers: &[&str]) -> (Vec<ConnectionSlot>, BTreeSet<usize>) {
+        let (slots, (ended, mut ends)) = (Arc::new(ConnectionSlots::default()), mpsc::unbounded_channel());
+        struct Ending(usize, mpsc::UnboundedSender<usize>);
+        impl Drop for Ending {
             fn drop(&mut self) {
                 let _ = self.1.send(self.0);
             }
         }
         let mut got = Vec::new();
         for (number, peer) in peers.iter().enumerate() {
-            let told = Told(number, ended.clone());
-            places.spawn(peer.parse().unwrap(), |place| {
-                got.push(place);
+            let ending = Ending(number, ended.clone());
+            slots.spawn(peer.parse().unwrap(), |slot| {
+                got.push(slot);
                 async move {
-                    let _told = told;
+                    let _ending = ending;
                     std::future::pending().await
                 }
             });
         }
         let taken = {
-            let taken = places.0.lock();
+            let taken = slots.0.lock();
             taken.of_all.values().sum::<usize>() + taken.of_health.len()
         };
         let mut gone = BTreeSet::new();
@@ -167,8 +167,8 @@ mod tests {
     #[tokio::test]
     async fn one_address_has_no_more_than_its_places_and_the_newest_may_ask_for_health() {
         let (got, gone) = held(&["10.0.0.1"; 40]).await;
-        assert!(got.iter().take(16).all(|place| *place == Place::OfAll));
-        assert!(got.iter().skip(16).all(|place| *place == Place::OfHealth));
+        assert!(got.iter().take(16).all(|slot| *slot == ConnectionSlot::Full));
+        assert!(got.iter().skip(16).all(|slot| *slot == ConnectionSlot::HealthOnly));
         assert_eq!(gone, (16..24).collect(), "the oldest that may ask for health alone make room");
     }
 
@@ -177,13 +177,13 @@ mod tests {
         let mut peers = ["10.0.0.1"; 80];
         (peers[20], peers[21]) = ("10.0.0.2", "::ffff:10.0.0.3");
         let (got, gone) = held(&peers).await;
-        assert_eq!((got[20], got[21]), (Place::OfAll, Place::OfAll));
+        assert_eq!((got[20], got[21]), (ConnectionSlot::Full, ConnectionSlot::Full));
         assert!(!gone.contains(&20) && !gone.contains(&21));
         let mut many: Vec<String> = (0..64).map(|peer| format!("10.0.1.{peer}")).collect();
         many.push("10.9.9.9".to_owned());
         many.extend((0..40).map(|peer| format!("2001:db8::{peer:x}")));
         let (got, gone) = held(&many.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        assert!(got[64..].iter().all(|place| *place == Place::OfHealth));
+        assert!(got[64..].iter().all(|slot| *slot == ConnectionSlot::HealthOnly));
         assert!(!gone.contains(&64), "a network of IPv6 is one address");
     }
 }

@@ -182,7 +182,7 @@ impl FeedCheck<'_> {
         run: &mut CheckRun,
         feed: &Feed,
         found: &'a Discovery,
-    ) -> Vec<(&'a Scope, Gathered)> {
+    ) -> Vec<(&'a Scope, ReadScope)> {
         let reads = found.scopes.iter().map(|scope| async move {
             let begun = Instant::now();
             let _doing = self.doing(&format!("reading {}", scope.called()));
@@ -211,7 +211,7 @@ impl FeedCheck<'_> {
     }
 
     /// Looks for something to collect in each scope, and for a sample of it.
-    async fn scores(&self, run: &mut CheckRun, feed: &Feed, readable: Vec<(&Scope, Gathered)>) {
+    async fn scores(&self, run: &mut CheckRun, feed: &Feed, readable: Vec<(&Scope, ReadScope)>) {
         let mut sample = None;
         for (scope, gathered) in readable {
             run.tell();
@@ -227,7 +227,7 @@ impl FeedCheck<'_> {
     }
 
     /// Makes events of what was read of a scope; gives the first of them.
-    async fn score(&self, run: &mut CheckRun, feed: &Feed, scope: &Scope, gathered: Gathered) -> Option<Event> {
+    async fn score(&self, run: &mut CheckRun, feed: &Feed, scope: &Scope, gathered: ReadScope) -> Option<Event> {
         let (begun, about) = (Instant::now(), scope.called());
         let made = match gathered {
             Ok((pages, notices)) => {
@@ -263,7 +263,7 @@ impl FeedCheck<'_> {
 }
 
 /// What was read of a scope: its pages, and the notices beside them.
-type Gathered = Result<(Vec<Page>, Vec<Notice>), Failure>;
+type ReadScope = Result<(Vec<Page>, Vec<Notice>), Failure>;
 
 fn count(events: usize) -> String {
     if events == 1 { "1 event".to_owned() } else { format!("{events} events") }

@@ -198,7 +198,7 @@ pub struct Usage {
 
 /// What the steps of one poll gave so far.
 #[derive(Debug, Default)]
-pub struct Gathered {
+pub struct PollPages {
     /// Its pages, in order.
     pub pages: Vec<Page>,
     /// Its warnings.
@@ -207,10 +207,10 @@ pub struct Gathered {
     cursors: HashSet<String>,
 }
 
-impl Gathered {
+impl PollPages {
     /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
     /// the limits of a poll, are a failure of the plugin.
-    pub fn take(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
+    pub fn add(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
         self.bytes += step.pages.iter().map(|page| page.body.len()).sum::<usize>();
         if self.bytes > limits.page_bytes {
             let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
@@ -466,10 +466,10 @@ impl Feed {
     }
 
     async fn pages_once(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
-        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
+        let (mut gathered, mut cursor) = (PollPages::default(), None::<String>);
         loop {
             let step = self.step(scope, cursor.as_deref()).await?;
-            cursor = gathered.take(step, &self.caller.limits)?;
+            cursor = gathered.add(step, &self.caller.limits)?;
             if cursor.is_none() {
                 return Ok((gathered.pages, gathered.notices));
             }

@@ -9,7 +9,7 @@ use source_host::contract::{Batch, Context, Description, Failure, Notice, Plan, 
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
 use source_host::failures;
-use source_host::feed::{Gathered, poll_id};
+use source_host::feed::{PollPages, poll_id};
 use source_host::limits::Limits;
 use source_host::network::Transport;
 use source_host::network::egress::Egress;
@@ -146,7 +146,7 @@ impl Examination {
         token: Option<&Secret>,
         scope: &Scope,
     ) -> ControlFlow<(), PollResult> {
-        let (mut gathered, mut cursor) = (Gathered::default(), None::<String>);
+        let (mut gathered, mut cursor) = (PollPages::default(), None::<String>);
         self.begin("cursors");
         loop {
             let answer = fixture.plugin.poll(caller, &fixture.settings, token, scope, cursor.as_deref()).await;
@@ -158,7 +158,7 @@ impl Examination {
                 self.check("poll", fixture.has_kind(kind), || format!("the kind {kind:?} of a page is not declared"));
             }
             self.notices("poll", fixture, &step.notices);
-            cursor = match gathered.take(step, &self.limits) {
+            cursor = match gathered.add(step, &self.limits) {
                 Ok(None) => return ControlFlow::Continue(PollResult::Pages(gathered.pages)),
                 Ok(next) => next,
                 Err(broken) => {

@@ -277,7 +277,7 @@ pub enum Wanted {
     Credential,
 }
 
-type Test = fn(&PemPart) -> bool;
+type PartTest = fn(&PemPart) -> bool;
 
 /// The format of a file, where it is one that people give for certificates.
 pub fn look(bytes: &[u8]) -> Option<Look> {
@@ -297,7 +297,7 @@ pub fn look(bytes: &[u8]) -> Option<Look> {
     }
     let parts = parts(text);
     let has = |test: fn(&PemPart) -> bool| parts.iter().any(test);
-    let tests: [(Test, Look); 5] = [
+    let tests: [(PartTest, Look); 5] = [
         (|part| ["PKCS7", "CMS", "PKCS #7 SIGNED DATA"].contains(&part.label.as_str()), Look::Pkcs7),
         (|part| part.label.ends_with("CERTIFICATE REQUEST"), Look::Request),
         (PemPart::is_key, Look::Key),

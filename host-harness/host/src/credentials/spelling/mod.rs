@@ -130,13 +130,13 @@ pub fn is_variable(text: &str) -> bool {
     is_name(text, |one| one.is_ascii_alphanumeric() || one == '_')
 }
 
-type Test = fn(&str) -> bool;
+type ValueTest = fn(&str) -> bool;
 
 const REFERENCE: &str =
     "looks like a reference that nothing replaces here: write `{ env = \"NAME\" }` for the variable NAME";
 
 /// The first that fits is told. Random characters of the alphabet in which Entra ID makes its secrets fit none of them.
-const LOOK_ALIKES: &[(Test, &str)] = &[
+const LOOK_ALIKES: &[(ValueTest, &str)] = &[
     (|text| text.contains("-----BEGIN "), "looks like PEM, where a secret belongs"),
     (is_reference, REFERENCE),
     (

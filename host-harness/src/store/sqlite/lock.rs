@@ -1,0 +1,78 @@
+//! The files of a store: the database, for its owner alone, and a lock beside it that keeps a second collector out while
+//! readers stay welcome.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::files;
+use crate::store::StoreErrorKind;
+
+/// The lock file beside the database, locked.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is just being started has a copy of the handle until it
+        // runs its program, and would hold the lock until then.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock of the state ends with the process");
+        }
+    }
+}
+
+/// Takes the lock file beside the database.
+pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |error: std::io::Error| StoreErrorKind::Unopened(format!("{}: {error}", path.display()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut lock = files::open(&mut options, &path, files::OF_OWNER).map_err(failed)?;
+    if !holds_a_lock(&mut lock).map_err(failed)? {
+        let found = "found a file that holds something else, expected a lock with the number of a process";
+        return Err(StoreErrorKind::Unopened(format!("{}: {found}", path.display())));
+    }
+    // Whoever may open the file may hold the lock.
+    if lock.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        lock.set_permissions(fs::Permissions::from_mode(files::OF_OWNER)).map_err(failed)?;
+    }
+    match lock.try_lock() {
+        Ok(()) => {
+            let written =
+                lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
+            // The number helps a person; the lock holds without it.
+            if let Err(error) = written {
+                tracing::debug!(%error, "the lock file does not tell the process");
+            }
+            Ok(Lock(lock))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            let told = lock.read_to_string(&mut process).is_ok() && !process.is_empty();
+            Err(StoreErrorKind::Locked(if told { format!(" (process {process})") } else { String::new() }))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(StoreErrorKind::Other(format!("cannot lock {}: {error}", path.display())))
+        }
+    }
+}
+
+/// Whether a file is a lock or empty: the number of a process is written into no file of somebody else.
+fn holds_a_lock(file: &mut File) -> std::io::Result<bool> {
+    let mut found = Vec::new();
+    file.take(u64::from(u8::MAX)).read_to_end(&mut found)?;
+    file.rewind()?;
+    Ok(found.len() <= 10 && found.iter().all(u8::is_ascii_digit))
+}
+
+/// A new file is for its owner alone: events and states are the tenants' data.
+pub(super) fn private(file: &Path) -> std::io::Result<()> {
+    if fs::symlink_metadata(file).is_ok() {
+        return Ok(());
+    }
+    files::open(OpenOptions::new().write(true).create_new(true), file, files::OF_OWNER)?.sync_all()?;
+    File::open(files::folder(file))?.sync_all()
+}

@@ -1,0 +1,319 @@
+//! The store in one SQLite file: a write-ahead log that is synced with every transaction, and a lock file that keeps a
+//! second collector out while readers stay welcome.
+
+mod lock;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
+use source_host::failpoint;
+use source_host::limits::milliseconds;
+
+use self::lock::{Lock, lock, private};
+use self::rows::{Stored, keep_figures, keep_scope, keep_throttle, kept, queue, scope_row};
+use self::schema::prepare;
+use super::budget::StoredBytes;
+use super::{
+    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, StoreResult,
+    Throttle,
+};
+use crate::files;
+use crate::limits;
+
+/// A store that is open, and locked for others.
+pub struct SqliteStore {
+    connection: Connection,
+    file: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl SqliteStore {
+    /// Opens a file or makes a new one, brings its schema up to date, and checks it.
+    pub fn open(file: &Path) -> StoreResult<SqliteStore> {
+        let folder = files::folder(file);
+        if !folder.is_dir() {
+            let found = if folder.exists() { "is no folder" } else { "is not there" };
+            let words = format!(
+                "its folder {} {found}; expected in `state` a path in a folder that is there",
+                folder.display()
+            );
+            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(words) });
+        }
+        if let Some(link) = files::link(file) {
+            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(format!("found {link}")) });
+        }
+        // SQLite looks at each part of the path.
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let file = &file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
+        let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
+        private(file)
+            .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(error.to_string()) })?;
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let opened = Connection::open_with_flags(file, flags)
+            .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
+        let (problem, connection) =
+            opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(&error) })?;
+        match problem {
+            None => Ok(SqliteStore { connection, file: file.to_owned(), _lock: Some(lock) }),
+            Some(what) => Err(StoreError { file: file.to_owned(), what }),
+        }
+    }
+
+    /// A store that ends with the process.
+    pub fn in_memory() -> StoreResult<SqliteStore> {
+        let file = PathBuf::from("memory");
+        let opened = Connection::open_in_memory().and_then(|mut connection| {
+            prepare(&mut connection)?;
+            Ok(connection)
+        });
+        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(&error) })?;
+        Ok(SqliteStore { connection, file, _lock: None })
+    }
+
+    fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(&error) })
+    }
+}
+
+fn classify(error: &rusqlite::Error) -> StoreErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(error.to_string()),
+        Some(ErrorCode::CannotOpen) => StoreErrorKind::Unopened(error.to_string()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Damaged(error.to_string()),
+        _ => StoreErrorKind::Other(error.to_string()),
+    }
+}
+
+impl Store for SqliteStore {
+    fn salt(&mut self) -> StoreResult<String> {
+        self.run(|connection| connection.query_row("SELECT value FROM salt", [], |row| row.get(0)))
+    }
+
+    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT feed, searched_with, configured_as FROM feed")?;
+            let rows = select.query_map([], |row| {
+                let (Stored(searched_with), Stored(configured_as)) = (row.get(1)?, row.get(2)?);
+                Ok(FeedRow { feed: row.get(0)?, searched_with, configured_as })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
+        self.run(|connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO feed (feed, searched_with, configured_as) VALUES (?1, ?2, ?3)")?
+                .execute(params![row.feed, Stored(row.searched_with), Stored(row.configured_as)])
+                .map(drop)
+        })
+    }
+
+    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
+        self.run(|connection| {
+            let mut select =
+                connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
+            let rows = select.query_map([], scope_row)?;
+            rows.collect()
+        })
+    }
+
+    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.run(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT value FROM state JOIN scope ON scope.number = state.scope
+                     WHERE feed = ?1 AND scope.scope = ?2 AND tenant = ?3",
+                )?
+                .query_row(params![feed, scope, tenant], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
+        failpoint::pass("commit-begin");
+        let committed = self.run(|connection| {
+            let transaction = connection.transaction()?;
+            let before = kept(&transaction, &poll.row)?;
+            let scope = keep_scope(&transaction, &poll.row)?;
+            if let Some(state) = &poll.state {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO state (scope, value) VALUES (?1, ?2)
+                         ON CONFLICT (scope) DO UPDATE SET value = excluded.value",
+                    )?
+                    .execute(params![scope, state])?;
+            }
+            failpoint::pass("commit-state-written");
+            keep_figures(&transaction, scope, poll)?;
+            failpoint::pass("commit-history-written");
+            let after = kept(&transaction, &poll.row)?;
+            if let Some(excess) = poll.budgets.passed(before, after) {
+                return Ok(Err(excess));
+            }
+            queue(&transaction, poll)?;
+            failpoint::pass("commit-events-queued");
+            if let Some(throttle) = &poll.throttle {
+                keep_throttle(&transaction, throttle)?;
+            }
+            failpoint::pass("commit-end");
+            transaction.commit()?;
+            Ok(Ok(after))
+        })?;
+        failpoint::pass("commit-durable");
+        committed.map_err(|excess| StoreError { file: self.file.clone(), what: StoreErrorKind::OverBudget(excess) })
+    }
+
+    fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT tenant, feed, bytes FROM kept")?;
+            let rows = select.query_map([], |row| {
+                Ok(KeptRow { tenant: row.get(0)?, feed: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            for row in rows {
+                keep_scope(&transaction, row)?;
+            }
+            transaction.commit()
+        })
+    }
+
+    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            for scope in scopes {
+                let number: Option<i64> = transaction
+                    .prepare_cached(
+                        "SELECT number FROM scope
+                         WHERE feed = ?1 AND scope = ?2 AND json_extract(standing, '$.watch') <> 'polled'",
+                    )?
+                    .query_row(params![feed, scope], |row| row.get(0))
+                    .optional()?;
+                let Some(number) = number else { continue };
+                for table in ["state WHERE scope", "history WHERE scope", "scope WHERE number"] {
+                    transaction.prepare_cached(&format!("DELETE FROM {table} = ?1"))?.execute([number])?;
+                }
+            }
+            transaction.commit()
+        })
+    }
+
+    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
+        self.run(|connection| keep_throttle(connection, throttle))
+    }
+
+    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
+        let latest = now.saturating_add(milliseconds(limits::LONGEST_WAIT));
+        self.run(|connection| {
+            let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
+            let rows = select.query_map([now as i64], |row| {
+                let until = row.get::<_, i64>(2)? as u64;
+                let Stored(credential) = row.get(0)?;
+                Ok(Throttle { credential, origin: row.get(1)?, until: until.min(latest) })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
+        self.run(|connection| {
+            let mut select = connection.prepare(
+                "SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed",
+            )?;
+            let rows = select.query_map([], |row| {
+                Ok(Backlog {
+                    sink: row.get(0)?,
+                    tenant: row.get(1)?,
+                    feed: row.get(2)?,
+                    events: row.get::<_, i64>(3)? as u64,
+                    bytes: row.get::<_, i64>(4)? as u64,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
+        let mut conditions = "sink = ?1".to_owned();
+        let mut values: Vec<&dyn ToSql> = vec![&partition.sink];
+        for (column, value) in [("tenant", &partition.tenant), ("feed", &partition.feed)] {
+            if let Some(value) = value {
+                values.push(value);
+                conditions += &format!(" AND {column} = ?{}", values.len());
+            }
+        }
+        let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
+            Ok(Queued {
+                number: row.get(0)?,
+                tenant: row.get(1)?,
+                feed: row.get(2)?,
+                scope: row.get(3)?,
+                uid: row.get(4)?,
+                time: row.get::<_, i64>(5)? as u64,
+                body: row.get(6)?,
+            })
+        };
+        self.run(|connection| {
+            let mut select = connection.prepare_cached(&format!(
+                "SELECT number, tenant, feed, scope, uid, time, body FROM outbox
+                 WHERE {conditions} ORDER BY number LIMIT {}",
+                i64::try_from(events).unwrap_or(i64::MAX)
+            ))?;
+            let mut rows = select.query(values.as_slice())?;
+            let (mut queued, mut size) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let event = read(row)?;
+                size += event.body.len();
+                if size > bytes && !queued.is_empty() {
+                    break;
+                }
+                queued.push(event);
+            }
+            Ok(queued)
+        })
+    }
+
+    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
+        self.run(|connection| {
+            let transaction = connection.transaction()?;
+            {
+                let mut delete = transaction.prepare_cached("DELETE FROM outbox WHERE number = ?1")?;
+                for number in numbers {
+                    delete.execute([number])?;
+                }
+            }
+            transaction.commit()
+        })
+    }
+
+    fn close(&mut self) -> StoreResult<()> {
+        self.run(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+    }
+
+    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
+        self.run(|connection| {
+            // The last figure of a subject stays: the next one is compared with it.
+            connection.execute(
+                "DELETE FROM history WHERE time < ?1 AND EXISTS (
+                     SELECT 1 FROM history AS newer
+                     WHERE newer.scope = history.scope AND newer.subject = history.subject AND newer.time > history.time
+                 )",
+                [before as i64],
+            )?;
+            connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
+        })
+    }
+}

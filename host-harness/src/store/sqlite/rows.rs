@@ -1,0 +1,151 @@
+//! Values as the tables hold them, and the statements of a transaction that writes them.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use source_host::contract::{Measure, Scope};
+use source_host::digest::ShortDigest;
+
+use crate::store::budget::StoredBytes;
+use crate::store::{PollRecord, ScopeRow, Standing, Throttle};
+
+fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
+
+/// A mark as a column holds it.
+pub(super) struct Stored(pub ShortDigest);
+
+impl ToSql for Stored {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.to_string().into())
+    }
+}
+
+impl FromSql for Stored {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Stored> {
+        value.as_str()?.parse().map(Stored).map_err(FromSqlError::other)
+    }
+}
+
+pub(super) fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
+    let discovered: String = row.get(2)?;
+    let standing: String = row.get(3)?;
+    Ok(ScopeRow {
+        feed: row.get(0)?,
+        tenant: row.get(1)?,
+        scope: serde_json::from_str::<Scope>(&discovered).map_err(|error| unreadable(2, error))?,
+        standing: serde_json::from_str::<Standing>(&standing).map_err(|error| unreadable(3, error))?,
+    })
+}
+
+/// Writes a scope and gives its number. Of one that belonged to another tenant, nothing of that one's data stays.
+pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<i64> {
+    let of_another: Option<i64> = transaction
+        .prepare_cached("SELECT number FROM scope WHERE feed = ?1 AND scope = ?2 AND tenant <> ?3")?
+        .query_row(params![row.feed, row.scope.id, row.tenant], |row| row.get(0))
+        .optional()?;
+    if let Some(number) = of_another {
+        transaction.execute("DELETE FROM state WHERE scope = ?1", [number])?;
+        transaction.execute("DELETE FROM history WHERE scope = ?1", [number])?;
+    }
+    let text = |value: Result<String, serde_json::Error>| {
+        value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO scope (feed, scope, tenant, discovered, standing)
+             VALUES (:feed, :scope, :tenant, :discovered, :standing)
+             ON CONFLICT (feed, scope) DO UPDATE SET
+                 tenant = excluded.tenant, discovered = excluded.discovered, standing = excluded.standing
+             RETURNING number",
+        )?
+        .query_row(
+            named_params! {
+                ":feed": row.feed,
+                ":scope": row.scope.id,
+                ":tenant": row.tenant,
+                ":discovered": text(serde_json::to_string(&row.scope))?,
+                ":standing": text(serde_json::to_string(&row.standing))?,
+            },
+            |row| row.get(0),
+        )
+}
+
+/// Writes the figures that differ from the last ones. What is no number, which a plugin may give, has no place among
+/// them and does not hold the poll up.
+pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut last = transaction.prepare_cached(
+        "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
+         WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
+    )?;
+    let mut insert = transaction.prepare_cached(
+        // `OR REPLACE` would take a row away without its trigger.
+        "INSERT INTO history (scope, subject, time, kind, title, value, maximum, weight)
+         VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)
+         ON CONFLICT (scope, subject, time) DO UPDATE SET
+             kind = excluded.kind, title = excluded.title, value = excluded.value,
+             maximum = excluded.maximum, weight = excluded.weight",
+    )?;
+    let is_number =
+        |measure: &&Measure| [measure.value, measure.maximum, measure.weight].iter().all(|one| one.is_finite());
+    for measure in poll.measures.iter().filter(is_number) {
+        let same = last
+            .query_row(
+                named_params! {
+                    ":scope": scope, ":subject": measure.subject, ":value": measure.value,
+                    ":maximum": measure.maximum, ":weight": measure.weight,
+                },
+                |row| row.get::<_, bool>(0),
+            )
+            .optional()?;
+        if same != Some(true) {
+            insert.execute(named_params! {
+                ":scope": scope, ":subject": measure.subject, ":time": poll.time as i64, ":kind": measure.kind,
+                ":title": measure.title, ":value": measure.value, ":maximum": measure.maximum,
+                ":weight": measure.weight,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (sink, tenant, feed, scope, uid, time, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let row = &poll.row;
+    for event in &poll.events {
+        for sink in &poll.sinks {
+            insert.execute(params![
+                sink,
+                row.tenant,
+                row.feed,
+                row.scope.id,
+                event.uid,
+                event.time as i64,
+                event.body
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+/// What is kept of a scope's feed, and of all feeds of its tenant.
+pub(super) fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
+    let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
+    transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(bytes) FILTER (WHERE feed = ?2), 0), coalesce(sum(bytes), 0) FROM kept WHERE tenant = ?1",
+        )?
+        .query_row(params![row.tenant, row.feed], |row| Ok(StoredBytes { feed: bytes(row, 0)?, tenant: bytes(row, 1)? }))
+}
+
+pub(super) fn keep_throttle(connection: &Connection, throttle: &Throttle) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO throttle (credential, origin, until) VALUES (?1, ?2, ?3)
+             ON CONFLICT (credential, origin) DO UPDATE SET until = max(until, excluded.until)",
+        )?
+        .execute(params![Stored(throttle.credential), throttle.origin, throttle.until as i64])
+        .map(drop)
+}

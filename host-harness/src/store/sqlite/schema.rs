@@ -1,0 +1,159 @@
+//! The schema of the file, step by step.
+
+use rusqlite::Connection;
+
+use crate::limits;
+use crate::store::StoreErrorKind;
+
+/// Marks a file as ours: "HHSC".
+pub(super) const APPLICATION_ID: i32 = 0x4848_5343;
+
+/// Each step of the schema, in order; a file is at the step that its `user_version` says. A step is never edited once
+/// it was released.
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE salt (value TEXT NOT NULL);
+    INSERT INTO salt VALUES (lower(hex(randomblob(16))));
+    CREATE TABLE feed (
+        feed TEXT PRIMARY KEY,
+        searched_with TEXT NOT NULL,
+        configured_as TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE scope (
+        number INTEGER PRIMARY KEY,
+        feed TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        discovered TEXT NOT NULL,
+        standing TEXT NOT NULL,
+        UNIQUE (feed, scope)
+    );
+    CREATE TABLE state (scope INTEGER PRIMARY KEY REFERENCES scope (number), value BLOB NOT NULL);
+    CREATE TABLE history (
+        scope INTEGER NOT NULL REFERENCES scope (number),
+        subject TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        title TEXT NOT NULL,
+        value REAL NOT NULL,
+        maximum REAL NOT NULL,
+        weight REAL NOT NULL,
+        PRIMARY KEY (scope, subject, time)
+    ) WITHOUT ROWID;
+    CREATE INDEX history_time ON history (time);
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        sink TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX outbox_sink ON outbox (sink, number);
+    CREATE INDEX outbox_tenant ON outbox (sink, tenant, number);
+    CREATE INDEX outbox_feed ON outbox (sink, feed, number);
+    CREATE TABLE throttle (
+        credential TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (credential, origin)
+    ) WITHOUT ROWID;
+",
+    // Whatever writes, the sum of a feed follows in the same transaction. 64 bytes are the numbers and the keys of a row.
+    "
+    CREATE TABLE kept (
+        tenant TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (tenant, feed)
+    ) WITHOUT ROWID;
+    INSERT INTO kept SELECT tenant, feed, sum(
+        64 + length(CAST(discovered AS BLOB)) + length(CAST(standing AS BLOB))
+        + coalesce((SELECT 64 + length(value) FROM state WHERE state.scope = number), 0)
+        + coalesce((
+            SELECT sum(64 + length(CAST(subject AS BLOB)) + length(CAST(kind AS BLOB)) + length(CAST(title AS BLOB)))
+            FROM history WHERE history.scope = number
+        ), 0)
+    ) FROM scope GROUP BY tenant, feed;
+    CREATE TRIGGER scope_added AFTER INSERT ON scope BEGIN
+        INSERT INTO kept VALUES (
+            new.tenant, new.feed,
+            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
+        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER scope_removed AFTER DELETE ON scope BEGIN
+        UPDATE kept SET bytes = bytes - (
+            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
+        ) WHERE tenant = old.tenant AND feed = old.feed;
+    END;
+    CREATE TRIGGER scope_changed AFTER UPDATE ON scope BEGIN
+        UPDATE kept SET bytes = bytes - (
+            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
+        ) WHERE tenant = old.tenant AND feed = old.feed;
+        INSERT INTO kept VALUES (
+            new.tenant, new.feed,
+            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
+        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
+        UPDATE kept SET bytes = bytes + 64 + length(new.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER state_removed AFTER DELETE ON state BEGIN
+        UPDATE kept SET bytes = bytes - 64 - length(old.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
+    END;
+    CREATE TRIGGER state_changed AFTER UPDATE ON state BEGIN
+        UPDATE kept SET bytes = bytes + length(new.value) - length(old.value)
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER figure_added AFTER INSERT ON history BEGIN
+        UPDATE kept SET bytes = bytes + 64 + length(CAST(new.subject AS BLOB)) + length(CAST(new.kind AS BLOB))
+            + length(CAST(new.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+    CREATE TRIGGER figure_removed AFTER DELETE ON history BEGIN
+        UPDATE kept SET bytes = bytes - 64 - length(CAST(old.subject AS BLOB)) - length(CAST(old.kind AS BLOB))
+            - length(CAST(old.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
+    END;
+    CREATE TRIGGER figure_changed AFTER UPDATE ON history BEGIN
+        UPDATE kept SET bytes = bytes + length(CAST(new.kind AS BLOB)) + length(CAST(new.title AS BLOB))
+            - length(CAST(old.kind AS BLOB)) - length(CAST(old.title AS BLOB))
+        WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
+    END;
+",
+];
+
+/// Sets a connection up; gives what makes the file unusable.
+pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<StoreErrorKind>> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Ok(Some(StoreErrorKind::Foreign));
+    }
+    let known = MIGRATIONS.len() as u32;
+    if found > known {
+        return Ok(Some(StoreErrorKind::Newer { found, known }));
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Ok(Some(StoreErrorKind::Damaged(verdict)));
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // A negative number is one of KiB.
+    connection.pragma_update(None, "cache_size", -limits::STORE_CACHE_KIB)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    for (version, migration) in (found + 1..=known).zip(MIGRATIONS.iter().skip(found as usize)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(None)
+}

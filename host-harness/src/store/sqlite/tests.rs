@@ -1,0 +1,218 @@
+use source_host::contract::{Measure, Scope};
+use source_host::digest::ShortDigest;
+
+use super::schema::{APPLICATION_ID, MIGRATIONS};
+use super::*;
+use crate::store::budget::Budgets;
+use crate::store::{NewEvent, Polling, Standing};
+
+fn record(scope: &str, state: &str, events: usize) -> PollRecord {
+    let text = |text: &str| text.to_owned();
+    let event = |number| NewEvent { uid: format!("{scope}-{number}"), time: 1, body: vec![b'x'; 10_000] };
+    let measure = Measure {
+        kind: text("kind"),
+        subject: text("subject"),
+        title: text("title"),
+        value: events as f64,
+        maximum: 1.0,
+        weight: 1.0,
+    };
+    let (credential, origin) = (ShortDigest::of(state), text("https://service.example"));
+    PollRecord {
+        row: ScopeRow {
+            feed: text("prod"),
+            tenant: text("contoso"),
+            scope: Scope { id: text(scope), name: None, owner: None, plugin_data: String::new() },
+            standing: Standing { due: events as u64, ..Standing::default() },
+        },
+        state: Some(state.as_bytes().to_vec()),
+        time: events as u64,
+        measures: vec![measure],
+        events: (0..events).map(event).collect(),
+        sinks: vec![text("lake")],
+        throttle: Some(Throttle { credential, origin, until: 9 }),
+        budgets: Budgets::default(),
+    }
+}
+
+/// Everything that a commit writes, as text.
+fn content(store: &mut SqliteStore) -> String {
+    let figures = store.run(|connection| {
+        let mut select = connection.prepare("SELECT scope, time, value FROM history ORDER BY scope, time")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(i64, i64, f64)>>>()
+    });
+    let scopes = store.scopes().unwrap();
+    let states: Vec<_> = scopes.iter().map(|row| store.state(&row.tenant, &row.feed, &row.scope.id).unwrap()).collect();
+    let (backlog, throttles) = (store.backlog().unwrap(), store.throttles(0).unwrap());
+    format!("{scopes:?} {states:?} {backlog:?} {throttles:?} {:?}", figures.unwrap())
+}
+
+fn limit(store: &mut SqliteStore, pages: u32) {
+    store.run(|connection| connection.pragma_update(None, "max_page_count", pages)).unwrap();
+}
+
+#[test]
+fn a_commit_that_finds_the_disk_full_leaves_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+    store.commit(&record("one", "before", 3)).unwrap();
+    let before = content(&mut store);
+    limit(&mut store, 40);
+    for scope in ["one", "two"] {
+        let error = store.commit(&record(scope, "after", 50)).unwrap_err();
+        assert_eq!(error.what, StoreErrorKind::Full);
+        assert!(error.to_string().contains("collector.db: the disk is full"), "{error}");
+        assert_eq!(content(&mut store), before);
+    }
+    limit(&mut store, 4_000);
+    store.commit(&record("one", "after", 50)).unwrap();
+    assert_eq!(store.state("contoso", "prod", "one").unwrap().unwrap(), b"after");
+    assert_eq!(store.backlog().unwrap()[0].events, 53);
+}
+
+fn version(store: &mut SqliteStore) -> u32 {
+    store.run(|connection| connection.pragma_query_value(None, "user_version", |row| row.get(0))).unwrap()
+}
+
+#[test]
+fn an_empty_file_goes_through_all_steps_and_one_that_is_up_to_date_through_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    assert_eq!(version(&mut SqliteStore::open(&file).unwrap()), MIGRATIONS.len() as u32);
+    let before = fs::read(&file).unwrap();
+    assert_eq!(version(&mut SqliteStore::open(&file).unwrap()), MIGRATIONS.len() as u32);
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// What is kept of each feed, added up from its rows.
+fn sums(store: &mut SqliteStore) -> Vec<KeptRow> {
+    let sums = store.run(|connection| {
+        let mut select = connection.prepare(
+            "SELECT tenant, feed, sum(64 + octet_length(discovered) + octet_length(standing)
+                 + coalesce((SELECT 64 + octet_length(value) FROM state WHERE state.scope = number), 0)
+                 + coalesce((
+                     SELECT sum(64 + octet_length(subject) + octet_length(kind) + octet_length(title))
+                     FROM history WHERE history.scope = number
+                 ), 0))
+             FROM scope GROUP BY tenant, feed",
+        )?;
+        let rows = select.query_map([], |row| {
+            Ok(KeptRow { tenant: row.get(0)?, feed: row.get(1)?, bytes: row.get::<_, i64>(2)? as u64 })
+        })?;
+        rows.collect()
+    });
+    sums.unwrap()
+}
+
+fn check_sums(store: &mut SqliteStore) {
+    let kept: Vec<KeptRow> = store.kept().unwrap().into_iter().filter(|row| row.bytes > 0).collect();
+    assert_eq!(kept, sums(store));
+}
+
+#[test]
+fn what_is_kept_of_a_feed_follows_whatever_writes() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    let text = |text: &str| text.to_owned();
+    let of = |tenant: &str, feed: &str, poll: PollRecord| {
+        let row = ScopeRow { tenant: text(tenant), feed: text(feed), ..poll.row.clone() };
+        PollRecord { row, ..poll }
+    };
+    let subject = |subject: &str, mut poll: PollRecord| {
+        poll.measures[0].subject = text(subject);
+        poll.measures[0].title = text("Gerätschaften");
+        poll
+    };
+    let polls = [
+        record("one", "state", 1),
+        record("one", "a longer state", 2),
+        record("one", "s", 2),
+        subject("other", record("one", "s", 2)),
+        subject("other", record("one", "s", 3)),
+        PollRecord { state: None, ..record("two", "", 4) },
+        of("contoso", "test", record("one", "state", 1)),
+        of("fabrikam", "test", record("one", "another", 2)),
+        of("fabrikam", "test", record("two", "another", 2)),
+    ];
+    for poll in polls {
+        let kept = store.commit(&poll).unwrap();
+        check_sums(&mut store);
+        let rows = store.kept().unwrap();
+        let of_tenant = rows.iter().filter(|row| row.tenant == poll.row.tenant);
+        let feed = of_tenant.clone().find(|row| row.feed == poll.row.feed).unwrap().bytes;
+        assert_eq!(kept, StoredBytes { feed, tenant: of_tenant.map(|row| row.bytes).sum() });
+    }
+    let row = record("one", "", 0).row;
+    store.keep_scopes(&[ScopeRow { standing: Standing { failures: 12_345, ..Standing::default() }, ..row }]).unwrap();
+    check_sums(&mut store);
+    store.prune(100, 100).unwrap();
+    check_sums(&mut store);
+    let row = record("one", "", 0).row;
+    store.forget_scopes("prod", &[text("one"), text("absent")]).unwrap();
+    assert_eq!(store.scopes().unwrap().len(), 4, "it is polled");
+    let lost = Standing { watch: Polling::Lost, ..Standing::default() };
+    store.keep_scopes(&[ScopeRow { standing: lost, ..row }]).unwrap();
+    store.forget_scopes("prod", &[text("one")]).unwrap();
+    assert_eq!(store.scopes().unwrap().len(), 3);
+    check_sums(&mut store);
+}
+
+#[test]
+fn a_poll_that_passes_a_budget_leaves_everything_as_it_was() {
+    let mut store = SqliteStore::in_memory().unwrap();
+    store.commit(&record("one", "before", 3)).unwrap();
+    let (before, bytes) = (content(&mut store), store.kept().unwrap()[0].bytes);
+    for (feed_bytes, tenant_bytes, who) in [(bytes, u64::MAX, "the feed"), (u64::MAX, bytes, "the feeds of the tenant")]
+    {
+        let budgets = Budgets { feed_bytes, tenant_bytes };
+        let error = store.commit(&PollRecord { budgets, ..record("two", "after", 3) }).unwrap_err();
+        assert!(error.to_string().contains(&format!("{who} would keep")), "{error}");
+        assert_eq!(content(&mut store), before);
+        store.commit(&PollRecord { budgets, events: Vec::new(), ..record("one", "before", 3) }).unwrap();
+    }
+}
+
+#[test]
+fn a_file_from_before_budgets_has_its_sums_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    {
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let rows = "INSERT INTO scope VALUES (7, 'prod', 'one', 'contoso', '{\"id\":\"ä\"}', '{}');
+                    INSERT INTO scope VALUES (8, 'prod', 'two', 'contoso', '{\"id\":\"b\"}', '{}');
+                    INSERT INTO state VALUES (7, x'0102');
+                    INSERT INTO history VALUES (8, 'subject', 1, 'kind', 'title', 1.0, 1.0, 1.0);
+                    INSERT INTO history VALUES (8, 'subject', 2, 'kind', 'title', 2.0, 1.0, 1.0);";
+        connection.execute_batch(rows).unwrap();
+    }
+    let mut store = SqliteStore::open(&file).unwrap();
+    assert_eq!(sums(&mut store).len(), 1);
+    check_sums(&mut store);
+}
+
+#[test]
+fn a_step_that_a_crash_interrupted_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    {
+        let mut connection = Connection::open(&file).unwrap();
+        let transaction = connection.transaction().unwrap();
+        transaction.execute_batch(MIGRATIONS[0]).unwrap();
+    }
+    SqliteStore::open(&file).unwrap().commit(&record("one", "state", 1)).unwrap();
+}
+
+#[test]
+fn every_transaction_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+    let found = store.run(|connection| {
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let synchronous: u32 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((mode, synchronous))
+    });
+    assert_eq!(found.unwrap(), ("wal".to_owned(), 2));
+}

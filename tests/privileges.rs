@@ -2,13 +2,17 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Instant;
 
 use rustix::process::geteuid;
 use serde_json::Value;
+use source_host::plugin::compiler::COMMAND;
 
+use crate::run::PATIENCE;
 use crate::support;
 
 /// The id of a user that owns nothing; root alone can start a program as another user.
@@ -88,6 +92,37 @@ fn plugins_are_compiled_and_run_by_a_program_whose_memory_is_hidden() {
     let said = String::from_utf8_lossy(&inspected.stderr);
     let page: Value = serde_json::from_slice(&inspected.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!(page["name"], "azure-secure-score");
+}
+
+/// All threads of a process have a filter of system calls, and gain no privileges.
+fn is_fenced_in(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    threads
+        .map(|thread| fs::read_to_string(thread.path().join("status")).unwrap())
+        .all(|status| line(&status, "Seccomp:") == ["2"] && line(&status, "NoNewPrivs:") == ["1"])
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn a_compiler_is_fenced_in_before_it_reads_the_first_byte_of_a_plugin() {
+    let numbers = [1 << 30, 600, 1 << 20].map(|number: u64| number.to_string());
+    let mut command = support::command();
+    command.arg(COMMAND).args(numbers).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut compiler = command.spawn().unwrap();
+    let begun = Instant::now();
+    // Nothing comes to its standard input meanwhile.
+    while !is_fenced_in(compiler.id()) {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{}",
+            fs::read_to_string(format!("/proc/{}/status", compiler.id())).unwrap()
+        );
+        thread::yield_now();
+    }
+    compiler.stdin.take().unwrap().write_all(&wat::parse_str("(component)").unwrap()).unwrap();
+    let made = compiler.wait_with_output().unwrap();
+    assert!(made.status.success() && made.stderr.is_empty(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(made.stdout.starts_with(b"\x7fELF"));
 }
 
 /// Without it each page that a plugin may use is cleared after each call.

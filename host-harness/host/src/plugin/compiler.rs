@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{self, CompileLimits};
 use crate::plugin::bound::Bound;
-use crate::plugin::features;
+use crate::plugin::{features, fence};
 use crate::{privileges, text};
 
 /// Who compiles plugins; a trusted one is compiled by this process where there is nobody else.
@@ -97,12 +97,18 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
             None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
+    let mut words = String::new();
+    let _ = said.rewind().and_then(|()| said.take(limits::COMPILER_WORDS_BYTES).read_to_string(&mut words));
+    let unfenced = words.strip_prefix(UNFENCED).and_then(|words| words.split_once('\n'));
+    if let Some((why, _)) = unfenced {
+        let why = text::plain(why);
+        tracing::warn!(why, "a plugin was compiled without a fence of system calls; the limits of the compiler held");
+    }
+    let words = unfenced.map_or(&*words, |(_, rest)| rest);
     if status.success() {
         return Ok(code);
     }
-    let mut words = String::new();
-    let _ = said.rewind().and_then(|()| said.take(limits::COMPILER_WORDS_BYTES).read_to_string(&mut words));
-    match cause(status, &words) {
+    match cause(status, words) {
         Cause::Processor => over(Bound::ProcessorTime, words_of(limits.cpu_time)),
         Cause::Memory => over(Bound::Memory, format!("{} bytes", limits.memory_bytes)),
         Cause::Refusal => Err(CompileError::Refused(text::plain(words.trim()))),
@@ -165,7 +171,10 @@ fn cause(status: ExitStatus, words: &str) -> Cause {
 /// Exit status of a compiler that refuses a plugin.
 const REFUSED: u8 = 10;
 
-/// The other side: takes its limits, reads a plugin from standard input and writes its code to standard output. `numbers`
+/// Begins the line of a compiler that could not put up its fence; the reason follows.
+const UNFENCED: &str = "unfenced: ";
+
+/// The other side: takes its limits, puts up its fence, reads a plugin from standard input and writes its code to standard output. `numbers`
 /// are what follows [`COMMAND`]; gives the exit status.
 pub fn serve(numbers: &[String]) -> u8 {
     let compiled = || -> Result<Vec<u8>, String> {
@@ -176,9 +185,16 @@ pub fn serve(numbers: &[String]) -> u8 {
         restrict(memory_bytes, cpu_seconds).map_err(|error| format!("the limits cannot be set: {error}"))?;
         let given_up = privileges::give_up().and_then(|()| privileges::hide_memory());
         given_up.map_err(|error| format!("privileges cannot be given up: {error}"))?;
+        let engine = features::compiler().map_err(|error| format!("{error:#}"))?;
+        start_threads()?;
+        if let Err(error) = fence::put_up() {
+            // The limits hold without it.
+            let words = format!("{UNFENCED}{error}\n");
+            io::stderr().write_all(words.as_bytes()).map_err(|error| error.to_string())?;
+        }
         let mut plugin = Vec::new();
         io::stdin().lock().read_to_end(&mut plugin).map_err(|error| error.to_string())?;
-        let code = features::precompile(&plugin).map_err(|error| format!("{error:#}"))?;
+        let code = engine.precompile_component(&plugin).map_err(|error| format!("{error:#}"))?;
         let most = usize::try_from(code_bytes.saturating_add(1)).unwrap_or(usize::MAX);
         Ok(if code.len() > most { code[..most].to_vec() } else { code })
     };
@@ -193,6 +209,20 @@ pub fn serve(numbers: &[String]) -> u8 {
             REFUSED
         }
     }
+}
+
+/// Starts the threads that the engine compiles with, and waits until each runs: behind the fence none can be started.
+#[cfg(feature = "parallel-compilation")]
+fn start_threads() -> Result<(), String> {
+    rayon::ThreadPoolBuilder::new().build_global().map_err(|error| error.to_string())?;
+    rayon::broadcast(|_| ());
+    Ok(())
+}
+
+/// Starts none: the engine compiles on the thread that calls it.
+#[cfg(not(feature = "parallel-compilation"))]
+fn start_threads() -> Result<(), String> {
+    Ok(())
 }
 
 /// Written memory is what counts: address space is reserved by the gigabyte and costs nothing.

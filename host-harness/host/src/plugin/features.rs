@@ -4,9 +4,9 @@ use wasmtime::{Config, Engine, WasmFeatures};
 
 use crate::limits;
 
-/// Compiles without running anything, for the compiler.
-pub(super) fn precompile(plugin: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    Engine::new(&features())?.precompile_component(plugin)
+/// An engine that compiles and runs nothing, for the compiler.
+pub(super) fn compiler() -> wasmtime::Result<Engine> {
+    Engine::new(&features())
 }
 
 /// The code that plugins may have. Compilers emit it by default: those of Rust, C, C++ and Go all or part of WebAssembly

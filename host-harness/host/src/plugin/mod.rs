@@ -10,6 +10,7 @@ pub mod compiler;
 pub mod engine;
 pub mod event;
 mod features;
+mod fence;
 mod hook;
 mod journal;
 mod known;

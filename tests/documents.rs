@@ -11,6 +11,7 @@ use host_harness::config;
 use host_harness::environment;
 use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
+use serde_json::Value;
 use source_host::blame::Blame;
 use source_host::contract::Failure;
 use source_host::failures::{FAILURES, NOTICES};
@@ -61,6 +62,67 @@ async fn the_table_of_failures_is_the_plugins_own() {
         writeln!(table, "| `{}` |  | {} | {} |", row.code, row.cause, row.fix).unwrap();
     }
     check("docs/failures.md", &table);
+}
+
+/// A value of a setting as a configuration spells it.
+fn toml_value(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// The examples of a setting: those of the schema, its choices, or the ways to give a credential.
+fn setting_examples(name: &str, setting: &Value) -> Vec<String> {
+    if setting["writeOnly"] == true {
+        return vec![format!("{{ env = \"{}\" }}", name.to_uppercase()), format!("{{ file = \"{name}.txt\" }}")];
+    }
+    let given = setting["examples"].as_array().or_else(|| setting["enum"].as_array()).cloned();
+    given.unwrap_or_else(|| setting.get("default").cloned().into_iter().collect()).iter().map(toml_value).collect()
+}
+
+async fn settings_schema() -> Value {
+    serde_json::from_str(&plugin().describe().await.0.unwrap().settings_schema).unwrap()
+}
+
+#[tokio::test]
+async fn the_page_of_settings_is_made_of_the_plugins_schema() {
+    let schema = settings_schema().await;
+    let mut page = "# Settings of the plugin\n\nMade from the JSON Schema of the plugin, which `host-harness inspect` prints. \
+                    The settings of a feed stand in `[feed.settings]`, and those that feeds share in `[feed_defaults.settings]`.\n\n\
+                    A credential is given as `{ env = \"NAME\" }`, a variable of the environment, or as `{ file = \"PATH\" }`. The \
+                    plugin never gets its value.\n\n| setting | meaning | default | examples | name in DataBee |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for (name, setting) in in_order_of_text(&schema) {
+        let text = |key: &str| setting[key].as_str().unwrap_or_default();
+        let default = setting.get("default").map(|value| format!("`{}`", toml_value(value))).unwrap_or_default();
+        let credential = if setting["writeOnly"] == true { " A credential." } else { "" };
+        let examples: Vec<_> = setting_examples(name, setting).iter().map(|value| format!("`{value}`")).collect();
+        assert!(!examples.is_empty(), "{name} has no example");
+        let (meaning, title, examples) = (text("description"), text("title").replace('<', "\\<"), examples.join(", "));
+        writeln!(page, "| `{name}` | {meaning}{credential} | {default} | {examples} | {title} |").unwrap();
+    }
+    check("docs/settings.md", &page);
+}
+
+/// The settings in the order of the schema's text.
+fn in_order_of_text(schema: &Value) -> Vec<(&String, &Value)> {
+    let text = include_str!("../guest/src/settings.schema.json");
+    let mut settings: Vec<_> = schema["properties"].as_object().unwrap().iter().collect();
+    settings.sort_by_key(|(name, _)| text.find(&format!("\n    \"{name}\": {{")));
+    settings
+}
+
+#[tokio::test]
+async fn examples_and_defaults_of_settings_fit_the_schema() {
+    let schema = settings_schema().await;
+    for (name, setting) in schema["properties"].as_object().unwrap() {
+        let mut alone = setting.clone();
+        alone["$defs"] = schema["$defs"].clone();
+        for value in setting["examples"].as_array().into_iter().flatten().chain(setting.get("default")) {
+            assert!(jsonschema::is_valid(&alone, value), "{name} = {value}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
 use futures_util::{StreamExt, stream};
-use host_harness::check::probe::{FAULTS, Rung};
+use host_harness::check::probe::{FAULTS, ProbeStep};
 use host_harness::check::{self, Ladder, Question, REMARKS, Step, StepStatus};
 use host_harness::collector::once::Output;
 use host_harness::config;
@@ -172,10 +172,10 @@ async fn document(shown: Vec<(&str, Step)>) {
     };
     let code = |code: &str| format!("`{code}`");
     let faults = FAULTS.iter().map(|fault| {
-        let question = match fault.rung {
-            Rung::Name => Question::Name,
-            Rung::Connect => Question::Connect,
-            Rung::Tls => Question::Tls,
+        let question = match fault.step {
+            ProbeStep::Name => Question::Name,
+            ProbeStep::Connect => Question::Connect,
+            ProbeStep::Tls => Question::Tls,
         };
         row(question, [StepStatus::Failed.name(), &code(fault.code), "", fault.cause, fault.fix, ""])
     });

@@ -1,4 +1,4 @@
-//! The way to an origin, rung by rung: its name, a connection, TLS; directly, or through the proxy. Nothing is sent on it
+//! The way to an origin, one step after the other: its name, a connection, TLS; directly, or through the proxy. Nothing is sent on it
 //! but what the proxy needs: what a request would carry is the affair of the plugin and its credentials.
 
 use std::fmt;
@@ -26,7 +26,7 @@ use crate::limits::{PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
 
 /// A part of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rung {
+pub enum ProbeStep {
     /// The name has an address that may be dialled.
     Name,
     /// Somebody listens there.
@@ -39,7 +39,7 @@ pub enum Rung {
 #[derive(Debug)]
 pub struct ProbeFault {
     /// Where it shows.
-    pub rung: Rung,
+    pub step: ProbeStep,
     /// Kebab-case.
     pub code: &'static str,
     /// Who can mend it.
@@ -52,11 +52,11 @@ pub struct ProbeFault {
 }
 
 macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident = $rung:ident, $code:literal, $blame:ident, $cause:literal, $fix:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $step:ident, $code:literal, $blame:ident, $cause:literal, $fix:literal;)*) => {
         $($(#[$doc])* const $name: ProbeFault = ProbeFault {
-            rung: Rung::$rung, code: $code, blame: Blame::$blame, cause: $cause, fix: $fix,
+            step: ProbeStep::$step, code: $code, blame: Blame::$blame, cause: $cause, fix: $fix,
         };)*
-        /// The whole table, by rung.
+        /// The whole table, by step.
         pub const FAULTS: &[ProbeFault] = &[$($name),*];
     };
 }
@@ -121,11 +121,11 @@ faults! {
         "a firewall on the way may hold back what goes to {host}: let it through";
 }
 
-/// What came of a rung.
+/// What came of a step.
 #[derive(Debug)]
 pub struct Probed {
     /// Which one.
-    pub rung: Rung,
+    pub step: ProbeStep,
     /// How long it took.
     pub time: Duration,
     /// What was found, in a few words; or what is wrong.
@@ -149,8 +149,8 @@ impl fmt::Display for ProbeTrouble {
     }
 }
 
-/// Climbs as far as it goes: the last rung is the one that failed, or TLS. `now` is Unix time in milliseconds.
-/// Each rung is told as soon as it is known.
+/// Goes as far as it can: the last step is the one that failed, or TLS. `now` is Unix time in milliseconds.
+/// Each step is told as soon as it is known.
 pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSender<Probed>) {
     let proxy = network.proxy();
     let through = proxy.address_for(origin).cloned().map(|address| Through {
@@ -158,7 +158,7 @@ pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSen
         name: proxy.name(),
         address,
     });
-    // Wherever it ended, each rung was told of.
+    // Wherever it ended, each step was told of.
     let _ = ProbeRun { origin, through, tell }.all(network, now).await;
 }
 
@@ -238,16 +238,16 @@ struct ProbeRun<'a> {
 }
 
 impl ProbeRun<'_> {
-    /// Breaks off at the rung that failed, once it told of it.
+    /// Breaks off at the step that failed, once it told of it.
     async fn all(&mut self, network: &Network, now: u64) -> ControlFlow<()> {
         let begun = Instant::now();
         let (socket, begun) = if let Some(through) = &self.through {
             let judged = self.judge_unresolved(network).map(|()| format!("left to the proxy {}", through.name));
-            self.note(Rung::Name, begun, judged, String::clone)?;
+            self.note(ProbeStep::Name, begun, judged, String::clone)?;
             let begun = Instant::now();
             let connected = self.connect_through(network, now).await;
             let name = self.through.as_ref().map(|through| format!("through the proxy {}", through.name));
-            let socket = self.note(Rung::Connect, begun, connected, |_| name.clone().unwrap_or_default())?;
+            let socket = self.note(ProbeStep::Connect, begun, connected, |_| name.clone().unwrap_or_default())?;
             (socket, Instant::now())
         } else {
             let addresses = self.resolve(network).await;
@@ -256,10 +256,10 @@ impl ProbeRun<'_> {
                 [one] => one.ip().to_string(),
                 [first, others @ ..] => format!("{} and {} more", first.ip(), others.len()),
             };
-            let addresses = self.note(Rung::Name, begun, addresses, words)?;
+            let addresses = self.note(ProbeStep::Name, begun, addresses, words)?;
             let begun = Instant::now();
             let connected = self.connect(&addresses).await;
-            let socket = self.note(Rung::Connect, begun, connected, |socket| {
+            let socket = self.note(ProbeStep::Connect, begun, connected, |socket| {
                 socket.peer_addr().map(|address| address.to_string()).unwrap_or_default()
             })?;
             (Box::new(socket) as Box<dyn Wire>, Instant::now())
@@ -269,14 +269,14 @@ impl ProbeRun<'_> {
         } else {
             self.speak_tls(network, socket, now).await
         };
-        self.note(Rung::Tls, begun, spoken, String::clone)?;
+        self.note(ProbeStep::Tls, begun, spoken, String::clone)?;
         ControlFlow::Continue(())
     }
 
-    /// Tells what came of a rung, and gives it if it was good.
+    /// Tells what came of a step, and gives it if it was good.
     fn note<T>(
         &mut self,
-        rung: Rung,
+        step: ProbeStep,
         begun: Instant,
         result: Result<T, ProbeTrouble>,
         words: impl Fn(&T) -> String,
@@ -286,7 +286,7 @@ impl ProbeRun<'_> {
             Err(trouble) => (Err(trouble), ControlFlow::Break(())),
         };
         // Whoever does not listen any more does not want to know.
-        let _ = self.tell.send(Probed { rung, time: begun.elapsed(), found });
+        let _ = self.tell.send(Probed { step, time: begun.elapsed(), found });
         value
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use url::Url;
 
 use crate::check::ladder::{Ladder, Question, StepTrouble};
-use crate::check::probe::{ProbeTrouble, Rung, probe};
+use crate::check::probe::{ProbeStep, ProbeTrouble, probe};
 use crate::check::remarks::{
     CREDENTIALS_IN_CLEAR, EXPIRES, NO_EVENT, NO_TLS, ORIGIN_NOT_ALLOWED, SETTINGS_INVALID, SETTINGS_ODD, expiring, list,
 };
@@ -119,12 +119,12 @@ impl FeedCheck<'_> {
             for (origin, mut heard) in told {
                 let _doing = self.doing(&format!("connecting to {origin}"));
                 run.tell();
-                while let Some(rung) = heard.recv().await {
-                    free &= rung.found.is_ok();
-                    let is_clear = rung.rung == Rung::Tls && origin.starts_with("http://");
-                    match rung.found {
-                        Ok(found) => run.good(question(rung.rung), origin, rung.time, found),
-                        Err(trouble) => run.bad(question(rung.rung), origin, rung.time, way_trouble(trouble)),
+                while let Some(step) = heard.recv().await {
+                    free &= step.found.is_ok();
+                    let is_clear = step.step == ProbeStep::Tls && origin.starts_with("http://");
+                    match step.found {
+                        Ok(found) => run.good(question(step.step), origin, step.time, found),
+                        Err(trouble) => run.bad(question(step.step), origin, step.time, way_trouble(trouble)),
                     }
                     if is_clear {
                         run.warn(NO_TLS.trouble("", ""));
@@ -275,11 +275,11 @@ fn way_trouble(trouble: ProbeTrouble) -> StepTrouble {
     StepTrouble { blame: Some(trouble.fault.blame), ..StepTrouble::of(trouble.fault.code, cause, trouble.fix) }
 }
 
-fn question(rung: Rung) -> Question {
-    match rung {
-        Rung::Name => Question::Name,
-        Rung::Connect => Question::Connect,
-        Rung::Tls => Question::Tls,
+fn question(step: ProbeStep) -> Question {
+    match step {
+        ProbeStep::Name => Question::Name,
+        ProbeStep::Connect => Question::Connect,
+        ProbeStep::Tls => Question::Tls,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Test Connection over real sockets: what each failure of the service does to the ladder, and what programs read.
+//! Test Connection over real sockets: what each failure of the service does to the report, and what programs read.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener as StdListener;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use azure_secure_score::diagnoses::{ARM_CODES, ENTRA_CODES};
 use futures_util::{StreamExt, stream};
 use host_harness::check::probe::{FAULTS, ProbeStep};
-use host_harness::check::{self, Ladder, Question, REMARKS, Step, StepStatus};
+use host_harness::check::{self, CheckReport, Question, REMARKS, Step, StepStatus};
 use host_harness::collector::once::Output;
 use host_harness::config;
 use host_harness::config::admission;
@@ -63,13 +63,13 @@ impl Set {
         self.text = lines.collect::<Vec<_>>().join("\n");
     }
 
-    /// The ladder of the feed, and the words of the command.
-    pub async fn check(&self) -> (Ladder, String) {
+    /// The report of the feed, and the words of the command.
+    pub async fn check(&self) -> (CheckReport, String) {
         let environment =
             |name: &str| self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let config = config::parse(Path::new("azure.toml"), &self.text, None, &environment);
         let named = config.named.clone();
-        let ladder = match admission::check(&host(), config, None, &self.clock).await {
+        let report = match admission::check(&host(), config, None, &self.clock).await {
             Ok(mut checked) => {
                 checked.network = checked.network.with_patience(self.patience);
                 check::check(&checked, &self.clock).collect::<Vec<_>>().await.remove(0)
@@ -77,16 +77,16 @@ impl Set {
             Err(config::StartError::Configuration(problems)) => check::broken(&named, &problems).remove(0),
             Err(error) => panic!("{error}"),
         };
-        let words = ladder.text();
+        let words = report.text();
         for (_, secret) in &self.variables {
-            assert!(!words.contains(secret) && !ladder.json().to_string().contains(secret), "a secret in {words}");
+            assert!(!words.contains(secret) && !report.json().to_string().contains(secret), "a secret in {words}");
         }
-        (ladder, words)
+        (report, words)
     }
 }
 
-fn steps(ladder: &Ladder, question: Question) -> Vec<&Step> {
-    ladder.steps.iter().filter(|step| step.question == question).collect()
+fn steps(report: &CheckReport, question: Question) -> Vec<&Step> {
+    report.steps.iter().filter(|step| step.question == question).collect()
 }
 
 /// Scenarios that a collector lives with.
@@ -112,24 +112,24 @@ const HARMLESS: &[&str] = &[
     "echo-utf32",
 ];
 
-/// Scenarios that stop the ladder at one of two steps, whichever is there first.
+/// Scenarios that stop the report at one of two steps, whichever is there first.
 const ON_TWO_RUNGS: &[&str] = &["reset-at-once"];
 
 #[tokio::test]
 async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
-    let ladders = scenario::names().map(|name| async move {
-        let (ladder, words) = Set::new(Some(name)).await.check().await;
-        (name, ladder, words)
+    let reports = scenario::names().map(|name| async move {
+        let (report, words) = Set::new(Some(name)).await.check().await;
+        (name, report, words)
     });
-    let ladders: Vec<_> = stream::iter(ladders).buffered(4).collect().await;
+    let reports: Vec<_> = stream::iter(reports).buffered(4).collect().await;
     let mut codes = BTreeSet::new();
     let mut rows = Vec::new();
-    for (name, ladder, words) in &ladders {
-        let Some(step) = ladder.stopped() else {
+    for (name, report, words) in &reports {
+        let Some(step) = report.stopped() else {
             assert!(HARMLESS.contains(name), "{name}: {words}");
-            assert!(ladder.ok() && ladder.sample.is_some(), "{name}: {words}");
+            assert!(report.ok() && report.sample.is_some(), "{name}: {words}");
             // At the most, a warning.
-            rows.extend(ladder.steps.iter().filter(|step| step.trouble.is_some()).map(|step| (*name, step.clone())));
+            rows.extend(report.steps.iter().filter(|step| step.trouble.is_some()).map(|step| (*name, step.clone())));
             continue;
         };
         assert!(!HARMLESS.contains(name), "{name}: {words}");
@@ -138,13 +138,13 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         assert!(words.contains(&trouble.cause) && words.contains(&trouble.fix), "{name}: {words}");
         // Before that, nobody is told apart.
         let of_all = step.question <= Question::Scopes;
-        for (later, status) in ladder.steps.iter().map(|step| (step.question, step.status)) {
+        for (later, status) in report.steps.iter().map(|step| (step.question, step.status)) {
             let expected = if of_all && later > step.question { StepStatus::NotReached } else { status };
             assert_eq!(status, expected, "{name}: {words}");
         }
         // The other subscription is none the worse for it.
-        assert_eq!(ladder.good, usize::from(!of_all), "{name}: {words}");
-        assert_eq!(check::status([ladder]), if of_all { 1 } else { 3 }, "{name}");
+        assert_eq!(report.good, usize::from(!of_all), "{name}: {words}");
+        assert_eq!(check::status([report]), if of_all { 1 } else { 3 }, "{name}");
         codes.extend(trouble.service_code.clone());
         rows.push((*name, step.clone()));
     }
@@ -162,7 +162,7 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
     document(rows).await;
 }
 
-/// The document of the ladder: its rows are what the host says, and what the scenarios showed, in the words of the two
+/// The document of the report: its rows are what the host says, and what the scenarios showed, in the words of the two
 /// tables.
 async fn document(shown: Vec<(&str, Step)>) {
     let description = plugin().description().await.unwrap();
@@ -245,14 +245,14 @@ Made from what the host says of the way and the settings, and of running it agai
 
 #[tokio::test]
 async fn a_good_connection_is_ok_at_every_step_and_shows_an_event() {
-    let (ladder, words) = Set::new(None).await.check().await;
-    assert!(ladder.ok(), "{words}");
-    assert_eq!(check::status([&ladder]), 0);
-    let asked: Vec<Question> = ladder.steps.iter().map(|step| step.question).collect();
+    let (report, words) = Set::new(None).await.check().await;
+    assert!(report.ok(), "{words}");
+    assert_eq!(check::status([&report]), 0);
+    let asked: Vec<Question> = report.steps.iter().map(|step| step.question).collect();
     let each = |question: Question| asked.iter().filter(|asked| **asked == question).count();
     assert_eq!(Question::ALL.map(each), [1, 1, 1, 1, 1, 1, 2, 2, 1]);
     assert!(asked.is_sorted());
-    let sample: Value = serde_json::from_slice(ladder.sample.as_ref().unwrap()).unwrap();
+    let sample: Value = serde_json::from_slice(report.sample.as_ref().unwrap()).unwrap();
     assert_eq!(sample["class_uid"], 99_402_001);
 }
 
@@ -288,15 +288,15 @@ async fn programs_read_one_object_a_feed_of_a_fixed_shape() {
 async fn a_broken_configuration_is_a_ladder_too() {
     let mut set = Set::new(None).await;
     set.edit("client_key", "client_key = \"not-a-guid\"");
-    let (ladder, words) = set.check().await;
-    assert_eq!((ladder.feed.as_str(), check::status([&ladder])), ("contoso-scores", 2));
-    assert_eq!(ladder.stopped().unwrap().question, Question::Settings);
-    assert!(ladder.steps[1..].iter().all(|step| step.status == StepStatus::NotReached), "{words}");
+    let (report, words) = set.check().await;
+    assert_eq!((report.feed.as_str(), check::status([&report])), ("contoso-scores", 2));
+    assert_eq!(report.stopped().unwrap().question, Question::Settings);
+    assert!(report.steps[1..].iter().all(|step| step.status == StepStatus::NotReached), "{words}");
     assert!(words.contains("settings.client_key: found `not-a-guid`"), "{words}");
 
     set.text = "[[feed]\nid = ".to_owned();
-    let (ladder, words) = set.check().await;
-    assert_eq!(ladder.stopped().unwrap().question, Question::Settings, "{words}");
+    let (report, words) = set.check().await;
+    assert_eq!(report.stopped().unwrap().question, Question::Settings, "{words}");
     assert!(words.contains("azure.toml:1"), "{words}");
 }
 
@@ -310,10 +310,10 @@ async fn a_credential_that_runs_out_soon_is_told_with_the_way_to_another() {
     let plain = set.text.clone();
     for (days, code) in [(40, None), (20, Some("credential-expires")), (5, Some("credential-expires-soon"))] {
         set.text = plain.replace("client_key", &format!("{}client_key", day(days)));
-        let (ladder, words) = set.check().await;
-        let step = steps(&ladder, Question::Credential)[0];
+        let (report, words) = set.check().await;
+        let step = steps(&report, Question::Credential)[0];
         assert_eq!(step.trouble.as_ref().map(|trouble| trouble.code.as_str()), code, "{words}");
-        assert!(ladder.ok() && step.status == StepStatus::Ok, "{words}");
+        assert!(report.ok() && step.status == StepStatus::Ok, "{words}");
         if let Some(trouble) = &step.trouble {
             assert!(trouble.fix.contains("--id 00000001-a991-4c3f-8d27-000000000001"), "{words}");
         }
@@ -325,15 +325,15 @@ async fn a_subscription_that_is_not_enabled_is_told_beside_the_others() {
     let mut set = Set::new(None).await;
     set.simulator.with(|world| world.estate.tenants[0].subscriptions[1].state = "Disabled");
     set.edit("subscription_id", "subscription_id = \"*\"");
-    let (ladder, words) = set.check().await;
-    let permissions = steps(&ladder, Question::Permission);
+    let (report, words) = set.check().await;
+    let permissions = steps(&report, Question::Permission);
     assert_eq!(
         permissions.iter().map(|step| step.status).collect::<Vec<_>>(),
         [StepStatus::Ok, StepStatus::Failed],
         "{words}"
     );
     assert!(permissions[1].about.contains("contoso development"), "{words}");
-    assert_eq!(check::status([&ladder]), 3);
+    assert_eq!(check::status([&report]), 3);
 }
 
 #[tokio::test]
@@ -341,11 +341,11 @@ async fn an_origin_that_is_not_allowed_is_not_even_resolved() {
     let mut set = Set::new(None).await;
     let url = set.simulator.url().to_owned();
     set.edit("allow = ", "");
-    let (ladder, words) = set.check().await;
-    let step = ladder.stopped().unwrap();
+    let (report, words) = set.check().await;
+    let step = report.stopped().unwrap();
     assert_eq!(step.question, Question::Settings, "{words}");
     assert!(step.trouble.as_ref().unwrap().fix.contains(&format!("allow = [\"{url}\"]")), "{words}");
-    assert_eq!(steps(&ladder, Question::Name)[0].status, StepStatus::NotReached);
+    assert_eq!(steps(&report, Question::Name)[0].status, StepStatus::NotReached);
 }
 
 #[tokio::test]
@@ -353,9 +353,9 @@ async fn no_subscription_at_all_shows_at_the_scopes() {
     let mut set = Set::new(None).await;
     set.simulator.with(|world| world.estate.tenants[0].subscriptions.clear());
     set.edit("subscription_id", "subscription_id = \"*\"");
-    let (ladder, words) = set.check().await;
-    let step = ladder.stopped().unwrap();
-    assert_eq!((step.question, check::status([&ladder])), (Question::Scopes, 1), "{words}");
+    let (report, words) = set.check().await;
+    let step = report.stopped().unwrap();
+    assert_eq!((step.question, check::status([&report])), (Question::Scopes, 1), "{words}");
     let fix = "az role assignment create --assignee 00000001-a991-4c3f-8d27-000000000001 --role Reader";
     assert!(step.trouble.as_ref().unwrap().fix.contains(fix), "{words}");
 }
@@ -383,15 +383,15 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     assert_eq!(sample["metadata"]["tenant_uid"], "00000001-7e4a-4b1d-9c55-000000000001");
 
     let output = run(&["--json", "--feed", "contoso-scores"]).await.unwrap();
-    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), ladder["ok"].as_bool()), (Some(3), Some(false)));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), report["ok"].as_bool()), (Some(3), Some(false)));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 
     std::fs::write(&file, set.text.replace("client_key", "client_keey")).unwrap();
     let output = run(&["--json"]).await.unwrap();
-    let ladder: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), ladder["steps"][0]["status"].as_str()), (Some(2), Some("failed")));
-    assert!(ladder["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{ladder}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), report["steps"][0]["status"].as_str()), (Some(2), Some("failed")));
+    assert!(report["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{report}");
     assert_eq!(run(&["--feed", "nobody"]).await.unwrap().status.code(), Some(2));
 
     // A fault of the whole file is told once, and each feed has its own alone.
@@ -401,11 +401,11 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     let output = run(&["--json"]).await.unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!((output.status.code(), told.matches("network.colour: unknown key, all that").count()), (Some(2), 1));
-    let ladders: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let ends = ladders.iter().map(|ladder| {
-        let step = &ladder["steps"][0];
-        assert_eq!((ladder["ok"].as_bool(), ladder["steps"][1]["status"].as_str()), (Some(false), Some("not-reached")));
-        (ladder["feed"].as_str().unwrap(), step["status"].as_str().unwrap(), step["cause"].as_str().unwrap_or_default())
+    let reports: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends = reports.iter().map(|report| {
+        let step = &report["steps"][0];
+        assert_eq!((report["ok"].as_bool(), report["steps"][1]["status"].as_str()), (Some(false), Some("not-reached")));
+        (report["feed"].as_str().unwrap(), step["status"].as_str().unwrap(), step["cause"].as_str().unwrap_or_default())
     });
     let ends: Vec<_> = ends.collect();
     assert_eq!((ends[0].0, ends[0].1), ("", "failed"));
@@ -418,9 +418,9 @@ async fn fault(origin: &str) -> (Question, String, String) {
     let mut set = Set::new(None).await;
     let url = set.simulator.url().to_owned();
     set.text = set.text.replace(&url, origin);
-    let (ladder, words) = set.check().await;
-    assert!(steps(&ladder, Question::Credential)[0].status == StepStatus::NotReached, "{words}");
-    let step = ladder.stopped().unwrap();
+    let (report, words) = set.check().await;
+    assert!(steps(&report, Question::Credential)[0].status == StepStatus::NotReached, "{words}");
+    let step = report.stopped().unwrap();
     let trouble = step.trouble.clone().unwrap();
     (step.question, trouble.code, format!("{}\n{}", trouble.cause, trouble.fix))
 }
@@ -488,8 +488,8 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
         let mut set = Set::new(None).await;
         set.edit("allow = ", network);
         set.text = set.text.replace(set.simulator.url(), origin);
-        let (ladder, words) = set.check().await;
-        let step = ladder.stopped().unwrap();
+        let (report, words) = set.check().await;
+        let step = report.stopped().unwrap();
         let trouble = step.trouble.clone().unwrap();
         assert_eq!((step.question, trouble.code.as_str()), (question, code), "{words}");
         if code == "credentials-in-clear" {
@@ -502,12 +502,12 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
     let origin = says(b"HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n").await.replace("https", "http");
     let mut set = Set::new(None).await;
     set.text = set.text.replace(set.simulator.url(), &origin);
-    let (ladder, words) = set.check().await;
-    let step = steps(&ladder, Question::Tls)[0];
+    let (report, words) = set.check().await;
+    let step = steps(&report, Question::Tls)[0];
     let code = step.trouble.as_ref().map(|trouble| trouble.code.as_str());
     assert_eq!((step.status, code), (StepStatus::Ok, Some("no-tls-at-all")), "{words}");
     assert!(words.contains("\n  warning      tls ") && !words.contains("ok           tls"), "{words}");
-    assert_eq!(ladder.stopped().unwrap().question, Question::Credential, "{words}");
+    assert_eq!(report.stopped().unwrap().question, Question::Credential, "{words}");
 }
 
 #[tokio::test]
@@ -524,8 +524,8 @@ async fn a_secret_in_the_configuration_itself_is_taken_with_a_warning() {
         ),
     ] {
         set.edit("client_secret", &line);
-        let (ladder, words) = set.check().await;
-        assert!(ladder.ok() && words.contains(told), "{told} in {words}");
+        let (report, words) = set.check().await;
+        assert!(report.ok() && words.contains(told), "{told} in {words}");
         assert_eq!(words.contains(better), !line.contains("plain"), "{words}");
     }
     set.edit("client_secret", "client_secret = \"${CONTOSO_SECRET}\"");
@@ -554,8 +554,8 @@ async fn a_certificate_for_another_name() {
             let _ = tokio::io::copy_bidirectional(&mut socket, &mut service).await;
         }
     });
-    let (ladder, words) = set.check().await;
-    let trouble = ladder.stopped().unwrap().trouble.clone().unwrap();
+    let (report, words) = set.check().await;
+    let trouble = report.stopped().unwrap().trouble.clone().unwrap();
     assert_eq!(trouble.code, "certificate-name", "{words}");
 }
 
@@ -564,9 +564,9 @@ async fn a_clock_that_is_somewhat_off_is_a_warning() {
     let mut set = Set::new(None).await;
     let right = set.clock.clone();
     set.clock = std::sync::Arc::new(move || right() - 600_000);
-    let (ladder, words) = set.check().await;
-    assert!(ladder.ok(), "{words}");
-    let trouble = steps(&ladder, Question::Sample)[0].trouble.clone().unwrap();
+    let (report, words) = set.check().await;
+    assert!(report.ok(), "{words}");
+    let trouble = steps(&report, Question::Sample)[0].trouble.clone().unwrap();
     assert_eq!(trouble.code, "clock-off");
     assert!(trouble.cause.contains(" s behind the service's"), "{words}");
 }

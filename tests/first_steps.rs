@@ -14,8 +14,8 @@ const SUBSCRIPTION: &str = "00000001-0001-4f6b-b1d0-000000000001";
 
 /// Checks a set-up that is broken: the step that says so, words of the cause, and words of the fix.
 async fn check_broken(set: &Set, question: Question, cause: &str, fix: &str) {
-    let (ladder, words) = set.check().await;
-    let step = ladder.stopped().unwrap_or_else(|| panic!("nothing is wrong in {words}"));
+    let (report, words) = set.check().await;
+    let step = report.stopped().unwrap_or_else(|| panic!("nothing is wrong in {words}"));
     let trouble = step.trouble.as_ref().unwrap();
     assert_eq!(step.question, question, "{words}");
     assert!(trouble.cause.contains(cause), "expected {cause:?} in {words}");
@@ -23,8 +23,8 @@ async fn check_broken(set: &Set, question: Question, cause: &str, fix: &str) {
 }
 
 async fn check_mended(set: &Set) {
-    let (ladder, words) = set.check().await;
-    assert!(ladder.ok() && ladder.sample.is_some(), "{words}");
+    let (report, words) = set.check().await;
+    assert!(report.ok() && report.sample.is_some(), "{words}");
 }
 
 #[tokio::test]
@@ -134,9 +134,9 @@ async fn a_proxy_in_the_way() {
     check_broken(&set, Question::Connect, "does not accept its user and password", "%40").await;
     set.variables.last_mut().unwrap().1 = format!("http://user:pass%3Aword@{}", proxy.address);
     check_mended(&set).await;
-    let (ladder, words) = set.check().await;
+    let (report, words) = set.check().await;
     assert!(words.contains(&format!("through the proxy http://{}", proxy.address)), "{words}");
-    assert!(!words.contains("word@") && ladder.ok(), "{words}");
+    assert!(!words.contains("word@") && report.ok(), "{words}");
 
     // A proxy for which a user and a password in its address are of no use, be they there or not.
     let windows = Proxy::start("https://service/windows", Some("Negotiate ticket")).await;

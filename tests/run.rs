@@ -708,9 +708,9 @@ async fn a_feed_whose_plugin_or_plan_is_not_the_one_that_is_pinned_is_left_out()
         let (status, page, said) = run(&["inspect"]);
         assert!(status == Some(3) && said.contains(&told), "{said}");
         assert!(page.contains("feed tenant-1-scores of tenant tenant-1"), "it is there to be reviewed: {page}");
-        let (status, ladders, _) = run(&["check", "--json"]);
-        let ladder: Value = serde_json::from_str(ladders.lines().next().unwrap()).unwrap();
-        let step = &ladder["steps"][0];
+        let (status, reports, _) = run(&["check", "--json"]);
+        let report: Value = serde_json::from_str(reports.lines().next().unwrap()).unwrap();
+        let step = &report["steps"][0];
         assert_eq!((status, &step["code"]), (Some(3), &"pin-differs".into()), "{step}");
         assert!(step["cause"].as_str().unwrap().contains(&told), "{step}");
     }
@@ -928,21 +928,21 @@ async fn a_check_climbs_with_the_others_where_one_credential_cannot_be_read() {
     let check = |arguments: &[&str]| {
         let output =
             scene.command(&[&["check", "-c", "collector.toml", "--json"], arguments].concat()).output().unwrap();
-        let ladders = output.stdout.split_inclusive(|byte| *byte == b'\n');
-        let ladders: Vec<Value> = ladders.map(|line| serde_json::from_slice(line).unwrap()).collect();
-        (output.status.code(), ladders)
+        let reports = output.stdout.split_inclusive(|byte| *byte == b'\n');
+        let reports: Vec<Value> = reports.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        (output.status.code(), reports)
     };
-    let (status, ladders) = check(&[]);
-    let feeds: Vec<_> = ladders.iter().map(|ladder| (ladder["feed"].as_str(), ladder["ok"].as_bool())).collect();
+    let (status, reports) = check(&[]);
+    let feeds: Vec<_> = reports.iter().map(|report| (report["feed"].as_str(), report["ok"].as_bool())).collect();
     assert_eq!(status, Some(3));
     assert_eq!(feeds, [(Some("tenant-1-scores"), Some(false)), (Some("tenant-2-scores"), Some(true))]);
-    let step = &ladders[0]["steps"][0];
+    let step = &reports[0]["steps"][0];
     assert_eq!((step["status"].as_str(), step["code"].as_str()), (Some("failed"), Some("credential-unreadable")));
     assert!(step["cause"].as_str().unwrap().contains("found no variable NOBODY"), "{step}");
     assert!(step["fix"].as_str().unwrap().contains("collector.toml:"), "{step}");
-    assert_eq!(ladders[0]["steps"][1]["status"], "not-reached");
-    let (status, ladders) = check(&["--strict"]);
-    assert_eq!((status, ladders[1]["steps"][1]["status"].as_str()), (Some(2), Some("not-reached")));
+    assert_eq!(reports[0]["steps"][1]["status"], "not-reached");
+    let (status, reports) = check(&["--strict"]);
+    assert_eq!((status, reports[1]["steps"][1]["status"].as_str()), (Some(2), Some("not-reached")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use source_host::plugin::engine::Host;
 use source_host::text;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use crate::check::ladder::{Ladder, status};
+use crate::check::report::{CheckReport, status};
 use crate::check::run::{CheckRun, Heard};
 use crate::check::unusable::{broken, broken_for_people, left_out};
 use crate::check::{check, check_telling};
@@ -19,7 +19,7 @@ use crate::config::admission::{self, Checked, LeftOut};
 use crate::config::{Config, ConfigProblem, ReportedProblems, StartError};
 use crate::sink;
 
-/// The whole command: the ladders for people, and a sample of each feed's events where events go; or for programs one
+/// The whole command: the reports for people, and a sample of each feed's events where events go; or for programs one
 /// object a feed.
 pub async fn tell(
     host: &Host,
@@ -33,12 +33,12 @@ pub async fn tell(
     let checked = match admission::check_each(host, config, plugin, clock).await {
         Ok(checked) => checked,
         Err(StartError::Configuration(problems)) => {
-            let ladders = broken(&named, &problems);
-            let shown = if as_json { &ladders } else { &broken_for_people(&named, &problems) };
-            for ladder in shown {
-                write(ladder, as_json, output.events, output.people)?;
+            let reports = broken(&named, &problems);
+            let shown = if as_json { &reports } else { &broken_for_people(&named, &problems) };
+            for report in shown {
+                write(report, as_json, output.events, output.people)?;
             }
-            return Ok(status(&ladders));
+            return Ok(status(&reports));
         }
         Err(error) => return Err(error),
     };
@@ -49,18 +49,18 @@ pub async fn tell(
     if !as_json {
         return tell_people(&checked, &named, clock, output).await;
     }
-    let mut ladders = Vec::new();
+    let mut reports = Vec::new();
     let mut growing = std::pin::pin!(check(&checked, clock));
     for id in &named {
-        let ladder = match checked.left_out.iter().find(|out| out.feed == *id) {
+        let report = match checked.left_out.iter().find(|out| out.feed == *id) {
             Some(out) => Some(left_out(out)),
             None => growing.next().await,
         };
-        let Some(ladder) = ladder else { break };
-        write(&ladder, as_json, output.events, output.people)?;
-        ladders.push(ladder);
+        let Some(report) = report else { break };
+        write(&report, as_json, output.events, output.people)?;
+        reports.push(report);
     }
-    Ok(status(&ladders))
+    Ok(status(&reports))
 }
 
 /// Shows each step as it ends, feed after feed, and of several feeds a total.
@@ -74,14 +74,14 @@ async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output:
         let mut growing = checked.feeds.iter().zip(heard);
         for id in named {
             if let Some(left) = checked.left_out.iter().find(|left| left.feed == *id) {
-                let ladder = left_out(&LeftOut { problems: told.brief(&left.problems), ..left.clone() });
-                write(&ladder, false, events, people)?;
-                out.push(ladder);
+                let report = left_out(&LeftOut { problems: told.brief(&left.problems), ..left.clone() });
+                write(&report, false, events, people)?;
+                out.push(report);
                 continue;
             }
             let Some((admitted, mut heard)) = growing.next() else { break };
             // Nobody may be listening; the sample matters as much.
-            let _ = people.write_all(CheckRun::new(&admitted.id, &admitted.tenant).ladder.head().as_bytes());
+            let _ = people.write_all(CheckRun::new(&admitted.id, &admitted.tenant).report.head().as_bytes());
             let mut sample = None;
             while let Some(one) = heard.recv().await {
                 match one {
@@ -99,29 +99,30 @@ async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output:
         }
         Ok::<_, io::Error>(out)
     };
-    let (mut ladders, out) = future::join(check_telling(checked, clock, tell).collect::<Vec<Ladder>>(), show).await;
-    ladders.extend(out?);
-    if ladders.len() > 1 {
-        let good = ladders.iter().filter(|ladder| ladder.ok()).count();
-        let (all, bad, time) = (ladders.len(), ladders.len() - good, begun.elapsed().as_secs_f64());
+    let (mut reports, out) =
+        future::join(check_telling(checked, clock, tell).collect::<Vec<CheckReport>>(), show).await;
+    reports.extend(out?);
+    if reports.len() > 1 {
+        let good = reports.iter().filter(|report| report.ok()).count();
+        let (all, bad, time) = (reports.len(), reports.len() - good, begun.elapsed().as_secs_f64());
         let _ = writeln!(people, "checked {all} feeds in {time:.1} s: {good} ok, {bad} failed");
     }
-    Ok(status(&ladders))
+    Ok(status(&reports))
 }
 
 fn write(
-    ladder: &Ladder,
+    report: &CheckReport,
     as_json: bool,
     events: &mut (dyn io::Write + Send),
     people: &mut (dyn io::Write + Send),
 ) -> io::Result<()> {
     if as_json {
-        writeln!(events, "{}", ladder.json())?;
+        writeln!(events, "{}", report.json())?;
         return events.flush();
     }
     // Nobody may be listening; the sample matters as much.
-    let _ = writeln!(people, "{}", text::plain_lines(&ladder.text()));
-    if let Some(sample) = &ladder.sample {
+    let _ = writeln!(people, "{}", text::plain_lines(&report.text()));
+    if let Some(sample) = &report.sample {
         events.write_all(&sink::lines(std::iter::once(sample)))?;
     }
     events.flush()

@@ -1,9 +1,9 @@
-//! Test Connection: a ladder of steps from the settings to a sample event. It is the contract's own calls in their order,
-//! with the way to each origin before them. The first step that is not good stops the ladder; where there are several
+//! Test Connection: steps from the settings to a sample event. It is the contract's own calls in their order,
+//! with the way to each origin before them. The first step that is not good stops the check; where there are several
 //! scopes, each has steps of its own.
 
 mod command;
-mod ladder;
+mod display;
 pub mod probe;
 mod remarks;
 mod report;
@@ -21,8 +21,8 @@ use source_host::limits::Limits;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use crate::check::command::{general_warnings, tell};
-pub use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble, status};
 pub use crate::check::remarks::{REMARKS, Remark, expiring};
+pub use crate::check::report::{CheckReport, Question, Step, StepStatus, StepTrouble, status};
 use crate::check::run::Heard;
 use crate::check::skew::{Skew, SkewTransport};
 use crate::check::steps::FeedCheck;
@@ -30,8 +30,8 @@ pub use crate::check::unusable::{broken, left_out};
 use crate::config::admission::Checked;
 use crate::limits;
 
-/// Checks the connection of every feed, some at the same time; the ladders come in the order of the configuration.
-pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = Ladder> + 'a {
+/// Checks the connection of every feed, some at the same time; the reports come in the order of the configuration.
+pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = CheckReport> + 'a {
     check_telling(checked, clock, Vec::new())
 }
 
@@ -40,7 +40,7 @@ fn check_telling<'a>(
     checked: &'a Checked,
     clock: &'a Clock,
     tell: Vec<UnboundedSender<Heard>>,
-) -> impl Stream<Item = Ladder> + 'a {
+) -> impl Stream<Item = CheckReport> + 'a {
     let skew = Skew::default();
     let (network, seen, now) = (checked.network.clone(), skew.clone(), Arc::clone(clock));
     let tenants = Arc::new(Tenants::new(move |tenant| {
@@ -48,13 +48,13 @@ fn check_telling<'a>(
         Ok(Arc::new(SkewTransport { inner, tenant: tenant.to_owned(), skew: seen.clone(), clock: Arc::clone(&now) }))
     }));
     let mut tell = tell.into_iter();
-    let ladders = checked.feeds.iter().map(move |admitted| {
+    let reports = checked.feeds.iter().map(move |admitted| {
         let (tenants, skew, tell) = (Arc::clone(&tenants), skew.clone(), tell.next());
         async move {
             let odd = checked.warnings.iter().filter(|warning| warning.feed.as_deref() == Some(&*admitted.id));
             let feed = FeedCheck { admitted, network: &checked.network, tenants: &tenants, clock, skew };
-            feed.ladder(&odd.collect::<Vec<_>>(), tell).await
+            feed.report(&odd.collect::<Vec<_>>(), tell).await
         }
     });
-    stream::iter(ladders).buffered(limits::POLLS_IN_FLIGHT)
+    stream::iter(reports).buffered(limits::POLLS_IN_FLIGHT)
 }

@@ -3,7 +3,7 @@
 use source_host::blame::Blame;
 use source_host::credentials::expiry::{self, Nearness};
 
-use crate::check::ladder::{Question, StepStatus, StepTrouble};
+use crate::check::report::{Question, StepStatus, StepTrouble};
 use crate::config::admission::LeftOutReason;
 
 /// What the host itself has to say.

@@ -1,4 +1,4 @@
-//! A ladder that grows, and whoever hears of its steps as they end.
+//! A report that grows, and whoever hears of its steps as they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use source_host::feed::admitted::AdmittedFeed;
 use source_host::plugin::Plugin;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::check::ladder::{Ladder, Question, Step, StepStatus, StepTrouble};
+use crate::check::report::{CheckReport, Question, Step, StepStatus, StepTrouble};
 
-/// A ladder that grows.
+/// A report that grows.
 pub(super) struct CheckRun {
-    pub(super) ladder: Ladder,
+    pub(super) report: CheckReport,
     /// Whose calls the steps are; none where nothing is called.
     pub(super) plugin: Option<Plugin>,
     /// Who hears of each step as it ends, and of how many that was done.
@@ -36,24 +36,24 @@ pub(super) enum Heard {
 impl CheckRun {
     pub(super) fn new(feed: &str, tenant: &str) -> CheckRun {
         let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
-        let ladder = Ladder { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
-        CheckRun { ladder, plugin: None, listener: None, told: 0 }
+        let report = CheckReport { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
+        CheckRun { report, plugin: None, listener: None, told: 0 }
     }
 
     /// Tells of the steps that ended: nothing is added to them any more.
     pub(super) fn tell(&mut self) {
         let Some(listener) = &self.listener else { return };
-        for step in &self.ladder.steps[self.told..] {
+        for step in &self.report.steps[self.told..] {
             // Whoever does not listen any more does not want to know.
             let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.admitted)));
         }
-        self.told = self.ladder.steps.len();
+        self.told = self.report.steps.len();
     }
 
     /// A step that is good, and what was found.
     pub(super) fn good(&mut self, question: Question, about: &str, time: Duration, found: String) {
         let about = about.to_owned();
-        self.ladder.steps.push(Step { question, status: StepStatus::Ok, about, found, time, trouble: None });
+        self.report.steps.push(Step { question, status: StepStatus::Ok, about, found, time, trouble: None });
     }
 
     /// A step that failed.
@@ -83,12 +83,12 @@ impl CheckRun {
         trouble: StepTrouble,
     ) {
         let (about, found, trouble) = (about.to_owned(), String::new(), Some(trouble));
-        self.ladder.steps.push(Step { question, status, about, found, time, trouble });
+        self.report.steps.push(Step { question, status, about, found, time, trouble });
     }
 
     /// Something odd about the last step; several are told as one.
     pub(super) fn warn(&mut self, trouble: StepTrouble) {
-        let Some(step) = self.ladder.steps.last_mut() else { return };
+        let Some(step) = self.report.steps.last_mut() else { return };
         step.trouble = Some(match step.trouble.take() {
             None => trouble,
             Some(before) => StepTrouble {
@@ -115,7 +115,7 @@ impl CheckRun {
     pub(super) fn not_reached_of(&mut self, about: &str, questions: &[Question]) {
         for question in questions {
             let asked = |step: &Step| step.question == *question && step.about == about;
-            if !self.ladder.steps.iter().any(asked) {
+            if !self.report.steps.iter().any(asked) {
                 self.not_reached(*question, about);
             }
         }
@@ -124,21 +124,21 @@ impl CheckRun {
     pub(super) fn not_reached(&mut self, question: Question, about: &str) {
         let (about, found) = (about.to_owned(), String::new());
         let status = StepStatus::NotReached;
-        self.ladder.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
+        self.report.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
     }
 
     /// Every question stands there, asked or not.
-    pub(super) fn ended(mut self) -> Ladder {
+    pub(super) fn ended(mut self) -> CheckReport {
         for question in Question::ALL {
-            if !self.ladder.steps.iter().any(|step| step.question == question) {
+            if !self.report.steps.iter().any(|step| step.question == question) {
                 self.not_reached(question, "");
             }
         }
         self.tell();
-        if let (Some(listener), Some(sample)) = (&self.listener, &self.ladder.sample) {
+        if let (Some(listener), Some(sample)) = (&self.listener, &self.report.sample) {
             let _ = listener.tell.send(Heard::Sample(sample.clone()));
         }
-        self.ladder
+        self.report
     }
 }
 

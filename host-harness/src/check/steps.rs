@@ -16,11 +16,11 @@ use source_host::progress::Doing;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use url::Url;
 
-use crate::check::ladder::{Ladder, Question, StepTrouble};
 use crate::check::probe::{ProbeStep, ProbeTrouble, probe};
 use crate::check::remarks::{
     CREDENTIALS_IN_CLEAR, EXPIRES, NO_EVENT, NO_TLS, ORIGIN_NOT_ALLOWED, SETTINGS_INVALID, SETTINGS_ODD, expiring, list,
 };
+use crate::check::report::{CheckReport, Question, StepTrouble};
 use crate::check::run::{CheckRun, Heard, Listener, redacted};
 use crate::check::skew::{Skew, clocks};
 use crate::config::ConfigProblem;
@@ -36,7 +36,7 @@ pub(super) struct FeedCheck<'a> {
 }
 
 impl FeedCheck<'_> {
-    pub(super) async fn ladder(&self, odd: &[&ConfigProblem], tell: Option<UnboundedSender<Heard>>) -> Ladder {
+    pub(super) async fn report(&self, odd: &[&ConfigProblem], tell: Option<UnboundedSender<Heard>>) -> CheckReport {
         let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
         run.plugin = Some(self.admitted.plugin.clone());
         run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
@@ -45,9 +45,9 @@ impl FeedCheck<'_> {
         if let Some((remark, words)) = clocks(&self.skew.seen(self.admitted)) {
             run.warn(remark.trouble(&words, ""));
         }
-        let mut ladder = run.ended();
-        ladder.steps = ladder.steps.into_iter().map(|step| redacted(step, self.admitted)).collect();
-        ladder
+        let mut report = run.ended();
+        report.steps = report.steps.into_iter().map(|step| redacted(step, self.admitted)).collect();
+        report
     }
 
     /// Notes what is being done, for whoever waits for it.
@@ -56,7 +56,7 @@ impl FeedCheck<'_> {
         self.admitted.plugin.host().progress().begin(words)
     }
 
-    /// Each step breaks off where the ladder stops, once it noted why.
+    /// Each step breaks off where the check stops, once it noted why.
     async fn steps(&self, run: &mut CheckRun, odd: &[&ConfigProblem]) -> ControlFlow<()> {
         let feed = self.settings(run, odd).await?;
         self.way(run).await?;
@@ -220,8 +220,8 @@ impl FeedCheck<'_> {
         }
         if let Some((about, event)) = sample {
             run.good(Question::Sample, &about, Duration::ZERO, event.uid);
-            run.ladder.sample = Some(event.body);
-        } else if run.ladder.good > 0 {
+            run.report.sample = Some(event.body);
+        } else if run.report.good > 0 {
             run.bad(Question::Sample, "", Duration::ZERO, NO_EVENT.trouble("", ""));
         }
     }
@@ -257,7 +257,7 @@ impl FeedCheck<'_> {
         }
         run.notices(&notices, &about);
         run.notices(&batch.notices, &about);
-        run.ladder.good += 1;
+        run.report.good += 1;
         batch.events.into_iter().next()
     }
 }

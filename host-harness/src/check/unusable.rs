@@ -1,35 +1,35 @@
-//! The ladders of whatever cannot be checked: a configuration that is wrong, and a feed that is left out.
+//! The reports of whatever cannot be checked: a configuration that is wrong, and a feed that is left out.
 
 use std::time::Duration;
 
-use crate::check::ladder::{Ladder, Question};
 use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
+use crate::check::report::{CheckReport, Question};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, LeftOutReason};
 use crate::config::{ConfigProblem, ReportedProblems};
 
-/// The ladders of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
-/// of its own is wrong with all of them, and has a ladder of its own, which comes first and names no feed.
-pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
+/// The reports of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
+/// of its own is wrong with all of them, and has a report of its own, which comes first and names no feed.
+pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
     let (of_all, of_some) = of_all_and_some(named, problems);
-    let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_ladder("", &of_all));
+    let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_report("", &of_all));
     let of_feed = |id: &String| {
         let own: Vec<&ConfigProblem> =
             of_some.iter().copied().filter(|problem| problem.feed.as_ref() == Some(id)).collect();
-        broken_ladder(id, &own)
+        broken_report(id, &own)
     };
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
 
-/// The same for people, who read each trouble once: the feeds of which there is nothing to say share a ladder.
-pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<Ladder> {
-    let mut ladders = broken(named, &ReportedProblems::default().brief(problems));
-    let good = ladders.extract_if(.., |ladder| ladder.stopped().is_none()).map(|ladder| ladder.feed);
+/// The same for people, who read each trouble once: the feeds of which there is nothing to say share a report.
+pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
+    let mut reports = broken(named, &ReportedProblems::default().brief(problems));
+    let good = reports.extract_if(.., |report| report.stopped().is_none()).map(|report| report.feed);
     let good: Vec<String> = good.collect();
     if !good.is_empty() {
-        ladders.push(broken_ladder(&good.join(", "), &[]));
+        reports.push(broken_report(&good.join(", "), &[]));
     }
-    ladders
+    reports
 }
 
 fn of_all_and_some<'a>(
@@ -39,7 +39,7 @@ fn of_all_and_some<'a>(
     problems.iter().partition(|problem| problem.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
 }
 
-fn broken_ladder(feed: &str, problems: &[&ConfigProblem]) -> Ladder {
+fn broken_report(feed: &str, problems: &[&ConfigProblem]) -> CheckReport {
     let mut run = CheckRun::new(feed, "");
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
@@ -53,8 +53,8 @@ fn broken_ladder(feed: &str, problems: &[&ConfigProblem]) -> Ladder {
     run.ended()
 }
 
-/// The ladder of a feed that cannot be collected now.
-pub fn left_out(out: &LeftOut) -> Ladder {
+/// The report of a feed that cannot be collected now.
+pub fn left_out(out: &LeftOut) -> CheckReport {
     let remark = match out.why {
         LeftOutReason::Credentials => CREDENTIAL_UNREADABLE,
         LeftOutReason::Plugin => PLUGIN_BROKEN,
@@ -70,7 +70,7 @@ pub fn left_out(out: &LeftOut) -> Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::ladder::{StepStatus, status};
+    use crate::check::report::{StepStatus, status};
 
     #[test]
     fn a_problem_is_told_with_its_feed_and_one_of_the_whole_once_without_one() {
@@ -83,22 +83,22 @@ mod tests {
         };
         let named = ["a".to_owned(), "b".to_owned()];
         let failed = |problems: &[ConfigProblem]| {
-            let ladders = broken(&named, problems);
-            assert_eq!(status(&ladders), 2);
-            assert!(ladders.iter().all(|ladder| ladder.steps.len() == Question::ALL.len()));
-            let failed = ladders.into_iter().filter(|ladder| ladder.steps[0].status == StepStatus::Failed);
-            failed.map(|ladder| ladder.feed).collect::<Vec<_>>()
+            let reports = broken(&named, problems);
+            assert_eq!(status(&reports), 2);
+            assert!(reports.iter().all(|report| report.steps.len() == Question::ALL.len()));
+            let failed = reports.into_iter().filter(|report| report.steps[0].status == StepStatus::Failed);
+            failed.map(|report| report.feed).collect::<Vec<_>>()
         };
         assert_eq!(failed(&[problem(Some("a"), "settings.client_key")]), ["a"]);
         assert_eq!(failed(&[problem(Some("b"), "settings.client_key")]), ["b"]);
         assert_eq!(failed(&[problem(None, "network.allow")]), [""]);
         assert_eq!(failed(&[problem(Some("b"), ""), problem(None, "network.allow")]), ["", "b"]);
         assert!(
-            broken(&named, &[problem(None, "network.allow")]).iter().all(|ladder| !ladder.ok()),
+            broken(&named, &[problem(None, "network.allow")]).iter().all(|report| !report.ok()),
             "no feed is good then"
         );
-        let ladders = broken(&[], &[problem(None, "")]);
-        assert_eq!((ladders[0].feed.as_str(), ladders[0].steps[0].status), ("", StepStatus::Failed));
-        assert_eq!(ladders[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
+        let reports = broken(&[], &[problem(None, "")]);
+        assert_eq!((reports[0].feed.as_str(), reports[0].steps[0].status), ("", StepStatus::Failed));
+        assert_eq!(reports[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
     }
 }

@@ -1,0 +1,82 @@
+//! Reports as they are shown: an object for programs, lines for people.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use source_host::limits::milliseconds;
+
+use crate::check::report::{CheckReport, Step, StepStatus};
+
+impl CheckReport {
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let steps = self.steps.iter().map(|step| {
+            let trouble = step.trouble.as_ref();
+            json!({
+                "step": step.question.name(),
+                "status": step.status.name(),
+                "milliseconds": milliseconds(step.time),
+                "code": trouble.map(|trouble| trouble.service_code.as_ref().unwrap_or(&trouble.code)),
+                "request_id": trouble.and_then(|trouble| trouble.request_id.as_ref()),
+                "cause": trouble.map(|trouble| step.told(&trouble.cause)),
+                "fix": trouble.map(|trouble| &trouble.fix),
+            })
+        });
+        json!({ "feed": self.feed, "ok": self.ok(), "steps": steps.collect::<Vec<_>>() })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = self.head();
+        for step in &self.steps {
+            step.write(&mut text);
+        }
+        text
+    }
+
+    pub(super) fn head(&self) -> String {
+        match (self.feed.as_str(), self.tenant.as_str()) {
+            ("", _) => "configuration\n".to_owned(),
+            (feed, "") => format!("feed {feed}\n"),
+            (feed, tenant) => format!("feed {feed} of tenant {tenant}\n"),
+        }
+    }
+}
+
+impl Step {
+    /// The cause with what it is about, unless it says so itself.
+    fn told(&self, cause: &str) -> String {
+        if self.about.is_empty() || cause.contains(&self.about) {
+            cause.to_owned()
+        } else {
+            format!("{}: {cause}", self.about)
+        }
+    }
+
+    pub(super) fn write(&self, text: &mut String) {
+        let status = match (self.status, &self.trouble) {
+            (StepStatus::Ok, Some(_)) => "warning".to_owned(),
+            (status, _) => status.name().replace('-', " "),
+        };
+        let time = match self.status {
+            StepStatus::NotReached => String::new(),
+            _ => format!("{} ms", milliseconds(self.time)),
+        };
+        let words = [self.about.as_str(), self.found.as_str()].into_iter().filter(|words| !words.is_empty());
+        let words = words.collect::<Vec<_>>().join(": ");
+        let line = format!("  {status:<13}{:<10}{time:>8}  {words}", self.question.name());
+        let _ = writeln!(text, "{}", line.trim_end());
+        let Some(trouble) = &self.trouble else { return };
+        let what = if self.status == StepStatus::Ok { "warning: " } else { "" };
+        for (index, cause) in trouble.cause.lines().enumerate() {
+            let what = if index == 0 { what } else { "" };
+            let _ = writeln!(text, "      {what}{cause}");
+        }
+        let service = [("code", &trouble.service_code), ("request id", &trouble.request_id)];
+        let service = service.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        let blame = trouble.blame.map(|blame| blame.to_string());
+        let words: Vec<String> = std::iter::once(trouble.code.clone()).chain(blame).chain(service).collect();
+        let _ = writeln!(text, "      ({})", words.join(", "));
+        let _ = writeln!(text, "      fix: {}", trouble.fix);
+    }
+}

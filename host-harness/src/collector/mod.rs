@@ -63,7 +63,7 @@ pub struct Collector {
     paused: BTreeSet<u32>,
     /// Feeds with many scopes that are still to be counted.
     unnoted: BTreeSet<u32>,
-    /// The first feed that polls each scope, by the scope's mark.
+    /// The first feed that polls each scope, by the digest of the scope.
     polled_by: HashMap<ShortDigest, u32>,
     /// Scopes that more than one feed polls, so that it is said once.
     shared_scopes: BTreeSet<String>,
@@ -107,7 +107,7 @@ impl FeedDigests {
 /// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
 #[derive(Default)]
 struct Left {
-    marks: Option<FeedDigests>,
+    digests: Option<FeedDigests>,
     kept: Option<FeedDigests>,
     stored: StoredScopes,
 }
@@ -140,7 +140,7 @@ struct FeedEntry {
     /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
     stored: StoredScopes,
     /// The feed as it is to be kept, and as it is.
-    marks: FeedDigests,
+    digests: FeedDigests,
     kept: Option<FeedDigests>,
     credential: ShortDigest,
     failures: u32,
@@ -201,7 +201,7 @@ enum JobResult {
     Forgotten(Result<(), StoreError>),
     Kept {
         feed: u32,
-        marks: FeedDigests,
+        digests: FeedDigests,
         kept: Result<(), StoreError>,
     },
 }
@@ -261,7 +261,7 @@ impl Collector {
         };
         for row in feed_rows {
             let left = collector.left.entry(row.feed.as_str().into()).or_default();
-            (left.marks, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
+            (left.digests, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
         }
         for row in scope_rows {
             collector.left.entry(row.feed.as_str().into()).or_default().stored.insert(row.scope.id.clone(), row);
@@ -330,7 +330,7 @@ impl Collector {
             },
             Ok(JobResult::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
             Ok(JobResult::Forgotten(forgotten)) => self.forgot(forgotten),
-            Ok(JobResult::Kept { feed, marks, kept }) => self.kept(feed, marks, kept),
+            Ok(JobResult::Kept { feed, digests, kept }) => self.kept(feed, digests, kept),
             Err(error) => self.broke(running, &error),
         }
     }

@@ -36,7 +36,7 @@ impl FeedEntry {
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
-        let Left { marks, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
+        let Left { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
         stored.retain(|_, row| *row.tenant == *admitted.tenant);
         if stored.len() < before {
@@ -50,8 +50,8 @@ impl Collector {
         let tenants = self.tenant_numbers.len() as u32;
         let tenant = *self.tenant_numbers.entry(Arc::clone(&admitted.tenant)).or_insert(tenants);
         let configured_as = admitted.fingerprint(salt);
-        let changed = marks.is_some_and(|marks| marks.configured_as != configured_as);
-        let marks = FeedDigests { configured_as, ..marks.unwrap_or_default() };
+        let changed = digests.is_some_and(|digests| digests.configured_as != configured_as);
+        let digests = FeedDigests { configured_as, ..digests.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
         let schedule = Schedule::new(&admitted.id, "", admitted.interval);
         let polled: Vec<&Standing> =
@@ -72,7 +72,7 @@ impl Collector {
             open: Weak::new(),
             scopes: BTreeSet::new(),
             stored,
-            marks,
+            digests,
             kept,
             credential,
             failures: 0,
@@ -109,7 +109,7 @@ impl Collector {
             let known = gone.remove(&admitted.id);
             let configured_as = admitted.fingerprint(&self.pipeline.salt);
             let same = known.filter(|number| {
-                self.feeds.get(number).is_some_and(|entry| entry.marks.configured_as == configured_as)
+                self.feeds.get(number).is_some_and(|entry| entry.digests.configured_as == configured_as)
             });
             match (same, known) {
                 (Some(number), _) => self.keep(number, admitted, now, impatient),
@@ -204,7 +204,7 @@ impl Collector {
             entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Polling::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
-        let left = Left { marks: Some(entry.marks), kept: entry.kept, stored: entry.stored };
+        let left = Left { digests: Some(entry.digests), kept: entry.kept, stored: entry.stored };
         self.left.insert(Arc::clone(&entry.admitted.id), left);
     }
 

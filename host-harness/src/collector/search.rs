@@ -161,7 +161,7 @@ impl Collector {
             Err(failure) => log_failure(&admitted, None, failure, before.as_deref()),
         }
         let searched_with = admitted.settings_digest();
-        let same_settings = entry.marks.searched_with == searched_with;
+        let same_settings = entry.digests.searched_with == searched_with;
         self.warn_of_expiry(number, now);
         let (known, live) = self.known(number);
         let verdicts = verdicts(&known, &found, same_settings).into_iter();
@@ -252,7 +252,7 @@ impl Collector {
         if is_done {
             // Only now: until everything is done, a search that finds less is the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
-                entry.marks.searched_with = update.searched_with;
+                entry.digests.searched_with = update.searched_with;
             }
             self.keep_search(number);
         }
@@ -279,13 +279,13 @@ impl Collector {
     /// the search anew.
     pub(super) fn keep_search(&mut self, number: u32) {
         let Some(entry) = self.feeds.get(&number) else { return };
-        let marks = entry.marks;
-        if entry.kept == Some(marks) {
+        let digests = entry.digests;
+        if entry.kept == Some(digests) {
             return;
         }
         let unasked = entry.stored.values().filter(|row| row.standing.watch == Polling::Unasked);
         let rows: Vec<ScopeRow> = unasked.cloned().collect();
-        let FeedDigests { searched_with, configured_as } = marks;
+        let FeedDigests { searched_with, configured_as } = digests;
         let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
         let store = self.pipeline.store.clone();
         let job = async move {
@@ -293,16 +293,16 @@ impl Collector {
                 store.keep_scopes(&rows)?;
                 store.keep_feed(&row)
             });
-            JobResult::Kept { feed: number, marks, kept: keep.await }
+            JobResult::Kept { feed: number, digests, kept: keep.await }
         };
         self.start(None, None, Box::pin(job));
     }
 
-    pub(super) fn kept(&mut self, number: u32, marks: FeedDigests, kept: Result<(), StoreError>) {
+    pub(super) fn kept(&mut self, number: u32, digests: FeedDigests, kept: Result<(), StoreError>) {
         match kept {
             Ok(()) => {
                 if let Some(entry) = self.feeds.get_mut(&number) {
-                    entry.kept = Some(marks);
+                    entry.kept = Some(digests);
                 }
             }
             Err(error) => {

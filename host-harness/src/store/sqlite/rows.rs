@@ -12,7 +12,7 @@ fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-/// A mark as a column holds it.
+/// A digest as a column holds it.
 pub(super) struct Stored(pub ShortDigest);
 
 impl ToSql for Stored {

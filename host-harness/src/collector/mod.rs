@@ -70,7 +70,7 @@ pub struct Collector {
     /// Scopes of which it is still to be told that they are not polled any more, with their feed.
     pending: HashMap<u32, (u32, Task)>,
     /// What is known of feeds that are not configured now: they may come back.
-    left: HashMap<Arc<str>, Left>,
+    left: HashMap<Arc<str>, UnconfiguredFeed>,
     /// What the store said last, where it did not take something.
     store_trouble: Option<StoreError>,
     /// What the store said that is not said each time.
@@ -106,7 +106,7 @@ impl FeedDigests {
 
 /// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
 #[derive(Default)]
-struct Left {
+struct UnconfiguredFeed {
     digests: Option<FeedDigests>,
     kept: Option<FeedDigests>,
     stored: StoredScopes,

@@ -11,7 +11,7 @@ use source_host::feed::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
-use crate::collector::{Collector, FeedDigests, FeedEntry, Left, ScopeEntry};
+use crate::collector::{Collector, FeedDigests, FeedEntry, ScopeEntry, UnconfiguredFeed};
 use crate::store::{Polling, ScopeRow, Standing};
 
 impl FeedEntry {
@@ -36,7 +36,7 @@ impl FeedEntry {
 impl Collector {
     /// Takes up a feed, with what is left of it from before.
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
-        let Left { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
+        let UnconfiguredFeed { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
         stored.retain(|_, row| *row.tenant == *admitted.tenant);
         if stored.len() < before {
@@ -204,7 +204,7 @@ impl Collector {
             entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Polling::Polled);
         }
         // What the feed was configured as is what the next configuration is compared with.
-        let left = Left { digests: Some(entry.digests), kept: entry.kept, stored: entry.stored };
+        let left = UnconfiguredFeed { digests: Some(entry.digests), kept: entry.kept, stored: entry.stored };
         self.left.insert(Arc::clone(&entry.admitted.id), left);
     }
 

@@ -417,11 +417,7 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
     }
     assert_eq!(detected, cases);
     let found = [&cases.score_drop, &cases.mfa_regressed, &cases.control_vanished, &cases.gone_silent];
-    assert!(
-        found.iter().all(|cases| cases.len() >= 10),
-        "the tape has something to find: {:?}",
-        found.map(BTreeSet::len)
-    );
+    assert!(found.iter().all(|cases| cases.len() >= 10), "there is something to find: {:?}", found.map(BTreeSet::len));
     let polls = service.asked.lock().iter().filter(|asked| matches!(asked, Asked::Poll { .. })).count();
     eprintln!("{days} days, {polls} polls, {} events", events.len());
     check_rhythm(&service, days);

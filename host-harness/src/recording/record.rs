@@ -84,11 +84,11 @@ pub async fn record(
     clock: &Clock,
     without_scopes: bool,
 ) -> Result<Recorded, RecordError> {
-    let tape = Arc::new(Tape::default());
-    let (network, running) = (network.clone(), Arc::clone(&tape));
+    let capture = Arc::new(Capture::default());
+    let (network, running) = (network.clone(), Arc::clone(&capture));
     let tenants = Tenants::new(move |_| {
         let inner = Arc::new(network.transport(&Limits::default())?);
-        Ok(Arc::new(Taping { inner, tape: Arc::clone(&running) }))
+        Ok(Arc::new(CapturingTransport { inner, capture: Arc::clone(&running) }))
     });
     let feed = admitted.open(&tenants, clock).await?;
     let time_milliseconds = clock();
@@ -119,8 +119,8 @@ pub async fn record(
             failures.extend(told);
         }
     }
-    let taped = tape.take()?;
-    if taped.is_empty() {
+    let captured = capture.take()?;
+    if captured.is_empty() {
         let why = failures.first().map(|(_, failure)| failure.cause.clone()).unwrap_or_default();
         return Err(RecordError::NothingSent(why));
     }
@@ -129,7 +129,7 @@ pub async fn record(
     let Description { identifiers, response_headers, .. } = feed.description();
     let (shapes, known) = (feed.plan().shapes.as_slice(), admitted.plugin.known());
     let rules = RecordingRules { shapes, known: &known, identifiers, response_headers, without_scopes };
-    let cassette = cassette(admitted, rules, taped, seen, context);
+    let cassette = cassette(admitted, rules, captured, seen, context);
     let replayed = replay::play(&admitted.plugin, &cassette).await?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
@@ -175,7 +175,7 @@ impl RecordingRules<'_> {
 fn cassette(
     admitted: &AdmittedFeed,
     rules: RecordingRules<'_>,
-    mut taped: Vec<Taped>,
+    mut captured: Vec<CapturedExchange>,
     mut seen: Identified,
     context: RecordedContext,
 ) -> Cassette {
@@ -189,7 +189,7 @@ fn cassette(
     for id in own.collect::<Vec<_>>() {
         stand_ins.of(StandInKind::Identity, &id);
     }
-    for one in &mut taped {
+    for one in &mut captured {
         let shape = shapes.iter().find(|shape| one.has(shape));
         one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()), rules.known);
         if let Some(shape) = shape.filter(|shape| shape.captures.is_some()) {
@@ -222,14 +222,14 @@ fn cassette(
         put(&stand_ins, value);
     }
     settings.extend(secrets);
-    let exchanges = taped.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
+    let exchanges = captured.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
     let docs = format!("One poll of the feed {}, recorded live.", context.feed);
     Cassette { docs, version: VERSION, settings, context, exchanges }
 }
 
 /// Stand-ins for assertions.
-fn assertions(stand_ins: &mut StandIns, shape: &Shape, taped: &Taped) {
-    for (field, value) in taped.form() {
+fn assertions(stand_ins: &mut StandIns, shape: &Shape, captured: &CapturedExchange) {
+    for (field, value) in captured.form() {
         if assertion(shape, &field) {
             stand_ins.of(StandInKind::Token, &value);
         }
@@ -245,8 +245,8 @@ fn assertion(shape: &Shape, field: &str) -> bool {
 }
 
 /// A domain in the settings that is a part of the token's address names the tenant.
-fn tenant_domains(stand_ins: &mut StandIns, taped: &Taped, settings: &Map<String, Value>) {
-    let segments = taped.request.url.path_segments().into_iter().flatten();
+fn tenant_domains(stand_ins: &mut StandIns, captured: &CapturedExchange, settings: &Map<String, Value>) {
+    let segments = captured.request.url.path_segments().into_iter().flatten();
     for domain in segments.filter(|segment| segment.contains('.')) {
         let known = |value: &Value| value.as_str().is_some_and(|text| text.to_ascii_lowercase().contains(domain));
         if settings.values().any(known) {
@@ -266,14 +266,14 @@ fn put(stand_ins: &StandIns, value: &mut Value) {
 }
 
 /// An exchange as it was, credentials included.
-struct Taped {
+struct CapturedExchange {
     request: OutgoingRequest,
     response: IncomingResponse,
     /// The body, which is text.
     text: String,
 }
 
-impl Taped {
+impl CapturedExchange {
     /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
     /// if it was.
     fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>, plugin: &KnownPlugin) {
@@ -406,32 +406,32 @@ fn look(value: &Value, rules: RecordingRules<'_>, seen: &mut Identified) {
 
 /// What went by, in order; or why it cannot be recorded.
 #[derive(Default)]
-struct Tape {
-    taped: Mutex<Vec<Result<Taped, RecordError>>>,
+struct Capture {
+    captured: Mutex<Vec<Result<CapturedExchange, RecordError>>>,
 }
 
-impl Tape {
-    fn add(&self, one: Result<Taped, RecordError>) {
-        self.taped.lock().push(one);
+impl Capture {
+    fn add(&self, one: Result<CapturedExchange, RecordError>) {
+        self.captured.lock().push(one);
     }
 
-    fn take(&self) -> Result<Vec<Taped>, RecordError> {
-        std::mem::take(&mut *self.taped.lock()).into_iter().collect()
+    fn take(&self) -> Result<Vec<CapturedExchange>, RecordError> {
+        std::mem::take(&mut *self.captured.lock()).into_iter().collect()
     }
 }
 
-/// A transport whose exchanges are taped.
-struct Taping {
+/// A transport whose exchanges are captured.
+struct CapturingTransport {
     inner: Arc<dyn Transport>,
-    tape: Arc<Tape>,
+    capture: Arc<Capture>,
 }
 
-impl Transport for Taping {
+impl Transport for CapturingTransport {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         Box::pin(async move {
             let (method, url) = (request.method.clone(), request.url.to_string());
             let answer = self.inner.send(request.clone()).await;
-            self.tape.add(match &answer {
+            self.capture.add(match &answer {
                 Err(error) => Err(RecordError::NoAnswer { method, url, error: error.clone() }),
                 Ok(response) => {
                     // As the plugin gets it: secrets are looked for in UTF-8.
@@ -439,7 +439,7 @@ impl Transport for Taping {
                     let decoded = charset::decode(&mut response).ok();
                     match decoded.and_then(|()| String::from_utf8(response.body.clone()).ok()) {
                         None => Err(RecordError::NoText { method, url }),
-                        Some(text) => Ok(Taped { request, response, text }),
+                        Some(text) => Ok(CapturedExchange { request, response, text }),
                     }
                 }
             });
@@ -466,9 +466,9 @@ mod tests {
             let url = url::Url::parse("https://login.example/token").unwrap();
             let request = OutgoingRequest { method: "POST".to_owned(), url, headers: Vec::new(), body: Vec::new() };
             let response = IncomingResponse { status: 200, headers: Vec::new(), body: body.clone().into_bytes() };
-            let mut taped = Taped { request, response, text: body };
+            let mut captured = CapturedExchange { request, response, text: body };
             let mut stand_ins = StandIns::default();
-            taped.seal(&mut stand_ins, key, &KnownPlugin::UNKNOWN);
+            captured.seal(&mut stand_ins, key, &KnownPlugin::UNKNOWN);
             let rules = RecordingRules {
                 shapes: &[],
                 known: &KnownPlugin::UNKNOWN,
@@ -476,7 +476,7 @@ mod tests {
                 response_headers: &[],
                 without_scopes: false,
             };
-            let recorded = serde_json::to_string(&taped.exchange(&stand_ins, rules)).unwrap();
+            let recorded = serde_json::to_string(&captured.exchange(&stand_ins, rules)).unwrap();
             assert!(!recorded.contains(TOKEN) && recorded.contains(kept), "{key:?}: {recorded}");
         }
     }

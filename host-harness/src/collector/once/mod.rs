@@ -1,8 +1,8 @@
 //! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
 
-mod patience;
 mod report;
 mod reporter;
+mod retry;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
 
-use self::patience::{WorkLabel, patient, patiently};
 pub use self::report::{Figure, Report, table};
 use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
+use self::retry::{WorkLabel, poll_with_retries, with_retries};
 use crate::collector::forget;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::{Done, NotKept, Pipeline, ScopeVerdict, Task, verdicts};
@@ -69,7 +69,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
         };
         let polls = scopes.iter().map(|scope| async move {
             let work = WorkLabel::of(ready, Some(scope), "reading");
-            (scope, patiently(work, clock, || ready.feed.poll(scope, clock(), None)).await)
+            (scope, poll_with_retries(work, clock, || ready.feed.poll(scope, clock(), None)).await)
         });
         // Collected first: the compiler takes a stream that borrows from the scopes for one that stays on its thread.
         let polls: Vec<_> = polls.collect();
@@ -238,7 +238,8 @@ impl<'a> Tick<'a> {
         }
         let state = pipeline.state(task).await?;
         let attempt = || pipeline.attempt(&ready.feed, task, state.as_deref());
-        let polled = patiently(WorkLabel::of(ready, Some(&task.scope), "reading"), &pipeline.clock, attempt).await;
+        let polled =
+            poll_with_retries(WorkLabel::of(ready, Some(&task.scope), "reading"), &pipeline.clock, attempt).await;
         let done = pipeline.conclude(&ready.feed, task, state.is_some(), polled).await;
         let done = match done {
             Err(not_kept) if not_kept.is_of_feed() => return Ok(Performed::Held(not_kept.failure())),
@@ -251,8 +252,8 @@ impl<'a> Tick<'a> {
 
 /// Signs in, and finds the scopes.
 async fn search(ready: &Ready, clock: &Clock) -> Result<Discovery, Failure> {
-    patient(&WorkLabel::of(ready, None, "signing in"), clock, || ready.feed.sign_in()).await?;
-    patient(&WorkLabel::of(ready, None, "looking for scopes"), clock, || ready.feed.discover()).await
+    with_retries(&WorkLabel::of(ready, None, "signing in"), clock, || ready.feed.sign_in()).await?;
+    with_retries(&WorkLabel::of(ready, None, "looking for scopes"), clock, || ready.feed.discover()).await
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tries again what may pass by itself, within the patience of a person at a terminal.
+//! Tries again what may pass by itself, for as long as a person at a terminal waits.
 
 use std::future::Future;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,32 +13,32 @@ use super::Ready;
 use super::reporter::who;
 use crate::limits;
 
-/// Tries again what may pass by itself, within the patience of a person at a terminal.
-pub(super) async fn patient<T, F: Future<Output = Result<T, Failure>>>(
+/// Tries again what may pass by itself, for as long as a person at a terminal waits.
+pub(super) async fn with_retries<T, F: Future<Output = Result<T, Failure>>>(
     work: &WorkLabel,
     clock: &Clock,
     attempt: impl Fn() -> F,
 ) -> Result<T, Failure> {
-    let mut patience = RetryBudget::default();
+    let mut budget = RetryBudget::default();
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
-            Err(failure) => patience.after(work, clock, failure).await?,
+            Err(failure) => budget.after(work, clock, failure).await?,
         }
     }
 }
 
 /// The same for a poll.
-pub(super) async fn patiently<F: Future<Output = Polled>>(
+pub(super) async fn poll_with_retries<F: Future<Output = Polled>>(
     work: WorkLabel,
     clock: &Clock,
     attempt: impl Fn() -> F,
 ) -> Polled {
-    let mut patience = RetryBudget::default();
+    let mut budget = RetryBudget::default();
     loop {
         let polled = attempt().await;
         let Some(failure) = polled.failure.clone() else { return polled };
-        if let Err(failure) = patience.after(&work, clock, failure).await {
+        if let Err(failure) = budget.after(&work, clock, failure).await {
             return Polled { failure: Some(failure), ..polled };
         }
     }
@@ -68,7 +68,7 @@ impl WorkLabel {
     }
 }
 
-/// What is left of it.
+/// How often and how long a call was tried again.
 #[derive(Default)]
 struct RetryBudget {
     retries: usize,

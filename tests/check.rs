@@ -71,7 +71,7 @@ impl Set {
         let named = config.named.clone();
         let report = match admission::check(&host(), config, None, &self.clock).await {
             Ok(mut checked) => {
-                checked.network = checked.network.with_patience(self.patience);
+                checked.network = checked.network.with_timeouts(self.patience);
                 check::check(&checked, &self.clock).collect::<Vec<_>>().await.remove(0)
             }
             Err(config::StartError::Configuration(problems)) => check::broken(&named, &problems).remove(0),

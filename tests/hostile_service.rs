@@ -37,7 +37,7 @@ async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
     let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
-    let tenants = Tenants::live(checked.network.with_patience(patience));
+    let tenants = Tenants::live(checked.network.with_timeouts(patience));
     checked.feeds[0].open(&tenants, &noon()).await.unwrap()
 }
 

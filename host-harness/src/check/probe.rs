@@ -349,13 +349,13 @@ impl ProbeRun<'_> {
         let mut trouble = None;
         let tried = &addresses[..addresses.len().min(PROBED_ADDRESSES)];
         // All together take no longer than a request would wait.
-        let patience = CONNECT_TIMEOUT / u32::try_from(tried.len().max(1)).unwrap_or(1);
+        let time_limit = CONNECT_TIMEOUT / u32::try_from(tried.len().max(1)).unwrap_or(1);
         for address in tried {
-            let error = match timeout(patience, TcpStream::connect(address)).await {
+            let error = match timeout(time_limit, TcpStream::connect(address)).await {
                 Ok(Ok(socket)) => return Ok(socket),
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    let words = format!("no answer within {} ms", patience.as_millis());
+                    let words = format!("no answer within {} ms", time_limit.as_millis());
                     io::Error::new(io::ErrorKind::TimedOut, words)
                 }
             };

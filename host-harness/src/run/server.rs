@@ -28,7 +28,7 @@ use crate::limits;
 use crate::metrics::{self, Scrape};
 use crate::run::page::page;
 use crate::run::slots::{ConnectionSlot, ConnectionSlots};
-use crate::run::writing::Impatient;
+use crate::run::writing::WriteTimeout;
 use crate::store::StoreError;
 
 /// What a reader asks the collector's driver.
@@ -66,7 +66,7 @@ pub async fn serve(listener: TcpListener, server: StatusServer) {
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST).keep_alive(false);
-            let socket = TokioIo::new(Impatient::new(socket, limits::STATUS_WRITE));
+            let socket = TokioIo::new(WriteTimeout::new(socket, limits::STATUS_WRITE));
             // A reader that goes away, or does not read, is nobody's fault.
             let _ = tokio::time::timeout(limits::STATUS_EXCHANGE, http.serve_connection(socket, service)).await;
         });

@@ -10,17 +10,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A connection on which a write that makes no way for a time fails.
-pub(super) struct Impatient<S> {
+pub(super) struct WriteTimeout<S> {
     socket: S,
-    patience: Duration,
+    limit: Duration,
     /// Runs while the reader takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Impatient<S> {
+impl<S> WriteTimeout<S> {
     /// Waits this long for the reader.
-    pub(super) fn new(socket: S, patience: Duration) -> Impatient<S> {
-        Impatient { socket, patience, stalled: None }
+    pub(super) fn new(socket: S, limit: Duration) -> WriteTimeout<S> {
+        WriteTimeout { socket, limit, stalled: None }
     }
 
     /// The same answer, unless it was waited for too long.
@@ -29,13 +29,13 @@ impl<S> Impatient<S> {
             self.stalled = None;
             return wrote;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
         stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.within(context, wrote)
@@ -83,7 +83,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_let_go() {
         let (near, _far) = duplex(16);
-        let error = Impatient::new(near, Duration::from_millis(20)).write_all(&[0; 64]).await.unwrap_err();
+        let error = WriteTimeout::new(near, Duration::from_millis(20)).write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -95,7 +95,7 @@ mod tests {
             far.read_to_end(&mut taken).await.unwrap();
             taken.len()
         });
-        let mut near = Impatient::new(near, Duration::from_secs(600));
+        let mut near = WriteTimeout::new(near, Duration::from_secs(600));
         near.write_all(&[0; 4096]).await.unwrap();
         near.shutdown().await.unwrap();
         assert_eq!(read.await.unwrap(), 4096);

@@ -118,9 +118,9 @@ impl HttpWriter {
     /// Why there is no answer.
     fn unreached(&self, error: &reqwest::Error) -> SinkTrouble {
         let Client { proxy, .. } = &self.client;
-        let patience = Timeouts { connect: CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
+        let timeouts = Timeouts { connect: CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
-        let met = client::classify(error, patience);
+        let met = client::classify(error, timeouts);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
         SinkTrouble::unreached(&met, self.told(&format!("cannot be reached: {met}")))
     }

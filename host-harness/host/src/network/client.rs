@@ -36,7 +36,7 @@ pub struct Network {
     tls: ClientConfig,
     allowed: Arc<[Cidr]>,
     proxy: Proxy,
-    patience: Timeouts,
+    timeouts: Timeouts,
     product: HeaderValue,
 }
 
@@ -92,8 +92,8 @@ impl Network {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let (proxy, patience) = (Proxy::default(), Timeouts::default());
-        Ok(Network { tls, allowed: allowed.into(), proxy, patience, product: HeaderValue::from_static(PRODUCT) })
+        let (proxy, timeouts) = (Proxy::default(), Timeouts::default());
+        Ok(Network { tls, allowed: allowed.into(), proxy, timeouts, product: HeaderValue::from_static(PRODUCT) })
     }
 
     /// The same with another product in the header `user-agent` of each request, such as `collector/2.1.0`. By default a
@@ -107,9 +107,9 @@ impl Network {
         Network { proxy, ..self }
     }
 
-    /// The same with other patience.
-    pub fn with_patience(self, patience: Timeouts) -> Network {
-        Network { patience, ..self }
+    /// The same with other timeouts.
+    pub fn with_timeouts(self, timeouts: Timeouts) -> Network {
+        Network { timeouts, ..self }
     }
 
     /// Who is trusted, for clients of the host's own.
@@ -133,7 +133,7 @@ impl Network {
         let direct = self.client(Resolver { allowed: Some(Arc::clone(&allowed)) }, &Proxy::default())?;
         // The proxy stands where the operator says: its address is dialled wherever it is.
         let through = proxy.is_some().then(|| self.client(Resolver { allowed: None }, &proxy)).transpose()?;
-        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone(), patience: self.patience })
+        Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone(), timeouts: self.timeouts })
     }
 
     fn client(&self, resolver: Resolver, proxy: &Proxy) -> Result<reqwest::Client, TransportError> {
@@ -143,8 +143,8 @@ impl Network {
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(resolver)
-            .connect_timeout(self.patience.connect)
-            .timeout(self.patience.exchange)
+            .connect_timeout(self.timeouts.connect)
+            .timeout(self.timeouts.exchange)
             .pool_idle_timeout(limits::IDLE_CONNECTION)
             .user_agent(self.product.clone());
         proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
@@ -159,7 +159,7 @@ pub struct LiveTransport {
     proxy: Proxy,
     allowed: Arc<[Cidr]>,
     limits: Limits,
-    patience: Timeouts,
+    timeouts: Timeouts,
 }
 
 impl Transport for LiveTransport {
@@ -173,8 +173,8 @@ impl LiveTransport {
         self.judge_host(&request)?;
         let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
         let classified = |error: &reqwest::Error| match proxied {
-            None => classify(error, self.patience),
-            Some(_) => self.proxy.named(classify(error, self.patience), error.is_connect()),
+            None => classify(error, self.timeouts),
+            Some(_) => self.proxy.named(classify(error, self.timeouts), error.is_connect()),
         };
         let is_plain = request.url.scheme() == "http";
         let method = reqwest::Method::from_bytes(request.method.as_bytes())
@@ -191,7 +191,7 @@ impl LiveTransport {
         // (RFC 9112, section 9.3.1): one that only reads is sent once more.
         if let (Err(error), Some(again)) = (&sent, again)
             && !error.is_connect()
-            && classify(error, self.patience) == TransportError::Broken
+            && classify(error, self.timeouts) == TransportError::Broken
         {
             sent = again.send().await;
         }
@@ -317,7 +317,7 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-pub fn classify(error: &reqwest::Error, patience: Timeouts) -> TransportError {
+pub fn classify(error: &reqwest::Error, timeouts: Timeouts) -> TransportError {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -330,7 +330,7 @@ pub fn classify(error: &reqwest::Error, patience: Timeouts) -> TransportError {
         cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
     }
     if error.is_timeout() {
-        let bound = if error.is_connect() { patience.connect } else { patience.exchange };
+        let bound = if error.is_connect() { timeouts.connect } else { timeouts.exchange };
         return TransportError::Timeout(bound.as_secs());
     }
     TransportError::Other(words.pop().unwrap_or_default())
@@ -375,7 +375,7 @@ mod tests {
         let tried = |allowed: Vec<Cidr>| async {
             let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
             // Past the judgement of the name itself.
-            classify(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.patience)
+            classify(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.timeouts)
         };
         assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
         let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());

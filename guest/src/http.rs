@@ -46,7 +46,7 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 /// Sends a request and reads the whole answer. `what` names the call for people.
 pub(crate) fn send(request: Request, what: &str) -> Result<Response, Failure> {
     exchange(&request).map_err(|error| {
-        let (diagnosis, detail) = sort(&error);
+        let (diagnosis, detail) = diagnose(&error);
         let origin = origin(&request.url).unwrap_or_default();
         let mut failure = diagnosis.failure(&format!("{what} of {origin}: {detail}"));
         failure.fix = failure.fix.map(|fix| fix.replace("{endpoint}", origin));
@@ -85,7 +85,7 @@ pub fn origin(url: &str) -> Option<&str> {
 }
 
 /// Diagnoses a fault of the transport.
-fn sort(error: &anyhow::Error) -> (&'static Diagnosis, String) {
+fn diagnose(error: &anyhow::Error) -> (&'static Diagnosis, String) {
     let Some(code) = error.downcast_ref::<ErrorCode>() else {
         return (&diagnoses::TRANSPORT, error.to_string());
     };
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_body_over_the_cap_is_told_from_a_broken_connection() {
-        let code = |code: ErrorCode| sort(&anyhow::Error::new(code)).0.code;
+        let code = |code: ErrorCode| diagnose(&anyhow::Error::new(code)).0.code;
         assert_eq!(code(ErrorCode::HttpResponseBodySize(Some(8))), "answer-too-large");
         assert_eq!(code(ErrorCode::HttpResponseIncomplete), "connection-broken");
         assert_eq!(code(ErrorCode::HttpRequestDenied), "request-denied");

@@ -54,7 +54,7 @@ pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
 
 /// The text of a file without its byte order mark.
 pub fn read(file: &Path) -> Result<String, Unread> {
-    utf8(bytes(file)?).map_err(|foreign| Unread::NotUtf8(foreign.told(file)))
+    utf8(bytes(file)?).map_err(|foreign| Unread::NotUtf8(foreign.message(file)))
 }
 
 /// What bytes are that are no UTF-8.
@@ -143,7 +143,7 @@ fn unicode(bytes: &[u8]) -> Option<&'static str> {
 
 impl NotUtf8 {
     /// What the file is, and how it becomes UTF-8.
-    pub fn told(self, file: &Path) -> String {
+    pub fn message(self, file: &Path) -> String {
         let command = |from: &str| {
             converting(file, "utf8", |from_file, to| format!("iconv -f {from} -t UTF-8 {from_file} > {to}"))
         };
@@ -325,10 +325,10 @@ mod tests {
     #[test]
     fn the_command_that_converts_is_ready_to_be_typed() {
         assert_eq!(
-            NotUtf8::Unicode("UTF-16").told(Path::new("/etc/azure.toml")),
+            NotUtf8::Unicode("UTF-16").message(Path::new("/etc/azure.toml")),
             "is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 /etc/azure.toml > /etc/azure.toml.utf8"
         );
-        let told = NotUtf8::Bytes { line: 3 }.told(Path::new("it's mine"));
+        let told = NotUtf8::Bytes { line: 3 }.message(Path::new("it's mine"));
         let command = r"iconv -f WINDOWS-1252 -t UTF-8 'it'\''s mine' > 'it'\''s mine.utf8'";
         assert!(told.starts_with("is no UTF-8 from line 3 on") && told.ends_with(command), "{told}");
     }

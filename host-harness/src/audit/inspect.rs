@@ -201,7 +201,7 @@ fn page(text: &mut String, sheet: &Sheet) {
             (None, remedy) => format!("NOT ALLOWED without `{}` in [network]", remedy.as_deref().unwrap_or_default()),
         };
         let clear = if *credentials_in_clear { ", CREDENTIALS IN CLEAR TEXT" } else { "" };
-        let _ = writeln!(text, "  {}; {leave}{clear}", told(shape));
+        let _ = writeln!(text, "  {}; {leave}{clear}", shape_text(shape));
     }
     let (whose, polls) = match scopes {
         Some(count) => (format!("the {count} scopes of its settings"), a_day.polls),
@@ -227,7 +227,7 @@ const BASIS: &str = "estimate: 25 controls a subscription, one page each, `emit 
                      calls and polls, a retry being one poll more";
 
 /// A shape of request in one line.
-fn told(shape: &Shape) -> String {
+fn shape_text(shape: &Shape) -> String {
     let path = match &shape.path {
         Path::Exact(path) => path.clone(),
         Path::Prefix(prefix) => format!("{prefix}…"),

@@ -18,7 +18,7 @@ impl CheckReport {
                 "milliseconds": milliseconds(step.time),
                 "code": trouble.map(|trouble| trouble.service_code.as_ref().unwrap_or(&trouble.code)),
                 "request_id": trouble.and_then(|trouble| trouble.request_id.as_ref()),
-                "cause": trouble.map(|trouble| step.told(&trouble.cause)),
+                "cause": trouble.map(|trouble| step.cause_with_subject(&trouble.cause)),
                 "fix": trouble.map(|trouble| &trouble.fix),
             })
         });
@@ -45,7 +45,7 @@ impl CheckReport {
 
 impl Step {
     /// The cause with what it is about, unless it says so itself.
-    fn told(&self, cause: &str) -> String {
+    fn cause_with_subject(&self, cause: &str) -> String {
         if self.about.is_empty() || cause.contains(&self.about) {
             cause.to_owned()
         } else {

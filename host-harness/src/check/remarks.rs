@@ -93,7 +93,7 @@ pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark
         Nearness::VerySoon => &EXPIRES_SOON,
         Nearness::Past => &EXPIRED,
     };
-    Some((remark, expiry::words(setting, *end, now)))
+    Some((remark, expiry::message(setting, *end, now)))
 }
 
 /// Each once, in order.

@@ -222,7 +222,7 @@ fn tell_left_out(left_out: &[LeftOut]) {
     let mut reported = ReportedProblems::default();
     for out in left_out {
         let brief = LeftOut { problems: reported.brief(&out.problems), ..out.clone() };
-        for words in brief.words() {
+        for words in brief.messages() {
             say!("error: a feed is left out: {words}");
         }
     }

@@ -101,7 +101,7 @@ pub fn list(as_json: bool) -> anyhow::Result<u8> {
     let width = scenario::names().map(str::len).max().unwrap_or_default();
     for kind in scenario::Kind::ALL {
         if !as_json {
-            text += &format!("{}{}\n", if text.is_empty() { "" } else { "\n" }, kind.words());
+            text += &format!("{}{}\n", if text.is_empty() { "" } else { "\n" }, kind.heading());
         }
         for scenario::ScenarioInfo { name, kind, what } in scenario::all().filter(|about| about.kind == kind) {
             text += &match as_json {

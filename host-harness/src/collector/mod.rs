@@ -283,7 +283,7 @@ impl Collector {
             let job = match item {
                 Job::Search(feed) => self.search(feed, now).map(|job| (None, job)),
                 Job::Poll(scope) => self.poll(scope, due, now).map(|(key, job)| (Some(key), job)),
-                Job::GiveUp(number) => self.tell(number, now).map(|(key, job)| (Some(key), job)),
+                Job::GiveUp(number) => self.give_up_job(number, now).map(|(key, job)| (Some(key), job)),
             };
             match job {
                 Some((key, job)) => self.start(Some(item), key, job),

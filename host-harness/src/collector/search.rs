@@ -403,7 +403,7 @@ impl Collector {
     }
 
     /// Tells of a scope that it is not polled any more.
-    pub(super) fn tell(&mut self, number: u32, now: u64) -> Option<(ScopeKey, JobFuture)> {
+    pub(super) fn give_up_job(&mut self, number: u32, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let (feed, task) = self.pending.get(&number)?;
         let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
         if self.busy.contains(&key) {

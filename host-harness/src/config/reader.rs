@@ -82,7 +82,7 @@ impl<'a> ConfigFile<'a> {
         match DeTable::parse(self.text) {
             Ok(document) => Some(document.into_inner()),
             Err(error) => {
-                let (line, message) = syntax::told(self.text, &error);
+                let (line, message) = syntax::message(self.text, &error);
                 reader.problems.push(self.problem(line, &Key::default(), message));
                 None
             }

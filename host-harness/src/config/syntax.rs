@@ -4,7 +4,7 @@
 use toml::de::{DeTable, DeValue, Error};
 
 /// The line at which it shows, counted from 1, and what is wrong there.
-pub fn told(text: &str, error: &Error) -> (usize, String) {
+pub fn message(text: &str, error: &Error) -> (usize, String) {
     let span = error.span().unwrap_or_default();
     let at = span.start.min(text.len());
     let number = line_number(text, at);
@@ -214,7 +214,7 @@ mod tests {
 
     fn told_of(text: &str) -> String {
         let (_, errors) = DeTable::parse_recoverable(text);
-        let (line, words) = told(text, errors.first().expect("is no TOML"));
+        let (line, words) = message(text, errors.first().expect("is no TOML"));
         format!("{line}: {}", words.strip_prefix("is no TOML: ").unwrap())
     }
 

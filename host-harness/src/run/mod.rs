@@ -385,7 +385,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
         let known = before.iter().find(|row| row.feed == feed);
         let told = known.filter(|row| !asked && row.goes_on == goes_on);
         let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
-        let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.words().collect::<Vec<_>>());
+        let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.messages().collect::<Vec<_>>());
         for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
             tracing::error!(tenant, feed, code, fault, words, "{what}");
         }

@@ -51,8 +51,8 @@ async fn watch(turns: Turns) {
     let mut watch = LoopWatch::default();
     loop {
         tokio::select! {
-            _ = terminate.recv() => watch.told(),
-            _ = interrupt.recv() => watch.told(),
+            _ = terminate.recv() => watch.stopping(),
+            _ = interrupt.recv() => watch.stopping(),
             // Ticks of its own: a process that was stopped and goes on has missed one, and not an hour.
             () = sleep(limits::LOOP_TICK) => {
                 let turn = *turns.0.lock();
@@ -111,7 +111,7 @@ struct LoopWatch {
 
 impl LoopWatch {
     /// The process was told to stop.
-    fn told(&mut self) {
+    fn stopping(&mut self) {
         self.since_told.get_or_insert(0);
     }
 
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn a_process_that_was_told_to_stop_has_its_time_and_no_more() {
         let mut watch = LoopWatch::default();
-        watch.told();
+        watch.stopping();
         let half = in_ticks(limits::SHUTDOWN) / 2;
         assert!((0..half).all(|tick| watch.tick(Some(tick.into())) == LoopHealth::Fine));
-        watch.told();
+        watch.stopping();
         assert_eq!(first(&mut watch, |tick| Some(tick.into())), Some((half, LoopHealth::Overdue)));
     }
 }

@@ -107,11 +107,11 @@ impl HttpWriter {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let location = header(LOCATION);
         let wait = header(RETRY_AFTER).and_then(|value| network::retry_after(&value, (self.clock)()));
-        let said = said(response).await;
+        let said = answer_text(response).await;
         let told = redact::redact(&said, &self.secrets);
         let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES);
         let fix = fix(status, &self.url, location.as_deref());
-        let why = self.told(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
+        let why = self.with_address(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
     }
 
@@ -122,10 +122,10 @@ impl HttpWriter {
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
         let met = client::classify(error, timeouts);
         let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
-        SinkTrouble::unreached(&met, self.told(&format!("cannot be reached: {met}")))
+        SinkTrouble::unreached(&met, self.with_address(&format!("cannot be reached: {met}")))
     }
 
-    fn told(&self, what: &str) -> String {
+    fn with_address(&self, what: &str) -> String {
         format!("{} {what}", self.url.split('?').next().unwrap_or_default())
     }
 }
@@ -167,7 +167,7 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
 }
 
 /// What a receiver says, as far as it came.
-async fn said(mut response: reqwest::Response) -> String {
+async fn answer_text(mut response: reqwest::Response) -> String {
     let mut said = Vec::new();
     while said.len() < limits::REFUSAL_BYTES
         && let Ok(Some(bytes)) = response.chunk().await

@@ -140,7 +140,7 @@ pub fn read_token(file: &Path) -> Result<Secret, CredentialError> {
         return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
     }
     match text::utf8(bytes).map(Zeroizing::new) {
-        Err(foreign) => unfit(format!("a file that {}", foreign.told(file))),
+        Err(foreign) => unfit(format!("a file that {}", foreign.message(file))),
         Ok(text) => match spelling::trimmed(&text).text {
             token if is_token(token) => Ok(Secret::new(token)),
             _ => unfit(format!("a file without a signed token ({})", file.display())),

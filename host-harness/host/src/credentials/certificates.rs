@@ -155,8 +155,8 @@ fn authorities_or_words(bytes: &[u8], file: &Path) -> Result<Authorities, String
         Ok(text) => text,
         Err(foreign) => {
             return Err(match look(bytes) {
-                Some(look) => look.told(file, Wanted::Authority),
-                None => format!("{} {}", file.display(), foreign.told(file)),
+                Some(look) => look.message(file, Wanted::Authority),
+                None => format!("{} {}", file.display(), foreign.message(file)),
             });
         }
     };
@@ -187,7 +187,7 @@ fn authorities_or_words(bytes: &[u8], file: &Path) -> Result<Authorities, String
     }
     if authorities.roots.is_empty() {
         return Err(match look(text.as_bytes()) {
-            Some(look) => look.told(file, Wanted::Authority),
+            Some(look) => look.message(file, Wanted::Authority),
             None => found("no certificate".to_owned()),
         });
     }
@@ -370,7 +370,7 @@ impl Look {
     }
 
     /// Names the format of a file and says how it becomes PEM. The words begin with "found".
-    pub fn told(self, file: &Path, wanted: Wanted) -> String {
+    pub fn message(self, file: &Path, wanted: Wanted) -> String {
         let expected = match wanted {
             Wanted::Authority => "PEM with the certificate of a CA",
             Wanted::Credential => "text: a secret alone, or PEM of a private key and its certificate",
@@ -423,7 +423,7 @@ impl Look {
 
 /// The words for a file of secrets that is no text, where it is a known format.
 pub fn told_of_binary(bytes: &[u8], file: &Path) -> Option<String> {
-    look(bytes).map(|look| look.told(file, Wanted::Credential))
+    look(bytes).map(|look| look.message(file, Wanted::Credential))
 }
 
 /// The text of a file that holds PEM in UTF-16; none where it holds something else.

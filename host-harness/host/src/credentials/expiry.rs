@@ -30,7 +30,7 @@ pub fn nearness(end: u64, now: u64) -> Option<Nearness> {
 }
 
 /// What is said of an end that is near or past.
-pub fn words(setting: &str, end: u64, now: u64) -> String {
+pub fn message(setting: &str, end: u64, now: u64) -> String {
     let date = date(end);
     match end.saturating_sub(now) / milliseconds(limits::DAY) {
         _ if end <= now => format!("`{setting}` ran out on {date}"),
@@ -40,7 +40,7 @@ pub fn words(setting: &str, end: u64, now: u64) -> String {
 
 /// The same as a warning, with what to do.
 pub fn warning(setting: &str, end: u64, now: u64) -> String {
-    format!("{}: make a new one", words(setting, end, now))
+    format!("{}: make a new one", message(setting, end, now))
 }
 
 /// The day of a time, in UTC.
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(told(1), Some(Nearness::VerySoon));
         assert_eq!((told(0), nearness(end, end + 1)), (Some(Nearness::Past), Some(Nearness::Past)));
         assert!(Some(Nearness::Soon) > None && Nearness::Past > Nearness::VerySoon);
-        assert_eq!(words("key", end, end - 7 * DAY + 1), "`key` runs out in 6 days, on 1971-05-16");
-        assert_eq!(words("key", end, end), "`key` ran out on 1971-05-16");
+        assert_eq!(message("key", end, end - 7 * DAY + 1), "`key` runs out in 6 days, on 1971-05-16");
+        assert_eq!(message("key", end, end), "`key` ran out on 1971-05-16");
     }
 }

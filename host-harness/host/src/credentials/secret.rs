@@ -38,7 +38,7 @@ pub fn read(file: &Path) -> Result<Zeroizing<String>, Unread> {
         certificates::pem_of_utf16(&bytes, foreign).map(Zeroizing::new).ok_or_else(
             || match certificates::told_of_binary(&bytes, file) {
                 Some(told) => Unread::Named(told),
-                None => Unread::NotUtf8(foreign.told(file)),
+                None => Unread::NotUtf8(foreign.message(file)),
             },
         )
     })

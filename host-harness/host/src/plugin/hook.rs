@@ -123,7 +123,7 @@ impl WasiHttpHooks for Hook {
                     }
                     let asks_to_wait = carrier.asks_to_wait(&url, &response).filter(|_| !is_kept);
                     let (status, bytes) = (response.status, response.body.len());
-                    (handed(response), Ok(status), bytes, is_kept, asks_to_wait)
+                    (wasi_response(response), Ok(status), bytes, is_kept, asks_to_wait)
                 }
                 Err(Refused { code, cause }) => (Err(code), Err(cause), 0, false, None),
             };
@@ -418,7 +418,7 @@ impl Carrier {
 }
 
 /// The answer in the engine's words.
-fn handed(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
+fn wasi_response(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
     let mut builder = http::Response::builder().status(response.status);
     // The body is whole and plain by now, whatever the headers said of its way.
     let changed = ["content-length", "content-encoding", "transfer-encoding"];

@@ -402,7 +402,7 @@ impl Kind {
     }
 
     /// What the scenarios have in common, for people.
-    pub fn words(self) -> &'static str {
+    pub fn heading(self) -> &'static str {
         match self {
             Kind::Token => "Entra ID refuses the token, or gives an odd one, to the first tenant",
             Kind::Api => {

@@ -115,7 +115,7 @@ impl LeftOut {
     }
 
     /// What is said of it; each sentence names the feed.
-    pub fn words(&self) -> impl Iterator<Item = String> {
+    pub fn messages(&self) -> impl Iterator<Item = String> {
         self.problems.iter().map(|problem| match problem.feed {
             Some(_) => problem.to_string(),
             // What stands among the defaults is the trouble of several.

@@ -19,7 +19,7 @@ pub enum Job {
 pub struct Agenda {
     planned: BTreeSet<(u64, Job)>,
     /// All that is planned or ready.
-    known: HashMap<Job, Known>,
+    known: HashMap<Job, PlannedJob>,
     /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
     ready: BTreeMap<TenantNumber, BTreeMap<u64, Job>>,
     /// How much became due so far.
@@ -34,7 +34,7 @@ pub struct Agenda {
 
 /// What is known of something that is planned or ready.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct PlannedJob {
     due: u64,
     tenant: TenantNumber,
     /// Its place in the order in which things became due, once it is.
@@ -69,12 +69,12 @@ impl Agenda {
     pub fn plan(&mut self, job: Job, tenant: TenantNumber, due: u64) {
         self.remove(job);
         self.planned.insert((due, job));
-        self.known.insert(job, Known { due, tenant, place: None });
+        self.known.insert(job, PlannedJob { due, tenant, place: None });
     }
 
     /// Takes something off; what is in flight stays there.
     pub fn remove(&mut self, job: Job) {
-        let Some(Known { due, tenant, place }) = self.known.remove(&job) else { return };
+        let Some(PlannedJob { due, tenant, place }) = self.known.remove(&job) else { return };
         match place {
             None => drop(self.planned.remove(&(due, job))),
             Some(place) => drop(self.ready.get_mut(&tenant).and_then(|ready| ready.remove(&place))),
@@ -95,7 +95,7 @@ impl Agenda {
     pub fn take(&mut self, now: u64) -> Option<(Job, u64)> {
         while let Some((due, job)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
             self.planned.remove(&(due, job));
-            if let Some(Known { tenant, place, .. }) = self.known.get_mut(&job) {
+            if let Some(PlannedJob { tenant, place, .. }) = self.known.get_mut(&job) {
                 let ready = self.ready.entry(*tenant).or_insert_with(|| {
                     self.turns.push_back(*tenant);
                     BTreeMap::new()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use host_harness::environment;
 use host_harness::recording::replay::{self, expected_file};
+use source_host::cause;
 
 use crate::support::{leave_for_the_judge, plugin, root};
 
@@ -51,7 +52,7 @@ async fn complaint(edit: fn(String) -> String) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("edited.json");
     std::fs::write(&file, text).unwrap();
-    replay::replay(&plugin(), &file).await.unwrap_err().to_string()
+    cause::chain(&replay::replay(&plugin(), &file).await.unwrap_err())
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ const HOUSES: &[House] = &[
         sources: "host-harness/host/src",
         crates: &[],
         floors: &[
-            &["contract", "digest", "failpoint", "limits", "privileges", "progress"],
+            &["cause", "contract", "digest", "failpoint", "limits", "privileges", "progress"],
             &["blame", "clock", "text"],
             &["failures"],
             &["credentials"],

@@ -84,10 +84,10 @@ pub fn plugin(host: &Host) -> Result<Plugin, PluginError> {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The built-in one.
-    #[error("the built-in plugin: {0}")]
+    #[error("the built-in plugin")]
     BuiltIn(#[source] PluginError),
     /// That of a file.
-    #[error("{}: {error}", file.display())]
+    #[error("{}", file.display())]
     File {
         /// Which file.
         file: PathBuf,

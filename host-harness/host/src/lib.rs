@@ -23,6 +23,8 @@ pub mod contract;
 #[doc(hidden)]
 pub mod blame;
 #[doc(hidden)]
+pub mod cause;
+#[doc(hidden)]
 pub mod clock;
 #[doc(hidden)]
 pub mod credentials;

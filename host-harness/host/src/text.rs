@@ -12,7 +12,7 @@ use crate::limits::FILE_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// It cannot be read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read")]
     Io(#[from] std::io::Error),
     /// It is read, and something else.
     #[error("{0}")]

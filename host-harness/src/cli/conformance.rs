@@ -7,6 +7,7 @@ use anyhow::Context;
 use host_harness::audit::conformance;
 use host_harness::built_in;
 use host_harness::recording::replay;
+use source_host::cause;
 use source_host::limits;
 use source_host::plugin;
 use source_host::plugin::engine::Host;
@@ -18,7 +19,7 @@ pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], 
         Some(file) => plugin::read(file).map_err(|error| UsageError(format!("{}: {error}", file.display())))?,
         None => built_in::COMPONENT.to_vec(),
     };
-    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| UsageError(error.to_string())));
+    let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| UsageError(cause::chain(&error))));
     let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
     if recorded.is_empty() && bytes == built_in::COMPONENT {
         recorded

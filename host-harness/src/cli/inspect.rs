@@ -9,6 +9,7 @@ use host_harness::built_in;
 use host_harness::collector::once;
 use host_harness::config::Pins;
 use host_harness::config::admission::LeftOut;
+use source_host::cause;
 use source_host::clock;
 use source_host::limits::Limits;
 use source_host::plugin::Plugin;
@@ -27,7 +28,7 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
     }
     let mut out = io::stdout();
     let Some(config) = config else {
-        let plugin = built_in::load(host, file.as_deref()).map_err(|error| UsageError(error.to_string()))?;
+        let plugin = built_in::load(host, file.as_deref()).map_err(|error| UsageError(cause::chain(&error)))?;
         let (about, description) = (plugin.about(), plugin.description().await?);
         match as_json {
             true => writeln!(out, "{}", inspect::json(about, &description, None)?)?,

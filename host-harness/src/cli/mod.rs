@@ -121,23 +121,10 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
             if closed.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
-            say!("error: {}", chain(&error));
+            say!("error: {error:#}");
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
-}
-
-/// An error and its causes. A cause that the words before it end with is not told twice.
-fn chain(error: &anyhow::Error) -> String {
-    let mut reported = String::new();
-    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
-        if reported.is_empty() {
-            reported = cause;
-        } else if !reported.ends_with(&cause) {
-            reported += &format!(": {cause}");
-        }
-    }
-    reported
 }
 
 /// What is wrong with the configuration, if that is the error.
@@ -231,6 +218,7 @@ fn tell_left_out(left_out: &[LeftOut]) {
 #[cfg(test)]
 mod tests {
     use host_harness::built_in::LoadError;
+    use source_host::cause;
     use source_host::plugin::PluginError;
 
     use super::*;
@@ -239,7 +227,7 @@ mod tests {
     fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
         let io = || io::Error::other("no room");
         let unread = LoadError::File { file: "a.wasm".into(), error: PluginError::Unreadable(io()) };
-        assert_eq!(chain(&unread.into()), "a.wasm: cannot be read: no room");
-        assert_eq!(chain(&anyhow::Error::from(io()).context("failed to write out")), "failed to write out: no room");
+        assert_eq!(cause::chain(&unread), "a.wasm: cannot be read: no room");
+        assert_eq!(format!("{:#}", anyhow::Error::from(unread)), "a.wasm: cannot be read: no room");
     }
 }

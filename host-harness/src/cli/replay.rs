@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use host_harness::built_in;
 use host_harness::recording::replay;
+use source_host::cause;
 use source_host::contract::Reaction;
 use source_host::plugin::engine::Host;
 
@@ -18,7 +19,7 @@ pub async fn replay_all(
     expect: bool,
     update: bool,
 ) -> anyhow::Result<u8> {
-    let plugin = built_in::load(host, plugin).map_err(|error| UsageError(error.to_string()))?;
+    let plugin = built_in::load(host, plugin).map_err(|error| UsageError(cause::chain(&error)))?;
     let mut failed = 0;
     for (done, file) in files.iter().enumerate() {
         let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));
@@ -38,7 +39,7 @@ pub async fn replay_all(
                 }
                 io::stdout().write_all(&replayed.lines())?;
             }
-            Err(error) => return Err(UsageError(error.to_string()).into()),
+            Err(error) => return Err(UsageError(cause::chain(&error)).into()),
         }
     }
     Ok(match failed {

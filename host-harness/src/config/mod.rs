@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use source_host::cause;
 use source_host::credentials::settings::Settings;
 use source_host::text;
 
@@ -221,7 +222,7 @@ pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Co
     for file in files {
         match text::read(&file) {
             Ok(text) => read.push((file, text)),
-            Err(error) => unreadable.push(whole(&file, error.to_string())),
+            Err(error) => unreadable.push(whole(&file, cause::chain(&error))),
         }
     }
     let mut config = parse_all(&read, unreadable.is_empty(), only, environment);

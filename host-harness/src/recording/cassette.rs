@@ -94,7 +94,7 @@ pub enum CassetteError {
     #[error(transparent)]
     Unread(#[from] Unread),
     /// The text is something else.
-    #[error("is no cassette: {0}")]
+    #[error("is no cassette")]
     NoCassette(#[source] serde_json::Error),
     /// A version that is not known here.
     #[error("version: found {0}, expected {expected}", expected = VERSION)]
@@ -113,7 +113,7 @@ pub enum CassetteError {
     #[error("{0}")]
     Mismatch(String),
     /// The document beside the cassette is no JSON.
-    #[error("is no JSON: {0}")]
+    #[error("is no JSON")]
     NoDocument(#[source] serde_json::Error),
 }
 

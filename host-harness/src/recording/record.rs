@@ -72,7 +72,7 @@ pub enum RecordError {
         url: String,
     },
     /// It does not give what was recorded.
-    #[error("the recording does not replay: {0}")]
+    #[error("the recording does not replay")]
     NoReplay(#[from] CassetteError),
 }
 

@@ -22,7 +22,7 @@ use crate::recording::cassette::{
 
 /// Why a cassette did not play.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {error}", file.display())]
+#[error("{}", file.display())]
 pub struct ReplayError {
     /// Which cassette.
     pub file: PathBuf,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
+use source_host::cause;
 use source_host::clock::Clock;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
@@ -39,7 +40,7 @@ use crate::store::{StoreError, StoreHandle};
 
 /// Signals cannot be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot take signals: {0}")]
+#[error("cannot take signals")]
 struct NoSignals(#[source] std::io::Error);
 
 /// What the collector is started with.
@@ -345,8 +346,9 @@ impl RunLoop {
         self.network = network;
         if let Err(error) = self.collector.pipeline().deliveries.replace(&sinks) {
             metrics.reloaded(false);
-            tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {error}");
-            self.refused = Some((Instant::now(), vec![error.to_string()]));
+            let words = cause::chain(&error);
+            tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {words}");
+            self.refused = Some((Instant::now(), vec![words]));
             return;
         }
         self.collector.tenants().replace(checked.network);

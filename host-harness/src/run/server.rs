@@ -75,7 +75,7 @@ pub async fn serve(listener: TcpListener, server: StatusServer) {
 
 /// An address cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at {address}: {error}")]
+#[error("cannot listen at {address}")]
 pub struct ListenError {
     /// Which address.
     pub address: SocketAddr,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use reqwest::header::{HeaderName, InvalidHeaderValue};
 use source_host::blame::Blame;
+use source_host::cause;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::failures::{HOST_FAILED, STORE_FAILED};
@@ -117,7 +118,7 @@ pub struct UnknownPlaceholder(pub String);
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// A header cannot be sent.
-    #[error("{name}: {error}")]
+    #[error("{name}")]
     Header {
         /// Its name.
         name: HeaderName,
@@ -132,7 +133,7 @@ pub enum SinkError {
     #[error("the token has characters that no header may have")]
     Token,
     /// There is no client for its requests.
-    #[error("sink {sink}: {error}")]
+    #[error("sink {sink}")]
     Client {
         /// Id of the sink.
         sink: String,
@@ -318,8 +319,8 @@ impl SinkTrouble {
     }
 
     /// A table that makes no request.
-    fn of_table(why: impl ToString) -> SinkTrouble {
-        SinkTrouble::new(REQUEST_UNUSABLE, Blame::Operator, why)
+    fn of_table(error: &SinkError) -> SinkTrouble {
+        SinkTrouble::new(REQUEST_UNUSABLE, Blame::Operator, cause::chain(error))
     }
 
     /// A failure of this program or its machine.

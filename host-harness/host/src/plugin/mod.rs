@@ -88,7 +88,7 @@ pub struct About {
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// The file cannot be read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read")]
     Unreadable(#[source] std::io::Error),
     /// It is larger than any plugin should be.
     #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]

@@ -10,6 +10,7 @@ mod report;
 use std::ops::ControlFlow;
 
 use serde_json::Map;
+use source_host::cause;
 use source_host::limits::Limits;
 use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
@@ -50,7 +51,7 @@ pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: 
     let _doing = host.progress().begin("trying the rules of the contract on the plugin");
     match Plugin::from_bytes(host, bytes) {
         Ok(plugin) => examination.plugin(&plugin, cassettes).await,
-        Err(error) => examination.fail("component", error.to_string()),
+        Err(error) => examination.fail("component", cause::chain(&error)),
     }
     examination.report(cassettes.is_empty())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use source_host::cause;
 use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 
@@ -47,7 +48,7 @@ impl<'a> Plugins<'a> {
 
 /// The feed cannot run without its plugin.
 pub(super) fn rejected(feed: FeedConfig, error: &LoadError) -> Rejected {
-    let problem = plugin_problem(&feed.id, &feed.place, error.to_string());
+    let problem = plugin_problem(&feed.id, &feed.place, cause::chain(error));
     let out = LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable);
     if error.is_of_plugin() { Rejected::LeftOut(out) } else { Rejected::Wrong(out.problems) }
 }

@@ -212,7 +212,7 @@ impl SharedDeliveries {
         }
         let open = match writer {
             Some(writer) => writer,
-            None => writer.insert(self.open(sink, partition, tenant).map_err(SinkTrouble::of_table)?),
+            None => writer.insert(self.open(sink, partition, tenant).map_err(|error| SinkTrouble::of_table(&error))?),
         };
         let answer = open.take(&batch).await;
         self.count(partition, &batch, answer.is_ok());

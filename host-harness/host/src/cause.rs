@@ -1,0 +1,63 @@
+//! Causes of errors: told, and kept where several hold the same error.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// An error and its causes on one line. An error that has a cause does not repeat the cause's words.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut words, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        words += &format!(": {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// The error of another library, or a sentence. Two are equal where they say the same.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl Cause {
+    /// Keeps an error, or makes one of a sentence.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Cause {
+        Cause(Arc::from(error.into()))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        chain(self) == chain(other)
+    }
+}
+
+impl Eq for Cause {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the file is not read")]
+    struct Unread(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_told_with_its_own_causes_once() {
+        let unread = || Cause::new(Unread(std::io::Error::other("no room")));
+        assert_eq!(chain(&unread()), "the file is not read: no room");
+        assert_eq!(unread(), unread());
+        assert_ne!(unread(), Cause::new("the file is not read"));
+    }
+}

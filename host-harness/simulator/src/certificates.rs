@@ -14,13 +14,24 @@ const VALIDITY: time::Duration = time::Duration::days(3_650);
 /// And how long before.
 const VALIDITY_BEFORE: time::Duration = time::Duration::days(1);
 
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// It is not made.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// It is made, and TLS does not take it.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
 /// An authority that nobody trusts who was not told to.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> anyhow::Result<Authority> {
+    pub(super) fn new(name: &str) -> Result<Authority, CertificateError> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -33,7 +44,7 @@ impl Authority {
     }
 
     /// A server of these names, whose certificate is good or has run out.
-    pub(super) fn server(&self, names: &[&str], good: bool) -> anyhow::Result<ServerConfig> {
+    pub(super) fn server(&self, names: &[&str], good: bool) -> Result<ServerConfig, CertificateError> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "localhost");
         params.use_authority_key_identifier_extension = true;

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::answer::{Answer, Request};
-use super::certificates::Authority;
+use super::certificates::{Authority, CertificateError};
 
 /// One thing that a service does, and what comes of it.
 #[derive(Debug)]
@@ -257,7 +257,7 @@ pub(super) async fn serve(
     authority: &Authority,
     service: impl Fn(&Request) -> Answer,
 ) -> std::io::Result<()> {
-    let other = |config: anyhow::Result<_>| config.map(|config| TlsAcceptor::from(Arc::new(config)));
+    let other = |config: Result<_, CertificateError>| config.map(|config| TlsAcceptor::from(Arc::new(config)));
     let tls = match case.act {
         Act::Door(Door::OtherName) => other(authority.server(&["other.example"], true)),
         Act::Door(Door::Expired) => other(authority.server(&["127.0.0.1", "localhost"], false)),

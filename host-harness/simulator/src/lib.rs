@@ -30,9 +30,27 @@ pub mod service;
 
 use answer::{Answer, Request};
 use certificates::Authority;
+pub use certificates::CertificateError;
 use day::Moment;
 use estate::Estate;
 use service::{Visit, World};
+
+/// Why a simulator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulatorError {
+    /// Nobody can listen there.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+    /// It has no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
 
 /// A running service; it stops when this is dropped.
 pub struct Simulator {
@@ -48,9 +66,10 @@ impl Simulator {
         listen: SocketAddr,
         estate: Estate,
         scenario: Option<&'static str>,
-    ) -> anyhow::Result<Simulator> {
-        let listener = TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
+    ) -> Result<Simulator, SimulatorError> {
+        let unheard = |error| SimulatorError::Listen { address: listen, error };
+        let listener = TcpListener::bind(listen).await.map_err(unheard)?;
+        let address = listener.local_addr().map_err(unheard)?;
         let authority = Authority::new("host-harness simulate CA")?;
         let ca_pem = authority.pem();
         let tls = authority.server(&["localhost", "127.0.0.1", "::1", &address.ip().to_string()], true)?;

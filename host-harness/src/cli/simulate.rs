@@ -57,8 +57,7 @@ pub async fn simulate(
         },
     };
     let morning = if day.is_some() { day::at(&estate, Moment::Morning) } else { estate.clone() };
-    let simulator = Simulator::start(listen, morning, scenario).await;
-    let simulator = simulator.with_context(|| format!("failed to listen on {listen}"))?;
+    let simulator = Simulator::start(listen, morning, scenario).await?;
     simulator.with(|world| {
         world.more_to_come = day.is_some();
         world.certificates.extend(trusted.certificate);

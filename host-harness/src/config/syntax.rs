@@ -3,6 +3,32 @@
 
 use toml::de::{DeTable, DeValue, Error};
 
+// Words of the parser, which has one type for all its errors. `the_parser_says_the_words_by_which_it_is_known` provokes each.
+
+/// A key or a table stands twice.
+const DUPLICATE_KEY: &str = "duplicate key";
+
+/// A backslash begins no escape that there is,
+const NO_ESCAPE: &str = "escaped value";
+
+/// or one of a character whose number is none.
+const NO_CHARACTER: &str = "unicode value";
+
+/// A word stands without quotes,
+const NO_QUOTES: &str = "string values must be quoted";
+
+/// or a number or a date that is none. Of strings the parser says the same, with [`STRING`].
+const INVALID: &str = "invalid";
+
+/// What is invalid is a string.
+const STRING: &str = "string";
+
+/// Something else stands between a key and its value.
+const NO_EQUALS_SIGN: &str = "expected `=`";
+
+/// Something stands after a value.
+const NO_LINE_END: &str = "unexpected key or value";
+
 /// The line at which it shows, counted from 1, and what is wrong there.
 pub fn message(text: &str, error: &Error) -> (usize, String) {
     let span = error.span().unwrap_or_default();
@@ -21,7 +47,7 @@ pub fn message(text: &str, error: &Error) -> (usize, String) {
     let before = text[..at].rsplit('\n').next().unwrap_or_default();
     let after = text[at..].lines().next().unwrap_or_default();
     let advice = match words {
-        "duplicate key" => Some(duplicate(text, found, at)),
+        DUPLICATE_KEY => Some(duplicate(text, found, at)),
         _ => odd_character(line)
             .or_else(|| backslash(line, words))
             .or_else(|| unquoted(before, found, words))
@@ -128,7 +154,7 @@ fn outside_of_strings(line: &str) -> String {
 
 /// A path of Windows in double quotes.
 fn backslash(line: &str, words: &str) -> Option<String> {
-    let is_escape = ["escaped value", "unicode value"].iter().any(|what| words.contains(what));
+    let is_escape = [NO_ESCAPE, NO_CHARACTER].iter().any(|what| words.contains(what));
     (is_escape && line.contains('\\')).then(|| {
         "found a backslash in double quotes, where it begins an escape, expected single quotes around the value, such as \
          'C:\\secrets\\azure.txt', or / in place of each \\"
@@ -138,8 +164,7 @@ fn backslash(line: &str, words: &str) -> Option<String> {
 
 /// A value without quotes, which may be a secret: only what looks like a number or a word of TOML is shown.
 fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
-    let is_value =
-        words.starts_with("string values must be quoted") || words.starts_with("invalid") && !words.contains("string");
+    let is_value = words.starts_with(NO_QUOTES) || words.starts_with(INVALID) && !words.contains(STRING);
     let key =
         before.trim_end().strip_suffix('=').filter(|_| is_value)?.rsplit(['{', ',']).next().unwrap_or_default().trim();
     let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.\"'".contains(&byte));
@@ -200,11 +225,11 @@ fn punctuation(line: &str, after: &str, words: &str) -> Option<String> {
     if start.starts_with("export ") {
         return Some("found a line for a shell, expected `key = \"value\"`".to_owned());
     }
-    if words.contains("expected `=`") && outside_of_strings(line).contains(':') {
+    if words.contains(NO_EQUALS_SIGN) && outside_of_strings(line).contains(':') {
         return Some("found `:`, expected `=`".to_owned());
     }
     let sign = after.trim_start().chars().next()?;
-    (words.starts_with("unexpected key or value") && ",;".contains(sign))
+    (words.starts_with(NO_LINE_END) && ",;".contains(sign))
         .then(|| format!("found `{sign}` after the value, expected a new line"))
 }
 
@@ -216,6 +241,23 @@ mod tests {
         let (_, errors) = DeTable::parse_recoverable(text);
         let (line, words) = message(text, errors.first().expect("is no TOML"));
         format!("{line}: {}", words.strip_prefix("is no TOML: ").unwrap())
+    }
+
+    #[test]
+    fn the_parser_says_the_words_by_which_it_is_known() {
+        for (text, known) in [
+            ("a = 1\na = 2\n", DUPLICATE_KEY),
+            ("a = \"\\s\"\n", NO_ESCAPE),
+            ("a = \"\\Users\"\n", NO_CHARACTER),
+            ("a = hunter2\n", NO_QUOTES),
+            ("a = 2026-02-30\n", INVALID),
+            ("a = \"x\n", STRING),
+            ("a: 1\n", NO_EQUALS_SIGN),
+            ("a = 1,\n", NO_LINE_END),
+        ] {
+            let (_, errors) = DeTable::parse_recoverable(text);
+            assert!(errors[0].message().contains(known), "{known:?} in {:?}", errors[0].message());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use host_harness::built_in;
+use source_host::cause;
 use source_host::limits::CompileLimits;
 use source_host::plugin::Plugin;
 use source_host::plugin::compiler::Compiler;
@@ -265,7 +266,7 @@ fn refusal(host: &Host, text: &str) -> String {
     let bytes = if text.ends_with(')') { wat::parse_str(text).unwrap() } else { text.as_bytes().to_vec() };
     let plugin = match Plugin::from_bytes(host, &bytes) {
         Ok(plugin) => plugin,
-        Err(error) => return error.to_string(),
+        Err(error) => return cause::chain(&error),
     };
     // The types of its functions are met with the first call.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -59,7 +59,7 @@ impl Recording {
 
 impl Transport for Recording {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
-        let unexpected = || TransportError::Other(format!("nothing was recorded for {request:?}"));
+        let unexpected = || TransportError::other(format!("nothing was recorded for {request:?}"));
         Box::pin(std::future::ready(self.answer(&request).ok_or_else(unexpected)))
     }
 

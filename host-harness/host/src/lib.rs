@@ -63,6 +63,7 @@ pub use crate::plugin::engine::{Host, Setup};
 
 // and these stand in their signatures.
 pub use crate::blame::Blame;
+pub use crate::cause::Cause;
 pub use crate::clock::Clock;
 pub use crate::feed::{FeedError, StatusClass, Usage, keyed_poll_id, poll_id};
 pub use crate::limits::CompileLimits;
@@ -71,7 +72,7 @@ pub use crate::network::client::NetworkError;
 pub use crate::network::egress::NotAnOrigin;
 pub use crate::network::proxy::{NotAProxy, Proxy};
 pub use crate::network::tokens::Tokens;
-pub use crate::plugin::bound::Bound;
+pub use crate::plugin::bound::{Amount, Bound};
 pub use crate::plugin::call::CallError;
 pub use crate::plugin::engine::{HostError, Trusted};
 pub use crate::plugin::{About, KnownPlugin, PluginError};

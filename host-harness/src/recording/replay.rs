@@ -207,7 +207,7 @@ impl Transport for ReplayTransport {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
         let answer = self.answer(&request).map_err(|mismatch| {
             self.mismatch.lock().get_or_insert(mismatch.clone());
-            TransportError::Other(mismatch)
+            TransportError::other(mismatch)
         });
         Box::pin(std::future::ready(answer))
     }

@@ -11,6 +11,7 @@ use reqwest::header::{
 };
 use rustls::client::Resumption;
 use source_host::blame::Blame;
+use source_host::cause;
 use source_host::clock::Clock;
 use source_host::credentials::redact;
 use source_host::credentials::secret::Secret;
@@ -98,7 +99,7 @@ impl HttpWriter {
         let body = if self.gzip { compressed(&body).map_err(SinkTrouble::of_host)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
-        let response = request.send().await.map_err(|error| self.unreached(&error))?;
+        let response = request.send().await.map_err(|error| self.unreached(error))?;
         failpoint::pass("http-answered");
         let status = response.status();
         if status.is_success() {
@@ -116,13 +117,14 @@ impl HttpWriter {
     }
 
     /// Why there is no answer.
-    fn unreached(&self, error: &reqwest::Error) -> SinkTrouble {
+    fn unreached(&self, error: reqwest::Error) -> SinkTrouble {
         let Client { proxy, .. } = &self.client;
         let timeouts = Timeouts { connect: CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
         let is_proxied = Url::parse(&self.url).is_ok_and(|url| proxy.address_for(&url).is_some());
+        let connecting = error.is_connect();
         let met = client::classify(error, timeouts);
-        let met = if is_proxied { proxy.named(met, error.is_connect()) } else { met };
-        SinkTrouble::unreached(&met, self.with_address(&format!("cannot be reached: {met}")))
+        let met = if is_proxied { proxy.named(met, connecting) } else { met };
+        SinkTrouble::unreached(&met, self.with_address(&format!("cannot be reached: {}", cause::chain(&met))))
     }
 
     fn with_address(&self, what: &str) -> String {

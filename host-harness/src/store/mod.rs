@@ -8,6 +8,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 use source_host::blame::Blame;
+use source_host::cause::Cause;
 use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
 
@@ -91,8 +92,8 @@ pub enum StoreErrorKind {
         known: u32,
     },
     /// Anything else.
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Other(Cause),
     /// The thread is gone: it panicked, or the collector stops.
     #[error("the store has stopped")]
     Stopped,

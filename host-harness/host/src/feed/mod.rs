@@ -587,7 +587,8 @@ impl Feed {
             failure.cause += &format!("; {why}");
         }
         if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
-            && !failure.cause.contains(reason)
+            && let reason = reason.to_string()
+            && !failure.cause.contains(&reason)
         {
             failure.cause += &format!("; {reason}");
         }

@@ -2,6 +2,7 @@
 //! another. What is dialled was judged, here and nowhere else.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -147,7 +148,7 @@ impl Network {
             .timeout(self.timeouts.exchange)
             .pool_idle_timeout(limits::IDLE_CONNECTION)
             .user_agent(self.product.clone());
-        proxy.applied(client).build().map_err(|error| TransportError::Other(error.to_string()))
+        proxy.applied(client).build().map_err(TransportError::other)
     }
 }
 
@@ -172,13 +173,13 @@ impl LiveTransport {
     async fn exchange(&self, request: OutgoingRequest) -> Result<IncomingResponse, TransportError> {
         self.judge_host(&request)?;
         let proxied = self.through.as_ref().filter(|_| self.proxy.address_for(&request.url).is_some());
-        let classified = |error: &reqwest::Error| match proxied {
-            None => classify(error, self.timeouts),
-            Some(_) => self.proxy.named(classify(error, self.timeouts), error.is_connect()),
+        let classified = |error: reqwest::Error| {
+            let connecting = error.is_connect();
+            let met = classify(error, self.timeouts);
+            if proxied.is_some() { self.proxy.named(met, connecting) } else { met }
         };
         let is_plain = request.url.scheme() == "http";
-        let method = reqwest::Method::from_bytes(request.method.as_bytes())
-            .map_err(|error| TransportError::Other(error.to_string()))?;
+        let method = reqwest::Method::from_bytes(request.method.as_bytes()).map_err(TransportError::other)?;
         let only_reads = method.is_safe();
         let mut builder = proxied.unwrap_or(&self.direct).request(method, request.url).body(request.body);
         for (name, value) in &request.headers {
@@ -191,15 +192,15 @@ impl LiveTransport {
         // (RFC 9112, section 9.3.1): one that only reads is sent once more.
         if let (Err(error), Some(again)) = (&sent, again)
             && !error.is_connect()
-            && classify(error, self.timeouts) == TransportError::Broken
+            && kind(error, self.timeouts) == Ok(TransportError::Broken)
         {
             sent = again.send().await;
         }
-        let response = sent.map_err(|error| classified(&error))?;
+        let response = sent.map_err(classified)?;
         let status = response.status().as_u16();
         // Without TLS the proxy answers in the service's place.
         if proxied.is_some() && is_plain && status == 407 {
-            return Err(self.proxy.named(TransportError::Other(PROXY_LOGIN.to_owned()), false));
+            return Err(self.proxy.named(TransportError::other(PROXY_LOGIN), false));
         }
         let mut headers: Vec<_> = response
             .headers()
@@ -215,7 +216,7 @@ impl LiveTransport {
         headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            body.take(&chunk.map_err(|error| classified(&error))?)?;
+            body.take(&chunk.map_err(classified)?)?;
         }
         Ok(IncomingResponse { status, headers, body: body.end()? })
     }
@@ -240,14 +241,14 @@ impl Proxy {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
             TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
-            TransportError::Other(text) if text.ends_with(PROXY_LOGIN) => {
+            TransportError::Other(cause) if cause.to_string().ends_with(PROXY_LOGIN) => {
                 // The client does not give the challenge; `check` reads it.
                 let met =
                     if self.has_credentials() { "does not accept its user and password" } else { "asks for a sign-in" };
                 format!("{met} (407): `check` names the sign-ins that it takes")
             }
             // The client does not tell a status but 407: some proxies answer a wrong password with another.
-            TransportError::Other(text) if text.starts_with(TUNNEL_ERROR) => {
+            TransportError::Other(cause) if cause.to_string().starts_with(TUNNEL_ERROR) => {
                 let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
                 format!("makes no connection: it refuses to, {met}or cannot reach the service")
             }
@@ -317,24 +318,47 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 }
 
 /// Finds out what a client's error was about.
-pub fn classify(error: &reqwest::Error, timeouts: Timeouts) -> TransportError {
-    let mut words = Vec::new();
+pub fn classify(error: reqwest::Error, timeouts: Timeouts) -> TransportError {
+    kind(&error, timeouts)
+        .unwrap_or_else(|words| TransportError::other(Unclassified { words, error: error.without_url() }))
+}
+
+/// The kind of a client's error, or the words of its first cause where it is of none.
+fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, String> {
+    let mut words = String::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
         if let Some(known) = known(current) {
-            return known;
+            return Ok(known);
         }
-        words.push(current.to_string());
+        words = current.to_string();
         // An `io::Error` that wraps another does not give it as its source.
         let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
     }
     if error.is_timeout() {
         let bound = if error.is_connect() { timeouts.connect } else { timeouts.exchange };
-        return TransportError::Timeout(bound.as_secs());
+        return Ok(TransportError::Timeout(bound.as_secs()));
     }
-    TransportError::Other(words.pop().unwrap_or_default())
+    Err(words)
 }
+
+/// A client's error that is of no kind above. Its words are those of its first cause, which say what happened; those of
+/// the others say where in the client.
+#[derive(Debug)]
+struct Unclassified {
+    words: String,
+    #[expect(dead_code, reason = "whoever debugs sees the whole error")]
+    error: reqwest::Error,
+}
+
+impl fmt::Display for Unclassified {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.words)
+    }
+}
+
+impl StdError for Unclassified {}
 
 fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
     if let Some(error) = error.downcast_ref::<TransportError>() {
@@ -375,7 +399,7 @@ mod tests {
         let tried = |allowed: Vec<Cidr>| async {
             let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
             // Past the judgement of the name itself.
-            classify(&transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.timeouts)
+            classify(transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.timeouts)
         };
         assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
         let loopback = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());

@@ -8,6 +8,7 @@ mod encoding;
 pub mod proxy;
 pub mod tokens;
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use url::Url;
 
 use crate::blame::Blame;
+use crate::cause::Cause;
 
 /// A request that was found good, with its real credentials.
 #[derive(Clone)]
@@ -127,11 +129,16 @@ pub enum TransportError {
     #[error("the headers pass {0} bytes or are too many")]
     HeadersTooLarge(usize),
     /// Anything else.
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Other(Cause),
 }
 
 impl TransportError {
+    /// Something else: an error, or a sentence.
+    pub fn other(cause: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
+        TransportError::Other(Cause::new(cause))
+    }
+
     /// The kind of error, as the failures of sinks name it.
     pub fn code(&self) -> &'static str {
         match self {

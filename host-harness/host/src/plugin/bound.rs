@@ -1,6 +1,41 @@
-//! The names of the limits of calls and of the compiler, as messages have them. Their values are in `limits`.
+//! The names of the limits of calls and of the compiler, as messages have them, and how much a limit is. The values are in
+//! `limits`.
 
 use std::fmt;
+use std::time::Duration;
+
+/// How much a limit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many things.
+    Count(u64),
+    /// So many bytes.
+    Bytes(u64),
+    /// So long.
+    Time(Duration),
+}
+
+impl Amount {
+    /// So many things.
+    pub const fn count(things: usize) -> Amount {
+        Amount::Count(things as u64)
+    }
+
+    /// So many bytes.
+    pub const fn bytes(bytes: usize) -> Amount {
+        Amount::Bytes(bytes as u64)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Count(things) => write!(formatter, "{things}"),
+            Amount::Bytes(bytes) => write!(formatter, "{bytes} bytes"),
+            Amount::Time(time) => write!(formatter, "{} ms", time.as_millis()),
+        }
+    }
+}
 
 macro_rules! bounds {
     ($($name:ident = $words:literal,)*) => {

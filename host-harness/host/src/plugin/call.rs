@@ -12,11 +12,11 @@ use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::answer::{AnswerFault, BoundedAnswer};
-use super::bound::Bound;
+use super::bound::{Amount, Bound};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
-pub use super::journal::{CallNetwork, Caller, Exchange, Journal};
+pub use super::journal::{CallNetwork, Caller, Exchange, Journal, NoAnswer};
 use super::log_share::LogShare;
 use super::meter::{Meter, Spent};
 use super::tap::Enters;
@@ -59,7 +59,7 @@ pub enum CallError {
         /// Which limit.
         limit: Bound,
         /// Its value.
-        value: String,
+        value: Amount,
         /// The guest's last words.
         words: LastWords,
     },
@@ -173,11 +173,11 @@ impl credentials::Host for CallState {
         let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
         let made = self.hook.sealed.iter().filter(|sealed| matches!(sealed.credential, Credential::Assertion(_)));
         if made.count() >= limits::ASSERTIONS {
-            self.meter.exceed(Bound::Assertions, limits::ASSERTIONS);
+            self.meter.exceed(Bound::Assertions, Amount::count(limits::ASSERTIONS));
             return Err(credentials::Refusal::Unusable);
         }
         if client_id.len() > limits::ID_BYTES || audience.len() > limits::ADDRESS_BYTES {
-            self.meter.exceed(Bound::AssertionSubject, format!("{} bytes", limits::ADDRESS_BYTES));
+            self.meter.exceed(Bound::AssertionSubject, Amount::bytes(limits::ADDRESS_BYTES));
             return Err(credentials::Refusal::Unusable);
         }
         let replays = self.hook.network.as_ref().is_some_and(|network| network.transport.replays());
@@ -475,7 +475,7 @@ impl OpenCall<'_> {
                 Ok(()) => return (Ok(answer), journal),
                 Err(fault) => fault,
             },
-            (None, Ended::OutOfTime) => AnswerFault::Limit(Bound::Time, format!("{} ms", self.wall_time.as_millis())),
+            (None, Ended::OutOfTime) => AnswerFault::Limit(Bound::Time, Amount::Time(self.wall_time)),
             (None, Ended::Trapped(error)) => classify(&error, &meter.limits),
         };
         let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
@@ -503,16 +503,16 @@ const TOO_MUCH_COPIED: &str = "too much data is being copied";
 fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains(TOO_MANY_HANDLES) {
-        return AnswerFault::Limit(Bound::Handles, limits.handles.to_string());
+        return AnswerFault::Limit(Bound::Handles, Amount::count(limits.handles));
     }
     if cause.contains(TOO_LARGE_FIELDS) {
-        return AnswerFault::Limit(Bound::HeadersOfRequest, format!("{} bytes", limits::FIELD_BYTES));
+        return AnswerFault::Limit(Bound::HeadersOfRequest, Amount::bytes(limits::FIELD_BYTES));
     }
     if cause.contains(TOO_MUCH_COPIED) {
-        return AnswerFault::Limit(Bound::BytesCopied, limits.copied_bytes.to_string());
+        return AnswerFault::Limit(Bound::BytesCopied, Amount::count(limits.copied_bytes));
     }
     if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
-        return AnswerFault::Limit(Bound::Stack, format!("{} bytes", limits::STACK_BYTES));
+        return AnswerFault::Limit(Bound::Stack, Amount::bytes(limits::STACK_BYTES));
     }
     AnswerFault::Broken(
         error
@@ -564,6 +564,6 @@ mod tests {
         with_handles(2).unwrap();
         let limits = Limits::default();
         let fault = classify(&with_handles(1).unwrap_err(), &limits);
-        assert_eq!(fault, AnswerFault::Limit(Bound::Handles, limits.handles.to_string()));
+        assert_eq!(fault, AnswerFault::Limit(Bound::Handles, Amount::count(limits.handles)));
     }
 }

@@ -1,6 +1,8 @@
 //! Compiling a plugin: in a process of its own, which takes its limits before it reads the first byte of it. A
 //! compiler has no fuel; what takes too long or too much ends with its process, and nothing else does.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -8,10 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::cause::{self, Cause};
 use crate::limits::{self, CompileLimits};
-use crate::plugin::bound::Bound;
+use crate::plugin::bound::{Amount, Bound};
 use crate::plugin::{features, fence};
 use crate::{privileges, text};
 
@@ -45,15 +48,15 @@ pub const COMMAND: &str = "compile-plugin";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
     /// The compiler refuses it, with these words.
-    #[error("{0}")]
-    Refused(String),
+    #[error(transparent)]
+    Refused(Refusal),
     /// It takes more than it may.
     #[error("compiling the plugin passed the limit of {limit}, {value} (plugin)")]
     Limit {
         /// Which limit.
         limit: Bound,
         /// Its value.
-        value: String,
+        value: Amount,
     },
     /// The compiler itself broke down on it.
     #[error("the compiler broke down on the plugin: {0} (plugin)")]
@@ -65,6 +68,27 @@ pub enum CompileError {
     #[error("the compiler cannot be started: {0} (harness)")]
     Host(String),
 }
+
+/// Why the engine or its compiler refuses a plugin: the engine's error, or the words of a compiler in another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(Cause);
+
+impl Refusal {
+    pub(super) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Refusal {
+        Refusal(Cause::new(error))
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// With its causes, on one line: the words may be the plugin's, and the compiler writes lists of bytes below each other.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = cause::chain(&self.0);
+        formatter.write_str(&text::plain(&words.split_whitespace().collect::<Vec<_>>().join(" ")))
+    }
+}
+
+/// The words have all causes in them.
+impl Error for Refusal {}
 
 /// Has a plugin compiled by `program`, and gives its code.
 pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) -> Result<Vec<u8>, CompileError> {
@@ -84,16 +108,16 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let over = |limit, value| Err(CompileError::Limit { limit, value });
     let begun = Instant::now();
     let Some(code) = read(&mut compiler.0, limits) else {
-        return over(Bound::Time, words_of(limits.wall_time));
+        return over(Bound::Time, Amount::Time(limits.wall_time));
     };
     let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
-        return over(Bound::CompiledCode, format!("{} bytes", limits.code_bytes));
+        return over(Bound::CompiledCode, Amount::Bytes(limits.code_bytes));
     }
     let status = loop {
         match compiler.0.try_wait().map_err(host)? {
             Some(status) => break status,
-            None if begun.elapsed() >= limits.wall_time => return over(Bound::Time, words_of(limits.wall_time)),
+            None if begun.elapsed() >= limits.wall_time => return over(Bound::Time, Amount::Time(limits.wall_time)),
             None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
@@ -108,11 +132,13 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     if status.success() {
         return Ok(code);
     }
-    match cause(status, words) {
-        Cause::Processor => over(Bound::ProcessorTime, words_of(limits.cpu_time)),
-        Cause::Memory => over(Bound::Memory, format!("{} bytes", limits.memory_bytes)),
-        Cause::Refusal => Err(CompileError::Refused(text::plain(words.trim()))),
-        Cause::Unknown => Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512))))),
+    match exit_cause(status, words) {
+        ExitCause::Processor => over(Bound::ProcessorTime, Amount::Time(limits.cpu_time)),
+        ExitCause::Memory => over(Bound::Memory, Amount::Bytes(limits.memory_bytes)),
+        ExitCause::Refusal => Err(CompileError::Refused(Refusal::new(words))),
+        ExitCause::Unknown => {
+            Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512)))))
+        }
     }
 }
 
@@ -121,10 +147,6 @@ fn file_of(bytes: &[u8]) -> io::Result<File> {
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)
-}
-
-fn words_of(time: Duration) -> String {
-    format!("{} ms", time.as_millis())
 }
 
 /// What the compiler writes, a byte beyond its limit at the most; none if that takes too long.
@@ -151,20 +173,32 @@ impl Drop for Ending {
 }
 
 /// How a compiler ended that gave no code.
-enum Cause {
+enum ExitCause {
     Processor,
     Memory,
     Refusal,
     Unknown,
 }
 
-fn cause(status: ExitStatus, words: &str) -> Cause {
-    let starved = ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
+// Words of a process that has no memory left: it may end wherever it asks for some. The row of memory in
+// `tests/foreign.rs` provokes the first, and the test below the others.
+
+/// The standard library's, before it aborts.
+const NO_ALLOCATION: &str = "memory allocation of";
+
+/// The system's for `ENOMEM`.
+const NO_MEMORY: &str = "Cannot allocate memory";
+
+/// The system's for `EAGAIN`, by which it refuses a thread.
+const NO_THREAD: &str = "Resource temporarily unavailable";
+
+fn exit_cause(status: ExitStatus, words: &str) -> ExitCause {
+    let starved = [NO_ALLOCATION, NO_MEMORY, NO_THREAD];
     match status.signal() {
-        Some(libc::SIGXCPU) => Cause::Processor,
-        _ if starved.iter().any(|sign| words.contains(sign)) => Cause::Memory,
-        None if status.code() == Some(REFUSED.into()) => Cause::Refusal,
-        _ => Cause::Unknown,
+        Some(libc::SIGXCPU) => ExitCause::Processor,
+        _ if starved.iter().any(|sign| words.contains(sign)) => ExitCause::Memory,
+        None if status.code() == Some(REFUSED.into()) => ExitCause::Refusal,
+        _ => ExitCause::Unknown,
     }
 }
 
@@ -247,4 +281,22 @@ fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn restrict(_memory_bytes: u64, _cpu_seconds: u64) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_says_that_there_is_no_memory_and_no_thread() {
+        for (code, words) in [(libc::ENOMEM, NO_MEMORY), (libc::EAGAIN, NO_THREAD)] {
+            assert!(io::Error::from_raw_os_error(code).to_string().contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_causes_on_one_line() {
+        let error = io::Error::other("a list\n  of bytes\x1b[31m");
+        assert_eq!(Refusal::new(error).to_string(), text::plain("a list of bytes\x1b[31m"));
+    }
 }

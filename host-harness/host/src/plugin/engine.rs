@@ -1,5 +1,6 @@
 //! The engine that all plugins share: its limits and its clock.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,11 +13,10 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::cache::{self, Cache, CacheError};
-use crate::plugin::compiler::{self, CompileError, Compiler};
+use crate::plugin::compiler::{self, CompileError, Compiler, Refusal};
 use crate::plugin::features::features;
 use crate::plugin::known::KnownPlugin;
 use crate::progress::Progress;
-use crate::text;
 
 /// Compiles and runs plugins. Cheap to clone; one is enough for a process.
 #[derive(Clone)]
@@ -82,16 +82,16 @@ pub struct Trusted {
 
 /// The host cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to set up the engine: {0}")]
-pub struct HostError(String);
+#[error("failed to set up the engine")]
+pub struct HostError(#[source] Box<dyn Error + Send + Sync>);
 
 impl Host {
     /// Sets up the engine.
     pub fn new(setup: Setup) -> Result<Host, HostError> {
         let Setup { cache, compiler, trusted, known, progress } = setup;
-        let engine = Engine::new(&config()).map_err(|error| HostError(format!("{error:#}")))?;
+        let engine = Engine::new(&config()).map_err(|error| HostError(error.into()))?;
         let clock = Arc::new(EpochClock::default());
-        let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.to_string()))?;
+        let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.into()))?;
         let cache = cache.map(|folder| Cache { folder });
         let places = Semaphore::new(limits::CALLS as usize);
         let shared = HostInner { engine, cache, compiler, trusted, known, clock, ticking, places, progress };
@@ -115,7 +115,7 @@ impl Host {
 
     /// Compiles a plugin, or finds it compiled.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
-        let refused = |error: wasmtime::Error| CompileError::Refused(text::plain(&format!("{error:#}")));
+        let refused = |error: wasmtime::Error| CompileError::Refused(Refusal::new(error));
         let name = self.kept_as(bytes);
         let mut cache = self.shared.cache.as_ref();
         match cache.map_or(Ok(None), |cache| cache.load(&name)) {

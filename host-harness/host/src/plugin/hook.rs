@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::bound::Bound;
-use super::journal::{CallNetwork, Exchange, Journal, SealedToken, Shared};
+use super::bound::{Amount, Bound};
+use super::journal::{CallNetwork, Exchange, Journal, NoAnswer, SealedToken, Shared};
 use super::known::KnownPlugin;
 use super::seal;
 use super::tap::Tap;
+use crate::cause;
 use crate::credentials::redact::{self, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
@@ -107,7 +108,7 @@ impl WasiHttpHooks for Hook {
         self.requests += 1;
         if self.requests > self.limits.requests {
             // The call ends with this; until it does, nothing more is written down.
-            carrier.exceed(Bound::Requests, self.limits.requests.to_string());
+            carrier.exceed(Bound::Requests, Amount::count(self.limits.requests));
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
         let (under_way, tap) = (Arc::clone(&self.under_way), self.tap.clone());
@@ -156,13 +157,13 @@ fn show(response: &IncomingResponse, tap: &Tap) {
 struct Refused {
     /// By which the guest tells refusals apart.
     code: HttpError,
-    /// The same for the operator; without secrets.
-    cause: String,
+    /// The same for the operator.
+    cause: NoAnswer,
 }
 
 impl From<Denial> for Refused {
     fn from(denial: Denial) -> Refused {
-        Refused { code: HttpError::HttpRequestDenied, cause: denial.to_string() }
+        Refused { code: HttpError::HttpRequestDenied, cause: NoAnswer::Denied(denial.to_string()) }
     }
 }
 
@@ -224,11 +225,11 @@ impl Carrier {
         let most = self.limits.request_body_bytes;
         let body = Limited::new(body, most).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                self.exceed(Bound::BodyOfRequest, format!("{most} bytes"));
+                self.exceed(Bound::BodyOfRequest, Amount::bytes(most));
             }
             Refused {
                 code: HttpError::HttpRequestBodySize(None),
-                cause: format!("its body is too long or broke: {error}"),
+                cause: NoAnswer::Denied(format!("its body is too long or broke: {error}")),
             }
         })?;
         Ok(body.to_bytes())
@@ -238,7 +239,7 @@ impl Carrier {
     fn read(&self, parts: &http::request::Parts, body: Bytes) -> Result<Received, Refused> {
         let address = parts.uri.to_string();
         if address.len() > ADDRESS_BYTES {
-            self.exceed(Bound::AddressOfRequest, format!("{ADDRESS_BYTES} bytes"));
+            self.exceed(Bound::AddressOfRequest, Amount::bytes(ADDRESS_BYTES));
             return Err(Refused::denied("its address is too long"));
         }
         if !has_fitting_name(&address) {
@@ -309,10 +310,10 @@ impl Carrier {
         let in_all = journal.received_bytes;
         drop(journal);
         if in_all > self.limits.response_bytes {
-            self.exceed(Bound::BodiesOfAllAnswers, format!("{} bytes", self.limits.response_bytes));
+            self.exceed(Bound::BodiesOfAllAnswers, Amount::bytes(self.limits.response_bytes));
             return Err(Refused {
                 code: HttpError::HttpResponseBodySize(None),
-                cause: "the answers to the call are too long".to_owned(),
+                cause: NoAnswer::Failed("the answers to the call are too long".to_owned()),
             });
         }
         Ok(arrived)
@@ -350,8 +351,8 @@ impl Carrier {
     async fn sealed(&self, arrived: Arrived, captures: Option<String>, is_private: bool) -> Result<Carried, Refused> {
         let Arrived { response, renew_at, is_kept } = arrived;
         let mut response = response.map_err(|error| {
-            let cause = redact::redact(&error.to_string(), self.sealed.iter().map(|sealed| &sealed.secret));
-            Refused { code: typed(&error, &cause), cause }
+            let cause = redact::redact(&cause::chain(&error), self.sealed.iter().map(|sealed| &sealed.secret));
+            Refused { code: typed(&error, &cause), cause: NoAnswer::Failed(cause) }
         })?;
         let bytes = response.body.len();
         let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
@@ -360,7 +361,8 @@ impl Carrier {
         let scrub = move || {
             let undecoded = charset::decode(&mut response).err().filter(|_| is_private);
             if let Some(error) = undecoded {
-                return Err(Refused { code: typed(&error, &error.to_string()), cause: error.to_string() });
+                let words = error.to_string();
+                return Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) });
             }
             // Without a declared charset the plugin gets what came, unless there is something in it that must not be read.
             if captures.is_none()
@@ -392,13 +394,13 @@ impl Carrier {
         Some((origin, now.saturating_add(milliseconds(wait))))
     }
 
-    fn exceed(&self, limit: Bound, value: String) {
+    fn exceed(&self, limit: Bound, value: Amount) {
         self.journal.lock().exceeded.get_or_insert((limit, value));
     }
 
     /// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's,
     /// and the denial is told at once.
-    fn note_denial(&self, method: &str, url: &str, why: &str) {
+    fn note_denial(&self, method: &str, url: &str, why: &NoAnswer) {
         let mut journal = self.journal.lock();
         journal.denied += 1;
         // A search without a network is the host's own: it asks what the settings say alone, and that the plugin would
@@ -412,7 +414,7 @@ impl Carrier {
         let request = format!("{method} {address}");
         match self.call {
             "describe" => tracing::warn!(target: "egress", who = %self.asker.who, "{request} is not let out: {why}"),
-            _ => journal.denial = Some((request, why.to_owned())),
+            _ => journal.denial = Some((request, why.to_string())),
         }
     }
 }

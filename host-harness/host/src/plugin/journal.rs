@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::bound::Bound;
+use super::bound::{Amount, Bound};
 use super::log_share::LogShare;
 use crate::clock::Clock;
 use crate::contract::Credential;
@@ -45,6 +45,17 @@ pub struct CallNetwork {
     pub clock: Clock,
 }
 
+/// Why a request has no answer, in words for the operator that have no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// The host did not let it out: the plugin may not send it.
+    #[error("{0}")]
+    Denied(String),
+    /// It was let out, and no answer came that the plugin may have.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// One exchange of a call, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
@@ -53,7 +64,7 @@ pub struct Exchange {
     /// Address as the plugin gave it: without credentials, which the host adds later.
     pub url: String,
     /// What came of it.
-    pub result: Result<u16, String>,
+    pub result: Result<u16, NoAnswer>,
     /// Bytes of the answer's body.
     pub bytes: usize,
     /// How long it took.
@@ -80,7 +91,7 @@ pub struct Journal {
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
     /// A limit that a request met: which, and its value.
-    pub(super) exceeded: Option<(Bound, String)>,
+    pub(super) exceeded: Option<(Bound, Amount)>,
     /// Credentials that left on requests.
     pub carried: Vec<Credential>,
     /// Requests that were not let out.

@@ -1,6 +1,5 @@
 //! What a call uses, and which limit it met.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
-use super::bound::Bound;
+use super::bound::{Amount, Bound};
 use crate::limits::Limits;
 
 /// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
@@ -52,7 +51,7 @@ pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
     spent: Arc<Spent>,
-    pub exceeded: Option<(Bound, String)>,
+    pub exceeded: Option<(Bound, Amount)>,
 }
 
 impl Meter {
@@ -60,8 +59,8 @@ impl Meter {
         Meter { limits, memory_bytes: 0, spent, exceeded: None }
     }
 
-    pub fn exceed(&mut self, limit: Bound, value: impl fmt::Display) {
-        self.exceeded.get_or_insert((limit, value.to_string()));
+    pub fn exceed(&mut self, limit: Bound, value: Amount) {
+        self.exceeded.get_or_insert((limit, value));
     }
 
     /// Whether the time on a processor is over; asked while a thread works at the call.
@@ -69,7 +68,7 @@ impl Meter {
         let most = self.limits.cpu_time;
         let over = Duration::from_nanos(self.spent.so_far()) > most;
         if over {
-            self.exceed(Bound::ProcessorTime, format!("{} ms", most.as_millis()));
+            self.exceed(Bound::ProcessorTime, Amount::Time(most));
         }
         over
     }
@@ -79,7 +78,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.limits.memory_bytes {
-            self.exceed(Bound::Memory, format!("{} bytes", self.limits.memory_bytes));
+            self.exceed(Bound::Memory, Amount::bytes(self.limits.memory_bytes));
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -89,7 +88,7 @@ impl ResourceLimiter for Meter {
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let good = desired <= self.limits.table_elements;
         if !good {
-            self.exceed(Bound::TableElements, self.limits.table_elements);
+            self.exceed(Bound::TableElements, Amount::count(self.limits.table_elements));
         }
         Ok(good)
     }

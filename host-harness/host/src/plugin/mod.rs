@@ -38,7 +38,7 @@ use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::call::{CallError, CallState, ClockView, Tap};
-use crate::plugin::compiler::CompileError;
+use crate::plugin::compiler::{CompileError, Refusal};
 use crate::plugin::engine::Host;
 pub use crate::plugin::known::KnownPlugin;
 use crate::text;
@@ -94,8 +94,8 @@ pub enum PluginError {
     #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
     TooLarge,
     /// It is no component, or one that the engine refuses.
-    #[error("not a WebAssembly component that this host runs: {0}")]
-    Invalid(String),
+    #[error("not a WebAssembly component that this host runs")]
+    Invalid(#[source] Refusal),
     /// Its bytes do not even begin as a component.
     #[error("not a WebAssembly component: {0}")]
     Foreign(&'static str),
@@ -132,9 +132,9 @@ impl Plugin {
         if let Some(found) = foreign(bytes) {
             return Err(PluginError::Foreign(found));
         }
-        let invalid = |error: wasmtime::Error| PluginError::Invalid(on_one_line(&format!("{error:#}")));
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(Refusal::new(error));
         let component = host.component(bytes).map_err(|error| match error {
-            CompileError::Refused(words) => PluginError::Invalid(on_one_line(&words)),
+            CompileError::Refused(refusal) => PluginError::Invalid(refusal),
             other => PluginError::Compile(other),
         })?;
         let about = about(host, &component, bytes);
@@ -239,11 +239,6 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         }
         Some(_) => "the file is text, expected a component",
     })
-}
-
-/// The words of a compiler, which writes lists of bytes below each other.
-fn on_one_line(words: &str) -> String {
-    text::plain(&words.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use source_host::limits::{Limits, WORDS_BYTES};
-use source_host::plugin::call::{Called, Journal};
+use source_host::plugin::call::{Called, Journal, NoAnswer};
 use source_host::text;
 
 use super::RULES;
-use super::faults::WatchedTransport;
 use super::report::{ConformanceReport, RuleRow, Verdict};
 
 /// What was found so far.
@@ -53,13 +52,9 @@ impl Examination {
     }
 
     /// A call's answer, or a break where it gave none, which is noted; as is what it did beyond its bounds.
-    pub(super) fn answer<T>(
-        &mut self,
-        (answer, journal): Called<T>,
-        transport: Option<&WatchedTransport>,
-    ) -> ControlFlow<(), T> {
+    pub(super) fn answer<T>(&mut self, (answer, journal): Called<T>) -> ControlFlow<(), T> {
         self.begin("limits");
-        self.denied(&journal, transport);
+        self.denied(&journal);
         match answer {
             Ok(answer) => ControlFlow::Continue(answer),
             Err(error) => {
@@ -69,13 +64,11 @@ impl Examination {
         }
     }
 
-    /// A request without an answer that never came to the transport was not let out.
-    fn denied(&mut self, journal: &Journal, transport: Option<&WatchedTransport>) {
+    /// A request that the host did not let out.
+    fn denied(&mut self, journal: &Journal) {
         self.begin("requests");
         for exchange in &journal.exchanges {
-            if let Err(cause) = &exchange.result
-                && !transport.is_some_and(|transport| transport.gave(cause))
-            {
+            if let Err(NoAnswer::Denied(cause)) = &exchange.result {
                 self.fail("requests", format!("{} {}: {cause}", exchange.method, exchange.url));
             }
         }

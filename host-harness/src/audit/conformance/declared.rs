@@ -19,7 +19,7 @@ impl Examination {
     pub(super) async fn describe(&mut self, plugin: &Plugin, description: &Description) {
         const RULE: &str = "describe";
         for _ in 1..CONFORMANCE_CALLS {
-            let again = self.answer(plugin.describe().await, None).continue_value();
+            let again = self.answer(plugin.describe().await).continue_value();
             self.check(RULE, again.as_ref() == Some(description), || "it differs from call to call".to_owned());
         }
         let named = |what: &str, name: &str| format!("{what}: found {name:?}, expected kebab-case");
@@ -85,7 +85,7 @@ impl Examination {
     ) -> ControlFlow<(), Vec<Problem>> {
         let settings = Settings::new(settings, Default::default()).sealing(description);
         let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
-        let problems = self.answer(plugin.prepare(&caller, &settings).await, None)?.err().unwrap_or_default();
+        let problems = self.answer(plugin.prepare(&caller, &settings).await)?.err().unwrap_or_default();
         for Problem { setting, expected, .. } in &problems {
             let pointer = setting.is_empty() || setting.starts_with('/');
             self.check("settings", pointer, || format!("found {setting:?}, expected a JSON pointer such as \"/key\""));
@@ -104,7 +104,7 @@ impl Examination {
         plan: &Plan,
     ) -> ControlFlow<()> {
         for _ in 1..CONFORMANCE_CALLS {
-            let again = self.answer(plugin.prepare_with_chance(caller, settings).await, None)?;
+            let again = self.answer(plugin.prepare_with_chance(caller, settings).await)?;
             self.check("shapes", again.as_ref() == Ok(plan), || {
                 let digest = |plan: &Plan| CompactPlan::of(&plan.shapes).sha256();
                 let found = again.as_ref().map_or_else(|_| "a refusal".to_owned(), digest);

@@ -1,8 +1,5 @@
-//! Faults of the service, and the transports that show them.
+//! Faults of the service, as transports that show them.
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use source_host::contract::Reaction;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 
@@ -42,37 +39,5 @@ impl Transport for SimulatedFault {
             body: body.as_bytes().to_vec(),
         });
         Box::pin(std::future::ready(answer.ok_or(TransportError::Refused)))
-    }
-}
-
-/// A transport that remembers its own errors.
-pub(super) struct WatchedTransport {
-    inner: Arc<dyn Transport>,
-    errors: Mutex<Vec<String>>,
-}
-
-impl WatchedTransport {
-    pub(super) fn new(inner: Arc<dyn Transport>) -> WatchedTransport {
-        WatchedTransport { inner, errors: Mutex::default() }
-    }
-
-    pub(super) fn gave(&self, error: &str) -> bool {
-        self.errors.lock().iter().any(|known| known == error)
-    }
-}
-
-impl Transport for WatchedTransport {
-    fn replays(&self) -> bool {
-        self.inner.replays()
-    }
-
-    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
-        Box::pin(async {
-            let answer = self.inner.send(request).await;
-            if let Err(error) = &answer {
-                self.errors.lock().push(error.to_string());
-            }
-            answer
-        })
     }
 }

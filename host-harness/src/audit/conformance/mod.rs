@@ -58,7 +58,7 @@ pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: 
 
 impl Examination {
     async fn plugin(&mut self, plugin: &Plugin, cassettes: &[Cassette]) {
-        let ControlFlow::Continue(description) = self.answer(plugin.describe().await, None) else { return };
+        let ControlFlow::Continue(description) = self.answer(plugin.describe().await) else { return };
         // Asked once more for the plugin itself, which then knows what it may sign with.
         if plugin.description().await.is_err() {
             return;

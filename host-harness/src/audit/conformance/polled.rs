@@ -19,7 +19,7 @@ use source_host::plugin::call::{CallNetwork, Caller};
 use source_host::text;
 
 use super::bookkeeping::Examination;
-use super::faults::{FAULTS, WatchedTransport};
+use super::faults::FAULTS;
 use crate::limits::CONFORMANCE_SCOPES;
 use crate::recording::cassette::{Cassette, origins};
 use crate::recording::replay::ReplayTransport;
@@ -65,7 +65,7 @@ impl Examination {
     pub(super) async fn cassette(&mut self, plugin: &Plugin, description: &Description, cassette: &Cassette) {
         let settings = Settings::new(cassette.settings.clone(), Default::default()).sealing(description);
         let without = Caller { limits: self.limits.clone(), ..Caller::default() };
-        let plan = match self.answer(plugin.prepare(&without, &settings).await, None) {
+        let plan = match self.answer(plugin.prepare(&without, &settings).await) {
             ControlFlow::Continue(Ok(plan)) => plan,
             ControlFlow::Continue(Err(problems)) => {
                 let named: Vec<_> = problems.into_iter().map(|problem| problem.setting).collect();
@@ -79,9 +79,8 @@ impl Examination {
         }
         let fixture = PollFixture { plugin, description, cassette, settings, plan };
         let replay = Arc::new(ReplayTransport::new(cassette));
-        let watched = Arc::new(WatchedTransport::new(Arc::clone(&replay) as Arc<dyn Transport>));
-        let caller = fixture.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
-        let whole = self.whole(&fixture, &caller, &watched).await;
+        let caller = fixture.caller(&self.limits, Arc::clone(&replay) as Arc<dyn Transport>);
+        let whole = self.whole(&fixture, &caller).await;
         self.begin("poll");
         // Of many scopes some are tried: then what is left over says nothing.
         if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, replay.verdict())
@@ -92,14 +91,9 @@ impl Examination {
     }
 
     /// One poll of every scope, up to a number; gives how many there are, or breaks off with a call that gave no answer.
-    async fn whole(
-        &mut self,
-        fixture: &PollFixture<'_>,
-        caller: &Caller,
-        watched: &WatchedTransport,
-    ) -> ControlFlow<(), usize> {
+    async fn whole(&mut self, fixture: &PollFixture<'_>, caller: &Caller) -> ControlFlow<(), usize> {
         let PollFixture { plugin, settings, .. } = fixture;
-        let fetched = self.answer(plugin.fetch_token(caller, settings).await, Some(watched))?;
+        let fetched = self.answer(plugin.fetch_token(caller, settings).await)?;
         let token = match fetched {
             Ok(token) => token.map(|token| token.value),
             Err(failure) => {
@@ -107,7 +101,7 @@ impl Examination {
                 return ControlFlow::Continue(0);
             }
         };
-        let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await, Some(watched))?;
+        let found = self.answer(plugin.discover(caller, settings, token.as_ref()).await)?;
         let scopes = match found {
             Ok(discovery) => {
                 self.notices("poll", fixture, &discovery.notices);
@@ -119,7 +113,7 @@ impl Examination {
             }
         };
         for (index, scope) in scopes.iter().take(CONFORMANCE_SCOPES).enumerate() {
-            let poll_result = self.pages(fixture, caller, watched, token.as_ref(), scope).await?;
+            let poll_result = self.pages(fixture, caller, token.as_ref(), scope).await?;
             if let PollResult::Failure(failure) = &poll_result {
                 self.failure(fixture, "poll", failure);
             }
@@ -142,7 +136,6 @@ impl Examination {
         &mut self,
         fixture: &PollFixture<'_>,
         caller: &Caller,
-        watched: &WatchedTransport,
         token: Option<&Secret>,
         scope: &Scope,
     ) -> ControlFlow<(), PollResult> {
@@ -150,7 +143,7 @@ impl Examination {
         self.begin("cursors");
         loop {
             let answer = fixture.plugin.poll(caller, &fixture.settings, token, scope, cursor.as_deref()).await;
-            let step = match self.answer(answer, Some(watched))? {
+            let step = match self.answer(answer)? {
                 Ok(step) => step,
                 Err(failure) => return ControlFlow::Continue(PollResult::Failure(failure)),
             };
@@ -181,13 +174,12 @@ impl Examination {
     async fn faults(&mut self, fixture: &PollFixture<'_>, token: Option<&Secret>, scope: &Scope) -> ControlFlow<()> {
         const RULE: &str = "failures";
         for fault in FAULTS {
-            let watched = Arc::new(WatchedTransport::new(Arc::new(*fault)));
-            let caller = fixture.caller(&self.limits, Arc::clone(&watched) as Arc<dyn Transport>);
+            let caller = fixture.caller(&self.limits, Arc::new(*fault));
             let answer = fixture.plugin.poll(&caller, &fixture.settings, token, scope, None).await;
             if answer.1.exchanges.is_empty() {
                 continue;
             }
-            let Err(failure) = self.answer(answer, Some(&watched))? else {
+            let Err(failure) = self.answer(answer)? else {
                 self.fail(RULE, format!("{} was taken for an answer", fault.what));
                 continue;
             };
@@ -260,7 +252,7 @@ impl Examination {
         };
         let caller = Caller { limits: self.limits.clone(), ..Caller::default() };
         let answer = fixture.plugin.normalize(&caller, &fixture.settings, &context, poll_result, state).await;
-        self.answer(answer, None)
+        self.answer(answer)
     }
 
     fn made(&mut self, fixture: &PollFixture<'_>, batch: &Batch) {

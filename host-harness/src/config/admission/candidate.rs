@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use source_host::cause;
 use source_host::clock::Clock;
 use source_host::contract::{self, CredentialKind, Description};
 use source_host::credentials::expiry;
@@ -86,7 +87,7 @@ pub(super) async fn admit(
     let description = match plugin.description().await {
         Ok(description) => description,
         Err(error) => {
-            let problem = plugin_problem(&id, &place, error.to_string());
+            let problem = plugin_problem(&id, &place, cause::chain(&error));
             return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, unreadable)));
         }
     };
@@ -131,11 +132,11 @@ pub(super) async fn admit(
         Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
         // A plugin that breaks down is the trouble of its own feeds.
         Err(FeedError::Call(error)) if candidate.problems.is_empty() => {
-            let problem = plugin_problem(&id, &place, error.to_string());
+            let problem = plugin_problem(&id, &place, cause::chain(&error));
             return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, candidate.unreadable())));
         }
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
-            candidate.problems.push(plugin_problem(&id, &place, error.to_string()));
+            candidate.problems.push(plugin_problem(&id, &place, cause::chain(&error)));
         }
     }
     Err(candidate.rejected(tenant, files))

@@ -6,6 +6,8 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use source_host::cause::Cause;
+
 use crate::files;
 use crate::store::StoreErrorKind;
 
@@ -20,6 +22,14 @@ impl Drop for Lock {
             tracing::debug!(%error, "the lock of the state ends with the process");
         }
     }
+}
+
+/// The lock file cannot be locked, and nobody else holds it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot lock {}: {error}", path.display())]
+struct Unlocked {
+    path: PathBuf,
+    error: std::io::Error,
 }
 
 /// Takes the lock file beside the database.
@@ -54,9 +64,7 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
             let told = lock.read_to_string(&mut process).is_ok() && !process.is_empty();
             Err(StoreErrorKind::Locked(if told { format!(" (process {process})") } else { String::new() }))
         }
-        Err(TryLockError::Error(error)) => {
-            Err(StoreErrorKind::Other(format!("cannot lock {}: {error}", path.display())))
-        }
+        Err(TryLockError::Error(error)) => Err(StoreErrorKind::Other(Cause::new(Unlocked { path, error }))),
     }
 }
 

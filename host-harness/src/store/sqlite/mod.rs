@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
+use source_host::cause::Cause;
 use source_host::failpoint;
 use source_host::limits::milliseconds;
 
@@ -52,12 +53,12 @@ impl SqliteStore {
         let file = &file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
         private(file)
-            .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(error.to_string()) })?;
+            .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(Cause::new(error)) })?;
         let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(file, flags)
             .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
         let (problem, connection) =
-            opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(&error) })?;
+            opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(error) })?;
         match problem {
             None => Ok(SqliteStore { connection, file: file.to_owned(), _lock: Some(lock) }),
             Some(what) => Err(StoreError { file: file.to_owned(), what }),
@@ -71,23 +72,23 @@ impl SqliteStore {
             prepare(&mut connection)?;
             Ok(connection)
         });
-        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(&error) })?;
+        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(error) })?;
         Ok(SqliteStore { connection, file, _lock: None })
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(&error) })
+        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(error) })
     }
 }
 
-fn classify(error: &rusqlite::Error) -> StoreErrorKind {
+fn classify(error: rusqlite::Error) -> StoreErrorKind {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(error.to_string()),
         Some(ErrorCode::CannotOpen) => StoreErrorKind::Unopened(error.to_string()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Damaged(error.to_string()),
-        _ => StoreErrorKind::Other(error.to_string()),
+        _ => StoreErrorKind::Other(Cause::new(error)),
     }
 }
 

@@ -270,7 +270,7 @@ impl Tokens {
             clean(&mut answer);
             answer
         });
-        let answer = answer.await.ok_or_else(|| TransportError::Other("it could not be searched".to_owned()))?;
+        let answer = answer.await.ok_or_else(|| TransportError::other("it could not be searched"))?;
         Ok(Arc::new(Fetched::new(answer, Arc::clone(&sending.tenant), sending.now)))
     }
 
@@ -348,7 +348,7 @@ impl PendingFetch {
     async fn end(&mut self) -> FetchResult {
         match self.outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
-            _ => Err(TransportError::Other("the request broke down in the host".to_owned())),
+            _ => Err(TransportError::other("the request broke down in the host")),
         }
     }
 }

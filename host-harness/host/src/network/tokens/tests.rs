@@ -360,7 +360,7 @@ async fn a_request_that_breaks_down_in_the_host_ends_those_who_wait_and_no_later
     }
     let (tokens, broken) = (Arc::new(Tokens::default()), Arc::new(Broken) as Arc<dyn Transport>);
     let lost = tokens.send(&broken, request("a"), &asked("a", 1_000), |_| {}).await;
-    assert_eq!(lost, Err(TransportError::Other("the request broke down in the host".to_owned())));
+    assert_eq!(lost, Err(TransportError::other("the request broke down in the host")));
     assert!(body(&tokens, &Endpoint::new(Ok((200, HOUR))), asked("b", 1_001)).await.contains("t0"));
 }
 

@@ -1,5 +1,5 @@
 //! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms of the floors before its own,
-//! and no two files import each other in a circle. ARCHITECTURE.md describes the same order.
+//! and no two files import each other in a circle. One name is one type. ARCHITECTURE.md describes the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -261,4 +261,67 @@ fn every_duration_of_the_host_and_the_collector_stands_among_the_limits() {
         faults.extend(numbers.map(|rest| format!("{}: {}", path.display(), rest.lines().next().unwrap())));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Names that two types have, and why.
+const HOMONYMS: &[(&str, &str)] = &[
+    ("Credential", "the plugin's setting becomes the credential of the contract"),
+    ("Diagnosis", "the plugin's table becomes the diagnoses of the contract"),
+    ("Event", "the plugin's event is the body of the event of the contract"),
+    ("EventKind", "the plugin's kinds are those of the contract"),
+    ("Page", "the plugin reads pages of the contract"),
+    ("Plugin", "the component itself in the plugin, and what the host has of it"),
+    ("Reaction", "the simulator, which imports nothing of the host, says which reaction of the contract it asks for"),
+    ("Request", "of HTTP, in the plugin and in the simulator, which never meet"),
+    ("Settings", "of one feed, in the plugin and in the host"),
+    ("Subscription", "of Azure, in the plugin and in the simulator, which never meet"),
+];
+
+/// The types that a file defines, apart from its tests.
+fn types(path: &Path) -> Vec<String> {
+    let text = code(path);
+    let names = text.lines().filter_map(|line| {
+        let mut words = line.trim_start().split(' ').skip_while(|word| word.starts_with("pub"));
+        let kind = words.next()?;
+        // A `type` within an `impl` says which one of a trait it is.
+        let is_type = matches!(kind, "struct" | "enum" | "trait") || kind == "type" && !line.starts_with(' ');
+        let name = words.next().filter(|_| is_type)?;
+        Some(name.split(|one: char| !one.is_alphanumeric()).next().unwrap_or_default().to_owned())
+    });
+    names.collect()
+}
+
+/// The types of the contract, as Rust spells them.
+fn types_of_contract() -> Vec<String> {
+    let text = fs::read_to_string(root().join("wit/source.wit")).unwrap();
+    let names = text.lines().filter_map(|line| match line.trim().split(' ').collect::<Vec<_>>()[..] {
+        ["record" | "variant" | "enum", name, "{"] => {
+            Some(name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect())
+        }
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn one_name_is_one_type() {
+    let is_test =
+        |path: &Path| path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in HOUSES.iter().flat_map(|house| files(&root().join(house.sources))) {
+        let within = path.strip_prefix(root()).unwrap();
+        for name in types(&path).into_iter().filter(|_| !is_test(within)) {
+            places.entry(name).or_default().push(within.display().to_string());
+        }
+    }
+    for name in types_of_contract() {
+        places.entry(name).or_default().push("the contract".to_owned());
+    }
+    assert!(["Collector", "PollStep"].iter().all(|name| places.contains_key(*name)), "the sources are read");
+    let twice = places.iter().filter(|(_, places)| places.len() > 1);
+    let allowed = |name: &str| HOMONYMS.iter().any(|(allowed, _)| *allowed == name);
+    let new: Vec<_> = twice.clone().filter(|(name, _)| !allowed(name)).collect();
+    assert!(new.is_empty(), "two types have one name: {new:?}");
+    let gone: Vec<_> = HOMONYMS.iter().filter(|(name, _)| !twice.clone().any(|(twice, _)| twice == name)).collect();
+    assert!(gone.is_empty(), "no two types have these names any more: {gone:?}");
 }

@@ -249,6 +249,13 @@ fn one_file_of_the_guest_names_its_http_client() {
 }
 
 #[test]
+fn the_plugin_and_the_collector_find_near_names_in_the_same_way() {
+    let [guest, host] = ["guest/src/settings/near.rs", "host-harness/src/config/near.rs"]
+        .map(|file| fs::read_to_string(root().join(file)).unwrap());
+    assert!(guest == host, "the files differ");
+}
+
+#[test]
 fn every_duration_of_the_host_and_the_collector_stands_among_the_limits() {
     let folders = ["host-harness/host/src", "host-harness/src"].map(|folder| files(&root().join(folder)));
     let others = folders.iter().flatten().filter(|path| !path.ends_with("limits.rs") && !path.ends_with("tests.rs"));

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::forms::{DAY_SECONDS, duration_seconds, whole_seconds};
 use super::found::{kind, quoted};
 use super::meant;
+use super::near;
 use super::reader::SettingsReader;
 use super::types::{Class, EventKind};
 
@@ -16,7 +17,7 @@ pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
     let Some(value) = reader.value("events").cloned() else { return EventKind::ALL.to_vec() };
     let names = || EventKind::ALL.iter().map(|kind| kind.name());
     let Value::Array(values) = value else {
-        let meant = meant::name(value.as_str().unwrap_or_default(), names(), &[]);
+        let meant = near::name(value.as_str().unwrap_or_default(), names());
         let meant = meant.map(|name| format!("; write [\"{name}\"]")).unwrap_or_default();
         reader.problem("events", kind(&value), &format!("{EXPECTED}{meant}"));
         return Vec::new();

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::forms::{duration_seconds, is_date, is_guid};
+use super::near;
 
 /// Other spellings, in lower case without signs, and the name that each means.
 pub type Others = &'static [(&'static str, &'static str)];
@@ -35,32 +36,11 @@ pub const DEFINITIONS: Others = &[("true", "summary"), ("false", "none"), ("all"
 pub const EMIT: Others = &[("all", "snapshot"), ("full", "snapshot"), ("diff", "changes"), ("delta", "changes")];
 pub const RAW: Others = &[("true", "full"), ("false", "hash"), ("sha256", "hash"), ("all", "full")];
 
-/// The name that is meant: the same but for case, signs and a few letters, or another word for it.
+/// The name that is meant: another word for it, or one that is near.
 pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> Option<&'a str> {
-    let bare = |text: &str| text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
-    let wanted = bare(text);
-    if let Some((_, name)) = others.iter().find(|(other, _)| *other == wanted) {
-        return Some(name);
-    }
-    let distance = |name: &str| strsim::osa_distance(&bare(name), &wanted);
-    // `tenant_id` is not meant by `tenant`.
-    let near = |name: &&str| distance(name) <= if name.len() < 8 { 1 } else { 2 };
-    names.filter(near).min_by_key(|name| distance(name))
-}
-
-/// The name that may be meant by another: one of whose letters no more than a third differ, or two if the first is the
-/// same, or one that has its words among others. None where nothing is that near: a guess would lead astray.
-pub fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    let lower = text.to_lowercase();
-    let distance = |name: &str| strsim::osa_distance(name, &lower);
-    let begins_alike = |name: &str| lower.len() > 2 && name.chars().next() == lower.chars().next();
-    let most = |name: &str| (lower.chars().count() / 3).max(if begins_alike(name) { 2 } else { 0 });
-    let near = names.iter().filter(|name| distance(name) <= most(name));
-    let has = |name: &str, word: &str| word.len() > 2 && name.split('_').any(|other| other == word);
-    let has_words = |name: &&&str| lower.split(['_', '-']).all(|word| has(name, word));
-    near.min_by_key(|name| distance(name))
-        .or_else(|| names.iter().filter(has_words).min_by_key(|name| name.len()))
-        .copied()
+    let bare = text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
+    let other = others.iter().find(|(other, _)| *other == bare).map(|(_, name)| *name);
+    other.or_else(|| near::name(text, names))
 }
 
 /// Whether a value is one of these names, which are in lower case without signs.
@@ -196,7 +176,7 @@ mod tests {
             ("resource_group", None),
             ("", None),
         ] {
-            assert_eq!(nearest(text, &keys), expected, "{text}");
+            assert_eq!(near::nearest(text, keys.into_iter()), expected, "{text}");
         }
     }
 }

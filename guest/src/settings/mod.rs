@@ -6,6 +6,7 @@ mod forms;
 mod found;
 mod keys;
 mod meant;
+mod near;
 mod reader;
 mod sign_in;
 mod subscriptions;

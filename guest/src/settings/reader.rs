@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::found::{kind, quoted};
 use super::keys::{KEYS, LATER};
 use super::meant;
+use super::near;
 use crate::contract::Problem;
 
 /// The settings object, with the problems found so far.
@@ -69,9 +70,9 @@ impl SettingsReader {
                 self.problem(&key, "a setting that is not there yet", "no such setting");
                 continue;
             }
-            let meant = meant::name(&key, KEYS.iter().copied(), &[]);
+            let meant = near::name(&key, KEYS.iter().copied());
             self.meant.extend(meant);
-            let expected = match meant.or_else(|| meant::nearest(&key, KEYS)) {
+            let expected = match meant.or_else(|| near::nearest(&key, KEYS.iter().copied())) {
                 Some(nearest) => format!("a known setting; the nearest is `{nearest}`"),
                 None => format!("a known setting: {}", KEYS.join(", ")),
             };

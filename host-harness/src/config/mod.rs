@@ -18,6 +18,7 @@ pub(crate) mod astray;
 mod collector;
 mod event_files;
 mod feeds;
+mod near;
 mod network;
 mod pins;
 mod proxy;

@@ -1,22 +1,7 @@
 //! What was meant: the right spelling of keys, ids, durations and sizes that are written as other programs have them.
 
-/// The name that is meant by another: the same but for case, signs and a few letters; none if nothing is that near.
-pub fn name<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let bare =
-        |text: &str| text.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
-    let wanted = bare(name);
-    let distance = |known: &str| strsim::osa_distance(&bare(known), &wanted);
-    // Two letters of `tenant` are a name of their own: `tenant_id`.
-    let near = |known: &&str| {
-        distance(known)
-            <= match known.len() {
-                0..=2 => 0,
-                3..=7 => 1,
-                _ => 2,
-            }
-    };
-    names.filter(near).min_by_key(|known| distance(known))
-}
+use super::near;
+pub use super::near::name;
 
 /// Other words for keys.
 const OTHER_WORDS: &[(&str, &str)] = &[
@@ -41,20 +26,9 @@ pub fn key<'a>(written: &str, keys: impl Iterator<Item = &'a str> + Clone) -> Op
     name(written, keys.clone()).or_else(|| keys.into_iter().find(|key| other(key)))
 }
 
-/// The name that may be meant by another: one that is meant, one of whose letters no more than a third differ, or two if
-/// the first is the same, or one that has its words among others. None where nothing is that near: a guess would lead
-/// astray.
+/// The name that may be meant by another: a key that is meant, or the name that is nearest.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let distance = |known: &str| strsim::osa_distance(known, &lower);
-    let begins_alike = |known: &str| lower.len() > 2 && known.chars().next() == lower.chars().next();
-    let most = |known: &str| (lower.chars().count() / 3).max(if begins_alike(known) { 2 } else { 0 });
-    let near = names.clone().filter(|known| distance(known) <= most(known));
-    let near = || near.min_by_key(|known| distance(known));
-    let words = |text: &str| text.split(['.', '_', '-']).map(str::to_owned).collect::<Vec<_>>();
-    let written = words(&lower);
-    let has_words = |known: &&str| written.iter().all(|word| word.len() > 2 && words(known).contains(word));
-    key(name, names.clone()).or_else(near).or_else(|| names.filter(has_words).min_by_key(|known| known.len()))
+    key(name, names.clone()).or_else(|| near::nearest(name, names))
 }
 
 /// An id that is allowed, as near as can be to one that is not.

@@ -63,65 +63,58 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ",
     // Whatever writes, the sum of a feed follows in the same transaction. 64 bytes are the numbers and the keys of a row.
     "
+    ALTER TABLE scope ADD COLUMN bytes INTEGER AS (
+        64 + length(CAST(discovered AS BLOB)) + length(CAST(standing AS BLOB))
+    );
+    ALTER TABLE state ADD COLUMN bytes INTEGER AS (64 + length(value));
+    ALTER TABLE history ADD COLUMN bytes INTEGER AS (
+        64 + length(CAST(subject AS BLOB)) + length(CAST(kind AS BLOB)) + length(CAST(title AS BLOB))
+    );
     CREATE TABLE kept (
         tenant TEXT NOT NULL,
         feed TEXT NOT NULL,
         bytes INTEGER NOT NULL,
         PRIMARY KEY (tenant, feed)
     ) WITHOUT ROWID;
-    INSERT INTO kept SELECT tenant, feed, sum(
-        64 + length(CAST(discovered AS BLOB)) + length(CAST(standing AS BLOB))
-        + coalesce((SELECT 64 + length(value) FROM state WHERE state.scope = number), 0)
-        + coalesce((
-            SELECT sum(64 + length(CAST(subject AS BLOB)) + length(CAST(kind AS BLOB)) + length(CAST(title AS BLOB)))
-            FROM history WHERE history.scope = number
-        ), 0)
-    ) FROM scope GROUP BY tenant, feed;
+    INSERT INTO kept SELECT tenant, feed, sum(bytes) FROM (
+        SELECT tenant, feed, bytes FROM scope
+        UNION ALL SELECT tenant, feed, state.bytes FROM state JOIN scope ON number = state.scope
+        UNION ALL SELECT tenant, feed, history.bytes FROM history JOIN scope ON number = history.scope
+    ) GROUP BY tenant, feed;
     CREATE TRIGGER scope_added AFTER INSERT ON scope BEGIN
-        INSERT INTO kept VALUES (
-            new.tenant, new.feed,
-            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
-        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+        INSERT INTO kept VALUES (new.tenant, new.feed, new.bytes)
+        ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
     END;
     CREATE TRIGGER scope_removed AFTER DELETE ON scope BEGIN
-        UPDATE kept SET bytes = bytes - (
-            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
-        ) WHERE tenant = old.tenant AND feed = old.feed;
+        UPDATE kept SET bytes = bytes - old.bytes WHERE tenant = old.tenant AND feed = old.feed;
     END;
     CREATE TRIGGER scope_changed AFTER UPDATE ON scope BEGIN
-        UPDATE kept SET bytes = bytes - (
-            64 + length(CAST(old.discovered AS BLOB)) + length(CAST(old.standing AS BLOB))
-        ) WHERE tenant = old.tenant AND feed = old.feed;
-        INSERT INTO kept VALUES (
-            new.tenant, new.feed,
-            64 + length(CAST(new.discovered AS BLOB)) + length(CAST(new.standing AS BLOB))
-        ) ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
+        UPDATE kept SET bytes = bytes - old.bytes WHERE tenant = old.tenant AND feed = old.feed;
+        INSERT INTO kept VALUES (new.tenant, new.feed, new.bytes)
+        ON CONFLICT (tenant, feed) DO UPDATE SET bytes = bytes + excluded.bytes;
     END;
     CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
-        UPDATE kept SET bytes = bytes + 64 + length(new.value)
+        UPDATE kept SET bytes = bytes + new.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
     END;
     CREATE TRIGGER state_removed AFTER DELETE ON state BEGIN
-        UPDATE kept SET bytes = bytes - 64 - length(old.value)
+        UPDATE kept SET bytes = bytes - old.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
     END;
     CREATE TRIGGER state_changed AFTER UPDATE ON state BEGIN
-        UPDATE kept SET bytes = bytes + length(new.value) - length(old.value)
+        UPDATE kept SET bytes = bytes + new.bytes - old.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
     END;
     CREATE TRIGGER figure_added AFTER INSERT ON history BEGIN
-        UPDATE kept SET bytes = bytes + 64 + length(CAST(new.subject AS BLOB)) + length(CAST(new.kind AS BLOB))
-            + length(CAST(new.title AS BLOB))
+        UPDATE kept SET bytes = bytes + new.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
     END;
     CREATE TRIGGER figure_removed AFTER DELETE ON history BEGIN
-        UPDATE kept SET bytes = bytes - 64 - length(CAST(old.subject AS BLOB)) - length(CAST(old.kind AS BLOB))
-            - length(CAST(old.title AS BLOB))
+        UPDATE kept SET bytes = bytes - old.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = old.scope);
     END;
     CREATE TRIGGER figure_changed AFTER UPDATE ON history BEGIN
-        UPDATE kept SET bytes = bytes + length(CAST(new.kind AS BLOB)) + length(CAST(new.title AS BLOB))
-            - length(CAST(old.kind AS BLOB)) - length(CAST(old.title AS BLOB))
+        UPDATE kept SET bytes = bytes + new.bytes - old.bytes
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
     END;
 ",

@@ -175,7 +175,7 @@ async fn a_retry_after_is_shared_by_all_with_the_credential_and_kept_over_a_rest
     let begun = *scene.service.times(&subscription(0, 0)).last().unwrap();
     scene.service.answer_with(|_, _| None);
     stage.run_until(begun + 5 * HOUR).await;
-    drop(stage);
+    stage.end().await;
     let mut stage = scene.start(&text).await;
     stage.run_until(begun + 12 * HOUR).await;
     let (until, rest) = (begun + 10 * HOUR, begun + 10 * HOUR + 10 * SECOND);
@@ -285,11 +285,11 @@ async fn what_waits_for_a_person_is_tried_at_once_after_a_restart_with_another_c
     let mut stage = scene.start(&text("")).await;
     scene.service.answer_with(|path, _| if path.contains("Microsoft.Security") { forbidden() } else { None });
     stage.run_until(NOON + 12 * HOUR).await;
-    drop(stage);
+    stage.end().await;
     let before = scene.service.times("Microsoft.Security").len();
     let mut stage = scene.start(&text("")).await;
     stage.run_until(NOON + 12 * HOUR + 60 * SECOND).await;
-    drop(stage);
+    stage.end().await;
     assert_eq!(scene.service.times("Microsoft.Security").len(), before, "the same configuration waits on");
     let mut stage = scene.start(&text("definitions = \"none\"")).await;
     stage.run_until(NOON + 12 * HOUR + 2 * 60 * SECOND).await;
@@ -462,7 +462,7 @@ async fn a_lost_subscription_that_is_then_excluded_is_not_told_again() {
     scene.reload(&mut stage, &fewer).await;
     stage.run_until(NOON + 8 * HOUR).await;
     let searches = scene.service.times("/subscriptions").len();
-    drop(stage);
+    stage.end().await;
     let mut stage = scene.start(&fewer).await;
     stage.run_until(NOON + 12 * HOUR).await;
     assert_eq!(told(&stage.told().await), []);
@@ -536,7 +536,7 @@ async fn a_feed_that_never_collected_says_so_and_one_scope_of_several_is_enough(
     stage.run_until(NOON + 12 * HOUR).await;
     let collected = last_collected(&stage) * 1_000;
     assert!(collected > NOON + 10 * HOUR, "{collected}");
-    drop(stage);
+    stage.end().await;
     let stage = scene.start(&text).await;
     assert_eq!(last_collected(&stage) * 1_000, collected, "a restart does not forget it");
 }
@@ -606,7 +606,7 @@ async fn what_waits_for_a_person_is_tried_at_once_when_somebody_asks() {
     stage.run_until(NOON + 12 * HOUR + 60 * SECOND).await;
     assert_eq!(polls(), before + 1);
     // A collector that was just started did not search yet.
-    drop(stage);
+    stage.end().await;
     let mut stage = scene.start(&text).await;
     scene.hang_up(&mut stage, &text).await;
     stage.run_until(NOON + 12 * HOUR + 2 * 60 * SECOND).await;
@@ -751,7 +751,7 @@ async fn a_state_that_cannot_be_read_is_no_fresh_start() {
     let mut stage = scene.start(&text).await;
     stage.run_until(NOON + 60 * SECOND).await;
     assert_eq!(stage.told().await.len(), 15);
-    drop(stage);
+    stage.end().await;
     let database = rusqlite::Connection::open(scene.folder.path().join("collector.db")).unwrap();
     database.execute("UPDATE state SET value = CAST('{\"format\":77}' AS BLOB)", []).unwrap();
     drop(database);

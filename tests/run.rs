@@ -957,6 +957,7 @@ async fn a_poll_with_a_state_tells_what_is_new_and_then_nothing() {
             .map(|line| serde_json::from_slice(line).unwrap())
             .collect();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!scene.folder.path().join("poll.db-wal").exists(), "the file is whole by itself");
         events
     };
     assert_eq!(poll().len(), 30);

@@ -158,7 +158,7 @@ async fn what_a_feed_leaves_has_a_budget_and_nothing_of_a_poll_that_passes_it_is
 
         stage.told().await;
         // After a start the figure is there at once; and with more room the feed goes on.
-        drop(stage);
+        stage.end().await;
         let mut stage = scene.start(&budget(500_000)).await;
         assert_eq!(of_feed(&stage, "collector_state_bytes", "mallory"), kept);
         stage.run_until(scene.later(2)).await;

@@ -83,6 +83,11 @@ impl Stage {
         self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }
 
+    /// Ends it as a process does: its state can be taken up again.
+    pub async fn end(self) {
+        self.pipeline.close().await;
+    }
+
     /// Lets everything happen that is due before `end`, each at its time, and then lets that time come.
     pub async fn run_until(&mut self, end: u64) {
         loop {

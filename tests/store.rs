@@ -7,7 +7,7 @@ use host_harness::limits;
 use host_harness::store::budget::Budgets;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
-    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, Throttle,
+    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, StoreHandle, Throttle,
 };
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
@@ -89,6 +89,19 @@ fn what_was_committed_is_there_after_a_restart() {
         bytes: 6,
     };
     assert_eq!(store.backlog().unwrap(), [row("lake"), row("siem")]);
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_is_free_at_once_whoever_still_holds_it() {
+    let (_folder, file) = place();
+    for _ in 0..20 {
+        let held = StoreHandle::start(SqliteStore::open(&file).unwrap(), file.clone()).unwrap();
+        let other = held.clone();
+        held.ask(|store| store.commit(&poll("contoso", "prod", "one", &["lake"], &[]))).await.unwrap();
+        held.close().await.unwrap();
+        assert!(!file.with_extension("db-wal").exists());
+        assert_eq!(other.ask(|store| store.salt()).await.unwrap_err().what, StoreErrorKind::Stopped);
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
+use host_harness::collector::work::Pipeline;
+use host_harness::config::admission::Checked;
 use host_harness::config::{CollectorConfig, Config};
 use host_harness::limits;
 use host_harness::run;
@@ -41,15 +43,21 @@ pub async fn tick(
     let collector = CollectorConfig { state: state.to_owned(), ..config.collector.clone() };
     let checked = check(host, config, plugin).await?;
     let pipeline = run::pipeline(&collector, &sinks, &checked.network, clock, stdout).await?;
-    let feeds = once::open(&checked, clock).await?;
+    let report = once_with(&checked, &pipeline).await;
+    pipeline.close().await;
+    report
+}
+
+/// Polls each scope once, and gives the sinks time for the events.
+async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<once::Report> {
+    let feeds = once::open(checked, &pipeline.clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };
-    let mut report = once::tick(&feeds, &pipeline, output).await?;
+    let mut report = once::tick(&feeds, pipeline, output).await?;
     report.failed += checked.left_out.len();
     let delivered = tokio::time::timeout(limits::POLL_WAIT, pipeline.deliveries.rest()).await;
     if let Some((kind, why)) = pipeline.deliveries.closed() {
         return Err(io::Error::new(kind, why).into());
     }
-    pipeline.close().await;
     if delivered.is_err() {
         for ((sink, tenant), waiting) in pipeline.deliveries.waiting() {
             let (events, seconds) = (waiting.events, limits::POLL_WAIT.as_secs());
@@ -61,7 +69,7 @@ pub async fn tick(
                 "error: sink {sink}: {events} events of tenant {tenant} were not delivered within {seconds} s{}\n  \
                  fix: they wait in {} and go with the next poll or `run` on it",
                 why.unwrap_or_default(),
-                state.display()
+                pipeline.store.file().display()
             );
             report.failed += 1;
         }

@@ -121,9 +121,9 @@ impl Pipeline {
         self.conclude(feed, task, state.is_some(), polled).await
     }
 
-    /// Leaves the store's file whole by itself; what cannot be done is done when it is opened.
+    /// Closes the store, whose file is whole by itself then; what cannot be done is done when it is opened.
     pub async fn close(&self) {
-        if let Err(error) = self.store.ask(|store| store.close()).await {
+        if let Err(error) = self.store.close().await {
             tracing::debug!(%error, "the store's log stays beside it");
         }
     }

@@ -2,7 +2,7 @@
 //! and the history of figures. One small trait, so that another database can take the place of SQLite; it runs on a
 //! thread of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
@@ -11,6 +11,7 @@ use source_host::blame::Blame;
 use source_host::cause::Cause;
 use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
+use tokio::sync::oneshot;
 
 pub mod budget;
 pub mod sqlite;
@@ -298,7 +299,7 @@ pub trait Store: Send {
     fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
     /// Takes delivered events out.
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
-    /// Leaves the file whole by itself, for the end of the process.
+    /// Leaves the file whole by itself. Nothing is asked after this.
     fn close(&mut self) -> StoreResult<()>;
     /// Forgets history and throttles from before.
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
@@ -306,23 +307,41 @@ pub trait Store: Send {
 
 type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
-/// The store on its thread. Cheap to clone; the thread ends with the last clone.
+/// What the thread of a store is asked for.
+enum StoreTask {
+    Job(StoreJob),
+    /// Close the store, and say that it is closed.
+    Close(oneshot::Sender<StoreResult<()>>),
+}
+
+/// The store on its thread. Cheap to clone; the thread ends when it is told to close, or with the last clone.
 #[derive(Clone)]
 pub struct StoreHandle {
-    jobs: mpsc::Sender<StoreJob>,
+    tasks: mpsc::Sender<StoreTask>,
     file: PathBuf,
 }
 
 impl StoreHandle {
     /// Moves a store to a thread of its own.
     pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
-        let (jobs, waiting) = mpsc::channel::<StoreJob>();
+        let (tasks, waiting) = mpsc::channel();
         thread::Builder::new().name("store".to_owned()).spawn(move || {
-            for job in waiting {
-                job(&mut store);
+            while let Ok(task) = waiting.recv() {
+                match task {
+                    StoreTask::Job(job) => job(&mut store),
+                    StoreTask::Close(answer) => {
+                        let closed = store.close();
+                        // The database closes its files, and the lock is free, before anybody is told.
+                        drop(store);
+                        // Whoever waits for an answer gets none.
+                        drop(waiting);
+                        drop(answer.send(closed));
+                        return;
+                    }
+                }
             }
         })?;
-        Ok(StoreHandle { jobs, file })
+        Ok(StoreHandle { tasks, file })
     }
 
     /// Asks the store for something and waits for it.
@@ -330,10 +349,25 @@ impl StoreHandle {
         &self,
         question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
-        let (answer, waiting) = tokio::sync::oneshot::channel();
-        let job: StoreJob = Box::new(move |store| drop(answer.send(question(store))));
+        let (answer, waiting) = oneshot::channel();
+        self.give(StoreTask::Job(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
+    }
+
+    /// Where the store is.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Closes the store for all who hold it: its files are closed and its lock is free when this comes back. Later
+    /// questions find that it has stopped.
+    pub async fn close(&self) -> StoreResult<()> {
+        let (answer, waiting) = oneshot::channel();
+        self.give(StoreTask::Close(answer), waiting).await
+    }
+
+    async fn give<T>(&self, task: StoreTask, waiting: oneshot::Receiver<StoreResult<T>>) -> StoreResult<T> {
         let stopped = || StoreError { file: self.file.clone(), what: StoreErrorKind::Stopped };
-        self.jobs.send(job).map_err(|_| stopped())?;
+        self.tasks.send(task).map_err(|_| stopped())?;
         waiting.await.unwrap_or_else(|_| Err(stopped()))
     }
 }

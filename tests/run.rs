@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use host_harness::limits;
 use serde_json::Value;
+use source_host::failpoint;
 use source_simulator::{Simulator, estate::Estate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -943,6 +944,35 @@ async fn a_check_climbs_with_the_others_where_one_credential_cannot_be_read() {
     assert_eq!(reports[0]["steps"][1]["status"], "not-reached");
     let (status, reports) = check(&["--strict"]);
     assert_eq!((status, reports[1]["steps"][1]["status"].as_str()), (Some(2), Some("not-reached")));
+}
+
+/// With a thread that hangs, the process has a tenth of the time that it has otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
+    let scene = Scene::new().await;
+    scene.write("[collector]\nlisten = \"127.0.0.1:0\"\n");
+    let lost = "ends: the collector's loop did not turn for 120 s, in which it starts what is due";
+    let overdue = "ends: told to stop, the process did not within 20 s";
+    for (place, signal, words) in [
+        ("loop-turn:1", None, lost),
+        ("loop-turn:1", Some("TERM"), overdue),
+        ("loop-turn:1", Some("INT"), overdue),
+        ("poll-begin:1", Some("TERM"), overdue),
+        ("commit-begin:1", Some("TERM"), overdue),
+    ] {
+        let mut command = scene.command(&["run", "-c", "collector.toml"]);
+        command.env(failpoint::VARIABLE, format!("{place}:hang"));
+        let mut process = Process::start(command);
+        process.hears("a test lets this thread hang");
+        if let Some(signal) = signal {
+            process.signal(signal);
+        } else {
+            process.hears("the collector's loop does not turn for 15 s: it starts what is due");
+        }
+        let line = process.hears(words);
+        assert!(line.contains("ERROR") && line.contains("fault=\"harness\""), "{place}: {line}");
+        assert_eq!(process.end().code(), Some(1), "{place} {signal:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

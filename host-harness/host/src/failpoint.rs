@@ -1,4 +1,5 @@
-//! Places where a test ends the process, as a crash would. Builds without debug assertions have none of it.
+//! Places where a test ends the process, as a crash would, or lets a thread hang. Builds without debug assertions have none
+//! of it.
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
@@ -34,20 +35,32 @@ pub const NAMES: &[&str] = &[
     "dead-letter-synced",
 ];
 
-/// The variable of the environment that chooses a place: `NAME:N` is the N-th pass of it.
+/// The place in the collector's loop, in each turn.
+pub const LOOP: &str = "loop-turn";
+
+/// The variable of the environment that chooses a place: `NAME:N` is the N-th pass of it, at which the process ends. With
+/// `NAME:N:hang` the thread hangs there.
 pub const VARIABLE: &str = "HOST_HARNESS_CRASH_AT";
 
-/// The chosen place, and how often it may still be passed.
+/// A place, how often it may still be passed, and whether the thread hangs there.
 #[cfg(debug_assertions)]
-static CHOSEN: OnceLock<(String, AtomicU64)> = OnceLock::new();
+struct Chosen {
+    name: String,
+    passes: AtomicU64,
+    hangs: bool,
+}
+
+#[cfg(debug_assertions)]
+static CHOSEN: OnceLock<Chosen> = OnceLock::new();
 
 /// Chooses the place, once, by the value of [`VARIABLE`].
 #[cfg(debug_assertions)]
 pub fn choose(value: &str) {
-    if let Some((name, passes)) = value.split_once(':')
+    let (place, hangs) = value.strip_suffix(":hang").map_or((value, false), |place| (place, true));
+    if let Some((name, passes)) = place.split_once(':')
         && let Ok(passes) = passes.parse()
     {
-        let _ = CHOSEN.set((name.to_owned(), AtomicU64::new(passes)));
+        let _ = CHOSEN.set(Chosen { name: name.to_owned(), passes: AtomicU64::new(passes), hangs });
     }
 }
 
@@ -55,14 +68,32 @@ pub fn choose(value: &str) {
 #[cfg(not(debug_assertions))]
 pub fn choose(_: &str) {}
 
-/// Ends the process here if this is the chosen pass of the chosen place.
+/// Whether a test lets a thread hang: it has no patience for the time that others have.
+#[cfg(debug_assertions)]
+pub fn hangs() -> bool {
+    CHOSEN.get().is_some_and(|chosen| chosen.hangs)
+}
+
+/// Never.
+#[cfg(not(debug_assertions))]
+pub fn hangs() -> bool {
+    false
+}
+
+/// Ends the process here, or hangs, if this is the chosen pass of the chosen place.
 #[cfg(debug_assertions)]
 pub fn pass(name: &'static str) {
-    debug_assert!(NAMES.contains(&name), "{name} is not among the names");
-    if let Some((chosen, passes)) = CHOSEN.get()
+    debug_assert!(NAMES.contains(&name) || name == LOOP, "{name} is not among the names");
+    if let Some(Chosen { name: chosen, passes, hangs }) = CHOSEN.get()
         && chosen == name
         && passes.fetch_sub(1, Ordering::SeqCst) == 1
     {
+        if *hangs {
+            tracing::warn!(place = name, "a test lets this thread hang");
+            loop {
+                std::thread::park();
+            }
+        }
         std::process::abort();
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::cause;
 use source_host::clock::Clock;
+use source_host::failpoint;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
 use source_host::network::client::Network;
@@ -229,6 +230,7 @@ impl RunLoop {
                 return Err(StartError::of_host(why));
             }
             turns.does("starts what is due");
+            failpoint::pass(failpoint::LOOP);
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
             let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
+use source_host::failpoint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
@@ -49,12 +50,14 @@ async fn watch(turns: Turns) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return };
     let mut watch = LoopWatch::default();
+    // All times here are counted in ticks.
+    let tick = if failpoint::hangs() { limits::LOOP_TICK / 10 } else { limits::LOOP_TICK };
     loop {
         tokio::select! {
             _ = terminate.recv() => watch.stopping(),
             _ = interrupt.recv() => watch.stopping(),
             // Ticks of its own: a process that was stopped and goes on has missed one, and not an hour.
-            () = sleep(limits::LOOP_TICK) => {
+            () = sleep(tick) => {
                 let turn = *turns.0.lock();
                 let does = turn.map_or("ends", |turn| turn.does);
                 match watch.tick(turn.map(|turn| turn.number)) {

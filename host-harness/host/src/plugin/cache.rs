@@ -1,7 +1,7 @@
 //! Compiled plugins that are kept in a folder. They run as native code, so the folder and each file must be this user's
 //! alone: that keeps others out. A digest in each file finds damage before the engine loads the code.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -70,7 +70,12 @@ impl Cache {
             beside.write_all(&header(name, code))?;
             beside.write_all(code)?;
             beside.as_file().sync_all()?;
-            beside.persist(self.folder.join(name))?;
+            let place = self.folder.join(name);
+            // A file takes the place of anything but a folder.
+            if fs::symlink_metadata(&place).is_ok_and(|met| met.is_dir()) {
+                fs::remove_dir_all(&place)?;
+            }
+            beside.persist(place)?;
             Ok(())
         };
         write().map_err(|error| {
@@ -140,7 +145,6 @@ fn code(mut file: File, bytes: u64, name: &str) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -222,6 +226,11 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
         check_replaced(&cache, "is no regular file");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir_all(file.join("below")).unwrap();
+        symlink(&elsewhere, file.join("below/link")).unwrap();
+        check_replaced(&cache, "is no regular file");
+        assert!(elsewhere.exists(), "a folder is replaced, and what links in it lead to stays");
         for (found, reason) in
             [(0o602, "has the mode 0602, which lets others write it, expected 0600"), (0o620, "0620")]
         {

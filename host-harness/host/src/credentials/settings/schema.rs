@@ -4,7 +4,7 @@ use jsonschema::PatternOptions;
 use serde_json::Value;
 
 use crate::credentials::secret::Secret;
-use crate::limits::{CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES};
+use crate::limits::{CREDENTIAL_PATTERNS, CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES};
 use crate::text;
 
 /// What the schema of a setting finds odd about its real value: one remark in the host's words, whatever and however much
@@ -12,7 +12,7 @@ use crate::text;
 pub(super) fn oddity(property: &Value, secret: &Secret) -> Option<String> {
     if !is_simple(property) {
         return Some(format!(
-            "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or refers to others"
+            "the plugin's schema of it is not applied: it has more than {CREDENTIAL_SCHEMA_BYTES} bytes or {CREDENTIAL_PATTERNS} patterns, or refers to others"
         ));
     }
     let Ok(validator) = validator(property) else {
@@ -54,6 +54,7 @@ pub fn validator(schema: &Value) -> Result<jsonschema::Validator, NotASchema> {
 fn is_simple(schema: &Value) -> bool {
     let text = schema.to_string();
     text.len() <= CREDENTIAL_SCHEMA_BYTES
+        && text.matches("\"pattern").count() <= CREDENTIAL_PATTERNS
         && !["\"$ref\"", "\"$dynamicRef\"", "\"$recursiveRef\""].iter().any(|word| text.contains(word))
 }
 
@@ -83,18 +84,27 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_with_more_patterns_than_are_read_at_once_is_not_applied() {
+        let property =
+            |count: usize| serde_json::json!({ "allOf": vec![serde_json::json!({ "pattern": "^a" }); count] });
+        let told = |count| oddity(&property(count), &Secret::new("a-secret-of-tests"));
+        assert_eq!(told(CREDENTIAL_PATTERNS), None);
+        assert!(told(CREDENTIAL_PATTERNS + 1).unwrap().contains("8 patterns"), "{:?}", told(CREDENTIAL_PATTERNS + 1));
+    }
+
+    #[test]
     fn a_schema_cannot_spell_a_secret_in_the_log() {
         // A test for each character at each place: those that fail would be the secret.
         let test = |place: usize, letter: char| {
             let pattern = format!("^.{{{place}}}[^{letter}]");
             serde_json::json!({ "description": format!("{place}{letter}"), "pattern": pattern })
         };
-        let places = (0..4).flat_map(|place| ('a'..='j').map(move |letter| (place, letter)));
+        let places = (0..2).flat_map(|place| ('a'..='d').map(move |letter| (place, letter)));
         let tests: Vec<Value> = places.map(|(place, letter)| test(place, letter)).collect();
         let property = serde_json::json!({ "description": "the-words-of-a-plugin", "allOf": tests });
         let oddity = |secret: &str| oddity(&property, &Secret::new(secret));
         let told = oddity("abcdefgh").unwrap();
-        assert_eq!(oddity("jjjjzzzz"), Some(told.clone()), "another secret, the same words");
+        assert_eq!(oddity("ddddzzzz"), Some(told.clone()), "another secret, the same words");
         assert!(!told.contains("the-words") && !told.contains("0a"), "{told}");
         assert_eq!(oddity("zzzzzzzz"), None);
     }

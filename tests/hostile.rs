@@ -226,6 +226,13 @@ pub const CASES: &[Case] = &[
         Fails("metadata.uid is not the uid of the event"),
         "limits",
     ),
+    case(
+        Mode::EventsLong,
+        40,
+        "returns events that take long to read",
+        Nothing("they are read beside the others, at the cost of its call"),
+        "",
+    ),
     case(Mode::EventsAlike, 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
     case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
     case(Mode::StateForeign, 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),

@@ -55,6 +55,16 @@ const SHARES: &[Share] = &[
         ends: "what passes `max_log_bytes_per_minute` is dropped, counted, and told in one line a minute",
     },
     Share {
+        mode: Some(Mode::NoticesEscapes),
+        tries: "warns a thousand times a poll, in words that take long to search for secrets",
+        ends: "what passes `max_log_bytes_per_minute` is dropped unread, the rest is read beside the loop",
+    },
+    Share {
+        mode: Some(Mode::ScopesFailing),
+        tries: "has many scopes, and a failure of long words for each",
+        ends: "the status page reads the words of those that it shows, beside the loop",
+    },
+    Share {
         mode: None,
         tries: "proposes an interval of a second",
         ends: "it is polled once a minute, unless the operator's own `interval` is shorter",
@@ -81,13 +91,13 @@ pub fn table() -> Table {
 }
 
 /// A folder with the hostile plugin in it, whose clock begins at noon.
-struct Scene {
+pub struct Scene {
     folder: TempDir,
     now: Arc<AtomicU64>,
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub fn new() -> Scene {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
         Scene { folder, now: Arc::new(AtomicU64::new(NOON)) }
@@ -101,7 +111,7 @@ impl Scene {
         self.now.load(Ordering::SeqCst) + hours * HOUR
     }
 
-    async fn start(&self, text: &str) -> Stage {
+    pub async fn start(&self, text: &str) -> Stage {
         let transport = Arc::new(Service::default()) as Arc<dyn Transport>;
         Stage::start(&self.file(), text, &secrets(), &self.now, transport).await
     }
@@ -112,7 +122,7 @@ fn secrets() -> Secrets {
 }
 
 /// A configuration with a feed in this mode, and a good one.
-fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) -> String {
+pub fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) -> String {
     let feed = |tenant: &str, mode: Mode, more: &str| {
         format!(
             "[[feed]]\nid = \"{tenant}-items\"\ntenant = \"{tenant}\"\nplugin = \"hostile.wasm\"\n{more}\n\
@@ -216,6 +226,32 @@ async fn what_a_feed_writes_to_the_log_has_a_budget_a_minute_and_one_line_says_w
     // Two steps a poll.
     assert_eq!(dropped, stage.metric(polls).unwrap() * 2.0 * 90.0 - written as f64);
     assert_eq!(of_feed(&stage, "collector_log_lines_dropped_total", "alice"), 0.0);
+}
+
+#[tokio::test]
+async fn warnings_beyond_the_budget_of_the_log_are_not_read() {
+    let scene = Scene::new();
+    let text = configuration("max_log_bytes_per_minute = 20000", Mode::NoticesEscapes, 1_000, "interval = \"1h\"");
+    let mut stage = scene.start(&text).await;
+    stage.run_until(scene.later(1)).await;
+    stage.collector.sweep();
+    assert!(failure(&stage, "mallory-items").is_none(), "warnings keep no data back");
+    let dropped = of_feed(&stage, "collector_log_lines_dropped_total", "mallory");
+    // Four lines of 4,000 bytes a poll; a poll of the hour may follow the first within its minute.
+    assert!((995.0..=2_000.0).contains(&dropped), "{dropped}");
+}
+
+#[tokio::test]
+async fn a_status_shows_as_many_scopes_as_it_may_and_counts_all() {
+    let scene = Scene::new();
+    let mut stage = scene.start(&configuration("", Mode::ScopesFailing, 30, "interval = \"1h\"")).await;
+    stage.run_until(scene.later(2)).await;
+    let snapshot = stage.collector.snapshot(20);
+    assert_eq!((snapshot.feeds, snapshot.scopes, snapshot.failing_scopes, snapshot.total), (2, 31, 30, 31));
+    assert_eq!(snapshot.rows.len(), 20);
+    assert!(snapshot.rows.iter().all(|row| row.tenant == "mallory" && row.failure.is_some()), "what fails comes first");
+    let good = stage.collector.snapshot(100).rows;
+    assert_eq!(good.last().map(|row| (row.tenant.as_str(), row.failure.is_none())), Some(("alice", true)));
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! What the collector says: one line where a failure is handled, with whose fault it is and what mends it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use source_host::contract::{Failure, Notice, Reaction, Scope};
-use source_host::credentials::redact;
+use source_host::credentials::redact::{self, Search};
 use source_host::feed::admitted::AdmittedFeed;
 
 /// The same without secrets.
 pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
-    let clean = |text: &str| redact::redact(text, admitted.secrets());
+    let search = Search::new(admitted.secrets());
+    let clean = |text: &str| cleaned(&search, text);
     let clean_some = |text: &Option<String>| text.as_deref().map(clean);
     Failure {
         code: clean(&failure.code),
@@ -49,16 +51,42 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     }
 }
 
-/// Says what is odd, though it changed no data. What was odd `before`, by code, is for those who debug; gives the codes.
-pub fn log_notices(admitted: &AdmittedFeed, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
-    for Notice { code, message } in notices {
-        let (tenant, feed, message) = (&admitted.tenant, &admitted.id, redact::redact(message, admitted.secrets()));
-        match before.contains(code) {
-            true => tracing::debug!(%tenant, %feed, scope, code, words = message, "something is odd"),
-            false if !admitted.log.takes(message.len()) => {}
-            false => tracing::info!(%tenant, %feed, scope, code, words = message, "something is odd"),
+/// Says what is odd, though it changed no data. What was odd `before`, by code in their order, is for those who debug; gives
+/// the codes. A plugin chooses how many they are and how long it takes to search them for secrets.
+pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
+    let is_known = |notice: &Notice| before.binary_search(&notice.code).is_ok();
+    let debugs = tracing::enabled!(tracing::Level::DEBUG);
+    let is_told = |notice: &&Notice| match is_known(notice) {
+        true => debugs,
+        false => admitted.log.takes(notice.message.len()),
+    };
+    let told: Vec<(bool, Notice)> =
+        notices.iter().filter(is_told).map(|notice| (is_known(notice), notice.clone())).collect();
+    let bytes: usize = told.iter().map(|(_, notice)| notice.message.len()).sum();
+    let (admitted, scope) = (Arc::clone(admitted), scope.to_owned());
+    let log = move || {
+        let (tenant, feed, search) = (&admitted.tenant, &admitted.id, Search::new(admitted.secrets()));
+        for (is_known, Notice { code, message }) in &told {
+            let message = cleaned(&search, message);
+            match is_known {
+                true => tracing::debug!(%tenant, %feed, scope, code, words = message, "something is odd"),
+                false => tracing::info!(%tenant, %feed, scope, code, words = message, "something is odd"),
+            }
         }
+    };
+    if bytes > redact::LONG {
+        let subscriber = tracing::dispatcher::get_default(Clone::clone);
+        tokio::task::spawn_blocking(move || tracing::dispatcher::with_default(&subscriber, log));
+    } else {
+        log();
     }
     let codes: BTreeSet<&String> = notices.iter().map(|notice| &notice.code).collect();
     codes.into_iter().cloned().collect()
+}
+
+fn cleaned(search: &Search, text: &str) -> String {
+    match search.clean(text.as_bytes()) {
+        Some(clean) => String::from_utf8_lossy(&clean).into_owned(),
+        None => text.to_owned(),
+    }
 }

@@ -38,7 +38,8 @@ mod status;
 mod tally;
 pub mod work;
 
-pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
+use status::RowSource;
+pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot};
 
 /// The collector.
 pub struct Collector {
@@ -469,36 +470,63 @@ impl Collector {
 
     /// How everything stands, what needs somebody first.
     pub fn snapshot(&self, most: usize) -> StatusSnapshot {
-        let mut rows: Vec<SnapshotRow> = Vec::new();
+        self.draft(most).cleaned()
+    }
+
+    /// The same, from which secrets are still to be taken out.
+    pub fn draft(&self, most: usize) -> StatusDraft {
+        let mut rows: Vec<(&FeedEntry, RowSource)> = Vec::new();
         for (number, entry) in &self.feeds {
-            if let Some(failure) = &entry.plan_changed {
-                rows.push(SnapshotRow::of_feed(&entry.admitted, Some(failure)));
-            }
-            if let Some(failure) = &entry.failure {
-                let item = Job::Search(*number);
-                let in_flight = self.agenda.is_in_flight(item).then_some(NextAttempt::InFlight);
-                let next = in_flight.or_else(|| self.agenda.due(item).map(NextAttempt::At));
-                rows.push(SnapshotRow { next, ..SnapshotRow::of_feed(&entry.admitted, Some(failure)) });
-            }
-            for number in &entry.scopes {
-                let Some(scope) = self.scopes.get(number) else { continue };
-                rows.push(SnapshotRow::of_scope(&entry.admitted, scope, self.next(*number, scope, &entry.admitted)));
-            }
+            let of_feed = entry.plan_changed.iter().map(|failure| RowSource::Feed(failure, None));
+            let search = Some(Job::Search(*number));
+            let of_search = entry.failure.iter().map(|failure| RowSource::Feed(failure, search));
+            let scopes = entry.scopes.iter().filter_map(|number| self.scopes.get_key_value(number));
+            let of_scopes = scopes.map(|(number, scope)| RowSource::Scope(*number, scope));
             // What nobody asks for any more needs nobody.
-            for row in entry.stored.values().filter(|row| row.standing.watch != Polling::Unasked) {
-                rows.push(SnapshotRow::of_stored(&entry.admitted, row));
-            }
+            let stored = entry.stored.values().filter(|row| row.standing.watch != Polling::Unasked);
+            let all = of_feed.chain(of_search).chain(of_scopes).chain(stored.map(RowSource::Stored));
+            rows.extend(all.map(|source| (&**entry, source)));
         }
         let (feeds, in_flight, total) = (self.feeds.len(), self.agenda.in_flight(), rows.len());
-        let failing_feeds = rows.iter().filter(|row| row.scope.is_none()).count();
+        let failing_feeds = rows.iter().filter(|(_, source)| matches!(source, RowSource::Feed(..))).count();
         let scopes = total - failing_feeds;
-        let failing_scopes = rows.iter().filter(|row| row.scope.is_some() && row.failure.is_some()).count();
-        let key = |row: &SnapshotRow| (row.failure.is_none(), row.tenant.clone(), row.feed.clone(), row.scope.clone());
-        rows.sort_by_cached_key(key);
+        let failing_scopes = rows.iter().filter(|(_, source)| source.fails()).count() - failing_feeds;
+        rows.sort_by_cached_key(|(entry, source)| {
+            (!source.fails(), &*entry.admitted.tenant, &*entry.admitted.id, source.scope())
+        });
+        // A row may have kilobytes of words: it is made for those that are shown alone.
         rows.truncate(most);
+        let of_feeds = rows.iter().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
+        let rows = rows.into_iter().map(|(entry, source)| self.row(entry, source)).collect();
         let (sinks, notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
         let left_out = Vec::new();
-        StatusSnapshot { feeds, failing_feeds, scopes, failing_scopes, in_flight, total, rows, left_out, sinks, notes }
+        let snapshot = StatusSnapshot {
+            feeds,
+            failing_feeds,
+            scopes,
+            failing_scopes,
+            in_flight,
+            total,
+            rows,
+            left_out,
+            sinks,
+            notes,
+        };
+        StatusDraft { snapshot, feeds: of_feeds }
+    }
+
+    fn row(&self, FeedEntry { admitted, .. }: &FeedEntry, source: RowSource) -> SnapshotRow {
+        match source {
+            RowSource::Feed(failure, item) => {
+                let in_flight = item.filter(|item| self.agenda.is_in_flight(*item)).map(|_| NextAttempt::InFlight);
+                let next = in_flight.or_else(|| self.agenda.due(item?).map(NextAttempt::At));
+                SnapshotRow { next, ..SnapshotRow::of_feed(admitted, Some(failure)) }
+            }
+            RowSource::Scope(number, scope) => {
+                SnapshotRow::of_scope(admitted, scope, self.next(number, scope, admitted))
+            }
+            RowSource::Stored(row) => SnapshotRow::of_stored(admitted, row),
+        }
     }
 
     /// When a scope is tried next.

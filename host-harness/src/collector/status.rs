@@ -1,5 +1,6 @@
 //! How everything stands at one moment, for the status page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use source_host::blame::Blame;
@@ -7,6 +8,7 @@ use source_host::contract::Failure;
 use source_host::feed::admitted::AdmittedFeed;
 
 use crate::collector::ScopeEntry;
+use crate::collector::agenda::Job;
 use crate::collector::log::redacted;
 use crate::sink::delivery::SinkRow;
 use crate::store::{Polling, ScopeRow};
@@ -34,6 +36,53 @@ pub struct StatusSnapshot {
     pub sinks: Vec<SinkRow>,
     /// What is wrong beside all that, in sentences.
     pub notes: Vec<String>,
+}
+
+/// The same while it has words of plugins and services as they came.
+pub struct StatusDraft {
+    pub(super) snapshot: StatusSnapshot,
+    /// The feed of each row.
+    pub(super) feeds: Vec<Arc<AdmittedFeed>>,
+}
+
+impl StatusDraft {
+    /// Takes the secrets out. How long that takes, plugins and services choose.
+    pub fn cleaned(self) -> StatusSnapshot {
+        let StatusDraft { mut snapshot, feeds } = self;
+        for (row, admitted) in snapshot.rows.iter_mut().zip(feeds) {
+            row.failure = row.failure.as_ref().map(|failure| redacted(&admitted, failure));
+        }
+        snapshot
+    }
+}
+
+/// Where a row comes from.
+#[derive(Clone, Copy)]
+pub(super) enum RowSource<'a> {
+    /// A feed that fails as a whole, and the item that is tried next for it.
+    Feed(&'a Failure, Option<Job>),
+    /// A scope by its number.
+    Scope(u32, &'a ScopeEntry),
+    /// A scope that is not polled now.
+    Stored(&'a ScopeRow),
+}
+
+impl RowSource<'_> {
+    pub(super) fn scope(self) -> Option<String> {
+        match self {
+            RowSource::Feed(..) => None,
+            RowSource::Scope(_, entry) => Some(entry.scope.called()),
+            RowSource::Stored(row) => Some(row.scope.called()),
+        }
+    }
+
+    pub(super) fn fails(self) -> bool {
+        match self {
+            RowSource::Feed(..) => true,
+            RowSource::Scope(_, entry) => entry.failure().is_some(),
+            RowSource::Stored(row) => row.standing.outcome.is_some(),
+        }
+    }
 }
 
 /// How one scope, or a whole feed, stands.
@@ -93,6 +142,7 @@ pub struct LeftOutRow {
     pub goes_on: bool,
 }
 
+/// Rows as they are drafted: their failures have secrets in them.
 impl SnapshotRow {
     pub(super) fn of_feed(admitted: &AdmittedFeed, failure: Option<&Failure>) -> SnapshotRow {
         SnapshotRow {
@@ -100,7 +150,7 @@ impl SnapshotRow {
             feed: admitted.id.to_string(),
             scope: None,
             contact: admitted.contact.clone(),
-            failure: failure.map(|failure| redacted(admitted, failure)),
+            failure: failure.cloned(),
             blame: failure.map(|failure| admitted.plugin.blame(failure)),
             since: None,
             next: None,

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use crate::collector::work::Pipeline;
-use crate::collector::{Collector, LeftOutRow};
+use crate::collector::{Collector, LeftOutRow, StatusSnapshot};
 use crate::config::admission::{self, Checked, LeftOut};
 use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, SeenFile, StartError};
 use crate::limits;
@@ -291,11 +291,16 @@ impl RunLoop {
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(rows, answer) => {
-                let mut snapshot = self.collector.snapshot(rows);
+                let (draft, left_out) = (self.collector.draft(rows), self.left_out.clone());
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
-                snapshot.notes.extend(refused.map(|problem| format!("the configuration is not taken: {problem}")));
-                snapshot.left_out.clone_from(&self.left_out);
-                drop(answer.send(snapshot));
+                let notes: Vec<String> =
+                    refused.map(|problem| format!("the configuration is not taken: {problem}")).collect();
+                // Beside the loop, which others wait for.
+                tokio::task::spawn_blocking(move || {
+                    let mut snapshot = draft.cleaned();
+                    snapshot.notes.extend(notes);
+                    drop(answer.send(StatusSnapshot { left_out, ..snapshot }));
+                });
             }
         }
     }

@@ -86,6 +86,9 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         Mode::Scopes => {
             found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect()
         }
+        Mode::ScopesFailing => {
+            found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect()
+        }
         // Its placeholder is another at each call.
         Mode::ScopesFresh => {
             let call = settings.key.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -159,6 +162,11 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
         Mode::LogBytes => log::write(log::Level::Info, &wide("", amount)),
         Mode::LogEscapes => {
             ["\\", "%", "&", "+"].iter().for_each(|escape| log::write(log::Level::Info, &escape.repeat(amount)))
+        }
+        Mode::ScopesFailing => {
+            let words = "\\".repeat(4_000);
+            let fix = Some(words.clone());
+            return Err(Failure { fix, ..failure(Reaction::FixScope, "forbidden", &words) });
         }
         Mode::Requests => {
             for _ in 0..amount {
@@ -307,6 +315,12 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
             batch.events = (0..amount).map(one).collect();
         }
         Mode::EventsAlike => batch.events = vec![event; 2],
+        Mode::EventsLong => {
+            let long = format!("{{\"a\":[{}1]}}", "1,".repeat(32_000)).into_bytes();
+            batch.events = (0..amount)
+                .map(|index| Event { uid: format!("{}/{index}", event.uid), ..body(long.clone()) })
+                .collect();
+        }
         Mode::EventBytes => {
             batch.events[1].body = format!("{{\"a\":\"{}\"}}", "x".repeat(amount - 8)).into_bytes();
         }
@@ -327,6 +341,10 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
         Mode::StateBytes => batch.state = vec![b'1'; amount],
         Mode::StateForeign => batch.state = b"the state of somebody else".to_vec(),
         Mode::NoticesOfBatch => batch.notices.resize(amount, notice()),
+        Mode::NoticesEscapes => {
+            let odd = |index: usize| Notice { code: format!("odd-{index}"), message: "\\".repeat(4_000) };
+            batch.notices = (0..amount).map(odd).collect();
+        }
         Mode::NoticeUnlisted => batch.notices.push(unheard_of()),
         Mode::Measures => {
             let measure = batch.measures[0].clone();

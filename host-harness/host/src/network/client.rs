@@ -216,7 +216,12 @@ impl LiveTransport {
         headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            body.take(&chunk.map_err(classified)?)?;
+            let chunk = chunk.map_err(classified)?;
+            body = match body {
+                // A few bytes may become megabytes.
+                Body::Gzip(_) => tokio::task::spawn_blocking(move || body.taking(&chunk)).await.map_err(broken)??,
+                Body::Plain(_) => body.taking(&chunk)?,
+            };
         }
         Ok(IncomingResponse { status, headers, body: body.end()? })
     }
@@ -232,6 +237,11 @@ impl LiveTransport {
         };
         judge(request.url.host_str().unwrap_or_default(), address, &self.allowed)
     }
+}
+
+/// Reading an answer panicked.
+fn broken(error: tokio::task::JoinError) -> TransportError {
+    TransportError::other(error)
 }
 
 impl Proxy {

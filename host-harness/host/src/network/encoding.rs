@@ -67,6 +67,12 @@ impl Body {
         }
     }
 
+    /// The same with the next bytes, as they came.
+    pub(crate) fn taking(mut self, bytes: &[u8]) -> Result<Body, TransportError> {
+        self.take(bytes)?;
+        Ok(self)
+    }
+
     /// The whole body. One that ends within a member is cut; one without any byte is empty, whatever its headers say.
     pub(crate) fn end(self) -> Result<Vec<u8>, TransportError> {
         match self {

@@ -55,6 +55,11 @@ impl IncomingResponse {
     pub fn unmarked(&self) -> &[u8] {
         self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body)
     }
+
+    /// Bytes of its headers, names and values together.
+    pub(crate) fn header_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
 }
 
 /// How long an answer that refuses for a time asks to wait, 429 or 503; none if it does not say so.

@@ -30,7 +30,13 @@ type Within = Result<(), AnswerFault>;
 pub trait BoundedAnswer {
     /// Cuts its words, and refuses it if that is not enough.
     fn hold(&mut self, limits: &Limits) -> Within;
+
+    /// About how many bytes are read for that.
+    fn read_bytes(&self) -> usize;
 }
+
+/// What an entry of a list costs beside its bytes.
+const ENTRY: usize = 64;
 
 fn most(limit: Bound, found: usize, most: usize) -> Within {
     if found > most { Err(AnswerFault::Limit(limit, Amount::count(most))) } else { Ok(()) }
@@ -78,11 +84,22 @@ impl<T: BoundedAnswer, E: BoundedAnswer> BoundedAnswer for Result<T, E> {
             Err(answer) => answer.hold(limits),
         }
     }
+
+    fn read_bytes(&self) -> usize {
+        match self {
+            Ok(answer) => answer.read_bytes(),
+            Err(answer) => answer.read_bytes(),
+        }
+    }
 }
 
 impl<T: BoundedAnswer> BoundedAnswer for Option<T> {
     fn hold(&mut self, limits: &Limits) -> Within {
         self.as_mut().map_or(Ok(()), |answer| answer.hold(limits))
+    }
+
+    fn read_bytes(&self) -> usize {
+        self.as_ref().map_or(0, BoundedAnswer::read_bytes)
     }
 }
 
@@ -113,6 +130,11 @@ impl BoundedAnswer for Description {
         }
         Ok(())
     }
+
+    fn read_bytes(&self) -> usize {
+        let entries = self.events.len() + self.credentials.len() + self.response_headers.len() + self.identifiers.len();
+        self.settings_schema.len() + entries * ENTRY + self.diagnoses.iter().map(|row| row.cause.len()).sum::<usize>()
+    }
 }
 
 impl BoundedAnswer for Plan {
@@ -139,6 +161,14 @@ impl BoundedAnswer for Plan {
         most(Bound::OriginsOfPlan, origins.len(), ORIGINS)?;
         self.warnings.hold(limits)
     }
+
+    fn read_bytes(&self) -> usize {
+        let path = |path: &Path| match path {
+            Path::Exact(path) | Path::Prefix(path) => path.len(),
+        };
+        let shapes = self.shapes.iter().map(|shape| shape.origin.len() + path(&shape.path) + ENTRY);
+        shapes.sum::<usize>() + self.warnings.read_bytes()
+    }
 }
 
 impl BoundedAnswer for Vec<Problem> {
@@ -151,12 +181,20 @@ impl BoundedAnswer for Vec<Problem> {
         }
         Ok(())
     }
+
+    fn read_bytes(&self) -> usize {
+        self.iter().map(|problem| problem.found.len() + problem.expected.len()).sum()
+    }
 }
 
 impl BoundedAnswer for Token {
     fn hold(&mut self, _: &Limits) -> Within {
         // Taken only where it is a placeholder of the host's own.
         Ok(())
+    }
+
+    fn read_bytes(&self) -> usize {
+        0
     }
 }
 
@@ -174,6 +212,11 @@ impl BoundedAnswer for Discovery {
         self.skipped.retain(|skipped| seen.insert(skipped.scope.id.clone()));
         notices(&mut self.notices, limits)
     }
+
+    fn read_bytes(&self) -> usize {
+        let skipped = self.skipped.iter().map(|skipped| of_scope(&skipped.scope) + skipped.reason.read_bytes());
+        self.scopes.iter().map(of_scope).chain(skipped).sum::<usize>() + of_notices(&self.notices)
+    }
 }
 
 fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
@@ -184,6 +227,15 @@ fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
         cut(name, NAME_BYTES);
     }
     Ok(())
+}
+
+fn of_scope(scope: &Scope) -> usize {
+    let texts = [&scope.name, &scope.owner].into_iter().flatten().map(String::len);
+    scope.id.len() + texts.sum::<usize>() + ENTRY
+}
+
+fn of_notices(notices: &[Notice]) -> usize {
+    notices.iter().map(|notice| notice.message.len() + ENTRY).sum()
 }
 
 fn notices(notices: &mut [Notice], limits: &Limits) -> Within {
@@ -208,6 +260,10 @@ impl BoundedAnswer for PollStep {
         bytes(Bound::Cursor, self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
         notices(&mut self.notices, limits)
     }
+
+    fn read_bytes(&self) -> usize {
+        self.pages.len() * ENTRY + of_notices(&self.notices)
+    }
 }
 
 impl BoundedAnswer for Failure {
@@ -222,6 +278,10 @@ impl BoundedAnswer for Failure {
             }
         }
         Ok(())
+    }
+
+    fn read_bytes(&self) -> usize {
+        self.code.len() + self.cause.len() + self.fix.as_ref().map_or(0, String::len)
     }
 }
 
@@ -240,6 +300,12 @@ impl BoundedAnswer for Batch {
         self.measures.iter_mut().try_for_each(measure)?;
         self.outcome.hold(limits)?;
         notices(&mut self.notices, limits)
+    }
+
+    fn read_bytes(&self) -> usize {
+        let measures = self.measures.iter().map(|one| one.subject.len() + one.title.len() + ENTRY);
+        let events = self.events.iter().map(|event| event.uid.len() + event.body.len());
+        measures.chain(events).sum::<usize>() + self.outcome.read_bytes() + of_notices(&self.notices)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
 pub use super::journal::{CallNetwork, Caller, Exchange, Journal, NoAnswer};
 use super::log_share::LogShare;
-use super::meter::{Meter, Spent};
+use super::meter::{self, Meter, Spent};
 use super::tap::Enters;
 use crate::blame::Blame;
 use crate::contract::{
@@ -140,19 +140,25 @@ pub fn log_line(level: LogLevel, who: &str, words: &str) {
 impl log::Host for CallState {
     async fn write(&mut self, level: log::Level, message: String) {
         let limits = &self.hook.limits;
-        let mut journal = self.hook.journal.lock();
-        if journal.log.len() >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
+        let (lines, tokens) = {
+            let journal = self.hook.journal.lock();
+            (journal.log.len(), journal.tokens.iter().map(|held| held.token.clone()).collect::<Vec<_>>())
+        };
+        if lines >= limits.log_lines || message.len() / LONGEST_MESSAGE > limits.log_line_bytes {
             self.log_lines_dropped += 1;
             return;
         }
         if self.log.as_ref().is_some_and(|log| !log.takes(message.len().min(limits.log_line_bytes))) {
             return;
         }
-        let tokens = journal.tokens.iter().map(|held| &held.token);
-        let secrets = self.hook.sealed.iter().map(|sealed| &sealed.secret).chain(tokens);
-        let message = log_words(&message, &Search::new(secrets), limits.log_line_bytes);
+        let (sealed, most) = (Arc::clone(&self.hook.sealed), limits.log_line_bytes);
+        let reading = meter::beside(self.meter.spent(), message.len(), move || {
+            let secrets = sealed.iter().map(|sealed| &sealed.secret).chain(&tokens);
+            log_words(&message, &Search::new(secrets), most)
+        });
+        let Some(message) = reading.await else { return };
         log_line(level, &self.who, &message);
-        journal.log.push(message);
+        self.hook.journal.lock().log.push(message);
     }
 }
 
@@ -373,7 +379,7 @@ impl Plugin {
 
     /// Makes a call: opens a fresh instance, shows the `arguments` to a test that taps, lets the plugin answer in its
     /// time, and closes the instance.
-    async fn call<T: BoundedAnswer>(
+    async fn call<T: BoundedAnswer + Send + 'static>(
         &self,
         name: &'static str,
         caller: &Caller,
@@ -393,7 +399,7 @@ impl Plugin {
             Ended::Trapped(error) => Ended::Trapped(error),
             Ended::OutOfTime => Ended::OutOfTime,
         };
-        open.close(answer)
+        open.close(answer).await
     }
 
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> (OpenCall<'_>, Ended<PluginCode>) {
@@ -424,7 +430,8 @@ impl Plugin {
         let who: Arc<str> = format!("{}/{}", caller.tenant, caller.feed).into();
         let (tenant, plugin) = (caller.tenant.as_str().into(), self.about().sha256.as_str().into());
         let (network, tap) = (caller.network.clone(), self.tap().cloned());
-        let asker = Asker { who: Arc::clone(&who), tenant, plugin, known: self.known() };
+        let known = self.known();
+        let asker = Asker { who: Arc::clone(&who), tenant, plugin, known, spent: Arc::clone(spent) };
         let hook = Hook::new(call, network, sealed, limits.clone(), journal, asker, tap);
         let meter = Meter::new(limits, Arc::clone(spent));
         let (declared, log) = (self.described(), caller.log.clone());
@@ -459,10 +466,11 @@ struct OpenCall<'a> {
 
 impl OpenCall<'_> {
     /// Ends the call: what came of it, and what it took.
-    fn close<T: BoundedAnswer>(self, answer: Ended<T>) -> Called<T> {
-        let CallState { meter, hook, who, log, log_lines_dropped, .. } = self.store.into_data();
+    async fn close<T: BoundedAnswer + Send + 'static>(self, answer: Ended<T>) -> Called<T> {
+        let OpenCall { call, deadline, wall_time, store, spent, _permit } = self;
+        let CallState { meter, hook, who, log, log_lines_dropped, .. } = store.into_data();
         let mut journal = hook.journal.lock().clone();
-        (journal.busy, journal.memory_bytes) = (self.spent.time(), meter.memory_bytes);
+        (journal.busy, journal.memory_bytes) = (spent.time(), meter.memory_bytes);
         if let Some(log) = &log {
             log.count_dropped(log_lines_dropped as u64);
         }
@@ -471,20 +479,47 @@ impl OpenCall<'_> {
         }
         let fault = match (meter.exceeded.or(journal.exceeded.take()), answer) {
             (Some((limit, value)), _) => AnswerFault::Limit(limit, value),
-            (None, Ended::Answered(mut answer)) => match answer.hold(&meter.limits) {
-                Ok(()) => return (Ok(answer), journal),
-                Err(fault) => fault,
-            },
-            (None, Ended::OutOfTime) => AnswerFault::Limit(Bound::Time, Amount::Time(self.wall_time)),
+            (None, Ended::Answered(answer)) => {
+                let held = held(answer, meter.limits.clone(), &spent, deadline).await;
+                journal.busy = spent.time();
+                match held {
+                    Ok(_) if journal.busy > meter.limits.cpu_time => {
+                        AnswerFault::Limit(Bound::ProcessorTime, Amount::Time(meter.limits.cpu_time))
+                    }
+                    Ok(answer) => return (Ok(answer), journal),
+                    Err(fault) => fault,
+                }
+            }
+            (None, Ended::OutOfTime) => out_of_time(wall_time),
             (None, Ended::Trapped(error)) => classify(&error, &meter.limits),
         };
-        let (call, words) = (self.call, LastWords(journal.log.iter().rev().take(3).rev().cloned().collect()));
+        let words = LastWords(journal.log.iter().rev().take(3).rev().cloned().collect());
         let error = match fault {
             AnswerFault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
             AnswerFault::Broken(kind) => CallError::Trap { call, kind, words },
         };
         (Err(error), journal)
     }
+}
+
+/// Holds an answer to its limits.
+async fn held<T: BoundedAnswer + Send + 'static>(
+    mut answer: T,
+    limits: Limits,
+    spent: &Arc<Spent>,
+    deadline: tokio::time::Instant,
+) -> Result<T, AnswerFault> {
+    let wall_time = limits.wall_time;
+    let reading = meter::beside(spent, answer.read_bytes(), move || answer.hold(&limits).map(|()| answer));
+    match tokio::time::timeout_at(deadline, reading).await {
+        Ok(Some(held)) => held,
+        Ok(None) => Err(AnswerFault::Broken("its answer could not be read".to_owned())),
+        Err(_) => Err(out_of_time(wall_time)),
+    }
+}
+
+fn out_of_time(wall_time: Duration) -> AnswerFault {
+    AnswerFault::Limit(Bound::Time, Amount::Time(wall_time))
 }
 
 // Words of the engine's errors that have no type of their own. The rows `headers of a request` and `bytes copied` of

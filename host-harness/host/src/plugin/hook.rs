@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpH
 use super::bound::{Amount, Bound};
 use super::journal::{CallNetwork, Exchange, Journal, NoAnswer, SealedToken, Shared};
 use super::known::KnownPlugin;
+use super::meter::{self, Spent};
 use super::seal;
 use super::tap::Tap;
 use crate::cause;
@@ -51,6 +52,8 @@ pub(super) struct Asker {
     pub plugin: Arc<str>,
     /// What is known of the plugin.
     pub known: KnownPlugin,
+    /// The time that the call has used.
+    pub spent: Arc<Spent>,
 }
 
 impl Hook {
@@ -354,7 +357,7 @@ impl Carrier {
             let cause = redact::redact(&cause::chain(&error), self.sealed.iter().map(|sealed| &sealed.secret));
             Refused { code: typed(&error, &cause), cause: NoAnswer::Failed(cause) }
         })?;
-        let bytes = response.body.len();
+        let bytes = response.body.len() + response.header_bytes();
         let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
         known.extend(self.journal.lock().tokens.iter().map(|held| held.token.clone()));
         let plugin = self.asker.known;
@@ -379,7 +382,7 @@ impl Carrier {
             seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
             Ok((response, answered.token))
         };
-        let searched = redact::aside(bytes, scrub).await;
+        let searched = meter::beside(&self.asker.spent, bytes, scrub).await;
         let (response, token) = searched.ok_or_else(|| Refused::denied("it could not be searched"))??;
         let token = token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at });
         self.journal.lock().tokens.extend(token);

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 use super::bound::{Amount, Bound};
+use crate::credentials::redact;
 use crate::limits::Limits;
 
 /// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
@@ -25,7 +26,11 @@ impl Spent {
 
     /// It stops, at least for now.
     pub fn pause(&self) {
-        self.done.store(self.so_far(), Ordering::Relaxed);
+        self.add(thread_time().saturating_sub(self.begun.load(Ordering::Relaxed)));
+    }
+
+    fn add(&self, nanoseconds: u64) {
+        self.done.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     /// What was spent, to the last pause.
@@ -38,6 +43,26 @@ impl Spent {
         let now = thread_time().saturating_sub(self.begun.load(Ordering::Relaxed));
         self.done.load(Ordering::Relaxed).saturating_add(now)
     }
+}
+
+/// Does work of the host's own that takes as long as a plugin or a service likes, over so many bytes of theirs: beside the
+/// runtime where that may be long, and at the cost of the call. None if it broke down.
+pub(super) async fn beside<T: Send + 'static>(
+    spent: &Arc<Spent>,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (caller, spent) = (std::thread::current().id(), Arc::clone(spent));
+    let charged = move || {
+        let begun = thread_time();
+        let done = work();
+        // Whoever works at the call counts its own thread.
+        if std::thread::current().id() != caller {
+            spent.add(thread_time().saturating_sub(begun));
+        }
+        done
+    };
+    redact::aside(bytes, charged).await
 }
 
 fn thread_time() -> u64 {
@@ -57,6 +82,11 @@ pub(super) struct Meter {
 impl Meter {
     pub fn new(limits: Limits, spent: Arc<Spent>) -> Meter {
         Meter { limits, memory_bytes: 0, spent, exceeded: None }
+    }
+
+    /// The time that the call has used.
+    pub fn spent(&self) -> &Arc<Spent> {
+        &self.spent
     }
 
     pub fn exceed(&mut self, limit: Bound, value: Amount) {
@@ -91,5 +121,25 @@ impl ResourceLimiter for Meter {
             self.exceed(Bound::TableElements, Amount::count(self.limits.table_elements));
         }
         Ok(good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn long_work_of_the_host_keeps_no_worker_and_is_at_the_cost_of_the_call() {
+        let spent = Arc::new(Spent::default());
+        let work = || {
+            let begun = thread_time();
+            while thread_time() < begun + 1_000_000 {}
+            std::thread::current().id()
+        };
+        let here = std::thread::current().id();
+        assert_eq!(beside(&spent, redact::LONG, work).await, Some(here));
+        assert_eq!(spent.time(), Duration::ZERO, "the thread of the call is counted elsewhere");
+        assert_ne!(beside(&spent, redact::LONG + 1, work).await, Some(here));
+        assert!(spent.time() >= Duration::from_millis(1), "{:?}", spent.time());
     }
 }

@@ -22,7 +22,7 @@ pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> 
 }
 
 /// Searching a text of this size takes some ten milliseconds at most, whatever is in it.
-const LONG: usize = 8 << 10;
+pub const LONG: usize = 8 << 10;
 
 /// Does what reads a text of so many bytes, which others may have filled with what is slow to search: a long one is read
 /// beside the runtime, so that nobody waits for it. None if it broke down.

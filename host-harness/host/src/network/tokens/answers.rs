@@ -82,8 +82,7 @@ impl Fetched {
 
     /// Its size.
     pub(super) fn bytes(&self) -> usize {
-        let header_bytes: usize = self.answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.answer.body.len() + header_bytes
+        self.answer.body.len() + self.answer.header_bytes()
     }
 
     /// None where the clock was set back since. One that asks may have looked at it a little earlier.

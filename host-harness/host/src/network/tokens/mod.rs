@@ -73,6 +73,7 @@ struct PendingFetch {
 type FetchResult = Result<Arc<Fetched>, TransportError>;
 
 /// What is asked of a token endpoint, by whom, and how new the answer must be.
+#[derive(Clone)]
 pub struct TokenRequest {
     /// The request as it is told from others: in place of what is signed anew each time stands what it is made of.
     pub likeness: OutgoingRequest,
@@ -187,7 +188,8 @@ impl Tokens {
                 }
             }
         };
-        Ok(pending.end().await?.given_to(asked, is_kept))
+        let (fetched, asked) = (pending.end().await?, asked.clone());
+        redact::aside(fetched.bytes(), move || fetched.given_to(&asked, is_kept)).await.ok_or_else(unread)
     }
 
     /// Under which names the answer to a request is kept, and how often it was sent is counted. A service counts by
@@ -266,12 +268,12 @@ impl Tokens {
     ) -> FetchResult {
         let late = |_| TransportError::Timeout(TOKEN_EXCHANGE.as_secs());
         let mut answer = tokio::time::timeout(TOKEN_EXCHANGE, transport.send(request)).await.map_err(late)??;
-        let answer = redact::aside(answer.body.len(), move || {
+        let (tenant, now) = (Arc::clone(&sending.tenant), sending.now);
+        let fetched = redact::aside(answer.body.len() + answer.header_bytes(), move || {
             clean(&mut answer);
-            answer
+            Arc::new(Fetched::new(answer, tenant, now))
         });
-        let answer = answer.await.ok_or_else(|| TransportError::other("it could not be searched"))?;
-        Ok(Arc::new(Fetched::new(answer, Arc::clone(&sending.tenant), sending.now)))
+        fetched.await.ok_or_else(unread)
     }
 
     /// Keeps what came of a request, before those who wait for it are told.
@@ -332,6 +334,10 @@ impl Tokens {
         let begin = now.saturating_sub(milliseconds(TOKEN_WINDOW));
         self.sent.lock().retain(|_, counted| counted.times.back().is_some_and(|last| *last > begin));
     }
+}
+
+fn unread() -> TransportError {
+    TransportError::other("it could not be searched")
 }
 
 impl PendingFetch {

@@ -26,6 +26,7 @@ mod leaks;
 mod limits;
 #[path = "hostile/src/mode.rs"]
 mod mode;
+mod neighbours;
 mod normalize;
 mod poll;
 mod power_loss;

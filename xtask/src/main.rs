@@ -17,6 +17,8 @@ const USAGE: &str = "\
 cargo xtask demo          polls several simulated tenants and prints their findings
 cargo xtask test          runs all tests
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
+cargo xtask neighbours [PAIRS [debug]]
+                          measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]
                           runs the fuzzers of `all`, `plugin` or `host`, or one by name, for 60 seconds each
 cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder";
@@ -59,7 +61,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             eprintln!("{USAGE}");
             return Ok(());
         }
-        ["demo" | "test" | "scale" | "fuzz" | "build", ..] => ensure_target()?,
+        ["demo" | "test" | "scale" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
         _ => return Err(Stop::Usage),
     }
     match arguments {
@@ -70,6 +72,9 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             Ok(feeds) => Ok(scale::measure(feeds)?),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
         },
+        ["neighbours"] => neighbours("7", "release"),
+        ["neighbours", pairs] => neighbours(pairs, "release"),
+        ["neighbours", pairs, "debug"] => neighbours(pairs, "debug"),
         ["fuzz"] => Ok(fuzz::fuzz("all", "60")?),
         ["fuzz", which] => Ok(fuzz::fuzz(which, "60")?),
         ["fuzz", which, seconds] => Ok(fuzz::fuzz(which, seconds)?),
@@ -99,6 +104,22 @@ fn test(arguments: &[&str]) -> Result<(), Stop> {
     announce("builds everything with its tests, and runs them", "debug");
     debian::ensure(&workspace());
     passed_on(&mut cargo_with(["test", "--locked", "--workspace"].iter().chain(arguments)))
+}
+
+/// Prints a row for each mode: how long a good tenant waits at most for a poll, alone and beside it.
+fn neighbours(pairs: &str, profile: &str) -> Result<(), Stop> {
+    if pairs.parse::<usize>().is_err() {
+        return Err(format!("found {pairs:?}, expected a number of pairs").into());
+    }
+    announce("builds the tests, and measures a good tenant beside each mode of the hostile plugin", profile);
+    eprintln!("| beside | alone, ms | beside it, ms | median of the differences, ms | worst, ms | deadline missed |");
+    eprintln!("|---|---|---|---|---|---|");
+    let mut command = cargo_with(["test", "--locked", "--workspace", "--test", "behaviour"].iter());
+    if profile == "release" {
+        command.arg("--release");
+    }
+    command.args(["--", "--exact", "neighbours::a_good_tenant_beside_each_hostile_mode", "--nocapture"]);
+    passed_on(command.env("NEIGHBOURS", pairs))
 }
 
 fn build(file: &Path) -> Result<(), String> {

@@ -829,7 +829,7 @@ async fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     fs::write(&folder, "in the way").unwrap();
     let SinkKind::File(config) = collector.placed(file("folder/all.ndjson", 1)).kind else { unreachable!() };
     let path = config.path.filled("", "");
-    let line = host_harness::sink::file::LineFile::new(Arc::new(RealDisk), path.clone().into(), 1, None);
+    let line = host_harness::sink::file::LineFile::new(Arc::new(RealDisk), path.clone().into(), None);
     let why = host_harness::sink::file::FileWriter::new(line).take(&[]).await.unwrap_err().to_string();
     assert!(why.starts_with(&format!("cannot write {path}: ")), "{why}");
     collector.poll(&["lake"], &bodies("one", 0..3)).await;

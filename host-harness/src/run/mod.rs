@@ -233,7 +233,7 @@ impl RunLoop {
             failpoint::pass(failpoint::LOOP);
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
-            let next = Duration::from_millis(next.unwrap_or(u64::MAX)).min(limits::LONGEST_WAIT);
+            let next = next.map_or(limits::LONGEST_WAIT, |next| Duration::from_millis(next).min(limits::LONGEST_WAIT));
             turns.does("waits, or takes up what a poll or a search came to");
             tokio::select! {
                 _ = signals.terminate.recv() => break,

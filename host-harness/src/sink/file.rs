@@ -11,7 +11,7 @@ use std::sync::Arc;
 use source_host::failpoint;
 
 use super::disk::{Disk, OpenFile};
-use super::{DeliveryError, DeliveryFuture, SinkTrouble, Writer, bodies, lines};
+use super::{DeliveryFuture, SinkTrouble, Stall, Writer, bodies, lines};
 use crate::files::folder;
 use crate::limits;
 use crate::store::Queued;
@@ -20,21 +20,25 @@ use crate::store::Queued;
 pub struct LineFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    rotate_bytes: u64,
-    keep_files: Option<u64>,
-    aside: Aside,
+    rotation: Option<Rotation>,
     open: Option<Box<dyn OpenFile>>,
 }
 
-impl LineFile {
-    /// A file that is opened when there is something to write.
-    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, rotate_bytes: u64, keep_files: Option<u64>) -> LineFile {
-        LineFile { disk, path, rotate_bytes, keep_files, aside: Aside::Numbered, open: None }
-    }
+/// When a file is put aside, how many of these stay, and how they are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that has this size is put aside.
+    pub bytes: u64,
+    /// How many files put aside are kept; all without it.
+    pub keep_files: Option<u64>,
+    /// The names of files put aside.
+    pub aside: Aside,
+}
 
-    /// The same, put aside under other names.
-    pub fn named_aside(self, aside: Aside) -> LineFile {
-        LineFile { aside, ..self }
+impl LineFile {
+    /// A file that is opened when there is something to write, and that grows without end where it has no rotation.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, rotation: Option<Rotation>) -> LineFile {
+        LineFile { disk, path, rotation, open: None }
     }
 
     /// Appends whole lines and syncs them. After an error the file is opened anew, and what was written of the lines
@@ -52,9 +56,10 @@ impl LineFile {
             Some(file) => file,
             None => opened(&*self.disk, &self.path)?,
         };
-        if file.size()? >= self.rotate_bytes {
+        let size = file.size()?;
+        if let Some(rotation) = self.rotation.filter(|rotation| size >= rotation.bytes) {
             drop(file);
-            self.put_aside()?;
+            self.put_aside(rotation)?;
             file = opened(&*self.disk, &self.path)?;
         }
         failpoint::pass("file-append");
@@ -72,13 +77,13 @@ impl LineFile {
     }
 
     /// Gives the file the number after the highest one, and removes the oldest where only some are kept.
-    fn put_aside(&self) -> io::Result<()> {
-        let aside = self.aside()?;
+    fn put_aside(&self, rotation: Rotation) -> io::Result<()> {
+        let aside = self.aside(rotation.aside)?;
         let next = aside.last().map_or(1, |(number, _)| number + 1);
         failpoint::pass("file-rotate");
-        self.disk.rename(&self.path, &self.aside.path(&self.path, next))?;
+        self.disk.rename(&self.path, &rotation.aside.path(&self.path, next))?;
         failpoint::pass("file-renamed");
-        if let Some(keep) = self.keep_files {
+        if let Some(keep) = rotation.keep_files {
             let surplus = (aside.len() as u64 + 1).saturating_sub(keep);
             for (_, path) in aside.iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
                 // Events go on: a file too many is no reason to keep them.
@@ -91,11 +96,11 @@ impl LineFile {
     }
 
     /// The files put aside, the oldest first.
-    fn aside(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+    fn aside(&self, names: Aside) -> io::Result<Vec<(u64, PathBuf)>> {
         let files = self.disk.list(folder(&self.path))?.into_iter();
         let mut aside: Vec<(u64, PathBuf)> = files
             .filter_map(|path| {
-                let (live, number) = self.aside.split(path.file_name()?.to_str()?)?;
+                let (live, number) = names.split(path.file_name()?.to_str()?)?;
                 (self.path.file_name()? == live).then_some((number, path))
             })
             .collect();
@@ -189,7 +194,7 @@ impl Writer for FileWriter {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         Box::pin(async move {
             let Some(mut file) = self.file.take() else {
-                return Err(DeliveryError::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()));
+                return Err(Stall::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()).into());
             };
             let lines = lines(bodies(batch));
             // Syncing blocks for milliseconds.
@@ -197,11 +202,11 @@ impl Writer for FileWriter {
                 let result = file.append(&lines);
                 (file, result)
             });
-            let (file, result) = written.await?;
+            let (file, result) = written.await.map_err(Stall::from)?;
             let path = file.path.clone();
             self.file = Some(file);
             let told = |error: io::Error| SinkTrouble::of_file(format!("cannot write {}: {error}", path.display()));
-            result.map_err(|error| told(error).into())
+            result.map_err(|error| Stall::from(told(error)).into())
         })
     }
 }
@@ -211,8 +216,12 @@ mod tests {
     use super::super::disk::RealDisk;
     use super::*;
 
-    fn file(folder: &Path, rotate_bytes: u64, keep_files: Option<u64>) -> LineFile {
-        LineFile::new(Arc::new(RealDisk), folder.join("a/b.ndjson"), rotate_bytes, keep_files)
+    fn file(folder: &Path, bytes: u64, keep_files: Option<u64>) -> LineFile {
+        rotating(folder, Rotation { bytes, keep_files, aside: Aside::Numbered })
+    }
+
+    fn rotating(folder: &Path, rotation: Rotation) -> LineFile {
+        LineFile::new(Arc::new(RealDisk), folder.join("a/b.ndjson"), Some(rotation))
     }
 
     fn read(folder: &Path, name: &str) -> String {
@@ -281,7 +290,7 @@ mod tests {
             for name in names {
                 std::fs::write(folder.path().join("a").join(name), name).unwrap();
             }
-            let mut file = file(folder.path(), 8, Some(1)).named_aside(aside);
+            let mut file = rotating(folder.path(), Rotation { bytes: 8, keep_files: Some(1), aside });
             file.append(b"the first\n").unwrap();
             file.append(b"the second\n").unwrap();
             assert_eq!(read(folder.path(), new), "the first\n");

@@ -23,7 +23,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Writer, bodies, lines};
+use super::{DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Stall, Writer, bodies, lines};
 use crate::environment::PRODUCT;
 use crate::limits;
 use crate::store::{Partition, Queued};
@@ -96,10 +96,11 @@ impl HttpWriter {
 
     async fn post(&self, batch: &[Queued]) -> Result<(), DeliveryError> {
         let body = body(self.preset, batch);
-        let body = if self.gzip { compressed(&body).map_err(SinkTrouble::of_host)? } else { body };
+        let failed = |error| Stall::from(SinkTrouble::of_host(error));
+        let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
-        let response = request.send().await.map_err(|error| self.unreached(error))?;
+        let response = request.send().await.map_err(|error| Stall::from(self.unreached(error)))?;
         failpoint::pass("http-answered");
         let status = response.status();
         if status.is_success() {
@@ -185,18 +186,16 @@ async fn answer_text(mut response: reqwest::Response) -> String {
 fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> DeliveryError {
     let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
     let answered = |why| SinkTrouble::new(&format!("answered-{}", status.as_u16()), blame_of_status(status), why);
+    let later = |trouble| Stall::Later { wait, trouble }.into();
     match (status, preset) {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => DeliveryError::TooLarge(answered(why)),
         (StatusCode::BAD_REQUEST, Preset::SplunkHec) => match splunk() {
             Some(code) if SPLUNK_OF_EVENTS.contains(&code) => DeliveryError::Never(answered(why)),
-            Some(code) => {
-                let trouble = SinkTrouble::new(&format!("splunk-{code}"), blame_of_splunk(code), why);
-                DeliveryError::Later { wait, trouble }
-            }
-            None => DeliveryError::Later { wait, trouble: answered(why) },
+            Some(code) => later(SinkTrouble::new(&format!("splunk-{code}"), blame_of_splunk(code), why)),
+            None => later(answered(why)),
         },
         (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => DeliveryError::Never(answered(why)),
-        _ => DeliveryError::Later { wait, trouble: answered(why) },
+        _ => later(answered(why)),
     }
 }
 
@@ -315,7 +314,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             refusal(status, said, preset, None, String::new())
         };
-        let later = |code: &str, blame| DeliveryError::from(SinkTrouble::new(code, blame, ""));
+        let later = |code: &str, blame| DeliveryError::from(Stall::from(SinkTrouble::new(code, blame, "")));
         let never = |code: &str| DeliveryError::Never(SinkTrouble::new(code, Blame::Receiver, ""));
         let too_large = DeliveryError::TooLarge(SinkTrouble::new("answered-413", Blame::Receiver, ""));
         for (status, said, preset, expected) in [

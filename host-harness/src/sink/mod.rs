@@ -344,41 +344,49 @@ impl From<StoreError> for SinkTrouble {
 /// Why a sink did not take a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// It may later.
-    #[error("{trouble}")]
-    Later {
-        /// How long it asks to wait.
-        wait: Option<Duration>,
-        /// Why.
-        trouble: SinkTrouble,
-    },
     /// The batch is too large for it.
     #[error("{0}")]
     TooLarge(SinkTrouble),
     /// It will never take the batch, or an event in it.
     #[error("{0}")]
     Never(SinkTrouble),
-    /// It is gone: nothing will ever be taken again.
+    /// It takes no batch at all.
+    #[error(transparent)]
+    Stalled(#[from] Stall),
+}
+
+/// Why nothing goes to a sink, whatever the events are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stall {
+    /// It may go later.
+    #[error("{trouble}")]
+    Later {
+        /// How long the sink asks to wait.
+        wait: Option<Duration>,
+        /// Why.
+        trouble: SinkTrouble,
+    },
+    /// The sink is gone: nothing will ever be taken again.
     #[error("{1}")]
     Closed(io::ErrorKind, String),
 }
 
-impl From<SinkTrouble> for DeliveryError {
+impl From<SinkTrouble> for Stall {
     /// What may be mended meanwhile.
-    fn from(trouble: SinkTrouble) -> DeliveryError {
-        DeliveryError::Later { wait: None, trouble }
+    fn from(trouble: SinkTrouble) -> Stall {
+        Stall::Later { wait: None, trouble }
     }
 }
 
-impl From<StoreError> for DeliveryError {
-    fn from(error: StoreError) -> DeliveryError {
+impl From<StoreError> for Stall {
+    fn from(error: StoreError) -> Stall {
         SinkTrouble::from(error).into()
     }
 }
 
-impl From<JoinError> for DeliveryError {
+impl From<JoinError> for Stall {
     /// A thread that writes panicked.
-    fn from(error: JoinError) -> DeliveryError {
+    fn from(error: JoinError) -> Stall {
         SinkTrouble::of_host(error).into()
     }
 }
@@ -415,8 +423,8 @@ impl Writer for Lines {
             });
             match write.await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(DeliveryError::Closed(error.kind(), format!("standard output: {error}"))),
-                Err(error) => Err(error.into()),
+                Ok(Err(error)) => Err(Stall::Closed(error.kind(), format!("standard output: {error}")).into()),
+                Err(error) => Err(Stall::from(error).into()),
             }
         })
     }

@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 
 use super::{OpenSink, SharedDeliveries, backoff, signed};
 use crate::limits;
-use crate::sink::file::{FileWriter, LineFile};
+use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
-use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Writer};
+use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
 /// What one step of the work at a partition came to.
@@ -59,7 +59,7 @@ impl SharedDeliveries {
             _ => None,
         };
         let disk = Arc::clone(&self.disk);
-        let dead_letters = LineFile::new(disk, config.dead_letters.clone(), u64::MAX, None);
+        let dead_letters = LineFile::new(disk, config.dead_letters.clone(), None);
         Ok(OpenSink {
             config: config.clone(),
             client,
@@ -89,20 +89,17 @@ impl SharedDeliveries {
                         _ => continue,
                     }
                 }
-                Err(DeliveryError::Closed(kind, why)) => {
+                Err(Stall::Closed(kind, why)) => {
                     let mut inner = self.inner.lock();
                     inner.closed.get_or_insert((kind, why));
                     return inner.end(partition);
                 }
-                Err(DeliveryError::Later { wait, trouble }) => {
+                Err(Stall::Later { wait, trouble }) => {
                     failures += 1;
                     let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
                     self.tell_failure(partition, trouble, wait);
                     self.moved.notify_waiters();
                     wait
-                }
-                Err(DeliveryError::TooLarge(_) | DeliveryError::Never(_)) => {
-                    unreachable!("`deliver` halves, or writes dead letters")
                 }
             };
             state.writer = None;
@@ -141,8 +138,7 @@ impl SharedDeliveries {
         let now = (self.clock)();
         let mut inner = self.inner.lock();
         let waiting = inner.waits(sink, Some(tenant));
-        let most = inner.sinks.get(sink).map_or(u64::MAX, |open| open.config.max_outbox_bytes);
-        let is_full = waiting.bytes >= most;
+        let is_full = inner.sinks.get(sink).is_some_and(|open| waiting.bytes >= open.config.max_outbox_bytes);
         let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
         let fault = inner.trouble(sink, tenant).map_or(OUTBOX_FULL.blame, |trouble| trouble.blame).word();
         drop(inner);
@@ -196,7 +192,7 @@ impl SharedDeliveries {
         partition: &Partition,
         tenant: &str,
         state: &mut WorkerState,
-    ) -> Result<DeliveryStep, DeliveryError> {
+    ) -> Result<DeliveryStep, Stall> {
         let _place = sink.places.acquire().await;
         let WorkerState { writer, size, taken } = state;
         if !taken.is_empty() {
@@ -235,7 +231,7 @@ impl SharedDeliveries {
                 self.write_dead_letters(sink, &batch, &trouble).await?;
                 size.probe = size.probe.saturating_mul(2);
             }
-            Err(refusal) => return Err(refusal),
+            Err(DeliveryError::Stalled(stall)) => return Err(stall),
         }
         *taken = batch;
         self.acknowledge(partition, taken).await?;
@@ -261,8 +257,9 @@ impl SharedDeliveries {
             SinkKind::File(config) => {
                 let path = config.path.filled(tenant, partition.feed.as_deref().unwrap_or_default());
                 let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
-                let file = LineFile::new(disk, path, config.rotate_bytes, config.keep_files);
-                Box::new(FileWriter::new(file.named_aside(config.path.aside())))
+                let (bytes, keep_files) = (config.rotate_bytes, config.keep_files);
+                let rotation = Rotation { bytes, keep_files, aside: config.path.aside() };
+                Box::new(FileWriter::new(LineFile::new(disk, path, Some(rotation))))
             }
             SinkKind::Http(config) => {
                 // Tenants that are told apart do not share a connection.
@@ -295,12 +292,7 @@ impl SharedDeliveries {
     }
 
     /// Writes events that the sink will never take where an operator finds them.
-    async fn write_dead_letters(
-        &self,
-        sink: &OpenSink,
-        batch: &[Queued],
-        trouble: &SinkTrouble,
-    ) -> Result<(), DeliveryError> {
+    async fn write_dead_letters(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Stall> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;
         for event in batch {

@@ -19,6 +19,7 @@ use source_host::network::Nowhere;
 use source_host::network::egress::Origins;
 use source_host::network::tokens::Tokens;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
+use source_host::plugin::call::WaitAsked;
 use source_host::plugin::{ALLOWED_IMPORTS, Plugin};
 use tracing::instrument::WithSubscriber;
 
@@ -712,7 +713,9 @@ async fn others_wait_only_where_an_origin_asks_for_it_and_no_longer() {
         let scope = &feed.discover().await.unwrap().scopes[0];
         let failure = feed.poll(scope, NOON, None).await.failure.unwrap();
         assert_eq!(failure.reaction, Reaction::Wait, "{mode} {status}");
-        let expected = asked.map(|seconds: u64| ("https://api.example".to_owned(), NOON + seconds * 1_000));
+        let until = |seconds: u64| NOON + seconds * 1_000;
+        let expected =
+            asked.map(|seconds| WaitAsked { origin: "https://api.example".to_owned(), until: until(seconds) });
         assert_eq!(feed.throttled(), expected, "{mode} {status} {header:?}");
     }
 }

@@ -53,7 +53,7 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
 
 /// Says what is odd, though it changed no data. What was odd `before`, by code in their order, is for those who debug; gives
 /// the codes. A plugin chooses how many they are and how long it takes to search them for secrets.
-pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: &str, notices: &[Notice], before: &[String]) -> Box<[String]> {
+pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: Option<&Scope>, notices: &[Notice], before: &[String]) -> Box<[String]> {
     let is_known = |notice: &Notice| before.binary_search(&notice.code).is_ok();
     let debugs = tracing::enabled!(tracing::Level::DEBUG);
     let is_told = |notice: &&Notice| match is_known(notice) {
@@ -63,7 +63,7 @@ pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: &str, notices: &[Notice]
     let told: Vec<(bool, Notice)> =
         notices.iter().filter(is_told).map(|notice| (is_known(notice), notice.clone())).collect();
     let bytes: usize = told.iter().map(|(_, notice)| notice.message.len()).sum();
-    let (admitted, scope) = (Arc::clone(admitted), scope.to_owned());
+    let (admitted, scope) = (Arc::clone(admitted), scope.map_or(String::new(), |scope| scope.id.clone()));
     let log = move || {
         let (tenant, feed, search) = (&admitted.tenant, &admitted.id, Search::new(admitted.secrets()));
         for (is_known, Notice { code, message }) in &told {

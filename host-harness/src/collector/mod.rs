@@ -154,8 +154,8 @@ struct FeedEntry {
     blocked: bool,
     /// Not searched since its configuration changed: what waits for a person is then tried at once.
     changed: bool,
-    /// When its credentials were last looked at for one that ends; 0 for never.
-    expiry_seen: u64,
+    /// When its credentials were last looked at for one that ends; none before the first time.
+    expiry_seen: Option<u64>,
 }
 
 struct ScopeEntry {

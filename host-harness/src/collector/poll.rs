@@ -287,7 +287,7 @@ impl Collector {
             tracing::info!("the store takes polls again");
         }
         if let Some(scope) = self.scopes.get_mut(&number) {
-            scope.notices = log_notices(&admitted, &scope_id.id, &notices, &scope.notices);
+            scope.notices = log_notices(&admitted, Some(&scope_id), &notices, &scope.notices);
         }
         let code_before = before.outcome.as_ref().map(|outcome| outcome.code.as_str());
         match &standing.outcome {

@@ -53,7 +53,7 @@ impl Collector {
         let changed = digests.is_some_and(|digests| digests.configured_as != configured_as);
         let digests = FeedDigests { configured_as, ..digests.unwrap_or_default() };
         // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
-        let schedule = Schedule::new(&admitted.id, "", admitted.interval);
+        let schedule = Schedule::of_search(&admitted.id, admitted.interval);
         let polled: Vec<&Standing> =
             stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Polling::Polled).collect();
         let due = match polled.iter().map(|standing| standing.due).min() {
@@ -81,7 +81,7 @@ impl Collector {
             notices: Box::default(),
             blocked: false,
             changed,
-            expiry_seen: 0,
+            expiry_seen: None,
         };
         self.feeds.insert(number, Box::new(entry));
         self.note(number);
@@ -145,7 +145,7 @@ impl Collector {
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
         if differs {
             if admitted.interval != entry.admitted.interval {
-                entry.schedule = Schedule::new(&admitted.id, "", admitted.interval);
+                entry.schedule = Schedule::of_search(&admitted.id, admitted.interval);
                 let (item, due) = (Job::Search(number), entry.schedule.next_place(now));
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);

@@ -36,7 +36,13 @@ pub struct NextPoll {
 }
 
 impl Schedule {
-    /// The schedule of a scope, or with an empty scope that of the feed's search for scopes.
+    /// The schedule of a feed's search for scopes.
+    pub fn of_search(feed: &str, interval: Duration) -> Schedule {
+        // No scope has an empty id.
+        Schedule::new(feed, "", interval)
+    }
+
+    /// The schedule of a scope.
     pub fn new(feed: &str, scope: &str, interval: Duration) -> Schedule {
         let seed = Sha256::digest(format!("{feed}\n{scope}")).as_slice().get_u64();
         let interval = milliseconds(interval).max(1);

@@ -153,7 +153,7 @@ impl Collector {
         entry.changed &= found.is_err();
         match &found {
             Ok(discovery) => {
-                entry.notices = log_notices(&admitted, "", &discovery.notices, &entry.notices);
+                entry.notices = log_notices(&admitted, None, &discovery.notices, &entry.notices);
                 if before.is_some() {
                     tracing::info!(tenant = %admitted.tenant, feed = %admitted.id, "its scopes are found again");
                 }
@@ -464,13 +464,14 @@ impl Collector {
     pub(super) fn warn_of_expiry(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         for (setting, end) in &entry.admitted.expiries {
-            if expiry::nearness(*end, now) > expiry::nearness(*end, entry.expiry_seen) {
+            let nearness_seen = entry.expiry_seen.and_then(|seen| expiry::nearness(*end, seen));
+            if expiry::nearness(*end, now) > nearness_seen {
                 let words = expiry::warning(setting, *end, now);
                 tracing::warn!(
                     tenant = %entry.admitted.tenant, feed = %entry.admitted.id, fault = Blame::Tenant.word(), "{words}"
                 );
             }
         }
-        entry.expiry_seen = now;
+        entry.expiry_seen = Some(now);
     }
 }

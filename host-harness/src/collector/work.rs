@@ -178,8 +178,9 @@ impl Pipeline {
     /// A wait that all share who use a feed's credential at the origin that asked for it: as long as the origin says. What
     /// the plugin says beyond that holds for its own scope.
     pub fn throttle(&self, admitted: &AdmittedFeed, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
-        let (until, (origin, asked)) = until.zip(feed.throttled())?;
-        Some(Throttle { credential: admitted.credential_id(&self.salt), origin, until: until.min(asked) })
+        let (until, asked) = until.zip(feed.throttled())?;
+        let (credential, until) = (admitted.credential_id(&self.salt), until.min(asked.until));
+        Some(Throttle { credential, origin: asked.origin, until })
     }
 
     /// Commits what came of a poll of a scope that had a state or not, and counts it.

@@ -6,7 +6,6 @@ pub mod tenants;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex as SyncMutex;
@@ -30,7 +29,7 @@ use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::network::{Transport, TransportError};
 use crate::plugin::Plugin;
-use crate::plugin::call::{CallError, CallNetwork, Called, Caller, FetchedToken, Journal};
+use crate::plugin::call::{CallError, CallNetwork, Called, Caller, Denied, FetchedToken, Journal, WaitAsked};
 use crate::plugin::log_share::LogShare;
 use crate::text;
 
@@ -104,9 +103,10 @@ pub struct Feed {
     caller: Caller,
     clock: Clock,
     token: Mutex<Option<HeldToken>>,
-    tokens_after: AtomicU64,
+    /// Tokens from before this time are not used any more, in Unix milliseconds; none while every good one is.
+    tokens_after: SyncMutex<Option<u64>>,
     usage: SyncMutex<Usage>,
-    throttled: SyncMutex<Option<(String, u64)>>,
+    throttled: SyncMutex<Option<WaitAsked>>,
     /// Credentials that left on requests; none once it was told which did not.
     carried: SyncMutex<Option<Vec<Credential>>>,
 }
@@ -115,14 +115,15 @@ pub struct Feed {
 struct HeldToken {
     token: Option<Secret>,
     renew_at: Option<u64>,
-    /// The wish for a token from this time on was answered with it.
-    since: u64,
+    /// The wish for a token from this time on was answered with it; none where any was wished for.
+    since: Option<u64>,
 }
 
 impl HeldToken {
-    fn is_good(&self, now: u64, since: u64) -> bool {
-        // A clock may go back.
-        (since..=now).contains(&self.since) && self.renew_at.is_none_or(|renew_at| now < renew_at)
+    fn is_good(&self, now: u64, since: Option<u64>) -> bool {
+        // A clock may go back. Every wish for a time asks for more than a wish for any token.
+        let is_new_enough = self.since >= since && self.since.is_none_or(|since| since <= now);
+        is_new_enough && self.renew_at.is_none_or(|renew_at| now < renew_at)
     }
 }
 
@@ -281,7 +282,7 @@ impl Feed {
             Some(plan) => Arc::new(plan),
             None => {
                 let (prepared, journal) = plugin.prepare(&without, &settings).await;
-                tell_denial(journal.denial, "", &without, &news);
+                tell_denied(journal.first_denied, "", &without, &news);
                 Arc::new(prepared?.map_err(FeedError::Settings)?)
             }
         };
@@ -295,7 +296,7 @@ impl Feed {
             caller: Caller { network: Some(network), ..without },
             clock,
             token: Mutex::default(),
-            tokens_after: AtomicU64::new(0),
+            tokens_after: SyncMutex::default(),
             usage: SyncMutex::default(),
             throttled: SyncMutex::default(),
             carried: SyncMutex::new(Some(Vec::new())),
@@ -324,13 +325,14 @@ impl Feed {
 
     /// The origin that asked to wait with an answer to the last call that ended so, and until when in Unix milliseconds.
     /// None where the plugin says so and no origin does.
-    pub fn throttled(&self) -> Option<(String, u64)> {
+    pub fn throttled(&self) -> Option<WaitAsked> {
         self.throttled.lock().clone()
     }
 
     /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
     pub fn forget_tokens(&self, before: u64) {
-        self.tokens_after.fetch_max(before, Ordering::SeqCst);
+        let mut tokens_after = self.tokens_after.lock();
+        *tokens_after = (*tokens_after).max(Some(before));
     }
 
     /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
@@ -338,8 +340,8 @@ impl Feed {
         let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
         let failure = Failure::new(Reaction::FixFeed, code, row.cause.clone());
         let poll_result = PollResult::Failure(Failure { fix: Some(row.fix.clone()), ..failure });
-        let scope = Scope { id: String::new(), name: None, owner: None, plugin_data: String::new() };
-        let outcome = self.normalize(&scope, 0, &poll_result, None).await.ok()?.outcome?;
+        let poll_id = poll_id(&self.caller.feed, "", 0);
+        let outcome = self.normalize_as(None, poll_id, &poll_result, None).await.ok()?.outcome?;
         outcome.fix
     }
 
@@ -416,7 +418,7 @@ impl Feed {
         if failure.is_some() && state.is_none() {
             return Polled { batch: None, failure, notices };
         }
-        match self.normalize_as(scope, poll_id, &poll_result, state).await {
+        match self.normalize_as(Some(scope), poll_id, &poll_result, state).await {
             Ok(batch) => {
                 failpoint::pass("poll-normalized");
                 Polled { batch: Some(batch), failure, notices }
@@ -434,12 +436,13 @@ impl Feed {
         state: Option<&[u8]>,
     ) -> Result<Batch, Failure> {
         let poll_id = poll_id(&self.caller.feed, &scope.id, due_milliseconds);
-        self.normalize_as(scope, poll_id, poll_result, state).await
+        self.normalize_as(Some(scope), poll_id, poll_result, state).await
     }
 
+    /// Without a scope where a failure concerns the whole feed.
     async fn normalize_as(
         &self,
-        scope: &Scope,
+        scope: Option<&Scope>,
         poll_id: Uuid,
         poll_result: &PollResult,
         state: Option<&[u8]>,
@@ -447,7 +450,13 @@ impl Feed {
         let context = Context {
             feed: self.caller.feed.clone(),
             tenant: self.caller.tenant.clone(),
-            scope: scope.clone(),
+            // The contract has a scope in each context: one without an id where there is none.
+            scope: scope.cloned().unwrap_or_else(|| Scope {
+                id: String::new(),
+                name: None,
+                owner: None,
+                plugin_data: String::new(),
+            }),
             poll_id: poll_id.to_string(),
             collected_at_milliseconds: (self.clock)(),
         };
@@ -491,25 +500,24 @@ impl Feed {
     /// The token that is held, or a new one.
     async fn token(&self) -> Result<Option<Secret>, Failure> {
         let mut held = self.token.lock().await;
-        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        let (now, since) = ((self.clock)(), *self.tokens_after.lock());
         if let Some(held) = held.as_ref().filter(|held| held.is_good(now, since)) {
             return Ok(held.token.clone());
         }
-        let freshness = if since == 0 { Freshness::Any } else { Freshness::Since(since) };
-        self.fetch_token(&mut held, freshness, since).await
+        self.fetch_token(&mut held, wished(since), since).await
     }
 
     /// Another token than the one that the service refused.
     async fn another_token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, Failure> {
         let mut held = self.token.lock().await;
-        let (now, since) = ((self.clock)(), self.tokens_after.load(Ordering::SeqCst));
+        let (now, since) = ((self.clock)(), *self.tokens_after.lock());
         // Another scope may have renewed it meanwhile.
         let is_another = |held: &&HeldToken| held.is_good(now, since) && held.token.as_ref() != refused;
         if let Some(held) = held.as_ref().filter(is_another) {
             return Ok(held.token.clone());
         }
-        let freshness = refused.map_or(Freshness::Since(since), |refused| Freshness::Not(refused.clone()));
-        self.fetch_token(&mut held, freshness, now).await
+        let freshness = refused.map_or_else(|| wished(since), |refused| Freshness::Not(refused.clone()));
+        self.fetch_token(&mut held, freshness, Some(now)).await
     }
 
     /// Has the plugin fetch a token and holds it as one from `since`.
@@ -517,7 +525,7 @@ impl Feed {
         &self,
         held: &mut Option<HeldToken>,
         freshness: Freshness,
-        since: u64,
+        since: Option<u64>,
     ) -> Result<Option<Secret>, Failure> {
         let mut caller = self.caller.clone();
         if let Some(network) = &mut caller.network {
@@ -549,11 +557,11 @@ impl Feed {
     /// The plugin's answer, or a failure in place of one. A request that was not let out is told here, once, unless the
     /// failure says it.
     fn answered<T>(&self, called: Called<Result<T, Failure>>) -> Result<T, Failure> {
-        let denial = called.1.denial.clone();
+        let denied = called.1.first_denied.clone();
         let answered = self.outcome(called);
         let told = answered.as_ref().err().map(|failure| failure.cause.as_str());
         if let Some(network) = &self.caller.network {
-            tell_denial(denial, told.unwrap_or_default(), &self.caller, network.egress.news());
+            tell_denied(denied, told.unwrap_or_default(), &self.caller, network.egress.news());
         }
         answered
     }
@@ -607,9 +615,14 @@ impl Usage {
     }
 }
 
+/// How new a token must be of which it is known alone from which time on.
+fn wished(since: Option<u64>) -> Freshness {
+    since.map_or(Freshness::Any, Freshness::Since)
+}
+
 /// Tells of a request that was not let out, unless it was `told` or is no news.
-fn tell_denial(denial: Option<(String, String)>, told: &str, caller: &Caller, news: &News) {
-    let Some((request, why)) = denial.filter(|(_, why)| !told.contains(why)) else { return };
+fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, news: &News) {
+    let Some(Denied { request, why }) = denied.filter(|denied| !told.contains(&denied.why)) else { return };
     let words = format!("{request} is not let out: {why}");
     if news.is_news(&words) {
         tracing::warn!(target: "egress", who = format!("{}/{}", caller.tenant, caller.feed), "{words}");

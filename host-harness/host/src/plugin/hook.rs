@@ -12,7 +12,7 @@ use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::bound::{Amount, Bound};
-use super::journal::{CallNetwork, Exchange, Journal, NoAnswer, SealedToken, Shared};
+use super::journal::{CallNetwork, Denied, Exchange, Journal, NoAnswer, SealedToken, Shared, WaitAsked};
 use super::known::KnownPlugin;
 use super::meter::{self, Spent};
 use super::seal;
@@ -390,11 +390,11 @@ impl Carrier {
     }
 
     /// Who asks to wait with this answer, and until when.
-    fn asks_to_wait(&self, url: &str, response: &IncomingResponse) -> Option<(String, u64)> {
+    fn asks_to_wait(&self, url: &str, response: &IncomingResponse) -> Option<WaitAsked> {
         let now = (self.network.as_ref()?.clock)();
         let wait = network::asked_wait(response, now)?;
         let origin = Url::parse(url).ok()?.origin().ascii_serialization();
-        Some((origin, now.saturating_add(milliseconds(wait))))
+        Some(WaitAsked { origin, until: now.saturating_add(milliseconds(wait)) })
     }
 
     fn exceed(&self, limit: Bound, value: Amount) {
@@ -417,7 +417,7 @@ impl Carrier {
         let request = format!("{method} {address}");
         match self.call {
             "describe" => tracing::warn!(target: "egress", who = %self.asker.who, "{request} is not let out: {why}"),
-            _ => journal.denial = Some((request, why.to_string())),
+            _ => journal.first_denied = Some(Denied { request, why: why.to_string() }),
         }
     }
 }

@@ -71,8 +71,26 @@ pub struct Exchange {
     pub time: Duration,
     /// Whether the host had the answer already, and sent nothing.
     pub is_kept: bool,
-    /// The origin that asked to wait, and until when in Unix milliseconds: it answered 429 or 503 with `Retry-After`.
-    pub asks_to_wait: Option<(String, u64)>,
+    /// The wait that the answer asked for: it was 429 or 503 with `Retry-After`.
+    pub asks_to_wait: Option<WaitAsked>,
+}
+
+/// A wait that a service asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitAsked {
+    /// The origin that asked.
+    pub origin: String,
+    /// Until when, in Unix milliseconds.
+    pub until: u64,
+}
+
+/// A request that was not let out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// Its method and its address without the query.
+    pub(crate) request: String,
+    /// Why it was not let out.
+    pub(crate) why: String,
 }
 
 /// What a call did and used.
@@ -96,8 +114,8 @@ pub struct Journal {
     pub carried: Vec<Credential>,
     /// Requests that were not let out.
     pub denied: usize,
-    /// The first of them, and why it was not.
-    pub(crate) denial: Option<(String, String)>,
+    /// The first of them.
+    pub(crate) first_denied: Option<Denied>,
     /// Bytes of all answers as they came.
     pub(super) received_bytes: usize,
     /// Whether it was told that a request left without a credential.

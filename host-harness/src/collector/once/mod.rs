@@ -189,7 +189,7 @@ impl<'a> Tick<'a> {
             Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
             Err(failure) => {
                 let next =
-                    Schedule::new(&admitted.id, "", admitted.interval).after(0, Some(failure), (pipeline.clock)());
+                    Schedule::of_search(&admitted.id, admitted.interval).after(0, Some(failure), (pipeline.clock)());
                 if let Some(throttle) = pipeline.throttle(admitted, &ready.feed, next.throttled_until) {
                     self.throttles.lock().push(throttle.clone());
                     if let Err(error) = pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await {

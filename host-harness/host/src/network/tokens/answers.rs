@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
-use crate::network::tokens::{Freshness, Sent, TOKEN, TokenRequest, is_of_tokens};
+use crate::network::tokens::{BudgetSpent, Freshness, Sent, TOKEN, TokenRequest, is_of_tokens};
 use crate::network::{IncomingResponse, OutgoingRequest};
 use crate::text::guids;
 
@@ -195,10 +195,10 @@ fn seconds(value: &Value) -> Option<u64> {
     (!number.is_nan()).then_some(number as u64)
 }
 
-/// What the service would answer to one request more, and the same for people. `life`: how long the last token was good
-/// for, in milliseconds, if there was one.
-pub(super) fn too_often(milliseconds: u64, life: Option<u64>) -> Sent {
-    let why = match life.filter(|life| *life < crate::limits::milliseconds(TOKEN_WINDOW)) {
+/// What the service would answer to one request more, and the same for people.
+pub(super) fn too_often(spent: &BudgetSpent, now: u64) -> Sent {
+    let wait_seconds = spent.opens.saturating_sub(now).div_ceil(1_000);
+    let why = match spent.life.filter(|life| *life < milliseconds(TOKEN_WINDOW)) {
         Some(life) => format!("the tokens that it gives are good for {} s alone", life / 1_000),
         None => "no token that it gave is of use any more".to_owned(),
     };
@@ -207,8 +207,7 @@ pub(super) fn too_often(milliseconds: u64, life: Option<u64>) -> Sent {
         TOKEN_WINDOW.as_secs()
     );
     let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": why });
-    let headers =
-        [("content-type", "application/json".to_owned()), ("retry-after", milliseconds.div_ceil(1_000).to_string())];
+    let headers = [("content-type", "application/json".to_owned()), ("retry-after", wait_seconds.to_string())];
     let response = IncomingResponse {
         status: 429,
         headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),

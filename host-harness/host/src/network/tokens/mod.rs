@@ -63,6 +63,14 @@ struct Counted {
     life: Option<u64>,
 }
 
+/// A request was sent as often as its service bears.
+struct BudgetSpent {
+    /// When it may be sent again, in Unix milliseconds.
+    opens: u64,
+    /// How long the last token was good for, in milliseconds; none if there was none.
+    life: Option<u64>,
+}
+
 /// A request that is under way, and what came of it once it ended.
 #[derive(Clone)]
 struct PendingFetch {
@@ -242,9 +250,9 @@ impl Tokens {
             return SendStep::Wait(pending.clone());
         }
         let good = answers.good(now);
-        if let Err((opens, life)) = self.count(counted_as, now) {
+        if let Err(spent) = self.count(counted_as, now) {
             let better_than_none = good.filter(|_| !matches!(asked.freshness, Freshness::Not(_)));
-            let too_often = || answers::too_often(opens.saturating_sub(now), life);
+            let too_often = || answers::too_often(&spent, now);
             return SendStep::Done(better_than_none.map_or_else(too_often, |good| good.given_to(asked, true)));
         }
         let sending = Sending {
@@ -295,15 +303,14 @@ impl Tokens {
         *pending = None;
     }
 
-    /// Counts a request that is about to be sent; the error is when there is room for it, and how long the last token was
-    /// good for.
-    fn count(&self, name: Name, now: u64) -> Result<(), (u64, Option<u64>)> {
+    /// Counts a request that is about to be sent.
+    fn count(&self, name: Name, now: u64) -> Result<(), BudgetSpent> {
         let window = milliseconds(TOKEN_WINDOW);
         let mut sent = self.sent.lock();
         let Counted { times, life } = sent.entry(name).or_default();
         times.retain(|sent| (now.saturating_sub(window) + 1..=now).contains(sent));
         match times.front() {
-            Some(first) if times.len() >= TOKEN_REQUESTS => Err((first + window, *life)),
+            Some(first) if times.len() >= TOKEN_REQUESTS => Err(BudgetSpent { opens: first + window, life: *life }),
             _ => {
                 times.push_back(now);
                 Ok(())

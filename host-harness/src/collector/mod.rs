@@ -21,10 +21,10 @@ use tokio::task::JoinSet;
 use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
 use crate::collector::search::SearchUpdate;
-use crate::collector::work::{Done, NotKept, Pipeline, Task};
+use crate::collector::work::{Done, NotKept, Pipeline, SearchWait, Task};
 use crate::limits;
 use crate::sink::repeats::{Repeats, Summary};
-use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
+use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
 pub mod agenda;
 mod forget;
@@ -36,6 +36,7 @@ pub mod schedule;
 mod search;
 mod status;
 mod tally;
+mod verdict;
 pub mod work;
 
 use status::RowSource;
@@ -182,29 +183,11 @@ impl ScopeEntry {
 
 /// What a job came to.
 enum JobResult {
-    Searched {
-        feed: u32,
-        found: Result<Discovery, Failure>,
-        throttle: Option<Throttle>,
-        /// Why the throttle was not kept.
-        unkept: Option<StoreError>,
-    },
-    Polled {
-        scope: u32,
-        tenant: Arc<str>,
-        done: Result<Done, PollFault>,
-    },
-    GivenUp {
-        feed: u32,
-        scope: String,
-        done: Result<Done, PollFault>,
-    },
+    Searched { feed: u32, found: Result<Discovery, Failure>, wait: SearchWait },
+    Polled { scope: u32, tenant: Arc<str>, done: Result<Done, PollFault> },
+    GivenUp { feed: u32, scope: String, done: Result<Done, PollFault> },
     Forgotten(Result<(), StoreError>),
-    Kept {
-        feed: u32,
-        digests: FeedDigests,
-        kept: Result<(), StoreError>,
-    },
+    Kept { feed: u32, digests: FeedDigests, kept: Result<(), StoreError> },
 }
 
 /// Why a job has no answer.
@@ -318,9 +301,9 @@ impl Collector {
             self.busy.remove(key);
         }
         match joined.map(|(_, ended)| ended) {
-            Ok(JobResult::Searched { feed, found, throttle, unkept }) => {
-                self.share(throttle);
-                if let Some(error) = unkept {
+            Ok(JobResult::Searched { feed, found, wait }) => {
+                self.share(wait.throttle);
+                if let Some(error) = wait.unkept {
                     self.tell_unkept(&error);
                 }
                 self.searched(feed, found);

@@ -13,8 +13,9 @@ use source_host::limits::milliseconds;
 
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
-use crate::collector::schedule::{Schedule, first};
-use crate::collector::work::{Done, ScopeVerdict, Task, verdicts};
+use crate::collector::schedule::first;
+use crate::collector::verdict::{ScopeVerdict, verdicts};
+use crate::collector::work::{Done, SearchWait, Task};
 use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::limits;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
@@ -113,12 +114,8 @@ impl Collector {
             let feed = match cell.get_or_try_init(open).await {
                 Ok(feed) => feed,
                 Err(error) => {
-                    return JobResult::Searched {
-                        feed: number,
-                        found: Err(failure_of(&error)),
-                        throttle: None,
-                        unkept: None,
-                    };
+                    let wait = SearchWait::default();
+                    return JobResult::Searched { feed: number, found: Err(failure_of(&error)), wait };
                 }
             };
             if fresh {
@@ -126,15 +123,9 @@ impl Collector {
             }
             let found = feed.discover().await;
             let usage = feed.take_usage();
-            let next = schedule.after(failures, found.as_ref().err(), clock());
-            let throttle = pipeline.throttle(&admitted, feed, next.throttled_until);
+            let wait = pipeline.search_wait(&admitted, feed, failures, found.as_ref().err()).await;
             pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.used(&usage));
-            // A wait that is not kept costs one request after a restart.
-            let unkept = match throttle.clone() {
-                Some(throttle) => pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
-                None => None,
-            };
-            JobResult::Searched { feed: number, found, throttle, unkept }
+            JobResult::Searched { feed: number, found, wait }
         }))
     }
 
@@ -202,7 +193,7 @@ impl Collector {
     /// Takes up what a search found of one scope.
     fn take_up(
         &mut self,
-        admitted: &AdmittedFeed,
+        admitted: &Arc<AdmittedFeed>,
         update: &mut SearchUpdate,
         scope: Scope,
         verdict: ScopeVerdict,
@@ -213,30 +204,36 @@ impl Collector {
         let of_live = live.and_then(|live| self.scopes.get(&live)).map(|known| &known.standing);
         let stored = || self.feeds.get(&number).and_then(|entry| entry.stored.get(&scope.id)).map(|row| &row.standing);
         let earlier = of_live.or_else(stored).cloned();
-        let is_fresh = earlier.is_none();
-        let mut standing = earlier.unwrap_or_default();
-        match verdict {
-            ScopeVerdict::Polled => {
-                let anew = is_fresh || std::mem::take(&mut standing.watch) != Polling::Polled;
-                if anew || (update.changed && standing.waits_for_person) {
-                    standing.due = first(now, update.rank);
-                    update.rank += 1;
-                }
-                if let Some(other) = self.watch(number, scope, standing, live, now) {
+        let anew = earlier.as_ref().is_none_or(|standing| standing.watch != Polling::Polled);
+        let earlier = earlier.unwrap_or_default();
+        let due = match &verdict {
+            ScopeVerdict::Polled if anew || (update.changed && earlier.waits_for_person) => {
+                update.rank += 1;
+                first(now, update.rank - 1)
+            }
+            ScopeVerdict::Polled => earlier.due,
+            ScopeVerdict::Lost(_) | ScopeVerdict::GivenUp => now,
+        };
+        let task = verdict.task(admitted, scope, earlier, due);
+        match task.standing.watch {
+            Polling::Polled => {
+                if let Some(other) = self.watch(number, task, live, now) {
                     update.shared.note(other);
                 }
+                return;
             }
             // The poll of one that is in flight ends first.
-            _ if self.busy.contains(&(admitted.id.clone(), scope.id.clone())) => update.skipped = true,
-            ScopeVerdict::Lost(why) => {
-                update.lost.note((scope.clone(), why.clone()));
-                self.give_up(number, scope, standing, live, Some(why), now);
+            _ if self.busy.contains(&(admitted.id.clone(), task.scope.id.clone())) => {
+                update.skipped = true;
+                return;
             }
-            ScopeVerdict::GivenUp => {
-                update.given_up.note(scope.clone());
-                self.give_up(number, scope, standing, live, None, now);
-            }
+            Polling::Lost | Polling::Unasked => {}
         }
+        match &task.given_up {
+            Some(why) => update.lost.note((task.scope.clone(), why.clone())),
+            None => update.given_up.note(task.scope.clone()),
+        }
+        self.give_up(number, task, live, now);
     }
 
     /// Everything that a search found is taken up.
@@ -314,14 +311,8 @@ impl Collector {
 
     /// Polls a scope from now on, or goes on to, where it has a number. Gives the scope and the other feed that polls it,
     /// where that is news.
-    fn watch(
-        &mut self,
-        feed: u32,
-        scope: Scope,
-        standing: Standing,
-        live: Option<u32>,
-        now: u64,
-    ) -> Option<(Scope, Arc<AdmittedFeed>)> {
+    fn watch(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) -> Option<(Scope, Arc<AdmittedFeed>)> {
+        let Task { admitted, schedule, scope, standing, .. } = task;
         let entry = self.feeds.get_mut(&feed)?;
         let was_stored = entry.stored.remove(&scope.id).is_some();
         if let Some(number) = live {
@@ -330,8 +321,6 @@ impl Collector {
             }
             return None;
         }
-        let admitted = Arc::clone(&entry.admitted);
-        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let due = match was_stored {
             true => schedule.resumed(standing.due, standing.failures > 0, now, 0),
             false => standing.due,
@@ -372,23 +361,10 @@ impl Collector {
     }
 
     /// Polls a scope no more; where it was lost, one event says so.
-    fn give_up(
-        &mut self,
-        feed: u32,
-        scope: Scope,
-        standing: Standing,
-        live: Option<u32>,
-        lost: Option<Failure>,
-        now: u64,
-    ) {
-        let Some(admitted) = self.feeds.get(&feed).map(|entry| Arc::clone(&entry.admitted)) else { return };
+    fn give_up(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) {
         if let Some(number) = live {
             self.unwatch(number);
         }
-        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
-        let watch = if lost.is_some() { Polling::Lost } else { Polling::Unasked };
-        let standing = Standing { due: now, watch, ..standing };
-        let task = Task { admitted: Arc::clone(&admitted), schedule, scope, standing, given_up: lost };
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
         if let Some(live) = live {
             entry.scopes.remove(&live);

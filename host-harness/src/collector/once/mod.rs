@@ -20,8 +20,8 @@ use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
 use self::retry::{WorkLabel, poll_with_retries, with_retries};
 use crate::collector::forget;
-use crate::collector::schedule::Schedule;
-use crate::collector::work::{Done, NotKept, Pipeline, ScopeVerdict, Task, verdicts};
+use crate::collector::verdict::{ScopeVerdict, verdicts};
+use crate::collector::work::{Done, NotKept, Pipeline, Task};
 use crate::config::StartError;
 use crate::config::admission::Checked;
 use crate::limits;
@@ -135,10 +135,9 @@ impl<'a> Tick<'a> {
         let searched_with = admitted.settings_digest();
         let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
         let verdicts = verdicts(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
-        // What was told by an earlier tick is still so.
-        for (scope, standing) in known.iter().filter(|(_, standing)| standing.watch == Polling::Lost) {
-            let told = verdicts.iter().any(|(other, _)| other.id == scope.id);
-            if let Some(outcome) = standing.outcome.as_deref().filter(|_| found.is_ok() && !told) {
+        if found.is_ok() {
+            // What was told by an earlier tick is still so.
+            for (scope, outcome) in still_lost(&known, &verdicts) {
                 reporter.tell(ready, Some(scope), outcome);
             }
         }
@@ -156,25 +155,32 @@ impl<'a> Tick<'a> {
             }
         }
         if let Ok(discovery) = &found {
-            let named = forget::named(discovery);
-            let own = |row: &&ScopeRow| row.feed == *admitted.id && row.tenant == *admitted.tenant;
-            let rows = self.scopes.iter().filter(own);
-            let gone = forget::forgotten(rows, |id| named.contains(id), (self.pipeline.clock)());
-            if !gone.is_empty() {
-                let (feed, gone) = (admitted.id.clone(), gone.into_iter().collect::<Vec<_>>());
-                self.pipeline.store.ask(move |store| store.forget_scopes(&feed, &gone)).await?;
-            }
-            let configured_as = admitted.fingerprint(&self.pipeline.salt);
-            let row = FeedRow { feed: admitted.id.to_string(), searched_with, configured_as };
-            self.pipeline.store.ask(move |store| store.keep_feed(&row)).await?;
+            self.keep_search(admitted, discovery).await?;
         }
         Ok(())
     }
 
+    /// Forgets scopes that nobody polls any more, and then writes with which settings the feed was searched.
+    async fn keep_search(&self, admitted: &AdmittedFeed, discovery: &Discovery) -> Result<(), StoreError> {
+        let pipeline = self.pipeline;
+        let named = forget::named(discovery);
+        let gone = forget::forgotten(self.rows(admitted), |id| named.contains(id), (pipeline.clock)());
+        if !gone.is_empty() {
+            let (feed, gone) = (admitted.id.clone(), gone.into_iter().collect::<Vec<_>>());
+            pipeline.store.ask(move |store| store.forget_scopes(&feed, &gone)).await?;
+        }
+        let (searched_with, configured_as) = (admitted.settings_digest(), admitted.fingerprint(&pipeline.salt));
+        let row = FeedRow { feed: admitted.id.to_string(), searched_with, configured_as };
+        pipeline.store.ask(move |store| store.keep_feed(&row)).await
+    }
+
     /// The scopes of a feed that were found before.
     fn known(&self, admitted: &AdmittedFeed) -> Vec<(Scope, Standing)> {
-        let own = |row: &&ScopeRow| row.feed == *admitted.id && row.tenant == *admitted.tenant;
-        self.scopes.iter().filter(own).map(ScopeRow::pair).collect()
+        self.rows(admitted).map(ScopeRow::pair).collect()
+    }
+
+    fn rows<'b>(&'b self, admitted: &'b AdmittedFeed) -> impl Iterator<Item = &'b ScopeRow> {
+        self.scopes.iter().filter(|row| row.feed == *admitted.id && row.tenant == *admitted.tenant)
     }
 
     /// Searches for the scopes of a feed, says what came of it, and keeps a wait that the service asked for.
@@ -188,14 +194,10 @@ impl<'a> Tick<'a> {
         match &found {
             Ok(discovery) => reporter.found(ready, &discovery.notices, &[]),
             Err(failure) => {
-                let next =
-                    Schedule::of_search(&admitted.id, admitted.interval).after(0, Some(failure), (pipeline.clock)());
-                if let Some(throttle) = pipeline.throttle(admitted, &ready.feed, next.throttled_until) {
-                    self.throttles.lock().push(throttle.clone());
-                    if let Err(error) = pipeline.store.ask(move |store| store.keep_throttle(&throttle)).await {
-                        // A wait that is not kept costs one request next time.
-                        reporter.warn(ready, None, &error.to_string());
-                    }
+                let wait = pipeline.search_wait(admitted, &ready.feed, 0, Some(failure)).await;
+                self.throttles.lock().extend(wait.throttle);
+                if let Some(error) = wait.unkept {
+                    reporter.warn(ready, None, &error.to_string());
                 }
                 reporter.tell(ready, None, failure);
             }
@@ -212,19 +214,12 @@ impl<'a> Tick<'a> {
         verdict: ScopeVerdict,
     ) -> (Task, Result<Performed, StoreError>) {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
-        let standing = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-        let standing = Standing { due: (pipeline.clock)(), watch: Polling::Polled, ..standing.unwrap_or_default() };
-        let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
-        let mut task = Task { admitted: Arc::clone(admitted), schedule, scope, standing, given_up: None };
-        match verdict {
-            ScopeVerdict::Polled => {}
-            ScopeVerdict::Lost(why) => task.given_up = Some(why),
-            ScopeVerdict::GivenUp => {
-                task.standing.watch = Polling::Unasked;
-                let row = task.row();
-                let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;
-                return (task, kept.map(|()| Performed::Unasked));
-            }
+        let earlier = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
+        let task = verdict.task(admitted, scope, earlier.unwrap_or_default(), (pipeline.clock)());
+        if task.standing.watch == Polling::Unasked {
+            let row = task.row();
+            let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;
+            return (task, kept.map(|()| Performed::Unasked));
         }
         let performed = self.poll(ready, &task).await;
         (task, performed)
@@ -248,6 +243,16 @@ impl<'a> Tick<'a> {
         self.throttles.lock().extend(done.throttle.clone());
         Ok(Performed::Done(done))
     }
+}
+
+/// The scopes that were lost before and of which the search says nothing new, and why they were.
+fn still_lost<'a>(
+    known: &'a [(Scope, Standing)],
+    verdicts: &[(Scope, ScopeVerdict)],
+) -> impl Iterator<Item = (&'a Scope, &'a Failure)> {
+    let is_new = |scope: &Scope| verdicts.iter().any(|(other, _)| other.id == scope.id);
+    let lost = known.iter().filter(move |(scope, standing)| standing.watch == Polling::Lost && !is_new(scope));
+    lost.filter_map(|(scope, standing)| Some((scope, standing.outcome.as_deref()?)))
 }
 
 /// Signs in, and finds the scopes.

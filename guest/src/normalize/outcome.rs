@@ -23,40 +23,14 @@ pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
 
 /// The event of a change from one outcome to another, of which none means that data was collected.
 pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure>) -> contract::Event {
-    #[derive(Serialize)]
-    struct OutcomeChange<'a> {
-        reason: Reason,
-        previous: PreviousOutcome<'a>,
-    }
-    #[derive(Serialize)]
-    struct PreviousOutcome<'a> {
-        outcome: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        since: Option<u64>,
-    }
     let code = after.map_or(COLLECTED, |failure| failure.code.as_str());
     let uid = format!("{}/secure-score-collection", frame.resource_uid());
     let activity = if before.is_none() { Activity::Create } else { Activity::Update };
     let (status, severity) =
         if after.is_some() { (Status::Warning, Severity::Medium) } else { (Status::Pass, Severity::Informational) };
     let (status_id, status_caption) = status.pair();
-    let change = OutcomeChange {
-        reason: Reason::Outcome,
-        previous: PreviousOutcome {
-            outcome: before.map_or(COLLECTED, |outcome| &outcome.code),
-            since: before.map(|outcome| outcome.since),
-        },
-    };
-    let mut unmapped = Unmapped::new();
-    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
-    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&change)));
-    let message = match after {
-        None => "Secure Score collection: data is collected again".to_owned(),
-        Some(Failure { cause, fix: Some(fix), .. }) => format!("Secure Score collection: {cause}. Fix: {fix}"),
-        Some(Failure { cause, .. }) => format!("Secure Score collection: {cause}"),
-    };
     let own = Own {
-        message,
+        message: message(after),
         finding_info: FindingInfo {
             uid: uid.clone(),
             title: "Secure Score collection".to_owned(),
@@ -77,7 +51,7 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
             status: status_caption,
             checks: Vec::new(),
         },
-        unmapped,
+        unmapped: unmapped(before),
     };
     let event_uid = frame.event_uid(&uid, code, activity);
     let mut event = frame.event(event_uid, EventKind::Scores, activity, severity, own);
@@ -86,4 +60,38 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     (event.status_id, event.status) =
         if after.is_some() { (Some(1), Some("New")) } else { (Some(4), Some("Resolved")) };
     delivered(&event)
+}
+
+fn message(after: Option<&Failure>) -> String {
+    match after {
+        None => "Secure Score collection: data is collected again".to_owned(),
+        Some(Failure { cause, fix: Some(fix), .. }) => format!("Secure Score collection: {cause}. Fix: {fix}"),
+        Some(Failure { cause, .. }) => format!("Secure Score collection: {cause}"),
+    }
+}
+
+/// That the outcome changed, and from which other.
+fn unmapped(before: Option<&Outcome>) -> Unmapped<'static> {
+    #[derive(Serialize)]
+    struct OutcomeChange<'a> {
+        reason: Reason,
+        previous: PreviousOutcome<'a>,
+    }
+    #[derive(Serialize)]
+    struct PreviousOutcome<'a> {
+        outcome: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+    }
+    let change = OutcomeChange {
+        reason: Reason::Outcome,
+        previous: PreviousOutcome {
+            outcome: before.map_or(COLLECTED, |outcome| &outcome.code),
+            since: before.map(|outcome| outcome.since),
+        },
+    };
+    let mut unmapped = Unmapped::new();
+    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&change)));
+    unmapped
 }

@@ -51,6 +51,17 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     }
 }
 
+/// Says what came of a poll of a scope, where that is news beside what came of the poll before.
+pub fn log_outcome(admitted: &AdmittedFeed, scope: &Scope, outcome: Option<&Failure>, before: Option<&Failure>) {
+    match outcome {
+        Some(outcome) => log_failure(admitted, Some(scope), outcome, before.map(|before| before.code.as_str())),
+        None if before.is_some() => {
+            tracing::info!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "collects again");
+        }
+        None => {}
+    }
+}
+
 /// Says what is odd, though it changed no data. What was odd `before`, by code in their order, is for those who debug; gives
 /// the codes. A plugin chooses how many they are and how long it takes to search them for secrets.
 pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: Option<&Scope>, notices: &[Notice], before: &[String]) -> Box<[String]> {

@@ -12,9 +12,11 @@ use source_host::limits::milliseconds;
 use tokio::sync::OnceCell;
 
 use crate::collector::agenda::Job;
-use crate::collector::log::{log_failure, log_notices, redacted};
+use crate::collector::log::{log_failure, log_notices, log_outcome, redacted};
 use crate::collector::work::{Done, NotKept, Task};
-use crate::collector::{Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeKey, failure_of};
+use crate::collector::{
+    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of,
+};
 use crate::limits;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
 
@@ -252,70 +254,73 @@ impl Collector {
     }
 
     pub(super) fn polled(&mut self, number: u32, done: Result<Done, PollFault>) {
+        match done {
+            Ok(done) => self.kept_poll(number, done),
+            Err(fault) => self.lost_poll(number, fault),
+        }
+    }
+
+    /// A poll left nothing at all, not even how its scope stands.
+    fn lost_poll(&mut self, number: u32, fault: PollFault) {
         let now = (self.clock)();
-        let Some(scope) = self.scopes.get(&number) else { return };
-        let (feed, schedule, before) = (scope.feed, scope.schedule, scope.standing.clone());
-        let Some(entry) = self.feeds.get(&feed) else { return };
-        let (admitted, tenant, scope_id) = (Arc::clone(&entry.admitted), entry.tenant, scope.scope.clone());
-        let Done { standing, events, failure, notices, measures, throttle } = match done {
-            Ok(done) => done,
-            Err(fault) => {
-                let code_before = scope.trouble.as_ref().map(|trouble| trouble.code.clone());
-                let failure = self.failed(&admitted, &scope_id, fault, code_before.as_deref());
-                self.tally.polled(0, Some(&failure.code));
-                let next = schedule.after(before.failures, Some(&failure), now);
-                if let Some(scope) = self.scopes.get_mut(&number) {
-                    scope.standing.failures = next.failures;
-                    scope.standing.waits_for_person = next.waits_for_person;
-                    scope.trouble = Some(Box::new(failure));
-                }
-                self.note(feed);
-                self.agenda.plan(Job::Poll(number), tenant, next.due);
-                return;
-            }
+        let Some(ScopeEntry { feed, scope, trouble, .. }) = self.scopes.get(&number).map(|scope| &**scope) else {
+            return;
         };
-        let outcome = standing.outcome.as_ref().map(|outcome| redacted(&admitted, outcome).code);
-        let failed = standing.outcome.as_ref().is_some_and(|outcome| outcome.reaction != Reaction::NoData);
-        self.tally.polled(events, outcome.as_deref().filter(|_| failed));
+        let (feed, id, code_before) = (*feed, scope.clone(), trouble.as_ref().map(|trouble| trouble.code.clone()));
+        let Some(entry) = self.feeds.get(&feed) else { return };
+        let (admitted, tenant) = (Arc::clone(&entry.admitted), entry.tenant);
+        let failure = self.failed(&admitted, &id, fault, code_before.as_deref());
+        self.tally.polled(0, Some(&failure.code));
+        let Some(scope) = self.scopes.get_mut(&number) else { return };
+        let next = scope.schedule.after(scope.standing.failures, Some(&failure), now);
+        (scope.standing.failures, scope.standing.waits_for_person) = (next.failures, next.waits_for_person);
+        scope.trouble = Some(Box::new(failure));
+        self.note(feed);
+        self.agenda.plan(Job::Poll(number), tenant, next.due);
+    }
+
+    /// What came of a poll is in the store.
+    fn kept_poll(&mut self, number: u32, done: Done) {
+        let Some(scope) = self.scopes.get_mut(&number) else { return };
+        let Some(entry) = self.feeds.get(&scope.feed) else { return };
+        let (feed, admitted, tenant) = (scope.feed, Arc::clone(&entry.admitted), entry.tenant);
+        let Done { standing, events, failure, notices, measures, throttle } = done;
+        let outcome = standing.outcome.as_deref();
+        let code = outcome.map(|outcome| redacted(&admitted, outcome).code);
+        let failed = outcome.is_some_and(|outcome| outcome.reaction != Reaction::NoData);
+        self.tally.polled(events, code.as_deref().filter(|_| failed));
         tracing::debug!(
-            tenant = %admitted.tenant, feed = %admitted.id, scope = scope_id.id, events,
-            outcome = outcome.as_deref().unwrap_or("collected"), "polled"
+            tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id, events,
+            outcome = code.as_deref().unwrap_or("collected"), "polled"
         );
         if let Some(trouble) = self.store_trouble.take()
             && self.repeats.over(STORE, &trouble.to_string())
         {
             tracing::info!("the store takes polls again");
         }
-        if let Some(scope) = self.scopes.get_mut(&number) {
-            scope.notices = log_notices(&admitted, Some(&scope_id), &notices, &scope.notices);
-        }
-        let code_before = before.outcome.as_ref().map(|outcome| outcome.code.as_str());
-        match &standing.outcome {
-            Some(outcome) => log_failure(&admitted, Some(&scope_id), outcome, code_before),
-            None if code_before.is_some() => tracing::info!(
-                tenant = %admitted.tenant, feed = %admitted.id, scope = scope_id.id, "collects again"
-            ),
-            None => {}
-        }
-        self.share(throttle);
-        let Some(scope) = self.scopes.get_mut(&number) else { return };
+        scope.notices = log_notices(&admitted, Some(&scope.scope), &notices, &scope.notices);
+        log_outcome(&admitted, &scope.scope, outcome, scope.standing.outcome.as_deref());
         if let Some(measure) = measures.first() {
             scope.figure = Some((measure.value, measure.maximum));
         }
+        let due = standing.due;
         (scope.standing, scope.trouble) = (standing, None);
-        let due = scope.standing.due;
+        self.share(throttle);
         self.note(feed);
-        let Some(scope) = self.scopes.get_mut(&number) else { return };
-        if failure.is_some_and(|failure| failure.reaction == Reaction::FixFeed) {
-            scope.held_since = Some(due);
-            let outcome = scope.standing.outcome.clone();
-            let Some(entry) = self.feeds.get_mut(&feed) else { return };
-            if !entry.blocked {
-                (entry.blocked, entry.failures, entry.failure) = (true, entry.failures.max(1), outcome);
-                self.agenda.plan(Job::Search(feed), tenant, due);
-            }
-        } else {
-            self.agenda.plan(Job::Poll(number), tenant, due);
+        match failure.is_some_and(|failure| failure.reaction == Reaction::FixFeed) {
+            true => self.hold(number, feed, due),
+            false => self.agenda.plan(Job::Poll(number), tenant, due),
+        }
+    }
+
+    /// A scope met what blocks its whole feed: it waits for a search, which is due then.
+    fn hold(&mut self, number: u32, feed: u32, due: u64) {
+        let (Some(scope), Some(entry)) = (self.scopes.get_mut(&number), self.feeds.get_mut(&feed)) else { return };
+        scope.held_since = Some(due);
+        if !entry.blocked {
+            (entry.blocked, entry.failures) = (true, entry.failures.max(1));
+            entry.failure.clone_from(&scope.standing.outcome);
+            self.agenda.plan(Job::Search(feed), entry.tenant, due);
         }
     }
 

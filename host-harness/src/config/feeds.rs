@@ -115,13 +115,7 @@ impl ReadFeeds {
         for (key, table) in [("id", &table), ("tenant", &merged)] {
             tell_of_key_below_settings(reader, table, key);
         }
-        // A plugin that takes any setting would take a pin below its settings, too, and nobody would be held to it.
-        let settings = [table.child("settings"), defaults.and_then(|defaults| defaults.child("settings"))];
-        for settings in settings.iter().flatten().filter_map(|node| node.as_table()) {
-            for node in [pins::PLUGIN, pins::PLAN].iter().filter_map(|key| settings.child(key)) {
-                reader.misplaced(&node, BELOW_SETTINGS);
-            }
-        }
+        tell_of_pins_below_settings(reader, &table, defaults);
         let id = reader.own_id(&table, &mut self.ids);
         let tenant = reader.id(&merged, "tenant").map(|(tenant, _)| tenant);
         self.nameless |= id.is_none();
@@ -259,6 +253,16 @@ fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink])
         }
     }
     chosen
+}
+
+/// A plugin that takes any setting would take a pin below its settings, too, and nobody would be held to it.
+fn tell_of_pins_below_settings(reader: &mut ConfigReader, table: &Table<'_>, defaults: Option<&Table<'_>>) {
+    let settings = [table.child("settings"), defaults.and_then(|defaults| defaults.child("settings"))];
+    for settings in settings.iter().flatten().filter_map(|node| node.as_table()) {
+        for node in [pins::PLUGIN, pins::PLAN].iter().filter_map(|key| settings.child(key)) {
+            reader.misplaced(&node, BELOW_SETTINGS);
+        }
+    }
 }
 
 /// A key of the feed itself that stands below its settings, and not in its place.

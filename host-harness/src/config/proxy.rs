@@ -5,7 +5,7 @@ use std::path::Path;
 use source_host::credentials::spelling;
 use source_host::network::proxy::Proxy;
 
-use super::reader::{ConfigReader, Table};
+use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, text_of};
 use super::{ConfigProblem, Environment, SeenFile};
 
@@ -17,57 +17,80 @@ pub fn read(
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Proxy {
-    let wrong = |reader: &mut ConfigReader, name: &str, message: String| {
-        let key = format!("{name} in the environment");
-        reader.problems.push(ConfigProblem { file: first.to_owned(), line: 0, feed: None, key, message });
+    let variables = Variables { file: first, environment };
+    let exceptions = variables.first_set(reader, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
+    let node = table.and_then(|table| table.child("proxy"));
+    let proxy = match node {
+        Some(node) => of_key(reader, &node, &exceptions, files, environment),
+        None => variables.proxy(reader, &exceptions),
     };
-    // A variable that is set to nothing is not set, whichever of the two spellings it has.
-    let variable = |reader: &mut ConfigReader, names: [&'static str; 2]| {
-        let mut set = names.into_iter().filter_map(|name| Some((name, environment(name)?)));
+    proxy.unwrap_or_default()
+}
+
+/// The variables of the environment, and the file under which problems with them are told.
+struct Variables<'a> {
+    file: &'a Path,
+    environment: Environment<'a>,
+}
+
+impl Variables<'_> {
+    /// The first of two spellings that is set. A variable that is set to nothing is not set.
+    fn first_set(&self, reader: &mut ConfigReader, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+        let mut set = names.into_iter().filter_map(|name| Some((name, (self.environment)(name)?)));
         let (name, value) = set.find(|(_, value)| !spelling::trimmed(value).text.is_empty())?;
-        let value = text_of(name, &value).map_err(|message| wrong(reader, name, message)).ok()?;
+        let value = text_of(name, &value).map_err(|message| self.wrong(reader, name, message)).ok()?;
         Some((name, spelling::trimmed(&value).text.to_owned()))
-    };
-    let exceptions = variable(reader, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
-    let Some(node) = table.and_then(|table| table.child("proxy")) else {
-        let found = variable(reader, ["HTTPS_PROXY", "https_proxy"]);
-        let Some((name, address)) = found else { return Proxy::default() };
-        return Proxy::of_https(&address, &exceptions).unwrap_or_else(|error| {
-            wrong(reader, name, format!("found something else, {error}"));
-            Proxy::default()
-        });
-    };
+    }
+
+    fn proxy(&self, reader: &mut ConfigReader, exceptions: &str) -> Option<Proxy> {
+        let (name, address) = self.first_set(reader, ["HTTPS_PROXY", "https_proxy"])?;
+        let proxy = Proxy::of_https(&address, exceptions);
+        proxy.map_err(|error| self.wrong(reader, name, format!("found something else, {error}"))).ok()
+    }
+
+    fn wrong(&self, reader: &mut ConfigReader, name: &str, message: String) {
+        let key = format!("{name} in the environment");
+        reader.problems.push(ConfigProblem { file: self.file.to_owned(), line: 0, feed: None, key, message });
+    }
+}
+
+fn of_key(
+    reader: &mut ConfigReader,
+    node: &Node<'_>,
+    exceptions: &str,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> Option<Proxy> {
     const NONE: &[&str] = &["", "none", "no", "off", "false", "direct", "disabled", "null", "never"];
     let none = node.as_text().map(|text| text.trim().to_lowercase()).filter(|text| NONE.contains(&text.as_str()));
-    if none.is_some() || reader.is_false(&node) {
+    if none.is_some() || reader.is_false(node) {
         let message = format!(
             "found {}, expected the address of a proxy; to go without one, leave the key out, and set NO_PROXY=\"*\" where \
              HTTPS_PROXY is set",
             node.shown()
         );
-        reader.problem(&node, message);
-        return Proxy::default();
+        reader.problem(node, message);
+        return None;
     }
     let address = if node.as_table().is_some() {
-        secret(reader, &node, files, environment).map(|secret| secret.expose().to_owned())
+        secret(reader, node, files, environment)?.expose().to_owned()
     } else {
-        reader.text(&node, "the address of a proxy")
+        reader.text(node, "the address of a proxy")?
     };
-    let Some(address) = address else { return Proxy::default() };
-    match Proxy::new(&address, &exceptions) {
+    match Proxy::new(&address, exceptions) {
         Ok(proxy) if proxy.has_credentials() && node.as_table().is_none() => {
             // A name alone is a credential too, where a proxy takes a token so.
             let found = if proxy.has_password() { "a password in the open" } else { "a user name without a password" };
             let message = format!(
                 "found {found}, expected the address in {{ env = \"…\" }} or {{ file = \"…\" }}, or without what stands before @"
             );
-            reader.problem(&node, message);
-            Proxy::default()
+            reader.problem(node, message);
+            None
         }
-        Ok(proxy) => proxy,
+        Ok(proxy) => Some(proxy),
         Err(error) => {
-            reader.problem(&node, format!("found something else, {error}"));
-            Proxy::default()
+            reader.problem(node, format!("found something else, {error}"));
+            None
         }
     }
 }

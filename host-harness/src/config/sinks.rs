@@ -164,58 +164,13 @@ fn http(
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Option<HttpConfig> {
-    let preset = table.child("preset").and_then(|node| {
-        let name = reader.text(&node, "the name of a preset")?;
-        let preset = Preset::named(&name);
-        if preset.is_none() {
-            const NAMES: [&str; 3] = ["vector", "fluent-bit", "splunk-hec"];
-            let short = name.to_lowercase();
-            let meant = suggestion::name(&name, NAMES.into_iter())
-                .or_else(|| NAMES.into_iter().find(|known| known.split('-').any(|part| part == short)));
-            let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
-            reader.problem(
-                &node,
-                format!("found {name:?}, expected \"vector\", \"fluent-bit\" or \"splunk-hec\"{meant}"),
-            );
-        }
-        preset
-    });
+    let preset = table.child("preset").and_then(|node| preset(reader, &node)).unwrap_or_default();
     let token = table.child("token").and_then(|node| token(reader, &node, files, environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
-    let headers = table.child("headers").and_then(|node| reader.table(&node, "a table: { \"x-name\" = \"value\" }"));
-    let (mut named, mut credentials) = (Vec::new(), Vec::new());
-    for node in headers.iter().flat_map(Table::children) {
-        let name = http::HeaderName::from_bytes(node.name.as_bytes());
-        let fits = |text: &str| http::HeaderValue::from_str(text).is_ok();
-        let expected = format!("found {:?}, expected a header's name and a text for it", node.name);
-        if node.as_table().is_some() {
-            match (name, secret(reader, node, files, environment)) {
-                (Ok(name), Some(value)) if fits(value.expose()) => credentials.push((name, value)),
-                (_, None) => {}
-                _ => reader.problem(node, expected),
-            }
-            continue;
-        }
-        // What is found may be a secret.
-        let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
-        match (name, value) {
-            (Ok(name), Some(value)) if fits(value.text()) => {
-                if spelling::is_credential(name.as_str(), value.text()) {
-                    reader.warning(node, spelling::in_the_open(name.as_str(), name.as_str()));
-                    if value.is_fixed() {
-                        credentials.push((name, Secret::new(value.text())));
-                        continue;
-                    }
-                }
-                named.push((name, value));
-            }
-            (_, None) => {}
-            _ => reader.problem(node, expected),
-        }
-    }
+    let Headers { named, credentials } = headers(reader, table, files, environment);
     let node = reader.required(table, "url")?;
     let url = address(reader, &node, files, environment)?;
-    let config = HttpConfig { url, preset: preset.unwrap_or_default(), token, headers: named, credentials, gzip };
+    let config = HttpConfig { url, preset, token, headers: named, credentials, gzip };
     let parsed = url::Url::parse(&config.url.filled("tenant", "feed")).ok()?;
     if config.has_credentials() && !network.takes_credentials(&parsed) {
         let line = format!("allow_credentials_over_http = [{:?}]", parsed.origin().ascii_serialization());
@@ -227,6 +182,68 @@ fn http(
         return None;
     }
     Some(config)
+}
+
+fn preset(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Preset> {
+    const NAMES: [&str; 3] = ["vector", "fluent-bit", "splunk-hec"];
+    let name = reader.text(node, "the name of a preset")?;
+    let preset = Preset::named(&name);
+    if preset.is_none() {
+        let short = name.to_lowercase();
+        let meant = suggestion::name(&name, NAMES.into_iter())
+            .or_else(|| NAMES.into_iter().find(|known| known.split('-').any(|part| part == short)));
+        let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+        let expected = "expected \"vector\", \"fluent-bit\" or \"splunk-hec\"";
+        reader.problem(node, format!("found {name:?}, {expected}{meant}"));
+    }
+    preset
+}
+
+/// Headers of a sink, those whose values are secrets apart.
+#[derive(Default)]
+struct Headers {
+    named: Vec<(http::HeaderName, Template)>,
+    credentials: Vec<(http::HeaderName, Secret)>,
+}
+
+fn headers(
+    reader: &mut ConfigReader,
+    table: &Table<'_>,
+    files: &mut Vec<SeenFile>,
+    environment: Environment<'_>,
+) -> Headers {
+    let mut headers = Headers::default();
+    let table = table.child("headers").and_then(|node| reader.table(&node, "a table: { \"x-name\" = \"value\" }"));
+    for node in table.iter().flat_map(Table::children) {
+        let name = http::HeaderName::from_bytes(node.name.as_bytes());
+        let fits = |text: &str| http::HeaderValue::from_str(text).is_ok();
+        let expected = format!("found {:?}, expected a header's name and a text for it", node.name);
+        if node.as_table().is_some() {
+            match (name, secret(reader, node, files, environment)) {
+                (Ok(name), Some(value)) if fits(value.expose()) => headers.credentials.push((name, value)),
+                (_, None) => {}
+                _ => reader.problem(node, expected),
+            }
+            continue;
+        }
+        // What is found may be a secret.
+        let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
+        match (name, value) {
+            (Ok(name), Some(value)) if fits(value.text()) => {
+                let is_credential = spelling::is_credential(name.as_str(), value.text());
+                if is_credential {
+                    reader.warning(node, spelling::in_the_open(name.as_str(), name.as_str()));
+                }
+                match is_credential && value.is_fixed() {
+                    true => headers.credentials.push((name, Secret::new(value.text()))),
+                    false => headers.named.push((name, value)),
+                }
+            }
+            (_, None) => {}
+            _ => reader.problem(node, expected),
+        }
+    }
+    headers
 }
 
 /// Where a sink posts to. Its query may hold a credential, and so may a text that is no address.

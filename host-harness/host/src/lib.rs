@@ -72,7 +72,7 @@ pub use crate::network::client::NetworkError;
 pub use crate::network::egress::NotAnOrigin;
 pub use crate::network::proxy::{NotAProxy, Proxy};
 pub use crate::network::tokens::Tokens;
-pub use crate::plugin::bound::{Amount, Bound};
+pub use crate::plugin::bound::{Bound, LimitAmount};
 pub use crate::plugin::call::CallError;
 pub use crate::plugin::engine::{HostError, Trusted};
 pub use crate::plugin::{About, KnownPlugin, PluginError};

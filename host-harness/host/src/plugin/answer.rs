@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::bound::{Amount, Bound};
+use super::bound::{Bound, LimitAmount};
 use crate::contract::{
     Batch, Credential, Description, Discovery, Event, Failure, Measure, Notice, Path, Place, Plan, PollStep, Problem,
     Scope, Token,
@@ -19,7 +19,7 @@ use crate::text::{self, is_plain, plain};
 #[derive(Debug, PartialEq, Eq)]
 pub enum AnswerFault {
     /// More than it may be: which limit, and its value.
-    Limit(Bound, Amount),
+    Limit(Bound, LimitAmount),
     /// Nothing that the contract allows.
     Broken(String),
 }
@@ -39,11 +39,11 @@ pub trait BoundedAnswer {
 const ENTRY: usize = 64;
 
 fn most(limit: Bound, found: usize, most: usize) -> Within {
-    if found > most { Err(AnswerFault::Limit(limit, Amount::count(most))) } else { Ok(()) }
+    if found > most { Err(AnswerFault::Limit(limit, LimitAmount::count(most))) } else { Ok(()) }
 }
 
 fn bytes(limit: Bound, text: &str, bytes: usize) -> Within {
-    if text.len() > bytes { Err(AnswerFault::Limit(limit, Amount::bytes(bytes))) } else { Ok(()) }
+    if text.len() > bytes { Err(AnswerFault::Limit(limit, LimitAmount::bytes(bytes))) } else { Ok(()) }
 }
 
 fn cut(text: &mut String, bytes: usize) {
@@ -255,7 +255,7 @@ impl BoundedAnswer for PollStep {
             cut(page.request_id.as_mut().unwrap_or(&mut String::new()), CODE_BYTES);
         }
         if self.pages.iter().map(|page| page.body.len()).sum::<usize>() > limits.page_bytes {
-            return Err(AnswerFault::Limit(Bound::PagesOfPoll, Amount::bytes(limits.page_bytes)));
+            return Err(AnswerFault::Limit(Bound::PagesOfPoll, LimitAmount::bytes(limits.page_bytes)));
         }
         bytes(Bound::Cursor, self.next.as_deref().unwrap_or_default(), CURSOR_BYTES)?;
         notices(&mut self.notices, limits)
@@ -290,7 +290,7 @@ impl BoundedAnswer for Batch {
         most(Bound::EventsOfPoll, self.events.len(), limits.events)?;
         most(Bound::FiguresOfPoll, self.measures.len(), limits.events)?;
         if self.state.len() > limits.state_bytes {
-            return Err(AnswerFault::Limit(Bound::State, Amount::bytes(limits.state_bytes)));
+            return Err(AnswerFault::Limit(Bound::State, LimitAmount::bytes(limits.state_bytes)));
         }
         self.events.iter().try_for_each(|one| event(one, limits))?;
         let mut seen = HashSet::new();
@@ -313,7 +313,7 @@ impl BoundedAnswer for Batch {
 fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Within {
     id(Bound::UidOfEvent, uid)?;
     if body.len() > limits.event_bytes {
-        return Err(AnswerFault::Limit(Bound::OneEvent, Amount::bytes(limits.event_bytes)));
+        return Err(AnswerFault::Limit(Bound::OneEvent, LimitAmount::bytes(limits.event_bytes)));
     }
     if *time_milliseconds > LATEST_TIME {
         return broken(format!("event {} is of a time after the year 9999", shown(uid)));
@@ -346,27 +346,27 @@ mod tests {
         let kind =
             |classes: usize| EventKind { name: String::new(), title: String::new(), class_uids: vec![1; classes] };
         let held = |mut one: Description| one.hold(&Limits::default());
-        let limit = |name, value: Amount| Err(AnswerFault::Limit(name, value));
+        let limit = |name, value: LimitAmount| Err(AnswerFault::Limit(name, value));
         for (within, beyond, refusal) in [
             (
                 Description { settings_schema: " ".repeat(SCHEMA_BYTES), ..description() },
                 Description { settings_schema: " ".repeat(SCHEMA_BYTES + 1), ..description() },
-                limit(Bound::SchemaOfSettings, Amount::bytes(SCHEMA_BYTES)),
+                limit(Bound::SchemaOfSettings, LimitAmount::bytes(SCHEMA_BYTES)),
             ),
             (
                 Description { diagnoses: vec![code(""); ENTRIES], ..description() },
                 Description { diagnoses: vec![code(""); ENTRIES + 1], ..description() },
-                limit(Bound::EntriesOfList, Amount::count(ENTRIES)),
+                limit(Bound::EntriesOfList, LimitAmount::count(ENTRIES)),
             ),
             (
                 Description { events: vec![kind(ENTRIES)], ..description() },
                 Description { events: vec![kind(ENTRIES + 1)], ..description() },
-                limit(Bound::ClassesOfKindOfEvent, Amount::count(ENTRIES)),
+                limit(Bound::ClassesOfKindOfEvent, LimitAmount::count(ENTRIES)),
             ),
             (
                 Description { credentials: vec![credential("x".repeat(ID_BYTES))], ..description() },
                 Description { credentials: vec![credential("x".repeat(ID_BYTES + 1))], ..description() },
-                limit(Bound::NameOfSetting, Amount::bytes(ID_BYTES)),
+                limit(Bound::NameOfSetting, LimitAmount::bytes(ID_BYTES)),
             ),
         ] {
             assert_eq!((held(within), held(beyond)), (Ok(()), refusal));

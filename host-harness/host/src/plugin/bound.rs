@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How much a limit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Amount {
+pub enum LimitAmount {
     /// So many things.
     Count(u64),
     /// So many bytes.
@@ -15,24 +15,24 @@ pub enum Amount {
     Time(Duration),
 }
 
-impl Amount {
+impl LimitAmount {
     /// So many things.
-    pub const fn count(things: usize) -> Amount {
-        Amount::Count(things as u64)
+    pub const fn count(things: usize) -> LimitAmount {
+        LimitAmount::Count(things as u64)
     }
 
     /// So many bytes.
-    pub const fn bytes(bytes: usize) -> Amount {
-        Amount::Bytes(bytes as u64)
+    pub const fn bytes(bytes: usize) -> LimitAmount {
+        LimitAmount::Bytes(bytes as u64)
     }
 }
 
-impl fmt::Display for Amount {
+impl fmt::Display for LimitAmount {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Amount::Count(things) => write!(formatter, "{things}"),
-            Amount::Bytes(bytes) => write!(formatter, "{bytes} bytes"),
-            Amount::Time(time) => write!(formatter, "{} ms", time.as_millis()),
+            LimitAmount::Count(things) => write!(formatter, "{things}"),
+            LimitAmount::Bytes(bytes) => write!(formatter, "{bytes} bytes"),
+            LimitAmount::Time(time) => write!(formatter, "{} ms", time.as_millis()),
         }
     }
 }

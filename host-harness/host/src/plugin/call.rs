@@ -12,7 +12,7 @@ use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::answer::{AnswerFault, BoundedAnswer};
-use super::bound::{Amount, Bound};
+use super::bound::{Bound, LimitAmount};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
@@ -60,7 +60,7 @@ pub enum CallError {
         /// Which limit.
         limit: Bound,
         /// Its value.
-        value: Amount,
+        value: LimitAmount,
         /// The guest's last words.
         words: LastWords,
     },
@@ -180,11 +180,11 @@ impl credentials::Host for CallState {
         let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
         let made = self.hook.sealed.iter().filter(|sealed| matches!(sealed.credential, Credential::Assertion(_)));
         if made.count() >= limits::ASSERTIONS {
-            self.meter.exceed(Bound::Assertions, Amount::count(limits::ASSERTIONS));
+            self.meter.exceed(Bound::Assertions, LimitAmount::count(limits::ASSERTIONS));
             return Err(credentials::Refusal::Unusable);
         }
         if client_id.len() > limits::ID_BYTES || audience.len() > limits::ADDRESS_BYTES {
-            self.meter.exceed(Bound::AssertionSubject, Amount::bytes(limits::ADDRESS_BYTES));
+            self.meter.exceed(Bound::AssertionSubject, LimitAmount::bytes(limits::ADDRESS_BYTES));
             return Err(credentials::Refusal::Unusable);
         }
         let replays = self.hook.network.as_ref().is_some_and(|network| network.transport.replays());
@@ -485,7 +485,7 @@ impl OpenCall<'_> {
                 journal.busy = spent.time();
                 match held {
                     Ok(_) if journal.busy > meter.limits.cpu_time => {
-                        AnswerFault::Limit(Bound::ProcessorTime, Amount::Time(meter.limits.cpu_time))
+                        AnswerFault::Limit(Bound::ProcessorTime, LimitAmount::Time(meter.limits.cpu_time))
                     }
                     Ok(answer) => return (Ok(answer), journal),
                     Err(fault) => fault,
@@ -520,7 +520,7 @@ async fn held<T: BoundedAnswer + Send + 'static>(
 }
 
 fn out_of_time(wall_time: Duration) -> AnswerFault {
-    AnswerFault::Limit(Bound::Time, Amount::Time(wall_time))
+    AnswerFault::Limit(Bound::Time, LimitAmount::Time(wall_time))
 }
 
 // Words of the engine's errors that have no type of their own. The rows `headers of a request` and `bytes copied` of
@@ -539,16 +539,16 @@ const TOO_MUCH_COPIED: &str = "too much data is being copied";
 fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains(TOO_MANY_HANDLES) {
-        return AnswerFault::Limit(Bound::Handles, Amount::count(limits.handles));
+        return AnswerFault::Limit(Bound::Handles, LimitAmount::count(limits.handles));
     }
     if cause.contains(TOO_LARGE_FIELDS) {
-        return AnswerFault::Limit(Bound::HeadersOfRequest, Amount::bytes(limits::FIELD_BYTES));
+        return AnswerFault::Limit(Bound::HeadersOfRequest, LimitAmount::bytes(limits::FIELD_BYTES));
     }
     if cause.contains(TOO_MUCH_COPIED) {
-        return AnswerFault::Limit(Bound::BytesCopied, Amount::count(limits.copied_bytes));
+        return AnswerFault::Limit(Bound::BytesCopied, LimitAmount::count(limits.copied_bytes));
     }
     if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
-        return AnswerFault::Limit(Bound::Stack, Amount::bytes(limits::STACK_BYTES));
+        return AnswerFault::Limit(Bound::Stack, LimitAmount::bytes(limits::STACK_BYTES));
     }
     AnswerFault::Broken(
         error
@@ -600,6 +600,6 @@ mod tests {
         with_handles(2).unwrap();
         let limits = Limits::default();
         let fault = classify(&with_handles(1).unwrap_err(), &limits);
-        assert_eq!(fault, AnswerFault::Limit(Bound::Handles, Amount::count(limits.handles)));
+        assert_eq!(fault, AnswerFault::Limit(Bound::Handles, LimitAmount::count(limits.handles)));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::cause::{self, Cause};
 use crate::limits::{self, CompileLimits};
-use crate::plugin::bound::{Amount, Bound};
+use crate::plugin::bound::{Bound, LimitAmount};
 use crate::plugin::{features, fence};
 use crate::{privileges, text};
 
@@ -49,14 +49,14 @@ pub const COMMAND: &str = "compile-plugin";
 pub enum CompileError {
     /// The compiler refuses it, with these words.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(EngineRefusal),
     /// It takes more than it may.
     #[error("compiling the plugin passed the limit of {limit}, {value} (plugin)")]
     Limit {
         /// Which limit.
         limit: Bound,
         /// Its value.
-        value: Amount,
+        value: LimitAmount,
     },
     /// The compiler itself broke down on it.
     #[error("the compiler broke down on the plugin: {0} (plugin)")]
@@ -71,15 +71,15 @@ pub enum CompileError {
 
 /// Why the engine or its compiler refuses a plugin: the engine's error, or the words of a compiler in another process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(Cause);
+pub struct EngineRefusal(Cause);
 
-impl Refusal {
-    pub(super) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Refusal {
-        Refusal(Cause::new(error))
+impl EngineRefusal {
+    pub(super) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> EngineRefusal {
+        EngineRefusal(Cause::new(error))
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for EngineRefusal {
     /// With its causes, on one line: the words may be the plugin's, and the compiler writes lists of bytes below each other.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = cause::chain(&self.0);
@@ -88,7 +88,7 @@ impl fmt::Display for Refusal {
 }
 
 /// The words have all causes in them.
-impl Error for Refusal {}
+impl Error for EngineRefusal {}
 
 /// Has a plugin compiled by `program`, and gives its code.
 pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) -> Result<Vec<u8>, CompileError> {
@@ -108,16 +108,18 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let over = |limit, value| Err(CompileError::Limit { limit, value });
     let begun = Instant::now();
     let Some(code) = read(&mut compiler.0, limits) else {
-        return over(Bound::Time, Amount::Time(limits.wall_time));
+        return over(Bound::Time, LimitAmount::Time(limits.wall_time));
     };
     let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
-        return over(Bound::CompiledCode, Amount::Bytes(limits.code_bytes));
+        return over(Bound::CompiledCode, LimitAmount::Bytes(limits.code_bytes));
     }
     let status = loop {
         match compiler.0.try_wait().map_err(host)? {
             Some(status) => break status,
-            None if begun.elapsed() >= limits.wall_time => return over(Bound::Time, Amount::Time(limits.wall_time)),
+            None if begun.elapsed() >= limits.wall_time => {
+                return over(Bound::Time, LimitAmount::Time(limits.wall_time));
+            }
             None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
@@ -133,9 +135,9 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         return Ok(code);
     }
     match exit_cause(status, words) {
-        ExitCause::Processor => over(Bound::ProcessorTime, Amount::Time(limits.cpu_time)),
-        ExitCause::Memory => over(Bound::Memory, Amount::Bytes(limits.memory_bytes)),
-        ExitCause::Refusal => Err(CompileError::Refused(Refusal::new(words))),
+        ExitCause::Processor => over(Bound::ProcessorTime, LimitAmount::Time(limits.cpu_time)),
+        ExitCause::Memory => over(Bound::Memory, LimitAmount::Bytes(limits.memory_bytes)),
+        ExitCause::Refusal => Err(CompileError::Refused(EngineRefusal::new(words))),
         ExitCause::Unknown => {
             Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512)))))
         }
@@ -297,6 +299,6 @@ mod tests {
     #[test]
     fn a_refusal_is_told_with_its_causes_on_one_line() {
         let error = io::Error::other("a list\n  of bytes\x1b[31m");
-        assert_eq!(Refusal::new(error).to_string(), text::plain("a list of bytes\x1b[31m"));
+        assert_eq!(EngineRefusal::new(error).to_string(), text::plain("a list of bytes\x1b[31m"));
     }
 }

@@ -13,7 +13,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::cache::{self, Cache, CacheError};
-use crate::plugin::compiler::{self, CompileError, Compiler, Refusal};
+use crate::plugin::compiler::{self, CompileError, Compiler, EngineRefusal};
 use crate::plugin::features::features;
 use crate::plugin::known::KnownPlugin;
 use crate::progress::Progress;
@@ -115,7 +115,7 @@ impl Host {
 
     /// Compiles a plugin, or finds it compiled.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
-        let refused = |error: wasmtime::Error| CompileError::Refused(Refusal::new(error));
+        let refused = |error: wasmtime::Error| CompileError::Refused(EngineRefusal::new(error));
         let name = self.kept_as(bytes);
         let mut cache = self.shared.cache.as_ref();
         match cache.map_or(Ok(None), |cache| cache.load(&name)) {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::bound::{Amount, Bound};
+use super::bound::{Bound, LimitAmount};
 use super::journal::{CallNetwork, Denied, Exchange, Journal, NoAnswer, SealedToken, Shared, WaitAsked};
 use super::known::KnownPlugin;
 use super::meter::{self, Spent};
@@ -111,7 +111,7 @@ impl WasiHttpHooks for Hook {
         self.requests += 1;
         if self.requests > self.limits.requests {
             // The call ends with this; until it does, nothing more is written down.
-            carrier.exceed(Bound::Requests, Amount::count(self.limits.requests));
+            carrier.exceed(Bound::Requests, LimitAmount::count(self.limits.requests));
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
         let (under_way, tap) = (Arc::clone(&self.under_way), self.tap.clone());
@@ -228,7 +228,7 @@ impl Carrier {
         let most = self.limits.request_body_bytes;
         let body = Limited::new(body, most).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                self.exceed(Bound::BodyOfRequest, Amount::bytes(most));
+                self.exceed(Bound::BodyOfRequest, LimitAmount::bytes(most));
             }
             Refused {
                 code: HttpError::HttpRequestBodySize(None),
@@ -242,7 +242,7 @@ impl Carrier {
     fn read(&self, parts: &http::request::Parts, body: Bytes) -> Result<Received, Refused> {
         let address = parts.uri.to_string();
         if address.len() > ADDRESS_BYTES {
-            self.exceed(Bound::AddressOfRequest, Amount::bytes(ADDRESS_BYTES));
+            self.exceed(Bound::AddressOfRequest, LimitAmount::bytes(ADDRESS_BYTES));
             return Err(Refused::denied("its address is too long"));
         }
         if !has_fitting_name(&address) {
@@ -313,7 +313,7 @@ impl Carrier {
         let in_all = journal.received_bytes;
         drop(journal);
         if in_all > self.limits.response_bytes {
-            self.exceed(Bound::BodiesOfAllAnswers, Amount::bytes(self.limits.response_bytes));
+            self.exceed(Bound::BodiesOfAllAnswers, LimitAmount::bytes(self.limits.response_bytes));
             return Err(Refused {
                 code: HttpError::HttpResponseBodySize(None),
                 cause: NoAnswer::Failed("the answers to the call are too long".to_owned()),
@@ -397,7 +397,7 @@ impl Carrier {
         Some(WaitAsked { origin, until: now.saturating_add(milliseconds(wait)) })
     }
 
-    fn exceed(&self, limit: Bound, value: Amount) {
+    fn exceed(&self, limit: Bound, value: LimitAmount) {
         self.journal.lock().exceeded.get_or_insert((limit, value));
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::bound::{Amount, Bound};
+use super::bound::{Bound, LimitAmount};
 use super::log_share::LogShare;
 use crate::clock::Clock;
 use crate::contract::Credential;
@@ -109,7 +109,7 @@ pub struct Journal {
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
     /// A limit that a request met: which, and its value.
-    pub(super) exceeded: Option<(Bound, Amount)>,
+    pub(super) exceeded: Option<(Bound, LimitAmount)>,
     /// Credentials that left on requests.
     pub carried: Vec<Credential>,
     /// Requests that were not let out.

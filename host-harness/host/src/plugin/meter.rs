@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
-use super::bound::{Amount, Bound};
+use super::bound::{Bound, LimitAmount};
 use crate::credentials::redact;
 use crate::limits::Limits;
 
@@ -76,7 +76,7 @@ pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
     spent: Arc<Spent>,
-    pub exceeded: Option<(Bound, Amount)>,
+    pub exceeded: Option<(Bound, LimitAmount)>,
 }
 
 impl Meter {
@@ -89,7 +89,7 @@ impl Meter {
         &self.spent
     }
 
-    pub fn exceed(&mut self, limit: Bound, value: Amount) {
+    pub fn exceed(&mut self, limit: Bound, value: LimitAmount) {
         self.exceeded.get_or_insert((limit, value));
     }
 
@@ -98,7 +98,7 @@ impl Meter {
         let most = self.limits.cpu_time;
         let over = Duration::from_nanos(self.spent.so_far()) > most;
         if over {
-            self.exceed(Bound::ProcessorTime, Amount::Time(most));
+            self.exceed(Bound::ProcessorTime, LimitAmount::Time(most));
         }
         over
     }
@@ -108,7 +108,7 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.limits.memory_bytes {
-            self.exceed(Bound::Memory, Amount::bytes(self.limits.memory_bytes));
+            self.exceed(Bound::Memory, LimitAmount::bytes(self.limits.memory_bytes));
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -118,7 +118,7 @@ impl ResourceLimiter for Meter {
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let good = desired <= self.limits.table_elements;
         if !good {
-            self.exceed(Bound::TableElements, Amount::count(self.limits.table_elements));
+            self.exceed(Bound::TableElements, LimitAmount::count(self.limits.table_elements));
         }
         Ok(good)
     }

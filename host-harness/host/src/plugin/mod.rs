@@ -38,7 +38,7 @@ use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
 use crate::plugin::call::{CallError, CallState, ClockView, Tap};
-use crate::plugin::compiler::{CompileError, Refusal};
+use crate::plugin::compiler::{CompileError, EngineRefusal};
 use crate::plugin::engine::Host;
 pub use crate::plugin::known::KnownPlugin;
 use crate::text;
@@ -95,7 +95,7 @@ pub enum PluginError {
     TooLarge,
     /// It is no component, or one that the engine refuses.
     #[error("not a WebAssembly component that this host runs")]
-    Invalid(#[source] Refusal),
+    Invalid(#[source] EngineRefusal),
     /// Its bytes do not even begin as a component.
     #[error("not a WebAssembly component: {0}")]
     Foreign(&'static str),
@@ -132,7 +132,7 @@ impl Plugin {
         if let Some(found) = foreign(bytes) {
             return Err(PluginError::Foreign(found));
         }
-        let invalid = |error: wasmtime::Error| PluginError::Invalid(Refusal::new(error));
+        let invalid = |error: wasmtime::Error| PluginError::Invalid(EngineRefusal::new(error));
         let component = host.component(bytes).map_err(|error| match error {
             CompileError::Refused(refusal) => PluginError::Invalid(refusal),
             other => PluginError::Compile(other),

@@ -70,6 +70,14 @@ pub const CASES: &[Case] = &[
         Fails("the plugin broke down in prepare: it set a timer"),
         "limits",
     ),
+    case(Mode::LoopInPrepare, 0, "loops in `prepare`", Fails("its limit of time on a processor in prepare"), "limits"),
+    case(
+        Mode::BodyInPrepare,
+        0,
+        "waits in `prepare` for somebody to read what it writes",
+        Fails("its limit of time in all in prepare"),
+        "limits",
+    ),
     case(
         Mode::TimerInNormalize,
         0,
@@ -545,7 +553,7 @@ pub fn short() -> Limits {
 
 /// The same with time in all that a busy machine needs, whatever it does besides.
 pub fn unhurried() -> Limits {
-    Limits { wall_time: Duration::from_secs(60), ..short() }
+    Limits { wall_time: Duration::from_secs(60), prepare_time: Duration::from_secs(60), ..short() }
 }
 
 /// What went otherwise than its row says.
@@ -556,7 +564,7 @@ async fn check(case: &Case) -> Result<(), String> {
         Mode::Copies => Limits { event_bytes: 2 << 20, ..unhurried() },
         // The search is the host's, and takes some seconds where the host was built without optimisation.
         Mode::LogEscapes => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
-        Mode::Wait => short(),
+        Mode::Wait | Mode::BodyInPrepare => short(),
         _ => unhurried(),
     };
     let (outcome, asked) = polled(*mode, *amount, limits, 0).await;

@@ -166,7 +166,7 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
     for limit in LIMITS {
         let Limit { name, mode, within, beyond, error, tighter, page_bytes } = *limit;
         // What lies within has the time that a busy machine needs.
-        let patient = Limits { cpu_time: Duration::from_secs(20), wall_time: Duration::from_secs(60), ..short() };
+        let patient = Limits { cpu_time: Duration::from_secs(20), ..unhurried() };
         if let Err(words) = polled(mode, within, tighter(patient), page_bytes).await.0
             // Its own state is no good; it was taken nevertheless.
             && !(mode == Mode::StateBytes && words.contains("state-odd"))

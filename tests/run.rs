@@ -628,6 +628,74 @@ async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
     }
 }
 
+/// A feed whose plugin is a pipe: it is ready when the test writes it.
+fn piped(id: &str, mode: &str) -> String {
+    format!(
+        "[[feed]]\nid = \"{id}\"\ntenant = \"mallory\"\nplugin = \"slow.fifo\"\n\
+         [feed.settings]\nmode = \"{mode}\"\nkey = \"the-key-of-mallory\"\n"
+    )
+}
+
+fn pipe(scene: &Scene) -> PathBuf {
+    let pipe = scene.folder.path().join("slow.fifo");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    pipe
+}
+
+/// Whether the metrics have these lines.
+async fn counts(address: &str, lines: &[&str]) {
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    for line in lines {
+        assert!(metrics.lines().any(|known| known == *line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
+    let scene = Scene::new().await;
+    let (pipe, served) = (pipe(&scene), format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    scene.write(&format!("{served}{}{}", piped("slow", ""), piped("wrong", "no such mode")));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    process.hears("checks 2 more feeds");
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    for path in ["healthz", "readyz"] {
+        assert_eq!(get(&format!("{address}/{path}"), None).await.0, 200, "nobody waits for one plugin");
+    }
+    let page = get(&address, None).await.1;
+    assert!(page.contains("Feeds that are being checked") && page.contains("it is not collected yet"), "{page}");
+    counts(&address, &["collector_feeds 2", "collector_feeds_being_checked 2", "collector_feeds_left_out 0"]).await;
+    fs::write(&pipe, hostile_bytes()).unwrap();
+    let told = process.hears("a feed is left out");
+    assert!(told.contains("feed wrong: settings.mode: found") && told.contains("settings-invalid"), "{told}");
+    process.hears("took 1 more feeds");
+    counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 0", "collector_feeds_left_out 1"]).await;
+    // One that runs goes on while its plugin is looked at again, and a configuration without it does not wait for that.
+    scene.write(&format!("{served}{}", piped("slow", "")));
+    process.hears("checks 1 more feeds");
+    assert!(get(&address, None).await.1.contains("it goes on as it was"));
+    counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 1", "collector_feeds_left_out 0"]).await;
+    scene.write(&served);
+    process.hears("took the configuration of 2 feeds");
+    counts(&address, &["collector_feeds 2", "collector_feeds_being_checked 0"]).await;
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0), "what is still being read keeps nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_any_feed_ends_once_that_is_known() {
+    let scene = Scene::new().await;
+    let (pipe, only) = (pipe(&scene), scene.folder.path().join("only.toml"));
+    fs::write(only, piped("slow", "")).unwrap();
+    for (arguments, told) in [(&[][..], Some("checks 1 more feeds")), (&["--strict"], None)] {
+        let mut process = Process::start(scene.command(&[&["run", "-c", "only.toml"], arguments].concat()));
+        told.map(|told| process.hears(told));
+        fs::write(&pipe, "no plugin").unwrap();
+        process.hears("error: only.toml:1: feed slow: plugin: slow.fifo: not a WebAssembly component");
+        assert_eq!(process.end().code(), Some(2));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let scene = Scene::new().await;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{egress, foreign, hostile, hostile_service, limits, shares};
+use crate::{admission, egress, foreign, hostile, hostile_service, limits, shares};
 
 /// Rows of one kind.
 pub struct Table {
@@ -22,6 +22,7 @@ pub fn tables() -> Vec<Table> {
         limits::table(),
         foreign::table(),
         hostile::table(),
+        admission::table(),
         shares::table(),
         hostile::imports(),
         egress::attempts(),

@@ -1,6 +1,7 @@
 //! The plugin that this program carries: its component, and the origins that it may talk to without the operator's leave.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use source_host::blame::Blame;
 use source_host::plugin::compiler::Compiler;
@@ -85,7 +86,7 @@ pub fn plugin(host: &Host) -> Result<Plugin, PluginError> {
 pub enum LoadError {
     /// The built-in one.
     #[error("the built-in plugin")]
-    BuiltIn(#[source] PluginError),
+    BuiltIn(#[source] Arc<PluginError>),
     /// That of a file.
     #[error("{}", file.display())]
     File {
@@ -93,7 +94,7 @@ pub enum LoadError {
         file: PathBuf,
         /// Why.
         #[source]
-        error: PluginError,
+        error: Arc<PluginError>,
     },
     /// Loading ended before it was done.
     #[error(transparent)]
@@ -103,15 +104,23 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the file was read: then the plugin is at fault, and not whoever named the file.
     pub fn is_of_plugin(&self) -> bool {
-        matches!(self, LoadError::File { error, .. } if !matches!(error, PluginError::Unreadable(_)))
+        matches!(self, LoadError::File { error, .. } if !matches!(**error, PluginError::Unreadable(_)))
     }
 }
 
 /// The plugin of this file, or the built-in one without a file.
 pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, LoadError> {
     match file {
-        None => plugin(host).map_err(LoadError::BuiltIn),
-        Some(file) => Plugin::from_file(host, file).map_err(|error| LoadError::File { file: file.to_owned(), error }),
+        None => plugin(host).map_err(|error| refused(None, error.into())),
+        Some(file) => Plugin::from_file(host, file).map_err(|error| refused(Some(file), error.into())),
+    }
+}
+
+/// Says of which plugin an error is: that of a file, or the built-in one.
+pub fn refused(file: Option<&Path>, error: Arc<PluginError>) -> LoadError {
+    match file {
+        None => LoadError::BuiltIn(error),
+        Some(file) => LoadError::File { file: file.to_owned(), error },
     }
 }
 

@@ -159,6 +159,12 @@ pub const NOTICE_CODES: usize = 64;
 /// its memory.
 pub const CHECKS: usize = 4;
 
+/// A start or a reload waits this long for the plugins of files. Their feeds come later, and the others go first.
+pub const PLUGIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A plugin that failed is not tried again for this long, nor is its plan for the same settings.
+pub const PLUGIN_FAULT_KEPT: Duration = Duration::from_secs(3_600);
+
 /// How long a search waits to be made again, where a poll that was in flight kept it from giving a scope up.
 pub const SEARCH_PAUSE: Duration = Duration::from_secs(15);
 

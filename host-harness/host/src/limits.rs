@@ -21,6 +21,8 @@ pub struct Limits {
     pub cpu_time: Duration,
     /// Time in all, waiting for the network included.
     pub wall_time: Duration,
+    /// Time in all of `describe` and of `prepare`, which have nothing to wait for: others may wait for a feed to be admitted.
+    pub prepare_time: Duration,
     /// Requests of one call.
     pub requests: usize,
     /// Body of a request; a token request has less than 4 KiB.
@@ -67,6 +69,7 @@ impl Default for Limits {
             table_elements: 20_000,
             cpu_time: Duration::from_secs(5),
             wall_time: Duration::from_secs(60),
+            prepare_time: Duration::from_secs(5),
             requests: 128,
             request_body_bytes: 64 << 10,
             response_body_bytes: 8 << 20,
@@ -114,6 +117,10 @@ impl Default for CompileLimits {
         }
     }
 }
+
+/// Plugins that are compiled at the same time, those that this host trusts apart: each may take the memory of
+/// [`CompileLimits`].
+pub const COMPILES: usize = 4;
 
 /// How often the engine looks at the clock: short enough to stop a loop soon, long enough to cost nothing.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);

@@ -57,6 +57,7 @@ fn broken_report(feed: &str, problems: &[&ConfigProblem]) -> CheckReport {
 pub fn left_out(out: &LeftOut) -> CheckReport {
     let remark = match out.why {
         LeftOutReason::Credentials => CREDENTIAL_UNREADABLE,
+        LeftOutReason::Settings => SETTINGS_INVALID,
         LeftOutReason::Plugin => PLUGIN_BROKEN,
         LeftOutReason::Pin => PIN_DIFFERS,
     };

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
         let io = || io::Error::other("no room");
-        let unread = LoadError::File { file: "a.wasm".into(), error: PluginError::Unreadable(io()) };
+        let unread = LoadError::File { file: "a.wasm".into(), error: PluginError::Unreadable(io()).into() };
         assert_eq!(cause::chain(&unread), "a.wasm: cannot be read: no room");
         assert_eq!(format!("{:#}", anyhow::Error::from(unread)), "a.wasm: cannot be read: no room");
     }

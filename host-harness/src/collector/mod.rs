@@ -40,7 +40,7 @@ mod verdict;
 pub mod work;
 
 use status::RowSource;
-pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot};
+pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
 
 /// The collector.
 pub struct Collector {
@@ -354,6 +354,11 @@ impl Collector {
         self.by_id.contains_key(feed)
     }
 
+    /// Whether there is no feed.
+    pub fn is_without_feeds(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.updates.is_empty()
@@ -482,7 +487,7 @@ impl Collector {
         let of_feeds = rows.iter().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
         let rows = rows.into_iter().map(|(entry, source)| self.row(entry, source)).collect();
         let (sinks, notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
-        let left_out = Vec::new();
+        let (left_out, waiting) = (Vec::new(), Vec::new());
         let snapshot = StatusSnapshot {
             feeds,
             failing_feeds,
@@ -492,6 +497,7 @@ impl Collector {
             total,
             rows,
             left_out,
+            waiting,
             sinks,
             notes,
         };

@@ -107,26 +107,55 @@ impl Collector {
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
         for admitted in feeds {
             let known = gone.remove(&admitted.id);
-            let configured_as = admitted.fingerprint(&self.pipeline.salt);
-            let same = known.filter(|number| {
-                self.feeds.get(number).is_some_and(|entry| entry.digests.configured_as == configured_as)
-            });
-            match (same, known) {
-                (Some(number), _) => self.keep(number, admitted, now, impatient),
-                (None, Some(number)) => {
-                    self.change(number, admitted, now, rank);
-                    rank += 1;
-                }
-                (None, None) => {
-                    self.add(admitted, now, rank);
-                    rank += 1;
-                }
-            }
+            rank += u64::from(self.settle(known, admitted, now, rank, impatient));
         }
         for feed in broken {
             self.by_id.extend(gone.remove_entry(*feed));
         }
         for number in gone.into_values() {
+            self.remove(number);
+        }
+    }
+
+    /// Takes a feed in place of the one `known` before; whether it begins anew.
+    fn settle(
+        &mut self,
+        known: Option<u32>,
+        admitted: Arc<AdmittedFeed>,
+        now: u64,
+        rank: u64,
+        impatient: bool,
+    ) -> bool {
+        let configured_as = admitted.fingerprint(&self.pipeline.salt);
+        let is_same =
+            |number: &u32| self.feeds.get(number).is_some_and(|entry| entry.digests.configured_as == configured_as);
+        match known {
+            Some(number) if is_same(&number) => {
+                self.keep(number, admitted, now, impatient);
+                return false;
+            }
+            Some(number) => self.change(number, admitted, now, rank),
+            None => self.add(admitted, now, rank),
+        }
+        true
+    }
+
+    /// Takes one feed after the others of its configuration. `rank`: how many began anew before it.
+    pub fn reload_one(&mut self, admitted: Arc<AdmittedFeed>, rank: u64, impatient: bool) -> bool {
+        let now = (self.clock)();
+        let known = self.by_id.remove(&admitted.id);
+        let before = known.and_then(|number| self.feeds.get(&number)).map(|entry| Arc::clone(&entry.admitted));
+        self.pipeline.metrics.take_up(before.as_deref().map(AdmittedFeed::counted), admitted.counted());
+        self.settle(known, admitted, now, rank, impatient)
+    }
+
+    /// Ends a feed that may not go on as it was.
+    pub fn leave_out(&mut self, feed: &str) {
+        if let Some(number) = self.by_id.remove(feed) {
+            if let Some(entry) = self.feeds.get(&number) {
+                let (tenant, feed, _) = entry.admitted.counted();
+                self.pipeline.metrics.forget(tenant, feed);
+            }
             self.remove(number);
         }
     }

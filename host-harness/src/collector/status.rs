@@ -32,6 +32,8 @@ pub struct StatusSnapshot {
     pub rows: Vec<SnapshotRow>,
     /// Feeds that are left out.
     pub left_out: Vec<LeftOutRow>,
+    /// Feeds that are still being checked.
+    pub waiting: Vec<WaitingRow>,
     /// What keeps events from their sinks.
     pub sinks: Vec<SinkRow>,
     /// What is wrong beside all that, in sentences.
@@ -136,6 +138,19 @@ pub struct LeftOutRow {
     pub code: &'static str,
     /// Why, in one sentence for each trouble.
     pub words: Vec<String>,
+    /// Since when, in Unix milliseconds.
+    pub since: u64,
+    /// Whether it goes on as it was, since it ran before.
+    pub goes_on: bool,
+}
+
+/// A feed that is still being checked: its plugin is compiled, or asked about its settings.
+#[derive(Debug, Clone)]
+pub struct WaitingRow {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
     /// Since when, in Unix milliseconds.
     pub since: u64,
     /// Whether it goes on as it was, since it ran before.

@@ -240,7 +240,7 @@ impl Scrape {
     }
 
     fn collector(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
-        let Counters { feeds, lateness, lateness_sum, store_failures, left_out, reloads, .. } = &self.inner;
+        let Counters { feeds, lateness, lateness_sum, store_failures, left_out, waiting, reloads, .. } = &self.inner;
         for (name, help, of) in [
             (
                 "collector_failing_scopes",
@@ -260,8 +260,10 @@ impl Scrape {
             }
         }
         writer.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
-        let help = "Feeds that are not collected, because their credentials cannot be read, their plugin breaks down, or it differs from its pins.";
+        let help = "Feeds that are not collected, because their credentials cannot be read, their plugin breaks down or refuses their settings late, or it differs from its pins.";
         writer.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
+        let help = "Feeds that are still being checked: their plugin is compiled, or asked about their settings.";
+        writer.single("collector_feeds_being_checked", Gauge, help, Value::Whole(*waiting))?;
         let mut family =
             writer.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
         for (tenant, feed, reason) in left_out {

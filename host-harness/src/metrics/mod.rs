@@ -101,6 +101,8 @@ struct Counters {
     store_failures: u64,
     /// Tenant, feed and reason.
     left_out: BTreeSet<(String, String, &'static str)>,
+    /// Feeds that are still being checked.
+    waiting: u64,
     reloads: [u64; 2],
 }
 
@@ -215,6 +217,29 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    /// Counts one more feed from now on, in place of the one `before`.
+    pub fn take_up(&self, before: Option<(&str, &str, &[String])>, (tenant, feed, sinks): (&str, &str, &[String])) {
+        let mut inner = self.inner.lock();
+        let key: FeedOrSink = (tenant.into(), feed.into());
+        if let Some((tenant, feed, _)) = before.filter(|before| *before.0 != *tenant) {
+            inner.feeds.remove(&(tenant.into(), feed.into()));
+        }
+        inner.feeds.entry(key).or_default();
+        for sink in sinks {
+            inner.sinks.entry((sink.as_str().into(), tenant.into())).or_default();
+        }
+    }
+
+    /// Counts a feed no more.
+    pub fn forget(&self, tenant: &str, feed: &str) {
+        self.inner.lock().feeds.remove(&(tenant.into(), feed.into()));
+    }
+
+    /// So many feeds are still being checked.
+    pub fn waiting(&self, feeds: usize) {
+        self.inner.lock().waiting = feeds as u64;
     }
 
     /// Changes what is counted of a feed, if it is configured: a poll may end when its feed is gone.

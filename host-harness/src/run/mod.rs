@@ -1,5 +1,6 @@
 //! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
 
+mod late;
 pub mod memory;
 pub mod page;
 pub mod server;
@@ -27,10 +28,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow, StatusSnapshot};
-use crate::config::admission::{self, Checked, LeftOut};
-use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, SeenFile, StartError};
+use crate::config::admission::{Admission, Checked, Faults, LeftOut};
+use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::run::late::LateFeeds;
 use crate::run::server::{StatusRequest, StatusServer};
 use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
@@ -66,14 +68,16 @@ struct Loaded {
     collector: CollectorConfig,
     sinks: Vec<SinkConfig>,
     checked: Checked,
+    /// The rest of the check.
+    admission: Admission,
     files: Files,
     /// How requests leave, to see whether that changed.
     network: NetworkConfig,
 }
 
 impl Start {
-    /// Reads the configuration and checks it.
-    async fn load(self) -> Result<Loaded, StartError> {
+    /// Reads the configuration and checks the feeds that others do not keep. With `some`, waits for one good feed at least.
+    async fn load(self, faults: Faults, some: bool) -> Result<Loaded, StartError> {
         let before = look(&self.config);
         let (path, environment) = (self.config.clone(), self.environment);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path, None, &environment)).await;
@@ -81,10 +85,12 @@ impl Start {
         config.strict = self.strict;
         let (collector, sinks) = (config.collector.clone(), std::mem::take(&mut config.sinks));
         let (mut files, network) = (std::mem::take(&mut config.files), config.network.clone());
-        let checked = admission::check_each(&self.host, config, self.plugin.as_deref(), &self.clock).await?;
+        let admission = Admission::begin(&self.host, config, self.plugin.as_deref(), &self.clock, &faults);
+        let mut admission = admission.await?;
+        let checked = admission.first(some).await?;
         files.extend(checked.left_out.iter().flat_map(|out| out.files.iter().cloned()));
         let files = Files::new(&self.config, before, files);
-        Ok(Loaded { collector, sinks, checked, files, network })
+        Ok(Loaded { collector, sinks, checked, admission, files, network })
     }
 }
 
@@ -134,7 +140,9 @@ pub async fn run(start: Start) -> Result<(), StartError> {
 
 /// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
 async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartError> {
-    let Loaded { collector: config, sinks, checked, files, network } = start.clone().load().await?;
+    let faults = Faults::default();
+    let loaded = start.clone().load(faults.clone(), false).await?;
+    let Loaded { collector: config, sinks, checked, admission, files, network } = loaded;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     let pipeline = pipeline(&config, &sinks, &checked.network, &start.clock, stdout).await?;
@@ -156,8 +164,11 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collects {count} feeds, state in {}", config.state.display());
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
+    let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
     let driver = RunLoop {
         start,
+        faults,
+        late,
         config,
         files,
         network,
@@ -170,6 +181,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
         odd: checked.warnings,
         _questions: questions,
     };
+    driver.count_left_out();
+    driver.count_waiting();
     Ok((driver, server))
 }
 
@@ -197,11 +210,27 @@ impl Signals {
     }
 }
 
-/// A configuration that is being read again, and whether somebody asked for it.
-type Reload = (JoinHandle<Result<Loaded, StartError>>, bool);
+/// A configuration that is being read again.
+struct Reload {
+    task: JoinHandle<Result<Loaded, StartError>>,
+    /// Whether somebody asked for it.
+    asked: bool,
+    /// Its files when it was begun.
+    files: Vec<SeenFile>,
+}
+
+impl Drop for Reload {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 struct RunLoop {
     start: Start,
+    /// What failed of plugins, so that a reload does not try the same again.
+    faults: Faults,
+    /// Feeds of the configuration that was last taken, and that are still being checked.
+    late: Option<LateFeeds>,
     config: CollectorConfig,
     files: Files,
     network: NetworkConfig,
@@ -247,6 +276,10 @@ impl RunLoop {
                     turns.does("takes a configuration");
                     self.end_reload(loaded);
                 }
+                verdict = late::next(&mut self.late) => {
+                    turns.does("takes up a feed whose plugin is ready");
+                    self.take_late(verdict)?;
+                }
                 _ = watch.tick() => {
                     turns.does("looks at its files, and forgets what is over");
                     self.collector.sweep();
@@ -255,7 +288,11 @@ impl RunLoop {
                         self.trimmed = Instant::now();
                     }
                     let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
-                    if self.files.changed() || self.refused.as_ref().is_some_and(again) {
+                    let begins = match &self.reload {
+                        Some(reload) => look(&self.start.config) != reload.files,
+                        None => self.files.changed() || self.refused.as_ref().is_some_and(again),
+                    };
+                    if begins {
                         self.begin_reload(false);
                     }
                 }
@@ -291,7 +328,8 @@ impl RunLoop {
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(rows, answer) => {
-                let (draft, left_out) = (self.collector.draft(rows), self.left_out.clone());
+                let (draft, left_out, waiting) =
+                    (self.collector.draft(rows), self.left_out.clone(), self.waiting_rows());
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 let notes: Vec<String> =
                     refused.map(|problem| format!("the configuration is not taken: {problem}")).collect();
@@ -299,24 +337,24 @@ impl RunLoop {
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
                     snapshot.notes.extend(notes);
-                    drop(answer.send(StatusSnapshot { left_out, ..snapshot }));
+                    drop(answer.send(StatusSnapshot { left_out, waiting, ..snapshot }));
                 });
             }
         }
     }
 
+    /// Reads the configuration again. What reads an earlier state of the files is given up.
     fn begin_reload(&mut self, asked: bool) {
-        if let Some((_, already)) = &mut self.reload {
-            *already |= asked;
-            return;
-        }
-        self.reload = Some((tokio::spawn(self.start.clone().load()), asked));
+        let asked = asked || self.reload.take().is_some_and(|given_up| given_up.asked);
+        let files = look(&self.start.config);
+        let task = tokio::spawn(self.start.clone().load(self.faults.clone(), true));
+        self.reload = Some(Reload { task, asked, files });
     }
 
     fn end_reload(&mut self, loaded: Result<Loaded, StartError>) {
-        let asked = self.reload.take().is_some_and(|(_, asked)| asked);
+        let asked = self.reload.take().is_some_and(|reload| reload.asked);
         let metrics = Arc::clone(&self.collector.pipeline().metrics);
-        let Loaded { collector: config, sinks, checked, files, network } = match loaded {
+        let Loaded { collector: config, sinks, checked, admission, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 metrics.reloaded(false);
@@ -361,10 +399,13 @@ impl RunLoop {
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
         // One that runs goes on as it was, but not against a pin.
-        let pinned = |out: &&LeftOut| {
-            self.collector.admitted(&out.feed).is_some_and(|running| out.pins.problems(running).is_empty())
+        let goes_on = |feed: &str, pins: &Pins| {
+            self.collector.admitted(feed).is_some_and(|running| pins.problems(running).is_empty())
         };
-        let out: Vec<&str> = checked.left_out.iter().filter(pinned).map(|out| out.feed.as_str()).collect();
+        let left_out = checked.left_out.iter().map(|out| (out.feed.as_str(), &out.pins));
+        let waiting = admission.waiting().map(|feed| (feed.feed.as_str(), &feed.pins));
+        let out: Vec<&str> =
+            left_out.chain(waiting).filter(|(feed, pins)| goes_on(feed, pins)).map(|(feed, _)| feed).collect();
         let feeds = compact(checked.feeds);
         self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
         self.config = CollectorConfig {
@@ -374,8 +415,12 @@ impl RunLoop {
             ..config
         };
         metrics.reloaded(true);
-        self.left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
+        let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
+        let before = std::mem::replace(&mut self.left_out, left_out);
+        self.count_left_out();
         tracing::info!("took the configuration of {count} feeds");
+        self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
+        self.count_waiting();
     }
 }
 
@@ -400,17 +445,14 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
         }
         LeftOutRow { tenant, feed, code, words, since: known.map_or(now, |known| known.since), goes_on }
     };
-    let rows: Vec<LeftOutRow> = left_out.iter().map(row).collect();
-    let out = rows.iter().filter(|row| !row.goes_on);
-    collector.pipeline().metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
-    rows
+    left_out.iter().map(row).collect()
 }
 
 /// The configuration that was read again; waits for ever if none is.
 async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, StartError> {
     match reload {
         None => std::future::pending().await,
-        Some((task, _)) => task.await.unwrap_or_else(|error| Err(StartError::of_host(error))),
+        Some(reload) => (&mut reload.task).await.unwrap_or_else(|error| Err(StartError::of_host(error))),
     }
 }
 
@@ -428,6 +470,11 @@ impl Files {
         named.sort();
         named.dedup();
         Files { config: config.to_owned(), main: before, more: named }
+    }
+
+    /// Looks at these files, too.
+    fn watch(&mut self, files: &[SeenFile]) {
+        self.more.extend_from_slice(files);
     }
 
     fn changed(&self) -> bool {

@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot};
+use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot, WaitingRow};
 use crate::limits;
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
@@ -37,6 +37,7 @@ pub fn page(snapshot: &StatusSnapshot, now: u64) -> String {
                     p.bad { (note) }
                 }
                 (left_out(&snapshot.left_out))
+                (waiting_feeds(&snapshot.waiting))
                 (sinks(&snapshot.sinks, now))
                 (scopes(snapshot, now))
             }
@@ -47,12 +48,17 @@ pub fn page(snapshot: &StatusSnapshot, now: u64) -> String {
 
 /// How many of each there are. What fails is counted as what it is: a feed that finds no scopes is no scope.
 fn summary(snapshot: &StatusSnapshot, now: u64) -> String {
-    let StatusSnapshot { feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, .. } =
-        snapshot;
+    let StatusSnapshot {
+        feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, waiting, ..
+    } = snapshot;
     let out = left_out.iter().filter(|row| !row.goes_on).count();
     let shown = if rows.len() < *total { format!("; the first {} rows are shown", rows.len()) } else { String::new() };
+    let waiting = match waiting.len() {
+        0 => String::new(),
+        count => format!("; {} being checked", number(count, "feed")),
+    };
     format!(
-        "{}, {failing_feeds} of them failing, and {out} left out; {}, {failing_scopes} of them without data; \
+        "{}, {failing_feeds} of them failing, and {out} left out{waiting}; {}, {failing_scopes} of them without data; \
          {in_flight} in flight; {}{shown}",
         number(*feeds, "feed"),
         number(*scopes, "scope"),
@@ -78,6 +84,28 @@ fn left_out(rows: &[LeftOutRow]) -> Markup {
                                 div { (what) ": " (words) }
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn waiting_feeds(rows: &[WaitingRow]) -> Markup {
+    html! {
+        @if !rows.is_empty() {
+            h2 { "Feeds that are being checked" }
+            @if rows.len() > limits::STATUS_ROWS {
+                p { "The first " (limits::STATUS_ROWS) " of " (rows.len()) " rows are shown." }
+            }
+            table {
+                tr { th { "tenant" } th { "feed" } th { "since" } th { "meanwhile" } }
+                @for WaitingRow { tenant, feed, since, goes_on } in rows.iter().take(limits::STATUS_ROWS) {
+                    tr {
+                        td { (tenant) }
+                        td { (feed) }
+                        td.number { (moment(*since)) }
+                        td { @if *goes_on { "it goes on as it was" } @else { "it is not collected yet" } }
                     }
                 }
             }

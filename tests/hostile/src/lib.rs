@@ -64,6 +64,7 @@ const CODES: &[(&str, &str)] = &[
 
 impl Guest for Plugin {
     fn describe() -> Description {
+        tricks::before_describe();
         Description {
             name: "hostile-plugin".to_owned(),
             version: "0.1.0".to_owned(),

@@ -13,6 +13,24 @@ use crate::contract::*;
 use crate::mode::Mode;
 use crate::{Settings, failure, read};
 
+/// A test writes here what `describe` does, which has no settings to say it.
+static DESCRIBES: [u8; 30] = *b"describes as good plugins do..";
+
+pub fn before_describe() {
+    match std::hint::black_box(&DESCRIBES) {
+        b"describes without an end......" => endless(),
+        b"describes after a timer......." => {
+            log::write(log::Level::Info, "describes");
+            monotonic_clock::subscribe_duration(1_000_000).block();
+        }
+        _ => {}
+    }
+}
+
+fn endless() {
+    while std::hint::black_box(true) {}
+}
+
 pub fn problems(settings: &Settings, mut problems: Vec<Problem>) -> Vec<Problem> {
     let named = |amount: usize| Problem {
         setting: "/mode".to_owned(),
@@ -52,7 +70,21 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
             let credentials = vec![CredentialUse { credential: Credential::Token, place }];
             plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
-        Mode::TimerInPrepare => monotonic_clock::subscribe_duration(1_000_000).block(),
+        Mode::TimerInPrepare => {
+            log::write(log::Level::Info, "prepares");
+            monotonic_clock::subscribe_duration(1_000_000).block();
+        }
+        Mode::LoopInPrepare => endless(),
+        // Nobody reads the body of a request that is never sent.
+        Mode::BodyInPrepare => {
+            let request = OutgoingRequest::new(Fields::new());
+            let body = request.body();
+            if let Ok(body) = &body
+                && let Ok(stream) = body.write()
+            {
+                while stream.blocking_write_and_flush(&[0; 4_096]).is_ok() {}
+            }
+        }
         // The digits of its placeholder are its only dice.
         Mode::PlanByChance
             if settings.key.ends_with(|digit: char| digit.to_digit(16).is_some_and(|digit| digit % 2 == 1)) =>

@@ -185,6 +185,11 @@ impl AdmittedFeed {
         ShortDigest::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
     }
 
+    /// Digest of all that decides what the plugin says of the settings: its code, and the settings as it sees them.
+    pub fn asked_with(&self) -> ShortDigest {
+        ShortDigest::of(&format!("{}\n{}", self.plugin_digest(), self.settings.with_fixed_placeholders()))
+    }
+
     /// Digest of all that decides what a poll gives, credentials and plugin included.
     pub fn fingerprint(&self, salt: &str) -> ShortDigest {
         let AdmittedFeed { tenant, plugin, settings, allowed, .. } = self;

@@ -378,6 +378,14 @@ impl Plugin {
         .await
     }
 
+    /// A call's time in all.
+    fn time_of(call: &str, limits: &Limits) -> Duration {
+        match call {
+            "describe" | "prepare" => limits.prepare_time.min(limits.wall_time),
+            _ => limits.wall_time,
+        }
+    }
+
     /// Makes a call: opens a fresh instance, shows the `arguments` to a test that taps, lets the plugin answer in its
     /// time, and closes the instance.
     async fn call<T: BoundedAnswer + Send + 'static>(
@@ -405,11 +413,12 @@ impl Plugin {
 
     async fn open(&self, call: &'static str, caller: &Caller, inside: Inside) -> (OpenCall<'_>, Ended<PluginCode>) {
         let permit = self.host().enter().await;
-        let deadline = tokio::time::Instant::now() + caller.limits.wall_time;
+        let wall_time = Plugin::time_of(call, &caller.limits);
+        let deadline = tokio::time::Instant::now() + wall_time;
         let spent = Arc::new(Spent::default());
         let mut store = self.store(call, caller, inside, &spent);
         let code = ended(deadline, &spent, self.linked().instantiate_async(&mut store)).await;
-        let open = OpenCall { call, deadline, wall_time: caller.limits.wall_time, store, spent, _permit: permit };
+        let open = OpenCall { call, deadline, wall_time, store, spent, _permit: permit };
         (open, code)
     }
 

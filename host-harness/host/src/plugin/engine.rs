@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -33,7 +34,34 @@ struct HostInner {
     clock: Arc<EpochClock>,
     ticking: thread::Thread,
     places: Semaphore,
+    compiles: CompilePlaces,
     progress: Progress,
+}
+
+/// Places for compilers. What waits for one is a thread, which has nothing else to do.
+#[derive(Default)]
+struct CompilePlaces {
+    taken: Mutex<usize>,
+    left: Condvar,
+}
+
+impl CompilePlaces {
+    fn take(&self) -> CompilePlace<'_> {
+        let mut taken = self.taken.lock();
+        self.left.wait_while(&mut taken, |taken| *taken >= limits::COMPILES);
+        *taken += 1;
+        CompilePlace(self)
+    }
+}
+
+/// One compiler runs.
+struct CompilePlace<'a>(&'a CompilePlaces);
+
+impl Drop for CompilePlace<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock() -= 1;
+        self.0.left.notify_one();
+    }
 }
 
 /// What the thread that counts epochs looks at.
@@ -94,7 +122,8 @@ impl Host {
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.into()))?;
         let cache = cache.map(|folder| Cache { folder });
         let places = Semaphore::new(limits::CALLS as usize);
-        let shared = HostInner { engine, cache, compiler, trusted, known, clock, ticking, places, progress };
+        let compiles = CompilePlaces::default();
+        let shared = HostInner { engine, cache, compiler, trusted, known, clock, ticking, places, compiles, progress };
         Ok(Host { shared: Arc::new(shared) })
     }
 
@@ -142,12 +171,15 @@ impl Host {
         });
         let code = match &self.shared.compiler {
             // What a compiler takes, and leaves behind, is gone with its process.
-            Compiler::Program(program, limits) => match compiler::compile(program, limits, bytes) {
-                Err(CompileError::Host(_)) if trusted.is_some() => {
-                    self.engine().precompile_component(bytes).map_err(refused)?
+            Compiler::Program(program, limits) => {
+                let _place = trusted.is_none().then(|| self.shared.compiles.take());
+                match compiler::compile(program, limits, bytes) {
+                    Err(CompileError::Host(_)) if trusted.is_some() => {
+                        self.engine().precompile_component(bytes).map_err(refused)?
+                    }
+                    code => code?,
                 }
-                code => code?,
-            },
+            }
             Compiler::Nobody if trusted.is_none() => return Err(CompileError::Nobody),
             Compiler::Nobody | Compiler::ThisProcess => self.engine().precompile_component(bytes).map_err(refused)?,
         };

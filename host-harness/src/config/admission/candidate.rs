@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use source_host::cause;
-use source_host::clock::Clock;
 use source_host::contract::{self, CredentialKind, Description};
 use source_host::credentials::expiry;
 use source_host::credentials::settings::Settings;
 use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError};
-use source_host::network::egress::{self, Origins};
+use source_host::network::egress;
 use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
 
-use super::{LeftOut, LeftOutReason};
+use super::{FeedSurroundings, LeftOut, LeftOutReason};
 use crate::config::{ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;
@@ -66,32 +64,29 @@ impl Rejected {
             wrong @ Rejected::Wrong(_) => wrong,
         }
     }
+
+    /// The same with the file of its plugin: another plugin may stand there later.
+    pub(super) fn watching(self, plugin: Option<&SeenFile>) -> Rejected {
+        match self {
+            Rejected::LeftOut(out) if out.why != LeftOutReason::Credentials => {
+                let files = out.files.into_iter().chain(plugin.cloned()).collect();
+                Rejected::LeftOut(LeftOut { files, ..out })
+            }
+            rejected => rejected,
+        }
+    }
 }
 
 /// Admits a feed, or says all that is wrong with it.
 pub(super) async fn admit(
     plugin: Plugin,
+    description: &Description,
     config: FeedConfig,
-    allowed: Arc<Origins>,
-    nowhere: &Tenants,
-    log_bytes: u64,
-    clock: &Clock,
+    around: &FeedSurroundings,
 ) -> Result<Admitted, Rejected> {
     let FeedConfig { id, tenant, interval, sinks, contact, pins, settings, place, sealed, opened, .. } = config;
-    let unreadable = config.unreadable;
-    // Nothing runs of a plugin that is not the one that is pinned.
-    if let Some(problem) = pins.plugin_problem(&plugin.about().sha256) {
-        let out = LeftOut::of_plugin(&tenant, &id, problem, unreadable);
-        return Err(Rejected::LeftOut(LeftOut { why: LeftOutReason::Pin, ..out }));
-    }
-    let description = match plugin.description().await {
-        Ok(description) => description,
-        Err(error) => {
-            let problem = plugin_problem(&id, &place, cause::chain(&error));
-            return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, unreadable)));
-        }
-    };
-    let mut candidate = Candidate::new(&id, &place, &description, unreadable);
+    let (unreadable, clock) = (config.unreadable, &around.clock);
+    let mut candidate = Candidate::new(&id, &place, description, unreadable);
     candidate.judge_secrets(&sealed);
     candidate.judge_credentials(&settings);
     candidate.judge_open(&settings, &opened);
@@ -111,15 +106,22 @@ pub(super) async fn admit(
         origins: Arc::default(),
         in_clear: Box::default(),
         expiries: std::mem::take(&mut candidate.expiries).into(),
+        allowed: around.ways.origins(&plugin),
         plugin,
-        identity: settings.identity(&description),
+        identity: settings.identity(description),
         settings,
-        allowed,
         news: Arc::default(),
-        log: Arc::new(LogShare::new(log_bytes, Arc::clone(clock))),
+        log: Arc::new(LogShare::new(around.log_bytes, Arc::clone(clock))),
         plan: None,
     };
-    match feed.open(nowhere, clock).await {
+    let opening = async {
+        match feed.open(&around.nowhere, clock).await {
+            Err(FeedError::Call(error)) => Err(error),
+            opened => Ok(opened),
+        }
+    };
+    let opened = around.faults.plans.once(feed.asked_with(), opening).await;
+    match opened.unwrap_or_else(|error| Err(FeedError::Call(error))) {
         Ok(opened) if candidate.is_good() => {
             candidate.note_oddities(&opened);
             note_plan(&mut feed, &opened);

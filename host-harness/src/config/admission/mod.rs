@@ -1,11 +1,11 @@
 //! The feeds of a configuration: checked all at once, kept small, and opened when there is something to do.
 
 mod candidate;
+mod faults;
 mod interned;
 mod plugins;
 
-use std::collections::VecDeque;
-use std::future;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,11 +19,14 @@ use source_host::network::client::Network;
 use source_host::network::egress::Origins;
 use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use self::candidate::{Admitted, Rejected, admit};
+use self::candidate::{Admitted, Rejected, plugin_problem};
+pub use self::faults::Faults;
 use self::interned::Interned;
-use self::plugins::Plugins;
+use self::plugins::{FeedVerdict, PluginBytes, PluginFeeds};
 use crate::built_in;
 use crate::config::{self, Config, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::environment::PRODUCT;
@@ -63,6 +66,8 @@ pub struct LeftOut {
 pub enum LeftOutReason {
     /// Its credentials, or other values that its settings refer to, cannot be read.
     Credentials,
+    /// Its settings are wrong, which its plugin said when the others were taken already.
+    Settings,
     /// Its plugin breaks down.
     Plugin,
     /// Its plugin or its plan has another digest than the one that is pinned.
@@ -74,6 +79,7 @@ impl LeftOutReason {
     pub const fn code(self) -> &'static str {
         match self {
             LeftOutReason::Credentials => "credential-unreadable",
+            LeftOutReason::Settings => "settings-invalid",
             LeftOutReason::Plugin => "plugin-broken",
             LeftOutReason::Pin => "pin-differs",
         }
@@ -82,7 +88,7 @@ impl LeftOutReason {
     /// Who can mend it.
     pub const fn blame(self) -> Blame {
         match self {
-            LeftOutReason::Credentials | LeftOutReason::Pin => Blame::Operator,
+            LeftOutReason::Credentials | LeftOutReason::Settings | LeftOutReason::Pin => Blame::Operator,
             LeftOutReason::Plugin => Blame::Plugin,
         }
     }
@@ -138,41 +144,174 @@ pub async fn check_each(
     plugin: Option<&Path>,
     clock: &Clock,
 ) -> Result<Checked, StartError> {
-    let log_bytes = config.collector.log_bytes_a_minute;
-    let Config { network, feeds, warnings, problems, strict, .. } = config;
-    let (ways, mut plugins) = (Ways::new(&network)?, Plugins::new(host, plugin).await?);
-    let mut collected = Collected { warnings, problems, ..Collected::default() };
-    collected.warnings.extend(odd_authorities(&network, clock()));
-    let nowhere = Arc::new(Tenants::new(|_| Ok(Arc::new(Nowhere))));
-    let mut running = VecDeque::new();
-    for mut feed in feeds {
-        let pins = feed.pins.clone();
-        running.push_back(match plugins.of(&mut feed).await {
-            Ok(plugin) => {
-                let (allowed, nowhere, clock) = (ways.origins(&plugin), Arc::clone(&nowhere), Arc::clone(clock));
-                tokio::spawn(async move {
-                    admit(plugin, feed, allowed, &nowhere, log_bytes, &clock)
-                        .await
-                        .map_err(|rejected| rejected.pinned(pins))
-                })
-            }
-            Err(error) => tokio::spawn(future::ready(Err(plugins::rejected(feed, &error).pinned(pins)))),
-        });
-        // All at once, ten thousand would leave the memory in pieces.
-        if running.len() >= limits::CHECKS
-            && let Some(check) = running.pop_front()
-        {
-            collected.take(ended(check).await?);
-        }
-    }
-    for check in running {
-        collected.take(ended(check).await?);
-    }
-    collected.checked(ways.network, strict)
+    Admission::begin(host, config, plugin, clock, &Faults::default()).await?.all().await
 }
 
-async fn ended(check: JoinHandle<Result<Admitted, Rejected>>) -> Result<Result<Admitted, Rejected>, StartError> {
-    check.await.map_err(StartError::of_host)
+/// The check of a configuration: each plugin is asked beside the others, so that one that is slow or broken keeps nobody
+/// but its own feeds. Dropping it gives the check up.
+pub struct Admission {
+    network: Network,
+    strict: bool,
+    begun: Instant,
+    verdicts: UnboundedReceiver<FeedVerdict>,
+    /// Feeds of which nothing is known yet, by their numbers in the configuration.
+    waiting: BTreeMap<usize, WaitingFeed>,
+    collected: Collected,
+    _plugins: JoinSet<()>,
+}
+
+/// A feed that is still being checked.
+pub struct WaitingFeed {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub feed: String,
+    /// What must be true of one that goes on as it was.
+    pub pins: Pins,
+    /// Where it stands; the message is empty.
+    place: ConfigProblem,
+    /// Whether its plugin is the built-in one.
+    is_built_in: bool,
+}
+
+/// What came of a feed after the others were taken.
+pub enum Late {
+    /// It may run; what is odd about it.
+    Good(Arc<AdmittedFeed>, Vec<ConfigProblem>),
+    /// It is left out.
+    Out(LeftOut),
+}
+
+impl Admission {
+    /// Begins to check every feed. `plugin` takes the place of what the feeds name, and must load.
+    pub async fn begin(
+        host: &Host,
+        config: Config,
+        plugin: Option<&Path>,
+        clock: &Clock,
+        faults: &Faults,
+    ) -> Result<Admission, StartError> {
+        let log_bytes = config.collector.log_bytes_a_minute;
+        let Config { network, feeds, mut warnings, problems, strict, .. } = config;
+        let (ways, host, faults) = (Ways::new(&network)?, host.clone(), faults.clone());
+        let instead = match plugin {
+            None => None,
+            Some(file) => {
+                let bytes = Arc::new(PluginBytes::read(Some(file.to_owned())).await.map_err(Arc::new)?);
+                let plugin = bytes.load(&host, &faults).await.map_err(Arc::new)?;
+                Some((bytes, plugin))
+            }
+        };
+        warnings.extend(odd_authorities(&network, clock()));
+        let network = ways.network.clone();
+        let nowhere = Tenants::new(|_| Ok(Arc::new(Nowhere)));
+        let around = Arc::new(FeedSurroundings { host, ways, nowhere, log_bytes, clock: Arc::clone(clock), faults });
+        let (mut waiting, mut groups) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+        for (number, mut feed) in (1..).zip(feeds) {
+            let file = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
+            let place = plugin_problem(&feed.id, &feed.place, String::new());
+            let (tenant, id, pins) = (feed.tenant.clone(), feed.id.clone(), feed.pins.clone());
+            waiting.insert(number, WaitingFeed { tenant, feed: id, pins, place, is_built_in: file.is_none() });
+            groups.entry(file).or_default().push((number, feed));
+        }
+        let ((sender, verdicts), mut plugins) = (mpsc::unbounded_channel(), JoinSet::new());
+        for (file, feeds) in groups {
+            let feeds = PluginFeeds { file, loaded: instead.clone(), feeds };
+            plugins.spawn(feeds.judge(Arc::clone(&around), sender.clone()));
+        }
+        let collected =
+            Collected { warnings: vec![(0, warnings)], problems: vec![(0, problems)], ..Collected::default() };
+        Ok(Admission { network, strict, begun: Instant::now(), verdicts, waiting, collected, _plugins: plugins })
+    }
+
+    /// Waits for every feed.
+    pub async fn all(mut self) -> Result<Checked, StartError> {
+        while let Some((_, verdict)) = self.verdict().await {
+            self.collected.take(verdict);
+        }
+        self.checked()
+    }
+
+    /// Waits for the feeds of the built-in plugin, and for a moment for those of others; where the configuration is to be
+    /// strict, for all. With `some`, also until there is one good feed, or nothing to wait for. The others come with
+    /// [`Admission::late`].
+    pub async fn first(&mut self, some: bool) -> Result<Checked, StartError> {
+        let patience = self.begun + limits::PLUGIN_PATIENCE;
+        loop {
+            let is_needed = self.strict
+                || self.waiting.values().any(|feed| feed.is_built_in)
+                || some && self.collected.is_nothing();
+            let verdict = match is_needed {
+                true => self.verdict().await,
+                false => timeout_at(patience, self.verdict()).await.unwrap_or_default(),
+            };
+            let Some((_, verdict)) = verdict else { break };
+            self.collected.take(verdict);
+        }
+        self.checked()
+    }
+
+    /// What came of the next of the feeds that were not among the first; none if that was told of all. May be dropped at any
+    /// time without losing anything.
+    pub async fn late(&mut self) -> Option<Late> {
+        let (WaitingFeed { tenant, feed, pins, .. }, (_, judged)) = self.verdict().await?;
+        Some(match judged {
+            Ok(Admitted { feed, warnings }) => Late::Good(Arc::new(self.collected.interned.of(feed)), warnings),
+            Err(Rejected::LeftOut(out)) => Late::Out(out),
+            // The rest of the configuration is taken already.
+            Err(Rejected::Wrong(problems)) => {
+                Late::Out(LeftOut { problems, pins, ..LeftOut::because(LeftOutReason::Settings, &tenant, &feed) })
+            }
+        })
+    }
+
+    /// The feeds that are still being checked.
+    pub fn waiting(&self) -> impl Iterator<Item = &WaitingFeed> {
+        self.waiting.values()
+    }
+
+    /// The next verdict; none if there is none to wait for.
+    async fn verdict(&mut self) -> Option<(WaitingFeed, FeedVerdict)> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        while let Some((number, judged)) = self.verdicts.recv().await {
+            if let Some(feed) = self.waiting.remove(&number) {
+                return Some((feed, (number, judged)));
+            }
+        }
+        // Whoever judged it panicked, which is told on standard error.
+        let (number, feed) = self.waiting.pop_first()?;
+        let problem = ConfigProblem { message: "its check broke down (harness)".to_owned(), ..feed.place.clone() };
+        let out = LeftOut::of_plugin(&feed.tenant, &feed.feed, problem, Vec::new());
+        let out = LeftOut { pins: feed.pins.clone(), ..out };
+        Some((feed, (number, Err(Rejected::LeftOut(out)))))
+    }
+
+    /// Feeds that are left out do not stop the others, unless the configuration is to be strict.
+    fn checked(&mut self) -> Result<Checked, StartError> {
+        let Collected { interned, feeds, warnings, problems, left_out } = std::mem::take(&mut self.collected);
+        self.collected.interned = interned;
+        let (feeds, left_out) = (in_order(feeds), in_order(left_out));
+        let is_some = !feeds.is_empty() || !self.waiting.is_empty();
+        let mut problems: Vec<ConfigProblem> = in_order(problems).into_iter().flatten().collect();
+        if problems.is_empty() && (left_out.is_empty() || !self.strict && is_some) {
+            let warnings = in_order(warnings).into_iter().flatten().collect();
+            return Ok(Checked { feeds, network: self.network.clone(), warnings, left_out });
+        }
+        problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
+        Err(StartError::Configuration(config::once_each(problems)))
+    }
+}
+
+/// What every feed is judged with.
+struct FeedSurroundings {
+    host: Host,
+    ways: Ways,
+    nowhere: Tenants,
+    log_bytes: u64,
+    clock: Clock,
+    faults: Faults,
 }
 
 /// How requests leave, and where they may go.
@@ -209,35 +348,36 @@ fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
     odd.map(|message| ConfigProblem { message, ..file.place.clone() }).collect()
 }
 
-/// What came of the feeds so far.
+/// What came of the feeds so far, each with its number in the configuration; 0 is what belongs to no feed.
 #[derive(Default)]
 struct Collected {
-    feeds: Vec<Arc<AdmittedFeed>>,
     interned: Interned,
-    warnings: Vec<ConfigProblem>,
-    problems: Vec<ConfigProblem>,
-    left_out: Vec<LeftOut>,
+    feeds: Vec<(usize, Arc<AdmittedFeed>)>,
+    warnings: Vec<(usize, Vec<ConfigProblem>)>,
+    problems: Vec<(usize, Vec<ConfigProblem>)>,
+    left_out: Vec<(usize, LeftOut)>,
 }
 
 impl Collected {
-    fn take(&mut self, judged: Result<Admitted, Rejected>) {
+    fn take(&mut self, (number, judged): FeedVerdict) {
         match judged {
             Ok(Admitted { feed, warnings }) => {
-                self.warnings.extend(warnings);
-                self.feeds.push(Arc::new(self.interned.of(feed)));
+                self.warnings.push((number, warnings));
+                self.feeds.push((number, Arc::new(self.interned.of(feed))));
             }
-            Err(Rejected::Wrong(problems)) => self.problems.extend(problems),
-            Err(Rejected::LeftOut(feed)) => self.left_out.push(feed),
+            Err(Rejected::Wrong(problems)) => self.problems.push((number, problems)),
+            Err(Rejected::LeftOut(feed)) => self.left_out.push((number, feed)),
         }
     }
 
-    /// Feeds that are left out do not stop the others, unless the configuration is to be strict.
-    fn checked(self, network: Network, strict: bool) -> Result<Checked, StartError> {
-        let Collected { feeds, warnings, mut problems, left_out, .. } = self;
-        if problems.is_empty() && (left_out.is_empty() || !strict && !feeds.is_empty()) {
-            return Ok(Checked { feeds, network, warnings, left_out });
-        }
-        problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));
-        Err(StartError::Configuration(config::once_each(problems)))
+    /// Whether there is neither a good feed nor a reason to refuse all.
+    fn is_nothing(&self) -> bool {
+        self.feeds.is_empty() && self.problems.iter().all(|(_, problems)| problems.is_empty())
     }
+}
+
+/// In the order of the configuration.
+fn in_order<T>(mut numbered: Vec<(usize, T)>) -> Vec<T> {
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, one)| one).collect()
 }

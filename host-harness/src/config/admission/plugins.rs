@@ -1,61 +1,190 @@
-//! The plugins that feeds name, each loaded once.
+//! The plugins that feeds name, and the feeds of one plugin: a plugin that is slow or broken keeps nobody but them.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use source_host::cause;
-use source_host::plugin::Plugin;
+use source_host::contract::Description;
+use source_host::digest::{ShortDigest, digest};
+use source_host::plugin::compiler::CompileError;
 use source_host::plugin::engine::Host;
+use source_host::plugin::{self, Plugin, PluginError};
+use source_host::progress::Doing;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
 
-use super::LeftOut;
-use super::candidate::{Rejected, plugin_problem};
+use super::candidate::{Admitted, Rejected, admit, plugin_problem};
+use super::faults::Faults;
+use super::{FeedSurroundings, LeftOut, LeftOutReason};
 use crate::built_in::{self, LoadError};
-use crate::config::{FeedConfig, StartError};
+use crate::config::{FeedConfig, SeenFile};
+use crate::limits;
 
-/// The plugins that were asked for so far.
-pub(super) struct Plugins<'a> {
-    host: &'a Host,
-    /// The file that takes the place of whatever feeds name.
-    instead: Option<&'a Path>,
-    loaded: BTreeMap<Option<PathBuf>, Result<Plugin, Arc<LoadError>>>,
+/// The bytes of a plugin, read once.
+pub(super) struct PluginBytes {
+    /// None for the built-in plugin.
+    file: Option<PathBuf>,
+    bytes: Cow<'static, [u8]>,
+    sha256: String,
+    /// The file as it was before it was read.
+    seen: Option<SeenFile>,
 }
 
-impl<'a> Plugins<'a> {
-    /// `instead` takes the place of whatever feeds name, and must load.
-    pub(super) async fn new(host: &'a Host, instead: Option<&'a Path>) -> Result<Plugins<'a>, StartError> {
-        let mut plugins = Plugins { host, instead, loaded: BTreeMap::new() };
-        if let Some(file) = instead {
-            plugins.load(Some(file.to_owned())).await?;
-        }
-        Ok(plugins)
+impl PluginBytes {
+    /// Reads a plugin: that of this file, or the built-in one.
+    pub(super) async fn read(file: Option<PathBuf>) -> Result<PluginBytes, LoadError> {
+        let read = move || match file {
+            None => {
+                let (bytes, sha256) = (Cow::Borrowed(built_in::COMPONENT), built_in::SHA256.to_owned());
+                Ok(PluginBytes { file, bytes, sha256, seen: None })
+            }
+            Some(path) => {
+                let seen = Some(SeenFile::now(path.clone()));
+                let bytes = plugin::read(&path)
+                    .map_err(|error| built_in::refused(Some(&path), PluginError::Unreadable(error).into()))?;
+                Ok(PluginBytes { sha256: digest(&bytes), bytes: Cow::Owned(bytes), file: Some(path), seen })
+            }
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(LoadError::Ended(error)))
     }
 
-    /// The plugin of a feed.
-    pub(super) async fn of(&mut self, feed: &mut FeedConfig) -> Result<Plugin, Arc<LoadError>> {
-        let path = self.instead.map(Path::to_owned).or_else(|| feed.plugin.take());
-        self.load(path).await
+    fn key(&self) -> ShortDigest {
+        ShortDigest::of(&self.sha256)
     }
 
-    async fn load(&mut self, path: Option<PathBuf>) -> Result<Plugin, Arc<LoadError>> {
-        if let Some(loaded) = self.loaded.get(&path) {
-            return loaded.clone();
+    /// Notes what is done with the plugin of a file, for whoever waits; of the built-in one it is told when it is compiled.
+    fn notes(&self, host: &Host, words: impl FnOnce(&Path) -> String) -> Option<Doing> {
+        self.file.as_deref().map(|file| host.progress().begin(words(file)))
+    }
+
+    /// Compiles the plugin, or finds it compiled, which goes on where nobody waits for it any more.
+    pub(super) async fn load(self: &Arc<PluginBytes>, host: &Host, faults: &Faults) -> Result<Plugin, LoadError> {
+        let (read, host, loads) = (Arc::clone(self), host.clone(), faults.loads.clone());
+        let load = tokio::spawn(async move {
+            let bytes = Arc::clone(&read);
+            let attempt = async move {
+                let _doing = bytes.notes(&host, |file| format!("loading the plugin {}", file.display()));
+                let file = bytes.file.clone();
+                let loaded = tokio::task::spawn_blocking(move || Plugin::from_bytes(&host, &bytes.bytes)).await;
+                match loaded.map_err(LoadError::Ended) {
+                    Ok(Ok(plugin)) => Ok(Ok(plugin)),
+                    // That a compiler cannot be started says nothing of the plugin.
+                    Ok(Err(error @ PluginError::Compile(CompileError::Host(_)))) => {
+                        Ok(Err(built_in::refused(file.as_deref(), error.into())))
+                    }
+                    Ok(Err(error)) => Err(Arc::new(error)),
+                    Err(error) => Ok(Err(error)),
+                }
+            };
+            let loaded = loads.once(read.key(), attempt).await;
+            loaded.map_err(|error| built_in::refused(read.file.as_deref(), error)).flatten()
+        });
+        load.await.unwrap_or_else(|error| Err(LoadError::Ended(error)))
+    }
+}
+
+/// The feeds of one plugin.
+pub(super) struct PluginFeeds {
+    /// None for the built-in plugin.
+    pub(super) file: Option<PathBuf>,
+    /// The plugin, where it is loaded already.
+    pub(super) loaded: Option<(Arc<PluginBytes>, Plugin)>,
+    /// With their numbers in the configuration.
+    pub(super) feeds: Vec<(usize, FeedConfig)>,
+}
+
+/// What came of a feed, by its number.
+pub(super) type FeedVerdict = (usize, Result<Admitted, Rejected>);
+
+impl PluginFeeds {
+    /// Judges each feed, and ends early where nobody wants to know.
+    pub(super) async fn judge(self, around: Arc<FeedSurroundings>, verdicts: UnboundedSender<FeedVerdict>) {
+        let PluginFeeds { file, loaded, feeds } = self;
+        let tell = |verdict: FeedVerdict| drop(verdicts.send(verdict));
+        let (bytes, loaded) = match loaded {
+            Some((bytes, plugin)) => (Ok(bytes), Some(plugin)),
+            None => (PluginBytes::read(file).await.map(Arc::new), None),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return feeds.into_iter().for_each(|(number, feed)| tell((number, Err(unloaded(feed, &error)))));
+            }
+        };
+        let rejected = |rejected: Rejected| rejected.watching(bytes.seen.as_ref());
+        // Nothing runs of a plugin that is not the one that is pinned.
+        let (fitting, others): (Vec<_>, Vec<_>) =
+            feeds.into_iter().partition(|(_, feed)| feed.pins.plugin_problem(&bytes.sha256).is_none());
+        for (number, feed) in others {
+            tell((number, Err(rejected(pinned_otherwise(feed, &bytes.sha256)))));
         }
-        let loaded = load(self.host, path.clone()).await;
-        self.loaded.entry(path).or_insert(loaded).clone()
+        if fitting.is_empty() {
+            return;
+        }
+        let loaded = match loaded {
+            Some(plugin) => Ok(plugin),
+            None => bytes.load(&around.host, &around.faults).await,
+        };
+        let plugin = match loaded {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                return fitting
+                    .into_iter()
+                    .for_each(|(number, feed)| tell((number, Err(rejected(unloaded(feed, &error))))));
+            }
+        };
+        let doing = bytes.notes(&around.host, |file| format!("asking the plugin {} what it is", file.display()));
+        let description = around.faults.descriptions.once(bytes.key(), plugin.description()).await;
+        drop(doing);
+        let description: Arc<Description> = match description {
+            Ok(description) => description,
+            Err(error) => {
+                return fitting.into_iter().for_each(|(number, feed)| {
+                    tell((number, Err(rejected(of_plugin(feed, &error)))));
+                });
+            }
+        };
+        let mut running = JoinSet::new();
+        for (number, feed) in fitting {
+            // All at once, ten thousand would leave the memory in pieces.
+            if running.len() >= limits::CHECKS {
+                running.join_next().await;
+            }
+            let (plugin, description, around) = (plugin.clone(), Arc::clone(&description), Arc::clone(&around));
+            let (pins, seen, verdicts) = (feed.pins.clone(), bytes.seen.clone(), verdicts.clone());
+            let doing = bytes.notes(&around.host, |_| format!("checking the settings of feed {}", feed.id));
+            running.spawn(async move {
+                let _doing = doing;
+                let admitted = admit(plugin, &description, feed, &around).await;
+                let admitted = admitted.map_err(|rejected| rejected.pinned(pins).watching(seen.as_ref()));
+                drop(verdicts.send((number, admitted)));
+            });
+        }
+        while running.join_next().await.is_some() {}
     }
 }
 
 /// The feed cannot run without its plugin.
-pub(super) fn rejected(feed: FeedConfig, error: &LoadError) -> Rejected {
-    let problem = plugin_problem(&feed.id, &feed.place, cause::chain(error));
-    let out = LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable);
-    if error.is_of_plugin() { Rejected::LeftOut(out) } else { Rejected::Wrong(out.problems) }
+fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
+    match of_plugin(feed, error) {
+        Rejected::LeftOut(out) if !error.is_of_plugin() => Rejected::Wrong(out.problems),
+        rejected => rejected,
+    }
 }
 
-/// Compiling takes seconds.
-async fn load(host: &Host, path: Option<PathBuf>) -> Result<Plugin, Arc<LoadError>> {
-    let host = host.clone();
-    let loaded = tokio::task::spawn_blocking(move || built_in::load(&host, path.as_deref())).await;
-    loaded.unwrap_or_else(|error| Err(LoadError::Ended(error))).map_err(Arc::new)
+/// The plugin of the feed breaks down.
+fn of_plugin(feed: FeedConfig, error: &(dyn Error + 'static)) -> Rejected {
+    let problem = plugin_problem(&feed.id, &feed.place, cause::chain(error));
+    Rejected::LeftOut(LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable)).pinned(feed.pins)
+}
+
+/// The plugin of the feed has another digest than the one that is pinned.
+fn pinned_otherwise(feed: FeedConfig, found: &str) -> Rejected {
+    let problem = feed.pins.plugin_problem(found).into_iter();
+    let others = feed.unreadable.into_iter().map(|(_, problem)| problem);
+    let problems = problem.chain(others).collect();
+    Rejected::LeftOut(LeftOut { problems, ..LeftOut::because(LeftOutReason::Pin, &feed.tenant, &feed.id) })
+        .pinned(feed.pins)
 }

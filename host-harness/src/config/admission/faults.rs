@@ -1,0 +1,117 @@
+//! Failures of plugins that are remembered from one reading of a configuration to the next: the same bytes that failed are
+//! not tried again, however many feeds name them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use source_host::digest::ShortDigest;
+use source_host::plugin::PluginError;
+use source_host::plugin::call::CallError;
+
+use crate::limits;
+
+/// What is remembered of plugins that failed. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Faults {
+    /// By the digest of the component.
+    pub(super) loads: Tries<Arc<PluginError>>,
+    /// By the digest of the component.
+    pub(super) descriptions: Tries<CallError>,
+    /// By the digest of the component and of the settings.
+    pub(super) plans: Tries<CallError>,
+}
+
+/// Something that is tried, and how that failed.
+pub(super) struct Tries<E> {
+    turns: Arc<Mutex<HashMap<ShortDigest, TryTurn<E>>>>,
+}
+
+/// Held by whoever tries; afterwards the failure and its time, if it failed.
+type TryTurn<E> = Arc<tokio::sync::Mutex<Option<(E, Instant)>>>;
+
+impl<E> Clone for Tries<E> {
+    fn clone(&self) -> Tries<E> {
+        Tries { turns: Arc::clone(&self.turns) }
+    }
+}
+
+impl<E> Default for Tries<E> {
+    fn default() -> Tries<E> {
+        Tries { turns: Arc::default() }
+    }
+}
+
+impl<E: Clone> Tries<E> {
+    /// What the attempt gives, or how another attempt at the same failed lately. Attempts at the same wait for each other.
+    pub(super) async fn once<T>(&self, what: ShortDigest, attempt: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let visit = TryVisit { tries: self, what, turn: Arc::clone(self.turns.lock().entry(what).or_default()) };
+        let mut failed = visit.turn.lock().await;
+        if let Some((error, at)) = &*failed
+            && at.elapsed() < limits::PLUGIN_FAULT_KEPT
+        {
+            return Err(error.clone());
+        }
+        let result = attempt.await;
+        *failed = result.as_ref().err().map(|error| (error.clone(), Instant::now()));
+        result
+    }
+}
+
+/// One attempt, or somebody who waits for one.
+struct TryVisit<'a, E> {
+    tries: &'a Tries<E>,
+    what: ShortDigest,
+    turn: TryTurn<E>,
+}
+
+impl<E> Drop for TryVisit<'_, E> {
+    fn drop(&mut self) {
+        let mut turns = self.tries.turns.lock();
+        // Nobody else has it but the map, and there is nothing to remember.
+        if Arc::strong_count(&self.turn) == 2 && self.turn.try_lock().is_ok_and(|failed| failed.is_none()) {
+            turns.remove(&self.what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_met_once_and_a_success_each_time() {
+        let (tries, count) = (Tries::<&str>::default(), AtomicUsize::new(0));
+        let attempt = |result: Result<u8, &'static str>| {
+            let count = &count;
+            async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                result
+            }
+        };
+        let (bad, good) = (ShortDigest::of("bad"), ShortDigest::of("good"));
+        let both = tokio::join!(tries.once(bad, attempt(Err("broken"))), tries.once(bad, attempt(Err("never"))));
+        assert_eq!(both, (Err("broken"), Err("broken")));
+        assert_eq!(tries.once(bad, attempt(Ok(1))).await, Err("broken"));
+        assert_eq!(count.swap(0, Ordering::Relaxed), 1);
+        for _ in 0..2 {
+            assert_eq!(tries.once(good, attempt(Ok(1))).await, Ok(1));
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+        assert_eq!(tries.turns.lock().len(), 1, "only failures are kept");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_given_up_is_none() {
+        let tries = Tries::<&str>::default();
+        let what = ShortDigest::of("what");
+        let never = tries.once(what, std::future::pending::<Result<u8, &str>>());
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, never).await.is_err());
+        assert_eq!(tries.once(what, std::future::ready(Ok(1))).await, Ok(1));
+        assert!(tries.turns.lock().is_empty());
+    }
+}

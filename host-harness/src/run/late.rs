@@ -1,0 +1,130 @@
+//! Feeds that are still being checked when the others of their configuration are taken: each comes when its plugin is ready,
+//! and nobody else waits for that.
+
+use super::{RunLoop, tell_left_out, tell_odd};
+use crate::collector::{LeftOutRow, WaitingRow};
+use crate::config::admission::{Admission, Late, LeftOut, WaitingFeed};
+use crate::config::{self, ConfigProblem, StartError};
+
+/// The rest of a configuration whose first feeds are taken.
+pub(super) struct LateFeeds {
+    admission: Admission,
+    /// Whether somebody asked for the configuration.
+    asked: bool,
+    /// Whether what waits for a person is tried at once.
+    impatient: bool,
+    /// The feeds that were left out of the configuration before.
+    before: Vec<LeftOutRow>,
+    /// In Unix milliseconds.
+    since: u64,
+    /// How many of the feeds began anew.
+    rank: u64,
+    good: usize,
+    /// Why feeds are left out; none where the collector ran before, so that it does not end for want of feeds.
+    problems: Option<Vec<ConfigProblem>>,
+}
+
+impl LateFeeds {
+    /// The feeds of a start that come later; none if there are none.
+    pub(super) fn of_start(admission: Admission, left_out: &[LeftOut], now: u64) -> Option<LateFeeds> {
+        let problems = left_out.iter().flat_map(|out| out.problems.iter().cloned()).collect();
+        let late = LateFeeds::of_reload(admission, false, false, Vec::new(), now)?;
+        Some(LateFeeds { problems: Some(problems), ..late })
+    }
+
+    /// The same of a configuration that was read again.
+    pub(super) fn of_reload(
+        admission: Admission,
+        asked: bool,
+        impatient: bool,
+        before: Vec<LeftOutRow>,
+        since: u64,
+    ) -> Option<LateFeeds> {
+        let count = admission.waiting().count();
+        if count == 0 {
+            return None;
+        }
+        tracing::info!("checks {count} more feeds, whose plugins take longer; the others do not wait for them");
+        Some(LateFeeds { admission, asked, impatient, before, since, rank: 0, good: 0, problems: None })
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &WaitingFeed> {
+        self.admission.waiting()
+    }
+}
+
+/// What came of the next late feed; waits for ever where there are none. May be dropped at any time.
+pub(super) async fn next(late: &mut Option<LateFeeds>) -> Option<Late> {
+    match late {
+        None => std::future::pending().await,
+        Some(late) => late.admission.late().await,
+    }
+}
+
+impl RunLoop {
+    /// The feeds that are still being checked.
+    pub(super) fn waiting_rows(&self) -> Vec<WaitingRow> {
+        let late = self.late.iter().flat_map(|late| late.waiting().map(|feed| (feed, late.since)));
+        late.map(|(WaitingFeed { tenant, feed, .. }, since)| WaitingRow {
+            tenant: tenant.clone(),
+            feed: feed.clone(),
+            since,
+            goes_on: self.collector.collects(feed),
+        })
+        .collect()
+    }
+
+    /// Says how many feeds are still being checked.
+    pub(super) fn count_waiting(&self) {
+        let count = self.late.iter().flat_map(LateFeeds::waiting).count();
+        self.collector.pipeline().metrics.waiting(count);
+    }
+
+    /// Takes up what came of a late feed; without one, the check is over.
+    pub(super) fn take_late(&mut self, verdict: Option<Late>) -> Result<(), StartError> {
+        let Some(late) = &mut self.late else { return Ok(()) };
+        match verdict {
+            Some(Late::Good(feed, warnings)) => {
+                tell_odd(&warnings, if late.asked { &[] } else { &self.odd });
+                self.odd.extend(warnings);
+                let begins = self.collector.reload_one(feed.copied().into(), late.rank, late.impatient);
+                late.rank += u64::from(begins);
+                late.good += 1;
+            }
+            Some(Late::Out(out)) => {
+                let running = self.collector.admitted(&out.feed);
+                if running.is_some_and(|running| !out.pins.problems(running).is_empty()) {
+                    self.collector.leave_out(&out.feed);
+                }
+                self.files.watch(&out.files);
+                self.left_out.extend(tell_left_out(
+                    &self.collector,
+                    std::slice::from_ref(&out),
+                    &late.before,
+                    late.asked,
+                ));
+                late.problems.iter_mut().for_each(|problems| problems.extend(out.problems.iter().cloned()));
+                self.count_left_out();
+            }
+            None => {
+                let late = self.late.take();
+                if let Some(LateFeeds { good, problems, .. }) = late {
+                    tracing::info!("took {good} more feeds");
+                    let problems = problems.filter(|problems| good == 0 && !problems.is_empty());
+                    if let Some(problems) = problems.filter(|_| self.collector.is_without_feeds()) {
+                        return Err(StartError::Configuration(config::once_each(problems)));
+                    }
+                }
+            }
+        }
+        self.count_waiting();
+        Ok(())
+    }
+
+    /// Says which feeds are left out.
+    pub(super) fn count_left_out(&self) {
+        let out = self.left_out.iter().filter(|row| !row.goes_on);
+        let metrics = &self.collector.pipeline().metrics;
+        metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
+    }
+}

@@ -1,0 +1,167 @@
+//! What a plugin owes before its feeds run, and what it costs the others where the plugin is slow or broken.
+
+use std::fs;
+use std::sync::Arc;
+
+use host_harness::config;
+use host_harness::config::admission::{Admission, Checked, Faults, Late};
+use tempfile::TempDir;
+
+use crate::hostile::{hostile, hostile_bytes};
+use crate::security::Table;
+use crate::support::{host, noon};
+
+/// What a plugin does that is not ready, or never.
+struct Debt {
+    /// What `describe` does, as it stands in the component.
+    describes: &'static str,
+    mode: &'static str,
+    tries: &'static str,
+    /// Words of the refusal.
+    ends: &'static str,
+    /// What it says to the log with each try.
+    says: &'static str,
+}
+
+/// Those that end at once; `tests/hostile.rs` has those that take their time.
+const DEBTS: &[Debt] = &[
+    Debt {
+        describes: "describes after a timer.......",
+        mode: "",
+        tries: "waits in `describe`",
+        ends: "the plugin broke down in describe: it set a timer",
+        says: "describes",
+    },
+    Debt {
+        describes: GOOD,
+        mode: "timer-in-prepare",
+        tries: "waits in `prepare`",
+        ends: "the plugin broke down in prepare: it set a timer",
+        says: "prepares",
+    },
+];
+
+/// As the component is built.
+const GOOD: &str = "describes as good plugins do..";
+
+/// For SECURITY.md.
+pub fn table() -> Table {
+    let others = [
+        ["loops in `describe` or `prepare`, or waits there", "failure: … its limit of time … after 5 s at most"],
+        [
+            "takes a minute to compile",
+            "its own feeds come later; nobody waits for them but for 2 s at a start or a reload",
+        ],
+    ];
+    let row = |debt: &Debt| [debt.tries.to_owned(), format!("failure: … {} …", debt.ends)].into();
+    Table {
+        title: "What a plugin owes before its feeds run",
+        how: "`tests/admission.rs` and `tests/run.rs`: eight feeds of the plugin cost one try for each component and settings, and a reload none; the feeds of others are collected meanwhile.",
+        columns: &["it", "how that ends"],
+        rows: DEBTS.iter().map(row).chain(others.map(|row| row.map(str::to_owned).into())).collect(),
+    }
+}
+
+/// The hostile plugin with another `describe`.
+fn describing(words: &str) -> Vec<u8> {
+    let mut bytes = hostile_bytes().to_vec();
+    let at = bytes.windows(GOOD.len()).position(|part| part == GOOD.as_bytes()).unwrap();
+    bytes[at..at + words.len()].copy_from_slice(words.as_bytes());
+    bytes
+}
+
+/// A folder with a configuration in it: a good feed, and eight of a bad plugin, which lies in two files.
+struct Scene {
+    folder: TempDir,
+    faults: Faults,
+}
+
+impl Scene {
+    fn new(mode: &str) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("good.wasm"), hostile_bytes()).unwrap();
+        let feed = |id: &str, plugin: &str, mode: &str| {
+            format!(
+                "[[feed]]\nid = \"{id}\"\ntenant = \"{id}\"\nplugin = \"{plugin}.wasm\"\n\
+                 [feed.settings]\nmode = \"{mode}\"\nkey = {{ file = \"{id}.key\" }}\n"
+            )
+        };
+        let mut text = String::new();
+        for index in 0..8 {
+            let id = format!("bad-{index}");
+            fs::write(folder.path().join(format!("{id}.key")), format!("the-key-of-{id}")).unwrap();
+            text += &feed(&id, if index % 2 == 0 { "bad" } else { "worse" }, mode);
+        }
+        fs::write(folder.path().join("good.key"), "the-key-of-good").unwrap();
+        fs::write(folder.path().join("collector.toml"), text + &feed("good", "good", "")).unwrap();
+        Scene { folder, faults: Faults::default() }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        for name in ["bad.wasm", "worse.wasm"] {
+            fs::write(self.folder.path().join(name), bytes).unwrap();
+        }
+    }
+
+    async fn begin(&self) -> Admission {
+        let config = config::load(&self.folder.path().join("collector.toml"), None, &|_| None);
+        Admission::begin(&host(), config, None, &noon(), &self.faults).await.unwrap()
+    }
+}
+
+/// The feeds that are left out, with their reasons.
+fn left_out(checked: &Checked) -> Vec<String> {
+    checked.left_out.iter().map(|out| out.problems[0].to_string()).collect()
+}
+
+#[tokio::test]
+async fn eight_feeds_of_one_bad_plugin_cost_one_try_and_a_reload_none() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(log.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+    // What is judged beside the test runs on its thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for debt in DEBTS {
+        let tries = || {
+            let said = fs::read_to_string(log.path()).unwrap();
+            said.matches(&format!("words=\"{}\"", debt.says)).count()
+        };
+        let scene = Scene::new(debt.mode);
+        scene.write(&describing(debt.describes));
+        for _ in 0..2 {
+            let checked = scene.begin().await.all().await.unwrap();
+            assert_eq!(checked.feeds.iter().map(|feed| &*feed.id).collect::<Vec<_>>(), ["good"]);
+            let told = left_out(&checked);
+            assert!(told.len() == 8 && told.iter().all(|words| words.contains(debt.ends)), "{told:#?}");
+            assert_eq!(tries(), 1, "{}", debt.tries);
+        }
+        // The same in other bytes is tried again.
+        let changed = describing(debt.describes).into_iter().chain(*b"\0\x03\x01x!").collect::<Vec<u8>>();
+        scene.write(&changed);
+        assert_eq!(left_out(&scene.begin().await.all().await.unwrap()).len(), 8);
+        assert_eq!(tries(), 2, "{}", debt.tries);
+        scene.write(hostile_bytes());
+        let good = scene.begin().await.all().await.unwrap().feeds.len();
+        assert_eq!(good, if debt.mode.is_empty() { 9 } else { 1 }, "{}", debt.tries);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_feed_is_there_before_a_plugin_that_loops_is_given_up() {
+    // Compiled before, it is there at once.
+    let (_, scene) = (hostile(), Scene::new(""));
+    scene.write(&describing("describes without an end......"));
+    let mut admission = scene.begin().await;
+    let checked = admission.first(true).await.unwrap();
+    assert_eq!((checked.feeds.len(), checked.left_out.len()), (1, 0));
+    assert_eq!(admission.waiting().count(), 8);
+    let mut count = 0;
+    while let Some(late) = admission.late().await {
+        let Late::Out(out) = late else { panic!("it was taken") };
+        let words = out.messages().collect::<String>();
+        assert!(words.contains("the plugin passed its limit of time") && words.contains(" in describe, "), "{words}");
+        assert!(out.files.iter().any(|file| file.path.extension().is_some_and(|end| end == "wasm")), "it may change");
+        count += 1;
+    }
+    assert_eq!((count, admission.waiting().count()), (8, 0));
+}

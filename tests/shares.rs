@@ -40,6 +40,11 @@ const SHARES: &[Share] = &[
         ends: "failure `state-full`, nothing of the poll is kept",
     },
     Share {
+        mode: Some(Mode::FiguresFresh),
+        tries: "keeps more and more while the disk of the state is nearly full",
+        ends: "failure `space-low` beyond its share of `min_free_bytes`, others go on",
+    },
+    Share {
         mode: Some(Mode::ScopesFresh),
         tries: "finds other scopes at each search",
         ends: "of the scopes that are gone the last 1000 are kept, for 90 days",
@@ -178,6 +183,36 @@ async fn what_a_feed_leaves_has_a_budget_and_nothing_of_a_poll_that_passes_it_is
         assert!(failure(&stage, "mallory-items").is_none());
         assert!(of_feed(&stage, "collector_state_bytes", "mallory") > kept);
     }
+}
+
+#[tokio::test]
+async fn while_the_disk_is_nearly_full_a_feed_that_keeps_much_keeps_no_more_and_others_go_on() {
+    let scene = Scene::new();
+    let text = configuration("min_free_bytes = 500000", Mode::FiguresFresh, 1_000, "interval = \"1h\"");
+    let mut stage = scene.start(&text).await;
+    stage.run_until(scene.later(4)).await;
+    assert!(failure(&stage, "mallory-items").is_none() && stage.collector.snapshot(9).notes.is_empty());
+    let kept = of_feed(&stage, "collector_state_bytes", "mallory");
+    assert!(kept > 250_000.0, "{kept}");
+    let polls = "collector_polls_total{tenant=\"alice\",feed=\"alice-items\",outcome=\"collected\"}";
+    let before = stage.metric(polls).unwrap();
+
+    stage.free.store(400_000, Ordering::SeqCst);
+    stage.run_until(scene.later(4)).await;
+    let failed = failure(&stage, "mallory-items").unwrap();
+    assert_eq!((&*failed.code, failed.blame().word()), (failures::SPACE_LOW.code, "operator"));
+    assert!(failed.cause.contains("more than its share of 250000 bytes"), "{}", failed.cause);
+    assert_eq!(of_feed(&stage, "collector_state_bytes", "mallory"), kept);
+    assert!(failure(&stage, "alice-items").is_none() && stage.collector.health().is_ok());
+    assert!(stage.metric(polls).unwrap() >= before + 3.0);
+    assert_eq!(stage.metric("collector_state_free_bytes").map(|bytes| bytes < 500_000.0), Some(true));
+    let notes = stage.collector.snapshot(9).notes;
+    assert!(notes[0].contains("less than 500000 (min_free_bytes)"), "{notes:?}");
+
+    stage.free.store(1 << 40, Ordering::SeqCst);
+    stage.run_until(scene.later(12)).await;
+    assert!(failure(&stage, "mallory-items").is_none() && stage.collector.snapshot(9).notes.is_empty());
+    assert!(of_feed(&stage, "collector_state_bytes", "mallory") > kept);
 }
 
 #[tokio::test]

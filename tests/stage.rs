@@ -13,6 +13,7 @@ use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::RealDisk;
 use host_harness::store::StoreHandle;
+use host_harness::store::space::{FreeSpace, Room};
 use host_harness::store::sqlite::SqliteStore;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub struct Stage {
     pub pipeline: Pipeline,
     /// While it is set, the store takes nothing.
     pub disk_is_full: Arc<AtomicBool>,
+    /// Bytes that are free where the state is.
+    pub free: Arc<AtomicU64>,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -51,9 +54,13 @@ impl Stage {
         let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
         let checked = admission::check(&host(), config, None, &clock).await.unwrap();
         let disk_is_full = Arc::new(AtomicBool::new(false));
-        let store = Flaky { store: SqliteStore::open(&state).unwrap(), is_full: Arc::clone(&disk_is_full) };
+        let free = Arc::new(AtomicU64::new(1 << 40));
+        let looking = Arc::clone(&free);
+        let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
+        let store = SqliteStore::open(&state).unwrap().with_space(space.clone());
+        let store = Flaky { store, is_full: Arc::clone(&disk_is_full) };
         let store = StoreHandle::start(store, state).unwrap();
-        let (metrics, output) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
+        let (metrics, output) = (Arc::new(Metrics::of(space.clone())), Arc::new(Mutex::new(Vec::new())));
         let deliveries = Deliveries::new(Surroundings {
             store: store.clone(),
             disk: Arc::new(RealDisk),
@@ -67,10 +74,10 @@ impl Stage {
         deliveries.resume().await.unwrap();
         let budgets = Arc::new(Mutex::new(budgets));
         let salt = store.ask(|store| store.salt()).await.unwrap().into();
-        let pipeline = Pipeline { store, deliveries, metrics, clock, salt, budgets };
+        let pipeline = Pipeline { store, deliveries, metrics, clock, salt, budgets, space };
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, output }
+        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, free, output }
     }
 
     /// Takes another configuration while it runs; `impatient` as after SIGHUP.

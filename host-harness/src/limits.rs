@@ -72,6 +72,9 @@ pub const STATE_BYTES_OF_FEED: u64 = 256 << 20;
 /// What the state keeps of all feeds of one tenant: four of the largest.
 pub const STATE_BYTES_OF_TENANT: u64 = 1 << 30;
 
+/// Bytes that should stay free on the file system of the state, if that is large.
+pub const FREE_BYTES: u64 = 256 << 20;
+
 /// Events of one delivery: their number.
 pub const BATCH_EVENTS: usize = 500;
 

@@ -122,6 +122,9 @@ failures! {
     /// The budget of a feed or a tenant is used up.
     STATE_FULL = "state-full", StateUnusable, Operator, "the feed or its tenant would keep more in the state than it may",
         "nothing of the poll was kept: see in `collector_state_bytes` what each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
+    /// The disk of the state is nearly full, and the feed has its share of what is left.
+    SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state is nearly full, and the feed would keep more than its share of what is left",
+        "nothing of the poll was kept: make room on the disk; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, see why its plugin keeps that, or why its sink takes nothing; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
     /// The state did not take what a poll left.
     STORE_FAILED = "store-failed", TryLater, Operator, "the state file does not take what the poll left",
         "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the poll is done again by itself";

@@ -14,7 +14,8 @@ use source_host::feed::{self, Feed, Polled};
 use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
-use crate::store::budget::Budgets;
+use crate::store::budget::{Budgets, Excess};
+use crate::store::space::FreeSpace;
 use crate::store::{
     NewEvent, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
 };
@@ -34,6 +35,8 @@ pub struct Pipeline {
     pub salt: Arc<str>,
     /// The most that the store keeps of each feed and tenant; changes with the configuration.
     pub budgets: Arc<Mutex<Budgets>>,
+    /// The room that the store has.
+    pub space: FreeSpace,
 }
 
 /// What is to be done about one scope.
@@ -91,6 +94,7 @@ impl NotKept {
     /// The same as a failure of the scope.
     pub fn failure(&self) -> Failure {
         match &self.error.what {
+            StoreErrorKind::OverBudget(excess @ Excess::Share { .. }) => failures::SPACE_LOW.because(excess),
             StoreErrorKind::OverBudget(excess) => failures::STATE_FULL.because(excess),
             _ => failures::STORE_FAILED.because(&self.error),
         }

@@ -11,9 +11,19 @@ use super::reference::token;
 use super::{Environment, SeenFile};
 use crate::limits;
 use crate::store::budget::{Budgets, KEY_OF_FEED, KEY_OF_TENANT};
+use crate::store::space::KEY_OF_FLOOR;
 
-pub(super) const COLLECTOR: &[&str] =
-    &["state", "listen", "token", "max_polls", "max_polls_per_tenant", LOG_KEY, KEY_OF_FEED, KEY_OF_TENANT];
+pub(super) const COLLECTOR: &[&str] = &[
+    "state",
+    "listen",
+    "token",
+    "max_polls",
+    "max_polls_per_tenant",
+    LOG_KEY,
+    KEY_OF_FEED,
+    KEY_OF_TENANT,
+    KEY_OF_FLOOR,
+];
 
 /// The key that limits what a feed writes to the log.
 const LOG_KEY: &str = "max_log_bytes_per_minute";
@@ -100,6 +110,8 @@ pub(super) fn read(
             *bytes = count;
         }
     }
+    let floor = table.child(KEY_OF_FLOOR).and_then(|node| reader.count(&node, "bytes"));
+    collector.budgets.min_free_bytes = floor;
     collector
 }
 

@@ -367,6 +367,8 @@ fn the_collector_listens_to_others_only_with_a_token() {
     assert!(collector("listen = \"9464\"").unwrap_err()[0].contains("expected an address and a port"));
     assert!(collector("max_polls = 0").unwrap_err()[0].contains("expected a number of polls from 1"));
     assert!(collector("max_state_bytes_per_feed = 0").unwrap_err()[0].contains("expected a number of bytes from 1"));
+    assert!(collector("min_free_bytes = 0").unwrap_err()[0].contains("expected a number of bytes from 1"));
+    assert_eq!(collector("min_free_bytes = 9").unwrap().collector.budgets.min_free_bytes, Some(9));
     let budgets = collector("max_state_bytes_per_feed = 5\nmax_state_bytes_per_tenant = 7").unwrap().collector.budgets;
     assert_eq!((budgets.feed_bytes, budgets.tenant_bytes), (5, 7));
     assert_eq!(collector("").unwrap().collector.budgets, Budgets::default());

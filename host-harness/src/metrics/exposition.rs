@@ -25,6 +25,7 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub struct Scrape {
     pub(super) inner: Counters,
     pub(super) outboxes: Outboxes,
+    pub(super) free: Option<u64>,
     pub(super) process: ProcessUsage,
 }
 
@@ -276,6 +277,11 @@ impl Scrape {
         family.encoder.encode_histogram::<NoLabelSet>(lateness_sum.as_secs_f64(), counts, &buckets, None)?;
         let help = "What the store did not take.";
         writer.single("collector_store_failures", Counter, help, Value::Whole(*store_failures))?;
+        let help = "Bytes that the state may still take on its disk, as of the last poll; see min_free_bytes.";
+        let mut family = writer.family("collector_state_free_bytes", Gauge, help)?;
+        if let Some(free) = self.free {
+            family.sample(&[], Value::Whole(free))?;
+        }
         let help = "Configurations read again, by whether they were good.";
         let mut family = writer.family("collector_reloads", Counter, help)?;
         for (good, count) in ["false", "true"].into_iter().zip(reloads) {

@@ -14,6 +14,7 @@ use source_host::feed::{StatusClass, Usage};
 use crate::limits::NOTICE_CODES;
 use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
+use crate::store::space::FreeSpace;
 
 mod exposition;
 
@@ -84,9 +85,10 @@ impl OutcomeLabel {
 }
 
 /// Everything that is counted.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Metrics {
     inner: Mutex<Counters>,
+    space: Option<FreeSpace>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -279,6 +281,11 @@ impl Metrics {
         self.inner.lock().left_out = feeds.into_iter().collect();
     }
 
+    /// Metrics with the room of a store among them.
+    pub fn of(space: FreeSpace) -> Metrics {
+        Metrics { space: Some(space), ..Metrics::default() }
+    }
+
     /// The store did not take something.
     pub fn store_failed(&self) {
         self.inner.lock().store_failures += 1;
@@ -291,7 +298,8 @@ impl Metrics {
 
     /// Everything that is told of at this moment, with what waits for sinks.
     pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
-        Scrape { inner: self.inner.lock().clone(), outboxes, process: ProcessUsage::now() }
+        let free = self.space.as_ref().and_then(FreeSpace::free);
+        Scrape { inner: self.inner.lock().clone(), outboxes, free, process: ProcessUsage::now() }
     }
 
     /// The same in the text format of Prometheus.

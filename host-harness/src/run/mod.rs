@@ -103,9 +103,10 @@ pub async fn pipeline(
     stdout: Stdout,
 ) -> Result<Pipeline, StartError> {
     let store = SqliteStore::open(&collector.state)?;
+    let space = store.space();
     let store = StoreHandle::start(store, collector.state.clone()).map_err(StartError::of_host)?;
     let salt = store.ask(|store| store.salt()).await?.into();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::of(space.clone()));
     let budgets = Arc::new(Mutex::new(collector.budgets));
     let deliveries = Deliveries::new(Surroundings {
         store: store.clone(),
@@ -118,7 +119,7 @@ pub async fn pipeline(
     });
     deliveries.replace(sinks).map_err(StartError::of_host)?;
     deliveries.resume().await?;
-    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets })
+    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets, space })
 }
 
 /// Runs until it is told to stop.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::limits;
+use crate::store::space::LowSpace;
 
 /// The key of `[collector]` that limits a feed.
 pub const KEY_OF_FEED: &str = "max_state_bytes_per_feed";
@@ -17,11 +18,17 @@ pub struct Budgets {
     pub feed_bytes: u64,
     /// Bytes of all feeds of one tenant.
     pub tenant_bytes: u64,
+    /// Bytes that should stay free on the file system of the state; none leaves it to the size of that.
+    pub min_free_bytes: Option<u64>,
 }
 
 impl Default for Budgets {
     fn default() -> Budgets {
-        Budgets { feed_bytes: limits::STATE_BYTES_OF_FEED, tenant_bytes: limits::STATE_BYTES_OF_TENANT }
+        Budgets {
+            feed_bytes: limits::STATE_BYTES_OF_FEED,
+            tenant_bytes: limits::STATE_BYTES_OF_TENANT,
+            min_free_bytes: None,
+        }
     }
 }
 
@@ -51,6 +58,15 @@ pub enum Excess {
         /// Bytes that may be.
         most: u64,
     },
+    /// The share of its feed while there is too little room; events that wait for sinks count.
+    Share {
+        /// Bytes that would be kept.
+        bytes: u64,
+        /// Bytes that may be.
+        most: u64,
+        /// How little room there is.
+        low: LowSpace,
+    },
 }
 
 impl Budgets {
@@ -69,6 +85,13 @@ impl Budgets {
 impl fmt::Display for Excess {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (who, bytes, most, key) = match self {
+            Excess::Share { bytes, most, low } => {
+                return write!(
+                    formatter,
+                    "{low}, and the feed would keep {bytes} bytes with its events, more than its share of {most} bytes; \
+                     nothing of the poll was kept"
+                );
+            }
             Excess::Feed { bytes, most } => ("the feed", bytes, most, KEY_OF_FEED),
             Excess::Tenant { bytes, most } => ("the feeds of the tenant", bytes, most, KEY_OF_TENANT),
         };
@@ -86,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_grows_beyond_a_budget_passes_it_and_what_shrinks_never_does() {
-        let budgets = Budgets { feed_bytes: 100, tenant_bytes: 150 };
+        let budgets = Budgets { feed_bytes: 100, tenant_bytes: 150, ..Budgets::default() };
         let passed = |before: (u64, u64), after: (u64, u64)| {
             let kept = |(feed, tenant)| StoredBytes { feed, tenant };
             budgets.passed(kept(before), kept(after))

@@ -14,6 +14,7 @@ use source_host::digest::ShortDigest;
 use tokio::sync::oneshot;
 
 pub mod budget;
+pub mod space;
 pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};

@@ -16,9 +16,12 @@ use source_host::failpoint;
 use source_host::limits::milliseconds;
 
 use self::lock::{Lock, lock, private};
-use self::rows::{Stored, keep_figures, keep_scope, keep_throttle, kept, queue, scope_row};
+use self::rows::{
+    Stored, keep_figures, keep_scope, keep_throttle, keeping_feeds, kept, queue, reusable, scope_row, waiting,
+};
 use self::schema::prepare;
-use super::budget::StoredBytes;
+use super::budget::{Excess, StoredBytes};
+use super::space::FreeSpace;
 use super::{
     Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, StoreResult,
     Throttle,
@@ -30,6 +33,7 @@ use crate::limits;
 pub struct SqliteStore {
     connection: Connection,
     file: PathBuf,
+    space: FreeSpace,
     _lock: Option<Lock>,
 }
 
@@ -60,7 +64,10 @@ impl SqliteStore {
         let (problem, connection) =
             opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(error) })?;
         match problem {
-            None => Ok(SqliteStore { connection, file: file.to_owned(), _lock: Some(lock) }),
+            None => {
+                let space = FreeSpace::of(file);
+                Ok(SqliteStore { connection, file: file.to_owned(), space, _lock: Some(lock) })
+            }
             Some(what) => Err(StoreError { file: file.to_owned(), what }),
         }
     }
@@ -73,7 +80,17 @@ impl SqliteStore {
             Ok(connection)
         });
         let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(error) })?;
-        Ok(SqliteStore { connection, file, _lock: None })
+        Ok(SqliteStore { connection, file, space: FreeSpace::new(|| None), _lock: None })
+    }
+
+    /// The same, with its room seen so.
+    pub fn with_space(self, space: FreeSpace) -> SqliteStore {
+        SqliteStore { space, ..self }
+    }
+
+    /// The room that it has.
+    pub fn space(&self) -> FreeSpace {
+        self.space.clone()
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
@@ -140,7 +157,9 @@ impl Store for SqliteStore {
 
     fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
         failpoint::pass("commit-begin");
+        let space = self.space.clone();
         let committed = self.run(|connection| {
+            let low = space.look(reusable(connection)?, poll.budgets.min_free_bytes);
             let transaction = connection.transaction()?;
             let before = kept(&transaction, &poll.row)?;
             let scope = keep_scope(&transaction, &poll.row)?;
@@ -158,6 +177,16 @@ impl Store for SqliteStore {
             let after = kept(&transaction, &poll.row)?;
             if let Some(excess) = poll.budgets.passed(before, after) {
                 return Ok(Err(excess));
+            }
+            if let Some(low) = low {
+                let waiting = waiting(&transaction, poll)?;
+                let events: u64 = poll.events.iter().map(|event| event.body.len() as u64).sum();
+                let (before, bytes) = (before.feed + waiting, after.feed + waiting + events * poll.sinks.len() as u64);
+                let most = low.share(keeping_feeds(&transaction)?);
+                // What leaves no more than there was is taken: it needs no room.
+                if bytes > before && bytes > most {
+                    return Ok(Err(Excess::Share { bytes, most, low }));
+                }
             }
             queue(&transaction, poll)?;
             failpoint::pass("commit-events-queued");

@@ -130,6 +130,31 @@ pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlit
     Ok(())
 }
 
+/// Bytes of events of a poll's feed that wait for the poll's sinks.
+pub(super) fn waiting(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<u64> {
+    let mut select = transaction.prepare_cached(
+        "SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE sink = ?1 AND feed = ?2 AND tenant = ?3",
+    )?;
+    let row = &poll.row;
+    let mut sum = 0;
+    for sink in &poll.sinks {
+        sum += select.query_row(params![sink, row.feed, row.tenant], |row| row.get::<_, i64>(0))? as u64;
+    }
+    Ok(sum)
+}
+
+/// The feeds of which something is kept.
+pub(super) fn keeping_feeds(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let mut select = transaction.prepare_cached("SELECT count(*) FROM kept WHERE bytes > 0")?;
+    select.query_row([], |row| row.get::<_, i64>(0)).map(|count| count as u64)
+}
+
+/// Bytes of pages within the file that hold nothing.
+pub(super) fn reusable(connection: &Connection) -> rusqlite::Result<u64> {
+    let told = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok(told("freelist_count")? as u64 * told("page_size")? as u64)
+}
+
 /// What is kept of a scope's feed, and of all feeds of its tenant.
 pub(super) fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
     let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);

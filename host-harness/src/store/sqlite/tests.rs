@@ -1,9 +1,13 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::store::budget::Budgets;
+use crate::store::space::Room;
 use crate::store::{NewEvent, Polling, Standing};
 
 fn record(scope: &str, state: &str, events: usize) -> PollRecord {
@@ -164,12 +168,52 @@ fn a_poll_that_passes_a_budget_leaves_everything_as_it_was() {
     let (before, bytes) = (content(&mut store), store.kept().unwrap()[0].bytes);
     for (feed_bytes, tenant_bytes, who) in [(bytes, u64::MAX, "the feed"), (u64::MAX, bytes, "the feeds of the tenant")]
     {
-        let budgets = Budgets { feed_bytes, tenant_bytes };
+        let budgets = Budgets { feed_bytes, tenant_bytes, ..Budgets::default() };
         let error = store.commit(&PollRecord { budgets, ..record("two", "after", 3) }).unwrap_err();
         assert!(error.to_string().contains(&format!("{who} would keep")), "{error}");
         assert_eq!(content(&mut store), before);
         store.commit(&PollRecord { budgets, events: Vec::new(), ..record("one", "before", 3) }).unwrap();
     }
+}
+
+#[test]
+fn with_little_room_a_feed_beyond_its_share_keeps_nothing_more_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let reading = Arc::clone(&free);
+    let space = FreeSpace::new(move || Some(Room { free: reading.load(Ordering::SeqCst), total: u64::MAX }));
+    let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap().with_space(space);
+    let budgets = Budgets { min_free_bytes: Some(100_000), ..Budgets::default() };
+    let of = |feed: &str, state: &str, events: usize| {
+        let poll = record("one", state, events);
+        PollRecord { row: ScopeRow { feed: feed.to_owned(), ..poll.row.clone() }, budgets, ..poll }
+    };
+    let (small, large) = ("s".repeat(1_000), "l".repeat(60_000));
+    store.commit(&of("large", &large, 1)).unwrap();
+    store.commit(&of("small", &small, 1)).unwrap();
+    free.store(0, Ordering::SeqCst);
+    let before = content(&mut store);
+    for (state, events) in [(format!("{large}l"), 1), (large.clone(), 2)] {
+        let error = store.commit(&PollRecord { measures: Vec::new(), ..of("large", &state, events) }).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("room for 0 more bytes on its disk, less than 100000 (min_free_bytes)"), "{told}");
+        assert!(told.contains("more than its share of 50000 bytes"), "{told}");
+        assert_eq!(content(&mut store), before);
+    }
+    // No more than there was; and within the share, with events until these fill it.
+    let same = || PollRecord { measures: Vec::new(), events: Vec::new(), ..of("large", &large, 1) };
+    store.commit(&same()).unwrap();
+    store.commit(&of("small", &small, 2)).unwrap();
+    assert!(store.commit(&of("small", &small, 2)).is_err());
+    store.commit(&PollRecord { measures: Vec::new(), ..of("large", &small, 2) }).unwrap();
+    // Events that were delivered leave room within the file.
+    store.commit(&same()).unwrap_err();
+    let partition = Partition { sink: "lake".to_owned(), tenant: None, feed: None };
+    let numbers: Vec<i64> = store.queued(&partition, 100, usize::MAX).unwrap().iter().map(|row| row.number).collect();
+    store.acknowledge(&numbers).unwrap();
+    store.commit(&of("small", &small, 2)).unwrap();
+    free.store(100_000, Ordering::SeqCst);
+    store.commit(&of("large", &large, 3)).unwrap();
 }
 
 #[test]

@@ -235,14 +235,16 @@ fn replaced(text: &str, is_replaced: impl Fn(char) -> bool) -> String {
 fn commands(text: &str) -> impl Iterator<Item = (usize, char)> {
     let mut before = ' ';
     text.char_indices().filter(move |(_, one)| {
-        let before = std::mem::replace(&mut before, *one);
-        match one {
+        let is_one = match one {
             // An ASCII text is the common one.
             ' '..='~' => false,
             '\u{200c}' | '\u{200d}' => !shapes(before),
             '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => !has_variants(before),
             one => is_command(*one),
-        }
+        };
+        // It gives way to a space, which nothing shapes.
+        before = if is_one { ' ' } else { *one };
+        is_one
     })
 }
 
@@ -352,6 +354,7 @@ mod tests {
                 assert_eq!(plain(&text), format!("{before} {after}"), "{text:?}");
             }
         }
+        assert_eq!(plain("a\u{fe0f}\u{200c}b"), "a  b", "a joiner behind one that gave way");
         assert_eq!(plain_lines("a\nb\u{202e}"), "a\nb ");
         assert_eq!(plain("☃\u{fe0f}\u{fe0f}م\u{200c}\u{200c}"), "☃\u{fe0f} م\u{200c} ", "one at a time");
         assert!(is_plain_json("{\n\t\"a\": 1\r\n}") && !is_plain_json("\u{200b}"));

@@ -111,6 +111,9 @@ failures! {
     /// The budget of requests for tokens is used up.
     TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the tokens of the service do not last, and the service bears no further request for one for now",
         "see at the service why its tokens do not last: a policy on the lifetime of tokens, or something that answers in its place; the log has the failures before this one";
+    /// A part of a credential stands in the answer to the request that carried it.
+    CREDENTIAL_ECHOED = "credential-echoed", TryLater, Service, "the answer holds a part of the credential that the request carried",
+        "nothing of the answer was used, and it is tried again later: see whether the service, or a proxy or firewall before it, writes requests into its answers, and have that stopped; renew the credential if others can read those answers";
     /// A scope was found before, and the service answers the search without it.
     NO_LONGER_DISCOVERED = "no-longer-discovered", FixScope, Tenant, "the search for scopes does not find the scope any more",
         "if it still exists, give the credential its permission on it again";

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use source_host::clock::Clock;
 use source_host::contract::{Credential, Description, Failure, Identifier, IdentifierKind, Place, Reaction, Shape};
-use source_host::credentials::redact::redact;
+use source_host::credentials::redact::{PIECE, Pieces, redact};
+use source_host::credentials::secret::Secret;
 use source_host::feed::FeedError;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::tenants::Tenants;
@@ -71,6 +72,11 @@ pub enum RecordError {
         /// Its address.
         url: String,
     },
+    /// A part of a secret is left in an answer.
+    #[error(
+        "an answer holds {PIECE} bytes or more of a credential or a token, which nothing stands in for; see why the service, or something before it, answers with what it was sent"
+    )]
+    Echoed,
     /// It does not give what was recorded.
     #[error("the recording does not replay")]
     NoReplay(#[from] CassetteError),
@@ -129,7 +135,7 @@ pub async fn record(
     let Description { identifiers, response_headers, .. } = feed.description();
     let (shapes, known) = (feed.plan().shapes.as_slice(), admitted.plugin.known());
     let rules = RecordingRules { shapes, known: &known, identifiers, response_headers, without_scopes };
-    let cassette = cassette(admitted, rules, captured, seen, context);
+    let cassette = cassette(admitted, rules, captured, seen, context)?;
     let replayed = replay::play(&admitted.plugin, &cassette).await?;
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
@@ -178,7 +184,7 @@ fn cassette(
     mut captured: Vec<CapturedExchange>,
     mut seen: Identified,
     context: RecordedContext,
-) -> Cassette {
+) -> Result<Cassette, RecordError> {
     let RecordingRules { shapes, identifiers, without_scopes, .. } = rules;
     let names = identifiers.iter().filter(|one| one.kind == IdentifierKind::ScopeName);
     let mut stand_ins = StandIns::naming(names.map(|one| one.name.as_str()));
@@ -189,9 +195,11 @@ fn cassette(
     for id in own.collect::<Vec<_>>() {
         stand_ins.of(StandInKind::Identity, &id);
     }
+    let named = admitted.settings.named_secrets();
+    let mut private: Vec<Secret> = named.map(|(_, secret)| secret.clone()).collect();
     for one in &mut captured {
         let shape = shapes.iter().find(|shape| one.has(shape));
-        one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()), rules.known);
+        private.extend(one.seal(&mut stand_ins, shape.and_then(|shape| shape.captures.as_deref()), rules.known));
         if let Some(shape) = shape.filter(|shape| shape.captures.is_some()) {
             assertions(&mut stand_ins, shape, one);
             tenant_domains(&mut stand_ins, one, &settings);
@@ -222,9 +230,17 @@ fn cassette(
         put(&stand_ins, value);
     }
     settings.extend(secrets);
-    let exchanges = captured.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
+    let exchanges: Vec<RecordedExchange> = captured.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
+    // The host withholds such an answer from the plugin, and the recording has it from the transport.
+    let pieces = Pieces::of(&private);
+    for exchange in &exchanges {
+        let text = serde_json::to_vec(exchange).map_err(CassetteError::NoCassette)?;
+        if pieces.are_in(&text) {
+            return Err(RecordError::Echoed);
+        }
+    }
     let docs = format!("One poll of the feed {}, recorded live.", context.feed);
-    Cassette { docs, version: VERSION, settings, context, exchanges }
+    Ok(Cassette { docs, version: VERSION, settings, context, exchanges })
 }
 
 /// Stand-ins for assertions.
@@ -275,10 +291,10 @@ struct CapturedExchange {
 
 impl CapturedExchange {
     /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
-    /// if it was.
-    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>, plugin: &KnownPlugin) {
+    /// if it was. Gives the tokens that the answer holds.
+    fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>, plugin: &KnownPlugin) -> Vec<Secret> {
         let undeclared = || seal::holds_token(&self.response).then_some(tokens::TOKEN);
-        let Some(key) = key.or_else(undeclared) else { return };
+        let Some(key) = key.or_else(undeclared) else { return Vec::new() };
         let Sealing { token, secrets } = seal::sealed(&mut self.response, key, plugin);
         for secret in secrets.iter().filter(|secret| !secret.expose().is_empty()) {
             stand_ins.of(StandInKind::Token, secret.expose());
@@ -287,6 +303,7 @@ impl CapturedExchange {
         if let Some((placeholder, token)) = token {
             self.text = self.text.replace(&placeholder, &stand_ins.of(StandInKind::Token, token.expose()));
         }
+        secrets
     }
 
     fn has(&self, shape: &Shape) -> bool {

@@ -586,6 +586,9 @@ impl Feed {
             let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
             return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
         }
+        if let Some(cause) = journal.echoed {
+            return Err(failures::CREDENTIAL_ECHOED.because(cause));
+        }
         if failure.reaction == Reaction::Wait {
             let asked = journal.exchanges.iter().rev().find_map(|exchange| exchange.asks_to_wait.clone());
             *self.throttled.lock() = asked;

@@ -18,11 +18,11 @@ use super::meter::{self, Spent};
 use super::seal;
 use super::tap::Tap;
 use crate::cause;
-use crate::credentials::redact::{self, Search};
+use crate::credentials::redact::{self, PIECE, Pieces, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
-use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, REQUESTS_AT_ONCE, milliseconds};
+use crate::limits::{ADDRESS_BYTES, BODY_CHUNK_BYTES, Limits, NAME_BYTES, REQUESTS_AT_ONCE, milliseconds};
 use crate::network::charset;
 use crate::network::egress::{Denial, Egress, Judged, has_fitting_name};
 use crate::network::tokens::{self, Sent, TokenRequest};
@@ -77,6 +77,30 @@ struct Carried {
     response: IncomingResponse,
     /// Whether the host had it, and sent nothing.
     is_kept: bool,
+}
+
+/// A request and the secrets on it, to look for what is left of them in its answer.
+struct Echo {
+    /// Method and address.
+    asked: String,
+    /// The secrets with their names.
+    carried: Vec<(String, Secret)>,
+}
+
+impl Echo {
+    /// Says of which secret a part is left in an answer, of those on the request and of those that the answer `gave`.
+    fn held_by(self, response: &IncomingResponse, gave: &[Secret]) -> Option<String> {
+        let gave = gave.iter().map(|secret| ("a token that it gives".to_owned(), secret.clone()));
+        let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
+            let pieces = Pieces::of([secret]);
+            let is_in = |response: &IncomingResponse| pieces.are_in(&response.body);
+            let headers = response.headers.iter().flat_map(|(name, value)| [name, value]);
+            is_in(response)
+                || charset::unannounced(response).as_ref().is_some_and(is_in)
+                || headers.into_iter().any(|text| pieces.are_in(text.as_bytes()))
+        })?;
+        Some(format!("the answer to {} holds {PIECE} bytes or more of {name}", self.asked))
+    }
 }
 
 type ConnectionTask = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
@@ -218,9 +242,15 @@ impl Carrier {
         let judged = self.judged(&network.egress, &received)?;
         let captures = judged.shape.captures.clone();
         let is_private = captures.is_some() || !judged.carried.is_empty();
+        let is_on_it = |sealed: &&Sealed| judged.carried.contains(&&sealed.credential);
+        let carried =
+            self.sealed.iter().filter(is_on_it).map(|one| (sealed::name(&one.credential), one.secret.clone()));
+        let address = text::cut(received.address.split('?').next().unwrap_or_default(), NAME_BYTES);
+        let asked = format!("{} {}", received.request.method, text::plain(address));
+        let echo = Echo { asked, carried: carried.collect() };
         failpoint::pass("poll-request-send");
         let arrived = self.sent(network, received, judged).await?;
-        self.sealed(arrived, captures, is_private).await
+        self.sealed(arrived, captures, is_private, echo).await
     }
 
     /// Reads the body, whatever becomes of the request: a guest whose body is not read does not learn why.
@@ -345,13 +375,20 @@ impl Carrier {
         // Who gets the answer later signs another, and does not know this one for a secret.
         let signed = self.sealed.iter().filter(|sealed| sealed.identity.is_some());
         let signed: Vec<Secret> = signed.map(|sealed| sealed.secret.clone()).collect();
-        let clean = move |answer: &mut IncomingResponse| seal::scrub(answer, &Search::new(&signed));
+        let clean = move |answer: &mut IncomingResponse| seal::scrub_wholly(answer, &signed);
         Ok(network.tokens.send(&network.transport, judged.request, &asked, clean).await)
     }
 
     /// Takes out of the answer what the guest must not see: a token that it `captures`, and every credential that it
-    /// echoes. An answer to a private request is read as text in a charset that the host knows, or not at all.
-    async fn sealed(&self, arrived: Arrived, captures: Option<String>, is_private: bool) -> Result<Carried, Refused> {
+    /// echoes. An answer to a private request is read as text in a charset that the host knows, or not at all; and not at all
+    /// if a part of what the request carried is left in it.
+    async fn sealed(
+        &self,
+        arrived: Arrived,
+        captures: Option<String>,
+        is_private: bool,
+        echo: Echo,
+    ) -> Result<Carried, Refused> {
         let Arrived { response, renew_at, is_kept } = arrived;
         let mut response = response.map_err(|error| {
             let cause = redact::redact(&cause::chain(&error), self.sealed.iter().map(|sealed| &sealed.secret));
@@ -365,7 +402,7 @@ impl Carrier {
             let undecoded = charset::decode(&mut response).err().filter(|_| is_private);
             if let Some(error) = undecoded {
                 let words = error.to_string();
-                return Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) });
+                return Ok(Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) }));
             }
             // Without a declared charset the plugin gets what came, unless there is something in it that must not be read.
             if captures.is_none()
@@ -380,10 +417,17 @@ impl Carrier {
                 None => seal::Sealing::default(),
             };
             seal::scrub(&mut response, &Search::new(known.iter().chain(&answered.secrets)));
-            Ok((response, answered.token))
+            match echo.held_by(&response, &answered.secrets) {
+                Some(cause) => Err(cause),
+                None => Ok(Ok((response, answered.token))),
+            }
         };
         let searched = meter::beside(&self.asker.spent, bytes, scrub).await;
-        let (response, token) = searched.ok_or_else(|| Refused::denied("it could not be searched"))??;
+        let searched = searched.ok_or_else(|| Refused::denied("it could not be searched"))?;
+        let (response, token) = searched.unwrap_or_else(|cause| {
+            self.journal.lock().echoed.get_or_insert_with(|| cause.clone());
+            Err(Refused { code: HttpError::HttpProtocolError, cause: NoAnswer::Failed(cause) })
+        })?;
         let token = token.map(|(placeholder, token)| SealedToken { placeholder, token, renew_at });
         self.journal.lock().tokens.extend(token);
         Ok(Carried { response, is_kept })

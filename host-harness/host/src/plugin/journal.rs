@@ -104,6 +104,8 @@ pub struct Journal {
     pub memory_bytes: usize,
     /// Why the host answered a request for a token itself, where the same was asked too often.
     pub asked_too_often: Option<String>,
+    /// Which answer was withheld because it held a part of a credential, and which credential it was.
+    pub echoed: Option<String>,
     /// Why there was no assertion, where one was asked for.
     pub unusable: Option<String>,
     /// Log lines of the guest, redacted.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::credentials::redact::Search;
+use crate::credentials::redact::{Pieces, Search};
 use crate::credentials::sealed::placeholder;
 use crate::credentials::secret::Secret;
 use crate::network::IncomingResponse;
@@ -130,6 +130,16 @@ pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
     }
     if let Some(clean) = secrets.clean(&response.body) {
         response.body = clean;
+    }
+}
+
+/// The same for an answer that goes to others, too: where a part of a secret is left, nothing of the body is.
+pub(super) fn scrub_wholly(response: &mut IncomingResponse, secrets: &[Secret]) {
+    scrub(response, &Search::new(secrets));
+    let pieces = Pieces::of(secrets);
+    response.headers.retain(|(_, value)| !pieces.are_in(value.as_bytes()));
+    if pieces.are_in(&response.body) {
+        response.body = WITHHELD.1.to_vec();
     }
 }
 

@@ -22,16 +22,35 @@ pub(super) fn token_echo(secret: &str) -> Answer {
 
 /// The good page with the token in it, broken into pieces.
 pub(super) fn echo_in_lines(good: &Value, bearer: &str) -> Answer {
-    let broken = |text: &str, columns: usize, filling: &str| {
-        let characters: Vec<char> = text.chars().collect();
-        characters.chunks(columns).map(String::from_iter).collect::<Vec<_>>().join(filling)
-    };
     let base64 = BASE64_STANDARD.encode(format!("Bearer {bearer}"));
     let mut page = good.clone();
     page["value"][0]["properties"]["displayName"] = Value::from(format!("control of {}", broken(bearer, 1, "\0")));
     page["value"][0]["echo"] = Value::from(broken(bearer, 8, "\r\n"));
     page["echo"] = json!([broken(&base64, 64, "\n"), broken(&base64, 76, "\r\n")]);
     Answer::json(200, &page)
+}
+
+/// A text in lines of so many characters.
+fn broken(text: &str, columns: usize, filling: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(columns).map(String::from_iter).collect::<Vec<_>>().join(filling)
+}
+
+/// The good page with sixteen bytes of the token in it, at the place and in the spelling of a scenario.
+pub(super) fn echo_of_a_piece(good: &Value, bearer: &str, scenario: &str) -> Answer {
+    const BYTES: usize = 16;
+    let mut page = good.clone();
+    let (last, middle) = (&bearer[bearer.len() - BYTES..], &bearer[bearer.len() - BYTES - 8..bearer.len() - 8]);
+    match scenario {
+        "echo-piece" => page["echo"] = Value::from(format!("…{last}")),
+        "echo-piece-base64" => {
+            page["echo"] = Value::from(broken(&BASE64_STANDARD.encode(format!("?{middle}?")), 8, "\r\n"));
+        }
+        _ => {}
+    }
+    let answer = Answer::json(200, &page);
+    let percent: String = middle.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    if scenario == "echo-piece-header" { answer.with("x-ms-request-id", &percent) } else { answer }
 }
 
 /// The good page with the token in it, in the charset of a scenario.

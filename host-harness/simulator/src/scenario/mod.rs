@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use self::catalogue::{ARM, ENTRA};
 pub use self::catalogue::{Kind, OBJECT_ID, SECRET_INVALID, ScenarioInfo, all, asks_for, named, names, similar};
-use self::echo::{echo, echo_in_charset, echo_in_lines, token_echo};
+use self::echo::{echo, echo_in_charset, echo_in_lines, echo_of_a_piece, token_echo};
 use crate::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use crate::{gateways, hostile};
 
@@ -174,6 +174,9 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "type-wrong" => Some(Answer::text(200, "image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec())),
         "echo" => request.bearer.as_deref().map(|bearer| echo(good, bearer)),
         "echo-lines" => request.bearer.as_deref().map(|bearer| echo_in_lines(good, bearer)),
+        "echo-piece" | "echo-piece-base64" | "echo-piece-header" => {
+            request.bearer.as_deref().map(|bearer| echo_of_a_piece(good, bearer, name))
+        }
         "echo-utf16" | "echo-utf16-bare" | "echo-utf32" | "echo-utf7" => {
             request.bearer.as_deref().map(|bearer| echo_in_charset(good, bearer, name))
         }

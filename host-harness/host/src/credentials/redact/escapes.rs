@@ -65,6 +65,16 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     readings.into_iter().chain(spaces).chain(nothings).flatten()
 }
 
+/// A text with one layer of escapes taken off, read from its beginning.
+pub(super) fn unescaped_text(text: &[u8]) -> Vec<u8> {
+    let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
+    while let Some((read, next)) = unescaped(at, &|at| byte(text, at)) {
+        plain.extend_from_slice(read.as_bytes());
+        at = next;
+    }
+    plain
+}
+
 fn byte(text: &[u8], at: usize) -> Reading {
     count(1);
     text.get(at).map(|byte| (Read::byte(*byte), at + 1))

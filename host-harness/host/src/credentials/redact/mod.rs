@@ -1,10 +1,12 @@
 //! The one redaction for everything that people, programs or plugins read: finds secrets however they are spelled.
 
 mod escapes;
+mod pieces;
 mod search;
 
 use crate::credentials::secret::Secret;
 
+pub use self::pieces::{PIECE, Pieces};
 pub use self::search::Search;
 
 /// Stands for a secret.

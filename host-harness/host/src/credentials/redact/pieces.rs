@@ -1,0 +1,316 @@
+//! Finds what is left of a secret in a text: sixteen bytes of it are enough for whoever wrote them to write the others, too,
+//! in another answer. A text with such a piece is not cleaned but withheld.
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::Value;
+
+use crate::credentials::redact::count;
+use crate::credentials::redact::escapes::{ESCAPES, is_ignorable, unescaped_text};
+use crate::credentials::secret::Secret;
+use crate::text::{guids, is_guid};
+
+/// So many bytes of a secret are a piece of it.
+pub const PIECE: usize = 16;
+
+/// Bytes that are compared at once.
+const GRAM: usize = 8;
+
+/// Each piece has a gram that begins at a multiple of this.
+const STRIDE: usize = PIECE - GRAM + 1;
+
+/// Layers of escapes that are taken off a text.
+const LAYERS: usize = 2;
+
+/// Comparisons for each byte of a text. A text that needs more was made for it, and counts as one with a piece.
+const COMPARISONS: usize = 64;
+
+/// What to look for: pieces of secrets plain, and in base64 of both alphabets, of UTF-8 and UTF-16, and in hexadecimal; all of
+/// these with up to two layers of escapes, and with zeros and white space of ASCII in between.
+pub struct Pieces {
+    forms: Vec<Form>,
+    /// Grams of the forms, in order.
+    grams: Vec<Gram>,
+    /// One bit for each hash of a gram.
+    bits: Box<[u64; 1 << (HASH_BITS - 6)]>,
+}
+
+const HASH_BITS: u32 = 16;
+
+/// What stands around an id in JSON, with the end of one key and the beginning of the next: `id":"` and `","ve`.
+const AROUND: usize = 6;
+
+/// A gram, the form in which it stands, and where.
+type Gram = (u64, u32, u32);
+
+/// A secret in one of its forms, as far as it counts.
+struct Form {
+    /// Without what may be ignored.
+    text: Vec<u8>,
+    /// The length of a piece of it.
+    piece: usize,
+    /// Stretches that are no secret, in order.
+    public: Vec<Range<usize>>,
+}
+
+impl Pieces {
+    /// Looks for pieces of these secrets.
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Pieces {
+        let forms: Vec<Form> = secrets.into_iter().flat_map(|secret| forms(secret.expose())).collect();
+        let (mut grams, mut bits) = (Vec::new(), Box::new([0; 1 << (HASH_BITS - 6)]));
+        for (number, form) in (0_u32..).zip(&forms) {
+            for (at, bytes) in (0_u32..).zip(form.text.windows(GRAM)).step_by(STRIDE) {
+                let gram = gram(bytes);
+                let (word, bit) = place(gram);
+                bits[word] |= bit;
+                grams.push((gram, number, at));
+            }
+        }
+        grams.sort_unstable();
+        Pieces { forms, grams, bits }
+    }
+
+    /// Whether a text holds a piece.
+    pub fn are_in(&self, text: &[u8]) -> bool {
+        if self.grams.is_empty() {
+            return false;
+        }
+        let mut unescaped = None;
+        for _ in 0..=LAYERS {
+            let layer = unescaped.as_deref().unwrap_or(text);
+            if self.are_in_layer(layer) {
+                return true;
+            }
+            if !layer.iter().any(|byte| ESCAPES.contains(byte)) {
+                return false;
+            }
+            unescaped = Some(unescaped_text(layer));
+        }
+        false
+    }
+
+    /// The same without a look behind escapes.
+    fn are_in_layer(&self, layer: &[u8]) -> bool {
+        let text = without_ignorable(layer);
+        let mut left = COMPARISONS * text.len();
+        for (at, bytes) in text.windows(GRAM).enumerate() {
+            let gram = gram(bytes);
+            let (word, bit) = place(gram);
+            if self.bits[word] & bit == 0 {
+                continue;
+            }
+            let first = self.grams.partition_point(|(other, ..)| *other < gram);
+            for (_, form, place) in self.grams[first..].iter().take_while(|(other, ..)| *other == gram) {
+                let form = &self.forms[*form as usize];
+                count(2 * form.piece);
+                if form.is_piece(*place as usize, &text, at) {
+                    return true;
+                }
+                match left.checked_sub(2 * form.piece) {
+                    Some(less) => left = less,
+                    None => return true,
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Form {
+    /// Whether a piece of it stands around a place of a text at which a gram of it is.
+    fn is_piece(&self, place: usize, text: &[u8], at: usize) -> bool {
+        let (before, after) = (&self.text[..place], &self.text[place..]);
+        let most = self.piece;
+        let same = |(one, other): &(&u8, &u8)| one == other;
+        let back = before.iter().rev().zip(text[..at].iter().rev()).take(most - GRAM).take_while(same).count();
+        let on = after.iter().zip(&text[at..]).take(most).take_while(same).count();
+        let found = place - back..place + on;
+        found.len() >= most && !self.public.iter().any(|public| public.start <= found.start && found.end <= public.end)
+    }
+}
+
+/// What counts of a secret, in all its forms.
+fn forms(secret: &str) -> Vec<Form> {
+    let (whole, public) = counting(secret);
+    if whole.len() < PIECE {
+        return Vec::new();
+    }
+    let form = |text: &[u8], piece: usize| Form { text: without_ignorable(text), piece, public: Vec::new() };
+    let mut forms = vec![Form { public, ..form(whole.as_bytes(), PIECE) }];
+    if whole.contains(' ') {
+        forms.push(form(whole.replace(' ', "+").as_bytes(), PIECE));
+    }
+    let wide = |bytes: fn(u16) -> [u8; 2]| whole.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
+    for (bytes, piece) in [(whole.as_bytes(), PIECE), (&little, 2 * PIECE), (&big, 2 * PIECE)] {
+        // The characters that follow from these bytes alone, wherever they begin.
+        let piece = (piece * 8 - 4) / 6;
+        for before in 0..3 {
+            let standard = base64_after(before, bytes);
+            let of_urls = standard.replace('+', "-").replace('/', "_");
+            if of_urls != standard {
+                forms.push(form(of_urls.as_bytes(), piece));
+            }
+            forms.push(form(standard.as_bytes(), piece));
+        }
+    }
+    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+        let pairs = whole.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+        forms.push(form(&pairs.collect::<Vec<u8>>(), 2 * PIECE));
+    }
+    forms
+}
+
+/// What counts of a secret, and which stretches of that are no secret. The head of a JWT is the same for all tokens of a
+/// service. Its claims hold ids and addresses, which answers hold, too, and in base64 where they are part of a link.
+fn counting(secret: &str) -> (&str, Vec<Range<usize>>) {
+    let Some((_, rest)) = secret.split_once('.').filter(|(head, _)| head.starts_with("ey")) else {
+        return (secret, Vec::new());
+    };
+    let claims = rest.split('.').next().unwrap_or_default();
+    let Ok(decoded) = URL_SAFE_NO_PAD.decode(claims) else { return (rest, Vec::new()) };
+    let Ok(text) = std::str::from_utf8(&decoded) else { return (rest, Vec::new()) };
+    if !serde_json::from_str::<Value>(text).is_ok_and(|claims| claims.is_object()) {
+        return (rest, Vec::new());
+    }
+    let quoted = text.split('"').filter(|one| is_guid(one) || one.starts_with("https://"));
+    let known = guids(text).chain(quoted);
+    let place = |one: &str| one.as_ptr() as usize - text.as_ptr() as usize;
+    let around = |from: usize, to: usize| from.saturating_sub(AROUND)..(to + AROUND).min(text.len());
+    let public = known.map(|one| around(place(one), place(one) + one.len()));
+    (rest, public.map(|bytes| bytes.start * 8 / 6..(bytes.end * 8).div_ceil(6)).collect())
+}
+
+/// The base64 of bytes that stand behind so many others, as far as it depends on these bytes alone.
+fn base64_after(before: usize, bytes: &[u8]) -> String {
+    let mut all = vec![0; before];
+    all.extend_from_slice(bytes);
+    let encoded = STANDARD_NO_PAD.encode(&all);
+    encoded[(before * 8).div_ceil(6)..all.len() * 8 / 6].to_owned()
+}
+
+fn without_ignorable(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|byte| !is_ignorable(&[*byte])).collect()
+}
+
+fn gram(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Where a gram has its bit.
+fn place(gram: u64) -> (usize, u64) {
+    let hash = gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS);
+    ((hash >> 6) as usize, 1 << (hash & 63))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::redact::take_steps;
+
+    const SECRET: &str = "kR9wQ~sim.contoso~1eef/möre+of%it&so";
+
+    fn holds(secret: &str, text: &[u8]) -> bool {
+        Pieces::of(&[Secret::new(secret)]).are_in(text)
+    }
+
+    /// A piece as services write it.
+    fn spellings(piece: &str) -> Vec<Vec<u8>> {
+        let json = |text: &str| Value::from(text).to_string().trim_matches('"').to_owned();
+        let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+        let hexadecimal = piece.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let html = piece.chars().map(|one| format!("&#x{:x};", u32::from(one))).collect::<String>();
+        let units = piece.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+        let lines: String = piece.chars().flat_map(|one| [one, '\r', '\n']).collect();
+        let mut all = vec![piece.to_owned(), json(piece), json(&json(piece)), percent(piece), percent(&percent(piece))];
+        all.extend([hexadecimal, html.clone(), percent(&html), units, lines]);
+        let mut all: Vec<Vec<u8>> = all.into_iter().map(String::into_bytes).collect();
+        all.push(piece.bytes().flat_map(|byte| [byte, 0]).collect());
+        let wide = |bytes: fn(u16) -> [u8; 2]| piece.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        for bytes in [piece.as_bytes().to_vec(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+            for before in ["", "x", "xx"] {
+                let bytes = [before.as_bytes(), &bytes, b"xx"].concat();
+                for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+                    let lines: Vec<&[u8]> = encoded.as_bytes().chunks(7).collect();
+                    all.extend([lines.join(&b"\r\n"[..]), lines.join(&b"\\n"[..]), encoded.into_bytes()]);
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn sixteen_bytes_are_found_wherever_they_are_from_and_however_they_are_spelled() {
+        let pieces = Pieces::of(&[Secret::new(SECRET)]);
+        let bounds: Vec<usize> = SECRET.char_indices().map(|(at, _)| at).chain([SECRET.len()]).collect();
+        for start in &bounds {
+            // Of UTF-16, characters are counted.
+            let is_piece = |end: &&usize| *end > start && SECRET[*start..**end].chars().count() >= PIECE;
+            let Some(end) = bounds.iter().find(is_piece) else { continue };
+            for spelled in spellings(&SECRET[*start..*end]) {
+                let text = [b"<p class=\"\\\">".as_slice(), &spelled, b"</p>"].concat();
+                assert!(pieces.are_in(&text), "{start}: {}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn fifteen_are_not_and_a_short_secret_has_no_pieces() {
+        for start in 0..20 {
+            let end = start + PIECE - 1;
+            let Some(piece) = SECRET.get(start..end) else { continue };
+            for text in [format!("<{piece}>"), piece.bytes().map(|byte| format!("%{byte:02x}")).collect()] {
+                assert!(!holds(SECRET, text.as_bytes()), "{text}");
+            }
+            let hexadecimal: String = piece.bytes().map(|byte| format!("{byte:02x}")).collect();
+            assert!(!holds(SECRET, hexadecimal.as_bytes()), "{piece}");
+        }
+        assert!(!holds("fifteen-bytes-x", b"fifteen-bytes-x"));
+        assert!(!holds("", b"") && !holds(SECRET, b""));
+    }
+
+    #[test]
+    fn of_a_jwt_neither_its_head_nor_its_ids_and_addresses_are_secret() {
+        const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+        let head = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","kid":"the-key-of-the-service"}"#);
+        let claims = format!(
+            r#"{{"aud":"https://management.azure.com","iss":"https://sts.windows.net/{TENANT}/","rh":"1.AXYZ","tid":"{TENANT}","uti":"qwertzuiopasdfghjk"}}"#
+        );
+        let token = format!("{head}.{}.{}", URL_SAFE_NO_PAD.encode(claims), "Sig-natureOf_theToken".repeat(10));
+        let pieces = Pieces::of(&[Secret::new(&*token)]);
+        assert!(!pieces.are_in(head.as_bytes()));
+        for before in ["", "a", "ab"] {
+            for text in
+                [format!("{before}{{\"tenantId\":\"{TENANT}\"}}"), format!("{before}https://management.azure.com")]
+            {
+                let link = format!("?$skipToken={}", URL_SAFE_NO_PAD.encode(text));
+                assert!(!pieces.are_in(link.as_bytes()), "{link}");
+            }
+        }
+        let signature = token.rfind('.').unwrap();
+        let claim = signature - 24;
+        for start in [claim, token.len() - PIECE, token.len() - 100] {
+            assert!(pieces.are_in(&token.as_bytes()[start..start + PIECE]), "{start}");
+        }
+        assert!(holds("eySimulated.0123456789abcdef0123456789abcdef", b"0123456789abcdef"));
+        assert!(!holds("eySimulated.0123456789abcdef0123456789abcdef", b"eySimulated.0123"));
+    }
+
+    #[test]
+    fn no_text_and_no_secret_makes_the_search_long() {
+        for (secret, text) in [
+            ("a".repeat(5_000), "aaaaaaaaaaaaaaab".repeat(4_000)),
+            ("a".repeat(5_000), "61616161616161616161616161616162".repeat(2_000)),
+            ("ab".repeat(2_000), "YWJhYmFiYWJhYmFiYWI,".repeat(3_000)),
+            ("\\".repeat(2_000), "\\\\\\\\\\\\\\\\!".repeat(7_000)),
+        ] {
+            let pieces = Pieces::of(&[Secret::new(secret)]);
+            take_steps();
+            pieces.are_in(text.as_bytes());
+            let (steps, most) = (take_steps(), text.len() * (LAYERS + 1) * (COMPARISONS + 50));
+            assert!(steps <= most, "{steps} steps, which is more than {most}");
+        }
+    }
+}

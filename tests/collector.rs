@@ -18,7 +18,7 @@ use source_simulator::service::World;
 use tokio::sync::watch;
 use tracing::instrument::WithSubscriber;
 
-use crate::stage::{Secrets, Stage};
+use crate::support::stage::{Secrets, Stage};
 use crate::support::{NOON, SUBSCRIPTION, host};
 
 const SECOND: u64 = 1_000;

@@ -14,7 +14,7 @@ use source_simulator::answer;
 use source_simulator::estate::{Estate, Subscription};
 use source_simulator::service::World;
 
-use crate::stage::{Secrets, Stage};
+use crate::support::stage::{Secrets, Stage};
 use crate::support::{Dice, NOON, leave_for_the_judge};
 
 const HOUR: u64 = 3_600_000;

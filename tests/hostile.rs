@@ -26,7 +26,7 @@ use tracing::instrument::WithSubscriber;
 use crate::limits::LIMITS;
 use crate::mode::Mode;
 use crate::security::Table;
-use crate::stage::{Secrets, Stage};
+use crate::support::stage::{Secrets, Stage};
 use crate::support::{NOON, host, noon, plugin, unadmitted};
 
 /// What a mode of the hostile plugin tries, and how it ends.

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use crate::hostile::{CASES, polled};
 use crate::mode::Mode;
 use crate::shares::{self, Scene};
-use crate::stage::Stage;
 use crate::support::NOON;
+use crate::support::stage::Stage;
 
 /// What the good tenant must have within this time from when it was due: lateness that is promised of a collector.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use host_harness::store::StoreHandle;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::sinks::{bodies, deliveries, record, store};
+use crate::support::deliveries::{bodies, deliveries, record, store};
 
 const PATH: &str = "/lake/findings.ndjson";
 const SCOPES: [&str; 3] = ["one", "two", "three"];

@@ -21,8 +21,8 @@ use source_simulator::{Simulator, estate::Estate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::hostile::hostile_bytes;
-use crate::sinks::{Receiver, Reply};
 use crate::support;
+use crate::support::receiver::{Receiver, Reply};
 
 /// What does not happen within this time does not happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use crate::hostile::{Service, Silent, attempt, hostile_bytes, polled};
 use crate::mode::Mode;
 use crate::security::Table;
-use crate::stage::{Secrets, Stage};
 use crate::support::NOON;
+use crate::support::stage::{Secrets, Stage};
 
 const HOUR: u64 = 3_600_000;
 

@@ -64,7 +64,12 @@ pub fn log_outcome(admitted: &AdmittedFeed, scope: &Scope, outcome: Option<&Fail
 
 /// Says what is odd, though it changed no data. What was odd `before`, by code in their order, is for those who debug; gives
 /// the codes. A plugin chooses how many they are and how long it takes to search them for secrets.
-pub fn log_notices(admitted: &Arc<AdmittedFeed>, scope: Option<&Scope>, notices: &[Notice], before: &[String]) -> Box<[String]> {
+pub fn log_notices(
+    admitted: &Arc<AdmittedFeed>,
+    scope: Option<&Scope>,
+    notices: &[Notice],
+    before: &[String],
+) -> Box<[String]> {
     let is_known = |notice: &Notice| before.binary_search(&notice.code).is_ok();
     let debugs = tracing::enabled!(tracing::Level::DEBUG);
     let is_told = |notice: &&Notice| match is_known(notice) {

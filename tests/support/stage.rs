@@ -21,8 +21,8 @@ use source_host::clock::Clock;
 use source_host::feed::tenants::Tenants;
 use source_host::network::Transport;
 
-use crate::flaky::Flaky;
-use crate::support::host;
+use super::flaky::Flaky;
+use super::host;
 
 /// Values of the environment.
 pub type Secrets = BTreeMap<String, String>;

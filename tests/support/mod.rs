@@ -1,5 +1,10 @@
 //! What the tests share: one engine with one compiled plugin, and a folder where events wait for the judge.
 
+pub mod deliveries;
+pub mod flaky;
+pub mod receiver;
+pub mod stage;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +29,9 @@ use source_simulator::answer::Request;
 pub const NOON: u64 = 1_790_000_000_000;
 
 pub const SUBSCRIPTION: &str = "00000001-0000-4f6b-b1d0-000000000001";
+
+/// Nothing that a test waits for takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {

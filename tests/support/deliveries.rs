@@ -1,0 +1,218 @@
+//! Events for sinks, and a collector as far as its sinks see it.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_harness::limits;
+use host_harness::metrics::Metrics;
+use host_harness::sink::delivery::{Deliveries, Surroundings};
+use host_harness::sink::disk::{Disk, RealDisk};
+use host_harness::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreHandle};
+use parking_lot::Mutex;
+use serde_json::Value;
+use source_host::contract::Scope;
+use source_host::credentials::secret::Secret;
+use source_host::network::proxy::Proxy;
+use tempfile::TempDir;
+
+use super::{PATIENCE, noon};
+
+pub const TOKEN: &str = "a-token-of-tests";
+
+/// The events of a poll, one body each.
+fn events(bodies: &[String]) -> Vec<NewEvent> {
+    let event = |body: &String| {
+        let uid = serde_json::from_str::<Value>(body).unwrap()["uid"].as_str().unwrap().to_owned();
+        NewEvent { uid, time: 1_500, body: body.clone().into_bytes() }
+    };
+    bodies.iter().map(event).collect()
+}
+
+/// Bodies that are told apart by their uid.
+pub fn bodies(scope: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!(r#"{{"uid":"{scope}-{number}","scope":"{scope}"}}"#)).collect()
+}
+
+/// What a poll of a scope leaves for these sinks.
+pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
+    let id = scope.to_owned();
+    PollRecord {
+        row: ScopeRow {
+            feed: feed.to_owned(),
+            tenant: tenant.to_owned(),
+            scope: Scope { id, name: None, owner: None, plugin_data: String::new() },
+            standing: Standing::default(),
+        },
+        state: None,
+        time: 1_000,
+        measures: Vec::new(),
+        events: events(bodies),
+        sinks: sinks.iter().map(|sink| (*sink).to_owned()).collect(),
+        throttle: None,
+        budgets: Default::default(),
+    }
+}
+
+/// A store that ends with the test, on its thread.
+pub fn store() -> StoreHandle {
+    StoreHandle::start(SqliteStore::in_memory().unwrap(), "memory".into()).unwrap()
+}
+
+/// Deliveries from a store to a disk; nobody is trusted over TLS.
+pub fn deliveries(
+    store: &StoreHandle,
+    disk: Arc<dyn Disk>,
+    stdout: host_harness::sink::Stdout,
+) -> (Deliveries, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::default());
+    let (proxy, counted) = (Proxy::default(), Arc::clone(&metrics));
+    let clock = noon();
+    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), proxy, metrics: counted, clock };
+    (Deliveries::new(surroundings), metrics)
+}
+
+pub fn tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+/// A collector as far as its sinks see it.
+pub struct Collector {
+    pub folder: TempDir,
+    pub store: StoreHandle,
+    pub deliveries: Deliveries,
+    pub metrics: Arc<Metrics>,
+    pub stdout: Arc<Mutex<Pipe>>,
+}
+
+impl Collector {
+    pub fn new(sinks: &[SinkConfig]) -> Collector {
+        Collector::with(store(), sinks)
+    }
+
+    pub fn with(store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
+        let stdout = Arc::new(Mutex::new(Pipe::default()));
+        let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::clone(&stdout) as _);
+        let ids: Vec<String> = sinks.iter().map(|sink| sink.id.clone()).collect();
+        metrics.configure([("contoso", "prod", &*ids)].into_iter());
+        let collector = Collector { folder: tempfile::tempdir().unwrap(), store, deliveries, metrics, stdout };
+        collector.configure(sinks);
+        collector
+    }
+
+    /// The paths of sinks are below the test's folder.
+    pub fn configure(&self, sinks: &[SinkConfig]) {
+        let sinks: Vec<SinkConfig> = sinks.iter().cloned().map(|sink| self.placed(sink)).collect();
+        self.deliveries.replace(&sinks).unwrap();
+    }
+
+    pub fn placed(&self, mut sink: SinkConfig) -> SinkConfig {
+        sink.dead_letters = self.folder.path().join(sink.dead_letters);
+        if let SinkKind::File(file) = &mut sink.kind {
+            file.path = file.path.clone().under(self.folder.path());
+        }
+        sink
+    }
+
+    /// The same store after a restart of the process.
+    pub fn restarted(self, sinks: &[SinkConfig]) -> Collector {
+        let (deliveries, metrics) = deliveries(&self.store, Arc::new(RealDisk), Arc::clone(&self.stdout) as _);
+        let collector = Collector { deliveries, metrics, ..self };
+        collector.configure(sinks);
+        collector
+    }
+
+    /// Commits a poll of `contoso`'s feed `prod`.
+    pub async fn poll(&self, sinks: &[&str], bodies: &[String]) {
+        self.poll_of("contoso", "prod", sinks, bodies).await;
+    }
+
+    pub async fn poll_of(&self, tenant: &str, feed: &str, sinks: &[&str], bodies: &[String]) {
+        let record = self.committed(tenant, feed, sinks, bodies).await;
+        self.deliveries.queued(&record.sinks, tenant, feed, &record.events);
+    }
+
+    pub async fn committed(&self, tenant: &str, feed: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
+        let record = record(tenant, feed, "one", sinks, bodies);
+        let written = record.clone();
+        self.store.ask(move |store| store.commit(&written)).await.unwrap();
+        record
+    }
+
+    /// Comes back when everything is delivered.
+    pub async fn delivered(&self) {
+        let delivered = async {
+            loop {
+                let backlog = self.store.ask(|store| store.backlog()).await.unwrap();
+                if backlog.is_empty() && self.deliveries.waiting().is_empty() {
+                    return;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(20), self.deliveries.moved()).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, delivered).await.expect("everything is delivered");
+    }
+
+    pub fn read(&self, path: impl AsRef<Path>) -> String {
+        fs::read_to_string(self.folder.path().join(path)).unwrap()
+    }
+
+    pub fn dead_letters(&self) -> Vec<Value> {
+        self.read("dead.ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+pub fn sink(id: &str, kind: SinkKind) -> SinkConfig {
+    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes: limits::OUTBOX_BYTES, dead_letters: "dead.ndjson".into() }
+}
+
+pub fn template(text: &str) -> Template {
+    Template::new(text).unwrap()
+}
+
+pub fn file(path: &str, rotate_bytes: u64) -> SinkConfig {
+    sink("lake", SinkKind::File(FileConfig { path: template(path), rotate_bytes, keep_files: None }))
+}
+
+pub fn http(id: &str, url: &str) -> SinkConfig {
+    sink(id, SinkKind::Http(posting(url, Preset::Vector)))
+}
+
+pub fn posting(url: &str, preset: Preset) -> HttpConfig {
+    HttpConfig {
+        url: template(url),
+        preset,
+        token: Some(Secret::new(TOKEN)),
+        headers: Vec::new(),
+        credentials: Vec::new(),
+        gzip: true,
+    }
+}
+
+/// A standard output that may be closed at the other end.
+#[derive(Default)]
+pub struct Pipe {
+    pub written: Vec<u8>,
+    pub is_closed: bool,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.is_closed {
+            true => Err(std::io::ErrorKind::BrokenPipe.into()),
+            false => self.written.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -14,6 +14,7 @@ use host_harness::config;
 use host_harness::config::admission;
 use serde_json::Value;
 use source_host::clock::Clock;
+use source_host::failures::FAILURES;
 use source_host::network::client::Timeouts;
 use source_simulator::answer::EndpointKind;
 use source_simulator::{Simulator, estate::Estate, gateways, hostile, scenario};
@@ -190,7 +191,9 @@ async fn document(shown: Vec<(&str, Step)>) {
         let own = trouble.cause.split(": ").next().unwrap();
         let fault = FAULTS.iter().find(|fault| fault.code == trouble.code);
         let words = known.map(|row| (row.cause.as_str(), row.fix.as_str()));
-        let (cause, fix) = words.or(fault.map(|fault| (fault.cause, fault.fix))).unwrap_or((own, ""));
+        let of_host = FAILURES.iter().find(|row| row.code == trouble.code).map(|row| (row.cause, row.fix));
+        let words = words.or(fault.map(|fault| (fault.cause, fault.fix))).or(of_host);
+        let (cause, fix) = words.unwrap_or((own, ""));
         let fix = if fix.is_empty() { &trouble.fix } else { fix };
         let service_code = trouble.service_code.as_deref().unwrap_or_default();
         row(step.question, [step.status.name(), &code(&trouble.code), service_code, cause, fix, &code(scenario)])

@@ -8,7 +8,7 @@ use host_harness::recording::replay;
 use serde_json::{Value, json};
 use source_host::limits::Limits;
 
-use crate::hostile::{CASES, hostile_bytes, short};
+use crate::hostile::{CASES, hostile_bytes, limits_for, short};
 use crate::mode::Mode;
 use crate::support::{NOON, host, root};
 
@@ -70,7 +70,8 @@ async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
     let good = examine(&host(), hostile_bytes(), &[cassette(Mode::Good, 0)], &short()).await;
     assert!(good.ok && good.rules.iter().all(|row| row.status == Verdict::Passed), "{}", good.table());
     for case in CASES {
-        let report = examine(&host(), hostile_bytes(), &[cassette(case.mode, case.amount)], &short()).await;
+        let report =
+            examine(&host(), hostile_bytes(), &[cassette(case.mode, case.amount)], &limits_for(case.mode)).await;
         let failed = report.failed();
         let as_told = case.rule.map_or(failed.is_empty(), |rule| failed.contains(&rule));
         assert_eq!(report.ok, failed.is_empty());

@@ -240,7 +240,7 @@ pub const CASES: &[Case] = &[
         40,
         "returns events that take long to read",
         Nothing("they are read beside the others, at the cost of its call"),
-        "",
+        "normalize",
     ),
     case(Mode::EventsAlike, 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
     case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
@@ -556,18 +556,23 @@ pub fn unhurried() -> Limits {
     Limits { wall_time: Duration::from_secs(60), prepare_time: Duration::from_secs(60), ..short() }
 }
 
+/// The limits with which a mode is tried.
+pub fn limits_for(mode: Mode) -> Limits {
+    match mode {
+        // What is looked at is the copying, not the size of one event.
+        Mode::Copies => Limits { event_bytes: 2 << 20, ..unhurried() },
+        // The search, and the reading of events, is the host's, and takes some seconds where the host was built without
+        // optimisation.
+        Mode::LogEscapes | Mode::EventsLong => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
+        Mode::Wait | Mode::BodyInPrepare => short(),
+        _ => unhurried(),
+    }
+}
+
 /// What went otherwise than its row says.
 async fn check(case: &Case) -> Result<(), String> {
     let Case { mode, amount, .. } = case;
-    let limits = match *mode {
-        // What is looked at is the copying, not the size of one event.
-        Mode::Copies => Limits { event_bytes: 2 << 20, ..unhurried() },
-        // The search is the host's, and takes some seconds where the host was built without optimisation.
-        Mode::LogEscapes => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
-        Mode::Wait | Mode::BodyInPrepare => short(),
-        _ => unhurried(),
-    };
-    let (outcome, asked) = polled(*mode, *amount, limits, 0).await;
+    let (outcome, asked) = polled(*mode, *amount, limits_for(*mode), 0).await;
     match (&outcome, &case.ends) {
         (Err(words), Fails(expected)) if words.contains(expected) => {}
         (Ok(_), Nothing(_)) => {}

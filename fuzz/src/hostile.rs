@@ -12,7 +12,6 @@ use source_host::contract::{LogLevel, Path, Plan, Shape};
 use source_host::credentials::redact::{REDACTED, SHORTEST, Search, take_steps};
 use source_host::credentials::secret::Secret;
 use source_host::feed::admitted::CompactPlan;
-use source_host::limits::EVENT_LEVELS;
 use source_host::network::IncomingResponse;
 use source_host::network::OutgoingRequest;
 use source_host::network::egress::{Egress, Origins, canonical};
@@ -141,52 +140,10 @@ pub fn events(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == PART_ENDS).unwrap_or(0);
     let (uid, body) = (String::from_utf8_lossy(&data[..end]), data.get(end + 1..).unwrap_or_default());
     let judged = event::judge(&uid, body);
-    let tree: Option<Value> = serde_json::from_slice(body).ok();
-    let is_good = tree.as_ref().is_some_and(|tree| {
-        let text = std::str::from_utf8(body).unwrap_or_default();
-        let uid_within = tree.get("metadata").and_then(|metadata| metadata.get("uid"));
-        text.starts_with('{')
-            && !text.contains(['\n', '\r'])
-            && levels(tree) <= EVENT_LEVELS
-            && members(tree) == colons(text)
-            && uid_within.is_none_or(|within| *within == *uid)
-    });
-    assert_eq!(judged.is_ok(), is_good, "{judged:?}");
+    assert_eq!(judged.is_ok(), event::plainly::is_good(&uid, body), "{judged:?}");
     if let Err(why) = judged {
         assert!(!why.is_empty() && why.len() < 1 << 10 && is_plain(&why), "{why:?}");
     }
-}
-
-fn levels(value: &Value) -> usize {
-    let inner = match value {
-        Value::Array(items) => items.iter().map(levels).max(),
-        Value::Object(members) => members.values().map(levels).max(),
-        _ => return 0,
-    };
-    inner.unwrap_or_default() + 1
-}
-
-fn members(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => items.iter().map(members).sum(),
-        Value::Object(inner) => inner.len() + inner.values().map(members).sum::<usize>(),
-        _ => 0,
-    }
-}
-
-/// Colons outside of strings: each is a member's.
-fn colons(text: &str) -> usize {
-    let (mut colons, mut is_string, mut is_escaped) = (0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_string => is_escaped = true,
-            b'"' => is_string = !is_string,
-            b':' if !is_string => colons += 1,
-            _ => {}
-        }
-    }
-    colons
 }
 
 thread_local! {

@@ -1,0 +1,50 @@
+//! The judgement by a parser that makes a tree, for tests and fuzzers: what cannot be seen in a tree is counted in the text.
+
+use serde_json::Value;
+
+use crate::limits::EVENT_LEVELS;
+
+/// Whether the body of the event that has this uid is good.
+pub fn is_good(uid: &str, body: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let Ok(tree) = serde_json::from_str::<Value>(text) else { return false };
+    let uid_within = tree.get("metadata").and_then(|metadata| metadata.get("uid"));
+    text.starts_with('{')
+        && !text.contains(['\n', '\r'])
+        && levels(&tree) <= EVENT_LEVELS
+        && members(&tree) == colons(text)
+        && uid_within.is_none_or(|within| *within == *uid)
+}
+
+fn levels(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(items) => items.iter().map(levels).max(),
+        Value::Object(members) => members.values().map(levels).max(),
+        _ => return 0,
+    };
+    inner.unwrap_or_default() + 1
+}
+
+/// Members of all objects, of which a tree has each key once.
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(members).sum(),
+        Value::Object(inner) => inner.len() + inner.values().map(members).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Colons outside of strings: each is a member's.
+fn colons(text: &str) -> usize {
+    let (mut colons, mut is_string, mut is_escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b':' if !is_string => colons += 1,
+            _ => {}
+        }
+    }
+    colons
+}

@@ -186,7 +186,7 @@ impl LiveTransport {
             builder = builder.header(name, value);
         }
         builder = builder.header("accept-encoding", encoding::ACCEPTED);
-        let again = builder.try_clone().filter(|_| only_reads);
+        let again = only_reads.then(|| builder.try_clone()).flatten();
         let mut sent = builder.send().await;
         // A service may close a connection that was idle while a request is on its way, which says nothing of the request
         // (RFC 9112, section 9.3.1): one that only reads is sent once more.

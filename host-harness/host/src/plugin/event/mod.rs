@@ -1,7 +1,6 @@
 //! What the body of an event may be: one JSON object on one line that every reader takes for the same object. It is read
 //! once, and nothing is made of it.
 
-#[cfg(any(test, debug_assertions))]
 pub mod plainly;
 
 use std::borrow::Cow;

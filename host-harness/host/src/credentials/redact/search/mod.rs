@@ -5,7 +5,6 @@
 //! all readings are followed together, from the end of the text to its beginning. A place has one bit for each byte of each
 //! needle: whether the needle can be read from that byte to its end, beginning at this place.
 
-#[cfg(any(test, debug_assertions))]
 mod plainly;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Builds the plugin, or takes one that is built, and leaves the component in `OUT_DIR`, where the library embeds it; and finds
-//! out the commit and the plugin's digest, which the program tells of its own build.
+//! Builds the plugin, or takes a component that is built already, and leaves it in `OUT_DIR`, where the library embeds
+//! it. The script also finds the commit and the plugin's digest, which the program shows with its version.
 
 #![expect(clippy::disallowed_methods, reason = "a build script takes its arguments from the environment")]
 
@@ -10,14 +10,15 @@ use std::{env, fs};
 use component_builder as component;
 use sha2::{Digest, Sha256};
 
-/// Names the commit where there is no git, for example in a build from an archive of the sources.
+/// Variable with the commit of a build without git, for example from an archive of the sources.
 const COMMIT: &str = "HOST_HARNESS_COMMIT";
 
-/// Names the file of a component that is built already, for where the plugin's sources or the target are missing.
+/// Variable with the file of a component that is built already, for machines without the plugin's sources or the
+/// target.
 const PLUGIN: &str = "HOST_HARNESS_PLUGIN";
 
 fn main() {
-    // Asked at run time: a script that cargo kept may have been compiled in another folder.
+    // Read at run time: cargo may keep a script that was compiled in another folder.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let workspace = package.join("..").canonicalize().unwrap_or_else(|_| package.clone());
     println!("cargo::rerun-if-env-changed={COMMIT}");
@@ -34,7 +35,8 @@ fn main() {
     }
 }
 
-/// The component: the one that the environment names; built, where the sources are; else the one in the package.
+/// Returns the component: the file that the environment names, else a build of the sources, else the file in the
+/// package.
 fn plugin(package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, String> {
     println!("cargo::rerun-if-env-changed={PLUGIN}");
     let read = |file: &Path| {
@@ -59,8 +61,9 @@ fn plugin(package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, Strin
     }
 }
 
-/// Where cargo builds the plugin: one folder beside the profiles, which `cargo xtask build` uses, too. `OUT_DIR` has another
-/// name for each profile and each set of features, and in each of them the guest's dependencies would be built anew.
+/// The folder in which cargo builds the plugin, beside the profiles; `cargo xtask build` uses it too. `OUT_DIR` has
+/// another name for each profile and each set of features, so that the guest's dependencies would be built anew in each
+/// of them.
 fn scratch(out: &Path) -> PathBuf {
     // OUT_DIR is target/PROFILE/build/PACKAGE/out.
     match (out.ancestors().nth(2), out.ancestors().nth(4)) {
@@ -69,7 +72,7 @@ fn scratch(out: &Path) -> PathBuf {
     }
 }
 
-/// The commit of the sources: as the environment says, or as git knows it.
+/// The commit of the sources, from the environment or from git.
 fn commit(workspace: &Path) -> Option<String> {
     let given = env::var(COMMIT).ok().filter(|given| !given.is_empty());
     if let Some(given) = given {
@@ -80,12 +83,12 @@ fn commit(workspace: &Path) -> Option<String> {
         let output = Command::new("git").arg("-C").arg(workspace).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    // Sources that lie within another repository are not of its commit.
+    // A commit of an outer repository does not describe sources that merely lie within it.
     let top = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if top != workspace {
         return None;
     }
-    // Each commit and each checkout is noted in the log of HEAD.
+    // Git writes each commit and each checkout to the log of HEAD.
     for file in ["HEAD", "logs/HEAD"] {
         let file = workspace.join(git(&["rev-parse", "--git-path", file])?);
         if file.exists() {
@@ -95,7 +98,7 @@ fn commit(workspace: &Path) -> Option<String> {
     git(&["rev-parse", "--short=12", "HEAD"])
 }
 
-/// A file that is missing counts as changed each time.
+/// Asks cargo to run the script again when the file changes. Cargo takes a missing file for changed each time.
 fn watch(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }

@@ -1,4 +1,5 @@
-//! Polls with a transport of its own, which answers from a recording, and prints the events: cassette PLUGIN.wasm CASSETTE.json
+//! Polls with a transport of its own, which answers from a recording, and prints the events. Usage: cassette
+//! PLUGIN.wasm CASSETTE.json
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -40,11 +41,11 @@ struct Request {
 struct Response {
     status: u16,
     headers: BTreeMap<String, String>,
-    /// Kept as written: numbers reach the plugin to the letter.
+    /// JSON as written, so that numbers reach the plugin unchanged.
     json: Box<RawValue>,
 }
 
-/// Answers each request with the next exchange, which must be the one that was recorded for it.
+/// Answers each request with the next exchange, whose recorded request must be the same.
 struct Recording(Mutex<VecDeque<Exchange>>);
 
 impl Recording {
@@ -63,7 +64,7 @@ impl Transport for Recording {
         Box::pin(std::future::ready(self.answer(&request).ok_or_else(unexpected)))
     }
 
-    /// The credentials of a recording are stand-ins, with which nobody could sign.
+    /// The credentials of a recording are placeholders, which cannot sign.
     fn replays(&self) -> bool {
         true
     }

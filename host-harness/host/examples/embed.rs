@@ -1,4 +1,5 @@
-//! Polls every scope of a tenant once and prints the events: embed PLUGIN.wasm SETTINGS.json SECRETS.json ORIGIN…
+//! Polls every scope of a tenant once and prints the events. Usage: embed PLUGIN.wasm SETTINGS.json SECRETS.json
+//! ORIGIN…
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,16 +13,17 @@ async fn main() -> anyhow::Result<()> {
     let (plugin, settings) = (arguments.next().context("no plugin")?, arguments.next().context("no settings")?);
     let secrets = arguments.next().context("no secrets")?;
 
-    // Compiles in this process, without limits: for plugins whose authors one trusts.
+    // This host compiles in its own process, without limits, which suits plugins from trusted authors.
     let host = Host::new(Setup { compiler: Compiler::ThisProcess, ..Setup::default() })?;
     let plugin = Plugin::from_file(&host, plugin.as_ref())?;
 
-    // The plugin gets placeholders of the secrets; the host puts the values on declared requests alone.
+    // The plugin gets placeholders of the secrets; the host puts the values on declared requests only.
     let secrets: BTreeMap<String, String> = serde_json::from_slice(&std::fs::read(secrets)?)?;
     let secrets = secrets.into_iter().map(|(setting, value)| (setting, Secret::new(value))).collect();
     let settings = Settings::new(serde_json::from_slice(&std::fs::read(settings)?)?, secrets);
 
-    // Trusts the system's roots, and dials public addresses; those of this machine too, which others leave out.
+    // The network trusts the system's roots and dials public addresses. It also dials this machine, which hosts refuse
+    // by default.
     let network = Network::new(None, vec!["127.0.0.0/8".parse()?])?;
     let (allowed, transport) = (Origins::new(arguments)?, network.transport(&Limits::default())?);
     let identity = Identity::new("contoso", "contoso-prod", allowed, transport);

@@ -1,32 +1,33 @@
-//! Who can mend what went wrong: one rule for the log, the status page, the metrics, and for what `poll` and `check` say.
+//! The party that can mend a failure: one rule for the log, the status page, the metrics, and the output of `poll` and
+//! `check`.
 
 use std::fmt;
 
 use crate::contract::Reaction;
 
-/// Who can mend something.
+/// The party that can mend a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blame {
-    /// Whoever owns the data: something must change in the tenant's directory or subscriptions.
+    /// The owner of the data: something must change in the tenant's directory or subscriptions.
     Tenant,
-    /// Whoever runs the collector: something must change in its configuration, on its machine or in its network.
+    /// The operator of the collector: something must change in its configuration, on its machine or in its network.
     Operator,
-    /// The service that is polled: it has a fault, cannot be reached or asks to wait, and that may pass by itself.
+    /// The service that is polled: it has a fault, is unreachable or asks to wait. The failure may pass by itself.
     Service,
-    /// Whoever runs what a sink delivers to.
+    /// The operator of the receiver to which a sink delivers.
     Receiver,
-    /// The authors of the plugin, or of a service that answers what they did not foresee.
+    /// The authors of the plugin, or of a service that gives answers which the plugin does not foresee.
     Plugin,
     /// The authors of the host.
     Harness,
 }
 
 impl Blame {
-    /// All of them.
+    /// All parties.
     pub const ALL: [Blame; 6] =
         [Blame::Tenant, Blame::Operator, Blame::Service, Blame::Receiver, Blame::Plugin, Blame::Harness];
 
-    /// As it stands in the log and in labels.
+    /// The word for the party in the log and in labels.
     pub const fn word(self) -> &'static str {
         match self {
             Blame::Tenant => "tenant",
@@ -38,7 +39,7 @@ impl Blame {
         }
     }
 
-    /// Who that is, for people.
+    /// The party in words for people.
     pub const fn who(self) -> &'static str {
         match self {
             Blame::Tenant => "whoever owns the data: something must change in the tenant's directory or subscriptions",
@@ -52,13 +53,13 @@ impl Blame {
         }
     }
 
-    /// Who can mend a failure of a plugin, of which the reaction is all that the contract has for it.
+    /// The party that can mend a failure of a plugin, as far as its reaction tells.
     pub const fn of_reaction(reaction: Reaction) -> Blame {
         match reaction {
             Reaction::Wait | Reaction::TryLater | Reaction::Restart => Blame::Service,
             Reaction::RenewToken | Reaction::FixFeed | Reaction::FixScope | Reaction::NoData => Blame::Tenant,
             Reaction::FixPlugin => Blame::Plugin,
-            // A state from a backup, or the plugin that wrote it, is put back by whoever runs the collector.
+            // The operator restores a state from a backup, or the plugin that wrote it.
             Reaction::StateUnusable => Blame::Operator,
         }
     }

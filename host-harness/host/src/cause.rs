@@ -1,10 +1,10 @@
-//! Causes of errors: told, and kept where several hold the same error.
+//! Causes of errors: their text, and a type that keeps a cause where several places hold the same error.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// An error and its causes on one line. An error that has a cause does not repeat the cause's words.
+/// Writes an error and its causes on one line. An error that has a cause does not repeat the cause's text.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let (mut words, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
@@ -14,12 +14,12 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     words
 }
 
-/// The error of another library, or a sentence. Two are equal where they say the same.
+/// The error of another library, or a sentence. Two causes are equal if their texts are equal.
 #[derive(Debug, Clone)]
 pub struct Cause(Arc<dyn Error + Send + Sync>);
 
 impl Cause {
-    /// Keeps an error, or makes one of a sentence.
+    /// Keeps an error, or makes an error of a sentence.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Cause {
         Cause(Arc::from(error.into()))
     }

@@ -1,4 +1,4 @@
-//! The time of day, which everything but this file takes as an argument.
+//! The time of day. Every other file takes the time as an argument.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::limits;
 /// Unix time in milliseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// The clock of this machine; a time before 1970 comes as 1970.
+/// Returns the clock of this machine. A time before 1970 becomes 1970.
 pub fn system() -> Clock {
     Arc::new(|| {
         #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time of day")]

@@ -22,14 +22,14 @@ pub use generated::exports::collector::source::plugin::{
 };
 pub use generated::{PluginCode, PluginCodePre};
 
-/// The versions of the contract that this host accepts: any patch version of these.
+/// The versions of the contract that this host accepts, with any patch version.
 pub const ACCEPTED: &[&str] = &["0.2"];
 
 /// The exported interface, without its version.
 pub const INTERFACE: &str = "collector:source/plugin";
 
 impl Scope {
-    /// The scope as people call it.
+    /// The scope's name and id for people, or the id alone.
     pub fn called(&self) -> String {
         match &self.name {
             Some(name) => format!("{name} ({})", self.id),
@@ -40,7 +40,7 @@ impl Scope {
 
 #[cfg(test)]
 impl Description {
-    /// A plugin with this schema of its settings, and without anything else.
+    /// Makes a plugin's description with this settings schema and nothing else.
     pub(crate) fn with_schema(settings_schema: &str) -> Description {
         Description {
             name: "plugin".to_owned(),
@@ -58,7 +58,7 @@ impl Description {
 }
 
 impl Failure {
-    /// A failure with a code of the plugin's. The table [`crate::failures`] makes those of the host.
+    /// Makes a failure with a code of the plugin. The table [`crate::failures`] makes the failures of the host.
     pub fn new(reaction: Reaction, code: &str, cause: String) -> Failure {
         Failure {
             reaction,

@@ -1,4 +1,4 @@
-//! A short name for a long text, to see whether two are the same.
+//! Short names for long texts, to compare texts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,13 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-/// The first 128 bits of a SHA-256: 32 digits in hexadecimal. A collector holds thousands.
+/// The first 128 bits of a SHA-256, shown as 32 hexadecimal digits. The type is small, because a collector holds
+/// thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ShortDigest(u128);
 
 impl ShortDigest {
-    /// The digest of a text.
+    /// Makes the digest of a text.
     pub fn of(text: &str) -> ShortDigest {
         ShortDigest(Sha256::digest(text).as_slice().get_u128())
     }

@@ -1,5 +1,5 @@
-//! Places where a test ends the process, as a crash would, or lets a thread hang. Builds without debug assertions have none
-//! of it.
+//! Places at which a test ends the process, as a crash would, or lets a thread hang. Builds without debug assertions
+//! contain no such places.
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
@@ -35,14 +35,14 @@ pub const NAMES: &[&str] = &[
     "dead-letter-synced",
 ];
 
-/// The place in the collector's loop, in each turn.
+/// The place in each turn of the collector's loop.
 pub const LOOP: &str = "loop-turn";
 
-/// The variable of the environment that chooses a place: `NAME:N` is the N-th pass of it, at which the process ends. With
-/// `NAME:N:hang` the thread hangs there.
+/// The environment variable that chooses a place: with `NAME:N`, the process ends at the N-th pass. With `NAME:N:hang`,
+/// the thread hangs there instead.
 pub const VARIABLE: &str = "HOST_HARNESS_CRASH_AT";
 
-/// A place, how often it may still be passed, and whether the thread hangs there.
+/// A place, the number of passes until it acts, and whether the thread then hangs.
 #[cfg(debug_assertions)]
 struct Chosen {
     name: String,
@@ -53,7 +53,7 @@ struct Chosen {
 #[cfg(debug_assertions)]
 static CHOSEN: OnceLock<Chosen> = OnceLock::new();
 
-/// Chooses the place, once, by the value of [`VARIABLE`].
+/// Chooses the place once, from the value of [`VARIABLE`].
 #[cfg(debug_assertions)]
 pub fn choose(value: &str) {
     let (place, hangs) = value.strip_suffix(":hang").map_or((value, false), |place| (place, true));
@@ -64,23 +64,23 @@ pub fn choose(value: &str) {
     }
 }
 
-/// Nothing.
+/// Does nothing in builds without debug assertions.
 #[cfg(not(debug_assertions))]
 pub fn choose(_: &str) {}
 
-/// Whether a test lets a thread hang: it has no patience for the time that others have.
+/// Says whether a test lets a thread hang. The program then does not wait as long as it otherwise would.
 #[cfg(debug_assertions)]
 pub fn hangs() -> bool {
     CHOSEN.get().is_some_and(|chosen| chosen.hangs)
 }
 
-/// Never.
+/// Returns `false` in builds without debug assertions.
 #[cfg(not(debug_assertions))]
 pub fn hangs() -> bool {
     false
 }
 
-/// Ends the process here, or hangs, if this is the chosen pass of the chosen place.
+/// Ends the process or hangs, if this is the chosen pass of the chosen place.
 #[cfg(debug_assertions)]
 pub fn pass(name: &'static str) {
     debug_assert!(NAMES.contains(&name) || name == LOOP, "{name} is not among the names");
@@ -98,6 +98,6 @@ pub fn pass(name: &'static str) {
     }
 }
 
-/// Nothing.
+/// Does nothing in builds without debug assertions.
 #[cfg(not(debug_assertions))]
 pub fn pass(_: &'static str) {}

@@ -19,7 +19,8 @@ compile_error!("this crate runs on Unix: it reads owners and rights of files, si
 
 pub mod contract;
 
-// The rooms of the crate: `host-harness` uses them, and an embedder needs none of them. They may change in any version.
+// The modules of the crate. `host-harness` uses them, and an embedder needs none of them; they may change in any
+// version.
 #[doc(hidden)]
 pub mod blame;
 #[doc(hidden)]
@@ -49,7 +50,7 @@ pub mod progress;
 #[doc(hidden)]
 pub mod text;
 
-// An embedder's program needs these,
+// An embedder's program needs these types.
 pub use crate::credentials::secret::Secret;
 pub use crate::credentials::settings::Settings;
 pub use crate::feed::{Feed, Identity, Polled};
@@ -61,7 +62,7 @@ pub use crate::plugin::Plugin;
 pub use crate::plugin::compiler::{self, Compiler};
 pub use crate::plugin::engine::{Host, Setup};
 
-// and these stand in their signatures.
+// These types are in the signatures of the former.
 pub use crate::blame::Blame;
 pub use crate::cause::Cause;
 pub use crate::clock::Clock;

@@ -5,7 +5,7 @@ use std::io;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Gives up the privileges that starting a program may bring (set-user-ID, file capabilities), and core files, which
-/// would hold secrets. To be called before a thread starts.
+/// would hold secrets. Must be called before a thread starts.
 pub fn give_up() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
@@ -19,8 +19,8 @@ pub fn give_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps other processes of this user from reading the memory and the environment of this one, and from tracing it. A
-/// program that this process starts is readable again until it does the same.
+/// Keeps other processes of this user from reading the memory and the environment of this process, and from tracing it.
+/// A program that this process starts is readable again until it calls this function, too.
 pub fn hide_memory() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;

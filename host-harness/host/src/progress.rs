@@ -1,11 +1,11 @@
-//! What is being done just now. Whoever works notes it here; whoever tells people of it looks from time to time.
+//! The work in progress. Code notes its work here, and a reporter reads the notes from time to time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Notes of what is being done. Cheap to clone, and nobody has to look.
+/// Notes of the work in progress. Cheap to clone; the notes need no reader.
 #[derive(Clone, Default)]
 pub struct Progress {
     notes: Arc<Mutex<Notes>>,
@@ -17,7 +17,7 @@ type Announce = Arc<dyn Fn(&str) + Send + Sync>;
 #[derive(Default)]
 struct Notes {
     last: u64,
-    /// In the order in which they began.
+    /// Current notes, in the order in which they began.
     current: Vec<Note>,
 }
 
@@ -29,12 +29,12 @@ struct Note {
 }
 
 impl Progress {
-    /// Notes whose announcements are passed on at once.
+    /// Makes notes whose announcements are passed on at once.
     pub fn announcing(announce: impl Fn(&str) + Send + Sync + 'static) -> Progress {
         Progress { notes: Arc::default(), announce: Some(Arc::new(announce)) }
     }
 
-    /// Notes that something begins; it ends when what comes back is dropped.
+    /// Notes work that begins; the note ends when the returned value is dropped.
     pub fn begin(&self, words: impl Into<String>) -> Doing {
         let mut notes = self.notes.lock();
         notes.last += 1;
@@ -43,14 +43,14 @@ impl Progress {
         Doing { progress: self.clone(), number }
     }
 
-    /// Tells at once of something that is seldom done and takes long.
+    /// Announces rare and long work at once.
     pub fn announce(&self, words: &str) {
         if let Some(announce) = &self.announce {
             announce(words);
         }
     }
 
-    /// What has been done for this long and was not asked for before, as one line.
+    /// Returns the work that has lasted this long and was not returned before, as one line.
     pub fn longer_than(&self, time: Duration) -> Option<String> {
         let mut notes = self.notes.lock();
         let long = notes.current.iter_mut().filter(|note| !note.is_told && note.since.elapsed() >= time);
@@ -66,14 +66,14 @@ impl Progress {
     }
 }
 
-/// Something that is being done.
+/// Work in progress.
 pub struct Doing {
     progress: Progress,
     number: u64,
 }
 
 impl Doing {
-    /// Notes that from now on something else is done in its course.
+    /// Notes the next step of the work.
     pub fn says(&self, words: impl Into<String>) {
         if let Some(note) = self.progress.notes.lock().current.iter_mut().find(|note| note.number == self.number) {
             (note.words, note.since, note.is_told) = (words.into(), Instant::now(), false);

@@ -1,4 +1,4 @@
-//! Text: bytes of files read as text, and words of plugins and services made safe for terminals, logs and limits.
+//! Text: reads the bytes of files as text, and makes texts of plugins and services safe for terminals, logs and limits.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,22 +8,22 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 
 use crate::limits::FILE_BYTES;
 
-/// Why a file is not read as text.
+/// The reason why a file is not read as text.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot be read")]
     Io(#[from] std::io::Error),
-    /// It is read, and something else.
+    /// The file is not UTF-8; the message says what it is.
     #[error("{0}")]
     NotUtf8(String),
-    /// It is read, and of a format that is named together with the file.
+    /// The file has a known format; the message names the format and the file.
     #[error("{0}")]
     Named(String),
 }
 
 impl Unread {
-    /// The same as a sentence that begins with the file.
+    /// The reason as a sentence that begins with the file.
     pub fn of(&self, file: &Path) -> String {
         match self {
             Unread::Io(error) => format!("cannot read {}: {error}", file.display()),
@@ -33,7 +33,7 @@ impl Unread {
     }
 }
 
-/// The bytes of a file, bounded: some files have no end.
+/// Reads the bytes of a file up to a limit, because some files have no end.
 pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
     let bytes = bytes_up_to(file, FILE_BYTES)?;
     if bytes.len() as u64 > FILE_BYTES {
@@ -42,8 +42,8 @@ pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a file, no more than one beyond `most`. They do not move while they are read: a file may hold a secret,
-/// and whoever wipes the bytes would leave a copy behind.
+/// Reads the bytes of a file, at most one beyond `most`. The bytes do not move while they are read: a file may hold a
+/// secret, and wiping the bytes would leave a copy behind.
 pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let file = File::open(file)?;
     let expected = file.metadata()?.len().min(most) + 1;
@@ -52,26 +52,26 @@ pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a file without its byte order mark.
+/// Reads the text of a file, without its byte order mark.
 pub fn read(file: &Path) -> Result<String, Unread> {
     utf8(bytes(file)?).map_err(|foreign| Unread::NotUtf8(foreign.message(file)))
 }
 
-/// What bytes are that are no UTF-8.
+/// The kinds of bytes that are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotUtf8 {
-    /// Another encoding of Unicode, by the name that `iconv` has for it.
+    /// Another encoding of Unicode, with its name for `iconv`.
     Unicode(&'static str),
-    /// Text of an encoding with one byte a character, or damaged UTF-8: the first line that is none.
+    /// Text of an encoding with one byte a character, or damaged UTF-8, with the first line that is not UTF-8.
     Bytes {
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// No text.
+    /// Bytes that are not text.
     Binary,
 }
 
-/// The text without its byte order mark.
+/// Reads UTF-8 without its byte order mark.
 pub fn utf8(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     with_mark(bytes).map(|mut text| {
         if text.starts_with('\u{feff}') {
@@ -81,7 +81,7 @@ pub fn utf8(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     })
 }
 
-/// The text of bytes in UTF-8 or UTF-16, without its byte order marks.
+/// Reads UTF-8 or UTF-16 without its byte order marks.
 pub fn unicode_text(bytes: &[u8]) -> Result<String, NotUtf8> {
     let unit: fn([u8; 2]) -> u16 = match unicode(bytes) {
         Some("UTF-16") if bytes[0] == 0xfe => u16::from_be_bytes,
@@ -114,7 +114,7 @@ pub(crate) fn with_mark(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     }
 }
 
-/// The name of the encoding, if it is another one of Unicode. Windows PowerShell writes UTF-16 with a mark.
+/// Names the encoding, if it is another one of Unicode. Windows PowerShell writes UTF-16 with a mark.
 fn unicode(bytes: &[u8]) -> Option<&'static str> {
     let marks: [(&[u8], _); 4] = [
         (&[0xff, 0xfe, 0, 0], "UTF-32"),
@@ -125,7 +125,7 @@ fn unicode(bytes: &[u8]) -> Option<&'static str> {
     if let Some((_, name)) = marks.into_iter().find(|(mark, _)| bytes.starts_with(mark)) {
         return Some(name);
     }
-    // Without a mark, most characters of our files have a NUL as their other half, and no text has one.
+    // Without a mark, most characters of our files have a NUL as their other half, and no text contains NUL.
     let (pairs, rest) = bytes.as_chunks::<2>();
     let many = |half: usize| {
         let nul = pairs.iter().filter(|pair| pair[half] == 0).count();
@@ -142,7 +142,7 @@ fn unicode(bytes: &[u8]) -> Option<&'static str> {
 }
 
 impl NotUtf8 {
-    /// What the file is, and how it becomes UTF-8.
+    /// Says what the file is, and how to convert it to UTF-8.
     pub fn message(self, file: &Path) -> String {
         let command = |from: &str| {
             converting(file, "utf8", |from_file, to| format!("iconv -f {from} -t UTF-8 {from_file} > {to}"))
@@ -158,7 +158,7 @@ impl NotUtf8 {
     }
 }
 
-/// A command from this file to one beside it, both quoted for a shell where they need it.
+/// A command that converts this file to another beside it, with both names quoted for a shell where needed.
 pub fn converting(file: &Path, ending: &str, command: impl Fn(&str, &str) -> String) -> String {
     let quoted = |path: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
@@ -171,7 +171,7 @@ pub fn converting(file: &Path, ending: &str, command: impl Fn(&str, &str) -> Str
     command(&quoted(&path), &quoted(&format!("{path}.{ending}")))
 }
 
-/// Every GUID of a text, as it is written.
+/// Returns every GUID of a text, unchanged.
 pub fn guids(text: &str) -> impl Iterator<Item = &str> {
     let mut next = 0;
     std::iter::from_fn(move || {
@@ -187,10 +187,10 @@ pub fn guids(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Characters of a GUID with its hyphens.
+/// Length of a GUID with its hyphens.
 const GUID: usize = 36;
 
-/// Whether a text is a GUID with its hyphens.
+/// Says whether a text is a GUID with its hyphens.
 pub fn is_guid(text: &str) -> bool {
     text.len() == GUID
         && text.bytes().enumerate().all(|(at, byte)| match at {
@@ -199,23 +199,23 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
-/// Words of others are shown on terminals and in lines of a log: nothing in them may move a cursor, begin a line, turn
-/// what stands around them, or hide.
+/// Makes a text of others safe for terminals and lines of a log: no character in it may move the cursor, begin a line,
+/// change the direction of text, or hide.
 pub fn plain(text: &str) -> String {
     replaced(text, |_| true)
 }
 
-/// The same in several lines.
+/// The same for text of several lines.
 pub fn plain_lines(text: &str) -> String {
     replaced(text, |one| one != '\n')
 }
 
-/// The same where the text is JSON, which may be laid out.
+/// Says whether a JSON text is safe; white space of its layout is allowed.
 pub fn is_plain_json(text: &str) -> bool {
     commands(text).all(|(_, one)| one.is_ascii_whitespace())
 }
 
-/// Whether `plain` leaves a text as it is.
+/// Says whether `plain` leaves a text unchanged.
 pub fn is_plain(text: &str) -> bool {
     commands(text).next().is_none()
 }
@@ -231,39 +231,40 @@ fn replaced(text: &str, is_replaced: impl Fn(char) -> bool) -> String {
     plain + &text[rest..]
 }
 
-/// The characters of a text that a terminal or a reader of lines obeys, or that nobody sees, and where they stand.
+/// Returns the characters of a text that control a terminal or a reader of lines, or that are invisible, with their
+/// places.
 fn commands(text: &str) -> impl Iterator<Item = (usize, char)> {
     let mut before = ' ';
     text.char_indices().filter(move |(_, one)| {
         let is_one = match one {
-            // An ASCII text is the common one.
+            // Most texts are ASCII.
             ' '..='~' => false,
             '\u{200c}' | '\u{200d}' => !shapes(before),
             '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => !has_variants(before),
             one => is_command(*one),
         };
-        // It gives way to a space, which nothing shapes.
+        // A space replaces the character, and a space has no shape to join.
         before = if is_one { ' ' } else { *one };
         is_one
     })
 }
 
-/// Whether a terminal or a reader of lines obeys a character, or nobody sees it, wherever it stands.
+/// Says whether a character controls a terminal or a reader of lines, or is invisible, wherever it stands.
 fn is_command(character: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     match character {
-        // The number signs and other marks that stand around the digits or letters after them are seen.
+        // The number signs and other marks that surround the following digits or letters are visible.
         '\u{600}'..='\u{605}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}' => false,
         '\u{110bd}' | '\u{110cd}' => false,
-        // Letters and marks that are invisible, and places that Unicode keeps for such characters.
+        // Invisible letters and marks, and code points that Unicode reserves for such characters.
         '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => true,
         '\u{2065}' | '\u{3164}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{e0000}'..='\u{e0fff}' => true,
         _ => matches!(get_general_category(character), Control | Format | LineSeparator | ParagraphSeparator),
     }
 }
 
-/// Whether a joiner or non-joiner after a character shapes it, as in Persian and Indic names and in emoji of several
-/// parts. Elsewhere nobody sees a joiner.
+/// Says whether a joiner or non-joiner after a character changes its shape, as in Persian and Indic names and in emoji
+/// of several parts. Elsewhere a joiner is invisible.
 fn shapes(before: char) -> bool {
     use GeneralCategory::{ModifierSymbol, NonspacingMark, OtherLetter, OtherSymbol, SpacingMark};
     match before {
@@ -276,8 +277,8 @@ fn shapes(before: char) -> bool {
     }
 }
 
-/// Whether a character may have variants, of which a selector behind it chooses one: an emoji, a sign, an ideograph, the
-/// digit on a key.
+/// Says whether a character may have variants, of which a selector after it chooses one: an emoji, a sign, an
+/// ideograph, the digit on a key.
 fn has_variants(before: char) -> bool {
     use GeneralCategory::{MathSymbol, OtherLetter, OtherPunctuation, OtherSymbol};
     matches!(before, '0'..='9' | '#' | '*')
@@ -286,7 +287,7 @@ fn has_variants(before: char) -> bool {
             && matches!(get_general_category(before), MathSymbol | OtherLetter | OtherPunctuation | OtherSymbol)
 }
 
-/// Cuts a text to a number of bytes, at a character.
+/// Cuts a text to a number of bytes, at the boundary of a character.
 pub fn cut(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
@@ -310,7 +311,7 @@ mod tests {
             (b"".to_vec(), Ok("")),
             (b"\xef\xbb\xbfa".to_vec(), Ok("a")),
             ("Schlüssel".into(), Ok("Schlüssel")),
-            // Whoever wants it without NUL says so.
+            // Callers that refuse NUL check for it themselves.
             (b"secret\0".to_vec(), Ok("secret\0")),
             (utf16("\u{feff}a = 1", u16::to_le_bytes), Err(NotUtf8::Unicode("UTF-16"))),
             (utf16("\u{feff}a = 1", u16::to_be_bytes), Err(NotUtf8::Unicode("UTF-16"))),

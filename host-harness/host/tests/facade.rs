@@ -1,4 +1,5 @@
-//! The page of the crate is enough for an embedder: the futures of a feed go to any thread, by paths from the root alone.
+//! The public interface of the crate is enough for an embedder: a feed's futures can move between threads, and all
+//! paths begin at the root.
 
 use source_host::contract::Scope;
 use source_host::{Cidr, Feed, Host, Identity, Network, NetworkError, Plugin, Proxy, Settings, Tokens, Transport};
@@ -7,7 +8,7 @@ fn is_send<T: Send>(_: T) {}
 
 fn is_shared<T: Send + Sync + 'static>() {}
 
-/// Compiled, and never run.
+/// Compiled but never run.
 #[expect(dead_code, reason = "the compiler is the test")]
 fn a_feed_is_polled_from_any_thread(
     plugin: Plugin,
@@ -23,7 +24,7 @@ fn a_feed_is_polled_from_any_thread(
     is_send(feed.fix("a-code"));
 }
 
-/// Compiled, and never run: all that a network takes has a path from the root.
+/// Compiled but never run: every type that a network takes has a path from the root.
 #[expect(dead_code, reason = "the compiler is the test")]
 fn a_network_is_made(address: Cidr, proxy: Proxy) -> Result<Network, NetworkError> {
     Ok(Network::new(None, vec![address])?.through(proxy))

@@ -1,4 +1,4 @@
-//! Memory that held a secret is wiped before it is given back: an allocator looks at each block that is freed.
+//! Memory that held a secret is wiped before it is freed: the test's allocator inspects each freed block.
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement; this one leaves all to the system's")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,10 +15,10 @@ static FREED_WITH_SECRET: AtomicUsize = AtomicUsize::new(0);
 
 struct Watching;
 
-// SAFETY: each call goes to the system's allocator as it is; a block is only read, while it is still allocated.
+// SAFETY: each call goes unchanged to the system's allocator; a block is only read, while it is still allocated.
 unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Zeros, so that all bytes of a block may be read.
+        // The block is zeroed, so that all its bytes may be read.
         unsafe { System.alloc_zeroed(layout) }
     }
 

@@ -1,5 +1,6 @@
-//! What proves an application's identity without a shared secret: assertions that are signed here with its certificate
-//! (RFC 7523, PS256), and those that another identity provider leaves in a file. Keys and files stay on this side.
+//! Credentials that prove an application's identity without a shared secret: assertions that the host signs with the
+//! application's certificate (RFC 7523, PS256), and assertions that another identity provider writes to a file. Keys
+//! and files never reach the plugin.
 
 use std::path::Path;
 
@@ -19,13 +20,13 @@ use crate::credentials::spelling;
 use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
 use crate::text;
 
-// Words of ring, which has no type for them. `a_key_that_cannot_sign_is_found_before_any_request` in `tests/credentials.rs`
+// Errors of ring, which have no type. `a_key_that_cannot_sign_is_found_before_any_request` in `tests/credentials.rs`
 // provokes both.
 
-/// A key is of another algorithm.
+/// The key is for another algorithm.
 const WRONG_ALGORITHM: &str = "WrongAlgorithm";
 
-/// A key is shorter than ring takes.
+/// The key is shorter than ring accepts.
 const TOO_SMALL: &str = "TooSmall";
 
 /// A private key and the certificate that belongs to it.
@@ -33,17 +34,17 @@ pub struct KeyPair {
     key: RsaKeyPair,
     /// SHA-256 of the certificate.
     thumbprint: [u8; 32],
-    /// From when to when the certificate is valid, in Unix milliseconds.
+    /// Validity of the certificate, from and to, in Unix milliseconds.
     pub valid: (u64, u64),
 }
 
-/// Why a credential cannot be used. Says nothing of its value.
+/// The reason why a credential is unusable. It reveals nothing of the credential's value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("a file that cannot be read ({0})")]
     Unreadable(String),
-    /// Read, and no such credential.
+    /// The file was read, and its content is not a credential of this kind.
     #[error("{0}")]
     Unfit(String),
 }
@@ -53,7 +54,8 @@ fn unfit<T>(found: impl Into<String>) -> Result<T, CredentialError> {
 }
 
 impl KeyPair {
-    /// Reads PEM with an RSA key, PKCS#8 or PKCS#1, and its certificate, in any order and among others of a chain.
+    /// Reads PEM with an RSA key (PKCS#8 or PKCS#1) and its certificate, in any order and among other certificates of a
+    /// chain.
     pub fn read(pem: &str) -> Result<KeyPair, CredentialError> {
         let parts = certificates::parts(pem);
         if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
@@ -103,13 +105,14 @@ impl KeyPair {
         unfit("a private key and a certificate that do not belong together")
     }
 
-    /// Names what an assertion is made of but the time, which is another each time: equal for equal key pairs. It is no
-    /// secret, and proves possession of the key to nobody but the host that made it of a whole pair.
+    /// Identifies an assertion by everything in it but the time, which differs each time. Equal key pairs have equal
+    /// identities. The identity is not secret, and it proves possession of the key only to the host, which derives it
+    /// from a whole pair.
     pub fn identity(&self, client_id: &str, audience: &str) -> Secret {
         Secret::new(json!([base64url(self.thumbprint), client_id, audience]).to_string())
     }
 
-    /// An assertion that names the application to this audience, from `now` on, in Unix milliseconds.
+    /// Signs an assertion that names the application to this audience, valid from `now`, in Unix milliseconds.
     pub fn assertion(&self, client_id: &str, audience: &str, now: u64) -> Result<Secret, CredentialError> {
         let now = now / 1_000;
         let header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": base64url(self.thumbprint) });
@@ -132,7 +135,7 @@ impl KeyPair {
     }
 }
 
-/// The assertion in a file. It is read each time: who leaves it there renews it.
+/// Reads the assertion in a file. The host reads the file each time, because the identity provider renews it.
 pub fn read_token(file: &Path) -> Result<Secret, CredentialError> {
     let bytes = text::bytes_up_to(file, TOKEN_FILE_BYTES);
     let bytes = bytes.map_err(|error| CredentialError::Unreadable(format!("{}: {error}", file.display())))?;
@@ -148,7 +151,7 @@ pub fn read_token(file: &Path) -> Result<Secret, CredentialError> {
     }
 }
 
-/// Whether a text has the form of a signed token: three parts of base64url.
+/// Says whether a text has the form of a signed token: three parts of base64url.
 pub fn is_token(text: &str) -> bool {
     let decoded = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new);
     let part = |part: &str| !part.is_empty() && decoded(part).is_ok();

@@ -1,5 +1,6 @@
-//! The one reader of certificates and keys. It takes PEM as people keep it (UTF-16, byte order marks, `\n` as two
-//! characters, lines that became one) and certificates in DER. It names every other format, with the command that converts it.
+//! The one reader of certificates and keys. It takes PEM in the forms that people keep it in (UTF-16, byte order marks,
+//! `\n` as two characters, lines joined into one) and certificates in DER. It names every other format, with the
+//! command that converts it.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use crate::text::{self, NotUtf8};
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
-/// Some tools leave out the padding, and some leave bits behind the last byte.
+/// Some tools omit the padding, and some set bits after the last byte.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -35,23 +36,23 @@ pub struct PemPart {
     pub label: String,
     /// The line on which the part begins, counted from 1.
     pub line: usize,
-    /// The bytes of the part; none where they are damaged or encrypted.
+    /// The bytes of the part; `None` where the part is damaged or encrypted.
     pub der: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl PemPart {
-    /// Whether the part holds a certificate and nothing else.
+    /// Says whether the part holds a certificate and nothing else.
     pub fn is_certificate(&self) -> bool {
         ["CERTIFICATE", "X509 CERTIFICATE"].contains(&self.label.as_str())
     }
 
-    /// Whether the part holds a private key of any format.
+    /// Says whether the part holds a private key of any format.
     pub fn is_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }
 }
 
-/// The parts of PEM, in their order; none where the text has no PEM.
+/// Returns the parts of PEM in their order; empty where the text has no PEM.
 pub fn parts(text: &str) -> Vec<PemPart> {
     let mut parts = Vec::new();
     let mut at = 0;
@@ -61,7 +62,7 @@ pub fn parts(text: &str) -> Vec<PemPart> {
         let Some((label, _)) = text[at..].split_once("-----") else { break };
         let line = text[..begin].matches('\n').count() + 1;
         at += label.len() + "-----".len();
-        // A part without an end stops where the next part begins.
+        // A part without an end line stops where the next part begins.
         let rest = &text[at..];
         let body = &rest[..rest.find("-----").unwrap_or(rest.len())];
         let is_whole = rest[body.len()..].starts_with(END);
@@ -72,11 +73,11 @@ pub fn parts(text: &str) -> Vec<PemPart> {
 }
 
 fn decoded(body: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Longer digits would leave an unwiped copy behind when they move.
+    // The capacity is enough for all digits: a string that grows would leave an unwiped copy behind.
     let mut digits = Zeroizing::new(String::with_capacity(body.len()));
     let mut rest = body.chars().peekable();
     while let Some(one) = rest.next() {
-        // Shells, JSON and YAML leave line ends as two characters, or as white space.
+        // Shells, JSON and YAML turn line ends into two characters or into white space.
         if one == '\\' {
             rest.next_if(|after| ['r', 'n', 't'].contains(after));
         } else if !one.is_whitespace() && one != '\u{feff}' {
@@ -86,28 +87,28 @@ fn decoded(body: &str) -> Option<Zeroizing<Vec<u8>>> {
     BASE64.decode(digits.as_bytes()).ok().filter(|der| !der.is_empty()).map(Zeroizing::new)
 }
 
-/// Certificates that are trusted, and what is odd about their file.
+/// Trusted certificates, and the oddities of their file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Authorities {
     /// The certificates.
     pub roots: Vec<Root>,
-    /// Whether private keys stand beside them, for which nobody asks here.
+    /// Whether the file also holds private keys, which this use does not need.
     pub has_key: bool,
 }
 
-/// A certificate that is trusted.
+/// A trusted certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// The certificate in DER.
     pub der: CertificateDer<'static>,
     /// The name of its owner.
     pub subject: String,
-    /// From when to when the certificate is valid, in Unix milliseconds.
+    /// Validity of the certificate, from and to, in Unix milliseconds.
     pub valid: (u64, u64),
 }
 
 impl Authorities {
-    /// Each oddity of the file at this time, in Unix milliseconds.
+    /// Returns the oddities of the file at this time, in Unix milliseconds.
     pub fn oddities(&self, now: u64) -> Vec<String> {
         let mut oddities: Vec<String> = self.roots.iter().filter_map(|root| root.oddity(now)).collect();
         if self.has_key {
@@ -134,12 +135,12 @@ impl Root {
     }
 }
 
-/// Why a file has no authority to trust: what was found there, and what is expected.
+/// The reason why a file has no authority to trust: the content that was found and the content that is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnusableAuthorities(String);
 
-/// Reads the certificates of authorities; `file` only stands in the words of an error.
+/// Reads the certificates of authorities; `file` is used in error messages only.
 pub fn authorities(bytes: &[u8], file: &Path) -> Result<Authorities, UnusableAuthorities> {
     authorities_or_words(bytes, file).map_err(UnusableAuthorities)
 }
@@ -205,7 +206,7 @@ fn ordinal(number: usize) -> String {
     format!("{number}{end}")
 }
 
-/// A certificate in DER, or why it cannot be trusted; none where the bytes are something else.
+/// Reads a certificate in DER, or says why it cannot be trusted; `None` where the bytes are not a certificate.
 fn root(der: &[u8]) -> Option<Result<Root, String>> {
     let certificate = Certificate::from_der(der).ok()?;
     let certificate = certificate.tbs_certificate();
@@ -223,13 +224,13 @@ fn root(der: &[u8]) -> Option<Result<Root, String>> {
 /// A format that is not PEM of certificates or of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing but white space.
+    /// White space only.
     Nothing,
-    /// A page of the web.
+    /// A web page.
     Page,
     /// PKCS#12, also called PFX.
     Pkcs12(Cipher),
-    /// The same in base64.
+    /// PKCS#12 in base64.
     Pkcs12Base64(Cipher),
     /// PKCS#7 in DER.
     Pkcs7Der,
@@ -247,39 +248,39 @@ pub enum Look {
     KeyDer,
     /// A private key in PEM.
     Key,
-    /// A request for a certificate.
+    /// A certificate signing request.
     Request,
     /// A public key.
     PublicKey,
-    /// A list of revoked certificates.
+    /// A list of revoked certificates (CRL).
     Revoked,
-    /// A key store of Java.
+    /// A Java key store.
     Java,
     /// An archive.
     Archive,
 }
 
-/// What a file in PKCS#12 is encrypted with.
+/// The encryption of a PKCS#12 file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cipher {
-    /// What OpenSSL reads as it is.
+    /// Encryption that OpenSSL reads without further options.
     Usual,
-    /// RC2 or RC4, as Windows and OpenSSL 1 write it: OpenSSL 3 reads it with `-legacy` alone.
+    /// RC2 or RC4, as Windows and OpenSSL 1 write it. OpenSSL 3 reads it only with `-legacy`.
     Legacy,
 }
 
-/// For what a file of certificates is wanted.
+/// The purpose of a file of certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// To trust those who sign.
+    /// To trust the authorities in the file.
     Authority,
-    /// To sign in: the file of a setting that is a secret or a private key with its certificate.
+    /// To sign in with the file, which belongs to a setting that is a secret or a private key with its certificate.
     Credential,
 }
 
 type PartTest = fn(&PemPart) -> bool;
 
-/// The format of a file, where it is one that people give for certificates.
+/// Recognises the format of a file; `None` for formats that people do not mistake for certificates.
 pub fn look(bytes: &[u8]) -> Option<Look> {
     if bytes.starts_with(b"\xfe\xed\xfe\xed") {
         return Some(Look::Java);
@@ -318,7 +319,8 @@ pub fn look(bytes: &[u8]) -> Option<Look> {
     })
 }
 
-/// The names of the ways to encrypt in PKCS#12 begin so; those that end with 1, 2, 5 and 6 are with RC4 and RC2.
+/// The common prefix of PKCS#12's object identifiers for encryption. The identifiers that end with 1, 2, 5 and 6 are
+/// RC4 and RC2.
 const PKCS12_CIPHERS: &[u8] = b"\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01";
 
 fn cipher(pkcs12: &[u8]) -> Cipher {
@@ -327,11 +329,11 @@ fn cipher(pkcs12: &[u8]) -> Cipher {
     if names.any(is_legacy) { Cipher::Legacy } else { Cipher::Usual }
 }
 
-/// The format of DER by its first elements.
+/// Recognises a format of DER by its first elements.
 fn look_of_der(bytes: &[u8]) -> Option<Look> {
     let (tag, length) = (bytes.first()?, *bytes.get(1)?);
     let header = match length {
-        // PKCS#12 of some programs has no length.
+        // Some programs write PKCS#12 without a length.
         0..=0x80 => 2,
         long => 2 + usize::from(long & 0x7f),
     };
@@ -346,7 +348,7 @@ fn look_of_der(bytes: &[u8]) -> Option<Look> {
 }
 
 impl Look {
-    /// Names the format, without the file.
+    /// The name of the format, without the file.
     pub fn name(self) -> &'static str {
         match self {
             Look::Nothing => "nothing",
@@ -369,7 +371,7 @@ impl Look {
         }
     }
 
-    /// Names the format of a file and says how it becomes PEM. The words begin with "found".
+    /// Names the format of a file and says how to convert it to PEM. The message begins with "found".
     pub fn message(self, file: &Path, wanted: Wanted) -> String {
         let expected = match wanted {
             Wanted::Authority => "PEM with the certificate of a CA",
@@ -385,12 +387,12 @@ impl Look {
             }
             _ => "",
         };
-        // The command comes last, so that the line can be pasted from there on.
+        // The command comes last, so that people can copy it up to the end of the line.
         let command = self.command(file, wanted).map(|command| format!(": {command}")).unwrap_or_default();
         format!("found {} in {}, expected {expected}{more}{command}", self.name(), file.display())
     }
 
-    /// The command that makes PEM of the file, where one does.
+    /// The command that converts the file to PEM; `None` where no command does.
     pub fn command(self, file: &Path, wanted: Wanted) -> Option<String> {
         let what = if wanted == Wanted::Authority { "-nokeys" } else { "-nodes" };
         let legacy = |cipher| if cipher == Cipher::Legacy { "-legacy " } else { "" };
@@ -421,12 +423,12 @@ impl Look {
     }
 }
 
-/// The words for a file of secrets that is no text, where it is a known format.
+/// The message about a file of secrets that is not text, where its format is known.
 pub fn told_of_binary(bytes: &[u8], file: &Path) -> Option<String> {
     look(bytes).map(|look| look.message(file, Wanted::Credential))
 }
 
-/// The text of a file that holds PEM in UTF-16; none where it holds something else.
+/// Returns the text of a file that holds PEM in UTF-16; `None` for other files.
 pub fn pem_of_utf16(bytes: &[u8], foreign: NotUtf8) -> Option<String> {
     let is_unicode = matches!(foreign, NotUtf8::Unicode(_));
     text::unicode_text(bytes).ok().filter(|text| is_unicode && text.contains(BEGIN))

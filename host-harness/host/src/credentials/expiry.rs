@@ -1,5 +1,5 @@
-//! The end of a credential, as its certificate or the configuration tells it: the service never does. All times are Unix
-//! milliseconds.
+//! The expiry of a credential, from its certificate or from the configuration; the service never reports it. All times
+//! are Unix milliseconds.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use x509_cert::der::DateTime;
 
 use crate::limits::{self, milliseconds};
 
-/// How near the end of a credential is, the nearest last.
+/// How soon a credential expires, in order from far to past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nearness {
-    /// Within the first of [`limits::EXPIRY_WARNINGS`].
+    /// Within the first number of days in [`limits::EXPIRY_WARNINGS`].
     Soon,
-    /// Within the second.
+    /// Within the second number of days in [`limits::EXPIRY_WARNINGS`].
     VerySoon,
-    /// It is past.
+    /// The credential has expired.
     Past,
 }
 
-/// How near an end is; none if it is far.
+/// Says how soon an expiry is; `None` if it is far away.
 pub fn nearness(end: u64, now: u64) -> Option<Nearness> {
     let [soon, very_soon] = limits::EXPIRY_WARNINGS.map(|days| days * milliseconds(limits::DAY));
     match end.saturating_sub(now) {
@@ -29,7 +29,7 @@ pub fn nearness(end: u64, now: u64) -> Option<Nearness> {
     }
 }
 
-/// What is said of an end that is near or past.
+/// The message about a credential that expires soon or has expired.
 pub fn message(setting: &str, end: u64, now: u64) -> String {
     let date = date(end);
     match end.saturating_sub(now) / milliseconds(limits::DAY) {
@@ -38,12 +38,12 @@ pub fn message(setting: &str, end: u64, now: u64) -> String {
     }
 }
 
-/// The same as a warning, with what to do.
+/// The message with the advice to make a new credential.
 pub fn warning(setting: &str, end: u64, now: u64) -> String {
     format!("{}: make a new one", message(setting, end, now))
 }
 
-/// The day of a time, in UTC.
+/// The date of a time, in UTC.
 pub fn date(time: u64) -> String {
     let day = DateTime::from_unix_duration(Duration::from_millis(time));
     day.map(|day| format!("{:04}-{:02}-{:02}", day.year(), day.month(), day.day())).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Secrets of feeds: where they are kept, how they sign, when they end, and how they stay out of every output.
+//! Secrets of feeds: where the host keeps them, how they sign, when they expire, and how they stay out of every output.
 
 pub mod assertion;
 pub mod certificates;

@@ -1,4 +1,4 @@
-//! A value that must not be shown, and the text of a file that holds one.
+//! A value that must not be shown, and the text of a file that holds such a value.
 
 use std::fmt;
 use std::path::Path;
@@ -9,17 +9,17 @@ pub use zeroize::Zeroizing;
 use crate::credentials::certificates;
 use crate::text::{self, Unread};
 
-/// A credential or a token. Its `Debug` says nothing of it; clones share one memory, which the last of them wipes.
+/// A credential or a token. Its `Debug` output reveals nothing. Clones share one memory, which the last of them wipes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes a value. A `String` is taken as it is; of a `&str`, the caller keeps a copy.
+    /// Makes a secret of a value. A `String` is moved; of a `&str`, the caller keeps a copy.
     pub fn new(value: impl Into<String>) -> Secret {
         Secret(Arc::new(Zeroizing::new(value.into())))
     }
 
-    /// The value itself, for the one place where it is put on a request.
+    /// The value itself, for the place that puts it on a request.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -31,7 +31,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The text of a file of a secret with its byte order mark, for who tells of it. PEM may be in UTF-16.
+/// Reads the text of a file that holds a secret. The byte order mark stays, so that the caller can mention it. PEM may
+/// be in UTF-16.
 pub fn read(file: &Path) -> Result<Zeroizing<String>, Unread> {
     let bytes = Zeroizing::new(text::bytes(file)?);
     text::with_mark(bytes.to_vec()).map(Zeroizing::new).or_else(|foreign| {

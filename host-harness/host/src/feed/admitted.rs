@@ -1,4 +1,4 @@
-//! An admitted feed between two polls: everything that opening the feed takes, and little more.
+//! An admitted feed between two polls: the data that opening the feed takes, and little more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,51 +14,51 @@ use crate::network::egress::{News, Origins};
 use crate::plugin::Plugin;
 use crate::plugin::log_share::LogShare;
 
-/// A feed that was found good: all that is needed to open it, and little more.
+/// A feed that passed admission: the data that opening it takes, and little more.
 pub struct AdmittedFeed {
-    /// Unique in the configuration.
+    /// Id of the feed, unique in the configuration.
     pub id: Arc<str>,
-    /// Whose data it is.
+    /// Id of the tenant whose data the feed polls.
     pub tenant: Arc<str>,
     /// Time between two polls of a scope.
     pub interval: Duration,
-    /// Ids of the sinks that its events go to.
+    /// Ids of the sinks that get the feed's events.
     pub sinks: Arc<[String]>,
-    /// Whom to ask about it.
+    /// The person or address to ask about the feed.
     pub contact: Option<String>,
-    /// Where its requests go.
+    /// Origins of the feed's requests.
     pub origins: Arc<[String]>,
-    /// Those of them that credentials would go to without TLS.
+    /// The origins to which credentials would go without TLS.
     pub in_clear: Box<[String]>,
-    /// When credentials run out, by setting, in Unix milliseconds.
+    /// When credentials expire, by setting, in Unix milliseconds.
     pub expiries: Box<[(String, u64)]>,
-    /// Its code.
+    /// The plugin.
     pub plugin: Plugin,
-    /// Its settings, credentials apart from them.
+    /// The feed's settings, with the credentials kept apart.
     pub settings: Settings,
     /// Digest of the settings that say, with the credentials, who signs in.
     pub identity: ShortDigest,
-    /// The origins that the operator allows it.
+    /// The origins that the operator allows the feed.
     pub allowed: Arc<Origins>,
-    /// What was told of its requests, each time it was opened.
+    /// Remarks about the feed's requests that were already reported, over all the times that the feed was opened.
     pub news: Arc<News>,
-    /// What it may write to the log.
+    /// The feed's share of the log.
     pub log: Arc<LogShare>,
-    /// The requests that its plugin declared when the feed was admitted; none before that.
+    /// The requests that the plugin declared when the feed was admitted; `None` before that.
     pub plan: Option<CompactPlan>,
 }
 
-/// The requests of a plan, small: feeds of one plugin mostly differ in the paths alone.
+/// The requests of a plan in a small form: the plans of one plugin's feeds mostly differ in the paths only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompactPlan {
-    /// Shapes without their paths, and how many of each stand one after the other.
+    /// Shapes without their paths, each with the number of equal ones in a row.
     pub shapes: Arc<[(Shape, usize)]>,
-    /// The paths, a line each.
+    /// The paths, one on each line.
     paths: Box<str>,
 }
 
 impl CompactPlan {
-    /// Takes the paths of shapes apart from them.
+    /// Separates the paths of shapes from the shapes.
     pub fn of(shapes: &[Shape]) -> CompactPlan {
         let (mut kinds, mut paths) = (Vec::<(Shape, usize)>::new(), Vec::new());
         for shape in shapes {
@@ -76,14 +76,14 @@ impl CompactPlan {
         CompactPlan { shapes: kinds.into(), paths: paths.join("\n").into() }
     }
 
-    /// SHA-256 as lower-case hexadecimal, of the shapes as compact JSON with the contract's fields in the contract's order.
-    /// The order of the shapes counts: the first that fits a request decides.
+    /// SHA-256, in lower-case hexadecimal, of the shapes as compact JSON with the contract's fields in the contract's
+    /// order. The order of the shapes counts, because the first shape that fits a request decides.
     pub fn sha256(&self) -> String {
-        // Texts, lists and enumerations always become JSON.
+        // Texts, lists and enumerations always serialize.
         digest(&serde_json::to_vec(&self.plan().shapes).unwrap_or_default())
     }
 
-    /// The plan again, without its warnings.
+    /// Restores the plan, without its warnings.
     pub fn plan(&self) -> Plan {
         let kinds = self.shapes.iter().flat_map(|(shape, count)| std::iter::repeat_n(shape, *count));
         let whole = |(shape, path): (&Shape, &str)| {
@@ -116,18 +116,19 @@ impl AdmittedFeed {
         Feed::open_as(plugin, settings, plan, Arc::clone(&self.news), log, identity).await
     }
 
-    /// Keeps the requests that the plugin declared. Its warnings were told when the feed was admitted.
+    /// Keeps the requests that the plugin declared. The plan's warnings were reported when the feed was admitted.
     pub fn keep_plan(&mut self, shapes: &[Shape]) {
         self.plan = Some(CompactPlan::of(shapes));
     }
 
-    /// The same with the plan that was admitted before, and with all that follows from that plan.
+    /// The same feed with the plan of an earlier admission, and with the data that derives from that plan.
     pub fn with_plan_of(&self, before: &AdmittedFeed) -> AdmittedFeed {
         let (origins, in_clear) = (Arc::clone(&before.origins), before.in_clear.clone());
         AdmittedFeed { origins, in_clear, plan: before.plan.clone(), ..self.copied() }
     }
 
-    /// The same in memory of its own: what stays of thousands is not to lie in pieces between what was read with it.
+    /// A copy that shares no memory with the original. The copies of thousands of feeds lie together, not scattered
+    /// between the data that was read with them.
     pub fn copied(&self) -> AdmittedFeed {
         AdmittedFeed {
             id: (*self.id).into(),
@@ -148,25 +149,25 @@ impl AdmittedFeed {
         }
     }
 
-    /// Under which names it is counted: those of its tenant, of itself and of its sinks.
+    /// The names under which the feed is counted: its tenant, its id and its sinks.
     pub fn counted(&self) -> (&str, &str, &[String]) {
         (&self.tenant, &self.id, &self.sinks)
     }
 
-    /// The origins that its requests go to, and that the operator does not allow.
+    /// The origins of the feed's requests that the operator does not allow.
     pub fn forbidden_origins(&self) -> Vec<&str> {
         let origins = self.origins.iter().map(String::as_str);
         let exposed = self.exposed_origins();
         origins.filter(|origin| self.allowed.leave(origin).is_none() && !exposed.contains(origin)).collect()
     }
 
-    /// The origins that credentials would go to without TLS, and may not.
+    /// The origins to which credentials would go without TLS although that is not allowed.
     pub fn exposed_origins(&self) -> Vec<&str> {
         let origins = self.in_clear.iter().map(String::as_str);
         origins.filter(|origin| self.allowed.exposes(origin)).collect()
     }
 
-    /// Its secrets, for redaction.
+    /// The feed's secrets, for redaction.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.settings.secrets()
     }
@@ -176,8 +177,8 @@ impl AdmittedFeed {
         self.settings.digest()
     }
 
-    /// Names who signs in, without giving the credentials away: feeds of one plugin with equal ones, whoever's they are.
-    /// A feed without credentials is nobody but its tenant.
+    /// Identifies who signs in, without revealing the credentials: feeds of one plugin with equal credentials and
+    /// identity have equal ids, in whatever tenant. A feed without credentials shares its id only within its tenant.
     pub fn credential_id(&self, salt: &str) -> ShortDigest {
         let has_secret = self.settings.secrets().any(|secret| !secret.expose().is_empty());
         let tenant = if has_secret { "" } else { &*self.tenant };
@@ -185,19 +186,21 @@ impl AdmittedFeed {
         ShortDigest::of(&format!("{}\n{tenant}\n{identity}\n{credential}", self.plugin.about().sha256))
     }
 
-    /// Digest of all that decides what the plugin says of the settings: its code, and the settings as it sees them.
+    /// Digest of everything that determines the plugin's answer to `prepare`: its code, and the settings as the plugin
+    /// sees them.
     pub fn asked_with(&self) -> ShortDigest {
         ShortDigest::of(&format!("{}\n{}", self.plugin_digest(), self.settings.with_fixed_placeholders()))
     }
 
-    /// Digest of all that decides what a poll gives, credentials and plugin included.
+    /// Digest of everything that determines the result of a poll, including credentials and plugin.
     pub fn fingerprint(&self, salt: &str) -> ShortDigest {
         let AdmittedFeed { tenant, plugin, settings, allowed, .. } = self;
         let (plain, secret) = (settings.digest(), settings.credential_id(salt));
         ShortDigest::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
 
-    /// Whether a poll goes to another place or at another time, or may write more or less to the log.
+    /// Says whether interval, sinks, contact, expiries or the share of the log differ: changes that do not affect the
+    /// result of a poll.
     pub fn differs_in_use(&self, other: &AdmittedFeed) -> bool {
         self.interval != other.interval
             || self.sinks != other.sinks
@@ -211,7 +214,7 @@ impl AdmittedFeed {
         self.plan.as_ref().map(CompactPlan::sha256)
     }
 
-    /// Names the plugin's code.
+    /// Digest of the plugin's code.
     pub fn plugin_digest(&self) -> &str {
         &self.plugin.about().sha256
     }
@@ -261,7 +264,7 @@ mod tests {
             ..captured.clone()
         };
         let sha256 = |shapes: &[Shape]| CompactPlan::of(shapes).sha256();
-        // What operators pinned must stay good: a change here breaks their pins.
+        // Operators have pinned this digest: a change here breaks their pins.
         let signed = sha256(&[captured.clone(), get.clone()]);
         assert_eq!(signed, "fef50f45f37d476596948c906c70cc13f60950e23450f07d3a94112bad0d2e00");
         let others = [

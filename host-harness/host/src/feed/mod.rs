@@ -1,5 +1,5 @@
-//! One feed: a plugin with the settings of one tenant. Makes the calls of the contract in their order, keeps the token,
-//! and gives a scope's events completely or not at all.
+//! One feed: a plugin with the settings of one tenant. A feed makes the calls of the contract in their order, keeps the
+//! token, and returns a scope's events completely or not at all.
 
 pub mod admitted;
 pub mod tenants;
@@ -33,30 +33,30 @@ use crate::plugin::call::{CallError, CallNetwork, Called, Caller, Denied, Fetche
 use crate::plugin::log_share::LogShare;
 use crate::text;
 
-/// Poll ids are UUIDv5 of this namespace: the same feed, scope and due time give the same id on every host.
+/// Namespace of poll ids, which are UUIDv5: the same feed, scope and due time give the same id on every host.
 const POLL_NAMESPACE: Uuid = Uuid::from_u128(0x8d2c_9f0e_64b1_4c57_9a3d_1be0_77f5_26c4);
 
-/// Who a feed is, and how its requests leave.
+/// The identity of a feed, and the route of its requests.
 #[derive(Clone)]
 pub struct Identity {
     /// Id of the tenant.
     pub tenant: String,
     /// Id of the feed.
     pub feed: String,
-    /// What each call may use.
+    /// The limits of each call.
     pub limits: Limits,
-    /// Where requests may go.
+    /// The origins to which requests may go.
     pub allowed: Arc<Origins>,
-    /// What carries them; never shared between tenants.
+    /// The transport of the requests; never shared between tenants.
     pub transport: Arc<dyn Transport>,
-    /// Kept answers of token endpoints; shared by all who hold an equal credential.
+    /// Kept answers of token endpoints; shared by all feeds with an equal credential.
     pub tokens: Arc<Tokens>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
 impl Identity {
-    /// Of a feed with the usual limits, tokens of its own, and the clock of this machine.
+    /// Makes the identity of a feed with the default limits, tokens of its own, and the clock of this machine.
     pub fn new(
         tenant: impl Into<String>,
         feed: impl Into<String>,
@@ -74,27 +74,27 @@ impl Identity {
         }
     }
 
-    /// The same with another clock, in Unix milliseconds.
+    /// The same identity with another clock, in Unix milliseconds.
     pub fn at(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Identity {
         Identity { clock: Arc::new(clock), ..self }
     }
 }
 
-/// Why a feed cannot start.
+/// The reason why a feed cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The plugin refuses the settings; each problem names its setting.
     #[error("the plugin refuses its settings")]
     Settings(Vec<Problem>),
-    /// The plugin broke down.
+    /// The call of the plugin failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The host has no way out for it.
+    /// The host has no transport for the tenant.
     #[error(transparent)]
     Host(#[from] TransportError),
 }
 
-/// A feed whose settings are good.
+/// A feed with accepted settings.
 pub struct Feed {
     plugin: Plugin,
     description: Arc<Description>,
@@ -103,40 +103,41 @@ pub struct Feed {
     caller: Caller,
     clock: Clock,
     token: Mutex<Option<HeldToken>>,
-    /// Tokens from before this time are not used any more, in Unix milliseconds; none while every good one is.
+    /// The feed uses only tokens that were fetched after this time, in Unix milliseconds; `None` while every valid
+    /// token is accepted.
     tokens_after: SyncMutex<Option<u64>>,
     usage: SyncMutex<Usage>,
     throttled: SyncMutex<Option<WaitAsked>>,
-    /// Credentials that left on requests; none once it was told which did not.
+    /// Credentials sent so far; `None` once the unused ones have been reported.
     carried: SyncMutex<Option<Vec<Credential>>>,
 }
 
-/// A token that is held. All times are Unix milliseconds.
+/// A token that is kept. All times are Unix milliseconds.
 struct HeldToken {
     token: Option<Secret>,
     renew_at: Option<u64>,
-    /// The wish for a token from this time on was answered with it; none where any was wished for.
+    /// The time since which a token had to be fetched when this one was requested; `None` where any token was accepted.
     since: Option<u64>,
 }
 
 impl HeldToken {
     fn is_good(&self, now: u64, since: Option<u64>) -> bool {
-        // A clock may go back. Every wish for a time asks for more than a wish for any token.
+        // A clock may go back. Every time asks for more than `None`.
         let is_new_enough = self.since >= since && self.since.is_none_or(|since| since <= now);
         is_new_enough && self.renew_at.is_none_or(|renew_at| now < renew_at)
     }
 }
 
-/// What came of a request, by the first digit of its status.
+/// The result of a request, by the first digit of its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusClass {
     /// There was no answer.
     Unanswered,
-    /// The service goes on with it.
+    /// The service continues with the request.
     Informational,
-    /// The service did it.
+    /// The service performed the request.
     Success,
-    /// The service leads elsewhere.
+    /// The service refers to another address.
     Redirection,
     /// The service says that the request is wrong.
     ClientError,
@@ -145,7 +146,7 @@ pub enum StatusClass {
 }
 
 impl StatusClass {
-    /// All of them.
+    /// All classes.
     pub const ALL: [StatusClass; 6] = [
         StatusClass::Unanswered,
         StatusClass::Informational,
@@ -167,7 +168,7 @@ impl StatusClass {
         }
     }
 
-    /// As it stands in labels.
+    /// The word for the class in labels.
     pub const fn word(self) -> &'static str {
         match self {
             StatusClass::Unanswered => "none",
@@ -180,37 +181,37 @@ impl StatusClass {
     }
 }
 
-/// What the calls of a feed used since this was last taken.
+/// The resources that the calls of a feed used since the last reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Requests, by the class of what came of them.
+    /// Requests, by the class of their results.
     pub requests: [u64; StatusClass::ALL.len()],
-    /// Bytes of the answers' bodies.
+    /// Bytes of the response bodies.
     pub response_bytes: u64,
-    /// Time in which its calls were worked at, waiting left out.
+    /// CPU time of the calls, without waiting.
     pub cpu: Duration,
-    /// The most linear memory that one call had.
+    /// The largest linear memory that one call used.
     pub memory_bytes: u64,
     /// Answers that asked to wait.
     pub throttles: u64,
-    /// When the token runs out, in Unix milliseconds, where one was fetched.
+    /// When the token expires, in Unix milliseconds, where a token was fetched.
     pub token_expires: Option<u64>,
 }
 
-/// What the steps of one poll gave so far.
+/// The results of a poll's steps so far.
 #[derive(Debug, Default)]
 pub struct PollPages {
-    /// Its pages, in order.
+    /// The pages, in order.
     pub pages: Vec<Page>,
-    /// Its warnings.
+    /// The warnings.
     pub notices: Vec<Notice>,
     bytes: usize,
     cursors: HashSet<String>,
 }
 
 impl PollPages {
-    /// Takes a step and gives the cursor of the next one, if there is one. Steps that go on for ever, in a loop or beyond
-    /// the limits of a poll, are a failure of the plugin.
+    /// Adds a step and returns the cursor of the next step, if there is one. Steps that run in a loop or exceed the
+    /// limits of a poll are a failure of the plugin.
     pub fn add(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
         self.bytes += step.pages.iter().map(|page| page.body.len()).sum::<usize>();
         if self.bytes > limits.page_bytes {
@@ -239,7 +240,7 @@ impl PollPages {
             );
             return Err(failures::CURSOR_REPEATED.because(cause));
         }
-        // A step may be without a page.
+        // A step may have no page.
         if self.pages.len().max(self.cursors.len()) >= limits.pages {
             return too_many();
         }
@@ -247,25 +248,25 @@ impl PollPages {
     }
 }
 
-/// What one poll of one scope gave.
+/// The result of one poll of one scope.
 #[derive(Debug)]
 pub struct Polled {
-    /// Its events, state and figures; none if there is nothing to deliver and nothing to keep.
+    /// The events, state and figures; `None` if there is nothing to deliver and nothing to keep.
     pub batch: Option<Batch>,
-    /// Why it was not collected, or not completely: no event of the scope's data leaves then.
+    /// The reason why the scope was not collected completely; no event of the scope's data leaves then.
     pub failure: Option<Failure>,
-    /// Warnings of its steps, before those of the batch.
+    /// Warnings of the steps, which come before those of the batch.
     pub notices: Vec<Notice>,
 }
 
 impl Feed {
-    /// Checks the settings with the plugin, which fixes what may leave.
+    /// Checks the settings with the plugin, whose plan decides which requests may leave.
     pub async fn open(plugin: Plugin, settings: Settings, identity: Identity) -> Result<Feed, FeedError> {
         Feed::open_as(plugin, settings, None, Arc::default(), Arc::default(), identity).await
     }
 
-    /// The same with what was told of the feed before. With the plan that the plugin gave for these settings, the plugin is
-    /// not asked again.
+    /// The same, with the remarks that were already reported about the feed. If the plan of these settings is given,
+    /// the plugin is not asked again.
     pub(crate) async fn open_as(
         plugin: Plugin,
         settings: Settings,
@@ -303,39 +304,40 @@ impl Feed {
         })
     }
 
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// What may leave, and what is odd about the settings.
+    /// The requests that may leave, and the oddities of the settings.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    /// What is odd about the real values of credentials, which the plugin never sees.
+    /// Returns the oddities in the real values of credentials, which the plugin never sees.
     pub fn oddities(&self) -> Vec<(String, String)> {
         self.settings.oddities(&self.description)
     }
 
-    /// What its calls used since this was last taken.
+    /// Returns the resources that the feed's calls used since the last reading.
     pub fn take_usage(&self) -> Usage {
         std::mem::take(&mut *self.usage.lock())
     }
 
-    /// The origin that asked to wait with an answer to the last call that ended so, and until when in Unix milliseconds.
-    /// None where the plugin says so and no origin does.
+    /// The origin whose answer to the last throttled call asked to wait, and until when, in Unix milliseconds. `None`
+    /// where the plugin reports a wait that no origin asked for.
     pub fn throttled(&self) -> Option<WaitAsked> {
         self.throttled.lock().clone()
     }
 
-    /// Tokens from before this time, in Unix milliseconds, are not used any more: permissions may have changed since.
+    /// Stops using tokens that were fetched before this time, in Unix milliseconds, because permissions may have
+    /// changed since.
     pub fn forget_tokens(&self, before: u64) {
         let mut tokens_after = self.tokens_after.lock();
         *tokens_after = (*tokens_after).max(Some(before));
     }
 
-    /// The plugin's own fix for one of its codes, with the values of this feed; none if it has none.
+    /// The plugin's fix for one of its codes, with the values of this feed; `None` if the code has no fix.
     pub async fn fix(&self, code: &str) -> Option<String> {
         let row = self.description.diagnoses.iter().find(|row| row.code == code && !row.fix.is_empty())?;
         let failure = Failure::new(Reaction::FixFeed, code, row.cause.clone());
@@ -345,17 +347,17 @@ impl Feed {
         outcome.fix
     }
 
-    /// Fetches the token unless a good one is held.
+    /// Fetches a token unless the feed holds a valid one.
     pub async fn sign_in(&self) -> Result<(), Failure> {
         self.token().await.map(drop)
     }
 
-    /// The scopes.
+    /// Searches for the scopes.
     pub async fn discover(&self) -> Result<Discovery, Failure> {
         self.in_time("the search for scopes", self.discover_once()).await
     }
 
-    /// What the work gives, unless it takes longer than a whole poll may.
+    /// Awaits the work; a failure if the work takes longer than a whole poll may.
     async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let most = self.caller.limits.poll_time;
         match tokio::time::timeout(most, work).await {
@@ -379,22 +381,23 @@ impl Feed {
         }
     }
 
-    /// How many scopes the settings alone select; none where the service has to be asked.
+    /// Returns the number of scopes that the settings alone select; `None` where the service must be asked.
     pub async fn scopes_of_settings(&self) -> Option<usize> {
         let caller = Caller { network: None, ..self.caller.clone() };
-        // That it wants to ask is no news.
+        // The plugin may try to ask the service here; the log need not mention that.
         let discover = self.plugin.discover(&caller, &self.settings, None).with_subscriber(NoSubscriber::default());
         let discovery = discover.await.0.ok()?.ok()?;
         Some(discovery.scopes.len() + discovery.skipped.len())
     }
 
-    /// Polls one scope that was due at `due_milliseconds`, and turns what it gave into events. Whoever knows the feed and
-    /// that time knows the uids of the events: a host that keeps a state calls `poll_as` with a [`keyed_poll_id`].
+    /// Polls one scope that was due at `due_milliseconds`, and turns the result into events. Whoever knows the feed and
+    /// that time can compute the uids of the events: a host that keeps a state calls `poll_as` with a
+    /// [`keyed_poll_id`].
     pub async fn poll(&self, scope: &Scope, due_milliseconds: u64, state: Option<&[u8]>) -> Polled {
         self.poll_as(scope, poll_id(&self.caller.feed, &scope.id, due_milliseconds), state).await
     }
 
-    /// Polls one scope, and turns what it gave into events, whose uids follow from this id.
+    /// Polls one scope, and turns the result into events, whose uids are derived from this id.
     pub async fn poll_as(&self, scope: &Scope, poll_id: Uuid, state: Option<&[u8]>) -> Polled {
         let (poll_result, notices) = match self.pages(scope).await {
             Ok((pages, mut notices)) => {
@@ -407,8 +410,8 @@ impl Feed {
         Polled { notices, ..self.tell(scope, poll_id, poll_result, state).await }
     }
 
-    /// Turns what a poll gave, or the failure that stands in its place, into events. A failure without an earlier state
-    /// is nothing to tell.
+    /// Turns the pages of a poll, or the failure in their place, into events. A failure without an earlier state gives
+    /// no events.
     pub async fn tell(&self, scope: &Scope, poll_id: Uuid, poll_result: PollResult, state: Option<&[u8]>) -> Polled {
         let failure = match &poll_result {
             PollResult::Failure(failure) => Some(failure.clone()),
@@ -427,7 +430,7 @@ impl Feed {
         }
     }
 
-    /// Makes events of what a poll gave.
+    /// Makes events of the result of a poll.
     pub async fn normalize(
         &self,
         scope: &Scope,
@@ -439,7 +442,7 @@ impl Feed {
         self.normalize_as(Some(scope), poll_id, poll_result, state).await
     }
 
-    /// Without a scope where a failure concerns the whole feed.
+    /// Calls the plugin's `normalize`, without a scope where a failure concerns the whole feed.
     async fn normalize_as(
         &self,
         scope: Option<&Scope>,
@@ -450,7 +453,7 @@ impl Feed {
         let context = Context {
             feed: self.caller.feed.clone(),
             tenant: self.caller.tenant.clone(),
-            // The contract has a scope in each context: one without an id where there is none.
+            // Each context of the contract has a scope. Where there is none, its id is empty.
             scope: scope.cloned().unwrap_or_else(|| Scope {
                 id: String::new(),
                 name: None,
@@ -463,7 +466,8 @@ impl Feed {
         self.answered(self.plugin.normalize(&self.caller, &self.settings, &context, poll_result, state).await)
     }
 
-    /// All pages of one scope; a poll that asks for it begins again, once, in what is left of its time.
+    /// Reads all pages of one scope. If the plugin asks to restart, the poll begins again, once, within the rest of its
+    /// time.
     pub async fn pages(&self, scope: &Scope) -> Result<(Vec<Page>, Vec<Notice>), Failure> {
         let pages = async {
             match self.pages_once(scope).await {
@@ -497,7 +501,7 @@ impl Feed {
         }
     }
 
-    /// The token that is held, or a new one.
+    /// Returns the token that the feed holds, or fetches a new one.
     async fn token(&self) -> Result<Option<Secret>, Failure> {
         let mut held = self.token.lock().await;
         let (now, since) = ((self.clock)(), *self.tokens_after.lock());
@@ -507,11 +511,11 @@ impl Feed {
         self.fetch_token(&mut held, wished(since), since).await
     }
 
-    /// Another token than the one that the service refused.
+    /// Returns another token than the one that the service refused.
     async fn another_token(&self, refused: Option<&Secret>) -> Result<Option<Secret>, Failure> {
         let mut held = self.token.lock().await;
         let (now, since) = ((self.clock)(), *self.tokens_after.lock());
-        // Another scope may have renewed it meanwhile.
+        // Another scope may have renewed the token meanwhile.
         let is_another = |held: &&HeldToken| held.is_good(now, since) && held.token.as_ref() != refused;
         if let Some(held) = held.as_ref().filter(is_another) {
             return Ok(held.token.clone());
@@ -520,7 +524,7 @@ impl Feed {
         self.fetch_token(&mut held, freshness, Some(now)).await
     }
 
-    /// Has the plugin fetch a token and holds it as one from `since`.
+    /// Has the plugin fetch a token, and keeps it as a token from `since`.
     async fn fetch_token(
         &self,
         held: &mut Option<HeldToken>,
@@ -542,8 +546,8 @@ impl Feed {
         Ok(token)
     }
 
-    /// Tells once, when something was collected, of credentials that were declared and configured and left on no request:
-    /// they do not do what whoever wrote them down thinks.
+    /// Returns a notice for each credential that is declared and configured but was on no request, once, after the
+    /// first collection. Such a credential does not do what its author expects.
     fn unused(&self) -> Vec<Notice> {
         let carried = self.carried.lock().take();
         let Some(carried) = carried else { return Vec::new() };
@@ -554,8 +558,8 @@ impl Feed {
         change(&mut self.usage.lock());
     }
 
-    /// The plugin's answer, or a failure in place of one. A request that was not let out is told here, once, unless the
-    /// failure says it.
+    /// Returns the plugin's answer, or the failure in its place. Reports a denied request once, unless the failure
+    /// already mentions it.
     fn answered<T>(&self, called: Called<Result<T, Failure>>) -> Result<T, Failure> {
         let denied = called.1.first_denied.clone();
         let answered = self.outcome(called);
@@ -566,7 +570,8 @@ impl Feed {
         answered
     }
 
-    /// The same without words. Where a request did not come through, the host knows better than the plugin why.
+    /// The same without the report. Where a request did not reach the service, the host knows the cause better than the
+    /// plugin.
     fn outcome<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
         self.count(|usage| usage.add(&journal));
         if let Some(carried) = &mut *self.carried.lock() {
@@ -581,7 +586,7 @@ impl Feed {
         };
         let last = journal.exchanges.last();
         if let Some(cause) = journal.asked_too_often {
-            // The wait of this feed alone: another credential of the same service may be good.
+            // The wait concerns this feed only: another credential of the same service may be usable.
             *self.throttled.lock() = None;
             let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
             return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
@@ -618,12 +623,12 @@ impl Usage {
     }
 }
 
-/// How new a token must be of which it is known alone from which time on.
+/// The freshness that a time demands of a token.
 fn wished(since: Option<u64>) -> Freshness {
     since.map_or(Freshness::Any, Freshness::Since)
 }
 
-/// Tells of a request that was not let out, unless it was `told` or is no news.
+/// Logs a denied request, unless the failure's text in `told` mentions it or the log already has it.
 fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, news: &News) {
     let Some(Denied { request, why }) = denied.filter(|denied| !told.contains(&denied.why)) else { return };
     let words = format!("{request} is not let out: {why}");
@@ -632,7 +637,7 @@ fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, news: &News)
     }
 }
 
-/// Notices of the credentials that a plan declares and that are there, and are not among those that left.
+/// Returns a notice for each credential that a plan declares, that is configured, and that is not in `carried`.
 fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
     let declared = plan.shapes.iter().flat_map(|shape| &shape.credentials).map(|used| &used.credential);
     let mut unused: Vec<&Credential> = Vec::new();
@@ -649,12 +654,13 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
     unused.into_iter().map(|credential| failures::CREDENTIAL_UNUSED.because(message(credential))).collect()
 }
 
-/// The id of a poll.
+/// Derives the id of a poll.
 pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     poll_id_in(&POLL_NAMESPACE, feed, scope, due_milliseconds)
 }
 
-/// The id of a poll for a host that keeps a state: nobody without its key guesses the id, nor the uids that follow from it.
+/// Derives the id of a poll for a host that keeps a state. Without the host's key, nobody can guess the id or the uids
+/// that are derived from it.
 pub fn keyed_poll_id(key: &str, feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     poll_id_in(&Uuid::new_v5(&POLL_NAMESPACE, key.as_bytes()), feed, scope, due_milliseconds)
 }
@@ -663,16 +669,16 @@ fn poll_id_in(namespace: &Uuid, feed: &str, scope: &str, due_milliseconds: u64) 
     Uuid::new_v5(namespace, format!("{feed}\n{scope}\n{due_milliseconds}").as_bytes())
 }
 
-/// When a token is to be renewed: with the host's other feeds that have it; otherwise some minutes before it expires, or at
-/// half its life if that is sooner.
+/// When a token is to be renewed: together with the host's other feeds that share it; otherwise some minutes before it
+/// expires, or at half its life where that is later.
 fn renew_at(token: &FetchedToken, now: u64) -> u64 {
     let life = Duration::from_secs(token.expires_in_seconds.into());
     let renew_at = now + milliseconds(life.saturating_sub(TOKEN_RENEWAL).max(life / 2));
     token.renew_at.filter(|shared| *shared > now).map_or(renew_at, |shared| shared.min(renew_at))
 }
 
-/// A fresh token that is refused too is a matter of configuration, or of permissions, where the service itself says so.
-/// A refusal without a code of its own may be that of somebody who answered in the service's place.
+/// Classifies the refusal of a fresh token. If the service's own code says so, the cause is the configuration or a
+/// permission. A refusal without such a code may come from a machine that answered in the service's place.
 fn refused_twice(failure: Failure, mend: Reaction) -> Failure {
     let reaction = match failure.reaction {
         Reaction::RenewToken if failure.service_code.is_some() => mend,

@@ -1,4 +1,4 @@
-//! The way out of each tenant: connections that no other tenant uses.
+//! The transport of each tenant, with connections that no other tenant uses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::network::{Transport, TransportError};
 
 type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
 
-/// The way out of each tenant: a transport of its own, made when it is needed and dropped when it was not needed for a
-/// while. The tokens of all: who holds an equal credential has an equal token.
+/// The transports of all tenants, and the tokens that they share. Each tenant has a transport of its own, made when
+/// needed and dropped after some idle time. Feeds with equal credentials share a token.
 pub struct Tenants {
     pub(super) limits: Limits,
     new: Mutex<NewTransport>,
@@ -27,19 +27,19 @@ struct TenantWay {
 }
 
 impl Tenants {
-    /// Makes transports with this, given the id of the tenant.
+    /// Makes transports with this function, which gets the tenant's id.
     pub fn new(new: impl Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync + 'static) -> Tenants {
         let (limits, tokens) = (Limits::default(), Arc::default());
         Tenants { limits, new: Mutex::new(Box::new(new)), lines: Mutex::default(), tokens }
     }
 
-    /// Transports over the network.
+    /// Makes transports over the network.
     pub fn live(network: Network) -> Tenants {
         let limits = Limits::default();
         Tenants::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>))
     }
 
-    /// Makes transports over another network from now on. What runs keeps the one it has.
+    /// Makes transports over another network from now on. Requests in progress keep their transport.
     pub fn replace(&self, network: Network) {
         let limits = self.limits.clone();
         *self.new.lock() = Box::new(move |_| Ok(Arc::new(network.transport(&limits)?) as Arc<dyn Transport>));
@@ -57,7 +57,7 @@ impl Tenants {
         Ok(transport)
     }
 
-    /// Drops connections that were not used for a while, and tokens that are no longer good.
+    /// Drops transports that were idle for a while, and tokens that have expired.
     pub fn sweep(&self, now: u64) {
         let idle = milliseconds(limits::IDLE_TENANT);
         self.lines.lock().retain(|_, line| now.saturating_sub(line.used) <= idle);

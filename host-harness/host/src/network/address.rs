@@ -1,4 +1,4 @@
-//! Which addresses may be dialled. An address is judged as what it means: IPv4 inside IPv6 is unwrapped first.
+//! The addresses that may be dialled. The judgement unwraps IPv4 inside IPv6 first.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr(IpNet);
 
-/// Not a range of addresses.
+/// The text is not a range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("expected an address or a range such as 127.0.0.0/8 or fd00::/8")]
 pub struct NotARange;
@@ -35,13 +35,14 @@ impl fmt::Display for Cidr {
 }
 
 impl Cidr {
-    /// Whether an address lies in the range.
+    /// Says whether an address is in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 }
 
-/// Whether a host is this machine itself, whoever is asked: a name below `localhost` may lead elsewhere.
+/// Says whether a host is always this machine itself. A name below `localhost` is not, because it may resolve to
+/// another address.
 pub fn is_loopback(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Ipv4(address) => address.is_loopback(),
@@ -50,8 +51,8 @@ pub fn is_loopback(host: &url::Host<&str>) -> bool {
     }
 }
 
-/// Whether a service of somebody's own may be at an address that is not public. Where clouds keep their metadata, and what
-/// is no address of one host, nobody is advised to allow.
+/// Says whether somebody's own service may be at an address that is not public. Messages do not advise people to allow
+/// addresses of cloud metadata, or addresses that are not those of one host.
 pub fn may_serve(address: IpAddr) -> bool {
     match unwrapped(address) {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || SHARED.contains(&address),
@@ -59,7 +60,7 @@ pub fn may_serve(address: IpAddr) -> bool {
     }
 }
 
-/// Why an address must not be dialled; none if it may. `allowed` are the operator's exceptions.
+/// Says why an address must not be dialled; `None` if it may. `allowed` holds the operator's exceptions.
 pub fn prohibited(address: IpAddr, allowed: &[Cidr]) -> Option<&'static str> {
     let inner = unwrapped(address);
     if allowed.iter().any(|range| range.contains(address) || range.contains(inner)) {
@@ -69,13 +70,13 @@ pub fn prohibited(address: IpAddr, allowed: &[Cidr]) -> Option<&'static str> {
         IpAddr::V4(address) => PROHIBITED_V4.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| *name),
         IpAddr::V6(address) => {
             let known = PROHIBITED_V6.iter().find(|(range, _)| range.contains(&address)).map(|(_, name)| *name);
-            // No other address was ever given to a host on the internet.
+            // No other address was ever assigned to a host on the internet.
             known.or_else(|| (!GLOBAL_UNICAST.contains(&address)).then_some(RESERVED))
         }
     }
 }
 
-/// The address that is meant: IPv4 in mapped, compatible, NAT64 and 6to4 form.
+/// Unwraps IPv4 in mapped, compatible, NAT64 and 6to4 form.
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let segments = v6.segments();
@@ -95,13 +96,13 @@ const NO_HOST: &str = "no address of a host";
 const MULTICAST: &str = "a multicast address";
 const RESERVED: &str = "a reserved address";
 
-/// Addresses behind a carrier's NAT.
+/// Addresses behind a carrier's NAT (RFC 6598).
 const SHARED: Ipv4Net = v4([100, 64, 0, 0], 10);
 
-/// A network inside the private ones, where AWS keeps the metadata of its machines.
+/// A network inside the private ones, in which AWS serves the metadata of its machines.
 const METADATA_V6: Ipv6Net = v6([0xfd00, 0xec2], 32);
 
-/// All of IPv6 that was given to hosts on the internet.
+/// The part of IPv6 that is assigned to hosts on the internet.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0], 3);
 
 const PROHIBITED_V4: &[(Ipv4Net, &str)] = &[
@@ -130,7 +131,7 @@ const PROHIBITED_V6: &[(Ipv6Net, &str)] = &[
     (v6([0xfe80, 0], 10), "a link-local address"),
     (v6([0xfec0, 0], 10), PRIVATE),
     (v6([0xff00, 0], 8), MULTICAST),
-    // Teredo and others that stand for something else.
+    // Teredo, and other addresses that represent a second one.
     (v6([0x2001, 0], 23), RESERVED),
     // Documentation.
     (v6([0x2001, 0xdb8], 32), RESERVED),

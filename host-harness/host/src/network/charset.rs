@@ -1,26 +1,26 @@
-//! In which charset the text of an answer is (RFC 9110, section 8.3.2). The host searches answers for secrets as UTF-8,
-//! so that another charset is decoded before.
+//! The charset of an answer's text (RFC 9110, section 8.3.2). The host searches answers for secrets as UTF-8, and
+//! therefore decodes other charsets first.
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
 use crate::network::{IncomingResponse, TransportError};
 
-/// A charset's name is shown up to here; the longest that is registered has 45 characters.
+/// Characters of a charset's name that are shown; the longest registered name has 45.
 const SHOWN_CHARACTERS: usize = 48;
 
-/// A charset that is decoded.
+/// A charset that the host decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Charset {
     Known(&'static Encoding),
-    /// Its bytes of a character in this order, the lowest first or last.
+    /// UTF-32, with the lowest byte of a character first or last.
     Utf32 {
         is_little: bool,
     },
 }
 
-/// Makes UTF-8 of a body whose header declares another charset, and has the header say so. A byte order mark counts more
-/// than the header, and zeros among the first bytes tell UTF-16 and UTF-32. A charset that the host does not know is an
-/// error, and the body stays as it is.
+/// Converts a body to UTF-8 if its header declares another charset, and changes the header. A byte order mark takes
+/// precedence over the header, and zeros among the first bytes identify UTF-16 and UTF-32. An unknown charset is an
+/// error, and leaves the body unchanged.
 pub fn decode(response: &mut IncomingResponse) -> Result<(), TransportError> {
     if response.body.is_empty() {
         return Ok(());
@@ -37,7 +37,7 @@ pub fn decode(response: &mut IncomingResponse) -> Result<(), TransportError> {
     Ok(())
 }
 
-/// The same answer in UTF-8 where its first bytes alone tell UTF-16 or UTF-32.
+/// Returns the answer in UTF-8 if its first bytes alone identify UTF-16 or UTF-32.
 pub(crate) fn unannounced(response: &IncomingResponse) -> Option<IncomingResponse> {
     unannounced_text(&response.body).map(|text| with_text(response, text))
 }
@@ -67,7 +67,7 @@ pub(crate) fn without_charset(accept: &str) -> String {
     accept.split(',').map(kept).collect::<Vec<_>>().join(",")
 }
 
-/// Whether a parameter asks for a charset, whatever its name is.
+/// Says whether a parameter asks for a charset, under any name.
 fn asks_for_charset(parameter: &str) -> bool {
     let parameter = parameter.to_ascii_lowercase();
     let value = parameter.split_once('=').map_or("", |(_, value)| value);
@@ -75,7 +75,7 @@ fn asks_for_charset(parameter: &str) -> bool {
     parameter.contains("charset") || value.starts_with("utf") || Encoding::for_label(value.as_bytes()).is_some()
 }
 
-/// The charset that the headers declare; none if they declare none.
+/// The charset that the headers declare; `None` if they declare none.
 fn declared(headers: &[(String, String)]) -> Result<Option<Charset>, TransportError> {
     let lines = headers.iter().filter(|(name, _)| name == "content-type");
     let parameters = lines.flat_map(|(_, value)| value.split([';', ','])).filter_map(|one| one.split_once('='));
@@ -104,7 +104,8 @@ fn known(label: &str) -> Option<Charset> {
     }
 }
 
-/// The charset that a byte order mark tells, and the length of the mark. That of UTF-8 is left to readers.
+/// The charset that a byte order mark identifies, and the length of the mark. Readers handle the mark of UTF-8
+/// themselves.
 fn marked(body: &[u8]) -> Option<(Charset, usize)> {
     let marks: [(&[u8], Charset); 4] = [
         (&[0xff, 0xfe, 0, 0], Charset::Utf32 { is_little: true }),
@@ -115,7 +116,7 @@ fn marked(body: &[u8]) -> Option<(Charset, usize)> {
     marks.into_iter().find(|(mark, _)| body.starts_with(mark)).map(|(mark, charset)| (charset, mark.len()))
 }
 
-/// The charset that zeros among the first bytes tell, where the text begins with a character of ASCII.
+/// The charset that zeros among the first bytes identify, if the text begins with an ASCII character.
 fn zeros(body: &[u8]) -> Option<Charset> {
     let is_zero = |place: usize| body.get(place).is_some_and(|byte| *byte == 0);
     match [0, 1, 2, 3].map(is_zero) {
@@ -127,7 +128,7 @@ fn zeros(body: &[u8]) -> Option<Charset> {
     }
 }
 
-/// The text, with a stand-in for what is none.
+/// Decodes the text, with a replacement for invalid bytes.
 fn decoded(charset: Charset, body: &[u8]) -> String {
     match charset {
         Charset::Known(encoding) => encoding.decode_without_bom_handling(body).0.into_owned(),
@@ -142,7 +143,7 @@ fn decoded(charset: Charset, body: &[u8]) -> String {
     }
 }
 
-/// The text; none if the bytes are no text in this charset.
+/// Decodes the text; `None` if the bytes are invalid in this charset.
 fn strictly(charset: Charset, body: &[u8]) -> Option<String> {
     match charset {
         Charset::Known(encoding) => {
@@ -167,7 +168,7 @@ mod tests {
         text.chars().map(u32::from).flat_map(bytes).collect()
     }
 
-    /// The body and the content type as they are then.
+    /// Returns the body and the content types after decoding.
     fn read(types: &[&str], body: &[u8]) -> Result<(Vec<u8>, Vec<String>), String> {
         let headers = types.iter().map(|value| ("content-type".to_owned(), (*value).to_owned())).collect();
         let mut response = IncomingResponse { status: 200, headers, body: body.to_vec() };
@@ -196,12 +197,12 @@ mod tests {
             let declared = format!("application/json; charset={name}");
             let told = vec!["application/json; charset=utf-8".to_owned()];
             assert_eq!(read(&[&declared], &body), Ok((TEXT.as_bytes().to_vec(), told)), "{declared}");
-            // Where nothing is declared, the body stays, and who looks into it gets the text.
+            // Without a declared charset, the body stays unchanged, and a search of the body decodes it.
             assert_eq!(read(&["application/json"], &body).map(|(body, _)| body), Ok(body.clone()), "{name}");
             let found = unannounced(&IncomingResponse { body, ..IncomingResponse::default() });
             assert_eq!(found.map(|found| found.body), (name != "iso-8859-1").then(|| TEXT.into()), "{name}");
         }
-        // Without a character of ASCII at its beginning, the name alone tells it.
+        // If the text does not begin with an ASCII character, only the name identifies the charset.
         let (body, _) = read(&["text/plain;charset=utf-16le"], &utf16("ü☃", u16::to_le_bytes)).unwrap();
         assert_eq!(body, "ü☃".as_bytes());
     }
@@ -214,7 +215,7 @@ mod tests {
             (&["application/json; charset=UTF-8"], b"\xffa"),
             (&["text/plain; charset=us-ascii", "text/plain"], b"a"),
             (&["text/plain; charset=\"\""], b"a"),
-            // A picture begins with zeros, too.
+            // A video begins with zeros, too.
             (&["video/mp4; charset=utf-8"], b"\0\0\0\x1cftypisom\xff\xff\xff\xff\xff"),
             (&["application/x; charset=utf-7"], b""),
         ] {

@@ -1,5 +1,5 @@
-//! The transport over the network: one client for each tenant, so that nobody's connections and TLS sessions serve
-//! another. What is dialled was judged, here and nowhere else.
+//! The transport over the network: one client for each tenant, so that no tenant's connections and TLS sessions serve
+//! another. Every address is judged before it is dialled, only here.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -22,16 +22,17 @@ use crate::network::encoding::{self, Body};
 use crate::network::proxy::Proxy;
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
 
-// Words of the HTTP client, which has no type for them. `a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls` and
+// Error texts of the HTTP client, which has no type for them.
+// `a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls` and
 // `a_proxy_that_makes_no_connection_is_named_as_the_fault` in `tests/proxy.rs` provoke both.
 
-/// A proxy makes no connection.
+/// The proxy makes no connection.
 const TUNNEL_ERROR: &str = "tunnel error: ";
 
-/// A proxy asks who is there.
+/// The proxy asks for a sign-in.
 const PROXY_LOGIN: &str = "proxy authorization required";
 
-/// What all tenants share: who is trusted, what may be dialled, and what it goes through.
+/// The network settings that all tenants share: trusted authorities, allowed addresses, and the proxy.
 #[derive(Debug, Clone)]
 pub struct Network {
     tls: ClientConfig,
@@ -41,29 +42,29 @@ pub struct Network {
     product: HeaderValue,
 }
 
-/// The product that requests name in `user-agent` where the embedder gives none.
+/// The product that requests name in `user-agent` if the embedder gives none.
 const PRODUCT: &str = concat!("source-host/", env!("CARGO_PKG_VERSION"));
 
-/// Why there is no way out.
+/// The reason why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// Those who are to be trusted cannot be read.
+    /// The trusted authorities cannot be read.
     #[error(transparent)]
     Authorities(#[from] UnusableAuthorities),
-    /// TLS cannot be set up with them.
+    /// TLS cannot be configured with the authorities.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// The product cannot stand in a header.
+    /// The product is not a valid value of a header.
     #[error("the product for the header `user-agent` has characters that no header may have")]
     Product(#[from] InvalidHeaderValue),
 }
 
-/// How long a service is waited for.
+/// Timeouts of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, TLS included.
+    /// Time to connect, including TLS.
     pub connect: Duration,
-    /// For one whole exchange.
+    /// Time for one whole exchange.
     pub exchange: Duration,
 }
 
@@ -74,16 +75,17 @@ impl Default for Timeouts {
 }
 
 impl Network {
-    /// Trusts the system's roots and those of `ca_pem`; dials public addresses and `allowed` ones.
+    /// Makes a network that trusts the system's roots and those of `ca_pem`, and that dials public addresses and
+    /// `allowed` ones.
     pub fn new(ca_pem: Option<&[u8]>, allowed: Vec<Cidr>) -> Result<Network, NetworkError> {
         let authorities = ca_pem.map(|pem| certificates::authorities(pem, Path::new("ca.pem"))).transpose()?;
         Network::trusting(&authorities.unwrap_or_default(), allowed)
     }
 
-    /// Trusts the system's roots and these; dials public addresses and `allowed` ones.
+    /// Makes a network that trusts the system's roots and these, and that dials public addresses and `allowed` ones.
     pub fn trusting(authorities: &Authorities, allowed: Vec<Cidr>) -> Result<Network, NetworkError> {
         let mut roots = RootCertStore::empty();
-        // A machine without system roots is fine as long as there is something else to trust.
+        // A machine without system roots is fine if there are other roots to trust.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         for root in &authorities.roots {
             roots.add(root.der.clone())?;
@@ -97,42 +99,42 @@ impl Network {
         Ok(Network { tls, allowed: allowed.into(), proxy, timeouts, product: HeaderValue::from_static(PRODUCT) })
     }
 
-    /// The same with another product in the header `user-agent` of each request, such as `collector/2.1.0`. By default a
-    /// request names this crate.
+    /// The same network with another product in the header `user-agent` of each request, such as `collector/2.1.0`. By
+    /// default, a request names this crate.
     pub fn with_product(self, product: &str) -> Result<Network, NetworkError> {
         Ok(Network { product: HeaderValue::from_str(product)?, ..self })
     }
 
-    /// The same through a proxy.
+    /// The same network through a proxy.
     pub fn through(self, proxy: Proxy) -> Network {
         Network { proxy, ..self }
     }
 
-    /// The same with other timeouts.
+    /// The same network with other timeouts.
     pub fn with_timeouts(self, timeouts: Timeouts) -> Network {
         Network { timeouts, ..self }
     }
 
-    /// Who is trusted, for clients of the host's own.
+    /// The TLS configuration, for clients of the host's own.
     pub fn tls(&self) -> rustls::ClientConfig {
         self.tls.clone()
     }
 
-    /// What may be dialled though it is not public.
+    /// The addresses that may be dialled although they are not public.
     pub fn allowed(&self) -> &[Cidr] {
         &self.allowed
     }
 
-    /// What requests go through, for clients of the host's own.
+    /// The proxy, for clients of the host's own.
     pub fn proxy(&self) -> Proxy {
         self.proxy.clone()
     }
 
-    /// A transport for one tenant.
+    /// Makes a transport for one tenant.
     pub fn transport(&self, limits: &Limits) -> Result<LiveTransport, TransportError> {
         let (allowed, proxy) = (Arc::clone(&self.allowed), self.proxy.clone());
         let direct = self.client(Resolver { allowed: Some(Arc::clone(&allowed)) }, &Proxy::default())?;
-        // The proxy stands where the operator says: its address is dialled wherever it is.
+        // The operator chose the proxy, so that its address is dialled wherever it is.
         let through = proxy.is_some().then(|| self.client(Resolver { allowed: None }, &proxy)).transpose()?;
         Ok(LiveTransport { direct, through, proxy, allowed, limits: limits.clone(), timeouts: self.timeouts })
     }
@@ -188,8 +190,8 @@ impl LiveTransport {
         builder = builder.header("accept-encoding", encoding::ACCEPTED);
         let again = only_reads.then(|| builder.try_clone()).flatten();
         let mut sent = builder.send().await;
-        // A service may close a connection that was idle while a request is on its way, which says nothing of the request
-        // (RFC 9112, section 9.3.1): one that only reads is sent once more.
+        // A service may close an idle connection while a request is on its way, which says nothing about the request
+        // (RFC 9112, section 9.3.1). A request that only reads is sent once more.
         if let (Err(error), Some(again)) = (&sent, again)
             && !error.is_connect()
             && kind(error, self.timeouts) == Ok(TransportError::Broken)
@@ -198,7 +200,7 @@ impl LiveTransport {
         }
         let response = sent.map_err(classified)?;
         let status = response.status().as_u16();
-        // Without TLS the proxy answers in the service's place.
+        // Without TLS, the proxy answers in the service's place.
         if proxied.is_some() && is_plain && status == 407 {
             return Err(self.proxy.named(TransportError::other(PROXY_LOGIN), false));
         }
@@ -211,7 +213,7 @@ impl LiveTransport {
         if header_bytes > self.limits.response_header_bytes || headers.len() > self.limits.response_headers {
             return Err(TransportError::HeadersTooLarge(self.limits.response_header_bytes));
         }
-        // A body that stays encoded would be read by nobody, and searched for secrets in vain.
+        // No reader decodes a body that stays encoded, and a search of it finds no secrets.
         let mut body = Body::new(&headers, self.limits.response_body_bytes)?;
         headers.retain(|(name, _)| name != "content-encoding" && name != "content-length");
         let mut chunks = response.bytes_stream();
@@ -226,8 +228,8 @@ impl LiveTransport {
         Ok(IncomingResponse { status, headers, body: body.end()? })
     }
 
-    /// The resolver is not asked about addresses that are written as such, nor, where a proxy resolves them, about names:
-    /// what is known without asking is judged here.
+    /// Judges hosts whose address is known without the resolver: literal addresses, and names that mean this machine. A
+    /// proxy would otherwise resolve them unjudged.
     fn judge_host(&self, request: &OutgoingRequest) -> Result<(), TransportError> {
         let address = match request.url.host() {
             Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
@@ -239,25 +241,25 @@ impl LiveTransport {
     }
 }
 
-/// Reading an answer panicked.
+/// The error of a task that panicked while it read an answer.
 fn broken(error: tokio::task::JoinError) -> TransportError {
     TransportError::other(error)
 }
 
 impl Proxy {
-    /// The same error with the proxy named where it was the one that failed.
+    /// The same error with the proxy named, if the proxy failed.
     pub fn named(&self, error: TransportError, connecting: bool) -> TransportError {
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
             TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
             TransportError::Other(cause) if cause.to_string().ends_with(PROXY_LOGIN) => {
-                // The client does not give the challenge; `check` reads it.
+                // The client does not reveal the challenge; `check` reads it.
                 let met =
                     if self.has_credentials() { "does not accept its user and password" } else { "asks for a sign-in" };
                 format!("{met} (407): `check` names the sign-ins that it takes")
             }
-            // The client does not tell a status but 407: some proxies answer a wrong password with another.
+            // The client reveals no status but 407, and some proxies answer a wrong password with another status.
             TransportError::Other(cause) if cause.to_string().starts_with(TUNNEL_ERROR) => {
                 let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
                 format!("makes no connection: it refuses to, {met}or cannot reach the service")
@@ -268,7 +270,7 @@ impl Proxy {
     }
 }
 
-/// The line of configuration that allows one address more.
+/// The line of configuration that also allows this address.
 pub fn line_with(allowed: &[Cidr], address: &str) -> String {
     let all = allowed.iter().map(Cidr::to_string).chain([address.to_owned()]).map(|one| format!("{one:?}"));
     format!("allow_addresses = [{}]", all.collect::<Vec<_>>().join(", "))
@@ -287,15 +289,15 @@ fn judge(host: &str, address: IpAddr, allowed: &[Cidr]) -> Result<(), TransportE
     }
 }
 
-/// Names that mean this machine, whoever is asked (RFC 6761).
+/// Says whether a name always means this machine (RFC 6761).
 pub fn is_loopback_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Resolves a name once and judges every address; what was judged is what is dialled. Without a list nothing is judged.
+/// Resolves a name once and judges every address, so that the judged addresses are the dialled ones.
 pub struct Resolver {
-    /// The addresses that may be dialled beyond public ones; without a list nothing is judged.
+    /// The addresses that may be dialled beyond public ones; without a list, no address is judged.
     pub allowed: Option<Arc<[Cidr]>>,
 }
 
@@ -314,9 +316,9 @@ impl Resolve for Resolver {
     }
 }
 
-/// The addresses of a name, if all of them may be dialled. One that may not condemns the others: whoever mixes an
-/// address inside into the answer for a name outside is lying, and that the rest would be dialled without a word is what
-/// such a liar counts on. It also keeps what happens from hanging on the order of an answer.
+/// Returns the addresses of a name, if all of them may be dialled. One prohibited address condemns the others: a server
+/// that mixes an internal address into the answer for an external name is lying, and counts on the rest being dialled
+/// without a word. The result also does not depend on the order of the answer.
 fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Result<Vec<SocketAddr>, TransportError> {
     if found.is_empty() {
         return Err(TransportError::NameNotResolved(name.to_owned()));
@@ -327,13 +329,13 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
     Ok(found)
 }
 
-/// Finds out what a client's error was about.
+/// Classifies an error of the client.
 pub fn classify(error: reqwest::Error, timeouts: Timeouts) -> TransportError {
     kind(&error, timeouts)
         .unwrap_or_else(|words| TransportError::other(Unclassified { words, error: error.without_url() }))
 }
 
-/// The kind of a client's error, or the words of its first cause where it is of none.
+/// The kind of a client's error, or the text of its first cause if it has no kind.
 fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, String> {
     let mut words = String::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -342,7 +344,7 @@ fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, St
             return Ok(known);
         }
         words = current.to_string();
-        // An `io::Error` that wraps another does not give it as its source.
+        // An `io::Error` that wraps another error does not return it as its source.
         let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = inner.map(|inner| inner as &(dyn StdError + 'static)).or_else(|| current.source());
     }
@@ -353,8 +355,8 @@ fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, St
     Err(words)
 }
 
-/// A client's error that is of no kind above. Its words are those of its first cause, which say what happened; those of
-/// the others say where in the client.
+/// A client's error without a kind. Its text is that of its first cause, which says what happened; the other texts say
+/// where in the client.
 #[derive(Debug)]
 struct Unclassified {
     words: String,
@@ -408,7 +410,7 @@ mod tests {
     async fn what_a_name_leads_to_is_judged_when_it_is_dialled() {
         let tried = |allowed: Vec<Cidr>| async {
             let transport = Network::new(None, allowed).unwrap().transport(&Limits::default()).unwrap();
-            // Past the judgement of the name itself.
+            // The request bypasses the judgement of the name itself.
             classify(transport.direct.get("http://localhost:1/").send().await.unwrap_err(), transport.timeouts)
         };
         assert!(matches!(tried(Vec::new()).await, TransportError::AddressProhibited { .. }));
@@ -416,7 +418,7 @@ mod tests {
         assert_eq!(tried(loopback.to_vec()).await, TransportError::Refused);
     }
 
-    /// A service that answers its first connection once and closes it when the next request comes.
+    /// A service that answers its first connection once and closes it when the next request arrives.
     async fn closes_idle_connections() -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -467,7 +469,7 @@ mod tests {
                 let told = judged(&addresses).unwrap_err();
                 let line = format!("write `allow_addresses = [\"127.0.0.0/8\", \"{bad}\"]` in [network]");
                 assert!(told.starts_with("api.example is at "), "{told}");
-                // Nobody is led to the keys of a machine.
+                // The message must not advise to allow the metadata address, which holds a machine's keys.
                 assert_eq!(told.ends_with(&line), !metadata.contains(&bad), "{told}");
             }
         }

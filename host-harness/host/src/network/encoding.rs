@@ -1,5 +1,5 @@
-//! How the body of an answer is encoded (RFC 9110, section 8.4). All that the headers say of it is looked at before
-//! anything is decoded, and what is decoded is counted as it comes.
+//! The encoding of an answer's body (RFC 9110, section 8.4). The host checks all headers about the encoding before it
+//! decodes anything, and counts decoded bytes as they arrive.
 
 use std::io::{self, Write};
 
@@ -8,10 +8,10 @@ use flate2::write::GzDecoder;
 use crate::limits::GZIP_MEMBERS;
 use crate::network::TransportError;
 
-/// What this host asks for.
+/// The encoding that this host asks for.
 pub(crate) const ACCEPTED: &str = "gzip";
 
-/// An encoding's name is shown up to here; none that is registered has more than twelve characters.
+/// Characters of an encoding's name that are shown; no registered name has more than twelve.
 const SHOWN_CHARACTERS: usize = 32;
 
 /// The body of one answer.
@@ -20,7 +20,7 @@ pub(crate) enum Body {
     Gzip(Box<Gzip>),
 }
 
-/// A gzip stream, one member after the other.
+/// A gzip stream, which consists of members.
 pub(crate) struct Gzip {
     member: GzDecoder<Bounded>,
     members: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Bounded {
 }
 
 impl Body {
-    /// A body of at most so many bytes, encoded as these headers say; names are in lower case.
+    /// Makes a body of at most `most` bytes, encoded as these headers say; the headers' names are in lower case.
     pub(crate) fn new(headers: &[(String, String)], most: usize) -> Result<Body, TransportError> {
         let lines = headers.iter().filter(|(name, _)| name == "content-encoding");
         let codings = lines.flat_map(|(_, value)| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
@@ -56,7 +56,7 @@ impl Body {
         }
     }
 
-    /// Takes the next bytes as they came.
+    /// Takes the next bytes of the wire.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
         match self {
             Body::Plain(bounded) => {
@@ -67,13 +67,14 @@ impl Body {
         }
     }
 
-    /// The same with the next bytes, as they came.
+    /// The same body with the next bytes of the wire.
     pub(crate) fn taking(mut self, bytes: &[u8]) -> Result<Body, TransportError> {
         self.take(bytes)?;
         Ok(self)
     }
 
-    /// The whole body. One that ends within a member is cut; one without any byte is empty, whatever its headers say.
+    /// Returns the whole body. A body that ends within a member is cut off; a body without any byte is empty, whatever
+    /// its headers say.
     pub(crate) fn end(self) -> Result<Vec<u8>, TransportError> {
         match self {
             Body::Plain(bounded) => Ok(bounded.bytes),
@@ -92,7 +93,7 @@ impl Gzip {
         }
         while !bytes.is_empty() {
             match self.member.write(bytes) {
-                // The member is whole: what follows is another one, or no gzip.
+                // The member is complete: another member follows, or bytes that are not gzip.
                 Ok(0) => self.next_member()?,
                 Ok(taken) => bytes = &bytes[taken..],
                 Err(_) if self.member.get_ref().is_full => return Err(TransportError::TooLarge(most)),
@@ -156,7 +157,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Decodes a body that comes in pieces of every size.
+    /// Decodes a body that arrives in pieces of every size.
     fn decoded(lines: &[&str], body: &[u8], most: usize) -> Result<String, String> {
         let headers: Vec<_> = lines.iter().map(|line| ("content-encoding".to_owned(), (*line).to_owned())).collect();
         let mut results = [1, 2, 7, body.len().max(1)].map(|size| {
@@ -226,7 +227,7 @@ mod tests {
         }
         let two = [whole.as_slice(), &whole[..5]].concat();
         assert_eq!(decoded(&["gzip"], &two, 100).unwrap_err(), "the body is no good gzip: it ends early");
-        // Its checksum: other damage may make any body of it.
+        // The damage is in the checksum; other damage may decode to any body.
         let mut damaged = whole.clone();
         damaged[whole.len() - 8] ^= 0x55;
         for bad in
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(decoded(&["gzip"], &bomb, (1 << 20) - 1), too_large((1 << 20) - 1));
         assert_eq!(decoded(&[], b"body", 4), Ok("body".to_owned()));
         assert_eq!(decoded(&[], b"body", 3), too_large(3));
-        // What is sent counts as well as what comes of it.
+        // Encoded bytes count as well as decoded ones.
         assert_eq!(decoded(&["gzip"], &gzip(b"").repeat(10), 100), too_large(100));
     }
 }

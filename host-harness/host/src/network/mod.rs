@@ -19,56 +19,57 @@ use url::Url;
 use crate::blame::Blame;
 use crate::cause::Cause;
 
-/// A request that was found good, with its real credentials.
+/// A request that passed the rules, with its real credentials.
 #[derive(Clone)]
 pub struct OutgoingRequest {
     /// HTTP method.
     pub method: String,
     /// Whole address.
     pub url: Url,
-    /// Names in lower case.
+    /// Headers; names are in lower case.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl fmt::Debug for OutgoingRequest {
-    /// Headers and body hold credentials.
+    /// Hides headers and body, which hold credentials.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.method, self.url)
     }
 }
 
-/// A whole answer, any content encoding removed.
+/// A whole answer, with any content encoding removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IncomingResponse {
     /// HTTP status.
     pub status: u16,
-    /// Names in lower case.
+    /// Headers; names are in lower case.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl IncomingResponse {
-    /// The body without the byte order mark that it may open with, which readers of JSON skip.
+    /// The body without a leading byte order mark, which readers of JSON skip.
     pub fn unmarked(&self) -> &[u8] {
         self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body)
     }
 
-    /// Bytes of its headers, names and values together.
+    /// Total bytes of the names and values of its headers.
     pub(crate) fn header_bytes(&self) -> usize {
         self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }
 
-/// How long an answer that refuses for a time asks to wait, 429 or 503; none if it does not say so.
+/// The wait that an answer with status 429 or 503 asks for; `None` for other answers, or without a header
+/// `Retry-After`.
 pub(crate) fn asked_wait(response: &IncomingResponse, now: u64) -> Option<Duration> {
     let (_, value) = response.headers.iter().find(|(name, _)| name == "retry-after")?;
     if matches!(response.status, 429 | 503) { retry_after(value, now) } else { None }
 }
 
-/// How long a header `Retry-After` asks to wait from `now` on, in Unix milliseconds: in seconds or until a date.
+/// The wait that a header `Retry-After` asks for, in seconds or until a date. `now` is in Unix milliseconds.
 pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
     let value = value.trim();
     let now = UNIX_EPOCH + Duration::from_millis(now);
@@ -77,48 +78,48 @@ pub fn retry_after(value: &str, now: u64) -> Option<Duration> {
     value.parse().ok().map(Duration::from_secs).or_else(wait)
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// There is no address for the name.
+    /// The name has no address.
     #[error("the name {0} does not resolve")]
     NameNotResolved(String),
-    /// The address is one that must not be dialled.
+    /// The address must not be dialled.
     #[error("{host} is at {address}, which is {why}; {remedy}")]
     AddressProhibited {
-        /// Name or literal in the address.
+        /// The name or literal in the request's address.
         host: String,
-        /// What it resolved to.
+        /// The address to which the host resolves.
         address: std::net::IpAddr,
-        /// What kind of address it is.
+        /// The kind of the address.
         why: &'static str,
-        /// What mends it.
+        /// The fix.
         remedy: String,
     },
-    /// The proxy is not there, or does not do what it is for.
+    /// The proxy is unreachable or does not forward the request.
     #[error("the proxy {proxy} {why}")]
     Proxy {
-        /// Its address without user and password.
+        /// The proxy's address without user and password.
         proxy: String,
-        /// What it does not do.
+        /// The proxy's fault.
         why: String,
     },
-    /// Nobody listens.
+    /// The connection was refused.
     #[error("the connection was refused")]
     Refused,
-    /// No connection, or no answer, in time.
+    /// There was no connection or no answer in time, which is given in seconds.
     #[error("no answer within {0} s")]
     Timeout(u64),
-    /// The answer is no HTTP, or such that two readers would understand it in two ways.
+    /// The answer is not HTTP, or two readers would understand it differently.
     #[error("the answer is no good HTTP: {0}")]
     Malformed(String),
-    /// The body is in an encoding that was not asked for.
+    /// The body has an encoding that was not asked for.
     #[error("the header `content-encoding`: found {0}, expected gzip or none")]
     Encoded(String),
-    /// The text of the body is in a charset that the host does not know, so that it cannot be searched for secrets.
+    /// The text of the body has a charset that the host does not know, so that it cannot be searched for secrets.
     #[error("the header `content-type`: found the charset {0}, expected UTF-8")]
     Charset(String),
-    /// The body is none in the encoding that it has by its headers.
+    /// The body does not have the encoding that its headers declare.
     #[error("the body is no good gzip: {0}")]
     Undecodable(String),
     /// The certificate is not trusted.
@@ -127,24 +128,24 @@ pub enum TransportError {
     /// The answer ended early.
     #[error("the connection ended before the answer did")]
     Broken,
-    /// The body passes the cap.
+    /// The body exceeds its limit, in bytes.
     #[error("the body passes {0} bytes")]
     TooLarge(usize),
-    /// The headers pass the cap.
+    /// The headers exceed their limit, in bytes.
     #[error("the headers pass {0} bytes or are too many")]
     HeadersTooLarge(usize),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Other(Cause),
 }
 
 impl TransportError {
-    /// Something else: an error, or a sentence.
+    /// Makes another error of an error or a sentence.
     pub fn other(cause: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
         TransportError::Other(Cause::new(cause))
     }
 
-    /// The kind of error, as the failures of sinks name it.
+    /// The code for the kind of error, as in the failures of sinks.
     pub fn code(&self) -> &'static str {
         match self {
             TransportError::NameNotResolved(_) => "name-not-resolved",
@@ -164,24 +165,24 @@ impl TransportError {
         }
     }
 
-    /// Who can mend it.
+    /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         use TransportError::{AddressProhibited, NameNotResolved, Proxy, Untrusted};
         match self {
-            // The way is mended where the host runs.
+            // The operator's machine or network must change.
             NameNotResolved(_) | AddressProhibited { .. } | Proxy { .. } | Untrusted(_) => Blame::Operator,
             _ => Blame::Service,
         }
     }
 
-    /// Whether the service may have got the request.
+    /// Says whether the service may have received the request.
     pub fn may_have_arrived(&self) -> bool {
         use TransportError::{AddressProhibited, NameNotResolved, Proxy, Refused, Untrusted};
         !matches!(self, NameNotResolved(_) | AddressProhibited { .. } | Proxy { .. } | Refused | Untrusted(_))
     }
 }
 
-/// What a transport gives in the end.
+/// The future answer of a transport.
 pub type TransportFuture<'a> = Pin<Box<dyn Future<Output = Result<IncomingResponse, TransportError>> + Send + 'a>>;
 
 /// Carries requests: over the network, from a recording, or from memory.
@@ -189,13 +190,13 @@ pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole answer.
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_>;
 
-    /// Whether the answers come from a recording, where credentials have stand-ins: nothing is signed then.
+    /// Says whether the answers come from a recording, where credentials are placeholders; the host then signs nothing.
     fn replays(&self) -> bool {
         false
     }
 }
 
-/// Carries nothing: for calls that are not to reach anything.
+/// A transport that reaches nothing, for calls that must not send requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nowhere;
 

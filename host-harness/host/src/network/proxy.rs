@@ -1,5 +1,5 @@
-//! The proxy: which requests go through it, and which do not by the rules of `NO_PROXY`. What it takes to be let in stands
-//! in its address and is never shown.
+//! The proxy: which requests go through it, and which go directly by the rules of `NO_PROXY`. The proxy's credentials
+//! are in its address and are never shown.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-/// How requests get out: directly, or through a proxy. Cheap to clone.
+/// The route of requests: directly, or through a proxy. Cheap to clone.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxy(Option<Arc<ProxyRules>>);
 
 struct ProxyRules {
-    /// With user and password, where it has them.
+    /// The address, with user and password where it has them.
     address: Url,
     https_only: bool,
     listed: String,
@@ -27,11 +27,11 @@ struct Exception {
 
 enum Hosts {
     All,
-    /// Whom it does not intercept.
+    /// The hosts that this matcher does not intercept.
     Some(Box<Matcher>),
 }
 
-/// Not the address of a proxy. Says nothing of what was found, which may hold a password.
+/// The text is not the address of a proxy. The error does not quote the text, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected the address of an HTTP proxy, such as http://proxy.example:3128, with user:password@ before the name where \
@@ -40,13 +40,13 @@ enum Hosts {
 pub struct NotAProxy;
 
 impl Proxy {
-    /// Through the proxy at this address, but for what `exceptions` lists as `NO_PROXY` does: names with all below them,
-    /// addresses, ranges, `*`, each with a port or without.
+    /// Makes a route through the proxy at this address, except for requests to `exceptions`, which are written as in
+    /// `NO_PROXY`: names with all names below them, addresses, ranges, `*`, each with a port or without.
     pub fn new(address: &str, exceptions: &str) -> Result<Proxy, NotAProxy> {
         Proxy::read(address, exceptions, false)
     }
 
-    /// The same for https alone, as `HTTPS_PROXY` is meant.
+    /// The same for https only, as for `HTTPS_PROXY`.
     pub fn of_https(address: &str, exceptions: &str) -> Result<Proxy, NotAProxy> {
         Proxy::read(address, exceptions, true)
     }
@@ -69,12 +69,12 @@ impl Proxy {
         Ok(Proxy(Some(Arc::new(rules))))
     }
 
-    /// Whether there is one.
+    /// Says whether there is a proxy.
     pub fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The proxy that a request to this address goes through, with its user and password; none if it goes directly.
+    /// The proxy for requests to this address, with its user and password; `None` if they go directly.
     pub fn address_for(&self, url: &Url) -> Option<&Url> {
         let rules = self.0.as_deref()?;
         let direct = rules.https_only && url.scheme() != "https";
@@ -82,30 +82,30 @@ impl Proxy {
         (!direct).then_some(&rules.address)
     }
 
-    /// The proxy as it may be shown; empty without one.
+    /// The proxy's address without user and password; empty without a proxy.
     pub fn name(&self) -> String {
         self.0.as_deref().map(|rules| rules.address.origin().ascii_serialization()).unwrap_or_default()
     }
 
-    /// Whether its address has a user or a password.
+    /// Says whether the proxy's address has a user or a password.
     pub fn has_credentials(&self) -> bool {
         let address = self.0.as_deref().map(|rules| &rules.address);
         address.is_some_and(|address| !address.username().is_empty() || address.password().is_some())
     }
 
-    /// Whether its address has a password.
+    /// Says whether the proxy's address has a password.
     pub fn has_password(&self) -> bool {
         self.0.as_deref().is_some_and(|rules| rules.address.password().is_some())
     }
 
-    /// What it takes to be let in, where its address says so.
+    /// The header with the proxy's credentials, where its address has them.
     pub fn authorization(&self) -> Option<http::HeaderValue> {
         let address = self.0.as_deref().map(|rules| &rules.address)?;
         let matcher = Matcher::builder().all(address.as_str()).build();
         matcher.intercept(&http::Uri::from_static("http://service/"))?.basic_auth().cloned()
     }
 
-    /// A client that sends as it says here, and never as the environment says.
+    /// Configures a client to use this proxy, and never the one of the environment.
     pub fn applied(&self, client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
         let client = client.no_proxy();
         if !self.is_some() {
@@ -133,7 +133,7 @@ impl fmt::Debug for Proxy {
 impl Exception {
     fn read(entry: &str) -> Exception {
         let (host, port) = match entry.rsplit_once(':') {
-            // More colons are those of an IPv6 address, unless it stands in brackets.
+            // More than one colon means an IPv6 address, unless it is in brackets.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
                 Ok(port) => (host, Some(port)),
                 Err(_) => (entry, None),
@@ -168,7 +168,7 @@ impl Exception {
 mod tests {
     use super::*;
 
-    /// Whether requests to these go directly.
+    /// Checks which requests go directly and which through the proxy.
     fn check_direct(exceptions: &str, direct: &[&str], through: &[&str]) {
         let proxy = Proxy::new("http://proxy:3128", exceptions).unwrap();
         for (urls, expected) in [(direct, true), (through, false)] {

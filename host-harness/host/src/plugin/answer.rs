@@ -1,5 +1,5 @@
-//! What an answer of a plugin may be. Lists, ids and bodies beyond their limits end the call: cut, they would mean
-//! something else. Words for people are cut, because nothing hangs on them.
+//! Limits of a plugin's answers. A list, id or body beyond its limit ends the call, because cutting it would change its
+//! meaning. Texts for people are cut, because nothing depends on them.
 
 use std::collections::HashSet;
 
@@ -15,27 +15,27 @@ use crate::limits::{
 use crate::plugin::event;
 use crate::text::{self, is_plain, plain};
 
-/// Why an answer is not taken.
+/// The reason why an answer is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AnswerFault {
-    /// More than it may be: which limit, and its value.
+    /// The answer exceeds this limit, whose value is given.
     Limit(Bound, LimitAmount),
-    /// Nothing that the contract allows.
+    /// The contract does not allow the answer.
     Broken(String),
 }
 
 type Within = Result<(), AnswerFault>;
 
-/// An answer that can be held to its limits.
+/// An answer that is checked against its limits.
 pub trait BoundedAnswer {
-    /// Cuts its words, and refuses it if that is not enough.
+    /// Cuts the answer's texts, and refuses the answer if it still exceeds a limit.
     fn hold(&mut self, limits: &Limits) -> Within;
 
-    /// About how many bytes are read for that.
+    /// Approximate number of bytes that the check reads.
     fn read_bytes(&self) -> usize;
 }
 
-/// What an entry of a list costs beside its bytes.
+/// Bytes that an entry of a list counts for beside its content.
 const ENTRY: usize = 64;
 
 fn most(limit: Bound, found: usize, most: usize) -> Within {
@@ -57,12 +57,13 @@ fn cut(text: &mut String, bytes: usize) {
     }
 }
 
-/// An id: found again by every byte of it, and shown.
+/// Checks an id: every byte of it counts, and people see it.
 fn id(limit: Bound, text: &str) -> Within {
     exact(limit, text, ID_BYTES)
 }
 
-/// What counts to the byte and is shown: a page that somebody signs must not rewrite itself.
+/// Checks a text of which every byte counts and which people see: control characters could rewrite a page that somebody
+/// signs.
 fn exact(limit: Bound, text: &str, most: usize) -> Within {
     bytes(limit, text, most)?;
     if is_plain(text) { Ok(()) } else { broken(format!("{limit} has control characters")) }
@@ -72,7 +73,7 @@ fn broken(words: String) -> Within {
     Err(AnswerFault::Broken(words))
 }
 
-/// An id as it is shown where it is what is wrong.
+/// An id, cut for an error message about it.
 fn shown(id: &str) -> &str {
     text::cut(id, 64)
 }
@@ -156,7 +157,7 @@ impl BoundedAnswer for Plan {
                 }
             }
         }
-        // Each is read as an address, by the host.
+        // The host parses each origin.
         let origins: HashSet<&str> = self.shapes.iter().map(|shape| shape.origin.as_str()).collect();
         most(Bound::OriginsOfPlan, origins.len(), ORIGINS)?;
         self.warnings.hold(limits)
@@ -189,7 +190,7 @@ impl BoundedAnswer for Vec<Problem> {
 
 impl BoundedAnswer for Token {
     fn hold(&mut self, _: &Limits) -> Within {
-        // Taken only where it is a placeholder of the host's own.
+        // The host accepts a token only if it is one of its own placeholders.
         Ok(())
     }
 
@@ -206,7 +207,7 @@ impl BoundedAnswer for Discovery {
             scope(&mut skipped.scope)?;
             skipped.reason.hold(limits)?;
         }
-        // A scope that is listed twice is one: two would write one state.
+        // Of two scopes with one id, the second is dropped: both would write the same state.
         let mut seen = HashSet::new();
         self.scopes.retain(|scope| seen.insert(scope.id.clone()));
         self.skipped.retain(|skipped| seen.insert(skipped.scope.id.clone()));
@@ -309,7 +310,7 @@ impl BoundedAnswer for Batch {
     }
 }
 
-/// An event that is no line of JSON would break every reader behind this host.
+/// Checks an event: a body that is not a line of JSON would break every reader behind this host.
 fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Within {
     id(Bound::UidOfEvent, uid)?;
     if body.len() > limits.event_bytes {

@@ -1,27 +1,27 @@
-//! The names of the limits of calls and of the compiler, as messages have them, and how much a limit is. The values are in
+//! The names of the limits of calls and of the compiler for messages, and the amounts of limits. The values are in
 //! `limits`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How much a limit is.
+/// The amount of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitAmount {
-    /// So many things.
+    /// A number of things.
     Count(u64),
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So long.
+    /// A time.
     Time(Duration),
 }
 
 impl LimitAmount {
-    /// So many things.
+    /// Makes a number of things.
     pub const fn count(things: usize) -> LimitAmount {
         LimitAmount::Count(things as u64)
     }
 
-    /// So many bytes.
+    /// Makes a number of bytes.
     pub const fn bytes(bytes: usize) -> LimitAmount {
         LimitAmount::Bytes(bytes as u64)
     }
@@ -39,7 +39,7 @@ impl fmt::Display for LimitAmount {
 
 macro_rules! bounds {
     ($($name:ident = $words:literal,)*) => {
-        /// A limit that a plugin met.
+        /// A limit that a plugin exceeded.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Bound {
             $(#[doc = concat!("The limit of ", $words, ".")] $name,)*

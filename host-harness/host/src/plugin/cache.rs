@@ -1,5 +1,5 @@
-//! Compiled plugins that are kept in a folder. They run as native code, so the folder and each file must be this user's
-//! alone: that keeps others out. A digest in each file finds damage before the engine loads the code.
+//! Compiled plugins in a folder. They run as native code, so that the folder and each file must belong to this user and
+//! be writable by nobody else. A digest in each file reveals damage before the engine loads the code.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,10 +10,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-/// Begins each file. The names of files follow from it, so that files of another format are never looked at.
+/// First bytes of each file. The names of files are derived from them, so that files of another format are never
+/// opened.
 pub(super) const MAGIC: &[u8; 8] = b"cwasm\0\0\x02";
 
-/// The magic bytes, the digest, and the number of bytes of code.
+/// Bytes of the header: the magic bytes, the digest, and the length of the code.
 const HEADER_BYTES: usize = MAGIC.len() + 32 + 8;
 
 /// A folder of compiled plugins, which need not exist yet.
@@ -22,24 +23,25 @@ pub(super) struct Cache {
     pub folder: PathBuf,
 }
 
-/// Why a cache, or one file in it, is of no use. Each says where, and what was expected.
+/// The reason why a cache, or one file in it, is unusable. Each variant says where the problem is, and what was
+/// expected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheError {
-    /// The folder: nothing in it is read or written.
+    /// The folder is unusable: no file in it is read or written.
     #[error("{0}")]
     Folder(String),
-    /// One file, which may be replaced.
+    /// One file is unusable, and may be replaced.
     #[error("{0}")]
     File(String),
 }
 
 impl Cache {
-    /// The code that is kept under a name; none where there is no such file.
+    /// Reads the code under a name; `None` if there is no such file.
     pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
         let Some(folder) = self.open()? else { return Ok(None) };
         let unusable = |found: &str| CacheError::File(format!("{} {found}", self.folder.join(name).display()));
         let unread = |error: io::Error| unusable(&format!("cannot be read: {error}"));
-        // A pipe is refused below, without waiting for its writer.
+        // A pipe is refused below; with this flag, opening it does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -60,7 +62,7 @@ impl Cache {
         }
     }
 
-    /// Keeps code under a name. Whatever bore the name before is replaced as a whole, so that no reader meets a part.
+    /// Writes code under a name. An existing entry is replaced as a whole, so that no reader sees a part of a file.
     pub(super) fn store(&self, name: &str, code: &[u8]) -> Result<(), CacheError> {
         let make = || DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         make().map_err(|error| self.unusable(&format!("cannot be made: {error}")))?;
@@ -71,7 +73,7 @@ impl Cache {
             beside.write_all(code)?;
             beside.as_file().sync_all()?;
             let place = self.folder.join(name);
-            // A file takes the place of anything but a folder.
+            // A rename replaces anything but a folder.
             if fs::symlink_metadata(&place).is_ok_and(|met| met.is_dir()) {
                 fs::remove_dir_all(&place)?;
             }
@@ -81,13 +83,14 @@ impl Cache {
         write().map_err(|error| {
             CacheError::File(format!("{} cannot be written: {error}", self.folder.join(name).display()))
         })?;
-        // The file is whole and in place: a file system that cannot sync folders may lose it with the power, and no more.
+        // The file is complete and in place. A file system that cannot sync folders may lose the file in a power cut,
+        // and nothing else.
         let _ = folder.sync_all();
         Ok(())
     }
 
-    /// The folder, if it is this user's alone; none if it does not exist. A link to it may stand in its place: systemd makes
-    /// one for a unit with `DynamicUser=`.
+    /// Opens the folder, if only this user can write it; `None` if it does not exist. A symbolic link to it is
+    /// accepted: systemd makes one for a unit with `DynamicUser=`.
     fn open(&self) -> Result<Option<File>, CacheError> {
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.folder);
         let folder = match opened {
@@ -107,7 +110,7 @@ impl Cache {
     }
 }
 
-/// How others may write a file or a folder, and the command that takes it from them; none if they may not.
+/// Says how others may write a file or a folder, with the command that prevents it; `None` if others cannot.
 fn reach_of_others(met: &Metadata, expected_mode: u32) -> Option<(String, String)> {
     let user = rustix::process::geteuid().as_raw();
     if met.uid() != user {
@@ -120,13 +123,13 @@ fn reach_of_others(met: &Metadata, expected_mode: u32) -> Option<(String, String
 }
 
 fn header(name: &str, code: &[u8]) -> Vec<u8> {
-    // The name has a fixed length for each format, so nothing of it can be taken for code.
+    // The name has a fixed length for each format, so that no part of it can be taken for code.
     let digest = Sha256::new().chain_update(name).chain_update(code).finalize();
     [&MAGIC[..], &digest[..], &(code.len() as u64).to_le_bytes()[..]].concat()
 }
 
-/// The code in a file of this many bytes; none if the file is damaged. The lengths are compared first, so that a file
-/// which grew without bounds is not read.
+/// Reads the code in a file of this many bytes; `None` if the file is damaged. The lengths are compared first, so that
+/// a file which grew without bounds is not read.
 fn code(mut file: File, bytes: u64, name: &str) -> io::Result<Option<Vec<u8>>> {
     let mut found = [0; HEADER_BYTES];
     match file.read_exact(&mut found) {
@@ -152,7 +155,7 @@ mod tests {
     const NAME: &str = "0123.cwasm";
     const CODE: &[u8] = b"native code of one plugin";
 
-    /// A cache that keeps [`CODE`], and the file in which it does.
+    /// Makes a cache with [`CODE`] in it, and returns it with the file that holds the code.
     fn kept() -> (tempfile::TempDir, Cache, PathBuf) {
         let outer = tempfile::tempdir().unwrap();
         let cache = Cache { folder: outer.path().join("cache") };
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!(cache.load(NAME).unwrap().as_deref(), Some(CODE));
     }
 
-    /// One file is of no use, for this reason, and code can be kept in its place.
+    /// Checks that one file is unusable for this reason, and that new code can replace it.
     fn check_replaced(cache: &Cache, reason: &str) {
         let unusable = cache.load(NAME).unwrap_err();
         let told = unusable.to_string();

@@ -1,5 +1,5 @@
-//! One call of a plugin: a fresh store, a fresh instance, its limits, its requests. Nothing of it is used again; a trap
-//! or a dropped call takes the store with it.
+//! One call of a plugin: a fresh store, a fresh instance, its limits, its requests. No later call uses any of them; a
+//! trap or a dropped call drops the store.
 
 use std::fmt;
 use std::future::Future;
@@ -39,34 +39,34 @@ use crate::text;
 
 pub use super::tap::Tap;
 
-/// Why a call gave no answer of the plugin's own.
+/// The reason why a call gave no answer of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The plugin broke down.
+    /// The plugin trapped, or its answer violates the contract.
     #[error("the plugin broke down in {call}: {kind}{words}")]
     Trap {
         /// Function of the contract.
         call: &'static str,
-        /// The engine's word for it.
+        /// The kind of trap, as the engine names it.
         kind: String,
-        /// The guest's last words.
+        /// The guest's last log lines.
         words: LastWords,
     },
-    /// The plugin used more than it may.
+    /// The plugin exceeded a limit.
     #[error("the plugin passed its limit of {limit} in {call}, {value}{words}")]
     Limit {
         /// Function of the contract.
         call: &'static str,
-        /// Which limit.
+        /// The limit.
         limit: Bound,
-        /// Its value.
+        /// The amount of the limit.
         value: LimitAmount,
-        /// The guest's last words.
+        /// The guest's last log lines.
         words: LastWords,
     },
 }
 
-/// What a guest logged last, bounded and redacted.
+/// The last log lines of a guest, bounded and redacted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastWords(Vec<String>);
 
@@ -77,12 +77,12 @@ impl fmt::Display for LastWords {
 }
 
 impl CallError {
-    /// Who can mend it.
+    /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         Blame::Plugin
     }
 
-    /// As a failure of the contract, so that callers have one thing to react to.
+    /// The error as a failure of the contract, so that callers handle only failures.
     pub fn failure(&self) -> Failure {
         match self {
             CallError::Trap { .. } => failures::PLUGIN_TRAPPED.because(self),
@@ -94,7 +94,7 @@ impl CallError {
 /// The store of one call.
 type CallStore = wasmtime::Store<CallState>;
 
-/// What a store holds for one call.
+/// The state that a store holds for one call.
 pub(crate) struct CallState {
     pub(crate) table: ResourceTable,
     pub(crate) clock: CallClock,
@@ -108,13 +108,13 @@ pub(crate) struct CallState {
     log_lines_dropped: usize,
 }
 
-/// Times the length of a line: a longer message is not searched for secrets.
+/// How many times longer than a log line a message may be: a longer one is not searched for secrets.
 const LONGEST_MESSAGE: usize = 32;
 
-/// A plugin's message as the log has it: without secrets, without what nobody sees, and of so many bytes.
+/// A plugin's message for the log: without secrets and invisible characters, cut to a number of bytes.
 pub fn log_words(message: &str, secrets: &Search, most_bytes: usize) -> String {
-    // Redacted before it is cut: half a secret would not be known for one. And once more where characters that nobody
-    // sees stood in it.
+    // Redaction precedes the cut, because a cut secret would not be recognised. A second redaction finds secrets that
+    // contained invisible characters.
     let redacted = |text: String| match secrets.clean(text.as_bytes()) {
         Some(clean) => text::plain(&String::from_utf8_lossy(&clean)),
         None => text,
@@ -123,7 +123,8 @@ pub fn log_words(message: &str, secrets: &Search, most_bytes: usize) -> String {
     text::cut(&message, most_bytes).to_owned()
 }
 
-/// One line of the log. The words are a field, which is quoted: a message could spell the fields of another line.
+/// Writes one line of the log. The message is a field, which is quoted, because a message could imitate the fields of
+/// another line.
 pub fn log_line(level: LogLevel, who: &str, words: &str) {
     macro_rules! line {
         ($level:ident) => {
@@ -164,7 +165,7 @@ impl log::Host for CallState {
 }
 
 impl credentials::Host for CallState {
-    /// Gives a placeholder; the assertion itself goes onto the request.
+    /// Returns a placeholder; the assertion itself goes onto the request.
     async fn client_assertion(
         &mut self,
         setting: String,
@@ -175,7 +176,7 @@ impl credentials::Host for CallState {
         let mut kinds = declared.filter(|credential| credential.setting == setting).map(|credential| credential.kind);
         let kind = kinds.find(|kind| *kind != CredentialKind::Secret).ok_or(credentials::Refusal::NotDeclared)?;
         let held = self.held.iter().find(|held| held.setting == setting).map(|held| held.secret.clone());
-        // A call without HTTP has no use for one, and no clock.
+        // A call without HTTP has no use for an assertion, and has no clock.
         let clock = self.hook.network.as_ref().map(|network| Arc::clone(&network.clock));
         let (Some(held), Some(clock)) = (held, clock) else { return Err(credentials::Refusal::NotConfigured) };
         let made = self.hook.sealed.iter().filter(|sealed| matches!(sealed.credential, Credential::Assertion(_)));
@@ -189,7 +190,7 @@ impl credentials::Host for CallState {
         }
         let replays = self.hook.network.as_ref().is_some_and(|network| network.transport.replays());
         let made = tokio::task::spawn_blocking(move || match kind {
-            // What it would be made of has a stand-in, too.
+            // The key pair or file of a recording is a placeholder, too.
             _ if replays => Ok((Secret::new("ASSERTION"), None)),
             CredentialKind::TokenFile => {
                 assertion::read_token(std::path::Path::new(held.expose())).map(|token| (token, None))
@@ -220,31 +221,32 @@ impl credentials::Host for CallState {
     }
 }
 
-/// A token that the host keeps, and how long it is good for.
+/// A token that the host keeps, and its lifetime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedToken {
     /// The real value.
     pub value: Secret,
-    /// From when it was fetched.
+    /// Lifetime of the token, counted from the fetch.
     pub expires_in_seconds: u32,
-    /// From when on the host would fetch another, in Unix milliseconds; none if it keeps no answer with it.
+    /// When the host would fetch another token, in Unix milliseconds; `None` if the host keeps no answer with the
+    /// token.
     pub renew_at: Option<u64>,
 }
 
-/// A call's answer and what it took.
+/// A call's answer, and the record of the call.
 pub type Called<T> = (Result<T, CallError>, Journal);
 
-/// How the guest's part of a call ended.
+/// The end of the guest's part of a call.
 enum Ended<T> {
-    /// With an answer.
+    /// The guest answered.
     Answered(T),
-    /// The engine stopped it.
+    /// The engine stopped the guest.
     Trapped(wasmtime::Error),
-    /// Its time in all ran out.
+    /// The call's elapsed time exceeded its limit.
     OutOfTime,
 }
 
-/// Lets the guest work until the deadline, and adds up the time in which it is being worked at.
+/// Runs the guest until the deadline, and adds up the CPU time of the call.
 async fn ended<T>(
     deadline: tokio::time::Instant,
     spent: &Spent,
@@ -257,7 +259,7 @@ async fn ended<T>(
     }
 }
 
-/// Adds up the time in which a call is being worked at.
+/// Adds up the CPU time of a call.
 async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| {
@@ -270,7 +272,7 @@ async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
 }
 
 impl Plugin {
-    /// What the plugin is. All HTTP is denied, and there are no timers.
+    /// Asks the plugin for its description. All HTTP is denied, and there are no timers.
     pub async fn describe(&self) -> Called<Description> {
         self.call("describe", &Caller::default(), Inside::default(), &[], async |code, store| {
             code.call_describe(store).await
@@ -278,7 +280,8 @@ impl Plugin {
         .await
     }
 
-    /// Checks settings. All HTTP is denied, there are no timers, and equal settings look equal to the plugin.
+    /// Has the plugin check settings. All HTTP is denied, there are no timers, and equal settings look equal to the
+    /// plugin.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
         let text = settings.with_fixed_placeholders();
         self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
@@ -287,7 +290,8 @@ impl Plugin {
         .await
     }
 
-    /// The same with other placeholders in each call. A plan must not hang on them, and a host that tries plugins asks so.
+    /// The same with new placeholders in each call. A plan must not depend on placeholders, and a host that tests
+    /// plugins checks this.
     pub async fn prepare_with_chance(
         &self,
         caller: &Caller,
@@ -309,7 +313,8 @@ impl Plugin {
         let (text, inside) = settings.sealed();
         let fetch = async |code: &Guest, store: &mut CallStore| code.call_fetch_token(store, &text).await;
         let (answer, journal) = self.call("fetch-token", caller, inside, &[&text], fetch).await;
-        // Only what the host sealed is a token: one of the plugin's own would sign a tenant's requests for another account.
+        // Only a token that the host sealed is accepted: with a token of its own, the plugin could sign a tenant's
+        // requests for another account.
         let kept = |Token { value, expires_in_seconds }| {
             let held = journal.tokens.iter().find(|held| held.placeholder == value).ok_or_else(|| CallError::Trap {
                 call: "fetch-token",
@@ -378,7 +383,7 @@ impl Plugin {
         .await
     }
 
-    /// A call's time in all.
+    /// The limit of a call's elapsed time.
     fn time_of(call: &str, limits: &Limits) -> Duration {
         match call {
             "describe" | "prepare" => limits.prepare_time.min(limits.wall_time),
@@ -386,8 +391,8 @@ impl Plugin {
         }
     }
 
-    /// Makes a call: opens a fresh instance, shows the `arguments` to a test that taps, lets the plugin answer in its
-    /// time, and closes the instance.
+    /// Makes a call: opens a fresh instance, shows the `arguments` to the tap of a test, awaits the plugin's answer
+    /// until the deadline, and closes the instance.
     async fn call<T: BoundedAnswer + Send + 'static>(
         &self,
         name: &'static str,
@@ -464,7 +469,7 @@ impl Caller {
     }
 }
 
-/// A call that was begun.
+/// A call in progress.
 struct OpenCall<'a> {
     call: &'static str,
     deadline: tokio::time::Instant,
@@ -475,7 +480,7 @@ struct OpenCall<'a> {
 }
 
 impl OpenCall<'_> {
-    /// Ends the call: what came of it, and what it took.
+    /// Ends the call, and returns its answer and its record.
     async fn close<T: BoundedAnswer + Send + 'static>(self, answer: Ended<T>) -> Called<T> {
         let OpenCall { call, deadline, wall_time, store, spent, _permit } = self;
         let CallState { meter, hook, who, log, log_lines_dropped, .. } = store.into_data();
@@ -512,7 +517,7 @@ impl OpenCall<'_> {
     }
 }
 
-/// Holds an answer to its limits.
+/// Checks an answer against its limits.
 async fn held<T: BoundedAnswer + Send + 'static>(
     mut answer: T,
     limits: Limits,
@@ -532,7 +537,7 @@ fn out_of_time(wall_time: Duration) -> AnswerFault {
     AnswerFault::Limit(Bound::Time, LimitAmount::Time(wall_time))
 }
 
-// Words of the engine's errors that have no type of their own. The rows `headers of a request` and `bytes copied` of
+// Texts of the engine's errors that have no type of their own. The rows `headers of a request` and `bytes copied` of
 // `tests/limits.rs` provoke two of these errors, and the test below provokes the third.
 
 /// A component was given more handles than it may hold.
@@ -544,7 +549,7 @@ const TOO_LARGE_FIELDS: &str = "total size of fields exceeds limit";
 /// More data was copied into the host than a call may copy.
 const TOO_MUCH_COPIED: &str = "too much data is being copied";
 
-/// What the engine's error is about: a limit that it holds itself, or a plugin that broke down.
+/// Classifies an error of the engine: a limit that the engine enforces, or a trap of the plugin.
 fn classify(error: &wasmtime::Error, limits: &Limits) -> AnswerFault {
     let cause = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) || cause.contains(TOO_MANY_HANDLES) {
@@ -581,7 +586,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes two things, and gives none back.
+    /// Takes two things, and returns none of them.
     const GREEDY: &str = r#"(component
         (import "thing" (type $thing (sub resource)))
         (import "make" (func $make (result (own $thing))))

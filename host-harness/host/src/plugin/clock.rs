@@ -1,5 +1,5 @@
-//! The clock that a plugin sees: how long its call has been going on. Where a call is to be pure, the clock stands still,
-//! and there are no timers.
+//! The clock that a plugin sees, which counts from the start of its call. In a pure call, the clock stands still, and
+//! there are no timers.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use wasmtime_wasi::clocks::{WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi_io::poll::DynPollable;
 
-/// The clock of one call. It tells nothing of the host's own.
+/// The clock of one call. It reveals nothing of the host's clock.
 pub(crate) struct CallClock {
     begun: Option<Instant>,
     timers: WasiClocksCtx,
 }
 
 impl CallClock {
-    /// Begins now.
+    /// Makes a clock that begins now.
     pub fn running() -> CallClock {
         CallClock { begun: Some(Instant::now()), timers: WasiClocksCtx::default() }
     }
 
-    /// Always says the same.
+    /// Makes a clock that always shows the same time.
     pub fn standing() -> CallClock {
         CallClock { begun: None, timers: WasiClocksCtx::default() }
     }
@@ -32,7 +32,7 @@ impl CallClock {
     }
 }
 
-/// The clock, and where its timers are kept.
+/// The clock, and the table of its timers.
 pub(crate) struct ClockView<'a> {
     pub clock: &'a mut CallClock,
     pub table: &'a mut ResourceTable,

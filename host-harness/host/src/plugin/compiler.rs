@@ -1,5 +1,5 @@
-//! Compiling a plugin: in a process of its own, which takes its limits before it reads the first byte of it. A
-//! compiler has no fuel; what takes too long or too much ends with its process, and nothing else does.
+//! Compiles a plugin in a separate process, which sets its own limits before it reads the first byte of the plugin. A
+//! compiler has no fuel: if it takes too long or too much memory, only its process ends.
 
 use std::error::Error;
 use std::fmt;
@@ -18,21 +18,21 @@ use crate::plugin::bound::{Bound, LimitAmount};
 use crate::plugin::{features, fence};
 use crate::{privileges, text};
 
-/// Who compiles plugins; a trusted one is compiled by this process where there is nobody else.
+/// The compiler of plugins. A trusted plugin is compiled by this process where there is no other compiler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// Nobody: this host runs trusted plugins and no others.
+    /// No compiler: this host runs trusted plugins only.
     #[default]
     Nobody,
-    /// This program, started with [`COMMAND`] for each plugin, within these limits. It must be of the same build: what it
-    /// writes runs as native code.
+    /// This program, started with [`COMMAND`] for each plugin, within these limits. It must be of the same build,
+    /// because its output runs as native code.
     Program(PathBuf, CompileLimits),
-    /// This process, without limits of memory and time: for plugins whose authors one trusts.
+    /// This process, without limits of memory and time, for plugins whose authors are trusted.
     ThisProcess,
 }
 
 impl Compiler {
-    /// The running program, which must offer [`COMMAND`]. It stays the same one when its file is replaced meanwhile.
+    /// The running program, which must offer [`COMMAND`]. The process stays the same program if its file is replaced.
     pub fn this_program() -> Compiler {
         let program =
             if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() };
@@ -40,36 +40,37 @@ impl Compiler {
     }
 }
 
-/// First argument of a program that is to compile: the plugin on standard input, its code on standard output. Then follow
-/// the bytes of memory, the seconds on a processor and the bytes of code that it may take.
+/// First argument of a program that acts as the compiler: it reads the plugin from standard input and writes the code
+/// to standard output. Three numbers follow, the limits in bytes of memory, seconds of CPU time and bytes of code.
 pub const COMMAND: &str = "compile-plugin";
 
-/// Why there is no code. Each is the plugin's fault, but for the last.
+/// The reason why there is no code. Each is the plugin's fault, except for the last two.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// The compiler refuses it, with these words.
+    /// The compiler refuses the plugin, with this message.
     #[error(transparent)]
     Refused(EngineRefusal),
-    /// It takes more than it may.
+    /// The compilation exceeds a limit.
     #[error("compiling the plugin passed the limit of {limit}, {value} (plugin)")]
     Limit {
-        /// Which limit.
+        /// The limit.
         limit: Bound,
-        /// Its value.
+        /// The amount of the limit.
         value: LimitAmount,
     },
-    /// The compiler itself broke down on it.
+    /// The compiler crashed on the plugin.
     #[error("the compiler broke down on the plugin: {0} (plugin)")]
     Broken(String),
-    /// There is no compiler here.
+    /// This host has no compiler.
     #[error("this host compiles no plugins but those that it trusts")]
     Nobody,
-    /// The compiler cannot be started (harness).
+    /// The compiler cannot be started, which is a fault of the host.
     #[error("the compiler cannot be started: {0} (harness)")]
     Host(String),
 }
 
-/// Why the engine or its compiler refuses a plugin: the engine's error, or the words of a compiler in another process.
+/// The reason why the engine or its compiler refuses a plugin: the engine's error, or the message of a compiler in
+/// another process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineRefusal(Cause);
 
@@ -80,17 +81,18 @@ impl EngineRefusal {
 }
 
 impl fmt::Display for EngineRefusal {
-    /// With its causes, on one line: the words may be the plugin's, and the compiler writes lists of bytes below each other.
+    /// Writes the message with its causes on one line: parts of it may come from the plugin, and the compiler writes
+    /// lists of bytes on several lines.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = cause::chain(&self.0);
         formatter.write_str(&text::plain(&words.split_whitespace().collect::<Vec<_>>().join(" ")))
     }
 }
 
-/// The words have all causes in them.
+/// The message contains all causes, so that no source remains.
 impl Error for EngineRefusal {}
 
-/// Has a plugin compiled by `program`, and gives its code.
+/// Has `program` compile a plugin, and returns the code.
 pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) -> Result<Vec<u8>, CompileError> {
     let host = |error: io::Error| CompileError::Host(format!("{}: {error}", program.display()));
     let (input, mut said) = (file_of(plugin).map_err(host)?, tempfile::tempfile().map_err(host)?);
@@ -151,7 +153,7 @@ fn file_of(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// What the compiler writes, a byte beyond its limit at the most; none if that takes too long.
+/// Reads the compiler's output, at most one byte beyond its limit; `None` if that takes too long.
 fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u8>>> {
     let output = compiler.stdout.take()?;
     let (send, receive) = mpsc::channel();
@@ -163,18 +165,18 @@ fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u
     receive.recv_timeout(limits.wall_time).ok()
 }
 
-/// A compiler that ends when nobody waits for it any more.
+/// Kills a compiler when nobody waits for it any more.
 struct Ending(Child);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The compiler may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// How a compiler ended that gave no code.
+/// The reason why a compiler ended without code.
 enum ExitCause {
     Processor,
     Memory,
@@ -182,16 +184,16 @@ enum ExitCause {
     Unknown,
 }
 
-// Words of a process that has no memory left: it may end wherever it asks for some. The row of memory in
-// `tests/foreign.rs` provokes the first, and the test below the others.
+// Messages of a process without memory, which may end at any allocation. The row of memory in `tests/foreign.rs`
+// provokes the first, and the test below the others.
 
-/// The standard library's, before it aborts.
+/// The message of the standard library before it aborts.
 const NO_ALLOCATION: &str = "memory allocation of";
 
-/// The system's for `ENOMEM`.
+/// The system's message for `ENOMEM`.
 const NO_MEMORY: &str = "Cannot allocate memory";
 
-/// The system's for `EAGAIN`, by which it refuses a thread.
+/// The system's message for `EAGAIN`, with which it refuses to start a thread.
 const NO_THREAD: &str = "Resource temporarily unavailable";
 
 fn exit_cause(status: ExitStatus, words: &str) -> ExitCause {
@@ -207,11 +209,11 @@ fn exit_cause(status: ExitStatus, words: &str) -> ExitCause {
 /// Exit status of a compiler that refuses a plugin.
 const REFUSED: u8 = 10;
 
-/// Begins the line of a compiler that could not put up its fence; the reason follows.
+/// Begins the line that a compiler writes if it could not set up its fence; the reason follows.
 const UNFENCED: &str = "unfenced: ";
 
-/// The other side: takes its limits, puts up its fence, reads a plugin from standard input and writes its code to standard output. `numbers`
-/// are what follows [`COMMAND`]; gives the exit status.
+/// The compiler's side: sets its limits and its fence, reads a plugin from standard input, and writes its code to
+/// standard output. `numbers` are the arguments after [`COMMAND`]. Returns the exit status.
 pub fn serve(numbers: &[String]) -> u8 {
     let compiled = || -> Result<Vec<u8>, String> {
         let numbers: Vec<u64> = numbers.iter().map_while(|number| number.parse().ok()).collect();
@@ -224,7 +226,7 @@ pub fn serve(numbers: &[String]) -> u8 {
         let engine = features::compiler().map_err(|error| format!("{error:#}"))?;
         start_threads()?;
         if let Err(error) = fence::put_up() {
-            // The limits hold without it.
+            // The limits hold without the fence.
             let words = format!("{UNFENCED}{error}\n");
             io::stderr().write_all(words.as_bytes()).map_err(|error| error.to_string())?;
         }
@@ -247,7 +249,7 @@ pub fn serve(numbers: &[String]) -> u8 {
     }
 }
 
-/// Starts the threads that the engine compiles with, and waits until each runs: behind the fence none can be started.
+/// Starts the threads of the engine's compiler, and waits until each runs, because the fence forbids new threads.
 #[cfg(feature = "parallel-compilation")]
 fn start_threads() -> Result<(), String> {
     rayon::ThreadPoolBuilder::new().build_global().map_err(|error| error.to_string())?;
@@ -255,31 +257,31 @@ fn start_threads() -> Result<(), String> {
     Ok(())
 }
 
-/// Starts none: the engine compiles on the thread that calls it.
+/// Does nothing, because the engine compiles on the thread that calls it.
 #[cfg(not(feature = "parallel-compilation"))]
 fn start_threads() -> Result<(), String> {
     Ok(())
 }
 
-/// Written memory is what counts: address space is reserved by the gigabyte and costs nothing.
+/// Sets the limits of this process. Written memory counts: reserving gigabytes of address space costs nothing.
 #[cfg(target_os = "linux")]
 fn restrict(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
     let only = |most| Rlimit { current: Some(most), maximum: Some(most) };
     setrlimit(Resource::Data, only(memory_bytes))?;
-    // A second more, so that the signal that says why comes before the one that cannot.
+    // One second more, so that the signal that names the reason arrives before the one that kills.
     setrlimit(Resource::Cpu, Rlimit { current: Some(cpu_seconds), maximum: Some(cpu_seconds + 1) })?;
-    // Only its words go to a file.
+    // Only error messages go to a file.
     setrlimit(Resource::Fsize, only(limits::COMPILER_WORDS_BYTES << 4))?;
     setrlimit(Resource::Nofile, only(16))?;
-    // Without a parent nobody takes what it makes.
+    // Without a parent, nobody takes the compiler's output.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // Polls come first.
+    // Polls have priority.
     let _ = nice(10);
     Ok(())
 }
 
-/// Without such limits, those of time and size remain, which the parent holds.
+/// Does nothing: without such limits, those of time and size remain, which the parent enforces.
 #[cfg(not(target_os = "linux"))]
 fn restrict(_memory_bytes: u64, _cpu_seconds: u64) -> io::Result<()> {
     Ok(())

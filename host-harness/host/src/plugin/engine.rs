@@ -19,7 +19,7 @@ use crate::plugin::features::features;
 use crate::plugin::known::KnownPlugin;
 use crate::progress::Progress;
 
-/// Compiles and runs plugins. Cheap to clone; one is enough for a process.
+/// Compiles and runs plugins. Cheap to clone; one host is enough for a process.
 #[derive(Clone)]
 pub struct Host {
     shared: Arc<HostInner>,
@@ -38,7 +38,7 @@ struct HostInner {
     progress: Progress,
 }
 
-/// Places for compilers. What waits for one is a thread, which has nothing else to do.
+/// Slots for compilers. A thread that waits for a slot has no other work.
 #[derive(Default)]
 struct CompilePlaces {
     taken: Mutex<usize>,
@@ -54,7 +54,7 @@ impl CompilePlaces {
     }
 }
 
-/// One compiler runs.
+/// A taken slot.
 struct CompilePlace<'a>(&'a CompilePlaces);
 
 impl Drop for CompilePlace<'_> {
@@ -64,7 +64,7 @@ impl Drop for CompilePlace<'_> {
     }
 }
 
-/// What the thread that counts epochs looks at.
+/// The state that the thread which counts epochs reads.
 #[derive(Default)]
 struct EpochClock {
     running: AtomicUsize,
@@ -84,25 +84,25 @@ impl HostInner {
     }
 }
 
-/// How a host is set up; by default a host compiles nothing and keeps nothing.
+/// The setup of a host. By default, a host compiles nothing and keeps nothing.
 #[derive(Default)]
 pub struct Setup {
-    /// Where compiled plugins are kept: a folder that nobody else may write, for the files in it run as native code.
+    /// The folder of compiled plugins. Nobody else may be able to write it, because its files run as native code.
     pub cache: Option<PathBuf>,
     /// Compiles the plugins that are not in the cache.
     pub compiler: Compiler,
-    /// Plugins that this process compiles itself where `compiler` cannot.
+    /// Plugins that this process compiles itself if `compiler` cannot.
     pub trusted: Vec<Trusted>,
-    /// Plugins of which more is known than the contract says.
+    /// Plugins about which the embedder knows more than the contract says.
     pub known: &'static [KnownPlugin],
-    /// Where it is noted what is being done.
+    /// Notes of the work in progress.
     pub progress: Progress,
 }
 
 /// A plugin whose author is trusted not to exhaust the compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trusted {
-    /// Digest of the component, lower-case hexadecimal.
+    /// Digest of the component in lower-case hexadecimal.
     pub sha256: String,
     /// Its name for people, such as `the built-in plugin`.
     pub name: &'static str,
@@ -127,12 +127,12 @@ impl Host {
         Ok(Host { shared: Arc::new(shared) })
     }
 
-    /// Where it is noted what is being done.
+    /// Notes of the work in progress.
     pub fn progress(&self) -> &Progress {
         &self.shared.progress
     }
 
-    /// What is known of the plugin with this name.
+    /// Returns the knowledge about the plugin with this name.
     pub(crate) fn known(&self, name: &str) -> KnownPlugin {
         let known = self.shared.known.iter().find(|known| known.name == name);
         known.copied().unwrap_or(KnownPlugin::UNKNOWN)
@@ -142,13 +142,13 @@ impl Host {
         &self.shared.engine
     }
 
-    /// Compiles a plugin, or finds it compiled.
+    /// Compiles a plugin, or loads its code from the cache.
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, CompileError> {
         let refused = |error: wasmtime::Error| CompileError::Refused(EngineRefusal::new(error));
         let name = self.kept_as(bytes);
         let mut cache = self.shared.cache.as_ref();
         match cache.map_or(Ok(None), |cache| cache.load(&name)) {
-            // The engine may refuse code that is whole, such as that of a machine with another processor.
+            // The engine may refuse intact code, such as code for another processor.
             Ok(code) => {
                 if let Some(component) = code.and_then(|code| self.native(&code).ok()) {
                     return Ok(component);
@@ -170,7 +170,7 @@ impl Host {
             None => format!("compiling {which}"),
         });
         let code = match &self.shared.compiler {
-            // What a compiler takes, and leaves behind, is gone with its process.
+            // The end of its process frees everything that a compiler used.
             Compiler::Program(program, limits) => {
                 let _place = trusted.is_none().then(|| self.shared.compiles.take());
                 match compiler::compile(program, limits, bytes) {
@@ -183,7 +183,7 @@ impl Host {
             Compiler::Nobody if trusted.is_none() => return Err(CompileError::Nobody),
             Compiler::Nobody | Compiler::ThisProcess => self.engine().precompile_component(bytes).map_err(refused)?,
         };
-        // A cache that cannot be written costs time at each start and nothing else.
+        // If the cache cannot be written, each start only takes longer.
         if let Some(Err(why)) = cache.map(|cache| cache.store(&name, &code)) {
             tracing::warn!("the compiled plugin is not kept, and each start compiles it anew: {why}");
         }
@@ -209,7 +209,7 @@ impl Host {
         format!("{}-{:016x}.cwasm", digest(bytes), hasher.finish())
     }
 
-    /// Takes a place for one call, waiting for it, and keeps the clock going while it is held.
+    /// Waits for a slot for one call, and keeps the epoch clock running while the slot is held.
     pub(crate) async fn enter(&self) -> CallPermit<'_> {
         let place = self.shared.places.acquire().await.ok();
         if self.shared.clock.running.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -219,7 +219,7 @@ impl Host {
     }
 }
 
-/// One call is running.
+/// A call that is running.
 pub(crate) struct CallPermit<'a> {
     shared: &'a HostInner,
     _place: Option<tokio::sync::SemaphorePermit<'a>>,
@@ -246,16 +246,17 @@ fn tick(clock: Arc<EpochClock>, engine: Engine) -> std::io::Result<thread::Threa
     Ok(thread::Builder::new().name("epochs".to_owned()).spawn(run)?.thread().clone())
 }
 
-/// Opens the process's own page map, with which engines find the pages that a call touched. A process whose memory is
-/// hidden (`privileges`) cannot open it any more, and its engines would clear all pages instead; so this comes first.
+/// Opens the process's own page map, with which engines find the pages that a call touched. This must come before the
+/// process hides its memory (`privileges`): afterwards the page map cannot be opened, and engines would clear all pages
+/// instead.
 pub fn open_page_map() {
     // The engine keeps the file open for the life of the process.
     let _ = PoolingAllocationConfig::is_pagemap_scan_available();
 }
 
-/// Component model and nothing that plugins do not need; every number is in `limits`.
+/// Enables the component model and only the features that plugins need; every number is in `limits`.
 fn config() -> Config {
-    // A kernel that cannot tell which pages were touched would clear and keep them all, for every place ever used.
+    // A kernel that cannot tell which pages were touched would clear and keep all pages of every slot ever used.
     let scans = PoolingAllocationConfig::is_pagemap_scan_available();
     let warm = |bytes: usize| if scans { bytes } else { 0 };
     let mut pool = PoolingAllocationConfig::new();

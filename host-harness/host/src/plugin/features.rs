@@ -1,24 +1,25 @@
-//! The features of WebAssembly that plugins have: the compiler and the engine that runs the code must agree on them.
+//! The WebAssembly features that plugins may use. The compiler and the engine that runs the code must agree on them.
 
 use wasmtime::{Config, Engine, WasmFeatures};
 
 use crate::limits;
 
-/// An engine that compiles and runs nothing, for the compiler.
+/// Makes an engine for the compiler, which compiles and runs nothing itself.
 pub(super) fn compiler() -> wasmtime::Result<Engine> {
     Engine::new(&features())
 }
 
-/// The code that plugins may have. Compilers emit it by default: those of Rust, C, C++ and Go all or part of WebAssembly
-/// 2.0; constants that are sums are in the set that LLVM calls `lime1`. Every other proposal is off, also one that a
-/// later engine has on by default: each is code in the compiler and the engine that an attacker could reach.
+/// The WebAssembly proposals that plugins may use. Compilers emit them by default: those of Rust, C, C++ and Go emit
+/// all or part of WebAssembly 2.0; extended constant expressions belong to LLVM's set `lime1`. Every other proposal is
+/// off, also those that a later engine enables by default, because each is code in the compiler and the engine that an
+/// attacker could reach.
 const ALLOWED: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::LIME1)
     .union(WasmFeatures::COMPONENT_MODEL)
     // References to values of the host need a garbage collector, which this engine does not have.
     .difference(WasmFeatures::GC_TYPES);
 
-/// What code may do; the compiler and the engine that runs it must agree on it.
+/// The configuration that the compiler and the engine which runs the code share.
 pub(super) fn features() -> Config {
     let mut config = Config::new();
     config
@@ -37,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    /// The engine's part of the name under which code is kept.
+    /// The engine's part of the name under which code is cached.
     fn key(config: &Config) -> u64 {
         let mut hasher = DefaultHasher::new();
         Engine::new(config).unwrap().precompile_compatibility_hash().hash(&mut hasher);

@@ -1,17 +1,17 @@
-//! A fence around the compiler's process: the system calls that compiling needs, and no others. Whoever takes over the
-//! compiler by a plugin that it mistranslates gets neither files nor a network nor other processes.
+//! A fence around the compiler's process: it allows the system calls that compiling needs, and no others. An attacker
+//! who takes over the compiler with a plugin that it mistranslates reaches no files, no network and no other processes.
 
 use std::io;
 
-/// Puts up the fence, for all threads of this process and for good. A call beyond it fails with `EPERM`: C libraries ask
-/// for things that they can do without, such as the number of processors, and a plugin that is honest must compile with
-/// each of them.
+/// Sets up the fence, for all threads of this process, for good. A call beyond it fails with `EPERM`. C libraries ask
+/// for things that they can do without, such as the number of processors, and an honest plugin must compile with each
+/// library.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn put_up() -> io::Result<()> {
     seccompiler::apply_filter_all_threads(&linux::filter()?).map_err(io::Error::other)
 }
 
-/// There is none for this system.
+/// Does nothing: this system has no such fence.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) fn put_up() -> io::Result<()> {
     Ok(())
@@ -26,10 +26,10 @@ mod linux {
     use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
     use seccompiler::{BpfProgram, SeccompAction, SeccompCondition as Condition, SeccompFilter, SeccompRule};
 
-    /// Calls that are allowed whatever their arguments. Calls that open, make or name anything are not among them, and
-    /// neither are those that start threads: the compiler's run before the fence is put up.
+    /// Calls that are allowed with any arguments. They exclude calls that open, make or name anything, and calls that
+    /// start threads: the compiler's threads run before the fence is set up.
     const ALLOWED: &[libc::c_long] = &[
-        // The plugin comes and its code goes through files that are open.
+        // The plugin and its code go through files that are already open.
         libc::SYS_read,
         libc::SYS_readv,
         libc::SYS_write,
@@ -40,7 +40,7 @@ mod linux {
         libc::SYS_madvise,
         libc::SYS_mremap,
         libc::SYS_munmap,
-        // The threads wait for each other.
+        // Threads wait for each other.
         libc::SYS_futex,
         libc::SYS_sched_yield,
         libc::SYS_sched_getaffinity,
@@ -48,9 +48,9 @@ mod linux {
         libc::SYS_clock_nanosleep,
         libc::SYS_nanosleep,
         libc::SYS_restart_syscall,
-        // Tables are seeded.
+        // Hash tables are seeded.
         libc::SYS_getrandom,
-        // A thread ends, or the process, in peace or with a panic or a full stack; `tgkill` below.
+        // A thread or the process ends, normally, by a panic or by a stack overflow; `tgkill` below.
         libc::SYS_exit,
         libc::SYS_exit_group,
         libc::SYS_getpid,
@@ -95,7 +95,7 @@ mod linux {
 
         type Try = (&'static str, fn() -> io::Result<()>);
 
-        /// Maps a page, and gives it these rights then.
+        /// Maps a page with some rights, then changes its rights.
         fn map(rights: libc::c_int, then: libc::c_int) -> io::Result<()> {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             #[expect(unsafe_code, reason = "the page is the test's own, and nothing is in it")]
@@ -139,7 +139,7 @@ mod linux {
             let tried =
                 |list: &'static [Try]| list.iter().map(|(what, attempt)| (*what, attempt().map_err(|e| e.kind())));
             let fenced = thread::spawn(move || {
-                // One thread alone, since the others are other tests.
+                // The filter applies to one thread only, because the other threads run other tests.
                 seccompiler::apply_filter(&filter().unwrap()).unwrap();
                 (tried(REFUSED).collect::<Vec<_>>(), tried(TAKEN).collect::<Vec<_>>())
             });

@@ -1,4 +1,4 @@
-//! The requests of one call: judged, given their credentials, carried, and what comes back sealed again.
+//! The requests of one call: each is judged, given its credentials and sent, and its answer is sealed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use crate::network::tokens::{self, Sent, TokenRequest};
 use crate::network::{self, IncomingResponse, OutgoingRequest, TransportError};
 use crate::text;
 
-/// Everything that a call's requests need, shared with the tasks that carry them.
+/// The data that a call's requests need, shared with the tasks that carry them.
 pub(crate) struct Hook {
     call: &'static str,
     pub(super) network: Option<CallNetwork>,
@@ -37,22 +37,22 @@ pub(crate) struct Hook {
     pub(super) limits: Limits,
     pub(super) journal: Shared<Journal>,
     requests: usize,
-    /// Answers are read whole before the guest sees them: only so many at the same time.
+    /// Limits the answers in memory: each is read whole before the guest sees it.
     under_way: Arc<Semaphore>,
     asker: Arc<Asker>,
     pub(super) tap: Option<Tap>,
 }
 
-/// Who makes a request.
+/// The sender of a request.
 pub(super) struct Asker {
     /// Tenant and feed, for logs.
     pub who: Arc<str>,
     pub tenant: Arc<str>,
     /// Digest of the plugin.
     pub plugin: Arc<str>,
-    /// What is known of the plugin.
+    /// The embedder's knowledge of the plugin.
     pub known: KnownPlugin,
-    /// The time that the call has used.
+    /// The CPU time of the call.
     pub spent: Arc<Spent>,
 }
 
@@ -72,14 +72,14 @@ impl Hook {
     }
 }
 
-/// An answer as the guest gets to see it.
+/// An answer as the guest sees it.
 struct Carried {
     response: IncomingResponse,
-    /// Whether the host had it, and sent nothing.
+    /// Whether the answer was kept by the host, so that no request was sent.
     is_kept: bool,
 }
 
-/// A request and the secrets on it, to look for what is left of them in its answer.
+/// A request and the secrets on it, to search its answer for parts of them.
 struct Echo {
     /// Method and address.
     asked: String,
@@ -88,7 +88,8 @@ struct Echo {
 }
 
 impl Echo {
-    /// Says of which secret a part is left in an answer, of those on the request and of those that the answer `gave`.
+    /// Names the secret of which a part is in an answer, among those on the request and the tokens that the answer
+    /// `gave`.
     fn held_by(self, response: &IncomingResponse, gave: &[Secret]) -> Option<String> {
         let gave = gave.iter().map(|secret| ("a token that it gives".to_owned(), secret.clone()));
         let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
@@ -106,7 +107,7 @@ impl Echo {
 type ConnectionTask = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
 
 impl WasiHttpHooks for Hook {
-    /// What is written to a body and not sent yet stays in the host's memory.
+    /// The bytes of a body that are written but not sent stay in the host's memory.
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK_BYTES
     }
@@ -134,7 +135,7 @@ impl WasiHttpHooks for Hook {
         };
         self.requests += 1;
         if self.requests > self.limits.requests {
-            // The call ends with this; until it does, nothing more is written down.
+            // The call ends with this request; the journal records nothing more.
             carrier.exceed(Bound::Requests, LimitAmount::count(self.limits.requests));
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
@@ -179,12 +180,12 @@ fn show(response: &IncomingResponse, tap: &Tap) {
     tap("body", &response.body);
 }
 
-/// Why the guest gets no answer.
+/// The reason why the guest gets no answer.
 #[derive(Debug)]
 struct Refused {
-    /// By which the guest tells refusals apart.
+    /// The code by which the guest distinguishes refusals.
     code: HttpError,
-    /// The same for the operator.
+    /// The reason for the operator.
     cause: NoAnswer,
 }
 
@@ -195,7 +196,7 @@ impl From<Denial> for Refused {
 }
 
 impl Refused {
-    /// A denial that no line of configuration turns into a leave.
+    /// A denial that no line of configuration can lift.
     fn denied(reason: impl Into<String>) -> Refused {
         Denial { reason: reason.into(), remedy: None }.into()
     }
@@ -203,17 +204,17 @@ impl Refused {
 
 /// A request as the plugin wrote it.
 struct Received {
-    /// Its address to the letter: two readers of an address may differ.
+    /// The address as written, because two readers of an address may differ.
     address: String,
     request: OutgoingRequest,
 }
 
-/// What the transport, or a kept answer of a token endpoint, gave.
+/// The answer of the transport, or a kept answer of a token endpoint.
 struct Arrived {
     response: Result<IncomingResponse, TransportError>,
-    /// From when on the host would fetch another token, in Unix milliseconds.
+    /// When the host would fetch another token, in Unix milliseconds.
     renew_at: Option<u64>,
-    /// Whether the host had the answer, and sent nothing.
+    /// Whether the answer was kept by the host, so that no request was sent.
     is_kept: bool,
 }
 
@@ -253,7 +254,7 @@ impl Carrier {
         self.sealed(arrived, captures, is_private, echo).await
     }
 
-    /// Reads the body, whatever becomes of the request: a guest whose body is not read does not learn why.
+    /// Reads the body, even if the request is refused: a guest whose body is not read does not learn the reason.
     async fn received(&self, body: WasiBody) -> Result<Bytes, Refused> {
         let most = self.limits.request_body_bytes;
         let body = Limited::new(body, most).collect().await.map_err(|error| {
@@ -280,7 +281,7 @@ impl Carrier {
         }
         let url =
             Url::parse(&address).map_err(|error| Refused::denied(format!("its address cannot be read: {error}")))?;
-        // The host says how long a body is and in which encodings it reads one: it looks into what comes back.
+        // The host itself states the length of a body and the encodings that it reads, because it inspects the answer.
         let own = [
             http::header::HOST,
             http::header::CONTENT_LENGTH,
@@ -296,10 +297,10 @@ impl Carrier {
         Ok(Received { address, request: OutgoingRequest { method, url, headers, body: body.to_vec() } })
     }
 
-    /// Says whether the request may leave, and gives it its credentials.
+    /// Says whether the request may leave, and puts its credentials on it.
     fn judged<'a>(&self, egress: &'a Egress, received: &Received) -> Result<Judged<'a>, Refused> {
         let judged = egress.judge(&received.address, received.request.clone(), &self.sealed)?;
-        // A call that has read a tenant's data could tell it there.
+        // A call that has read a tenant's data could send that data to the token endpoint.
         if judged.shape.captures.is_some() && self.call != "fetch-token" {
             return Err(Refused::denied("a request for a token leaves from fetch-token alone"));
         }
@@ -317,8 +318,8 @@ impl Carrier {
         Ok(judged)
     }
 
-    /// Sends the request, and counts the bytes that come back. A request for a token may be answered from what an equal
-    /// one brought.
+    /// Sends the request, and counts the bytes of the answer. A request for a token may get the kept answer of an equal
+    /// one.
     async fn sent(&self, network: &CallNetwork, received: Received, judged: Judged<'_>) -> Result<Arrived, Refused> {
         let arrived = match &judged.shape.captures {
             None => Arrived::sent(network.transport.send(judged.request).await),
@@ -352,7 +353,7 @@ impl Carrier {
         Ok(arrived)
     }
 
-    /// Sends a request for a token as it was judged, or takes what an equal one brought.
+    /// Sends a request for a token, or takes the answer of an equal one.
     async fn fetched(
         &self,
         network: &CallNetwork,
@@ -360,7 +361,7 @@ impl Carrier {
         judged: Judged<'_>,
         captures: &str,
     ) -> Result<Result<Sent, TransportError>, Denial> {
-        // What is signed is another each time: in its place stands what it is made of.
+        // A signed assertion differs each time; the identity of its signer takes its place.
         let named: Vec<Sealed> = self.sealed.iter().map(Sealed::named).collect();
         let asked = TokenRequest {
             likeness: network.egress.judge(&address, request, &named)?.request,
@@ -372,16 +373,16 @@ impl Carrier {
             freshness: network.freshness.clone(),
             now: (network.clock)(),
         };
-        // Who gets the answer later signs another, and does not know this one for a secret.
+        // A later recipient of the answer has another assertion, and would not recognise this one as a secret.
         let signed = self.sealed.iter().filter(|sealed| sealed.identity.is_some());
         let signed: Vec<Secret> = signed.map(|sealed| sealed.secret.clone()).collect();
         let clean = move |answer: &mut IncomingResponse| seal::scrub_wholly(answer, &signed);
         Ok(network.tokens.send(&network.transport, judged.request, &asked, clean).await)
     }
 
-    /// Takes out of the answer what the guest must not see: a token that it `captures`, and every credential that it
-    /// echoes. An answer to a private request is read as text in a charset that the host knows, or not at all; and not at all
-    /// if a part of what the request carried is left in it.
+    /// Removes from the answer the secrets that the guest must not see: a token that it `captures`, and every
+    /// credential that it echoes. An answer to a private request must be text in a charset that the host knows, and
+    /// must not contain a part of a credential that the request carried; otherwise it is refused.
     async fn sealed(
         &self,
         arrived: Arrived,
@@ -404,7 +405,7 @@ impl Carrier {
                 let words = error.to_string();
                 return Ok(Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) }));
             }
-            // Without a declared charset the plugin gets what came, unless there is something in it that must not be read.
+            // Without a declared charset, the plugin gets the bytes unchanged, unless they contain a secret.
             if captures.is_none()
                 && let Some(text) = charset::unannounced(&response)
                 && (seal::holds_token(&text) || Search::new(&known).is_in(&text.body))
@@ -433,7 +434,7 @@ impl Carrier {
         Ok(Carried { response, is_kept })
     }
 
-    /// Who asks to wait with this answer, and until when.
+    /// The origin that asks to wait with this answer, and until when.
     fn asks_to_wait(&self, url: &str, response: &IncomingResponse) -> Option<WaitAsked> {
         let now = (self.network.as_ref()?.clock)();
         let wait = network::asked_wait(response, now)?;
@@ -445,13 +446,13 @@ impl Carrier {
         self.journal.lock().exceeded.get_or_insert((limit, value));
     }
 
-    /// Notes the first denial of a call, for the feed to tell; a plugin may try without end. A description is nobody's,
-    /// and the denial is told at once.
+    /// Records the first denial of a call, which the feed reports; a plugin may try without end. A denial in `describe`
+    /// belongs to no feed, and is logged at once.
     fn note_denial(&self, method: &str, url: &str, why: &NoAnswer) {
         let mut journal = self.journal.lock();
         journal.denied += 1;
-        // A search without a network is the host's own: it asks what the settings say alone, and that the plugin would
-        // rather ask the service is no news.
+        // A `discover` without a network is the host's own: it asks for the scopes of the settings alone. The log need
+        // not mention that the plugin tried to ask the service.
         let is_real = self.network.is_some() || self.call != "discover";
         if journal.denied > 1 || !is_real {
             return;
@@ -466,10 +467,10 @@ impl Carrier {
     }
 }
 
-/// The answer in the engine's words.
+/// Converts the answer to `wasi:http`'s response type.
 fn wasi_response(response: IncomingResponse) -> Result<http::Response<WasiBody>, HttpError> {
     let mut builder = http::Response::builder().status(response.status);
-    // The body is whole and plain by now, whatever the headers said of its way.
+    // By now the body is complete and decoded, whatever the headers said about the transfer.
     let changed = ["content-length", "content-encoding", "transfer-encoding"];
     for (name, value) in response.headers.iter().filter(|(name, _)| !changed.contains(&name.as_str())) {
         builder = builder.header(name, value);
@@ -478,7 +479,7 @@ fn wasi_response(response: IncomingResponse) -> Result<http::Response<WasiBody>,
     builder.body(body).map_err(|_| HttpError::HttpProtocolError)
 }
 
-/// The word of `wasi:http` for an error, by which the guest tells them apart.
+/// Converts an error to the code of `wasi:http` by which the guest distinguishes errors.
 fn typed(error: &TransportError, text: &str) -> HttpError {
     match error {
         TransportError::NameNotResolved(_) => HttpError::DnsError { rcode: None, info_code: None },

@@ -1,4 +1,4 @@
-//! For whom a call is made, and what the call did and used: what the parts of a call share.
+//! The caller of a call, and the record of its work and use, which the parts of a call share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,43 +15,43 @@ use crate::network::Transport;
 use crate::network::egress::Egress;
 use crate::network::tokens::{Freshness, Tokens};
 
-/// For whom a call is made, and how its requests leave; without a network, all HTTP is denied.
+/// The caller of a call, and the route of its requests; without a network, all HTTP is denied.
 #[derive(Clone, Default)]
 pub struct Caller {
     /// Id of the tenant, for logs.
     pub tenant: String,
     /// Id of the feed, for logs.
     pub feed: String,
-    /// What the call may use.
+    /// The limits of the call.
     pub limits: Limits,
-    /// How its requests leave.
+    /// The route of the call's requests.
     pub network: Option<CallNetwork>,
-    /// What the feed may write to the log; none where nobody limits it but the call.
+    /// The feed's share of the log; `None` where only the call's limits apply.
     pub log: Option<Arc<LogShare>>,
 }
 
-/// How requests leave: the rules, and what carries them.
+/// The route of requests: the rules, and the transport.
 #[derive(Clone)]
 pub struct CallNetwork {
-    /// What may leave.
+    /// The rules.
     pub egress: Arc<Egress>,
-    /// What carries it.
+    /// The transport.
     pub transport: Arc<dyn Transport>,
-    /// What token endpoints answered, to whomever.
+    /// Kept answers of token endpoints, shared by all feeds.
     pub tokens: Arc<Tokens>,
-    /// How new a token must be.
+    /// The freshness that a token must have.
     pub freshness: Freshness,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// Why a request has no answer, in words for the operator that have no secrets.
+/// The reason why a request has no answer, for the operator, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// The host did not let it out: the plugin may not send it.
+    /// The host denied the request, because the plugin may not send it.
     #[error("{0}")]
     Denied(String),
-    /// It was let out, and no answer came that the plugin may have.
+    /// The request left, and no answer arrived that the plugin may see.
     #[error("{0}")]
     Failed(String),
 }
@@ -61,17 +61,17 @@ pub enum NoAnswer {
 pub struct Exchange {
     /// HTTP method.
     pub method: String,
-    /// Address as the plugin gave it: without credentials, which the host adds later.
+    /// Address as the plugin gave it, without credentials, which the host adds later.
     pub url: String,
-    /// What came of it.
+    /// Status of the answer, or the reason why there is none.
     pub result: Result<u16, NoAnswer>,
     /// Bytes of the answer's body.
     pub bytes: usize,
-    /// How long it took.
+    /// Duration of the exchange.
     pub time: Duration,
-    /// Whether the host had the answer already, and sent nothing.
+    /// Whether the answer was kept by the host, so that no request was sent.
     pub is_kept: bool,
-    /// The wait that the answer asked for: it was 429 or 503 with `Retry-After`.
+    /// The wait that the answer asked for, if its status was 429 or 503 with `Retry-After`.
     pub asks_to_wait: Option<WaitAsked>,
 }
 
@@ -80,59 +80,59 @@ pub struct Exchange {
 pub struct WaitAsked {
     /// The origin that asked.
     pub origin: String,
-    /// Until when, in Unix milliseconds.
+    /// End of the wait, in Unix milliseconds.
     pub until: u64,
 }
 
-/// A request that was not let out.
+/// A denied request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Denied {
-    /// Its method and its address without the query.
+    /// Method, and address without the query.
     pub(crate) request: String,
-    /// Why it was not let out.
+    /// The reason.
     pub(crate) why: String,
 }
 
-/// What a call did and used.
+/// The record of a call: its exchanges and its use of resources.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Journal {
     /// Requests in order.
     pub exchanges: Vec<Exchange>,
-    /// Time in which it was worked at: in the guest, and in the host on its behalf, without waiting.
+    /// CPU time in the guest, and in the host on its behalf, without waiting.
     pub busy: Duration,
-    /// The most linear memory it had.
+    /// The largest linear memory of the call, in bytes.
     pub memory_bytes: usize,
-    /// Why the host answered a request for a token itself, where the same was asked too often.
+    /// The reason why the host answered a request for a token itself, if the same was requested too often.
     pub asked_too_often: Option<String>,
-    /// Which answer was withheld because it held a part of a credential, and which credential it was.
+    /// The answer that was withheld because it held a part of a credential, and the name of the credential.
     pub echoed: Option<String>,
-    /// Why there was no assertion, where one was asked for.
+    /// The reason why there was no assertion, if one was requested.
     pub unusable: Option<String>,
     /// Log lines of the guest, redacted.
     pub log: Vec<String>,
-    /// A limit that a request met: which, and its value.
+    /// The limit that a request exceeded, and its amount.
     pub(super) exceeded: Option<(Bound, LimitAmount)>,
-    /// Credentials that left on requests.
+    /// Credentials on requests that left.
     pub carried: Vec<Credential>,
-    /// Requests that were not let out.
+    /// Number of denied requests.
     pub denied: usize,
-    /// The first of them.
+    /// The first denied request.
     pub(crate) first_denied: Option<Denied>,
-    /// Bytes of all answers as they came.
+    /// Bytes of all answers before decoding.
     pub(super) received_bytes: usize,
-    /// Whether it was told that a request left without a credential.
+    /// Whether the log mentions that a request left without a credential.
     pub(super) bare: bool,
-    /// Tokens that answers held.
+    /// Tokens of answers.
     pub(super) tokens: Vec<SealedToken>,
 }
 
 /// A token of an answer, which the host keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SealedToken {
-    /// What the plugin got in its place.
+    /// The placeholder that the plugin got.
     pub(super) placeholder: String,
     pub(super) token: Secret,
-    /// From when on the host would fetch another, in Unix milliseconds; none if it does not keep the answer.
+    /// When the host would fetch another token, in Unix milliseconds; `None` if the host does not keep the answer.
     pub(super) renew_at: Option<u64>,
 }
 

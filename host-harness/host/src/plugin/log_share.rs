@@ -1,5 +1,5 @@
-//! How much a feed may write to the log in a minute, its plugin's lines and the plugin's words in lines of the host. The
-//! log is everybody's, and its disk, too.
+//! The amount that a feed may write to the log in a minute: the plugin's lines, and the plugin's text in lines of the
+//! host. All feeds share the log and its disk.
 
 use std::fmt;
 
@@ -15,21 +15,21 @@ pub struct LogShare {
     window: Mutex<LogMinute>,
 }
 
-/// One minute, and what is left to be told of earlier ones.
+/// One minute, and the unreported drops of earlier ones.
 #[derive(Default)]
 struct LogMinute {
     minute: u64,
     bytes: u64,
     /// Lines that were dropped in this minute.
     dropped: u64,
-    /// Lines that were dropped in minutes that are over, and of which nobody was told yet.
+    /// Lines that were dropped in earlier minutes and are not reported yet.
     untold: u64,
-    /// Lines that were dropped and not counted yet.
+    /// Lines that were dropped and are not in a metric yet.
     uncounted: u64,
 }
 
 impl LogMinute {
-    /// Begins anew where the minute is over.
+    /// Begins a new minute if the current one is over.
     fn at(&mut self, minute: u64) -> &mut LogMinute {
         if self.minute != minute {
             self.untold += std::mem::take(&mut self.dropped);
@@ -40,22 +40,23 @@ impl LogMinute {
 }
 
 impl LogShare {
-    /// So many bytes in each minute of this clock.
+    /// Makes a share of this many bytes in each minute of this clock.
     pub fn new(most_bytes: u64, clock: Clock) -> LogShare {
         LogShare { most_bytes, clock, window: Mutex::default() }
     }
 
-    /// How many bytes a minute may have.
+    /// The number of bytes in each minute.
     pub fn most_bytes(&self) -> u64 {
         self.most_bytes
     }
 
-    /// Whether a line with so many bytes of the plugin's is written; one that is not is counted.
+    /// Says whether to write a line with this many bytes of the plugin's text, and counts it if not.
     pub fn takes(&self, bytes: usize) -> bool {
         self.takes_up_to(self.most_bytes, bytes)
     }
 
-    /// The same for a line of the host, for which as much again is kept free: a plugin that floods the log hides no failure.
+    /// The same for a line of the host, for which as many bytes again are reserved: a plugin that floods the log hides
+    /// no failure.
     pub fn takes_of_host(&self, bytes: usize) -> bool {
         self.takes_up_to(self.most_bytes.saturating_mul(2), bytes)
     }
@@ -73,24 +74,24 @@ impl LogShare {
         true
     }
 
-    /// Counts lines that were dropped for another reason, which is told elsewhere.
+    /// Counts lines that were dropped for another reason, which is reported elsewhere.
     pub fn count_dropped(&self, lines: u64) {
         self.window.lock().uncounted += lines;
     }
 
-    /// Lines that were dropped since this was last asked.
+    /// Returns the number of lines that were dropped since the last call.
     pub fn take_uncounted(&self) -> u64 {
         std::mem::take(&mut self.window.lock().uncounted)
     }
 
-    /// Lines that were dropped in minutes that are over, once.
+    /// Returns the number of lines that were dropped in earlier minutes, once.
     pub fn take_untold(&self) -> Option<u64> {
         let mut window = self.window.lock();
         let untold = std::mem::take(&mut window.at((self.clock)() / 60_000).untold);
         (untold > 0).then_some(untold)
     }
 
-    /// Says so, once a minute at most.
+    /// Logs the number of dropped lines, at most once a minute.
     pub fn tell_dropped(&self, tenant: &str, feed: &str) {
         if let Some(lines) = self.take_untold() {
             tracing::warn!(
@@ -135,7 +136,7 @@ mod tests {
         assert!(!share.takes_of_host(1_000));
         assert_eq!(share.take_untold(), None, "the minute is not over");
         assert_eq!((share.take_uncounted(), share.take_uncounted()), (3, 0));
-        // Also where the clock goes back.
+        // The share also works if the clock goes back.
         for later in [60_000, 1_000] {
             now.store(later, Ordering::SeqCst);
             assert!(share.takes(line) && share.takes(line) && !share.takes(line));

@@ -1,4 +1,4 @@
-//! What a call uses, and which limit it met.
+//! The resources that a call uses, and the limit that it exceeded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use super::bound::{Bound, LimitAmount};
 use crate::credentials::redact;
 use crate::limits::Limits;
 
-/// Time on a processor that is spent on one call, by the clock of whatever thread works at it. In nanoseconds.
+/// CPU time of one call, by the clock of the thread that works at it, in nanoseconds.
 #[derive(Default)]
 pub(super) struct Spent {
     done: AtomicU64,
@@ -19,12 +19,12 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    /// A thread begins to work at the call.
+    /// Marks that a thread begins to work at the call.
     pub fn begin(&self) {
         self.begun.store(thread_time(), Ordering::Relaxed);
     }
 
-    /// It stops, at least for now.
+    /// Marks that the thread pauses its work.
     pub fn pause(&self) {
         self.add(thread_time().saturating_sub(self.begun.load(Ordering::Relaxed)));
     }
@@ -33,20 +33,20 @@ impl Spent {
         self.done.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// What was spent, to the last pause.
+    /// The time up to the last pause.
     pub fn time(&self) -> Duration {
         Duration::from_nanos(self.done.load(Ordering::Relaxed))
     }
 
-    /// What was spent, as the thread sees it that works at the call now.
+    /// The time up to now, for the thread that works at the call.
     fn so_far(&self) -> u64 {
         let now = thread_time().saturating_sub(self.begun.load(Ordering::Relaxed));
         self.done.load(Ordering::Relaxed).saturating_add(now)
     }
 }
 
-/// Does work of the host's own that takes as long as a plugin or a service likes, over so many bytes of theirs: beside the
-/// runtime where that may be long, and at the cost of the call. None if it broke down.
+/// Runs host work on this many bytes of a plugin or a service, which may choose bytes that take long: beside the
+/// runtime if the work may be long, and counted as CPU time of the call. `None` if the work panicked.
 pub(super) async fn beside<T: Send + 'static>(
     spent: &Arc<Spent>,
     bytes: usize,
@@ -56,7 +56,7 @@ pub(super) async fn beside<T: Send + 'static>(
     let charged = move || {
         let begun = thread_time();
         let done = work();
-        // Whoever works at the call counts its own thread.
+        // The thread that works at the call counts its own time.
         if std::thread::current().id() != caller {
             spent.add(thread_time().saturating_sub(begun));
         }
@@ -71,7 +71,7 @@ fn thread_time() -> u64 {
     u64::try_from(nanoseconds).unwrap_or_default()
 }
 
-/// Counts what a call uses, and remembers which limit it met.
+/// Counts the resources of a call, and remembers the limit that it exceeded.
 pub(super) struct Meter {
     pub limits: Limits,
     pub memory_bytes: usize,
@@ -84,7 +84,7 @@ impl Meter {
         Meter { limits, memory_bytes: 0, spent, exceeded: None }
     }
 
-    /// The time that the call has used.
+    /// The CPU time of the call.
     pub fn spent(&self) -> &Arc<Spent> {
         &self.spent
     }
@@ -93,7 +93,7 @@ impl Meter {
         self.exceeded.get_or_insert((limit, value));
     }
 
-    /// Whether the time on a processor is over; asked while a thread works at the call.
+    /// Says whether the CPU time is used up; called while a thread works at the call.
     pub fn tick(&mut self) -> bool {
         let most = self.limits.cpu_time;
         let over = Duration::from_nanos(self.spent.so_far()) > most;

@@ -1,5 +1,5 @@
-//! A plugin: its bytes, what it imports and exports, and its code, compiled and linked once. What is wrong with it is
-//! found here, before anything of it runs.
+//! A plugin: its bytes, its imports and exports, and its code, compiled and linked once. Faults are found here, before
+//! any code of the plugin runs.
 
 pub mod answer;
 pub mod bound;
@@ -43,7 +43,7 @@ use crate::plugin::engine::Host;
 pub use crate::plugin::known::KnownPlugin;
 use crate::text;
 
-/// All that a plugin may import, without versions. The import list is the capability list.
+/// The interfaces that a plugin may import, without versions. This list is the list of a plugin's capabilities.
 pub const ALLOWED_IMPORTS: &[&str] = &[
     "wasi:http/types",
     "wasi:http/outgoing-handler",
@@ -71,44 +71,44 @@ struct PluginInner {
     description: OnceCell<Arc<Description>>,
 }
 
-/// What can be told of a plugin without running it.
+/// Facts about a plugin that are known without running it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct About {
-    /// Size of the component.
+    /// Bytes of the component.
     pub bytes: usize,
-    /// Digest of the component, lower-case hexadecimal.
+    /// Digest of the component in lower-case hexadecimal.
     pub sha256: String,
-    /// Names of what it imports, with versions.
+    /// Names of the imports, with versions.
     pub imports: Vec<String>,
-    /// Names of what it exports, with versions.
+    /// Names of the exports, with versions.
     pub exports: Vec<String>,
 }
 
-/// Why a plugin cannot be used; whose fault it is goes without saying.
+/// The reason why a plugin is unusable, which is always the plugin's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// The file cannot be read.
     #[error("cannot be read")]
     Unreadable(#[source] std::io::Error),
-    /// It is larger than any plugin should be.
+    /// The file is larger than a plugin may be.
     #[error("the plugin has more than {} bytes", limits::PLUGIN_BYTES)]
     TooLarge,
-    /// It is no component, or one that the engine refuses.
+    /// The file is not a component, or the engine refuses it.
     #[error("not a WebAssembly component that this host runs")]
     Invalid(#[source] EngineRefusal),
-    /// Its bytes do not even begin as a component.
+    /// The first bytes are not those of a component.
     #[error("not a WebAssembly component: {0}")]
     Foreign(&'static str),
-    /// It could not be compiled within limits, or not at all here.
+    /// The plugin could not be compiled within limits, or this host has no compiler.
     #[error(transparent)]
     Compile(CompileError),
-    /// It wants more than plugins may have.
+    /// The plugin imports an interface that plugins may not use.
     #[error("the plugin imports {0}, which is not among the allowed imports")]
     Import(String),
-    /// It is made for another version of the contract.
+    /// The plugin is made for another version of the contract.
     #[error("the plugin exports {found}; this host accepts {}", accepted())]
     Version {
-        /// What it exports.
+        /// The version that the plugin exports.
         found: String,
     },
 }
@@ -124,7 +124,7 @@ impl Plugin {
         Plugin::from_bytes(host, &read(file).map_err(PluginError::Unreadable)?)
     }
 
-    /// Compiles a plugin, checks what it wants, and links it.
+    /// Compiles a plugin, checks its imports, and links it.
     pub fn from_bytes(host: &Host, bytes: &[u8]) -> Result<Plugin, PluginError> {
         if bytes.len() as u64 > limits::PLUGIN_BYTES {
             return Err(PluginError::TooLarge);
@@ -145,23 +145,23 @@ impl Plugin {
         Ok(Plugin { shared: Arc::new(shared), tap: None })
     }
 
-    /// The same, with every value that enters it shown to a test.
+    /// The same plugin, with every value that enters it shown to a test.
     pub fn tapped(self, tap: Tap) -> Plugin {
         Plugin { tap: Some(tap), ..self }
     }
 
-    /// What can be told of it without running it.
+    /// Returns facts that are known without running the plugin.
     pub fn about(&self) -> &About {
         &self.shared.about
     }
 
-    /// What it says of itself, asked once.
+    /// The plugin's description of itself, requested once.
     pub async fn description(&self) -> Result<Arc<Description>, CallError> {
         let ask = || async { self.describe().await.0.map(Arc::new) };
         self.shared.description.get_or_try_init(ask).await.cloned()
     }
 
-    /// The same, if it was asked before.
+    /// The description, if it was requested before.
     pub(crate) fn described(&self) -> Option<Arc<Description>> {
         self.shared.description.get().cloned()
     }
@@ -171,7 +171,7 @@ impl Plugin {
         self.known().blame(failure)
     }
 
-    /// What the embedder knows of it, as soon as it was asked for its name.
+    /// The embedder's knowledge of the plugin, once its description was requested.
     pub fn known(&self) -> KnownPlugin {
         self.described().map_or(KnownPlugin::UNKNOWN, |description| self.host().known(&description.name))
     }
@@ -180,7 +180,7 @@ impl Plugin {
         self.tap.as_ref()
     }
 
-    /// The host that runs it.
+    /// The host that runs the plugin.
     pub fn host(&self) -> &Host {
         &self.shared.host
     }
@@ -190,7 +190,7 @@ impl Plugin {
     }
 }
 
-/// Names the format of bytes that are no component.
+/// Names the format of bytes that are not a component.
 fn foreign(bytes: &[u8]) -> Option<&'static str> {
     let begins: [(&[u8], _); 7] = [
         (b"\0asm\x0d\0\x01\0", None),
@@ -241,7 +241,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Reads a plugin's file: no more than is allowed and a byte, whatever the file says of itself.
+/// Reads a plugin's file, at most one byte more than the limit, whatever size the file states.
 pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
@@ -276,8 +276,8 @@ fn check(about: &About) -> Result<(), PluginError> {
     }
 }
 
-/// The engine keeps a method and an authority of any length with each of a plugin's requests, whether it is sent or not;
-/// here those that no service has are refused as ones that cannot be read.
+/// Bounds the method and the authority of a request, which the engine keeps at any length, whether the request is sent
+/// or not. Lengths that no service uses are refused as invalid.
 fn bound_words(
     linker: &mut Linker<CallState>,
     view: for<'a> fn(&'a mut CallState) -> WasiHttpCtxView<'a>,
@@ -306,10 +306,10 @@ fn bound_words(
     Ok(())
 }
 
-/// As the engine links it; a component that imports an earlier patch version gets the same.
+/// The version that the engine links; a component that imports an earlier patch version gets the same.
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 
-/// Links interface by interface: what is not named here does not exist for a plugin.
+/// Links interface by interface: a plugin has no interface that is not named here.
 fn linker(host: &Host) -> wasmtime::Result<Linker<CallState>> {
     struct IoImports;
     impl HasData for IoImports {

@@ -1,5 +1,5 @@
-//! What a guest gets to see of an answer: no credential that the service echoes, and of a token endpoint's answer only
-//! what is known, with a placeholder for the token.
+//! The guest's view of an answer: without credentials that the service echoes. Of a token endpoint's answer, the guest
+//! sees only known members, with a placeholder for the token.
 
 use std::sync::LazyLock;
 
@@ -14,31 +14,32 @@ use crate::network::egress::has_fitting_name;
 use crate::network::tokens::{TOKEN, is_of_tokens};
 use crate::plugin::known::KnownPlugin;
 
-/// Members of a token endpoint's answer that every plugin gets to see, besides the sealed one: those of OAuth 2.0
-/// (RFC 6749, sections 5.1 and 5.2).
+/// Members of a token endpoint's answer that every plugin sees, besides the sealed one: those of OAuth 2.0 (RFC 6749,
+/// sections 5.1 and 5.2).
 const MEMBERS: &[&str] = &["token_type", "expires_in", "error", "error_description", "error_uri"];
 
 /// Members of an `error` that is an object.
 const ERROR_MEMBERS: &[&str] = &["code", "message"];
 
-/// Headers of a token endpoint's answer that every plugin gets to see, besides ids of the request.
+/// Headers of a token endpoint's answer that every plugin sees, besides ids of the request.
 const HEADERS: &[&str] = &["content-type", "date", "location", "retry-after", "server", "via"];
 
-/// Stands for a body of a token endpoint that is no JSON object. That it began like a page for people may be known.
+/// The replacement for a body of a token endpoint that is not a JSON object. The plugin may know whether the body began
+/// like an HTML page.
 const WITHHELD: (&[u8], &[u8]) = (b"<withheld>", b"withheld");
 
-/// What was taken out of an answer.
+/// The values that were removed from an answer.
 #[derive(Default)]
 pub struct Sealing {
-    /// The token that later calls may use, under its placeholder.
+    /// The token that later calls may use, with its placeholder.
     pub token: Option<(String, Secret)>,
-    /// Everything that must not stand in the rest either.
+    /// All secrets that must not be in the rest either.
     pub secrets: Vec<Secret>,
 }
 
-/// Whether an answer gives a token, by its form, whatever the plugin declared it to be.
+/// Says whether the form of an answer is that of an answer with a token, whatever the plugin declared it to be.
 pub fn holds_token(response: &IncomingResponse) -> bool {
-    // Few answers have the word, and only those are read for it.
+    // Few answers contain the word, and only those are parsed.
     static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
     #[derive(serde::Deserialize)]
     struct TokenAnswer {
@@ -50,13 +51,13 @@ pub fn holds_token(response: &IncomingResponse) -> bool {
             .is_ok_and(|tokens| tokens.access_token.is_some())
 }
 
-/// Leaves of a token endpoint's answer what is known, whatever its status. The member `key` is kept by the host, and of a
-/// good answer the plugin gets a placeholder for it.
+/// Keeps only the known members of a token endpoint's answer, whatever its status. The host keeps the member `key`; in
+/// a successful answer, the plugin gets a placeholder for it.
 pub fn sealed(response: &mut IncomingResponse, key: &str, plugin: &KnownPlugin) -> Sealing {
     let is_read = |name: &str| HEADERS.contains(&name) || plugin.token_headers.contains(&name);
     response.headers.retain(|(name, _)| is_read(name) || name.ends_with("request-id"));
     for (_, place) in response.headers.iter_mut().filter(|(name, _)| name == "location") {
-        // Some servers give tokens there.
+        // Some servers return tokens in this header.
         let url = has_fitting_name(place).then(|| Url::parse(place).ok()).flatten();
         *place = url.map_or_else(String::new, |url| url.origin().ascii_serialization());
     }
@@ -80,7 +81,7 @@ pub fn sealed(response: &mut IncomingResponse, key: &str, plugin: &KnownPlugin) 
                     sealing.secrets.push(token.clone());
                 }
                 if is_unusable && response.status == 200 {
-                    // The plugin gets to see what is wrong with it, and no more.
+                    // The plugin sees the fault in the token, and nothing else of it.
                     members.insert(name, Value::from(odd.map(String::from).unwrap_or_default()));
                 } else if response.status == 200 {
                     let placeholder = placeholder();
@@ -101,7 +102,7 @@ pub fn sealed(response: &mut IncomingResponse, key: &str, plugin: &KnownPlugin) 
     sealing
 }
 
-/// A value in which nothing can hide: no object but an error's, and no list but of numbers.
+/// Returns a value that can hide nothing: no object except an error's, and no list except one of numbers.
 fn plain(value: Value) -> Option<Value> {
     match value {
         Value::Object(error) => {
@@ -115,7 +116,8 @@ fn plain(value: Value) -> Option<Value> {
     }
 }
 
-/// A service that echoes a credential does not thereby tell it to the plugin. A header of such a name is left out.
+/// Removes credentials that a service echoes, so that the plugin does not see them. A header whose name holds one is
+/// removed.
 pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
     // Cookies are credentials, and no request carries any.
     response.headers.retain(|(name, _)| name != "set-cookie");
@@ -133,7 +135,7 @@ pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
     }
 }
 
-/// The same for an answer that goes to others, too: where a part of a secret is left, nothing of the body is.
+/// The same for an answer that others also get: if a part of a secret remains, the whole body is removed.
 pub(super) fn scrub_wholly(response: &mut IncomingResponse, secrets: &[Secret]) {
     scrub(response, &Search::new(secrets));
     let pieces = Pieces::of(secrets);
@@ -156,7 +158,7 @@ mod tests {
         assert_eq!(response.headers, [("location".to_owned(), "https://elsewhere.example".to_owned())]);
     }
 
-    /// A plugin that reads more than the standard's.
+    /// A plugin that reads more members than those of the standard.
     const READER: KnownPlugin = KnownPlugin {
         token_members: &["error_codes", "trace_id"],
         token_headers: &["x-server"],

@@ -1,16 +1,16 @@
-//! What enters a guest, for tests that look there for what must not be there: the arguments of a call, and what its
-//! requests and the host's functions answer. There is no other way in.
+//! The values that enter a guest, for tests that look for values that must not enter: the arguments of a call, and the
+//! answers to its requests and to its calls of host functions. Nothing enters in another way.
 
 use std::sync::Arc;
 
 use crate::contract::{Context, PollResult, Scope};
 
-/// Is told of every value that is about to enter a guest: where it enters, and its bytes.
+/// A callback for every value that is about to enter a guest, with its place and its bytes.
 pub type Tap = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
 
-/// An argument of a call. What cannot be looked at cannot be given to a guest.
+/// An argument of a call. A value that cannot be shown cannot be passed to a guest.
 pub(super) trait Enters {
-    /// Shows all texts and bytes of it.
+    /// Shows all texts and bytes of the argument.
     fn enters(&self, show: &mut dyn FnMut(&[u8]));
 }
 

@@ -1,14 +1,14 @@
-//! What a text may mean: escapes of URLs, JSON and HTML, read at one place.
+//! Possible readings of a text: the one place that decodes the escapes of URLs, JSON and HTML.
 
 use crate::credentials::redact::count;
 
-/// What an escape may begin with.
+/// The bytes with which an escape may begin.
 pub(super) const ESCAPES: [u8; 4] = [b'%', b'\\', b'&', b'+'];
 
-/// No reading goes further: an entity of HTML whose every character is one has 14 times 14 bytes.
+/// The longest reading, in bytes: an HTML entity whose every character is an entity has 14 times 14 bytes, 196.
 pub(super) const REACH: usize = 256;
 
-/// One byte, or one character that was escaped; nothing where a text goes on behind what may be left out.
+/// One byte, or one character that was escaped. Nothing, where the reading skips an ignorable character.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Read {
     bytes: [u8; 4],
@@ -33,17 +33,18 @@ impl Read {
     }
 }
 
-/// What stands at a place, and where it goes on.
+/// The reading at a place, and the place at which the text continues.
 type Reading = Option<(Read, usize)>;
 
-/// Whether something may stand between the characters of a secret: base64 is broken into lines, a text in UTF-16 that
-/// nobody decoded has zeros.
+/// Says whether a character may appear between the characters of a secret: base64 is broken into lines, and undecoded
+/// UTF-16 contains zeros.
 pub(super) fn is_ignorable(read: &[u8]) -> bool {
     matches!(read, [0 | b'\t' | b'\n' | 0xb | 0xc | b'\r' | b' '])
 }
 
-/// What may be read at a place, and where it goes on: the byte itself, and what it escapes, once or twice: there is JSON
-/// within JSON, and a form within a form. Nothing is one more reading of what may be ignored.
+/// Returns the readings at a place, each with the place at which the text continues: the byte itself, and the character
+/// that it escapes, once or twice, because there is JSON within JSON and a form within a form. An ignorable character
+/// also has the empty reading.
 pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, usize)> {
     let mut readings = [None; 3];
     if let Some(byte) = text.get(at) {
@@ -57,7 +58,7 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
             readings[2] = unescaped(at, &once).filter(|(_, end)| !ends.contains(&Some(*end)));
         }
     }
-    // A form writes a space so.
+    // Forms encode a space as `+`.
     let space = |(read, next): (Read, usize)| (read.as_bytes() == b"+").then(|| (Read::byte(b' '), next));
     let spaces = readings.map(|reading| reading.and_then(space));
     let nothing = |(read, next): (Read, usize)| is_ignorable(read.as_bytes()).then_some((Read::NOTHING, next));
@@ -65,7 +66,7 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     readings.into_iter().chain(spaces).chain(nothings).flatten()
 }
 
-/// A text with one layer of escapes taken off, read from its beginning.
+/// Removes one layer of escapes from a text, which is read from its beginning.
 pub(super) fn unescaped_text(text: &[u8]) -> Vec<u8> {
     let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
     while let Some((read, next)) = unescaped(at, &|at| byte(text, at)) {
@@ -80,7 +81,7 @@ fn byte(text: &[u8], at: usize) -> Reading {
     text.get(at).map(|byte| (Read::byte(*byte), at + 1))
 }
 
-/// One character with a layer of escapes taken off what `read` gives.
+/// Reads one character at a place and removes one layer of escapes from the characters that `read` returns.
 fn unescaped(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (first, at) = read(at)?;
     let escaped = match first.as_bytes() {
@@ -92,7 +93,7 @@ fn unescaped(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     Some(escaped.unwrap_or((first, at)))
 }
 
-/// So many hexadecimal digits.
+/// Reads this many hexadecimal digits.
 fn number(mut at: usize, read: &impl Fn(usize) -> Reading, digits: usize) -> Option<(u32, usize)> {
     let mut value = 0;
     for _ in 0..digits {
@@ -104,7 +105,7 @@ fn number(mut at: usize, read: &impl Fn(usize) -> Reading, digits: usize) -> Opt
     Some((value, at))
 }
 
-/// An escape of JSON.
+/// Reads an escape of JSON.
 fn backslash(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (kind, at) = read(at)?;
     let byte = match kind.as_bytes() {
@@ -131,10 +132,10 @@ fn backslash(at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     Some((Read::byte(byte), at))
 }
 
-/// The longest entity that is known: `&#x0010ffff;`.
+/// The longest known entity: `&#x0010ffff;`.
 const ENTITY: usize = 12;
 
-/// An entity of HTML.
+/// Reads an entity of HTML.
 fn entity(mut at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
     let (mut name, mut length) = ([0; ENTITY], 0);
     loop {
@@ -142,7 +143,7 @@ fn entity(mut at: usize, read: &impl Fn(usize) -> Reading) -> Reading {
         at = next;
         match (found.as_bytes(), name.get_mut(length)) {
             (b";", _) => break,
-            // Nothing else is in a name: a text of nothing but `&` is read in no time.
+            // A name has no other characters, so that a text of nothing but `&` is read quickly.
             ([byte], Some(place)) if byte.is_ascii_alphanumeric() || *byte == b'#' => *place = *byte,
             _ => return None,
         }

@@ -1,4 +1,4 @@
-//! The one redaction for everything that people, programs or plugins read: finds secrets however they are spelled.
+//! The one redaction of everything that people, programs or plugins read. It finds secrets in every spelling.
 
 mod escapes;
 mod pieces;
@@ -9,10 +9,10 @@ use crate::credentials::secret::Secret;
 pub use self::pieces::{PIECE, Pieces};
 pub use self::search::Search;
 
-/// Stands for a secret.
+/// The replacement for a secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// Shorter secrets would take ordinary words out of a text.
+/// The shortest secret that is redacted: a shorter one would remove ordinary words from a text.
 pub const SHORTEST: usize = 8;
 
 /// Replaces secrets in a text.
@@ -23,16 +23,17 @@ pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> 
     }
 }
 
-/// Searching a text of this size takes some ten milliseconds at most, whatever is in it.
+/// Length in bytes from which a text is searched beside the runtime. A search of this length takes ten milliseconds at
+/// most, whatever the text contains.
 pub const LONG: usize = 8 << 10;
 
-/// Does what reads a text of so many bytes, which others may have filled with what is slow to search: a long one is read
-/// beside the runtime, so that nobody waits for it. None if it broke down.
+/// Runs work that reads a text of this many bytes. Others may have filled the text with content that is slow to search,
+/// so that the work on a long text runs beside the runtime and nobody waits for it. `None` if the work panicked.
 pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if bytes > LONG { tokio::task::spawn_blocking(work).await.ok() } else { Some(work()) }
 }
 
-/// Counts what a search costs, for tests and fuzzers: how long it takes depends on the machine.
+/// Counts the steps of a search, for tests and fuzzers, because the time of a search depends on the machine.
 fn count(steps: usize) {
     #[cfg(any(test, debug_assertions))]
     STEPS.set(STEPS.get() + steps);
@@ -42,11 +43,11 @@ fn count(steps: usize) {
 
 #[cfg(any(test, debug_assertions))]
 thread_local! {
-    /// What the searches of this thread cost.
+    /// Steps of the searches on this thread.
     static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// What the searches of this thread cost since this was last asked.
+/// Returns the steps of the searches on this thread since the last call.
 #[cfg(any(test, debug_assertions))]
 pub fn take_steps() -> usize {
     STEPS.take()

@@ -1,5 +1,5 @@
-//! Finds what is left of a secret in a text: sixteen bytes of it are enough for whoever wrote them to write the others, too,
-//! in another answer. A text with such a piece is not cleaned but withheld.
+//! Finds remains of a secret in a text. Sixteen bytes of a secret are enough for an attacker who could place the other
+//! bytes in another answer. The host withholds a text with such a piece; it does not clean the text.
 
 use std::ops::Range;
 
@@ -12,51 +12,53 @@ use crate::credentials::redact::escapes::{ESCAPES, is_ignorable, unescaped_text}
 use crate::credentials::secret::Secret;
 use crate::text::{guids, is_guid};
 
-/// So many bytes of a secret are a piece of it.
+/// Length in bytes of a piece of a secret.
 pub const PIECE: usize = 16;
 
-/// Bytes that are compared at once.
+/// Number of bytes that are compared at once.
 const GRAM: usize = 8;
 
-/// Each piece has a gram that begins at a multiple of this.
+/// Distance between the indexed grams of a form. Each piece contains a gram that begins at a multiple of it.
 const STRIDE: usize = PIECE - GRAM + 1;
 
-/// Layers of escapes that are taken off a text.
+/// Layers of escapes that are removed from a text.
 const LAYERS: usize = 2;
 
-/// Comparisons for each byte of a text. A text that needs more was made for it, and counts as one with a piece.
+/// Comparisons allowed for each byte of a text. A text that needs more was made to be slow, and counts as a text with a
+/// piece.
 const COMPARISONS: usize = 64;
 
-/// What to look for: pieces of secrets plain, and in base64 of both alphabets, of UTF-8 and UTF-16, and in hexadecimal; all of
-/// these with up to two layers of escapes, and with zeros and white space of ASCII in between.
+/// The pieces to look for: pieces of secrets in plain form, in base64 of both alphabets, of UTF-8 and UTF-16, and in
+/// hexadecimal. Each form is found under up to two layers of escapes, and with zeros and ASCII white space between its
+/// bytes.
 pub struct Pieces {
     forms: Vec<Form>,
-    /// Grams of the forms, in order.
+    /// Grams of the forms, sorted.
     grams: Vec<Gram>,
-    /// One bit for each hash of a gram.
+    /// One bit for each hash of a gram, to skip most places of a text quickly.
     bits: Box<[u64; 1 << (HASH_BITS - 6)]>,
 }
 
 const HASH_BITS: u32 = 16;
 
-/// What stands around an id in JSON, with the end of one key and the beginning of the next: `id":"` and `","ve`.
+/// Bytes around an id in JSON that belong to the end of one key and the beginning of the next: `id":"` and `","ve`.
 const AROUND: usize = 6;
 
-/// A gram, the form in which it stands, and where.
+/// A gram, the number of its form, and its place in the form.
 type Gram = (u64, u32, u32);
 
-/// A secret in one of its forms, as far as it counts.
+/// The part of a secret that counts, in one of its forms.
 struct Form {
-    /// Without what may be ignored.
+    /// The form without ignorable characters.
     text: Vec<u8>,
-    /// The length of a piece of it.
+    /// The length of a piece of this form.
     piece: usize,
-    /// Stretches that are no secret, in order.
+    /// Ranges that are not secret, in order.
     public: Vec<Range<usize>>,
 }
 
 impl Pieces {
-    /// Looks for pieces of these secrets.
+    /// Prepares a search for pieces of these secrets.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Pieces {
         let forms: Vec<Form> = secrets.into_iter().flat_map(|secret| forms(secret.expose())).collect();
         let (mut grams, mut bits) = (Vec::new(), Box::new([0; 1 << (HASH_BITS - 6)]));
@@ -72,7 +74,7 @@ impl Pieces {
         Pieces { forms, grams, bits }
     }
 
-    /// Whether a text holds a piece.
+    /// Says whether a text holds a piece.
     pub fn are_in(&self, text: &[u8]) -> bool {
         if self.grams.is_empty() {
             return false;
@@ -91,7 +93,7 @@ impl Pieces {
         false
     }
 
-    /// The same without a look behind escapes.
+    /// Says whether a text holds a piece, without decoding escapes.
     fn are_in_layer(&self, layer: &[u8]) -> bool {
         let text = without_ignorable(layer);
         let mut left = COMPARISONS * text.len();
@@ -119,7 +121,8 @@ impl Pieces {
 }
 
 impl Form {
-    /// Whether a piece of it stands around a place of a text at which a gram of it is.
+    /// Says whether a whole piece of the form surrounds a gram: the gram is at `place` in the form and at `at` in the
+    /// text.
     fn is_piece(&self, place: usize, text: &[u8], at: usize) -> bool {
         let (before, after) = (&self.text[..place], &self.text[place..]);
         let most = self.piece;
@@ -131,7 +134,7 @@ impl Form {
     }
 }
 
-/// What counts of a secret, in all its forms.
+/// Returns the part of a secret that counts, in all its forms.
 fn forms(secret: &str) -> Vec<Form> {
     let (whole, public) = counting(secret);
     if whole.len() < PIECE {
@@ -145,7 +148,7 @@ fn forms(secret: &str) -> Vec<Form> {
     let wide = |bytes: fn(u16) -> [u8; 2]| whole.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
     let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
     for (bytes, piece) in [(whole.as_bytes(), PIECE), (&little, 2 * PIECE), (&big, 2 * PIECE)] {
-        // The characters that follow from these bytes alone, wherever they begin.
+        // The characters of base64 that depend on these bytes alone, wherever the bytes begin.
         let piece = (piece * 8 - 4) / 6;
         for before in 0..3 {
             let standard = base64_after(before, bytes);
@@ -163,8 +166,9 @@ fn forms(secret: &str) -> Vec<Form> {
     forms
 }
 
-/// What counts of a secret, and which stretches of that are no secret. The head of a JWT is the same for all tokens of a
-/// service. Its claims hold ids and addresses, which answers hold, too, and in base64 where they are part of a link.
+/// Returns the part of a secret that counts, and the ranges in it that are not secret. The head of a JWT is the same
+/// for all tokens of a service. Its claims hold ids and addresses, which answers also hold, in base64 where they are
+/// part of a link.
 fn counting(secret: &str) -> (&str, Vec<Range<usize>>) {
     let Some((_, rest)) = secret.split_once('.').filter(|(head, _)| head.starts_with("ey")) else {
         return (secret, Vec::new());
@@ -183,7 +187,7 @@ fn counting(secret: &str) -> (&str, Vec<Range<usize>>) {
     (rest, public.map(|bytes| bytes.start * 8 / 6..(bytes.end * 8).div_ceil(6)).collect())
 }
 
-/// The base64 of bytes that stand behind so many others, as far as it depends on these bytes alone.
+/// The base64 of bytes that follow `before` others, as far as it depends on these bytes alone.
 fn base64_after(before: usize, bytes: &[u8]) -> String {
     let mut all = vec![0; before];
     all.extend_from_slice(bytes);
@@ -199,7 +203,7 @@ fn gram(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Where a gram has its bit.
+/// The place of a gram's bit.
 fn place(gram: u64) -> (usize, u64) {
     let hash = gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS);
     ((hash >> 6) as usize, 1 << (hash & 63))
@@ -216,7 +220,7 @@ mod tests {
         Pieces::of(&[Secret::new(secret)]).are_in(text)
     }
 
-    /// A piece as services write it.
+    /// The spellings in which services write a piece.
     fn spellings(piece: &str) -> Vec<Vec<u8>> {
         let json = |text: &str| Value::from(text).to_string().trim_matches('"').to_owned();
         let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
@@ -246,7 +250,7 @@ mod tests {
         let pieces = Pieces::of(&[Secret::new(SECRET)]);
         let bounds: Vec<usize> = SECRET.char_indices().map(|(at, _)| at).chain([SECRET.len()]).collect();
         for start in &bounds {
-            // Of UTF-16, characters are counted.
+            // For UTF-16, the test counts characters.
             let is_piece = |end: &&usize| *end > start && SECRET[*start..**end].chars().count() >= PIECE;
             let Some(end) = bounds.iter().find(is_piece) else { continue };
             for spelled in spellings(&SECRET[*start..*end]) {

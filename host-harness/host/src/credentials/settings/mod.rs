@@ -1,4 +1,4 @@
-//! The settings of a feed as the host has them: plain values, and secrets that no plugin sees.
+//! The settings of a feed in the host: plain values, and secrets that no plugin sees.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,26 +19,26 @@ use crate::limits::milliseconds;
 #[cfg(feature = "schema")]
 pub mod schema;
 
-/// Settings with their secrets apart. Small: a collector holds thousands.
+/// Settings with their secrets kept apart. The type is small, because a collector holds thousands.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// One JSON object.
+    /// One JSON object without the secrets.
     plain: Box<str>,
     secrets: Box<[HeldCredential]>,
-    /// What was taken off secrets, by setting.
+    /// The characters that were removed from secrets, in words, by setting.
     trimmed: Box<[(String, String)]>,
 }
 
 #[cfg(feature = "schema")]
 use self::schema::oddity as found_by_schema;
 
-/// Without the feature `schema` nothing is applied.
+/// Without the feature `schema`, no schema is applied.
 #[cfg(not(feature = "schema"))]
 fn found_by_schema(_: &Value, _: &Secret) -> Option<String> {
     None
 }
 
-/// Keyword of a settings schema: a property that has it as `true` says, with the credentials, who signs in.
+/// Keyword of a settings schema: a property with `true` here says, together with the credentials, who signs in.
 pub const IDENTITY: &str = "x-identity";
 
 /// A credential that stays with the host.
@@ -46,19 +46,19 @@ pub const IDENTITY: &str = "x-identity";
 pub(crate) struct HeldCredential {
     pub setting: String,
     pub secret: Secret,
-    /// How it reaches a request.
+    /// How the credential reaches a request.
     pub kind: CredentialKind,
 }
 
-/// What was found of a credential: when its certificate is valid, in Unix milliseconds, where it has one.
+/// The result of examining a credential: the validity of its certificate, in Unix milliseconds, where it has one.
 pub type Examined = Result<Option<(u64, u64)>, CredentialError>;
 
-/// What one call gets of settings.
+/// The credentials that one call may use.
 #[derive(Default)]
 pub(crate) struct Inside {
-    /// Placeholders, and what they stand for.
+    /// Placeholders with the credentials that they represent.
     pub sealed: Vec<Sealed>,
-    /// Credentials that only assertions are made of.
+    /// Credentials that are used for assertions only.
     pub held: Vec<HeldCredential>,
 }
 
@@ -69,24 +69,24 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Plain settings and secrets, each under its top-level key.
+    /// Makes settings of plain values and secrets, each under its top-level key.
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
         let held = |(setting, secret)| HeldCredential { setting, secret, kind: CredentialKind::Secret };
         Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
     }
 
-    /// The same with what was taken off secrets, in words, by setting.
+    /// The same settings with the characters that were removed from secrets, in words, by setting.
     pub fn with_trimmed(self, trimmed: Vec<(String, String)>) -> Settings {
         Settings { trimmed: trimmed.into(), ..self }
     }
 
-    /// The settings that are no secrets.
+    /// The settings that are not secrets.
     pub fn plain(&self) -> Map<String, Value> {
         serde_json::from_str(&self.plain).unwrap_or_default()
     }
 
-    /// The settings of these credentials that are no text, which nobody could keep from the plugin.
+    /// Returns the credential settings whose values are not strings, so that the host cannot seal them.
     pub fn unsealed(&self, description: &Description) -> Vec<String> {
         let plain = self.plain();
         let left = description.credentials.iter().map(|credential| &credential.setting);
@@ -95,8 +95,8 @@ impl Settings {
             .collect()
     }
 
-    /// What is said of credentials that stand in the configuration itself, or are `opened`: to be plain values, which a
-    /// credential never is.
+    /// Returns a remark for each credential that is written in the configuration itself, or that is listed in `opened`,
+    /// the keys that the configuration says are plain values.
     pub fn in_the_open(
         &self,
         description: &Description,
@@ -124,8 +124,8 @@ impl Settings {
         told.collect::<Vec<_>>().into_iter()
     }
 
-    /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from, and withholds what
-    /// else stands there.
+    /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from, and removes
+    /// values of other types from those settings.
     pub fn sealing(self, description: &Description) -> Settings {
         let (mut plain, mut trimmed) = (self.plain(), self.trimmed.into_vec());
         let secrets = self.secrets.into_iter();
@@ -146,7 +146,7 @@ impl Settings {
         settings
     }
 
-    /// The same with the paths in them under the folders that they are relative to.
+    /// The same settings, in which relative paths are joined to the folders that they are relative to.
     pub fn under(mut self, folder: impl Fn(&str) -> PathBuf) -> Settings {
         for held in self.secrets.iter_mut().filter(|held| held.kind == CredentialKind::TokenFile) {
             if !held.secret.expose().is_empty() && !assertion::is_token(held.secret.expose()) {
@@ -163,7 +163,7 @@ impl Settings {
         files.map(|held| (held.setting.as_str(), PathBuf::from(held.secret.expose())))
     }
 
-    /// What is found of key pairs and token files, each under its setting.
+    /// Examines key pairs and token files, each under its setting.
     pub fn examined(&self) -> Vec<(String, Examined)> {
         let given = self.secrets.iter().filter(|held| !held.secret.expose().is_empty());
         let examined = given.filter_map(|held| {
@@ -176,10 +176,10 @@ impl Settings {
                 }
                 CredentialKind::TokenFile => assertion::read_token(Path::new(value)).map(|_| None),
             };
-            // Where it is something else altogether, that says more.
+            // If the value is recognised as something else, that message says more.
             let looks = match held.kind {
                 CredentialKind::TokenFile => spelling::unreplaced(value),
-                // A format that has a name says more, too.
+                // The name of a known format says more, too.
                 _ if value.contains("-----BEGIN ") || certificates::look(value.as_bytes()).is_some() => None,
                 _ => spelling::look_alike(value),
             };
@@ -197,7 +197,7 @@ impl Settings {
         examined.collect()
     }
 
-    /// The same in memory of its own.
+    /// A copy that shares no memory with the original.
     pub fn copied(&self) -> Settings {
         let secrets = self
             .secrets
@@ -211,8 +211,8 @@ impl Settings {
         ShortDigest::of(&self.plain)
     }
 
-    /// Digest of the plain settings that say, with the secrets, who signs in: those that the plugin's schema marks with
-    /// [`IDENTITY`], or all of them where it marks none.
+    /// Digest of the plain settings that say, with the secrets, who signs in: the settings that the plugin's schema
+    /// marks with [`IDENTITY`], or all plain settings if it marks none.
     pub fn identity(&self, description: &Description) -> ShortDigest {
         let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
         let marks = |name: &str| schema["properties"][name][IDENTITY] == true;
@@ -222,14 +222,14 @@ impl Settings {
         ShortDigest::of(&Value::Object(given.collect()).to_string())
     }
 
-    /// Names the secrets without giving them away, to whom does not have the salt and guesses; equal secrets have equal
-    /// names.
+    /// Identifies the secrets; equal secrets have equal ids. The salt keeps others from confirming guesses of the
+    /// secrets.
     pub fn credential_id(&self, salt: &str) -> ShortDigest {
         let secrets = self.secrets.iter().map(|held| format!("{}={}\n", held.setting, held.secret.expose()));
         ShortDigest::of(&format!("{salt}\n{}", secrets.collect::<String>()))
     }
 
-    /// When a credential runs out, in Unix milliseconds, where the setting of its name and `_expires` says so.
+    /// When a credential expires, in Unix milliseconds, where the setting of its name followed by `_expires` says so.
     pub fn expiry(&self, credential: &str) -> Option<(String, u64)> {
         let date = self.plain().get(&format!("{credential}_expires"))?.as_str().and_then(midnight)?;
         Some((credential.to_owned(), date))
@@ -240,7 +240,7 @@ impl Settings {
         self.secrets.iter().map(|held| (held.setting.as_str(), &held.secret))
     }
 
-    /// Whether this setting is a secret, and not an empty one.
+    /// Says whether this setting is a secret that is not empty.
     pub fn has_secret(&self, setting: &str) -> bool {
         self.secrets.iter().any(|held| held.setting == setting && !held.secret.expose().is_empty())
     }
@@ -250,8 +250,8 @@ impl Settings {
         self.secrets.iter().map(|held| &held.secret)
     }
 
-    /// What is odd about the real values of credentials, which the plugin never sees: the key of the setting, and why. With
-    /// the feature `schema` also what the plugin's schema finds odd. A value is never quoted.
+    /// Returns the oddities in the real values of credentials, which the plugin never sees: the key of the setting, and
+    /// the oddity. With the feature `schema`, the plugin's schema is applied too. No value is quoted.
     pub fn oddities(&self, description: &Description) -> Vec<(String, String)> {
         let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
             return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
@@ -265,16 +265,17 @@ impl Settings {
             let is_spelled_well = spelled.is_empty();
             spelled.into_iter().for_each(&mut tell);
             if spelling::look_alike(secret.expose()).is_some() {
-                // That something else is short, or does not fit the schema, follows from that alone.
+                // A value of another kind is often short and does not fit the schema; further remarks would add
+                // nothing.
                 continue;
             }
-            // A path is no secret.
+            // A path is not secret.
             if *kind != CredentialKind::TokenFile && (1..SHORTEST).contains(&secret.expose().len()) {
                 tell(format!(
                     "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
                 ));
             }
-            // Where the host knows better what is odd, the schema has nothing to add.
+            // If the host has found an oddity itself, the schema adds nothing.
             if let Some(property) = properties.and_then(|properties| properties.get(key)).filter(|_| is_spelled_well) {
                 found_by_schema(property, secret).into_iter().for_each(tell);
             }
@@ -282,19 +283,19 @@ impl Settings {
         oddities
     }
 
-    /// The settings as a plugin gets them: each secret a placeholder of its own, made anew for each call.
+    /// The settings that a plugin gets. Each call has a new placeholder for each secret.
     pub(crate) fn sealed(&self) -> (String, Inside) {
         let mut settings = self.plain();
         let mut inside = Inside::default();
         for held in &self.secrets {
             let HeldCredential { setting, secret, kind } = held;
-            // Nothing is nothing, and the plugin may say so.
+            // An empty value stays empty; the plugin reports it.
             if secret.expose().is_empty() {
                 settings.insert(setting.clone(), Value::from(""));
                 continue;
             }
             if *kind != CredentialKind::Secret {
-                // Stands for nothing: no request can carry a key or a path.
+                // The placeholder is never replaced: no request can carry a key or a path.
                 settings.insert(setting.clone(), Value::from(placeholder()));
                 inside.held.push(held.clone());
                 continue;

@@ -1,4 +1,4 @@
-//! What the schema of a plugin says of the real values, those of credentials too, which the plugin never sees.
+//! Applies the schema of a plugin to the real values, also to those of credentials, which the plugin never sees.
 
 use jsonschema::PatternOptions;
 use serde_json::Value;
@@ -7,8 +7,9 @@ use crate::credentials::secret::Secret;
 use crate::limits::{CREDENTIAL_PATTERNS, CREDENTIAL_SCHEMA_BYTES, PATTERN_BYTES};
 use crate::text;
 
-/// What the schema of a setting finds odd about its real value: one remark in the host's words, whatever and however much
-/// does not fit. The schema is the plugin's: its words, their number and their order would tell others about the value.
+/// Returns a remark if the real value of a setting does not fit its schema: one remark in the host's words, however
+/// many rules the value breaks. The schema comes from the plugin: its words, their number and their order would reveal
+/// parts of the value.
 pub(super) fn oddity(property: &Value, secret: &Secret) -> Option<String> {
     if !is_simple(property) {
         return Some(format!(
@@ -22,7 +23,7 @@ pub(super) fn oddity(property: &Value, secret: &Secret) -> Option<String> {
     is_odd.then(|| form(secret.expose()).to_owned())
 }
 
-/// What a value is that does not fit, as far as the host can tell.
+/// The form of a value that does not fit, as far as the host can tell.
 fn form(value: &str) -> &'static str {
     let is_of_token = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if value.is_empty() {
@@ -38,19 +39,20 @@ fn form(value: &str) -> &'static str {
     }
 }
 
-/// Why a plugin's schema is none.
+/// The reason why a plugin's schema is not a JSON Schema.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct NotASchema(Box<jsonschema::ValidationError<'static>>);
 
-/// Reads a plugin's schema. Its patterns have no look-around, so that they take time and room that follow from their length.
+/// Reads a plugin's schema. Its patterns have no look-around, so that their time and memory are bounded by their
+/// length.
 pub fn validator(schema: &Value) -> Result<jsonschema::Validator, NotASchema> {
     let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
     jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| NotASchema(Box::new(error)))
 }
 
-/// Whether applying a schema takes no longer than reading it: one that refers to itself twice at every step takes for ever,
-/// and it is the plugin's.
+/// Says whether the schema is applied in about the time that it takes to read it. A schema that refers to itself twice
+/// at every step takes for ever, and the schema comes from the plugin.
 fn is_simple(schema: &Value) -> bool {
     let text = schema.to_string();
     text.len() <= CREDENTIAL_SCHEMA_BYTES
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_schema_cannot_spell_a_secret_in_the_log() {
-        // A test for each character at each place: those that fail would be the secret.
+        // One pattern for each character at each place: the patterns that fail would reveal the secret.
         let test = |place: usize, letter: char| {
             let pattern = format!("^.{{{place}}}[^{letter}]");
             serde_json::json!({ "description": format!("{place}{letter}"), "pattern": pattern })

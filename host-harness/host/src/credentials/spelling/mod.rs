@@ -1,20 +1,20 @@
-//! How a secret is spelled: what surrounds it is taken off, and what is odd about the rest is named. The rest itself stays
-//! as it is, and no remark shows any of it.
+//! The spelling of a secret: surrounding characters are removed, and oddities of the rest are reported. The rest itself
+//! stays unchanged, and no remark shows any part of it.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// A text without what surrounds it.
+/// A text without the characters around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trimmed<'a> {
     /// The text itself.
     pub text: &'a str,
-    /// Says what was taken off, where that is worth a word.
+    /// The characters that were removed, in words, where that is worth a remark.
     pub remark: Option<String>,
 }
 
-/// Takes white space, control characters and format characters, such as a byte order mark, off both ends of a text.
+/// Removes white space, control characters and format characters, such as a byte order mark, from both ends of a text.
 pub fn trimmed(text: &str) -> Trimmed<'_> {
     let begun = text.trim_start_matches(surrounds);
     let inner = begun.trim_end_matches(surrounds);
@@ -30,14 +30,14 @@ pub fn trimmed(text: &str) -> Trimmed<'_> {
     Trimmed { text: inner, remark }
 }
 
-/// The text of a file without the end of its last line, which is no part of what the file holds.
+/// The text of a file without the end of its last line, which does not belong to the content.
 pub fn without_line_end(text: &str) -> &str {
     let line = text.strip_suffix('\n').unwrap_or(text);
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// What is odd about a secret: each remark goes after its name. It is not empty where a value was taken for a secret that
-/// is something else, or has characters that seldom belong to a secret.
+/// Returns the oddities of a secret; each remark follows the secret's name in a sentence. There are oddities if the
+/// value looks like something other than a secret, or has characters that secrets seldom have.
 pub fn oddities(secret: &str) -> Vec<String> {
     let looks = look_alike(secret);
     let mut oddities: Vec<String> = looks.map(str::to_owned).into_iter().collect();
@@ -66,21 +66,22 @@ pub fn oddities(secret: &str) -> Vec<String> {
     oddities
 }
 
-/// Kinds of characters that are named, and places of each.
+/// Largest number of kinds of characters that a remark names, and of places for each kind.
 const NAMED: usize = 4;
 
-/// What the whole of a secret looks like, where that is no secret.
+/// Says what the whole of a secret looks like, if it looks like something else.
 pub fn look_alike(text: &str) -> Option<&'static str> {
     let mut tests = LOOK_ALIKES.iter();
     tests.find(|(is_so, _)| is_so(text)).map(|(_, words)| *words)
 }
 
-/// Whether a value names the place of a secret in place of being one.
+/// Says whether a value refers to a secret instead of being one.
 pub fn refers(text: &str) -> bool {
     is_reference(text) || is_path(text) || is_constant(text)
 }
 
-/// What is said of a secret that stands in the configuration itself under this key; `words` make the name of a variable.
+/// The remark about a secret that is written in the configuration itself under this key; the suggested variable's name
+/// is made of `words`.
 pub fn in_the_open(key: &str, words: &str) -> String {
     let letter = |one: char| if one.is_ascii_alphanumeric() { one.to_ascii_uppercase() } else { '_' };
     let variable: String = words.chars().map(letter).collect();
@@ -91,29 +92,29 @@ pub fn in_the_open(key: &str, words: &str) -> String {
     )
 }
 
-/// Whether a header or a parameter carries a credential, by its name, or by a value that looks like one.
+/// Says whether a header or a parameter carries a credential, by its name or by the look of its value.
 pub fn is_credential(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
     names_credential(&name) || name == "code" || is_authorization(value) || may_be_secret(value)
 }
 
-/// Whether what has this name, in lower case, is a credential.
+/// Says whether a name, in lower case, is that of a credential.
 pub fn names_credential(name: &str) -> bool {
     let words = ["auth", "cookie", "credential", "jwt", "passw", "secret", "session", "signature", "token"];
-    // These say how events are grouped, and where a list goes on.
+    // These names are of keys that group events, and of places where a list continues.
     let others = ["continuation", "idempotency", "partition", "routing", "sharding", "sort"];
     let is_other = others.iter().any(|word| name.contains(word));
     !is_other && (words.iter().any(|word| name.contains(word)) || name.ends_with("key"))
         || ["sig", "pwd"].contains(&name)
 }
 
-/// What a value looks like that some program was to replace by another, if it does.
+/// Says which reference a value looks like, if a program should have replaced it by another value.
 pub fn unreplaced(text: &str) -> Option<&'static str> {
     is_reference(text).then_some(REFERENCE)
 }
 
-/// Whether a text may be a secret that stands where something else belongs: it is then not shown. Names and paths are
-/// seldom so mixed.
+/// Says whether a text may be a secret in the place of another value; it is then not shown. Names and paths seldom mix
+/// characters in this way.
 pub fn may_be_secret(text: &str) -> bool {
     text.len() >= SHORTEST_SECRET
         && !text.contains(['/', '\\', ' '])
@@ -122,10 +123,10 @@ pub fn may_be_secret(text: &str) -> bool {
         && text.contains(|one: char| one.is_ascii_digit())
 }
 
-/// Services make no shorter ones.
+/// Length in bytes of the shortest secrets that services make.
 const SHORTEST_SECRET: usize = 16;
 
-/// Whether a text can be the name of a variable of the environment.
+/// Says whether a text can be the name of an environment variable.
 pub fn is_variable(text: &str) -> bool {
     is_name(text, |one| one.is_ascii_alphanumeric() || one == '_')
 }
@@ -135,7 +136,8 @@ type ValueTest = fn(&str) -> bool;
 const REFERENCE: &str =
     "looks like a reference that nothing replaces here: write `{ env = \"NAME\" }` for the variable NAME";
 
-/// The first that fits is told. Random characters of the alphabet in which Entra ID makes its secrets fit none of them.
+/// The first test that fits decides. None of them fits random characters of the alphabet from which Entra ID makes its
+/// secrets.
 const LOOK_ALIKES: &[(ValueTest, &str)] = &[
     (|text| text.contains("-----BEGIN "), "looks like PEM, where a secret belongs"),
     (is_reference, REFERENCE),
@@ -182,7 +184,7 @@ fn is_reference(text: &str) -> bool {
         || text.starts_with("@Microsoft.KeyVault(")
 }
 
-/// Whether a text is a page of the web.
+/// Says whether a text is a web page.
 pub fn is_page(text: &str) -> bool {
     let start: String = text.chars().take(400).collect::<String>().to_ascii_lowercase();
     start.starts_with('<') && ["<html", "<!doctype html", "<head", "<body"].iter().any(|tag| start.contains(tag))
@@ -207,7 +209,7 @@ fn is_authorization(text: &str) -> bool {
     })
 }
 
-/// Names as shells, configurations and headers have them: those of a random text are seldom in one case.
+/// Names in the style of shells, configurations and headers. A random text seldom has names in one case only.
 fn is_assignment(text: &str) -> bool {
     let command = ["export ", "set ", "setx ", "env ", "declare ", "$env:", "-e ", "--"];
     let rest = command.iter().find_map(|begin| text.strip_prefix(begin)).unwrap_or(text);
@@ -221,14 +223,14 @@ fn is_assignment(text: &str) -> bool {
     };
     let is_key = |name: &str| name.len() > 2 && (one_case(name) || telling(name) && is_name(name, |_| true));
     let equals = rest.split_once('=').is_some_and(|(name, value)| {
-        // The end of base64 is no assignment.
+        // The padding of base64 is not an assignment.
         is_key(name.trim_end()) && !value.is_empty() && !value.starts_with('=')
     });
     equals || rest.split_once(": ").is_some_and(|(name, value)| is_key(name.trim_matches('"')) && !value.is_empty())
 }
 
 fn is_quoted(text: &str) -> bool {
-    // Python shows bytes so.
+    // Python prints bytes in this form.
     let text = text.strip_prefix('b').filter(|rest| rest.starts_with(['"', '\''])).unwrap_or(text);
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
@@ -275,9 +277,9 @@ const PLACEHOLDERS: &[&str] = &[
     "value",
 ];
 
-/// A path from the root, a home or a drive, or with an ending that files of secrets have.
+/// Recognises a path that begins at the root, a home folder or a drive, or that has an ending of files with secrets.
 fn is_path(text: &str) -> bool {
-    // As curl and others have it.
+    // curl and other programs mark a file by `@`.
     let text = text.strip_prefix('@').unwrap_or(text);
     let ending = |text: &str| {
         let endings = [
@@ -300,13 +302,13 @@ fn is_constant(text: &str) -> bool {
     text.contains('_') && is_name(text, |one| one.is_ascii_uppercase() || one.is_ascii_digit() || one == '_')
 }
 
-/// Whether a text is the name of something: letters, digits and what goes between them, all of the wanted kind.
+/// Says whether a text is a name: letters, digits and the characters between them, all of the wanted kind.
 fn is_name(text: &str, kind: impl Fn(char) -> bool) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.chars().all(|one| (one.is_ascii_alphanumeric() || "_-.+".contains(one)) && kind(one))
 }
 
-/// A shorter text may be readable by chance.
+/// Shortest text in bytes that is decoded; a shorter text may be readable by chance.
 const SHORTEST_DECODED: usize = 12;
 
 fn is_base64(text: &str) -> bool {
@@ -323,7 +325,7 @@ fn is_hexadecimal(text: &str) -> bool {
     whole && bytes.is_some_and(|bytes| is_readable(&bytes))
 }
 
-/// Whether bytes are a line of printable ASCII, also in UTF-16 as PowerShell encodes it.
+/// Says whether bytes are a line of printable ASCII, also in UTF-16, which PowerShell uses.
 fn is_readable(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_end();
     let printable = |byte: &u8| (b' '..=b'~').contains(byte);
@@ -352,13 +354,13 @@ fn has_escapes(text: &str) -> bool {
     text.split('&').skip(1).any(entity) || text.split("\\u").skip(1).any(unicode) || text.ends_with("\\n")
 }
 
-/// Whether a character at an end is no part of a secret.
+/// Says whether a character at an end is not part of a secret.
 fn surrounds(character: char) -> bool {
     character.is_whitespace()
         || matches!(get_general_category(character), GeneralCategory::Control | GeneralCategory::Format)
 }
 
-/// Kinds of characters, each once.
+/// Names the kinds of characters, each once.
 fn named(characters: &str) -> String {
     let mut names: Vec<String> = Vec::new();
     for character in characters.chars() {
@@ -370,7 +372,7 @@ fn named(characters: &str) -> String {
     names.join(" and ")
 }
 
-/// A character as people call it.
+/// The name of a character for people.
 fn name(character: char) -> String {
     let name = match character {
         '\0' => "a NUL",
@@ -401,7 +403,7 @@ fn name(character: char) -> String {
     name.to_owned()
 }
 
-/// Places in a text, the first few of them.
+/// Writes the first few places in a text.
 fn numbered(places: &[usize]) -> String {
     let shown: Vec<String> = places.iter().take(NAMED).map(usize::to_string).collect();
     match (shown.as_slice(), places.len().saturating_sub(NAMED)) {

@@ -171,7 +171,7 @@ fn what_is_no_secret_is_named_as_what_it_looks_like() {
 
 #[test]
 fn secrets_as_services_make_them_are_not_odd() {
-    // The alphabet in which Entra ID makes client secrets, at its lengths; the same in every run.
+    // The alphabet of client secrets of Entra ID, at their lengths; the same in every run.
     let mut seed = 7_u64;
     let mut roll = |sides: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

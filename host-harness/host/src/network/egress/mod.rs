@@ -1,5 +1,6 @@
-//! What may leave the sandbox: requests of the shapes that the plugin declared, to origins that the operator allows,
-//! with each credential at its one declared place. Everything here is decided before anything is resolved or dialled.
+//! The rules for requests that leave the sandbox: requests of the shapes that the plugin declared, to origins that the
+//! operator allows, with each credential at its one declared place. Every decision precedes name resolution and
+//! dialling.
 
 mod origins;
 mod placement;
@@ -19,12 +20,12 @@ use crate::credentials::sealed::{Sealed, name};
 use crate::limits;
 use crate::network::OutgoingRequest;
 
-/// Why a request does not leave.
+/// The reason why a request is denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// One sentence without secrets.
+    /// The reason in one sentence, without secrets.
     pub reason: String,
-    /// The line of configuration that would allow it, where there is one.
+    /// The line of configuration that would allow the request, where there is one.
     pub remedy: Option<String>,
 }
 
@@ -42,18 +43,18 @@ impl fmt::Display for Denial {
 #[derive(Debug, Clone)]
 pub struct Egress {
     plan: Arc<Plan>,
-    /// The origins of its shapes as they are compared, each read once.
+    /// The canonical origins of the shapes, each parsed once.
     origins: Arc<OnceLock<Vec<Option<Arc<str>>>>>,
     allowed: Arc<Origins>,
     news: Arc<News>,
 }
 
-/// What was told of a feed's requests. Whoever opens a feed again and again keeps it in between.
+/// The remarks about a feed's requests that were already reported. They survive while a feed is opened again and again.
 #[derive(Debug, Default)]
 pub struct News(Mutex<BTreeSet<String>>);
 
 impl News {
-    /// Whether something is to be told: each is told once, and no more than a few.
+    /// Says whether to report a remark: each remark once, and a few in total.
     pub(crate) fn is_news(&self, words: &str) -> bool {
         let mut told = self.0.lock();
         told.len() < limits::DENIALS_TOLD && told.insert(words.to_owned())
@@ -61,27 +62,27 @@ impl News {
 }
 
 impl Egress {
-    /// Lets the shapes of a plan out, as far as their origins are allowed.
+    /// Allows the shapes of a plan, as far as their origins are allowed.
     pub fn new(plan: impl Into<Arc<Plan>>, allowed: Arc<Origins>) -> Egress {
         Egress { plan: plan.into(), origins: Arc::default(), allowed, news: Arc::default() }
     }
 
-    /// The same, where some of it was told before.
+    /// The same rules, with remarks that were already reported.
     pub fn knowing(self, news: Arc<News>) -> Egress {
         Egress { news, ..self }
     }
 
-    /// What was told of this feed's requests.
+    /// The remarks about this feed's requests that were already reported.
     pub(crate) fn news(&self) -> &News {
         &self.news
     }
 
-    /// What may leave, as it was declared.
+    /// The declared shapes.
     pub fn shapes(&self) -> &[Shape] {
         &self.plan.shapes
     }
 
-    /// The request with its credentials in place, and the shape that it has; or why it stays.
+    /// Returns the request with its credentials in place and its shape, or the reason why the request is denied.
     pub fn judge(&self, url: &str, mut request: OutgoingRequest, sealed: &[Sealed]) -> Result<Judged<'_>, Denial> {
         refuse_odd_spelling(url, &request.url)?;
         refuse_other_meaning(&request)?;
@@ -107,7 +108,7 @@ impl Egress {
         Ok(Judged { request, shape, carried, missing, signed, is_by_host })
     }
 
-    /// The declared shape of a request to an origin that is allowed.
+    /// Finds the declared shape of a request, if its origin is allowed.
     fn allowed_shape(&self, request: &OutgoingRequest, origin: &str) -> Result<&Shape, Denial> {
         let is_of = |(shape, declared): &(&Shape, &Option<Arc<str>>)| {
             shape.method == request.method
@@ -126,7 +127,7 @@ impl Egress {
     }
 }
 
-/// The origins of shapes, each different one read once.
+/// Returns the canonical origins of shapes, and parses each different one once.
 fn in_one_spelling(shapes: &[Shape]) -> Vec<Option<Arc<str>>> {
     let mut known: HashMap<&str, Option<Arc<str>>> = HashMap::new();
     let read = |shape: &Shape| canonical(&shape.origin).map(Arc::from);
@@ -136,17 +137,18 @@ fn in_one_spelling(shapes: &[Shape]) -> Vec<Option<Arc<str>>> {
 /// A request that may leave.
 #[derive(Debug)]
 pub struct Judged<'a> {
-    /// With its real credentials.
+    /// The request with its real credentials.
     pub request: OutgoingRequest,
-    /// What it was declared as.
+    /// The shape that declared the request.
     pub shape: &'a Shape,
-    /// The credentials on it.
+    /// The credentials that the request carries.
     pub carried: Vec<&'a Credential>,
-    /// Credentials that were declared for it, and are not on it though there are such.
+    /// Credentials that were declared for the request and are configured, but are not on it.
     pub missing: Vec<&'a Credential>,
-    /// The places on it that were signed.
+    /// The places of signed assertions on the request.
     pub signed: Vec<String>,
-    /// Whether it carries credentials. The host put them there: a request with one that the plugin wrote itself stays.
+    /// Whether the request carries credentials. The host put them there: a request with a credential that the plugin
+    /// wrote itself is denied.
     pub is_by_host: bool,
 }
 
@@ -154,7 +156,7 @@ fn denial(reason: String) -> Denial {
     Denial { reason, remedy: None }
 }
 
-/// Whether a path is one that a shape of request declares.
+/// Says whether a path fits the path of a shape.
 pub fn fits(path: &Path, actual: &str) -> bool {
     match path {
         Path::Exact(exact) => actual == exact,

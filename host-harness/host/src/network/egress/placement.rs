@@ -8,21 +8,21 @@ use crate::credentials::sealed::Sealed;
 use crate::credentials::spelling;
 use crate::network::OutgoingRequest;
 
-/// What became of the credentials that a shape declares.
+/// The result of placing the credentials that a shape declares.
 #[derive(Default)]
 pub(super) struct Placed<'a> {
     /// The places with a credential.
     pub(super) places: BTreeSet<String>,
     /// The credentials that are on the request.
     pub(super) carried: Vec<&'a Credential>,
-    /// Those that are not, though there are such.
+    /// The credentials that are configured but are not on the request.
     pub(super) missing: Vec<&'a Credential>,
-    /// The places that were signed.
+    /// The places of signed assertions.
     pub(super) signed: Vec<String>,
 }
 
 impl<'a> Placed<'a> {
-    /// Puts each credential on a request where its placeholder stands in its declared place.
+    /// Replaces the placeholder of each credential in its declared place on a request.
     pub(super) fn on(request: &mut OutgoingRequest, shape: &'a Shape, sealed: &[Sealed]) -> Result<Placed<'a>, Denial> {
         let mut placed = Placed::default();
         for used in &shape.credentials {
@@ -45,7 +45,7 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// Puts a credential in its place, if its placeholder stands there.
+/// Puts a credential in its place, if its placeholder is there.
 fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Result<bool, Denial> {
     match place {
         Place::Bearer => Ok(replace_header(
@@ -78,7 +78,7 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
     }
 }
 
-/// Parameters of an address by which services know who asks.
+/// Parameters of an address that services take for credentials.
 const CREDENTIAL_PARAMETERS: &[&str] = &[
     "access_token",
     "api-key",
@@ -100,8 +100,8 @@ const CREDENTIAL_PARAMETERS: &[&str] = &[
     "x-goog-signature",
 ];
 
-/// Keeps a request whose credential the plugin wrote itself: with a credential of another account, a tenant's data would go
-/// into that account.
+/// Denies a request whose credential the plugin wrote itself: with a credential of another account, a tenant's data
+/// would go into that account.
 pub(super) fn refuse_own_credentials(
     request: &OutgoingRequest,
     shape: &Shape,
@@ -137,7 +137,8 @@ fn place_words(place: &Place) -> String {
     }
 }
 
-/// Whether nothing stands in the place of a credential. What is no form may have it anywhere.
+/// Says whether the place of a credential is empty. A body that is not a form counts as occupied, because a credential
+/// may be anywhere in it.
 fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
     let has_no = |header: &str| request.headers.iter().all(|(name, value)| name != header || value.trim().is_empty());
     match place {

@@ -5,7 +5,7 @@ use url::Url;
 use super::{Denial, denial};
 use crate::network::OutgoingRequest;
 
-/// What parsers read in different ways is refused, whatever it means.
+/// Denies an address that parsers read in different ways.
 pub(super) fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
     let odd = |what: &str| Err(denial(format!("its address has {what}")));
     let raw = raw.to_ascii_lowercase();
@@ -33,15 +33,15 @@ pub(super) fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
         return odd("an encoded percent or control character");
     }
     let path = path.replace("%2e", ".").replace("%3b", ";");
-    // Some servers cut parameters off a segment before they look at it.
+    // Some servers remove parameters from a segment before they compare it.
     if path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | ".."))) {
         return odd("a dot segment");
     }
     Ok(())
 }
 
-/// Headers by which some servers take a request for another one than its first line says: another method, another host,
-/// another path. Cookies are credentials, and none of those that were declared.
+/// Headers that make some servers take a request for another one than its first line says: another method, another
+/// host, another path. Cookies are credentials that no shape declares.
 const OTHER_MEANING: &[&str] = &[
     "cookie",
     "forwarded",

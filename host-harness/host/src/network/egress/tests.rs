@@ -240,7 +240,7 @@ fn credentials_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
         let told = judge(origin, &allowed, true).unwrap_err();
         let line = format!("to allow it, write `allow_credentials_over_http = [{origin:?}]` in [network]");
         assert!(told.contains("the token would go to ") && told.ends_with(&line), "{told}");
-        // Neither is an origin that nobody allowed offered without saying so.
+        // A message that offers an origin which nobody allowed says so.
         assert!(judge(origin, &Origins::default(), true).unwrap_err().ends_with(&line), "{origin}");
         assert_eq!(judge(origin, &allowed, false), Ok(()), "{origin}");
         assert_eq!(judge(origin, &all, true), Ok(()), "{origin}");

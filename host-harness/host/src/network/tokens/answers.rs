@@ -1,4 +1,4 @@
-//! What is kept of the answers to one request, and in which form they are given again.
+//! The kept answers to one request, and the form in which they are given again.
 
 use std::sync::Arc;
 
@@ -12,32 +12,33 @@ use crate::text::guids;
 /// Members of an answer that count seconds from now.
 const LIFETIMES: &[&str] = &["expires_in", "ext_expires_in", "refresh_in"];
 
-/// Members of an answer that tell one request from another.
+/// Members of an answer that identify one request.
 const TRACES: &[&str] = &["correlation_id", "timestamp", "trace_id"];
 
 /// The answers to one request that may be given again.
 #[derive(Default)]
 pub(super) struct Answers {
-    /// The last one with a token. A refusal does not take it away: for whoever is not refused with it, it is as good as
-    /// before.
+    /// The last answer with a token. A refusal does not remove it: for requests that are not refused with it, the token
+    /// is still valid.
     good: Option<Arc<Fetched>>,
     refusal: Option<Arc<Fetched>>,
-    /// When a token was last fetched though there was a good one.
+    /// When a token was last fetched although there was a valid one.
     renewed: Option<u64>,
 }
 
-/// An answer, for whom it was fetched, and when.
+/// An answer, the tenant that fetched it, and when.
 pub(super) struct Fetched {
     answer: IncomingResponse,
     tenant: Arc<str>,
     at: u64,
     life: Option<u64>,
-    /// From when on its token is not given any more; none if there is none that can be used.
+    /// The time from which the token is not given any more, in Unix milliseconds; `None` if the answer has no usable
+    /// token.
     renew_at: Option<u64>,
 }
 
 impl Answers {
-    /// The answer that may be given in place of another request.
+    /// Returns the answer that may be given in place of another request.
     pub(super) fn find(&self, freshness: &Freshness, captures: &str, now: u64) -> Option<&Arc<Fetched>> {
         let is_renewed = self.renewed.is_some_and(|at| now.abs_diff(at) < milliseconds(TOKEN_WINDOW));
         let good = self.good(now).filter(|good| is_renewed || good.suits(freshness, captures));
@@ -45,13 +46,13 @@ impl Answers {
         good.or_else(|| self.refusal.as_ref().filter(is_kept))
     }
 
-    /// The token that is not to be renewed yet.
+    /// Returns the answer whose token need not be renewed yet.
     pub(super) fn good(&self, now: u64) -> Option<&Arc<Fetched>> {
         let is_good = |good: &&Arc<Fetched>| good.age(now).zip(good.renew_at).is_some_and(|(_, end)| now < end);
         self.good.as_ref().filter(is_good)
     }
 
-    /// Keeps an answer; `renews` says that there was a good token when it was asked for.
+    /// Keeps an answer; `renews` says that there was a valid token when it was requested.
     pub(super) fn keep(&mut self, fetched: &Arc<Fetched>, renews: bool) {
         if fetched.renew_at.is_some() {
             (self.good, self.refusal) = (Some(Arc::clone(fetched)), None);
@@ -61,7 +62,7 @@ impl Answers {
         }
     }
 
-    /// Whether any of them may be given again.
+    /// Says whether any of the answers may be given again.
     pub(super) fn is_of_use(&self, now: u64) -> bool {
         self.find(&Freshness::Any, "", now).is_some()
     }
@@ -75,17 +76,18 @@ impl Fetched {
         Fetched { answer, tenant, at, life, renew_at }
     }
 
-    /// How long its token is good for, in milliseconds; none if there is none that can be used.
+    /// The lifetime of the token, in milliseconds; `None` if the answer has no usable token.
     pub(super) fn life(&self) -> Option<u64> {
         self.life
     }
 
-    /// Its size.
+    /// Bytes of the answer.
     pub(super) fn bytes(&self) -> usize {
         self.answer.body.len() + self.answer.header_bytes()
     }
 
-    /// None where the clock was set back since. One that asks may have looked at it a little earlier.
+    /// The age in milliseconds; `None` if the clock was set back since. A concurrent request may have read the clock a
+    /// little earlier.
     fn age(&self, now: u64) -> Option<u64> {
         (self.at <= now + milliseconds(CLOCK_STEP)).then(|| now.saturating_sub(self.at))
     }
@@ -101,8 +103,8 @@ impl Fetched {
         }
     }
 
-    /// The answer as it would be now, to whoever asks. Another tenant does not get to see what it has of the request that
-    /// brought it.
+    /// The answer for a request that is made now. Another tenant does not see the parts that identify the request that
+    /// fetched the answer.
     pub(super) fn given_to(&self, asked: &TokenRequest, is_kept: bool) -> Sent {
         let response = if *self.tenant == *asked.tenant { self.answer.clone() } else { self.untraced(&asked.likeness) };
         let response = aged(response, self.age(asked.now).unwrap_or_default());
@@ -111,10 +113,10 @@ impl Fetched {
 
     fn untraced(&self, request: &OutgoingRequest) -> IncomingResponse {
         let mut answer = self.answer.clone();
-        // Who waits for the same answer waits as long as its service says; such answers are not kept.
+        // Tenants that wait for the same answer wait as long as its service asks; such answers are not kept.
         let asks_to_wait = answer.status == 429 || answer.status >= 500;
         answer.headers.retain(|(name, _)| match name.as_str() {
-            // Who answers in a service's place says so there.
+            // A machine that answers in a service's place shows itself in these headers.
             "content-type" | "server" | "via" => true,
             "date" | "retry-after" => asks_to_wait,
             _ => false,
@@ -131,7 +133,7 @@ impl Fetched {
     }
 }
 
-/// Cuts words where an id begins that the request does not have: that of a request stands at their end.
+/// Cuts a text before the first id that is not in the request: the ids of a request are at the end.
 fn cut_traces(value: &mut Value, request: &str) {
     match value {
         Value::String(text) => {
@@ -154,7 +156,7 @@ fn change(answer: &mut IncomingResponse, change: impl FnOnce(&mut Map<String, Va
     }
 }
 
-/// An answer as it would be after this time, in milliseconds: what counts seconds has counted on.
+/// The answer after this time, in milliseconds: members that count seconds are reduced.
 fn aged(mut answer: IncomingResponse, age: u64) -> IncomingResponse {
     if age >= 1_000 {
         change(&mut answer, |members| {
@@ -170,7 +172,7 @@ fn aged(mut answer: IncomingResponse, age: u64) -> IncomingResponse {
     answer
 }
 
-/// How long a token is good for, in milliseconds from when it was fetched; none where nobody can use it.
+/// The lifetime of an answer's token, in milliseconds from the fetch; `None` if the token is unusable.
 fn lifetime(answer: &IncomingResponse) -> Option<u64> {
     let body: Value = serde_json::from_slice(answer.unmarked()).ok()?;
     let token = body.get(TOKEN).and_then(Value::as_str);
@@ -195,7 +197,7 @@ fn seconds(value: &Value) -> Option<u64> {
     (!number.is_nan()).then_some(number as u64)
 }
 
-/// What the service would answer to one request more, and the same for people.
+/// The answer that the service would give to one request more, and its explanation for people.
 pub(super) fn too_often(spent: &BudgetSpent, now: u64) -> Sent {
     let wait_seconds = spent.opens.saturating_sub(now).div_ceil(1_000);
     let why = match spent.life.filter(|life| *life < milliseconds(TOKEN_WINDOW)) {

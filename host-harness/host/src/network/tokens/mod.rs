@@ -1,9 +1,9 @@
-//! Answers of token endpoints, kept for all feeds, whoever's they are: an equal credential is an equal identity. The same
-//! request is not sent again while its token is good, nor more often than a service bears: Entra ID refuses the sixteenth
-//! equal request within five minutes. Which request it is, and what it proves who somebody is with, is no matter here.
+//! Answers of token endpoints, kept for all feeds of all tenants: an equal credential is an equal identity. The same
+//! request is not sent again while its token is valid, nor more often than a service accepts: Entra ID refuses the
+//! sixteenth equal request within five minutes. The kind of request and of credential does not matter here.
 //!
-//! The budget of requests by hand: rate limiters block or refuse, and have a clock of their own. Here the time is an argument,
-//! and who is refused hears when the next request may leave.
+//! The request budget is our own code: rate limiters block or refuse, and read a clock themselves. Here the time is an
+//! argument, and a refusal says when the next request may leave.
 
 mod answers;
 
@@ -21,57 +21,57 @@ use crate::credentials::secret::Secret;
 use crate::limits::{TOKEN_ANSWER_BYTES, TOKEN_EXCHANGE, TOKEN_REQUESTS, TOKEN_WINDOW, TOKENS_KEPT, milliseconds};
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
-/// Where OAuth has the token.
+/// The member that holds the token in OAuth's answers.
 pub const TOKEN: &str = "access_token";
 
-/// Whether tokens may have a character: no header carries others unchanged.
+/// Says whether a token may contain a character: headers carry no others unchanged.
 pub fn is_of_tokens(character: char) -> bool {
     character.is_ascii_graphic()
 }
 
-/// The kept answers, and how often each request was sent lately.
+/// The kept answers, and the recent number of times that each request was sent.
 pub struct Tokens {
-    /// Made at start: without it nobody can tell which request a name stands for.
+    /// A random key made at start, so that nobody else can tell which request a name belongs to.
     key: hmac::Key,
     kept: Mutex<KeptAnswers>,
     sent: Mutex<HashMap<Name, Counted>>,
 }
 
-/// Names a request by all that is in it.
+/// The name of a request, derived from its whole content.
 type Name = [u8; 32];
 
-/// What is known of each request.
+/// The kept answers of all requests.
 #[derive(Default)]
 struct KeptAnswers {
     entries: HashMap<Name, Arc<Entry>>,
-    /// How many of them each tenant began.
+    /// The number of entries that each tenant began.
     begun: HashMap<Arc<str>, usize>,
 }
 
-/// What is known of one request, and whether it is under way.
+/// The answers to one request, and its pending fetch.
 struct Entry {
     /// The tenant that asked first.
     begun_by: Arc<str>,
     state: Mutex<(Answers, Option<PendingFetch>)>,
 }
 
-/// How often one request was sent.
+/// The times at which one request was sent, in Unix milliseconds, and the last token's lifetime.
 #[derive(Default)]
 struct Counted {
     times: VecDeque<u64>,
-    /// How long the token of the last answer was good for, in milliseconds; none if it had none.
+    /// The lifetime of the last answer's token, in milliseconds; `None` if it had none.
     life: Option<u64>,
 }
 
-/// A request was sent as often as its service bears.
+/// A request was sent as often as its service accepts.
 struct BudgetSpent {
-    /// When it may be sent again, in Unix milliseconds.
+    /// When the request may be sent again, in Unix milliseconds.
     opens: u64,
-    /// How long the last token was good for, in milliseconds; none if there was none.
+    /// The lifetime of the last token, in milliseconds; `None` if there was none.
     life: Option<u64>,
 }
 
-/// A request that is under way, and what came of it once it ended.
+/// A request in progress, and its outcome once it ended.
 #[derive(Clone)]
 struct PendingFetch {
     begun: u64,
@@ -80,76 +80,77 @@ struct PendingFetch {
 
 type FetchResult = Result<Arc<Fetched>, TransportError>;
 
-/// What is asked of a token endpoint, by whom, and how new the answer must be.
+/// A request to a token endpoint, its sender, and the freshness that it demands.
 #[derive(Clone)]
 pub struct TokenRequest {
-    /// The request as it is told from others: in place of what is signed anew each time stands what it is made of.
+    /// The form of the request by which it is compared with others: a signed part, which differs each time, is replaced
+    /// by the identity of its signer.
     pub likeness: OutgoingRequest,
     /// The places on the request that were signed.
     pub signed: Vec<String>,
-    /// Whether the host put every credential on the request, so that others who hold the same may have the answer.
+    /// Whether the host put every credential on the request, so that feeds with equal credentials may share the answer.
     pub is_shared: bool,
-    /// Digest of the plugin that asks.
+    /// Digest of the plugin that sends the request.
     pub plugin: Arc<str>,
-    /// The tenant that asks.
+    /// The tenant that sends the request.
     pub tenant: Arc<str>,
-    /// The member of the answer that is the token.
+    /// The member of the answer that holds the token.
     pub captures: String,
-    /// How new the token must be.
+    /// The freshness that the token must have.
     pub freshness: Freshness,
-    /// The time, in Unix milliseconds.
+    /// The current time, in Unix milliseconds.
     pub now: u64,
 }
 
-/// How new a token must be.
+/// The freshness that a request demands of its token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Freshness {
-    /// As old as it may be while it is good.
+    /// Any token that is valid.
     #[default]
     Any,
-    /// Fetched at this time or later, in Unix milliseconds.
+    /// A token fetched at this time or later, in Unix milliseconds.
     Since(u64),
-    /// Another than this one, which a service refused.
+    /// Another token than this one, which a service refused.
     Not(Secret),
 }
 
-/// What became of a request for a token.
+/// The outcome of a request for a token.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The service's answer, now or earlier.
+    /// The service's answer, fetched now or earlier.
     Answer {
-        /// As it would be if it came now.
+        /// The answer, adjusted to the present time.
         response: IncomingResponse,
-        /// From when on its token is not given any more, in Unix milliseconds; none if it is not kept.
+        /// The time from which the token is not given any more, in Unix milliseconds; `None` if the answer is not kept.
         renew_at: Option<u64>,
-        /// Whether an equal request brought it, and this one was not sent.
+        /// Whether the answer is that of an earlier, equal request, so that this one was not sent.
         is_kept: bool,
     },
-    /// The host's own in its place: the same was asked too often.
+    /// The host's answer in the service's place: the same request was made too often.
     TooOften {
-        /// As the service would say it.
+        /// The answer, in the form that the service would give it.
         response: IncomingResponse,
-        /// The same for people.
+        /// The explanation for people.
         why: String,
     },
 }
 
-/// How a request goes on.
+/// The next step for a request.
 enum SendStep {
     Done(Sent),
-    /// An equal one is under way.
+    /// An equal request is in progress.
     Wait(PendingFetch),
-    /// It is to be sent, and what comes of it to be told.
+    /// The request is to be sent, and its outcome is to be announced.
     Send(watch::Sender<Option<FetchResult>>, PendingFetch, Sending),
 }
 
-/// What is to be known when a request comes back.
+/// The data that is needed when a request's answer arrives.
 struct Sending {
     entry: Arc<Entry>,
     counted_as: Name,
     tenant: Arc<str>,
     now: u64,
-    /// Whether there was a good token, only not one that was new enough.
+    /// Whether there was a valid token that was not fresh enough.
     renews: bool,
 }
 
@@ -162,15 +163,16 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// Sends a request for a token, or gives the answer of an equal one.
+    /// Sends a request for a token, or returns the answer of an equal one.
     ///
-    /// A token that is not new enough is given again where one was fetched within [`TOKEN_WINDOW`] because of such a wish:
-    /// the next one would be no better. It is given too where the service bears no further request, unless it was refused.
-    /// Otherwise the answer is 429 in the service's place until the service bears another request.
+    /// A token that is not fresh enough is still returned if a token was fetched within [`TOKEN_WINDOW`] for the same
+    /// reason: the next one would be no better. It is also returned if the service accepts no further request, unless
+    /// the token was refused. Otherwise the answer is 429 in the service's place until the service accepts another
+    /// request.
     ///
-    /// A task of its own sends the request, so that a caller who goes away neither holds nor ends it for others who wait
-    /// for the same answer. It goes through `transport`, the way out of the tenant that asked first: answers are shared,
-    /// connections never. `clean` takes out of the answer what no other caller would know for a secret.
+    /// A separate task sends the request, so that a caller that goes away neither blocks nor ends the request for
+    /// others who wait for the same answer. The task uses `transport`, that of the tenant that asked first: answers are
+    /// shared, connections never. `clean` removes from the answer the secrets that no other caller would recognise.
     pub async fn send(
         self: &Arc<Tokens>,
         transport: &Arc<dyn Transport>,
@@ -200,8 +202,8 @@ impl Tokens {
         redact::aside(fetched.bytes(), move || fetched.given_to(&asked, is_kept)).await.ok_or_else(unread)
     }
 
-    /// Under which names the answer to a request is kept, and how often it was sent is counted. A service counts by
-    /// credential, whatever plugin and tenant a request comes from.
+    /// The names under which the answer to a request is kept, and under which its sends are counted. A service counts
+    /// by credential, whatever plugin and tenant a request comes from.
     fn names(&self, asked: &TokenRequest) -> [Name; 2] {
         let TokenRequest { likeness, signed, is_shared, plugin, tenant, .. } = asked;
         let whose = if *is_shared { [plugin, "of all", ""] } else { [&**plugin, "of one", tenant] };
@@ -223,7 +225,7 @@ impl Tokens {
         })
     }
 
-    /// What is known of a request; where its tenant began too many, an entry that is forgotten at once.
+    /// Returns the entry of a request. If its tenant began too many entries, the entry is forgotten at once.
     fn entry(&self, name: Name, tenant: &Arc<str>) -> Arc<Entry> {
         let mut kept = self.kept.lock();
         let KeptAnswers { entries, begun } = &mut *kept;
@@ -284,7 +286,7 @@ impl Tokens {
         fetched.await.ok_or_else(unread)
     }
 
-    /// Keeps what came of a request, before those who wait for it are told.
+    /// Keeps the outcome of a request, before it is announced to those who wait.
     fn store(&self, sending: &Sending, outcome: &FetchResult) {
         match outcome {
             Ok(fetched) => {
@@ -296,7 +298,7 @@ impl Tokens {
             Err(_) => {}
         }
         let (answers, pending) = &mut *sending.entry.state.lock();
-        // What a plugin asks its own endpoint for, and gets there, must not fill the host.
+        // A plugin's answers from an endpoint of its own must not fill the host.
         if let Some(fetched) = outcome.as_ref().ok().filter(|fetched| fetched.bytes() <= TOKEN_ANSWER_BYTES) {
             answers.keep(fetched, sending.renews);
         }
@@ -318,7 +320,7 @@ impl Tokens {
         }
     }
 
-    /// A request that reached nobody counts with nobody.
+    /// Undoes the count of a request that reached no service.
     fn uncount(&self, name: Name, sent: u64) {
         if let Some(Counted { times, .. }) = self.sent.lock().get_mut(&name)
             && let Some(place) = times.iter().rposition(|time| *time == sent)
@@ -327,7 +329,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets what would not be given again, and nobody waits for.
+    /// Forgets entries whose answers would not be given again and for which nobody waits.
     pub fn sweep(&self, now: u64) {
         let mut kept = self.kept.lock();
         let KeptAnswers { entries, begun } = &mut *kept;
@@ -348,12 +350,12 @@ fn unread() -> TransportError {
 }
 
 impl PendingFetch {
-    /// Whether its answer will be as new as that.
+    /// Says whether the answer will be this fresh.
     fn suits(&self, freshness: &Freshness) -> bool {
         !matches!(freshness, Freshness::Since(time) if *time > self.begun)
     }
 
-    /// Whether somebody will tell what came of it: a task that broke down will not.
+    /// Says whether the outcome will be announced: a task that panicked announces nothing.
     fn is_under_way(&self) -> bool {
         self.outcome.has_changed().is_ok()
     }

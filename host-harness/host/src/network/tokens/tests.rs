@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::network::TransportFuture;
 
-/// Answers with this, and the number of the answer in it, as soon as it may, and counts.
+/// A transport that returns this answer, with a number in it, once it may, and counts the requests.
 struct Endpoint {
     answer: Result<(u16, &'static str), TransportError>,
     may_answer: Semaphore,
@@ -18,7 +18,7 @@ impl Endpoint {
         Arc::new(Endpoint { answer, may_answer, asked })
     }
 
-    /// Answers nobody yet.
+    /// Makes an endpoint that does not answer yet.
     fn slow(answer: Result<(u16, &'static str), TransportError>) -> Arc<Endpoint> {
         Arc::new(Endpoint { answer, may_answer: Semaphore::new(0), asked: AtomicUsize::new(0) })
     }
@@ -49,7 +49,7 @@ fn request(secret: &str) -> OutgoingRequest {
     OutgoingRequest { method: "POST".to_owned(), url, headers: Vec::new(), body: secret.as_bytes().to_vec() }
 }
 
-/// Asked by a tenant at this second, with a request that others may share.
+/// A request of a tenant at this second, which others may share.
 fn asked(tenant: &str, second: u64) -> TokenRequest {
     TokenRequest {
         likeness: request("a"),
@@ -76,7 +76,7 @@ async fn body(tokens: &Arc<Tokens>, endpoint: &Arc<Endpoint>, asked: TokenReques
     String::from_utf8(response.body).unwrap()
 }
 
-/// The bodies that one tenant gets at these seconds, each with a wish.
+/// The bodies that one tenant gets at these seconds, each with its freshness.
 async fn bodies(endpoint: &Arc<Endpoint>, wishes: impl IntoIterator<Item = (u64, Freshness)>) -> Vec<String> {
     let (tokens, mut bodies) = (Arc::default(), Vec::new());
     for (second, freshness) in wishes {
@@ -145,11 +145,11 @@ async fn who_is_refused_costs_the_others_nothing() {
     assert!(body(&tokens, &endpoint, asked("a", 1_000)).await.contains("t0"));
     let refused = |tenant, token: &str, second| TokenRequest { freshness: not(token), ..asked(tenant, second) };
     assert!(body(&tokens, &endpoint, refused("b", "t0", 1_001)).await.contains("t1"));
-    // What one renewed, another takes.
+    // One feed takes the token that another renewed.
     assert!(body(&tokens, &endpoint, refused("c", "t0", 1_400)).await.contains("t1"));
     assert!(body(&tokens, &endpoint, asked("a", 1_500)).await.contains("t1"));
     assert_eq!(endpoint.asked(), 2);
-    // A renewal that comes to nothing takes no token away.
+    // A failed renewal does not remove the token.
     for (second, answer) in [(2_000, Ok((503, ""))), (2_400, Err(TransportError::Broken)), (2_800, Ok((401, "{}")))] {
         let broken = Endpoint::new(answer);
         sent(&tokens, &broken, refused("b", "t1", second)).await.ok();
@@ -258,7 +258,7 @@ async fn only_what_is_equal_is_shared() {
         body(&tokens, &endpoint, one).await;
         assert_eq!(endpoint.asked(), index + 2, "{index}");
     }
-    // A tenant shares what nobody else may have with itself.
+    // A tenant shares its own answers with itself only.
     body(&tokens, &endpoint, with(|asked| asked.is_shared = false)).await;
     body(&tokens, &endpoint, TokenRequest { is_shared: false, ..asked("c", 2_000) }).await;
     assert_eq!(endpoint.asked(), 9);

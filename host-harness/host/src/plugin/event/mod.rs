@@ -1,5 +1,5 @@
-//! What the body of an event may be: one JSON object on one line that every reader takes for the same object. It is read
-//! once, and nothing is made of it.
+//! The rules for the body of an event: one JSON object on one line that every reader understands in the same way. The
+//! check reads the body once and builds nothing from it.
 
 pub mod plainly;
 
@@ -13,8 +13,8 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use crate::limits::EVENT_LEVELS;
 use crate::text::{cut, plain};
 
-/// Says what is wrong with the body of the event that has this uid. Lone surrogates, unescaped control characters, keys that
-/// stand twice in one object, and more levels than [`EVENT_LEVELS`] are read in one way here and in another there.
+/// Returns the fault in the body of the event with this uid. Readers disagree about lone surrogates, unescaped control
+/// characters, duplicate keys in one object, and more levels than [`EVENT_LEVELS`].
 pub fn judge(uid: &str, body: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
     if !text.starts_with('{') {
@@ -28,7 +28,7 @@ pub fn judge(uid: &str, body: &[u8]) -> Result<(), String> {
     part.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| error.to_string())
 }
 
-/// A value within an event, and how many levels are around it.
+/// A value within an event, and the number of levels around it.
 #[derive(Clone, Copy)]
 struct EventPart<'a> {
     uid: &'a str,
@@ -36,7 +36,7 @@ struct EventPart<'a> {
     kind: PartKind,
 }
 
-/// Which part it is, as far as that matters.
+/// The part of the event, as far as the rules distinguish parts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartKind {
     Event,
@@ -46,12 +46,13 @@ enum PartKind {
 }
 
 impl EventPart<'_> {
-    /// Of the uid in the metadata, which sinks and readers tell events apart by.
+    /// Refuses a value other than the event's uid in the place of the metadata's uid, by which sinks and readers
+    /// distinguish events.
     fn other_than_uid<E: Error>(self) -> Result<(), E> {
         if self.kind == PartKind::Uid { Err(E::custom("metadata.uid is not the uid of the event")) } else { Ok(()) }
     }
 
-    /// A value one level deeper.
+    /// Describes a value one level deeper.
     fn inside<E: Error>(self, key: &str) -> Result<Self, E> {
         if self.level >= EVENT_LEVELS {
             return Err(E::custom(format_args!("it has more than {EVENT_LEVELS} levels")));
@@ -107,7 +108,7 @@ impl<'de> Visitor<'de> for EventPart<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         self.other_than_uid()?;
         let inside = self.inside("")?;
-        // No item of a list is a member of what the list is.
+        // The items of a list are not members of the event or its metadata.
         let inside = EventPart { kind: PartKind::Elsewhere, ..inside };
         while items.next_element_seed(inside)?.is_some() {}
         Ok(())
@@ -128,7 +129,7 @@ impl<'de> Visitor<'de> for EventPart<'_> {
     }
 }
 
-/// The keys of one object. Few are compared one by one, which costs less than to hash them.
+/// The keys of one object. A few keys are compared one by one, which costs less than hashing them.
 #[derive(Default)]
 struct Keys<'de> {
     few: Vec<Cow<'de, str>>,
@@ -136,10 +137,10 @@ struct Keys<'de> {
 }
 
 impl<'de> Keys<'de> {
-    /// As many as are compared one by one.
+    /// Number of keys that are compared one by one.
     const FEW: usize = 16;
 
-    /// Takes a key; gives one back that is there already.
+    /// Adds a key; returns it if it is already there.
     fn add(&mut self, key: Cow<'de, str>) -> Result<(), Cow<'de, str>> {
         if self.few.contains(&key) {
             return Err(key);
@@ -152,7 +153,7 @@ impl<'de> Keys<'de> {
     }
 }
 
-/// A key, copied only where it has escapes.
+/// A key, copied only if it has escapes.
 struct MemberName;
 
 impl<'de> DeserializeSeed<'de> for MemberName {

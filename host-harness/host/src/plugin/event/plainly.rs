@@ -1,10 +1,11 @@
-//! The judgement by a parser that makes a tree, for tests and fuzzers: what cannot be seen in a tree is counted in the text.
+//! The same rules with a parser that builds a tree, for tests and fuzzers. Properties that a tree does not show are
+//! counted in the text.
 
 use serde_json::Value;
 
 use crate::limits::EVENT_LEVELS;
 
-/// Whether the body of the event that has this uid is good.
+/// Says whether the body of the event with this uid is valid.
 pub fn is_good(uid: &str, body: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(body) else { return false };
     let Ok(tree) = serde_json::from_str::<Value>(text) else { return false };
@@ -25,7 +26,7 @@ fn levels(value: &Value) -> usize {
     inner.unwrap_or_default() + 1
 }
 
-/// Members of all objects, of which a tree has each key once.
+/// Counts the members of all objects; a tree has each key once.
 fn members(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(members).sum(),
@@ -34,7 +35,7 @@ fn members(value: &Value) -> usize {
     }
 }
 
-/// Colons outside of strings: each is a member's.
+/// Counts the colons outside of strings, one for each member.
 fn colons(text: &str) -> usize {
     let (mut colons, mut is_string, mut is_escaped) = (0, false, false);
     for byte in text.bytes() {

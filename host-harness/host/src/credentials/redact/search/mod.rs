@@ -1,9 +1,9 @@
-//! Finds secrets in a text of others, however they are spelled, in a time that follows from the length of the text alone:
-//! whoever chooses the text may know the secrets, and a plugin chooses some of them itself.
+//! Finds secrets in texts that others wrote, in every spelling. The time depends on the length of the text alone:
+//! whoever chooses the text may know the secrets, and a plugin chooses some of the secrets itself.
 //!
-//! Each place of a text can be read in a few ways: as the byte that stands there, and as what it escapes. All needles and
-//! all readings are followed together, from the end of the text to its beginning. A place has one bit for each byte of each
-//! needle: whether the needle can be read from that byte to its end, beginning at this place.
+//! Each place of a text has a few readings: the byte at that place, and the character that it escapes. The search
+//! follows all needles and all readings together, from the end of the text to its beginning. Each place has one bit for
+//! each byte of each needle: whether the needle can be read from that byte to its end, beginning at this place.
 
 mod plainly;
 
@@ -15,58 +15,60 @@ use crate::credentials::redact::{REDACTED, SHORTEST, count};
 use crate::credentials::secret::Secret;
 use crate::text::cut;
 
-/// A longer secret is known by so much of it: as many bytes as a word has bits.
+/// A longer secret is searched for by its first bytes: as many as a word has bits.
 const KNOWN_BY: usize = 64;
 
-/// The first place of a needle.
+/// The bit of a needle's first byte.
 const FIRST: u64 = 1;
 
-/// So much of a secret is looked for in base64 and in hexadecimal: what follows it there is taken out with it.
+/// Number of bytes of a secret that are searched for in base64 and in hexadecimal. The digits that follow in the text
+/// are removed with them.
 const OPENING: usize = 24;
 
-/// What to look for: secrets plain, percent-encoded, as in JSON and as in HTML, in any mixture of these; and in base64
-/// of both alphabets, wherever it began, of UTF-8 and UTF-16, and in hexadecimal; with or without zeros and white space of ASCII between the
-/// characters. Secrets of less than [`SHORTEST`] bytes are not found.
+/// The secrets to look for: in plain form, percent-encoded, as in JSON and as in HTML, in any mixture of these; in
+/// base64 of both alphabets, of UTF-8 and UTF-16, wherever it began; and in hexadecimal; with or without zeros and
+/// ASCII white space between the characters. Secrets of less than [`SHORTEST`] bytes are not found.
 #[derive(Clone)]
 pub struct Search {
     needles: Vec<Needle>,
-    /// Plain, in lower case.
+    /// The secrets in lower case.
     lower: Vec<String>,
-    /// Which of the rows of `places` a byte has; most bytes are in no needle, and share the first.
+    /// The row of `places` for each byte. Most bytes are in no needle, and share the first row.
     rows: [usize; 256],
-    /// For each needle, where in it the bytes of a row are: the lowest bit is its beginning.
+    /// For each row and needle, the positions of the row's bytes in the needle: the lowest bit is the needle's
+    /// beginning.
     places: Vec<u64>,
-    /// The last place of each needle.
+    /// The bit of each needle's last byte.
     lasts: Vec<u64>,
-    /// One bit for each pair of bytes, set where a needle ends with it.
+    /// One bit for each pair of bytes, set where a needle ends with the pair.
     ends: Box<[u64; 1024]>,
-    /// Whether a needle ends with a byte.
+    /// For each byte, whether a needle ends with it.
     is_last: [bool; 256],
 }
 
 #[derive(Clone)]
 struct Needle {
     text: Vec<u8>,
-    /// What may belong to it.
+    /// The texts that may follow the needle and belong to its secret.
     rests: Vec<Rest>,
 }
 
-/// What belongs to a needle that was found.
+/// The text that follows a needle and belongs to its secret.
 #[derive(Clone, PartialEq, Eq)]
 enum Rest {
-    /// As much of this as follows.
+    /// As much of these bytes as follows.
     Of(Vec<u8>),
-    /// Whatever follows in the alphabet of base64.
+    /// All characters of the base64 alphabet that follow.
     Base64,
 }
 
 impl Search {
-    /// Looks for these secrets.
+    /// Prepares a search for these secrets.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Search {
         let (mut needles, mut lower) = (BTreeMap::<_, Vec<Rest>>::new(), Vec::new());
         for secret in secrets.into_iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST) {
             lower.push(secret.to_ascii_lowercase());
-            // Tokens of one service begin alike.
+            // Tokens of one service begin with the same bytes.
             for (text, rest) in known_by(secret) {
                 let rests = needles.entry(text).or_default();
                 if !rests.contains(&rest) {
@@ -97,37 +99,38 @@ impl Search {
         Search { needles, lower, rows, places, lasts, ends, is_last }
     }
 
-    /// Whether there is nothing to look for.
+    /// Says whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
         self.needles.is_empty()
     }
 
-    /// How many spellings of secrets are looked for, which decides with the length of a text what a search costs.
+    /// The number of spellings that the search looks for. Together with the length of a text, this number decides the
+    /// cost of a search.
     pub fn spellings(&self) -> usize {
         self.needles.len()
     }
 
-    /// Whether a secret stands in a text.
+    /// Says whether a text contains a secret.
     pub fn is_in(&self, text: &[u8]) -> bool {
         !self.begins(text).is_empty()
     }
 
-    /// Where the first secret stands: the longest that begins there.
+    /// Returns the place of the first secret: the longest that begins there.
     pub fn find(&self, text: &[u8]) -> Option<Range<usize>> {
         self.all(text).next()
     }
 
-    /// Whether a secret stands in the name of a header, which has no upper case any more.
+    /// Says whether the name of a header contains a secret. Names of headers are in lower case.
     pub fn is_in_name(&self, name: &str) -> bool {
         self.lower.iter().any(|secret| name.contains(secret.as_str())) || self.is_in(name.as_bytes())
     }
 
-    /// The text without secrets; none if it has none.
+    /// The text without its secrets; `None` if it has none.
     pub fn clean(&self, text: &[u8]) -> Option<Vec<u8>> {
         self.replaced(text, REDACTED)
     }
 
-    /// The text with a stand-in for each secret; none if it has none.
+    /// The text with `stand_in` in place of each secret; `None` if it has none.
     pub fn replaced(&self, text: &[u8], stand_in: &str) -> Option<Vec<u8>> {
         let mut all = self.all(text).peekable();
         all.peek()?;
@@ -141,7 +144,7 @@ impl Search {
         Some(clean)
     }
 
-    /// Where secrets stand, one after the other: the longest that begins at each place.
+    /// Returns the places of the secrets, one after the other: the longest that begins at each place.
     pub fn all<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
         let begins = self.begins(text);
         let (mut from, mut window) = (0, [0; REACH]);
@@ -152,7 +155,7 @@ impl Search {
         })
     }
 
-    /// Every place at which a needle begins that can be read to its end.
+    /// Returns every place at which a needle begins that can be read to its end.
     fn begins(&self, text: &[u8]) -> Positions {
         let mut begins = Positions::default();
         if self.is_empty() {
@@ -173,7 +176,7 @@ impl Search {
                 }
                 if read.as_bytes().is_empty() {
                     count(self.needles.len());
-                    // What may be ignored is no beginning.
+                    // A needle does not begin with an ignorable character.
                     left.iter_mut().for_each(|left| *left &= !FIRST);
                 }
                 for byte in read.as_bytes().iter().rev() {
@@ -191,14 +194,14 @@ impl Search {
         begins
     }
 
-    /// Whether a needle may end with a byte that stands for itself after another that does, or that may be ignored.
+    /// Says whether a needle may end with an unescaped byte that follows another unescaped byte or an ignorable one.
     fn ends_at(&self, text: &[u8], at: usize) -> bool {
         let before = if at > 0 { text[at - 1] } else { 0 };
         let (word, bit) = pair(before, text[at]);
         self.ends[word] & bit != 0 || is_ignorable(&[before]) && self.is_last[usize::from(text[at])]
     }
 
-    /// Where the longest needle ends that begins here, with what belongs to it.
+    /// Returns the end of the longest needle that begins here, including the text that belongs to its secret.
     fn end(&self, text: &[u8], begin: usize, window: &mut [u64; REACH]) -> usize {
         let firsts = readings(text, begin).filter_map(|(read, _)| read.as_bytes().first().copied());
         let firsts: Vec<&[u64]> = firsts.map(|first| self.places(first)).collect();
@@ -210,14 +213,14 @@ impl Search {
         ends.max().unwrap_or(begin + 1)
     }
 
-    /// Where a needle ends that begins here; the furthest place if it can be read in two ways. `window` is left as empty as
-    /// it is given.
+    /// Returns the end of a needle that begins here; the furthest end if the needle can be read in two ways. `window`
+    /// is all zeros before and after the call.
     fn end_of(&self, number: usize, text: &[u8], begin: usize, window: &mut [u64; REACH]) -> Option<usize> {
         let (mut at, mut here, mut furthest, mut end) = (begin, 0, begin, None);
         loop {
             for (read, next) in readings(text, at) {
                 let mut read_on: u64 = here;
-                // The needle begins at the first place alone, with something.
+                // The needle begins at the first place only, and not with an empty reading.
                 let mut first = if at == begin { FIRST } else { 0 };
                 for byte in read.as_bytes() {
                     read_on = (read_on << 1 | first) & self.places(*byte)[number];
@@ -243,18 +246,18 @@ impl Search {
         }
     }
 
-    /// Where in each needle a byte is.
+    /// Returns the positions of a byte in each needle.
     fn places(&self, byte: u8) -> &[u64] {
         &self.places[self.rows[usize::from(byte)] * self.needles.len()..][..self.needles.len()]
     }
 }
 
-/// All spellings in which a secret is looked for, as far as escapes have no part in them.
+/// Returns all spellings in which a secret is searched for, except for escapes.
 fn known_by(secret: &str) -> Vec<(Vec<u8>, Rest)> {
     let plain = cut(secret, KNOWN_BY);
     let mut known_by = vec![(plain.as_bytes().to_vec(), Rest::Of(secret.as_bytes()[plain.len()..].to_vec()))];
     let opening = &secret.as_bytes()[..secret.len().min(OPENING)];
-    // UTF-7, too, is base64 of UTF-16.
+    // UTF-7 is base64 of UTF-16, too.
     let wide = |bytes: fn(u16) -> [u8; 2]| secret.encode_utf16().take(OPENING / 2).flat_map(bytes).collect();
     for opening in [opening.to_vec(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
         for before in 0..3 {
@@ -270,7 +273,7 @@ fn known_by(secret: &str) -> Vec<(Vec<u8>, Rest)> {
 }
 
 impl Rest {
-    /// How far it goes on from here.
+    /// Returns where the rest of the secret ends, from this place on.
     fn end(&self, text: &[u8], mut at: usize) -> usize {
         match self {
             Rest::Of(rest) => {
@@ -289,8 +292,8 @@ impl Rest {
     }
 }
 
-/// The length of what is read here, or behind what may be ignored, if it `is_wanted`, and where the text goes on. Where it
-/// `needs_break`, spaces and tabs alone divide it from what stands before.
+/// Returns the length of a wanted reading at this place or behind ignorable characters, and the place at which the text
+/// continues. Where `needs_break`, a reading that only spaces and tabs separate from the text before is not taken.
 fn follows(text: &[u8], at: usize, needs_break: bool, is_wanted: impl Fn(&[u8]) -> bool) -> Option<(usize, usize)> {
     let (mut place, mut is_near) = (at, true);
     loop {
@@ -308,7 +311,7 @@ fn follows(text: &[u8], at: usize, needs_break: bool, is_wanted: impl Fn(&[u8]) 
     }
 }
 
-/// Where a pair of bytes has its bit.
+/// The place of a pair's bit.
 fn pair(first: u8, second: u8) -> (usize, u64) {
     let pair = usize::from(first) << 8 | usize::from(second);
     (pair >> 6, 1 << (pair & 63))
@@ -326,17 +329,17 @@ impl Escape {
         self.0 == Some(at)
     }
 
-    /// Whether it may go on to here.
+    /// Says whether the escape may extend to this place.
     fn reaches(&self, at: usize) -> bool {
         self.0.is_some_and(|begin| at - begin < REACH)
     }
 }
 
-/// What is known at the places around one: those that a reading can reach.
+/// The known state at the places around the current one that a reading can reach.
 struct FoundCounts {
-    /// The place that each slot is used for.
+    /// The place for which each slot is used.
     used_for: [usize; REACH],
-    /// The last place that was added to.
+    /// The last place to which state was added.
     latest: usize,
     needles: usize,
     slots: Vec<u64>,
@@ -347,13 +350,13 @@ impl FoundCounts {
         FoundCounts { used_for: [usize::MAX; REACH], latest: usize::MAX, needles, slots: Vec::new() }
     }
 
-    /// What is known at a place; none where no needle is on its way.
+    /// The known state at a place; `None` where no needle is in progress.
     fn at(&self, place: usize) -> Option<&[u64]> {
         let slot = place % REACH;
         (self.used_for[slot] == place).then(|| &self.slots[slot * self.needles..][..self.needles])
     }
 
-    /// Adds to what is known at a place.
+    /// Adds to the known state at a place.
     fn add(&mut self, place: usize, known: &[u64]) {
         if known.iter().all(|known| *known == 0) {
             return;
@@ -370,7 +373,7 @@ impl FoundCounts {
     }
 }
 
-/// A set of places in a text: a text of nothing but beginnings takes an eighth of its length.
+/// A set of places in a text, one bit for each place: the set takes an eighth of the text's length.
 #[derive(Default)]
 struct Positions(Vec<u64>);
 
@@ -384,7 +387,7 @@ impl Positions {
         self.0[place / 64] |= 1 << (place % 64);
     }
 
-    /// The first at or after this one.
+    /// The first place at or after this one.
     fn next(&self, from: usize) -> Option<usize> {
         let first = self.0.get(from / 64)? & (u64::MAX << (from % 64));
         let words = std::iter::once(first).chain(self.0[from / 64 + 1..].iter().copied());
@@ -400,7 +403,7 @@ fn is_base64(read: &[u8]) -> bool {
     matches!(read, [byte] if byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
 }
 
-/// The characters that bytes have in base64 after so many others, as far as they depend on these bytes alone.
+/// The characters of base64 for bytes that follow `before` others, as far as they depend on these bytes alone.
 fn base64_after(before: usize, bytes: &[u8], alphabet: &[u8; 64]) -> Vec<u8> {
     let bit = |index: usize| (bytes[index / 8] >> (7 - index % 8)) & 1;
     let skipped = (6 - before * 8 % 6) % 6;

@@ -1,5 +1,4 @@
-//! The search as it would be if time did not matter, for tests and fuzzers: every way to read every place is gone to its
-//! end.
+//! The search without regard to time, for tests and fuzzers: it follows every reading of every place to its end.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,11 +6,11 @@ use std::ops::Range;
 use super::Search;
 use crate::credentials::redact::escapes::readings;
 
-/// Where a needle ends, by the place at which it goes on and by how much of it is left.
+/// The ends of a needle, by the place at which the text continues and by the length of the rest of the needle.
 type Known = BTreeMap<(usize, usize), Option<usize>>;
 
 impl Search {
-    /// Where secrets stand, one after the other.
+    /// Returns the places of the secrets, one after the other.
     pub fn plainly(&self, text: &[u8]) -> Vec<Range<usize>> {
         let (mut found, mut at) = (Vec::<Range<usize>>::new(), 0);
         while at < text.len() {
@@ -31,7 +30,7 @@ impl Search {
     }
 }
 
-/// The furthest place at which what is left of a needle ends.
+/// Returns the furthest place at which the rest of a needle ends.
 fn spelled(text: &[u8], at: usize, left: &[u8], known: Option<&mut Known>) -> Option<usize> {
     if left.is_empty() {
         return Some(at);

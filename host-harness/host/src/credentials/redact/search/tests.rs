@@ -3,7 +3,7 @@ use crate::credentials::redact::{redact, take_steps};
 
 const SECRET: &str = "pa~ss \"word\"&möre/+%25";
 
-/// The base64 of a text, by hand.
+/// Encodes a text in base64, without a library.
 fn base64(text: &str, alphabet: &[u8; 64]) -> String {
     let mut padded = text.as_bytes().to_vec();
     padded.resize(text.len().next_multiple_of(3), 0);
@@ -96,7 +96,7 @@ fn white_space_and_zeros_between_the_characters_hide_nothing() {
             }
         }
     }
-    // The end of a long one is taken with it, and nothing that only spaces divide from it.
+    // The end of a long secret is removed with it; text that only spaces separate from it stays.
     let text = filled(long.expose(), 1, "\0");
     assert_eq!(redact(&format!("<{text}> \0"), [&long]), "<[redacted]> \0");
     let hexadecimal = format!("{hex} and more");
@@ -148,7 +148,7 @@ fn bytes_that_are_no_text_stay_as_they_are() {
     assert_eq!(search.clean(b"\xff1234567\xfe"), None);
 }
 
-/// Numbers that look like chance, and are the same in each run.
+/// Pseudorandom numbers, the same in each run.
 struct Chance(u64);
 
 impl Chance {
@@ -167,7 +167,7 @@ impl Chance {
         text
     }
 
-    /// A text in one of its spellings.
+    /// Writes a text in a random spelling.
     fn spelled(&mut self, text: &str, layers: usize) -> String {
         let one = |character: char, choice: usize| match (choice, character) {
             (0, _) => character.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect(),
@@ -225,7 +225,7 @@ fn all_is_found_that_a_search_without_haste_finds_and_no_more() {
             let (before, layers) = (chance.below(12), chance.below(3));
             text += &chance.pieces(&pieces, before);
             let spelled = chance.spelled(secret, layers);
-            // Some are cut: what is left is no secret.
+            // Some secrets are cut; the rest is not a secret.
             let bytes = spelled.len() - chance.below(8) / 7;
             text += cut(&spelled, bytes);
         }
@@ -238,7 +238,7 @@ fn all_is_found_that_a_search_without_haste_finds_and_no_more() {
     assert!(hits > 4_000, "{hits}");
 }
 
-/// Texts that can be read in many ways, for secrets that look like them.
+/// Texts that can be read in many ways, each with secrets that look like it.
 fn traps(bytes: usize) -> Vec<(&'static str, Vec<Secret>, String)> {
     let filled = |piece: &str| piece.repeat(bytes / piece.len());
     let almost = |piece: &str| Secret::new(piece.repeat(KNOWN_BY / piece.len() - 1) + "!");
@@ -281,7 +281,7 @@ fn traps(bytes: usize) -> Vec<(&'static str, Vec<Secret>, String)> {
     ]
 }
 
-/// What a search for these in a text costs.
+/// Returns the steps of a search for these secrets in a text.
 fn cost(secrets: &[Secret], text: &str) -> usize {
     let search = Search::new(secrets);
     take_steps();

@@ -1,12 +1,13 @@
-//! Names that are near another, for words about what somebody wrote. The plugin and the collector share no code: this file
-//! stands in both, and a test of the workspace holds that the two are the same to the letter.
+//! Names that resemble another, for messages about misspelled names. The plugin and the collector share no code: both
+//! have a copy of this file, and a test of the workspace checks that the copies are identical.
 
-/// The name that is meant by another: the same but for case, signs and a few letters; none if nothing is that near.
+/// Returns the name that a misspelled one means: equal except for case, punctuation and a few letters; `None` if no
+/// name is that near.
 pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let bare = |text: &str| text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
     let wanted = bare(text);
     let distance = |known: &str| strsim::osa_distance(&bare(known), &wanted);
-    // Two letters of `tenant` are a name of their own: `tenant_id`.
+    // With two letters more, `tenant` is a name of its own: `tenant_id`.
     let near = |known: &&str| {
         distance(known)
             <= match known.len() {
@@ -18,8 +19,8 @@ pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a 
     names.filter(near).min_by_key(|known| distance(known))
 }
 
-/// The name that may be meant by another: one of whose letters no more than a third differ, or two if the first is the
-/// same, or one that has its words among others. None where nothing is that near: a guess would lead astray.
+/// Returns the name that another may mean: at most a third of its letters differ, or two if the first letter is the
+/// same; or it contains the words of the other. `None` if no name is that near, because a wrong guess would mislead.
 pub fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let lower = text.to_lowercase();
     let distance = |known: &str| strsim::osa_distance(known, &lower);

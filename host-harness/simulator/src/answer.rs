@@ -1,13 +1,13 @@
-//! Requests and answers as the simulated service has them.
+//! Requests and answers of the simulated service.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// Where a scenario strikes.
+/// The endpoint that a scenario affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointKind {
-    /// The tenant's OpenID configuration, which tells the id behind a domain.
+    /// The tenant's OpenID configuration, which reveals the id behind a domain.
     Domain,
     /// The token endpoint.
     Token,
@@ -19,7 +19,7 @@ pub enum EndpointKind {
     Controls,
 }
 
-/// A request as the service sees it.
+/// A request to the service.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// HTTP method.
@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request of a client without sockets.
+    /// Makes a request for a client without sockets.
     pub fn new(method: &str, url: &url::Url, headers: &[(String, String)], body: &[u8]) -> Request {
         let authorization = headers.iter().find(|(name, _)| name == "authorization");
         Request {
@@ -48,42 +48,42 @@ impl Request {
     }
 }
 
-/// An answer.
+/// An answer of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Headers besides those that every answer has.
+    /// Headers, besides those that every answer has.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
     /// Whether the connection ends in the middle of the body.
     pub cut: bool,
-    /// Whether somebody else gives it, who does not sign it as the service does.
+    /// Whether another machine gives the answer, which does not sign it as the service does.
     pub foreign: bool,
-    /// Whether a hostile service writes it in its own way.
+    /// Whether a hostile service writes the answer byte by byte.
     pub raw: bool,
 }
 
 impl Answer {
-    /// JSON with this status.
+    /// Makes an answer with JSON and this status.
     pub fn json(status: u16, body: &Value) -> Answer {
         Answer::text(status, "application/json; charset=utf-8", body.to_string())
     }
 
-    /// Any text with this status.
+    /// Makes an answer with any text and this status.
     pub fn text(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Answer { status, headers, body: body.into(), cut: false, raw: false, foreign: false }
     }
 
-    /// With a byte order mark before its body.
+    /// The same answer with a byte order mark before its body.
     pub fn marked(mut self) -> Answer {
         self.body.splice(0..0, *b"\xef\xbb\xbf");
         self
     }
 
-    /// With one more header.
+    /// The same answer with one more header.
     pub fn with(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -95,12 +95,12 @@ pub fn controls_path(subscription: &str) -> String {
     format!("/subscriptions/{subscription}/providers/Microsoft.Security/secureScoreControls?api-version=2020-01-01")
 }
 
-/// An error as Azure Resource Manager wraps it.
+/// Makes an error in the form of Azure Resource Manager.
 pub fn arm_error(status: u16, code: &str, text: &str) -> Answer {
     Answer::json(status, &json!({ "error": { "code": code, "message": text } })).with("x-ms-failure-cause", "gateway")
 }
 
-/// An error as Entra ID gives it.
+/// Makes an error in the form of Entra ID.
 pub fn entra_error(status: u16, error: &str, code: u32, text: &str, request_id: &str) -> Answer {
     let body = json!({
         "error": error,

@@ -1,5 +1,6 @@
-//! What Entra ID finds of a client assertion: one of another identity provider that it was told of, or one that a
-//! registered certificate signed, by PS256 or RS256, for this application, for this endpoint, for now.
+//! The rules by which Entra ID accepts a client assertion: it is one of another identity provider that the service
+//! trusts, or one that a registered certificate signed, by PS256 or RS256, for this application, for this endpoint and
+//! for the present time.
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -12,10 +13,10 @@ use serde_json::Value;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// Clocks may differ by this much.
+/// Tolerated difference between clocks, in seconds.
 const LENIENCE_SECONDS: u64 = 300;
 
-/// Some clients pad, though a JWT has no padding.
+/// Some clients pad, although a JWT has no padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -30,7 +31,7 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// The first certificate of some PEM.
+    /// Reads the first certificate in PEM.
     pub fn read(pem: &str) -> Option<Registered> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let certificate = Certificate::from_der(&der).ok()?;
@@ -43,13 +44,13 @@ impl Registered {
     }
 }
 
-/// Header and claims of a token; none if it is none.
+/// Returns header and claims of a token; `None` if the text is not a token.
 pub fn parts(token: &str) -> Option<(Value, Value)> {
     let mut parts = token.split('.').map(|part| serde_json::from_slice(&BASE64.decode(part).ok()?).ok());
     Some((parts.next()??, parts.next()??))
 }
 
-/// Why an assertion is not accepted: the AADSTS code, and its text.
+/// Returns the reason why an assertion is not accepted: the AADSTS code, and its text.
 pub fn refusal(
     assertion: &str,
     client_id: &str,

@@ -1,4 +1,4 @@
-//! The certificate authority of one run, and the certificates that it gives.
+//! The certificate authority of one run, and the certificates that it issues.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// How long a good certificate is valid, from the start of the simulator: no test or demo runs longer.
+/// Validity of a good certificate after the simulator's start; no test or demo runs longer.
 const VALIDITY: time::Duration = time::Duration::days(3_650);
 
-/// And how long before.
+/// Validity of a good certificate before the simulator's start.
 const VALIDITY_BEFORE: time::Duration = time::Duration::days(1);
 
-/// Why there is no certificate.
+/// The reason why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It is not made.
+    /// The certificate cannot be made.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// It is made, and TLS does not take it.
+    /// TLS does not accept the certificate.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
 }
 
-/// An authority that nobody trusts who was not told to.
+/// An authority that clients trust only if they are told to.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -43,12 +43,12 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A server of these names, whose certificate is good or has run out.
+    /// Configures a server with these names, whose certificate is valid or has expired.
     pub(super) fn server(&self, names: &[&str], good: bool) -> Result<ServerConfig, CertificateError> {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "localhost");
         params.use_authority_key_identifier_extension = true;
-        // Valid for a time, as others are: a client whose clock is far off meets that.
+        // The certificate is valid for a limited time, as others are, so that a client whose clock is far off notices.
         let now = time::OffsetDateTime::now_utc();
         (params.not_before, params.not_after) = match good {
             true => (now - VALIDITY_BEFORE, now + VALIDITY),

@@ -1,4 +1,4 @@
-//! A day in which the estate moves: one thing of each kind that a collector tells of, and nothing else.
+//! A day in which the estate changes: one change of each kind that a collector reports, and no others.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,28 +8,29 @@ use super::estate::{self, Control, Estate, Subscription};
 /// A moment of the day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Before anything happened.
+    /// Before any change.
     Morning,
-    /// Almost everything happened since the morning.
+    /// After almost all changes.
     Noon,
-    /// One control was mended since noon. What vanished is absent a second time, which a collector waits for.
+    /// One control was mended since noon. A control that vanished is absent for the second time, which a collector
+    /// waits for.
     Evening,
 }
 
-/// From one moment to the next: the service counts anew every 8 hours.
+/// Time from one moment to the next: the service recomputes every 8 hours.
 pub const STEP: Duration = Duration::from_secs(8 * 3_600);
 
-/// Enable MFA: the control that loses a resource of the third subscription.
+/// Enable MFA: the control that loses a resource in the third subscription.
 const MFA: &str = "34a42fb3-e6db-409c-b56b-7b1db6b8aee0";
 
 /// Apply adaptive application control: the fourth subscription has it from noon on.
 const NEW: &str = "a000c66f-6da2-4f9d-826d-2364347d2588";
 
-/// Protect applications against DDoS attacks: the fifth subscription has it in the morning alone.
+/// Protect applications against DDoS attacks: the fifth subscription has it in the morning only.
 const GONE: &str = "a9909064-42b4-4d34-8143-275477afe18b";
 
 impl Moment {
-    /// The day in its order.
+    /// All moments, in order.
     pub const ALL: [Moment; 3] = [Moment::Morning, Moment::Noon, Moment::Evening];
 
     /// The time from this moment to the evening.
@@ -52,13 +53,14 @@ impl fmt::Display for Moment {
     }
 }
 
-/// An estate at a moment of the day. Of its subscriptions, all tenants' in their order, the first five and the last one
-/// have a fate each, and the others stay as they are. Where there are fewer, one of them has several.
+/// Returns an estate at a moment of the day. Of the subscriptions of all tenants, in order, each of the first five and
+/// the last one changes in its own way, and the others stay the same. In a smaller estate, one subscription changes in
+/// several ways.
 pub fn at(estate: &Estate, moment: Moment) -> Estate {
     let mut estate = estate.clone();
     let mut all: Vec<&mut Subscription> =
         estate.tenants.iter_mut().flat_map(|tenant| &mut tenant.subscriptions).collect();
-    // A subscription that goes silent hides all else that happens to it.
+    // A subscription that goes silent hides all its other changes.
     let silent = if all.len() > 1 { all.pop() } else { None };
     let count = all.len();
     if count == 0 {
@@ -88,7 +90,7 @@ fn without(subscription: &mut Subscription, id: &str) {
     subscription.controls.retain(|control| control.id != id);
 }
 
-/// The two controls that earn the most lose it; none of them has a fate of its own.
+/// Reduces the two controls with the most points to none; neither changes in another way.
 fn drop_score(subscription: &mut Subscription) {
     let mut controls: Vec<&mut Control> =
         subscription.controls.iter_mut().filter(|control| ![MFA, NEW, GONE].contains(&control.id)).collect();
@@ -98,7 +100,7 @@ fn drop_score(subscription: &mut Subscription) {
     }
 }
 
-/// One more resource without MFA.
+/// Adds one resource without MFA.
 fn lose_mfa(subscription: &mut Subscription) {
     for control in subscription.controls.iter_mut().filter(|control| control.id == MFA) {
         control.healthy = control.healthy.saturating_sub(1);
@@ -106,7 +108,7 @@ fn lose_mfa(subscription: &mut Subscription) {
     }
 }
 
-/// The control that has the most to gain gains it.
+/// Mends the control that can gain the most points.
 fn mend_control(subscription: &mut Subscription) {
     let to_gain = |control: &&mut Control| control.max() * 100 - control.current_hundredths();
     if let Some(control) = subscription.controls.iter_mut().max_by_key(to_gain) {
@@ -114,7 +116,7 @@ fn mend_control(subscription: &mut Subscription) {
     }
 }
 
-/// The last tenant has one more. The last subscription, which scenarios strike, stays the last.
+/// Gives the last tenant one more subscription. The last subscription, which scenarios affect, stays the last.
 fn add_subscription(estate: &mut Estate) {
     let number = u32::try_from(estate.tenants.len()).unwrap_or(u32::MAX);
     if let Some(tenant) = estate.tenants.last_mut() {
@@ -130,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Names of the subscriptions that differ, and how: of the score or of the number of controls.
+    /// Names the subscriptions that differ, and whether they differ in the score or in the number of controls.
     fn differences(before: &Estate, after: &Estate) -> Vec<String> {
         let all = |estate: &Estate| -> Vec<Subscription> {
             estate.tenants.iter().flat_map(|tenant| tenant.subscriptions.clone()).collect()
@@ -183,7 +185,7 @@ mod tests {
             assert_eq!(differences(&morning, &noon).is_empty(), tenants == 0, "{tenants} of {subscriptions}");
             assert_eq!(differences(&noon, &evening).is_empty(), tenants == 0, "{tenants} of {subscriptions}");
         }
-        // Whoever looks for a drop of three points finds it, wherever the first subscription begins.
+        // A detection that looks for a drop of three points finds it, whatever the first subscription's score is.
         for number in 0..23 {
             let mut estate = Estate::sized(number + 2, 3);
             estate.tenants.drain(..number as usize);

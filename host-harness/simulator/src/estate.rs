@@ -1,19 +1,19 @@
-//! What the simulated service knows: tenants, their applications and subscriptions, and what was assessed in them.
-//! Control ids, names and points are the public ones of Defender for Cloud; the counts are made up.
+//! The data of the simulated service: tenants, their applications and subscriptions, and the assessments. Control ids,
+//! names and points are the public ones of Defender for Cloud; the counts are made up.
 
 use serde_json::{Value, json};
 
-/// Everything that exists.
+/// All tenants of the service.
 #[derive(Debug, Clone)]
 pub struct Estate {
-    /// In a fixed order: scenarios strike the first one.
+    /// Tenants in a fixed order: scenarios affect the first one.
     pub tenants: Vec<Tenant>,
 }
 
 /// A tenant with one application.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// As people call it.
+    /// Name for people.
     pub name: String,
     /// Tenant ID.
     pub id: String,
@@ -21,7 +21,7 @@ pub struct Tenant {
     pub client_id: String,
     /// The secret's value.
     pub client_secret: String,
-    /// In a fixed order: scenarios strike the last one of the first tenant.
+    /// Subscriptions in a fixed order: scenarios affect the last one of the first tenant.
     pub subscriptions: Vec<Subscription>,
 }
 
@@ -34,7 +34,7 @@ pub struct Subscription {
     pub name: String,
     /// `Enabled` or another state.
     pub state: &'static str,
-    /// In the order in which the service gives them.
+    /// Controls, in the order of the service's list.
     pub controls: Vec<Control>,
 }
 
@@ -45,7 +45,7 @@ pub struct Control {
     pub id: &'static str,
     /// Display name.
     pub name: &'static str,
-    /// Points of its definition.
+    /// Points in the control's definition.
     pub points: u32,
     /// Healthy resources.
     pub healthy: u32,
@@ -73,7 +73,7 @@ const CONTROLS: &[(&str, &str, u32)] = &[
 ];
 
 impl Default for Estate {
-    /// Four tenants with six subscriptions.
+    /// Makes four tenants with six subscriptions.
     fn default() -> Estate {
         let tenants = [("contoso", 2), ("fabrikam", 2), ("northwind", 1), ("adatum", 1)];
         Estate::of(tenants.into_iter().map(|(name, subscriptions)| (name.to_owned(), subscriptions)))
@@ -81,7 +81,7 @@ impl Default for Estate {
 }
 
 impl Estate {
-    /// So many tenants, each with so many subscriptions.
+    /// Makes this many tenants, each with this many subscriptions.
     pub fn sized(tenants: u32, subscriptions: u32) -> Estate {
         Estate::of((1..=tenants).map(|number| (format!("tenant-{number}"), subscriptions)))
     }
@@ -98,7 +98,7 @@ impl Estate {
     }
 }
 
-/// A subscription by the numbers of its tenant and of itself.
+/// Makes a subscription from the numbers of its tenant and of itself.
 pub(super) fn subscription(tenant: &str, number: u32, which: u32) -> Subscription {
     let controls = CONTROLS.iter().enumerate().map(|(index, (id, name, points))| {
         let mix = (index as u32 * 31 + number * 17 + which * 7) % 23;
@@ -113,7 +113,7 @@ pub(super) fn subscription(tenant: &str, number: u32, which: u32) -> Subscriptio
 }
 
 impl Control {
-    /// Points that count: none without a resource.
+    /// Points that count: 0 without a resource.
     pub(super) fn max(&self) -> u32 {
         if self.healthy + self.unhealthy == 0 { 0 } else { self.points }
     }

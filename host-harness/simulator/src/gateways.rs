@@ -1,16 +1,16 @@
-//! Somebody else who answers in the service's place: proxies, firewalls, gateways and login pages. One table of what they
-//! answer, and to which call.
+//! Machines that answer in the service's place: proxies, firewalls, gateways and login pages. One table holds their
+//! answers and the calls that get them.
 
 use super::answer::{Answer, EndpointKind};
 
-/// One answer that is not the service's.
+/// An answer that does not come from the service.
 #[derive(Debug)]
 pub struct GatewayAnswer {
     /// Name of the scenario.
     pub name: &'static str,
-    /// Which call it meets.
+    /// The call that gets the answer.
     pub place: EndpointKind,
-    /// What it is, for people.
+    /// The answer in words for people.
     pub what: &'static str,
     status: u16,
     headers: &'static [(&'static str, &'static str)],
@@ -40,7 +40,7 @@ const fn row(
     GatewayAnswer { name, place, what, status, headers, body }
 }
 
-/// Everything that they answer.
+/// All such answers.
 pub const TABLE: &[GatewayAnswer] = &[
     row(
         ("blocked", EndpointKind::Scores),
@@ -161,7 +161,7 @@ pub const TABLE: &[GatewayAnswer] = &[
     ),
 ];
 
-/// The case of a scenario.
+/// Finds the answer of a scenario.
 pub fn named(name: &str) -> Option<&'static GatewayAnswer> {
     TABLE.iter().find(|case| case.name == name)
 }

@@ -1,5 +1,5 @@
-//! A service that means harm, or is broken: one table of what it does and what comes of it. What no HTTP library sends
-//! is written here byte by byte.
+//! A service that is malicious or broken: one table of its behaviour and of the collector's reaction. This module
+//! writes, byte by byte, the answers that no HTTP library sends.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,37 +15,37 @@ use tokio_rustls::server::TlsStream;
 use super::answer::{Answer, Request};
 use super::certificates::{Authority, CertificateError};
 
-/// One thing that a service does, and what comes of it.
+/// One behaviour of a service, and the collector's reaction.
 #[derive(Debug)]
 pub struct ScriptedService {
     /// Name of the scenario.
     pub name: &'static str,
-    /// What it does, for people.
+    /// The behaviour in words for people.
     pub what: &'static str,
-    /// Code of the failure; none if the scope is collected all the same.
+    /// Code of the failure; `None` if the scope is collected nevertheless.
     pub code: Option<&'static str>,
-    /// What the failure asks for.
+    /// The reaction that the failure asks for.
     pub reaction: Reaction,
     act: Act,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    /// An answer in good HTTP, made in `scenario`.
+    /// An answer in valid HTTP, which `scenario` makes.
     Answer,
-    /// Something in place of a connection, for everybody who comes.
+    /// An action in place of a connection, for every client.
     Door(Door),
-    /// An answer written byte by byte in place of the good one, to whoever asks for the controls of the struck
+    /// An answer that is written byte by byte in place of the good one, for requests for the controls of the affected
     /// subscription.
     Script(fn(&Answer) -> Vec<ScriptStep>),
-    /// Such an answer, its body in gzip so many times, beneath headers that say this of the encoding.
+    /// The same, with a body that gzip encoded this many times, and with headers that say this about the encoding.
     Encoded(usize, &'static str),
-    /// Such an answer as far as this many bytes, and then a reset.
+    /// The same up to this many bytes, followed by a reset.
     ResetAt(usize),
 }
 
 impl Act {
-    /// The answer byte by byte, where it is written so.
+    /// The steps of the answer, if it is written byte by byte.
     fn script(self, good: &Answer) -> Option<Vec<ScriptStep>> {
         match self {
             Act::Script(steps) => Some(steps(good)),
@@ -69,9 +69,9 @@ enum Door {
 
 enum ScriptStep {
     Send(Vec<u8>),
-    /// The same again and again with this pause, until the client has enough.
+    /// The same bytes again and again with this pause, until the client goes away.
     Repeat(Vec<u8>, Duration),
-    /// Nothing more, until the client has enough.
+    /// Silence until the client goes away.
     Silence,
     Reset,
 }
@@ -79,11 +79,11 @@ enum ScriptStep {
 /// The reaction of a failure, by the contract's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
-    /// The plugin does not know what to do with the answer.
+    /// The plugin does not understand the answer.
     FixPlugin,
     /// There is nothing to collect.
     NoData,
-    /// It may pass by itself.
+    /// The failure may pass by itself.
     TryLater,
 }
 
@@ -104,7 +104,7 @@ const fn works(name: &'static str, what: &'static str, act: Act) -> ScriptedServ
     ScriptedService { name, what, code: None, reaction: NoData, act }
 }
 
-/// Everything that it does.
+/// All behaviours.
 pub const TABLE: &[ScriptedService] = &[
     row("link-foreign", "`nextLink` to another host", "link-refused", FixPlugin, Plain),
     row(
@@ -242,23 +242,23 @@ pub const TABLE: &[ScriptedService] = &[
     ),
 ];
 
-/// The case of a scenario.
+/// Finds the behaviour of a scenario.
 pub fn named(name: &str) -> Option<&'static ScriptedService> {
     TABLE.iter().find(|case| case.name == name)
 }
 
 impl ScriptedService {
-    /// Whether it strikes everybody who connects, and not the one subscription alone.
+    /// Says whether every client that connects is affected, and not the one subscription only.
     pub fn is_at_the_door(&self) -> bool {
         matches!(self.act, Act::Door(_))
     }
 
-    /// Whether its answer is written byte by byte.
+    /// Says whether the answer is written byte by byte.
     pub(super) fn is_scripted(&self) -> bool {
         matches!(self.act, Act::Script(_) | Act::Encoded(..) | Act::ResetAt(_))
     }
 
-    /// Whether connections are served here.
+    /// Says whether this module serves the connections.
     pub(super) fn is_raw(&self) -> bool {
         !matches!(self.act, Act::Answer)
     }
@@ -316,7 +316,7 @@ async fn stand(door: Door, mut socket: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The next request of a connection.
+/// Reads the next request of a connection.
 async fn read(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Option<Request>> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -368,7 +368,7 @@ async fn play(stream: &mut TlsStream<TcpStream>, steps: Vec<ScriptStep>) -> std:
     stream.shutdown().await
 }
 
-/// The head of an answer, signed as the service does, with these headers besides.
+/// The head of an answer, signed as the service does, with these additional headers.
 fn head(answer: &Answer, headers: &str) -> Vec<u8> {
     let own = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     format!("HTTP/1.1 {} Said\r\n{}{headers}\r\n", answer.status, own.collect::<String>()).into_bytes()

@@ -1,4 +1,4 @@
-//! The simulated Entra ID and Azure Resource Manager: real sockets and TLS with a CA of its own, for the demo, the tests
+//! The simulated Entra ID and Azure Resource Manager: real sockets, and TLS with its own CA, for the demo, the tests
 //! and any other client.
 
 use std::convert::Infallible;
@@ -35,24 +35,24 @@ use day::Moment;
 use estate::Estate;
 use service::{Visit, World};
 
-/// Why a simulator does not start.
+/// The reason why a simulator does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
-    /// Nobody can listen there.
+    /// The simulator cannot listen on the address.
     #[error("failed to listen on {address}")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         #[source]
         error: std::io::Error,
     },
-    /// It has no certificate.
+    /// The simulator has no certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
 }
 
-/// A running service; it stops when this is dropped.
+/// A running service, which stops when the value is dropped.
 pub struct Simulator {
     url: String,
     ca_pem: String,
@@ -61,7 +61,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Listens; port 0 takes a free one.
+    /// Starts to listen; port 0 takes a free port.
     pub async fn start(
         listen: SocketAddr,
         estate: Estate,
@@ -86,17 +86,17 @@ impl Simulator {
         &self.url
     }
 
-    /// The CA that signed its certificate.
+    /// PEM of the CA that signed the service's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Looks at the service or changes it.
+    /// Reads or changes the state of the service.
     pub fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         change(&mut self.world.lock())
     }
 
-    /// What a client needs to know.
+    /// The facts that a client needs.
     pub fn about(&self, ca_file: &str) -> Value {
         self.with(|world| {
             let tenants = world.estate.tenants.iter().map(|tenant| {
@@ -112,7 +112,7 @@ impl Simulator {
         })
     }
 
-    /// A configuration for `host-harness` that polls everything here, and the variables that it needs.
+    /// A configuration for `host-harness` that polls all tenants, and the variables that the configuration needs.
     pub fn configuration(&self, ca_file: &str) -> (String, Vec<(String, String)>) {
         self.with(|world| {
             let url = &world.url;
@@ -139,13 +139,13 @@ impl Simulator {
         })
     }
 
-    /// Serves until the task ends, which it does not by itself.
+    /// Serves until the caller drops the future.
     pub async fn serve(mut self) {
         let _ = (&mut self.task).await;
     }
 
-    /// Serves a day of this estate, each moment of which lasts so long, and its evening for ever. `told` hears what moment
-    /// it is.
+    /// Serves a day of this estate. Each moment lasts this long, and the evening lasts for ever. `told` is called with
+    /// each moment.
     pub async fn serve_day(&self, estate: &Estate, moment_lasts: Duration, told: impl Fn(Moment)) {
         for moment in Moment::ALL {
             self.with(|world| world.estate = day::at(estate, moment));
@@ -162,7 +162,7 @@ impl Drop for Simulator {
     }
 }
 
-/// What connections are accepted with.
+/// The TLS settings with which connections are accepted.
 struct Doors {
     tls: TlsAcceptor,
     authority: Authority,
@@ -175,7 +175,7 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World
         connections += 1;
         let (doors, world) = (Arc::clone(&doors), Arc::clone(&world));
         let scenario = world.lock().scenario;
-        // A client that goes away, or an answer that is cut on purpose, ends the connection and nothing else.
+        // A client that goes away, or an answer that is cut off on purpose, ends this connection only.
         tokio::spawn(async move {
             if let Some(case) = scenario.and_then(hostile::named).filter(|case| case.is_raw()) {
                 let _ =

@@ -1,5 +1,5 @@
-//! What the simulated service answers: Entra ID's token endpoint and Azure Resource Manager, as far as a reader of
-//! secure scores meets them. Pure but for the tokens that it remembers.
+//! The answers of the simulated service: Entra ID's token endpoint and Azure Resource Manager, as far as a reader of
+//! secure scores uses them. The answers depend only on the request and on the tokens that the service gave before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,33 +11,33 @@ use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
 use super::scenario::{self, Strike};
 
-/// A tag of every subscription.
+/// Value of a tag on every subscription.
 pub const COST_CENTER: &str = "cost-center-4711";
 
-/// Controls of one page.
+/// Number of controls on one page.
 const PAGE: usize = 10;
 
-/// Requests for tokens that are remembered.
+/// Number of requests for tokens that the service remembers.
 const SIGN_INS: usize = 64;
 
 /// The service and its memory.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// What exists; may change at any time.
+    /// The tenants, which may change at any time.
     pub estate: Estate,
-    /// Whether there will be other subscriptions, so that a configuration is to ask for all.
+    /// Whether there will be further subscriptions, so that a configuration should ask for all.
     pub more_to_come: bool,
-    /// What goes wrong.
+    /// The scenario that the service plays.
     pub scenario: Option<&'static str>,
     /// Origin of both services.
     pub url: String,
-    /// Whom tokens are for, where that is not `url`.
+    /// The audience of tokens, if it is not `url`.
     pub audience: Option<String>,
     /// Certificates that are registered with every application.
     pub certificates: Vec<Registered>,
     /// Tokens of another identity provider that every application trusts.
     pub federated: Vec<String>,
-    /// Unix seconds at which assertions are judged; the machine's time without it.
+    /// Unix time in seconds at which assertions are judged; without it, the machine's time.
     pub now: Option<u64>,
     sign_ins: VecDeque<Value>,
     tokens: BTreeMap<String, String>,
@@ -46,26 +46,26 @@ pub struct World {
     visits: Option<Vec<Visit>>,
 }
 
-/// Unix seconds, as this machine has them.
+/// The machine's Unix time in seconds.
 fn machine_time() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one place of the simulator that asks the machine for the time")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).map_or(0, |since_epoch| since_epoch.as_secs())
 }
 
-/// A request as the socket sees it.
+/// A request and its connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
-    /// Which connection, counted from 1.
+    /// Number of the connection, counted from 1.
     pub connection: usize,
-    /// Whether its TLS session goes on from an earlier one.
+    /// Whether the TLS session resumes an earlier one.
     pub resumed: bool,
-    /// Id of the tenant that it is for.
+    /// Id of the tenant that the request is for.
     pub tenant: String,
 }
 
 impl World {
-    /// A world with an estate in which this goes wrong.
+    /// Makes a world with an estate and a scenario.
     pub fn new(estate: Estate, scenario: Option<&'static str>) -> World {
         World {
             estate,
@@ -84,17 +84,17 @@ impl World {
         }
     }
 
-    /// Writes down from now on which connection serves whom.
+    /// Records from now on which connection serves which tenant.
     pub fn watch(&mut self) {
         self.visits = Some(Vec::new());
     }
 
-    /// What was written down.
+    /// The recorded requests.
     pub fn visits(&self) -> &[Visit] {
         self.visits.as_deref().unwrap_or_default()
     }
 
-    /// All tokens that were given.
+    /// All tokens that the service gave.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.tokens.keys().map(String::as_str)
     }
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// The tenant that a request is for: of its token, or of the path of the token endpoint.
+    /// The tenant that a request is for, by its token or by the path of the token endpoint.
     pub(super) fn tenant_of(&self, request: &Request) -> Option<String> {
         match &request.bearer {
             Some(bearer) => self.tokens.get(bearer).cloned(),
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Whom tokens are for.
+    /// The audience of tokens.
     pub fn audience(&self) -> String {
         self.audience.clone().unwrap_or_else(|| self.url.clone())
     }
@@ -228,7 +228,7 @@ impl World {
         )
     }
 
-    /// Why an assertion does not prove who the client is.
+    /// Returns the refusal if an assertion does not prove the client's identity.
     fn assertion_refused(&self, tenant: &Tenant, id: &str, request: &Request, request_id: &str) -> Option<Answer> {
         let field = |name: &str| request.form.get(name).map_or("", String::as_str);
         if field("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
@@ -250,7 +250,7 @@ impl World {
         refusal.map(|(code, text)| entra_error(401, "invalid_client", code, text, request_id))
     }
 
-    /// Keeps what a request for a token had, but no secret, for those who compare clients.
+    /// Remembers the parameters of a request for a token, without secrets, to compare clients.
     fn remember(&mut self, tenant: &str, form: &BTreeMap<String, String>) {
         let shown = form.iter().map(|(name, value)| match name.as_str() {
             "client_secret" | "client_assertion" => (name.clone(), Value::Null),
@@ -267,17 +267,17 @@ impl World {
         }
     }
 
-    /// What requests for tokens had, the latest last: at `/simulator/sign-ins`, too.
+    /// The parameters of requests for tokens, the latest last; the service also shows them at `/simulator/sign-ins`.
     pub fn sign_ins(&self) -> impl DoubleEndedIterator<Item = &Value> {
         self.sign_ins.iter()
     }
 
-    /// Id of the tenant that a token was given to.
+    /// Id of the tenant that got a token.
     pub fn tenant_of_token(&self, token: &str) -> Option<String> {
         self.tokens.get(token).cloned()
     }
 
-    /// The tenant that a request is signed in to.
+    /// The tenant of a request's token.
     fn signed_in(&self, request: &Request) -> Result<&Tenant, Answer> {
         let Some(bearer) = &request.bearer else {
             let text = "Authentication failed. The 'Authorization' header is missing.";
@@ -287,7 +287,7 @@ impl World {
         tenant.ok_or_else(|| arm_error(401, "InvalidAuthenticationToken", "The access token is invalid."))
     }
 
-    /// What a scenario makes of a request that is for a whole tenant and carries no secret.
+    /// Returns a scenario's answer to a request that concerns a whole tenant and carries no secret.
     fn strike_tenant(&self, tenant: &Tenant, place: EndpointKind, good: Option<(&Value, &Request)>) -> Option<Answer> {
         let is_first = self.estate.tenants.first().is_some_and(|first| first.id == tenant.id);
         let strike = Strike {
@@ -364,7 +364,7 @@ impl World {
         answer.unwrap_or_else(|| Answer::json(200, &good))
     }
 
-    /// How often something went wrong so far.
+    /// The number of failures so far.
     pub fn strikes(&self) -> usize {
         self.strikes
     }

@@ -1,4 +1,4 @@
-//! The whole command: what `check` writes for people or for programs, and its exit status.
+//! The whole command `check`: its output for people or for programs, and its exit status.
 
 use std::io;
 use std::path::Path;
@@ -19,8 +19,8 @@ use crate::config::admission::{self, Checked, LeftOut};
 use crate::config::{Config, ConfigProblem, ReportedProblems, StartError};
 use crate::sink;
 
-/// The whole command: the reports for people, and a sample of each feed's events where events go; or for programs one
-/// object a feed.
+/// Runs the whole command. People get the reports, and the event output gets a sample of each feed's events; programs
+/// get one object for each feed.
 pub async fn tell(
     host: &Host,
     config: Config,
@@ -63,7 +63,7 @@ pub async fn tell(
     Ok(status(&reports))
 }
 
-/// Shows each step as it ends, feed after feed, and of several feeds a total.
+/// Shows each step as it ends, feed after feed, and a total if there are several feeds.
 async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output: Output<'_>) -> Result<u8, StartError> {
     let Output { events, people } = output;
     let begun = Instant::now();
@@ -80,7 +80,7 @@ async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output:
                 continue;
             }
             let Some((admitted, mut heard)) = growing.next() else { break };
-            // Nobody may be listening; the sample matters as much.
+            // The output may be closed; the sample matters as much.
             let _ = people.write_all(CheckRun::new(&admitted.id, &admitted.tenant).report.head().as_bytes());
             let mut sample = None;
             while let Some(one) = heard.recv().await {
@@ -120,7 +120,7 @@ fn write(
         writeln!(events, "{}", report.json())?;
         return events.flush();
     }
-    // Nobody may be listening; the sample matters as much.
+    // The output may be closed; the sample matters as much.
     let _ = writeln!(people, "{}", text::plain_lines(&report.text()));
     if let Some(sample) = &report.sample {
         events.write_all(&sink::lines(std::iter::once(sample)))?;
@@ -128,7 +128,7 @@ fn write(
     events.flush()
 }
 
-/// What is odd and belongs to no feed that is checked.
+/// Returns the warnings that belong to no checked feed.
 pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &ConfigProblem> {
     let of_a_feed =
         |warning: &&ConfigProblem| checked.feeds.iter().any(|feed| warning.feed.as_deref() == Some(&*feed.id));

@@ -1,4 +1,4 @@
-//! Reports as they are shown: an object for programs, lines for people.
+//! The form of reports: an object for programs, lines for people.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 use crate::check::report::{CheckReport, Step, StepStatus};
 
 impl CheckReport {
-    /// For programs.
+    /// The report for programs.
     pub fn json(&self) -> Value {
         let steps = self.steps.iter().map(|step| {
             let trouble = step.trouble.as_ref();
@@ -25,7 +25,7 @@ impl CheckReport {
         json!({ "feed": self.feed, "ok": self.ok(), "steps": steps.collect::<Vec<_>>() })
     }
 
-    /// For people.
+    /// The report for people.
     pub fn text(&self) -> String {
         let mut text = self.head();
         for step in &self.steps {
@@ -44,7 +44,7 @@ impl CheckReport {
 }
 
 impl Step {
-    /// The cause with what it is about, unless it says so itself.
+    /// The cause together with its subject, unless the cause already names it.
     fn cause_with_subject(&self, cause: &str) -> String {
         if self.about.is_empty() || cause.contains(&self.about) {
             cause.to_owned()

@@ -1,6 +1,6 @@
-//! Test Connection: steps from the settings to a sample event. It is the contract's own calls in their order,
-//! with the way to each origin before them. The first step that is not good stops the check; where there are several
-//! scopes, each has steps of its own.
+//! Test Connection: steps from the settings to a sample event. The steps are the contract's own calls in their order,
+//! after a test of the route to each origin. The first step that fails stops the check; if there are several scopes,
+//! each has steps of its own.
 
 mod command;
 mod display;
@@ -30,12 +30,12 @@ pub use crate::check::unusable::{broken, left_out};
 use crate::config::admission::Checked;
 use crate::limits;
 
-/// Checks the connection of every feed, some at the same time; the reports come in the order of the configuration.
+/// Checks the connection of every feed, several at the same time. The reports come in the order of the configuration.
 pub fn check<'a>(checked: &'a Checked, clock: &'a Clock) -> impl Stream<Item = CheckReport> + 'a {
     check_telling(checked, clock, Vec::new())
 }
 
-/// The same, where each feed's steps are told as they end.
+/// The same, and sends each feed's steps as they end.
 fn check_telling<'a>(
     checked: &'a Checked,
     clock: &'a Clock,

@@ -1,5 +1,5 @@
-//! The way to an origin, one step after the other: its name, a connection, TLS; directly, or through the proxy. Nothing is sent on it
-//! but what the proxy needs: what a request would carry is the affair of the plugin and its credentials.
+//! The route to an origin, one step after the other: its name, a connection, TLS; directly, or through the proxy.
+//! Nothing is sent except what the proxy needs, because requests and credentials belong to the plugin.
 
 use std::fmt;
 use std::io;
@@ -24,30 +24,30 @@ use url::{Host, Url};
 
 use crate::limits::{PROBED_ADDRESSES, PROXY_ANSWER_BYTES, PROXY_HEADERS};
 
-/// A part of the way.
+/// A part of the route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeStep {
     /// The name has an address that may be dialled.
     Name,
-    /// Somebody listens there.
+    /// A server listens at the address.
     Connect,
-    /// It is the one that was meant.
+    /// The server is the intended one.
     Tls,
 }
 
-/// What can be wrong with the way.
+/// A fault on the route.
 #[derive(Debug)]
 pub struct ProbeFault {
-    /// Where it shows.
+    /// The step that fails.
     pub step: ProbeStep,
-    /// Kebab-case.
+    /// Kebab-case code.
     pub code: &'static str,
-    /// Who can mend it.
+    /// The party that can mend the fault.
     pub blame: Blame,
-    /// Why, in one sentence without a full stop.
+    /// The cause in one sentence without a full stop.
     pub cause: &'static str,
-    /// What mends it. `{host}` and `{port}` stand for those of the origin, `{address}` for what was dialled, `{proxy}` for
-    /// the proxy.
+    /// The fix. `{host}` and `{port}` are replaced by those of the origin, `{address}` by the dialled address,
+    /// `{proxy}` by the proxy.
     pub fix: &'static str,
 }
 
@@ -62,84 +62,84 @@ macro_rules! faults {
 }
 
 faults! {
-    /// No address for the name.
+    /// The name has no address.
     NAME_NOT_RESOLVED = Name, "name-not-resolved", Operator, "the name does not resolve",
         "check the spelling in the settings, and the DNS of this machine: nslookup {host}";
-    /// An address that is not dialled.
+    /// The address may not be dialled.
     ADDRESS_PROHIBITED = Name, "address-prohibited", Operator, "the name leads to an address that is not dialled",
         "if the service is meant to be there, write `{allow}` in [network]; else find out who answers so: nslookup {host}";
-    /// Nobody listens, or a firewall says so.
+    /// No server listens, or a firewall refuses.
     CONNECTION_REFUSED = Connect, "connection-refused", Service, "the connection is refused",
         "let this machine out to {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
-    /// Nothing comes back.
+    /// No answer arrives.
     CONNECTION_TIMEOUT = Connect, "connection-timeout", Service, "nobody answers",
         "let this machine out to {host}, port {port}, through the firewall, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
-    /// No route, no network.
+    /// There is no route or no network.
     UNREACHABLE = Connect, "unreachable", Operator, "there is no way to the address",
         "check this machine's network: ip route get {address}";
-    /// The proxy is not there.
+    /// The proxy is unreachable.
     PROXY_UNREACHABLE = Connect, "proxy-unreachable", Operator, "the proxy cannot be reached",
         "check `proxy` in [network], or HTTPS_PROXY, and that {proxy} runs; what needs no proxy stands in NO_PROXY";
-    /// 407, or 401 as some say.
+    /// The proxy answers 407, or 401 as some do.
     PROXY_USER = Connect, "proxy-user", Operator, "the proxy asks for a user and a password",
         "put them into its address, http://USER:PASSWORD@HOST:PORT, in a variable, and write `proxy = { env = \"PROXY_ADDRESS\" }` in [network]";
-    /// The same, though there are some.
+    /// The proxy answers 407 or 401 although the request carries a user and a password.
     PROXY_USER_REFUSED = Connect, "proxy-user-refused", Operator, "the proxy does not accept its user and password",
         "mend user and password in the proxy's address; characters such as @ are written as %40";
-    /// 407 with Negotiate, NTLM, Digest or others alone.
+    /// The proxy answers 407 and accepts only Negotiate, NTLM, Digest or others.
     PROXY_SIGN_IN = Connect, "proxy-sign-in", Operator, "the proxy takes none of the sign-ins that this program knows, which is Basic alone",
         "have whoever runs {proxy} let this machine through to {host}, port {port}, without a sign-in, or run a local proxy that signs in for it, such as px or cntlm, and name that one: `proxy = \"http://127.0.0.1:3128\"` in [network]; a user and a password in the address would not help";
-    /// It makes no connection.
+    /// The proxy makes no connection.
     PROXY_REFUSED = Connect, "proxy-refused", Operator, "the proxy makes no connection to the service",
         "let {host}, port {port}, through at {proxy}, or mend the proxy's own way out";
-    /// Something else answers there.
+    /// A server that is not a proxy answers.
     NOT_A_PROXY = Connect, "not-a-proxy", Operator, "what answers is no proxy",
         "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";
-    /// The CA is not known here.
+    /// The CA is unknown to this machine.
     CA_UNKNOWN = Tls, "ca-unknown", Operator, "the certificate is signed by a CA that this machine does not know",
         "if your company inspects TLS on the way, have those who do so give you their CA as PEM, and write `ca_file = \"corporate-ca.pem\"` in [network]; take no CA from the connection itself, which says only who signed: openssl s_client -connect {host}:{port} -showcerts";
-    /// Valid at another time.
+    /// The certificate is valid at another time.
     CERTIFICATE_TIME = Tls, "certificate-time", Operator, "the certificate is not valid at this machine's time",
         "set the clock: timedatectl set-ntp true; if the clock is right, the certificate is the service's to renew";
-    /// Somebody else's certificate.
+    /// The certificate is for another name.
     CERTIFICATE_NAME = Tls, "certificate-name", Operator, "the certificate is for another name",
         "something answers in place of {host}: check the address in the settings, the DNS, and what stands between";
-    /// Not good for another reason.
+    /// The certificate is unusable for another reason.
     CERTIFICATE_UNUSABLE = Tls, "certificate-unusable", Operator, "the certificate cannot be trusted",
         "see who answers: openssl s_client -connect {host}:{port} -showcerts";
-    /// Something else than TLS comes back.
+    /// The answer is not TLS.
     NO_TLS = Tls, "no-tls", Operator, "what answers speaks no TLS",
         "something answers in place of {host}: a proxy or a portal in the way? Name the proxy: `proxy = \"http://PROXY:3128\"` in [network]";
-    /// The other side does not want to.
+    /// The server refuses TLS.
     TLS_REFUSED = Tls, "tls-refused", Service, "the other side refuses TLS",
         "see what it says: openssl s_client -connect {host}:{port}";
-    /// The connection ends when the name is told.
+    /// The connection ends when the client names the server.
     TLS_BROKEN = Tls, "tls-broken", Operator, "the connection ends during TLS",
         "a firewall on the way may end what goes to {host}: let it through";
-    /// TLS does not end.
+    /// The TLS handshake does not end.
     TLS_TIMEOUT = Tls, "tls-timeout", Operator, "TLS does not come about in time",
         "a firewall on the way may hold back what goes to {host}: let it through";
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub struct Probed {
-    /// Which one.
+    /// The step.
     pub step: ProbeStep,
-    /// How long it took.
+    /// Duration of the step.
     pub time: Duration,
-    /// What was found, in a few words; or what is wrong.
+    /// The result in a few words, or the fault.
     pub found: Result<String, ProbeTrouble>,
 }
 
-/// A fault that was met.
+/// A fault in one case.
 #[derive(Debug)]
 pub struct ProbeTrouble {
-    /// Which one.
+    /// The row of the table.
     pub fault: &'static ProbeFault,
-    /// What was met and where.
+    /// The observation and its place.
     pub detail: String,
-    /// What mends it, with the values of this origin.
+    /// The fix, with the values of this origin.
     pub fix: String,
 }
 
@@ -149,8 +149,8 @@ impl fmt::Display for ProbeTrouble {
     }
 }
 
-/// Goes as far as it can: the last step is the one that failed, or TLS. `now` is Unix time in milliseconds.
-/// Each step is told as soon as it is known.
+/// Tests the route as far as possible: the last step is the one that failed, or TLS. `now` is Unix time in
+/// milliseconds. Each step is sent as soon as its result is known.
 pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSender<Probed>) {
     let proxy = network.proxy();
     let through = proxy.address_for(origin).cloned().map(|address| Through {
@@ -158,26 +158,26 @@ pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSen
         name: proxy.name(),
         address,
     });
-    // Wherever it ended, each step was told of.
+    // Every step was sent, wherever the test ended.
     let _ = ProbeRun { origin, through, tell }.all(network, now).await;
 }
 
-/// The proxy that is in between.
+/// The proxy on the route.
 struct Through {
     address: Url,
-    /// Its address without user and password.
+    /// The proxy's address without user and password.
     name: String,
     authorization: Option<http::HeaderValue>,
 }
 
-/// What a proxy says to a wish for a connection.
+/// A proxy's answer to a request for a connection.
 #[derive(Debug, PartialEq, Eq)]
 struct ProxyHead {
-    /// None where the answer is not HTTP.
+    /// Status; `None` if the answer is not HTTP.
     status: Option<u16>,
     /// The first line, for people.
     line: String,
-    /// The names of the sign-ins that it takes, as it spells them.
+    /// The names of the sign-ins that the proxy accepts, as it spells them.
     sign_ins: Vec<String>,
 }
 
@@ -195,7 +195,7 @@ impl ProxyHead {
         ProxyHead { status: response.code, line, sign_ins }
     }
 
-    /// Whether a user and a password would do; a proxy that does not say is taken to mean that.
+    /// Says whether the proxy accepts a user and a password; a proxy that does not name its sign-ins is assumed to.
     fn takes_basic(&self) -> bool {
         self.sign_ins.is_empty() || self.sign_ins.iter().any(|name| name.eq_ignore_ascii_case("basic"))
     }
@@ -214,7 +214,8 @@ impl fmt::Display for ProxyHead {
     }
 }
 
-/// The names of the schemes in a list of challenges (RFC 9110 §11.6.1): what begins a challenge is a name without `=`.
+/// Returns the names of the schemes in a list of challenges (RFC 9110 §11.6.1): a challenge begins with a name without
+/// `=`.
 fn schemes(challenges: &str) -> Vec<String> {
     let mut quoted = false;
     let parts = challenges.split(|one: char| {
@@ -226,7 +227,7 @@ fn schemes(challenges: &str) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// A connection, whatever it goes over.
+/// A connection over any transport.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
@@ -238,7 +239,7 @@ struct ProbeRun<'a> {
 }
 
 impl ProbeRun<'_> {
-    /// Breaks off at the step that failed, once it told of it.
+    /// Runs all steps; stops at the step that failed, after sending it.
     async fn all(&mut self, network: &Network, now: u64) -> ControlFlow<()> {
         let begun = Instant::now();
         let (socket, begun) = if let Some(through) = &self.through {
@@ -273,7 +274,7 @@ impl ProbeRun<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Tells what came of a step, and gives it if it was good.
+    /// Sends the result of a step, and returns its value if it succeeded.
     fn note<T>(
         &mut self,
         step: ProbeStep,
@@ -285,7 +286,7 @@ impl ProbeRun<'_> {
             Ok(value) => (Ok(words(&value)), ControlFlow::Continue(value)),
             Err(trouble) => (Err(trouble), ControlFlow::Break(())),
         };
-        // Whoever does not listen any more does not want to know.
+        // A closed channel means that nobody waits for the step.
         let _ = self.tell.send(Probed { step, time: begun.elapsed(), found });
         value
     }
@@ -333,7 +334,7 @@ impl ProbeRun<'_> {
             },
         };
         let why = |address: &SocketAddr| prohibited(address.ip(), network.allowed());
-        // One address that must not be dialled condemns all of them, as it does for a request.
+        // One prohibited address condemns all of them, as for a request.
         match found.iter().find(|address| why(address).is_some()) {
             Some(address) => {
                 let detail = format!("{} is at {}, {}", self.host(), address.ip(), why(address).unwrap_or_default());
@@ -344,11 +345,11 @@ impl ProbeRun<'_> {
         }
     }
 
-    /// A connection to the first address that takes one.
+    /// Connects to the first address that accepts.
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ProbeTrouble> {
         let mut trouble = None;
         let tried = &addresses[..addresses.len().min(PROBED_ADDRESSES)];
-        // All together take no longer than a request would wait.
+        // All attempts together take no longer than a request would wait.
         let time_limit = CONNECT_TIMEOUT / u32::try_from(tried.len().max(1)).unwrap_or(1);
         for address in tried {
             let error = match timeout(time_limit, TcpStream::connect(address)).await {
@@ -369,7 +370,7 @@ impl ProbeRun<'_> {
         Err(trouble.unwrap_or_else(|| self.trouble(&UNREACHABLE, "no address", None)))
     }
 
-    /// What is known of the address before the proxy is asked.
+    /// Judges addresses that are known before the proxy is asked.
     fn judge_unresolved(&self, network: &Network) -> Result<(), ProbeTrouble> {
         let address = match self.origin.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -383,7 +384,7 @@ impl ProbeRun<'_> {
         }
     }
 
-    /// A connection that the proxy made.
+    /// Connects through the proxy.
     async fn connect_through(&self, network: &Network, now: u64) -> Result<Box<dyn Wire>, ProbeTrouble> {
         let Some(through) = &self.through else { return Err(self.trouble(&UNREACHABLE, "no proxy", None)) };
         let unreachable =
@@ -423,7 +424,7 @@ impl ProbeRun<'_> {
         Err(self.trouble(fault, format!("{} says {said}", through.name), None))
     }
 
-    /// Asks for a connection, and gives the head of the answer.
+    /// Asks the proxy for a connection, and returns the head of its answer.
     async fn ask(&self, through: &Through, wire: &mut Box<dyn Wire>) -> io::Result<ProxyHead> {
         let to = format!("{}:{}", self.host(), self.port());
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n").into_bytes();
@@ -436,7 +437,7 @@ impl ProbeRun<'_> {
         wire.write_all(&request).await?;
         let mut answer = Vec::new();
         let mut byte = [0];
-        // No further than the end of the head: what comes after it is the service's.
+        // Reads up to the end of the head: the bytes after it belong to the service.
         while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER_BYTES && wire.read(&mut byte).await? > 0 {
             answer.push(byte[0]);
         }
@@ -469,7 +470,7 @@ impl ProbeRun<'_> {
     }
 }
 
-/// Speaks TLS as it is spoken at this time.
+/// Performs the TLS handshake, with certificates judged at this time.
 async fn tls(
     network: &Network,
     name: &str,
@@ -482,7 +483,7 @@ async fn tls(
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, wire).await
 }
 
-/// What a TLS error is about.
+/// Classifies a TLS error.
 fn tls_fault(error: &rustls::Error) -> &'static ProbeFault {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
@@ -500,7 +501,7 @@ fn tls_fault(error: &rustls::Error) -> &'static ProbeFault {
     }
 }
 
-/// A clock that stands.
+/// A clock that always shows the same time.
 #[derive(Debug)]
 struct At(UnixTime);
 

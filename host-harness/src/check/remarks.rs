@@ -6,20 +6,20 @@ use source_host::credentials::expiry::{self, Nearness};
 use crate::check::report::{Question, StepStatus, StepTrouble};
 use crate::config::admission::LeftOutReason;
 
-/// What the host itself has to say.
+/// A remark of the host itself.
 #[derive(Debug)]
 pub struct Remark {
-    /// Where it shows.
+    /// The step that has the remark.
     pub question: Question,
-    /// Failed, or a warning.
+    /// The step's status: failed, or ok with a warning.
     pub status: StepStatus,
-    /// Kebab-case.
+    /// Kebab-case code.
     pub code: &'static str,
-    /// Who can mend it.
+    /// The party that can mend the problem.
     pub blame: Blame,
-    /// Why, in one sentence without a full stop.
+    /// The cause in one sentence without a full stop.
     pub cause: &'static str,
-    /// What mends it. `{place}` stands for file and line, `{line}` for a line of the configuration.
+    /// The fix. `{place}` is replaced by file and line, `{line}` by a line of the configuration.
     pub fix: &'static str,
 }
 
@@ -29,51 +29,51 @@ macro_rules! remarks {
             question: Question::$question, status: StepStatus::$status, code: $code, blame: $blame, cause: $cause,
             fix: $fix,
         };)*
-        /// All of them, by question.
+        /// All remarks, by step.
         pub const REMARKS: &[Remark] = &[$($name),*];
     };
 }
 
 remarks! {
-    /// The configuration does not hold.
+    /// The configuration is invalid.
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", Blame::Operator, "the configuration is wrong", "write what is expected in {place}";
-    /// The feed is left out, and others are not.
+    /// The feed is left out because of a credential; the other feeds are not.
     CREDENTIAL_UNREADABLE = Settings, Failed, LeftOutReason::Credentials.code(), LeftOutReason::Credentials.blame(), "a credential cannot be read",
         "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
-    /// The same for another reason.
+    /// The feed is left out because its plugin fails.
     PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin breaks down",
         "see the plugin that {place} names; the other feeds go on without this one";
-    /// Another plugin or another plan than the one that was reviewed.
+    /// The plugin or the plan is not the one that was reviewed.
     PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
         "if the change is meant, review the page of `inspect` and write the new digest in {place}, else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
-    /// The operator's list does not have it.
+    /// The operator's list does not contain the origin.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", Blame::Operator, "requests would go to an origin that is not allowed",
         "if that is meant, write `{line}` in [network]; else mend the address";
-    /// Plain http.
+    /// Credentials would go over plain http.
     CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear", Blame::Operator,
         "credentials would go over http, for everybody on the way to read",
         "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
-    /// A value that is seldom meant.
+    /// The value is seldom meant.
     SETTINGS_ODD = Settings, Ok, "settings-odd", Blame::Operator, "something is odd", "see whether that is meant: {place}";
-    /// Plain http.
+    /// The origin is plain http.
     NO_TLS = Tls, Ok, "no-tls-at-all", Blame::Operator,
         "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
         "write https:// in place of http:// if the service speaks it";
-    /// The time of every service of the feed is another.
+    /// All services of the feed show another time.
     CLOCK_OFF = Sample, Ok, "clock-off", Blame::Operator, "this machine's clock is off", "set the clock: timedatectl set-ntp true";
-    /// The services do not agree about the time.
+    /// The services disagree about the time.
     SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", Blame::Service, "the clock of a service is odd, for another's differs",
         "see whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
-    /// Within 30 days.
+    /// The credential expires within 30 days.
     EXPIRES = Credential, Ok, "credential-expires", Blame::Tenant, "a credential runs out within 30 days",
         "create another before that day, and put it and its date into the settings";
-    /// Within 7 days.
+    /// The credential expires within 7 days.
     EXPIRES_SOON = Credential, Ok, "credential-expires-soon", Blame::Tenant, "a credential runs out within 7 days",
         "create another before that day, and put it and its date into the settings";
-    /// The date is past, and the service takes it all the same.
+    /// The credential has expired by its date, but the service accepts it.
     EXPIRED = Credential, Ok, "credential-expired", Blame::Tenant, "by its date, a credential has run out",
         "create another, and put it and its date into the settings";
-    /// Read, and nothing came of it.
+    /// The pages gave no event.
     NO_EVENT = Sample, Failed, "no-event", Blame::Operator, "what was read gave no event", "look among the settings for what leaves events out";
 }
 
@@ -85,7 +85,7 @@ impl Remark {
     }
 }
 
-/// What is said of the credential that ends first, where that is near or past.
+/// Returns the remark on the credential that expires first, if it expires soon or has expired.
 pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark, String)> {
     let (setting, end) = expiries.iter().min_by_key(|(_, end)| *end)?;
     let remark = match expiry::nearness(*end, now)? {
@@ -96,7 +96,7 @@ pub fn expiring(expiries: &[(String, u64)], now: u64) -> Option<(&'static Remark
     Some((remark, expiry::message(setting, *end, now)))
 }
 
-/// Each once, in order.
+/// Joins the texts in order, without duplicates.
 pub(super) fn list(mut words: Vec<String>) -> String {
     let mut seen = std::collections::BTreeSet::new();
     words.retain(|word| seen.insert(word.clone()));
@@ -107,7 +107,7 @@ pub(super) fn list(mut words: Vec<String>) -> String {
 mod tests {
     use super::*;
 
-    /// In milliseconds.
+    /// One day in milliseconds.
     const DAY: u64 = 86_400_000;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The report of steps: the questions in their order, what came of each, and the exit status.
+//! The report of steps: the questions in their order, the result of each, and the exit status.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use source_host::contract::Failure;
 
 use crate::collector::once::usual_fix;
 
-/// What is asked, in this order.
+/// The questions, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
-    /// Are the settings good?
+    /// Are the settings valid?
     Settings,
-    /// Does the name of an origin lead anywhere?
+    /// Does the name of an origin resolve?
     Name,
-    /// Does somebody listen there?
+    /// Does a server listen at the address?
     Connect,
-    /// Is it the one that was meant?
+    /// Is the server the intended one?
     Tls,
     /// Is the credential accepted?
     Credential,
@@ -24,14 +24,15 @@ pub enum Question {
     Scopes,
     /// May the scope be read?
     Permission,
-    /// Is there anything to collect in it? The name of the step is what programs rely on; it says `score` of any plugin.
+    /// Is there anything to collect in the scope? Programs rely on the name of the step, which is `score` for every
+    /// plugin.
     Score,
-    /// What does an event look like?
+    /// How does an event look?
     Sample,
 }
 
 impl Question {
-    /// All of them.
+    /// All questions.
     pub const ALL: [Question; 9] = [
         Question::Settings,
         Question::Name,
@@ -44,7 +45,7 @@ impl Question {
         Question::Sample,
     ];
 
-    /// As programs read it.
+    /// The name for programs.
     pub fn name(self) -> &'static str {
         match self {
             Question::Settings => "settings",
@@ -60,21 +61,21 @@ impl Question {
     }
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepStatus {
-    /// It is good; a cause beside it is a warning.
+    /// The step succeeded; a cause beside it is a warning.
     Ok,
-    /// It is not, and the cause says why.
+    /// The step failed, and the cause says why.
     Failed,
-    /// A step before it failed.
+    /// An earlier step failed.
     NotReached,
-    /// It was asked, and the service did not say, for example because of a fault of its own.
+    /// The service did not answer the question, for example because of a fault of its own.
     Unknown,
 }
 
 impl StepStatus {
-    /// As programs read it.
+    /// The name for programs.
     pub fn name(self) -> &'static str {
         match self {
             StepStatus::Ok => "ok",
@@ -88,34 +89,34 @@ impl StepStatus {
 /// One step of the report. Its texts are redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// What came of it.
+    /// The result.
     pub status: StepStatus,
-    /// What it was asked of, an origin or a scope; empty where there is only one.
+    /// The origin or scope that the question is about; empty where there is only one.
     pub about: String,
-    /// What was found, in a few words.
+    /// The result in a few words.
     pub found: String,
-    /// How long it took.
+    /// Duration of the step.
     pub time: Duration,
-    /// What is wrong, or odd.
+    /// The problem or the oddity.
     pub trouble: Option<StepTrouble>,
 }
 
-/// What is wrong with a step, or odd about it.
+/// A problem of a step, or an oddity in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepTrouble {
-    /// The code of the plugin's table or of the host's.
+    /// The code, from the plugin's table or the host's.
     pub code: String,
-    /// Who can mend it; none where nothing has to be mended.
+    /// The party that can mend the problem; `None` where there is nothing to mend.
     pub blame: Option<Blame>,
     /// The service's own code.
     pub service_code: Option<String>,
-    /// The service's own id of the request.
+    /// The service's id of the request.
     pub request_id: Option<String>,
-    /// Why, in one sentence.
+    /// The cause in one sentence.
     pub cause: String,
-    /// What mends it.
+    /// The fix.
     pub fix: String,
 }
 
@@ -134,34 +135,34 @@ impl StepTrouble {
     }
 }
 
-/// What a check of one feed came to.
+/// The result of checking one feed.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Id of the feed; empty where the configuration is so broken that there is none.
+    /// Id of the feed; empty where the configuration is too broken to name one.
     pub feed: String,
-    /// Id of the tenant; empty where it is not known.
+    /// Id of the tenant; empty where it is unknown.
     pub tenant: String,
-    /// In order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
     /// A sample event.
     pub sample: Option<Vec<u8>>,
-    /// Scopes with something to collect.
+    /// Number of scopes with something to collect.
     pub good: usize,
 }
 
 impl CheckReport {
-    /// Whether every step is good.
+    /// Says whether every step succeeded.
     pub fn ok(&self) -> bool {
         self.steps.iter().all(|step| step.status == StepStatus::Ok)
     }
 
-    /// The step that stopped the check, or the first of several.
+    /// The step that stopped the check, or the first of several such steps.
     pub fn stopped(&self) -> Option<&Step> {
         self.steps.iter().find(|step| matches!(step.status, StepStatus::Failed | StepStatus::Unknown))
     }
 }
 
-/// The exit status: 0 all is good, 1 nothing is, 2 the configuration is wrong, 3 something is good.
+/// The exit status: 0 all feeds are good, 1 none is, 2 the configuration is wrong, 3 some are good.
 pub fn status<'a>(reports: impl IntoIterator<Item = &'a CheckReport>) -> u8 {
     let (mut good, mut bad, mut broken) = (0, 0, false);
     for report in reports {

@@ -1,4 +1,4 @@
-//! A report that grows, and whoever hears of its steps as they end.
+//! A report in progress, and the listener that gets its steps as they end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::check::report::{CheckReport, Question, Step, StepStatus, StepTrouble};
 
-/// A report that grows.
+/// A report in progress.
 pub(super) struct CheckRun {
     pub(super) report: CheckReport,
-    /// Whose calls the steps are; none where nothing is called.
+    /// The plugin that the steps call; `None` where no plugin is called.
     pub(super) plugin: Option<Plugin>,
-    /// Who hears of each step as it ends, and of how many that was done.
+    /// The listener that gets each step as it ends. `told` counts the steps that were sent.
     pub(super) listener: Option<Listener>,
     pub(super) told: usize,
 }
 
-/// Who hears of steps, and whose secrets are to be taken out.
+/// The receiver of steps, and the feed whose secrets are removed from them.
 pub(super) struct Listener {
     pub(super) tell: UnboundedSender<Heard>,
     pub(super) admitted: Arc<AdmittedFeed>,
@@ -40,35 +40,35 @@ impl CheckRun {
         CheckRun { report, plugin: None, listener: None, told: 0 }
     }
 
-    /// Tells of the steps that ended: nothing is added to them any more.
+    /// Sends the steps that ended; they do not change any more.
     pub(super) fn tell(&mut self) {
         let Some(listener) = &self.listener else { return };
         for step in &self.report.steps[self.told..] {
-            // Whoever does not listen any more does not want to know.
+            // A closed channel means that nobody waits for the steps.
             let _ = listener.tell.send(Heard::Step(redacted(step.clone(), &listener.admitted)));
         }
         self.told = self.report.steps.len();
     }
 
-    /// A step that is good, and what was found.
+    /// Adds a step that succeeded, with its result.
     pub(super) fn good(&mut self, question: Question, about: &str, time: Duration, found: String) {
         let about = about.to_owned();
         self.report.steps.push(Step { question, status: StepStatus::Ok, about, found, time, trouble: None });
     }
 
-    /// A step that failed.
+    /// Adds a step that failed.
     pub(super) fn bad(&mut self, question: Question, about: &str, time: Duration, trouble: StepTrouble) {
         self.ended_badly(question, about, time, StepStatus::Failed, trouble);
     }
 
-    /// A step whose call failed.
+    /// Adds a step whose call failed.
     pub(super) fn failure(&mut self, question: Question, about: &str, time: Duration, failure: Failure) {
         let status = status_of(&failure);
         let trouble = self.trouble(failure);
         self.ended_badly(question, about, time, status, trouble);
     }
 
-    /// A failure of a call, as the trouble of a step.
+    /// Converts a failure of a call to the problem of a step.
     pub(super) fn trouble(&self, failure: Failure) -> StepTrouble {
         let blame = self.plugin.as_ref().map_or_else(|| failure.blame(), |plugin| plugin.blame(&failure));
         StepTrouble::of_failure(failure, blame)
@@ -86,7 +86,7 @@ impl CheckRun {
         self.report.steps.push(Step { question, status, about, found, time, trouble });
     }
 
-    /// Something odd about the last step; several are told as one.
+    /// Adds a warning to the last step; several warnings become one.
     pub(super) fn warn(&mut self, trouble: StepTrouble) {
         let Some(step) = self.report.steps.last_mut() else { return };
         step.trouble = Some(match step.trouble.take() {
@@ -111,7 +111,7 @@ impl CheckRun {
         }
     }
 
-    /// Adds the questions that were not asked of an origin.
+    /// Adds the questions that were not asked about an origin.
     pub(super) fn not_reached_of(&mut self, about: &str, questions: &[Question]) {
         for question in questions {
             let asked = |step: &Step| step.question == *question && step.about == about;
@@ -127,7 +127,7 @@ impl CheckRun {
         self.report.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
     }
 
-    /// Every question stands there, asked or not.
+    /// Ends the report: every question has a step, asked or not.
     pub(super) fn ended(mut self) -> CheckReport {
         for question in Question::ALL {
             if !self.report.steps.iter().any(|step| step.question == question) {
@@ -142,7 +142,7 @@ impl CheckRun {
     }
 }
 
-/// The step without secrets.
+/// Removes secrets from a step.
 pub(super) fn redacted(mut step: Step, admitted: &AdmittedFeed) -> Step {
     let redact = |text: &mut String| *text = redact::redact(text, admitted.secrets());
     redact(&mut step.about);
@@ -154,7 +154,7 @@ pub(super) fn redacted(mut step: Step, admitted: &AdmittedFeed) -> Step {
     step
 }
 
-/// What the service did not say, for a reason of its own, is not known.
+/// Returns the status of a failed step: unknown, if the service gave no answer for a reason of its own.
 fn status_of(failure: &Failure) -> StepStatus {
     match failure.reaction {
         Reaction::Wait | Reaction::TryLater | Reaction::Restart => StepStatus::Unknown,

@@ -1,4 +1,4 @@
-//! How far this machine's clock is off: a transport that reads the time in the answers of services, and the remark on it.
+//! The error of this machine's clock: a transport that reads the time in the answers of services, and the remark on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::limits;
 pub(super) struct Skew(Arc<Mutex<BTreeMap<(String, String), i64>>>);
 
 impl Skew {
-    /// What the feed's own services said.
+    /// The clock errors that the feed's own services showed.
     pub(super) fn seen(&self, admitted: &AdmittedFeed) -> Vec<(String, i64)> {
         let seen = self.0.lock();
         let origins = admitted.origins.iter().filter_map(|origin| Url::parse(origin).ok());
@@ -32,7 +32,8 @@ impl Skew {
     }
 }
 
-/// What is odd about the clocks: this machine's, where all services agree that it is, and otherwise a service's.
+/// Returns the remark on the clocks: on this machine's, if all services agree about its error, and otherwise on a
+/// service's.
 pub(super) fn clocks(seen: &[(String, i64)]) -> Option<(&'static Remark, String)> {
     let most = milliseconds(limits::CLOCK_SKEW);
     let words = |off: i64| {
@@ -50,7 +51,7 @@ pub(super) fn clocks(seen: &[(String, i64)]) -> Option<(&'static Remark, String)
     Some((&SERVICE_CLOCK_OFF, told.collect::<Vec<_>>().join(", ")))
 }
 
-/// A transport that looks at the time that the answers of services give.
+/// A transport that reads the time in the answers of services.
 pub(super) struct SkewTransport {
     pub(super) inner: Arc<dyn Transport>,
     pub(super) tenant: String,
@@ -76,8 +77,8 @@ impl Transport for SkewTransport {
     }
 }
 
-/// Whether an answer comes from the service itself, and now: it has an id of the request, which neither proxies nor login
-/// pages give, and no age, which caches give.
+/// Says whether an answer comes from the service itself, and was made now: it has an id of the request, which proxies
+/// and login pages do not give, and no age, which caches give.
 fn is_own(response: &IncomingResponse) -> bool {
     let has = |fits: &dyn Fn(&str) -> bool| response.headers.iter().any(|(name, _)| fits(name));
     has(&|name| name.ends_with("request-id")) && !has(&|name| name == "age")

@@ -26,7 +26,7 @@ use crate::check::skew::{Skew, clocks};
 use crate::config::ConfigProblem;
 use crate::limits;
 
-/// One feed that is being checked.
+/// A feed that is being checked.
 pub(super) struct FeedCheck<'a> {
     pub(super) admitted: &'a Arc<AdmittedFeed>,
     pub(super) network: &'a Network,
@@ -40,7 +40,7 @@ impl FeedCheck<'_> {
         let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
         run.plugin = Some(self.admitted.plugin.clone());
         run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
-        // Wherever it stopped, the rest stands there as not reached.
+        // Wherever the check stops, the report lists the other steps as not reached.
         let _ = self.steps(&mut run, odd).await;
         if let Some((remark, words)) = clocks(&self.skew.seen(self.admitted)) {
             run.warn(remark.trouble(&words, ""));
@@ -50,13 +50,13 @@ impl FeedCheck<'_> {
         report
     }
 
-    /// Notes what is being done, for whoever waits for it.
+    /// Notes the work in progress, for people who wait for it.
     fn doing(&self, words: &str) -> Doing {
         let words = redact::redact(&format!("feed {}: {words}", self.admitted.id), self.admitted.secrets());
         self.admitted.plugin.host().progress().begin(words)
     }
 
-    /// Each step breaks off where the check stops, once it noted why.
+    /// Runs the steps; stops after a step that failed.
     async fn steps(&self, run: &mut CheckRun, odd: &[&ConfigProblem]) -> ControlFlow<()> {
         let feed = self.settings(run, odd).await?;
         self.way(run).await?;
@@ -92,7 +92,7 @@ impl FeedCheck<'_> {
         ControlFlow::Continue(feed)
     }
 
-    /// Origins of the plan that requests may not go to, or not with credentials.
+    /// Returns the origins of the plan to which requests may not go, or not with credentials.
     fn origin_troubles(&self) -> Vec<StepTrouble> {
         let (forbidden, exposed) = (self.admitted.forbidden_origins(), self.admitted.exposed_origins());
         let allowed = &self.admitted.allowed;
@@ -104,7 +104,7 @@ impl FeedCheck<'_> {
         troubles.map(|(origins, remark, line)| remark.trouble(&origins.join(" and "), line)).collect()
     }
 
-    /// The way to each origin that the plan declares.
+    /// Tests the route to each origin that the plan declares.
     async fn way(&self, run: &mut CheckRun) -> ControlFlow<()> {
         let now = (self.clock)();
         let (mut probes, mut told) = (Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ impl FeedCheck<'_> {
         run.good(Question::Credential, "", begun.elapsed(), String::new());
         if let Some((remark, detail)) = expiring(&self.admitted.expiries, (self.clock)()) {
             let trouble = remark.trouble(&detail, "");
-            // The plugin may know the way to another.
+            // The plugin may know a better fix for making another credential.
             let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
             run.warn(StepTrouble { fix, ..trouble });
         }
@@ -176,7 +176,7 @@ impl FeedCheck<'_> {
         ControlFlow::Continue(found)
     }
 
-    /// Reads each scope; gives those that may be read, with what came of it.
+    /// Reads each scope; returns those that may be read, with their pages or failure.
     async fn permission<'a>(
         &self,
         run: &mut CheckRun,
@@ -210,7 +210,7 @@ impl FeedCheck<'_> {
         readable
     }
 
-    /// Looks for something to collect in each scope, and for a sample of it.
+    /// Looks for data to collect in each scope, and for a sample of it.
     async fn scores(&self, run: &mut CheckRun, feed: &Feed, readable: Vec<(&Scope, ReadScope)>) {
         let mut sample = None;
         for (scope, gathered) in readable {
@@ -226,7 +226,7 @@ impl FeedCheck<'_> {
         }
     }
 
-    /// Makes events of what was read of a scope; gives the first of them.
+    /// Makes events of a scope's pages, and returns the first event.
     async fn score(&self, run: &mut CheckRun, feed: &Feed, scope: &Scope, gathered: ReadScope) -> Option<Event> {
         let (begun, about) = (Instant::now(), scope.called());
         let made = match gathered {
@@ -244,7 +244,7 @@ impl FeedCheck<'_> {
             }
         };
         match batch.outcome {
-            // Nothing counts yet, though there is something to tell.
+            // Nothing counts yet, but there are events.
             Some(outcome) if !batch.events.is_empty() => {
                 run.good(Question::Score, &about, begun.elapsed(), String::new());
                 run.warn(run.trouble(outcome));
@@ -262,14 +262,14 @@ impl FeedCheck<'_> {
     }
 }
 
-/// What was read of a scope: its pages, and the notices beside them.
+/// The result of reading a scope: its pages and notices, or a failure.
 type ReadScope = Result<(Vec<Page>, Vec<Notice>), Failure>;
 
 fn count(events: usize) -> String {
     if events == 1 { "1 event".to_owned() } else { format!("{events} events") }
 }
 
-/// A trouble on the way to an origin, as one of a step.
+/// Converts a fault on the route to an origin to the problem of a step.
 fn way_trouble(trouble: ProbeTrouble) -> StepTrouble {
     let cause = trouble.to_string();
     StepTrouble { blame: Some(trouble.fault.blame), ..StepTrouble::of(trouble.fault.code, cause, trouble.fix) }
@@ -283,7 +283,7 @@ fn question(step: ProbeStep) -> Question {
     }
 }
 
-/// Whether a failure is about what was read, and not about the leave to read it.
+/// Says whether a failure concerns the content that was read, and not the permission to read it.
 fn was_let_in(failure: &Failure) -> bool {
     match failure.reaction {
         Reaction::NoData => true,

@@ -1,4 +1,4 @@
-//! The reports of whatever cannot be checked: a configuration that is wrong, and a feed that is left out.
+//! The reports of feeds that cannot be checked: those of a wrong configuration, and feeds that are left out.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, LeftOutReason};
 use crate::config::{ConfigProblem, ReportedProblems};
 
-/// The reports of a configuration that cannot be used: nothing is sent for any of its feeds. What is wrong with no feed
-/// of its own is wrong with all of them, and has a report of its own, which comes first and names no feed.
+/// The reports of a configuration that cannot be used: nothing is sent for any of its feeds. A problem that belongs to
+/// no single feed concerns all of them; it is in a report of its own, which comes first and names no feed.
 pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
     let (of_all, of_some) = of_all_and_some(named, problems);
     let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_report("", &of_all));
@@ -21,7 +21,7 @@ pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> 
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
 
-/// The same for people, who read each trouble once: the feeds of which there is nothing to say share a report.
+/// The same for people, who read each problem once: feeds without problems share a report.
 pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
     let mut reports = broken(named, &ReportedProblems::default().brief(problems));
     let good = reports.extract_if(.., |report| report.stopped().is_none()).map(|report| report.feed);

@@ -1,30 +1,30 @@
-//! Who is to be worked at next: what is due, and among what is due each tenant in turn, within limits on what is in
-//! flight. A tenant with a thousand scopes does not delay one with a single scope.
+//! The order of work: the jobs that are due, with each tenant in turn, within limits on jobs in flight. A tenant with a
+//! thousand scopes does not delay a tenant with a single one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-/// Something to do.
+/// A unit of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Job {
     /// The search for the scopes of a feed.
     Search(u32),
     /// The poll of a scope.
     Poll(u32),
-    /// The telling that a scope is not polled any more.
+    /// The report that a scope is not polled any more.
     GiveUp(u32),
 }
 
-/// What is planned, what is due, and what is in flight. Times are Unix milliseconds.
+/// The jobs that are planned, due and in flight. Times are Unix milliseconds.
 #[derive(Debug)]
 pub struct Agenda {
     planned: BTreeSet<(u64, Job)>,
-    /// All that is planned or ready.
+    /// All jobs that are planned or ready.
     known: HashMap<Job, PlannedJob>,
-    /// What is due, by tenant, in the order in which it became due. A tenant that is here has one turn.
+    /// The jobs that are due, by tenant, in the order in which they became due. A tenant in this map has one turn.
     ready: BTreeMap<TenantNumber, BTreeMap<u64, Job>>,
-    /// How much became due so far.
+    /// Number of jobs that became due so far.
     turned_due: u64,
-    /// Tenants with something ready, the next one first.
+    /// Tenants with ready jobs, the next one first.
     turns: VecDeque<TenantNumber>,
     in_flight: HashMap<Job, TenantNumber>,
     of_tenant: HashMap<TenantNumber, usize>,
@@ -32,20 +32,20 @@ pub struct Agenda {
     most_of_tenant: usize,
 }
 
-/// What is known of something that is planned or ready.
+/// A job that is planned or ready.
 #[derive(Debug, Clone, Copy)]
 struct PlannedJob {
     due: u64,
     tenant: TenantNumber,
-    /// Its place in the order in which things became due, once it is.
+    /// Its place in the order in which jobs became due, once it is due.
     place: Option<u64>,
 }
 
-/// A number that stands for a tenant.
+/// The number of a tenant.
 type TenantNumber = u32;
 
 impl Agenda {
-    /// Lets so much be in flight, in all and of one tenant.
+    /// Makes an agenda with limits on the jobs in flight, in total and for each tenant.
     pub fn new(most: usize, most_of_tenant: usize) -> Agenda {
         Agenda {
             planned: BTreeSet::new(),
@@ -60,19 +60,19 @@ impl Agenda {
         }
     }
 
-    /// Takes other limits.
+    /// Changes the limits.
     pub fn limit(&mut self, most: usize, most_of_tenant: usize) {
         (self.most, self.most_of_tenant) = (most, most_of_tenant);
     }
 
-    /// Plans something, in place of any earlier plan for it.
+    /// Plans a job, in place of any earlier plan for it.
     pub fn plan(&mut self, job: Job, tenant: TenantNumber, due: u64) {
         self.remove(job);
         self.planned.insert((due, job));
         self.known.insert(job, PlannedJob { due, tenant, place: None });
     }
 
-    /// Takes something off; what is in flight stays there.
+    /// Removes a job; a job in flight stays there.
     pub fn remove(&mut self, job: Job) {
         let Some(PlannedJob { due, tenant, place }) = self.known.remove(&job) else { return };
         match place {
@@ -81,17 +81,17 @@ impl Agenda {
         }
     }
 
-    /// When something is planned or was due.
+    /// Returns when a job is planned or was due.
     pub fn due(&self, job: Job) -> Option<u64> {
         self.known.get(&job).map(|known| known.due)
     }
 
-    /// When the next thing becomes due that is not yet.
+    /// Returns when the next planned job becomes due.
     pub fn next_due(&self) -> Option<u64> {
         self.planned.first().map(|(due, _)| *due)
     }
 
-    /// Something that is due and may begin, with its due time; from now on it is in flight.
+    /// Takes a job that is due and may begin, with its due time; from now on the job is in flight.
     pub fn take(&mut self, now: u64) -> Option<(Job, u64)> {
         while let Some((due, job)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
             self.planned.remove(&(due, job));
@@ -129,7 +129,7 @@ impl Agenda {
         None
     }
 
-    /// Something in flight came to its end.
+    /// Marks a job in flight as ended.
     pub fn done(&mut self, job: Job) {
         let Some(tenant) = self.in_flight.remove(&job) else { return };
         if let Some(busy) = self.of_tenant.get_mut(&tenant) {
@@ -140,12 +140,12 @@ impl Agenda {
         }
     }
 
-    /// Whether something is in flight.
+    /// Says whether a job is in flight.
     pub fn is_in_flight(&self, job: Job) -> bool {
         self.in_flight.contains_key(&job)
     }
 
-    /// How much is in flight.
+    /// Number of jobs in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }

@@ -1,5 +1,5 @@
-//! Scopes that are not polled any more are forgotten after a time, and beyond a number: a plugin may find other scopes at
-//! each search, and everything that is known of a feed is loaded at each start.
+//! Forgetting scopes that are not polled any more, after a time and beyond a number: a plugin may find other scopes at
+//! each search, and each start loads the rows of all scopes.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use crate::collector::{Collector, JobResult};
 use crate::limits;
 use crate::store::{Polling, ScopeRow, StoreError};
 
-/// Ids of the scopes that nobody polls, of these, and that are forgotten now, in Unix milliseconds. What the last search
-/// still names is kept.
+/// Returns the ids of the unpolled scopes that are forgotten at `now`, in Unix milliseconds. Scopes that the last
+/// search still names are kept.
 pub(super) fn forgotten<'a>(
     rows: impl Iterator<Item = &'a ScopeRow>,
     is_named: impl Fn(&str) -> bool,
@@ -20,25 +20,25 @@ pub(super) fn forgotten<'a>(
 ) -> BTreeSet<String> {
     let mut unpolled: Vec<&ScopeRow> =
         rows.filter(|row| row.standing.watch != Polling::Polled && !is_named(&row.scope.id)).collect();
-    // Since it is not polled, nothing moves the time at which it was due last.
+    // The time at which an unpolled scope was last due does not change any more.
     unpolled.sort_by_key(|row| Reverse(row.standing.due));
     let is_old = |row: &ScopeRow| row.standing.due.saturating_add(milliseconds(limits::UNPOLLED_KEPT)) <= now;
     let beyond = unpolled.iter().enumerate().filter(|(place, row)| *place >= limits::UNPOLLED_SCOPES || is_old(row));
     beyond.map(|(_, row)| row.scope.id.clone()).collect()
 }
 
-/// Ids of all scopes that a search names, those that it skips included.
+/// Ids of all scopes that a search names, including skipped ones.
 pub(super) fn named(found: &Discovery) -> BTreeSet<&str> {
     let skipped = found.skipped.iter().map(|skipped| skipped.scope.id.as_str());
     found.scopes.iter().map(|scope| scope.id.as_str()).chain(skipped).collect()
 }
 
 impl Collector {
-    /// Forgets scopes of a feed, in memory and in the store, after a search that found this.
+    /// Forgets scopes of a feed, in memory and in the store, after a search with this result.
     pub(super) fn forget_unpolled(&mut self, number: u32, found: &Discovery, now: u64) {
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         let named = named(found);
-        // What is still to be told is not forgotten before.
+        // A scope is kept while a report about it is pending.
         let pending: BTreeSet<&str> =
             self.pending.values().filter(|(feed, _)| *feed == number).map(|(_, task)| task.scope.id.as_str()).collect();
         let busy = |id: &str| self.busy.contains(&(entry.admitted.id.clone(), id.to_owned()));
@@ -62,7 +62,8 @@ impl Collector {
         self.start(None, None, Box::pin(job));
     }
 
-    /// The next start loads them again, and the search after it forgets them.
+    /// Handles the store's answer. After an error, the next start loads the rows again, and the search after it forgets
+    /// them.
     pub(super) fn forgot(&mut self, forgotten: Result<(), StoreError>) {
         if let Err(error) = forgotten {
             self.tell_unkept(&error);

@@ -1,4 +1,4 @@
-//! What the collector says: one line where a failure is handled, with whose fault it is and what mends it.
+//! The collector's log: one line where a failure is handled, with its blame and its fix.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use source_host::contract::{Failure, Notice, Reaction, Scope};
 use source_host::credentials::redact::{self, Search};
 use source_host::feed::admitted::AdmittedFeed;
 
-/// The same without secrets.
+/// The same failure without secrets.
 pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
     let search = Search::new(admitted.secrets());
     let clean = |text: &str| cleaned(&search, text);
@@ -22,7 +22,7 @@ pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
     }
 }
 
-/// One line where a failure is handled; the same failure again is for those who debug.
+/// Logs a failure where it is handled; a repetition of the same failure is logged for debugging only.
 pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Failure, before: Option<&str>) {
     let Failure { cause, fix, code, status, service_code, request_id, .. } = redacted(admitted, failure);
     let is_scope = scope.is_some();
@@ -30,7 +30,8 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     let (fault, fix) = (admitted.plugin.blame(failure), fix.unwrap_or_default());
     let (service_code, request_id) = (service_code.unwrap_or_default(), request_id.unwrap_or_default());
     let status = status.unwrap_or_default();
-    // Words of plugins and services are fields, which are quoted: a message could spell the fields of another line.
+    // Texts of plugins and services are fields, which are quoted, because a message could imitate the fields of another
+    // line.
     let message = match (failure.reaction, is_scope) {
         (Reaction::NoData, _) => "nothing to collect",
         (_, true) => "a scope is not collected",
@@ -51,7 +52,7 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     }
 }
 
-/// Says what came of a poll of a scope, where that is news beside what came of the poll before.
+/// Logs the outcome of a scope's poll, if it differs from that of the previous poll.
 pub fn log_outcome(admitted: &AdmittedFeed, scope: &Scope, outcome: Option<&Failure>, before: Option<&Failure>) {
     match outcome {
         Some(outcome) => log_failure(admitted, Some(scope), outcome, before.map(|before| before.code.as_str())),
@@ -62,8 +63,9 @@ pub fn log_outcome(admitted: &AdmittedFeed, scope: &Scope, outcome: Option<&Fail
     }
 }
 
-/// Says what is odd, though it changed no data. What was odd `before`, by code in their order, is for those who debug; gives
-/// the codes. A plugin chooses how many they are and how long it takes to search them for secrets.
+/// Logs warnings that changed no data, and returns their codes. If `before` has the same codes in the same order, they
+/// are logged for debugging only. A plugin decides how many warnings there are and how long the search for secrets in
+/// them takes.
 pub fn log_notices(
     admitted: &Arc<AdmittedFeed>,
     scope: Option<&Scope>,

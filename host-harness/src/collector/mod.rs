@@ -1,5 +1,5 @@
-//! Drives the feeds of a configuration day after day: starts what is due, takes what came of it, and plans what comes
-//! next. Time is an argument: whoever drives it decides when `now` is.
+//! Drives the feeds of a configuration day after day: starts due jobs, handles finished ones, and plans the next ones.
+//! Time is an argument: the driver decides what `now` is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
@@ -51,14 +51,14 @@ pub struct Collector {
     feeds: HashMap<u32, Box<FeedEntry>>,
     scopes: HashMap<u32, Box<ScopeEntry>>,
     by_id: HashMap<Arc<str>, u32>,
-    /// Tenants as the agenda knows them.
+    /// The agenda's numbers of tenants.
     tenant_numbers: HashMap<Arc<str>, u32>,
     numbers: NumberSequence,
     jobs: JoinSet<JobResult>,
-    /// Searches whose findings are being taken up.
+    /// Searches whose results are being applied.
     updates: VecDeque<SearchUpdate>,
     running: HashMap<tokio::task::Id, RunningJob>,
-    /// Feed and scope of what is being polled or told: never twice at the same time, whatever the configuration does.
+    /// Feed and scope of polls and reports in progress: never twice at the same time, whatever the configuration does.
     busy: HashSet<ScopeKey>,
     throttles: HashMap<(ShortDigest, String), u64>,
     /// Scopes whose outbox is full.
@@ -67,22 +67,22 @@ pub struct Collector {
     unnoted: BTreeSet<u32>,
     /// The first feed that polls each scope, by the digest of the scope.
     polled_by: HashMap<ShortDigest, u32>,
-    /// Scopes that more than one feed polls, so that it is said once.
+    /// Scopes that more than one feed polls, so that this is logged once.
     shared_scopes: BTreeSet<String>,
-    /// Scopes of which it is still to be told that they are not polled any more, with their feed.
+    /// Scopes for which the report that they are not polled any more is pending, with their feed.
     pending: HashMap<u32, (u32, Task)>,
-    /// What is known of feeds that are not configured now: they may come back.
+    /// The state of feeds that are not configured now but may come back.
     left: HashMap<Arc<str>, UnconfiguredFeed>,
-    /// What the store said last, where it did not take something.
+    /// The store's last error, if its last write failed.
     store_trouble: Option<StoreError>,
-    /// What the store said that is not said each time.
+    /// The store's errors, of which repetitions are not logged.
     repeats: Repeats,
     swept: u64,
     tally: tally::Tally,
     pruned: u64,
 }
 
-/// Numbers for feeds, scopes and what is to be told: none is given twice.
+/// Numbers for feeds, scopes and pending reports; each number is used once.
 #[derive(Default)]
 struct NumberSequence(u32);
 
@@ -93,7 +93,7 @@ impl NumberSequence {
     }
 }
 
-/// With which settings a feed was searched, and as what it was configured.
+/// The settings of a feed's last search, and its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct FeedDigests {
     searched_with: ShortDigest,
@@ -106,7 +106,7 @@ impl FeedDigests {
     }
 }
 
-/// What is known of a feed that is not configured: as it was last used, as the store has it, and its scopes.
+/// The state of a feed that is not configured: as last used, as stored, and its scopes.
 #[derive(Default)]
 struct UnconfiguredFeed {
     digests: Option<FeedDigests>,
@@ -114,18 +114,18 @@ struct UnconfiguredFeed {
     stored: StoredScopes,
 }
 
-/// Scopes as the store has them, by their ids.
+/// Stored rows of scopes, by id.
 type StoredScopes = BTreeMap<String, ScopeRow>;
 
-/// A feed, once somebody opened it.
+/// A feed, once a job opened it.
 type OpenedFeed = OnceCell<Box<Feed>>;
 
-/// Id of a feed, and of a scope.
+/// Ids of a feed and of a scope.
 type ScopeKey = (Arc<str>, String);
 
 type JobFuture = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
-/// What a job is at.
+/// The work of a job.
 struct RunningJob {
     item: Option<Job>,
     key: Option<ScopeKey>,
@@ -135,27 +135,28 @@ struct FeedEntry {
     admitted: Arc<AdmittedFeed>,
     tenant: u32,
     schedule: Schedule,
-    /// Open while somebody works with it. Boxed, since a weak reference keeps the room of what it led to.
+    /// Open while a job works with it. Boxed, because a weak reference keeps the memory of its target allocated.
     open: Weak<OpenedFeed>,
-    /// In the order in which they were found.
+    /// Scopes, in the order in which they were found.
     scopes: BTreeSet<u32>,
-    /// What the store knows of it beyond that: all until the first search, and afterwards what is not polled any more.
+    /// Stored rows of other scopes: all rows until the first search, then those of scopes that are not polled any more.
     stored: StoredScopes,
-    /// The feed as it is to be kept, and as it is.
+    /// The digests that the store should have, and those that it has.
     digests: FeedDigests,
     kept: Option<FeedDigests>,
     credential: ShortDigest,
     failures: u32,
     failure: Option<Box<Failure>>,
-    /// That its plugin declares another plan now than the one that was admitted, which goes on to be enforced.
+    /// The failure that the plugin now declares another plan than the admitted one, which stays enforced.
     plan_changed: Option<Box<Failure>>,
     /// Codes of the warnings of its last search.
     notices: Box<[String]>,
-    /// Only a person can mend the whole feed: its scopes wait until a search succeeds.
+    /// Whether only a person can mend the whole feed: its scopes wait until a search succeeds.
     blocked: bool,
-    /// Not searched since its configuration changed: what waits for a person is then tried at once.
+    /// Whether the feed was not searched since its configuration changed: scopes that wait for a person are then tried
+    /// at once.
     changed: bool,
-    /// When its credentials were last looked at for one that ends; none before the first time.
+    /// When the feed's credentials were last checked for expiry; `None` before the first check.
     expiry_seen: Option<u64>,
 }
 
@@ -164,24 +165,24 @@ struct ScopeEntry {
     scope: Scope,
     schedule: Schedule,
     standing: Standing,
-    /// Since when it waits for a search of its feed, which may find it gone, or the feed blocked.
+    /// Since when the scope waits for a search of its feed, which may find the scope gone or the feed blocked.
     held_since: Option<u64>,
-    /// Value and maximum of its first figure.
+    /// Value and maximum of the scope's first figure.
     figure: Option<(f64, f64)>,
-    /// Why its last poll left nothing at all, not even how it stands.
+    /// The failure of the last poll, if the store kept nothing of the poll.
     trouble: Option<Box<Failure>>,
     /// Codes of the warnings of its last poll.
     notices: Box<[String]>,
 }
 
 impl ScopeEntry {
-    /// Why there is no data at the moment.
+    /// The reason why there is no data at the moment.
     fn failure(&self) -> Option<&Failure> {
         self.trouble.as_deref().or(self.standing.outcome.as_deref())
     }
 }
 
-/// What a job came to.
+/// The result of a job.
 enum JobResult {
     Searched { feed: u32, found: Result<Discovery, Failure>, wait: SearchWait },
     Polled { scope: u32, tenant: Arc<str>, done: Result<Done, PollFault> },
@@ -190,14 +191,14 @@ enum JobResult {
     Kept { feed: u32, digests: FeedDigests, kept: Result<(), StoreError> },
 }
 
-/// Why a job has no answer.
+/// The reason why a job has no result.
 enum PollFault {
     Open(FeedError),
     Store(NotKept),
 }
 
 impl Collector {
-    /// Takes up these feeds, and what the store knows of them.
+    /// Makes a collector of these feeds, with their state from the store.
     pub async fn new(
         pipeline: Pipeline,
         tenants: Arc<Tenants>,
@@ -260,7 +261,7 @@ impl Collector {
         Ok(collector)
     }
 
-    /// Starts everything that is due and may begin.
+    /// Starts all jobs that are due and may begin.
     pub fn start_due(&mut self) {
         let now = (self.clock)();
         while let Some((item, due)) = self.agenda.take(now) {
@@ -284,8 +285,8 @@ impl Collector {
         self.running.insert(id, RunningJob { item, key });
     }
 
-    /// Waits for one job to end and takes what came of it, or takes up a part of what a search found; waits for ever while
-    /// nothing is in flight. May be dropped at any time without losing anything.
+    /// Waits for one job to end and handles its result, or applies a part of a search's result. Waits for ever while
+    /// nothing is in flight. The future may be dropped at any time without loss.
     pub async fn ended(&mut self) {
         if let Some(update) = self.updates.pop_front() {
             return self.apply(update);
@@ -319,7 +320,7 @@ impl Collector {
         }
     }
 
-    /// A job panicked: a fault of this program, which is told and does not end the collector.
+    /// Handles a panic of a job: a fault of this program, which is logged and does not end the collector.
     fn broke(&mut self, running: RunningJob, error: &tokio::task::JoinError) {
         tracing::error!(fault = Blame::Harness.word(), "a job broke down: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
@@ -328,7 +329,7 @@ impl Collector {
             Some(Job::Poll(scope)) => self.scopes.get(&scope).map(|scope| scope.feed),
             Some(Job::GiveUp(_)) => {
                 let row = running.key.and_then(|(feed, scope)| self.stored(&feed, &scope));
-                // The next search finds it lost again.
+                // The next search finds the scope lost again.
                 row.into_iter().for_each(|row| row.standing.watch = Polling::Polled);
                 None
             }
@@ -339,42 +340,42 @@ impl Collector {
         }
     }
 
-    /// When something becomes due next.
+    /// Returns when the next job becomes due.
     pub fn next_due(&self) -> Option<u64> {
         self.agenda.next_due()
     }
 
-    /// The feed of this id, as it is collected.
+    /// The feed with this id, in its present configuration.
     pub fn admitted(&self, feed: &str) -> Option<&AdmittedFeed> {
         self.feeds.get(self.by_id.get(feed)?).map(|entry| &*entry.admitted)
     }
 
-    /// Whether a feed of this id is collected.
+    /// Says whether a feed with this id is collected.
     pub fn collects(&self, feed: &str) -> bool {
         self.by_id.contains_key(feed)
     }
 
-    /// Whether there is no feed.
+    /// Says whether there is no feed.
     pub fn is_without_feeds(&self) -> bool {
         self.feeds.is_empty()
     }
 
-    /// Whether nothing is in flight.
+    /// Says whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.updates.is_empty()
     }
 
-    /// Where polls end up.
+    /// The store, sinks and metrics that polls write to.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    /// The way out of each tenant.
+    /// The transport of each tenant.
     pub fn tenants(&self) -> &Arc<Tenants> {
         &self.tenants
     }
 
-    /// Forgets waits that are over, drops what was not used for a while, and plans anew where the clock was set back.
+    /// Forgets waits that are over, drops idle connections, and plans anew if the clock was set back.
     pub fn sweep(&mut self) {
         let now = (self.clock)();
         if now + milliseconds(CLOCK_STEP) < self.swept {
@@ -425,7 +426,7 @@ impl Collector {
         }
     }
 
-    /// What was done in the last hour, where one is over since this was last asked.
+    /// Returns the summary of the last hour, once after each hour.
     pub fn summary(&mut self) -> Option<String> {
         self.tally.summary((self.clock)(), self.pipeline.metrics.delivered())
     }
@@ -442,7 +443,7 @@ impl Collector {
         }
     }
 
-    /// Lets what is in flight end, and gives the rest up when the time is over: an abandoned poll is kept whole or not at
+    /// Lets jobs in flight end, and abandons the others after this time: an abandoned poll is kept completely or not at
     /// all.
     pub async fn stop(mut self, within: Duration) {
         let end = async {
@@ -456,12 +457,12 @@ impl Collector {
         self.jobs.shutdown().await;
     }
 
-    /// How everything stands, what needs somebody first.
+    /// Returns a snapshot of all scopes, those that need attention first.
     pub fn snapshot(&self, most: usize) -> StatusSnapshot {
         self.draft(most).cleaned()
     }
 
-    /// The same, from which secrets are still to be taken out.
+    /// The same snapshot, before secrets are removed.
     pub fn draft(&self, most: usize) -> StatusDraft {
         let mut rows: Vec<(&FeedEntry, RowSource)> = Vec::new();
         for (number, entry) in &self.feeds {
@@ -470,7 +471,7 @@ impl Collector {
             let of_search = entry.failure.iter().map(|failure| RowSource::Feed(failure, search));
             let scopes = entry.scopes.iter().filter_map(|number| self.scopes.get_key_value(number));
             let of_scopes = scopes.map(|(number, scope)| RowSource::Scope(*number, scope));
-            // What nobody asks for any more needs nobody.
+            // Scopes that were removed from the settings need no attention.
             let stored = entry.stored.values().filter(|row| row.standing.watch != Polling::Unasked);
             let all = of_feed.chain(of_search).chain(of_scopes).chain(stored.map(RowSource::Stored));
             rows.extend(all.map(|source| (&**entry, source)));
@@ -482,7 +483,7 @@ impl Collector {
         rows.sort_by_cached_key(|(entry, source)| {
             (!source.fails(), &*entry.admitted.tenant, &*entry.admitted.id, source.scope())
         });
-        // A row may have kilobytes of words: it is made for those that are shown alone.
+        // A row may have kilobytes of text, so that only the shown rows are made.
         rows.truncate(most);
         let of_feeds = rows.iter().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
         let rows = rows.into_iter().map(|(entry, source)| self.row(entry, source)).collect();
@@ -521,7 +522,7 @@ impl Collector {
         }
     }
 
-    /// When a scope is tried next.
+    /// Returns when a scope is tried next.
     fn next(&self, number: u32, scope: &ScopeEntry, admitted: &AdmittedFeed) -> NextAttempt {
         let item = Job::Poll(number);
         if self.agenda.is_in_flight(item) {
@@ -539,13 +540,13 @@ impl Collector {
         }
     }
 
-    /// What does not work, if anything.
+    /// The store's last error, if there is one.
     pub fn health(&self) -> Result<(), &StoreError> {
         self.store_trouble.as_ref().map_or(Ok(()), Err)
     }
 }
 
-/// A feed that was found good does not open: the plugin broke down, or the host.
+/// The failure of an admitted feed that does not open: the plugin or the host failed.
 fn failure_of(error: &FeedError) -> Failure {
     match error {
         FeedError::Call(error) => error.failure(),

@@ -1,4 +1,4 @@
-//! The poll of a scope: whether it may begin, and what follows from it.
+//! The poll of a scope: whether it may begin, and how its result is handled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::collector::{
 use crate::limits;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
 
-/// What repeats of the store are kept under.
+/// Key of the store's repeated errors.
 const STORE: &str = "store";
 
 impl Collector {
@@ -46,7 +46,7 @@ impl Collector {
         }
         if let Some((sink, waiting)) = self.pipeline.deliveries.full(&admitted.sinks, &admitted.tenant) {
             if self.paused.insert(number) {
-                // The outbox itself is told of once, whatever the number of its scopes.
+                // The full outbox is logged once elsewhere, for all its scopes.
                 tracing::debug!(
                     tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id,
                     "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
@@ -84,7 +84,7 @@ impl Collector {
         }
     }
 
-    /// The cell in which a feed is open as long as somebody works with it.
+    /// Returns the cell in which a feed stays open while a job works with it.
     pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<AdmittedFeed>, Arc<OpenedFeed>)> {
         let entry = self.feeds.get_mut(&feed)?;
         let cell = entry.open.upgrade().unwrap_or_else(|| {
@@ -111,7 +111,7 @@ impl Collector {
         rows.get_mut(scope)
     }
 
-    /// A poll ended whose feed was configured anew meanwhile: how the scope stands is taken over.
+    /// Handles a poll whose feed was reconfigured meanwhile: the scope's standing is kept.
     pub(super) fn polled_for_another(&mut self, (feed, scope): &ScopeKey, tenant: &str, done: Result<Done, PollFault>) {
         let Done { standing, throttle, .. } = match done {
             Ok(done) => done,
@@ -140,7 +140,7 @@ impl Collector {
         }
     }
 
-    /// Tells why a job of a feed that is another one by now has no answer.
+    /// Logs why a job of a feed that was reconfigured meanwhile has no result.
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
         let (words, blame) = match fault {
             PollFault::Open(error) => (error.to_string(), failure_of(&error).blame()),
@@ -156,7 +156,7 @@ impl Collector {
         tracing::error!(tenant, feed, scope, fault = blame.word(), words, "a poll has no answer");
     }
 
-    /// Others with the credential wait too.
+    /// Shares a wait with other feeds that use the credential.
     pub(super) fn share(&mut self, throttle: Option<Throttle>) {
         if let Some(Throttle { credential, origin, until }) = throttle {
             let known = self.throttles.entry((credential, origin)).or_default();
@@ -164,7 +164,7 @@ impl Collector {
         }
     }
 
-    /// Tells why a job has no answer, as a failure of the scope.
+    /// Logs why a job has no result, as a failure of the scope.
     pub(super) fn failed(
         &mut self,
         admitted: &AdmittedFeed,
@@ -205,7 +205,7 @@ impl Collector {
         }
     }
 
-    /// Tells that the store did not keep something that no poll depends on.
+    /// Logs that the store did not keep data on which no poll depends.
     pub(super) fn tell_unkept(&mut self, error: &StoreError) {
         self.pipeline.metrics.store_failed();
         let (words, blame) = (error.to_string(), error.blame());
@@ -216,7 +216,8 @@ impl Collector {
         }
     }
 
-    /// Counts how a feed and its scopes stand: at once, or with the next sweep where that is long work for each poll.
+    /// Counts the state of a feed and its scopes: at once, or with the next sweep if counting after each poll would be
+    /// slow.
     pub(super) fn note(&mut self, feed: u32) {
         let scopes = self.feeds.get(&feed).map_or(0, |entry| entry.scopes.len() + entry.stored.len());
         if scopes > limits::NOTED_AT_ONCE {
@@ -226,7 +227,7 @@ impl Collector {
         }
     }
 
-    /// Counts how a feed and its scopes stand.
+    /// Counts the state of a feed and its scopes.
     pub(super) fn note_now(&self, feed: u32) {
         let Some(entry) = self.feeds.get(&feed) else { return };
         let live = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
@@ -238,11 +239,11 @@ impl Collector {
         for failure in polled.iter().filter_map(|(_, failure)| *failure) {
             failing[entry.admitted.plugin.blame(failure) as usize] += u64::from(failure.reaction != Reaction::NoData);
         }
-        // A scope with nothing to collect was never collected, and is no reason to call somebody while others are.
+        // A scope with nothing to collect was never collected, and raises no alarm while other scopes are collected.
         let is_empty = |failure: &Option<&Failure>| failure.is_some_and(|failure| failure.reaction == Reaction::NoData);
         let collected = polled.iter().filter(|(standing, failure)| standing.last_good.is_some() || !is_empty(failure));
         let oldest = collected.map(|(standing, _)| standing.last_good).min();
-        // Where every scope was lost, data was last collected of one of these.
+        // If every scope is lost, the last collection was that of a lost scope.
         let lost = stored.filter(|(standing, _)| standing.watch == Polling::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
         let search_fault = entry.failure.as_ref().map(|failure| entry.admitted.plugin.blame(failure));
@@ -260,7 +261,7 @@ impl Collector {
         }
     }
 
-    /// A poll left nothing at all, not even how its scope stands.
+    /// Handles a poll of which nothing was kept, not even its scope's standing.
     fn lost_poll(&mut self, number: u32, fault: PollFault) {
         let now = (self.clock)();
         let Some(ScopeEntry { feed, scope, trouble, .. }) = self.scopes.get(&number).map(|scope| &**scope) else {
@@ -279,7 +280,7 @@ impl Collector {
         self.agenda.plan(Job::Poll(number), tenant, next.due);
     }
 
-    /// What came of a poll is in the store.
+    /// Handles a poll whose result is in the store.
     fn kept_poll(&mut self, number: u32, done: Done) {
         let Some(scope) = self.scopes.get_mut(&number) else { return };
         let Some(entry) = self.feeds.get(&scope.feed) else { return };
@@ -313,7 +314,7 @@ impl Collector {
         }
     }
 
-    /// A scope met what blocks its whole feed: it waits for a search, which is due then.
+    /// Holds a scope whose failure blocks its whole feed: the scope waits for a search, which is due then.
     fn hold(&mut self, number: u32, feed: u32, due: u64) {
         let (Some(scope), Some(entry)) = (self.scopes.get_mut(&number), self.feeds.get_mut(&feed)) else { return };
         scope.held_since = Some(due);
@@ -324,12 +325,12 @@ impl Collector {
         }
     }
 
-    /// Scopes that were paused look again whether their sinks take events.
+    /// Lets paused scopes check again whether their sinks take events.
     pub fn resume_paused(&mut self) {
         let now = (self.clock)();
         let mut free: HashMap<u32, bool> = HashMap::new();
         for number in &self.paused {
-            // One that waits for its turn already is left there.
+            // A scope that already waits for its turn keeps its place.
             let is_planned = self.agenda.due(Job::Poll(*number)).is_some_and(|due| due > now);
             let Some(scope) = self.scopes.get(number).filter(|_| is_planned) else { continue };
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };

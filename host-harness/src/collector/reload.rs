@@ -1,4 +1,5 @@
-//! Feeds that come, change and go. What did not change goes on as it was; what is in flight ends as it began.
+//! Feeds that come, change and go. Unchanged feeds continue as before; work in flight ends with the settings it began
+//! with.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
@@ -15,8 +16,8 @@ use crate::collector::{Collector, FeedDigests, FeedEntry, ScopeEntry, Unconfigur
 use crate::store::{Polling, ScopeRow, Standing};
 
 impl FeedEntry {
-    /// The feed as it is to go on. Where nothing changed and the plugin declares another plan all the same, that is a
-    /// failure, and the plan stays in force that was admitted, and that somebody may have signed.
+    /// Returns the feed in the form in which it continues. If nothing changed but the plugin declares another plan,
+    /// that is a failure, and the admitted plan stays in force, because somebody may have signed it.
     fn holding_its_plan(&mut self, admitted: Arc<AdmittedFeed>) -> Arc<AdmittedFeed> {
         let before = &self.admitted;
         if admitted.plan == before.plan {
@@ -34,7 +35,7 @@ impl FeedEntry {
 }
 
 impl Collector {
-    /// Takes up a feed, with what is left of it from before.
+    /// Adds a feed, with the state that is left from before.
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
         let UnconfiguredFeed { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
@@ -52,7 +53,8 @@ impl Collector {
         let configured_as = admitted.fingerprint(salt);
         let changed = digests.is_some_and(|digests| digests.configured_as != configured_as);
         let digests = FeedDigests { configured_as, ..digests.unwrap_or_default() };
-        // An hour of rest is no reason for ten thousand searches at once: each comes when its first scope is due.
+        // After a short stop, ten thousand feeds must not search at once: each search comes when the feed's first scope
+        // is due.
         let schedule = Schedule::of_search(&admitted.id, admitted.interval);
         let polled: Vec<&Standing> =
             stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Polling::Polled).collect();
@@ -87,9 +89,9 @@ impl Collector {
         self.note(number);
     }
 
-    /// Takes these feeds in place of the ones before. What did not change goes on as it was; what is in flight ends.
-    /// `broken`: feeds of which it cannot be told what they are now; those that run go on. `impatient`: what waits for a
-    /// person is tried at once, also where nothing changed.
+    /// Replaces the feeds. Unchanged feeds continue as before; work in flight ends. Feeds in `broken`, whose new
+    /// configuration cannot be read, keep running. With `impatient`, scopes that wait for a person are tried at once,
+    /// even if nothing changed.
     pub fn reload(
         &mut self,
         feeds: Vec<Arc<AdmittedFeed>>,
@@ -117,7 +119,7 @@ impl Collector {
         }
     }
 
-    /// Takes a feed in place of the one `known` before; whether it begins anew.
+    /// Replaces the feed that was `known` before; returns whether it begins anew.
     fn settle(
         &mut self,
         known: Option<u32>,
@@ -140,7 +142,7 @@ impl Collector {
         true
     }
 
-    /// Takes one feed after the others of its configuration. `rank`: how many began anew before it.
+    /// Adds one feed after the others of its configuration. `rank` is the number of feeds that began anew before it.
     pub fn reload_one(&mut self, admitted: Arc<AdmittedFeed>, rank: u64, impatient: bool) -> bool {
         let now = (self.clock)();
         let known = self.by_id.remove(&admitted.id);
@@ -149,7 +151,7 @@ impl Collector {
         self.settle(known, admitted, now, rank, impatient)
     }
 
-    /// Ends a feed that may not go on as it was.
+    /// Ends a feed that may not continue.
     pub fn leave_out(&mut self, feed: &str) {
         if let Some(number) = self.by_id.remove(feed) {
             if let Some(entry) = self.feeds.get(&number) {
@@ -160,15 +162,15 @@ impl Collector {
         }
     }
 
-    /// A feed whose settings are as they were; when and where to may have changed. What waits for a person is tried at once
-    /// then, and where somebody is `impatient`.
+    /// Keeps a feed whose settings are unchanged; its interval, sinks or contact may have changed. Scopes that wait for
+    /// a person are then tried at once, and also if the reload is `impatient`.
     pub(super) fn keep(&mut self, number: u32, admitted: Arc<AdmittedFeed>, now: u64, impatient: bool) {
         self.by_id.insert(Arc::clone(&admitted.id), number);
         let Some(entry) = self.feeds.get_mut(&number) else { return };
         let admitted = entry.holding_its_plan(admitted);
         let differs = admitted.differs_in_use(&entry.admitted);
         let impatient = impatient || differs;
-        // Until its first search, the scopes of a feed are among what is stored.
+        // Until its first search, the scopes of a feed are among the stored rows.
         let unsearched = entry.scopes.is_empty() && entry.stored.values().any(|row| row.standing.waits_for_person);
         entry.changed |= impatient && unsearched;
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
@@ -200,7 +202,7 @@ impl Collector {
         }
     }
 
-    /// What waits for a person is polled now.
+    /// Polls scopes that wait for a person now.
     pub(super) fn try_at_once(&mut self, number: u32, now: u64) {
         let Some(entry) = self.feeds.get(&number) else { return };
         for scope in &entry.scopes {
@@ -211,13 +213,13 @@ impl Collector {
         }
     }
 
-    /// A feed whose settings changed: it is searched at once, and what is in flight ends with the old ones.
+    /// Replaces a feed whose settings changed: it is searched at once, and work in flight ends with the old settings.
     pub(super) fn change(&mut self, number: u32, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
         self.remove(number);
         self.add(admitted, now, rank);
     }
 
-    /// Takes a feed out, and leaves what is known of it for when it comes back.
+    /// Removes a feed, and keeps its state in case it comes back.
     pub(super) fn remove(&mut self, number: u32) {
         let Some(mut entry) = self.feeds.remove(&number) else { return };
         self.agenda.remove(Job::Search(number));
@@ -229,15 +231,15 @@ impl Collector {
         }
         for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
             self.agenda.remove(Job::GiveUp(number));
-            // It was not told yet.
+            // The report was not made yet.
             entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Polling::Polled);
         }
-        // What the feed was configured as is what the next configuration is compared with.
+        // The next configuration is compared with the one that the feed had.
         let left = UnconfiguredFeed { digests: Some(entry.digests), kept: entry.kept, stored: entry.stored };
         self.left.insert(Arc::clone(&entry.admitted.id), left);
     }
 
-    /// Takes a scope off the agenda.
+    /// Removes a scope from the agenda.
     pub(super) fn unwatch(&mut self, number: u32) -> Option<ScopeEntry> {
         let scope = self.scopes.remove(&number)?;
         self.agenda.remove(Job::Poll(number));

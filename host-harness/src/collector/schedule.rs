@@ -1,8 +1,8 @@
-//! When a scope is polled next: a pure function of its place, of what came of its last poll, and of the time. All times
-//! are Unix milliseconds.
+//! When a scope is polled next: a pure function of its place in the interval, of the outcome of its last poll, and of
+//! the time. All times are Unix milliseconds.
 //!
-//! Backoff by hand: libraries sleep themselves or ask a clock. Here the time is an argument, and the spread of a scope follows
-//! from its name, so that a test knows both.
+//! The backoff is our own code: libraries sleep or read a clock themselves. Here the time is an argument, and the
+//! spread of a scope is derived from its name, so that a test knows both.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use source_host::limits::milliseconds;
 
 use crate::limits;
 
-/// Where polls of one scope fall: once an interval, always at the same place in it, so that ten thousand scopes do not
-/// start together.
+/// The times of polls of one scope: once an interval, always at the same place in it, so that ten thousand scopes do
+/// not start together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     interval: u64,
@@ -22,34 +22,34 @@ pub struct Schedule {
     seed: u64,
 }
 
-/// What follows from a poll.
+/// The consequences of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextPoll {
     /// When to poll again.
     pub due: u64,
     /// Failures in a row.
     pub failures: u32,
-    /// Until when nobody is to use the same credential at the same origin.
+    /// Until when the same credential must not be used at the same origin.
     pub throttled_until: Option<u64>,
-    /// Whether only a person can mend it: it is tried at once when the configuration changes.
+    /// Whether only a person can mend the failure: the scope is tried at once when the configuration changes.
     pub waits_for_person: bool,
 }
 
 impl Schedule {
-    /// The schedule of a feed's search for scopes.
+    /// Makes the schedule of a feed's search for scopes.
     pub fn of_search(feed: &str, interval: Duration) -> Schedule {
         // No scope has an empty id.
         Schedule::new(feed, "", interval)
     }
 
-    /// The schedule of a scope.
+    /// Makes the schedule of a scope.
     pub fn new(feed: &str, scope: &str, interval: Duration) -> Schedule {
         let seed = Sha256::digest(format!("{feed}\n{scope}")).as_slice().get_u64();
         let interval = milliseconds(interval).max(1);
         Schedule { interval, place: seed % interval, seed }
     }
 
-    /// The scope's next place: at least half an interval away, so that a poll that came late is not done again soon.
+    /// Returns the scope's next place: at least half an interval away, so that a late poll is not repeated soon.
     pub fn next_place(&self, now: u64) -> u64 {
         let earliest = now.saturating_add(self.interval / 2);
         let behind = earliest.saturating_sub(self.place) % self.interval;
@@ -57,13 +57,13 @@ impl Schedule {
         earliest.max(self.place).saturating_add(ahead)
     }
 
-    /// When a scope is polled that was kept with this due time: at that time, unless the interval has become shorter.
-    /// What is overdue begins after a gap of its own, for `rank` others begin as well.
+    /// Returns when to poll a scope that was stored with this due time: at that time, unless the interval has become
+    /// shorter. An overdue poll begins after a delay that depends on `rank`, the number of others that begin, too.
     pub fn resumed(&self, due: u64, failing: bool, now: u64, rank: u64) -> u64 {
         if due <= now {
             return first(now, rank);
         }
-        // A time further away was meant by a clock that was wrong.
+        // A due time further away was written while the clock was wrong.
         let furthest = now.saturating_add(self.interval.saturating_mul(2).max(milliseconds(limits::LONGEST_WAIT)));
         if failing {
             return due.min(furthest);
@@ -71,7 +71,7 @@ impl Schedule {
         if due - now <= self.interval { due } else { self.next_place(now) }
     }
 
-    /// What follows from a poll that ended `now`, after `failures` failed ones.
+    /// Returns the consequences of a poll that ended at `now`, after `failures` failed ones.
     pub fn after(&self, failures: u32, outcome: Option<&Failure>, now: u64) -> NextPoll {
         let regular =
             NextPoll { due: self.next_place(now), failures: 0, throttled_until: None, waits_for_person: false };
@@ -86,7 +86,7 @@ impl Schedule {
             Reaction::Wait => {
                 let wait = asked.unwrap_or_else(|| backoff(limits::LEAST_BACKOFF, limits::MOST_BACKOFF));
                 let until = now.saturating_add(wait);
-                // Those who waited together do not come back together.
+                // Scopes that waited together do not continue together.
                 NextPoll { due: self.after_throttle(until), throttled_until: Some(until), ..failed }
             }
             Reaction::TryLater | Reaction::Restart | Reaction::RenewToken => {
@@ -104,20 +104,20 @@ impl Schedule {
         }
     }
 
-    /// When to go on after a wait that is shared with others.
+    /// Returns when to continue after a wait that is shared with others.
     pub fn after_throttle(&self, until: u64) -> u64 {
         until.saturating_add(self.seed % milliseconds(limits::THROTTLE_SPREAD))
     }
 
-    /// Up to a quarter less or more; the same for the same scope and attempt.
+    /// Changes a wait by up to a quarter; the same for the same scope and attempt.
     fn jittered(&self, wait: u64, attempt: u32) -> u64 {
         let half = (wait / 2).max(1);
         wait - wait / 4 + self.seed.rotate_left(attempt % 64 + 7) % half
     }
 }
 
-/// When what was never polled, or was to be polled long ago, begins: soon, but not all at once. `rank` others begin
-/// before it.
+/// Returns when a scope begins that was never polled, or is long overdue: soon, but not together with the `rank` others
+/// that begin before it.
 pub fn first(now: u64, rank: u64) -> u64 {
     now.saturating_add(rank.saturating_mul(milliseconds(limits::FIRST_POLL_GAP)))
 }
@@ -164,8 +164,8 @@ mod tests {
         assert!(tenths.iter().all(|count| (900..1_100).contains(count)), "{tenths:?}");
     }
 
-    /// Reaction, seconds that were asked for, and failures before; then within which seconds the next poll is due, how
-    /// many failures there are, and whether a person is waited for.
+    /// Reaction, the seconds that the service asked for, and the number of failures before; then the seconds within
+    /// which the next poll is due, the number of failures, and whether the scope waits for a person.
     type Case = (Reaction, Option<u32>, u32, std::ops::RangeInclusive<u64>, u32, bool);
 
     #[test]

@@ -1,5 +1,5 @@
-//! The search for the scopes of a feed, and what it finds: scopes that are polled from now on, and scopes that are not
-//! any more.
+//! The search for the scopes of a feed, and its result: scopes that are polled from now on, and scopes that are not
+//! polled any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,30 +20,30 @@ use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, 
 use crate::limits;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
-/// What a search found, while it is taken up.
+/// The result of a search while it is being applied.
 pub(super) struct SearchUpdate {
     feed: u32,
-    /// None where the search failed.
+    /// The scopes; `None` if the search failed.
     found: Option<Discovery>,
     verdicts: std::vec::IntoIter<(Scope, ScopeVerdict)>,
     /// Numbers of the scopes that are polled, by id.
     live: HashMap<String, u32>,
-    /// Whether it is the first good one since the configuration of the feed changed.
+    /// Whether this is the first successful search since the feed's configuration changed.
     changed: bool,
     was_blocked: bool,
     searched_with: ShortDigest,
     /// When the next search is due.
     due: u64,
-    /// Scopes so far that are polled for the first time.
+    /// Number of scopes so far that are polled for the first time.
     rank: u64,
-    /// Whether something is left for another search.
+    /// Whether a scope was left for another search.
     skipped: bool,
     lost: LogGroup<(Scope, Failure)>,
     given_up: LogGroup<Scope>,
     shared: LogGroup<(Scope, Arc<AdmittedFeed>)>,
 }
 
-/// The first of several that have one line of the log together, and how many they are.
+/// The first of several items that share one line of the log, and their number.
 struct LogGroup<T> {
     first: Option<T>,
     count: usize,
@@ -61,7 +61,7 @@ impl<T> LogGroup<T> {
         self.count += 1;
     }
 
-    /// Words for those beside the first.
+    /// Text about the items beside the first.
     fn others(&self) -> String {
         match self.count {
             0 | 1 => String::new(),
@@ -71,7 +71,7 @@ impl<T> LogGroup<T> {
 }
 
 impl SearchUpdate {
-    /// Says which scopes are not polled any more, and which are polled twice: a line for each kind, whatever their number.
+    /// Logs which scopes are not polled any more, and which are polled twice: one line for each kind.
     fn log(&self, admitted: &AdmittedFeed) {
         if let Some((scope, why)) = &self.lost.first {
             let cause = format!("{}{}", why.cause, self.lost.others());
@@ -105,7 +105,7 @@ impl Collector {
             self.agenda.plan(Job::Search(number), tenant, schedule.after_throttle(until));
             return None;
         }
-        // A permission that was granted meanwhile is not in a token from before.
+        // A token from before lacks a permission that was granted meanwhile.
         let fresh = entry.blocked || entry.changed || entry.failure.is_some();
         let (admitted, cell) = self.opened(number)?;
         let (tenants, clock, pipeline) = (Arc::clone(&self.tenants), Arc::clone(&self.clock), self.pipeline.clone());
@@ -174,7 +174,7 @@ impl Collector {
         self.apply(update);
     }
 
-    /// Takes up a part of what a search found, and ends the search where that was the rest: others are answered in between.
+    /// Applies a part of a search's result, and ends the search after the last part. Other work is done in between.
     pub(super) fn apply(&mut self, mut update: SearchUpdate) {
         let (now, number) = ((self.clock)(), update.feed);
         let Some(admitted) = self.feeds.get(&number).map(|entry| Arc::clone(&entry.admitted)) else {
@@ -190,7 +190,7 @@ impl Collector {
         self.updates.push_back(update);
     }
 
-    /// Takes up what a search found of one scope.
+    /// Applies a search's verdict on one scope.
     fn take_up(
         &mut self,
         admitted: &Arc<AdmittedFeed>,
@@ -222,7 +222,7 @@ impl Collector {
                 }
                 return;
             }
-            // The poll of one that is in flight ends first.
+            // A poll in flight ends first.
             _ if self.busy.contains(&(admitted.id.clone(), task.scope.id.clone())) => {
                 update.skipped = true;
                 return;
@@ -236,18 +236,18 @@ impl Collector {
         self.give_up(number, task, live, now);
     }
 
-    /// Everything that a search found is taken up.
+    /// Ends a search after its whole result is applied.
     fn finish_search(&mut self, admitted: &AdmittedFeed, update: &SearchUpdate, now: u64) {
         let number = update.feed;
         self.agenda.done(Job::Search(number));
         update.log(admitted);
         if let Some(discovery) = &update.found {
-            // Before the search is kept, which writes what nobody asks for any more.
+            // This comes before the search is kept, which writes the rows of scopes that are not asked for any more.
             self.forget_unpolled(number, discovery, now);
         }
         let is_done = update.found.is_some() && !update.skipped;
         if is_done {
-            // Only now: until everything is done, a search that finds less is the first with these settings.
+            // Only now: until everything is done, a search that finds less counts as the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
                 entry.digests.searched_with = update.searched_with;
             }
@@ -259,7 +259,7 @@ impl Collector {
         self.release(number, update.was_blocked, now);
     }
 
-    /// All scopes of a feed that are known, and the numbers of those that are polled.
+    /// Returns all known scopes of a feed, and the numbers of those that are polled.
     fn known(&self, number: u32) -> (Vec<(Scope, Standing)>, HashMap<String, u32>) {
         let Some(entry) = self.feeds.get(&number) else { return Default::default() };
         let mut known: BTreeMap<&str, (&Scope, &Standing)> =
@@ -272,8 +272,8 @@ impl Collector {
         (known.into_values().map(|(scope, standing)| (scope.clone(), standing.clone())).collect(), live)
     }
 
-    /// Writes which scopes were given up, and then with which settings the feed was searched: a crash in between makes
-    /// the search anew.
+    /// Writes the scopes that were given up, and then the settings of the search. A crash in between repeats the
+    /// search.
     pub(super) fn keep_search(&mut self, number: u32) {
         let Some(entry) = self.feeds.get(&number) else { return };
         let digests = entry.digests;
@@ -303,14 +303,14 @@ impl Collector {
                 }
             }
             Err(error) => {
-                // The next search writes it again.
+                // The next search writes the row again.
                 self.tell_unkept(&error);
             }
         }
     }
 
-    /// Polls a scope from now on, or goes on to, where it has a number. Gives the scope and the other feed that polls it,
-    /// where that is news.
+    /// Polls a scope from now on, or continues to if it has a number. Returns the scope and the other feed that polls
+    /// it, if that was not reported yet.
     fn watch(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) -> Option<(Scope, Arc<AdmittedFeed>)> {
         let Task { admitted, schedule, scope, standing, .. } = task;
         let entry = self.feeds.get_mut(&feed)?;
@@ -346,21 +346,22 @@ impl Collector {
         shared
     }
 
-    /// The other feed that polls a scope, where that was not told yet.
+    /// Returns the other feed that polls a scope, if that was not reported yet.
     fn shared(&mut self, feed: u32, admitted: &AdmittedFeed, scope: &Scope) -> Option<Arc<AdmittedFeed>> {
         let other = *self.polled_by.entry(ShortDigest::of(&scope.id)).or_insert(feed);
         let other = self.feeds.get(&other).filter(|_| other != feed).map(|other| &other.admitted)?;
         if other.plugin_digest() != admitted.plugin_digest() {
             return None;
         }
-        // Two feeds of a plugin that finds other scopes at each search share those, too.
+        // Two feeds of a plugin that finds other scopes at each search share those scopes, too, so that the set is
+        // bounded.
         if self.shared_scopes.len() >= limits::UNPOLLED_SCOPES {
             self.shared_scopes.clear();
         }
         self.shared_scopes.insert(scope.id.clone()).then(|| Arc::clone(other))
     }
 
-    /// Polls a scope no more; where it was lost, one event says so.
+    /// Stops polling a scope; if it was lost, one event reports that.
     fn give_up(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) {
         if let Some(number) = live {
             self.unwatch(number);
@@ -378,7 +379,7 @@ impl Collector {
         }
     }
 
-    /// Tells of a scope that it is not polled any more.
+    /// Reports that a scope is not polled any more.
     pub(super) fn give_up_job(&mut self, number: u32, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let (feed, task) = self.pending.get(&number)?;
         let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
@@ -400,7 +401,7 @@ impl Collector {
         match done {
             Ok(done) => row.standing = done.standing,
             Err(fault) => {
-                // The next search finds it lost again.
+                // The next search finds the scope lost again.
                 row.standing.watch = Polling::Polled;
                 let (admitted, scope) = (Arc::clone(&entry.admitted), row.scope.clone());
                 self.failed(&admitted, &scope, fault, None);
@@ -408,12 +409,12 @@ impl Collector {
         }
     }
 
-    /// The next search goes with the feed's next poll, so that both use one token.
+    /// Plans the next search with the feed's next poll, so that both use one token.
     pub(super) fn plan_search(&mut self, number: u32, due: u64, good: bool, now: u64) {
         let Some(entry) = self.feeds.get(&number) else { return };
         let interval = milliseconds(entry.admitted.interval);
         let polls = entry.scopes.iter().filter_map(|scope| self.scopes.get(scope));
-        // What is polled now comes again at its place.
+        // A scope that is polled now comes again at its place.
         let polls = polls.map(|scope| match scope.standing.due {
             due if due > now => due,
             _ => scope.schedule.next_place(now),
@@ -423,14 +424,14 @@ impl Collector {
         self.agenda.plan(Job::Search(number), entry.tenant, due);
     }
 
-    /// Scopes that waited for the search are polled now, unless it found the feed blocked.
+    /// Polls the scopes that waited for the search, unless the search found the feed blocked.
     pub(super) fn release(&mut self, number: u32, was_blocked: bool, now: u64) {
         let Some(entry) = self.feeds.get(&number).filter(|entry| !entry.blocked) else { return };
         for scope in &entry.scopes {
             let held = self.scopes.get_mut(scope).and_then(|scope| scope.held_since.as_mut());
             let Some(since) = held else { continue };
             if was_blocked {
-                // It waited for a person, and is not late.
+                // The scope waited for a person, and is not late.
                 *since = now;
             }
             self.agenda.plan(Job::Poll(*scope), entry.tenant, now);

@@ -1,4 +1,4 @@
-//! How everything stands at one moment, for the status page.
+//! The state of all scopes at one moment, for the status page.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +13,34 @@ use crate::collector::log::redacted;
 use crate::sink::delivery::SinkRow;
 use crate::store::{Polling, ScopeRow};
 
-/// How everything stands at one moment.
+/// The state of all scopes at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct StatusSnapshot {
     /// Number of feeds.
     pub feeds: usize,
-    /// Of those, the ones whose scopes cannot be searched for.
+    /// Number of feeds whose scopes cannot be searched for.
     pub failing_feeds: usize,
     /// Number of scopes that are polled or were lost.
     pub scopes: usize,
-    /// Of those, the ones without data.
+    /// Number of scopes without data.
     pub failing_scopes: usize,
-    /// Polls and searches in flight.
+    /// Number of polls and searches in flight.
     pub in_flight: usize,
-    /// Number of rows there are: one for each scope, and one for each feed that fails.
+    /// Total number of rows: one for each scope, and one for each feed that fails.
     pub total: usize,
-    /// Those that need somebody first.
+    /// The rows, those that need attention first.
     pub rows: Vec<SnapshotRow>,
     /// Feeds that are left out.
     pub left_out: Vec<LeftOutRow>,
     /// Feeds that are still being checked.
     pub waiting: Vec<WaitingRow>,
-    /// What keeps events from their sinks.
+    /// Problems that keep events from their sinks.
     pub sinks: Vec<SinkRow>,
-    /// What is wrong beside all that, in sentences.
+    /// Other problems, in sentences.
     pub notes: Vec<String>,
 }
 
-/// The same while it has words of plugins and services as they came.
+/// The snapshot before secrets are removed from texts of plugins and services.
 pub struct StatusDraft {
     pub(super) snapshot: StatusSnapshot,
     /// The feed of each row.
@@ -48,7 +48,7 @@ pub struct StatusDraft {
 }
 
 impl StatusDraft {
-    /// Takes the secrets out. How long that takes, plugins and services choose.
+    /// Removes the secrets. Plugins and services decide how long that takes.
     pub fn cleaned(self) -> StatusSnapshot {
         let StatusDraft { mut snapshot, feeds } = self;
         for (row, admitted) in snapshot.rows.iter_mut().zip(feeds) {
@@ -58,12 +58,12 @@ impl StatusDraft {
     }
 }
 
-/// Where a row comes from.
+/// The source of a row.
 #[derive(Clone, Copy)]
 pub(super) enum RowSource<'a> {
-    /// A feed that fails as a whole, and the item that is tried next for it.
+    /// A feed that fails as a whole, and the job that is tried next for it.
     Feed(&'a Failure, Option<Job>),
-    /// A scope by its number.
+    /// A scope, with its number.
     Scope(u32, &'a ScopeEntry),
     /// A scope that is not polled now.
     Stored(&'a ScopeRow),
@@ -87,24 +87,24 @@ impl RowSource<'_> {
     }
 }
 
-/// How one scope, or a whole feed, stands.
+/// The state of one scope, or of a whole feed.
 #[derive(Debug, Clone)]
 pub struct SnapshotRow {
     /// Id of the tenant.
     pub tenant: String,
     /// Id of the feed.
     pub feed: String,
-    /// The scope as people call it; none for the feed itself.
+    /// Name of the scope for people; `None` for the feed itself.
     pub scope: Option<String>,
-    /// Whom to ask.
+    /// The person or address to ask.
     pub contact: Option<String>,
-    /// Why there is no data.
+    /// The reason why there is no data.
     pub failure: Option<Failure>,
-    /// Who can mend that.
+    /// The party that can mend the failure.
     pub blame: Option<Blame>,
-    /// Since when the failure is what it is, in Unix milliseconds.
+    /// Since when the failure has been the same, in Unix milliseconds.
     pub since: Option<u64>,
-    /// When it is tried next, if it is.
+    /// When the scope or feed is tried next.
     pub next: Option<NextAttempt>,
     /// Time between two polls.
     pub interval: Duration,
@@ -114,16 +114,16 @@ pub struct SnapshotRow {
     pub figure: Option<(f64, f64)>,
 }
 
-/// When something is tried next.
+/// When a scope or feed is tried next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextAttempt {
     /// At this time, in Unix milliseconds.
     At(u64),
-    /// It is being tried.
+    /// It is in flight.
     InFlight,
-    /// When the scopes of its feed are found.
+    /// After its feed's scopes are found.
     AfterSearch,
-    /// When this sink takes events: its outbox is full.
+    /// When this sink, whose outbox is full, takes events.
     WhenThereIsRoom(String),
 }
 
@@ -134,17 +134,17 @@ pub struct LeftOutRow {
     pub tenant: String,
     /// Id of the feed.
     pub feed: String,
-    /// Why, for programs.
+    /// Code of the reason, for programs.
     pub code: &'static str,
-    /// Why, in one sentence for each trouble.
+    /// The problems, one sentence each.
     pub words: Vec<String>,
     /// Since when, in Unix milliseconds.
     pub since: u64,
-    /// Whether it goes on as it was, since it ran before.
+    /// Whether the feed ran before and continues as it was.
     pub goes_on: bool,
 }
 
-/// A feed that is still being checked: its plugin is compiled, or asked about its settings.
+/// A feed that is still being checked: its plugin is being compiled, or asked about its settings.
 #[derive(Debug, Clone)]
 pub struct WaitingRow {
     /// Id of the tenant.
@@ -153,11 +153,11 @@ pub struct WaitingRow {
     pub feed: String,
     /// Since when, in Unix milliseconds.
     pub since: u64,
-    /// Whether it goes on as it was, since it ran before.
+    /// Whether the feed ran before and continues as it was.
     pub goes_on: bool,
 }
 
-/// Rows as they are drafted: their failures have secrets in them.
+/// Rows of a draft: their failures may contain secrets.
 impl SnapshotRow {
     pub(super) fn of_feed(admitted: &AdmittedFeed, failure: Option<&Failure>) -> SnapshotRow {
         SnapshotRow {

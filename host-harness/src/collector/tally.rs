@@ -1,4 +1,4 @@
-//! What was done in an hour, for whoever reads the log: one line in place of one for each poll.
+//! The work of an hour in one line of the log, in place of a line for each poll.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ pub(super) struct Tally {
     since: u64,
     polls: u64,
     events: u64,
-    /// Polls that came to nothing, by code.
+    /// Failed polls, by code.
     failures: BTreeMap<String, u64>,
-    /// Events that had been delivered when it began.
+    /// Number of delivered events when the hour began.
     delivered_before: u64,
 }
 
@@ -29,15 +29,15 @@ impl Tally {
         self.polls += 1;
         self.events += events as u64;
         if let Some(code) = code {
-            // The code is a plugin's word.
+            // The plugin chooses the codes.
             let room = self.failures.len() < limits::NOTICE_CODES || self.failures.contains_key(code);
             *self.failures.entry(if room { text::plain(code) } else { "other".to_owned() }).or_default() += 1;
         }
     }
 
-    /// The line of an hour that is over, after which the next one begins.
+    /// Returns the line about an hour that is over, and begins the next hour.
     pub fn summary(&mut self, now: u64, delivered: u64) -> Option<String> {
-        // A clock that went back is not waited for.
+        // If the clock went back, the hour begins anew.
         self.since = self.since.min(now);
         if now < self.since + milliseconds(limits::TALLY) {
             return None;
@@ -46,7 +46,7 @@ impl Tally {
         let Tally { polls, events, failures, delivered_before, .. } =
             std::mem::replace(self, Tally::new(now, delivered));
         let failed: u64 = failures.values().sum();
-        // A code that is more than a word could spell the fields of another line.
+        // A code with other characters could imitate the fields of another line.
         let is_word = |code: &str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let told = |code: &str| if is_word(code) { code.to_owned() } else { format!("{code:?}") };
         let codes: Vec<String> = failures.iter().map(|(code, count)| format!("{count} {}", told(code))).collect();

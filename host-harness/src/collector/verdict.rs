@@ -1,5 +1,5 @@
-//! What a search for scopes means for each scope of its feed. Decided here, once, for the collector and for a single poll
-//! with a state, which do what follows.
+//! The consequences of a search for each scope of a feed. The decision is made here for both the collector and a single
+//! poll with a state, which carry it out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::collector::schedule::Schedule;
 use crate::collector::work::Task;
 use crate::store::{Polling, Standing};
 
-/// What a search for scopes means for one scope.
+/// The consequence of a search for one scope.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScopeVerdict {
-    /// It is polled.
+    /// The scope is polled.
     Polled,
-    /// It is not polled any more, and its readers are told why.
+    /// The scope is not polled any more, and an event reports why.
     Lost(Failure),
-    /// It is not polled any more, because the settings do not ask for it.
+    /// The scope is not polled any more, because the settings do not ask for it.
     GivenUp,
 }
 
 impl ScopeVerdict {
-    /// The work on the scope that follows: due at this time, and from how the scope stood `earlier`.
+    /// Makes the task that follows for the scope: due at this time, with the scope's `earlier` standing.
     pub fn task(self, admitted: &Arc<AdmittedFeed>, scope: Scope, earlier: Standing, due: u64) -> Task {
         let (watch, given_up) = match self {
             ScopeVerdict::Polled => (Polling::Polled, None),
@@ -37,8 +37,8 @@ impl ScopeVerdict {
     }
 }
 
-/// What a search means for the scopes that were `known` and for those that it found, of which it skipped some. A search
-/// that asks for the scope to be mended found nothing. `same_settings`: the earlier search had the same.
+/// Returns the verdicts on the `known` scopes and on those of a search, which may skip some. A search that fails with
+/// `fix-scope` found nothing. `same_settings` says that the earlier search had the same settings.
 pub fn verdicts(
     known: &[(Scope, Standing)],
     found: &Result<Discovery, Failure>,
@@ -62,7 +62,7 @@ pub fn verdicts(
         };
         verdicts.push((scope.clone(), verdict));
     }
-    // What was told is not told again.
+    // A loss that was reported is not reported again.
     let told: BTreeSet<(&str, &str)> = known
         .iter()
         .filter(|(_, standing)| standing.watch == Polling::Lost)
@@ -100,7 +100,7 @@ mod tests {
         })
     }
 
-    /// Ids with `+` polled, `!` and the code lost, `-` given up.
+    /// Writes verdicts: ids with `+` for polled, `!` and the code for lost, `-` for given up.
     fn told(known: &[(&str, Option<&str>)], found: &Result<Discovery, Failure>, same: bool) -> Vec<String> {
         let known: Vec<(Scope, Standing)> = known
             .iter()

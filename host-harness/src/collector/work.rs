@@ -20,57 +20,57 @@ use crate::store::{
     NewEvent, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
 };
 
-/// Where polls end up.
+/// The store, sinks and metrics that polls write to.
 #[derive(Clone)]
 pub struct Pipeline {
-    /// Keeps states and events.
+    /// The store of states and events.
     pub store: StoreHandle,
-    /// Brings events to their sinks.
+    /// The deliveries of events to their sinks.
     pub deliveries: Deliveries,
-    /// Counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Random text of the store.
+    /// Random text of the store, which salts ids of credentials and polls.
     pub salt: Arc<str>,
-    /// The most that the store keeps of each feed and tenant; changes with the configuration.
+    /// The limits of the data that the store keeps of each feed and tenant; they change with the configuration.
     pub budgets: Arc<Mutex<Budgets>>,
-    /// The room that the store has.
+    /// The free space of the store's disk.
     pub space: FreeSpace,
 }
 
-/// What is to be done about one scope.
+/// A task on one scope.
 #[derive(Clone)]
 pub struct Task {
-    /// Its feed.
+    /// The scope's feed.
     pub admitted: Arc<AdmittedFeed>,
-    /// Its place in the interval.
+    /// The scope's schedule.
     pub schedule: Schedule,
     /// The scope.
     pub scope: Scope,
-    /// How it stands.
+    /// The scope's standing.
     pub standing: Standing,
-    /// Told in place of a poll, of a scope that is not polled any more.
+    /// If set, this failure is reported instead of polling: the scope is not polled any more.
     pub given_up: Option<Failure>,
 }
 
-/// The wait that a search met.
+/// The wait that a service asked of a search.
 #[derive(Debug, Default)]
 pub struct SearchWait {
     /// The wait, which others share.
     pub throttle: Option<Throttle>,
-    /// Why the store does not keep it, which costs one request after the next start.
+    /// The store's error, if it did not keep the wait. The wait then costs one request after the next start.
     pub unkept: Option<StoreError>,
 }
 
-/// What came of it.
+/// The result of a task.
 #[derive(Debug)]
 pub struct Done {
-    /// How the scope stands now.
+    /// The scope's new standing.
     pub standing: Standing,
-    /// Events that were committed.
+    /// Number of events that were committed.
     pub events: usize,
-    /// Why the poll failed.
+    /// The failure of the poll.
     pub failure: Option<Failure>,
     /// Warnings.
     pub notices: Vec<Notice>,
@@ -80,18 +80,18 @@ pub struct Done {
     pub throttle: Option<Throttle>,
 }
 
-/// The store did not give or take what a poll needs: nothing of it was kept.
+/// The store failed to return or keep data that a poll needs; nothing of the poll was kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NotKept {
-    /// What the store said.
+    /// The store's error.
     pub error: StoreError,
-    /// A wait that others share all the same.
+    /// A wait that others share nevertheless.
     pub throttle: Option<Throttle>,
 }
 
 impl NotKept {
-    /// The same as a failure of the scope.
+    /// The error as a failure of the scope.
     pub fn failure(&self) -> Failure {
         match &self.error.what {
             StoreErrorKind::OverBudget(excess @ Excess::Share { .. }) => failures::SPACE_LOW.because(excess),
@@ -100,7 +100,7 @@ impl NotKept {
         }
     }
 
-    /// Whether the store is as good as ever for others.
+    /// Says whether the error concerns this feed only.
     pub fn is_of_feed(&self) -> bool {
         matches!(self.error.what, StoreErrorKind::OverBudget(_))
     }
@@ -113,7 +113,7 @@ impl From<StoreError> for NotKept {
 }
 
 impl Task {
-    /// The scope as it is kept.
+    /// The scope's row in the store.
     pub fn row(&self) -> ScopeRow {
         ScopeRow {
             feed: self.admitted.id.to_string(),
@@ -125,7 +125,7 @@ impl Task {
 }
 
 impl Pipeline {
-    /// Reads the state of a scope, polls it, and commits what came of it.
+    /// Reads the state of a scope, polls it, and commits the result.
     pub async fn perform(&self, feed: &Feed, task: &Task) -> Result<Done, NotKept> {
         failpoint::pass("poll-begin");
         let state = self.state(task).await?;
@@ -133,14 +133,15 @@ impl Pipeline {
         self.conclude(feed, task, state.is_some(), polled).await
     }
 
-    /// Closes the store, whose file is whole by itself then; what cannot be done is done when it is opened.
+    /// Closes the store, so that its file is complete by itself. If that fails, the next start completes the file.
     pub async fn close(&self) {
         if let Err(error) = self.store.close().await {
             tracing::debug!(%error, "the store's log stays beside it");
         }
     }
 
-    /// Why a feed is to ask nothing now: a wait that somebody with its credential met.
+    /// Returns why this feed must not send requests now: a wait that a service asked of another feed with the same
+    /// credential.
     pub fn throttled(&self, admitted: &AdmittedFeed, throttles: &[Throttle]) -> Option<Failure> {
         let (credential, now) = (admitted.credential_id(&self.salt), (self.clock)());
         let of_feed = |row: &&Throttle| row.credential == credential && admitted.origins.contains(&row.origin);
@@ -150,7 +151,7 @@ impl Pipeline {
         Some(failures::THROTTLED.because(cause))
     }
 
-    /// Why a scope is not to be polled now: a wait of its feed, or an outbox that is full.
+    /// Returns why a scope must not be polled now: a wait of its feed, or an outbox that is full.
     pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
         let AdmittedFeed { sinks, tenant, .. } = &*task.admitted;
         if let Some(failure) = self.throttled(&task.admitted, throttles) {
@@ -162,7 +163,7 @@ impl Pipeline {
         Some(Failure { fix: Some(fix), ..failures::OUTBOX_FULL.because(cause) })
     }
 
-    /// The state of the scope.
+    /// Reads the state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
         let AdmittedFeed { tenant, id, .. } = &*task.admitted;
         let (tenant, feed, scope) = (Arc::clone(tenant), Arc::clone(id), task.scope.id.clone());
@@ -171,15 +172,15 @@ impl Pipeline {
         Ok(state)
     }
 
-    /// Polls the scope, or tells why it is not polled any more.
+    /// Polls the scope, or reports why it is not polled any more.
     pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
         let poll_id = feed::keyed_poll_id(&self.salt, &task.admitted.id, &task.scope.id, task.standing.due);
         match &task.given_up {
             Some(failure) => feed.tell(&task.scope, poll_id, PollResult::Failure(failure.clone()), state).await,
             None => {
                 if let Some(refused) = task.standing.refused {
-                    // A permission that was granted since is not in a token from before. A time in the future was noted
-                    // by a clock that was wrong.
+                    // A token from before lacks a permission that was granted since. A time in the future was written
+                    // while the clock was wrong.
                     feed.forget_tokens(refused.min((self.clock)()));
                 }
                 feed.poll_as(&task.scope, poll_id, state).await
@@ -187,15 +188,15 @@ impl Pipeline {
         }
     }
 
-    /// A wait that all share who use a feed's credential at the origin that asked for it: as long as the origin says. What
-    /// the plugin says beyond that holds for its own scope.
+    /// Returns the wait that all feeds with this credential share at an origin, for as long as the origin asks. A
+    /// longer wait that the plugin asks for applies to its own scope only.
     pub fn throttle(&self, admitted: &AdmittedFeed, feed: &Feed, until: Option<u64>) -> Option<Throttle> {
         let (until, asked) = until.zip(feed.throttled())?;
         let (credential, until) = (admitted.credential_id(&self.salt), until.min(asked.until));
         Some(Throttle { credential, origin: asked.origin, until })
     }
 
-    /// Keeps the wait that a search met which ended now, after `failures` failed ones.
+    /// Keeps the wait of a search that ended now, after `failures` failed ones.
     pub async fn search_wait(
         &self,
         admitted: &AdmittedFeed,
@@ -212,7 +213,7 @@ impl Pipeline {
         SearchWait { throttle, unkept }
     }
 
-    /// Commits what came of a poll of a scope that had a state or not, and counts it.
+    /// Commits the result of a poll, and counts it. `had_state` says whether the scope had a state.
     pub async fn conclude(&self, feed: &Feed, task: &Task, had_state: bool, polled: Polled) -> Result<Done, NotKept> {
         let now = (self.clock)();
         let Polled { batch, failure, mut notices } = polled;
@@ -221,7 +222,7 @@ impl Pipeline {
             Batch { events: Vec::new(), state: Vec::new(), outcome: None, notices: Vec::new(), measures: Vec::new() };
         let Batch { events, state, outcome, notices: more, measures } = batch.unwrap_or(empty);
         notices.extend(more);
-        // The plugin's outcome names the scope in its fix, the failure of the poll does not yet.
+        // The plugin's outcome names the scope in its fix; the failure of the poll does not.
         let outcome = outcome.or_else(|| failure.clone());
         let usage = feed.take_usage();
         let next = task.schedule.after(task.standing.failures, outcome.as_ref(), now);
@@ -237,7 +238,7 @@ impl Pipeline {
             refused: refused.then_some(now),
             last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
             outcome: outcome.map(Box::new),
-            // Where the plugin could not tell it, the next search finds the scope lost again.
+            // If the plugin could not report the loss, the next search finds the scope lost again.
             watch: match task.given_up {
                 Some(_) if has_batch || !had_state => Polling::Lost,
                 _ => Polling::Polled,

@@ -1,11 +1,11 @@
-//! Settings that a plugin does not take, and that this configuration knows from elsewhere.
+//! Settings that a plugin does not know but that belong to another place of this configuration.
 
 use serde_json::Value;
 
 use super::reference::REFERENCE;
 use super::{feeds, reader, suggestion};
 
-/// What is said of a setting that a plugin does not know, if it is a key of another table.
+/// Returns the advice about a setting that a plugin does not know, if it is a key of another table.
 pub fn misplaced(name: &str) -> Option<String> {
     if feeds::FEED.contains(&name) {
         return Some(feeds::BELOW_SETTINGS.to_owned());
@@ -13,7 +13,7 @@ pub fn misplaced(name: &str) -> Option<String> {
     reader::places(name).map(|places| format!("unknown setting; it belongs to {places}"))
 }
 
-/// What is said of a table in place of a value, if it is meant to be a reference.
+/// Returns the advice about a table in place of a value, if it is meant to be a reference.
 pub fn reference(value: &Value) -> Option<String> {
     let table =
         value.as_object().filter(|table| table.values().all(|value| value.is_string() || value.is_boolean()))?;
@@ -22,7 +22,7 @@ pub fn reference(value: &Value) -> Option<String> {
     Some(format!("found the unknown key `{written}`; the nearest is `{meant}`: {{ {meant} = \"…\" }}"))
 }
 
-/// What kind of value it is.
+/// Names the kind of a value.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

@@ -25,7 +25,7 @@ pub(super) const COLLECTOR: &[&str] = &[
     KEY_OF_FLOOR,
 ];
 
-/// The key that limits what a feed writes to the log.
+/// The key that limits the bytes that a feed writes to the log.
 const LOG_KEY: &str = "max_log_bytes_per_minute";
 
 /// The table `[collector]`.
@@ -33,17 +33,17 @@ const LOG_KEY: &str = "max_log_bytes_per_minute";
 pub struct CollectorConfig {
     /// The file of the store.
     pub state: PathBuf,
-    /// Where metrics, health and the status page are served; nowhere without it.
+    /// The address of metrics, health and status page; without it, they are not served.
     pub listen: Option<SocketAddr>,
-    /// What a reader of those must show.
+    /// The token that a reader of these pages must present.
     pub token: Option<Secret>,
-    /// Polls in flight at the same time.
+    /// Number of polls in flight at the same time.
     pub polls: usize,
-    /// Of those, polls of one tenant.
+    /// Number of polls of one tenant in flight at the same time.
     pub polls_of_tenant: usize,
-    /// What each feed may write to the log in a minute.
+    /// Bytes that each feed may write to the log in a minute.
     pub log_bytes_a_minute: u64,
-    /// What may be kept of each feed and tenant beside the outbox.
+    /// Limits of the data that is kept of each feed and tenant, without the outbox.
     pub budgets: Budgets,
 }
 
@@ -115,11 +115,11 @@ pub(super) fn read(
     collector
 }
 
-/// The file of the store.
+/// Reads the file of the store.
 fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
     let lower = text.trim().to_lowercase();
-    // The rest of it may be a password.
+    // The rest of the address may be a password.
     let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
         "the address of a database server, which is not there yet"
     } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
@@ -133,11 +133,11 @@ fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     None
 }
 
-/// An address to listen at that is meant, where the host or the port is missing, or the host is a name.
+/// Suggests an address to listen on, if the host or the port is missing, or the host is a name.
 fn listening(node: &Node<'_>) -> Option<String> {
     let text = node.as_text().unwrap_or_else(|| node.shown());
     let text = text.trim().trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
-    // `::1:9464` is an address of its own, and meant with a port.
+    // `::1:9464` is a valid address by itself, but is meant with a port.
     let with_port = text.rsplit_once(':').filter(|(host, port)| {
         host.parse::<std::net::Ipv6Addr>().is_ok() && port.len() > 3 && port.parse::<u16>().is_ok()
     });

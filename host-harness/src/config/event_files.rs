@@ -1,4 +1,4 @@
-//! The files that events go to: no two ways lead into one file, nor into a file that is not for events.
+//! The files of events: no two partitions write to one file, and none writes to a file that is not for events.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,22 +13,22 @@ use crate::sink::file::Aside;
 use crate::sink::{SinkKind, disk};
 use crate::store::Partition;
 
-/// Files that are written: two ways into one file would cut and rotate it under each other, and some files are not for
-/// events. Paths that differ in case alone are the same on some file systems.
+/// The files that are written. Two partitions in one file would cut and rotate it for each other, and some files are
+/// not for events. Paths that differ only in case are the same on some file systems.
 #[derive(Default)]
 pub(super) struct EventFiles {
-    /// Files that are not for events, and why.
+    /// Files that are not for events, with the reasons.
     reserved: BTreeMap<PathBuf, String>,
     taken: BTreeMap<PathBuf, ClaimedFile>,
-    /// Files with several names, by device and inode, each under the first of its names that is met.
+    /// Files with several names, by device and inode, each under the first of its names.
     linked: BTreeMap<(u64, u64), PathBuf>,
 }
 
-/// A file of events, and who was the first to claim it.
+/// A file of events, and its first claimant.
 struct ClaimedFile {
     partition: Partition,
     aside: Aside,
-    /// Says whose events go there.
+    /// Describes whose events go to the file.
     whose: String,
     place: ConfigProblem,
 }
@@ -42,7 +42,7 @@ impl EventFiles {
             let path = places.folded(Path::new(&path));
             places.reserved.insert(path, "the state".to_owned());
         }
-        // A folder there is a mistake of its own.
+        // A folder in place of a file is reported elsewhere.
         for seen in files.iter().filter(|seen| !seen.path.is_dir()) {
             let path = places.folded(&seen.path);
             places.reserved.insert(path, "a file of the configuration".to_owned());
@@ -54,7 +54,7 @@ impl EventFiles {
         places
     }
 
-    /// A path as it is compared: two names of one file are one.
+    /// Returns a path in the form that is compared: two names of one file are equal.
     fn folded(&mut self, path: &Path) -> PathBuf {
         let path = followed(path);
         let folded = PathBuf::from(path.to_string_lossy().to_lowercase());
@@ -107,7 +107,7 @@ impl EventFiles {
         }
     }
 
-    /// Finds what is in the way of files of events when all are known.
+    /// Checks the files of events, once all files are known.
     pub(super) fn check(&self, reader: &mut ConfigReader) {
         for (path, taken) in &self.taken {
             let written = Path::new(&taken.place.message);
@@ -145,7 +145,7 @@ impl EventFiles {
         }
     }
 
-    /// The file of events that has this path when it is put aside.
+    /// Returns the file of events whose rotated files may have this path.
     fn put_aside(&self, path: &Path) -> Option<&ClaimedFile> {
         let name = path.file_name()?.to_str()?;
         [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
@@ -162,10 +162,10 @@ impl ClaimedFile {
     }
 }
 
-/// A path with its symbolic links followed, as far as it is there.
+/// Follows the symbolic links of a path, as far as it exists.
 fn followed(path: &Path) -> PathBuf {
     let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // A link may lead to a file that comes later. Links that lead in a circle end nowhere.
+    // A link may lead to a file that does not exist yet. A circle of links leads nowhere.
     for _ in 0..limits::LINKS {
         match std::fs::read_link(&path) {
             Ok(target) if !path.exists() => path = path.parent().unwrap_or(&path).join(target),
@@ -182,7 +182,7 @@ fn followed(path: &Path) -> PathBuf {
     }
 }
 
-/// A path without detours, as far as its text tells.
+/// Removes `.` and `..` from a path, without the file system.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

@@ -16,33 +16,33 @@ use crate::limits;
 
 pub const FEED: &[&str] =
     &["id", "tenant", "plugin", pins::PLUGIN, pins::PLAN, "interval", "sinks", "contact", "settings"];
-/// Of those, the ones that may stand in `[feed_defaults]` too.
+/// Keys of a feed that `[feed_defaults]` may have, too.
 pub const SHARED: &[&str] = &["tenant", "plugin", pins::PLUGIN, "interval", "sinks", "contact"];
 const CONTACT: &[&str] = &["name", "email"];
 
-/// What is said of a key of the feed that stands below its settings: TOML takes it for one of them.
+/// The advice about a key of the feed that is written below its settings, because TOML takes it for a setting.
 pub const BELOW_SETTINGS: &str = "belongs to [[feed]]: move it above [feed.settings]";
 
-/// More feeds than this are not listed one by one.
+/// Longest list of feeds that a message contains.
 const LISTED: usize = 20;
 
-/// The rest of one configuration, which its feeds refer to.
+/// The rest of the configuration, to which its feeds refer.
 pub struct FeedContext<'a> {
-    /// The tables of all its files.
+    /// The tables of all files.
     pub tops: &'a [Table<'a>],
-    /// Its sinks.
+    /// The sinks.
     pub sinks: &'a [ReadSink],
-    /// Its state.
+    /// The file of the state.
     pub state: &'a Path,
-    /// Its first file.
+    /// The first file.
     pub whole: Option<&'a Path>,
-    /// The one feed that is asked for.
+    /// The id of the only feed to read, if one is given.
     pub only: Option<&'a str>,
-    /// The variables that it may name.
+    /// The variables that references may name.
     pub environment: Environment<'a>,
 }
 
-/// The feeds of a configuration, and those that have an id.
+/// Reads the feeds of a configuration. Also returns the ids of all feeds that have one.
 pub fn read(
     reader: &mut ConfigReader,
     context: &FeedContext<'_>,
@@ -74,7 +74,7 @@ pub fn read(
     (read.feeds, read.named)
 }
 
-/// What was read of feeds so far.
+/// The feeds that were read so far.
 #[derive(Default)]
 struct ReadFeeds {
     feeds: Vec<FeedConfig>,
@@ -87,11 +87,11 @@ struct ReadFeeds {
     plugins: Vec<PathBuf>,
     /// Whether a feed has no id.
     nameless: bool,
-    /// Whether it is not known which sinks a feed names.
+    /// Whether a feed's list of sinks could not be read.
     unsure: bool,
 }
 
-/// A feed's wish to write to its sinks.
+/// A feed's claim to write to its sinks.
 struct Claim {
     place: ConfigProblem,
     tenant: String,
@@ -122,7 +122,7 @@ impl ReadFeeds {
         let interval = interval(reader, &merged);
         let before = reader.problems.len();
         let chosen = chosen_sinks(reader, &merged, context.sinks);
-        // Nobody knows what is meant.
+        // The feed's sinks are unknown then.
         self.unsure |= reader.problems.len() > before;
         self.fed.extend(chosen.iter().cloned());
         let contact = contact(reader, &merged);
@@ -137,7 +137,7 @@ impl ReadFeeds {
         if context.only.is_some_and(|only| only != id) {
             return;
         }
-        // One of a second of the same id would be told of the first.
+        // A problem of a second feed with the same id would be reported for the first one.
         if !is_second {
             self.named.push(id.clone());
         }
@@ -159,7 +159,7 @@ impl ReadFeeds {
         if let Some(settings) = &settings {
             settings::read(reader, settings, &mut feed, files, context.environment);
         }
-        // What is wrong already would be found again, in other words.
+        // Problems of wrong settings would be found a second time by the plugin, in other words.
         if settings.is_some() && reader.problems.len() == problems_before {
             self.feeds.push(feed);
         } else {
@@ -167,7 +167,7 @@ impl ReadFeeds {
         }
     }
 
-    /// Whether two ways lead into one file. Asked when all files of the configuration are known.
+    /// Checks that no two partitions write to one file, once all files of the configuration are known.
     fn check_places(&mut self, reader: &mut ConfigReader, context: &FeedContext<'_>, files: &[SeenFile]) {
         let mut places = EventFiles::new(context.state, files, &self.plugins);
         places.claim_dead_letters(reader, context.sinks);
@@ -180,7 +180,7 @@ impl ReadFeeds {
         places.check(reader);
     }
 
-    /// What can be said only where everything could be read: that something is missing.
+    /// Checks that nothing is missing, which is possible only if everything could be read.
     fn check_whole(&self, reader: &mut ConfigReader, context: &FeedContext<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
         let problem =
@@ -229,7 +229,7 @@ fn interval(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<Interval> {
     }
 }
 
-/// Ids of the sinks that a feed names; all without any.
+/// Returns the ids of the sinks that a feed names; all sinks if it names none.
 fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
     let known = || sinks.iter().filter_map(|sink| sink.id.as_deref());
     let Some(node) = feed.child("sinks") else { return known().map(str::to_owned).collect() };
@@ -242,7 +242,7 @@ fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink])
     for node in nodes {
         let Some(id) = reader.text(&node, "the id of a sink") else { continue };
         if !known().any(|known| known == id) {
-            // One without an id may be the one that is meant, and was told.
+            // A sink without an id may be the intended one, and is already reported.
             if !reader.complete || sinks.iter().any(|sink| sink.id.is_none()) {
                 continue;
             }
@@ -255,7 +255,8 @@ fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink])
     chosen
 }
 
-/// A plugin that takes any setting would take a pin below its settings, too, and nobody would be held to it.
+/// Reports pins below the settings: a plugin that accepts any setting would accept them, too, and the pins would not
+/// apply.
 fn tell_of_pins_below_settings(reader: &mut ConfigReader, table: &Table<'_>, defaults: Option<&Table<'_>>) {
     let settings = [table.child("settings"), defaults.and_then(|defaults| defaults.child("settings"))];
     for settings in settings.iter().flatten().filter_map(|node| node.as_table()) {
@@ -265,7 +266,7 @@ fn tell_of_pins_below_settings(reader: &mut ConfigReader, table: &Table<'_>, def
     }
 }
 
-/// A key of the feed itself that stands below its settings, and not in its place.
+/// Reports a key of the feed itself that is written below its settings.
 fn tell_of_key_below_settings(reader: &mut ConfigReader, feed: &Table<'_>, key: &str) {
     let settings = feed.child("settings").and_then(|node| node.as_table());
     if let Some(node) = settings.and_then(|settings| settings.child(key)).filter(|_| feed.child(key).is_none()) {
@@ -273,14 +274,14 @@ fn tell_of_key_below_settings(reader: &mut ConfigReader, feed: &Table<'_>, key: 
     }
 }
 
-/// The file of a plugin; none for the built-in one.
+/// Returns the file of a plugin; `None` for the built-in one.
 fn plugin(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<PathBuf> {
     let node = feed.child("plugin")?;
     let path = reader.path(&node, "the name or the path of a plugin")?;
     (node.as_text()? != built_in::NAME).then_some(path)
 }
 
-/// Name and address in one line.
+/// Returns name and address of the contact in one line.
 fn contact(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<String> {
     let expected = "a table: { name = \"Cloud security\", email = \"cloudsec@contoso.example\" }";
     let mut table = feed.child("contact").and_then(|node| reader.table(&node, expected))?;

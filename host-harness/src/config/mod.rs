@@ -1,5 +1,5 @@
-//! The configuration: one language for all commands, in one TOML file or in a folder of them that are read as one. All
-//! problems are found at once, each with file, line, key, what was found and what was expected.
+//! The configuration: one language for all commands, in one TOML file or in a folder of files that are read as one. All
+//! problems are found at once, each with file, line, key, the value that was found and the value that was expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,43 +36,44 @@ pub use self::pins::{Pin, Pins};
 use self::reader::{ConfigFile, ConfigReader, Key, Table};
 pub use self::start_error::StartError;
 
-/// What an operator configured.
+/// An operator's configuration.
 #[derive(Debug, Default)]
 pub struct Config {
     /// The collector itself.
     pub collector: CollectorConfig,
-    /// How requests leave.
+    /// The network of requests.
     pub network: NetworkConfig,
-    /// Where events go; standard output if none is named.
+    /// The sinks of events; standard output if none is named.
     pub sinks: Vec<SinkConfig>,
-    /// Where data comes from.
+    /// The sources of data.
     pub feeds: Vec<FeedConfig>,
-    /// Every feed that has an id, also where it has a problem of its own.
+    /// Ids of every feed that has one, also of feeds with problems of their own.
     pub named: Vec<String>,
-    /// Odd, and no reason to stop.
+    /// Oddities that are no reason to stop.
     pub warnings: Vec<ConfigProblem>,
-    /// What is wrong; feeds with a problem of their own are not among `feeds`.
+    /// The problems; feeds with problems of their own are not among `feeds`.
     pub problems: Vec<ConfigProblem>,
-    /// Every file that was read; those that others name, as they were before.
+    /// Every file that was read, as it was before. This includes files to which others refer.
     pub files: Vec<SeenFile>,
-    /// Whether a feed that cannot be collected stops the others, too.
+    /// Whether a feed that cannot be collected also stops the others.
     pub strict: bool,
 }
 
-/// A file as it was at one moment: when its content or its permissions were last changed, and its size; nothing of one
-/// that is not there.
+/// A file's properties at one moment: when its content or its permissions last changed, and its size; none if the file
+/// did not exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeenFile {
-    /// Which file.
+    /// The path.
     pub path: PathBuf,
     met: Option<Met>,
 }
 
-/// Time of the last change of the content, of the file's other properties in seconds and nanoseconds, and the size.
+/// Time of the last change of the content, time of the last change of other properties in seconds and nanoseconds, and
+/// the size.
 type Met = (SystemTime, (i64, i64), u64);
 
 impl SeenFile {
-    /// The file as it is now.
+    /// Reads the file's present properties.
     pub fn now(path: PathBuf) -> SeenFile {
         let met = std::fs::metadata(&path);
         let met = met.and_then(|met| Ok((met.modified()?, (met.ctime(), met.ctime_nsec()), met.len()))).ok();
@@ -83,30 +84,30 @@ impl SeenFile {
 /// One `[[feed]]`, defaults applied.
 #[derive(Debug)]
 pub struct FeedConfig {
-    /// Unique in the configuration.
+    /// Id of the feed, unique in the configuration.
     pub id: String,
-    /// Whose data it is.
+    /// Id of the tenant whose data the feed polls.
     pub tenant: String,
-    /// None for the built-in plugin.
+    /// The plugin's file; `None` for the built-in plugin.
     pub plugin: Option<PathBuf>,
-    /// Time between two polls of a scope; the plugin's own proposal without it.
+    /// Time between two polls of a scope; without it, the plugin's proposal applies.
     pub interval: Option<Interval>,
-    /// Ids of the sinks that its events go to.
+    /// Ids of the sinks that get the feed's events.
     pub sinks: Vec<String>,
-    /// Whom to ask about it.
+    /// The person or address to ask about the feed.
     pub contact: Option<String>,
-    /// What its plugin and its plan must be.
+    /// The pinned digests of plugin and plan.
     pub pins: Pins,
-    /// Settings of the plugin, with the secrets read.
+    /// Settings of the plugin, with their secrets.
     pub settings: Settings,
-    /// Where it stands, for problems that the plugin finds.
+    /// The feed's place in the configuration, for problems that the plugin finds.
     pub place: SourcePlace,
-    /// Settings that came from `{ env }` or `{ file }` and are therefore secrets.
+    /// Settings from `{ env }` or `{ file }`, which are therefore secrets.
     pub sealed: Vec<String>,
-    /// Settings that came so too, and are to be plain values.
+    /// Settings from `{ env }` or `{ file }` that are declared to be plain values.
     pub opened: Vec<String>,
-    /// Settings whose `{ env }` or `{ file }` cannot be read now, each with what was found there. Something else stands in
-    /// their place, so that the other settings can be judged.
+    /// Settings whose `{ env }` or `{ file }` cannot be read now, each with the problem. A substitute takes the place
+    /// of each value, so that the other settings can be judged.
     pub unreadable: Vec<(String, ConfigProblem)>,
 }
 
@@ -115,19 +116,19 @@ pub struct FeedConfig {
 pub struct Interval {
     /// The time.
     pub time: Duration,
-    /// Where it stands, and as its message how it is spelled there.
+    /// The interval's place in the configuration; the message is its text there.
     pub written: ConfigProblem,
 }
 
 impl Interval {
-    /// A warning where it is far below the time after which the service has new data.
+    /// Returns a warning if the interval is far shorter than the time after which the service has new data.
     pub fn oddity(&self, refresh: Duration) -> Option<ConfigProblem> {
         let message = format!("{} is short: the service has new data every {}", self.written.message, spelled(refresh));
         (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| ConfigProblem { message, ..self.written.clone() })
     }
 }
 
-/// More polls in the time in which the service computes its data once bring nothing.
+/// Number of polls during one recomputation of the service's data beyond which polls bring no new data.
 const MOST_POLLS_A_REFRESH: u32 = 32;
 
 fn spelled(time: Duration) -> String {
@@ -138,7 +139,7 @@ fn spelled(time: Duration) -> String {
     }
 }
 
-/// Where a feed's settings stand.
+/// The place of a feed and of its settings.
 #[derive(Debug, Clone, Default)]
 pub struct SourcePlace {
     /// The file of the feed.
@@ -149,19 +150,19 @@ pub struct SourcePlace {
     pub settings: BTreeMap<String, (PathBuf, usize)>,
 }
 
-/// Something wrong or odd in a configuration.
+/// A problem or an oddity of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigProblem {
-    /// Which file.
+    /// The file.
     pub file: PathBuf,
-    /// Counted from 1; 0 for the whole file.
+    /// The line, counted from 1; 0 for the whole file.
     pub line: usize,
-    /// Which feed it is of. None where it is of the whole configuration, of what several feeds share, or of a feed
-    /// without an id of its own.
+    /// Id of the feed. `None` for a problem of the whole configuration, of defaults that several feeds share, or of a
+    /// feed without a valid id.
     pub feed: Option<String>,
-    /// Which key, dotted; of a feed's problem from the feed on.
+    /// The key with dots; for a feed's problem, relative to the feed.
     pub key: String,
-    /// What was found and what was expected.
+    /// The value that was found and the value that was expected.
     pub message: String,
 }
 
@@ -181,12 +182,12 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// Variables of the environment, as an argument; what is no UTF-8 in a value comes as U+FFFD.
+/// Variables of the environment, as an argument. Invalid UTF-8 in a value becomes U+FFFD.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
 
-/// The keys of each table, for those that stand in another one.
+/// The keys of each table, to recognise keys in the wrong table.
 const TABLES: &[(&str, &[&str])] = &[
     ("[collector]", collector::COLLECTOR),
     ("[network]", network::NETWORK),
@@ -197,8 +198,8 @@ const TABLES: &[(&str, &[&str])] = &[
     ("[[feed]] or [feed_defaults]", feeds::SHARED),
 ];
 
-/// Reads a configuration file, or all `*.toml` of a folder; `only` leaves out all feeds but one, and their secrets. What
-/// is wrong stands in the configuration itself, so that a check of the rest can add to it.
+/// Reads a configuration file, or all `*.toml` of a folder. `only` leaves out all feeds but one, and their secrets.
+/// Problems are part of the result, so that a check of the rest can add to them.
 pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
     let whole = |file: &Path, message| ConfigProblem {
         file: file.to_owned(),
@@ -231,7 +232,7 @@ pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Co
     config
 }
 
-/// The configuration files of a folder, by name; hidden ones are none.
+/// Returns the configuration files of a folder, by name, without hidden files.
 pub(crate) fn folder(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
@@ -250,8 +251,8 @@ pub fn parse(file: &Path, text: &str, only: Option<&str>, environment: Environme
     parse_all(&[(file.to_owned(), text.to_owned())], true, only, environment)
 }
 
-/// Reads the texts of some configuration files as one configuration. Where they are not `complete`, what seems to be
-/// missing may stand in another file.
+/// Reads the texts of some configuration files as one configuration. If the files are not `complete`, a part that seems
+/// to be missing may be in another file.
 fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, environment: Environment<'_>) -> Config {
     let mut reader = ConfigReader::default();
     let sources: Vec<ConfigFile<'_>> = files.iter().map(|(file, text)| ConfigFile::new(file, text)).collect();
@@ -265,7 +266,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     if files.len() > 1 {
         let (own, foreign): (Vec<_>, Vec<_>) = tops.into_iter().partition(|top| !is_foreign(top));
         tell_of_foreign(&mut reader, &foreign);
-        // That no feed is there only follows.
+        // A missing feed would only follow from the foreign files.
         reader.complete &= foreign.is_empty() || !own.is_empty();
         tops = own;
     }
@@ -296,7 +297,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config.warnings = once_each(reader.warnings);
     config.problems = once_each(reader.problems);
     if !reader.complete {
-        // The defaults or the sinks may stand where nothing could be read: the plugins would find fault with that.
+        // The defaults or the sinks may be in a file that could not be read; the plugins would report them as missing.
         for feed in config.feeds.drain(..) {
             config.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
         }
@@ -304,14 +305,15 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config
 }
 
-/// Whether a file of a folder belongs to another program: nothing in it is of a configuration, or meant to be.
+/// Says whether a file of a folder belongs to another program: it has no key that is or resembles one of a
+/// configuration.
 fn is_foreign(top: &Table<'_>) -> bool {
     let is_own = |name: &str| suggestion::key(name, TOP.iter().copied()).is_some() || reader::places(name).is_some();
     let mut names = top.children().map(|node| node.name.as_str()).peekable();
     names.peek().is_some() && !names.any(is_own)
 }
 
-/// One message for all of them.
+/// Reports all foreign files in one message.
 fn tell_of_foreign(reader: &mut ConfigReader, foreign: &[Table<'_>]) {
     let Some((first, others)) = foreign.split_first() else { return };
     const EXPECTED: &str = "expected [[feed]] and the like; a configuration has a folder of its own";
@@ -326,11 +328,11 @@ fn tell_of_foreign(reader: &mut ConfigReader, foreign: &[Table<'_>]) {
     reader.problems.push(first.source.problem(0, &Key::default(), message));
 }
 
-/// More files of another program than this are counted.
+/// Number of foreign files that the message names; further ones are counted.
 const FOREIGN_SHOWN: usize = 4;
 
 impl ConfigProblem {
-    /// File and line.
+    /// File and line of the problem.
     pub fn place(&self) -> String {
         match self.line {
             0 => self.file.display().to_string(),
@@ -339,15 +341,15 @@ impl ConfigProblem {
     }
 }
 
-/// What was said already: thirty feeds with one fault are one fault to whoever reads of it.
+/// The problems that were already reported: for a reader, thirty feeds with one fault have one fault.
 #[derive(Debug, Default)]
 pub struct ReportedProblems {
-    /// Place of the first problem with this message.
+    /// The place of the first problem with each message.
     places: BTreeMap<String, String>,
 }
 
 impl ReportedProblems {
-    /// The same problems, where a message that was told before gives way to the place where it was told of.
+    /// Returns the problems, with a reference to the first place instead of a repeated message.
     pub fn brief(&mut self, problems: &[ConfigProblem]) -> Vec<ConfigProblem> {
         let mut brief = problems.to_vec();
         for problem in &mut brief {
@@ -360,13 +362,13 @@ impl ReportedProblems {
     }
 }
 
-/// What stands among the defaults is found again with each feed.
+/// Removes duplicates: a problem among the defaults is found again with each feed.
 pub(crate) fn once_each(problems: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
     let mut seen = BTreeSet::new();
     problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
 }
 
-/// A table that may stand in one file of a folder only.
+/// Returns a table that only one file of a folder may have.
 fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> Option<Table<'a>> {
     let mut nodes = tops.iter().filter_map(|top| top.child(name));
     let first = nodes.next()?;
@@ -374,7 +376,7 @@ fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> O
         let message = format!("stands at {} too, expected in one file of the folder", first.place());
         reader.problem(&other, message);
     }
-    // `[[network]]`, of which there is one.
+    // A list such as `[[network]]` with one table.
     if let Some([only]) = first.as_list().as_deref()
         && only.as_table().is_some()
     {
@@ -384,10 +386,11 @@ fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> O
     reader.table(&first, &format!("the table [{name}]"))
 }
 
-/// The largest number that a duration has, whatever its unit: nine digits, which no calculation with times overflows.
+/// The largest number in a duration, with any unit: nine digits, which overflow no calculation with times.
 const MAX_DURATION_NUMBER: u64 = 999_999_999;
 
-/// A duration such as `90s` or `1h`: `[1-9][0-9]{0,8}[smhd]`. The built-in plugin reads its own durations by the same grammar.
+/// Parses a duration such as `90s` or `1h`: `[1-9][0-9]{0,8}[smhd]`. The built-in plugin parses its own durations by
+/// the same grammar.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {

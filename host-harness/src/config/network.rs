@@ -14,21 +14,21 @@ pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addres
 /// The table `[network]`, and the proxy of the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Certificates that are trusted besides the system's.
+    /// Certificates that are trusted in addition to the system's.
     pub ca_file: Option<CaFile>,
-    /// What requests go through.
+    /// The proxy of requests.
     pub proxy: Proxy,
-    /// Origins beyond those that the built-in plugin knows.
+    /// Allowed origins, in addition to those that the built-in plugin knows.
     pub allow: Vec<String>,
-    /// Origins over http that requests may go to with credentials.
+    /// Origins over http to which requests with credentials may go.
     pub credentials_over_http: Vec<String>,
-    /// Addresses that may be dialled though they are not public.
+    /// Addresses that may be dialled although they are not public.
     pub allow_addresses: Vec<Cidr>,
 }
 
 impl NetworkConfig {
-    /// Whether credentials may go to an address of the operator's own choice: over https, to this machine itself, or where
-    /// it is allowed over http.
+    /// Says whether credentials may go to an address that the operator chose: over https, to this machine itself, or
+    /// over http where that is allowed.
     pub(super) fn takes_credentials(&self, url: &url::Url) -> bool {
         let is_near = || url.host().is_some_and(|host| address::is_loopback(&host));
         url.scheme() == "https"
@@ -42,7 +42,7 @@ impl NetworkConfig {
 pub struct CaFile {
     /// The certificates in it.
     pub authorities: Authorities,
-    /// Where it is named, for problems with what is in it.
+    /// The place that names the file, for problems with its content.
     pub place: ConfigProblem,
 }
 

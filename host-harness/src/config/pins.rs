@@ -1,16 +1,16 @@
-//! The digests that a feed's plugin and plan must have: whoever reviewed a page of `inspect` pins what stands there.
+//! The digests that a feed's plugin and plan must have: whoever reviewed a page of `inspect` pins the digests on it.
 
 use source_host::feed::admitted::AdmittedFeed;
 
 use super::ConfigProblem;
 use super::reader::{ConfigReader, Table};
 
-/// Key of the plugin's digest; it may stand in `[feed_defaults]`, too.
+/// Key of the plugin's digest; `[feed_defaults]` may have it, too.
 pub const PLUGIN: &str = "plugin_sha256";
 /// Key of the plan's digest.
 pub const PLAN: &str = "plan_sha256";
 
-/// What a feed's plugin and plan must be.
+/// The pinned digests of a feed's plugin and plan.
 #[derive(Debug, Clone, Default)]
 pub struct Pins {
     /// Digest of the component.
@@ -19,12 +19,12 @@ pub struct Pins {
     pub plan: Option<Box<Pin>>,
 }
 
-/// A digest that something must have.
+/// A pinned digest.
 #[derive(Debug, Clone)]
 pub struct Pin {
-    /// Lower-case hexadecimal.
+    /// The digest in lower-case hexadecimal.
     pub sha256: String,
-    /// Where it stands; the message is empty.
+    /// The pin's place in the configuration; the message is empty.
     pub place: ConfigProblem,
 }
 
@@ -34,19 +34,19 @@ impl Pins {
         Pins { plugin: pin(reader, merged, PLUGIN), plan: pin(reader, feed, PLAN) }
     }
 
-    /// What is said of a plugin with another digest than the one that is pinned.
+    /// Returns the problem of a plugin whose digest differs from the pin.
     pub fn plugin_problem(&self, found: &str) -> Option<ConfigProblem> {
         let pin = self.plugin.as_ref().filter(|pin| pin.sha256 != found)?;
         Some(pin.problem("a plugin", PLUGIN, found))
     }
 
-    /// The same of a plan.
+    /// Returns the problem of a plan whose digest differs from the pin.
     pub fn plan_problem(&self, found: &str) -> Option<ConfigProblem> {
         let pin = self.plan.as_ref().filter(|pin| pin.sha256 != found)?;
         Some(pin.problem("a plan", PLAN, found))
     }
 
-    /// What is said of a feed that was found good and whose digests differ from the pins.
+    /// Returns the problems of an admitted feed whose digests differ from the pins.
     pub fn problems(&self, feed: &AdmittedFeed) -> Vec<ConfigProblem> {
         let plan = feed.plan_digest().unwrap_or_default();
         self.plugin_problem(feed.plugin_digest()).into_iter().chain(self.plan_problem(&plan)).collect()
@@ -64,7 +64,7 @@ impl Pin {
     }
 }
 
-/// What is expected of a pin.
+/// The expected form of a pin.
 const EXPECTED: &str = "the 64 hexadecimal digits that `inspect -c` prints";
 
 fn pin(reader: &mut ConfigReader, table: &Table<'_>, key: &str) -> Option<Box<Pin>> {

@@ -9,7 +9,7 @@ use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, text_of};
 use super::{ConfigProblem, Environment, SeenFile};
 
-/// A key that names a proxy wins over the environment; `NO_PROXY` holds for both.
+/// Reads the proxy. The key in the configuration takes precedence over the environment; `NO_PROXY` applies to both.
 pub fn read(
     reader: &mut ConfigReader,
     table: Option<&Table<'_>>,
@@ -27,14 +27,14 @@ pub fn read(
     proxy.unwrap_or_default()
 }
 
-/// The variables of the environment, and the file under which problems with them are told.
+/// The variables of the environment, and the file under which their problems are reported.
 struct Variables<'a> {
     file: &'a Path,
     environment: Environment<'a>,
 }
 
 impl Variables<'_> {
-    /// The first of two spellings that is set. A variable that is set to nothing is not set.
+    /// Returns the first of two spellings that is set. An empty variable counts as not set.
     fn first_set(&self, reader: &mut ConfigReader, names: [&'static str; 2]) -> Option<(&'static str, String)> {
         let mut set = names.into_iter().filter_map(|name| Some((name, (self.environment)(name)?)));
         let (name, value) = set.find(|(_, value)| !spelling::trimmed(value).text.is_empty())?;
@@ -79,7 +79,7 @@ fn of_key(
     };
     match Proxy::new(&address, exceptions) {
         Ok(proxy) if proxy.has_credentials() && node.as_table().is_none() => {
-            // A name alone is a credential too, where a proxy takes a token so.
+            // A name alone is a credential, too: some proxies take a token in its place.
             let found = if proxy.has_password() { "a password in the open" } else { "a user name without a password" };
             let message = format!(
                 "found {found}, expected the address in {{ env = \"…\" }} or {{ file = \"…\" }}, or without what stands before @"

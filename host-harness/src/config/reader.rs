@@ -1,4 +1,4 @@
-//! TOML with its files and lines: gives values of the expected type, and collects a problem for each other one.
+//! TOML with its files and lines: returns values of the expected type, and collects a problem for each other value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt;
@@ -12,7 +12,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::{ConfigProblem, TABLES, suggestion, syntax};
 use crate::files;
 
-/// As much of a value is shown.
+/// Bytes of a value that a message shows.
 const SHOWN_BYTES: usize = 80;
 
 /// Keys of a feed or a sink that may be written as tables of their own.
@@ -22,38 +22,38 @@ const PARTS: &[&str] = &["settings", "contact", "headers", "token", "url"];
 pub struct ConfigFile<'a> {
     pub file: &'a Path,
     text: &'a str,
-    /// Offsets of the line ends.
+    /// Offsets of the ends of lines.
     line_ends: Vec<usize>,
 }
 
-/// Collects what is wrong and what is odd.
+/// Collects problems and oddities.
 #[derive(Default)]
 pub struct ConfigReader {
     pub problems: Vec<ConfigProblem>,
     pub warnings: Vec<ConfigProblem>,
-    /// Whether everything could be read: what is missing then is missing.
+    /// Whether everything could be read, so that missing keys are really missing.
     pub complete: bool,
-    /// Keys that stand in the wrong table, and are therefore missing in theirs.
+    /// Keys in the wrong table, which are therefore missing in their own.
     misplaced: BTreeSet<String>,
-    /// Whole keys that are the nearest to unknown ones: that they are missing only follows.
+    /// Whole keys that are nearest to unknown ones: their absence only follows.
     nearest: BTreeSet<Key>,
     /// Tables with an unknown key.
     unsure: BTreeSet<Key>,
 }
 
-/// Which key: the feed that it is of, where that has an id of its own, and the rest, dotted.
+/// A key: the id of its feed, if the feed has one, and the rest with dots.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub feed: Option<String>,
     pub dotted: String,
 }
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone)]
 pub struct Node<'a> {
-    /// Last part of the key; of one that is a few letters off, the one that is meant.
+    /// Last part of the key; for a misspelled key, the intended one.
     pub name: String,
-    /// The same as it is written.
+    /// Last part of the key as written.
     written: String,
     /// The whole key.
     pub key: Key,
@@ -62,13 +62,13 @@ pub struct Node<'a> {
     value: &'a DeValue<'a>,
 }
 
-/// A table and where it stands.
+/// A table and its place.
 #[derive(Clone)]
 pub struct Table<'a> {
     pub key: Key,
     pub line: usize,
     pub source: &'a ConfigFile<'a>,
-    /// Stands between its key and those of what is in it.
+    /// The text between the table's key and those of its children.
     separator: &'static str,
     children: Vec<Node<'a>>,
 }
@@ -94,7 +94,7 @@ impl<'a> ConfigFile<'a> {
         ConfigProblem { file: self.file.to_owned(), line, feed, key: dotted, message }
     }
 
-    /// A path of the file, which is relative to its folder.
+    /// Resolves a path of the file relative to its folder.
     pub fn beside(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
@@ -113,8 +113,8 @@ impl ConfigReader {
         self.warnings.push(node.source.problem(node.line, &node.key, message));
     }
 
-    /// Every key must be one of these. One that is a few letters off is told, and read as the one that is meant, so that
-    /// nothing is told that only follows from it.
+    /// Checks that every key is one of these. A misspelled key is reported and then read as the intended one, so that
+    /// no other problem follows from it.
     pub fn known(&mut self, table: &mut Table<'_>, keys: &[&str]) {
         let known = |name: &str| keys.contains(&name);
         for index in 0..table.children.len() {
@@ -143,7 +143,7 @@ impl ConfigReader {
                 true => "; the settings of the plugin belong to [feed.settings]",
                 false => "",
             };
-            // `[feeds.settings]` below its `[[feed]]`.
+            // A table such as `[feeds.settings]` below its `[[feed]]`.
             let is_part = is_table && is_meant && node.is_only_settings();
             if let Some(nearest) = nearest.filter(|nearest| is_part && table.child(nearest).is_some()) {
                 let message = format!("found [{name}.settings], expected [{nearest}.settings]");
@@ -151,7 +151,8 @@ impl ConfigReader {
                 self.misplaced.insert("settings".to_owned());
                 continue;
             }
-            // One in a feed may be a setting of the plugin, and says nothing of what the feed itself has not.
+            // An unknown key in a feed may be a setting of the plugin, and does not mean that the feed itself lacks a
+            // key.
             if let Some(nearest) = nearest.filter(|_| !keys.contains(&"settings")) {
                 self.nearest.insert(table.path(nearest));
             }
@@ -159,7 +160,7 @@ impl ConfigReader {
             let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
             self.problem(&node.clone(), message);
             let Some(nearest) = nearest.filter(|_| is_meant) else { continue };
-            // `[[feeds]]` above `[feed.settings]`: the second is part of the first, and does not stand alone.
+            // `[[feeds]]` above `[feed.settings]`: the second is a part of the first.
             let part = table.children.iter().position(|other| other.name == nearest && other.value.is_table());
             if let Some(part) = part.filter(|part| *part != index && table.children[index].value.is_array()) {
                 table.children[part].name = String::new();
@@ -171,13 +172,13 @@ impl ConfigReader {
         }
     }
 
-    /// Says of a key that it stands in the wrong table.
+    /// Reports that a key is in the wrong table.
     pub fn misplaced(&mut self, node: &Node<'_>, message: &str) {
         self.problem(node, message.to_owned());
         self.misplaced.insert(node.name.clone());
     }
 
-    /// Whether a key of the table is unknown, which is told: what is missing may be meant by it.
+    /// Says whether the table has an unknown key, which is reported: a missing key may be meant by it.
     pub fn is_unsure(&self, table: &Table<'_>) -> bool {
         self.unsure.contains(&table.key)
     }
@@ -217,12 +218,12 @@ impl ConfigReader {
         self.expected(node, node.as_text(), expected)
     }
 
-    /// The same of a value that may be a secret: what is found is not shown.
+    /// Reads a text that may be a secret: messages do not show the value.
     pub fn hidden_text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
         self.expected(node, node.as_text(), expected)
     }
 
-    /// A whole number from 1.
+    /// Reads a whole number from 1.
     pub fn count(&mut self, node: &Node<'_>, of_what: &str) -> Option<u64> {
         let count = node.json().as_u64().filter(|count| *count > 0);
         if count.is_none() {
@@ -247,14 +248,14 @@ impl ConfigReader {
         node.json().as_bool() == Some(false)
     }
 
-    /// A list. What stands there alone is told, and read as a list of one.
+    /// Reads a list. A single value is reported, and read as a list of one.
     pub fn list<'b>(&mut self, node: &Node<'b>) -> Vec<Node<'b>> {
         match node.value {
             DeValue::Array(array) => array.iter().enumerate().map(|(index, value)| node.item(index, value)).collect(),
             DeValue::String(text) => {
                 let parts: Vec<String> = text.split(',').map(|part| format!("{:?}", part.trim())).collect();
                 self.problem(node, format!("found {text:?}, expected a list; write [{}]", parts.join(", ")));
-                // Several in one text are none that could be found.
+                // A text with several values is not split.
                 if parts.len() == 1 { vec![node.clone()] } else { Vec::new() }
             }
             _ => {
@@ -264,7 +265,7 @@ impl ConfigReader {
         }
     }
 
-    /// The tables of a list such as `[[feed]]`. One that is written as a table of its own is told, and read like them.
+    /// Reads the tables of a list such as `[[feed]]`. A single table is reported, and read as one of the list.
     pub fn tables<'b>(&mut self, node: &Node<'b>) -> Vec<Table<'b>> {
         let name = &node.name;
         let items = match node.value {
@@ -273,7 +274,7 @@ impl ConfigReader {
                 self.problem(node, format!("found [{name}.settings] without its [[{name}]] above it"));
                 Vec::new()
             }
-            // `[feed.contoso-prod]` or `[[feed.contoso-prod]]`: each has a name in place of an id.
+            // `[feed.contoso-prod]` or `[[feed.contoso-prod]]`: each table has a name in place of an id.
             DeValue::Table(table)
                 if !table.is_empty()
                     && node.as_table().is_some_and(|table| {
@@ -302,7 +303,7 @@ impl ConfigReader {
                 items
             }
             DeValue::Table(_) => {
-                // Where the name is wrong, too, that was told with its brackets.
+                // The message about a wrong name already shows the brackets.
                 if node.written == *name {
                     self.problem(node, format!("found the table [{name}], expected [[{name}]]"));
                 }
@@ -320,7 +321,7 @@ impl ConfigReader {
         self.expected(node, node.as_table(), expected)
     }
 
-    /// A path, below the folder of the file that it stands in.
+    /// Reads a path, relative to the folder of the file that contains it.
     pub fn path(&mut self, node: &Node<'_>, expected: &str) -> Option<PathBuf> {
         let text = self.text(node, expected)?;
         if let Some(path) = text.strip_prefix("file:") {
@@ -332,7 +333,8 @@ impl ConfigReader {
         let odd = if text.trim().is_empty() {
             "nothing"
         } else if text.chars().any(char::is_control) {
-            // `"C:\new"` has a line break in it. The path is not shown: it may be what belongs into the file.
+            // `"C:\new"` contains a line break. The message does not show the path, which may be the content that
+            // belongs into the file.
             "a path with a tab, a line break or another control in it: in double quotes \\ begins an escape"
         } else if text == "~" || text.starts_with("~/") || text.starts_with('$') {
             "a path that a shell would expand, and nobody else does"
@@ -343,7 +345,7 @@ impl ConfigReader {
         None
     }
 
-    /// The path of a file that is written.
+    /// Reads the path of a file that is written.
     pub fn path_of_file(&mut self, node: &Node<'_>) -> Option<PathBuf> {
         let path = self.path(node, "the path of a file")?;
         if path.is_dir() || node.as_text().is_some_and(|text| text.ends_with('/')) {
@@ -361,7 +363,8 @@ impl ConfigReader {
         Some(path)
     }
 
-    /// The id of a feed or of a sink, and whether another has it already. `ids` keeps the place where each stands first.
+    /// Reads the id of a feed or of a sink, and says whether another has the same id. `ids` keeps the first place of
+    /// each id.
     pub fn own_id(&mut self, table: &Table<'_>, ids: &mut BTreeMap<String, String>) -> Option<(String, bool)> {
         let (id, node) = self.id(table, "id")?;
         let first = ids.get(&id).cloned();
@@ -375,7 +378,7 @@ impl ConfigReader {
         Some((id, first.is_some()))
     }
 
-    /// An id of a feed, a tenant or a sink: it stands in paths, labels and metrics.
+    /// Reads the id of a feed, a tenant or a sink, which appears in paths, labels and metrics.
     pub fn id<'b>(&mut self, table: &Table<'b>, key: &str) -> Option<(String, Node<'b>)> {
         let node = self.required(table, key)?;
         let id = self.text(&node, "an id")?;
@@ -390,7 +393,7 @@ impl ConfigReader {
     }
 }
 
-/// The words for a file that is no regular one and no folder.
+/// Names a file that is neither a regular file nor a folder.
 fn special(kind: std::fs::FileType) -> Option<&'static str> {
     match kind {
         _ if kind.is_char_device() || kind.is_block_device() => Some("a device"),
@@ -400,8 +403,8 @@ fn special(kind: std::fs::FileType) -> Option<&'static str> {
     }
 }
 
-/// Where something belongs that stands in the wrong table. Tables with a name that is a few letters off are not meant to
-/// be the key that is spelled so elsewhere.
+/// Returns the place of a key that is in the wrong table. A table with a misspelled name is not taken for a key with
+/// that name elsewhere.
 fn place_of(node: &Node<'_>, is_meant_table: bool) -> Option<String> {
     match node.name.as_str() {
         name @ ("feed" | "sink") if node.is_tables() => Some(format!("the top: [[{name}]]")),
@@ -426,7 +429,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value as JSON, numbers to the letter as far as TOML has them.
+    /// The value as JSON, with numbers as exact as TOML has them.
     pub fn json(&self) -> Value {
         json(self.value)
     }
@@ -443,18 +446,18 @@ impl<'a> Node<'a> {
         Some(array.iter().enumerate().map(|(index, value)| self.item(index, value)).collect())
     }
 
-    /// Whether it is a table with nothing but a table of settings in it.
+    /// Says whether the value is a table whose only key is `settings`.
     fn is_only_settings(&self) -> bool {
         self.value.as_table().is_some_and(|table| table.len() == 1 && table.contains_key("settings"))
     }
 
-    /// Whether it is a table or a list of them.
+    /// Says whether the value is a table or a list of tables.
     fn is_tables(&self) -> bool {
         let all = |items: &DeArray<'_>| items.iter().all(|item| item.as_ref().is_table());
         self.value.is_table() || self.value.as_array().is_some_and(all)
     }
 
-    /// The value as it may be shown; not for what may be a secret.
+    /// The value in the form that messages show; not for values that may be secret.
     pub fn shown(&self) -> String {
         match self.value {
             DeValue::String(text) => format!("{:?}", text::cut(text, SHOWN_BYTES)),
@@ -466,7 +469,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Where it stands, for a problem elsewhere.
+    /// The value's place, for a problem elsewhere.
     pub fn place(&self) -> String {
         format!("{}:{}", self.source.file.display(), self.line)
     }
@@ -496,7 +499,7 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The table that a whole file is.
+    /// The table of a whole file.
     pub fn document(document: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
         Table::new(&Key::default(), 0, document, source)
     }
@@ -513,8 +516,8 @@ impl<'a> Table<'a> {
         Table { children: children.collect(), key: key.clone(), line, source, separator: "." }
     }
 
-    /// The same under its id in place of its number: what is told of it begins with `feed contoso-prod: `. One whose id
-    /// another has, or that has none, keeps the number.
+    /// Names the table by its id instead of its number: messages about it begin with `feed contoso-prod: `. A table
+    /// without an id, or with the id of another, keeps its number.
     pub fn by_id(mut self, what: &str, others: &BTreeMap<String, String>) -> Table<'a> {
         let id = self.child("id").and_then(|node| node.as_text());
         let is_good = |id: &String| !id.is_empty() && id.len() <= SHOWN_BYTES && !id.contains(char::is_control);
@@ -530,7 +533,7 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// The key of something in it.
+    /// The key of a child.
     pub fn path(&self, name: &str) -> Key {
         self.key.joined(self.separator, name)
     }
@@ -543,7 +546,7 @@ impl<'a> Table<'a> {
         self.children.iter().find(|node| node.name == name).cloned()
     }
 
-    /// This table, and from `defaults` what it does not have.
+    /// This table, with the keys of `defaults` that it lacks.
     pub fn over(&self, defaults: Option<&Table<'a>>) -> Table<'a> {
         let mut merged = self.clone();
         for node in defaults.into_iter().flat_map(Table::children) {

@@ -10,7 +10,7 @@ use crate::files;
 
 pub(super) const REFERENCE: &[&str] = &["env", "file", "plain"];
 
-/// A secret of the host itself: `{ env = … }` or `{ file = … }`, and never the value in the open.
+/// Reads a secret of the host itself: `{ env = … }` or `{ file = … }`, but never the value in the configuration.
 pub(super) fn secret(
     reader: &mut ConfigReader,
     node: &Node<'_>,
@@ -36,7 +36,7 @@ pub(super) fn secret(
     }
 }
 
-/// The same for a token, which goes into a header as it is: what is odd about it is told.
+/// Reads a token, which goes into a header unchanged; its oddities are reported.
 pub(super) fn token(
     reader: &mut ConfigReader,
     node: &Node<'_>,
@@ -54,7 +54,7 @@ pub(super) fn token(
     Some(token)
 }
 
-/// Tells of a secret's file that others may read or write.
+/// Warns of a secret's file that others may read or write.
 pub(super) fn warn_of_mode(reader: &mut ConfigReader, node: &Node<'_>, reference: &Table<'_>) {
     let path = reference.child("file").and_then(|file| reader.path(&file, "the path of a file"));
     if let Some(words) = path.and_then(|path| files::too_open(&path)) {
@@ -62,8 +62,8 @@ pub(super) fn warn_of_mode(reader: &mut ConfigReader, node: &Node<'_>, reference
     }
 }
 
-/// The value behind `{ env = … }` or `{ file = … }`, or why there is none now; none where the reference itself is wrong,
-/// which is told.
+/// Returns the value of `{ env = … }` or `{ file = … }`, or the reason why it cannot be read now; `None` if the
+/// reference itself is wrong, which is reported.
 pub(super) fn referenced(
     reader: &mut ConfigReader,
     node: &Node<'_>,
@@ -89,7 +89,7 @@ pub(super) fn referenced(
         (None, Some(file)) => {
             let path = reader.path(&file, "the path of a file")?;
             let named = file.as_text().unwrap_or_default();
-            // Looked at first: who writes it while it is read has changed it.
+            // Read first, so that a file that changes while it is read counts as changed.
             files.push(SeenFile::now(path.clone()));
             Some(match secret::read(&path) {
                 Err(Unread::Io(error)) if spelling::may_be_secret(&named) => Err(format!(
@@ -114,7 +114,8 @@ pub(super) fn referenced(
     }
 }
 
-/// What is said of a variable that is not there. Whoever put the secret itself in place of the name does not see it again.
+/// The message about a variable that is not set. If the user wrote the secret itself in place of the name, the message
+/// does not show it.
 fn no_variable(name: &str) -> String {
     let bare = name.trim_matches(['$', '{', '}', '%', '!']);
     let bare = ["env:", "ENV:", "env."].iter().find_map(|begin| bare.strip_prefix(begin)).unwrap_or(bare);
@@ -131,7 +132,7 @@ fn no_variable(name: &str) -> String {
     }
 }
 
-/// The value of a variable as text.
+/// Returns the value of a variable as text.
 pub(super) fn text_of(name: &str, value: &str) -> Result<String, String> {
     if value.contains(char::REPLACEMENT_CHARACTER) {
         return Err(format!(

@@ -1,4 +1,4 @@
-//! The table `[feed.settings]`: plain values for the plugin, and secrets apart from them.
+//! The table `[feed.settings]`: plain values for the plugin, and secrets kept apart.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::reader::{ConfigReader, Table};
 use super::reference::{REFERENCE, referenced, warn_of_mode};
 use super::{Environment, FeedConfig, SeenFile};
 
-/// Stands where a credential cannot be read.
+/// The substitute for a credential that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
-/// The settings of a feed over those of the defaults; none where it has none, which is told.
+/// Merges the settings of a feed with the defaults; `None` if the feed has no settings, which is reported.
 pub(super) fn table<'a>(
     reader: &mut ConfigReader,
     feed: &Table<'a>,

@@ -17,7 +17,7 @@ pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
 pub const HTTP: &[&str] = &["url", "preset", "token", "headers", "gzip"];
 
-/// What is meant by other names of types: a type, and what goes with it.
+/// Other names of types, with the type that each means and further advice.
 const OTHER_NAMES: &[(&[&str], &str)] = &[
     (&["console", "stderr", "terminal"], "\"stdout\""),
     (&["files", "ndjson", "json", "jsonl", "log"], "\"file\""),
@@ -27,19 +27,19 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
     (&["splunk", "splunkhec", "hec", "splunkhechttp"], "\"http\", with preset = \"splunk-hec\""),
 ];
 
-/// Sinks that this version does not have, though a later one is to have them.
+/// Sinks that are planned but that this version lacks.
 const LATER: &[&str] = &["nats", "otlp", "otel", "otlphttp", "otlpgrpc", "opentelemetry"];
 
-/// A sink and where it stands.
+/// A sink and its place.
 pub struct ReadSink {
-    /// As it is written, whether it is good or not: feeds that name it are right.
+    /// The id as written, even if the sink has a problem, so that feeds may refer to it.
     pub id: Option<String>,
-    /// None where something is wrong with it.
+    /// The sink; `None` if it has a problem.
     pub config: Option<SinkConfig>,
     pub place: ConfigProblem,
 }
 
-/// The sinks, also those with which something is wrong.
+/// Reads the sinks, including those with problems.
 pub fn read(
     reader: &mut ConfigReader,
     tops: &[Table<'_>],
@@ -54,7 +54,7 @@ pub fn read(
     for table in lists.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
         let written = table.child("id").and_then(|node| node.as_text());
         let mut table = table.by_id("sink", &ids);
-        // Which keys there are depends on the type, and which type on the keys.
+        // The allowed keys depend on the type, and the type may depend on the keys.
         let kind = kind(reader, &mut table, network, files, environment);
         let id = reader.own_id(&table, &mut ids);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
@@ -65,7 +65,8 @@ pub fn read(
             continue;
         };
         let beside = || Some(state.with_file_name(format!("dead-letters-{id}.ndjson")));
-        // Where a second one of the same id writes to only follows from the id.
+        // The files of a second sink with the same id would clash with those of the first, which only follows from the
+        // id.
         let Some(dead_letters) = dead_letters.unwrap_or_else(beside).filter(|_| !is_second) else {
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
@@ -92,7 +93,7 @@ fn kind(
     environment: Environment<'_>,
 ) -> Option<SinkKind> {
     let all = [COMMON, FILE, HTTP].concat();
-    // One that is a few letters off is found, and told, with the others.
+    // A misspelled key is reported with the others.
     let node = table.child("type").or_else(|| {
         reader.known(table, &all);
         reader.required(table, "type")
@@ -118,7 +119,7 @@ fn kind(
     }
 }
 
-/// What is said of a type that there is not.
+/// The message about an unknown type.
 fn no_type(other: &str) -> String {
     const EXPECTED: &str = "expected \"stdout\", \"file\" or \"http\"";
     const WAY: &str = "through Vector: type = \"http\", preset = \"vector\", to its source `http_server`, and on to a sink of its own";
@@ -199,7 +200,7 @@ fn preset(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Preset> {
     preset
 }
 
-/// Headers of a sink, those whose values are secrets apart.
+/// Headers of a sink, with secret values kept apart.
 #[derive(Default)]
 struct Headers {
     named: Vec<(http::HeaderName, Template)>,
@@ -226,7 +227,7 @@ fn headers(
             }
             continue;
         }
-        // What is found may be a secret.
+        // The value may be a secret.
         let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
         match (name, value) {
             (Ok(name), Some(value)) if fits(value.text()) => {
@@ -246,7 +247,7 @@ fn headers(
     headers
 }
 
-/// Where a sink posts to. Its query may hold a credential, and so may a text that is no address.
+/// Reads the address to which a sink posts. Its query may hold a credential, and so may a text that is not an address.
 fn address(
     reader: &mut ConfigReader,
     node: &Node<'_>,
@@ -294,7 +295,7 @@ fn address(
     Some(url)
 }
 
-/// Other ways to write the place of an id, with the name in place of `NAME`. Longer ones come first.
+/// Placeholders of other programs for an id, with `NAME` in place of its name. Longer ones come first.
 const PLACEHOLDERS: &[&str] = &[
     "${{NAME}}",
     "${NAME_id}",
@@ -314,12 +315,12 @@ const PLACEHOLDERS: &[&str] = &[
     "<NAME>",
 ];
 
-/// Tells of a place for an id that is written as in other programs.
+/// Reports a placeholder that is written as in other programs.
 fn has_foreign_placeholder(reader: &mut ConfigReader, node: &Node<'_>, text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let found = ["tenant", "feed"].into_iter().find_map(|name| {
         let written = PLACEHOLDERS.iter().map(|written| written.replace("NAME", name));
-        // In another case.
+        // Our own placeholder in another case.
         let own = format!("{{{name}}}");
         let mut written = written.chain([own.clone()]);
         let (at, written) = written.find_map(|written| {

@@ -1,4 +1,4 @@
-//! What was meant: the right spelling of keys, ids, durations and sizes that are written as other programs have them.
+//! Suggestions: the right spelling of keys, ids, durations and sizes that are written as in other programs.
 
 use super::near;
 pub use super::near::name;
@@ -20,18 +20,18 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("uri", "url"),
 ];
 
-/// The key that is meant by another: a few letters off, or another word for it.
+/// Returns the key that another means: a few letters off, or a synonym.
 pub fn key<'a>(written: &str, keys: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let other = |key: &str| OTHER_WORDS.contains(&(written.to_lowercase().as_str(), key));
     name(written, keys.clone()).or_else(|| keys.into_iter().find(|key| other(key)))
 }
 
-/// The name that may be meant by another: a key that is meant, or the name that is nearest.
+/// Returns the name that another may mean: a key that it means, or the nearest name.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     key(name, names.clone()).or_else(|| near::nearest(name, names))
 }
 
-/// An id that is allowed, as near as can be to one that is not.
+/// Returns a valid id that is as near as possible to an invalid one.
 pub fn id(text: &str) -> Option<String> {
     let mut id = String::new();
     for character in text.trim().to_lowercase().chars() {
@@ -46,7 +46,7 @@ pub fn id(text: &str) -> Option<String> {
     (!id.is_empty()).then(|| id.to_owned())
 }
 
-/// A duration as this configuration has it, of one as others have it: `60`, `1 hour`, `1h30m`, `1.5h`, `PT1H`.
+/// Converts a duration of another notation to that of this configuration: `60`, `1 hour`, `1h30m`, `1.5h`, `PT1H`.
 pub fn duration(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches('+').to_lowercase();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -80,7 +80,7 @@ pub fn duration(text: &str) -> Option<String> {
     Some(format!("{number}{unit}"))
 }
 
-/// A number, of one with a unit of bytes or in quotes: `256MB`, `1 GiB`, `64`.
+/// Converts a number in quotes or with a unit of bytes: `256MB`, `1 GiB`, `64`.
 pub fn number(text: &str) -> Option<u64> {
     let text = text.trim().to_lowercase().replace(['_', ','], "");
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
@@ -100,10 +100,10 @@ pub fn number(text: &str) -> Option<u64> {
     whole(number.parse::<f64>().ok()? * factor)
 }
 
-/// A number from 1 that is whole, and small enough to be exact.
+/// Returns a number if it is whole, at least 1, and small enough to be exact.
 fn whole(number: f64) -> Option<u64> {
     let is_whole = (1.0..9e15).contains(&number) && number.fract() == 0.0;
-    // Exact: within the integers of a double.
+    // Exact: the number is within the integers of a double.
     is_whole.then(|| format!("{number:.0}").parse().ok())?
 }
 

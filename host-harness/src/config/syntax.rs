@@ -1,35 +1,36 @@
-//! What is wrong with a file that is no TOML, in words that lead to its mending: the parser names what it expected, and not
-//! what people had in mind.
+//! The faults of a file that is not TOML, in words that lead to the fix: the parser names what it expected, but not
+//! what the user meant.
 
 use toml::de::{DeTable, DeValue, Error};
 
-// Words of the parser, which has one type for all its errors. `the_parser_says_the_words_by_which_it_is_known` provokes each.
+// Texts of the parser, which has one type for all its errors. `the_parser_says_the_words_by_which_it_is_known` provokes
+// each.
 
-/// A key or a table stands twice.
+/// A key or a table appears twice.
 const DUPLICATE_KEY: &str = "duplicate key";
 
-/// A backslash begins no escape that there is,
+/// A backslash begins no valid escape.
 const NO_ESCAPE: &str = "escaped value";
 
-/// or one of a character whose number is none.
+/// An escape has the number of no character.
 const NO_CHARACTER: &str = "unicode value";
 
-/// A word stands without quotes,
+/// A word has no quotes.
 const NO_QUOTES: &str = "string values must be quoted";
 
-/// or a number or a date that is none. Of strings the parser says the same, with [`STRING`].
+/// A number or a date is invalid. The parser says the same of strings, together with [`STRING`].
 const INVALID: &str = "invalid";
 
-/// What is invalid is a string.
+/// The invalid value is a string.
 const STRING: &str = "string";
 
-/// Something else stands between a key and its value.
+/// There is no `=` between a key and its value.
 const NO_EQUALS_SIGN: &str = "expected `=`";
 
-/// Something stands after a value.
+/// Something follows a value.
 const NO_LINE_END: &str = "unexpected key or value";
 
-/// The line at which it shows, counted from 1, and what is wrong there.
+/// Returns the line of the fault, counted from 1, and its message.
 pub fn message(text: &str, error: &Error) -> (usize, String) {
     let span = error.span().unwrap_or_default();
     let at = span.start.min(text.len());
@@ -51,7 +52,7 @@ pub fn message(text: &str, error: &Error) -> (usize, String) {
         _ => odd_character(line)
             .or_else(|| backslash(line, words))
             .or_else(|| unquoted(before, found, words))
-            // With dots the parser stops within the value.
+            // In a date with dots, the parser stops within the value.
             .or_else(|| line.split_once('=').and_then(|(key, value)| date(key.trim(), value.trim())))
             .or_else(|| punctuation(line, after, words)),
     };
@@ -62,7 +63,7 @@ fn line_number(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Another language that the file is written in.
+/// Names another language in which the file is written.
 fn language(text: &str) -> Option<&'static str> {
     let text = text.trim_start();
     let is_json =
@@ -83,10 +84,10 @@ fn language(text: &str) -> Option<&'static str> {
     (first == "---" || first.starts_with("- ") || is_key).then_some("YAML")
 }
 
-/// Names the key, and where it stands first.
+/// Names the key and its first place.
 fn duplicate(text: &str, found: &str, at: usize) -> String {
     let key = found.trim().trim_matches(['"', '\'']);
-    // What stands above is good; the parser keeps the second of two tables alone.
+    // The text above is valid; of two tables, the parser keeps only the second.
     let above = &text[..text[..at].rfind('\n').map_or(0, |end| end + 1)];
     let (table, _) = DeTable::parse_recoverable(above);
     let line = first(table.get_ref(), key, at).map_or(line_number(text, at), |first| line_number(text, first));
@@ -97,7 +98,7 @@ fn duplicate(text: &str, found: &str, at: usize) -> String {
     format!("found `{key}` a second time, the first is in line {line}, {expected}")
 }
 
-/// The last key of this name before an offset, which is the one in the same table.
+/// Returns the last key of this name before an offset, which is the one in the same table.
 fn first(table: &DeTable<'_>, name: &str, before: usize) -> Option<usize> {
     let inside = |value: &DeValue<'_>| match value {
         DeValue::Table(table) => first(table, name, before),
@@ -114,7 +115,7 @@ fn first(table: &DeTable<'_>, name: &str, before: usize) -> Option<usize> {
     found.flatten().max()
 }
 
-/// A character that looks like another and is none: they come with text from a web page or a word processor.
+/// Finds a character that looks like another: such characters come with text from a web page or a word processor.
 fn odd_character(line: &str) -> Option<String> {
     const QUOTES: &str = "“”„‟″‘’‚‛′«»‹›＂＇`´";
     let outside = outside_of_strings(line);
@@ -132,12 +133,12 @@ fn odd_character(line: &str) -> Option<String> {
     outside.chars().find_map(found)
 }
 
-/// Zero width, marks of direction, soft hyphen, byte order mark.
+/// Zero-width characters, marks of direction, the soft hyphen and the byte order mark.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// A line without what stands in straight quotes, and without its comment.
+/// Removes the text in straight quotes and the comment from a line.
 fn outside_of_strings(line: &str) -> String {
     let (mut outside, mut quote, mut escaped) = (String::new(), None, false);
     for character in line.chars() {
@@ -152,7 +153,7 @@ fn outside_of_strings(line: &str) -> String {
     outside
 }
 
-/// A path of Windows in double quotes.
+/// Recognises a Windows path in double quotes.
 fn backslash(line: &str, words: &str) -> Option<String> {
     let is_escape = [NO_ESCAPE, NO_CHARACTER].iter().any(|what| words.contains(what));
     (is_escape && line.contains('\\')).then(|| {
@@ -162,7 +163,8 @@ fn backslash(line: &str, words: &str) -> Option<String> {
     })
 }
 
-/// A value without quotes, which may be a secret: only what looks like a number or a word of TOML is shown.
+/// Recognises a value without quotes, which may be a secret: the message shows it only if it looks like a number or a
+/// word of TOML.
 fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
     let is_value = words.starts_with(NO_QUOTES) || words.starts_with(INVALID) && !words.contains(STRING);
     let key =
@@ -187,7 +189,7 @@ fn unquoted(before: &str, found: &str, words: &str) -> Option<String> {
     })
 }
 
-/// A date that does not exist, or is no date of TOML.
+/// Recognises a date that does not exist, or that is not written as in TOML.
 fn date(key: &str, found: &str) -> Option<String> {
     const EXPECTED: &str = "expected a date as year, month and day, such as 2027-06-30";
     let day = found.split(['T', 't', ' ']).next().unwrap_or_default();
@@ -210,13 +212,13 @@ fn date(key: &str, found: &str) -> Option<String> {
     }
 }
 
-/// Digits and a unit.
+/// Recognises digits with a unit.
 fn is_measure(text: &str) -> bool {
     let unit = text.trim_start_matches(|character: char| character.is_ascii_digit());
     unit.len() < text.len() && unit.len() <= 3 && text.len() <= 8 && unit.chars().all(char::is_alphabetic)
 }
 
-/// What other languages write between and after values, and before comments.
+/// Recognises punctuation of other languages between and after values, and before comments.
 fn punctuation(line: &str, after: &str, words: &str) -> Option<String> {
     let start = line.trim_start();
     if start.starts_with("//") || start.starts_with(';') || start.starts_with("--") || start.starts_with("/*") {
@@ -294,7 +296,7 @@ mod tests {
             ("p = { file = \"D:\\x\" }\n", backslash),
             ("a = 1h\n", "1: string values must be quoted: `a = \"1h\"`"),
             ("a = 256MB # much\n", "1: string values must be quoted: `a = \"256MB\"`"),
-            // Nobody knows whether it is a secret.
+            // The value may be a secret.
             ("[t]\na = hunter2\n", "2: string values must be quoted: `a = \"…\"`"),
             ("a = aaaabbbb-0000-cccc-1111-dddd2222eeee\n", "1: string values must be quoted: `a = \"…\"`"),
             ("a = 11111111-2222-3333-4444-555555555555\n", "1: string values must be quoted: `a = \"…\"`"),

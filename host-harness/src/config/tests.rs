@@ -33,7 +33,7 @@ fn is_proxy(name: &str) -> bool {
     name.to_ascii_uppercase().ends_with("_PROXY")
 }
 
-/// The configuration, unless something is wrong with it, or a feed would be left out.
+/// Returns the configuration, unless it has a problem or a feed would be left out.
 fn told(config: Config) -> Result<Config, Vec<String>> {
     let unreadable = config.feeds.iter().flat_map(|feed| feed.unreadable.iter().map(|(_, problem)| problem));
     let told: Vec<String> = config.problems.iter().chain(unreadable).map(ConfigProblem::to_string).collect();
@@ -157,7 +157,7 @@ fn one_file_under_two_names_is_one_file() {
         let letters = format!("dead_letters = \"{}\"", at(other).display());
         let problems =
             read(&format!("{}{}", sink("one", one, &letters), feed("a", "")), None).err().unwrap_or_default();
-        // A link of that name is refused whatever it leads to.
+        // A link with that name is refused, whatever its target.
         let is_link = std::fs::symlink_metadata(at(other)).is_ok_and(|met| met.is_symlink());
         let expected = if is_link { "a symbolic link to " } else { "expected a file of their own" };
         let is_told = problems.len() == 1 && problems[0].contains(expected);
@@ -216,7 +216,7 @@ token = { env = "HEC" }
 headers = { "x-tenant" = "{tenant}" }
 "#;
 
-/// A feed with these lines of its own.
+/// Makes a feed with these lines of its own.
 fn feed(id: &str, lines: &str) -> String {
     format!("[[feed]]\nid = \"{id}\"\ntenant = \"t\"\n{lines}\n[feed.settings]\nclient_key = \"k\"\n")
 }
@@ -232,7 +232,7 @@ fn a_feed_goes_to_the_sinks_that_it_names_or_to_all() {
 
 #[test]
 fn sinks_and_feeds_that_miss_each_other_are_found() {
-    // Which sink a feed means that names none, nobody knows: the second is told when the first is mended.
+    // The sink that a feed without names means is unknown: the second problem is reported after the first is mended.
     for (sinks, expected) in [
         ("sinks = []", "feed b: sinks: found an empty list"),
         ("sinks = [\"hec\"]", "sink lake: no feed names the sink \"lake\""),
@@ -297,7 +297,7 @@ fn two_ways_into_one_file_are_found() {
     assert!(clash("x/../one", "one").contains(too));
     let absolute = std::path::absolute("one").unwrap();
     assert!(clash(absolute.to_str().unwrap(), "one").contains(too));
-    // Some file systems do not tell them apart.
+    // Some file systems do not distinguish case.
     assert!(clash("One", "one").contains(too));
     assert!(clash("{tenant}-y", "{feed}-z").is_empty());
     let dead =
@@ -328,7 +328,7 @@ fn two_tenants_never_share_a_file() {
         read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
     };
     let tenants = [("acme", "a"), ("acme.1", "b"), ("acme.2", "c")];
-    // Names of files that are put aside: nobody else can have them.
+    // Names of rotated files, which no other partition can have.
     for path in ["{tenant}", "{tenant}/{feed}", "{tenant}.ndjson", "{tenant}-{feed}", "{feed}.{tenant}", "x.{tenant}"] {
         assert_eq!(clash(&[path], &tenants), "", "{path}");
     }
@@ -346,7 +346,7 @@ fn two_tenants_never_share_a_file() {
         let found = clash(paths, feeds);
         assert!(if expected.is_empty() { found.is_empty() } else { found.contains(expected) }, "{expected} in {found}");
     }
-    // Where the live file ends in a text, so that its number has no mark.
+    // If the live file ends in a text, its number has no mark.
     let dead =
         "[[sink]]\nid = \"s\"\ntype = \"file\"\npath = \"d\"\ndead_letters = \"d.3\"\n".to_owned() + &feed("a", "");
     let problems = read(&dead, None).unwrap_err();
@@ -553,7 +553,7 @@ fn what_cannot_be_read_is_named() {
     assert!(missing[0].starts_with("no-such.toml: cannot be read"), "{missing:?}");
 }
 
-/// The proxy of a configuration with this line in `[network]`, while these are set.
+/// Returns the proxy of a configuration with this line in `[network]` and with these variables.
 fn proxied(line: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let environment =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
@@ -631,7 +631,8 @@ fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
     }
 }
 
-/// Reads this configuration with one part in place of another: every problem, and no other, begins with what is expected.
+/// Reads the good configuration with one part replaced: its problems must begin with the expected texts, and there must
+/// be no others.
 fn check_broken(part: &str, other: &str, expected: &[&str]) {
     const GOOD: &str = "[collector]\nstate = \"c.db\"\n[network]\nallow = []\n[feed_defaults]\ninterval = \"1h\"\n\
                         [[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"out/{tenant}.ndjson\"\n\
@@ -886,7 +887,7 @@ fn a_value_is_shown_with_the_right_spelling_of_what_was_meant() {
             "type = \"http\"\nurl = \"https://x\"\ngzip = \"true\"",
             "sink lake: gzip: found \"true\", expected true or false, without quotes",
         ),
-        // What stands there may be a secret.
+        // The value may be a secret.
         (
             sink,
             "type = \"http\"\nurl = \"https://x\"\nheaders = \"authorization: hunter2\"",
@@ -987,7 +988,7 @@ fn a_value_is_shown_with_the_right_spelling_of_what_was_meant() {
     );
 }
 
-/// A sink with these lines, which all feeds go to.
+/// Makes a sink with these lines, to which all feeds go.
 fn posting(network: &str, lines: &str) -> Config {
     let environment = |name: &str| (name == "KEY").then(|| " s~ecret8\n".to_owned());
     let text = format!("[network]\n{network}\n[[sink]]\nid = \"s\"\ntype = \"http\"\n{lines}\n{}", feed("a", ""));

@@ -1,12 +1,12 @@
-//! The names of all scenarios, and one line about each.
+//! The names of all scenarios, with one line about each.
 
 use crate::answer::EndpointKind;
 use crate::{gateways, hostile};
 
-/// The object id that the service tells of the first tenant's application.
+/// The object id of the first tenant's application in the service's answers.
 pub const OBJECT_ID: &str = "0b5e9c7a-63d1-4c0e-9f18-7a2d4e6b8c01";
 
-/// The beginning of AADSTS7000215.
+/// The first sentences of AADSTS7000215.
 pub const SECRET_INVALID: &str = "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app";
 
 /// Refusals of the token endpoint: scenario, status, `error`, AADSTS code, text.
@@ -158,7 +158,7 @@ pub(super) const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
         "A delegated administrator was blocked due to suspicious activity.",
     ),
     ("policy-defaults", 400, "invalid_grant", 530_035, "Access has been blocked by security defaults."),
-    // Not in the plugin's table: policies get new numbers.
+    // This code is not in the plugin's table: policies get new codes.
     ("policy-other", 400, "invalid_grant", 530_031, "Access policy does not allow token issuance."),
     ("conditional-access", 400, "invalid_grant", 53_003, "Access has been blocked by Conditional Access policies."),
     ("audience-unknown", 400, "invalid_resource", 500_011, "The resource principal was not found in the tenant."),
@@ -252,7 +252,7 @@ pub(super) const ENTRA: &[(&str, u16, &str, u32, &str)] = &[
     ("token-graph", 503, "server_error", 90_091, "The directory cannot be reached."),
     ("token-retryable", 503, "server_error", 50_033, "A transient error has occurred."),
     ("token-transient", 503, "server_error", 90_090, "The service met a transient error, please retry."),
-    // Not in the plugin's table: what Entra adds to its codes is told, too.
+    // This code is not in the plugin's table: the plugin also reports the text that Entra ID adds to its codes.
     ("token-other", 400, "invalid_request", 165_000, "The request cannot be processed."),
 ];
 
@@ -315,7 +315,7 @@ pub(super) const ARM: &[(&str, u16, &str, &str)] = &[
     ),
 ];
 
-/// Answers of the token endpoint that are not built from a table: name and what happens.
+/// Answers of the token endpoint that are not built from a table: name and description.
 const TOKENS: &[(&str, &str)] = &[
     ("token-html", "a proxy's page in place of the token"),
     ("token-error-200", "200 with the service's own refusal, AADSTS7000222"),
@@ -326,7 +326,7 @@ const TOKENS: &[(&str, &str)] = &[
     ("token-strings", "a token whose numbers are texts, as of version 1; it works"),
 ];
 
-/// Answers of the API that are not built from a table: name and what happens.
+/// Answers of the API that are not built from a table: name and description.
 const OTHERS: &[(&str, &str)] = &[
     ("forbidden", "403 that names the application and its object id"),
     ("claims-challenge", "401 that asks for a token with further claims, again and again"),
@@ -367,31 +367,31 @@ const OTHERS: &[(&str, &str)] = &[
     ("search-past-due", "the search gives the states PastDue and warned; both are polled"),
 ];
 
-/// The call that a scenario is about, where it is made for some settings alone: of a tenant that is given by its domain, or
-/// with a search for subscriptions.
+/// Returns the call that a scenario affects, if only some settings cause the call: a tenant given by its domain, or a
+/// search for subscriptions.
 pub fn asks_for(name: &str) -> Option<EndpointKind> {
     let of = |begin: &str, place: EndpointKind| name.starts_with(begin).then_some(place);
     of("search-", EndpointKind::Search).or_else(|| of("domain-", EndpointKind::Domain))
 }
 
-/// Scenarios that have something in common.
+/// The group of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The token endpoint.
+    /// Scenarios of the token endpoint.
     Token,
-    /// The API.
+    /// Scenarios of the API.
     Api,
-    /// Somebody in between.
+    /// Scenarios of machines in between.
     Foreign,
-    /// A service that means harm.
+    /// Scenarios of a malicious service.
     Hostile,
 }
 
 impl Kind {
-    /// All of them.
+    /// All groups.
     pub const ALL: [Kind; 4] = [Kind::Token, Kind::Api, Kind::Foreign, Kind::Hostile];
 
-    /// As programs read it.
+    /// The name for programs.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Token => "token",
@@ -401,7 +401,7 @@ impl Kind {
         }
     }
 
-    /// What the scenarios have in common, for people.
+    /// The common property of the group's scenarios, for people.
     pub fn heading(self) -> &'static str {
         match self {
             Kind::Token => "Entra ID refuses the token, or gives an odd one, to the first tenant",
@@ -414,18 +414,18 @@ impl Kind {
     }
 }
 
-/// What there is to know of a scenario.
+/// Facts about a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScenarioInfo {
-    /// Its name.
+    /// Name of the scenario.
     pub name: &'static str,
-    /// What it has in common with others.
+    /// Group of the scenario.
     pub kind: Kind,
-    /// What it does, on one line.
+    /// The behaviour, on one line.
     pub what: String,
 }
 
-/// All scenarios, by kind.
+/// Returns all scenarios, by group.
 pub fn all() -> impl Iterator<Item = ScenarioInfo> {
     let about = |kind: Kind| move |(name, what): (&'static str, String)| ScenarioInfo { name, kind, what };
     let first = |text: &str| text.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
@@ -441,12 +441,12 @@ pub fn all() -> impl Iterator<Item = ScenarioInfo> {
     of_service.chain(gateways.map(about(Kind::Foreign))).chain(hostile.map(about(Kind::Hostile)))
 }
 
-/// The names of all scenarios.
+/// Returns the names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
     all().map(|about| about.name)
 }
 
-/// The names that are most like this one.
+/// Returns the names that are most similar to this one.
 pub fn similar(name: &str) -> Vec<&'static str> {
     let distance = |known: &str| strsim::osa_distance(known, name);
     let words = |text: &str| text.split('-').map(str::to_owned).collect::<Vec<_>>();
@@ -460,10 +460,10 @@ pub fn similar(name: &str) -> Vec<&'static str> {
     names
 }
 
-/// So many names are offered in place of an unknown one.
+/// Number of names that are suggested in place of an unknown one.
 const SIMILAR: usize = 3;
 
-/// The scenario of a name.
+/// Finds the scenario with a name.
 pub fn named(name: &str) -> Option<&'static str> {
     names().find(|known| *known == name)
 }

@@ -1,4 +1,4 @@
-//! Answers that hold the secret or the token that the request brought, in many spellings.
+//! Answers that contain the secret or the token of the request, in many spellings.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 
-/// A refusal with everything in it that a plugin must not see.
+/// Makes a refusal with all values that a plugin must not see.
 pub(super) fn token_echo(secret: &str) -> Answer {
     let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let body = json!({
@@ -20,7 +20,7 @@ pub(super) fn token_echo(secret: &str) -> Answer {
     Answer::json(401, &body).with("location", secret).with("x-ms-request-id", secret).with("set-cookie", secret)
 }
 
-/// The good page with the token in it, broken into pieces.
+/// Makes the good page with the token in it, broken into pieces.
 pub(super) fn echo_in_lines(good: &Value, bearer: &str) -> Answer {
     let base64 = BASE64_STANDARD.encode(format!("Bearer {bearer}"));
     let mut page = good.clone();
@@ -30,13 +30,13 @@ pub(super) fn echo_in_lines(good: &Value, bearer: &str) -> Answer {
     Answer::json(200, &page)
 }
 
-/// A text in lines of so many characters.
+/// Breaks a text into pieces of this many characters, joined by `filling`.
 fn broken(text: &str, columns: usize, filling: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     characters.chunks(columns).map(String::from_iter).collect::<Vec<_>>().join(filling)
 }
 
-/// The good page with sixteen bytes of the token in it, at the place and in the spelling of a scenario.
+/// Makes the good page with sixteen bytes of the token in it, at the place and in the spelling of a scenario.
 pub(super) fn echo_of_a_piece(good: &Value, bearer: &str, scenario: &str) -> Answer {
     const BYTES: usize = 16;
     let mut page = good.clone();
@@ -53,7 +53,7 @@ pub(super) fn echo_of_a_piece(good: &Value, bearer: &str, scenario: &str) -> Ans
     if scenario == "echo-piece-header" { answer.with("x-ms-request-id", &percent) } else { answer }
 }
 
-/// The good page with the token in it, in the charset of a scenario.
+/// Makes the good page with the token in it, in the charset of a scenario.
 pub(super) fn echo_in_charset(good: &Value, bearer: &str, scenario: &str) -> Answer {
     let mut page = good.clone();
     page["value"][0]["properties"]["displayName"] = Value::from(format!("control of {bearer}"));
@@ -68,7 +68,7 @@ pub(super) fn echo_in_charset(good: &Value, bearer: &str, scenario: &str) -> Ans
     Answer::text(200, &format!("application/json{charset}"), body)
 }
 
-/// The good page with the token in it, wherever a service could put it.
+/// Makes the good page with the token in every place where a service could put it.
 pub(super) fn echo(good: &Value, bearer: &str) -> Answer {
     let percent: String = bearer.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let unicode: String = bearer.bytes().map(|byte| format!("\\u{:04x}", u32::from(byte))).collect();

@@ -1,5 +1,6 @@
-//! What can go wrong, by name. Scenarios of the token endpoint, of the search for subscriptions and of the tenant's domain
-//! strike the first tenant, those of the API the last subscription of the first tenant; everything else goes on as usual.
+//! Failures by name. Scenarios of the token endpoint, of the search for subscriptions and of the tenant's domain affect
+//! the first tenant, and those of the API affect the last subscription of the first tenant. All other requests succeed
+//! as usual.
 
 mod catalogue;
 mod echo;
@@ -12,29 +13,30 @@ use self::echo::{echo, echo_in_charset, echo_in_lines, echo_of_a_piece, token_ec
 use crate::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use crate::{gateways, hostile};
 
-/// What a scenario may know.
+/// The data that a scenario may use.
 pub struct Strike<'a> {
     /// The scenario that the service plays.
     pub scenario: Option<&'static str>,
-    /// How often something went wrong so far.
+    /// The number of failures so far.
     pub strikes: usize,
     /// Origin of the service.
     pub url: &'a str,
-    /// Whose list it is; empty where it is no subscription's.
+    /// Id of the subscription whose list was requested; empty for other requests.
     pub subscription: &'a str,
-    /// The application.
+    /// Id of the application.
     pub client: &'a str,
-    /// The service's own id of the request.
+    /// The service's id of the request.
     pub request_id: &'a str,
-    /// The secret that the token endpoint was shown; empty elsewhere.
+    /// The secret that the token endpoint received; empty elsewhere.
     pub secret: &'a str,
 }
 
-/// What a scenario makes of a request; none if it lets it pass. `good` is the answer that it would have had.
+/// Returns the answer of a scenario; `None` if it lets the request pass. `good` is the answer that the request would
+/// have had.
 pub fn strike(strike: &Strike<'_>, place: EndpointKind, good: Option<(&Value, &Request)>) -> Option<Answer> {
     let name = strike.scenario?;
     if let Some(case) = gateways::named(name) {
-        // A firewall that objects to `$expand` lets the same list pass without.
+        // A firewall that blocks `$expand` lets the same list pass without it.
         let spared =
             name == "expand-blocked" && good.is_some_and(|(_, request)| !request.query.contains_key("$expand"));
         return (case.place == place && !spared).then(|| case.answer());
@@ -98,7 +100,7 @@ fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
     ARM.iter().find(|row| row.0 == name).map(|(_, status, code, text)| arm_error(*status, code, text))
 }
 
-/// What strikes both lists, or the first one alone.
+/// Answers of scenarios that affect both lists, or the first list only.
 fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
     let json = |text: String| Answer::text(200, "application/json; charset=utf-8", text);
     let throttled = "Number of 'read' requests exceeded.";
@@ -142,7 +144,7 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
     })
 }
 
-/// What strikes the second list alone, and thereby a poll that read good pages before.
+/// Answers of scenarios that affect the second list only, and thereby a poll that already read good pages.
 fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
     let page = |link: String| Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
     let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.url, controls_path(strike.subscription));
@@ -193,7 +195,7 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
             let mut edited = good.clone();
             let properties = &mut edited["value"][0]["properties"];
             *if known { &mut properties["score"]["max"] } else { &mut properties["novel"] } = Value::from("HUGE");
-            // A value of this kind has no room for it.
+            // A number of this size does not fit into a JSON value.
             Some(Answer::text(200, "application/json", edited.to_string().replacen("\"HUGE\"", "1e400", 1)))
         }
         "item-foreign" => edited(&|item| {
@@ -213,10 +215,10 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
     }
 }
 
-/// A part of a query with what services forget to encode.
+/// A part of a query with characters that services forget to encode.
 const ODD: &str = "2 \"b\" [c]&filter=<d> {e}|^`";
 
-/// What strikes the search for subscriptions.
+/// Answers of scenarios that affect the search for subscriptions.
 fn search(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
     let skip = request.query.get("$skiptoken");
     let (first, rest) = good["value"].as_array()?.split_first()?;

@@ -1,4 +1,4 @@
-//! One poll of each scope, now: opens every feed of a configuration, finds its scopes, and writes their events.
+//! One poll of each scope, now: opens every feed of a configuration, searches for its scopes, and writes their events.
 
 mod report;
 mod reporter;
@@ -28,23 +28,23 @@ use crate::limits;
 use crate::sink;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 
-/// Where events go, and where words for people go.
+/// The outputs for events and for people.
 pub struct Output<'a> {
-    /// One event a line, and nothing else.
+    /// Output of events, one on a line.
     pub events: &'a mut (dyn Write + Send),
-    /// Sentences.
+    /// Output of sentences for people.
     pub people: &'a mut (dyn Write + Send),
 }
 
 /// A feed that is open.
 pub struct Ready {
-    /// What it was opened from.
+    /// The admitted feed.
     pub admitted: Arc<AdmittedFeed>,
-    /// The feed.
+    /// The open feed.
     pub feed: Feed,
 }
 
-/// Opens feeds that were found good.
+/// Opens the admitted feeds.
 pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, StartError> {
     let tenants = Tenants::live(checked.network.clone());
     let mut ready = Vec::new();
@@ -55,7 +55,7 @@ pub async fn open(checked: &Checked, clock: &Clock) -> Result<Vec<Ready>, StartE
     Ok(ready)
 }
 
-/// Polls every scope of every feed once. Scopes are read at the same time and written in their order.
+/// Polls every scope of every feed once. Scopes are polled at the same time and written in their order.
 pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<Report, StartError> {
     let mut reporter = Reporter { output, report: Report::default() };
     for ready in feeds {
@@ -71,7 +71,8 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
             let work = WorkLabel::of(ready, Some(scope), "reading");
             (scope, poll_with_retries(work, clock, || ready.feed.poll(scope, clock(), None)).await)
         });
-        // Collected first: the compiler takes a stream that borrows from the scopes for one that stays on its thread.
+        // Collected first: the compiler takes a stream that borrows from the scopes for one that cannot move between
+        // threads.
         let polls: Vec<_> = polls.collect();
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((scope, polled)) = polls.next().await {
@@ -89,7 +90,7 @@ pub async fn poll(feeds: &[Ready], clock: &Clock, output: Output<'_>) -> Result<
     Ok(reporter.report)
 }
 
-/// Polls every scope of every feed once, with the state that a store keeps; the events go to the feeds' sinks.
+/// Polls every scope of every feed once, with the state in a store; the events go to the feeds' sinks.
 pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> Result<Report, StartError> {
     let mut reporter = Reporter { output, report: Report::default() };
     let tick = Tick::begin(pipeline).await?;
@@ -100,7 +101,7 @@ pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> R
     Ok(reporter.report)
 }
 
-/// What the store held when a tick began, and the waits that the services asked for until now.
+/// The content of the store when a tick began, and the waits that services asked for until now.
 struct Tick<'a> {
     pipeline: &'a Pipeline,
     feeds: Vec<FeedRow>,
@@ -108,14 +109,14 @@ struct Tick<'a> {
     throttles: Mutex<Vec<Throttle>>,
 }
 
-/// What became of one scope.
+/// The result of the work on one scope.
 enum Performed {
-    /// Its settings do not ask for it any more.
+    /// The settings do not ask for the scope any more.
     Unasked,
-    /// It was not polled, since a wait is not over or an outbox is full; or nothing of its poll was kept, since a budget is
-    /// used up.
+    /// The scope was not polled, because a wait is not over or an outbox is full; or its poll was not kept, because a
+    /// budget is used up.
     Held(Failure),
-    /// It was polled, or told of as lost.
+    /// The scope was polled, or reported as lost.
     Done(Done),
 }
 
@@ -136,7 +137,7 @@ impl<'a> Tick<'a> {
         let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
         let verdicts = verdicts(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         if found.is_ok() {
-            // What was told by an earlier tick is still so.
+            // Scopes that an earlier tick reported as lost are still lost.
             for (scope, outcome) in still_lost(&known, &verdicts) {
                 reporter.tell(ready, Some(scope), outcome);
             }
@@ -160,7 +161,7 @@ impl<'a> Tick<'a> {
         Ok(())
     }
 
-    /// Forgets scopes that nobody polls any more, and then writes with which settings the feed was searched.
+    /// Forgets scopes that are not polled any more, and then writes the settings of the search.
     async fn keep_search(&self, admitted: &AdmittedFeed, discovery: &Discovery) -> Result<(), StoreError> {
         let pipeline = self.pipeline;
         let named = forget::named(discovery);
@@ -183,7 +184,7 @@ impl<'a> Tick<'a> {
         self.scopes.iter().filter(|row| row.feed == *admitted.id && row.tenant == *admitted.tenant)
     }
 
-    /// Searches for the scopes of a feed, says what came of it, and keeps a wait that the service asked for.
+    /// Searches for the scopes of a feed, reports the result, and keeps a wait that the service asked for.
     async fn search(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<Discovery, Failure> {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
         let throttled = pipeline.throttled(admitted, &self.throttles.lock());
@@ -205,7 +206,7 @@ impl<'a> Tick<'a> {
         found
     }
 
-    /// Does what the search found to be done with a scope.
+    /// Performs the search's verdict on a scope.
     async fn perform(
         &self,
         ready: &Ready,
@@ -245,7 +246,7 @@ impl<'a> Tick<'a> {
     }
 }
 
-/// The scopes that were lost before and of which the search says nothing new, and why they were.
+/// Returns the scopes that were lost before and have no new verdict, with the reasons.
 fn still_lost<'a>(
     known: &'a [(Scope, Standing)],
     verdicts: &[(Scope, ScopeVerdict)],
@@ -255,7 +256,7 @@ fn still_lost<'a>(
     lost.filter_map(|(scope, standing)| Some((scope, standing.outcome.as_deref()?)))
 }
 
-/// Signs in, and finds the scopes.
+/// Signs in and searches for the scopes.
 async fn search(ready: &Ready, clock: &Clock) -> Result<Discovery, Failure> {
     with_retries(&WorkLabel::of(ready, None, "signing in"), clock, || ready.feed.sign_in()).await?;
     with_retries(&WorkLabel::of(ready, None, "looking for scopes"), clock, || ready.feed.discover()).await
@@ -265,7 +266,7 @@ async fn search(ready: &Ready, clock: &Clock) -> Result<Discovery, Failure> {
 mod tests {
     use super::*;
 
-    /// An embedder may let a task of its own poll and tick.
+    /// An embedder may poll and tick in a separate task.
     #[expect(dead_code, reason = "that this compiles is the test")]
     fn futures_can_go_to_another_thread(feeds: &[Ready], clock: &Clock, pipeline: &Pipeline, outputs: [Output<'_>; 2]) {
         fn is_send(_: impl Send) {}

@@ -1,23 +1,23 @@
-//! What came of a poll of everything: the counts, the exit status, and the scores of two polls as a table.
+//! The result of polling everything: the counts, the exit status, and the scores of two polls as a table.
 
 use std::time::Duration;
 
 use source_host::contract::Measure;
 
-/// What came of a poll of everything.
+/// The result of polling everything.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Scopes that were collected, or have nothing to collect.
+    /// Number of scopes that were collected, or have nothing to collect.
     pub good: usize,
-    /// Feeds and scopes that failed.
+    /// Number of feeds and scopes that failed.
     pub failed: usize,
-    /// Events written.
+    /// Number of events that were written.
     pub events: usize,
     /// Figures of the scopes.
     pub rows: Vec<Figure>,
 }
 
-/// A figure and whose it is.
+/// A figure with its feed and scope.
 #[derive(Debug)]
 pub struct Figure {
     /// Id of the feed.
@@ -29,7 +29,7 @@ pub struct Figure {
 }
 
 impl Report {
-    /// What came of it, on one line.
+    /// The result on one line.
     pub fn outcome(&self, time: Duration) -> String {
         let Report { events, good, failed, .. } = self;
         format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed", time.as_secs_f64())
@@ -45,7 +45,7 @@ impl Report {
     }
 }
 
-/// The scores of two polls as a table for people: those of the later one, and those that the earlier one alone has.
+/// A table for people with the scores of two polls: those of the later poll, and those that only the earlier poll has.
 pub fn table(before: &Report, after: &Report, kind: &str) -> String {
     fn of_kind<'a>(report: &'a Report, kind: &str) -> impl Iterator<Item = &'a Figure> {
         report.rows.iter().filter(move |row| row.measure.kind == kind)
@@ -57,7 +57,7 @@ pub fn table(before: &Report, after: &Report, kind: &str) -> String {
     let mut pairs: Vec<(Option<&Figure>, Option<&Figure>)> =
         of_kind(before, kind).map(|row| (Some(row), later(row))).collect();
     pairs.extend(of_kind(after, kind).filter(|row| earlier(row).is_none()).map(|row| (None, Some(row))));
-    // A new scope stands with its feed.
+    // A new scope is listed with its feed.
     let feeds: Vec<&str> = pairs.iter().filter_map(|(before, after)| Some(after.or(*before)?.feed.as_str())).collect();
     let place = |row: Option<&Figure>| feeds.iter().position(|feed| row.is_some_and(|row| row.feed == *feed));
     pairs.sort_by_key(|(before, after)| place(after.or(*before)));

@@ -1,4 +1,4 @@
-//! What people read of a poll of everything while it goes on.
+//! Messages for people while everything is polled.
 
 use source_host::clock::Clock;
 use source_host::contract::{Failure, Measure, Notice, Reaction, Scope};
@@ -9,7 +9,7 @@ use source_host::text;
 use super::report::{Figure, Report};
 use super::{Output, Ready, search};
 
-/// Where everything is written and counted.
+/// The outputs and the counts.
 pub(super) struct Reporter<'a> {
     pub(super) output: Output<'a>,
     pub(super) report: Report,
@@ -40,7 +40,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Says what came of a scope, and counts it.
+    /// Reports the outcome of a scope, and counts it.
     pub(super) fn settle(
         &mut self,
         ready: &Ready,
@@ -69,13 +69,13 @@ impl Reporter<'_> {
         self.report.rows.extend(measures.into_iter().map(row));
     }
 
-    /// Nothing to collect and nobody at fault.
+    /// Reports that there is nothing to collect and nobody is at fault.
     fn no_data(&mut self, ready: &Ready, scope: &Scope, outcome: &Failure) {
         let fix = outcome.fix.as_deref().unwrap_or("nothing needs to be done");
         self.warn(ready, Some(scope), &format!("{} ({}); {fix}", outcome.cause, outcome.code));
     }
 
-    /// Says that something failed, whose fault it is, and what mends it.
+    /// Reports a failure with its blame and its fix.
     pub(super) fn tell(&mut self, ready: &Ready, scope: Option<&Scope>, failure: &Failure) {
         self.report.failed += 1;
         let (cause, code, whose) = (&failure.cause, &failure.code, ready.admitted.plugin.blame(failure));
@@ -98,15 +98,15 @@ impl Reporter<'_> {
         self.say(ready, &format!("warning: {}: {message}", who(ready, scope)));
     }
 
-    /// Nobody may be listening; the events matter more.
+    /// Writes a message. The output may be closed; the events matter more.
     fn say(&mut self, ready: &Ready, text: &str) {
-        // A terminal would obey what a plugin hides in its words.
+        // A plugin could hide commands for the terminal in its text.
         let text = redact::redact(text, ready.admitted.secrets());
         let _ = writeln!(self.output.people, "{}", text::plain_lines(&text));
     }
 }
 
-/// What to do where the failure does not say.
+/// The fix for a failure that has none of its own.
 pub fn usual_fix(failure: &Failure) -> &'static str {
     match failure.reaction {
         Reaction::Wait => "poll again after that time; look for others that use this credential",

@@ -1,4 +1,4 @@
-//! Tries again what may pass by itself, for as long as a person at a terminal waits.
+//! Retries of failures that may pass by themselves, for as long as a person at a terminal waits.
 
 use std::future::Future;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use super::Ready;
 use super::reporter::who;
 use crate::limits;
 
-/// Tries again what may pass by itself, for as long as a person at a terminal waits.
+/// Retries failures that may pass by themselves, for as long as a person at a terminal waits.
 pub(super) async fn with_retries<T, F: Future<Output = Result<T, Failure>>>(
     work: &WorkLabel,
     clock: &Clock,
@@ -44,7 +44,7 @@ pub(super) async fn poll_with_retries<F: Future<Output = Polled>>(
     }
 }
 
-/// What is being done for a feed or a scope, for whoever waits for it.
+/// The description of work on a feed or a scope, for people who wait for it.
 pub(super) struct WorkLabel {
     doing: Doing,
     who: String,
@@ -58,7 +58,7 @@ impl WorkLabel {
         WorkLabel { doing, who, words }
     }
 
-    /// Notes a wait, and what goes on after it.
+    /// Notes a wait, and the attempt that follows it.
     async fn wait(&self, wait: Duration, asked: bool, attempt: usize) {
         let why = if asked { " as the service asks (Retry-After)" } else { "" };
         let of = limits::POLL_RETRIES + 1;
@@ -68,7 +68,7 @@ impl WorkLabel {
     }
 }
 
-/// How often and how long a call was tried again.
+/// The number of retries of a call, and the time spent waiting.
 #[derive(Default)]
 struct RetryBudget {
     retries: usize,
@@ -76,7 +76,7 @@ struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Waits until another attempt is of use; or gives the failure back.
+    /// Waits until a retry makes sense, or returns the failure.
     async fn after(&mut self, work: &WorkLabel, clock: &Clock, mut failure: Failure) -> Result<(), Failure> {
         let Some(wait) = pause(&failure, self.retries) else { return Err(failure) };
         if self.waited + wait > limits::POLL_WAIT {
@@ -95,7 +95,7 @@ impl RetryBudget {
     }
 }
 
-/// How long to wait before another attempt; none if that would be of no use.
+/// The wait before a retry; `None` if a retry makes no sense.
 fn pause(failure: &Failure, retry: usize) -> Option<Duration> {
     match failure.reaction {
         Reaction::Wait | Reaction::TryLater => {

@@ -1,4 +1,4 @@
-//! One feed before it is admitted: its settings are judged here first, and then by its plugin.
+//! One feed before its admission: the host judges its settings first, and then the plugin does.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,13 +21,13 @@ use crate::config::{ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourceP
 use crate::files;
 use crate::limits;
 
-/// What belongs into a setting of a key pair.
+/// The expected value of a setting with a key pair.
 const KEY_PAIR: &str = "PEM of an RSA private key without a passphrase and of its certificate";
 
-/// What belongs into a setting of a token file.
+/// The expected value of a setting with a token file.
 const TOKEN_FILE: &str = "the path of a file with a signed token";
 
-/// Ends of the names of settings that are secrets.
+/// Endings of the names of settings that are secrets.
 const SECRET_NAMES: &[&str] = &[
     "access_key",
     "api_key",
@@ -44,20 +44,20 @@ const SECRET_NAMES: &[&str] = &[
 /// A feed that may run.
 pub(super) struct Admitted {
     pub(super) feed: AdmittedFeed,
-    /// Odd, and no reason to refuse it.
+    /// Oddities that are no reason to refuse the feed.
     pub(super) warnings: Vec<ConfigProblem>,
 }
 
-/// Why a feed may not run.
+/// The reason why a feed may not run.
 pub(super) enum Rejected {
-    /// It is configured wrongly.
+    /// Its configuration is wrong.
     Wrong(Vec<ConfigProblem>),
-    /// It cannot be collected now, and that may change without its configuration.
+    /// The feed cannot be collected now, and that may change without a new configuration.
     LeftOut(LeftOut),
 }
 
 impl Rejected {
-    /// The same with the pins of its configuration: what runs already goes on within them only.
+    /// Adds the pins of the feed's configuration: an earlier version of the feed continues only if it fits them.
     pub(super) fn pinned(self, pins: Pins) -> Rejected {
         match self {
             Rejected::LeftOut(out) => Rejected::LeftOut(LeftOut { pins, ..out }),
@@ -65,7 +65,7 @@ impl Rejected {
         }
     }
 
-    /// The same with the file of its plugin: another plugin may stand there later.
+    /// Adds the file of the feed's plugin, because another plugin may replace it later.
     pub(super) fn watching(self, plugin: Option<&SeenFile>) -> Rejected {
         match self {
             Rejected::LeftOut(out) if out.why != LeftOutReason::Credentials => {
@@ -77,7 +77,7 @@ impl Rejected {
     }
 }
 
-/// Admits a feed, or says all that is wrong with it.
+/// Admits a feed, or returns all its problems.
 pub(super) async fn admit(
     plugin: Plugin,
     description: &Description,
@@ -94,7 +94,7 @@ pub(super) async fn admit(
     let interval = candidate.interval(interval);
     let given = settings.plain();
     let settings = candidate.sealed(settings);
-    // Looked at first: who writes one while it is read has changed it.
+    // Read first, so that a file that changes while it is read counts as changed.
     let files = settings.token_files().map(|(_, file)| SeenFile::now(file)).collect();
     candidate.examine(&settings, clock());
     let mut feed = AdmittedFeed {
@@ -132,7 +132,7 @@ pub(super) async fn admit(
         }
         Ok(_) => {}
         Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
-        // A plugin that breaks down is the trouble of its own feeds.
+        // A plugin that fails is a problem of its own feeds only.
         Err(FeedError::Call(error)) if candidate.problems.is_empty() => {
             let problem = plugin_problem(&id, &place, cause::chain(&error));
             return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, candidate.unreadable())));
@@ -144,22 +144,22 @@ pub(super) async fn admit(
     Err(candidate.rejected(tenant, files))
 }
 
-/// A feed that is being judged, and what was found so far.
+/// A feed that is being judged, and the problems so far.
 struct Candidate<'a> {
     id: &'a str,
     place: &'a SourcePlace,
     description: &'a Description,
-    /// The settings that the plugin knows; none where its schema does not list them.
+    /// The settings that the plugin knows; `None` if its schema does not list them.
     known: Option<Map<String, Value>>,
     problems: Vec<ConfigProblem>,
     warnings: Vec<ConfigProblem>,
-    /// Settings that refer to what cannot be read.
+    /// Settings that refer to values which cannot be read.
     unread: Vec<(String, ConfigProblem)>,
-    /// Key pairs and token files that are of no use.
+    /// Key pairs and token files that are unusable.
     unfit: Vec<(String, ConfigProblem)>,
-    /// Settings of which a problem is told already.
+    /// Settings with a problem that is already reported.
     told: Vec<String>,
-    /// When credentials run out, by setting, in Unix milliseconds.
+    /// When credentials expire, by setting, in Unix milliseconds.
     expiries: Vec<(String, u64)>,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// A problem of a setting, which a plugin names by a JSON pointer.
+    /// Makes a problem of a setting, which a plugin names by a JSON pointer.
     fn problem(&self, setting: &str, message: String) -> ConfigProblem {
         let key = setting.trim_start_matches('/').replace('/', ".");
         let place = self.place;
@@ -196,7 +196,7 @@ impl<'a> Candidate<'a> {
         ConfigProblem { file, line, feed: Some(self.id.to_owned()), key: format!("settings.{key}"), message }
     }
 
-    /// The same in the words of the plugin.
+    /// Makes a problem with the plugin's text.
     fn found(&self, problem: &contract::Problem) -> ConfigProblem {
         self.problem(&problem.setting, format!("found {}, expected {}", problem.found, problem.expected))
     }
@@ -205,12 +205,12 @@ impl<'a> Candidate<'a> {
         self.description.credentials.iter().any(|known| known.setting == setting)
     }
 
-    /// Whether the plugin does not know a setting at all, which is for the plugin to say.
+    /// Says whether the plugin does not know a setting at all; the plugin reports that itself.
     fn is_unknown(&self, setting: &str) -> bool {
         self.known.as_ref().is_some_and(|known| !known.contains_key(setting))
     }
 
-    /// Secrets are credentials: the plugin would not see another setting that is one.
+    /// Checks that secrets are credentials: the plugin would see the value of any other setting.
     fn judge_secrets(&mut self, sealed: &[String]) {
         let is_misplaced = |setting: &&String| !self.is_credential(setting) && !self.is_unknown(setting);
         for setting in sealed.iter().filter(is_misplaced).collect::<Vec<_>>() {
@@ -226,7 +226,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Whether a setting is a secret by its name, or by the plugin's own schema, though it is no credential.
+    /// Says whether a setting looks secret by its name, or by the plugin's own schema, although it is not a credential.
     fn looks_secret(&self, setting: &str) -> bool {
         let property = self.known.as_ref().and_then(|known| known.get(setting));
         let is_marked =
@@ -235,7 +235,7 @@ impl<'a> Candidate<'a> {
         is_marked || SECRET_NAMES.iter().any(|end| name.ends_with(end))
     }
 
-    /// A plain value that looks like a secret goes to the plugin, and stands in logs and recordings.
+    /// Checks plain values that look like secrets: they go to the plugin, and appear in logs and recordings.
     fn judge_opened(&mut self, opened: &[String]) {
         let is_odd = |setting: &&String| !self.is_credential(setting) && self.looks_secret(setting);
         for setting in opened.iter().filter(is_odd).collect::<Vec<_>>() {
@@ -245,7 +245,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Credentials are texts: nobody could keep another value from the plugin.
+    /// Checks that credentials are texts: the host could not seal another value.
     fn judge_credentials(&mut self, settings: &Settings) {
         let given = settings.plain();
         for setting in settings.unsealed(self.description) {
@@ -259,15 +259,15 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Credentials that stand in the configuration itself are odd.
+    /// Warns of credentials that are written in the configuration itself.
     fn judge_open(&mut self, settings: &Settings, opened: &[String]) {
         let open = settings.in_the_open(self.description, self.id, opened);
         let warnings: Vec<ConfigProblem> = open.map(|(setting, words)| self.problem(&setting, words)).collect();
         self.warnings.extend(warnings);
     }
 
-    /// The time between two polls: the configured one, which may be odd, or the plugin's own proposal, of which none is
-    /// shorter than the operator's sinks and machine were asked for.
+    /// Returns the time between two polls: the configured one, which may be odd, or the plugin's proposal, but never
+    /// shorter than the host's minimum for proposals.
     fn interval(&mut self, configured: Option<Interval>) -> Duration {
         let refresh = self.description.refresh_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let short = configured.as_ref().zip(refresh).and_then(|(interval, refresh)| interval.oddity(refresh));
@@ -276,7 +276,7 @@ impl<'a> Candidate<'a> {
         configured.map_or(proposed.max(limits::LEAST_PROPOSED_INTERVAL), |interval| interval.time)
     }
 
-    /// The settings with the credentials apart from them; paths in them are relative to the file where they stand.
+    /// Separates the credentials from the settings; paths in settings are relative to the file that contains them.
     fn sealed(&mut self, settings: Settings) -> Settings {
         let credentials = self.description.credentials.iter();
         self.expiries.extend(credentials.filter_map(|credential| settings.expiry(&credential.setting)));
@@ -286,7 +286,7 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    /// Reads key pairs and token files. `now` is Unix time in milliseconds.
+    /// Examines key pairs and token files. `now` is Unix time in milliseconds.
     fn examine(&mut self, settings: &Settings, now: u64) {
         for (setting, file) in settings.token_files() {
             self.warnings.extend(files::too_open(&file).map(|words| self.problem(setting, words)));
@@ -319,20 +319,20 @@ impl<'a> Candidate<'a> {
         self.problems.is_empty() && self.unread.is_empty() && self.unfit.is_empty()
     }
 
-    /// Takes the problems that the plugin finds in the settings that it was given.
+    /// Adds the problems that the plugin found in the settings that it was given.
     fn hear(&mut self, problems: &[contract::Problem], given: &Map<String, Value>) {
-        // What the plugin says of what stands in place of a value is of no use to anybody.
+        // A problem with a placeholder that replaces an unread value helps nobody.
         let replaced = self.unread.iter().chain(&self.unfit).map(|(setting, _)| setting);
         let replaced = replaced.filter(|setting| !self.is_credential(setting));
         let told: BTreeSet<&str> = self.told.iter().chain(replaced).map(String::as_str).collect();
         let heard = problems.iter().filter(|problem| !told.contains(top(&problem.setting)));
         let heard: Vec<ConfigProblem> = heard.map(|problem| self.advised(problem, given)).collect();
         self.problems.extend(heard);
-        // What the plugin says of a credential's place goes before what is found in it.
+        // A problem that the plugin finds in a credential's setting replaces one that the host found in its value.
         self.unfit.retain(|(setting, _)| !problems.iter().any(|problem| top(&problem.setting) == setting));
     }
 
-    /// A problem that the plugin found, with the host's own advice where a key is astray.
+    /// Makes a problem of one that the plugin found, with the host's own advice if a key is in the wrong table.
     fn advised(&self, problem: &contract::Problem, given: &Map<String, Value>) -> ConfigProblem {
         let setting = top(&problem.setting);
         let misplaced = self.is_unknown(setting).then(|| astray::misplaced(setting)).flatten();
@@ -340,7 +340,7 @@ impl<'a> Candidate<'a> {
         advice.map_or_else(|| self.found(problem), |advice| self.problem(setting, advice))
     }
 
-    /// Takes what the plugin and its schema find odd.
+    /// Adds the oddities that the plugin and its schema find.
     fn note_oddities(&mut self, feed: &Feed) {
         let odd = feed.plan().warnings.iter().map(|problem| self.found(problem));
         let odd = odd.chain(feed.oddities().into_iter().map(|(setting, words)| self.problem(&setting, words)));
@@ -352,7 +352,7 @@ impl<'a> Candidate<'a> {
         self.unread.into_iter().chain(self.unfit).collect()
     }
 
-    /// What is wrong with the configuration, or else what cannot be read now.
+    /// Rejects the feed for the problems of its configuration, or else for values that cannot be read now.
     fn rejected(mut self, tenant: String, files: Vec<SeenFile>) -> Rejected {
         let (feed, mut problems) = (self.id.to_owned(), std::mem::take(&mut self.problems));
         let is_wrong = !problems.is_empty();
@@ -364,21 +364,21 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// A problem of a feed's plugin.
+/// Makes a problem of a feed's plugin.
 pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> ConfigProblem {
     let (file, feed) = (place.file.clone(), Some(feed.to_owned()));
     ConfigProblem { file, line: place.line, feed, key: "plugin".to_owned(), message }
 }
 
-/// The setting in which a JSON pointer begins.
+/// The setting at the beginning of a JSON pointer.
 fn top(pointer: &str) -> &str {
     pointer.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-/// Keeps with a feed where its requests go, and which they are.
+/// Keeps with a feed its plan and the plan's origins.
 fn note_plan(admitted: &mut AdmittedFeed, feed: &Feed) {
     let shapes = &feed.plan().shapes;
-    // Each different spelling is read once.
+    // Each different spelling is parsed once.
     let canonical =
         |spelled: BTreeSet<&str>| -> BTreeSet<String> { spelled.into_iter().filter_map(egress::canonical).collect() };
     let origins = canonical(shapes.iter().map(|shape| shape.origin.as_str()).collect());

@@ -1,5 +1,5 @@
-//! Failures of plugins that are remembered from one reading of a configuration to the next: the same bytes that failed are
-//! not tried again, however many feeds name them.
+//! Failures of plugins that are remembered from one reading of a configuration to the next: the same bytes that failed
+//! are not tried again, however many feeds name them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use source_host::plugin::call::CallError;
 
 use crate::limits;
 
-/// What is remembered of plugins that failed. Cheap to clone.
+/// The remembered failures of plugins. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Faults {
-    /// By the digest of the component.
+    /// Failures to load, by the digest of the component.
     pub(super) loads: Tries<Arc<PluginError>>,
-    /// By the digest of the component.
+    /// Failures of `describe`, by the digest of the component.
     pub(super) descriptions: Tries<CallError>,
-    /// By the digest of the component and of the settings.
+    /// Failures of `prepare`, by the digest of the component and of the settings.
     pub(super) plans: Tries<CallError>,
 }
 
-/// Something that is tried, and how that failed.
+/// Attempts that may fail, and their recent failures.
 pub(super) struct Tries<E> {
     turns: Arc<Mutex<HashMap<ShortDigest, TryTurn<E>>>>,
 }
 
-/// Held by whoever tries; afterwards the failure and its time, if it failed.
+/// Locked during an attempt; afterwards it holds the failure and its time, if the attempt failed.
 type TryTurn<E> = Arc<tokio::sync::Mutex<Option<(E, Instant)>>>;
 
 impl<E> Clone for Tries<E> {
@@ -44,7 +44,7 @@ impl<E> Default for Tries<E> {
 }
 
 impl<E: Clone> Tries<E> {
-    /// What the attempt gives, or how another attempt at the same failed lately. Attempts at the same wait for each other.
+    /// Returns the result of the attempt, or the recent failure of an equal one. Equal attempts wait for each other.
     pub(super) async fn once<T>(&self, what: ShortDigest, attempt: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let visit = TryVisit { tries: self, what, turn: Arc::clone(self.turns.lock().entry(what).or_default()) };
         let mut failed = visit.turn.lock().await;
@@ -59,7 +59,7 @@ impl<E: Clone> Tries<E> {
     }
 }
 
-/// One attempt, or somebody who waits for one.
+/// One attempt, or one that waits for its turn.
 struct TryVisit<'a, E> {
     tries: &'a Tries<E>,
     what: ShortDigest,
@@ -69,7 +69,7 @@ struct TryVisit<'a, E> {
 impl<E> Drop for TryVisit<'_, E> {
     fn drop(&mut self) {
         let mut turns = self.tries.turns.lock();
-        // Nobody else has it but the map, and there is nothing to remember.
+        // Only the map still has the turn, and there is no failure to remember.
         if Arc::strong_count(&self.turn) == 2 && self.turn.try_lock().is_ok_and(|failed| failed.is_none()) {
             turns.remove(&self.what);
         }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use source_host::contract::Shape;
 use source_host::feed::admitted::AdmittedFeed;
 
-/// What is the same for many feeds is kept once.
+/// Interns lists, tenant names and shapes that many feeds share.
 #[derive(Default)]
 pub(super) struct Interned {
     lists: BTreeSet<Arc<[String]>>,
     tenants: BTreeSet<Arc<str>>,
-    /// By their text.
+    /// Shapes by their text.
     shapes: BTreeMap<String, Arc<[(Shape, usize)]>>,
 }
 

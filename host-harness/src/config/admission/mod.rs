@@ -1,4 +1,4 @@
-//! The feeds of a configuration: checked all at once, kept small, and opened when there is something to do.
+//! The feeds of a configuration: checked together, kept small, and opened when there is work to do.
 
 mod candidate;
 mod faults;
@@ -32,13 +32,13 @@ use crate::config::{self, Config, ConfigProblem, NetworkConfig, Pins, SeenFile, 
 use crate::environment::PRODUCT;
 use crate::limits;
 
-/// What a check of a configuration found good.
+/// The result of checking a configuration.
 pub struct Checked {
-    /// In the order of the configuration.
+    /// The admitted feeds, in the order of the configuration.
     pub feeds: Vec<Arc<AdmittedFeed>>,
-    /// How requests leave.
+    /// The network of the feeds' requests.
     pub network: Network,
-    /// Odd, and no reason to stop.
+    /// Oddities that are no reason to stop.
     pub warnings: Vec<ConfigProblem>,
     /// Feeds that cannot be collected now; the others can.
     pub left_out: Vec<LeftOut>,
@@ -47,35 +47,35 @@ pub struct Checked {
 /// A feed that cannot be collected now, which is no reason to stop the others.
 #[derive(Debug, Clone)]
 pub struct LeftOut {
-    /// Its tenant.
+    /// Id of the feed's tenant.
     pub tenant: String,
-    /// Its id.
+    /// Id of the feed.
     pub feed: String,
-    /// What its trouble is.
+    /// The reason.
     pub why: LeftOutReason,
-    /// Each trouble, and where it is configured.
+    /// The problems, each with its place in the configuration.
     pub problems: Vec<ConfigProblem>,
-    /// What must be true of one that goes on as it was.
+    /// The pins that an earlier version of the feed must fit to continue.
     pub pins: Pins,
-    /// Files beyond those of the configuration with which that may change, as they were before they were looked at.
+    /// Further files whose change may mend the problem, as they were before they were read.
     pub files: Vec<SeenFile>,
 }
 
 /// Why a feed is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOutReason {
-    /// Its credentials, or other values that its settings refer to, cannot be read.
+    /// The feed's credentials, or other values that its settings refer to, cannot be read.
     Credentials,
-    /// Its settings are wrong, which its plugin said when the others were taken already.
+    /// The feed's settings are wrong, which its plugin reported after the other feeds had started.
     Settings,
-    /// Its plugin breaks down.
+    /// The feed's plugin fails.
     Plugin,
-    /// Its plugin or its plan has another digest than the one that is pinned.
+    /// The feed's plugin or its plan has another digest than the pinned one.
     Pin,
 }
 
 impl LeftOutReason {
-    /// The code under which the log and the metrics name it, and `check` its step.
+    /// The code of the reason, in the log, in metrics, and in the step of `check`.
     pub const fn code(self) -> &'static str {
         match self {
             LeftOutReason::Credentials => "credential-unreadable",
@@ -85,7 +85,7 @@ impl LeftOutReason {
         }
     }
 
-    /// Who can mend it.
+    /// The party that can mend the problem.
     pub const fn blame(self) -> Blame {
         match self {
             LeftOutReason::Credentials | LeftOutReason::Settings | LeftOutReason::Pin => Blame::Operator,
@@ -95,7 +95,7 @@ impl LeftOutReason {
 }
 
 impl LeftOut {
-    /// A feed whose plugin breaks down, and what else is wrong with it.
+    /// Leaves out a feed whose plugin fails, with its other problems.
     fn of_plugin(
         tenant: &str,
         feed: &str,
@@ -112,7 +112,7 @@ impl LeftOut {
         LeftOut { tenant, feed, why, problems: Vec::new(), pins: Pins::default(), files: Vec::new() }
     }
 
-    /// A feed that is good but for its pins; none if it is as they say.
+    /// Leaves out a feed that does not fit its pins; `None` if it does.
     pub fn of_pins(feed: &AdmittedFeed, pins: &Pins) -> Option<LeftOut> {
         let problems = pins.problems(feed);
         let out =
@@ -120,24 +120,24 @@ impl LeftOut {
         (!out.problems.is_empty()).then_some(out)
     }
 
-    /// What is said of it; each sentence names the feed.
+    /// The messages about the feed; each sentence names it.
     pub fn messages(&self) -> impl Iterator<Item = String> {
         self.problems.iter().map(|problem| match problem.feed {
             Some(_) => problem.to_string(),
-            // What stands among the defaults is the trouble of several.
+            // A problem among the defaults concerns several feeds.
             None => format!("feed {}: {problem}", self.feed),
         })
     }
 }
 
-/// Checks every feed of a configuration; all problems of all feeds come at once, with those that reading it found.
-/// `plugin` takes the place of what the feeds name.
+/// Checks every feed of a configuration. All problems of all feeds are returned at once, together with those found
+/// while reading. `plugin` replaces the plugins that the feeds name.
 pub async fn check(host: &Host, config: Config, plugin: Option<&Path>, clock: &Clock) -> Result<Checked, StartError> {
     check_each(host, Config { strict: true, ..config }, plugin, clock).await
 }
 
-/// The same where one feed is not to stop the others, unless the configuration is to be strict: feeds whose credentials
-/// cannot be read, whose plugin breaks down or whose pins differ are left out as long as there are others.
+/// The same, except that one feed does not stop the others unless the configuration is strict: feeds whose credentials
+/// cannot be read, whose plugin fails or whose pins differ are left out as long as other feeds remain.
 pub async fn check_each(
     host: &Host,
     config: Config,
@@ -147,14 +147,14 @@ pub async fn check_each(
     Admission::begin(host, config, plugin, clock, &Faults::default()).await?.all().await
 }
 
-/// The check of a configuration: each plugin is asked beside the others, so that one that is slow or broken keeps nobody
-/// but its own feeds. Dropping it gives the check up.
+/// The check of a configuration. Plugins are asked at the same time, so that a slow or broken plugin delays only its
+/// own feeds. Dropping the value ends the check.
 pub struct Admission {
     network: Network,
     strict: bool,
     begun: Instant,
     verdicts: UnboundedReceiver<FeedVerdict>,
-    /// Feeds of which nothing is known yet, by their numbers in the configuration.
+    /// Feeds that are still being checked, by their numbers in the configuration.
     waiting: BTreeMap<usize, WaitingFeed>,
     collected: Collected,
     _plugins: JoinSet<()>,
@@ -162,28 +162,28 @@ pub struct Admission {
 
 /// A feed that is still being checked.
 pub struct WaitingFeed {
-    /// Its tenant.
+    /// Id of the feed's tenant.
     pub tenant: String,
-    /// Its id.
+    /// Id of the feed.
     pub feed: String,
-    /// What must be true of one that goes on as it was.
+    /// The pins that an earlier version of the feed must fit to continue.
     pub pins: Pins,
-    /// Where it stands; the message is empty.
+    /// The feed's place in the configuration; the message is empty.
     place: ConfigProblem,
     /// Whether its plugin is the built-in one.
     is_built_in: bool,
 }
 
-/// What came of a feed after the others were taken.
+/// The result of a feed that was checked after the others had started.
 pub enum Late {
-    /// It may run; what is odd about it.
+    /// The feed may run; the problems are warnings.
     Good(Arc<AdmittedFeed>, Vec<ConfigProblem>),
-    /// It is left out.
+    /// The feed is left out.
     Out(LeftOut),
 }
 
 impl Admission {
-    /// Begins to check every feed. `plugin` takes the place of what the feeds name, and must load.
+    /// Begins to check every feed. `plugin` replaces the plugins that the feeds name, and must load.
     pub async fn begin(
         host: &Host,
         config: Config,
@@ -232,8 +232,8 @@ impl Admission {
         self.checked()
     }
 
-    /// Waits for the feeds of the built-in plugin, and for a moment for those of others; where the configuration is to be
-    /// strict, for all. With `some`, also until there is one good feed, or nothing to wait for. The others come with
+    /// Waits for the feeds of the built-in plugin, and for a short time for the others; if the configuration is strict,
+    /// waits for all. With `some`, also waits until one feed is admitted or none is left. The other feeds come with
     /// [`Admission::late`].
     pub async fn first(&mut self, some: bool) -> Result<Checked, StartError> {
         let patience = self.begun + limits::PLUGIN_PATIENCE;
@@ -251,14 +251,14 @@ impl Admission {
         self.checked()
     }
 
-    /// What came of the next of the feeds that were not among the first; none if that was told of all. May be dropped at any
-    /// time without losing anything.
+    /// Returns the result of the next feed that was not among the first; `None` after the last one. The future may be
+    /// dropped at any time without loss.
     pub async fn late(&mut self) -> Option<Late> {
         let (WaitingFeed { tenant, feed, pins, .. }, (_, judged)) = self.verdict().await?;
         Some(match judged {
             Ok(Admitted { feed, warnings }) => Late::Good(Arc::new(self.collected.interned.of(feed)), warnings),
             Err(Rejected::LeftOut(out)) => Late::Out(out),
-            // The rest of the configuration is taken already.
+            // The other feeds of the configuration already run.
             Err(Rejected::Wrong(problems)) => {
                 Late::Out(LeftOut { problems, pins, ..LeftOut::because(LeftOutReason::Settings, &tenant, &feed) })
             }
@@ -270,7 +270,7 @@ impl Admission {
         self.waiting.values()
     }
 
-    /// The next verdict; none if there is none to wait for.
+    /// Waits for the next verdict; `None` if there is none to wait for.
     async fn verdict(&mut self) -> Option<(WaitingFeed, FeedVerdict)> {
         if self.waiting.is_empty() {
             return None;
@@ -280,7 +280,7 @@ impl Admission {
                 return Some((feed, (number, judged)));
             }
         }
-        // Whoever judged it panicked, which is told on standard error.
+        // The task that judged the feed panicked; the message of the panic is on standard error.
         let (number, feed) = self.waiting.pop_first()?;
         let problem = ConfigProblem { message: "its check broke down (harness)".to_owned(), ..feed.place.clone() };
         let out = LeftOut::of_plugin(&feed.tenant, &feed.feed, problem, Vec::new());
@@ -288,7 +288,7 @@ impl Admission {
         Some((feed, (number, Err(Rejected::LeftOut(out)))))
     }
 
-    /// Feeds that are left out do not stop the others, unless the configuration is to be strict.
+    /// Returns the result. Feeds that are left out do not stop the others, unless the configuration is strict.
     fn checked(&mut self) -> Result<Checked, StartError> {
         let Collected { interned, feeds, warnings, problems, left_out } = std::mem::take(&mut self.collected);
         self.collected.interned = interned;
@@ -304,7 +304,7 @@ impl Admission {
     }
 }
 
-/// What every feed is judged with.
+/// The data with which every feed is judged.
 struct FeedSurroundings {
     host: Host,
     ways: Ways,
@@ -314,12 +314,12 @@ struct FeedSurroundings {
     faults: Faults,
 }
 
-/// How requests leave, and where they may go.
+/// The network, and the allowed origins.
 struct Ways {
     network: Network,
     /// The operator's origins.
     allowed: Arc<Origins>,
-    /// The same, and those of the built-in plugin.
+    /// The operator's origins, and those of the built-in plugin.
     with_own: Arc<Origins>,
 }
 
@@ -335,20 +335,20 @@ impl Ways {
         Ok(Ways { network, with_own: Arc::new(allowed.and(&own)), allowed: Arc::new(allowed) })
     }
 
-    /// The origins that requests of a plugin may go to.
+    /// The origins to which requests of a plugin may go.
     fn origins(&self, plugin: &Plugin) -> Arc<Origins> {
         Arc::clone(if built_in::is(plugin.about()) { &self.with_own } else { &self.allowed })
     }
 }
 
-/// What is odd about the certificates that are trusted. `now` is Unix time in milliseconds.
+/// Returns warnings about the trusted certificates. `now` is Unix time in milliseconds.
 fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
     let Some(file) = &network.ca_file else { return Vec::new() };
     let odd = file.authorities.oddities(now).into_iter();
     odd.map(|message| ConfigProblem { message, ..file.place.clone() }).collect()
 }
 
-/// What came of the feeds so far, each with its number in the configuration; 0 is what belongs to no feed.
+/// The results so far, each with the feed's number in the configuration; 0 for results that belong to no feed.
 #[derive(Default)]
 struct Collected {
     interned: Interned,
@@ -370,13 +370,13 @@ impl Collected {
         }
     }
 
-    /// Whether there is neither a good feed nor a reason to refuse all.
+    /// Says whether there is neither an admitted feed nor a problem.
     fn is_nothing(&self) -> bool {
         self.feeds.is_empty() && self.problems.iter().all(|(_, problems)| problems.is_empty())
     }
 }
 
-/// In the order of the configuration.
+/// Sorts by the order of the configuration.
 fn in_order<T>(mut numbered: Vec<(usize, T)>) -> Vec<T> {
     numbered.sort_by_key(|(number, _)| *number);
     numbered.into_iter().map(|(_, one)| one).collect()

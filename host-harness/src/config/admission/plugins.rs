@@ -1,4 +1,4 @@
-//! The plugins that feeds name, and the feeds of one plugin: a plugin that is slow or broken keeps nobody but them.
+//! The plugins that feeds name, and the feeds of one plugin: a slow or broken plugin delays only its own feeds.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -24,7 +24,7 @@ use crate::limits;
 
 /// The bytes of a plugin, read once.
 pub(super) struct PluginBytes {
-    /// None for the built-in plugin.
+    /// The file; `None` for the built-in plugin.
     file: Option<PathBuf>,
     bytes: Cow<'static, [u8]>,
     sha256: String,
@@ -33,7 +33,7 @@ pub(super) struct PluginBytes {
 }
 
 impl PluginBytes {
-    /// Reads a plugin: that of this file, or the built-in one.
+    /// Reads the plugin in this file, or the built-in one.
     pub(super) async fn read(file: Option<PathBuf>) -> Result<PluginBytes, LoadError> {
         let read = move || match file {
             None => {
@@ -54,12 +54,13 @@ impl PluginBytes {
         ShortDigest::of(&self.sha256)
     }
 
-    /// Notes what is done with the plugin of a file, for whoever waits; of the built-in one it is told when it is compiled.
+    /// Notes work on the plugin of a file, for people who wait; for the built-in plugin, only compilation is noted,
+    /// elsewhere.
     fn notes(&self, host: &Host, words: impl FnOnce(&Path) -> String) -> Option<Doing> {
         self.file.as_deref().map(|file| host.progress().begin(words(file)))
     }
 
-    /// Compiles the plugin, or finds it compiled, which goes on where nobody waits for it any more.
+    /// Compiles the plugin, or loads it from the cache. The compilation continues if nobody waits for it any more.
     pub(super) async fn load(self: &Arc<PluginBytes>, host: &Host, faults: &Faults) -> Result<Plugin, LoadError> {
         let (read, host, loads) = (Arc::clone(self), host.clone(), faults.loads.clone());
         let load = tokio::spawn(async move {
@@ -70,7 +71,7 @@ impl PluginBytes {
                 let loaded = tokio::task::spawn_blocking(move || Plugin::from_bytes(&host, &bytes.bytes)).await;
                 match loaded.map_err(LoadError::Ended) {
                     Ok(Ok(plugin)) => Ok(Ok(plugin)),
-                    // That a compiler cannot be started says nothing of the plugin.
+                    // A compiler that cannot be started says nothing about the plugin.
                     Ok(Err(error @ PluginError::Compile(CompileError::Host(_)))) => {
                         Ok(Err(built_in::refused(file.as_deref(), error.into())))
                     }
@@ -87,19 +88,19 @@ impl PluginBytes {
 
 /// The feeds of one plugin.
 pub(super) struct PluginFeeds {
-    /// None for the built-in plugin.
+    /// The file; `None` for the built-in plugin.
     pub(super) file: Option<PathBuf>,
-    /// The plugin, where it is loaded already.
+    /// The plugin, if it is loaded already.
     pub(super) loaded: Option<(Arc<PluginBytes>, Plugin)>,
-    /// With their numbers in the configuration.
+    /// The feeds, with their numbers in the configuration.
     pub(super) feeds: Vec<(usize, FeedConfig)>,
 }
 
-/// What came of a feed, by its number.
+/// The verdict on a feed, with the feed's number.
 pub(super) type FeedVerdict = (usize, Result<Admitted, Rejected>);
 
 impl PluginFeeds {
-    /// Judges each feed, and ends early where nobody wants to know.
+    /// Judges each feed; ends early if nobody receives the verdicts.
     pub(super) async fn judge(self, around: Arc<FeedSurroundings>, verdicts: UnboundedSender<FeedVerdict>) {
         let PluginFeeds { file, loaded, feeds } = self;
         let tell = |verdict: FeedVerdict| drop(verdicts.send(verdict));
@@ -114,7 +115,7 @@ impl PluginFeeds {
             }
         };
         let rejected = |rejected: Rejected| rejected.watching(bytes.seen.as_ref());
-        // Nothing runs of a plugin that is not the one that is pinned.
+        // A plugin that does not fit its pin does not run at all.
         let (fitting, others): (Vec<_>, Vec<_>) =
             feeds.into_iter().partition(|(_, feed)| feed.pins.plugin_problem(&bytes.sha256).is_none());
         for (number, feed) in others {
@@ -148,7 +149,7 @@ impl PluginFeeds {
         };
         let mut running = JoinSet::new();
         for (number, feed) in fitting {
-            // All at once, ten thousand would leave the memory in pieces.
+            // Ten thousand feeds at once would fragment the memory.
             if running.len() >= limits::CHECKS {
                 running.join_next().await;
             }
@@ -166,7 +167,7 @@ impl PluginFeeds {
     }
 }
 
-/// The feed cannot run without its plugin.
+/// Rejects a feed whose plugin does not load.
 fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
     match of_plugin(feed, error) {
         Rejected::LeftOut(out) if !error.is_of_plugin() => Rejected::Wrong(out.problems),
@@ -174,13 +175,13 @@ fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
     }
 }
 
-/// The plugin of the feed breaks down.
+/// Rejects a feed whose plugin fails.
 fn of_plugin(feed: FeedConfig, error: &(dyn Error + 'static)) -> Rejected {
     let problem = plugin_problem(&feed.id, &feed.place, cause::chain(error));
     Rejected::LeftOut(LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable)).pinned(feed.pins)
 }
 
-/// The plugin of the feed has another digest than the one that is pinned.
+/// Rejects a feed whose plugin has another digest than the pinned one.
 fn pinned_otherwise(feed: FeedConfig, found: &str) -> Rejected {
     let problem = feed.pins.plugin_problem(found).into_iter();
     let others = feed.unreadable.into_iter().map(|(_, problem)| problem);

@@ -32,6 +32,7 @@ mod poll;
 mod power_loss;
 mod privileges;
 mod proxy;
+mod readers;
 mod record;
 mod rooms;
 mod run;

@@ -187,8 +187,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const TOP: &[&str] = &["collector", "network", "sink", "feed_defaults", "feed"];
 
-/// The keys of each table, to recognise keys in the wrong table.
-const TABLES: &[(&str, &[&str])] = &[
+/// The keys of each table, to recognise keys in the wrong table, and for the reference.
+pub const TABLES: &[(&str, &[&str])] = &[
     ("[collector]", collector::COLLECTOR),
     ("[network]", network::NETWORK),
     ("[[sink]]", sinks::COMMON),

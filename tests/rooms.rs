@@ -1,5 +1,5 @@
 //! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms of the floors before its own,
-//! and no two files import each other in a circle. One name is one type. ARCHITECTURE.md describes the same order.
+//! and no two files import each other in a circle. One name is one type. ARCHITECTURE.md describes every room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -184,6 +184,19 @@ fn no_import_climbs() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_page_on_architecture_describes_every_room() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for House { sources, floors, .. } in HOUSES {
+        let title = format!("\n### `{}`", sources.strip_suffix("/src").unwrap());
+        let section = page.split(&title).nth(1).unwrap().split("\n### ").next().unwrap();
+        let told = |room: &str| section.contains(&format!("`{room}`")) || section.contains(&format!("`{room}/`"));
+        let rooms = floors.iter().flat_map(|rooms| rooms.iter());
+        let left_out: Vec<_> = rooms.filter(|room| !matches!(**room, "lib" | "main") && !told(room)).collect();
+        assert_eq!(left_out, Vec::<&&str>::new(), "{sources}");
+    }
 }
 
 #[test]

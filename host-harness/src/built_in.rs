@@ -1,4 +1,5 @@
-//! The plugin that this program carries: its component, and the origins that it may talk to without the operator's leave.
+//! The plugin that this program contains: its component, and the origins to which it may send requests without the
+//! operator's permission.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use source_host::progress::Progress;
 /// The component that is built into this program.
 pub const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/azure-secure-score.wasm"));
 
-/// Its digest, lower-case hexadecimal.
+/// The component's digest in lower-case hexadecimal.
 pub const SHA256: &str = env!("HOST_HARNESS_PLUGIN_SHA256");
 
 /// Name of the built-in plugin.
 pub const NAME: &str = "azure-secure-score";
 
-/// The Microsoft clouds that the built-in plugin, and no other, may talk to without the operator's leave.
+/// Origins of the Microsoft clouds, to which only the built-in plugin may send requests without the operator's
+/// permission.
 pub const ORIGINS: &[&str] = &[
     "https://login.microsoftonline.com",
     "https://management.azure.com",
@@ -26,13 +28,13 @@ pub const ORIGINS: &[&str] = &[
     "https://management.usgovcloudapi.net",
 ];
 
-/// The built-in plugin in any version, as far as the contract has no words for it.
+/// Knowledge about the built-in plugin, in any version, that the contract has no words for.
 pub const KNOWN: KnownPlugin = KnownPlugin {
     name: NAME,
     token_members: &["error_codes", "trace_id"],
     token_headers: &["x-ms-ests-server"],
     blames: &[
-        // The way to the service: it is mended where the collector runs.
+        // The route to the service is mended where the collector runs.
         ("request-denied", Blame::Operator),
         ("address-prohibited", Blame::Operator),
         ("name-not-resolved", Blame::Operator),
@@ -43,12 +45,12 @@ pub const KNOWN: KnownPlugin = KnownPlugin {
         ("status-unexpected", Blame::Operator),
         ("token-challenged", Blame::Operator),
         ("tenant-restricted", Blame::Operator),
-        // The machine.
+        // The machine or its files are at fault.
         ("assertion-time", Blame::Operator),
         ("assertion-audience", Blame::Operator),
         ("assertion-malformed", Blame::Operator),
         ("assertion-unavailable", Blame::Operator),
-        // Nothing but the configuration has to change.
+        // Only the configuration has to change.
         ("settings-invalid", Blame::Operator),
         ("credential-missing", Blame::Operator),
         ("tenant-invalid", Blame::Operator),
@@ -58,57 +60,58 @@ pub const KNOWN: KnownPlugin = KnownPlugin {
         ("subscription-invalid", Blame::Operator),
         ("all-excluded", Blame::Operator),
         ("token-loop", Blame::Operator),
-        // The host signs, and gives back the plugin's own arguments.
+        // The host signs, and passes the plugin's own arguments on.
         ("assertion-thumbprint", Blame::Harness),
         ("argument-invalid", Blame::Harness),
     ],
 };
 
-/// Sets up an engine that runs the built-in plugin in any case, and others as `compiler` compiles them. Compiled plugins
-/// are kept in `cache`, a folder that nobody else may write: the files in it run as native code.
+/// Makes a host that always runs the built-in plugin, and runs other plugins if `compiler` compiles them. Compiled
+/// plugins are kept in the folder `cache`, which nobody else may be able to write, because its files run as native
+/// code.
 pub fn host(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostError> {
     host_with(cache, compiler, Progress::default())
 }
 
-/// The same; what is being done is noted in `progress`.
+/// The same; work in progress is noted in `progress`.
 pub fn host_with(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
     let trusted = vec![Trusted { sha256: SHA256.to_owned(), name: "the built-in plugin" }];
     Host::new(Setup { cache, compiler, trusted, known: &[KNOWN], progress })
 }
 
-/// The built-in plugin.
+/// Loads the built-in plugin.
 pub fn plugin(host: &Host) -> Result<Plugin, PluginError> {
     Plugin::from_bytes(host, COMPONENT)
 }
 
-/// Which plugin is not loaded, and why.
+/// The plugin that did not load, and the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The built-in one.
+    /// The built-in plugin.
     #[error("the built-in plugin")]
     BuiltIn(#[source] Arc<PluginError>),
-    /// That of a file.
+    /// The plugin of a file.
     #[error("{}", file.display())]
     File {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         error: Arc<PluginError>,
     },
-    /// Loading ended before it was done.
+    /// The task that loaded the plugin ended early.
     #[error(transparent)]
     Ended(tokio::task::JoinError),
 }
 
 impl LoadError {
-    /// Whether the file was read: then the plugin is at fault, and not whoever named the file.
+    /// Says whether the file was read: then the plugin is at fault, and not the user who named the file.
     pub fn is_of_plugin(&self) -> bool {
         matches!(self, LoadError::File { error, .. } if !matches!(**error, PluginError::Unreadable(_)))
     }
 }
 
-/// The plugin of this file, or the built-in one without a file.
+/// Loads the plugin of this file, or the built-in one without a file.
 pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, LoadError> {
     match file {
         None => plugin(host).map_err(|error| refused(None, error.into())),
@@ -116,7 +119,7 @@ pub fn load(host: &Host, file: Option<&Path>) -> Result<Plugin, LoadError> {
     }
 }
 
-/// Says of which plugin an error is: that of a file, or the built-in one.
+/// Adds to an error whether it is that of a file's plugin or of the built-in one.
 pub fn refused(file: Option<&Path>, error: Arc<PluginError>) -> LoadError {
     match file {
         None => LoadError::BuiltIn(error),
@@ -124,7 +127,7 @@ pub fn refused(file: Option<&Path>, error: Arc<PluginError>) -> LoadError {
     }
 }
 
-/// Whether a plugin is the built-in one.
+/// Says whether a plugin is the built-in one.
 pub fn is(about: &About) -> bool {
     about.sha256 == SHA256
 }

@@ -1,18 +1,18 @@
-//! Files that this program writes and the files of secrets that it reads: no symbolic link is followed to a file that is
-//! written, and nobody but its owner reads what belongs to a tenant.
+//! Files that this program writes, and the files of secrets that it reads. The program follows no symbolic link to a
+//! file that it writes, and only the owner can read a tenant's files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Mode of a file that nobody but its owner is to read, or to hold open.
+/// Mode of a file that only its owner may read or open.
 pub const OF_OWNER: u32 = 0o600;
 
-/// Opens a regular file that is to be written, as `options` say. The last part of the path is no symbolic link: whoever may
-/// write to the folder would choose which file is written. A new file gets `mode`.
+/// Opens a regular file for writing, with these `options`. The last part of the path must not be a symbolic link:
+/// otherwise, anyone who can write to the folder could choose the file that is written. A new file gets `mode`.
 pub fn open(options: &mut OpenOptions, path: &Path, mode: u32) -> io::Result<File> {
-    // A pipe is refused below, without waiting for its reader.
+    // A pipe is refused below; with this flag, opening it does not wait for a reader.
     let opened = options.mode(mode).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = opened.map_err(|error| match (error.raw_os_error(), link(path)) {
         (Some(libc::ELOOP), Some(link)) => refused(&link),
@@ -24,8 +24,8 @@ pub fn open(options: &mut OpenOptions, path: &Path, mode: u32) -> io::Result<Fil
     }
 }
 
-/// Writes a file for its owner alone, as a whole: a file of this name is replaced, and its bytes stay as they are for whoever
-/// has it open. A device, a pipe and a stream of the process such as `/dev/stdout` take the bytes.
+/// Writes a whole file that only its owner can read: an existing file is replaced, and processes that have it open keep
+/// the old bytes. A device, a pipe or a stream of the process such as `/dev/stdout` receives the bytes.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_special = |met: fs::Metadata| !met.is_file() && !met.is_dir() && !met.is_symlink();
     if is_stream(path) || fs::symlink_metadata(path).is_ok_and(is_special) {
@@ -44,22 +44,23 @@ pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a path leads to a stream of the process: these are links that the system keeps.
+/// Says whether a path leads to a stream of the process: the system itself keeps these links.
 pub fn is_stream(path: &Path) -> bool {
     ["/dev/fd", "/proc", "/dev/stdout", "/dev/stderr"].iter().any(|place| path.starts_with(place))
 }
 
-/// The words for a symbolic link where a file is to be written; none if there is no link.
+/// The message about a symbolic link in place of a file that is to be written; `None` if there is no link.
 pub fn link(path: &Path) -> Option<String> {
     let target = fs::read_link(path).ok()?;
     let target = folder(path).join(target);
     Some(format!("a symbolic link to {0}, expected a regular file; write the path {0} itself", target.display()))
 }
 
-/// What is odd about the mode of a file that holds a secret: others may read it, or its group or others may write it.
+/// The warning about the mode of a file that holds a secret: others may read it, or its group or others may write it.
 ///
-/// Platforms that give a process its secrets as files make them readable for all users of the container or the unit, who are
-/// one: Kubernetes with mode 0644, Docker with 0444. There, only who may write is told.
+/// Platforms that give a process its secrets as files make them readable for all users of the container or the unit,
+/// who are one: Kubernetes with mode 0644, Docker with 0444. On these platforms, the warning concerns write access
+/// only.
 pub fn too_open(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.mode() & 0o777;
     let of_kubernetes = fs::read_link(path).is_ok_and(|target| target.starts_with("..data"));
@@ -137,7 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         fs::write(&file, "a-secret-of-tests").unwrap();
-        // As Kubernetes lays out a volume.
+        // The layout of a volume in Kubernetes.
         symlink(".", folder.path().join("..data")).unwrap();
         symlink("..data/secret", folder.path().join("projected")).unwrap();
         for (mode, expected, in_kubernetes) in [

@@ -5,7 +5,7 @@
 #[cfg(not(unix))]
 compile_error!("the collector runs on Unix: it handles signals, and owners and rights of files");
 
-/// The commit that this was built from, or `unknown`.
+/// The commit from which the program was built, or `unknown`.
 pub const COMMIT: &str = env!("HOST_HARNESS_COMMIT");
 
 pub mod audit;

@@ -20,14 +20,14 @@ use crate::cli::output::People;
 mod cli;
 
 fn main() -> ExitCode {
-    // Not for people: this program again, as the compiler of one plugin. It is to hold nothing but that.
+    // An internal use: this program is started again as the compiler of one plugin. That process must do nothing else.
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let words: Vec<String> = words.collect();
     if words.first().is_some_and(|word| word == compiler::COMMAND) {
         return ExitCode::from(compiler::serve(&words[1..]));
     }
     memory::hold_little();
-    // Before the first secret is read.
+    // This comes before the first secret is read.
     engine::open_page_map();
     if let Err(error) = privileges::give_up().and_then(|()| privileges::hide_memory()) {
         say!("warning: the process keeps privileges that it does not need: {error}");

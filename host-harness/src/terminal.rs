@@ -1,5 +1,5 @@
-//! How things are shown at a terminal: one decision about colours for the log, the usage and everything else that might
-//! write escape codes; and events for somebody who reads them.
+//! Output on a terminal: one decision about colours for the log, the usage and all other escape codes, and a readable
+//! form of events.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -7,20 +7,20 @@ use std::io::IsTerminal;
 use serde_json::Value;
 use source_host::text;
 
-/// Whether escape codes may be written, as the environment says.
+/// Whether escape codes may be written, by the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
-    /// To nobody.
+    /// Never.
     Never,
-    /// To a terminal, and to nothing else.
+    /// Only to a terminal.
     OnTerminals,
-    /// To files and pipes, too.
+    /// Also to files and pipes.
     Always,
 }
 
 impl Colours {
-    /// Asks the variables that people set for all their programs: `NO_COLOR` (<https://no-color.org>), `CLICOLOR_FORCE`,
-    /// `CLICOLOR` and `TERM`.
+    /// Reads the variables that people set for all their programs: `NO_COLOR` (<https://no-color.org>),
+    /// `CLICOLOR_FORCE`, `CLICOLOR` and `TERM`.
     pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Colours {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         if set("NO_COLOR").is_some() {
@@ -37,7 +37,7 @@ impl Colours {
         }
     }
 
-    /// Whether escape codes may go to this stream.
+    /// Says whether escape codes may go to this stream.
     pub fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             Colours::Never => false,
@@ -47,8 +47,9 @@ impl Colours {
     }
 }
 
-/// At most `most` of these lines of events: one of each kind that tells of a change, in their order, and then one of each
-/// other kind. Events are of one kind where class, activity, types of finding and the reason of the change are the same.
+/// Returns at most `most` of these lines of events: first one of each kind that reports a change, in their order, and
+/// then one of each other kind. Two events have the same kind if class, activity, types of finding and the reason of
+/// the change are the same.
 pub fn few(events: &str, most: usize) -> Vec<&str> {
     let mut kinds: Vec<[Value; 3]> = Vec::new();
     let (mut changes, mut others) = (Vec::new(), Vec::new());
@@ -66,10 +67,10 @@ pub fn few(events: &str, most: usize) -> Vec<&str> {
     changes
 }
 
-/// The activity of OCSF that tells of a finding for the first time.
+/// The OCSF activity of a finding that is reported for the first time.
 const CREATE: u64 = 1;
 
-/// JSON with a member a line. Members keep their order and numbers their spelling.
+/// Formats JSON with one member on a line. Members keep their order, and numbers their spelling.
 pub fn pretty(json: &str) -> String {
     let (mut text, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
     let line = |text: &mut String, depth: usize| *text += &format!("\n{}", "  ".repeat(depth));

@@ -1,5 +1,6 @@
-//! The page that a reviewer signs: what a component is, and for each feed of a configuration everything that can leave,
-//! the credential on it, by whose leave, and how much a day. The host lets nothing else out.
+//! The page that a reviewer signs: a component's properties and, for each feed of a configuration, every request that
+//! may leave, with its credentials, with the party that allows it, and with amounts a day. The host denies all other
+//! requests.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,65 +15,67 @@ use source_host::plugin::About;
 use crate::built_in;
 use crate::collector::once::Ready;
 
-/// What the built-in plugin was seen to need: for estimates, and for nothing else.
+/// The observed needs of the built-in plugin, which are used for estimates only.
 mod seen {
-    /// Requests of a poll whose lists fit one page each.
+    /// Number of requests of a poll whose two lists fit on one page each.
     pub const REQUESTS: u64 = 2;
-    /// Bodies of both lists, for 25 controls with their definitions.
+    /// Bytes in the bodies of both lists, for 25 controls with their definitions.
     pub const BYTES: u64 = 48 << 10;
-    /// Findings of a subscription: 25 controls and the score. Each is told once a day, and again when it changes.
+    /// Findings of a subscription: 25 controls and the score. Each gives an event once a day, and another when it
+    /// changes.
     pub const EVENTS: u64 = 26;
-    /// One event.
+    /// Bytes of one event.
     pub const EVENT_BYTES: u64 = 4 << 10;
-    /// Tokens a day: one lives for about an hour.
+    /// Tokens a day: a token is valid for about an hour.
     pub const TOKENS: u64 = 27;
 }
 
-/// Everything of one feed.
+/// The page's part about one feed.
 #[derive(Debug, Serialize)]
 pub struct Sheet {
     /// Id of the feed.
     pub feed: String,
-    /// Whose data it is.
+    /// Id of the tenant whose data the feed polls.
     pub tenant: String,
     /// Digest of the plugin's component.
     pub plugin_sha256: String,
-    /// Digest of the plan: of `shapes` as compact JSON, without whether they may leave.
+    /// Digest of the plan: of `shapes` as compact JSON, without whether each may leave.
     pub plan_sha256: String,
     /// Time between two polls of a scope.
     pub interval_seconds: u64,
-    /// Scopes, where the settings alone say which; without it only the service knows, and `a_day` is for one scope.
+    /// Number of scopes, if the settings alone determine it; otherwise only the service knows it, and `a_day` is for
+    /// one scope.
     pub scopes: Option<usize>,
     /// Every kind of request.
     pub shapes: Vec<ShapeLine>,
-    /// How much.
+    /// The amounts a day.
     pub a_day: Day,
 }
 
 /// One kind of request, and whether it may leave.
 #[derive(Debug, Serialize)]
 pub struct ShapeLine {
-    /// As the plugin declared it.
+    /// The shape as the plugin declared it.
     #[serde(flatten)]
     pub shape: Shape,
-    /// By whose leave; without it, it stays.
+    /// The party that allows the request; without one, the request is denied.
     pub allowed: Option<Leave>,
-    /// The line of `[network]` that would allow it, where it is not.
+    /// The line of `[network]` that would allow a denied request.
     pub remedy: Option<String>,
-    /// Whether credentials go, or would go, over http, for everybody on the way to read.
+    /// Whether credentials go, or would go, over http, where others on the route can read them.
     pub credentials_in_clear: bool,
 }
 
-/// How much a day.
+/// The amounts a day.
 #[derive(Debug, Serialize)]
 pub struct Day {
-    /// Polls that are due.
+    /// Number of polls that are due.
     pub polls: u64,
-    /// Requests, those for tokens included.
+    /// Number of requests, including those for tokens.
     pub requests: Amount,
-    /// Bytes of the answers' bodies, decompressed.
+    /// Bytes of the response bodies, decompressed.
     pub received_bytes: Amount,
-    /// Events.
+    /// Number of events.
     pub events: Amount,
     /// Bytes of the events.
     pub event_bytes: Amount,
@@ -81,15 +84,15 @@ pub struct Day {
 /// An amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// What it was seen to be, for the built-in plugin; of another one nothing is known.
+    /// The observed amount for the built-in plugin; for other plugins, nothing is known.
     pub estimate: Option<u64>,
-    /// What the limits of calls and polls let through: the host ends what goes beyond. Retries of failed polls are not in
-    /// it; each counts as a poll.
+    /// The largest amount within the limits of calls and polls, which the host enforces. Retries of failed polls are
+    /// not included; each counts as a poll.
     pub bound: u64,
 }
 
 impl Sheet {
-    /// Looks at a feed that is open. Asks nobody.
+    /// Makes the page of an open feed, without any request.
     pub async fn of(ready: &Ready, limits: &Limits) -> Sheet {
         let (admitted, feed) = (&ready.admitted, &ready.feed);
         let lines = feed.plan().shapes.iter().map(|shape| {
@@ -123,7 +126,7 @@ impl Day {
         let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let scopes = number(scopes);
         let polls = scopes.saturating_mul(DAY.as_secs().div_ceil(interval.as_secs().max(1)));
-        // Each step may fetch a token, renew it and be made again, a poll may begin again once, and a search goes with it.
+        // Each step may fetch a token, renew it and be repeated; a poll may restart once, and a search goes with it.
         let calls = number(limits.pages).saturating_mul(8).saturating_add(4).saturating_mul(polls);
         let requests = calls.saturating_mul(number(limits.requests));
         let events = polls.saturating_mul(number(limits.events));
@@ -146,7 +149,7 @@ impl Day {
     }
 }
 
-/// One JSON object.
+/// The page as one JSON object.
 pub fn json(about: &About, description: &Description, sheets: Option<&[Sheet]>) -> serde_json::Result<Value> {
     let mut value = json!({
         "name": description.name,
@@ -165,7 +168,7 @@ pub fn json(about: &About, description: &Description, sheets: Option<&[Sheet]>) 
     Ok(value)
 }
 
-/// The same for people.
+/// The page for people.
 pub fn text(about: &About, description: &Description, sheets: Option<&[Sheet]>) -> String {
     let mut text =
         format!("{} {}, {} bytes, sha256 {}\n", description.name, description.version, about.bytes, about.sha256);
@@ -222,11 +225,11 @@ fn page(text: &mut String, sheet: &Sheet) {
     let _ = writeln!(text, "    {BASIS}");
 }
 
-/// What the numbers rest on.
+/// The basis of the numbers.
 const BASIS: &str = "estimate: 25 controls a subscription, one page each, `emit = \"changes\"`; at most: the limits of \
                      calls and polls, a retry being one poll more";
 
-/// A shape of request in one line.
+/// Writes a shape on one line.
 fn shape_text(shape: &Shape) -> String {
     let path = match &shape.path {
         Path::Exact(path) => path.clone(),
@@ -247,7 +250,7 @@ fn shape_text(shape: &Shape) -> String {
     let uses: Vec<String> = uses.collect();
     let credentials = if uses.is_empty() { "no credential".to_owned() } else { uses.join(", ") };
     let sealed = shape.captures.as_ref().map(|key| format!(", and `{key}` of the answer stays with the host"));
-    // As the host compares it: a name in another script may look like one that is known.
+    // The page shows the origin that the host compares: a name in another script may look like a known one.
     let origin = canonical(&shape.origin).unwrap_or_else(|| shape.origin.clone());
     format!("{} {origin}{path} with {credentials}{}", shape.method, sealed.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! For whoever signs for a plugin: its permissions, and whether it keeps the contract.
+//! Tools for those who approve a plugin: its permissions, and whether it follows the contract.
 
 pub mod conformance;
 pub mod inspect;

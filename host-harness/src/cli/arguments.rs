@@ -1,4 +1,4 @@
-//! The command line as it is written.
+//! The arguments of the command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,27 +28,27 @@ const VERSION: &str = concat!(
     after_help = "Examples:\n  host-harness demo               # needs no Azure account\n  host-harness check azure.toml   # what works, and for what does not the cause and the fix\n  host-harness poll azure.toml    # events on standard output\n\nNO_COLOR, CLICOLOR_FORCE and TERM decide about colours, RUST_LOG about the log."
 )]
 pub struct Arguments {
-    /// A component in place of the built-in plugin.
+    /// A component to use in place of the built-in plugin.
     #[arg(long, global = true, value_name = "FILE")]
     pub plugin: Option<PathBuf>,
-    /// Folder for compiled plugins, this user's alone. Without it CACHE_DIRECTORY, as systemd sets it, or `host-harness` in
-    /// XDG_CACHE_HOME or in .cache below HOME.
+    /// Folder for compiled plugins, which only this user can write. By default CACHE_DIRECTORY, which systemd sets, or
+    /// `host-harness` in XDG_CACHE_HOME or in .cache below HOME.
     #[arg(long, global = true, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// How the log on standard error is written.
+    /// The format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
@@ -59,17 +59,17 @@ pub enum Command {
         after_help = "Examples:\n  host-harness demo\n  host-harness demo > findings.ndjson  # all events, as NDJSON"
     )]
     Demo,
-    /// Shows what a plugin is, what it imports, and with a configuration what may leave.
+    /// Shows a plugin and its imports, and with a configuration the requests that it may send.
     #[command(
         after_help = "Examples:\n  host-harness inspect                # the built-in plugin\n  host-harness inspect -c azure.toml  # what may leave with a configuration"
     )]
     Inspect {
-        /// The component; the built-in one without it.
+        /// The component; without it, the built-in plugin.
         file: Option<PathBuf>,
-        /// A configuration, or a folder of them, whose feeds to show.
+        /// A configuration, or a folder of configuration files, whose feeds are shown.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// One JSON object.
+        /// Prints one JSON object.
         #[arg(long)]
         json: bool,
     },
@@ -80,28 +80,29 @@ pub enum Command {
     Check {
         #[command(flatten)]
         config: Configuration,
-        /// Only this feed.
+        /// Checks only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
-        /// One JSON object a feed.
+        /// Prints one JSON object for each feed.
         #[arg(long)]
         json: bool,
-        /// Refuses the configuration where the credentials of one feed cannot be read, which else leaves out that feed.
+        /// Refuses the whole configuration if a feed's credentials cannot be read. By default, only that feed is left
+        /// out.
         #[arg(long)]
         strict: bool,
     },
-    /// Polls each scope of a feed once, and records what was answered, to be replayed.
+    /// Polls each scope of a feed once, and records the requests and answers for `replay`.
     #[command(after_help = "Example:\n  host-harness record azure.toml --feed contoso-prod -o contoso.json")]
     Record {
         #[command(flatten)]
         config: Configuration,
-        /// Which feed.
+        /// The feed to record.
         #[arg(long, value_name = "ID")]
         feed: String,
-        /// Where the recording goes; a file that is there is overwritten.
+        /// The file of the recording; an existing file is overwritten.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
-        /// Puts stand-ins for the ids and names of subscriptions, too.
+        /// Replaces the ids and names of subscriptions by placeholders, too.
         #[arg(long)]
         redact_subscriptions: bool,
     },
@@ -112,23 +113,24 @@ pub enum Command {
     Poll {
         #[command(flatten)]
         config: Configuration,
-        /// Only this feed.
+        /// Polls only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
-        /// Compares with the state in this file, keeps the new one there, and delivers to the configured sinks.
+        /// Compares with the state in this file, keeps the new state there, and delivers to the configured sinks.
         #[arg(long, value_name = "FILE")]
         state: Option<PathBuf>,
-        /// Refuses the configuration where the credentials of one feed cannot be read, which else leaves out that feed.
+        /// Refuses the whole configuration if a feed's credentials cannot be read. By default, only that feed is left
+        /// out.
         #[arg(long)]
         strict: bool,
     },
-    /// Collects day after day: schedules, state, sinks, metrics.
+    /// Collects day after day, with schedules, state, sinks and metrics.
     #[command(after_help = "Example:\n  host-harness run azure.toml")]
     Run {
         #[command(flatten)]
         config: Configuration,
-        /// Collects every configured feed or none: a feed whose credentials cannot be read, or whose plugin breaks down, is
-        /// not left out but refused.
+        /// Collects every configured feed or none. By default, a feed whose credentials cannot be read, or whose plugin
+        /// breaks down, is left out.
         #[arg(long)]
         strict: bool,
     },
@@ -140,10 +142,10 @@ pub enum Command {
         /// The recordings.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Compares the events with those beside the recording.
+        /// Compares the events with those in the file beside the recording.
         #[arg(long, conflicts_with = "update")]
         expect: bool,
-        /// Writes the events beside the recording.
+        /// Writes the events to the file beside the recording.
         #[arg(long)]
         update: bool,
     },
@@ -152,12 +154,12 @@ pub enum Command {
         after_help = "Examples:\n  host-harness conformance                                       # the built-in plugin\n  host-harness conformance plugin.wasm --cassette recorded.json  # another one"
     )]
     Conformance {
-        /// The component; the built-in one without it.
+        /// The component; without it, the built-in plugin.
         file: Option<PathBuf>,
-        /// Recordings that give it settings and answers; the built-in one has its own.
+        /// Recordings with settings and answers for the plugin; the built-in one has its own.
         #[arg(long = "cassette", value_name = "FILE", num_args = 1..)]
         cassettes: Vec<PathBuf>,
-        /// One JSON object.
+        /// Prints one JSON object.
         #[arg(long)]
         json: bool,
     },
@@ -166,35 +168,35 @@ pub enum Command {
         after_help = "Examples:\n  host-harness simulate > simulated.toml      # a configuration for it, on standard output\n  host-harness simulate --scenario throttled  # a fault; --list shows all\n  host-harness simulate --day 10m             # a day in ten minutes\n  host-harness simulate --json                # for programs"
     )]
     Simulate {
-        /// Where to listen.
+        /// The address to listen on.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
-        /// What goes wrong.
+        /// The scenario to play: the failure that the service simulates.
         #[arg(long, value_name = "NAME")]
         scenario: Option<String>,
-        /// Shows all scenarios and what each does, and serves nothing.
+        /// Lists all scenarios with their effects, and serves nothing.
         #[arg(long, conflicts_with = "scenario")]
         list: bool,
-        /// How many tenants there are, in place of the four of the demo.
+        /// The number of tenants, in place of the four of the demo.
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
         tenants: Option<u32>,
-        /// How many subscriptions each of them has.
+        /// The number of subscriptions of each tenant.
         #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "tenants")]
         subscriptions: u32,
-        /// Lets a day pass: morning, noon and evening last this long each, 1m unless it is said; then it stays evening.
+        /// Simulates a day: morning, noon and evening last this long each, by default 1m; then it stays evening.
         #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1m", value_parser = duration)]
         day: Option<Duration>,
-        /// A certificate, in PEM, that is registered with every application; its key signs in then, too.
+        /// A certificate in PEM that is registered with every application, so that its key signs in, too.
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
         /// A file with a token of another identity provider that every application trusts.
         #[arg(long, value_name = "FILE")]
         federated_token: Option<PathBuf>,
-        /// One line of JSON that says how to reach it; with --list one for each scenario.
+        /// Prints the addresses and credentials as one line of JSON; with --list, one line for each scenario.
         #[arg(long)]
         json: bool,
     },
-    /// Prints what completes command lines in a shell.
+    /// Prints a script that completes command lines in a shell.
     #[command(
         after_help = "Examples:\n  host-harness completions bash > ~/.local/share/bash-completion/completions/host-harness\n  host-harness completions zsh > \"${fpath[1]}/_host-harness\""
     )]
@@ -210,14 +212,14 @@ pub enum Command {
     },
 }
 
-/// Where the configuration is: as an option, or as the file alone.
+/// The place of the configuration: as an option, or as the file alone.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct Configuration {
-    /// The configuration, or a folder of them.
+    /// The configuration file, or a folder of them.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The same, as an option.
+    /// The same as an option.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -229,12 +231,12 @@ impl Configuration {
     }
 }
 
-/// A duration as the configuration has them.
+/// Parses a duration as the configuration does.
 fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).ok_or_else(|| "expected a whole number and a unit, such as 30s, 5m or 1h".to_owned())
 }
 
-/// Reads the command line; ends the program where it asks for help or is wrong.
+/// Reads the command line. Ends the program if the command line asks for help or is wrong.
 pub fn read(colours: Colours) -> Arguments {
     let choice = match colours {
         Colours::Never => ColorChoice::Never,

@@ -1,11 +1,12 @@
-//! The folder in which compiled plugins are kept: the one that the command line names, else the one that systemd gives a
-//! service, else the user's.
+//! The folder of compiled plugins: the one that the command line names, else the one that systemd gives a service, else
+//! the user's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The folder, or none where nobody names one. An empty variable is unset; a relative `XDG_CACHE_HOME` or `HOME` is
-/// ignored, as the XDG Base Directory Specification has it: such a folder would lie wherever the program was started.
+/// Returns the folder; `None` if nothing names one. An empty variable counts as unset. A relative `XDG_CACHE_HOME` or
+/// `HOME` is ignored, by the XDG Base Directory Specification: such a folder would depend on where the program was
+/// started.
 pub fn folder(named: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     named

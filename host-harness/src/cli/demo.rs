@@ -18,11 +18,11 @@ use source_simulator::{Simulator, estate::Estate};
 
 use crate::cli::poll::tick;
 
-/// More would push the table off the screen.
+/// More events would push the table off the screen.
 const EVENTS_SHOWN: usize = 3;
 
 /// Polls at each moment of a simulated day, as `poll --state` does; the day's evening is now. A pipe gets all events; a
-/// terminal gets a few of them, for people.
+/// terminal gets a few of them in a readable form.
 pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     let estate = Estate::default();
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate.clone(), None).await?;
@@ -34,7 +34,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     let values = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     say!("simulated Entra ID and Azure Resource Manager at {}", simulator.url());
     let for_people = io::stdout().is_terminal();
-    // Whoever pages through the events may take any time for it, which a delivery does not wait.
+    // A reader may page through the events for any time, and a delivery does not wait for that.
     let held = Arc::new(Mutex::new(Vec::new()));
     let evening = clock::system();
     let mut reports: Vec<Report> = Vec::new();
@@ -49,7 +49,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
         }
         say!("{moment}: {} events of {} subscriptions", report.events, report.good);
         reports.push(report);
-        // Whoever gives nothing in the morning gives nothing later, for the same reason.
+        // A plugin that gives nothing in the morning gives nothing later, for the same reason.
         if reports[0].good == 0 {
             break;
         }
@@ -66,7 +66,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
         ..Report::default()
     };
     if for_people {
-        // Whoever typed `cargo xtask demo` has no program of this name on the path.
+        // A user who typed `cargo xtask demo` has no program of this name on the path.
         let command = if environment::variable("CARGO").is_some() { "cargo xtask" } else { "host-harness" };
         say!(
             "{shown} of the {} events are above, in full; all, as NDJSON: {command} demo > findings.ndjson",
@@ -76,12 +76,12 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     Ok(day.status())
 }
 
-/// The events that came since this was last asked.
+/// Takes the events that arrived since the last call.
 fn taken(held: &Mutex<Vec<u8>>) -> Vec<u8> {
     std::mem::take(&mut *held.lock())
 }
 
-/// Prints a few of the events, a member a line; gives their number.
+/// Prints a few of the events, with one member on a line, and returns their number.
 fn show(events: &str) -> io::Result<usize> {
     let mut out = io::stdout();
     let few = terminal::few(events, EVENTS_SHOWN);

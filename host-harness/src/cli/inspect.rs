@@ -1,4 +1,4 @@
-//! `inspect`: what a plugin is, and what may leave.
+//! `inspect`: a plugin, and the requests that may leave.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use source_host::text;
 
 use crate::cli::{UsageError, check, load, tell_left_out};
 
-/// Shows a plugin, and with a configuration what may leave.
+/// Shows a plugin, and with a configuration the requests that may leave.
 pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
     if let Some(file) =
         file.as_deref().filter(|file| file.is_dir() || file.extension().is_some_and(|end| end == "toml"))
@@ -37,14 +37,14 @@ pub async fn inspect(host: &Host, file: Option<PathBuf>, config: Option<&Path>, 
         return Ok(0);
     };
     let mut config = load(config, None);
-    // A page of what differs from its pins is what its reviewer needs.
+    // A reviewer needs the page of a plugin that differs from its pins.
     let pins = config.feeds.iter_mut().map(|feed| (feed.id.clone(), std::mem::take(&mut feed.pins)));
     let pins: BTreeMap<String, Pins> = pins.collect();
     let checked = check(host, config, file.as_deref()).await?;
     let differing = checked.feeds.iter().filter_map(|feed| LeftOut::of_pins(feed, pins.get(&*feed.id)?));
     let differing: Vec<LeftOut> = differing.collect();
     tell_left_out(&differing);
-    // Each plugin with the feeds that run it.
+    // Each plugin is shown with the feeds that run it.
     let mut pages: Vec<(Plugin, Vec<Sheet>)> = Vec::new();
     for ready in once::open(&checked, &clock::system()).await? {
         let (plugin, sheet) = (&ready.admitted.plugin, Sheet::of(&ready, &Limits::default()).await);

@@ -12,7 +12,7 @@ use crate::cli::{STDOUT, UsageError};
 
 const NAME: &str = "host-harness";
 
-/// Prints what completes command lines in this shell.
+/// Prints a script that completes command lines in this shell.
 pub fn completions(shell: Shell) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);

@@ -46,7 +46,7 @@ mod record;
 mod replay;
 mod simulate;
 
-/// Runs a command; the exit status comes back.
+/// Runs a command and returns its exit status.
 pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> anyhow::Result<u8> {
     let host = || host(cache::folder(cache, environment::variable));
     match command {
@@ -106,7 +106,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
     }
 }
 
-/// What a command came to, as the exit status; errors are told.
+/// Returns a command's result as the exit status, and reports errors.
 pub fn status(result: anyhow::Result<u8>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
@@ -127,7 +127,7 @@ pub fn status(result: anyhow::Result<u8>) -> ExitCode {
     }
 }
 
-/// What is wrong with the configuration, if that is the error.
+/// Returns the problems of the configuration, if they are the error.
 fn problems(error: &anyhow::Error) -> Option<&[ConfigProblem]> {
     match error.downcast_ref() {
         Some(StartError::Configuration(problems)) => Some(problems),
@@ -135,12 +135,12 @@ fn problems(error: &anyhow::Error) -> Option<&[ConfigProblem]> {
     }
 }
 
-/// Whether the command line is wrong.
+/// Says whether the error is one of the command line.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<UsageError>() || matches!(error.downcast_ref(), Some(StartError::Plugin(_)))
 }
 
-/// What is being done just now. `run` has its log for that.
+/// The work in progress. `run` logs it instead of showing it.
 pub static PROGRESS: LazyLock<Progress> = LazyLock::new(|| {
     Progress::announcing(|words| match RUNS.load(Ordering::Relaxed) {
         true => tracing::info!("{words}"),
@@ -151,8 +151,8 @@ pub static PROGRESS: LazyLock<Progress> = LazyLock::new(|| {
 /// Whether the command is `run`.
 pub static RUNS: AtomicBool = AtomicBool::new(false);
 
-/// Tells people of what takes longer than a second, as long as the program runs: a terminal each time, a file or a
-/// pipe from time to time.
+/// Shows work that takes longer than a second, for as long as the program runs: each time on a terminal, from time to
+/// time in a file or a pipe.
 pub fn tell_what_lasts(pause: Duration) {
     std::thread::spawn(move || {
         loop {
@@ -165,15 +165,15 @@ pub fn tell_what_lasts(pause: Duration) {
     });
 }
 
-/// What failed where standard output does not take something.
+/// The message about standard output that cannot be written.
 const STDOUT: &str = "failed to write to standard output";
 
-/// A mistake of the user.
+/// An error of the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
 
-/// What runs plugins, with their code kept in `cache`.
+/// Makes the host that runs plugins and keeps their code in `cache`.
 fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {
     if cache.is_none() {
         say!("no folder keeps compiled plugins, so each start compiles them anew: `--cache DIR` names one");
@@ -189,8 +189,8 @@ fn load(file: &Path, only: Option<&str>) -> Config {
     config::load(file, only, &environment::text)
 }
 
-/// Checks every feed, and tells what is odd, and which feeds are left out. A plugin that breaks down is refused: a person
-/// is there, who can mend the configuration.
+/// Checks every feed, and reports warnings and feeds that are left out. A plugin that fails is an error here, because
+/// the user is present and can mend the configuration.
 async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Checked, StartError> {
     let checked = admission::check_each(host, config, plugin, &clock::system()).await?;
     if checked.left_out.iter().any(|out| out.why == LeftOutReason::Plugin) {
@@ -204,7 +204,7 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
     Ok(checked)
 }
 
-/// Tells which feeds are left out, each trouble once.
+/// Reports the feeds that are left out, each problem once.
 fn tell_left_out(left_out: &[LeftOut]) {
     let mut reported = ReportedProblems::default();
     for out in left_out {

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use source_host::text;
 
-/// Says something to people, who may not listen.
+/// Writes a message for people, even if nobody reads it.
 macro_rules! say {
     ($($words:tt)*) => {
         $crate::cli::output::say(&format!($($words)*))
     };
 }
 
-/// Standard error, on which nothing depends: where nobody can write to it, the work goes on.
+/// Standard error, on which nothing depends: the work continues if it cannot be written.
 pub struct People;
 
 impl Write for People {
@@ -25,8 +25,8 @@ impl Write for People {
     }
 }
 
-/// Says something; words of plugins and services are among them.
+/// Writes a message, which may contain text of plugins and services.
 pub fn say(words: &str) {
-    // At once: another thread may say something, too.
+    // Written at once, because another thread may write a message, too.
     let _ = People.write_all(format!("{}\n", text::plain_lines(words)).as_bytes());
 }

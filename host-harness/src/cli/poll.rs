@@ -29,8 +29,8 @@ pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow:
     Ok(report)
 }
 
-/// One tick of the collector, with `stdout` as the standard output of its sinks: what it cannot deliver in time stays in
-/// the outbox, and is a failure.
+/// Runs one tick of the collector, with `stdout` as the standard output of its sinks. Events that cannot be delivered
+/// in time stay in the outbox, and count as a failure.
 pub async fn tick(
     host: &Host,
     mut config: Config,
@@ -48,7 +48,7 @@ pub async fn tick(
     report
 }
 
-/// Polls each scope once, and gives the sinks time for the events.
+/// Polls each scope once, and gives the sinks time to take the events.
 async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<once::Report> {
     let feeds = once::open(checked, &pipeline.clock).await?;
     let output = Output { events: &mut io::sink(), people: &mut People };

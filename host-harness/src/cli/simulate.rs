@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{STDOUT, UsageError};
 
-/// Whom the simulated Entra ID trusts besides who knows a secret.
+/// The clients that the simulated Entra ID trusts without a secret.
 #[derive(Default)]
 pub struct TrustedClients {
     certificate: Option<Registered>,
@@ -94,7 +94,7 @@ pub async fn simulate(
     Ok(0)
 }
 
-/// Prints all scenarios: a table by kind, or for programs one object a line.
+/// Prints all scenarios: a table by group, or for programs one object on each line.
 pub fn list(as_json: bool) -> anyhow::Result<u8> {
     let mut text = String::new();
     let width = scenario::names().map(str::len).max().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What is counted, as Prometheus reads it: names, types and words of all families. The encoder of `prometheus-client`
-//! writes them, escapes labels, and gives counters their `_total`.
+//! The metrics in the format of Prometheus: names, types and help texts of all families. The encoder of
+//! `prometheus-client` writes them, escapes labels, and adds `_total` to counters.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -17,10 +17,10 @@ use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
 use crate::store::Waiting;
 
-/// What `/metrics` says that it serves.
+/// The content type of `/metrics`.
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
-/// Everything that is told of at one moment.
+/// All metrics at one moment.
 #[derive(Debug)]
 pub struct Scrape {
     pub(super) inner: Counters,
@@ -30,7 +30,7 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Writes it, piece by piece.
+    /// Writes the metrics piece by piece.
     pub fn write(self, output: &mut impl Write) -> fmt::Result {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
@@ -44,12 +44,12 @@ enum Value {
     Real(f64),
 }
 
-/// Unix seconds of Unix milliseconds; 0 for never.
+/// Converts Unix milliseconds to Unix seconds; 0 for never.
 fn timestamp(milliseconds: Option<u64>) -> Value {
     Value::Whole(milliseconds.unwrap_or_default() / 1_000)
 }
 
-/// Name, type, words and value of what has one value for each feed.
+/// Name, type, help text and value of a metric with one value for each feed.
 type OfFeed = (&'static str, MetricType, &'static str, fn(&FeedCounts) -> Value);
 
 const OF_FEED: &[OfFeed] = &[
@@ -100,7 +100,7 @@ const OF_FEED: &[OfFeed] = &[
     ),
 ];
 
-/// Name, type, words and value of what has one value for each tenant at each sink.
+/// Name, type, help text and value of a metric with one value for each tenant at each sink.
 type OfSink = (&'static str, MetricType, &'static str, fn(&SinkCounts) -> Value);
 
 const OF_SINK: &[OfSink] = &[
@@ -174,7 +174,8 @@ impl Scrape {
         Ok(())
     }
 
-    /// A family with a sample for each word, those that were never met among them: what is not there cannot rise.
+    /// Writes a family with a sample for each word, including those that never occurred: an alert needs a value that
+    /// can rise.
     fn by_word(
         &self,
         writer: &mut MetricWriter<'_>,
@@ -193,7 +194,7 @@ impl Scrape {
         Ok(())
     }
 
-    /// Every tenant and every sink that is configured stands there, whatever waits.
+    /// Writes the outboxes of every configured tenant and sink, even if they are empty.
     fn outboxes(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let mut tenants: BTreeMap<&str, Waiting> = BTreeMap::new();
         let mut sinks: BTreeMap<&str, Waiting> = BTreeMap::new();
@@ -322,7 +323,7 @@ impl Scrape {
     }
 }
 
-/// The families one after the other.
+/// Writes families, one after the other.
 struct MetricWriter<'a> {
     encoder: DescriptorEncoder<'a>,
 }
@@ -337,7 +338,7 @@ impl MetricWriter<'_> {
     }
 }
 
-/// The samples of one family.
+/// Writes the samples of one family.
 struct Family<'a> {
     encoder: MetricEncoder<'a>,
     kind: MetricType,

@@ -1,5 +1,5 @@
-//! What is counted, for Prometheus: by tenant and feed, and by nothing that grows with what a tenant has. Kept as plain
-//! numbers, since thousands of feeds are idle most of the time.
+//! Counts for Prometheus, by tenant and feed, and by nothing that grows with a tenant's data. The counts are plain
+//! numbers, because thousands of feeds are idle most of the time.
 
 pub mod process;
 
@@ -23,7 +23,7 @@ pub use exposition::{CONTENT_TYPE, Scrape};
 /// Upper bounds of lateness, in seconds.
 const LATENESS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// What came of a poll or a search.
+/// The outcome of a poll or a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutcomeLabel {
     Collected,
@@ -67,7 +67,7 @@ impl OutcomeLabel {
         }
     }
 
-    /// As it stands in labels: `collected`, or the contract's word for the reaction.
+    /// The word in labels: `collected`, or the contract's word for the reaction.
     const fn word(self) -> &'static str {
         match self {
             OutcomeLabel::Collected => "collected",
@@ -84,7 +84,7 @@ impl OutcomeLabel {
     }
 }
 
-/// Everything that is counted.
+/// All counts.
 #[derive(Default)]
 pub struct Metrics {
     inner: Mutex<Counters>,
@@ -93,24 +93,24 @@ pub struct Metrics {
 
 #[derive(Debug, Clone, Default)]
 struct Counters {
-    /// By tenant and feed. Boxed: the nodes of the map are half empty.
+    /// Counts of feeds, by tenant and feed. Boxed, because the nodes of the map are half empty.
     feeds: BTreeMap<FeedOrSink, Box<FeedCounts>>,
-    /// By sink and tenant.
+    /// Counts of sinks, by sink and tenant.
     sinks: BTreeMap<FeedOrSink, SinkCounts>,
     delivered: u64,
     lateness: [u64; LATENESS.len() + 1],
     lateness_sum: Duration,
     store_failures: u64,
-    /// Tenant, feed and reason.
+    /// Feeds that are left out: tenant, feed and reason.
     left_out: BTreeSet<(String, String, &'static str)>,
-    /// Feeds that are still being checked.
+    /// Number of feeds that are still being checked.
     waiting: u64,
     reloads: [u64; 2],
 }
 
 type FeedOrSink = (Box<str>, Box<str>);
 
-/// What is counted of one feed.
+/// Counts of one feed.
 #[derive(Debug, Clone, Default)]
 pub struct FeedCounts {
     /// Polls by outcome.
@@ -125,55 +125,55 @@ pub struct FeedCounts {
     pub response_bytes: u64,
     /// Answers that asked to wait.
     pub throttles: u64,
-    /// Time in which calls of the plugin were worked at.
+    /// CPU time of the plugin's calls.
     pub busy: Duration,
-    /// The most memory that a call had.
+    /// The largest memory that a call used, in bytes.
     pub memory_bytes: u64,
-    /// When data was last collected of the scope of which that is longest ago, in Unix milliseconds. None where one was
-    /// never collected.
+    /// When data was last collected, in Unix milliseconds, for the scope where that is longest ago; `None` if a scope
+    /// was never collected.
     pub last_collected: Option<u64>,
-    /// Scopes whose last poll failed, by who can mend it.
+    /// Number of scopes whose last poll failed, by the party that can mend the failure.
     pub failing: [u64; Blame::ALL.len()],
-    /// Who can mend that the scopes cannot be searched for.
+    /// The party that can mend the search for scopes, if it fails.
     pub search_fault: Option<Blame>,
     /// How late the last poll began.
     pub lateness: Duration,
-    /// When the token runs out, in Unix milliseconds.
+    /// When the token expires, in Unix milliseconds.
     pub token_expires: Option<u64>,
-    /// When credentials run out, by setting, in Unix milliseconds.
+    /// When credentials expire, by setting, in Unix milliseconds.
     pub credentials_expire: Vec<(String, u64)>,
     /// Warnings by code.
     pub notices: BTreeMap<String, u64>,
-    /// Events that a sink refused for good.
+    /// Events that a sink refused permanently.
     pub dead_letters: u64,
-    /// Lines for the log that were dropped.
+    /// Lines of the log that were dropped.
     pub log_lines_dropped: u64,
-    /// Scopes that are polled.
+    /// Number of scopes that are polled.
     pub scopes: u64,
-    /// Bytes that the state keeps of its scopes, their states and figures.
+    /// Bytes in the state for the feed's scopes, their states and figures.
     pub state_bytes: u64,
 }
 
-/// What is counted of the events of one tenant at one sink.
+/// Counts of one tenant's events at one sink.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SinkCounts {
     /// Events that the sink took.
     pub delivered: u64,
-    /// Batches that it did not take.
+    /// Batches that the sink did not take.
     pub failures: u64,
-    /// Events that it refused for good.
+    /// Events that the sink refused permanently.
     pub dead_letters: u64,
-    /// When it last took some, in Unix milliseconds.
+    /// When the sink last took events, in Unix milliseconds.
     pub last_delivered: Option<u64>,
 }
 
 impl FeedCounts {
-    /// Counts a poll and what came of it.
+    /// Counts a poll and its outcome.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
         self.polls[OutcomeLabel::of(outcome) as usize] += 1;
         self.events += events as u64;
         for notice in notices {
-            // The code is a plugin's word, and becomes a label.
+            // The plugin chooses the code, which becomes a label.
             let plain =
                 notice.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
             let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(&notice.code);
@@ -182,12 +182,12 @@ impl FeedCounts {
         }
     }
 
-    /// Counts a search and what came of it.
+    /// Counts a search and its outcome.
     pub fn searched(&mut self, failure: Option<&Failure>) {
         self.searches[OutcomeLabel::of(failure) as usize] += 1;
     }
 
-    /// Counts what calls used.
+    /// Counts the resources that calls used.
     pub fn used(&mut self, usage: &Usage) {
         for (total, more) in self.requests.iter_mut().zip(usage.requests) {
             *total += more;
@@ -201,8 +201,8 @@ impl FeedCounts {
 }
 
 impl Metrics {
-    /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. What is counted of
-    /// them is there at once, with zeros: an alert does not see what appears with its first event.
+    /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. Their counts
+    /// exist at once, as zeros: an alert misses a count that appears with its first event.
     pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
         let mut inner = self.inner.lock();
         let (mut counts, mut sink_counts) = (std::mem::take(&mut inner.feeds), std::mem::take(&mut inner.sinks));
@@ -234,24 +234,25 @@ impl Metrics {
         }
     }
 
-    /// Counts a feed no more.
+    /// Stops counting a feed.
     pub fn forget(&self, tenant: &str, feed: &str) {
         self.inner.lock().feeds.remove(&(tenant.into(), feed.into()));
     }
 
-    /// So many feeds are still being checked.
+    /// Sets the number of feeds that are still being checked.
     pub fn waiting(&self, feeds: usize) {
         self.inner.lock().waiting = feeds as u64;
     }
 
-    /// Changes what is counted of a feed, if it is configured: a poll may end when its feed is gone.
+    /// Changes the counts of a feed, if it is configured: a poll may end after its feed is gone.
     pub fn feed(&self, tenant: &str, feed: &str, change: impl FnOnce(&mut FeedCounts)) {
         if let Some(counts) = self.inner.lock().feeds.get_mut(&(tenant.into(), feed.into())) {
             change(counts);
         }
     }
 
-    /// Changes what is counted of the events of a tenant at a sink. It is told of if a feed of the tenant goes there.
+    /// Changes the counts of a tenant's events at a sink. The counts are published if a feed of the tenant uses the
+    /// sink.
     pub fn sink(&self, sink: &str, tenant: &str, change: impl FnOnce(&mut SinkCounts)) {
         let mut inner = self.inner.lock();
         let mut others = SinkCounts::default();
@@ -262,12 +263,12 @@ impl Metrics {
         inner.delivered += more;
     }
 
-    /// Events that sinks took since the start, those of feeds that are gone among them.
+    /// Number of events that sinks took since the start, including those of feeds that are gone.
     pub fn delivered(&self) -> u64 {
         self.inner.lock().delivered
     }
 
-    /// A poll began this long after it was due.
+    /// Counts a poll that began this long after it was due.
     pub fn late(&self, tenant: &str, feed: &str, lateness: Duration) {
         self.feed(tenant, feed, |counts| counts.lateness = lateness);
         let mut inner = self.inner.lock();
@@ -276,33 +277,33 @@ impl Metrics {
         inner.lateness_sum += lateness;
     }
 
-    /// These feeds are left out: tenant, id and why.
+    /// Sets the feeds that are left out: tenant, id and reason.
     pub fn left_out(&self, feeds: impl IntoIterator<Item = (String, String, &'static str)>) {
         self.inner.lock().left_out = feeds.into_iter().collect();
     }
 
-    /// Metrics with the room of a store among them.
+    /// Makes metrics that include a store's free space.
     pub fn of(space: FreeSpace) -> Metrics {
         Metrics { space: Some(space), ..Metrics::default() }
     }
 
-    /// The store did not take something.
+    /// Counts a failed write to the store.
     pub fn store_failed(&self) {
         self.inner.lock().store_failures += 1;
     }
 
-    /// The configuration was read again.
+    /// Counts a reload of the configuration.
     pub fn reloaded(&self, good: bool) {
         self.inner.lock().reloads[usize::from(good)] += 1;
     }
 
-    /// Everything that is told of at this moment, with what waits for sinks.
+    /// Takes all metrics at this moment, with the outboxes.
     pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
         let free = self.space.as_ref().and_then(FreeSpace::free);
         Scrape { inner: self.inner.lock().clone(), outboxes, free, process: ProcessUsage::now() }
     }
 
-    /// The same in the text format of Prometheus.
+    /// All metrics in the text format of Prometheus.
     pub fn text(&self, outboxes: Outboxes) -> String {
         let mut text = String::new();
         // Writing to a text does not fail.
@@ -318,7 +319,7 @@ mod tests {
 
     const SINKS: &[&str] = &["lake"];
 
-    /// Counts one feed of contoso and one of fabrikam, which go to one sink.
+    /// Counts one feed of contoso and one of fabrikam, which use one sink.
     fn metrics() -> Metrics {
         let metrics = Metrics::default();
         let sinks: Vec<String> = SINKS.iter().map(|sink| (*sink).to_owned()).collect();
@@ -412,7 +413,7 @@ mod tests {
         metrics.feed("contoso", "prod", |counts| counts.events = 7);
         let siem = ["siem".to_owned()];
         metrics.configure([("contoso", "prod", &siem[..])].into_iter());
-        // What was in flight ends.
+        // Work that was in flight ends.
         metrics.sink("lake", "contoso", |counts| counts.delivered += 1);
         metrics.feed("fabrikam", "main", |counts| counts.events += 1);
         let text = metrics.text(Outboxes::default());

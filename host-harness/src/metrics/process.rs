@@ -1,4 +1,4 @@
-//! What the process uses, under the names that every exporter of Prometheus has for it. Most of it Linux alone tells.
+//! The process's use of resources, under the names that all exporters of Prometheus use. Only Linux reports most of it.
 
 use std::fs;
 use std::str::FromStr;
@@ -6,25 +6,25 @@ use std::str::FromStr;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the process uses; none of what this system does not tell.
+/// The process's use of resources; `None` for each value that this system does not report.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessUsage {
-    /// Time on processors, of the program and of the system on its behalf.
+    /// CPU time of the program, and of the system on its behalf.
     pub cpu_seconds: Option<f64>,
-    /// Descriptors that are open.
+    /// Number of open file descriptors.
     pub open_fds: Option<u64>,
-    /// How many may be.
+    /// Largest number of open file descriptors.
     pub max_fds: Option<u64>,
-    /// Address space.
+    /// Bytes of address space.
     pub virtual_bytes: Option<u64>,
-    /// Memory.
+    /// Bytes of resident memory.
     pub resident_bytes: Option<u64>,
-    /// When it started, in Unix seconds.
+    /// Start of the process, in Unix seconds.
     pub started: Option<f64>,
 }
 
 impl ProcessUsage {
-    /// As it is now.
+    /// Reads the present values.
     pub fn now() -> ProcessUsage {
         let stat = fs::read_to_string("/proc/self/stat").ok();
         let stat = stat.as_deref().and_then(Stat::read);
@@ -32,7 +32,7 @@ impl ProcessUsage {
         let page = rustix::param::page_size() as u64;
         ProcessUsage {
             cpu_seconds: Some(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9),
-            // The descriptor of the folder itself is among them.
+            // The count includes the descriptor of the folder itself.
             open_fds: fs::read_dir("/proc/self/fd").ok().map(|folder| (folder.count() as u64).saturating_sub(1)),
             max_fds: getrlimit(Resource::Nofile).current,
             virtual_bytes: stat.as_ref().map(|stat| stat.virtual_bytes),
@@ -47,13 +47,13 @@ fn ticks() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 
-/// When the machine started, in Unix seconds.
+/// Start of the machine, in Unix seconds.
 fn booted() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
-/// What proc_pid_stat(5) has.
+/// Values of proc_pid_stat(5).
 #[derive(Debug, PartialEq)]
 struct Stat {
     started_ticks: f64,
@@ -63,7 +63,7 @@ struct Stat {
 
 impl Stat {
     fn read(text: &str) -> Option<Stat> {
-        // The name before may have spaces and parentheses of its own. What follows begins with the third value.
+        // The name may contain spaces and parentheses. The text after it begins with the third value.
         let (_, rest) = text.rsplit_once(')')?;
         let values: Vec<&str> = rest.split_whitespace().collect();
         fn value<T: FromStr>(values: &[&str], number: usize) -> Option<T> {

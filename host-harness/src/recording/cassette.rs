@@ -14,15 +14,15 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cassette {
-    /// What it shows, for readers.
+    /// A description for readers.
     pub docs: String,
-    /// Format; see [`VERSION`].
+    /// Version of the format; see [`VERSION`].
     pub version: u32,
     /// Settings of the plugin, with placeholders for credentials.
     pub settings: Map<String, Value>,
-    /// The world as the poll met it.
+    /// The circumstances of the poll.
     pub context: RecordedContext,
-    /// In order.
+    /// The exchanges, in order.
     pub exchanges: Vec<RecordedExchange>,
 }
 
@@ -34,21 +34,21 @@ pub struct RecordedContext {
     pub feed: String,
     /// Id of the tenant.
     pub tenant: String,
-    /// Unix time in milliseconds of the poll, which is also when its last page came.
+    /// Time of the poll in Unix milliseconds, which is also when its last page arrived.
     pub time_milliseconds: u64,
 }
 
-/// A request and what was answered.
+/// A request and its response.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedExchange {
-    /// What must be asked.
+    /// The request that must be sent.
     pub request: RecordedRequest,
-    /// What is answered.
+    /// The response.
     pub response: RecordedResponse,
 }
 
-/// A request; what is absent is not compared.
+/// A request; absent members are not compared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedRequest {
@@ -64,16 +64,16 @@ pub struct RecordedRequest {
     pub form: Option<Map<String, Value>>,
 }
 
-/// A response: its body as JSON, or as text where it is none.
+/// A response, with its body as JSON, or as text if it is not JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedResponse {
     /// HTTP status.
     pub status: u16,
-    /// Headers, names in lower case.
+    /// Headers; names are in lower case.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub headers: Map<String, Value>,
-    /// Body as JSON; numbers come to the plugin as they stand here.
+    /// Body as JSON; the plugin gets numbers exactly as written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<Box<serde_json::value::RawValue>>,
     /// Body as text.
@@ -81,38 +81,38 @@ pub struct RecordedResponse {
     pub text: Option<String>,
 }
 
-/// Where the requests of a cassette go.
+/// The origins of a cassette's requests.
 pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, NotAnOrigin> {
     let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
     Origins::new(origins.map(|url| url.origin().ascii_serialization()))
 }
 
-/// Why a text is no cassette, or a cassette does not play.
+/// The reason why a text is not a cassette, or why a cassette does not play.
 #[derive(Debug, thiserror::Error)]
 pub enum CassetteError {
-    /// The file is not read.
+    /// The file cannot be read.
     #[error(transparent)]
     Unread(#[from] Unread),
-    /// The text is something else.
+    /// The text is not a cassette.
     #[error("is no cassette")]
     NoCassette(#[source] serde_json::Error),
-    /// A version that is not known here.
+    /// This host does not know the version.
     #[error("version: found {0}, expected {expected}", expected = VERSION)]
     Version(u32),
-    /// A request goes nowhere.
+    /// A request has no valid origin.
     #[error(transparent)]
     Origin(#[from] NotAnOrigin),
     /// The plugin refuses the settings.
     #[error("{}", in_lines(.0))]
     Settings(Vec<Problem>),
-    /// The plugin breaks down, or the host.
+    /// The plugin or the host fails.
     #[error(transparent)]
     Open(FeedError),
-    /// The plugin asks for something else than what is recorded: which exchange and field, what was expected, what was
-    /// found.
+    /// The plugin's request differs from the recorded one: names exchange and field, the expected value and the actual
+    /// one.
     #[error("{0}")]
     Mismatch(String),
-    /// The document beside the cassette is no JSON.
+    /// The document beside the cassette is not JSON.
     #[error("is no JSON")]
     NoDocument(#[source] serde_json::Error),
 }

@@ -1,5 +1,5 @@
-//! Recording: one live poll of a feed into a cassette that replays. Who it is from is not in it: secrets, tokens, tenants
-//! and applications have stand-ins, and on request subscriptions too.
+//! Records one live poll of a feed as a cassette that replays. The cassette does not reveal whose data it is: secrets,
+//! tokens, tenants and applications are replaced by placeholders, and on request subscriptions, too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,42 +29,43 @@ use crate::recording::cassette::{
 use crate::recording::replay;
 use crate::recording::stand_ins::{StandInKind, StandIns};
 
-/// An opaque part of a link may hold ids in another spelling; a short one is a plain number.
+/// Length from which an opaque part of a link is replaced, because it may hold ids in another spelling; a shorter one
+/// is a plain number.
 const SHORTEST_LINK_TOKEN: usize = 8;
 
-/// What was recorded.
+/// The result of recording.
 #[derive(Debug)]
 pub struct Recorded {
     /// The recording.
     pub cassette: Cassette,
-    /// Scopes that were collected.
+    /// Number of scopes that were collected.
     pub good: usize,
-    /// What failed, with the scope where it was one.
+    /// The failures, each with its scope, if it concerns one.
     pub failures: Vec<(Option<String>, Failure)>,
-    /// Events that the recording gives when it is played.
+    /// Number of events that the recording gives when it is replayed.
     pub events: usize,
 }
 
-/// Why there is no recording.
+/// The reason why there is no recording.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The feed cannot be opened.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// A recording holds answers, and there was none.
+    /// A request got no answer, and a recording holds answers only.
     #[error("{method} {url} got no answer: {error}; `check` says more")]
     NoAnswer {
         /// Method of the request.
         method: String,
         /// Its address.
         url: String,
-        /// Why.
+        /// The error.
         error: TransportError,
     },
-    /// Nothing was asked of the service.
+    /// The plugin sent no request to the service.
     #[error("nothing was sent: {0}")]
     NothingSent(String),
-    /// A cassette holds text.
+    /// An answer is not text, and a cassette holds text only.
     #[error("the answer of {method} {url} is no UTF-8, which a recording cannot hold")]
     NoText {
         /// Method of the request.
@@ -72,18 +73,18 @@ pub enum RecordError {
         /// Its address.
         url: String,
     },
-    /// A part of a secret is left in an answer.
+    /// An answer still contains a part of a secret.
     #[error(
         "an answer holds {PIECE} bytes or more of a credential or a token, which nothing stands in for; see why the service, or something before it, answers with what it was sent"
     )]
     Echoed,
-    /// It does not give what was recorded.
+    /// The recording does not replay.
     #[error("the recording does not replay")]
     NoReplay(#[from] CassetteError),
 }
 
-/// Polls every scope of a feed once, one after the other, and records what was sent and answered. With
-/// `without_scopes`, ids and names of what is polled have stand-ins as well.
+/// Polls every scope of a feed once, one after the other, and records requests and answers. With `without_scopes`, ids
+/// and names of scopes are replaced by placeholders, too.
 pub async fn record(
     admitted: &AdmittedFeed,
     network: &Network,
@@ -140,7 +141,7 @@ pub async fn record(
     Ok(Recorded { cassette, good, failures, events: replayed.events.len() })
 }
 
-/// What the plugin said of who and what it read; GUIDs in lower case.
+/// The identities, scopes and names in the answers; GUIDs in lower case.
 #[derive(Default)]
 struct Identified {
     identities: BTreeSet<String>,
@@ -148,23 +149,23 @@ struct Identified {
     names: BTreeSet<String>,
 }
 
-/// What decides how exchanges are recorded.
+/// The rules by which exchanges are recorded.
 #[derive(Clone, Copy)]
 struct RecordingRules<'a> {
-    /// What the plugin sends.
+    /// The shapes of the plugin's requests.
     shapes: &'a [Shape],
-    /// What the plugin gets to see of tokens' answers beyond the standard's.
+    /// The parts of token answers that the plugin sees, in addition to those of the standard.
     known: &'a KnownPlugin,
-    /// Where the service's answers tell whose they are.
+    /// The members of the service's answers that identify whose data they are.
     identifiers: &'a [Identifier],
-    /// Headers that are kept.
+    /// Response headers that are kept.
     response_headers: &'a [String],
-    /// Whether ids and names of what is polled have stand-ins as well.
+    /// Whether ids and names of scopes are replaced, too.
     without_scopes: bool,
 }
 
 impl RecordingRules<'_> {
-    /// What the value of a member or of a parameter tells.
+    /// The kind of identifier that a member or a parameter holds.
     fn identifies(&self, name: &str) -> Option<IdentifierKind> {
         self.identifiers.iter().find(|one| one.name.eq_ignore_ascii_case(name)).map(|one| one.kind)
     }
@@ -190,7 +191,7 @@ fn cassette(
     let mut stand_ins = StandIns::naming(names.map(|one| one.name.as_str()));
     let mut settings = admitted.settings.plain();
     let plain = Value::Object(settings.clone()).to_string();
-    // In the order of the settings, so that the same configuration has the same stand-ins.
+    // Replaced in the order of the settings, so that the same configuration gets the same placeholders.
     let own = guids(&plain).map(str::to_ascii_lowercase).filter(|id| !seen.scopes.contains(id));
     for id in own.collect::<Vec<_>>() {
         stand_ins.of(StandInKind::Identity, &id);
@@ -231,7 +232,7 @@ fn cassette(
     }
     settings.extend(secrets);
     let exchanges: Vec<RecordedExchange> = captured.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
-    // The host withholds such an answer from the plugin, and the recording has it from the transport.
+    // The host withholds such an answer from the plugin, but the transport recorded it.
     let pieces = Pieces::of(&private);
     for exchange in &exchanges {
         let text = serde_json::to_vec(exchange).map_err(CassetteError::NoCassette)?;
@@ -243,7 +244,7 @@ fn cassette(
     Ok(Cassette { docs, version: VERSION, settings, context, exchanges })
 }
 
-/// Stand-ins for assertions.
+/// Makes placeholders for assertions.
 fn assertions(stand_ins: &mut StandIns, shape: &Shape, captured: &CapturedExchange) {
     for (field, value) in captured.form() {
         if assertion(shape, &field) {
@@ -252,7 +253,7 @@ fn assertions(stand_ins: &mut StandIns, shape: &Shape, captured: &CapturedExchan
     }
 }
 
-/// Whether a field of a form carries an assertion.
+/// Says whether a field of a form carries an assertion.
 fn assertion(shape: &Shape, field: &str) -> bool {
     shape.credentials.iter().any(|used| {
         matches!(used.credential, Credential::Assertion(_))
@@ -260,7 +261,8 @@ fn assertion(shape: &Shape, field: &str) -> bool {
     })
 }
 
-/// A domain in the settings that is a part of the token's address names the tenant.
+/// Makes a placeholder for a domain that is both in the settings and in the token's address, because it names the
+/// tenant.
 fn tenant_domains(stand_ins: &mut StandIns, captured: &CapturedExchange, settings: &Map<String, Value>) {
     let segments = captured.request.url.path_segments().into_iter().flatten();
     for domain in segments.filter(|segment| segment.contains('.')) {
@@ -271,7 +273,7 @@ fn tenant_domains(stand_ins: &mut StandIns, captured: &CapturedExchange, setting
     }
 }
 
-/// Puts stand-ins into every text of a value.
+/// Replaces values by placeholders in every text of a value.
 fn put(stand_ins: &StandIns, value: &mut Value) {
     match value {
         Value::String(text) => *text = stand_ins.put(text),
@@ -281,7 +283,7 @@ fn put(stand_ins: &StandIns, value: &mut Value) {
     }
 }
 
-/// An exchange as it was, credentials included.
+/// An exchange as it was, including credentials.
 struct CapturedExchange {
     request: OutgoingRequest,
     response: IncomingResponse,
@@ -290,8 +292,8 @@ struct CapturedExchange {
 }
 
 impl CapturedExchange {
-    /// Leaves of a token's answer what the plugin got to see of it, with a stand-in for the token; `key` as it was declared,
-    /// if it was. Gives the tokens that the answer holds.
+    /// Keeps only the parts of a token answer that the plugin sees, with a placeholder for the token. `key` is the
+    /// declared member, if one is declared. Returns the tokens in the answer.
     fn seal(&mut self, stand_ins: &mut StandIns, key: Option<&str>, plugin: &KnownPlugin) -> Vec<Secret> {
         let undeclared = || seal::holds_token(&self.response).then_some(tokens::TOKEN);
         let Some(key) = key.or_else(undeclared) else { return Vec::new() };
@@ -321,7 +323,7 @@ impl CapturedExchange {
         if form { form_urlencoded::parse(&self.request.body).into_owned().collect() } else { Vec::new() }
     }
 
-    /// Opaque parts of the link that was followed.
+    /// Returns the opaque parts of the request's link.
     fn link_tokens(&self, rules: RecordingRules<'_>) -> Vec<String> {
         let parts = self.request.url.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
         let opaque = |(name, value): &(&str, &str)| {
@@ -331,9 +333,9 @@ impl CapturedExchange {
         parts.filter(opaque).map(|(_, value)| value.to_owned()).collect()
     }
 
-    /// Notes who and what it tells of.
+    /// Collects the identities, scopes and names in the answer.
     fn look(&self, rules: RecordingRules<'_>, seen: &mut Identified) {
-        // The words of a refusal name tenants, applications and principals.
+        // The text of a refusal names tenants, applications and principals.
         if !(200..300).contains(&self.response.status) {
             let headers = self.response.headers.iter().filter(|(name, _)| name == "www-authenticate");
             let texts = headers.map(|(_, value)| value.as_str()).chain([self.text.as_str()]);
@@ -349,11 +351,11 @@ impl CapturedExchange {
         let put = |text: &str| stand_ins.put(text);
         let authorization = self.request.headers.iter().find(|(name, _)| name == "authorization");
         let form = self.form();
-        // Each assertion is signed anew, and no other is like it.
+        // Each assertion is signed anew and differs from all others.
         let signed = |shape: &&Shape| self.has(shape) && form.iter().any(|(field, _)| assertion(shape, field));
         let comparable = !form.is_empty() && !shapes.iter().any(|shape| signed(&shape));
         let field = |(name, value): (String, String)| {
-            // A whole value is known for a secret however short it is.
+            // A whole value is recognised as a secret, however short it is.
             let value = stand_ins.known(&value).map_or_else(|| put(&value), str::to_owned);
             (name, Value::from(value))
         };
@@ -381,7 +383,7 @@ impl CapturedExchange {
     }
 }
 
-/// A body without the annotations of what is polled, which say whose it is; none if there are none.
+/// Removes the annotations of scopes, which identify whose they are, from a body; `None` if there are none.
 fn without_annotations(text: &str, rules: RecordingRules<'_>) -> Option<String> {
     fn strip(value: &mut Value, rules: RecordingRules<'_>) -> bool {
         match value {
@@ -421,7 +423,7 @@ fn look(value: &Value, rules: RecordingRules<'_>, seen: &mut Identified) {
     }
 }
 
-/// What went by, in order; or why it cannot be recorded.
+/// The exchanges in order, or the reasons why they cannot be recorded.
 #[derive(Default)]
 struct Capture {
     captured: Mutex<Vec<Result<CapturedExchange, RecordError>>>,
@@ -451,7 +453,8 @@ impl Transport for CapturingTransport {
             self.capture.add(match &answer {
                 Err(error) => Err(RecordError::NoAnswer { method, url, error: error.clone() }),
                 Ok(response) => {
-                    // As the plugin gets it: secrets are looked for in UTF-8.
+                    // The recording holds the decoded text that the plugin gets, because secrets are searched for in
+                    // UTF-8.
                     let mut response = response.clone();
                     let decoded = charset::decode(&mut response).ok();
                     match decoded.and_then(|()| String::from_utf8(response.body.clone()).ok()) {

@@ -1,5 +1,5 @@
 //! Recorded responses: a cassette holds settings, context and exchanges in order, and the plugin runs on it without a
-//! network. A request that does not match, and an exchange that nobody used, both fail.
+//! network. A request that does not match fails, and so does an exchange that was not used.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ use crate::recording::cassette::{
     Cassette, CassetteError, RecordedExchange, RecordedRequest, RecordedResponse, origins,
 };
 
-/// Why a cassette did not play.
+/// The reason why a cassette did not play.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", file.display())]
 pub struct ReplayError {
-    /// Which cassette.
+    /// The cassette's file.
     pub file: PathBuf,
-    /// Why.
+    /// The reason.
     #[source]
     pub error: CassetteError,
 }
 
-/// What the plugin made of a cassette.
+/// The plugin's results from a cassette.
 #[derive(Debug, Default)]
 pub struct Replayed {
     /// Bodies of the events of all scopes, in order.
@@ -54,7 +54,7 @@ pub async fn replay(plugin: &Plugin, file: &Path) -> Result<Replayed, ReplayErro
     play(plugin, &cassette).await.map_err(|error| ReplayError { file: file.to_owned(), error })
 }
 
-/// Plays a cassette from memory.
+/// Plays a cassette that is in memory.
 pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, CassetteError> {
     let recording = Arc::new(ReplayTransport::new(cassette));
     let time = cassette.context.time_milliseconds;
@@ -96,13 +96,13 @@ impl Replayed {
         self.events.iter().flat_map(|event| event.iter().copied().chain([b'\n'])).collect()
     }
 
-    /// What lies beside a cassette: failure, codes, events, readable.
+    /// The document beside a cassette: failure, codes and events in readable form.
     fn document(&self) -> Value {
         let events: Vec<Value> = self.events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect();
         serde_json::json!({ "failure": self.failure, "codes": self.codes, "events": events })
     }
 
-    /// Compares with the document beside the cassette.
+    /// Compares the results with the document beside the cassette.
     pub fn compare(&self, cassette: &Path) -> Result<(), ReplayError> {
         let file = expected_file(cassette);
         let compared = || -> Result<(), CassetteError> {
@@ -118,12 +118,12 @@ impl Replayed {
     }
 }
 
-/// `forbidden.json` has its `forbidden.expected.json`.
+/// Returns the file of the document: `forbidden.json` has `forbidden.expected.json`.
 pub fn expected_file(cassette: &Path) -> PathBuf {
     cassette.with_extension("expected.json")
 }
 
-/// The first place where two documents differ.
+/// Returns the first place where two documents differ.
 fn difference(place: &str, expected: &Value, actual: &Value) -> Option<String> {
     match (expected, actual) {
         (Value::Object(left), Value::Object(right)) => {
@@ -188,7 +188,7 @@ impl ReplayTransport {
         Ok(IncomingResponse { status, headers: headers.collect(), body })
     }
 
-    /// What went wrong with the cassette itself, if anything.
+    /// Returns the fault of the cassette itself, if there is one.
     pub(crate) fn verdict(&self) -> Result<(), CassetteError> {
         if let Some(mismatch) = self.mismatch.lock().take() {
             return Err(CassetteError::Mismatch(mismatch));

@@ -1,4 +1,4 @@
-//! Stand-ins: replacements for everything that a recording must not disclose.
+//! Placeholders for all values that a recording must not disclose.
 
 use std::collections::BTreeMap;
 
@@ -6,39 +6,39 @@ use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
 use source_host::text::is_guid;
 
-/// Stand-ins for what a recording is not to give away. The same value has the same one everywhere, of the same shape: a
-/// GUID where a GUID stood, so that what is recorded can still be read and played.
+/// Placeholders for values that a recording must not disclose. The same value has the same placeholder everywhere, in
+/// the same form: a GUID replaces a GUID, so that people can read the recording and the plugin can replay it.
 #[derive(Debug, Default)]
 pub struct StandIns {
-    /// By value, GUIDs and domains in lower case.
+    /// Placeholders by value; GUIDs and domains in lower case.
     known: BTreeMap<String, (StandInKind, String)>,
     counts: BTreeMap<StandInKind, usize>,
     /// Members of JSON objects whose values are names.
     named_by: Vec<String>,
 }
 
-/// What a stand-in stands for.
+/// The kind of value that a placeholder replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StandInKind {
     /// A secret of the settings.
     Secret,
     /// A token, an assertion, or the opaque part of a link.
     Token,
-    /// A tenant, an application, a principal: a GUID or a domain.
+    /// Id of a tenant, an application or a principal: a GUID or a domain.
     Identity,
-    /// What is polled, for example a subscription.
+    /// Id of a scope, for example a subscription.
     Scope,
-    /// What people call it.
+    /// Name of a scope.
     Name,
 }
 
 impl StandIns {
-    /// No stand-ins yet; names are the values of these members.
+    /// Makes an empty set of placeholders; the values of these members are names.
     pub fn naming<'a>(members: impl Iterator<Item = &'a str>) -> StandIns {
         StandIns { named_by: members.map(str::to_owned).collect(), ..StandIns::default() }
     }
 
-    /// The stand-in for a value, the one that it has already or another.
+    /// Returns the placeholder of a value, or makes one.
     pub fn of(&mut self, kind: StandInKind, value: &str) -> String {
         let key = if folds(kind) { value.to_ascii_lowercase() } else { value.to_owned() };
         if let Some((_, known)) = self.known.get(&key) {
@@ -58,16 +58,16 @@ impl StandIns {
         stand_in
     }
 
-    /// The stand-in that a value has.
+    /// Returns the placeholder of a value, if it has one.
     pub fn known(&self, value: &str) -> Option<&str> {
         self.known.get(value).map(|(_, stand_in)| stand_in.as_str())
     }
 
-    /// A text with the stand-ins in it. Names are taken out where they are the whole value of a member that
-    /// names something, and anywhere if they have a space: a short one may be a word of the service.
+    /// Replaces values by placeholders in a text. A name is replaced if it is the whole value of a member that names
+    /// something, and anywhere if it contains a space: a short name may be a word of the service.
     pub fn put(&self, text: &str) -> String {
         let mut known: Vec<_> = self.known.iter().collect();
-        // The longest first: one value may be a part of another.
+        // The longest value comes first, because one value may be a part of another.
         known.sort_by_key(|(value, (kind, _))| (*kind, std::cmp::Reverse(value.len())));
         let mut text = text.to_owned();
         for (value, (kind, stand_in)) in known {
@@ -88,7 +88,7 @@ impl StandIns {
         text
     }
 
-    /// Replaces a whole value of a member that names something.
+    /// Replaces a name that is the whole value of a member.
     fn renamed(&self, text: &str, value: &str, stand_in: &str) -> String {
         let quoted = serde_json::Value::from(value).to_string();
         let names = |before: &str, member: &str| {
@@ -111,12 +111,12 @@ impl StandIns {
     }
 }
 
-/// Whether letter case does not matter.
+/// Says whether letter case does not matter.
 fn folds(kind: StandInKind) -> bool {
     matches!(kind, StandInKind::Identity | StandInKind::Scope)
 }
 
-/// Replaces in whatever letter case.
+/// Replaces a value in any letter case.
 fn replaced(text: &str, value: &str, stand_in: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut result = String::with_capacity(text.len());

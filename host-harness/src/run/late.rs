@@ -1,38 +1,39 @@
-//! Feeds that are still being checked when the others of their configuration are taken: each comes when its plugin is ready,
-//! and nobody else waits for that.
+//! Feeds that are still being checked when the other feeds of their configuration start: each follows when its plugin
+//! is ready, and the others do not wait for it.
 
 use super::{RunLoop, tell_left_out, tell_odd};
 use crate::collector::{LeftOutRow, WaitingRow};
 use crate::config::admission::{Admission, Late, LeftOut, WaitingFeed};
 use crate::config::{self, ConfigProblem, StartError};
 
-/// The rest of a configuration whose first feeds are taken.
+/// The rest of a configuration whose first feeds have started.
 pub(super) struct LateFeeds {
     admission: Admission,
-    /// Whether somebody asked for the configuration.
+    /// Whether a user asked for the configuration to be read.
     asked: bool,
-    /// Whether what waits for a person is tried at once.
+    /// Whether scopes that wait for a person are tried at once.
     impatient: bool,
-    /// The feeds that were left out of the configuration before.
+    /// The feeds that were left out of the previous configuration.
     before: Vec<LeftOutRow>,
-    /// In Unix milliseconds.
+    /// Start of the check, in Unix milliseconds.
     since: u64,
-    /// How many of the feeds began anew.
+    /// Number of feeds that began anew.
     rank: u64,
     good: usize,
-    /// Why feeds are left out; none where the collector ran before, so that it does not end for want of feeds.
+    /// The problems of feeds that are left out; `None` if the collector ran before, so that it does not end without
+    /// feeds.
     problems: Option<Vec<ConfigProblem>>,
 }
 
 impl LateFeeds {
-    /// The feeds of a start that come later; none if there are none.
+    /// The late feeds of a start; `None` if there are none.
     pub(super) fn of_start(admission: Admission, left_out: &[LeftOut], now: u64) -> Option<LateFeeds> {
         let problems = left_out.iter().flat_map(|out| out.problems.iter().cloned()).collect();
         let late = LateFeeds::of_reload(admission, false, false, Vec::new(), now)?;
         Some(LateFeeds { problems: Some(problems), ..late })
     }
 
-    /// The same of a configuration that was read again.
+    /// The late feeds of a configuration that was read again.
     pub(super) fn of_reload(
         admission: Admission,
         asked: bool,
@@ -53,7 +54,7 @@ impl LateFeeds {
     }
 }
 
-/// What came of the next late feed; waits for ever where there are none. May be dropped at any time.
+/// Returns the result of the next late feed; waits for ever if there are none. The future may be dropped at any time.
 pub(super) async fn next(late: &mut Option<LateFeeds>) -> Option<Late> {
     match late {
         None => std::future::pending().await,
@@ -62,7 +63,7 @@ pub(super) async fn next(late: &mut Option<LateFeeds>) -> Option<Late> {
 }
 
 impl RunLoop {
-    /// The feeds that are still being checked.
+    /// Rows of the feeds that are still being checked.
     pub(super) fn waiting_rows(&self) -> Vec<WaitingRow> {
         let late = self.late.iter().flat_map(|late| late.waiting().map(|feed| (feed, late.since)));
         late.map(|(WaitingFeed { tenant, feed, .. }, since)| WaitingRow {
@@ -74,13 +75,13 @@ impl RunLoop {
         .collect()
     }
 
-    /// Says how many feeds are still being checked.
+    /// Counts the feeds that are still being checked.
     pub(super) fn count_waiting(&self) {
         let count = self.late.iter().flat_map(LateFeeds::waiting).count();
         self.collector.pipeline().metrics.waiting(count);
     }
 
-    /// Takes up what came of a late feed; without one, the check is over.
+    /// Handles the result of a late feed; without one, the check is over.
     pub(super) fn take_late(&mut self, verdict: Option<Late>) -> Result<(), StartError> {
         let Some(late) = &mut self.late else { return Ok(()) };
         match verdict {
@@ -121,7 +122,7 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Says which feeds are left out.
+    /// Counts the feeds that are left out.
     pub(super) fn count_left_out(&self) {
         let out = self.left_out.iter().filter(|row| !row.goes_on);
         let metrics = &self.collector.pipeline().metrics;

@@ -1,10 +1,11 @@
-//! What the program asks of the C library, so that thousands of feeds that wait take little.
+//! Settings of the C library, so that thousands of idle feeds take little memory.
 
 use crate::limits;
 
-/// Has the C library keep one heap for all threads and give larger pieces back as soon as they are free; to be called
-/// before a thread starts. Left to itself it learns from the largest piece that was ever freed, such as a configuration
-/// of ten thousand feeds, and holds on to twice as much in a heap of each thread that is of no use to the others.
+/// Makes the C library keep one heap for all threads and return larger pieces as soon as they are free. Must be called
+/// before a thread starts. By default, the library adapts to the largest piece that was ever freed, such as a
+/// configuration of ten thousand feeds, and then keeps twice as much in a heap of each thread, which other threads
+/// cannot use.
 pub fn hold_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "a function of the C library that takes numbers")]
@@ -15,7 +16,7 @@ pub fn hold_little() {
     }
 }
 
-/// Gives free memory between what is in use back to the system.
+/// Returns free memory between used blocks to the system.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(

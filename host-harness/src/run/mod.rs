@@ -1,4 +1,4 @@
-//! `run`: the collector with its signals, its timers, its readers, and a configuration that may change.
+//! `run`: the collector with its signals, its timers, its status server, and a configuration that may change.
 
 mod late;
 pub mod memory;
@@ -41,29 +41,29 @@ use crate::sink::{SinkConfig, Stdout};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreHandle};
 
-/// Signals cannot be taken.
+/// The process cannot handle signals.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take signals")]
 struct NoSignals(#[source] std::io::Error);
 
-/// What the collector is started with.
+/// The parameters of the collector's start.
 #[derive(Clone)]
 pub struct Start {
-    /// Runs plugins.
+    /// The host that runs plugins.
     pub host: Host,
-    /// A file or a folder.
+    /// The configuration: a file or a folder.
     pub config: PathBuf,
-    /// In place of what feeds name.
+    /// The plugin in place of those that feeds name.
     pub plugin: Option<PathBuf>,
-    /// Variables of the environment.
+    /// Reads variables of the environment.
     pub environment: fn(&str) -> Option<String>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// Whether a feed that cannot be collected stops the others, too.
+    /// Whether a feed that cannot be collected also stops the others.
     pub strict: bool,
 }
 
-/// A configuration that was found good.
+/// A configuration that passed its check.
 struct Loaded {
     collector: CollectorConfig,
     sinks: Vec<SinkConfig>,
@@ -71,12 +71,13 @@ struct Loaded {
     /// The rest of the check.
     admission: Admission,
     files: Files,
-    /// How requests leave, to see whether that changed.
+    /// The network settings, to see whether they changed.
     network: NetworkConfig,
 }
 
 impl Start {
-    /// Reads the configuration and checks the feeds that others do not keep. With `some`, waits for one good feed at least.
+    /// Reads the configuration and checks the feeds whose plugins do not delay the others. With `some`, waits for at
+    /// least one admitted feed.
     async fn load(self, faults: Faults, some: bool) -> Result<Loaded, StartError> {
         let before = look(&self.config);
         let (path, environment) = (self.config.clone(), self.environment);
@@ -94,7 +95,7 @@ impl Start {
     }
 }
 
-/// Opens the store of a configuration, with the sinks that bring its events on.
+/// Opens the store of a configuration, with the sinks that deliver its events.
 pub async fn pipeline(
     collector: &CollectorConfig,
     sinks: &[SinkConfig],
@@ -122,9 +123,9 @@ pub async fn pipeline(
     Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets, space })
 }
 
-/// Runs until it is told to stop.
+/// Runs the collector until it is told to stop.
 pub async fn run(start: Start) -> Result<(), StartError> {
-    // Before anything else: a signal that nobody takes ends the process.
+    // This comes first: a signal without a handler ends the process.
     let mut signals = Signals::new().map_err(|error| StartError::of_host(NoSignals(error)))?;
     let turns = Turns::default();
     watch::start(turns.clone()).map_err(|error| StartError::of_host(NoSignals(error)))?;
@@ -139,7 +140,8 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     ended
 }
 
-/// Takes up a configuration, and what the store knows of its feeds; the second is who serves its readers.
+/// Starts with a configuration, and with the stored state of its feeds. The second value is the task of the status
+/// server.
 async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartError> {
     let faults = Faults::default();
     let loaded = start.clone().load(faults.clone(), false).await?;
@@ -202,7 +204,7 @@ impl Signals {
         })
     }
 
-    /// Comes back when somebody tells the process to stop.
+    /// Returns when the process is told to stop.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -214,9 +216,9 @@ impl Signals {
 /// A configuration that is being read again.
 struct Reload {
     task: JoinHandle<Result<Loaded, StartError>>,
-    /// Whether somebody asked for it.
+    /// Whether a user asked for the reload.
     asked: bool,
-    /// Its files when it was begun.
+    /// The configuration's files when the reload began.
     files: Vec<SeenFile>,
 }
 
@@ -228,9 +230,9 @@ impl Drop for Reload {
 
 struct RunLoop {
     start: Start,
-    /// What failed of plugins, so that a reload does not try the same again.
+    /// Failures of plugins, so that a reload does not repeat them.
     faults: Faults,
-    /// Feeds of the configuration that was last taken, and that are still being checked.
+    /// Feeds of the current configuration that are still being checked.
     late: Option<LateFeeds>,
     config: CollectorConfig,
     files: Files,
@@ -238,15 +240,15 @@ struct RunLoop {
     collector: Collector,
     asked: mpsc::Receiver<StatusRequest>,
     reload: Option<Reload>,
-    /// When free memory was last given back.
+    /// When free memory was last returned to the system.
     trimmed: Instant,
-    /// When a configuration was last refused, and why.
+    /// When a configuration was last rejected, and its problems.
     refused: Option<(Instant, Vec<String>)>,
-    /// Of feeds that could not be collected when they were last looked at, that they are left out, or go on as they were.
+    /// Feeds that could not be collected at the last reload: whether each is left out or continues as before.
     left_out: Vec<LeftOutRow>,
-    /// What was odd about the configuration that was last taken.
+    /// The warnings about the current configuration.
     odd: Vec<ConfigProblem>,
-    /// Keeps the channel open where nobody serves.
+    /// Keeps the channel open if there is no status server.
     _questions: mpsc::Sender<StatusRequest>,
 }
 
@@ -325,7 +327,7 @@ impl RunLoop {
     }
 
     fn answer(&self, question: StatusRequest) {
-        // A reader that went away does not wait for an answer.
+        // A client that went away does not wait for an answer.
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(rows, answer) => {
@@ -334,7 +336,7 @@ impl RunLoop {
                 let refused = self.refused.iter().flat_map(|(_, problems)| problems);
                 let notes: Vec<String> =
                     refused.map(|problem| format!("the configuration is not taken: {problem}")).collect();
-                // Beside the loop, which others wait for.
+                // Done beside the loop, so that others do not wait.
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
                     snapshot.notes.extend(notes);
@@ -344,7 +346,7 @@ impl RunLoop {
         }
     }
 
-    /// Reads the configuration again. What reads an earlier state of the files is given up.
+    /// Begins to read the configuration again. A reload of an earlier state of the files is abandoned.
     fn begin_reload(&mut self, asked: bool) {
         let asked = asked || self.reload.take().is_some_and(|given_up| given_up.asked);
         let files = look(&self.start.config);
@@ -383,7 +385,7 @@ impl RunLoop {
         }
         tell_odd(&checked.warnings, if asked { &[] } else { &self.odd });
         self.odd = checked.warnings;
-        // A way out that was mended is tried at once, too, and a budget that was raised.
+        // After a change of the network or a larger budget, scopes that wait for a person are tried at once, too.
         let impatient = asked || network != self.network || config.budgets != self.config.budgets;
         *self.collector.pipeline().budgets.lock() = config.budgets;
         if network != self.network {
@@ -399,7 +401,7 @@ impl RunLoop {
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        // One that runs goes on as it was, but not against a pin.
+        // A feed that runs continues as before, unless that violates a pin.
         let goes_on = |feed: &str, pins: &Pins| {
             self.collector.admitted(feed).is_some_and(|running| pins.problems(running).is_empty())
         };
@@ -425,14 +427,14 @@ impl RunLoop {
     }
 }
 
-/// Says what is odd about a configuration, unless that was told `before`.
+/// Logs the warnings about a configuration, except for those of `before`.
 fn tell_odd(odd: &[ConfigProblem], before: &[ConfigProblem]) {
     for warning in odd.iter().filter(|warning| !before.contains(warning)) {
         tracing::warn!(fault = Blame::Operator.word(), problem = warning.to_string(), "the configuration is odd");
     }
 }
 
-/// Says what becomes of feeds that cannot be collected now, unless that was told `before` and nobody `asked`.
+/// Logs what happens to feeds that cannot be collected now, except for those logged `before`, unless a user `asked`.
 fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutRow], asked: bool) -> Vec<LeftOutRow> {
     let now = (collector.pipeline().clock)();
     let row = |out: &LeftOut| {
@@ -449,7 +451,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
     left_out.iter().map(row).collect()
 }
 
-/// The configuration that was read again; waits for ever if none is.
+/// Returns the configuration that was read again; waits for ever if none is being read.
 async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, StartError> {
     match reload {
         None => std::future::pending().await,
@@ -457,7 +459,7 @@ async fn reloaded(reload: &mut Option<Reload>) -> Result<Loaded, StartError> {
     }
 }
 
-/// The files that a configuration is made of, as they were when it was read.
+/// The files of a configuration, as they were when it was read.
 struct Files {
     config: PathBuf,
     main: Vec<SeenFile>,
@@ -465,7 +467,7 @@ struct Files {
 }
 
 impl Files {
-    /// The files of a configuration as they were `before` it was read, and those that it names.
+    /// Takes the files of a configuration as they were `before` it was read, and those that it names.
     fn new(config: &Path, before: Vec<SeenFile>, mut named: Vec<SeenFile>) -> Files {
         named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
         named.sort();
@@ -473,7 +475,7 @@ impl Files {
         Files { config: config.to_owned(), main: before, more: named }
     }
 
-    /// Looks at these files, too.
+    /// Watches these files, too.
     fn watch(&mut self, files: &[SeenFile]) {
         self.more.extend_from_slice(files);
     }
@@ -482,21 +484,22 @@ impl Files {
         look(&self.config) != self.main || self.more.iter().any(|seen| SeenFile::now(seen.path.clone()) != *seen)
     }
 
-    /// The changes that there are were looked at.
+    /// Takes the present state of the files as seen.
     fn changed_seen(&mut self) {
         self.main = look(&self.config);
         self.more = std::mem::take(&mut self.more).into_iter().map(|seen| SeenFile::now(seen.path)).collect();
     }
 }
 
-/// A configuration file, or the files of a folder.
+/// Reads the properties of a configuration file, or of the files of a folder.
 fn look(config: &Path) -> Vec<SeenFile> {
-    // A folder itself changes with whatever else is written there.
+    // A folder's own properties change with any file in it.
     let files = if config.is_dir() { config::folder(config).unwrap_or_default() } else { vec![config.to_owned()] };
     files.into_iter().map(SeenFile::now).collect()
 }
 
-/// Feeds without what it took to read them: ten thousand take 100 MiB to read and a tenth of that to keep.
+/// Copies feeds out of the memory that was used to read them: ten thousand feeds take 100 MiB to read and a tenth of
+/// that to keep.
 fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
     let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
     drop(feeds);

@@ -1,4 +1,4 @@
-//! The status page: what needs somebody, and how every scope stands.
+//! The status page: the problems that need attention, and the state of every scope.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#2
                      h2{font-size:1.1em;margin-top:1.5em}\
                      .bad{color:#a40000}.fix{color:#555}td.number{text-align:right;white-space:nowrap}";
 
-/// The page as HTML. `now` is Unix time in milliseconds.
+/// Writes the page as HTML. `now` is Unix time in milliseconds.
 pub fn page(snapshot: &StatusSnapshot, now: u64) -> String {
     let markup = html! {
         (DOCTYPE)
@@ -46,7 +46,7 @@ pub fn page(snapshot: &StatusSnapshot, now: u64) -> String {
     markup.into_string() + "\n"
 }
 
-/// How many of each there are. What fails is counted as what it is: a feed that finds no scopes is no scope.
+/// Counts feeds, scopes and failures. A feed that finds no scopes is counted as a failing feed, and not as a scope.
 fn summary(snapshot: &StatusSnapshot, now: u64) -> String {
     let StatusSnapshot {
         feeds, failing_feeds, in_flight, scopes, failing_scopes, rows, total, left_out, waiting, ..
@@ -218,7 +218,7 @@ fn outcome(row: &SnapshotRow) -> Markup {
     }
 }
 
-/// When a row is tried next. Where that is further away than an interval, though nothing failed, with the interval.
+/// Says when a row is tried next. If that is more than an interval away although nothing failed, the interval is added.
 fn next(row: &SnapshotRow, now: u64) -> String {
     match &row.next {
         None => String::new(),
@@ -250,7 +250,7 @@ fn number(count: impl TryInto<u64>, name: &str) -> String {
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 
-/// A moment as RFC 3339 has it, to the second.
+/// Writes a time as in RFC 3339, to the second.
 fn moment(milliseconds: u64) -> String {
     let seconds = i64::try_from(milliseconds / 1_000).unwrap_or_default();
     OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// The words of the page, with a line between those of two cells.
+    /// Returns the text of the page, one line for each cell.
     fn words(snapshot: &StatusSnapshot) -> String {
         let page = page(snapshot, NOW);
         let mut body = page.split_once("<body>").unwrap().1.to_owned();

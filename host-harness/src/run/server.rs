@@ -1,6 +1,6 @@
-//! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are told apart by hand: the
-//! slots of connections, the times of an exchange, the token before an unknown path and 405 before both would be written by
-//! hand beside a router, too.
+//! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are distinguished
+//! without a router: the slots of connections, the time limits of an exchange, the token before an unknown path and 405
+//! before both would be our own code with a router, too.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -31,30 +31,30 @@ use crate::run::slots::{ConnectionSlot, ConnectionSlots};
 use crate::run::writing::WriteTimeout;
 use crate::store::StoreError;
 
-/// What a reader asks the collector's driver.
+/// A question of the status server to the collector.
 pub enum StatusRequest {
-    /// Whether it works; the answer is what does not.
+    /// Whether the collector works; the answer is the store's error, if it has one.
     Health(oneshot::Sender<Result<(), StoreError>>),
-    /// How everything stands.
+    /// The state of all scopes, with at most this many rows.
     Snapshot(usize, oneshot::Sender<StatusSnapshot>),
 }
 
-/// What answers are made of.
+/// The data from which answers are made.
 pub struct StatusServer {
-    /// What is counted and what waits.
+    /// The store, sinks and metrics of polls.
     pub pipeline: Pipeline,
-    /// What a reader must show to see more than health.
+    /// The token that a client must present for anything beyond health.
     pub token: Option<Secret>,
-    /// The way to the driver.
+    /// The channel to the collector.
     pub questions: mpsc::Sender<StatusRequest>,
 }
 
-/// Serves until the task is dropped. A connection carries one request and ends with its answer.
+/// Serves until the task is dropped. A connection carries one request and ends after its answer.
 pub async fn serve(listener: TcpListener, server: StatusServer) {
     let (server, slots) = (Arc::new(server), Arc::new(ConnectionSlots::default()));
     loop {
         let Ok((socket, peer)) = listener.accept().await else {
-            // Out of sockets: those that are open come free.
+            // The process has no free socket; open ones will be closed.
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
@@ -67,24 +67,24 @@ pub async fn serve(listener: TcpListener, server: StatusServer) {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(limits::STATUS_REQUEST).keep_alive(false);
             let socket = TokioIo::new(WriteTimeout::new(socket, limits::STATUS_WRITE));
-            // A reader that goes away, or does not read, is nobody's fault.
+            // A client that goes away, or does not read, is no fault.
             let _ = tokio::time::timeout(limits::STATUS_EXCHANGE, http.serve_connection(socket, service)).await;
         });
     }
 }
 
-/// An address cannot be listened at.
+/// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen at {address}")]
 pub struct ListenError {
-    /// Which address.
+    /// The address.
     pub address: SocketAddr,
-    /// Why.
+    /// The system's error.
     #[source]
     pub error: io::Error,
 }
 
-/// Listens at an address.
+/// Listens on an address.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
@@ -103,7 +103,7 @@ impl StatusServer {
             return with(hyper::header::ALLOW, "GET, HEAD", text(405, "only GET\n".to_owned()));
         }
         match request.uri().path() {
-            // Probes carry no token, and learn nothing but yes and no.
+            // Health probes carry no token, and learn only yes or no.
             "/healthz" => self.health().await,
             "/readyz" => self.health().await,
             _ if slot == ConnectionSlot::HealthOnly => text(503, "too many connections at the moment\n".to_owned()),
@@ -127,7 +127,7 @@ impl StatusServer {
         let Some(token) = &self.token else { return true };
         let shown = request.headers().get(hyper::header::AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
         let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer ")).unwrap_or_default();
-        // Takes as long for a wrong token as for the right one.
+        // The comparison takes the same time for a wrong token as for the right one.
         token.expose().as_bytes().ct_eq(shown).into()
     }
 
@@ -148,14 +148,14 @@ impl StatusServer {
     }
 }
 
-/// Whether a request was meant for this machine itself, as far as it says a name. A page elsewhere may have its own name lead
-/// here, and its reader's browser sends that name.
+/// Says whether every host name in a request means this machine. A page elsewhere may let its own name resolve to this
+/// machine, and the browser of its reader then sends that name.
 fn names_this_machine<B>(request: &hyper::Request<B>) -> bool {
     let names = request.headers().get_all(hyper::header::HOST).iter().map(|name| name.to_str().unwrap_or_default());
     names.chain(request.uri().authority().map(|authority| authority.as_str())).all(is_this_machine)
 }
 
-/// Whether a name, with or without a port, is one that leads nowhere else.
+/// Says whether a name, with or without a port, always means this machine.
 fn is_this_machine(name: &str) -> bool {
     let Ok(authority) = name.parse::<hyper::http::uri::Authority>() else { return false };
     let host = authority.host();
@@ -184,12 +184,12 @@ fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
     builder.header("content-security-policy", policy)
 }
 
-/// The metrics, written while they are sent: those of ten thousand feeds have 40 MB.
+/// Sends the metrics while they are written: those of ten thousand feeds have 40 MB.
 fn metrics(scrape: Scrape, gzip: bool) -> HttpResponse {
     let (sender, receiver) = mpsc::channel::<Bytes>(2);
     tokio::task::spawn_blocking(move || {
         let chunks = BufWriter::with_capacity(limits::METRICS_CHUNK_BYTES, Chunks(sender));
-        // A reader that goes away is nobody's fault.
+        // A client that goes away is no fault.
         let _ = match gzip {
             true => {
                 let mut text = ByteWriter(GzEncoder::new(chunks, Compression::fast()));
@@ -218,7 +218,7 @@ fn reads_gzip(headers: &hyper::HeaderMap) -> bool {
     codings.any(|(coding, weight)| coding.trim().eq_ignore_ascii_case("gzip") && !refused(weight))
 }
 
-/// Sends what is written to it.
+/// Sends the bytes that are written to it.
 struct Chunks(mpsc::Sender<Bytes>);
 
 impl Write for Chunks {

@@ -1,5 +1,5 @@
-//! The slots of the status server: so many connections in all and from one address, and some beyond those that are kept for
-//! health, so that nobody who holds connections keeps a supervisor from its answer.
+//! The slots of the status server: limits for connections in total and from one address, and some further slots for
+//! health checks only. Whoever holds many connections cannot keep a supervisor from its answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -11,30 +11,30 @@ use tokio::task::AbortHandle;
 
 use crate::limits;
 
-/// What a connection may ask for.
+/// The requests that a connection may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionSlot {
-    /// For everything.
+    /// All requests.
     Full,
-    /// For health alone: the others are taken.
+    /// Health checks only, because the full slots are taken.
     HealthOnly,
 }
 
-/// Who is connected.
+/// The slots that are taken.
 #[derive(Default)]
 pub(super) struct ConnectionSlots(Mutex<TakenSlots>);
 
 #[derive(Default)]
 struct TakenSlots {
-    /// Slots for everything, by address.
+    /// Full slots, by address.
     of_all: HashMap<IpAddr, usize>,
-    /// Slots for health, the oldest first.
+    /// Slots for health checks, the oldest first.
     of_health: VecDeque<(u64, IpAddr, Option<AbortHandle>)>,
     next: u64,
 }
 
 impl ConnectionSlots {
-    /// Serves a connection in the slot that there is for it.
+    /// Serves a connection in the slot that is available for it.
     pub(super) fn spawn<F>(self: &Arc<ConnectionSlots>, peer: IpAddr, serve: impl FnOnce(ConnectionSlot) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -55,7 +55,7 @@ impl ConnectionSlots {
 }
 
 impl TakenSlots {
-    /// A slot for a connection from an address, with its number.
+    /// Takes a slot for a connection from an address, and returns it with its number.
     fn take(&mut self, peer: IpAddr) -> (u64, ConnectionSlot) {
         self.next += 1;
         let in_all: usize = self.of_all.values().sum();
@@ -71,7 +71,8 @@ impl TakenSlots {
         (self.next, ConnectionSlot::HealthOnly)
     }
 
-    /// Notes how a slot for health is ended, and gives the one that is to end for it, where there are too many.
+    /// Records the handle that ends a slot for health checks. If there are too many, returns the handle of the one to
+    /// end.
     fn surplus(&mut self, id: u64, end: AbortHandle) -> Option<AbortHandle> {
         let taken = self.of_health.iter_mut().find(|(taken, _, _)| *taken == id)?;
         taken.2 = Some(end);
@@ -82,7 +83,7 @@ impl TakenSlots {
         self.of_health.remove(oldest)?.2
     }
 
-    /// The oldest slot for health of the address that has most of them.
+    /// Finds the oldest slot for health checks of the address with most of them.
     fn oldest_of_most(&self) -> Option<usize> {
         let count = |peer: &IpAddr| self.of_health.iter().filter(|(_, other, _)| other == peer).count();
         let (_, most, _) = self.of_health.iter().max_by_key(|(_, peer, _)| count(peer))?;
@@ -90,7 +91,7 @@ impl TakenSlots {
     }
 }
 
-/// A slot, which comes free when this is dropped.
+/// A slot, which is freed when the value is dropped.
 struct HeldSlot {
     slots: Arc<ConnectionSlots>,
     peer: IpAddr,
@@ -116,7 +117,7 @@ impl Drop for HeldSlot {
     }
 }
 
-/// Whom an address belongs to: a host of IPv6 has a whole network of 64 bits.
+/// Returns the network of an address: a host of IPv6 usually has a whole network of 64 bits.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -133,7 +134,8 @@ mod tests {
     use std::collections::BTreeSet;
     use tokio::sync::mpsc;
 
-    /// Connections that stay for ever, from these addresses, with the slots that they got; and the ids of those that ended.
+    /// Opens connections from these addresses that never end by themselves. Returns their slots, and the numbers of the
+    /// connections that were ended.
     async fn held(peers: &[&str]) -> (Vec<ConnectionSlot>, BTreeSet<usize>) {
         let (slots, (ended, mut ends)) = (Arc::new(ConnectionSlots::default()), mpsc::unbounded_channel());
         struct Ending(usize, mpsc::UnboundedSender<usize>);

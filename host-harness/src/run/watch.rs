@@ -1,5 +1,5 @@
-//! A thread beside the runtime that ends the process where nothing else can: where the collector's loop does not turn any
-//! more, and where the process was told to stop and does not. A supervisor starts it again.
+//! A thread beside the runtime that ends the process if nothing else can: if the collector's loop does not turn any
+//! more, or if the process was told to stop and does not. A supervisor then starts it again.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::limits;
 
-/// Where the loop is. Shared with the thread that watches it.
+/// The loop's progress, shared with the thread that watches it.
 #[derive(Clone, Default)]
 pub(super) struct Turns(Arc<Mutex<Option<Turn>>>);
 
@@ -25,14 +25,14 @@ struct Turn {
 }
 
 impl Turns {
-    /// Says what the loop does now. From the first time on, the loop is watched.
+    /// Records the loop's present work. The first call starts the watch.
     pub(super) fn does(&self, does: &'static str) {
         let mut turn = self.0.lock();
         let number = turn.map_or(0, |turn| turn.number) + 1;
         *turn = Some(Turn { number, does });
     }
 
-    /// The loop has ended, and is not watched any more.
+    /// Ends the watch, because the loop has ended.
     pub(super) fn end(&self) {
         *self.0.lock() = None;
     }
@@ -40,7 +40,7 @@ impl Turns {
 
 /// Starts the thread.
 pub(super) fn start(turns: Turns) -> io::Result<()> {
-    // A runtime of its own takes signals, too, while every thread of the other one hangs.
+    // A separate runtime receives signals even if all threads of the other one hang.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("watch".to_owned());
     thread.spawn(move || runtime.block_on(watch(turns))).map(drop)
@@ -56,7 +56,7 @@ async fn watch(turns: Turns) {
         tokio::select! {
             _ = terminate.recv() => watch.stopping(),
             _ = interrupt.recv() => watch.stopping(),
-            // Ticks of its own: a process that was stopped and goes on has missed one, and not an hour.
+            // The thread counts its own ticks: a process that was suspended has then missed one tick, and not an hour.
             () = sleep(tick) => {
                 let turn = *turns.0.lock();
                 let does = turn.map_or("ends", |turn| turn.does);
@@ -80,7 +80,7 @@ async fn watch(turns: Turns) {
     }
 }
 
-/// Says it from a thread of its own: a log that nobody reads stops nobody here.
+/// Logs from a separate thread, because writing may block if nobody reads the log.
 fn say(words: String) {
     std::thread::spawn(move || tracing::error!(fault = Blame::Harness.word(), "{words}"));
 }
@@ -91,20 +91,20 @@ fn end(words: String) -> ! {
     std::process::exit(1)
 }
 
-/// What a tick finds.
+/// The result of a tick.
 #[derive(Debug, PartialEq, Eq)]
 enum LoopHealth {
-    /// Everything goes on.
+    /// The loop turns.
     Fine,
-    /// The loop does not turn for so many seconds; told once.
+    /// The loop has not turned for this many seconds; reported once.
     Late(u64),
     /// The loop does not turn any more.
     Lost,
-    /// The process was told to stop, and has had its time.
+    /// The process was told to stop, and its time is over.
     Overdue,
 }
 
-/// What was seen so far, in ticks.
+/// The observations so far, in ticks.
 #[derive(Default)]
 struct LoopWatch {
     last: Option<u64>,
@@ -113,12 +113,12 @@ struct LoopWatch {
 }
 
 impl LoopWatch {
-    /// The process was told to stop.
+    /// Records that the process was told to stop.
     fn stopping(&mut self) {
         self.since_told.get_or_insert(0);
     }
 
-    /// One tick later; the number of the loop's turn, where it is to be watched.
+    /// Records one tick. `turn` is the number of the loop's turn, if the loop is watched.
     fn tick(&mut self, turn: Option<u64>) -> LoopHealth {
         self.still = if turn.is_some() && turn == self.last { self.still + 1 } else { 0 };
         self.last = turn;
@@ -143,7 +143,7 @@ fn in_ticks(time: Duration) -> u32 {
 mod tests {
     use super::*;
 
-    /// The first health that is not fine, and at which tick.
+    /// Returns the first health that is not fine, and its tick.
     fn first(watch: &mut LoopWatch, mut turn: impl FnMut(u32) -> Option<u64>) -> Option<(u32, LoopHealth)> {
         (1..=10_000).map(|tick| (tick, watch.tick(turn(tick)))).find(|(_, health)| *health != LoopHealth::Fine)
     }

@@ -1,4 +1,4 @@
-//! A connection that waits for its reader for so long and no longer.
+//! A connection with a time limit for its client's reading.
 
 use std::future::Future;
 use std::io;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A connection on which a write that makes no way for a time fails.
+/// A connection on which a write fails that makes no progress for a time.
 pub(super) struct WriteTimeout<S> {
     socket: S,
     limit: Duration,
-    /// Runs while the reader takes nothing.
+    /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WriteTimeout<S> {
-    /// Waits this long for the reader.
+    /// Wraps a connection with this limit.
     pub(super) fn new(socket: S, limit: Duration) -> WriteTimeout<S> {
         WriteTimeout { socket, limit, stalled: None }
     }
 
-    /// The same answer, unless it was waited for too long.
+    /// Returns the answer of a write, or a failure if the write waited too long.
     fn within<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.stalled = None;

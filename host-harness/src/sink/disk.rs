@@ -1,4 +1,4 @@
-//! The seam to the file system, so that a test can put a disk in its place that forgets what was not synced.
+//! The seam to the file system, so that a test can replace it by a disk that forgets unsynced data.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,33 +7,34 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{self, folder};
 
-/// What a sink asks of a file system.
+/// The operations that sinks need of a file system.
 pub trait Disk: Send + Sync {
-    /// Opens a file to append to; makes it, and its folders, where they are missing. Its name is durable when it returns.
+    /// Opens a file for appending, and makes the file and its folders if they are missing. The file's name is durable
+    /// when the function returns.
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>>;
-    /// Gives a file another name; durable when it returns.
+    /// Renames a file; the new name is durable when the function returns.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// The files of a folder; none if there is no such folder.
+    /// Lists the files of a folder; empty if there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
 /// A file that is appended to.
 pub trait OpenFile: Send {
-    /// Its size.
+    /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
-    /// Bytes from an offset on, as many as there are up to `most`.
+    /// Reads bytes from an offset on, up to `most` of them.
     fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>>;
-    /// Cuts it to a size.
+    /// Cuts the file to a size.
     fn truncate(&mut self, size: u64) -> io::Result<()>;
-    /// Adds to its end.
+    /// Appends bytes.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Comes back when everything is where a loss of power does not reach it.
+    /// Returns when all data is safe from a power cut.
     fn sync(&mut self) -> io::Result<()>;
-    /// Whether it belongs to the user of this program: nothing is cut off the files of others.
+    /// Says whether the file belongs to the user of this program: files of others are never cut.
     fn is_own(&self) -> bool;
-    /// Whether this path leads to it: somebody may have moved or removed it.
+    /// Says whether this path leads to the file, which somebody may have moved or removed.
     fn is_at(&self, path: &Path) -> bool;
 }
 
@@ -43,8 +44,8 @@ pub struct RealDisk;
 
 struct RealFile(File);
 
-/// What a path leads to that no events can be appended to and synced, and what is meant in its place; none of a regular
-/// file, and of what is not there. A symbolic link is no regular file.
+/// Says what a path leads to if events cannot be appended and synced there, and what to write instead; `None` for a
+/// regular file and for a missing one. A symbolic link is not a regular file.
 pub fn unfit(path: &Path) -> Option<String> {
     use std::os::unix::fs::FileTypeExt;
     if files::is_stream(path) {
@@ -63,7 +64,7 @@ pub fn unfit(path: &Path) -> Option<String> {
     Some(format!("{found}, expected a regular file; write type = \"stdout\" and redirect standard output there"))
 }
 
-/// Makes a folder and those above it where they are missing; their names are durable when it returns.
+/// Makes a folder and its missing parents; their names are durable when the function returns.
 fn make(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -88,7 +89,7 @@ impl Disk for RealDisk {
         }
         make(folder(path))?;
         let file = files::open(OpenOptions::new().read(true).append(true).create(true), path, 0o640)?;
-        // The name of a new file is lost with its folder's unsynced content; it may be new since a crash, too.
+        // Without a sync of its folder, the name of a new file can be lost; the file may also be new since a crash.
         sync(folder(path))?;
         Ok(Box::new(RealFile(file)))
     }

@@ -1,8 +1,8 @@
-//! Appends lines to a file: synced before they count as delivered, a half line cut when the file is opened, and the
-//! file put aside when it is large.
+//! Appends lines to a file. Lines are synced before they count as delivered, an incomplete line is cut when the file is
+//! opened, and a large file is rotated.
 //!
-//! Rotation by hand: libraries neither sync a line before it counts as delivered nor cut a half line, and take files of other
-//! programs for their own.
+//! The rotation is our own code: libraries neither sync a line before it counts as delivered nor cut an incomplete
+//! line, and they take files of other programs for their own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,25 +24,25 @@ pub struct LineFile {
     open: Option<Box<dyn OpenFile>>,
 }
 
-/// When a file is put aside, how many of these stay, and how they are named.
+/// When a file is rotated, how many rotated files are kept, and how they are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// A file that has this size is put aside.
+    /// Size in bytes at which the file is rotated.
     pub bytes: u64,
-    /// How many files put aside are kept; all without it.
+    /// Number of rotated files that are kept; without it, all are kept.
     pub keep_files: Option<u64>,
-    /// The names of files put aside.
+    /// The names of rotated files.
     pub aside: Aside,
 }
 
 impl LineFile {
-    /// A file that is opened when there is something to write, and that grows without end where it has no rotation.
+    /// Makes a file that is opened at the first write. Without a rotation, the file grows without limit.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf, rotation: Option<Rotation>) -> LineFile {
         LineFile { disk, path, rotation, open: None }
     }
 
-    /// Appends whole lines and syncs them. After an error the file is opened anew, and what was written of the lines
-    /// may stand there in part.
+    /// Appends whole lines and syncs them. After an error, the file is opened anew, and some of the lines may be in it
+    /// already.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let appended = self.try_append(lines);
         if appended.is_err() {
@@ -65,7 +65,7 @@ impl LineFile {
         failpoint::pass("file-append");
         let before = file.size()?;
         if let Err(error) = file.append(lines) {
-            // Who reads along is not to see half an event for longer than it takes.
+            // Another reader should see an incomplete event only for a short time.
             let _ = file.truncate(before);
             return Err(error);
         }
@@ -76,7 +76,8 @@ impl LineFile {
         Ok(())
     }
 
-    /// Gives the file the number after the highest one, and removes the oldest where only some are kept.
+    /// Renames the file to the number after the highest one, and removes the oldest file if the number of files is
+    /// limited.
     fn put_aside(&self, rotation: Rotation) -> io::Result<()> {
         let aside = self.aside(rotation.aside)?;
         let next = aside.last().map_or(1, |(number, _)| number + 1);
@@ -86,7 +87,7 @@ impl LineFile {
         if let Some(keep) = rotation.keep_files {
             let surplus = (aside.len() as u64 + 1).saturating_sub(keep);
             for (_, path) in aside.iter().take(usize::try_from(surplus).unwrap_or(usize::MAX)) {
-                // Events go on: a file too many is no reason to keep them.
+                // Delivery continues: a surplus file is no reason to hold events back.
                 if let Err(error) = self.disk.remove(path) {
                     tracing::warn!(file = %path.display(), "cannot remove the file, which is one more than are kept: {error}");
                 }
@@ -95,7 +96,7 @@ impl LineFile {
         Ok(())
     }
 
-    /// The files put aside, the oldest first.
+    /// Lists the rotated files, the oldest first.
     fn aside(&self, names: Aside) -> io::Result<Vec<(u64, PathBuf)>> {
         let files = self.disk.list(folder(&self.path))?.into_iter();
         let mut aside: Vec<(u64, PathBuf)> = files
@@ -109,17 +110,17 @@ impl LineFile {
     }
 }
 
-/// How the files put aside of a live file are named: never as another live file can be.
+/// The naming of rotated files, which never resembles that of another live file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aside {
-    /// `NAME.1`, for names that end in a text of the configuration: with another ending no id makes one of it.
+    /// `NAME.1`, for names that end in a text of the configuration: after another ending, no id can produce this name.
     Numbered,
-    /// `NAME.1~`, for names that end in an id or in a digit: an id may be `contoso.1`, though none has a `~`.
+    /// `NAME.1~`, for names that end in an id or in a digit: an id may be `contoso.1`, but never contains `~`.
     Marked,
 }
 
 impl Aside {
-    /// The path of a file that is put aside.
+    /// Returns the path of a rotated file.
     fn path(self, live: &Path, number: u64) -> PathBuf {
         let mut name = live.as_os_str().to_owned();
         name.push(match self {
@@ -129,7 +130,7 @@ impl Aside {
         PathBuf::from(name)
     }
 
-    /// The name of the live file and the number in the name of a file that was put aside.
+    /// Splits the name of a rotated file into the live file's name and the number.
     pub fn split(self, name: &str) -> Option<(&str, u64)> {
         let name = match self {
             Aside::Numbered => name,
@@ -141,8 +142,8 @@ impl Aside {
     }
 }
 
-/// Opens a file and mends its end: half an event is the rest of a write that a crash interrupted, and was never
-/// acknowledged; it is cut. Anything else without a line end is somebody's, and gets one.
+/// Opens a file and mends its end. An incomplete event is the rest of a write that a crash interrupted and that was
+/// never acknowledged; it is cut. Any other text without a line end belongs to somebody, and gets a line end.
 fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     failpoint::pass("file-open");
     let mut file = disk.open(path)?;
@@ -161,7 +162,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         return Ok(file);
     }
     let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(limits::HALF_EVENT_BYTES + 1))?;
-    // A hole where a write never came is as lost as half an event.
+    // Zeros in place of data that was never written are as lost as an incomplete event.
     let text = rest.split(|byte| *byte == 0).next().unwrap_or_default();
     let is_whole = || text.len() == rest.len() && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let half_event =
@@ -178,13 +179,13 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     Ok(file)
 }
 
-/// The open end of a partition that leads to a file.
+/// The writer of a partition to a file.
 pub struct FileWriter {
     file: Option<LineFile>,
 }
 
 impl FileWriter {
-    /// Writes to this file.
+    /// Makes a writer to this file.
     pub fn new(file: LineFile) -> FileWriter {
         FileWriter { file: Some(file) }
     }
@@ -240,7 +241,7 @@ mod tests {
             (format!("{{}}\n{long}\n{{\"ha"), format!("{{}}\n{long}\n")),
             (format!("{{}}\n{long}\n"), format!("{{}}\n{long}\n")),
             ("{}\n".to_owned(), "{}\n".to_owned()),
-            // Not half an event: somebody's line without an end.
+            // The text is not an incomplete event but somebody's line without an end.
             ("{\"precious\": 1}".to_owned(), "{\"precious\": 1}\n".to_owned()),
             ("a\n-----END KEY-----".to_owned(), "a\n-----END KEY-----\n".to_owned()),
             (format!("{{{long}"), format!("{{{long}\n")),

@@ -28,7 +28,7 @@ use crate::environment::PRODUCT;
 use crate::limits;
 use crate::store::{Partition, Queued};
 
-/// A client for sinks, and what it goes through. Cheap to clone.
+/// A client for sinks, with its proxy. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: reqwest::Client,
@@ -36,13 +36,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A request that posts to an address.
+    /// Begins a request that posts to an address.
     pub fn post(&self, url: &str) -> reqwest::RequestBuilder {
         self.inner.post(url)
     }
 }
 
-/// The open end of a partition that leads to an address.
+/// The writer of a partition to an address.
 pub struct HttpWriter {
     client: Client,
     clock: Clock,
@@ -50,12 +50,13 @@ pub struct HttpWriter {
     preset: Preset,
     headers: HeaderMap,
     gzip: bool,
-    /// What is not shown.
+    /// Values that messages must not show.
     secrets: Vec<Secret>,
 }
 
 impl HttpWriter {
-    /// Posts the events of a partition with this client. The error says what cannot be a header.
+    /// Makes a writer that posts a partition's events with this client. The error names a value that is not valid in a
+    /// header.
     pub fn new(
         (client, clock): (Client, Clock),
         config: &HttpConfig,
@@ -64,7 +65,7 @@ impl HttpWriter {
     ) -> Result<HttpWriter, SinkError> {
         let feed = partition.feed.as_deref().unwrap_or_default();
         let mut headers = HeaderMap::new();
-        // What a receiver says is read as it comes.
+        // The text of a refusal is read without decoding.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in &config.headers {
             let value = HeaderValue::from_str(&value.filled(tenant, feed));
@@ -72,7 +73,7 @@ impl HttpWriter {
             headers.insert(name.clone(), value);
         }
         for (name, value) in &config.credentials {
-            // What is wrong with it shows none of it.
+            // The error does not show the value.
             let value = HeaderValue::from_str(value.expose());
             let mut value = value.map_err(|_| SinkError::SecretHeader(name.clone()))?;
             value.set_sensitive(true);
@@ -117,7 +118,7 @@ impl HttpWriter {
         Err(refusal(status, &said, self.preset, wait, why))
     }
 
-    /// Why there is no answer.
+    /// Returns the reason why there is no answer.
     fn unreached(&self, error: reqwest::Error) -> SinkTrouble {
         let Client { proxy, .. } = &self.client;
         let timeouts = Timeouts { connect: CONNECT_TIMEOUT, exchange: limits::DELIVERY_TIMEOUT };
@@ -139,13 +140,13 @@ impl Writer for HttpWriter {
     }
 }
 
-/// What mends a refusal that is the configuration's fault.
+/// Returns the fix for a refusal that the configuration causes.
 fn fix(status: StatusCode, url: &str, location: Option<&str>) -> String {
     match status.as_u16() {
         300..=399 => match location.and_then(|location| leads(url, location)) {
             None => "; fix: see the `url` of the sink: it leads elsewhere, and does not say where".to_owned(),
             Some((there, true)) => format!("; fix: put the address that it leads to into `url`: {there}"),
-            // Whoever answers may not be the receiver.
+            // Another machine may answer in the receiver's place.
             Some((there, false)) => format!(
                 "; fix: see who answers there: it leads to {there}, and whoever listens there would get events and \
                  credentials"
@@ -157,8 +158,8 @@ fn fix(status: StatusCode, url: &str, location: Option<&str>) -> String {
     }
 }
 
-/// The address that a redirect leads to, and whether it is the same host, reached no less safely. Without its query, which
-/// may be anybody's.
+/// Returns the address of a redirect without its query, which may hold anything, and whether it has the same host and
+/// is at least as secure.
 fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     let url = Url::parse(url).ok()?;
     let mut there = url.join(location).ok()?;
@@ -169,7 +170,7 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     Some((text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES).to_owned(), is_same))
 }
 
-/// What a receiver says, as far as it came.
+/// Reads the text of a receiver's answer, as far as it arrives.
 async fn answer_text(mut response: reqwest::Response) -> String {
     let mut said = Vec::new();
     while said.len() < limits::REFUSAL_BYTES
@@ -181,8 +182,8 @@ async fn answer_text(mut response: reqwest::Response) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// What a status means for the batch. What may be the fault of this configuration or of the receiver is tried again;
-/// what is said of the events themselves is for good.
+/// Returns the consequence of a status for the batch. A status that may be the fault of this configuration or of the
+/// receiver is retried; one that concerns the events themselves is permanent.
 fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration>, why: String) -> DeliveryError {
     let splunk = || serde_json::from_str::<serde_json::Value>(said).ok()?["code"].as_u64();
     let answered = |why| SinkTrouble::new(&format!("answered-{}", status.as_u16()), blame_of_status(status), why);
@@ -199,7 +200,8 @@ fn refusal(status: StatusCode, said: &str, preset: Preset, wait: Option<Duration
     }
 }
 
-/// Whom a status blames: the operator where the sink's own table mends it, its `url`, `token`, `headers` or `preset`.
+/// Returns the party that a status blames: the operator, if the `url`, `token`, `headers` or `preset` of the sink mends
+/// it.
 fn blame_of_status(status: StatusCode) -> Blame {
     match status.as_u16() {
         301 | 302 | 303 | 307 | 308 | 401 | 403 | 404 | 405 | 407 | 410 | 415 => Blame::Operator,
@@ -207,11 +209,11 @@ fn blame_of_status(status: StatusCode) -> Blame {
     }
 }
 
-/// Splunk answers 400 to an index or a channel that is wrong, too. With these codes it speaks of events: 6 is "Invalid
-/// data format", 12, 13 and 15 are about fields of an event.
+/// Splunk's codes that concern events: 6 is "Invalid data format", 12, 13 and 15 are about fields of an event. Splunk
+/// also answers 400 to a wrong index or channel.
 const SPLUNK_OF_EVENTS: [u64; 4] = [6, 12, 13, 15];
 
-/// Whom a code of Splunk's blames: the operator where the token does not have the index or the channel.
+/// Returns the party that a code of Splunk blames: the operator, if the token lacks the index or the channel.
 fn blame_of_splunk(code: u64) -> Blame {
     if matches!(code, 7 | 10 | 11 | 14) { Blame::Operator } else { Blame::Receiver }
 }
@@ -249,8 +251,8 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// A client for sinks: an operator's own addresses are his to choose, so that any may be dialled.
-/// TLS sessions are the client's own: a clone of the configuration would share those of all others.
+/// Makes a client for sinks. The operator chooses the addresses, so that any address may be dialled. The client has its
+/// own TLS sessions: a clone of the configuration would share those of all others.
 pub fn client(mut tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<Client> {
     tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
     let inner = proxy

@@ -1,6 +1,6 @@
-//! What keeps events from their sinks: which partitions do not deliver and since when, which outboxes are full, and what was
-//! refused for good. Says of each failure whether it is new; the log, the status page and `poll` are made from it. Pure:
-//! time is an argument, in Unix milliseconds.
+//! The problems that keep events from their sinks: failing partitions with their start, full outboxes, and permanently
+//! refused events. Says of each failure whether it is new, for the log, the status page and `poll`. Pure: time is an
+//! argument, in Unix milliseconds.
 
 use std::collections::BTreeMap;
 
@@ -10,41 +10,42 @@ use super::SinkTrouble;
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::Partition;
 
-/// The sinks' troubles.
+/// The problems of sinks.
 #[derive(Debug, Default)]
 pub struct Ledger {
     repeats: Repeats,
     partitions: BTreeMap<Partition, Failing>,
     /// Since when outboxes are full, by sink and tenant.
     full: BTreeMap<(String, String), u64>,
-    /// By sink and tenant.
+    /// Permanently refused events, by sink and tenant.
     dead_letters: BTreeMap<(String, String), DeadLetters>,
 }
 
 /// A partition that does not deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// Why, as of the last try.
+    /// The reason at the last attempt.
     pub trouble: SinkTrouble,
-    /// Since when.
+    /// Since when the partition fails.
     pub since: u64,
-    /// When it is tried again.
+    /// When the next attempt is.
     pub again: u64,
 }
 
-/// Events that a sink will never take, since the collector started.
+/// Events that a sink refused permanently since the collector started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetters {
-    /// How many.
+    /// Their number.
     pub count: u64,
     /// When the first one was refused.
     pub since: u64,
-    /// Why the last one was.
+    /// The reason for the last one.
     pub trouble: SinkTrouble,
 }
 
 impl Ledger {
-    /// A partition did not deliver, and tries again. True if that is to be said aloud.
+    /// Records a partition that did not deliver and tries again. Returns true if the failure is to be logged as a
+    /// warning.
     pub fn failed(&mut self, partition: &Partition, trouble: SinkTrouble, now: u64, again: u64) -> bool {
         let before = self.partitions.get(partition).map(|failing| failing.since);
         if self.partitions.get(partition).is_some_and(|failing| failing.trouble.code != trouble.code) {
@@ -55,7 +56,8 @@ impl Ledger {
         aloud
     }
 
-    /// A partition delivers, or has nothing to deliver. True if it is to be said aloud that its sink is well again.
+    /// Records a partition that delivers, or has nothing to deliver. Returns true if the recovery of its sink is to be
+    /// logged.
     pub fn delivers(&mut self, partition: &Partition) -> bool {
         let Some(Failing { trouble, .. }) = self.partitions.remove(partition) else { return false };
         let same = |(other, failing): (&Partition, &Failing)| {
@@ -64,7 +66,7 @@ impl Ledger {
         !self.partitions.iter().any(same) && self.repeats.over(&partition.sink, &trouble.code)
     }
 
-    /// A sink refused an event of a tenant for good. True if that is to be said aloud.
+    /// Records an event that a sink refused permanently. Returns true if that is to be logged as a warning.
     pub fn refused_for_good(&mut self, sink: &str, tenant: &str, trouble: &SinkTrouble, now: u64) -> bool {
         let letters = self.dead_letters.entry((sink.to_owned(), tenant.to_owned()));
         let letters = letters.or_insert_with(|| DeadLetters { count: 0, since: now, trouble: trouble.clone() });
@@ -73,7 +75,8 @@ impl Ledger {
         self.repeats.met_once(sink, &trouble.code, trouble.blame, &trouble.why, now)
     }
 
-    /// Notes whether an outbox is full. None if that is no news; else whether it is to be said aloud.
+    /// Records whether an outbox is full. `None` if nothing changed; otherwise whether the change is to be logged as a
+    /// warning.
     pub fn filled(&mut self, sink: &str, tenant: &str, is_full: bool, now: u64) -> Option<bool> {
         let key = (sink.to_owned(), tenant.to_owned());
         if is_full == self.full.contains_key(&key) {
@@ -94,7 +97,7 @@ impl Ledger {
         Some(!others && self.repeats.over(sink, OUTBOX_FULL.code))
     }
 
-    /// Forgets sinks that are others by now, and of those that are gone what they refused.
+    /// Forgets the problems of replaced sinks, and also the refused events of removed ones.
     pub fn replaced(&mut self, is_other: impl Fn(&str) -> bool, is_gone: impl Fn(&str) -> bool) {
         self.partitions.retain(|partition, _| !is_other(&partition.sink));
         self.full.retain(|(sink, _), _| !is_other(sink));
@@ -102,22 +105,22 @@ impl Ledger {
         self.repeats.forget(is_other);
     }
 
-    /// Partitions that do not deliver.
+    /// Returns the partitions that do not deliver.
     pub fn failing(&self) -> &BTreeMap<Partition, Failing> {
         &self.partitions
     }
 
-    /// Since when outboxes are full, by sink and tenant.
+    /// Returns since when outboxes are full, by sink and tenant.
     pub fn full(&self) -> &BTreeMap<(String, String), u64> {
         &self.full
     }
 
-    /// What was refused for good, by sink and tenant.
+    /// Returns the permanently refused events, by sink and tenant.
     pub fn dead_letters(&self) -> &BTreeMap<(String, String), DeadLetters> {
         &self.dead_letters
     }
 
-    /// What was not said each time, once an hour.
+    /// Returns summaries of failures that were not logged each time, once an hour.
     pub fn summaries(&mut self, now: u64) -> Vec<Summary> {
         self.repeats.summaries(now)
     }

@@ -1,4 +1,5 @@
-//! Where events go. A sink takes batches in order and says of each whether it has it for good, not yet, or never.
+//! Destinations of events. A sink takes batches in order, and says of each whether it is delivered, can be retried, or
+//! is refused permanently.
 
 pub mod repeats;
 
@@ -29,26 +30,27 @@ pub mod file;
 pub mod http;
 pub mod ledger;
 
-/// Standard output, or what stands for it.
+/// Standard output, or a test's replacement.
 pub type Stdout = Arc<Mutex<dyn Write + Send>>;
 
 /// One `[[sink]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
-    /// Unique in the configuration.
+    /// Id of the sink, unique in the configuration.
     pub id: String,
-    /// What it is.
+    /// The kind of the sink.
     pub kind: SinkKind,
-    /// What may wait for it from one tenant; beyond, that tenant's feeds that go here pause.
+    /// Bytes of one tenant's events that may wait for the sink; beyond that, the tenant's feeds that use the sink
+    /// pause.
     pub max_outbox_bytes: u64,
-    /// Where events go that it will never take.
+    /// The file of events that the sink refuses permanently.
     pub dead_letters: PathBuf,
 }
 
 /// The kinds of sink.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkKind {
-    /// One event a line. Written to the pipe is delivered.
+    /// One event on each line. An event counts as delivered when it is written to the pipe.
     Stdout,
     /// A file of lines.
     File(FileConfig),
@@ -59,23 +61,23 @@ pub enum SinkKind {
 /// A sink that appends to files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
-    /// Which file.
+    /// The path.
     pub path: Template,
-    /// A file that has this size is put aside under the next number: `findings.ndjson.1` is the oldest. The file
-    /// `contoso` of a path that ends in an id becomes `contoso.1~`, since `contoso.1` may be another tenant's.
+    /// Size in bytes at which a file is renamed to the next number: `findings.ndjson.1` is the oldest. If the path ends
+    /// in an id, the file `contoso` becomes `contoso.1~`, because `contoso.1` may be another tenant's.
     pub rotate_bytes: u64,
-    /// How many files put aside are kept; all without it.
+    /// Number of rotated files that are kept; without it, all are kept.
     pub keep_files: Option<u64>,
 }
 
 /// A sink that posts batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
-    /// Where to.
+    /// The address.
     pub url: Template,
-    /// How a batch looks.
+    /// The format of a batch.
     pub preset: Preset,
-    /// What the header `authorization` carries.
+    /// The token for the header `authorization`.
     pub token: Option<Secret>,
     /// Further headers.
     pub headers: Vec<(::http::HeaderName, Template)>,
@@ -85,10 +87,10 @@ pub struct HttpConfig {
     pub gzip: bool,
 }
 
-/// How a batch looks on the way, by who reads it.
+/// The format of a batch, by its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preset {
-    /// Vector's `http_server` source, and most others: one event a line, `authorization: Bearer …`.
+    /// Vector's `http_server` source, and most others: one event on each line, `authorization: Bearer …`.
     #[default]
     Vector,
     /// Fluent Bit's `http` input: a JSON array, `authorization: Bearer …`.
@@ -98,7 +100,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The preset of a name.
+    /// Returns the preset with a name.
     pub fn named(name: &str) -> Option<Preset> {
         match name {
             "vector" => Some(Preset::Vector),
@@ -109,41 +111,41 @@ impl Preset {
     }
 }
 
-/// What stands between braces and is neither `{tenant}` nor `{feed}`.
+/// The text between braces is neither `{tenant}` nor `{feed}`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownPlaceholder(pub String);
 
-/// Why a sink cannot be opened.
+/// The reason why a sink cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// A header cannot be sent.
+    /// A header's value is invalid.
     #[error("{name}")]
     Header {
-        /// Its name.
+        /// The header's name.
         name: HeaderName,
-        /// Why.
+        /// The error.
         #[source]
         error: InvalidHeaderValue,
     },
-    /// A header with a secret value cannot be sent; the value is not shown.
+    /// A secret header's value is invalid; the error does not show it.
     #[error("{0} has characters that no header may have")]
     SecretHeader(HeaderName),
-    /// The token cannot be sent; it is not shown.
+    /// The token is invalid in a header; the error does not show it.
     #[error("the token has characters that no header may have")]
     Token,
-    /// There is no client for its requests.
+    /// The sink's HTTP client cannot be made.
     #[error("sink {sink}")]
     Client {
         /// Id of the sink.
         sink: String,
-        /// Why.
+        /// The error.
         #[source]
         error: reqwest::Error,
     },
 }
 
-/// A text with `{tenant}` and `{feed}` in it.
+/// A text with the placeholders `{tenant}` and `{feed}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     text: String,
@@ -158,7 +160,7 @@ enum TemplatePart {
 }
 
 impl Template {
-    /// Reads a text.
+    /// Parses a text.
     pub fn new(text: &str) -> Result<Template, UnknownPlaceholder> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -177,12 +179,12 @@ impl Template {
         Ok(Template { text: text.to_owned(), parts })
     }
 
-    /// As it was written.
+    /// The text as written.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The same below a folder, unless it is absolute.
+    /// The same below a folder, unless the text is an absolute path.
     pub fn under(mut self, folder: &Path) -> Template {
         if !Path::new(&self.text).is_absolute() {
             let folder = folder.join("").to_string_lossy().into_owned();
@@ -192,7 +194,7 @@ impl Template {
         self
     }
 
-    /// With the ids of a tenant and a feed in their places.
+    /// Returns the text with the ids of a tenant and a feed.
     pub fn filled(&self, tenant: &str, feed: &str) -> String {
         let part = |part: &TemplatePart| match part {
             TemplatePart::Text(text) => text.clone(),
@@ -202,7 +204,7 @@ impl Template {
         self.parts.iter().map(part).collect()
     }
 
-    /// How files with such names are put aside.
+    /// Returns the naming of rotated files for such paths.
     pub fn aside(&self) -> Aside {
         match self.parts.last() {
             Some(TemplatePart::Text(end)) if end.ends_with(|last: char| last != '/' && !last.is_ascii_digit()) => {
@@ -212,7 +214,7 @@ impl Template {
         }
     }
 
-    /// Whether it is the same for every tenant and feed.
+    /// Says whether the text is the same for every tenant and feed.
     pub fn is_fixed(&self) -> bool {
         !self.has(&TemplatePart::Tenant) && !self.has(&TemplatePart::Feed)
     }
@@ -223,12 +225,13 @@ impl Template {
 }
 
 impl HttpConfig {
-    /// Whether a request to it carries anything that others must not know.
+    /// Says whether a request carries anything secret.
     pub fn has_credentials(&self) -> bool {
         self.token.is_some() || !self.secrets("tenant", "feed").is_empty()
     }
 
-    /// What must not be shown of a request to it: tokens, and whatever looks like one in headers and in the query.
+    /// Returns the parts of a request that must not be shown: tokens, and values of headers and of the query that look
+    /// like tokens.
     pub fn secrets(&self, tenant: &str, feed: &str) -> Vec<Secret> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.filled(tenant, feed)));
         let url = url::Url::parse(&self.url.filled(tenant, feed)).ok();
@@ -238,7 +241,7 @@ impl HttpConfig {
             headers.chain(query).filter(|(name, value)| spelling::is_credential(name, value)).map(|(_, value)| value);
         let given = self.token.iter().chain(self.credentials.iter().map(|(_, secret)| secret));
         let all = given.map(|secret| secret.expose().to_owned()).chain(found);
-        // The secret stands after the scheme, and may come back without it.
+        // The secret follows the scheme, and an answer may contain it without the scheme.
         let parts = all.flat_map(|value| {
             let after = value.split_once(' ').map(|(_, secret)| secret.to_owned());
             std::iter::once(value).chain(after)
@@ -248,7 +251,7 @@ impl HttpConfig {
 }
 
 impl SinkKind {
-    /// Whether both write to the same place.
+    /// Says whether both write to the same place.
     pub fn clashes(&self, other: &SinkKind) -> bool {
         match (self, other) {
             (SinkKind::Stdout, SinkKind::Stdout) => true,
@@ -267,7 +270,7 @@ impl SinkKind {
 }
 
 impl SinkConfig {
-    /// Standard output, where no sink is named.
+    /// The sink `stdout`, which is used if the configuration names no sink.
     pub fn stdout(state: &Path) -> SinkConfig {
         SinkConfig {
             id: "stdout".to_owned(),
@@ -277,7 +280,8 @@ impl SinkConfig {
         }
     }
 
-    /// The way of a feed's events: what goes to different files or carries different headers goes apart.
+    /// Returns the partition of a feed's events: events for different files or with different headers are in different
+    /// partitions.
     pub fn partition(&self, tenant: &str, feed: &str) -> Partition {
         let templates = self.kind.templates();
         let by = |part: &TemplatePart| templates.iter().any(|template| template.has(part));
@@ -289,46 +293,47 @@ impl SinkConfig {
     }
 }
 
-/// What keeps a sink from taking something.
+/// A problem that keeps a sink from taking events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct SinkTrouble {
-    /// Kebab-case. Failures of a sink with the same code are the same failure again.
+    /// Kebab-case code. Two failures of a sink with the same code count as the same failure.
     pub code: String,
-    /// Who can mend it.
+    /// The party that can mend the problem.
     pub blame: Blame,
-    /// One sentence.
+    /// The reason in one sentence.
     pub why: String,
 }
 
-/// Code of what keeps a sink from taking events where a file cannot be written. The operator can mend it.
+/// Code of a file that cannot be written, which the operator can mend.
 const FILE_UNWRITABLE: &str = "file-unwritable";
 
-/// Code where the table of a sink makes no request. The operator can mend it.
+/// Code of a sink whose table makes no valid request, which the operator can mend.
 const REQUEST_UNUSABLE: &str = "request-unusable";
 
 impl SinkTrouble {
-    /// Its words may be a receiver's.
+    /// Makes a problem; its text may come from a receiver.
     pub fn new(code: &str, blame: Blame, why: impl ToString) -> SinkTrouble {
         SinkTrouble { code: code.to_owned(), blame, why: text::plain(&why.to_string()) }
     }
 
-    /// A file that cannot be written.
+    /// Makes the problem of a file that cannot be written.
     fn of_file(why: impl ToString) -> SinkTrouble {
         SinkTrouble::new(FILE_UNWRITABLE, Blame::Operator, why)
     }
 
-    /// A table that makes no request.
+    /// Makes the problem of a table that makes no valid request.
     fn of_table(error: &SinkError) -> SinkTrouble {
         SinkTrouble::new(REQUEST_UNUSABLE, Blame::Operator, cause::chain(error))
     }
 
-    /// A failure of this program or its machine.
+    /// Makes the problem of a failure of this program or its machine.
     fn of_host(why: impl ToString) -> SinkTrouble {
         SinkTrouble::new(HOST_FAILED.code, HOST_FAILED.blame, why)
     }
 
-    /// There is no answer. Whatever is not mended where the collector runs, the receiver mends.
+    /// Makes the problem of a receiver that does not answer. The operator can mend the route; the receiver mends
+    /// everything else.
     fn unreached(error: &TransportError, why: impl ToString) -> SinkTrouble {
         let blame = if error.blame() == Blame::Operator { Blame::Operator } else { Blame::Receiver };
         SinkTrouble::new(error.code(), blame, why)
@@ -341,38 +346,38 @@ impl From<StoreError> for SinkTrouble {
     }
 }
 
-/// Why a sink did not take a batch.
+/// The reason why a sink did not take a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// The batch is too large for it.
+    /// The batch is too large for the sink.
     #[error("{0}")]
     TooLarge(SinkTrouble),
-    /// It will never take the batch, or an event in it.
+    /// The sink permanently refuses the batch, or an event in it.
     #[error("{0}")]
     Never(SinkTrouble),
-    /// It takes no batch at all.
+    /// The sink takes no batch at all.
     #[error(transparent)]
     Stalled(#[from] Stall),
 }
 
-/// Why nothing goes to a sink, whatever the events are.
+/// The reason why a sink takes nothing, whatever the events are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stall {
-    /// It may go later.
+    /// The sink may take events later.
     #[error("{trouble}")]
     Later {
-        /// How long the sink asks to wait.
+        /// The wait that the sink asks for.
         wait: Option<Duration>,
-        /// Why.
+        /// The problem.
         trouble: SinkTrouble,
     },
-    /// The sink is gone: nothing will ever be taken again.
+    /// The sink is closed and will never take events again.
     #[error("{1}")]
     Closed(io::ErrorKind, String),
 }
 
 impl From<SinkTrouble> for Stall {
-    /// What may be mended meanwhile.
+    /// The problem may be mended meanwhile.
     fn from(trouble: SinkTrouble) -> Stall {
         Stall::Later { wait: None, trouble }
     }
@@ -385,18 +390,18 @@ impl From<StoreError> for Stall {
 }
 
 impl From<JoinError> for Stall {
-    /// A thread that writes panicked.
+    /// The thread that writes panicked.
     fn from(error: JoinError) -> Stall {
         SinkTrouble::of_host(error).into()
     }
 }
 
-/// What becomes of a batch.
+/// The future result of a batch.
 pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
 
-/// The open end of one partition.
+/// The writer of one partition.
 pub trait Writer: Send {
-    /// Takes all events of a batch, in order. When it gives `Ok`, they are where they belong and stay there.
+    /// Takes all events of a batch, in order. After `Ok`, the events are durably delivered.
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a>;
 }
 
@@ -406,7 +411,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Shares the output with others.
+    /// Makes a writer that shares the output with others.
     pub fn new(output: Stdout) -> Lines {
         Lines { output }
     }
@@ -416,7 +421,7 @@ impl Writer for Lines {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         let (output, lines) = (Arc::clone(&self.output), lines(bodies(batch)));
         Box::pin(async move {
-            // A full pipe blocks; nobody else has to wait for it.
+            // A full pipe blocks; the other tasks do not wait for it.
             let write = tokio::task::spawn_blocking(move || {
                 let mut output = output.lock();
                 output.write_all(&lines).and_then(|()| output.flush())
@@ -435,7 +440,7 @@ fn bodies(batch: &[Queued]) -> impl Iterator<Item = &Vec<u8>> + Clone {
     batch.iter().map(|event| &event.body)
 }
 
-/// Events as NDJSON.
+/// Writes events as NDJSON.
 pub fn lines<'a>(bodies: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Vec<u8> {
     let mut lines = Vec::with_capacity(bodies.clone().map(|body| body.len() + 1).sum());
     for body in bodies {

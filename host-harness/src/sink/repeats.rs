@@ -1,4 +1,4 @@
-//! A failure is said once: the same again is said for those who debug alone, and a summary counts it. Pure: time is an
+//! A failure is logged once: repetitions are logged for debugging only, and a summary counts them. Pure: time is an
 //! argument, in Unix milliseconds.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 
 use crate::limits;
 
-/// The failures that were met within the last hour, or last.
+/// The failures of the last hour, and those that last.
 #[derive(Debug, Default)]
 pub struct Repeats {
     known: BTreeMap<(String, String), Repeat>,
@@ -17,39 +17,39 @@ pub struct Repeats {
 /// One kind of failure.
 #[derive(Debug)]
 struct Repeat {
-    /// When it was last said aloud, by itself or in a summary.
+    /// When the failure was last logged, by itself or in a summary.
     said: u64,
-    /// How often it was met since.
+    /// Number of repetitions since then.
     count: u64,
-    /// The words of the last one.
+    /// The text of the last one.
     last: String,
     lasts: bool,
-    /// Whether its end is worth a word: its beginning was said aloud.
+    /// Whether its end is to be logged, because its beginning was.
     aloud: bool,
     blame: Blame,
 }
 
-/// How often a failure was met that is not said each time.
+/// The number of repetitions of a failure that were not logged each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// What failed, for example the id of a sink.
+    /// The thing that failed, for example the id of a sink.
     pub subject: String,
     /// Code of the failure.
     pub code: String,
-    /// Who can mend it.
+    /// The party that can mend it.
     pub blame: Blame,
-    /// How often it was met since it was last said aloud.
+    /// Number of repetitions since the failure was last logged.
     pub count: u64,
-    /// Within how many minutes.
+    /// Minutes in which they occurred.
     pub minutes: u64,
-    /// The words of the last one.
+    /// The text of the last one.
     pub last: String,
-    /// Whether it lasts.
+    /// Whether the failure lasts.
     pub lasts: bool,
 }
 
 impl Repeats {
-    /// Notes that something failed. True if that is to be said aloud: it is the first failure with this code for an hour.
+    /// Records a failure. Returns true if it is to be logged as a warning: it is the first with this code for an hour.
     pub fn met(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
         let kind = (subject.to_owned(), code.to_owned());
         let is_new = !self.known.contains_key(&kind);
@@ -63,7 +63,7 @@ impl Repeats {
         });
         if !is_new {
             repeat.count += 1;
-            // A failure that comes and goes is said aloud neither when it comes nor when it goes.
+            // A failure that comes and goes is logged neither when it comes nor when it goes.
             repeat.aloud &= repeat.lasts;
             repeat.lasts = true;
         }
@@ -71,14 +71,14 @@ impl Repeats {
         is_new
     }
 
-    /// Notes a failure that is over as soon as it was met.
+    /// Records a failure that is over at once.
     pub fn met_once(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
         let aloud = self.met(subject, code, blame, words, now);
         self.over(subject, code);
         aloud
     }
 
-    /// Notes that a failure is over. True if that is to be said aloud.
+    /// Records that a failure is over. Returns true if that is to be logged.
     pub fn over(&mut self, subject: &str, code: &str) -> bool {
         let Some(repeat) = self.known.get_mut(&(subject.to_owned(), code.to_owned())) else { return false };
         let aloud = repeat.lasts && repeat.aloud;
@@ -86,13 +86,13 @@ impl Repeats {
         aloud
     }
 
-    /// Forgets what failed with these subjects: they are others by now.
+    /// Forgets the failures of these subjects, which were replaced.
     pub fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
         self.known.retain(|(subject, _), _| !is_gone(subject));
     }
 
-    /// What was met again and not said, of each kind once an hour. What was not met for an hour, and does not last, is
-    /// forgotten.
+    /// Returns a summary of each kind of repeated failure, once an hour. Forgets failures that do not last and did not
+    /// occur for an hour.
     pub fn summaries(&mut self, now: u64) -> Vec<Summary> {
         let hour = milliseconds(limits::SUMMARY);
         let mut summaries = Vec::new();

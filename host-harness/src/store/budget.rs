@@ -1,4 +1,5 @@
-//! How much feeds and tenants may leave in the store beside its outbox, so that none takes the room of the others.
+//! Limits of the data that feeds and tenants may keep in the store, without its outbox, so that none uses up the space
+//! of the others.
 
 use std::fmt;
 
@@ -11,14 +12,14 @@ pub const KEY_OF_FEED: &str = "max_state_bytes_per_feed";
 /// The key of `[collector]` that limits a tenant.
 pub const KEY_OF_TENANT: &str = "max_state_bytes_per_tenant";
 
-/// The most that may be kept of one feed and of one tenant: scopes, their states and figures.
+/// Limits for one feed and for one tenant: bytes of scopes, their states and figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budgets {
     /// Bytes of one feed.
     pub feed_bytes: u64,
     /// Bytes of all feeds of one tenant.
     pub tenant_bytes: u64,
-    /// Bytes that should stay free on the file system of the state; none leaves it to the size of that.
+    /// Bytes that should stay free on the file system of the state; `None` derives them from its size.
     pub min_free_bytes: Option<u64>,
 }
 
@@ -32,7 +33,7 @@ impl Default for Budgets {
     }
 }
 
-/// What is kept in a store.
+/// The data that is kept in a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoredBytes {
     /// Bytes of one feed.
@@ -41,37 +42,37 @@ pub struct StoredBytes {
     pub tenant: u64,
 }
 
-/// Which budget a poll would pass.
+/// The budget that a poll would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
-    /// That of its feed.
+    /// The budget of the feed.
     Feed {
         /// Bytes that would be kept.
         bytes: u64,
-        /// Bytes that may be.
+        /// Bytes that are allowed.
         most: u64,
     },
-    /// That of its tenant.
+    /// The budget of the tenant.
     Tenant {
         /// Bytes that would be kept.
         bytes: u64,
-        /// Bytes that may be.
+        /// Bytes that are allowed.
         most: u64,
     },
-    /// The share of its feed while there is too little room; events that wait for sinks count.
+    /// The feed's share while there is too little space, which includes events that wait for sinks.
     Share {
         /// Bytes that would be kept.
         bytes: u64,
-        /// Bytes that may be.
+        /// Bytes that are allowed.
         most: u64,
-        /// How little room there is.
+        /// The free space.
         low: LowSpace,
     },
 }
 
 impl Budgets {
-    /// Which budget a poll would pass. One that leaves no more than there was is always taken: a budget may become
-    /// smaller while feeds are above it.
+    /// Returns the budget that a poll would exceed. A poll that keeps no more than before is always accepted, because a
+    /// budget may become smaller while feeds exceed it.
     pub fn passed(&self, before: StoredBytes, after: StoredBytes) -> Option<Excess> {
         let passed = |before: u64, after: u64, most: u64| after > most && after > before;
         if passed(before.feed, after.feed, self.feed_bytes) {

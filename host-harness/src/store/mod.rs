@@ -1,6 +1,6 @@
-//! What the collector keeps: the state of each scope and when it is due, events until their sinks have them, throttles,
-//! and the history of figures. One small trait, so that another database can take the place of SQLite; it runs on a
-//! thread of its own.
+//! The collector's data: the state and due time of each scope, events until their sinks have them, waits that services
+//! asked for, and the history of figures. One small trait describes the store, so that another database can replace
+//! SQLite; it runs on a separate thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -19,7 +19,7 @@ pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
 
-/// What waits for one sink from one tenant.
+/// The events of one tenant that wait for one sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Number of events.
@@ -31,28 +31,28 @@ pub struct Waiting {
 /// The outboxes by sink and tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Outboxes {
-    /// What waits in those that are not empty.
+    /// The waiting events of outboxes that are not empty.
     pub waiting: Vec<((String, String), Waiting)>,
-    /// Those that are full.
+    /// The full outboxes.
     pub full: Vec<(String, String)>,
 }
 
-/// What went wrong with the store, and what to do about it.
+/// A fault of the store, and its fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state in {}: {what}", file.display())]
 pub struct StoreError {
-    /// Which file.
+    /// The store's file.
     pub file: PathBuf,
     /// Cause and fix.
     pub what: StoreErrorKind,
 }
 
 impl StoreError {
-    /// Who can mend it.
+    /// The party that can mend the fault.
     pub fn blame(&self) -> Blame {
         match self.what {
             StoreErrorKind::Stopped => Blame::Harness,
-            // A disk, a permission, another program, or a budget.
+            // A disk, a permission, another program, or a budget is the cause.
             _ => Blame::Operator,
         }
     }
@@ -61,59 +61,59 @@ impl StoreError {
 /// The kinds of fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreErrorKind {
-    /// Nothing more can be written.
+    /// The disk is full.
     #[error("the disk is full, nothing of the poll was written; make room, the poll is done again")]
     Full,
     /// The feed or its tenant would keep more than it may.
     #[error("{0}")]
     OverBudget(Excess),
-    /// Another collector has it.
+    /// Another collector uses the store.
     #[error("another collector uses it{0}; stop that one, or give this one a file of its own")]
     Locked(String),
-    /// Another program has it.
+    /// Another program uses the store.
     #[error("another program is writing to it; let that end its transaction")]
     Busy,
-    /// The collector's user may not write it.
+    /// The collector's user may not write the store.
     #[error("it cannot be written ({0}); give the collector's user write access to the file and its folder")]
     ReadOnly(String),
-    /// It is no file, or one that the collector's user may not open.
+    /// The path is not a file, or the collector's user may not open it.
     #[error("it cannot be opened ({0}); see that it is a file, and that the collector's user may read and write it")]
     Unopened(String),
-    /// It cannot be read as what it was.
+    /// The file is damaged.
     #[error("it is damaged ({0}); restore it from a backup, or move it away to begin anew")]
     Damaged(String),
-    /// It is no state of a collector.
+    /// The file is not the state of a collector.
     #[error("it is a database of something else; give the collector a file of its own")]
     Foreign,
-    /// A later version wrote it.
+    /// A later version wrote the file.
     #[error("found schema {found}, which a later version wrote, expected at most {known}; use that version")]
     Newer {
-        /// Its schema.
+        /// Version of its schema.
         found: u32,
-        /// The last one that is known here.
+        /// The last version that this program knows.
         known: u32,
     },
-    /// Anything else.
+    /// Any other fault.
     #[error(transparent)]
     Other(Cause),
-    /// The thread is gone: it panicked, or the collector stops.
+    /// The store's thread is gone: it panicked, or the collector stops.
     #[error("the store has stopped")]
     Stopped,
 }
 
-/// What is kept of a feed.
+/// The stored data of a feed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FeedRow {
     /// Id of the feed.
     pub feed: String,
-    /// Digest of its settings without credentials, as of the last search for scopes: a scope that is gone was lost if
-    /// they are the same, and given up if they are not.
+    /// Digest of the settings, without credentials, of the last search for scopes: a scope that is gone was lost if the
+    /// settings are the same, and given up if they are not.
     pub searched_with: ShortDigest,
-    /// Digest of its whole configuration as of its last use, salted.
+    /// Digest of the feed's whole configuration at its last use, salted.
     pub configured_as: ShortDigest,
 }
 
-/// What is kept of a scope besides the plugin's state.
+/// The stored data of a scope, without the plugin's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScopeRow {
     /// Id of the feed.
@@ -122,74 +122,74 @@ pub struct ScopeRow {
     pub tenant: String,
     /// The scope as it was last discovered.
     pub scope: Scope,
-    /// How it stands.
+    /// The scope's standing.
     pub standing: Standing,
 }
 
 impl ScopeRow {
-    /// The scope and how it stands.
+    /// Returns the scope and its standing.
     pub fn pair(&self) -> (Scope, Standing) {
         (self.scope.clone(), self.standing.clone())
     }
 }
 
-/// How a scope stands between two polls. All times are Unix milliseconds.
+/// The standing of a scope between two polls. All times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Standing {
-    /// When it is polled next.
+    /// When the scope is polled next.
     pub due: u64,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether only a person can mend it.
+    /// Whether only a person can mend the failure.
     pub waits_for_person: bool,
-    /// Why there was no data at the last poll; none if there was.
+    /// The reason why the last poll gave no data; `None` if it gave data.
     pub outcome: Option<Box<Failure>>,
-    /// Since when the outcome is what it is.
+    /// Since when the outcome has been the same.
     pub since: u64,
-    /// When the service last refused it for want of a permission.
+    /// When the service last refused the scope for lack of a permission.
     pub refused: Option<u64>,
     /// When data was last collected.
     pub last_good: Option<u64>,
-    /// Whether it is polled.
+    /// Whether the scope is polled.
     pub watch: Polling,
 }
 
-/// Whether a scope is polled, as far as the last search for scopes says.
+/// Whether a scope is polled, by the last search for scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Polling {
-    /// It is.
+    /// The scope is polled.
     #[default]
     Polled,
-    /// It is not: the search does not find it any more, or found that it cannot be polled.
+    /// The scope is not polled: the search did not find it any more, or found that it cannot be polled.
     Lost,
-    /// It is not: the settings do not ask for it.
+    /// The scope is not polled: the settings do not ask for it.
     Unasked,
 }
 
-/// What one poll leaves: written whole or not at all.
+/// The data that one poll leaves, which is written completely or not at all.
 #[derive(Debug, Clone)]
 pub struct PollRecord {
-    /// The scope as it stands after the poll.
+    /// The scope's row after the poll.
     pub row: ScopeRow,
-    /// The plugin's state; none keeps what there is.
+    /// The plugin's state; `None` keeps the stored one.
     pub state: Option<Vec<u8>>,
-    /// When the poll ended.
+    /// When the poll ended, in Unix milliseconds.
     pub time: u64,
     /// Figures.
     pub measures: Vec<Measure>,
     /// Events in their order.
     pub events: Vec<NewEvent>,
-    /// Ids of the sinks that each event goes to.
+    /// Ids of the sinks that get each event.
     pub sinks: Vec<String>,
-    /// A wait that others share: id of the credential, origin, until when.
+    /// A wait that other feeds with the credential share.
     pub throttle: Option<Throttle>,
-    /// The most that may be kept of the feed and its tenant.
+    /// The budgets of the feed and its tenant.
     pub budgets: Budgets,
 }
 
-/// What is kept of one feed beside the outbox.
+/// The size of a feed's stored data, without the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptRow {
     /// Id of the tenant.
@@ -203,9 +203,9 @@ pub struct KeptRow {
 /// An event on its way into the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its `metadata.uid`.
+    /// The event's `metadata.uid`.
     pub uid: String,
-    /// Unix milliseconds.
+    /// Time of the event, in Unix milliseconds.
     pub time: u64,
     /// One JSON object on one line.
     pub body: Vec<u8>,
@@ -214,7 +214,7 @@ pub struct NewEvent {
 /// An event that waits for its sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
-    /// Its number in the outbox; grows.
+    /// The event's number in the outbox, which increases.
     pub number: i64,
     /// Id of the tenant.
     pub tenant: String,
@@ -222,27 +222,27 @@ pub struct Queued {
     pub feed: String,
     /// Id of the scope.
     pub scope: String,
-    /// Its `metadata.uid`.
+    /// The event's `metadata.uid`.
     pub uid: String,
-    /// Unix milliseconds.
+    /// Time of the event, in Unix milliseconds.
     pub time: u64,
     /// One JSON object on one line.
     pub body: Vec<u8>,
 }
 
-/// Which events of a sink go one way: all of them, those of a tenant, those of a feed, or those of a feed while it
-/// belonged to a tenant.
+/// A sink's events that are delivered in order: all of them, those of a tenant, those of a feed, or those of a feed
+/// while it belonged to a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition {
     /// Id of the sink.
     pub sink: String,
-    /// Only those of this tenant.
+    /// Id of the tenant, if only its events belong to the partition.
     pub tenant: Option<String>,
-    /// Only those of this feed.
+    /// Id of the feed, if only its events belong to the partition.
     pub feed: Option<String>,
 }
 
-/// How much waits for a sink.
+/// The events of one feed that wait for a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
     /// Id of the sink.
@@ -257,65 +257,67 @@ pub struct Backlog {
     pub bytes: u64,
 }
 
-/// A wait that all share who use a credential at an origin.
+/// A wait at an origin that all feeds with a credential share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttle {
-    /// Names the credential without giving it away.
+    /// Digest that identifies the credential without revealing it.
     pub credential: ShortDigest,
     /// Scheme, host and port.
     pub origin: String,
-    /// Unix milliseconds.
+    /// End of the wait, in Unix milliseconds.
     pub until: u64,
 }
 
 type StoreResult<T> = Result<T, StoreError>;
 
-/// The whole of what the collector asks of its database.
+/// All operations that the collector needs of its database.
 pub trait Store: Send {
-    /// A random text that belongs to this store: digests of secrets are made with it.
+    /// Returns a random text of this store, which salts digests of secrets.
     fn salt(&mut self) -> StoreResult<String>;
-    /// All feeds that were ever collected.
+    /// Returns all feeds that were ever collected.
     fn feeds(&mut self) -> StoreResult<Vec<FeedRow>>;
-    /// Keeps a feed.
+    /// Writes a feed.
     fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()>;
-    /// All scopes that were ever discovered.
+    /// Returns all scopes that were ever discovered.
     fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>>;
-    /// The plugin's state of a scope; none where it is another tenant's.
+    /// Returns the plugin's state of a scope; `None` if the state is another tenant's.
     fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
-    /// Writes all that a poll leaves, or nothing. Gives what is kept of the feed and its tenant then.
+    /// Writes all data that a poll leaves, or nothing. Returns the bytes that are then kept of the feed and its tenant.
     fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes>;
-    /// What is kept of each feed beside the outbox.
+    /// Returns the bytes that are kept of each feed, without the outbox.
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
-    /// Keeps how scopes stand, without a poll.
+    /// Writes the standing of scopes, without a poll.
     fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()>;
-    /// Forgets these scopes of a feed, with their states and figures, those that are polled left out.
+    /// Forgets these scopes of a feed, with their states and figures, except for scopes that are polled.
     fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()>;
-    /// Keeps a wait that did not come with a poll.
+    /// Writes a wait that did not come with a poll.
     fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()>;
-    /// Waits that are not over. One of more than a day was meant by a clock that was wrong, and ends in a day.
+    /// Returns the waits that are not over. A wait of more than a day was written while the clock was wrong, and ends
+    /// in a day.
     fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>>;
-    /// How much waits for each sink.
+    /// Returns the events that wait for each sink.
     fn backlog(&mut self) -> StoreResult<Vec<Backlog>>;
-    /// The first events of a partition, at least one if there is any.
+    /// Returns the first events of a partition, at least one if there are any.
     fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
-    /// Takes delivered events out.
+    /// Removes delivered events.
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
-    /// Leaves the file whole by itself. Nothing is asked after this.
+    /// Completes the file, so that it needs no log beside it. The store is not used after this call.
     fn close(&mut self) -> StoreResult<()>;
-    /// Forgets history and throttles from before.
+    /// Forgets older history and waits.
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
 }
 
 type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
-/// What the thread of a store is asked for.
+/// A task for the thread of a store.
 enum StoreTask {
     Job(StoreJob),
-    /// Close the store, and say that it is closed.
+    /// Closes the store, and answers when it is closed.
     Close(oneshot::Sender<StoreResult<()>>),
 }
 
-/// The store on its thread. Cheap to clone; the thread ends when it is told to close, or with the last clone.
+/// The handle of a store on its thread. Cheap to clone; the thread ends when it is told to close, or with the last
+/// clone.
 #[derive(Clone)]
 pub struct StoreHandle {
     tasks: mpsc::Sender<StoreTask>,
@@ -323,7 +325,7 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Moves a store to a thread of its own.
+    /// Moves a store to its own thread.
     pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
         let (tasks, waiting) = mpsc::channel();
         thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -332,9 +334,9 @@ impl StoreHandle {
                     StoreTask::Job(job) => job(&mut store),
                     StoreTask::Close(answer) => {
                         let closed = store.close();
-                        // The database closes its files, and the lock is free, before anybody is told.
+                        // The database closes its files and frees the lock before the answer.
                         drop(store);
-                        // Whoever waits for an answer gets none.
+                        // Tasks that still wait get no answer.
                         drop(waiting);
                         drop(answer.send(closed));
                         return;
@@ -345,7 +347,7 @@ impl StoreHandle {
         Ok(StoreHandle { tasks, file })
     }
 
-    /// Asks the store for something and waits for it.
+    /// Runs a question on the store, and waits for its answer.
     pub async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
@@ -354,13 +356,13 @@ impl StoreHandle {
         self.give(StoreTask::Job(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
     }
 
-    /// Where the store is.
+    /// The store's file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Closes the store for all who hold it: its files are closed and its lock is free when this comes back. Later
-    /// questions find that it has stopped.
+    /// Closes the store for all its handles: its files are closed and its lock is free when the function returns. Later
+    /// questions fail because the store has stopped.
     pub async fn close(&self) -> StoreResult<()> {
         let (answer, waiting) = oneshot::channel();
         self.give(StoreTask::Close(answer), waiting).await

@@ -1,5 +1,5 @@
-//! The room on the file system of the state. Where it runs out, all feeds would stop together; so below a floor only
-//! feeds that keep little may keep more, and what is left is shared among them.
+//! The free space on the file system of the state. A full disk would stop all feeds together. Below a floor, therefore,
+//! only feeds that keep little may keep more, and they share the remaining space.
 
 use std::fmt;
 use std::path::Path;
@@ -13,34 +13,34 @@ use crate::limits;
 /// The key of `[collector]` that sets the floor.
 pub const KEY_OF_FLOOR: &str = "min_free_bytes";
 
-/// The room of a file system.
+/// The space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Bytes that the user of this program may still write.
     pub free: u64,
-    /// All its bytes.
+    /// Total bytes.
     pub total: u64,
 }
 
 impl Room {
-    /// The floor where the configuration names none: a twentieth of a small file system.
+    /// The default floor: a twentieth of a small file system.
     fn floor(&self) -> u64 {
         (self.total / 20).min(limits::FREE_BYTES)
     }
 }
 
-/// Fewer bytes are free than the floor says.
+/// The free space is below the floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LowSpace {
     /// Bytes that are free.
     pub free: u64,
-    /// Bytes that should be.
+    /// Bytes that should be free.
     pub floor: u64,
 }
 
 impl LowSpace {
-    /// What each feed may keep meanwhile. All shares together are as much as the floor: feeds that keep to theirs do not
-    /// use up what is left.
+    /// The bytes that each feed may keep meanwhile. All shares together equal the floor, so that feeds within their
+    /// shares do not use up the remaining space.
     pub fn share(&self, feeds: u64) -> u64 {
         self.floor / feeds.max(1)
     }
@@ -53,7 +53,7 @@ impl fmt::Display for LowSpace {
     }
 }
 
-/// Looks at the room, and remembers what it saw for metrics and status page. Cheap to clone.
+/// Checks the free space, and remembers it for metrics and status page. Cheap to clone.
 #[derive(Clone)]
 pub struct FreeSpace(Arc<Watched>);
 
@@ -70,7 +70,7 @@ struct Seen {
 }
 
 impl FreeSpace {
-    /// That of the file system of a file; unknown where the system does not tell.
+    /// Checks the file system of a file; unknown if the system does not report it.
     pub fn of(file: &Path) -> FreeSpace {
         let folder = files::folder(file).to_owned();
         FreeSpace::new(move || {
@@ -80,13 +80,13 @@ impl FreeSpace {
         })
     }
 
-    /// As `room` says; none where that is unknown.
+    /// Checks with the function `room`, which returns `None` if the space is unknown.
     pub fn new(room: impl Fn() -> Option<Room> + Send + Sync + 'static) -> FreeSpace {
         FreeSpace(Arc::new(Watched { room: Box::new(room), seen: Mutex::default() }))
     }
 
-    /// Looks at the room, with what is `reusable` within the state's file, and logs when it becomes too little and when
-    /// it is enough again.
+    /// Checks the free space, including the `reusable` pages of the state's file, and logs when it becomes too little
+    /// and when it is enough again.
     pub(super) fn look(&self, reusable: u64, floor: Option<u64>) -> Option<LowSpace> {
         let room = (self.0.room)();
         let floor = floor.or_else(|| room.map(|room| room.floor())).unwrap_or(0);
@@ -100,7 +100,7 @@ impl FreeSpace {
             seen.is_told = true;
             tracing::warn!(fault = "operator", "{low}: feeds that keep more than their share of it keep nothing new");
         }
-        // A file system that fills and empties by a little is not told of each time.
+        // Small changes around the floor are not logged.
         if seen.is_told && free.is_none_or(|free| free >= floor.saturating_add(floor / 8)) {
             seen.is_told = false;
             tracing::info!("the state has room on its disk again: all feeds go on");
@@ -108,12 +108,12 @@ impl FreeSpace {
         low
     }
 
-    /// Bytes that were free at the last commit; none where that is unknown.
+    /// Bytes that were free at the last commit; `None` if unknown.
     pub fn free(&self) -> Option<u64> {
         self.0.seen.lock().free
     }
 
-    /// Whether that was too little.
+    /// The shortage at the last commit, if there was one.
     pub fn low(&self) -> Option<LowSpace> {
         self.0.seen.lock().low
     }

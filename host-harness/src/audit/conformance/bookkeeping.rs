@@ -1,4 +1,4 @@
-//! Which rules were tried, and the first failure of each.
+//! The rules that were tried, and the first failure of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use source_host::text;
 use super::RULES;
 use super::report::{ConformanceReport, RuleRow, Verdict};
 
-/// What was found so far.
+/// The results so far.
 #[derive(Default)]
 pub(super) struct Examination {
     pub(super) limits: Limits,
@@ -51,7 +51,8 @@ impl Examination {
         ConformanceReport { ok: self.found.is_empty(), rules: rows.collect() }
     }
 
-    /// A call's answer, or a break where it gave none, which is noted; as is what it did beyond its bounds.
+    /// Returns a call's answer, or breaks off if the call gave none. Records the failure, and limits that the call
+    /// exceeded.
     pub(super) fn answer<T>(&mut self, (answer, journal): Called<T>) -> ControlFlow<(), T> {
         self.begin("limits");
         self.denied(&journal);
@@ -64,7 +65,7 @@ impl Examination {
         }
     }
 
-    /// A request that the host did not let out.
+    /// Records denied requests of a call.
     fn denied(&mut self, journal: &Journal) {
         self.begin("requests");
         for exchange in &journal.exchanges {

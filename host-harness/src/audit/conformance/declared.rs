@@ -1,4 +1,4 @@
-//! The rules on what a plugin says of itself: its description, the problems of its settings, the shapes of its requests.
+//! The rules on a plugin's declarations: its description, the problems of its settings, the shapes of its requests.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -50,7 +50,7 @@ impl Examination {
         }
     }
 
-    /// Breaks two settings at a time: where each alone is a problem, both must be told together.
+    /// Breaks two settings at a time: if each alone is a problem, both must be reported together.
     pub(super) async fn settings(&mut self, plugin: &Plugin, description: &Description, good: &Map<String, Value>) {
         const RULE: &str = "settings";
         let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
@@ -94,8 +94,8 @@ impl Examination {
         ControlFlow::Continue(problems)
     }
 
-    /// Asks for the plan again and again, each time with other placeholders: what is signed is one answer, and another one
-    /// may send a credential elsewhere.
+    /// Asks for the plan several times, each time with other placeholders: somebody signs one plan, and another plan
+    /// could send a credential elsewhere.
     pub(super) async fn plans(
         &mut self,
         plugin: &Plugin,
@@ -154,7 +154,7 @@ fn names(problems: &[Problem], key: &str) -> bool {
         .any(|problem| problem.setting.strip_prefix('/').is_some_and(|rest| rest.split('/').next() == Some(key)))
 }
 
-/// Lower-case words with dashes between.
+/// Says whether a name is lower-case words with hyphens between.
 fn is_kebab(name: &str) -> bool {
     let word =
         |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());

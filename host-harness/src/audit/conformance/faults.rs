@@ -1,4 +1,4 @@
-//! Faults of the service, as transports that show them.
+//! Faults of the service, and a transport for each.
 
 use source_host::contract::Reaction;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportError, TransportFuture};
@@ -7,7 +7,7 @@ use source_host::network::{IncomingResponse, OutgoingRequest, Transport, Transpo
 #[derive(Clone, Copy)]
 pub(super) struct SimulatedFault {
     pub(super) what: &'static str,
-    /// Verdict and body; none for a service that is not reached.
+    /// Status and body; `None` for a service that is unreachable.
     pub(super) answer: Option<(u16, &'static str)>,
     pub(super) retry_after: Option<u32>,
     /// Value of `www-authenticate`.

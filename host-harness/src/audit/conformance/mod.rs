@@ -1,5 +1,5 @@
-//! The contract's rules, tried on any plugin. What needs settings and answers takes them from recordings; without one, those
-//! rules are told as not run.
+//! The contract's rules, tried on any plugin. Rules that need settings and answers take them from recordings; without a
+//! recording, these rules are reported as not run.
 
 mod bookkeeping;
 mod declared;
@@ -19,7 +19,7 @@ use self::bookkeeping::Examination;
 pub use self::report::{ConformanceReport, RuleRow, Verdict};
 use crate::recording::cassette::Cassette;
 
-/// Every rule, in the order in which they are tried, and what it asks.
+/// Every rule, in the order in which they are tried, with its requirement.
 pub const RULES: &[(&str, &str)] = &[
     ("component", "compiles within limits, imports what is allowed and exports this contract"),
     ("describe", "describes itself the same way each time: kebab-case names, a JSON Schema with its credentials"),
@@ -59,7 +59,7 @@ pub async fn examine(host: &Host, bytes: &[u8], cassettes: &[Cassette], limits: 
 impl Examination {
     async fn plugin(&mut self, plugin: &Plugin, cassettes: &[Cassette]) {
         let ControlFlow::Continue(description) = self.answer(plugin.describe().await) else { return };
-        // Asked once more for the plugin itself, which then knows what it may sign with.
+        // Requested once more through the plugin itself, which then knows its credentials.
         if plugin.description().await.is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! The rules on what a plugin does with a recording: one poll of its scopes, faults of the service, and events.
+//! The rules on a plugin's work with a recording: one poll of its scopes, faults of the service, and events.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -82,7 +82,7 @@ impl Examination {
         let caller = fixture.caller(&self.limits, Arc::clone(&replay) as Arc<dyn Transport>);
         let whole = self.whole(&fixture, &caller).await;
         self.begin("poll");
-        // Of many scopes some are tried: then what is left over says nothing.
+        // If there are many scopes, only some are tried, and unused exchanges mean nothing.
         if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, replay.verdict())
             && scopes <= CONFORMANCE_SCOPES
         {
@@ -90,7 +90,8 @@ impl Examination {
         }
     }
 
-    /// One poll of every scope, up to a number; gives how many there are, or breaks off with a call that gave no answer.
+    /// Polls every scope once, up to a number of scopes. Returns the number of scopes, or breaks off after a call that
+    /// gave no answer.
     async fn whole(&mut self, fixture: &PollFixture<'_>, caller: &Caller) -> ControlFlow<(), usize> {
         let PollFixture { plugin, settings, .. } = fixture;
         let fetched = self.answer(plugin.fetch_token(caller, settings).await)?;
@@ -125,7 +126,7 @@ impl Examination {
         ControlFlow::Continue(scopes.len())
     }
 
-    /// A failure on recorded answers may be what the recording shows; its code must be listed.
+    /// Checks a failure on recorded answers: the recording may show this failure, but its code must be listed.
     fn failure(&mut self, fixture: &PollFixture<'_>, call: &str, failure: &Failure) {
         self.check("failures", fixture.lists(&failure.code), || {
             format!("{call}: the code {} is not listed", failure.code)
@@ -170,7 +171,7 @@ impl Examination {
         }
     }
 
-    /// Lets the first page meet each fault.
+    /// Answers the request for the first page with each fault.
     async fn faults(&mut self, fixture: &PollFixture<'_>, token: Option<&Secret>, scope: &Scope) -> ControlFlow<()> {
         const RULE: &str = "failures";
         for fault in FAULTS {
@@ -206,7 +207,7 @@ impl Examination {
         self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
         let batch = match (first, poll_result) {
             (Ok(batch), _) => batch,
-            // Nothing was collected, and there is no earlier state: there is nothing to tell.
+            // Without data and an earlier state, there is nothing to report.
             (Err(failure), PollResult::Failure(_)) => {
                 self.failure(fixture, "normalize", &failure);
                 return ControlFlow::Continue(());

@@ -1,54 +1,54 @@
-//! What came of all rules, for programs and for people.
+//! The result of all rules, for programs and for people.
 
 use serde::Serialize;
 
 use super::RULES;
 
-/// What came of all rules.
+/// The result of all rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConformanceReport {
     /// Whether no rule failed.
     pub ok: bool,
-    /// One for each rule.
+    /// The result of each rule.
     pub rules: Vec<RuleRow>,
 }
 
-/// What came of one rule.
+/// The result of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuleRow {
     /// Name of the rule.
     pub rule: &'static str,
-    /// Whether the plugin keeps it.
+    /// Whether the plugin follows the rule.
     pub status: Verdict,
-    /// Why not.
+    /// The reason why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// Whether a rule is kept.
+/// Whether a plugin follows a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It is.
+    /// It does.
     Passed,
-    /// It is not.
+    /// It does not.
     Failed,
-    /// There was nothing to try it on.
+    /// There was no recording to try the rule on.
     NotRun,
 }
 
 impl ConformanceReport {
-    /// The rules that failed.
+    /// Names of the rules that failed.
     pub fn failed(&self) -> Vec<&'static str> {
         self.rules.iter().filter(|row| row.status == Verdict::Failed).map(|row| row.rule).collect()
     }
 
-    /// Whether every rule was tried.
+    /// Says whether every rule was tried.
     pub fn is_complete(&self) -> bool {
         self.rules.iter().all(|row| row.status != Verdict::NotRun)
     }
 
-    /// For people.
+    /// The report for people.
     pub fn table(&self) -> String {
         let mut text = String::new();
         for (row, (_, asks)) in self.rules.iter().zip(RULES) {
@@ -62,7 +62,7 @@ impl ConformanceReport {
                 text += &format!("{:20}{why}\n", "");
             }
         }
-        // The reason is one for all of them.
+        // All rules that were not run have the same reason.
         if let Some(why) =
             self.rules.iter().filter(|row| row.status == Verdict::NotRun).find_map(|row| row.why.as_ref())
         {

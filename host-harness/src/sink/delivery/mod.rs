@@ -1,5 +1,6 @@
-//! Brings events from the outbox to their sinks: each partition in order, partitions beside each other, a slow or broken one in
-//! nobody's way. An event leaves the outbox when its sink has it, or when it stands among the dead letters.
+//! Delivers events from the outbox to their sinks: in order within a partition, and in parallel between partitions, so
+//! that a slow or broken one delays no other. An event leaves the outbox when its sink has it, or when it is in the
+//! file of dead letters.
 
 mod queue;
 mod worker;
@@ -25,7 +26,7 @@ use crate::sink::repeats::Summary;
 use crate::sink::{SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
 use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
 
-/// All sinks of a collector, and what is on its way to them. Cheap to clone.
+/// All sinks of a collector, and the deliveries to them. Cheap to clone.
 #[derive(Clone)]
 pub struct Deliveries {
     shared: Arc<SharedDeliveries>,
@@ -35,43 +36,43 @@ struct SharedDeliveries {
     store: StoreHandle,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
-    /// Whom HTTP sinks trust, and what they go through.
+    /// TLS settings and proxy of HTTP sinks.
     network: Mutex<(rustls::ClientConfig, Proxy)>,
     metrics: Arc<Metrics>,
     clock: Clock,
     inner: Mutex<Inner>,
-    /// Something was delivered, a partition came to rest, or a sink closed.
+    /// Notified when something was delivered, a partition came to rest, or a sink closed.
     moved: Notify,
-    /// Other sinks took the place of those before.
+    /// Notified when sinks were replaced.
     replaced: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
     sinks: BTreeMap<String, Arc<OpenSink>>,
-    /// Partitions that somebody works at.
+    /// Partitions with a running worker.
     busy: HashMap<Partition, Work>,
-    /// Partitions, by sink, that end with what the sink was before; none begins until they did, so that no event is on two
-    /// ways at once.
+    /// Per sink, the number of partitions that still deliver with its old configuration. New deliveries wait for them,
+    /// so that no event is in flight twice.
     leaving: BTreeMap<String, usize>,
     waiting: HashMap<(String, String), Count>,
-    /// What keeps events from their sinks.
+    /// Problems that keep events from their sinks.
     ledger: Ledger,
-    /// Sinks that nobody configured any more, of which it was said that events wait for them.
+    /// Sinks outside the configuration for which the log mentioned waiting events.
     told_lost: BTreeSet<String>,
-    /// Whether what an earlier process left was taken up.
+    /// Whether the events of an earlier process were counted.
     resumed: bool,
     closed: Option<(io::ErrorKind, String)>,
 }
 
-/// What somebody works with at a partition.
+/// A running worker of a partition.
 struct Work {
     sink: Arc<OpenSink>,
-    /// Whether more came meanwhile.
+    /// Whether further events arrived meanwhile.
     more: bool,
 }
 
-/// What waits, with a sign: a partition may have delivered events by the time that they are told to wait.
+/// Waiting events, with a sign: a delivery may be counted before the insertion of its events.
 #[derive(Default)]
 struct Count {
     events: i64,
@@ -90,20 +91,21 @@ impl Count {
     }
 }
 
-/// What keeps the events of a tenant, or of all tenants, from a sink, or kept some of them from it for good.
+/// A problem that keeps the events of one tenant, or of all tenants, from a sink, or that made the sink refuse some of
+/// them permanently.
 #[derive(Debug, Clone)]
 pub struct SinkRow {
     /// Id of the sink.
     pub sink: String,
-    /// Id of the tenant; none for all tenants of a sink that does not tell them apart.
+    /// Id of the tenant; `None` for all tenants of a sink that does not separate them.
     pub tenant: Option<String>,
-    /// What waits.
+    /// The events that wait.
     pub waiting: Waiting,
-    /// Why nothing is delivered.
+    /// The reason why nothing is delivered.
     pub failing: Option<Failing>,
-    /// Since when the outbox is full.
+    /// Since when the outbox is full, in Unix milliseconds.
     pub full_since: Option<u64>,
-    /// What the sink refused for good, and the file where that is.
+    /// The events that the sink refused permanently, and the file that holds them.
     pub dead_letters: Option<(DeadLetters, PathBuf)>,
     /// Whether the sink is configured.
     pub is_configured: bool,
@@ -111,33 +113,34 @@ pub struct SinkRow {
 
 struct OpenSink {
     config: SinkConfig,
-    /// Shared by all partitions of a sink that does not tell tenants apart.
+    /// The client that all partitions share, if the sink does not separate tenants.
     client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
-    /// Keeps its deliveries from taking all sockets and threads; its own, so that others do not wait for them.
+    /// Limits the sink's deliveries, which would otherwise take all sockets and threads. Each sink has its own limit,
+    /// so that sinks do not wait for each other.
     places: Semaphore,
 }
 
-/// What deliveries need of the world.
+/// The resources that deliveries need.
 pub struct Surroundings {
-    /// Where events wait.
+    /// The store with the outbox.
     pub store: StoreHandle,
-    /// Where files are.
+    /// The file system.
     pub disk: Arc<dyn Disk>,
-    /// Where the sink `stdout` goes.
+    /// The output of the sink `stdout`.
     pub stdout: Stdout,
-    /// Whom HTTP sinks trust.
+    /// TLS settings of HTTP sinks.
     pub tls: rustls::ClientConfig,
-    /// What HTTP sinks go through.
+    /// The proxy of HTTP sinks.
     pub proxy: Proxy,
-    /// Where things are counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
 impl Deliveries {
-    /// No sink yet.
+    /// Makes deliveries without sinks.
     pub fn new(surroundings: Surroundings) -> Deliveries {
         let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
@@ -147,14 +150,14 @@ impl Deliveries {
         }
     }
 
-    /// Trusts others and goes another way from now on, in HTTP sinks that are opened.
+    /// Changes the TLS settings and the proxy of HTTP sinks that are opened from now on.
     pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
         *self.shared.network.lock() = (tls, proxy);
         self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
     }
 
-    /// Takes these sinks in place of the ones before. A partition whose sink changed ends with the batch that is under way, and
-    /// the rest goes where the sink leads now; what waited for a sink that is back is taken up.
+    /// Replaces the sinks. A partition whose sink changed ends after its current batch, and its other events go to the
+    /// new sink. Events that waited for a sink which is configured again are delivered.
     pub fn replace(&self, configs: &[SinkConfig]) -> Result<(), SinkError> {
         let mut inner = self.shared.inner.lock();
         let mut sinks = BTreeMap::new();
@@ -186,8 +189,8 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Takes up what an earlier process left in the outbox. Tells and gives the ids of sinks that nobody configured any
-    /// more, with the number of events that wait for them.
+    /// Delivers the events that an earlier process left in the outbox. Logs and returns the ids of sinks outside the
+    /// configuration, with the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let backlog = self.shared.store.ask(|store| store.backlog()).await?;
         let mut inner = self.shared.inner.lock();
@@ -207,7 +210,7 @@ impl Deliveries {
         Ok(lost)
     }
 
-    /// The first of these sinks whose outbox is full for a tenant, with what waits there.
+    /// Returns the first of these sinks whose outbox is full for a tenant, with the events that wait there.
     pub fn full(&self, sinks: &[String], tenant: &str) -> Option<(String, Waiting)> {
         let inner = self.shared.inner.lock();
         sinks.iter().find_map(|sink| {
@@ -217,7 +220,7 @@ impl Deliveries {
         })
     }
 
-    /// Events of a feed entered the outbox.
+    /// Counts events of a feed that entered the outbox, and starts their delivery.
     pub fn queued(&self, sinks: &[String], tenant: &str, feed: &str, events: &[NewEvent]) {
         if events.is_empty() {
             return;
@@ -233,7 +236,7 @@ impl Deliveries {
         }
     }
 
-    /// What waits, by sink and tenant.
+    /// Returns the waiting events, by sink and tenant.
     pub fn waiting(&self) -> Vec<((String, String), Waiting)> {
         let inner = self.shared.inner.lock();
         let mut waiting: Vec<_> = inner.waiting.iter().map(|(key, count)| (key.clone(), count.waiting())).collect();
@@ -242,13 +245,13 @@ impl Deliveries {
         waiting
     }
 
-    /// What waits and which outboxes are full, for the metrics.
+    /// Returns waiting events and full outboxes, for the metrics.
     pub fn outboxes(&self) -> Outboxes {
         let full = self.shared.inner.lock().ledger.full().keys().cloned().collect();
         Outboxes { waiting: self.waiting(), full }
     }
 
-    /// What does not get through at the moment, in sentences: one for each sink, with how much waits for it.
+    /// Returns one sentence for each sink that does not deliver at the moment, with the number of waiting events.
     pub fn troubles(&self) -> Vec<String> {
         let inner = self.shared.inner.lock();
         let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
@@ -267,17 +270,17 @@ impl Deliveries {
         sinks.iter().map(|(sink, (why, events))| format!("{events} events wait for the sink {sink}: {why}")).collect()
     }
 
-    /// What keeps events from their sinks, or kept them for good, by sink and tenant.
+    /// Returns the problems that keep events from their sinks, or kept them permanently, by sink and tenant.
     pub fn rows(&self) -> Vec<SinkRow> {
         self.shared.inner.lock().rows()
     }
 
-    /// Why the events of a tenant do not get through to a sink at the moment.
+    /// Returns the reason why a tenant's events do not reach a sink at the moment.
     pub fn trouble(&self, sink: &str, tenant: &str) -> Option<SinkTrouble> {
         self.shared.inner.lock().trouble(sink, tenant).cloned()
     }
 
-    /// Says how often was met what is not said each time; once an hour for each kind.
+    /// Logs how often each repeated failure occurred that was not logged each time; once an hour for each kind.
     pub fn tell_repeats(&self) {
         let summaries = self.shared.inner.lock().ledger.summaries((self.shared.clock)());
         for Summary { subject, code, blame, count, minutes, last, lasts } in summaries {
@@ -293,17 +296,17 @@ impl Deliveries {
         }
     }
 
-    /// Why nothing can ever be delivered again, if that is so.
+    /// Returns the reason why no further delivery is possible, if there is one.
     pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
         self.shared.inner.lock().closed.clone()
     }
 
-    /// Comes back when something was delivered, a partition came to rest, or a sink closed.
+    /// Returns when something was delivered, a partition came to rest, or a sink closed.
     pub async fn moved(&self) {
         self.shared.moved.notified().await;
     }
 
-    /// Comes back when no partition is busy any more.
+    /// Returns when no partition is busy any more.
     pub async fn rest(&self) {
         loop {
             let moved = self.shared.moved.notified();
@@ -314,7 +317,7 @@ impl Deliveries {
         }
     }
 
-    /// Comes back when every partition is at rest, or does not get through at the moment.
+    /// Returns when every partition is at rest or failing.
     pub async fn flushed(&self) {
         loop {
             let moved = self.shared.moved.notified();
@@ -325,7 +328,7 @@ impl Deliveries {
         }
     }
 
-    /// Sets somebody to work at a partition, unless somebody is.
+    /// Starts a worker for a partition unless one is running.
     fn wake(&self, sink: &str, tenant: &str, feed: &str) {
         let mut inner = self.shared.inner.lock();
         let Some(open) = inner.sinks.get(sink).cloned() else { return };
@@ -348,7 +351,7 @@ impl Deliveries {
         });
     }
 
-    /// Sets somebody to work at whatever waits, for all sinks or for one.
+    /// Starts workers for all waiting events, of all sinks or of one.
     fn take_up(&self, only: Option<String>) {
         let deliveries = self.clone();
         tokio::spawn(async move {
@@ -381,12 +384,12 @@ impl Deliveries {
     }
 }
 
-/// A number of events or bytes that may be taken away again.
+/// Converts a number of events or bytes to one with a sign.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Doubled with each failure in a row.
+/// Returns the wait after this many failures in a row, doubled with each.
 fn backoff(failures: u32) -> Duration {
     let doubled = limits::LEAST_DELIVERY_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(limits::MOST_DELIVERY_BACKOFF)

@@ -1,4 +1,4 @@
-//! What waits for each sink, which partitions somebody works at, and what keeps events from their sinks.
+//! The waiting events of each sink, the busy partitions, and the problems that keep events from their sinks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ impl Inner {
         self.closed.is_some() || self.busy.keys().all(|partition| self.ledger.failing().contains_key(partition))
     }
 
-    /// Whether events for this sink still go where it leads.
+    /// Says whether this is still the current version of the sink.
     pub(super) fn leads(&self, sink: &Arc<OpenSink>) -> bool {
         self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
     }
 
-    /// Nobody works at a partition any more; true if this was the last one that the sink as it was before had.
+    /// Marks the end of a partition's worker. Returns true if it was the last with the sink's old configuration.
     pub(super) fn end(&mut self, partition: &Partition) -> bool {
         self.ledger.delivers(partition);
         let Some(work) = self.busy.remove(partition) else { return false };
@@ -33,7 +33,7 @@ impl Inner {
         left == Some(0) && self.leaving.remove(&partition.sink).is_some()
     }
 
-    /// What waits for sinks that nobody configured any more, in events.
+    /// Returns the number of events that wait for sinks outside the configuration.
     pub(super) fn lost(&self, backlog: &[Backlog]) -> BTreeMap<String, u64> {
         let mut lost = BTreeMap::new();
         for row in backlog.iter().filter(|row| !self.sinks.contains_key(&row.sink)) {
@@ -42,7 +42,7 @@ impl Inner {
         lost
     }
 
-    /// Says once what waits for sinks that nobody configured any more.
+    /// Logs once how many events wait for sinks outside the configuration.
     pub(super) fn tell_lost(&mut self, lost: &BTreeMap<String, u64>) {
         for (sink, events) in lost.iter().filter(|(sink, _)| !self.told_lost.contains(*sink)) {
             tracing::warn!(
@@ -54,7 +54,7 @@ impl Inner {
         self.told_lost = lost.keys().cloned().collect();
     }
 
-    /// Why the events of a tenant do not get through to a sink.
+    /// Returns the reason why a tenant's events do not reach a sink.
     pub(super) fn trouble(&self, sink: &str, tenant: &str) -> Option<&SinkTrouble> {
         let of = |partition: &Partition| {
             partition.sink == sink && partition.tenant.as_deref().is_none_or(|other| other == tenant)
@@ -77,7 +77,7 @@ impl Inner {
         for (partition, failing) in self.ledger.failing() {
             let tenant = partition.tenant.as_deref();
             let row = rows.entry((&partition.sink, tenant)).or_insert_with(|| new(&partition.sink, tenant));
-            // The partitions of several feeds are one row.
+            // The partitions of several feeds share one row.
             row.failing.get_or_insert_with(|| failing.clone());
         }
         for ((sink, tenant), since) in self.ledger.full() {
@@ -96,7 +96,7 @@ impl Inner {
         rows.into_values().collect()
     }
 
-    /// What waits for a sink from a tenant, or from all.
+    /// Returns the events of one tenant, or of all, that wait for a sink.
     pub(super) fn waits(&self, sink: &str, tenant: Option<&str>) -> Waiting {
         if let Some(tenant) = tenant {
             let count = self.waiting.get(&(sink.to_owned(), tenant.to_owned()));

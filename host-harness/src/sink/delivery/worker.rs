@@ -1,5 +1,5 @@
-//! Brings the events of one partition to its sink: opens the sink, delivers in batches, halves what is refused, and puts what
-//! no sink takes among the dead letters.
+//! Delivers the events of one partition: opens the sink, delivers in batches, halves batches that are refused, and
+//! writes events that no sink takes to the file of dead letters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,13 +21,13 @@ use crate::sink::http::{self, HttpWriter};
 use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
-/// What one step of the work at a partition came to.
+/// The result of one step of a delivery.
 enum DeliveryStep {
-    /// A batch is where it belongs.
+    /// A batch was delivered or written to the dead letters.
     Delivered,
     /// The next batch is smaller.
     Halved,
-    /// There is none.
+    /// There is no batch.
     Empty,
 }
 
@@ -35,15 +35,15 @@ enum DeliveryStep {
 struct WorkerState {
     writer: Option<Box<dyn Writer>>,
     size: Size,
-    /// What the sink has, though the store does not know it yet.
+    /// Events that the sink has but that are not yet removed from the store.
     taken: Vec<Queued>,
 }
 
-/// How large the next batch may be.
+/// Limits of the next batch's size.
 struct Size {
-    /// What the sink bears, as far as it said.
+    /// The number of events that the sink accepts, as far as known.
     most: usize,
-    /// Smaller while an event is searched that the sink refuses.
+    /// A smaller number while searching for an event that the sink refuses.
     probe: usize,
 }
 
@@ -68,8 +68,8 @@ impl SharedDeliveries {
         })
     }
 
-    /// Delivers a partition until it is empty, or its sink leads elsewhere, or is gone.
-    /// Gives whether it was the last to leave the sink as it was before, so that others may begin.
+    /// Delivers a partition until it is empty, or until its sink is replaced or removed. Returns whether this was the
+    /// last worker with the sink's old configuration, so that others may begin.
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let mut state = WorkerState { writer: None, size, taken: Vec::new() };
@@ -108,7 +108,7 @@ impl SharedDeliveries {
         self.inner.lock().end(partition)
     }
 
-    /// Says that a partition does not deliver: aloud where that is news.
+    /// Logs that a partition does not deliver; at debug level if that is not new.
     fn tell_failure(&self, partition: &Partition, trouble: SinkTrouble, wait: Duration) {
         let now = (self.clock)();
         let Partition { sink, tenant, feed } = partition;
@@ -122,7 +122,7 @@ impl SharedDeliveries {
         }
     }
 
-    /// Says that a partition delivers again: aloud where no other of its sink is in the same trouble.
+    /// Logs that a partition delivers again; at debug level if another partition of its sink has the same problem.
     fn tell_delivery(&self, partition: &Partition) {
         let Partition { sink, tenant, feed } = partition;
         let (tenant, feed) = (tenant.as_deref(), feed.as_deref());
@@ -133,7 +133,7 @@ impl SharedDeliveries {
         }
     }
 
-    /// Looks whether an outbox is full, and says so where that is news.
+    /// Checks whether an outbox is full, and logs a change.
     pub(super) fn check_outbox(&self, sink: &str, tenant: &str) {
         let now = (self.clock)();
         let mut inner = self.inner.lock();
@@ -167,7 +167,7 @@ impl SharedDeliveries {
         keys.iter().for_each(|(sink, tenant)| self.check_outbox(sink, tenant));
     }
 
-    /// Waits, though not for a sink that leads elsewhere by now: what is wrong may be mended.
+    /// Waits, but not for a sink that was replaced meanwhile, because the problem may be mended.
     async fn pause(&self, sink: &Arc<OpenSink>, wait: Duration) {
         let end = tokio::time::Instant::now() + wait;
         loop {
@@ -178,7 +178,7 @@ impl SharedDeliveries {
         }
     }
 
-    /// Ends the work at a partition, unless something came since its outbox was found empty.
+    /// Ends the work on a partition, unless events arrived since its outbox was found empty.
     fn end_if_idle(&self, partition: &Partition) -> Option<bool> {
         let mut inner = self.inner.lock();
         let more = inner.busy.get_mut(partition).is_some_and(|work| std::mem::take(&mut work.more));
@@ -196,7 +196,7 @@ impl SharedDeliveries {
         let _place = sink.places.acquire().await;
         let WorkerState { writer, size, taken } = state;
         if !taken.is_empty() {
-            // The sink has it: only the store is to be asked again.
+            // The sink has these events; only the store must still remove them.
             self.acknowledge(partition, taken).await?;
             return Ok(DeliveryStep::Delivered);
         }
@@ -224,7 +224,7 @@ impl SharedDeliveries {
             }
             Err(DeliveryError::TooLarge(trouble)) => {
                 self.write_dead_letters(sink, &batch, &trouble).await?;
-                // An event that is too large by itself says nothing of how many others the sink bears.
+                // A single event that is too large says nothing about how many others the sink accepts.
                 size.most = limits::BATCH_EVENTS;
             }
             Err(DeliveryError::Never(trouble)) => {
@@ -238,7 +238,7 @@ impl SharedDeliveries {
         Ok(DeliveryStep::Delivered)
     }
 
-    /// Counts what a sink made of a batch, for each tenant in it.
+    /// Counts the result of a batch for each of its tenants.
     fn count(&self, partition: &Partition, batch: &[Queued], taken: bool) {
         let mut events: BTreeMap<&str, u64> = BTreeMap::new();
         batch.iter().for_each(|event| *events.entry(&event.tenant).or_default() += 1);
@@ -262,7 +262,7 @@ impl SharedDeliveries {
                 Box::new(FileWriter::new(LineFile::new(disk, path, Some(rotation))))
             }
             SinkKind::Http(config) => {
-                // Tenants that are told apart do not share a connection.
+                // Separated tenants do not share a connection.
                 let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
@@ -273,7 +273,7 @@ impl SharedDeliveries {
         })
     }
 
-    /// Takes a batch out of the outbox, and out of `taken`.
+    /// Removes a batch from the outbox, and from `taken`.
     async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
         let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
@@ -291,7 +291,7 @@ impl SharedDeliveries {
         Ok(())
     }
 
-    /// Writes events that the sink will never take where an operator finds them.
+    /// Writes events that the sink will never take to the file of dead letters, for the operator.
     async fn write_dead_letters(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Stall> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;

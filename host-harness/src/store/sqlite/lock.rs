@@ -1,5 +1,5 @@
-//! The files of a store: the database, for its owner alone, and a lock beside it that keeps a second collector out while
-//! readers stay welcome.
+//! The files of a store: the database, which only its owner can read, and a lock beside it that keeps a second
+//! collector out while readers stay possible.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -16,15 +16,15 @@ pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a child process that is just being started has a copy of the handle until it
-        // runs its program, and would hold the lock until then.
+        // Closing the file is not enough: a child process that is being started has a copy of the handle until it runs
+        // its program, and would hold the lock until then.
         if let Err(error) = self.0.unlock() {
             tracing::debug!(%error, "the lock of the state ends with the process");
         }
     }
 }
 
-/// The lock file cannot be locked, and nobody else holds it.
+/// The lock file cannot be locked, although nobody else holds it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot lock {}: {error}", path.display())]
 struct Unlocked {
@@ -45,7 +45,7 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
         let found = "found a file that holds something else, expected a lock with the number of a process";
         return Err(StoreErrorKind::Unopened(format!("{}: {found}", path.display())));
     }
-    // Whoever may open the file may hold the lock.
+    // Everybody who can open the file can hold the lock.
     if lock.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
         lock.set_permissions(fs::Permissions::from_mode(files::OF_OWNER)).map_err(failed)?;
     }
@@ -53,7 +53,7 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
         Ok(()) => {
             let written =
                 lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
-            // The number helps a person; the lock holds without it.
+            // The number of the process helps people; the lock works without it.
             if let Err(error) = written {
                 tracing::debug!(%error, "the lock file does not tell the process");
             }
@@ -68,7 +68,7 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
     }
 }
 
-/// Whether a file is a lock or empty: the number of a process is written into no file of somebody else.
+/// Says whether a file is a lock or empty: the number of the process must not be written into somebody's other file.
 fn holds_a_lock(file: &mut File) -> std::io::Result<bool> {
     let mut found = Vec::new();
     file.take(u64::from(u8::MAX)).read_to_end(&mut found)?;
@@ -76,7 +76,7 @@ fn holds_a_lock(file: &mut File) -> std::io::Result<bool> {
     Ok(found.len() <= 10 && found.iter().all(u8::is_ascii_digit))
 }
 
-/// A new file is for its owner alone: events and states are the tenants' data.
+/// Makes a new file that only its owner can read: events and states are the tenants' data.
 pub(super) fn private(file: &Path) -> std::io::Result<()> {
     if fs::symlink_metadata(file).is_ok() {
         return Ok(());

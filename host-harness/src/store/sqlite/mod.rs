@@ -1,5 +1,5 @@
-//! The store in one SQLite file: a write-ahead log that is synced with every transaction, and a lock file that keeps a
-//! second collector out while readers stay welcome.
+//! The store in one SQLite file, with a write-ahead log that is synced with every transaction, and a lock file that
+//! keeps a second collector out while readers stay possible.
 
 mod lock;
 mod rows;
@@ -29,7 +29,7 @@ use super::{
 use crate::files;
 use crate::limits;
 
-/// A store that is open, and locked for others.
+/// An open store, locked against other collectors.
 pub struct SqliteStore {
     connection: Connection,
     file: PathBuf,
@@ -38,7 +38,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file or makes a new one, brings its schema up to date, and checks it.
+    /// Opens or makes a file, updates its schema, and checks it.
     pub fn open(file: &Path) -> StoreResult<SqliteStore> {
         let folder = files::folder(file);
         if !folder.is_dir() {
@@ -52,7 +52,7 @@ impl SqliteStore {
         if let Some(link) = files::link(file) {
             return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(format!("found {link}")) });
         }
-        // SQLite looks at each part of the path.
+        // SQLite refuses a symbolic link in any part of the path.
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         let file = &file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
         let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
@@ -72,7 +72,7 @@ impl SqliteStore {
         }
     }
 
-    /// A store that ends with the process.
+    /// Makes a store in memory, which ends with the process.
     pub fn in_memory() -> StoreResult<SqliteStore> {
         let file = PathBuf::from("memory");
         let opened = Connection::open_in_memory().and_then(|mut connection| {
@@ -83,12 +83,12 @@ impl SqliteStore {
         Ok(SqliteStore { connection, file, space: FreeSpace::new(|| None), _lock: None })
     }
 
-    /// The same, with its room seen so.
+    /// The same store with this check of its free space.
     pub fn with_space(self, space: FreeSpace) -> SqliteStore {
         SqliteStore { space, ..self }
     }
 
-    /// The room that it has.
+    /// The check of the store's free space.
     pub fn space(&self) -> FreeSpace {
         self.space.clone()
     }
@@ -183,7 +183,7 @@ impl Store for SqliteStore {
                 let events: u64 = poll.events.iter().map(|event| event.body.len() as u64).sum();
                 let (before, bytes) = (before.feed + waiting, after.feed + waiting + events * poll.sinks.len() as u64);
                 let most = low.share(keeping_feeds(&transaction)?);
-                // What leaves no more than there was is taken: it needs no room.
+                // A poll that keeps no more than before needs no space, and is accepted.
                 if bytes > before && bytes > most {
                     return Ok(Err(Excess::Share { bytes, most, low }));
                 }
@@ -335,7 +335,7 @@ impl Store for SqliteStore {
 
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.run(|connection| {
-            // The last figure of a subject stays: the next one is compared with it.
+            // The last figure of a subject stays, because the next one is compared with it.
             connection.execute(
                 "DELETE FROM history WHERE time < ?1 AND EXISTS (
                      SELECT 1 FROM history AS newer

@@ -1,4 +1,4 @@
-//! Values as the tables hold them, and the statements of a transaction that writes them.
+//! Values in the form of the tables' columns, and the statements of a transaction that writes them.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
@@ -12,7 +12,7 @@ fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-/// A digest as a column holds it.
+/// A digest in the form of a column.
 pub(super) struct Stored(pub ShortDigest);
 
 impl ToSql for Stored {
@@ -38,7 +38,7 @@ pub(super) fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
     })
 }
 
-/// Writes a scope and gives its number. Of one that belonged to another tenant, nothing of that one's data stays.
+/// Writes a scope and returns its number. If the scope belonged to another tenant, all data of that tenant is removed.
 pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<i64> {
     let of_another: Option<i64> = transaction
         .prepare_cached("SELECT number FROM scope WHERE feed = ?1 AND scope = ?2 AND tenant <> ?3")?
@@ -71,15 +71,15 @@ pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusql
         )
 }
 
-/// Writes the figures that differ from the last ones. What is no number, which a plugin may give, has no place among
-/// them and does not hold the poll up.
+/// Writes the figures that differ from the previous ones. A plugin may return numbers that are not finite; they are
+/// skipped and do not fail the poll.
 pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
     let mut last = transaction.prepare_cached(
         "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
          WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
     )?;
     let mut insert = transaction.prepare_cached(
-        // `OR REPLACE` would take a row away without its trigger.
+        // `OR REPLACE` would remove a row without its trigger.
         "INSERT INTO history (scope, subject, time, kind, title, value, maximum, weight)
          VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)
          ON CONFLICT (scope, subject, time) DO UPDATE SET
@@ -130,7 +130,7 @@ pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlit
     Ok(())
 }
 
-/// Bytes of events of a poll's feed that wait for the poll's sinks.
+/// Returns the bytes of a feed's events that wait for the poll's sinks.
 pub(super) fn waiting(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<u64> {
     let mut select = transaction.prepare_cached(
         "SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE sink = ?1 AND feed = ?2 AND tenant = ?3",
@@ -143,19 +143,19 @@ pub(super) fn waiting(transaction: &Transaction<'_>, poll: &PollRecord) -> rusql
     Ok(sum)
 }
 
-/// The feeds of which something is kept.
+/// Returns the number of feeds with stored data.
 pub(super) fn keeping_feeds(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
     let mut select = transaction.prepare_cached("SELECT count(*) FROM kept WHERE bytes > 0")?;
     select.query_row([], |row| row.get::<_, i64>(0)).map(|count| count as u64)
 }
 
-/// Bytes of pages within the file that hold nothing.
+/// Returns the bytes of free pages within the file.
 pub(super) fn reusable(connection: &Connection) -> rusqlite::Result<u64> {
     let told = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     Ok(told("freelist_count")? as u64 * told("page_size")? as u64)
 }
 
-/// What is kept of a scope's feed, and of all feeds of its tenant.
+/// Returns the bytes that are kept of a scope's feed, and of all feeds of its tenant.
 pub(super) fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
     let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
     transaction

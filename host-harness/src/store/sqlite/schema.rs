@@ -8,8 +8,8 @@ use crate::store::StoreErrorKind;
 /// Marks a file as ours: "HHSC".
 pub(super) const APPLICATION_ID: i32 = 0x4848_5343;
 
-/// Each step of the schema, in order; a file is at the step that its `user_version` says. A step is never edited once
-/// it was released.
+/// The steps of the schema, in order; the file's `user_version` is the number of its last step. A released step never
+/// changes.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE salt (value TEXT NOT NULL);
@@ -61,7 +61,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (credential, origin)
     ) WITHOUT ROWID;
 ",
-    // Whatever writes, the sum of a feed follows in the same transaction. 64 bytes are the numbers and the keys of a row.
+    // Triggers update the sum of a feed in the same transaction as any write. 64 bytes stand for the numbers and the
+    // keys of a row.
     "
     ALTER TABLE scope ADD COLUMN bytes INTEGER AS (
         64 + length(CAST(discovered AS BLOB)) + length(CAST(standing AS BLOB))
@@ -120,7 +121,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-/// Sets a connection up; gives what makes the file unusable.
+/// Configures a connection; returns the fault that makes the file unusable.
 pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<StoreErrorKind>> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -138,7 +139,7 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<St
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // A negative number is one of KiB.
+    // A negative number means KiB.
     connection.pragma_update(None, "cache_size", -limits::STORE_CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     for (version, migration) in (found + 1..=known).zip(MIGRATIONS.iter().skip(found as usize)) {

@@ -39,7 +39,7 @@ fn record(scope: &str, state: &str, events: usize) -> PollRecord {
     }
 }
 
-/// Everything that a commit writes, as text.
+/// Returns everything that a commit writes, as text.
 fn content(store: &mut SqliteStore) -> String {
     let figures = store.run(|connection| {
         let mut select = connection.prepare("SELECT scope, time, value FROM history ORDER BY scope, time")?;
@@ -89,7 +89,7 @@ fn an_empty_file_goes_through_all_steps_and_one_that_is_up_to_date_through_none(
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
-/// What is kept of each feed, added up from its rows.
+/// Returns the bytes that are kept of each feed, summed from its rows.
 fn sums(store: &mut SqliteStore) -> Vec<KeptRow> {
     let sums = store.run(|connection| {
         let mut select = connection.prepare(
@@ -200,13 +200,13 @@ fn with_little_room_a_feed_beyond_its_share_keeps_nothing_more_and_others_go_on(
         assert!(told.contains("more than its share of 50000 bytes"), "{told}");
         assert_eq!(content(&mut store), before);
     }
-    // No more than there was; and within the share, with events until these fill it.
+    // A poll is accepted if it keeps no more than before; and within the feed's share, until waiting events fill it.
     let same = || PollRecord { measures: Vec::new(), events: Vec::new(), ..of("large", &large, 1) };
     store.commit(&same()).unwrap();
     store.commit(&of("small", &small, 2)).unwrap();
     assert!(store.commit(&of("small", &small, 2)).is_err());
     store.commit(&PollRecord { measures: Vec::new(), ..of("large", &small, 2) }).unwrap();
-    // Events that were delivered leave room within the file.
+    // Delivered events free space within the file.
     store.commit(&same()).unwrap_err();
     let partition = Partition { sink: "lake".to_owned(), tenant: None, feed: None };
     let numbers: Vec<i64> = store.queued(&partition, 100, usize::MAX).unwrap().iter().map(|row| row.number).collect();

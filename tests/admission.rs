@@ -1,4 +1,4 @@
-//! What a plugin owes before its feeds run, and what it costs the others where the plugin is slow or broken.
+//! The admission of feeds: a slow or broken plugin delays and harms only its own feeds.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::hostile::{hostile, hostile_bytes};
 use crate::security::Table;
 use crate::support::{host, noon};
 
-/// What a plugin does that is not ready, or never.
+/// A plugin that is slow or broken before its feeds run.
 struct Debt {
-    /// What `describe` does, as it stands in the component.
+    /// The behaviour of `describe`, as a text in the component.
     describes: &'static str,
     mode: &'static str,
     tries: &'static str,
     /// Words of the refusal.
     ends: &'static str,
-    /// What it says to the log with each try.
+    /// The message that the plugin logs with each attempt.
     says: &'static str,
 }
 
-/// Those that end at once; `tests/hostile.rs` has those that take their time.
+/// Plugins that fail at once; `tests/hostile.rs` has those that take time.
 const DEBTS: &[Debt] = &[
     Debt {
         describes: "describes after a timer.......",
@@ -41,10 +41,10 @@ const DEBTS: &[Debt] = &[
     },
 ];
 
-/// As the component is built.
+/// The text in the component as built.
 const GOOD: &str = "describes as good plugins do..";
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let others = [
         ["loops in `describe` or `prepare`, or waits there", "failure: … its limit of time … after 5 s at most"],
@@ -62,7 +62,7 @@ pub fn table() -> Table {
     }
 }
 
-/// The hostile plugin with another `describe`.
+/// Returns the hostile plugin with another `describe`.
 fn describing(words: &str) -> Vec<u8> {
     let mut bytes = hostile_bytes().to_vec();
     let at = bytes.windows(GOOD.len()).position(|part| part == GOOD.as_bytes()).unwrap();
@@ -70,7 +70,7 @@ fn describing(words: &str) -> Vec<u8> {
     bytes
 }
 
-/// A folder with a configuration in it: a good feed, and eight of a bad plugin, which lies in two files.
+/// A folder with a configuration: a good feed, and eight feeds of a bad plugin, which is in two files.
 struct Scene {
     folder: TempDir,
     faults: Faults,
@@ -109,7 +109,7 @@ impl Scene {
     }
 }
 
-/// The feeds that are left out, with their reasons.
+/// Returns the feeds that are left out, with their reasons.
 fn left_out(checked: &Checked) -> Vec<String> {
     checked.left_out.iter().map(|out| out.problems[0].to_string()).collect()
 }
@@ -119,7 +119,7 @@ async fn eight_feeds_of_one_bad_plugin_cost_one_try_and_a_reload_none() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let writer = Arc::new(log.reopen().unwrap());
     let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
-    // What is judged beside the test runs on its thread.
+    // Feeds are judged on the test's thread.
     let _guard = tracing::subscriber::set_default(subscriber);
     for debt in DEBTS {
         let tries = || {
@@ -135,7 +135,7 @@ async fn eight_feeds_of_one_bad_plugin_cost_one_try_and_a_reload_none() {
             assert!(told.len() == 8 && told.iter().all(|words| words.contains(debt.ends)), "{told:#?}");
             assert_eq!(tries(), 1, "{}", debt.tries);
         }
-        // The same in other bytes is tried again.
+        // The same plugin with other bytes is tried again.
         let changed = describing(debt.describes).into_iter().chain(*b"\0\x03\x01x!").collect::<Vec<u8>>();
         scene.write(&changed);
         assert_eq!(left_out(&scene.begin().await.all().await.unwrap()).len(), 8);
@@ -148,7 +148,7 @@ async fn eight_feeds_of_one_bad_plugin_cost_one_try_and_a_reload_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_feed_is_there_before_a_plugin_that_loops_is_given_up() {
-    // Compiled before, it is there at once.
+    // A plugin that was compiled before is ready at once.
     let (_, scene) = (hostile(), Scene::new(""));
     scene.write(&describing("describes without an end......"));
     let mut admission = scene.begin().await;

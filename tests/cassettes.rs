@@ -1,4 +1,5 @@
-//! Recorded polls: each plays through the component and gives what lies beside it. `UPDATE_EXPECT=1` rewrites that.
+//! Recorded polls: each plays through the component, and its result must equal the document beside it.
+//! `UPDATE_EXPECT=1` rewrites the documents.
 
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ async fn check(name: &str) {
     leave_for_the_judge(&format!("cassette-{name}"), replayed.events.iter().map(Vec::as_slice));
 }
 
-/// Every cassette, by name: one that nobody names fails `every_cassette_is_named`.
+/// Every cassette, by name: a cassette that is not listed fails `every_cassette_is_named`.
 const NAMED: &[&str] = &["two-pages", "forbidden"];
 
 #[tokio::test]
@@ -46,7 +47,7 @@ fn every_cassette_is_named_and_has_what_to_expect() {
     }
 }
 
-/// Plays a cassette after an edit of its text and gives the complaint.
+/// Plays a cassette after an edit of its text, and returns the error.
 async fn complaint(edit: fn(String) -> String) -> String {
     let text = edit(std::fs::read_to_string(file("two-pages")).unwrap());
     let folder = tempfile::tempdir().unwrap();

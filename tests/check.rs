@@ -1,4 +1,5 @@
-//! Test Connection over real sockets: what each failure of the service does to the report, and what programs read.
+//! Test Connection over real sockets: the effect of each failure of the service on the report, and the output for
+//! programs.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener as StdListener;
@@ -27,7 +28,7 @@ pub struct Set {
     pub simulator: Simulator,
     /// The configuration.
     pub text: String,
-    /// The environment.
+    /// The environment variables.
     pub variables: Vec<(String, String)>,
     pub clock: Clock,
     pub folder: tempfile::TempDir,
@@ -41,9 +42,9 @@ impl Set {
         let ca_file = folder.path().join("ca.pem");
         std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
         let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
-        // The first feed alone.
+        // Only the first feed is kept.
         let text = text.split("\n[[feed]]").take(2).collect::<Vec<_>>().join("\n[[feed]]");
-        // Some calls are made for some settings alone.
+        // Some calls are made for some settings only.
         let (begin, line) = match name.and_then(scenario::asks_for) {
             Some(EndpointKind::Search) => ("subscription_id", "subscription_id = \"*\""),
             Some(EndpointKind::Domain) => ("token_url", "token_url = \"contoso.example\""),
@@ -57,14 +58,14 @@ impl Set {
         Set { simulator, text, variables, clock: now(), folder, patience }
     }
 
-    /// Replaces a whole line by its beginning; an empty line takes it out.
+    /// Replaces the whole line that begins with a text; an empty replacement removes the line.
     pub fn edit(&mut self, begin: &str, line: &str) {
         assert!(self.text.lines().any(|known| known.starts_with(begin)), "{begin} in {}", self.text);
         let lines = self.text.lines().map(|known| if known.starts_with(begin) { line } else { known });
         self.text = lines.collect::<Vec<_>>().join("\n");
     }
 
-    /// The report of the feed, and the words of the command.
+    /// Returns the report of the feed, and the output of the command.
     pub async fn check(&self) -> (CheckReport, String) {
         let environment =
             |name: &str| self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
@@ -90,7 +91,7 @@ fn steps(report: &CheckReport, question: Question) -> Vec<&Step> {
     report.steps.iter().filter(|step| step.question == question).collect()
 }
 
-/// Scenarios that a collector lives with.
+/// Scenarios that do not fail a check.
 const HARMLESS: &[&str] = &[
     "token-strings",
     "scores-empty",
@@ -113,7 +114,7 @@ const HARMLESS: &[&str] = &[
     "echo-utf32",
 ];
 
-/// Scenarios that stop the report at one of two steps, whichever is there first.
+/// Scenarios that stop the report at either of two steps.
 const ON_TWO_RUNGS: &[&str] = &["reset-at-once"];
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         let Some(step) = report.stopped() else {
             assert!(HARMLESS.contains(name), "{name}: {words}");
             assert!(report.ok() && report.sample.is_some(), "{name}: {words}");
-            // At the most, a warning.
+            // A harmless scenario gives at most a warning.
             rows.extend(report.steps.iter().filter(|step| step.trouble.is_some()).map(|step| (*name, step.clone())));
             continue;
         };
@@ -137,13 +138,13 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
         let trouble = step.trouble.as_ref().unwrap();
         assert!(!trouble.cause.is_empty() && trouble.fix.len() > 10 && !trouble.fix.contains('{'), "{name}: {words}");
         assert!(words.contains(&trouble.cause) && words.contains(&trouble.fix), "{name}: {words}");
-        // Before that, nobody is told apart.
+        // Before that step, scopes are not distinguished.
         let of_all = step.question <= Question::Scopes;
         for (later, status) in report.steps.iter().map(|step| (step.question, step.status)) {
             let expected = if of_all && later > step.question { StepStatus::NotReached } else { status };
             assert_eq!(status, expected, "{name}: {words}");
         }
-        // The other subscription is none the worse for it.
+        // The other subscription is not affected.
         assert_eq!(report.good, usize::from(!of_all), "{name}: {words}");
         assert_eq!(check::status([report]), if of_all { 1 } else { 3 }, "{name}");
         codes.extend(trouble.service_code.clone());
@@ -163,8 +164,8 @@ async fn every_scenario_shows_the_step_the_cause_and_the_fix() {
     document(rows).await;
 }
 
-/// The document of the report: its rows are what the host says, and what the scenarios showed, in the words of the two
-/// tables.
+/// Checks the document of the report: its rows are the host's remarks, and the results of the scenarios, in the words
+/// of the two tables.
 async fn document(shown: Vec<(&str, Step)>) {
     let description = plugin().description().await.unwrap();
     let row = |question: Question, cells: [&str; 6]| {
@@ -187,7 +188,7 @@ async fn document(shown: Vec<(&str, Step)>) {
     let shown = told.map(|(scenario, step)| {
         let trouble = step.trouble.as_ref().unwrap();
         let known = description.diagnoses.iter().find(|row| row.code == trouble.code);
-        // What the plugin's table leaves to the host is told in the host's words.
+        // A cause that the plugin's table leaves to the host has the host's words.
         let own = trouble.cause.split(": ").next().unwrap();
         let fault = FAULTS.iter().find(|fault| fault.code == trouble.code);
         let words = known.map(|row| (row.cause.as_str(), row.fix.as_str()));
@@ -200,7 +201,7 @@ async fn document(shown: Vec<(&str, Step)>) {
     });
     let mut rows: Vec<(Question, String, Vec<String>)> = Vec::new();
     for (question, words, scenario) in faults.chain(remarks).chain(shown) {
-        // Scenarios that end alike share a row.
+        // Scenarios with the same result share a row.
         match rows.iter_mut().find(|row| row.1 == words) {
             Some(row) => row.2.push(scenario),
             None => rows.push((question, words, vec![scenario])),
@@ -397,7 +398,7 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     assert!(report["steps"][0]["cause"].as_str().unwrap().contains("azure.toml:"), "{report}");
     assert_eq!(run(&["--feed", "nobody"]).await.unwrap().status.code(), Some(2));
 
-    // A fault of the whole file is told once, and each feed has its own alone.
+    // A fault of the whole file is reported once, and each feed reports only its own faults.
     let (head, feed) = set.text.split_at(set.text.find("[[feed]]").unwrap());
     let (head, bad) = (head.replace("allow =", "colour = 1\nallow ="), feed.replace("client_key", "client_keey"));
     std::fs::write(&file, format!("{head}{bad}\n{}", feed.replace("contoso-scores", "second"))).unwrap();
@@ -416,7 +417,7 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     assert_eq!(ends[2..], [("second", "ok", "")]);
 }
 
-/// The fault at which the way to an origin ends, whose address is put in place of the service's.
+/// Returns the fault at which the route to an origin ends. The origin replaces the service's address.
 async fn fault(origin: &str) -> (Question, String, String) {
     let mut set = Set::new(None).await;
     let url = set.simulator.url().to_owned();
@@ -444,14 +445,14 @@ async fn an_address_that_is_not_dialled() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens() {
-    // Bound, and given back: nobody listens there now.
+    // The port was bound and freed, so that nobody listens there now.
     let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (question, code, words) = fault(&format!("https://{address}")).await;
     assert_eq!((question, code.as_str()), (Question::Connect, "connection-refused"));
     assert!(words.contains(&format!("to 127.0.0.1, port {}", address.port())), "{words}");
 }
 
-/// A server that says this to whoever connects, whatever they say.
+/// Starts a server that sends these bytes to every client, whatever the client sends.
 async fn says(words: &'static [u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -476,7 +477,7 @@ async fn something_that_speaks_no_tls() {
 
 #[tokio::test]
 async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
-    // Not allowed, allowed, and allowed with credentials.
+    // The origin is not allowed, allowed, and allowed with credentials.
     for (origin, network, question, code) in [
         ("http://login.invalid", "", Question::Settings, "credentials-in-clear"),
         ("http://login.invalid", "allow = [\"http://login.invalid\"]", Question::Settings, "credentials-in-clear"),
@@ -501,7 +502,7 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
             assert!(!words.contains("`allow = ["), "{words}");
         }
     }
-    // Whatever answers there.
+    // Any server may answer at the address.
     let origin = says(b"HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n").await.replace("https", "http");
     let mut set = Set::new(None).await;
     set.text = set.text.replace(set.simulator.url(), &origin);
@@ -546,7 +547,7 @@ async fn a_firewall_that_ends_the_connection() {
 async fn a_certificate_for_another_name() {
     let mut set = Set::new(None).await;
     let url = set.simulator.url().to_owned();
-    // A loopback address that the certificate does not name.
+    // The certificate does not name this loopback address.
     let other = url.replace("127.0.0.1", "127.0.0.2");
     set.text = set.text.replace(&url, &other);
     let listener = tokio::net::TcpListener::bind(other.trim_start_matches("https://")).await.unwrap();

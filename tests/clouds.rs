@@ -1,4 +1,4 @@
-//! Clouds: a whole poll, each request to the names of the cloud and to no other, from memory.
+//! Clouds: a whole poll from memory, in which each request goes to the names of the cloud and to no others.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use source_simulator::service::World;
 
 use crate::support::{NOON, noon, plugin, settings};
 
-/// The service of one cloud, and what it was asked.
+/// The service of one cloud, and the requests that it received.
 struct Cloud {
     world: Mutex<World>,
     asked: Mutex<Vec<String>>,
@@ -32,7 +32,7 @@ impl Transport for Cloud {
     }
 }
 
-/// Polls a tenant by its domain and all its subscriptions, with these settings.
+/// Checks a poll of a tenant by its domain, with all its subscriptions and with these settings.
 async fn check(more: Value, allowed: &[&str], authority: &str, endpoint: &str, audience: &str) {
     let mut world = World::new(Estate::default(), None);
     (world.url, world.audience) = (endpoint.to_owned(), Some(audience.to_owned()));

@@ -1,4 +1,4 @@
-//! The collector on a clock that jumps: waits that are shared, permissions that are lost, configurations that change.
+//! The collector on a clock that jumps: shared waits, lost permissions, changing configurations.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,16 +25,16 @@ const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
-/// What the service answers in place of what it would: given the path and the time.
+/// Returns the answer in place of the service's own, given the path and the time.
 type Trouble = Box<dyn Fn(&str, u64) -> Option<answer::Answer> + Send + Sync>;
 
-/// The simulated service without sockets, and what it was asked: time and path.
+/// The simulated service without sockets, and the time and path of the requests that it received.
 struct Service {
     world: Mutex<World>,
     trouble: Mutex<Trouble>,
     asked: Mutex<Vec<(u64, String)>>,
     now: Arc<AtomicU64>,
-    /// Answers to paths with this in them are held back.
+    /// Answers to paths that contain this text are held back.
     held: watch::Sender<Option<String>>,
 }
 
@@ -55,13 +55,13 @@ impl Transport for Service {
 }
 
 impl Service {
-    /// When it was asked for paths with this in them.
+    /// Returns the times of requests for paths that contain this text.
     fn times(&self, part: &str) -> Vec<u64> {
         let asked = self.asked.lock();
         asked.iter().filter(|(_, path)| path.contains(part)).map(|(now, _)| *now).collect()
     }
 
-    /// How often a subscription's scores were asked for.
+    /// Returns the number of requests for a subscription's scores.
     fn polls(&self, subscription: &str) -> usize {
         self.times(&format!("{subscription}/providers/Microsoft.Security/secureScores")).len()
     }
@@ -71,7 +71,7 @@ impl Service {
     }
 }
 
-/// A folder with a state, a service, and a clock.
+/// A folder with a state, a service and a clock.
 struct Scene {
     folder: tempfile::TempDir,
     service: Arc<Service>,
@@ -106,12 +106,12 @@ impl Scene {
         stage.reload(&self.file(), text, &Secrets::new(), false).await;
     }
 
-    /// The same file again, as after SIGHUP.
+    /// Reloads the same file, as SIGHUP does.
     async fn hang_up(&self, stage: &mut Stage, text: &str) {
         stage.reload(&self.file(), text, &Secrets::new(), true).await;
     }
 
-    /// A feed of the first tenant of the estate.
+    /// Writes a feed of the first tenant of the estate.
     fn feed(&self, id: &str, tenant: usize, subscriptions: &str, more: &str) -> String {
         let world = self.service.world.lock();
         let known = &world.estate.tenants[tenant];
@@ -127,7 +127,7 @@ impl Scene {
 
 const NETWORK: &str = "[network]\nallow = [\"https://sim.example\"]\n";
 
-/// Subscription of a tenant of `Estate::sized`, both counted from 0.
+/// Id of a subscription of a tenant of `Estate::sized`, both counted from 0.
 fn subscription(tenant: u32, which: u32) -> String {
     let number = tenant + 1;
     format!("{number:08x}-{which:04x}-4f6b-b1d0-{number:012x}")
@@ -137,7 +137,7 @@ fn list(subscriptions: &[String]) -> String {
     format!("{subscriptions:?}")
 }
 
-/// Activity and last part of the finding, or the code of an outcome.
+/// Returns activity and last part of each finding, or the code of an outcome.
 fn told(events: &[Value]) -> Vec<(u64, String)> {
     let told = |event: &Value| {
         let finding = event["finding_info"]["uid"].as_str().unwrap().rsplit('/').next().unwrap();
@@ -238,7 +238,7 @@ async fn a_page_of_somebody_else_blames_nobody_and_is_tried_again_within_minutes
             assert_eq!(told(&stage.told().await), [], "{status} of {place}");
             let begun = scene.now.load(Ordering::SeqCst);
             scene.service.answer_with(|_, _| None);
-            // Past the longest pause between two attempts.
+            // The end is after the longest pause between two attempts.
             stage.run_until(begun + 2 * HOUR).await;
             let polled = scene.service.times("secureScoreControls");
             assert!(polled.iter().any(|time| *time > begun), "{status} of {place}");
@@ -306,7 +306,7 @@ async fn requests_for_tokens_stay_far_below_the_services_limit() {
         })
         .collect();
     let mut stage = scene.start(&format!("{NETWORK}{feeds}")).await;
-    // Every second subscription is forbidden, and now and then every token is refused.
+    // Every second subscription is forbidden, and every token is refused for some hours.
     scene.service.answer_with(|path, now| match path {
         _ if !path.contains("Microsoft.Security") => None,
         _ if now / HOUR % 4 == 3 => {
@@ -324,8 +324,8 @@ async fn requests_for_tokens_stay_far_below_the_services_limit() {
     }
 }
 
-/// Feeds of so many tenants that have one application, each with a subscription of its own: as a provider has them whose
-/// customers delegated theirs.
+/// Writes feeds of this many tenants that share one application, each with its own subscription: the set-up of a
+/// provider to whom customers delegated their subscriptions.
 fn customers(scene: &Scene, count: u32) -> String {
     let feed = |which| {
         let feed = scene.feed(&format!("feed-{which}"), 0, &list(&[subscription(0, which)]), "");
@@ -605,7 +605,7 @@ async fn what_waits_for_a_person_is_tried_at_once_when_somebody_asks() {
     scene.hang_up(&mut stage, &text).await;
     stage.run_until(NOON + 12 * HOUR + 60 * SECOND).await;
     assert_eq!(polls(), before + 1);
-    // A collector that was just started did not search yet.
+    // A collector that just started has not searched yet.
     stage.end().await;
     let mut stage = scene.start(&text).await;
     scene.hang_up(&mut stage, &text).await;
@@ -630,7 +630,7 @@ async fn another_plan_for_the_same_settings_is_a_failure_and_the_admitted_one_st
         let rows = stage.collector.snapshot(10).rows.into_iter().filter(|row| row.scope.is_none());
         rows.filter_map(|row| row.failure).map(|failure| failure.code).collect::<Vec<_>>()
     };
-    // The answers to a reload, in which the plugin declares one request more.
+    // Returns the failures after a reload in which the plugin declares one more request.
     let lie = async |stage: &mut Stage, interval: &str| {
         let with = text("").replacen("[feed.settings]", &format!("{interval}[feed.settings]"), 1);
         let config = config::parse(&scene.file(), &with, None, &|_| None);
@@ -657,7 +657,7 @@ async fn another_plan_for_the_same_settings_is_a_failure_and_the_admitted_one_st
     assert_eq!(failures(&stage), ["plan-changed"]);
     scene.reload(&mut stage, &text("")).await;
     assert_eq!((failures(&stage), plan(&stage)), (vec![], admitted.clone()));
-    // Other settings are another plan.
+    // Other settings have another plan.
     lie(&mut stage, "").await;
     scene.reload(&mut stage, &text("emit = \"changes\"")).await;
     assert_eq!(failures(&stage), Vec::<String>::new());
@@ -813,8 +813,8 @@ async fn the_uids_of_one_collector_are_no_other_ones() {
     assert!(first.iter().all(|uid| !other.contains(uid)));
 }
 
-/// The time of a processor that the collector's loop took to take up two searches that found so many scopes, all of them
-/// others than before; its turns, and the log.
+/// Returns the CPU time of the collector's loop for applying two searches with this many scopes, all of them new in the
+/// second; the number of its turns; and the log.
 async fn searched_twice(scopes: usize) -> (Duration, usize, String) {
     let scene = Scene::new(Estate::default());
     std::fs::write(scene.folder.path().join("hostile.wasm"), crate::hostile::hostile_bytes()).unwrap();
@@ -856,7 +856,7 @@ async fn searched_twice(scopes: usize) -> (Duration, usize, String) {
     (spent, turns, std::fs::read_to_string(log.path()).unwrap())
 }
 
-/// On a thread of its own, so that its time on a processor is that of the loop.
+/// Runs on a separate thread, so that the thread's CPU time is that of the loop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_times_the_fresh_scopes_cost_the_loop_ten_times_the_work_in_parts_and_one_line() {
     let (few, _, _) = searched_twice(2_000).await;

@@ -1,4 +1,4 @@
-//! The command line: what programs read, and the exit status.
+//! The command line: the output for programs, and the exit status.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -76,7 +76,7 @@ fn a_damaged_file_of_compiled_code_draws_one_warning_and_is_replaced() {
     assert_eq!(inspected(), "", "found compiled");
 }
 
-/// What the demo says, run once.
+/// The output of the demo, which runs once.
 pub fn demo() -> &'static Output {
     static DEMO: OnceLock<Output> = OnceLock::new();
     DEMO.get_or_init(|| run(&["demo"]))
@@ -90,7 +90,7 @@ fn the_demo_prints_events_alone_on_standard_output_and_a_table_on_standard_error
     let events: Vec<Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
     assert!(events.iter().all(|event| event["class_uid"] == 99_402_001));
     leave_for_the_judge("demo", lines.iter().map(|line| line.trim_ascii_end()));
-    // Six scores with fourteen controls each, one of which comes later; then a whole subscription, and what changed.
+    // Six scores with fourteen controls each, one of which appears later; then a whole subscription, and the changes.
     let of = |activity: u64| events.iter().filter(|event| event["activity_id"] == activity).count();
     assert_eq!((of(1), of(2), of(3), events.len()), (89 + 15 + 2, 9, 1, 116));
     let said = said(output);
@@ -133,7 +133,7 @@ fn the_demo_shows_previous_values_the_difference_and_the_controls_that_moved_a_s
         )
     });
     let mut told: Vec<String> = told.collect();
-    // Scopes of one feed are polled beside each other.
+    // Scopes of one feed are polled at the same time.
     told.sort();
     assert_eq!(
         told,
@@ -265,7 +265,7 @@ fn the_version_names_the_commit_and_the_plugin() {
     assert_eq!(version, expected);
     let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
     let head = git.ok().filter(|output| output.status.success() && root().join(".git").exists());
-    // A build may be told another name.
+    // A build may be given another name.
     if let (Some(head), None) = (head, environment::variable("HOST_HARNESS_COMMIT")) {
         let head = String::from_utf8(head.stdout).unwrap();
         assert!(head.starts_with(host_harness::COMMIT), "{head} {}", host_harness::COMMIT);
@@ -302,17 +302,17 @@ fn a_configuration_is_taken_with_and_without_its_option() {
 fn a_first_start_says_that_it_compiles_the_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("junk.wasm");
-    // The beginning of a component: nothing else gets as far as the compiler.
+    // The beginning of a component: other files do not reach the compiler.
     std::fs::write(&file, b"\0asm\x0d\0\x01\0junk").unwrap();
     let output = command().arg("inspect").arg(&file).env("XDG_CACHE_HOME", folder.path()).output().unwrap();
     let words = format!("compiling a plugin, once: its code is kept in {}", folder.path().display());
     assert_eq!(said(&output).matches(&words).count(), 1, "{}", said(&output));
 }
 
-/// Sentences, and parts of them, that stand in a text twice.
+/// Returns sentences, and parts of sentences, that a text contains twice.
 fn repeated(text: &str) -> Vec<&str> {
     let mut seen = std::collections::BTreeSet::new();
-    // Rows of steps that were not reached say the same of each.
+    // Rows of steps that were not reached repeat each other.
     let lines = text.lines().filter(|line| !line.starts_with("  not reached"));
     let parts = lines.flat_map(|line| line.split(": ")).flat_map(|part| part.split("; ")).map(str::trim);
     let parts = parts.filter(|part| !part.starts_with("the same as of "));

@@ -1,4 +1,4 @@
-//! What the built component is, and what a host makes of others.
+//! The properties of the built component, and the host's treatment of other components.
 
 use host_harness::built_in;
 use source_host::plugin::{ALLOWED_IMPORTS, Plugin};

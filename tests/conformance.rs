@@ -1,5 +1,5 @@
-//! The contract's rules on the project's own plugin, which keeps them, and on the hostile one, each of whose modes is found
-//! out by the rule in its row.
+//! The contract's rules on the project's own plugin, which follows them, and on the hostile plugin, each of whose modes
+//! is detected by the rule in its row.
 
 use host_harness::audit::conformance::{ConformanceReport, RULES, Verdict, examine};
 use host_harness::built_in;
@@ -16,7 +16,7 @@ fn recorded(name: &str) -> Cassette {
     replay::read(&root().join(format!("tests/cassettes/{name}.json"))).unwrap()
 }
 
-/// A recording for the hostile plugin in one of its modes.
+/// Makes a recording for the hostile plugin in one of its modes.
 fn cassette(mode: Mode, amount: u32) -> Cassette {
     let exchange = |method: &str, path: &str, body: Value| {
         let url = format!("https://api.example{path}");
@@ -33,7 +33,7 @@ fn cassette(mode: Mode, amount: u32) -> Cassette {
             exchange("GET", "/data/2", json!({ "page": 2 })),
         ],
     });
-    // Raw JSON is read from text alone.
+    // Raw JSON is read from text only.
     serde_json::from_str(&cassette.to_string()).unwrap()
 }
 
@@ -82,7 +82,8 @@ async fn every_mode_of_the_hostile_plugin_is_found_out_by_its_rule() {
     assert!(otherwise.is_empty(), "{otherwise:#?}");
     let rules: Vec<_> = CASES.iter().filter_map(|case| case.rule).collect();
     let never: Vec<_> = RULES.iter().filter(|(rule, _)| !rules.contains(rule)).map(|(rule, _)| *rule).collect();
-    // Two need another component; the third cannot be broken here, where a pure call has neither clock nor chance.
+    // Two rules need another component; the third cannot be broken here, where a pure call has neither clock nor
+    // randomness.
     assert_eq!(never, ["component", "describe", "purity"]);
 }
 

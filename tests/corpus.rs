@@ -1,4 +1,5 @@
-//! Every input that the fuzzers keep, through the same checks: what one of them found once is found again by the tests.
+//! Runs every input of the fuzzers' corpus through the same checks, so that the tests find again what a fuzzer found
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,6 @@
-//! The collector is killed at every named place and at random moments, while it delivers to a file and to a receiver that
-//! fails at random. At the end everything that was committed is there. `CRASH_ROUNDS=200` kills it more often.
+//! Kills the collector at every named place and at random moments, while it delivers to a file and to a receiver that
+//! fails at random. In the end, everything that was committed must be delivered. `CRASH_ROUNDS=200` kills it more
+//! often.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -24,20 +25,20 @@ use tokio::net::TcpListener;
 
 use crate::support::{self, Dice, leave_for_the_judge};
 
-/// The receiver never takes events of this control.
+/// A control whose events the receiver never takes.
 const REFUSED: &str = "27b24961-75ba-4fe4-8909-97286d5dd5ee";
 
-/// A process that does not get where it is awaited within this time is stuck.
+/// Time after which a process that does not reach the expected place is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// What an unreliable receiver got, in order.
+/// The events and requests that an unreliable receiver got, in order.
 #[derive(Default)]
 struct Received {
     events: Vec<Value>,
     requests: u64,
 }
 
-/// Takes batches, and refuses, fails, or forgets to answer now and then.
+/// Starts a receiver that takes batches, and sometimes refuses, fails or does not answer.
 async fn receiver() -> (String, Arc<Mutex<Received>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/events", listener.local_addr().unwrap());
@@ -70,7 +71,7 @@ async fn receiver() -> (String, Arc<Mutex<Received>>) {
     (url, received)
 }
 
-/// The status of an answer; none where there is to be no answer.
+/// Returns the status of an answer; `None` for no answer.
 fn take(body: &[u8], received: &Mutex<Received>, chance: u64) -> Option<u16> {
     let mut text = String::new();
     GzDecoder::new(body).read_to_string(&mut text).unwrap();
@@ -94,7 +95,7 @@ fn uid_of_finding(event: &Value) -> &str {
     event["finding_info"]["uid"].as_str().unwrap()
 }
 
-/// The collector as a process.
+/// The collector as a separate process.
 struct Process(Child);
 
 impl Process {
@@ -147,7 +148,7 @@ fn configuration(simulator: &Simulator, folder: &Path, receiver: &str) -> (PathB
     (file, secrets)
 }
 
-/// Scores move all the time.
+/// Changes the scores.
 fn move_scores(simulator: &Simulator, dice: &mut Dice) {
     simulator.with(|world| {
         for subscription in world.estate.tenants.iter_mut().flat_map(|tenant| &mut tenant.subscriptions) {
@@ -161,7 +162,7 @@ fn move_scores(simulator: &Simulator, dice: &mut Dice) {
     });
 }
 
-/// Events of the file, the numbered ones first: whole lines all.
+/// Reads the events of the files, rotated ones first, and checks that all lines are complete.
 fn filed(folder: &Path) -> Vec<Value> {
     let mut files: Vec<(u64, PathBuf)> = fs::read_dir(folder.join("out"))
         .unwrap()
@@ -181,7 +182,7 @@ fn uid(event: &Value) -> String {
     event["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-/// Each event once, at its first occurrence; a repeat must be the same to the letter.
+/// Returns each event once, at its first occurrence; a repetition must be identical.
 fn without_repeats(events: &[Value]) -> Vec<&Value> {
     let mut seen: HashMap<String, &Value> = HashMap::new();
     events
@@ -207,7 +208,8 @@ fn by_scope<'a>(events: &[&'a Value]) -> BTreeMap<String, Vec<&'a Value>> {
     scopes
 }
 
-/// Each change tells what was before it: a missing event breaks the chain. Gives the last values of each finding.
+/// Checks that each change contains the values before it: a missing event breaks the chain. Returns the last values of
+/// each finding.
 fn check_chain(events: &[&Value]) -> BTreeMap<String, String> {
     let mut last: BTreeMap<String, String> = BTreeMap::new();
     for event in events {
@@ -242,11 +244,11 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
     let (config, secrets) = configuration(&simulator, folder.path(), &url);
     let mut dice = Dice::new(11);
 
-    // The first process finds a file of half an event, and the later ones of whole events, as far as they got.
+    // The first process finds a file with an incomplete event, and later ones find files of complete events.
     for place in ["file-cut"].iter().chain(failpoint::NAMES) {
         let passes = if *place == "file-cut" { 1 } else { 1 + dice.roll(2) };
         if *place == "file-cut" {
-            // As a loss of power within a write leaves it, be it the first write of all.
+            // A power cut during a write, even the first one, can leave this file.
             let out = folder.path().join("out");
             fs::create_dir_all(&out).unwrap();
             let mut file = fs::OpenOptions::new().create(true).append(true).open(out.join("events.ndjson")).unwrap();
@@ -275,7 +277,7 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
         assert_eq!(process.end().await.signal(), Some(9));
     }
 
-    // Nothing moves any more: the last process finds no change, and delivers what is left.
+    // Nothing changes any more: the last process finds no change, and delivers the remaining events.
     let mut process = Process::start(&config, &secrets, None);
     let state = folder.path().join("collector.db");
     let database = rusqlite::Connection::open_with_flags(&state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();

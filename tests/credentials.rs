@@ -1,4 +1,4 @@
-//! Signing in without a shared secret: by certificate, and by the token of another identity provider. The key and the
+//! Sign-in without a shared secret: by certificate, and by the token of another identity provider. The key and the
 //! files stay outside the plugin.
 
 use std::collections::BTreeSet;
@@ -32,10 +32,10 @@ const RSA_PKCS1: &str = include_str!("credentials/rsa-pkcs1.pem");
 const RSA_SHORT: &str = include_str!("credentials/rsa-1024.pem");
 const EC: &str = include_str!("credentials/ec-sec1.pem");
 
-/// A token as another identity provider leaves it.
+/// A token in the form of another identity provider's.
 pub const FEDERATED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.c2lnbmVk";
 
-/// A certificate for the key, valid until so many days after noon.
+/// Makes a certificate for the key, valid until this many days after noon.
 fn certificate(days: i64) -> String {
     let noon = OffsetDateTime::from_unix_timestamp(NOON as i64 / 1_000).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -49,7 +49,7 @@ fn ec_certificate() -> (String, String) {
     (key.serialize_pem(), certificate.pem())
 }
 
-/// A simulated service that knows the certificate and the token, and a folder with both.
+/// A simulated service that trusts the certificate and the token, and a folder with both.
 struct Scene {
     simulator: Simulator,
     folder: tempfile::TempDir,
@@ -77,7 +77,7 @@ impl Scene {
         self.folder.path().join("azure.toml")
     }
 
-    /// The configuration with this line in place of the secret, and this one in `[network]`.
+    /// Returns the configuration with one line in place of the secret, and another in `[network]`.
     fn text(&self, credential: &str, network: &str) -> String {
         let (text, _) = self.simulator.configuration("ca.pem");
         let lines = text.lines().map(|line| if line.starts_with("client_secret") { credential } else { line });
@@ -302,7 +302,7 @@ async fn a_certificate_that_ends_soon_is_told() {
     }
 }
 
-/// Counts what leaves, and answers with a token for an hour.
+/// A transport that keeps the bodies of requests, and answers with a token for an hour.
 struct Counting(Mutex<Vec<Vec<u8>>>);
 
 impl source_host::network::Transport for Counting {
@@ -314,7 +314,8 @@ impl source_host::network::Transport for Counting {
     }
 }
 
-/// Signs feeds in, each of a tenant and with one value of this setting, and looks how many requests were sent until then.
+/// Signs feeds in, each of a tenant and with one value of this setting, and compares the number of requests sent so
+/// far.
 async fn signed_in(setting: &str, feeds: &[(&str, String, usize)]) -> Vec<String> {
     let transport = Arc::new(Counting(Mutex::default()));
     let tokens = Arc::default();

@@ -1,5 +1,5 @@
-//! Ten days of a hundred feeds in some seconds: the collector runs on a clock that jumps, against a service whose
-//! scores move, whose controls come and go, and which fails. What it tells is compared with a model of its own.
+//! Ten days of a hundred feeds in some seconds: the collector runs on a clock that jumps, against a service that fails,
+//! whose scores change, and whose controls come and go. Its events are compared with those of a model.
 //! `COLLECTOR_DAYS=30` makes it longer.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use crate::support::{Dice, NOON, leave_for_the_judge};
 
 const HOUR: u64 = 3_600_000;
 
-/// How often the service recalculates.
+/// The interval at which the service recomputes.
 const STEP: u64 = 8 * HOUR;
 
 /// Hours between two polls, by feed in turn.
@@ -29,7 +29,7 @@ const TENANTS: u32 = 20;
 const SUBSCRIPTIONS: u32 = 5;
 const MFA: &str = "34a42fb3-e6db-409c-b56b-7b1db6b8aee0";
 
-/// What is wrong with a subscription at some time.
+/// A problem with a subscription at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     /// The service answers 503.
@@ -38,17 +38,17 @@ enum Trouble {
     Forbidden,
     /// Both lists are empty.
     Empty,
-    /// The list of subscriptions does not have it.
+    /// The list of subscriptions lacks it.
     Unlisted,
     /// The list of subscriptions says that it is disabled.
     Disabled,
 }
 
-/// What happens to one subscription.
+/// The history of one subscription.
 struct Story {
-    /// As it is after each recalculation.
+    /// The subscription after each recomputation.
     steps: Vec<Subscription>,
-    /// From, until, what.
+    /// Start, end and kind of each problem.
     troubles: Vec<(u64, u64, Trouble)>,
 }
 
@@ -61,7 +61,7 @@ impl Story {
                     control.healthy = (control.healthy + dice.roll(4) as u32).saturating_sub(1).max(1);
                     control.unhealthy = (control.unhealthy + dice.roll(4) as u32).saturating_sub(2);
                 }
-                // Once in a while something large breaks, and is mended.
+                // Sometimes a large number of resources breaks, and is mended later.
                 match dice.roll(40) {
                     0 => control.unhealthy += 20,
                     1 => control.unhealthy = 0,
@@ -95,14 +95,14 @@ impl Story {
     }
 }
 
-/// What the service was asked, in order.
+/// The requests to the service, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
     Search { now: u64, subscription: String },
     Poll { now: u64, subscription: String },
 }
 
-/// The service as the stories make it.
+/// The service, as the stories determine it.
 struct Service {
     world: Mutex<World>,
     stories: BTreeMap<String, Story>,
@@ -121,7 +121,7 @@ impl Service {
                 let token = crate::support::asked(request).bearer.unwrap();
                 let tenant = world.tenant_of_token(&token).unwrap();
                 let tenant = world.estate.tenants.iter_mut().find(|known| known.id == tenant).unwrap();
-                // The first subscription of each tenant is the one that is searched for.
+                // The first subscription of each tenant is the one that a search looks for.
                 let id = tenant.subscriptions[0].id.clone();
                 self.asked.lock().push(Asked::Search { now, subscription: id.clone() });
                 let trouble = self.stories[&id].trouble(now);
@@ -172,10 +172,10 @@ impl Transport for Service {
     }
 }
 
-/// An event as far as it is compared: time, activity, and which finding, or the code of an outcome.
+/// The compared part of an event: time, activity, and the finding or the code of an outcome.
 type Told = (u64, u64, String);
 
-/// What should be told of one scope: written again from the specification, not from the plugin.
+/// The expected reports about one scope: written anew from the specification, not from the plugin.
 #[derive(Default)]
 struct Model {
     findings: BTreeMap<String, Finding>,
@@ -192,7 +192,7 @@ struct Finding {
     closed: bool,
 }
 
-/// Cases that a detection should find: time and scope.
+/// Cases that a detection must find: time and scope.
 type Cases = BTreeSet<(u64, String)>;
 
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -275,7 +275,7 @@ impl Model {
     }
 }
 
-/// What should have been told of each scope, given what the service was asked.
+/// Returns the expected reports about each scope, given the requests to the service.
 fn expected(service: &Service) -> (BTreeMap<String, Vec<Told>>, Detected) {
     let mut models: BTreeMap<String, Model> = BTreeMap::new();
     let (mut told, mut cases) = (BTreeMap::<String, Vec<Told>>::new(), Detected::default());
@@ -333,7 +333,7 @@ fn configuration() -> (String, Secrets) {
     (text, secrets)
 }
 
-/// The first feed of every second tenant searches; all others name their subscription.
+/// Says whether a feed searches: the first feed of every second tenant does; all others name their subscription.
 fn searched(tenant: usize, which: usize) -> bool {
     which == 0 && tenant.is_multiple_of(2)
 }
@@ -447,7 +447,8 @@ fn gone_silent(event: &Value) -> bool {
     event["compliance"]["control"] == "Secure Score collection" && event["compliance"]["status"] == "Warning"
 }
 
-/// Without troubles, a scope is polled once an interval, and troubles cost it no more than the slowest retry.
+/// Checks that a scope without problems is polled once an interval, and that problems delay it by the slowest retry at
+/// most.
 fn check_rhythm(service: &Service, days: u64) {
     for (index, (id, story)) in service.stories.iter().enumerate() {
         let (tenant, which) = (index / SUBSCRIPTIONS as usize, index % SUBSCRIPTIONS as usize);
@@ -459,7 +460,7 @@ fn check_rhythm(service: &Service, days: u64) {
         });
         let mut polls: Vec<u64> = polls.collect();
         assert!(polls.first().is_some_and(|first| first - NOON < 60_000), "{id}: {:?}", polls.first());
-        // One that stopped for ever is noticed at the end.
+        // A scope that stopped for ever is noticed at the end.
         polls.push(NOON + days * 24 * HOUR);
         for pair in polls.windows(2) {
             let quiet = !story.troubles.iter().any(|(from, until, _)| *from < pair[1] && *until > pair[0]);

@@ -1,5 +1,5 @@
-//! The detections of docs/collector.md, as the document has them, on the events of the demo: each finds its case there,
-//! and nothing else.
+//! The detections of docs/collector.md, exactly as in the document, on the events of the demo: each finds its case
+//! there, and nothing else.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::commands::demo;
 use crate::support::{root, running};
 
-/// What each detection finds: the name of the subscription, the title of the finding, and how it changed.
+/// The result of each detection: the name of the subscription, the title of the finding, and its activity.
 const FOUND: &[(&str, &str)] = &[
     ("the score dropped by 3 points or more", "contoso production, Secure Score: ASC score, Update"),
     ("a resource lost MFA", "fabrikam production, Secure Score Control: Enable MFA, Update"),
@@ -20,19 +20,19 @@ const FOUND: &[(&str, &str)] = &[
     ("a subscription went silent", "adatum production, Secure Score collection, Create"),
 ];
 
-/// The rows of the document's table: what is looked for, and the condition of `select`.
+/// Returns the rows of the document's table: the thing to detect, and the condition of `select`.
 fn detections() -> Vec<(String, String)> {
     let document = std::fs::read_to_string(root().join("docs/collector.md")).unwrap();
     let (_, section) = document.split_once("\n## Detections\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix("` |")?.split_once(" | `"));
-    // The line of the head says how the conditions are meant.
+    // The head of the table explains the conditions.
     let rows = rows.filter(|(_, condition)| *condition != "jq -c 'select(…)'");
     // A bar would end the cell of a table.
     rows.map(|(what, condition)| (what.to_owned(), condition.replace("\\|", "|"))).collect()
 }
 
-/// The events that `jq` selects.
+/// Returns the events that `jq` selects.
 fn selected(condition: &str, events: &[u8]) -> Vec<Value> {
     let mut jq = running("jq", "jq");
     jq.args(["-c", &format!("select({condition})")]).stdin(Stdio::piped()).stdout(Stdio::piped());

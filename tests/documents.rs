@@ -1,4 +1,4 @@
-//! Documents that are made from the code: `UPDATE_EXPECT=1` rewrites them.
+//! Documents that are made from the code, which `UPDATE_EXPECT=1` rewrites.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use source_host::failures::{FAILURES, NOTICES};
 
 use crate::support::{plugin, program, root};
 
-/// Compares a document with what it is made of, or rewrites it.
+/// Compares a document with its generated text, or rewrites it.
 pub fn check(document: &str, text: &str) {
     let file = root().join(document);
     if environment::variable("UPDATE_EXPECT").is_some() {
@@ -63,7 +63,7 @@ async fn the_table_of_failures_is_the_plugins_own() {
     check("docs/failures.md", &table);
 }
 
-/// A value of a setting as a configuration spells it.
+/// Writes a value of a setting as in a configuration.
 fn toml_value(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
@@ -71,7 +71,7 @@ fn toml_value(value: &Value) -> String {
     }
 }
 
-/// The examples of a setting: those of the schema, its choices, or the ways to give a credential.
+/// Returns the examples of a setting: those of the schema, its choices, or the ways to give a credential.
 fn setting_examples(name: &str, setting: &Value) -> Vec<String> {
     if setting["writeOnly"] == true {
         return vec![format!("{{ env = \"{}\" }}", name.to_uppercase()), format!("{{ file = \"{name}.txt\" }}")];
@@ -104,7 +104,7 @@ async fn the_page_of_settings_is_made_of_the_plugins_schema() {
     check("docs/settings.md", &page);
 }
 
-/// The settings in the order of the schema's text.
+/// Returns the settings in the order of the schema's text.
 fn in_order_of_text(schema: &Value) -> Vec<(&String, &Value)> {
     let text = include_str!("../guest/src/settings.schema.json");
     let mut settings: Vec<_> = schema["properties"].as_object().unwrap().iter().collect();
@@ -138,7 +138,7 @@ fn each_failure_of_the_host_has_a_code_of_its_own_a_cause_and_a_fix() {
     }
 }
 
-/// The places that make a failure with a code that is not the host's: they hand on a code of the plugin's.
+/// The files that make failures with codes of the plugin; all others use the host's table.
 const CODES_OF_THE_PLUGIN: [&str; 3] = [
     "host-harness/host/src/failures.rs",
     "host-harness/host/src/feed/mod.rs",
@@ -160,7 +160,7 @@ fn the_host_makes_no_failure_and_no_notice_beside_its_table() {
     let mut making = BTreeSet::new();
     for folder in ["host-harness/host/src", "host-harness/src"] {
         for (file, text) in sources(&root().join(folder)) {
-            // Tests stand at the end of a file, or in one of their own.
+            // Tests are at the end of a file, or in a file of their own.
             let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
             if !file.ends_with("tests.rs") && made(text) {
                 making.insert(file.strip_prefix(root()).unwrap().to_string_lossy().into_owned());
@@ -170,7 +170,7 @@ fn the_host_makes_no_failure_and_no_notice_beside_its_table() {
     assert_eq!(making.iter().map(String::as_str).collect::<Vec<_>>(), CODES_OF_THE_PLUGIN);
 }
 
-/// The source files below a folder, and what they hold.
+/// Returns the source files below a folder, with their text.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());

@@ -1,4 +1,4 @@
-//! What leaves and what enters a plugin, seen at the socket and at the guest's border.
+//! The data that leaves and enters a plugin, observed at the socket and at the guest's border.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ use source_simulator::{Simulator, estate::Estate};
 use crate::security::Table;
 use crate::support::{NOON, host, noon, plugin};
 
-/// A request that must not leave, and why it does not.
+/// A request that must be denied, and the reason.
 struct Attempt {
     tries: &'static str,
     method: &'static str,
@@ -55,7 +55,7 @@ const fn post(tries: &'static str, body: &'static str, told: &'static str) -> At
 const BEARER: (&str, &str) = ("authorization", "Bearer TOKEN");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-/// What a plugin tries that declared GETs below `https://api.example/a/` with the token, and one POST to
+/// Requests of a plugin that declared GETs below `https://api.example/a/` with the token, and one POST to
 /// `https://login.example/token` with the setting `key` in a field of the form.
 const ATTEMPTS: &[Attempt] = &[
     get("another host", "https://evil.example/a/b", "no declared shape"),
@@ -168,7 +168,7 @@ fn each_address_is_not_dialled_unless_it_is_allowed() {
     }
 }
 
-/// Rows of SECURITY.md.
+/// The table in SECURITY.md.
 pub fn attempts() -> Table {
     Table {
         title: "What a plugin tries to send",
@@ -179,7 +179,7 @@ pub fn attempts() -> Table {
     }
 }
 
-/// Rows of SECURITY.md.
+/// The table in SECURITY.md.
 pub fn addresses() -> Table {
     Table {
         title: "Addresses that are not dialled",
@@ -190,7 +190,7 @@ pub fn addresses() -> Table {
     }
 }
 
-/// What the plugin makes of a link must be a request that this host lets out, whoever reads the address.
+/// The host must allow every request that the plugin makes of a link, by every reader's understanding of the address.
 #[test]
 fn a_link_that_the_plugin_follows_is_let_out() {
     let token_use = CredentialUse { credential: Credential::Token, place: Place::Bearer };
@@ -245,7 +245,7 @@ fn network(simulator: &Simulator) -> Network {
     Network::new(Some(simulator.ca_pem().as_bytes()), vec!["127.0.0.0/8".parse().unwrap()]).unwrap()
 }
 
-/// The visits of each tenant.
+/// Returns the visits of each tenant.
 fn by_tenant(simulator: &Simulator) -> BTreeMap<String, Vec<Visit>> {
     let mut tenants: BTreeMap<String, Vec<Visit>> = BTreeMap::new();
     for visit in simulator.with(|world| world.visits().to_vec()) {
@@ -307,7 +307,7 @@ async fn no_tls_session_goes_on_with_another_tenant() {
 async fn no_tls_session_of_a_sink_goes_on_with_another_tenant() {
     let simulator = simulator(None).await;
     let tls = network(&simulator).tls();
-    // A sink that tells tenants apart has a client for each.
+    // A sink that separates tenants has a client for each.
     let client = || sink::http::client(tls.clone(), &Proxy::default()).unwrap();
     let (one, other) = (client(), client());
     let ids: Vec<String> =
@@ -320,7 +320,7 @@ async fn no_tls_session_of_a_sink_goes_on_with_another_tenant() {
     assert_eq!(resumed, [false, true, false, true], "a session goes on for its own tenant, and for nobody else");
 }
 
-/// Everything that entered the guests of one feed while it was polled, and the secrets that must not have.
+/// Returns everything that entered the guests of one feed during a poll, and the secrets that must not have entered.
 async fn entered(scenario: Option<&'static str>) -> (Vec<(String, Vec<u8>)>, Vec<Secret>) {
     let simulator = simulator(scenario).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -416,7 +416,7 @@ async fn an_echo_is_taken_out_and_the_rest_is_collected() {
     }
 }
 
-/// The page for the first feed of a simulated service, whose configuration is edited.
+/// Returns the page for the first feed of a simulated service, whose configuration is edited.
 async fn page(edit: fn(String) -> String) -> (String, serde_json::Value) {
     let simulator = simulator(None).await;
     let (text, variables) = simulator.configuration("");

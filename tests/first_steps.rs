@@ -1,4 +1,4 @@
-//! Ten set-ups as a new user breaks them. Each is checked, mended as the text says, and checked again.
+//! Ten set-ups that new users break. Each is checked, mended as the text says, and checked again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::check::Set;
 const CLIENT: &str = "00000001-a991-4c3f-8d27-000000000001";
 const SUBSCRIPTION: &str = "00000001-0001-4f6b-b1d0-000000000001";
 
-/// Checks a set-up that is broken: the step that says so, words of the cause, and words of the fix.
+/// Checks a broken set-up: the step that reports the problem, words of the cause, and words of the fix.
 async fn check_broken(set: &Set, question: Question, cause: &str, fix: &str) {
     let (report, words) = set.check().await;
     let step = report.stopped().unwrap_or_else(|| panic!("nothing is wrong in {words}"));
@@ -47,7 +47,7 @@ async fn the_secrets_id_in_place_of_its_value() {
     let mut set = Set::new(None).await;
     let right = std::mem::replace(&mut set.variables[0].1, "5f0c2a8e-3f51-4f4c-9a3d-2f1f0b7d9c11".to_owned());
     check_broken(&set, Question::Credential, "AADSTS7000215", "the secret's Value, not its Secret ID").await;
-    // Even before anything is sent.
+    // The warning comes before anything is sent.
     let (_, words) = set.check().await;
     assert!(
         words.contains("warning: ") && words.contains("settings.client_secret: ") && words.contains("GUID"),
@@ -108,7 +108,7 @@ async fn a_mistyped_subscription() {
 #[tokio::test]
 async fn a_proxy_in_the_way() {
     let mut set = Set::new(None).await;
-    // Nothing gets out but through the proxy: at the service's address nobody listens.
+    // Only the proxy leads out: at the service's address, nobody listens.
     let service = set.simulator.url().to_owned();
     let there = free_address();
     set.text = set.text.replace(&service, &format!("https://{there}"));
@@ -122,7 +122,7 @@ async fn a_proxy_in_the_way() {
     .await;
 
     let proxy = Proxy::start(&service, Some("Basic dXNlcjpwYXNzOndvcmQ=")).await;
-    // As the text says, with an address that is wrong at first.
+    // The fix is applied with a wrong address first.
     set.edit("[network]", &format!("[network]\nproxy = \"http://{}\"", free_address()));
     check_broken(&set, Question::Connect, "the proxy cannot be reached", "check `proxy` in [network]").await;
     set.edit("proxy", &format!("proxy = \"{}\"", service.replace("https", "http")));
@@ -138,7 +138,7 @@ async fn a_proxy_in_the_way() {
     assert!(words.contains(&format!("through the proxy http://{}", proxy.address)), "{words}");
     assert!(!words.contains("word@") && report.ok(), "{words}");
 
-    // A proxy for which a user and a password in its address are of no use, be they there or not.
+    // A proxy for which a user and a password in its address are useless, whether they are there or not.
     let windows = Proxy::start("https://service/windows", Some("Negotiate ticket")).await;
     let useless = ("and takes Negotiate, NTLM", "such as px or cntlm");
     set.variables.last_mut().unwrap().1 = format!("http://user:word@{}", windows.address);
@@ -147,13 +147,13 @@ async fn a_proxy_in_the_way() {
     set.edit("proxy", &format!("proxy = \"http://{}\"", windows.address));
     check_broken(&set, Question::Connect, useless.0, useless.1).await;
 
-    // A proxy that does not like the service.
+    // A proxy that refuses the service.
     let refusing = Proxy::start("https://refused", None).await;
     set.edit("proxy", &format!("proxy = \"http://{}\"", refusing.address));
     check_broken(&set, Question::Connect, "403", "let 127.0.0.1, port ").await;
 }
 
-/// An address at which nobody listens: it was bound, and is given back.
+/// Returns an address at which nobody listens: it was bound and freed.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -164,7 +164,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Lets in who shows this; a service that is no address is refused.
+    /// Starts a proxy that accepts this authorization; a service that is not an address is refused.
     async fn start(service: &str, authorization: Option<&'static str>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, service) = (listener.local_addr().unwrap(), service.trim_start_matches("https://").to_owned());

@@ -1,5 +1,5 @@
-//! Components that are refused before anything of them runs: what they import, what they export, and what it takes to
-//! compile them.
+//! Components that are refused before any of their code runs: because of their imports, their exports, or the cost of
+//! compiling them.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::support::{cache, compiler, host};
 
 /// A component that is refused.
 pub struct Foreign {
-    /// What is wrong with it.
+    /// Its fault.
     pub is: &'static str,
-    /// It, as text.
+    /// Its text.
     text: fn() -> String,
-    /// The words of the refusal.
+    /// Words of the refusal.
     pub error: &'static str,
 }
 
-/// Interfaces that are refused, each alone.
+/// Interfaces that are refused, each by itself.
 const IMPORTS: &[&str] = &[
     "wasi:filesystem/types@0.2.0",
     "wasi:filesystem/preopens@0.2.0",
@@ -39,7 +39,7 @@ const IMPORTS: &[&str] = &[
     "collector:source/secrets@0.2.0",
 ];
 
-/// Everything else that is refused.
+/// All other components that are refused.
 pub const FOREIGN: &[Foreign] = &[
     Foreign { is: "no WebAssembly", text: || "hello".to_owned(), error: "not a WebAssembly component" },
     Foreign { is: "a module, no component", text: || "(module)".to_owned(), error: "not a WebAssembly component" },
@@ -201,7 +201,7 @@ pub const FOREIGN: &[Foreign] = &[
     },
 ];
 
-/// Code that compilers emit by default, of which nothing is refused.
+/// Code that compilers emit by default, which must be accepted.
 const USUAL: &[(&str, &str)] = &[
     ("SIMD", "(func (param v128) (result v128) local.get 0 local.get 0 i32x4.add)"),
     ("copied memory", "(memory 1) (func (memory.copy (i32.const 0) (i32.const 1) (i32.const 2)))"),
@@ -248,7 +248,7 @@ fn many_instances() -> String {
     format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(5))
 }
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let imports = IMPORTS
         .iter()
@@ -268,7 +268,7 @@ fn refusal(host: &Host, text: &str) -> String {
         Ok(plugin) => plugin,
         Err(error) => return cause::chain(&error),
     };
-    // The types of its functions are met with the first call.
+    // The types of its functions are checked at the first call.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(plugin.describe()).0.err().map_or_else(|| "it was taken".to_owned(), |error| error.to_string())
 }
@@ -291,7 +291,7 @@ fn every_foreign_component_is_refused_for_its_own_reason() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Functions that a compiler has long to do with.
+/// Returns functions that take a compiler long.
 fn laborious(functions: usize, statements: usize) -> String {
     let mut body = String::new();
     for index in 0..statements {
@@ -311,7 +311,7 @@ fn laborious(functions: usize, statements: usize) -> String {
     within(&function.repeat(functions))
 }
 
-/// What compiling a component within these limits comes to; there is no cache.
+/// Returns the result of compiling a component within these limits, without a cache.
 fn compiled(limits: CompileLimits, text: &str) -> String {
     refusal(&built_in::host(None, compiler(limits)).unwrap(), text)
 }
@@ -327,7 +327,7 @@ fn compiling_ends_at_its_limits_and_says_which() {
         bounded(CompileLimits { cpu_time: Duration::from_secs(1), ..good.clone() }),
         "compiling the plugin passed the limit of time on a processor, 1000 ms (plugin)"
     );
-    // A number that no other compiler has among its words.
+    // A number that no other compiler has among its arguments.
     let memory_bytes = good.memory_bytes + u64::from(std::process::id());
     assert_eq!(
         bounded(CompileLimits { wall_time: Duration::from_millis(300), memory_bytes, ..good.clone() }),
@@ -347,7 +347,7 @@ fn compiling_ends_at_its_limits_and_says_which() {
     );
 }
 
-/// What a small component is refused for, once it is compiled.
+/// The refusal of a small component, after its compilation.
 const COMPILED: &str = "the plugin exports no collector:source/plugin; this host accepts collector:source/plugin@0.2.x";
 
 #[test]

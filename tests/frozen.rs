@@ -1,5 +1,5 @@
-//! The contract is frozen at 0.2.0: a plugin made for it runs in every later host that accepts 0.2, and no type of it
-//! changes.
+//! The contract is frozen at 0.2.0: a plugin made for it runs in every later host that accepts 0.2, and none of its
+//! types changes.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use wit_parser::{PackageId, Resolve};
 
 use crate::support::{NOON, host, noon, root, unadmitted};
 
-/// The contract as it was published, without its documentation.
+/// The contract as published, without its documentation.
 const CONTRACT: &str = include_str!("frozen/source.wit");
 
 /// Reads a contract; its dependencies are those of the project.
 fn read(contract: &str) -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
     let mut dependencies: Vec<_> = std::fs::read_dir(root().join("wit/deps")).unwrap().flatten().collect();
-    // Each needs those before it.
+    // Each package needs those before it.
     let order = ["io", "clocks", "http"];
     dependencies.sort_by_key(|folder| order.iter().position(|name| folder.file_name() == *name));
     for folder in dependencies {
@@ -36,7 +36,7 @@ fn read(contract: &str) -> (Resolve, PackageId) {
     (resolve, package)
 }
 
-/// A contract as the tools print it, without documentation.
+/// Prints a contract without documentation.
 fn bare(contract: &str) -> String {
     let (resolve, package) = read(contract);
     let mut printer = WitPrinter::<OutputToString>::default();
@@ -45,7 +45,7 @@ fn bare(contract: &str) -> String {
     printer.output.to_string()
 }
 
-/// The plugin of `frozen/plugin.wat` as a component.
+/// Makes a component of the plugin in `frozen/plugin.wat`.
 fn plugin() -> Vec<u8> {
     let (resolve, package) = read(CONTRACT);
     let world = resolve.select_world(&[package], Some("plugin-code")).unwrap();

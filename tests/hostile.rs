@@ -1,4 +1,4 @@
-//! Plugins that mean harm, and what comes of it: each row of a table is run, and documents are made from the same rows.
+//! Malicious plugins, and the host's reaction: each row of a table is run, and documents are made from the same rows.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -29,25 +29,25 @@ use crate::security::Table;
 use crate::support::stage::{Secrets, Stage};
 use crate::support::{NOON, host, noon, plugin, unadmitted};
 
-/// What a mode of the hostile plugin tries, and how it ends.
+/// A mode of the hostile plugin, and its end.
 pub struct Case {
-    /// Its setting.
+    /// The mode, a setting of the plugin.
     pub mode: Mode,
-    /// How much of it.
+    /// The amount, a setting of the plugin.
     pub amount: u32,
-    /// What it tries.
+    /// The attempt in words.
     pub tries: &'static str,
-    /// How that ends: words of the failure, or of what happens instead.
+    /// The end: words of the failure, or of the lack of an effect.
     pub ends: Ends,
-    /// The rule of `conformance` that finds it out; none if it looks like a good plugin from outside.
+    /// The rule of `conformance` that detects the mode; `None` if the plugin looks good from outside.
     pub rule: Option<&'static str>,
 }
 
-/// How a trick ends.
+/// The end of a trick.
 pub enum Ends {
-    /// With a failure that has these words.
+    /// A failure that contains these words.
     Failure(&'static str),
-    /// Without effect: the poll is good.
+    /// No effect: the poll succeeds.
     Nothing(&'static str),
 }
 
@@ -303,7 +303,7 @@ pub const CASES: &[Case] = &[
     case(Mode::NoticeOfSearchUnlisted, 0, "does so while it looks for scopes", Nothing("the same"), "poll"),
 ];
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let row = |case: &Case| {
         let ends = match &case.ends {
@@ -321,7 +321,7 @@ pub fn table() -> Table {
     }
 }
 
-/// What the hostile plugin does with each thing that a plugin may import, by its modes.
+/// Each import that a plugin may have, with the modes of the hostile plugin that abuse it.
 const ABUSED: &[(&str, &[Mode])] = &[
     ("wasi:http/types", &[Mode::Fields, Mode::Headers, Mode::RequestWords, Mode::AddressBytes]),
     ("wasi:http/outgoing-handler", &[Mode::Requests, Mode::RequestsDenied, Mode::HostDenied, Mode::HttpInNormalize]),
@@ -334,7 +334,7 @@ const ABUSED: &[(&str, &[Mode])] = &[
     ("collector:source/plugin", &[]),
 ];
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn imports() -> Table {
     let row = |(import, modes): &(&str, &[Mode])| {
         let modes = if modes.is_empty() {
@@ -352,7 +352,7 @@ pub fn imports() -> Table {
     }
 }
 
-/// The hostile plugin, built when it is first wanted, beside the real one.
+/// The hostile plugin, built at its first use, beside the real one.
 pub fn hostile_bytes() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     let scratch = std::path::Path::new(env!("OUT_DIR")).join("guest");
@@ -368,7 +368,7 @@ pub fn hostile() -> Plugin {
 const KEY: &str = "the-key-of-this-tenant";
 const TOKEN: &str = "the-token-of-this-tenant";
 
-/// The service behind the hostile plugin: gives a token and pages, and notes what it was asked.
+/// The service behind the hostile plugin: returns a token and pages, and keeps the requests.
 #[derive(Default)]
 pub struct Service {
     page_bytes: usize,
@@ -386,7 +386,7 @@ impl Transport for Service {
     }
 }
 
-/// What came of two polls of the first scope, the second with the state of the first.
+/// Returns the outcome of two polls of the first scope, the second with the state of the first.
 pub async fn polled(
     mode: Mode,
     amount: u32,
@@ -430,7 +430,7 @@ async fn open_for(
     Feed::open(hostile(), settings, identity).await
 }
 
-/// Opens a feed as a collector does it, poll after poll, and gives what the log has then.
+/// Opens a feed in the way of a collector, poll after poll, and returns the log.
 async fn logged(mode: Mode, polls: usize) -> String {
     let settings = json!({ "mode": mode.word(), "amount": 3, "key": KEY });
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
@@ -460,7 +460,7 @@ async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_ope
     assert!(!log.contains("is not let out"), "the failure says it: {log}");
 }
 
-/// A line without its quoted strings.
+/// Removes the quoted strings from a line.
 fn unquoted(line: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
     let is_outside = |one: &char| {
@@ -472,7 +472,7 @@ fn unquoted(line: &str) -> String {
     line.chars().filter(is_outside).collect()
 }
 
-/// What the log has of a collector with one feed of the hostile plugin, and its status page.
+/// Returns the log of a collector with one feed of the hostile plugin, and its status page.
 async fn collected(mode: Mode, is_json: bool) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
@@ -546,22 +546,22 @@ pub async fn attempt(mode: Mode, amount: u32, limits: Limits, transport: Arc<dyn
     Ok(last.unwrap())
 }
 
-/// Limits that a test has the patience for.
+/// Limits that a test can wait for.
 pub fn short() -> Limits {
     Limits { cpu_time: Duration::from_secs(1), wall_time: Duration::from_secs(4), ..Limits::default() }
 }
 
-/// The same with time in all that a busy machine needs, whatever it does besides.
+/// The same with elapsed time that is enough on a busy machine.
 pub fn unhurried() -> Limits {
     Limits { wall_time: Duration::from_secs(60), prepare_time: Duration::from_secs(60), ..short() }
 }
 
-/// The limits with which a mode is tried.
+/// The limits with which a mode is run.
 pub fn limits_for(mode: Mode) -> Limits {
     match mode {
-        // What is looked at is the copying, not the size of one event.
+        // This mode tests the copying, not the size of one event.
         Mode::Copies => Limits { event_bytes: 2 << 20, ..unhurried() },
-        // The search, and the reading of events, is the host's, and takes some seconds where the host was built without
+        // The host itself searches and reads events, which takes some seconds in a host that was built without
         // optimisation.
         Mode::LogEscapes | Mode::EventsLong => Limits { cpu_time: Duration::from_secs(60), ..unhurried() },
         Mode::Wait | Mode::BodyInPrepare => short(),
@@ -569,7 +569,7 @@ pub fn limits_for(mode: Mode) -> Limits {
     }
 }
 
-/// What went otherwise than its row says.
+/// Checks a case; returns the difference from its row.
 async fn check(case: &Case) -> Result<(), String> {
     let Case { mode, amount, .. } = case;
     let (outcome, asked) = polled(*mode, *amount, limits_for(*mode), 0).await;
@@ -598,7 +598,7 @@ async fn check(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// A trick without a row is tried by nobody; a row without its trick tries a good plugin.
+/// A trick without a row would not be run; a row without its trick would run a good plugin.
 #[test]
 fn every_trick_has_its_row_and_every_row_its_trick() {
     let plugin = [include_str!("hostile/src/tricks.rs"), include_str!("hostile/src/lib.rs")].concat();
@@ -651,7 +651,7 @@ async fn a_call_that_waits_for_the_network_ends_in_its_time() {
     assert!(words.contains("its limit of time in all in fetch-token, 4000 ms"), "{words}");
 }
 
-/// Gives a token, and then nothing but this: a status, or no answer.
+/// A transport that returns a token, and then only this: a status, or no answer.
 struct Failing(Result<u16, TransportError>);
 
 impl Transport for Failing {
@@ -682,7 +682,7 @@ async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
     for (tenant, mode, requests) in [
         ("alice", Mode::Good, 1),
         ("bob", Mode::Good, 1),
-        // The request has the same bytes, and the plugin wrote them: it stays.
+        // The request has the same bytes, but the plugin wrote them: it is denied.
         ("mallory", Mode::KeyGuessed, 1),
         ("eve", Mode::KeyGuessed, 1),
         ("carol", Mode::Good, 1),
@@ -697,7 +697,7 @@ async fn a_guess_is_not_answered_with_what_the_owner_of_the_credential_got() {
     assert!(asked.iter().all(|request| request.body == format!("key={key}").as_bytes()), "{asked:?}");
 }
 
-/// Gives a token, and then nothing but this status and header.
+/// A transport that returns a token, and then only this status and header.
 struct Refusing(u16, Option<&'static str>);
 
 impl Transport for Refusing {
@@ -716,7 +716,7 @@ impl Transport for Refusing {
 async fn others_wait_only_where_an_origin_asks_for_it_and_no_longer() {
     for (mode, status, header, asked) in [
         (Mode::WaitUnasked, 200, None, None),
-        // It is denied, and nobody answers: what an earlier call met counts for nothing.
+        // The request is denied, and nobody answers: the wait of an earlier call does not count.
         (Mode::WaitUnasked, 429, Some("17"), None),
         (Mode::Good, 429, None, None),
         (Mode::Good, 429, Some("soon"), None),
@@ -750,7 +750,7 @@ async fn every_trick_ends_with_its_own_call() {
     assert!(otherwise.is_empty(), "{otherwise:#?}");
 }
 
-/// What ends with nothing does so where it would have its effect, too.
+/// A case without an effect is also run where its effect would appear.
 #[tokio::test]
 async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     let good = || Arc::new(Service::default()) as Arc<dyn Transport>;
@@ -818,8 +818,9 @@ async fn a_plugin_has_no_dice_for_its_plan() {
     assert!(plans.iter().all(|plan| *plan == plans[0]));
 }
 
-/// Six calls that loop, six that wait, six that flood and six that take memory, and a tenant that polls every 20 ms beside
-/// them, on the same threads. The deadline is missed by whoever waits for the loops to end, which takes 9 s at least.
+/// Six calls that loop, six that wait, six that flood and six that take memory, and beside them a tenant that polls
+/// every 20 ms, all on the same threads. If a poll had to wait for the loops, which take 9 s at least, it would miss
+/// the deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_tenant_polls_beside_them_without_a_missed_deadline() {
     const DEADLINE: Duration = Duration::from_secs(6);

@@ -1,5 +1,4 @@
-//! A service that means harm: each case ends in its failure, with nothing leaked, nothing lost, and those beside it
-//! collected.
+//! A malicious service: each case ends in its failure, without leaks and losses, and other scopes are collected.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +20,14 @@ use source_simulator::{Simulator, estate::Estate};
 use crate::security::Table;
 use crate::support::{NOON, host, noon};
 
-/// Cases that run at the same time.
+/// Number of cases that run at the same time.
 const AT_ONCE: usize = 4;
 
 async fn simulator() -> Simulator {
     Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap()
 }
 
-/// The first feed of a simulated service, with connections and tokens of its own.
+/// Opens the first feed of a simulated service, with its own connections and tokens.
 async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
@@ -41,13 +40,13 @@ async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
     checked.feeds[0].open(&tenants, &noon()).await.unwrap()
 }
 
-/// Both scopes of the feed.
+/// Returns both scopes of the feed.
 async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
     feed.sign_in().await?;
     feed.discover().await
 }
 
-/// What came of a case, in words; nothing where it is as the table says.
+/// Runs a case; returns the differences from the table.
 async fn faults(case: &'static ScriptedService) -> Vec<String> {
     let simulator = simulator().await;
     let mut faults = Vec::new();
@@ -58,7 +57,7 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
     let told = before.events.len();
 
     simulator.with(|world| world.scenario = Some(case.name));
-    // Only what is waited for in vain is given little time.
+    // Only a call that waits in vain gets little time.
     let brief = Timeouts { connect: Duration::from_secs(1), exchange: Duration::from_secs(1) };
     let patience = if case.code == Some("timeout") { brief } else { Timeouts::default() };
     let hostile = feed(&simulator, patience).await;
@@ -104,7 +103,7 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
         faults.push(format!("{} events of data that was not complete", batch.events.len()));
     }
 
-    // What was known before is known still: nothing vanished, and nothing is new.
+    // The earlier state is still valid: nothing vanished, and nothing is new.
     simulator.with(|world| world.scenario = None);
     let again = feed(&simulator, Timeouts::default()).await;
     let after = again.poll(struck, NOON + 2, Some(&batch.state)).await.batch.unwrap();
@@ -134,7 +133,7 @@ async fn each_case_ends_in_its_failure_and_harms_nobody_else() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The rows of SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let rows = TABLE.iter().map(|case| {
         let end = case.code.map_or("collected".to_owned(), |code| format!("`{code}`"));

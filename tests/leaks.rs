@@ -1,4 +1,4 @@
-//! Everything that the programs write, searched for every secret that they used, while the service gives those back.
+//! Searches everything that the programs write for every secret that they used, while the service echoes the secrets.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use source_simulator::Simulator;
 use crate::run::{self, until};
 use crate::support::root;
 
-/// Everything but what the compiler says of code.
+/// Everything except the compiler's messages about code.
 const EVERYTHING: &str = "trace,wasmtime=info,cranelift=info,cranelift_codegen=info,regalloc2=info";
 
 struct Scene {
@@ -31,7 +31,7 @@ impl Scene {
         Scene { simulator, folder, secrets }
     }
 
-    /// A command whose words go into files of this name.
+    /// Makes a command whose output goes into files with this name.
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let file = |end: &str| File::create(self.folder.path().join(format!("{name}.{end}"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
@@ -45,7 +45,7 @@ impl Scene {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
-    /// The collector until it polled both tenants, and what it serves.
+    /// Runs the collector until it has polled both tenants, and saves the pages that it serves.
     async fn run(&self, name: &str, format: &str) {
         let mut child =
             Running(self.command(name, &["run", "-c", "all.toml", "--log-format", format]).spawn().unwrap());
@@ -54,7 +54,7 @@ impl Scene {
         let said = self.said(&error);
         let address = said[said.find("http://127.0.0.1:").unwrap()..].split(['/', '"', ' ', '\x1b']).nth(2).unwrap();
         until(|| {
-            // One told of a finding, the other of a failure.
+            // One tenant had a finding, the other a failure.
             let told = |tenant: &str| !self.said(&format!("out/{tenant}.ndjson")).is_empty();
             told("tenant-2") && (told("tenant-1") || self.said(&error).contains("secret-invalid"))
         });
@@ -70,7 +70,7 @@ impl Scene {
         until(|| child.0.try_wait().unwrap().is_some());
     }
 
-    /// Secrets and tokens that were used so far.
+    /// Returns the secrets and tokens that were used so far.
     fn used(&self) -> Vec<Secret> {
         let tokens: Vec<String> = self.simulator.with(|world| world.tokens().map(str::to_owned).collect());
         self.secrets.iter().map(|(_, secret)| secret.clone()).chain(tokens).map(Secret::new).collect()
@@ -86,7 +86,7 @@ impl Drop for Running {
     }
 }
 
-/// All files below these folders.
+/// Returns all files below these folders.
 fn files(folders: &[&Path]) -> Vec<PathBuf> {
     let mut waiting: Vec<PathBuf> = folders.iter().map(|folder| folder.to_path_buf()).collect();
     let mut files = Vec::new();
@@ -100,7 +100,7 @@ fn files(folders: &[&Path]) -> Vec<PathBuf> {
     files
 }
 
-/// Files with a secret in them, and what stands there: as the redaction itself would find it, and by eye.
+/// Returns files that contain a secret, with the text around it: found by the redaction itself, and by a plain search.
 fn leaks(files: &[PathBuf], secrets: &[Secret]) -> Vec<String> {
     let search = Search::new(secrets);
     let spelled: Vec<String> = secrets.iter().flat_map(|secret| spellings(secret.expose())).collect();
@@ -115,7 +115,7 @@ fn leaks(files: &[PathBuf], secrets: &[Secret]) -> Vec<String> {
     files.iter().filter_map(leak).collect()
 }
 
-/// A secret as it is, as a form has it, as JSON has it within JSON, and in hexadecimal.
+/// Returns a secret unchanged, as in a form, as in JSON within JSON, and in hexadecimal.
 fn spellings(secret: &str) -> [String; 4] {
     let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let json = serde_json::Value::from(serde_json::Value::from(secret).to_string()).to_string();
@@ -161,7 +161,7 @@ async fn nothing_that_is_written_holds_a_secret() {
     assert!(scene.said("echo.err").contains("TRACE") && scene.said("echo-json.err").contains("\"TRACE\""));
     assert_eq!(leaks(&written, &scene.used()), Vec::<String>::new());
 
-    // What the search would find, were it there.
+    // The search must find these if they are planted.
     for secret in scene.used() {
         let percent: String = secret.expose().bytes().map(|byte| format!("%{byte:02x}")).collect();
         let json = serde_json::Value::from(serde_json::Value::from(secret.expose()).to_string()).to_string();
@@ -186,7 +186,7 @@ async fn a_request_that_is_not_let_out_is_told_once_with_the_line_that_would_all
     assert_eq!(command.env("RUST_LOG", "warn").status().unwrap().code(), Some(1));
     let said = scene.said("denied.err");
     let denied: Vec<&str> = said.lines().filter(|line| line.contains("to allow it, write")).collect();
-    // Each feed's failure says it, and nothing else besides.
+    // Each feed's failure mentions the denial, and nothing else does.
     let [first, second] = denied.as_slice() else { panic!("{said}") };
     assert!(first.contains("tenant-1-scores") && second.contains("tenant-2-scores"), "{said}");
     let whole = format!("to allow it, write `allow = [{url:?}, \"https://other.example\"]` in [network]");

@@ -1,5 +1,5 @@
-//! Every limit of a call in a pair: what lies within passes, what lies beyond ends with an error that names the limit, its
-//! value, and whose it was. Documents are made from the same rows.
+//! Every limit of a call in a pair: an amount within it passes, and an amount beyond it ends with an error that names
+//! the limit, its value, and whose it was. Documents are made from the same rows.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -19,19 +19,19 @@ use crate::security::Table;
 
 /// A limit of a call.
 pub struct Limit {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// The mode of the hostile plugin that meets it.
+    /// The mode of the hostile plugin that reaches it.
     pub mode: Mode,
     /// An amount that passes.
     pub within: u32,
-    /// An amount that does not.
+    /// An amount that fails.
     pub beyond: u32,
-    /// The error of the latter.
+    /// The error of the second amount.
     pub error: &'static str,
-    /// In place of the usual limits, where those would take long to meet; the error is of this one.
+    /// Changes the default limits where those would take long to reach; the error is that of the changed limit.
     tighter: fn(Limits) -> Limits,
-    /// Size of the service's answers.
+    /// Bytes of each of the service's answers.
     page_bytes: usize,
 }
 
@@ -39,7 +39,7 @@ const fn limit(name: &'static str, mode: Mode, pair: (u32, u32), error: &'static
     Limit { name, mode, within: pair.0, beyond: pair.1, error, tighter: |limits| limits, page_bytes: 0 }
 }
 
-/// All limits that the hostile plugin can meet by itself.
+/// All limits that the hostile plugin can reach by itself.
 pub const LIMITS: &[Limit] = &[
     limit("linear memory", Mode::Memory, (48, 80), "its limit of memory in poll, 67108864 bytes"),
     limit("time on a processor", Mode::Rounds, (1, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
@@ -141,7 +141,7 @@ pub const LIMITS: &[Limit] = &[
     },
 ];
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let row = |limit: &Limit| {
         let Limit { name, mode, within, beyond, error, .. } = limit;
@@ -155,7 +155,7 @@ pub fn table() -> Table {
     }
 }
 
-/// Whether the words say that it was the plugin's: as a failure, or before there is one.
+/// Says whether the message blames the plugin, as a failure or in an earlier error.
 fn is_of_plugin(words: &str) -> bool {
     words.ends_with(", plugin)") || words.starts_with("the plugin passed its limit of ")
 }
@@ -165,10 +165,10 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
     let mut otherwise = Vec::new();
     for limit in LIMITS {
         let Limit { name, mode, within, beyond, error, tighter, page_bytes } = *limit;
-        // What lies within has the time that a busy machine needs.
+        // The first amount gets the time that a busy machine needs.
         let patient = Limits { cpu_time: Duration::from_secs(20), ..unhurried() };
         if let Err(words) = polled(mode, within, tighter(patient), page_bytes).await.0
-            // Its own state is no good; it was taken nevertheless.
+            // The plugin's own state is unreadable to it, but the host accepted the state.
             && !(mode == Mode::StateBytes && words.contains("state-odd"))
         {
             otherwise.push(format!("{name}, {within}: {words}"));
@@ -185,7 +185,7 @@ async fn what_lies_within_a_limit_passes_and_what_lies_beyond_fails_with_its_nam
     assert!(otherwise.is_empty(), "{otherwise:#?}");
 }
 
-/// What the hostile plugin logs in one poll.
+/// Returns the lines that the hostile plugin logs in one poll.
 async fn logged(mode: Mode, amount: u32) -> Vec<String> {
     let settings = json!({ "mode": mode.word(), "amount": amount });
     let settings = Settings::new(settings.as_object().unwrap().clone(), Default::default());
@@ -221,14 +221,14 @@ async fn names_and_words_beyond_their_limits_are_cut() {
     assert_eq!(problems(Mode::ProblemBytes, 50_000).await[0].found.len(), limits::WORDS_BYTES);
 }
 
-/// What the live transport makes of an answer, to the letter.
+/// Returns the live transport's result for the exact bytes of an answer.
 async fn received(answer: Vec<u8>) -> Result<usize, String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let serve = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         std::io::Read::read(&mut stream, &mut [0; 4_096]).unwrap();
-        // Whoever is over a limit hangs up.
+        // A client that hits a limit hangs up.
         let _ = stream.write_all(&answer);
     });
     let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()]).unwrap();
@@ -263,7 +263,7 @@ async fn a_body_passes_up_to_its_limit_compressed_or_not() {
 #[tokio::test]
 async fn headers_pass_up_to_their_limits_of_number_and_size() {
     let limits = Limits::default();
-    // `content-length` is one of them.
+    // `content-length` is one of the headers.
     let many = |count: usize| with_body(&"x: y\r\n".repeat(count), b"");
     assert_eq!(received(many(limits.response_headers - 1)).await, Ok(0));
     let long = |bytes: usize| with_body(&format!("x: {}\r\n", "y".repeat(bytes)), b"");

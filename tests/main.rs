@@ -1,4 +1,5 @@
-//! Behaviour seen through the real component. One file a subject, one line a behaviour; nothing needs the internet.
+//! Behaviour seen through the real component: one file for each subject, one line for each behaviour. No test needs the
+//! internet.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -1,5 +1,5 @@
 //! A good tenant beside each mode of the hostile plugin, on the same threads. `cargo xtask neighbours` measures all of
-//! them, in seven pairs of blocks; without it two modes are tried, in one pair each.
+//! them, in seven pairs of blocks; otherwise two modes are measured, in one pair each.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -15,26 +15,27 @@ use crate::shares::{self, Scene};
 use crate::support::NOON;
 use crate::support::stage::Stage;
 
-/// What the good tenant must have within this time from when it was due: lateness that is promised of a collector.
+/// Time, counted from its due time, within which a poll of the good tenant must end: the lateness that the collector
+/// promises.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Polls of the good tenant in one block, and the time from the end of one until the next is due.
+/// Polls of the good tenant in one block. The interval is the time from the end of one poll until the next is due.
 const POLLS: u32 = 20;
 const INTERVAL: Duration = Duration::from_millis(25);
 
 /// Hostile calls at the same time: as many as one tenant may have.
 const ATTACKS: usize = limits::POLLS_OF_TENANT;
 
-/// How often somebody reads the status meanwhile.
+/// The interval at which the status is read meanwhile.
 const STATUS: Duration = Duration::from_millis(100);
 
-/// What stands beside the good tenant.
+/// The load beside the good tenant.
 #[derive(Clone, Copy)]
 enum Attack {
     Nobody,
-    /// Calls of a hostile plugin, one after the other at each place.
+    /// Calls of a hostile plugin, one after the other in each slot.
     Calls(Mode, u32),
-    /// A collector with a hostile feed, whose loop may not stand still either.
+    /// A collector with a hostile feed, whose loop must not stand still either.
     Collector(Mode, u32),
 }
 
@@ -47,14 +48,14 @@ async fn a_good_tenant_beside_each_hostile_mode() {
         Some(_) => all.collect(),
         None => vec![Attack::Calls(Mode::Loop, 0), Attack::Collector(Mode::NoticesEscapes, 1_000)],
     };
-    // What is compiled once counts for nobody.
+    // Work that is done once, such as compiling, must not count.
     block(Attack::Nobody).await;
     let (mut table, mut missed) = (String::new(), 0);
     for attack in &attacks {
         let mut differences = Vec::new();
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for pair in 0..pairs.unwrap_or(1) {
-            // Which of the two is first must not matter.
+            // The order of the two must not matter.
             if pair % 2 == 0 {
                 alone.push(block(Attack::Nobody).await);
                 beside.push(block(*attack).await);
@@ -84,8 +85,8 @@ async fn a_good_tenant_beside_each_hostile_mode() {
     assert!(pairs.is_none() || missed == 0, "{missed} modes make the good tenant miss {DEADLINE:?}");
 }
 
-/// The longest that the good tenant waited in one block, from when a poll was due to its end, or a reader of a collector
-/// for its loop.
+/// Returns the longest time of one block: of the good tenant's polls from their due times, or of a collector's loop for
+/// a reader.
 async fn block(attack: Attack) -> Duration {
     let good = tokio::spawn(async {
         let mut longest = Duration::ZERO;
@@ -123,7 +124,7 @@ async fn block(attack: Attack) -> Duration {
     good.await.unwrap().max(turn)
 }
 
-/// Drives a collector on the clock of the machine, and gives its longest turn. Somebody reads the status now and then.
+/// Drives a collector on the clock of the machine, and returns its longest turn. The status is read at intervals.
 async fn driven(mut stage: Stage, is_over: impl Fn() -> bool) -> Duration {
     let (begun, mut longest, mut read) = (Instant::now(), Duration::ZERO, Duration::ZERO);
     while !is_over() {
@@ -146,7 +147,7 @@ async fn driven(mut stage: Stage, is_over: impl Fn() -> bool) -> Duration {
     longest
 }
 
-/// The longest that one poll of a future took.
+/// Returns the longest time that one poll of a future took.
 async fn timed(work: impl Future<Output = ()>) -> Duration {
     let (mut work, mut longest) = (std::pin::pin!(work), Duration::ZERO);
     std::future::poll_fn(move |context| {
@@ -158,7 +159,7 @@ async fn timed(work: impl Future<Output = ()>) -> Duration {
     .await
 }
 
-/// How much of a mode a collector's feed has.
+/// The amount of a mode for a collector's feed.
 fn amount(mode: Mode) -> u32 {
     match mode {
         Mode::ScopesFresh => 20_000,

@@ -1,4 +1,4 @@
-//! The mapping: recorded lists through the component, in both classes, and the same code compiled natively.
+//! The mapping: recorded lists through the component, in both classes, and through the same code compiled natively.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl List {
     }
 }
 
-/// The project's own lists, and those of the folder that `ARM_LISTS` names.
+/// Returns the project's own lists, and those of the folder that `ARM_LISTS` names.
 fn lists() -> Vec<List> {
     let mut folders = vec![root().join("tests/lists")];
     folders.extend(environment::variable("ARM_LISTS").map(PathBuf::from));

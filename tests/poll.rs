@@ -1,4 +1,4 @@
-//! One poll over real sockets against the simulated service: what leaves, what is said, and the exit status.
+//! One poll over real sockets against the simulated service: the requests, the messages, and the exit status.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use source_simulator::{Simulator, estate::Estate};
 
 use crate::support::{host, leave_for_the_judge, noon};
 
-/// Changes the text of a configuration.
+/// An edit of a configuration's text.
 type Edit = fn(String) -> String;
 
-/// Polls everything, or one feed, while `scenario` goes on: the report, the events, and the words for people.
+/// Polls everything, or one feed, with a `scenario`. Returns the report, the events, and the messages for people.
 async fn poll(scenario: Option<&'static str>, only: Option<&str>, edit: Edit) -> (Report, Vec<Value>, String) {
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), scenario).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -37,7 +37,8 @@ async fn poll(scenario: Option<&'static str>, only: Option<&str>, edit: Edit) ->
     (report, lines.map(|line| serde_json::from_slice(line).unwrap()).collect(), people)
 }
 
-/// With one good and one broken subscription: the good one's events, the broken one's name, cause and fix, exit 3.
+/// Checks a poll of one good and one broken subscription: the good one's events, the broken one's name, cause and fix,
+/// and exit status 3.
 async fn check_broken(scenario: &'static str, cause: &str) {
     let (report, events, people) = poll(Some(scenario), Some("contoso-scores"), |text| text).await;
     assert_eq!(report.status(), 3, "{people}");
@@ -229,7 +230,7 @@ async fn somebody_else_in_place_of_the_search_or_the_tenants_domain_is_told() {
 #[tokio::test]
 async fn what_looks_odd_and_means_what_it_should_is_collected() {
     let cases: [(_, Edit, _); 4] = [
-        // One page more, which is the first one again.
+        // There is one more page, which repeats the first one.
         ("link-odd", |text| text, 30),
         ("byte-order-mark", all, 30),
         ("search-link-odd", all, 30),

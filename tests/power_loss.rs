@@ -1,5 +1,5 @@
-//! A loss of power at every step of a delivery to a file: what was committed stands there in the end, and a disk that only
-//! says that it synced is found out.
+//! A power cut at every step of a delivery to a file: everything that was committed is in the file in the end, and a
+//! disk that only claims to sync is detected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -23,31 +23,31 @@ const SCOPES: [&str; 3] = ["one", "two", "three"];
 const POLLS: usize = 24;
 const EVENTS_OF_POLL: usize = 10;
 
-/// What a loss of power leaves of the bytes that were not synced.
+/// The fate of unsynced bytes in a power cut.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rest {
     Nothing,
-    /// A beginning that ends within a line.
+    /// A beginning that ends within a line stays.
     Torn,
-    /// Everything, and names that were not synced too.
+    /// Everything stays, including unsynced names.
     All,
 }
 
-/// What a sync does.
+/// The behaviour of a sync.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sync {
     Honest,
-    /// It says that it did.
+    /// The disk only claims to sync.
     Nothing,
 }
 
-/// What is on a disk, and what the system only says is on it.
+/// The durable content of a disk, and the content that the system shows.
 struct Platter {
     sync: Sync,
     files: Vec<Content>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    /// Operations until the power is lost.
+    /// Operations until the power cut.
     left: usize,
 }
 
@@ -69,7 +69,7 @@ impl Platter {
         }
     }
 
-    /// As the next process finds it.
+    /// Leaves the content that the next process finds.
     fn lose_power(&mut self, rest: Rest) {
         for Content { bytes, durable } in &mut self.files {
             let unsynced = bytes.strip_prefix(&**durable).map(<[u8]>::len);
@@ -87,7 +87,7 @@ impl Platter {
     }
 }
 
-/// The disk as one process sees it, until the power is lost.
+/// The disk as one process sees it, until the power cut.
 #[derive(Clone)]
 struct Mounted {
     platter: Arc<Mutex<Platter>>,
@@ -101,7 +101,7 @@ impl Mounted {
         Mounted { platter: Arc::clone(platter), is_off: Arc::default(), went_off: Arc::default() }
     }
 
-    /// One operation, unless there is no power.
+    /// Performs one operation, unless the power is off.
     fn operate<T>(&self, operation: impl FnOnce(&mut Platter) -> T) -> io::Result<T> {
         let mut platter = self.platter.lock();
         if self.is_off.load(Ordering::SeqCst) || platter.left == 0 {
@@ -169,7 +169,7 @@ impl OpenFile for Handle {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // The power may be lost in the middle.
+        // The power may fail in the middle.
         let (begin, end) = bytes.split_at(bytes.len() / 2);
         self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(begin))?;
         self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(end))
@@ -194,17 +194,17 @@ impl OpenFile for Handle {
     }
 }
 
-/// The bodies of one poll; each scope has its turn.
+/// Returns the scope of a poll, each in turn, and its bodies.
 fn poll(number: usize) -> (&'static str, Vec<String>) {
     let (scope, turn) = (SCOPES[number % SCOPES.len()], number / SCOPES.len());
     (scope, bodies(scope, turn * EVENTS_OF_POLL..(turn + 1) * EVENTS_OF_POLL))
 }
 
-/// One life of a collector: takes up what was left, commits polls from `next` on, and delivers them, each two together.
-/// Says whether everything was done before the power was lost.
+/// One life of a collector: it delivers the remaining events, commits polls from `next` on, and delivers them in pairs.
+/// Returns whether everything was done before the power cut.
 fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // The runtime ends with this function, and with it whatever the process had in hand.
+    // The runtime ends with this function, and all work in progress with it.
     runtime.block_on(async {
         let life = async {
             let (deliveries, _) = deliveries(store, Arc::new(disk.clone()), Arc::new(Mutex::new(io::sink())));
@@ -242,8 +242,8 @@ async fn commit(store: &StoreHandle, deliveries: &Deliveries, number: usize) {
     deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
 }
 
-/// What is wrong with the files: an event that is missing, out of order or changed, or a half line. A line that stands
-/// there a second time is a repeat: the uid is in it.
+/// Returns the fault of the files: a missing, reordered or changed event, or an incomplete line. A second identical
+/// line is a repetition, because the line contains the uid.
 fn fault(platter: &Platter) -> Option<String> {
     let number = |path: &Path| path.extension()?.to_str()?.parse::<u64>().ok();
     let mut files: Vec<(u64, usize)> =
@@ -267,7 +267,7 @@ fn fault(platter: &Platter) -> Option<String> {
     SCOPES.into_iter().find(missing).map(|scope| format!("{:?} of {expected} events of {scope}", found.get(scope)))
 }
 
-/// Every event by its line: its scope, and its place there.
+/// Returns every event by its line, with its scope and its place there.
 fn committed() -> &'static HashMap<String, (&'static str, usize)> {
     static COMMITTED: OnceLock<HashMap<String, (&'static str, usize)>> = OnceLock::new();
     let lines = |scope| bodies(scope, 0..POLLS / SCOPES.len() * EVENTS_OF_POLL).into_iter().enumerate();
@@ -275,8 +275,8 @@ fn committed() -> &'static HashMap<String, (&'static str, usize)> {
     COMMITTED.get_or_init(|| SCOPES.into_iter().flat_map(placed).collect())
 }
 
-/// Loses power after each of these numbers of operations in turn; gives what is wrong in the end, and whether the power
-/// was ever lost.
+/// Cuts the power after each of these numbers of operations in turn. Returns the fault in the end, and whether the
+/// power was ever cut.
 fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool) {
     let (store, platter) = (store(), Arc::new(Mutex::new(Platter::new(sync))));
     let (mut next, mut was_lost) = (0, false);
@@ -292,7 +292,7 @@ fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool)
     (fault, was_lost)
 }
 
-/// What is wrong after a loss of power at each operation, followed by another one soon after the restart, if any.
+/// Returns the faults after a power cut at each operation, followed by another one soon after the restart, if given.
 fn faults(sync: Sync, rest: Rest, again: Option<usize>) -> Vec<String> {
     let mut faults = Vec::new();
     for operations in 0.. {

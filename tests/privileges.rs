@@ -1,4 +1,4 @@
-//! Privileges that the program gives up, as the system sees it. Linux alone tells.
+//! Privileges that the program gives up, observed from outside. Only Linux reports them.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -15,10 +15,10 @@ use source_host::plugin::compiler::COMMAND;
 use crate::run::PATIENCE;
 use crate::support;
 
-/// The id of a user that owns nothing; root alone can start a program as another user.
+/// The id of a user that owns nothing; only root can start a program as another user.
 const NOBODY: u32 = 65_534;
 
-/// A program of a user who is not root, from whom nothing would be hidden.
+/// Makes a command of a user who is not root, because nothing is hidden from root.
 fn of_a_user(program: &str) -> Command {
     let mut command = Command::new(program);
     if geteuid().is_root() {
@@ -27,7 +27,8 @@ fn of_a_user(program: &str) -> Command {
     command
 }
 
-/// The built program. It is opened here, since the user may be unable to enter its folder.
+/// Makes a command for the built program. The test opens the file, because the user may not be able to enter its
+/// folder.
 fn built(arguments: &[&str]) -> Command {
     let mut command = of_a_user("/proc/self/fd/0");
     command.env_clear().args(arguments).stdin(File::open(env!("CARGO_BIN_EXE_host-harness")).unwrap());
@@ -37,7 +38,7 @@ fn built(arguments: &[&str]) -> Command {
 struct Running(Child, #[expect(dead_code, reason = "the program writes to it")] BufReader<ChildStdout>);
 
 impl Running {
-    /// The simulated service, once it takes connections.
+    /// Starts the simulated service, and waits until it takes connections.
     fn new() -> Running {
         let mut child = built(&["simulate", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -61,7 +62,7 @@ impl Drop for Running {
     }
 }
 
-/// The words of a line that begins so.
+/// Returns the words of the line with this beginning.
 fn line<'a>(text: &'a str, beginning: &str) -> Vec<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(beginning)).unwrap();
     line.split_whitespace().collect()
@@ -94,7 +95,7 @@ fn plugins_are_compiled_and_run_by_a_program_whose_memory_is_hidden() {
     assert_eq!(page["name"], "azure-secure-score");
 }
 
-/// All threads of a process have a filter of system calls, and gain no privileges.
+/// Says whether all threads of a process have a filter of system calls, and can gain no privileges.
 fn is_fenced_in(process: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
     threads
@@ -110,7 +111,7 @@ fn a_compiler_is_fenced_in_before_it_reads_the_first_byte_of_a_plugin() {
     command.arg(COMMAND).args(numbers).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut compiler = command.spawn().unwrap();
     let begun = Instant::now();
-    // Nothing comes to its standard input meanwhile.
+    // Its standard input stays empty meanwhile.
     while !is_fenced_in(compiler.id()) {
         assert!(
             begun.elapsed() < PATIENCE,
@@ -125,11 +126,11 @@ fn a_compiler_is_fenced_in_before_it_reads_the_first_byte_of_a_plugin() {
     assert!(made.stdout.starts_with(b"\x7fELF"));
 }
 
-/// Without it each page that a plugin may use is cleared after each call.
+/// Without the page map, every page that a plugin may use would be cleared after each call.
 #[test]
 fn the_engine_still_knows_which_pages_a_call_touched() {
     if !geteuid().is_root() {
-        return; // What the process has open is hidden, too.
+        return; // The open files of the process are hidden, too.
     }
     support::host();
     let page_map = |folder: String| {

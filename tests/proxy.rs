@@ -1,5 +1,4 @@
-//! A poll through a proxy: Debian's tinyproxy over loopback, with a private CA behind it; and proxies that do not do what
-//! they are for.
+//! A poll through a proxy: Debian's tinyproxy over loopback, with a private CA behind it; and proxies that fail.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -22,13 +21,13 @@ use source_simulator::{Simulator, estate::Estate};
 
 use crate::support::{self, host, noon};
 
-/// What does not happen within this time does not happen.
+/// Time after which an expected event counts as missing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Tinyproxy takes letters and digits.
+/// Tinyproxy accepts letters and digits only.
 const USER: &str = "collector:passwordOfTests";
 
-/// Tinyproxy, and what it logs.
+/// Tinyproxy and its log.
 pub struct Tinyproxy {
     child: Child,
     pub port: u16,
@@ -37,7 +36,7 @@ pub struct Tinyproxy {
 }
 
 impl Tinyproxy {
-    /// Lets in whom it is told to.
+    /// Starts tinyproxy, which requires this user, if one is given.
     pub fn start(user: Option<&str>) -> Tinyproxy {
         let program = support::program("tinyproxy", "tinyproxy-bin");
         for _ in 0..10 {
@@ -57,7 +56,7 @@ impl Tinyproxy {
         panic!("{} does not start", program.display());
     }
 
-    /// Whether it does; not if another took the port meanwhile.
+    /// Says whether tinyproxy listens; it does not if another program took the port meanwhile.
     fn listens(&mut self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -76,7 +75,7 @@ impl Tinyproxy {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// How many connections to this origin were asked for.
+    /// Returns the number of requested connections to this origin.
     pub fn connections(&self, origin: &str) -> usize {
         self.said().matches(&format!("CONNECT {}", origin.trim_start_matches("https://"))).count()
     }
@@ -89,8 +88,7 @@ impl Drop for Tinyproxy {
     }
 }
 
-/// The program: installed, or unpacked by `cargo xtask test`.
-/// A proxy that hears one request and answers with this line.
+/// Starts a proxy that receives one request and answers with this line.
 fn answering(line: &'static str) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -176,7 +174,7 @@ async fn a_proxy_gets_the_user_and_the_password_of_its_address() {
     }
 }
 
-/// A request through this proxy, without any address being allowed.
+/// Sends a request through this proxy, with these addresses allowed.
 async fn sent(proxy: &str, allowed: Vec<Cidr>, url: &str) -> TransportError {
     let network = Network::new(None, allowed).unwrap().through(Proxy::new(proxy, "").unwrap());
     let transport = network.transport(&Limits::default()).unwrap();

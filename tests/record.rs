@@ -1,4 +1,4 @@
-//! Recording the simulated service, and playing what was recorded.
+//! Recording the simulated service, and replaying the recordings.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn text(recorded: &Recorded) -> String {
     serde_json::to_string_pretty(&recorded.cassette).unwrap()
 }
 
-/// Nothing of the first tenant is in a recording, in whatever letter case.
+/// Checks that a recording contains nothing of the first tenant, in any letter case.
 fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
     let lower = text.to_lowercase();
     let tenant = set.simulator.with(|world| world.estate.tenants[0].clone());
@@ -44,7 +44,7 @@ fn check_redacted(set: &Set, text: &str, without_scopes: bool) {
     assert_eq!(lower.contains(kept), !without_scopes, "{text}");
 }
 
-/// Plays a recording that was written to a file.
+/// Plays a recording from a file.
 async fn played(text: &str) -> replay::Replayed {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recorded.json");

@@ -1,5 +1,6 @@
-//! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms of the floors before its own,
-//! and no two files import each other in a circle. One name is one type. ARCHITECTURE.md describes every room.
+//! The order of rooms. A folder or a file directly below a crate's `src` is a room; a room imports only rooms of
+//! earlier floors, and no two files import each other in a circle. No two types have the same name. ARCHITECTURE.md
+//! describes every room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::root;
 
-/// The rooms of one crate, from the ground up. Rooms of one floor do not import each other.
+/// The rooms of one crate, from the ground up. Rooms on one floor do not import each other.
 struct House {
     sources: &'static str,
     /// The crates of this workspace that the crate may import.
@@ -80,14 +81,15 @@ const HOUSES: &[House] = &[
 const WORKSPACE: &[&str] =
     &["azure_secure_score", "host_harness", "source_host", "source_simulator", "component_builder", "xtask"];
 
-/// One source file: where it stands as a module, and the module paths that it names.
+/// One source file: its module path, and the module paths that it names.
 struct Source {
     module: Vec<String>,
     names: BTreeSet<Vec<String>>,
     crates: BTreeSet<&'static str>,
 }
 
-/// The sources below a folder. Tests in files of their own may look anywhere, as those at the end of a file.
+/// Reads the sources below a folder. Tests may import any room, whether they are in a file of their own or at the end
+/// of a file.
 fn read(folder: &Path) -> Vec<Source> {
     files(folder).iter().map(|path| source(path, folder)).collect()
 }
@@ -114,7 +116,7 @@ fn source(path: &Path, folder: &Path) -> Source {
     Source { module, names, crates: WORKSPACE.iter().filter(named).copied().collect() }
 }
 
-/// The code of a file, without comments. Tests stand at the end, and may look anywhere.
+/// Returns the code of a file without comments. The tests at its end are left out, because they may import any room.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let tests = ["mod", "pub(super) mod", "pub(crate) mod"].map(|kind| format!("\n#[cfg(test)]\n{kind} tests {{"));
@@ -123,7 +125,7 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every source file below a folder.
+/// Returns every source file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
@@ -138,7 +140,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The paths at the beginning of a text: one, or those of a list in braces.
+/// Returns the paths at the beginning of a text: one, or those of a list in braces.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let end = text.find(|one: char| !(one.is_alphanumeric() || matches!(one, '_' | ':'))).unwrap_or(text.len());
     let first: Vec<String> = text[..end].split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -151,7 +153,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     rest.map(|rest| [first.clone(), rest].concat()).collect()
 }
 
-/// The file that a path leads to: the longest module that begins it.
+/// Returns the file of a path: the longest module that is its prefix.
 fn target<'a>(sources: &'a [Source], path: &[String]) -> Option<&'a Source> {
     let leads = sources.iter().filter(|source| path.starts_with(&source.module));
     leads.max_by_key(|source| source.module.len())
@@ -206,12 +208,12 @@ fn no_files_import_each_other_in_a_circle() {
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for file in &files {
             let targets = file.names.iter().filter_map(|path| target(&files, path));
-            // A module and what stands within it are one idea.
+            // A module may import its own parts, and they may import the module.
             let apart =
                 targets.filter(|to| !file.module.starts_with(&to.module) && !to.module.starts_with(&file.module));
             edges.entry(file.module.join("/")).or_default().extend(apart.map(|to| to.module.join("/")));
         }
-        // Files without imports fall away, again and again; a circle stays.
+        // Files without imports are removed again and again; a circle remains.
         while let Some(done) = edges.iter().find(|(_, targets)| targets.is_empty()).map(|(name, _)| name.clone()) {
             edges.remove(&done);
             for targets in edges.values_mut() {
@@ -222,7 +224,7 @@ fn no_files_import_each_other_in_a_circle() {
     }
 }
 
-/// The most packages that an embedder builds, with those of build scripts.
+/// Largest number of packages that an embedder builds, including those of build scripts.
 const EMBEDDED: usize = 215;
 
 #[test]
@@ -283,7 +285,7 @@ fn every_duration_of_the_host_and_the_collector_stands_among_the_limits() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Names that two types have, and why.
+/// Names that two types share, with the reasons.
 const HOMONYMS: &[(&str, &str)] = &[
     ("Credential", "the plugin's setting becomes the credential of the contract"),
     ("Diagnosis", "the plugin's table becomes the diagnoses of the contract"),
@@ -297,13 +299,13 @@ const HOMONYMS: &[(&str, &str)] = &[
     ("Subscription", "of Azure, in the plugin and in the simulator, which never meet"),
 ];
 
-/// The types that a file defines, apart from its tests.
+/// Returns the types that a file defines outside of its tests.
 fn types(path: &Path) -> Vec<String> {
     let text = code(path);
     let names = text.lines().filter_map(|line| {
         let mut words = line.trim_start().split(' ').skip_while(|word| word.starts_with("pub"));
         let kind = words.next()?;
-        // A `type` within an `impl` says which one of a trait it is.
+        // A `type` within an `impl` belongs to a trait.
         let is_type = matches!(kind, "struct" | "enum" | "trait") || kind == "type" && !line.starts_with(' ');
         let name = words.next().filter(|_| is_type)?;
         Some(name.split(|one: char| !one.is_alphanumeric()).next().unwrap_or_default().to_owned())
@@ -311,7 +313,7 @@ fn types(path: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// The types of the contract, as Rust spells them.
+/// Returns the types of the contract with their names in Rust.
 fn types_of_contract() -> Vec<String> {
     let text = fs::read_to_string(root().join("wit/source.wit")).unwrap();
     let names = text.lines().filter_map(|line| match line.trim().split(' ').collect::<Vec<_>>()[..] {

@@ -1,4 +1,4 @@
-//! `run` and `poll --state` as processes: what readers see, signals, locks, and a configuration that changes.
+//! `run` and `poll --state` as processes: their pages, signals, locks, and changing configurations.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use crate::hostile::hostile_bytes;
 use crate::support;
 use crate::support::receiver::{Receiver, Reply};
 
-/// What does not happen within this time does not happen.
+/// Time after which an expected event counts as missing.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration for a simulated service.
@@ -45,7 +45,7 @@ impl Scene {
         Scene { simulator, folder, secrets }
     }
 
-    /// The configuration of the simulated service, with `more` before it.
+    /// Returns the configuration of the simulated service, with `more` before it.
     fn text(&self, more: &str) -> String {
         format!("{more}\n{}", self.simulator.configuration("ca.pem").0)
     }
@@ -69,7 +69,7 @@ impl Scene {
     }
 }
 
-/// Compiles the plugin once, which takes as long as the machine is busy, before anything is waited for.
+/// Compiles the plugin once, before any test waits for a process: compiling may take long on a busy machine.
 fn compiled() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -79,7 +79,7 @@ fn compiled() {
     });
 }
 
-/// The collector, and what it says.
+/// The collector and its output.
 struct Process {
     child: Child,
     said: mpsc::Receiver<String>,
@@ -95,7 +95,7 @@ impl Process {
         Process { child, said, heard: Vec::new() }
     }
 
-    /// Waits for a line with these words, and gives it.
+    /// Waits for a line with these words, and returns it.
     fn hears(&mut self, words: &str) -> String {
         let begun = Instant::now();
         loop {
@@ -124,7 +124,7 @@ impl Process {
         panic!("it does not end");
     }
 
-    /// The address that it serves at.
+    /// Returns the address that the collector serves.
     fn address(&mut self) -> String {
         let line = self.hears("serves /metrics");
         line[line.find("http://").unwrap()..].split(['/', '"']).nth(2).map(|host| format!("http://{host}")).unwrap()
@@ -138,7 +138,7 @@ impl Drop for Process {
     }
 }
 
-/// Waits for something to be so.
+/// Waits until a condition holds.
 pub fn until(mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
@@ -147,7 +147,7 @@ pub fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Lines of a file once there are so many; no more than that come in the same time.
+/// Waits for this many lines of a file, and returns them; there must not be more.
 fn lines(file: &Path, count: usize) -> Vec<Value> {
     let begun = Instant::now();
     loop {
@@ -170,7 +170,7 @@ async fn get(url: &str, token: Option<&str>) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-/// The answer as a reader gets it that takes gzip, as Prometheus does.
+/// Returns the answer to a client that accepts gzip, as Prometheus does.
 async fn compressed(url: &str) -> String {
     let address = url.strip_prefix("http://").unwrap();
     let (host, path) = address.split_once('/').unwrap();
@@ -188,7 +188,7 @@ async fn compressed(url: &str) -> String {
     text
 }
 
-/// Prometheus' own tool finds nothing to say of the metrics.
+/// Checks that Prometheus' own tool accepts the metrics.
 fn check_metrics(metrics: &str) {
     let mut command = Command::new(support::program("promtool", "prometheus"));
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -259,7 +259,7 @@ async fn tenants_with_one_application_sign_in_once_over_connections_of_their_own
     let (text, secrets) = scene.simulator.configuration("ca.pem");
     scene.secrets = secrets;
     scene.simulator.with(|world| world.watch());
-    // The one feed with all subscriptions becomes one feed of one tenant for each.
+    // Makes a feed and a tenant of each subscription of the one feed with all subscriptions.
     let (network, feed) = text.split_once("[[feed]]").unwrap();
     let list = &feed[feed.find("subscription_id").unwrap()..].lines().next().unwrap().to_owned();
     let subscriptions: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
@@ -309,7 +309,7 @@ async fn a_token_keeps_others_from_reading() {
     assert_eq!((posted.status().as_u16(), &posted.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }
 
-/// The status of the answer to a request with this head, from an address of this machine.
+/// Returns the status of the answer to a request with this head, from an address of this machine.
 async fn status_from(from: &str, address: &str, head: &str) -> u16 {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
@@ -441,7 +441,7 @@ async fn it_ends_in_time_though_nobody_reads_its_output() {
     process.hears("collects 2 feeds");
     let state = scene.folder.path().join("collector.db");
     let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    // A pipe takes 64 KiB; what waits behind it is more than one batch.
+    // A pipe holds 64 KiB; more than one batch waits behind it.
     until(|| reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) >= 500);
     process.signal("TERM");
     process.hears("stops");
@@ -468,7 +468,7 @@ async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
     }
 }
 
-/// Waits until a process takes SIGHUP itself.
+/// Waits until a process handles SIGHUP itself.
 fn takes_signals(process: &Process) {
     until(|| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap_or_default();
@@ -484,13 +484,13 @@ async fn a_signal_while_it_starts_is_taken() {
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"ca.fifo\"");
     fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
-    // It waits for what somebody writes into the pipe.
+    // The process waits for data from the pipe.
     let mut process = scene.run(&[]);
     takes_signals(&process);
     process.signal("HUP");
     fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
     process.hears("collects 2 feeds");
-    // It reads the pipe again, since it was told to.
+    // The process reads the pipe again, because it was told to.
     fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
     process.hears("took the configuration of 2 feeds");
     drop(process);
@@ -564,7 +564,7 @@ async fn inspect_does_not_warn_of_a_question_of_its_own() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("each scope that the service names"));
 }
 
-/// A configuration with a page, and with a sink that posts to a receiver.
+/// Returns a configuration with a page, and with a sink that posts to a receiver.
 fn posting(receiver: &Receiver, more: &str) -> String {
     let listen = "[collector]\nlisten = \"127.0.0.1:0\"\n";
     format!("{listen}[[sink]]\nid = \"siem\"\ntype = \"http\"\nurl = \"{}/{{tenant}}\"\n{more}", receiver.url)
@@ -606,7 +606,7 @@ async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
         false => Reply::Status(503, format!("try {number} another time")),
     })
     .await;
-    // Full with the first event: both tenants pause.
+    // The outbox is full with the first event, so that both tenants pause.
     scene.write(&posting(&receiver, "max_outbox_bytes = 1\n[feed_defaults]\ninterval = \"1s\"\n"));
     let mut process = scene.run(&[]);
     let address = process.address();
@@ -628,7 +628,7 @@ async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
     }
 }
 
-/// A feed whose plugin is a pipe: it is ready when the test writes it.
+/// Returns a feed whose plugin is a pipe: it is ready when the test writes the plugin.
 fn piped(id: &str, mode: &str) -> String {
     format!(
         "[[feed]]\nid = \"{id}\"\ntenant = \"mallory\"\nplugin = \"slow.fifo\"\n\
@@ -642,7 +642,7 @@ fn pipe(scene: &Scene) -> PathBuf {
     pipe
 }
 
-/// Whether the metrics have these lines.
+/// Checks that the metrics contain these lines.
 async fn counts(address: &str, lines: &[&str]) {
     let metrics = get(&format!("{address}/metrics"), None).await.1;
     for line in lines {
@@ -670,7 +670,8 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
     assert!(told.contains("feed wrong: settings.mode: found") && told.contains("settings-invalid"), "{told}");
     process.hears("took 1 more feeds");
     counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 0", "collector_feeds_left_out 1"]).await;
-    // One that runs goes on while its plugin is looked at again, and a configuration without it does not wait for that.
+    // A running feed continues while its plugin is checked again, and a configuration without the feed does not wait
+    // for that.
     scene.write(&format!("{served}{}", piped("slow", "")));
     process.hears("checks 1 more feeds");
     assert!(get(&address, None).await.1.contains("it goes on as it was"));
@@ -713,7 +714,7 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     assert!(get(&address, None).await.1.contains("a feed is left out: "));
     let metrics = get(&format!("{address}/metrics"), None).await.1;
     assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
-    // One that runs already goes on: it is not known what it is now.
+    // A running feed continues, because its new configuration is unknown.
     let text = fs::read_to_string(scene.folder.path().join("collector.toml")).unwrap();
     let (before, after) = text.split_once("id = \"tenant-2-scores\"\n").unwrap();
     let other = format!("{before}id = \"tenant-2-scores\"\nplugin = \"collector.toml\"\n{after}");
@@ -749,7 +750,7 @@ async fn a_feed_whose_plugin_or_plan_is_not_the_one_that_is_pinned_is_left_out()
     let (plugin, plan) = (digest(0, "plugin_sha256"), digest(0, "plan_sha256"));
     assert_eq!((&plugin, plan.len()), (&inspected["sha256"].as_str().unwrap().to_owned(), 64));
     assert_ne!(plan, digest(1, "plan_sha256"), "of other subscriptions");
-    // Whoever has the page can make the digest of it again.
+    // A reader of the page can compute its digest.
     let shapes = feeds[0]["shapes"].as_array().unwrap().iter().map(|shape| {
         let keys = ["method", "origin", "path", "credentials", "captures"];
         format!("{{{}}}", keys.map(|key| format!("{key:?}:{}", shape[key])).join(","))
@@ -838,7 +839,7 @@ async fn a_feed_that_runs_goes_on_within_its_pins_and_not_against_them() {
     process.hears("took the configuration of 2 feeds");
 }
 
-/// What the first feed's credential is in the configuration of [`Scene`].
+/// The line of the first feed's credential in the configuration of [`Scene`].
 const SECRET: &str = "client_secret = { env = \"TENANT_1_SECRET\" }";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -848,7 +849,7 @@ async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
     for (name, text) in [("blank.txt", "\u{feff}\r\n"), ("plain.pem", "no PEM"), ("token", "no token")] {
         let file = scene.folder.path().join(name);
         fs::write(&file, text).unwrap();
-        // Of a file that others may read there is a warning, too.
+        // A file that others may read also causes a warning.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     fs::create_dir(scene.folder.path().join("folder")).unwrap();
@@ -887,7 +888,7 @@ async fn a_credential_that_cannot_be_read_leaves_its_own_feed_out() {
     assert_eq!(poll(&["--feed", "tenant-2-scores"]).0, Some(0));
     let output = scene.command(&["inspect", "-c", "collector.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    // What is wrong with the configuration itself stops everything, whatever else cannot be read.
+    // A problem of the configuration itself stops everything, whatever else cannot be read.
     let text =
         scene.text("").replace(SECRET, "client_secret = { env = \"NOBODY\" }").replace("_key = \"0", "_key = \"x");
     fs::write(scene.folder.path().join("collector.toml"), &text).unwrap();
@@ -934,12 +935,12 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     process.hears("took the configuration of 2 feeds");
     lines(&path("out/tenant-1.ndjson"), 15);
     metric(0).await;
-    // A feed that runs goes on with what it has.
+    // A running feed continues with its present credential.
     fs::remove_file(path("secret.txt")).unwrap();
     process.hears("a feed goes on as it was");
     process.hears("took the configuration of 1 feeds");
     metric(0).await;
-    // A file that the plugin's setting names is waited for, too.
+    // A file that a setting of the plugin names is watched, too.
     write(token);
     process.hears("feed tenant-1-scores: settings.federated_token_file: found a file that cannot be read");
     process.hears("took the configuration of 1 feeds");
@@ -979,7 +980,7 @@ async fn what_surrounds_a_secret_is_removed_and_the_rest_is_sent_as_it_stands() 
     assert_eq!(status, Some(0), "{said}");
     let words = "white space at its beginning and a zero-width space and white space at its end were removed";
     assert!(said.contains(words), "{said}");
-    // Whoever mistakes a place for another does not see the secret again.
+    // If a user puts a secret in the place of a name, no message shows it.
     for credential in ["{ env = \"8y~8Q~s~ecretAbcDef.1\" }", "{ file = \"8y~8Q~s~ecretAbcDef.1\" }"] {
         let (status, said) = told(&format!("client_secret = {credential}"), &["poll"]);
         assert_eq!(status, Some(3));
@@ -1014,7 +1015,7 @@ async fn a_check_climbs_with_the_others_where_one_credential_cannot_be_read() {
     assert_eq!((status, reports[1]["steps"][1]["status"].as_str()), (Some(2), Some("not-reached")));
 }
 
-/// With a thread that hangs, the process has a tenth of the time that it has otherwise.
+/// With a thread that hangs, all time limits of the process are a tenth of the usual ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
     let scene = Scene::new().await;

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use crate::{admission, egress, foreign, hostile, hostile_service, limits, shares};
 
-/// Rows of one kind.
+/// A table about one subject.
 pub struct Table {
-    /// What they are about.
+    /// The subject.
     pub title: &'static str,
-    /// How they are tested, in a sentence.
+    /// A sentence that says how the rows are tested.
     pub how: &'static str,
     /// Names of the columns.
     pub columns: &'static [&'static str],
@@ -16,7 +16,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// Every table. Whoever tests a promise adds a line.
+/// Every table. A test of a promise adds its table here.
 pub fn tables() -> Vec<Table> {
     vec![
         limits::table(),
@@ -31,7 +31,7 @@ pub fn tables() -> Vec<Table> {
     ]
 }
 
-/// Everything below the line that says that it is made.
+/// Returns all text below the line that says that the text is generated.
 pub fn text() -> String {
     let mut text = String::new();
     for Table { title, how, columns, rows } in tables() {

@@ -1,4 +1,4 @@
-//! What is said of settings before anything is sent.
+//! Messages about settings before anything is sent.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use source_host::credentials::settings::schema::validator;
 
 use crate::support::{feed, host, noon};
 
-/// What is said of a feed with one part of its configuration in place of another.
+/// Returns the messages about a feed with one part of its configuration replaced.
 async fn told(part: &str, other: &str) -> Vec<String> {
     const GOOD: &str = "[[feed]]\nid = \"prod\"\ntenant = \"contoso\"\n[feed.settings]\n\
                         client_key = \"11111111-2222-3333-4444-555555555555\"\nclient_secret = { env = \"SECRET\" }\n\
@@ -143,7 +143,7 @@ async fn the_declared_requests_are_one_post_and_gets() {
     assert!(methods.iter().all(|method| ["GET", "POST"].contains(method)));
 }
 
-/// Reads `snapshot_every` as the plugin does, after a look at whether the plugin's schema agrees about it.
+/// Reads `snapshot_every` in the way of the plugin, and checks that the plugin's schema agrees.
 fn snapshot_seconds(value: &Value) -> Result<u64, Vec<Problem>> {
     let settings = json!({
         "client_key": "11111111-2222-3333-4444-555555555555",

@@ -1,4 +1,4 @@
-//! Shares that one plugin takes from the others over many polls, each within the limits of a call: a collector runs a
+//! Resources that one plugin takes from others over many polls, each within the limits of a call: a collector runs a
 //! hostile feed and a good one beside it.
 
 use std::fs;
@@ -24,15 +24,15 @@ use crate::support::stage::{Secrets, Stage};
 
 const HOUR: u64 = 3_600_000;
 
-/// What a mode takes, and how that ends.
+/// A mode, the resource that it takes, and the end of the attempt.
 struct Share {
-    /// None where every mode does it.
+    /// The mode; `None` if every mode takes the resource.
     mode: Option<Mode>,
     tries: &'static str,
     ends: &'static str,
 }
 
-/// Every mode that takes a share; each has its test below.
+/// Every mode that takes a share of a resource; each has its test below.
 const SHARES: &[Share] = &[
     Share {
         mode: Some(Mode::FiguresFresh),
@@ -76,12 +76,12 @@ const SHARES: &[Share] = &[
     },
 ];
 
-/// The modes that are tried here.
+/// Returns the modes that are tried here.
 pub fn modes() -> impl Iterator<Item = Mode> {
     SHARES.iter().filter_map(|share| share.mode)
 }
 
-/// For SECURITY.md.
+/// The table in SECURITY.md.
 pub fn table() -> Table {
     let row = |Share { mode, tries, ends }: &Share| {
         let mode = mode.map_or_else(|| "any".to_owned(), |mode| mode.to_string());
@@ -95,7 +95,7 @@ pub fn table() -> Table {
     }
 }
 
-/// A folder with the hostile plugin in it, whose clock begins at noon.
+/// A folder with the hostile plugin, and a clock that begins at noon.
 pub struct Scene {
     folder: TempDir,
     now: Arc<AtomicU64>,
@@ -126,7 +126,7 @@ fn secrets() -> Secrets {
     [("KEY".to_owned(), "the-key-of-this-tenant".to_owned())].into()
 }
 
-/// A configuration with a feed in this mode, and a good one.
+/// Returns a configuration with a feed in this mode, and a good one.
 pub fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) -> String {
     let feed = |tenant: &str, mode: Mode, more: &str| {
         format!(
@@ -138,7 +138,7 @@ pub fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) ->
     format!("[collector]\n{collector}\n[network]\nallow = [\"https://api.example\"]\n{mallory}{alice}")
 }
 
-/// Why a feed has no data now.
+/// Returns the reason why a feed has no data now.
 fn failure(stage: &Stage, feed: &str) -> Option<Failure> {
     stage.collector.snapshot(100).rows.into_iter().find(|row| row.feed == feed)?.failure
 }
@@ -172,7 +172,7 @@ async fn what_a_feed_leaves_has_a_budget_and_nothing_of_a_poll_that_passes_it_is
         assert!(stage.metric(refused).unwrap() >= 2.0, "others count its failures");
 
         stage.told().await;
-        // After a start the figure is there at once; and with more room the feed goes on.
+        // After a start, the figure exists at once; with more space, the feed continues.
         stage.end().await;
         let mut stage = scene.start(&budget(500_000)).await;
         assert_eq!(of_feed(&stage, "collector_state_bytes", "mallory"), kept);
@@ -218,7 +218,7 @@ async fn while_the_disk_is_nearly_full_a_feed_that_keeps_much_keeps_no_more_and_
 #[tokio::test]
 async fn a_poll_and_a_search_have_a_time_in_all() {
     let limits = Limits { poll_time: Duration::from_secs(1), ..Limits::default() };
-    // Each step waits for a tenth of a second, and a poll may have a hundred.
+    // Each step waits for a tenth of a second, and a poll may have a hundred steps.
     let words = polled(Mode::PagesSlow, 100, limits.clone(), 0).await.0.unwrap_err();
     assert!(words.contains("the poll takes longer than the limit of 1 s (poll-time-limit, service)"), "{words}");
     let words = attempt(Mode::Good, 0, limits, Arc::new(Silent)).await.unwrap_err();
@@ -258,7 +258,7 @@ async fn what_a_feed_writes_to_the_log_has_a_budget_a_minute_and_one_line_says_w
     assert!(told.iter().all(|line| line.contains("mallory-items") && line.contains("WARN")), "{told:?}");
     let dropped = of_feed(&stage, "collector_log_lines_dropped_total", "mallory");
     let polls = "collector_polls_total{tenant=\"mallory\",feed=\"mallory-items\",outcome=\"collected\"}";
-    // Two steps a poll.
+    // A poll has two steps.
     assert_eq!(dropped, stage.metric(polls).unwrap() * 2.0 * 90.0 - written as f64);
     assert_eq!(of_feed(&stage, "collector_log_lines_dropped_total", "alice"), 0.0);
 }
@@ -272,7 +272,7 @@ async fn warnings_beyond_the_budget_of_the_log_are_not_read() {
     stage.collector.sweep();
     assert!(failure(&stage, "mallory-items").is_none(), "warnings keep no data back");
     let dropped = of_feed(&stage, "collector_log_lines_dropped_total", "mallory");
-    // Four lines of 4,000 bytes a poll; a poll of the hour may follow the first within its minute.
+    // A poll logs four lines of 4,000 bytes; an hourly poll may follow the first one within its minute.
     assert!((995.0..=2_000.0).contains(&dropped), "{dropped}");
 }
 
@@ -306,6 +306,6 @@ async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
     assert!(failure(&stage, "alice-items").is_none());
     let stored = stage.pipeline.store.ask(|store| store.scopes()).await.unwrap();
     let stored = stored.iter().filter(|row| row.feed == "mallory-items").count();
-    // Those of the last search are polled; those of the one before were just told of.
+    // The scopes of the last search are polled; those of the search before were just reported.
     assert!((UNPOLLED_SCOPES..=UNPOLLED_SCOPES + 3 * FRESH).contains(&stored), "{stored}");
 }

@@ -1,4 +1,4 @@
-//! What reaches a sink, and what becomes of it where the sink is down, refuses, or is another one meanwhile.
+//! Delivery to sinks, and the fate of events if a sink is down, refuses them, or is replaced meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ use crate::support::flaky::Flaky;
 use crate::support::receiver::{Post, Receiver, Reply, status};
 use crate::support::{PATIENCE, noon};
 
-// What is delivered over HTTP.
+// Delivery over HTTP.
 
 #[tokio::test]
 async fn batches_arrive_compressed_in_the_order_of_their_commits() {
@@ -42,7 +42,7 @@ async fn batches_arrive_compressed_in_the_order_of_their_commits() {
     assert!(came.iter().all(|post| post.body.ends_with("}\n")));
 }
 
-/// What one event is as it arrives, and under which authorization.
+/// Checks the body of one event's delivery, and its authorization.
 async fn check_preset(preset: Preset, authorization: &str, body: &str) {
     let receiver = Receiver::that_accepts().await;
     let config = HttpConfig { gzip: false, ..posting(&receiver.url, preset) };
@@ -307,7 +307,7 @@ async fn a_sink_that_is_mended_gets_what_waited_for_it_at_once() {
     let all = bodies("one", 0..5);
     collector.poll(&["siem"], &all).await;
     receiver.until(1).await;
-    // Nothing changes for a sink that stays what it is.
+    // A sink that stays the same is not disturbed.
     collector.configure(&[http("siem", &receiver.url)]);
     collector.configure(&[http("siem", &format!("{}/{{tenant}}", mended.url))]);
     collector.delivered().await;
@@ -334,7 +334,7 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
     assert_eq!(after.lines(), bodies("one", 3..6));
 }
 
-/// Why a batch is not taken at an address.
+/// Returns the reason why a batch is not taken at an address.
 async fn told(url: &str) -> String {
     let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
@@ -411,9 +411,9 @@ async fn a_token_that_no_header_may_have_is_told_without_it() {
     assert_eq!(why.to_string(), "the token has characters that no header may have");
 }
 
-// What is delivered to files and to standard output.
+// Delivery to files and to standard output.
 
-/// The lines of a file and of those put aside before it, the oldest first.
+/// Returns the number of rotated files, and the lines of all files, the oldest first.
 fn lines_of(folder: &Path, name: &str) -> (usize, Vec<String>) {
     let aside = (1..).map(|number| folder.join(format!("{name}.{number}"))).take_while(|path| path.exists());
     let files: Vec<_> = aside.chain([folder.join(name)]).collect();

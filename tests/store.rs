@@ -1,4 +1,4 @@
-//! What a store keeps, whom it lets in, and what it says of a file that it cannot use.
+//! The content of a store, its access rights, and its messages about a file that it cannot use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 use tempfile::TempDir;
 
-/// What a poll of a scope leaves for these sinks: an event for each body.
+/// Makes the result of a scope's poll for these sinks, with an event for each body.
 fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, &str)]) -> PollRecord {
     let scope = Scope { id: scope.to_owned(), name: None, owner: None, plugin_data: String::new() };
     let event =
@@ -35,20 +35,20 @@ fn partition(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition 
     Partition { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
 }
 
-/// The uids of what waits in a partition.
+/// Returns the uids of the events that wait in a partition.
 fn waiting(store: &mut SqliteStore, partition: &Partition) -> Vec<String> {
     let queued = store.queued(partition, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
     queued.into_iter().map(|event| event.uid).collect()
 }
 
-/// A folder and the path of a store in it.
+/// Returns a folder and the path of a store in it.
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("collector.db");
     (folder, file)
 }
 
-/// A store of three hundred events, closed again.
+/// Makes a store of three hundred events, and closes it.
 fn filled(file: &Path) {
     let mut store = SqliteStore::open(file).unwrap();
     let body = "x".repeat(1_000);
@@ -57,7 +57,7 @@ fn filled(file: &Path) {
     store.commit(&poll("contoso", "prod", "one", &["lake"], &events)).unwrap();
 }
 
-/// Why a file cannot be opened, and the text that an operator reads.
+/// Returns the reason why a file cannot be opened, and the message for the operator.
 fn refused(file: &Path) -> (StoreErrorKind, String) {
     match SqliteStore::open(file) {
         Ok(_) => panic!("{} was opened", file.display()),
@@ -179,7 +179,7 @@ fn a_text_is_no_store() {
     damaged(&file);
 }
 
-/// Whatever is wrong with a file, it is left as it is and the text says what to do.
+/// Checks that a damaged file is left unchanged and that the message says what to do.
 fn damaged(file: &Path) {
     let before = fs::read(file).unwrap();
     let (fault, text) = refused(file);
@@ -366,7 +366,7 @@ fn a_throttle_is_over_when_its_time_is_there() {
     assert_eq!(store.throttles(0).unwrap(), [throttle("a", 100)]);
 }
 
-/// The times and values of the history of a store that is still open.
+/// Returns the times and values in the history of an open store.
 fn history(file: &Path) -> Vec<(u64, f64)> {
     let reader = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut select = reader.prepare("SELECT time, value FROM history ORDER BY time").unwrap();

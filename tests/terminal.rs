@@ -1,4 +1,4 @@
-//! The program as a person types it: on a pseudo-terminal, which `script` of util-linux gives.
+//! The program on a pseudo-terminal, which `script` of util-linux provides.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,22 +6,22 @@ use std::process::{Command, Stdio};
 use crate::run::Scene;
 use crate::support::{PROXY_VARIABLES, root};
 
-/// What the environment may say of colours; tests set what they mean.
+/// Environment variables that affect colours; tests set those that they need.
 const COLOUR_VARIABLES: &[&str] = &["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "TERM", "COLORTERM"];
 
-/// The exit status of a command line, and all that came on the terminal.
+/// The exit status of a command line, and everything on the terminal.
 pub struct Shown {
     pub status: Option<i32>,
     pub screen: String,
 }
 
-/// Runs a line of the shell on a terminal of its own; `host-harness` stands for the program.
+/// Runs a shell command on its own terminal; `host-harness` is replaced by the program.
 pub fn shown(line: &str, variables: &[(&str, &str)]) -> Shown {
     let program = env!("CARGO_BIN_EXE_host-harness");
     let line = line.replace("host-harness", &format!("'{program}'"));
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
     let mut command = Command::new("script");
-    // Its own words would stand among those of the program; its status is the program's.
+    // Without its own messages, the screen has only those of the program; the status is the program's.
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null()).current_dir(root());
     for variable in COLOUR_VARIABLES.iter().chain(PROXY_VARIABLES).chain(&["RUST_LOG"]) {
         command.env_remove(variable);
@@ -31,7 +31,7 @@ pub fn shown(line: &str, variables: &[(&str, &str)]) -> Shown {
     Shown { status: output.status.code(), screen: String::from_utf8_lossy(&output.stdout).into_owned() }
 }
 
-/// Variables of a terminal with colours, and of those where they are off.
+/// Variables of a terminal with colours, and of terminals without.
 const COLOURED: &[(&str, &str)] = &[("TERM", "xterm-256color")];
 const PLAIN: [&[(&str, &str)]; 2] = [&[("TERM", "xterm-256color"), ("NO_COLOR", "1")], &[("TERM", "dumb")]];
 

@@ -1,4 +1,5 @@
-//! What must hold of the plugin for any bytes, whoever sent them. Compiled natively; each function takes one input.
+//! Properties of the plugin that must hold for any bytes, whoever sent them. Compiled natively; each function takes one
+//! input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -22,14 +23,14 @@ const ENDPOINT: &str = "https://management.azure.com";
 const HOUR: u64 = 3_600_000;
 const NOON: u64 = 1_790_000_000_000;
 
-/// The host cuts the words of a failure here; what the plugin says is to be far shorter.
+/// The host cuts the text of a failure at this number of bytes; the plugin's text must be far shorter.
 const WORDS_BYTES: usize = 4 << 10;
 
-/// Between the polls of an input, and between the pages of a poll: JSON has neither byte.
+/// Separate the polls of an input, and the pages of a poll: JSON contains neither byte.
 const POLL_ENDS: u8 = 0x1e;
 const PAGE_ENDS: u8 = 0x1f;
 
-/// Settings that differ in everything that changes an event; the first byte of an input chooses.
+/// Settings that differ in everything that changes an event; the first byte of an input chooses one.
 static SETTINGS: LazyLock<Vec<Settings>> = LazyLock::new(|| {
     let more = [
         "",
@@ -58,7 +59,7 @@ fn scope() -> Scope {
     Scope { id: SUBSCRIPTION.to_owned(), name: None, owner: None, plugin_data: SUBSCRIPTION.to_owned() }
 }
 
-/// An input that looks like an answer: the status, headers, an empty line, the body.
+/// Reads an input that looks like an answer: the status, headers, an empty line, the body.
 fn answer(data: &[u8]) -> Response {
     let mut response = Response { status: 200, ..Response::default() };
     let mut rest = data;
@@ -94,7 +95,8 @@ fn check_failure(failure: &Failure) {
     }
 }
 
-/// Any answer of the token endpoint and of the API that is no success gives a failure of the table, in bounded words.
+/// Checks any answer of the token endpoint and of the API that is not a success: the result is a failure of the table,
+/// with bounded text.
 pub fn errors(data: &[u8]) {
     let response = answer(data);
     let settings = &SETTINGS[0];
@@ -107,7 +109,7 @@ pub fn errors(data: &[u8]) {
         check_failure(failure);
         assert_eq!(failure.status, Some(response.status));
         let waits = response.header("retry-after").is_some_and(|value| value.trim().parse::<u64>().is_ok());
-        // Somebody else's wish counts with the statuses that mean it.
+        // Another machine's wait counts for the statuses that mean a wait.
         let counts = failure.code != "not-the-service" || matches!(response.status, 429 | 503);
         assert_eq!(failure.wait_seconds.is_some() && waits, waits && counts);
     }
@@ -117,7 +119,7 @@ pub fn errors(data: &[u8]) {
         201..=399 | 500.. => assert_eq!(from_arm.reaction, Reaction::TryLater),
         _ => {}
     }
-    // Whoever says nothing in the service's own words says nothing of the tenant.
+    // An answer without the service's own code says nothing about the tenant.
     let blames = matches!(from_arm.reaction, Reaction::FixScope | Reaction::FixFeed | Reaction::NoData);
     assert!(!blames || from_arm.service_code.is_some(), "{from_arm:?}");
     match token::answer(settings, &response) {
@@ -130,8 +132,8 @@ pub fn errors(data: &[u8]) {
     }
 }
 
-/// Any answer to the request for a page is a page that `normalize` can read, with a link that stays where it was, or a
-/// failure of the table.
+/// Checks any answer to the request for a page: the result is a page that `normalize` can read, with a link that stays
+/// at its place, or a failure of the table.
 pub fn pages(data: &[u8]) {
     let response = answer(data);
     let scope = scope();
@@ -177,7 +179,8 @@ pub fn pages(data: &[u8]) {
     }
 }
 
-/// A second reader of the address, which knows dot segments and white space, sees the same place.
+/// Checks with a second parser of the address, which handles dot segments and white space, that a link is at the same
+/// place.
 fn check_link(link: &str, is_path: impl Fn(&str) -> bool) {
     let url = Url::parse(link).unwrap_or_else(|error| panic!("{link:?}: {error}"));
     assert_eq!(url.origin().ascii_serialization(), ENDPOINT, "{link:?}");
@@ -196,7 +199,7 @@ fn context(hour: u64) -> Context {
     }
 }
 
-/// Any pages, poll after poll.
+/// Checks any pages, poll after poll.
 pub fn polls(data: &[u8]) {
     let (first, data) = data.split_first().unwrap_or((&0, &[]));
     let settings = &SETTINGS[usize::from(*first) % SETTINGS.len()];
@@ -223,7 +226,7 @@ pub fn polls(data: &[u8]) {
     }
 }
 
-/// What holds of every answer of `normalize`.
+/// Checks the properties of every answer of `normalize`.
 fn check_batch(
     settings: &Settings,
     context: &Context,
@@ -263,12 +266,12 @@ fn check_batch(
     events
 }
 
-/// An event, as most readers have it: with numbers in double precision.
+/// Reads an event in the way of most readers, with numbers in double precision.
 fn read(body: &[u8]) -> Value {
     serde_json::from_slice(body).expect("an event is JSON")
 }
 
-/// The state can be read again, and the same answer after it tells nothing new.
+/// Checks that the state can be read again, and that the same answer after it reports nothing new.
 fn check_next(settings: &Settings, context: &Context, poll_result: &PollResult, batch: &Batch) {
     let context = Context { collected_at_milliseconds: context.collected_at_milliseconds + 1, ..context.clone() };
     let next = match normalize(settings, &context, poll_result, Some(&batch.state)) {
@@ -277,7 +280,7 @@ fn check_next(settings: &Settings, context: &Context, poll_result: &PollResult, 
     };
     for event in &next.events {
         let event = read(&event.body);
-        // What was absent once before is closed by the second absence.
+        // A finding that was absent once before is closed by the second absence.
         assert!(matches!(event["activity_id"].as_u64(), Some(3 | 99)), "{event}");
     }
     let spelled = |batch: &Batch| serde_json::from_slice::<Value>(&batch.state).expect("a state is JSON");
@@ -286,7 +289,7 @@ fn check_next(settings: &Settings, context: &Context, poll_result: &PollResult, 
     assert_eq!(before["outcome"], after["outcome"]);
 }
 
-/// The order of items within a page decides nothing but the order of events.
+/// Checks that the order of items within a page changes nothing but the order of events.
 fn check_order(settings: &Settings, context: &Context, poll_result: &PollResult, state: Option<&[u8]>, batch: &Batch) {
     let PollResult::Pages(pages) = poll_result else { return };
     if batch.notices.iter().any(|notice| notice.code == "item-repeated") {
@@ -307,7 +310,7 @@ fn check_order(settings: &Settings, context: &Context, poll_result: &PollResult,
     assert_eq!(batch.state, other.state);
 }
 
-/// Any state: it is read, or the failure says that it cannot be; a fresh start is never made of it.
+/// Checks any state: it is read, or the failure says that it cannot be read; it never leads to a fresh start.
 pub fn state(data: &[u8]) {
     static GIVEN: LazyLock<[PollResult; 3]> = LazyLock::new(|| {
         let forbidden = Failure { fix: None, ..FORBIDDEN.failure("403") };
@@ -334,7 +337,8 @@ pub fn state(data: &[u8]) {
     }
 }
 
-/// Polls of a small world, each byte a choice: what is told fits what was known, and the parts of a change add up.
+/// Checks polls of a small world, whose changes the bytes choose: reports fit what was known, and the parts of a change
+/// add up.
 pub fn days(data: &[u8]) {
     let (first, data) = data.split_first().unwrap_or((&0, &[]));
     let settings = &SETTINGS[usize::from(*first) % SETTINGS.len()];
@@ -366,7 +370,7 @@ pub fn days(data: &[u8]) {
     }
 }
 
-/// A score and some controls, the numbers as an index into spellings.
+/// A score and some controls, with numbers as indexes into spellings.
 #[derive(Default)]
 struct Days {
     present: [Option<u8>; 4],
@@ -392,7 +396,7 @@ const SPELLINGS: [(i64, &str); 12] = [
 ];
 
 impl Days {
-    /// Changes the world, and says how many hours later it is.
+    /// Changes the world, and returns the number of hours that pass.
     fn turn(&mut self, choices: &[u8]) -> u64 {
         let choice = |at: usize| choices.get(at).copied().unwrap_or_default();
         self.failing = choice(4) & 7 == 7;
@@ -446,7 +450,8 @@ impl Days {
     }
 }
 
-/// Previous value and delta give the new one, and the drivers with their remainder the delta. All in hundredths.
+/// Checks that previous value and delta give the new value, and that the drivers with their remainder give the delta,
+/// all in hundredths.
 fn check_sums(event: &Value) {
     let change = &event["unmapped"]["change"];
     for name in ["current", "max"] {
@@ -465,7 +470,7 @@ fn hundredths(number: &Value) -> Option<i64> {
     number.as_f64().map(|number| (number * 100.0).round() as i64)
 }
 
-/// The targets by name.
+/// Returns the targets by name.
 pub fn targets() -> BTreeMap<&'static str, fn(&[u8])> {
     BTreeMap::from([
         ("errors", errors as fn(&[u8])),

@@ -1,4 +1,4 @@
-//! What must hold of the host for any bytes: of a configuration, of a cassette, of what a plugin asks for.
+//! Properties of the host that must hold for any bytes of a configuration, of a cassette, or of a plugin's requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,13 +42,14 @@ fn sealed() -> Vec<Sealed> {
     ]
 }
 
-/// Whether an input has what it is to be shown not to get: the fuzzer learns it from comparisons.
+/// Says whether an input contains the secrets that it must not get: the fuzzer learns them from comparisons.
 fn knows_secrets(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     lower.contains(KEY) || lower.contains(TOKEN)
 }
 
-/// Any request: what leaves goes to an allowed origin whoever reads the address, with each credential at its place.
+/// Checks any request: if it leaves, it goes to an allowed origin by every reader's understanding, with each credential
+/// at its place.
 pub fn requests(data: &[u8]) {
     const LOGIN: &str = "https://login.example";
     const API: &str = "https://api.example:8443";
@@ -79,7 +80,7 @@ pub fn requests(data: &[u8]) {
     if knows_secrets(&text) {
         return;
     }
-    // As the sandbox has it: what hyper cannot read as an address was refused before.
+    // In the sandbox, addresses that hyper cannot parse are refused earlier.
     let Ok(uri) = raw.parse::<http::Uri>() else { return };
     let raw = uri.to_string();
     let Ok(url) = Url::parse(&raw) else { return };
@@ -117,7 +118,7 @@ pub fn requests(data: &[u8]) {
     }
 }
 
-/// The address, read by two parsers, is at an allowed origin and below the shape's path.
+/// Checks with two parsers that the address is at an allowed origin and below the shape's path.
 fn check_leaving(request: &OutgoingRequest, shape: &Shape, raw: &str, uri: &http::Uri, allowed: &[&str]) {
     let url = &request.url;
     assert_eq!(Url::parse(url.as_str()).as_ref(), Ok(url), "{raw}");
@@ -138,7 +139,7 @@ fn check_leaving(request: &OutgoingRequest, shape: &Shape, raw: &str, uri: &http
     }
 }
 
-/// A host whose letter case, or whose spelling as an address of IPv6, says nothing.
+/// Normalizes a host: its letter case and the spelling of an IPv6 address do not matter.
 fn host(text: &str) -> String {
     let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
     address.map_or(text.to_ascii_lowercase(), |address| address.to_string())
@@ -154,7 +155,7 @@ fn allowed(origins: &[&str]) -> Origins {
     Origins::new(origins).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-/// What an origin and an address mean does not depend on how they are spelled.
+/// Checks that the meaning of an origin and an address does not depend on their spelling.
 fn addresses(text: &str, data: &[u8]) {
     if let Some(origin) = canonical(text) {
         assert_eq!(canonical(&origin).as_ref(), Some(&origin), "{text}");
@@ -192,11 +193,11 @@ fn addresses(text: &str, data: &[u8]) {
     }
 }
 
-/// Any settings of the plugin: every problem names its setting and tells no secret, or every request that later calls
-/// make has a declared shape.
+/// Checks any settings of the plugin: every problem names its setting and reveals no secret, or every request of later
+/// calls has a declared shape.
 pub fn shapes(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    // Whether a name with `xn--` can be decoded is the host's to know; and nobody guesses a real placeholder.
+    // Only the host knows whether a name with `xn--` can be decoded; and nobody can guess a real placeholder.
     let lower = text.to_ascii_lowercase();
     if knows_secrets(&text) || lower.contains("xn--") || lower.contains("sealed-") {
         return;
@@ -225,7 +226,7 @@ pub fn shapes(data: &[u8]) {
     }
 }
 
-/// The requests that the calls of the contract begin with.
+/// Returns the first requests of the contract's calls.
 fn made(settings: &Settings) -> Vec<Request> {
     let mut requests =
         vec![token::request(settings, |_, _, _| unreachable!("a secret needs no host")).expect("there is a secret")];
@@ -266,7 +267,7 @@ fn leaves(egress: &Egress, request: &Request) {
     }
 }
 
-/// The plan as the host has it.
+/// Converts the plan to the host's type.
 fn plan(plan: native::Plan) -> Plan {
     let credential = |credential| match credential {
         native::Credential::Setting(setting) => Credential::Setting(setting),
@@ -296,11 +297,12 @@ fn plan(plan: native::Plan) -> Plan {
     Plan { shapes: shapes.collect(), warnings: Vec::new() }
 }
 
-/// Any text: a configuration that holds together, or problems that point into it. No secret is told.
+/// Checks any text: the result is a consistent configuration, or problems that point into the text. No secret is
+/// revealed.
 pub fn configs(data: &[u8]) {
     const VALUE: &str = "what-the-variable-holds";
     let text = String::from_utf8_lossy(data);
-    // Nothing is beside it.
+    // There are no files beside it.
     let file = File::new("/nowhere/collector.toml");
     let environment = |name: &str| (name != "NOBODY").then(|| VALUE.to_owned());
     let read = |only: Option<&str>| config::parse(file, &text, only, &environment);
@@ -345,7 +347,7 @@ fn check_config(config: &Config) {
     assert!(config.collector.polls > 0 && config.collector.polls_of_tenant > 0);
 }
 
-/// Plays cassettes. The plugin is compiled at the first call, which takes seconds.
+/// Returns a runtime and a plugin that play cassettes. The plugin is compiled at the first call, which takes seconds.
 pub fn player() -> &'static (Runtime, Plugin) {
     static PLAYER: LazyLock<(Runtime, Plugin)> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -356,7 +358,8 @@ pub fn player() -> &'static (Runtime, Plugin) {
     &PLAYER
 }
 
-/// Any text: an error, or a cassette that is written as it was read and plays twice in the same way.
+/// Checks any text: the result is an error, or a cassette that is written as it was read and that plays twice in the
+/// same way.
 pub fn cassettes(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let cassette = match Cassette::read(&text) {
@@ -378,7 +381,7 @@ pub fn cassettes(data: &[u8]) {
     }
 }
 
-/// The targets by name.
+/// Returns the targets by name.
 pub fn targets() -> BTreeMap<&'static str, fn(&[u8])> {
     BTreeMap::from([
         ("requests", requests as fn(&[u8])),

@@ -1,5 +1,5 @@
-//! What must hold of the host for any bytes of a plugin or a service that was built to attack it: the secrets that it
-//! spells, the tokens that it hides, the events, log lines and plans that it makes up.
+//! Properties of the host that must hold for any bytes of a plugin or a service that was built to attack it: secrets in
+//! many spellings, hidden tokens, and invented events, log lines and plans.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,20 +22,21 @@ use source_host::text::is_plain;
 use tracing::Dispatch;
 use url::Url;
 
-/// Between the parts of an input: no text has it.
+/// Separates the parts of an input; no text contains it.
 const PART_ENDS: u8 = 0x1e;
 
-/// Secrets of one input; what a search costs grows with their number.
+/// Largest number of secrets in one input; the cost of a search grows with their number.
 const SECRETS: usize = 8;
 
-/// A text and secrets of so many bytes together are searched without haste, too.
+/// Bytes of a text and its secrets up to which the slow search is run, too.
 const SHORT: usize = 256;
 
-/// Steps for each byte of a text, and for each byte and spelling of a secret: twice what the slowest text known takes.
+/// Allowed steps for each byte of a text, and for each byte and spelling of a secret: twice the cost of the slowest
+/// known text.
 const STEPS: (usize, usize) = (100, 4);
 
-/// Any secrets and any text: the search takes a time that follows from the length of the text, finds what a search without
-/// haste finds, and finds each secret in the text in each of its spellings.
+/// Checks any secrets and any text: the search's time is bounded by the length of the text, its results equal those of
+/// the slow search, and it finds each secret in each of its spellings.
 pub fn secrets(data: &[u8]) {
     let (secrets, text) = match data.iter().rposition(|byte| *byte == PART_ENDS) {
         Some(end) => (&data[..end], &data[end + 1..]),
@@ -63,7 +64,7 @@ pub fn secrets(data: &[u8]) {
     }
 }
 
-/// A secret as services write it.
+/// Returns the spellings in which services write a secret.
 fn spellings(secret: &str) -> Vec<String> {
     let json = |text: &str| Value::from(text).to_string().trim_matches('"').to_owned();
     let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
@@ -73,14 +74,14 @@ fn spellings(secret: &str) -> Vec<String> {
     let hexadecimal = secret.bytes().map(|byte| format!("{byte:02X}")).collect();
     let mut all = vec![secret.to_owned(), percent(secret), percent(&percent(secret)), html(secret), units, wide];
     all.extend([hexadecimal, percent(&html(secret))]);
-    // Its quotes at its ends would be taken for JSON's own.
+    // Quotes at the ends of a secret would be taken for JSON's own.
     if !secret.starts_with('"') && !secret.ends_with('"') {
         all.extend([json(secret), json(&json(secret))]);
     }
     all
 }
 
-/// A plugin that is known to read more than the standard's members.
+/// A plugin that is known to read more members than those of the standard.
 const READER: KnownPlugin =
     KnownPlugin { token_members: &["error_codes", "trace_id"], token_headers: &["x-server"], ..KnownPlugin::UNKNOWN };
 
@@ -88,10 +89,10 @@ const READER: KnownPlugin =
 const SEEN: &[&str] =
     &["token_type", "expires_in", "error", "error_description", "error_uri", "error_codes", "trace_id"];
 
-/// Any answer of a token endpoint: the plugin sees known members alone, and in them no token.
+/// Checks any answer of a token endpoint: the plugin sees only known members, and no token in them.
 pub fn seals(data: &[u8]) {
     const KEY: &str = "access_token";
-    // Who writes stand-ins may make a token of them.
+    // An input with placeholders could make a token of them.
     if data.windows(4).any(|window| window == &REDACTED.as_bytes()[1..5]) {
         return;
     }
@@ -118,12 +119,12 @@ pub fn seals(data: &[u8]) {
             assert!(token.expose().bytes().all(|byte| byte.is_ascii_graphic()) && !token.expose().is_empty());
             assert!(members[KEY] == **placeholder && placeholder != token.expose());
         }
-        // A character that no token has may be seen.
+        // A character that no token contains may be visible.
         None => assert!(members.get(KEY).is_none_or(|value| value.as_str().is_some_and(|odd| odd.chars().count() < 2))),
     }
 }
 
-/// An input that looks like an answer: the status, headers, an empty line, the body.
+/// Reads an input that looks like an answer: the status, headers, an empty line, the body.
 fn response(data: &[u8]) -> IncomingResponse {
     let end = data.windows(2).position(|window| window == b"\n\n");
     let (head, body) = end.map_or((data, &[][..]), |end| (&data[..end], &data[end + 2..]));
@@ -135,7 +136,8 @@ fn response(data: &[u8]) -> IncomingResponse {
     IncomingResponse { status, headers, body: body.to_vec() }
 }
 
-/// Any event: it is taken where a parser that makes a tree loses nothing of it, and its uid is the one that it says.
+/// Checks any event: it is accepted exactly if a parser that builds a tree loses nothing of it, and if its uid is the
+/// stated one.
 pub fn events(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == PART_ENDS).unwrap_or(0);
     let (uid, body) = (String::from_utf8_lossy(&data[..end]), data.get(end + 1..).unwrap_or_default());
@@ -147,7 +149,7 @@ pub fn events(data: &[u8]) {
 }
 
 thread_local! {
-    /// What the log of this thread holds.
+    /// The log of this thread.
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -165,8 +167,8 @@ impl io::Write for Writer {
     }
 }
 
-/// Any message of a plugin: the log has one line for it, whose words are one quoted field without a secret and without
-/// what nobody sees.
+/// Checks any message of a plugin: the log has one line for it, in which the text is one quoted field, without secrets
+/// and invisible characters.
 pub fn logs(data: &[u8]) {
     const WHO: &str = "contoso/feed";
     const BYTES: usize = 256;
@@ -177,7 +179,7 @@ pub fn logs(data: &[u8]) {
         let lines = || tracing_subscriber::fmt().with_writer(|| Writer).with_ansi(false).without_time();
         [lines().finish().into(), lines().json().flatten_event(true).finish().into()]
     });
-    // Who writes stand-ins may make a secret of them.
+    // An input with placeholders could make a secret of them.
     let message = String::from_utf8_lossy(data);
     let words = log_words(&message, &SEARCH, BYTES);
     assert!(words.len() <= BYTES && is_plain(&words), "{words:?}");
@@ -204,7 +206,8 @@ pub fn logs(data: &[u8]) {
     assert_eq!(json, expected.map(|(name, value)| (name.to_owned(), Value::from(value))).collect());
 }
 
-/// Any plan: it is refused, or comes back as it was, has one digest, and lets out requests to its own origins alone.
+/// Checks any plan: it is refused, or it is restored unchanged, has one digest, and allows requests to its own origins
+/// only.
 pub fn plans(data: &[u8]) {
     let Ok(shapes) = serde_json::from_slice::<Vec<Shape>>(data) else { return };
     let mut plan = Plan { shapes, warnings: Vec::new() };
@@ -237,7 +240,7 @@ pub fn plans(data: &[u8]) {
     }
 }
 
-/// The targets by name.
+/// Returns the targets by name.
 pub fn targets() -> BTreeMap<&'static str, fn(&[u8])> {
     BTreeMap::from([
         ("secrets", secrets as fn(&[u8])),

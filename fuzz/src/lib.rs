@@ -1,5 +1,5 @@
-//! What must hold for any input, as functions that take bytes: the fuzzers call them, and so do the tests with every
-//! input of the corpus.
+//! Properties that must hold for any input, as functions that take bytes: the fuzzers call them, and the tests call
+//! them with every input of the corpus.
 
 pub mod guest;
 #[cfg(feature = "host")]

@@ -1,4 +1,4 @@
-//! Events for sinks, and a collector as far as its sinks see it.
+//! Events for sinks, and the part of a collector that sinks see.
 
 use std::fs;
 use std::io::Write;
@@ -24,7 +24,7 @@ use super::{PATIENCE, noon};
 
 pub const TOKEN: &str = "a-token-of-tests";
 
-/// The events of a poll, one body each.
+/// Makes the events of a poll, one for each body.
 fn events(bodies: &[String]) -> Vec<NewEvent> {
     let event = |body: &String| {
         let uid = serde_json::from_str::<Value>(body).unwrap()["uid"].as_str().unwrap().to_owned();
@@ -33,12 +33,12 @@ fn events(bodies: &[String]) -> Vec<NewEvent> {
     bodies.iter().map(event).collect()
 }
 
-/// Bodies that are told apart by their uid.
+/// Makes bodies with different uids.
 pub fn bodies(scope: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(|number| format!(r#"{{"uid":"{scope}-{number}","scope":"{scope}"}}"#)).collect()
 }
 
-/// What a poll of a scope leaves for these sinks.
+/// Makes the result of a scope's poll for these sinks.
 pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
     let id = scope.to_owned();
     PollRecord {
@@ -58,12 +58,12 @@ pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[S
     }
 }
 
-/// A store that ends with the test, on its thread.
+/// Starts a store in memory, on its thread.
 pub fn store() -> StoreHandle {
     StoreHandle::start(SqliteStore::in_memory().unwrap(), "memory".into()).unwrap()
 }
 
-/// Deliveries from a store to a disk; nobody is trusted over TLS.
+/// Makes deliveries from a store to a disk, without trusted authorities for TLS.
 pub fn deliveries(
     store: &StoreHandle,
     disk: Arc<dyn Disk>,
@@ -84,7 +84,7 @@ pub fn tls() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
-/// A collector as far as its sinks see it.
+/// The part of a collector that sinks see.
 pub struct Collector {
     pub folder: TempDir,
     pub store: StoreHandle,
@@ -108,7 +108,7 @@ impl Collector {
         collector
     }
 
-    /// The paths of sinks are below the test's folder.
+    /// Configures sinks, whose paths are below the test's folder.
     pub fn configure(&self, sinks: &[SinkConfig]) {
         let sinks: Vec<SinkConfig> = sinks.iter().cloned().map(|sink| self.placed(sink)).collect();
         self.deliveries.replace(&sinks).unwrap();
@@ -122,7 +122,7 @@ impl Collector {
         sink
     }
 
-    /// The same store after a restart of the process.
+    /// Returns a collector with the same store after a restart of the process.
     pub fn restarted(self, sinks: &[SinkConfig]) -> Collector {
         let (deliveries, metrics) = deliveries(&self.store, Arc::new(RealDisk), Arc::clone(&self.stdout) as _);
         let collector = Collector { deliveries, metrics, ..self };
@@ -147,7 +147,7 @@ impl Collector {
         record
     }
 
-    /// Comes back when everything is delivered.
+    /// Waits until everything is delivered.
     pub async fn delivered(&self) {
         let delivered = async {
             loop {
@@ -197,7 +197,7 @@ pub fn posting(url: &str, preset: Preset) -> HttpConfig {
     }
 }
 
-/// A standard output that may be closed at the other end.
+/// A standard output whose other end may be closed.
 #[derive(Default)]
 pub struct Pipe {
     pub written: Vec<u8>,

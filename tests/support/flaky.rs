@@ -1,4 +1,4 @@
-//! A store that takes nothing while a test says so.
+//! A store that refuses writes when a test says so.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use host_harness::store::{
 
 type StoreResult<T> = Result<T, StoreError>;
 
-/// A store whose disk is full while `is_full`: it can be read, and takes nothing.
+/// A store whose disk is full while `is_full`: it can be read but not written.
 pub struct Flaky {
     pub store: SqliteStore,
     pub is_full: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What the tests share: one engine with one compiled plugin, and a folder where events wait for the judge.
+//! The parts that tests share: one engine with one compiled plugin, and a folder with events for the judge.
 
 pub mod deliveries;
 pub mod flaky;
@@ -30,7 +30,7 @@ pub const NOON: u64 = 1_790_000_000_000;
 
 pub const SUBSCRIPTION: &str = "00000001-0000-4f6b-b1d0-000000000001";
 
-/// Nothing that a test waits for takes this long.
+/// Time after which an expected event counts as missing.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The root of the workspace.
@@ -44,7 +44,7 @@ pub fn host() -> Host {
     HOST.get_or_init(make).clone()
 }
 
-/// The limits of a compiler that was built without optimisation, on a machine that is busy with other tests.
+/// Limits for a compiler that was built without optimisation, on a machine that is busy with other tests.
 fn patient() -> CompileLimits {
     CompileLimits {
         cpu_time: Duration::from_secs(300),
@@ -53,7 +53,7 @@ fn patient() -> CompileLimits {
     }
 }
 
-/// A program that is installed, or that `cargo xtask test` unpacked into the target folder.
+/// Returns the path of a program that is installed, or that `cargo xtask test` unpacked into the target folder.
 pub fn program(name: &str, package: &str) -> PathBuf {
     let installed = environment::variable("PATH").unwrap_or_default();
     let unpacked = root().join("target").join(name).join("usr/bin");
@@ -67,7 +67,7 @@ pub fn program(name: &str, package: &str) -> PathBuf {
     })
 }
 
-/// Such a program, to be run; libraries that were unpacked with it lie beside it.
+/// Returns a command for such a program, with the libraries that were unpacked beside it.
 pub fn running(name: &str, package: &str) -> Command {
     let program = program(name, package);
     let libraries = root().join("target").join(name).join("usr/lib");
@@ -79,12 +79,12 @@ pub fn running(name: &str, package: &str) -> Command {
     command
 }
 
-/// Where compiled plugins are kept from one run of the tests to the next.
+/// The folder that keeps compiled plugins between runs of the tests.
 pub fn cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
-/// The built program as the compiler, within these limits.
+/// Makes a compiler of the built program, within these limits.
 pub fn compiler(limits: CompileLimits) -> Compiler {
     Compiler::Program(env!("CARGO_BIN_EXE_host-harness").into(), limits)
 }
@@ -94,7 +94,7 @@ pub fn plugin() -> Plugin {
     PLUGIN.get_or_init(|| built_in::plugin(&host()).unwrap()).clone()
 }
 
-/// Numbers that look like chance and are the same in every run.
+/// Pseudorandom numbers, the same in every run.
 pub struct Dice(u64);
 
 impl Dice {
@@ -108,7 +108,7 @@ impl Dice {
     }
 }
 
-/// The time as it is.
+/// The clock of the machine.
 pub fn now() -> Clock {
     source_host::clock::system()
 }
@@ -117,7 +117,7 @@ pub fn noon() -> Clock {
     Arc::new(|| NOON)
 }
 
-/// Settings of the built-in plugin, and more.
+/// Returns settings of the built-in plugin, with further ones.
 pub fn settings(more: Value) -> Map<String, Value> {
     let mut settings = json!({
         "client_key": "00000001-a991-4c3f-8d27-000000000001",
@@ -131,7 +131,7 @@ pub fn settings(more: Value) -> Map<String, Value> {
     settings.as_object().unwrap().clone()
 }
 
-/// A feed that cannot reach anything.
+/// Opens a feed that cannot reach anything.
 pub async fn feed(more: Value) -> Feed {
     let identity = Identity {
         tenant: "contoso".to_owned(),
@@ -145,7 +145,7 @@ pub async fn feed(more: Value) -> Feed {
     Feed::open(plugin(), Settings::new(settings(more), Default::default()), identity).await.unwrap()
 }
 
-/// A feed of this tenant that is not admitted yet.
+/// Makes a feed of this tenant that is not admitted yet.
 pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowed: Origins) -> AdmittedFeed {
     AdmittedFeed {
         id: format!("{tenant}-items").into(),
@@ -166,10 +166,10 @@ pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowe
     }
 }
 
-/// What leads a process through a proxy.
+/// Variables that lead a process through a proxy.
 pub const PROXY_VARIABLES: &[&str] = &["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
 
-/// The program, without the machine's own proxy.
+/// Makes a command for the program, without the machine's own proxy.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_host-harness"));
     for variable in PROXY_VARIABLES {
@@ -178,7 +178,7 @@ pub fn command() -> Command {
     command
 }
 
-/// Leaves events for the judge, which runs after the tests.
+/// Keeps events for the judge, which runs after the tests.
 pub fn leave_for_the_judge<'a>(name: &str, events: impl IntoIterator<Item = &'a [u8]>) {
     let folder = root().join("target/judge");
     std::fs::create_dir_all(&folder).unwrap();
@@ -186,12 +186,12 @@ pub fn leave_for_the_judge<'a>(name: &str, events: impl IntoIterator<Item = &'a 
     std::fs::write(folder.join(format!("{}.ndjson", name.replace('/', "-"))), lines).unwrap();
 }
 
-/// A request as the simulated service takes it, without sockets between them.
+/// Converts a request to the simulated service's type, so that no sockets are needed.
 pub fn asked(request: &OutgoingRequest) -> Request {
     Request::new(&request.method, &request.url, &request.headers, &request.body)
 }
 
-/// The time that this thread had on a processor: what else the machine does is not in it.
+/// The CPU time of this thread, which other work of the machine does not affect.
 pub fn time_on_processor() -> std::time::Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())

@@ -1,4 +1,4 @@
-//! A server that receives over HTTP, and keeps what came.
+//! An HTTP server that keeps the requests that it receives.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::PATIENCE;
 
-/// What came, decompressed.
+/// A request, with its body decompressed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Post {
     pub path: String,
@@ -30,13 +30,13 @@ impl Post {
     }
 }
 
-/// What is answered.
+/// The answer to a request.
 pub enum Reply {
     Status(u16, String),
     RetryAfter(&'static str),
     /// The connection ends without an answer.
     Cut,
-    /// Accepted, as soon as there is a permit.
+    /// The request is accepted as soon as there is a permit.
     Held(Arc<Semaphore>),
 }
 
@@ -46,7 +46,7 @@ pub fn status(status: u16) -> Reply {
 
 type Answers = dyn Fn(usize, &Post) -> Reply + Send + Sync;
 
-/// A server that keeps all that came, and what it accepted of it.
+/// A server that keeps all received requests, and those that it accepted.
 pub struct Receiver {
     pub url: String,
     came: Arc<Mutex<Vec<Post>>>,
@@ -55,7 +55,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Answers each post by its number, counted from 0.
+    /// Starts a server that answers each request by its number, counted from 0.
     pub async fn start(answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -65,7 +65,7 @@ impl Receiver {
         Receiver { url, came, accepted, task }
     }
 
-    /// Answers all posts alike.
+    /// Starts a server that accepts all requests.
     pub async fn that_accepts() -> Receiver {
         Receiver::start(|_, _| status(200)).await
     }
@@ -74,7 +74,7 @@ impl Receiver {
         self.came.lock().clone()
     }
 
-    /// Comes back when this many posts came.
+    /// Waits until this many requests have arrived.
     pub async fn until(&self, posts: usize) {
         let came = async {
             while self.came().len() < posts {
@@ -84,7 +84,7 @@ impl Receiver {
         tokio::time::timeout(PATIENCE, came).await.expect("posts come");
     }
 
-    /// The lines of all posts that were accepted.
+    /// Returns the lines of all accepted requests.
     pub fn lines(&self) -> Vec<String> {
         self.accepted.lock().iter().flat_map(Post::lines).collect()
     }

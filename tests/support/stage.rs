@@ -1,4 +1,4 @@
-//! A collector on a clock that jumps, against a transport of the test's own, with a store in a file.
+//! A collector on a clock that jumps, with a transport of the test, and with a store in a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,22 +24,22 @@ use source_host::network::Transport;
 use super::flaky::Flaky;
 use super::host;
 
-/// Values of the environment.
+/// Values of environment variables.
 pub type Secrets = BTreeMap<String, String>;
 
 pub struct Stage {
     pub now: Arc<AtomicU64>,
     pub collector: Collector,
     pub pipeline: Pipeline,
-    /// While it is set, the store takes nothing.
+    /// While set, the store refuses writes.
     pub disk_is_full: Arc<AtomicBool>,
-    /// Bytes that are free where the state is.
+    /// Free bytes on the disk of the state.
     pub free: Arc<AtomicU64>,
     output: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Stage {
-    /// Takes up a configuration, and the state beside it.
+    /// Starts a collector with a configuration, and with the state beside it.
     pub async fn start(
         file: &Path,
         text: &str,
@@ -80,7 +80,7 @@ impl Stage {
         Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, free, output }
     }
 
-    /// Takes another configuration while it runs; `impatient` as after SIGHUP.
+    /// Reloads with another configuration; `impatient` as after SIGHUP.
     pub async fn reload(&mut self, file: &Path, text: &str, secrets: &Secrets, impatient: bool) {
         let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
         let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
@@ -90,12 +90,12 @@ impl Stage {
         self.collector.reload(checked.feeds, &[], 64, 8, impatient);
     }
 
-    /// Ends it as a process does: its state can be taken up again.
+    /// Ends the collector in the way of a process: its state can be opened again.
     pub async fn end(self) {
         self.pipeline.close().await;
     }
 
-    /// Lets everything happen that is due before `end`, each at its time, and then lets that time come.
+    /// Runs everything that is due before `end`, each at its time, and then moves the clock to `end`.
     pub async fn run_until(&mut self, end: u64) {
         loop {
             self.collector.start_due();
@@ -111,7 +111,7 @@ impl Stage {
         self.now.store(end, Ordering::SeqCst);
     }
 
-    /// What went to standard output since this was last asked.
+    /// Returns the events that went to standard output since the last call.
     pub async fn told(&self) -> Vec<Value> {
         self.pipeline.deliveries.rest().await;
         let lines = std::mem::take(&mut *self.output.lock());
@@ -119,7 +119,7 @@ impl Stage {
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
-    /// The value of a metric.
+    /// Returns the value of a metric.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.pipeline.metrics.text(self.pipeline.deliveries.outboxes());
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())

@@ -1,14 +1,15 @@
-//! Programs that tests run and that the machine may lack: Debian's, unpacked into the target folder, which needs no root.
+//! Programs that tests run and that the machine may lack: Debian's packages, unpacked into the target folder without
+//! root.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-/// The programs, each with the packages of Debian that hold it.
+/// The programs, each with the Debian packages that contain it.
 const PROGRAMS: &[(&str, &[&str])] =
     &[("tinyproxy", &["tinyproxy-bin"]), ("promtool", &["prometheus"]), ("jq", &["jq", "libjq1", "libonig5"])];
 
-/// Unpacks every program that is neither installed nor unpacked. A test says what to do where this did not help.
+/// Unpacks every program that is neither installed nor unpacked. If that fails, the test says what to do.
 pub fn ensure(workspace: &Path) {
     for (program, packages) in PROGRAMS {
         unpack(&workspace.join("target").join(program), program, packages);
@@ -23,7 +24,7 @@ fn unpack(folder: &Path, program: &str, packages: &[&str]) {
     }
     eprintln!("cargo xtask unpacks {program} of Debian into the target folder");
     let _ = fs::create_dir_all(folder);
-    // Lists of packages of its own: those of the machine may be absent, and are another's to refresh.
+    // Uses its own lists of packages: those of the machine may be absent, and only root may refresh them.
     let script = "set -e
         mkdir -p lists/partial cache
         apt='apt-get -qq -o Dir::State::Lists=lists -o Dir::Cache=cache -o APT::Sandbox::User='

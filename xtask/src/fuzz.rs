@@ -1,5 +1,5 @@
 //! Fuzzing: runs the fuzzers of `fuzz/` one after the other, each for some seconds, with cargo-fuzz on the pinned
-//! compiler. Inputs that a run finds stay in the target folder; what is worth keeping is put into `fuzz/corpus` by hand.
+//! compiler. New inputs stay in the target folder; people copy valuable ones into `fuzz/corpus`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::{env, fs};
 
 use crate::{cargo_program, run, target_folder, workspace};
 
-/// The version that is installed where there is none.
+/// The version that is installed if the machine has none.
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// Fuzzers with their dictionaries; those of the plugin build within a minute.
 const PLUGIN: &[(&str, &str)] =
     &[("errors", "json"), ("pages", "json"), ("polls", "json"), ("state", "json"), ("days", "json")];
 
-/// Those of the host bring wasmtime along.
+/// Fuzzers of the host, which depend on wasmtime.
 const HOST: &[(&str, &str)] = &[
     ("requests", "requests"),
     ("shapes", "settings"),
@@ -47,7 +47,7 @@ pub fn fuzz(chosen: &str, seconds: &str) -> Result<(), String> {
         let folder = workspace().join("fuzz");
         let mut command = Command::new(cargo_program());
         command.current_dir(workspace()).env("PATH", &tools);
-        // No sanitizer: they need an unstable compiler, and there is no unsafe code.
+        // No sanitizer: sanitizers need an unstable compiler, and there is no unsafe code.
         command.args(["fuzz", "run", "--sanitizer", "none"]);
         if *group == "host" {
             command.args(["--features", "host"]);
@@ -61,7 +61,7 @@ pub fn fuzz(chosen: &str, seconds: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A search path on which cargo-fuzz is found. Where the machine has none, it is installed into the target folder.
+/// Returns a search path with cargo-fuzz on it, which is installed into the target folder if the machine lacks it.
 fn cargo_fuzz() -> Result<OsString, String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let tools = target_folder().join("tools");

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the commands that set everything up by themselves.
+//! `cargo xtask`: commands that install what they need.
 
 #![expect(clippy::disallowed_methods, reason = "cargo hands commands of a workspace their folders in the environment")]
 
@@ -39,13 +39,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why a command did not come to its end.
+/// The reason why a command stopped.
 enum Stop {
     /// There is no such command.
     Usage,
-    /// What cargo started ended with this status, and said why.
+    /// The program that cargo started ended with this status, and explained it.
     Told(u8),
-    /// Something else.
+    /// Another error.
     Error(String),
 }
 
@@ -90,7 +90,7 @@ fn demo(arguments: &[&str]) -> Result<(), Stop> {
     passed_on(&mut cargo_with(fixed.iter().chain(arguments)))
 }
 
-/// Says what cargo is about to do, and that it takes a while where nothing is built yet.
+/// Announces cargo's work, and that it takes a while if nothing is built yet.
 fn announce(what: &str, profile: &str) {
     let is_built = target_folder().join(profile).join(format!("host-harness{}", env::consts::EXE_SUFFIX)).exists();
     let time = match profile {
@@ -106,7 +106,7 @@ fn test(arguments: &[&str]) -> Result<(), Stop> {
     passed_on(&mut cargo_with(["test", "--locked", "--workspace"].iter().chain(arguments)))
 }
 
-/// Prints a row for each mode: how long a good tenant waits at most for a poll, alone and beside it.
+/// Prints a row for each mode: the longest wait of a good tenant for a poll, alone and beside the mode.
 fn neighbours(pairs: &str, profile: &str) -> Result<(), Stop> {
     if pairs.parse::<usize>().is_err() {
         return Err(format!("found {pairs:?}, expected a number of pairs").into());
@@ -130,7 +130,7 @@ fn build(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds the target where it is missing: on some machines rustup does not by itself.
+/// Adds the target if it is missing: on some machines, rustup does not add it by itself.
 fn ensure_target() -> Result<(), String> {
     if component::target_is_installed() {
         return Ok(());
@@ -170,7 +170,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// The same where the status of what cargo started is the status of this program.
+/// The same, with the status of the program that cargo started as the status of this program.
 fn passed_on(command: &mut Command) -> Result<(), Stop> {
     let status = command.status().map_err(|error| format!("failed to start cargo: {error}"))?;
     match status.code() {

@@ -1,5 +1,6 @@
-//! Measures the collector with thousands of feeds against the simulated service: how late polls begin, and what it takes
-//! while it waits. Both programs are built for release; figures are of the collector's process alone.
+//! Measures the collector with thousands of feeds against the simulated service: the lateness of polls, and the
+//! resources of an idle collector. Both programs are built for release; the figures are those of the collector's
+//! process only.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,25 +12,25 @@ use std::time::{Duration, Instant};
 
 use crate::{announce, cargo, target_folder};
 
-/// Subscriptions of one tenant, each with a feed of its own.
+/// Subscriptions of one tenant, each with its own feed.
 const FEEDS_OF_TENANT: usize = 20;
 
 /// Resident memory of an idle collector, in MB of a million bytes.
 const MOST_MB: f64 = 60.0;
 
-/// Of one core, in percent, while it waits.
+/// CPU time of an idle collector, in percent of one core.
 const MOST_CPU_PERCENT: f64 = 1.0;
 
-/// Of polls, in percent, that begin within [`LATE_SECONDS`] of their due time.
+/// Percentage of polls that must begin within [`LATE_SECONDS`] of their due time.
 const LEAST_IN_TIME_PERCENT: f64 = 99.0;
 
-/// See [`LEAST_IN_TIME_PERCENT`]; a bound of the histogram.
+/// Seconds for [`LEAST_IN_TIME_PERCENT`], which is a bound of the histogram.
 const LATE_SECONDS: &str = "5";
 
-/// Connections are dropped a minute after their last use; then the collector is idle.
+/// Time until the collector is idle: connections are dropped a minute after their last use.
 const REST: Duration = Duration::from_secs(90);
 
-/// How long an idle collector is watched.
+/// Time for which an idle collector is measured.
 const WATCH: Duration = Duration::from_secs(60);
 
 /// A process that ends with this program.
@@ -42,7 +43,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs the measurement and prints it; the error says which figure is beyond its bound.
+/// Runs the measurement and prints it; the error names the figure that exceeds its bound.
 pub fn measure(feeds: usize) -> Result<(), String> {
     announce("builds host-harness for release, and measures it", "release");
     cargo(["build", "--release", "--locked", "--package", "host-harness"].iter())?;
@@ -115,7 +116,7 @@ fn failed<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String {
     move |error| format!("failed to {what}: {error}")
 }
 
-/// The configuration that the simulated service prints, and the variables of its secrets.
+/// Returns the configuration that the simulated service prints, and the variables of its secrets.
 fn described(service: &mut Process, tenants: usize) -> Result<(String, Vec<(String, String)>), String> {
     let lines = BufReader::new(service.0.stdout.take().ok_or("the service has no output")?).lines();
     let (mut text, mut variables) = (String::new(), Vec::new());
@@ -148,7 +149,7 @@ fn split(text: &str, feeds: usize) -> String {
     std::iter::once(head).chain(split.take(feeds)).collect()
 }
 
-/// Starts the collector; gives where it serves its metrics.
+/// Starts the collector, and returns the address of its metrics.
 fn start(program: &Path, folder: &PathBuf, variables: &[(String, String)]) -> Result<(Process, String), String> {
     let mut command = Command::new(program);
     command.args(["run", "-c", "collector.toml"]).current_dir(folder).envs(variables.iter().cloned());
@@ -162,7 +163,7 @@ fn start(program: &Path, folder: &PathBuf, variables: &[(String, String)]) -> Re
             address = line[at + "http://".len()..].split('/').next().unwrap_or_default().to_owned();
         }
         if line.contains("collects ") {
-            // Whatever else it says is shown.
+            // All other output is shown.
             std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
             return Ok((collector, address));
         }
@@ -189,7 +190,7 @@ fn get(address: &str, path: &str) -> Result<String, String> {
     read().map_err(failed("read the metrics"))
 }
 
-/// The value of a series, 0 where there is none.
+/// Returns the value of a series, 0 if it is missing.
 fn value(metrics: &str, series: &str) -> f64 {
     let value = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
     metrics.lines().find_map(value).unwrap_or_default()

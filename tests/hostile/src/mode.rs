@@ -1,13 +1,13 @@
-//! The modes of the hostile plugin, which the tests share: neither side can name one that the other does not have.
+//! The modes of the hostile plugin, which the tests share: neither side can name a mode that the other does not have.
 
 use std::fmt;
 
 macro_rules! modes {
     ($($name:ident = $word:literal,)*) => {
-        /// What the plugin does in place of what it should.
+        /// The behaviour of the plugin.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Mode {
-            /// Nothing: it is a good plugin.
+            /// The plugin behaves well.
             #[default]
             Good,
             $(#[doc = concat!("The trick `", $word, "`.")] $name,)*
@@ -17,7 +17,7 @@ macro_rules! modes {
             /// All tricks.
             pub const TRICKS: &[Mode] = &[$(Mode::$name,)*];
 
-            /// The mode as it stands in settings.
+            /// The mode's name in settings.
             pub const fn word(self) -> &'static str {
                 match self {
                     Mode::Good => "",
@@ -139,7 +139,7 @@ modes! {
 }
 
 impl Mode {
-    /// The mode of settings.
+    /// Returns the mode with a name.
     pub fn of(word: &str) -> Option<Mode> {
         [Mode::Good].iter().chain(Mode::TRICKS).copied().find(|mode| mode.word() == word)
     }

@@ -1,5 +1,4 @@
-//! What the plugin does in place of what it should. The tables of `tests/hostile.rs` and `tests/limits.rs` name every
-//! mode, and say how it ends.
+//! The misbehaviour of the plugin. The tables of `tests/hostile.rs` and `tests/limits.rs` name every mode and its end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +12,7 @@ use crate::contract::*;
 use crate::mode::Mode;
 use crate::{Settings, failure, read};
 
-/// A test writes here what `describe` does, which has no settings to say it.
+/// The behaviour of `describe`, which has no settings. Tests overwrite these bytes.
 static DESCRIBES: [u8; 30] = *b"describes as good plugins do..";
 
 pub fn before_describe() {
@@ -85,7 +84,7 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
                 while stream.blocking_write_and_flush(&[0; 4_096]).is_ok() {}
             }
         }
-        // The digits of its placeholder are its only dice.
+        // The digits of its placeholder are its only source of randomness.
         Mode::PlanByChance
             if settings.key.ends_with(|digit: char| digit.to_digit(16).is_some_and(|digit| digit % 2 == 1)) =>
         {
@@ -121,7 +120,7 @@ pub fn discovery(settings: &Settings, mut found: Discovery) -> Discovery {
         Mode::ScopesFailing => {
             found.scopes = (0..amount).map(|index| Scope { id: index.to_string(), ..scope.clone() }).collect()
         }
-        // Its placeholder is another at each call.
+        // Its placeholder differs in each call.
         Mode::ScopesFresh => {
             let call = settings.key.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             found.scopes = (0..amount).map(|index| Scope { id: format!("{call}-{index}"), ..scope.clone() }).collect();
@@ -154,7 +153,7 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
         Mode::Loop => loop {
             std::hint::black_box(());
         },
-        // Of a thousand turns each: the largest number of single ones takes a fast machine a second.
+        // Each step is a thousand turns: the largest number of single turns takes a fast machine a second.
         Mode::Rounds => (0..amount).for_each(|_| {
             (0..1_000).for_each(|turn| {
                 std::hint::black_box(turn);
@@ -281,7 +280,7 @@ pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Requests that are never sent, with words of so many bytes: those that the host keeps.
+/// Makes requests that are never sent, with words of this many bytes, and returns those that the host keeps.
 fn hoarded(bytes: usize) -> String {
     let kept = (0..100).filter(|index| {
         let request = OutgoingRequest::new(Fields::new());
@@ -295,7 +294,7 @@ fn hoarded(bytes: usize) -> String {
     format!("{} of 100 were kept", kept.count())
 }
 
-/// Headers that change what a request is or where it goes: those that the host takes.
+/// Sets headers that change the meaning or the target of a request, and returns those that the host accepts.
 fn smuggled() -> String {
     let tries: &[(&str, &[u8])] = &[
         ("host", b"evil.example"),
@@ -402,10 +401,10 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
     Ok(batch)
 }
 
-/// Calls that this instance has seen.
+/// Number of calls that this instance has handled.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// A mebibyte that is the same one each time: the host would copy it as often as it is told.
+/// Returns the same mebibyte each time: the host would copy it as often as the plugin returns it.
 #[expect(unsafe_code, reason = "a hostile author writes this, and the host has to bear it")]
 fn aliased() -> Vec<u8> {
     static ONE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
@@ -416,7 +415,7 @@ fn aliased() -> Vec<u8> {
         body.shrink_to_fit();
         body.leak().as_mut_ptr() as usize
     };
-    // SAFETY: never freed twice, because the host does not come back to free it.
+    // SAFETY: the memory is never freed twice, because the host does not return to free it.
     unsafe { Vec::from_raw_parts(*ONE.get_or_init(make) as *mut u8, SIZE, SIZE) }
 }
 
@@ -424,12 +423,13 @@ fn deep(levels: usize) -> usize {
     if levels == 0 { 0 } else { std::hint::black_box(deep(std::hint::black_box(levels - 1)) + 1) }
 }
 
-/// A text of so many bytes that begins like this.
+/// Makes a text of this many bytes with this beginning.
 fn wide(begin: &str, bytes: usize) -> String {
     format!("{begin}{}", "x".repeat(bytes.saturating_sub(begin.len())))
 }
 
-/// Ends a line and begins another tenant's, by controls that a log or a page would obey, and by some that nobody sees.
+/// Ends a line and begins another tenant's, with controls that a log or a page would obey, and with some invisible
+/// ones.
 const FORGED: &str =
     "fine\" tenant=other feed=x\r\n2026-11-27T00:00:00Z ERROR poll tenant=other feed=x\u{202e}\u{200f}\u{200b}";
 

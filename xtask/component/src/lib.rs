@@ -1,5 +1,5 @@
-//! Builds the plugin: links the guest for wasm32-unknown-unknown and makes a component of it. Shared by the build script
-//! of `host-harness`, which embeds the component, and by `cargo xtask build`.
+//! Builds the plugin: links the guest for wasm32-unknown-unknown and makes a component of it. The build script of
+//! `host-harness`, which embeds the component, and `cargo xtask build` share this crate.
 
 #![expect(clippy::disallowed_methods, reason = "cargo tells build scripts of itself in the environment")]
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// The target without any system interface: what the component imports is then what its own code names.
+/// The target without any system interface, so that the component imports only what its own code names.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// File name of the component.
@@ -16,8 +16,8 @@ pub const FILE: &str = "azure-secure-score.wasm";
 /// Package of the plugin.
 pub const PACKAGE: &str = "azure-secure-score";
 
-/// Builds the component of a package and gives its bytes. `scratch` is where cargo works; it must not be the target
-/// folder of a cargo that is running, whose lock would never come free.
+/// Builds the component of a package and returns its bytes. `scratch` is cargo's target folder; it must not be that of
+/// a cargo that is running, whose lock would never be released.
 pub fn build(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, String> {
     if !target_is_installed() {
         return Err(format!("the target {TARGET} is missing; add it with: rustup target add {TARGET}"));
@@ -27,7 +27,7 @@ pub fn build(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>,
     encode().map_err(|error| format!("failed to make a component of the guest: {error:#}"))
 }
 
-/// Whether the standard library for the target is there.
+/// Says whether the standard library for the target is installed.
 pub fn target_is_installed() -> bool {
     let folder = output(&rustc(), &["--print", "target-libdir", "--target", TARGET]);
     folder.is_some_and(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
@@ -42,7 +42,7 @@ fn link(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, Stri
         .arg(scratch)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace).join("\x1f"))
         .env("RUSTC", rustc())
-        // What an outer cargo was told is not meant for this one: the same bytes are to come out everywhere.
+        // Settings for the outer cargo must not affect this one: every build must give the same bytes.
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
@@ -57,8 +57,9 @@ fn link(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, Stri
     fs::read(&file).map_err(|error| format!("failed to read {}: {error}", file.display()))
 }
 
-/// Panic messages hold paths: the folders of the workspace, of cargo and of the sysroot get names that are the same on
-/// every machine. With `rust-src` installed, the sysroot's own files appear under their real path.
+/// Compiler flags that make builds reproducible. Panic messages contain paths: the folders of the workspace, of cargo
+/// and of the sysroot get names that are the same on every machine. With `rust-src` installed, the sysroot's own files
+/// appear under their real path.
 fn rustflags(workspace: &Path) -> Vec<String> {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)

@@ -1,4 +1,4 @@
-//! The challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1): several in one line, or in several lines.
+//! The challenges of `WWW-Authenticate` (RFC 9110, section 11.6.1): several on one line, or on several lines.
 
 use crate::http::Response;
 
@@ -9,7 +9,7 @@ pub struct Bearer {
     pub wants_claims: bool,
 }
 
-/// The `Bearer` challenges of an answer as one; none if there are none.
+/// Merges the `Bearer` challenges of an answer; `None` if there are none.
 pub fn bearer(response: &Response) -> Option<Bearer> {
     let lines = response.headers.iter().filter(|(name, _)| name == "www-authenticate");
     let mut found: Option<Bearer> = None;
@@ -32,7 +32,7 @@ pub fn bearer(response: &Response) -> Option<Bearer> {
     found
 }
 
-/// The parts of a line between commas; a comma within quotes separates nothing.
+/// Splits a line at its commas, except for commas within quotes.
 fn parts(line: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = line.split(move |character| {
@@ -48,14 +48,14 @@ fn parts(line: &str) -> impl Iterator<Item = &str> {
     parts.map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// The scheme that a part begins with, and its first parameter; none if the part is a parameter.
+/// Returns the scheme at the beginning of a part, and its first parameter; `None` if the part is a parameter.
 fn scheme(part: &str) -> Option<(&str, &str)> {
     let end = part.find(|character: char| character.is_ascii_whitespace() || character == '=').unwrap_or(part.len());
     let rest = part[end..].trim_start();
     (!rest.starts_with('=')).then_some((&part[..end], rest))
 }
 
-/// Whether a parameter is `error` with this value, in quotes or without.
+/// Says whether a parameter is `error` with this value, in quotes or without.
 fn is_error(parameter: &str, value: &str) -> bool {
     parameter.split_once('=').is_some_and(|(name, found)| {
         name.trim().eq_ignore_ascii_case("error") && found.trim().trim_matches('"').eq_ignore_ascii_case(value)

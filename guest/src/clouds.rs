@@ -1,4 +1,4 @@
-//! The Microsoft clouds that have a preset: where to sign in, where the API is, and whom the token is for.
+//! The Microsoft clouds with a preset: the addresses for sign-in and API, and the audience of tokens.
 
 /// The three addresses of a cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +11,12 @@ pub struct CloudPreset {
     pub endpoint: &'static str,
     /// The token's scope without `/.default`.
     pub audience: &'static str,
-    /// OCSF `cloud_partition`; none in the public cloud.
+    /// OCSF `cloud_partition`; `None` in the public cloud.
     pub partition: Option<&'static str>,
 }
 
-/// Sources: azure-mgmt-core `get_arm_endpoints` and azure-cli-core `cloud.py`. In the government cloud the audience is
-/// not the endpoint.
+/// The presets. Sources: azure-mgmt-core `get_arm_endpoints` and azure-cli-core `cloud.py`. In the government cloud,
+/// the audience differs from the endpoint.
 pub const CLOUDS: &[CloudPreset] = &[
     CloudPreset {
         name: "public",

@@ -1,19 +1,18 @@
-//! Everything that can go wrong, in one table: code, reaction, cause and fix. Failures, notices and the documentation
-//! are made from it.
+//! All failures and notices in one table: code, reaction, cause and fix. The documentation is made from the same table.
 
 use crate::contract::{self, Failure, Notice, Reaction};
 
 /// One row of the table.
 #[derive(Debug)]
 pub struct Diagnosis {
-    /// Kebab-case; stands in the failure or notice.
+    /// Kebab-case code of the failure or notice.
     pub code: &'static str,
-    /// The reaction that the failure asks of the caller; none for a notice.
+    /// The reaction that the failure asks of the caller; `None` for a notice.
     pub reaction: Option<Reaction>,
     /// The cause, in one sentence without a full stop.
     pub cause: &'static str,
     /// The step that mends the cause; empty where nothing needs mending. `{client}`, `{tenant}`, `{subscription}` and
-    /// `{endpoint}` stand for those of the failed call.
+    /// `{endpoint}` are replaced by those of the failed call.
     pub fix: &'static str,
 }
 
@@ -29,14 +28,14 @@ macro_rules! diagnoses {
 use Reaction::{FixFeed, FixPlugin, FixScope, NoData, RenewToken, StateUnusable, TryLater, Wait};
 
 diagnoses! {
-    // Signing in: what Entra ID answers.
+    // Sign-in: the answers of Entra ID.
     /// AADSTS7000215.
     SECRET_INVALID = "secret-invalid", Some(FixFeed), "Entra ID does not accept the client secret",
         "put the secret's Value, not its Secret ID, into `client_secret`; if it is lost: az ad app credential reset --id {client} --append";
     /// AADSTS7000222.
     SECRET_EXPIRED = "secret-expired", Some(FixFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
-    /// Given by the host, from the date in the settings.
+    /// The host gives this notice, from the date in the settings.
     CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
         "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218 and AADSTS7000216.
@@ -81,7 +80,7 @@ diagnoses! {
     /// AADSTS70011, AADSTS700022, AADSTS1002012 and AADSTS901002.
     SCOPE_INVALID = "scope-invalid", Some(FixFeed), "Entra ID does not accept the scope that was asked for",
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
-    /// The host cannot read a certificate or a token file, or finds something else there.
+    /// The host cannot read a certificate or a token file, or finds other content.
     ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(FixFeed), "the host makes no signed assertion of the credential",
         "let the collector read it, and put there what belongs there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
     /// AADSTS700024 and AADSTS500133.
@@ -143,18 +142,18 @@ diagnoses! {
     /// AADSTS90006, AADSTS90012, AADSTS90024, AADSTS90033, AADSTS90090, AADSTS90091, AADSTS50033, and HTTP 5xx of the token
     /// endpoint with an error of its own.
     TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is unavailable for now", "";
-    /// An empty token or one with spaces or controls, one that is no bearer token, and one whose time is over.
+    /// The token is empty, has spaces or controls, is not a bearer token, or has expired.
     TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID gave a token that no request can be made with",
         "see whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
     /// Any other refusal of the token endpoint.
     TOKEN_REFUSED = "token-refused", Some(FixFeed), "Entra ID refuses the sign-in",
         "look the AADSTS code up: https://login.microsoftonline.com/error";
 
-    // The API: what Azure Resource Manager answers.
+    // The API: the answers of Azure Resource Manager.
     /// HTTP 401 with an error of the service.
     TOKEN_EXPIRED = "token-expired", Some(RenewToken), "the service does not accept the token",
         "compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
-    /// HTTP 401 that challenges for a token, without an error of the service: Azure Resource Manager gives one.
+    /// HTTP 401 that challenges for a token but lacks the error that Azure Resource Manager gives.
     TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "a token is asked for, without the service's own error",
         "see whether a proxy or a gateway answers in place of {endpoint}; if none does, compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
     /// HTTP 401 with a challenge for claims, `insufficient_claims`, and TokenCreatedWithOutdatedPolicies.
@@ -178,7 +177,7 @@ diagnoses! {
     /// ResourceNotFound, or both lists empty.
     NOT_ONBOARDED = "not-onboarded", Some(NoData), "Defender for Cloud has no secure score for the subscription yet",
         "open Microsoft Defender for Cloud, Environment settings, and enable Foundational CSPM for the subscription; the first score takes up to a day";
-    /// A score whose maximum is 0.
+    /// The score's maximum is 0.
     NOTHING_ASSESSED = "nothing-assessed", Some(NoData), "Defender for Cloud found no resource to assess in the subscription", "";
     /// DisabledSubscription and its like, and with `"*"` the states Disabled and Deleted.
     DISABLED = "disabled", Some(FixScope), "the subscription is not enabled",
@@ -186,17 +185,18 @@ diagnoses! {
     /// MissingSubscriptionRegistration.
     NOT_REGISTERED = "not-registered", Some(FixScope), "the subscription is not registered for Microsoft.Security",
         "az provider register --namespace Microsoft.Security --subscription {subscription}";
-    /// Given by the host for a scope that it polled before.
+    /// The host gives this failure for a scope that it polled before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", Some(FixScope), "the application no longer sees the subscription",
         "if it still exists: az role assignment create --assignee {client} --role Reader --scope /subscriptions/{subscription}";
-    /// `"*"` without a result. The service answered: what was found before is no longer discovered.
+    /// `"*"` without a result. The service answered, so that scopes of earlier searches are no longer discovered.
     NO_SUBSCRIPTIONS = "no-subscriptions", Some(FixScope), "the application can read no subscription of the tenant",
         "az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
-    /// `"*"` with a result that the settings leave out whole; others that were found before are no longer discovered.
+    /// `"*"` with a result that the settings exclude completely; other scopes of earlier searches are no longer
+    /// discovered.
     ALL_EXCLUDED = "all-excluded", Some(FixScope), "`exclude_subscriptions` names every subscription of the tenant that the application can read",
         "remove one from `exclude_subscriptions`, or let the application read another: az role assignment create --assignee {client} --role Reader --scope /subscriptions/YOUR-SUBSCRIPTION-ID";
-    /// The list itself, whatever else the answer says. A person may have to act; but what was found before is neither lost
-    /// nor to be held up by that, so that it is only tried again.
+    /// The service refuses the list itself, whatever the answer says. A person may have to act, but scopes of earlier
+    /// searches must be neither lost nor held up, so that the search is only retried.
     LIST_REFUSED = "list-refused", Some(TryLater), "the service refuses the list of subscriptions",
         "find out who refuses it, by the code and the request id; or name the subscriptions in `subscription_id`";
     /// HTTP 429.
@@ -207,78 +207,78 @@ diagnoses! {
     REFUSED = "refused", Some(FixScope), "the service refuses the request",
         "look up the service's code; its support needs the request id";
 
-    // Answers that are no answers.
-    /// Any status without the service's own error, and 200 with a page for people or without a mark of the service.
+    // Unusable answers.
+    /// Any status without the service's own error, and 200 with an HTML page or without a mark of the service.
     NOT_THE_SERVICE = "not-the-service", Some(TryLater), "something else answered in place of the service, such as a proxy, a firewall, a gateway or a login page",
         "run curl -i {endpoint} on the collector's machine to see whose answer it is; let that proxy or firewall pass the collector's requests, or give the proxy, with user and password if it asks for them, in the host's configuration";
     /// HTTP 201 to 299.
     STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a status of success that means no list and no token",
         "see whether a proxy or a gateway answers in place of {endpoint}";
-    /// An empty body, a cut page, bytes that are no UTF-8, too deep.
+    /// The body is empty, cut off, not UTF-8, or nested too deeply.
     ANSWER_NOT_JSON = "answer-not-json", Some(FixPlugin), "the answer is not the JSON that was expected",
         "see whether a proxy answers in place of {endpoint}";
-    /// A part that must be there is absent.
+    /// A required part is absent.
     ANSWER_INCOMPLETE = "answer-incomplete", Some(FixPlugin), "the answer lacks what must be there",
         "keep the answer and report it to the authors of the plugin";
-    /// Something has another type.
+    /// A part has the wrong type.
     ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "the answer holds something of another type than expected",
         "keep the answer and report it to the authors of the plugin";
-    /// An item's id or type is none of the subscription or of the list that was asked for.
+    /// An item's id or type does not belong to the requested subscription or list.
     ANSWER_FOREIGN = "answer-foreign", Some(FixPlugin), "the answer holds items of another subscription or another list",
         "nothing of it was used: see whether a cache or a gateway that mixes answers up stands before {endpoint}; keep the answer and report it to the service";
-    /// A link of the answer leaves the place that the page is from.
+    /// A link leaves the list that it continues.
     LINK_REFUSED = "link-refused", Some(FixPlugin), "the link to the next page cannot be followed",
         "do not follow it; keep the answer and report it to the service";
-    /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects: a login page of the network does.
+    /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects, but login pages of networks do.
     REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which is never followed",
         "see whether a proxy or a login page of the network answers in place of {endpoint}";
-    /// The host's cap of a body.
+    /// The body exceeds the host's limit.
     ANSWER_TOO_LARGE = "answer-too-large", Some(FixPlugin), "the answer is larger than the host allows",
         "keep the request id and report it to the service";
 
-    // The way there.
-    /// The host lets no such request out.
+    // The route to the service.
+    /// The host denies the request.
     REQUEST_DENIED = "request-denied", Some(FixFeed), "the host does not let the request out",
         "allow the origin in the host's configuration";
-    /// An address that the host does not dial.
+    /// The host does not dial the address.
     ADDRESS_PROHIBITED = "address-prohibited", Some(FixFeed), "the name resolves to an address that the host does not dial",
         "allow the address in the host's configuration if it is meant to be private";
-    /// No address for the name.
+    /// The name has no address.
     NAME_NOT_RESOLVED = "name-not-resolved", Some(TryLater), "the name of the service does not resolve",
         "check the spelling of the address and the collector's DNS";
-    /// Nobody listens, or a firewall refuses.
+    /// No server listens, or a firewall refuses.
     CONNECTION_REFUSED = "connection-refused", Some(TryLater), "the connection was refused",
         "check that the collector may reach {endpoint} on this port";
-    /// The host's proxy is not there, or does not let the host through.
+    /// The host's proxy is unreachable, or refuses the host.
     PROXY_FAILED = "proxy-failed", Some(TryLater), "the host's proxy makes no connection to the service",
         "check the proxy's address, user and password in the host's configuration, and that it lets {endpoint} through";
     /// The connection ended early.
     CONNECTION_BROKEN = "connection-broken", Some(TryLater), "the connection ended before the answer did", "";
-    /// No answer in time.
+    /// There is no answer in time.
     TIMEOUT = "timeout", Some(TryLater), "there was no answer in time",
         "check that the collector may reach {endpoint}, directly or by its proxy";
-    /// TLS: unknown CA, wrong name, expired certificate.
+    /// TLS fails: unknown CA, wrong name, or expired certificate.
     TLS_UNTRUSTED = "tls-untrusted", Some(TryLater), "the certificate of the service is not trusted",
         "if a proxy inspects TLS, give its CA in the host's configuration; else check the address and the clock";
     /// Any other fault of the transport.
     TRANSPORT = "transport", Some(TryLater), "the request failed on its way", "";
 
     // This plugin.
-    /// Settings that `prepare` would have refused.
+    /// The settings are invalid, which `prepare` would have reported.
     SETTINGS_INVALID = "settings-invalid", Some(FixFeed), "the settings are not valid", "mend the settings as `prepare` says";
-    /// A scope or a cursor that this plugin did not give.
+    /// A scope or a cursor does not come from this plugin.
     ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host gave back something that this plugin did not give",
         "report it to the authors of the host";
-    /// A state in another format.
+    /// The state has another format.
     STATE_UNREADABLE = "state-unreadable", Some(StateUnusable), "the state of the previous poll cannot be read",
         "use the version of the plugin that wrote it, or remove the state of this scope to begin anew";
 
     // Notices.
-    /// `$expand=definition` was refused.
+    /// The service refuses `$expand=definition`.
     EXPANSION_REFUSED = "expansion-refused", None, "the service refused to expand definitions", "";
-    /// One list of two is empty.
+    /// One of the two lists is empty.
     LIST_EMPTY = "list-empty", None, "one of the lists is empty", "";
-    /// An item stands twice.
+    /// An item appears twice.
     ITEM_REPEATED = "item-repeated", None, "the service gave an item twice; the first one counts", "";
     /// The controls do not add up to the score.
     SUM_MISMATCH = "sum-mismatch", None, "the controls do not add up to the score", "";
@@ -290,7 +290,7 @@ diagnoses! {
     EXCLUSION_UNUSED = "exclusion-unused", None, "an excluded subscription was not found", "remove it from `exclude_subscriptions`";
 }
 
-/// The codes that Entra ID adds to its `error`, as far as they choose the words.
+/// The AADSTS numbers of Entra ID that have a diagnosis.
 pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (7_000_215, &SECRET_INVALID),
     (7_000_222, &SECRET_EXPIRED),
@@ -371,14 +371,14 @@ pub const ENTRA_CODES: &[(u32, &Diagnosis)] = &[
     (50_033, &TOKEN_UNAVAILABLE),
 ];
 
-/// The diagnosis for a number of Entra ID; none where `error` and status must decide.
+/// Returns the diagnosis of an AADSTS number; `None` where `error` and status must decide.
 pub fn of_entra(number: u32) -> Option<&'static Diagnosis> {
     let row = ENTRA_CODES.iter().find(|(known, _)| *known == number).map(|row| row.1);
-    // Policies get new numbers now and then, all of this kind.
+    // New numbers for policies are in these ranges.
     row.or_else(|| matches!(number, 53_000..=53_999 | 530_000..=530_999).then_some(&CONDITIONAL_ACCESS))
 }
 
-/// The page on which Microsoft explains a number.
+/// The page on which Microsoft explains the numbers.
 pub const ENTRA_PAGE: &str = "https://login.microsoftonline.com/error";
 
 /// The codes of Azure Resource Manager and of its provider Microsoft.Security, in lower case.
@@ -408,7 +408,7 @@ pub const ARM_CODES: &[(&str, &Diagnosis)] = &[
 ];
 
 impl Diagnosis {
-    /// A failure of this kind; `detail` names the place and the value found there.
+    /// Makes a failure of this kind; `detail` names the place and the value found there.
     pub fn failure(&self, detail: &str) -> Failure {
         Failure {
             reaction: self.reaction.unwrap_or(FixPlugin),
@@ -422,13 +422,13 @@ impl Diagnosis {
         }
     }
 
-    /// A notice of this kind.
+    /// Makes a notice of this kind.
     pub fn notice(&self, detail: &str) -> Notice {
         Notice { code: self.code.to_owned(), message: format!("{}: {detail}", self.cause) }
     }
 }
 
-/// The table as the contract has it.
+/// Converts the table to the contract's type.
 pub fn table() -> Vec<contract::Diagnosis> {
     TABLE
         .iter()

@@ -1,5 +1,5 @@
-//! The one edge to the network: sends a request through the host and sorts the faults of the transport. No other file
-//! names the HTTP client.
+//! The one edge to the network: sends a request through the host and classifies transport errors. No other file names
+//! the HTTP client.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use waki::{Client, ErrorCode, Method};
 use crate::contract::Failure;
 use crate::diagnoses::{self, Diagnosis};
 
-/// A request as the steps make it.
+/// A request to the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Whole address, sent to the letter.
+    /// Whole address, sent unchanged.
     pub url: String,
     /// The token for `authorization`, after `Bearer `.
     pub bearer: Option<String>,
-    /// Body of a POST as a form; without one the request is a GET.
+    /// Form in the body of a POST; without one, the request is a GET.
     pub form: Option<String>,
 }
 
@@ -24,23 +24,23 @@ pub struct Request {
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// Names in lower case.
+    /// Headers; names are in lower case.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Time for a connection; the host bounds everything else, and this one too.
+/// Time to connect; the host limits this time, too, and everything else.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The client reads this much at a time; the host caps the whole.
+/// Bytes that the client reads at a time; the host limits the total.
 const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// Sends a request and reads the whole answer. `what` names the call for people.
@@ -113,7 +113,7 @@ fn diagnose(error: &anyhow::Error) -> (&'static Diagnosis, String) {
     (diagnosis, detail(code))
 }
 
-/// An error in words; the host knows more of some and adds it.
+/// Describes an error; the host knows more about some errors and adds it.
 fn detail(code: &ErrorCode) -> String {
     let words = match code {
         ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body passes {bytes} bytes"),

@@ -1,9 +1,9 @@
-//! The links of the service: one rule for all lists. A link is data; it must stay on the service's origin and at the list
-//! that it continues, for every reader of addresses alike.
+//! The links of the service: one rule for all lists. A link is data; it must stay on the service's origin and at the
+//! list that it continues, by every reader's understanding of addresses.
 
 use crate::http;
 
-/// Servers and hosts take no longer address.
+/// Bytes of the longest address that servers and hosts accept.
 const MAX_LINK_BYTES: usize = 16 << 10;
 
 /// The list that a link continues.
@@ -16,7 +16,7 @@ pub struct List<'a> {
 }
 
 impl List<'_> {
-    /// The address of the next page, spelled as the list itself is; or the fault of the link.
+    /// Returns the address of the next page, with the list's own spelling, or the fault of the link.
     pub fn follow(&self, link: &str) -> Result<String, String> {
         if let Some(odd) = link.chars().find(|character| !is_possible(*character)) {
             return Err(format!("has a character that an address cannot have, {}", shown(odd)));
@@ -28,7 +28,7 @@ impl List<'_> {
         }
         let rest = encoded(&link[origin.len()..]);
         let path = rest.split('?').next().unwrap_or_default();
-        // Azure does not mind letter case in paths. A path that readers take in different ways is another one, too.
+        // Azure ignores letter case in paths. A path that readers understand differently counts as another one.
         if !path.eq_ignore_ascii_case(self.path) {
             return goes_to(&format!("{origin}{path}"));
         }
@@ -40,7 +40,7 @@ impl List<'_> {
     }
 }
 
-/// Whether a character may stand in a link: as it is, or encoded in its place where the service forgot to.
+/// Says whether a character may be in a link: unchanged, or encoded here because the service forgot to.
 fn is_possible(character: char) -> bool {
     matches!(character, ' '..='~') && !matches!(character, '#' | '\\')
 }
@@ -49,8 +49,8 @@ fn shown(character: char) -> String {
     if character.is_ascii_graphic() { format!("`{character}`") } else { format!("U+{:04X}", u32::from(character)) }
 }
 
-/// Encodes the characters that an address has only in their encoded form (RFC 3986). Brackets pass: all readers take them
-/// alike.
+/// Encodes the characters that an address may contain only in encoded form (RFC 3986). Brackets stay, because all
+/// readers understand them in the same way.
 fn encoded(rest: &str) -> String {
     let mut encoded = String::with_capacity(rest.len());
     for character in rest.chars() {
@@ -64,7 +64,7 @@ fn encoded(rest: &str) -> String {
     encoded
 }
 
-/// Whether two origins are the same: neither letter case nor a default port that is spelled makes a difference.
+/// Says whether two origins are the same: letter case and an explicit default port do not matter.
 fn is_same(origin: &str, other: &str) -> bool {
     let plain = |origin: &str| {
         let origin = origin.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! The description of the plugin, and every shape of request that given settings lead to.
+//! The description of the plugin, and every shape of request that results from given settings.
 
 use crate::contract::{
     Credential, CredentialUse, DeclaredCredential, Description, EventKind as KindDescription, Identifier,
@@ -9,10 +9,10 @@ use crate::discover;
 use crate::settings::{self, CLIENT_SECRET, CREDENTIALS, Class, EventKind, Settings, Subscriptions};
 use crate::token;
 
-/// An hour keeps the delay small at two requests a poll.
+/// Time between two polls: an hour keeps the delay small at two requests a poll.
 const INTERVAL_SECONDS: u32 = 60 * 60;
 
-/// The service recalculates every eight hours.
+/// Interval at which the service recomputes: eight hours.
 const REFRESH_SECONDS: u32 = 8 * 60 * 60;
 
 /// Headers that `service_error` reads.
@@ -30,7 +30,7 @@ const RESPONSE_HEADERS: &[&str] = &[
     "x-ms-routing-request-id",
 ];
 
-/// Members of Azure Resource Manager's answers that tell whose they are.
+/// Members of Azure Resource Manager's answers that identify whose data they are.
 const IDENTIFIERS: &[(&str, IdentifierKind)] = &[
     ("tenantId", IdentifierKind::Principal),
     ("homeTenantId", IdentifierKind::Principal),
@@ -40,7 +40,7 @@ const IDENTIFIERS: &[(&str, IdentifierKind)] = &[
     ("$skipToken", IdentifierKind::LinkParameter),
 ];
 
-/// Describes the plugin, whatever its settings are.
+/// Describes the plugin, independently of its settings.
 pub fn description() -> Description {
     let class_uids = vec![Class::AssessmentFinding.uid(), Class::ComplianceFinding.uid()];
     Description {
@@ -68,7 +68,7 @@ pub fn description() -> Description {
     }
 }
 
-/// Every request that later calls may make.
+/// Returns every request that later calls may make.
 pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
     let mut shapes = vec![Shape {
         method: "POST".to_owned(),
@@ -107,7 +107,7 @@ fn credential_use(credential: &settings::Credential) -> CredentialUse {
     CredentialUse { credential, place: Place::FormField(field.to_owned()) }
 }
 
-/// A GET of the API with the token.
+/// Makes the shape of a GET of the API with the token.
 fn read_shape(settings: &Settings, path: Path) -> Shape {
     Shape {
         method: "GET".to_owned(),

@@ -13,16 +13,16 @@ use crate::normalize::state::{KnownFinding, State};
 use crate::normalize::subject::Subject;
 use crate::settings::EventKind;
 
-/// In how many complete polls in a row a finding is absent before it is closed: one answer may lack it by mistake.
+/// Number of consecutive complete polls without a finding after which it is closed: one answer may lack it by mistake.
 const ABSENCES_BEFORE_CLOSE: u8 = 2;
 
-/// A finding that comes back within this time keeps when it was first seen.
+/// A finding that comes back within this time keeps the time when it was first seen.
 const REMEMBERED_MILLISECONDS: u64 = 90 * 24 * 60 * 60 * 1000;
 
-/// A snapshot may be this much early: polls never fall on the second.
+/// Seconds by which a snapshot may be early: polls are never punctual to the second.
 const SNAPSHOT_SLACK_SECONDS: u64 = 300;
 
-/// One poll against the state of the one before.
+/// One poll, compared with the state of the previous one.
 #[derive(Debug)]
 pub struct Comparison<'a> {
     /// The findings that were read, scores before controls.
@@ -62,7 +62,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The findings that become events, scores before the controls that refer to their events.
+    /// Returns the findings that become events, scores before the controls that refer to their events.
     pub fn emitted(&self) -> Vec<EmittedFinding<'_>> {
         let mut emitted: Vec<EmittedFinding<'_>> =
             self.present.iter().filter_map(|present| self.emitted_of_present(present)).collect();
@@ -140,7 +140,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    /// The state's record of a finding; one that was closed long ago is forgotten.
+    /// Returns the state's record of a finding; one that was closed long ago is forgotten.
     fn remembered(&self, uid: &str) -> Option<&'a KnownFinding> {
         let kept = self.before.findings.get(uid)?;
         kept.closed
@@ -148,7 +148,7 @@ impl<'a> Comparison<'a> {
             .then_some(kept)
     }
 
-    /// The time at which a kind was read before; that of any kind, if this one never was.
+    /// Returns when a kind was last read; if it never was, when any kind was.
     fn last_read(&self, kind: EventKind) -> Option<u64> {
         let seen = self.before.findings.values().filter(|kept| kept.kind == kind.name()).map(|kept| kept.last_seen);
         seen.max().or(self.frame.start_time)
@@ -164,7 +164,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The change since a finding was last seen, on a score with the controls that moved it.
+    /// Returns the change since a finding was last seen; for a score, with the controls that moved it.
     fn change(&self, subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
         let mut change = change_since(subject, kept)?;
         if subject.kind == EventKind::Scores
@@ -175,8 +175,8 @@ impl<'a> Comparison<'a> {
         Some(change)
     }
 
-    /// The controls of a score that moved since it was `seen`. None unless all its controls are known as they were
-    /// then and as they are now: parts of another time, or of some of the controls, explain nothing.
+    /// Returns the controls of a score that moved since it was `seen`. `None` unless all its controls are known both
+    /// then and now: parts of another time, or of only some controls, explain nothing.
     fn drivers(&self, score: &str, seen: u64) -> Option<Vec<Driver>> {
         let mut known = self.before.findings.values().filter(|kept| kept.kind == EventKind::Controls.name());
         if !self.kinds.contains(&EventKind::Controls) || !known.any(|kept| kept.last_seen == seen) {
@@ -205,8 +205,8 @@ impl<'a> Comparison<'a> {
         Some(drivers)
     }
 
-    /// Open findings of the state that were not read this time. A kind whose list came empty after a full one gave no
-    /// data: nothing of it is absent.
+    /// Returns the open findings of the state that were not read this time. If a kind's list is empty after a full one,
+    /// that kind gave no data, and none of its findings is absent.
     fn absent(&self) -> impl Iterator<Item = (&'a String, &'a KnownFinding)> {
         self.before.findings.iter().filter(|(uid, kept)| {
             let kind_was_read = self.kinds.iter().any(|kind| kind.name() == kept.kind);
@@ -219,7 +219,7 @@ impl<'a> Comparison<'a> {
         present.subject.points().map(|(_, max)| max)
     }
 
-    /// The state for the next poll.
+    /// Makes the state for the next poll.
     pub fn next_state(&self) -> State {
         let mut state = self.before.clone();
         let now = self.frame.now();
@@ -228,7 +228,7 @@ impl<'a> Comparison<'a> {
             if let Some(kept) = state.findings.get_mut(&uid) {
                 kept.closed = closes_now(kept).then_some(now);
                 kept.absences = kept.absences.saturating_add(1);
-                // What is absent was seen before this poll, whatever its clock said.
+                // An absent finding was seen before this poll, whatever the clock said then.
                 kept.last_seen = kept.last_seen.min(now.saturating_sub(1));
             }
         }
@@ -263,13 +263,13 @@ pub struct Present<'a> {
     pub item: &'a Item<'a>,
 }
 
-/// The change since a finding was last seen; none if nothing that counts differs.
+/// Returns the change since a finding was last seen; `None` if no compared value differs.
 fn change_since(subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
     let before = Subject::of_kept(&subject.uid, kept)?;
     Change::between(&before, kept.last_seen, subject)
 }
 
-/// Whether one more absence closes a finding.
+/// Says whether one more absence closes a finding.
 fn closes_now(kept: &KnownFinding) -> bool {
     kept.absences.saturating_add(1) >= ABSENCES_BEFORE_CLOSE
 }

@@ -1,6 +1,6 @@
-//! The two judgements that OCSF asks for and the service does not give: compliance status and severity. Both come from
-//! current, maximum and counts; the service's `percentage` decides nothing, since 0 of it may mean that nothing was
-//! assessed.
+//! The two judgements that OCSF requires and the service does not give: compliance status and severity. Both are
+//! derived from current, maximum and counts. The service's `percentage` is not used, because 0 may mean that nothing
+//! was assessed.
 
 use rust_decimal::Decimal;
 
@@ -12,18 +12,18 @@ use crate::settings::EventKind;
 pub enum Status {
     /// 0: there is no score.
     Unknown,
-    /// 1.
+    /// 1: no resource fails, or the score is full.
     Pass,
-    /// 2: only for the collection itself.
+    /// 2: used only for the collection itself.
     Warning,
-    /// 3.
+    /// 3: a resource fails, or points are missing.
     Fail,
-    /// 99: nothing to assess.
+    /// 99: there is nothing to assess.
     NotApplicable,
 }
 
 impl Status {
-    /// Number and caption.
+    /// Returns number and caption.
     pub fn pair(self) -> (u8, &'static str) {
         match self {
             Status::Unknown => (0, "Unknown"),
@@ -38,20 +38,20 @@ impl Status {
 /// OCSF `severity_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// 0.
+    /// 0: the status is unknown.
     Unknown,
-    /// 1.
+    /// 1: nothing needs attention.
     Informational,
-    /// 2.
+    /// 2: a failure with few points at stake.
     Low,
-    /// 3.
+    /// 3: a failure with more points at stake, or the status Warning.
     Medium,
-    /// 4.
+    /// 4: a failure with many points at stake.
     High,
 }
 
 impl Severity {
-    /// Number and caption.
+    /// Returns number and caption.
     pub fn pair(self) -> (u8, &'static str) {
         match self {
             Severity::Unknown => (0, "Unknown"),
@@ -63,16 +63,16 @@ impl Severity {
     }
 }
 
-/// From this many points at stake a failing control is Medium.
+/// Points at stake from which a failing control is Medium.
 const MEDIUM_POINTS: Decimal = Decimal::from_parts(2, 0, 0, false, 0);
 
-/// From this many points at stake a failing control is High; "Enable MFA", the heaviest control, has 10.
+/// Points at stake from which a failing control is High; "Enable MFA", the heaviest control, has 10.
 const HIGH_POINTS: Decimal = Decimal::from_parts(5, 0, 0, false, 0);
 
-/// Below this share of its maximum a failing score is Medium.
+/// Share of its maximum below which a failing score is Medium.
 const LOW_SHARE: Decimal = Decimal::from_parts(75, 0, 0, false, 2);
 
-/// The status of a score or a control.
+/// Returns the status of a score or a control.
 pub fn status(kind: EventKind, score: Option<&Score<'_>>, counts: &Counts<'_>) -> Status {
     if kind == EventKind::Controls
         && let (Some(healthy), Some(unhealthy)) = (counts.healthy, counts.unhealthy)
@@ -91,9 +91,9 @@ pub fn status(kind: EventKind, score: Option<&Score<'_>>, counts: &Counts<'_>) -
     }
 }
 
-/// The severity of a score or a control. Points count, not percentages: the weights are Microsoft's own, and 20 % of
-/// a control of one point is little. Never Critical: the controls carry the alarm, and one bad machine in a new
-/// subscription must not page anybody.
+/// Returns the severity of a score or a control. Points decide, not percentages: the weights are Microsoft's own, and
+/// 20 % of a control with one point is little. The severity is never Critical: the controls carry the alarm, and one
+/// bad machine in a new subscription must not page anybody.
 pub fn severity(kind: EventKind, status: Status, score: Option<&Score<'_>>) -> Severity {
     match status {
         Status::Unknown => return Severity::Unknown,
@@ -117,7 +117,7 @@ pub fn severity(kind: EventKind, status: Status, score: Option<&Score<'_>>) -> S
     }
 }
 
-/// Current and maximum, where both are known.
+/// Returns current and maximum, if both are known.
 pub fn points(score: Option<&Score<'_>>) -> Option<(Decimal, Decimal)> {
     let score = score?;
     Some((score.current?.decimal()?, score.max?.decimal()?))

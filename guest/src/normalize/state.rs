@@ -1,4 +1,5 @@
-//! The state that one poll leaves for the next: every finding as it was last emitted, and the outcome of the collection.
+//! The state that one poll leaves for the next: the last seen version of every finding, and the outcome of the
+//! collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use crate::diagnoses::STATE_UNREADABLE;
 use crate::number;
 use crate::service_error;
 
-/// The format of this version. The state opens with it: `{"format":1,…`.
+/// The format of this version, with which the state begins: `{"format":1,…`.
 const FORMAT: u32 = 1;
 
 /// The state of one scope.
@@ -17,18 +18,18 @@ const FORMAT: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct State {
     format: u32,
-    /// Names of the event kinds that were collected before: their findings are known, so that a new one was added.
+    /// Names of the event kinds that were collected before: a finding of such a kind that is not in the state is new.
     pub kinds: Vec<String>,
-    /// The time at which data was last collected, in milliseconds of Unix time.
+    /// When data was last collected, in Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<u64>,
-    /// The time of the last snapshot.
+    /// When the last snapshot was, in Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<u64>,
-    /// The outcome without data; none if data was collected.
+    /// The outcome without data; `None` if data was collected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// By uid.
+    /// Findings by uid.
     pub findings: BTreeMap<String, KnownFinding>,
 }
 
@@ -38,17 +39,17 @@ pub struct State {
 pub struct Outcome {
     /// Code of the failure.
     pub code: String,
-    /// Since when, in milliseconds of Unix time.
+    /// Since when, in Unix milliseconds.
     pub since: u64,
 }
 
-/// A finding as it was last seen; numbers to the letter.
+/// The last seen version of a finding; numbers keep their spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownFinding {
     /// Name of the event kind.
     pub kind: String,
-    /// Resource id as the service spelled it.
+    /// Resource id with the service's spelling.
     pub id: String,
     /// Last segment of the id.
     pub name: String,
@@ -74,16 +75,16 @@ pub struct KnownFinding {
     /// `notApplicableResourceCount`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_applicable: Option<String>,
-    /// The time at which the finding was first seen; all times in milliseconds of Unix time.
+    /// When the finding was first seen, in Unix milliseconds like all times.
     pub first_seen: u64,
-    /// The time of its last change.
+    /// When the finding last changed.
     pub changed: u64,
-    /// The time at which it was last seen.
+    /// When the finding was last seen.
     pub last_seen: u64,
-    /// In how many complete polls in a row it was absent.
+    /// Number of consecutive complete polls without the finding.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub absences: u8,
-    /// The time at which it was closed.
+    /// When the finding was closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<u64>,
 }
@@ -106,13 +107,13 @@ impl State {
         }
     }
 
-    /// Reads the state of an earlier poll. One that cannot be read is a failure, never a fresh start.
+    /// Reads the state of an earlier poll. An unreadable state is a failure, never a fresh start.
     pub fn read(bytes: &[u8]) -> Result<State, Failure> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        // An error of the reader quotes the state, whatever stands there.
+        // The reader's error quotes the state, which may contain any text.
         let unreadable = |what: &str, error: serde_json::Error| {
             STATE_UNREADABLE.failure(&format!("{what}{}", service_error::shown(&error.to_string())))
         };
@@ -130,8 +131,9 @@ impl State {
         }
     }
 
-    /// The state as it is at `now`, when it has times after that: a clock that was ahead once wrote them. They keep their
-    /// order, since what was seen together is compared together, and end now. Everything is told again, too.
+    /// Returns the state with times after `now` corrected, which a clock that was ahead wrote. The times keep their
+    /// order and end at `now`, because findings that were seen together are compared together. The next poll reports
+    /// everything again.
     pub fn brought_back(mut self, now: u64) -> State {
         self.snapshot = self.snapshot.filter(|snapshot| *snapshot <= now);
         let ahead: BTreeSet<u64> = self.times().map(|time| *time).filter(|time| *time > now).collect();
@@ -142,7 +144,7 @@ impl State {
         self
     }
 
-    /// All times but that of the snapshot.
+    /// Returns all times except that of the snapshot.
     fn times(&mut self) -> impl Iterator<Item = &mut u64> {
         let outcome = self.outcome.iter_mut().map(|outcome| &mut outcome.since);
         let of_findings = self.findings.values_mut().flat_map(|kept| {
@@ -152,7 +154,7 @@ impl State {
         self.collected.iter_mut().chain(outcome).chain(of_findings)
     }
 
-    /// The bytes for the next poll.
+    /// Serializes the state for the next poll.
     pub fn bytes(&self) -> Vec<u8> {
         match serde_json::to_vec(self) {
             Ok(bytes) => bytes,

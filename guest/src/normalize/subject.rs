@@ -1,4 +1,4 @@
-//! The subject of a finding: a score or a control, just read or kept in the state since an earlier poll.
+//! The subject of a finding: a score or a control, either just read or kept in the state since an earlier poll.
 
 use std::borrow::Cow;
 
@@ -15,15 +15,15 @@ use crate::settings::EventKind;
 pub struct Subject<'a> {
     /// Score or control.
     pub kind: EventKind,
-    /// The resource id in lower case: ids of Azure do not mind letter case. Stays the same from poll to poll.
+    /// The resource id in lower case, because ids of Azure ignore letter case. It stays the same from poll to poll.
     pub uid: String,
-    /// The resource id as the service spells it.
+    /// The resource id with the service's spelling.
     pub id: &'a str,
     /// Last segment of the id.
     pub name: &'a str,
     /// Resource type.
     pub resource_type: &'a str,
-    /// The name for people; the resource's own name where the service gives nothing better.
+    /// The name for people; the resource's own name if the service gives no better one.
     pub title: Cow<'a, str>,
     /// Points.
     pub score: Option<Score<'a>>,
@@ -31,11 +31,11 @@ pub struct Subject<'a> {
     pub counts: Counts<'a>,
 }
 
-/// Titles are cut here: the longest of Microsoft's own has 57 characters.
+/// Characters beyond which titles are cut: the longest of Microsoft's own has 57.
 pub const MAX_TITLE_CHARACTERS: usize = 256;
 
 impl<'a> Subject<'a> {
-    /// The subject of a fresh item.
+    /// Makes the subject of a fresh item.
     pub fn of_item(kind: EventKind, item: &'a Item<'a>) -> Subject<'a> {
         Subject {
             kind,
@@ -49,9 +49,9 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The subject of a finding in the state; none for a kind that this version does not know.
+    /// Makes the subject of a finding in the state; `None` for a kind that this version does not know.
     pub fn of_kept(uid: &str, kept: &'a KnownFinding) -> Option<Subject<'a>> {
-        // An earlier version kept numbers that are too large to be passed on.
+        // An earlier version kept numbers that are too large to pass on.
         let number =
             |text: &'a Option<String>| text.as_deref().map(Number::spelled).filter(|number| number.is_within_range());
         let score =
@@ -72,7 +72,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The record of a finding that was just seen, for the state.
+    /// Makes the state's record of a finding that was just seen.
     pub fn kept(&self, first_seen: u64, changed: u64, now: u64) -> KnownFinding {
         let text = |number: Option<Number<'_>>| number.map(|number| number.text().to_owned());
         KnownFinding {
@@ -95,13 +95,13 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The uid of the score that a control belongs to.
+    /// Returns the uid of the control's score.
     pub fn parent(&self) -> Option<&str> {
         let end = self.uid.find("/securescorecontrols/")?;
         (self.kind == EventKind::Controls && self.uid[..end].contains("/securescores/")).then_some(&self.uid[..end])
     }
 
-    /// The name of the score: its own, or that in the id of a control.
+    /// Returns the name of the score: its own, or the one in the id of a control.
     pub fn score_name(&self) -> &str {
         match self.kind {
             EventKind::Scores => self.name,
@@ -123,18 +123,19 @@ impl<'a> Subject<'a> {
         judgement::severity(self.kind, self.status(), self.score.as_ref())
     }
 
-    /// Current and maximum, where both are known.
+    /// Current and maximum, if both are known.
     pub fn points(&self) -> Option<(Decimal, Decimal)> {
         judgement::points(self.score.as_ref())
     }
 
-    /// Maximum minus current to the last digit, where both are known.
+    /// Maximum minus current, exactly, if both are known.
     pub fn points_at_stake(&self) -> Option<Exact> {
         let score = self.score?;
         Exact::of(score.max?)?.minus(Exact::of(score.current?)?)
     }
 
-    /// For example `Score 23.53 of 39 (60.33 %); Resources: 1 healthy, 4 unhealthy, 0 not applicable`.
+    /// Describes the finding, for example
+    /// `Score 23.53 of 39 (60.33 %); Resources: 1 healthy, 4 unhealthy, 0 not applicable`.
     pub fn detail(&self) -> String {
         let mut detail = match self.score.map(|score| (score.current, score.max, score.percentage)) {
             Some((Some(current), Some(max), percentage)) => {

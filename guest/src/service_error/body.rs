@@ -1,4 +1,4 @@
-//! The service's own error, read from the body of an answer.
+//! The service's own error in the body of an answer.
 
 use serde_json::Value;
 
@@ -7,20 +7,20 @@ use crate::diagnoses::ARM_CODES;
 use crate::http::Response;
 use crate::json;
 
-/// The service's own error, read from the body.
+/// The service's own error in a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ServiceError {
     /// Entra's `error`, or the `code` of Azure Resource Manager.
     pub code: Option<String>,
-    /// Numbers that Entra adds.
+    /// AADSTS numbers, which Entra ID adds.
     pub numbers: Vec<u32>,
-    /// For people.
+    /// Text for people.
     pub message: Option<String>,
     /// Entra's id of the request.
     pub trace_id: Option<String>,
 }
 
-/// The values that OAuth 2.0 and Entra ID define for `error`. Others, which Entra ID may add, come with a number.
+/// The values that OAuth 2.0 and Entra ID define for `error`. New values of Entra ID come with a number.
 const OAUTH_ERRORS: &[&str] = &[
     "access_denied",
     "consent_required",
@@ -38,18 +38,18 @@ const OAUTH_ERRORS: &[&str] = &[
     "unsupported_grant_type",
 ];
 
-/// Entra ID numbers its errors from here on; a smaller number is a status.
+/// The smallest number of Entra ID's errors; a smaller number is a status.
 const LEAST_NUMBER: u32 = 10_000;
 
 impl ServiceError {
-    /// The error of Entra ID in an answer; none if Entra ID did not write it.
+    /// Reads the error of Entra ID in an answer; `None` if Entra ID did not write it.
     pub fn of_entra(response: &Response) -> Option<ServiceError> {
         let body = object(response)?;
         let error = member(&body, "error")?.as_str()?;
         let message = text(member(&body, "error_description"));
         let numbers = numbers(&body, message.as_deref());
         let trace_id = text(member(&body, "trace_id")).map(|id| cut(&id, MAX_CODE_CHARACTERS));
-        // Every server of OAuth 2.0 has these words; Entra ID adds its numbers, or the id of the request.
+        // Every server of OAuth 2.0 uses these words; Entra ID adds its numbers, or the id of the request.
         let own = !matches!(response.status, 407 | 511)
             && (numbers.iter().any(|number| *number >= LEAST_NUMBER)
                 || message.as_ref().is_some_and(|message| message.starts_with("AADSTS"))
@@ -58,18 +58,18 @@ impl ServiceError {
         own.then(|| ServiceError { code: Some(cut(error, MAX_CODE_CHARACTERS)), numbers, message, trace_id })
     }
 
-    /// The error of Azure Resource Manager or of a provider behind it; none if they did not write it.
+    /// Reads the error of Azure Resource Manager or of a provider behind it; `None` if they did not write it.
     pub fn of_arm(response: &Response) -> Option<ServiceError> {
         let body = object(response)?;
         let error = match member(&body, "error") {
             None => &body,
             Some(error) => error,
         };
-        // Some providers give the status as their code.
+        // Some providers use the status as their code.
         let number = || member(error, "code")?.as_u64().map(|number| number.to_string());
         let code = text(member(error, "code")).or_else(number)?;
-        // Gateways of all kinds answer in JSON, too. The service's own codes are words run together, and of its providers
-        // that write others the answer has the id of the request.
+        // Gateways of all kinds answer in JSON, too. The service's own codes are words joined together; answers of
+        // providers with other codes have the id of the request.
         let own = !matches!(response.status, 407 | 511)
             && (is_arm_code(&code) || ARM_IDS.iter().any(|name| response.header(name).is_some()));
         own.then(|| ServiceError {
@@ -80,7 +80,8 @@ impl ServiceError {
     }
 }
 
-/// Whether a code is one that is known, or spelled as they are: at least two words, run together, each with a capital.
+/// Says whether a code is known, or has the form of known ones: at least two words joined together, each with a
+/// capital.
 fn is_arm_code(code: &str) -> bool {
     let is_known = ARM_CODES.iter().any(|(known, _)| known.eq_ignore_ascii_case(code));
     let capitals = code.bytes().filter(u8::is_ascii_uppercase).count();
@@ -91,13 +92,13 @@ fn is_arm_code(code: &str) -> bool {
     is_known || has_words
 }
 
-/// The body, where it is a JSON object.
+/// Returns the body, if it is a JSON object.
 pub(super) fn object(response: &Response) -> Option<Value> {
     let body = serde_json::from_slice::<Value>(json::unmarked(&response.body)).ok()?;
     body.is_object().then_some(body)
 }
 
-/// The member of an object whose name fits in any letter case.
+/// Returns the member of an object with this name in any letter case.
 pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
@@ -106,7 +107,7 @@ fn text(value: Option<&Value>) -> Option<String> {
     value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// The numbers of an error of Entra ID; where there is no list of them, the one that begins the message.
+/// Returns the numbers of Entra ID's error; if there is no list of them, the number at the beginning of the message.
 fn numbers(body: &Value, message: Option<&str>) -> Vec<u32> {
     let numbers = member(body, "error_codes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let numbers = numbers.iter().filter_map(|number| number.as_u64().and_then(|number| u32::try_from(number).ok()));

@@ -1,4 +1,4 @@
-//! From a diagnosis and an answer to the failure of a call.
+//! Makes the failure of a call from a diagnosis and an answer.
 
 use super::Call;
 use super::body::ServiceError;
@@ -7,7 +7,7 @@ use crate::contract::Failure;
 use crate::diagnoses::{self, Diagnosis};
 use crate::http::Response;
 
-/// The longest part of a header that a failure quotes, where another party answered in the service's place.
+/// Characters of a header that a failure quotes, if another party answered in the service's place.
 const MAX_HINT_CHARACTERS: usize = 64;
 
 /// Describes the party that answered in the service's place: the kind of its body, and the name that it gives itself.
@@ -51,7 +51,7 @@ pub(super) fn failure(
         detail.push_str(&format!(", \"{}\"", first_line(message)));
     }
     let failure = diagnosis.failure(&detail);
-    // Somebody else may ask to wait for a status that says so by itself, and for no other.
+    // Another party may ask to wait with a status that means a wait, and with no other.
     let is_own = diagnosis.code != diagnoses::NOT_THE_SERVICE.code;
     let fix = failure.fix.map(|fix| fix.replace("{endpoint}", call.origin));
     Failure {
@@ -70,10 +70,10 @@ pub fn request_id(response: &Response) -> Option<String> {
     id.map(|id| cut(id, MAX_CODE_CHARACTERS))
 }
 
-/// Headers with the id of a request, the one that support wants first.
+/// Headers with the id of a request, that of the service's support first.
 const REQUEST_IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id", "request-id"];
 
-/// `Retry-After` in seconds; a date is counted from the answer's own `Date`, since there is no clock here.
+/// Reads `Retry-After` in seconds; a date is counted from the answer's own `Date`, because there is no clock here.
 pub(super) fn retry_after_seconds(response: &Response) -> Option<u32> {
     let value = response.header("retry-after")?.trim();
     if let Ok(seconds) = value.parse::<u64>() {

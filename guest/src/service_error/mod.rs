@@ -1,6 +1,6 @@
-//! Diagnoses of refusals, and of answers that another party gave. The service's own error is read before its status, in any
-//! letter case, with or without a wrapper. An answer without such an error is another party's: a proxy's, a firewall's, a
-//! login page. Whatever the status of such an answer is, it says nothing about the tenant.
+//! Diagnoses of refusals, and of answers that another party gave. The service's own error is read before its status, in
+//! any letter case, with or without a wrapper. An answer without such an error comes from another party: a proxy, a
+//! firewall, a login page. Such an answer says nothing about the tenant, whatever its status is.
 
 mod body;
 mod failure;
@@ -19,16 +19,16 @@ use crate::http::Response;
 use crate::json::{self, Fault};
 use crate::settings::Settings;
 
-/// A call, as its failures tell of it.
+/// A call, described for its failures.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     settings: &'a Settings,
     service: Service,
-    /// For people, such as `the list of secure scores`.
+    /// Name of the call for people, such as `the list of secure scores`.
     what: &'a str,
-    /// The origin that the request went to.
+    /// The origin of the request.
     origin: &'a str,
-    /// Empty where the call is about no subscription.
+    /// Id of the subscription; empty if the call concerns none.
     subscription: &'a str,
 }
 
@@ -40,7 +40,7 @@ enum Service {
 }
 
 impl Service {
-    /// Whether an answer has a mark of the service: a header that it signs with, or a member that its good answers have.
+    /// Says whether an answer has a mark of the service: one of its headers, or a member of its good answers.
     fn signed(self, response: &Response) -> bool {
         let (header, members) = match self {
             Service::Entra => ("x-ms-ests-server", &["access_token", "token_type", "issuer"][..]),
@@ -52,19 +52,19 @@ impl Service {
 }
 
 impl<'a> Call<'a> {
-    /// A call of Entra ID.
+    /// Describes a call of Entra ID.
     pub fn to_entra(settings: &'a Settings, what: &'a str) -> Call<'a> {
         Call { settings, service: Service::Entra, what, origin: &settings.authority, subscription: "" }
     }
 
-    /// A call of Azure Resource Manager.
+    /// Describes a call of Azure Resource Manager.
     pub fn to_arm(settings: &'a Settings, what: &'a str, subscription: &'a str) -> Call<'a> {
         Call { settings, service: Service::Arm, what, origin: &settings.endpoint, subscription }
     }
 }
 
-/// Diagnoses a refusal of Entra ID. Status and `error` decide the reaction. The numbers, which Microsoft may change at any
-/// time, choose among the words, and mark three cases that are not a person's fault.
+/// Diagnoses a refusal of Entra ID. Status and `error` decide the reaction. The numbers, which Microsoft may change at
+/// any time, choose among the texts, and mark three cases that no person can mend.
 pub fn entra(call: Call<'_>, response: &Response) -> Failure {
     let error = ServiceError::of_entra(response);
     let numbers = error.as_ref().map(|error| error.numbers.as_slice()).unwrap_or_default();
@@ -88,13 +88,13 @@ pub fn entra(call: Call<'_>, response: &Response) -> Failure {
     failure
 }
 
-/// A fix with the page on which Microsoft explains the number, as it is linked in `error_uri`.
+/// Adds to a fix the page on which Microsoft explains the number, in the form of the links in `error_uri`.
 fn explained(fix: &str, number: u32) -> String {
     let words = fix.strip_suffix(ENTRA_PAGE).map_or_else(|| format!("{fix}; more about it: "), str::to_owned);
     format!("{words}{ENTRA_PAGE}?code={number}")
 }
 
-/// Entra counts equal requests over five minutes.
+/// Seconds over which Entra ID counts equal requests.
 const LOOP_SECONDS: u32 = 300;
 
 /// Diagnoses a refusal of Azure Resource Manager.
@@ -127,13 +127,13 @@ pub fn arm(call: Call<'_>, response: &Response) -> Failure {
     failure(diagnosis, call, response, error.as_ref())
 }
 
-/// Whether an answer has an error of Azure Resource Manager, or of a provider behind it.
+/// Says whether an answer has an error of Azure Resource Manager, or of a provider behind it.
 pub fn is_of_arm(response: &Response) -> bool {
     ServiceError::of_arm(response).is_some()
 }
 
-/// Diagnoses an answer with a good status that does not hold what the call needs. The service's own error is an error
-/// whatever its status is; an answer without a mark of the service is another party's.
+/// Diagnoses an answer with a good status that lacks what the call needs. The service's own error is an error whatever
+/// its status is; an answer without a mark of the service comes from another party.
 pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Failure {
     match call.service {
         Service::Entra if ServiceError::of_entra(response).is_some() => return entra(call, response),
@@ -149,13 +149,13 @@ pub fn not_understood(call: Call<'_>, response: &Response, fault: &Fault) -> Fai
     unusable(fault.diagnosis(), call, response, &fault.to_string())
 }
 
-/// A good answer of the service that is of no use, and why.
+/// Makes the failure of a good answer that is unusable, with the reason.
 pub fn unusable(diagnosis: &Diagnosis, call: Call<'_>, response: &Response, why: &str) -> Failure {
     let cause = format!("{}: {}: {why}", diagnosis.cause, call.what);
     Failure { cause, ..failure(diagnosis, call, response, None) }
 }
 
-/// Whether a body is a page, an image or the like: the service gives nothing but JSON.
+/// Says whether a body is an HTML page, an image or the like: the service returns only JSON.
 fn is_for_people(response: &Response) -> bool {
     let kind = response.header("content-type").map(media_type);
     kind.is_some_and(|kind| !kind.is_empty() && !kind.to_ascii_lowercase().contains("json"))

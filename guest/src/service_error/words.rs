@@ -1,11 +1,11 @@
-//! The text of others and the values of this feed, made fit for a failure.
+//! Texts of others and values of this feed, prepared for a failure.
 
 use crate::settings::Settings;
 
-/// The service's message is for people; longer than this it is cut.
+/// Characters beyond which the service's message is cut.
 const MAX_MESSAGE_CHARACTERS: usize = 300;
 
-/// The longest code of the service that is known has 32 characters, its ids have 36.
+/// Characters beyond which codes and ids are cut: the longest known code has 32, and ids have 36.
 pub(super) const MAX_CODE_CHARACTERS: usize = 100;
 
 /// Puts the values of this feed into a fix.
@@ -17,13 +17,13 @@ pub fn fill(fix: &str, settings: &Settings, subscription: &str) -> String {
         .replace("{endpoint}", &settings.endpoint)
 }
 
-/// Entra appends trace id and time on lines of their own; they stand elsewhere in the failure.
+/// Returns the first line: Entra ID appends trace id and time on separate lines, which the failure has elsewhere.
 pub(super) fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     shown(line.split(" Trace ID: ").next().unwrap_or_default())
 }
 
-/// Makes text of others fit into a sentence: cut, and on one line.
+/// Prepares a text of others for a sentence: cut, and on one line.
 pub fn shown(text: &str) -> String {
     cut(text, MAX_MESSAGE_CHARACTERS)
 }

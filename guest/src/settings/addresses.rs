@@ -1,4 +1,4 @@
-//! The tenant and its cloud: where tokens come from, where the service is, and whom tokens are for.
+//! The tenant and its cloud: the addresses of tokens and service, and the audience of tokens.
 
 use super::forms::{is_domain, is_guid, is_origin};
 use super::found::quoted;
@@ -17,11 +17,11 @@ pub struct Addresses {
     pub endpoint: String,
     /// The token's scope without `/.default`.
     pub audience: String,
-    /// OCSF `cloud_partition`, where it is known and not the public one.
+    /// OCSF `cloud_partition`, if it is known and not the public one.
     pub partition: Option<&'static str>,
 }
 
-/// Reads the tenant, and the addresses of its cloud: those that the user wrote, the others as the cloud has them.
+/// Reads the tenant and the addresses of its cloud: the user's, and the cloud's own for the others.
 pub fn read(reader: &mut SettingsReader) -> Addresses {
     let (tenant, token_origin) = tenant(reader);
     let cloud = cloud(reader);
@@ -41,7 +41,7 @@ pub fn read(reader: &mut SettingsReader) -> Addresses {
     }
     let preset = cloud.or(of_token).unwrap_or(CLOUDS[0]);
     let endpoint = origin(reader, "endpoint");
-    // The cloud's own address is no other one, whether somebody writes it or not.
+    // An explicit address that equals the cloud's own does not count as another one.
     let own_authority = [&authority, &token_origin]
         .into_iter()
         .any(|origin| origin.as_ref().is_some_and(|origin| origin != preset.authority))
@@ -58,7 +58,7 @@ pub fn read(reader: &mut SettingsReader) -> Addresses {
     }
 }
 
-/// The tenant, and the authority where the full token URL names one.
+/// Reads the tenant, and the authority if a full token URL names one.
 fn tenant(reader: &mut SettingsReader) -> (String, Option<String>) {
     const EXPECTED: &str =
         "the Directory (tenant) ID, a domain of the tenant, or https://AUTHORITY/TENANT/oauth2/v2.0/token";
@@ -132,14 +132,14 @@ fn origin(reader: &mut SettingsReader, key: &str) -> Option<String> {
         return Some(origin.to_ascii_lowercase());
     }
     let meant = format!("https://{}", origin.split("://").last().unwrap_or_default());
-    // Only what is a name for sure: it may be a secret that was put in the wrong place.
+    // Only a text that is certainly a name is shown: others may be secrets in the wrong place.
     let is_meant = meant.contains('.') && is_origin(&meant);
     let meant = if is_meant { format!("; write `{meant}`") } else { String::new() };
     reader.problem(key, &quoted(&text), &format!("{EXPECTED}{meant}"));
     None
 }
 
-/// Addresses of one cloud do not go with those of another.
+/// Warns of addresses of one cloud together with those of another.
 fn warn_of_other_clouds(reader: &mut SettingsReader, own_authority: bool, own_endpoint: bool) {
     if own_authority && !reader.has("endpoint") {
         let found = "nothing beside an address of another cloud's Entra ID";
@@ -150,7 +150,7 @@ fn warn_of_other_clouds(reader: &mut SettingsReader, own_authority: bool, own_en
     }
 }
 
-/// `/.default` is appended, so that the audience must not end in a slash or carry it already.
+/// Reads the audience. `/.default` is appended, so that the audience must not end in a slash or contain it already.
 fn audience(reader: &mut SettingsReader) -> Option<String> {
     const EXPECTED: &str = "an address such as https://management.azure.com";
     let text = reader.text("audience", EXPECTED)?;
@@ -161,7 +161,7 @@ fn audience(reader: &mut SettingsReader) -> Option<String> {
     Some(text.trim_end_matches('/').trim_end_matches("/.default").trim_end_matches('/').to_owned())
 }
 
-/// The address of a known cloud, of the same one over plain http.
+/// Returns the https address of a known cloud whose http address was written.
 fn in_clear(origin: &str) -> Option<String> {
     let secure = format!("https://{}", origin.to_ascii_lowercase().strip_prefix("http://")?);
     CLOUDS.iter().any(|cloud| [cloud.authority, cloud.endpoint].contains(&secure.as_str())).then_some(secure)

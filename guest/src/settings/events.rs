@@ -1,4 +1,4 @@
-//! The events to emit: of which kinds, of which class, and how often.
+//! The events to emit: their kinds, their class, and how often.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::near;
 use super::reader::SettingsReader;
 use super::types::{Class, EventKind};
 
-/// Classes of which the same holds, by the names that they have in lower case without signs.
+/// Names, in lower case without punctuation, of a class that is planned but missing.
 const LATER_CLASSES: &[&str] = &["detectionfinding", "detection", "2004"];
 
 pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
@@ -41,7 +41,7 @@ pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
     events
 }
 
-/// The class of the events.
+/// Reads the class of the events.
 pub fn class(reader: &mut SettingsReader) -> Class {
     let choices = [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
     if reader.value("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
@@ -72,7 +72,7 @@ pub fn snapshot_seconds(reader: &mut SettingsReader) -> u64 {
     })
 }
 
-/// The version of the OCSF extension.
+/// Reads the version of the OCSF extension.
 pub fn extension_version(reader: &mut SettingsReader) -> String {
     reader.text("extension_version", "a version such as 1.0.0").unwrap_or_else(|| "1.0.0".to_owned())
 }

@@ -1,4 +1,4 @@
-//! The forms that values of settings have.
+//! The forms of settings' values.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 pub const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// Whether a text is a GUID with its four hyphens.
+/// Says whether a text is a GUID with its four hyphens.
 pub fn is_guid(text: &str) -> bool {
-    // The length leaves out the forms in braces, without hyphens and as a URN, which `uuid` reads as well.
+    // The length excludes the forms in braces, without hyphens and as a URN, which `uuid` reads as well.
     text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
-/// Labels with dots between them.
+/// Says whether a text is labels with dots between them.
 pub fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.contains('.') && text.split('.').all(is_label)
 }
 
-/// One part of a name, as DNS has it.
+/// Says whether a text is a label of DNS.
 fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -26,7 +26,8 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// Scheme, host and perhaps a port: nothing before, between or after. The host decides whether plain http may leave.
+/// Says whether a text is scheme, host and perhaps a port, and nothing else. The host decides whether plain http may
+/// leave.
 pub fn is_origin(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let Some(authority) = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")) else {
@@ -38,7 +39,7 @@ pub fn is_origin(text: &str) -> bool {
     };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host_is_good = match bracketed {
-        // One spelling only, too; and one of IPv4 is written as such.
+        // An IPv6 address has one spelling only, too; IPv4 inside it must be written as IPv4.
         Some(address) => address
             .parse()
             .is_ok_and(|parsed: Ipv6Addr| parsed.to_ipv4_mapped().is_none() && parsed.to_string() == address),
@@ -48,7 +49,8 @@ pub fn is_origin(text: &str) -> bool {
     host_is_good && port.is_none_or(port_is_good)
 }
 
-/// A name or an address. What ends in a number is an address to whoever reads it, and has one spelling only.
+/// Says whether a text is a name or an address. A text that ends in a number is an address for every reader, and has
+/// one spelling only.
 fn is_host(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
@@ -57,9 +59,9 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-/// A day that there is, such as 2028-02-29.
+/// Says whether a text is an existing day, such as 2028-02-29.
 pub fn is_date(text: &str) -> bool {
-    // The parser of numbers takes a sign, too.
+    // The parser of numbers accepts a sign, too.
     let number = |part: &str| part.parse::<u32>().ok().filter(|_| !part.starts_with('+'));
     let numbers: Vec<_> = text.split('-').map(|part| (part.len(), number(part))).collect();
     let [(4, Some(year)), (2, Some(month)), (2, Some(day))] = numbers[..] else { return false };
@@ -73,10 +75,11 @@ pub fn is_date(text: &str) -> bool {
     (1..=days).contains(&day)
 }
 
-/// The largest number that a duration has, whatever its unit: nine digits, which no calculation with times overflows.
+/// The largest number in a duration, with any unit: nine digits, which overflow no calculation with times.
 const MAX_DURATION_NUMBER: u64 = 999_999_999;
 
-/// Seconds of a duration such as `30m`: `[1-9][0-9]{0,8}[smhd]`. The collector reads its own durations by the same grammar.
+/// Parses a duration such as `30m` to seconds: `[1-9][0-9]{0,8}[smhd]`. The collector parses its own durations by the
+/// same grammar.
 pub fn duration_seconds(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
@@ -91,7 +94,7 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
     Some(number * unit)
 }
 
-/// Seconds as a number: whole, as JSON Schema has it, so that `90.0` is 90.
+/// Returns seconds from a whole number; as in JSON Schema, `90.0` is 90.
 pub fn whole_seconds(number: &Number) -> Option<u64> {
     let seconds = number.as_u64().or_else(|| {
         let seconds = number.as_f64()?;

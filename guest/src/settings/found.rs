@@ -1,11 +1,11 @@
-//! Shows in a problem the value that stands in the settings.
+//! Shows the value of a setting in a problem.
 
 use serde_json::Value;
 
-/// No secret that Entra ID makes is shorter.
+/// Length of the shortest secrets that Entra ID makes.
 const SHORTEST_SECRET: usize = 16;
 
-/// Quotes and shortens a value that is no credential. A secret that was put there by mistake is not shown.
+/// Quotes and shortens a value that is not a credential. A secret in the wrong place is not shown.
 pub fn quoted(text: &str) -> String {
     let mixed = |kinds: [fn(&char) -> bool; 3]| kinds.iter().all(|kind| text.chars().any(|one| kind(&one)));
     let is_mixed = mixed([char::is_ascii_lowercase, char::is_ascii_uppercase, char::is_ascii_digit]);
@@ -16,7 +16,7 @@ pub fn quoted(text: &str) -> String {
     format!("`{}`", short.escape_debug())
 }
 
-/// Quotes a value that stands in the place of an id. A secret that was put there by mistake is not shown.
+/// Quotes a value in the place of an id. A secret in the wrong place is not shown.
 pub fn quoted_id(text: &str) -> String {
     if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
         return quoted(text);
@@ -24,7 +24,7 @@ pub fn quoted_id(text: &str) -> String {
     format!("a text of {} characters that is no GUID", text.chars().count())
 }
 
-/// Whether people write ids with this character, rightly or wrongly.
+/// Says whether people write ids with this character, rightly or wrongly.
 fn of_an_id(character: char) -> bool {
     character.is_ascii_hexdigit() || "-{}\"' ".contains(character)
 }

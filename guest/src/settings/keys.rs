@@ -8,7 +8,7 @@ pub struct CredentialSetting {
     pub name: &'static str,
     /// The kind of credential.
     pub kind: CredentialKind,
-    /// Tells the user which value belongs there.
+    /// The expected value, for the user.
     pub(super) expected: &'static str,
 }
 
@@ -30,7 +30,7 @@ pub const CREDENTIALS: [CredentialSetting; 3] = [
     },
 ];
 
-/// Every key, for the nearest one to an unknown key.
+/// Every key, to find the nearest one to an unknown key.
 pub const KEYS: &[&str] = &[
     "client_key",
     "client_id",
@@ -57,5 +57,5 @@ pub const KEYS: &[&str] = &[
     "extension_version",
 ];
 
-/// Settings that this version does not have, though a later one is to have them.
+/// Settings that are planned but that this version lacks.
 pub const LATER: &[&str] = &["ocsf_version"];

@@ -1,11 +1,11 @@
-//! Finds the right spelling of names and values that are spelled in another way.
+//! Finds the right spelling of names and values.
 
 use serde_json::Value;
 
 use super::forms::{duration_seconds, is_date, is_guid};
 use super::near;
 
-/// Other spellings, in lower case without signs, and the name that each means.
+/// Other spellings, in lower case without punctuation, with the name that each means.
 pub type Others = &'static [(&'static str, &'static str)];
 
 pub const CLOUDS: Others = &[
@@ -36,20 +36,20 @@ pub const DEFINITIONS: Others = &[("true", "summary"), ("false", "none"), ("all"
 pub const EMIT: Others = &[("all", "snapshot"), ("full", "snapshot"), ("diff", "changes"), ("delta", "changes")];
 pub const RAW: Others = &[("true", "full"), ("false", "hash"), ("sha256", "hash"), ("all", "full")];
 
-/// The name that is meant: another word for it, or one that is near.
+/// Returns the name that a text means: a synonym, or a near spelling.
 pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> Option<&'a str> {
     let bare = text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
     let other = others.iter().find(|(other, _)| *other == bare).map(|(_, name)| *name);
     other.or_else(|| near::name(text, names))
 }
 
-/// Whether a value is one of these names, which are in lower case without signs.
+/// Says whether a value is one of these names, which are in lower case without punctuation.
 pub fn is_one_of(value: &Value, names: &[&str]) -> bool {
     let bare = shown(value).to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
     names.contains(&bare.as_str())
 }
 
-/// The name that is meant, as the end of a sentence about the expected value.
+/// Returns the intended name as the end of a sentence about the expected value.
 pub fn hint<'a>(value: &Value, names: impl Iterator<Item = &'a str>, others: &[(&str, &'a str)]) -> String {
     match name(&shown(value), names, others) {
         Some(name) => format!("; write `{name}`"),
@@ -57,7 +57,7 @@ pub fn hint<'a>(value: &Value, names: impl Iterator<Item = &'a str>, others: &[(
     }
 }
 
-/// A text, a number or a truth as it is written.
+/// Returns a text, a number or a boolean as written.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.trim().to_owned(),
@@ -66,7 +66,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A duration as `24h`, of one such as `24 hours`; a number alone is one of seconds.
+/// Converts a duration such as `24 hours` to `24h`; a number alone means seconds.
 pub fn duration(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches(['+', '0']);
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
@@ -81,7 +81,7 @@ pub fn duration(text: &str) -> Option<String> {
     Some(format!("{number}{unit}")).filter(|meant| duration_seconds(meant).is_some())
 }
 
-/// A date as `2027-06-30`, of `30.06.2027`, `2027/6/30`, `20270630` or one with a time.
+/// Converts a date such as `30.06.2027`, `2027/6/30`, `20270630` or one with a time to `2027-06-30`.
 pub fn date(text: &str) -> Option<String> {
     let day = text.split(['T', ' ']).next()?;
     let (numbers, dotted): (Vec<&str>, _) = (day.split(['.', '/', '-']).collect(), day.contains('.'));
@@ -89,14 +89,14 @@ pub fn date(text: &str) -> Option<String> {
         [whole] if whole.len() == 8 && whole.is_ascii() => (&whole[..4], &whole[4..6], &whole[6..]),
         [year, month, of_month] if year.len() == 4 => (year, month, of_month),
         [of_month, month, year] if dotted && year.len() == 4 => (year, month, of_month),
-        // 06/07/2027 is in June or in July.
+        // 06/07/2027 may be in June or in July.
         _ => return None,
     };
     let date = format!("{year}-{month:0>2}-{of_month:0>2}");
     is_date(&date).then_some(date)
 }
 
-/// Subscriptions as they are written here: the IDs in a text, or `*`.
+/// Converts a text with subscription IDs, or `*`, to the form of the setting.
 pub fn subscriptions(text: &str) -> Option<String> {
     if ["*", "all", "any"].contains(&text.trim().to_lowercase().as_str()) {
         return Some("\"*\"".to_owned());

@@ -1,4 +1,4 @@
-//! The settings, read once: every problem at the same time, each under the name that the user wrote.
+//! The settings, read once: every problem is reported at the same time, with the name that the user wrote.
 
 mod addresses;
 mod events;
@@ -21,7 +21,7 @@ use crate::diagnoses::SETTINGS_INVALID;
 use addresses::Addresses;
 use reader::SettingsReader;
 
-/// Reads settings as a user wrote them: the settings with their warnings, or every problem.
+/// Reads a user's settings: returns the settings with their warnings, or every problem.
 pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut reader = SettingsReader::new(text)?;
     let settings = settings(&mut reader);
@@ -30,7 +30,7 @@ pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
 }
 
 impl Settings {
-    /// Reads settings that `prepare` found good; credentials may be withheld.
+    /// Reads settings that `prepare` accepted; credentials may be withheld.
     pub fn trusted(text: &str) -> Result<Settings, Failure> {
         let invalid = |problems: &[Problem]| {
             let words: Vec<_> = problems
@@ -44,7 +44,7 @@ impl Settings {
         if reader.problems.is_empty() { Ok(settings) } else { Err(invalid(&reader.problems)) }
     }
 
-    /// Whether the tenant is given as its id.
+    /// Says whether the tenant is given by its id.
     pub fn tenant_is_id(&self) -> bool {
         is_guid(&self.tenant)
     }

@@ -1,4 +1,4 @@
-//! The settings object: takes values out of it, and gathers every problem and warning under the name that the user wrote.
+//! The settings object: returns its values, and collects every problem and warning with the name that the user wrote.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ pub struct SettingsReader {
     object: Map<String, Value>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
-    /// Settings that unknown ones are a few letters off from: that they are missing only follows.
+    /// Settings that misspelled ones mean: their absence only follows.
     meant: Vec<&'static str>,
 }
 
@@ -35,7 +35,7 @@ impl SettingsReader {
         }
     }
 
-    /// The value of a setting.
+    /// Returns the value of a setting.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.object.get(key)
     }
@@ -56,7 +56,7 @@ impl SettingsReader {
         self.meant.contains(&key)
     }
 
-    /// Says that a setting is missing, unless it is there under a name that is a few letters off.
+    /// Reports that a setting is missing, unless it is there with a misspelled name.
     pub fn missing(&mut self, keys: &[&str], expected: &str) {
         if !keys.iter().any(|key| self.is_meant(key)) {
             self.problem(keys[0], "nothing", expected);
@@ -80,7 +80,7 @@ impl SettingsReader {
         }
     }
 
-    /// The name that the user wrote, of two for the same setting.
+    /// Returns the name that the user wrote, of two names for the same setting.
     pub fn either(&mut self, first: &'static str, second: &'static str) -> &'static str {
         match (self.has(first), self.has(second)) {
             (true, true) => {
@@ -92,7 +92,7 @@ impl SettingsReader {
         }
     }
 
-    /// A string without surrounding white space; a problem where it is something else or empty.
+    /// Returns a string without surrounding white space; reports a value that is not a string, or is empty.
     pub fn text(&mut self, key: &str, expected: &str) -> Option<String> {
         let found = match self.object.get(key) {
             None => return None,
@@ -110,7 +110,7 @@ impl SettingsReader {
         None
     }
 
-    /// One of several words; the first is the default. `others` are words of other programs for them.
+    /// Reads one of several words; the first is the default. `others` are the words of other programs.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)], others: meant::Others) -> T {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
         let hint = self.object.get(key).map(|value| {

@@ -12,7 +12,7 @@ use super::types::Credential;
 /// The setting with the date on which the client secret expires.
 const SECRET_EXPIRES: &str = "client_secret_expires";
 
-/// The application's id.
+/// Reads the application's id.
 pub fn client_id(reader: &mut SettingsReader) -> String {
     const EXPECTED: &str = "the Application (client) ID, a GUID";
     let key = reader.either("client_key", "client_id");
@@ -29,7 +29,7 @@ pub fn client_id(reader: &mut SettingsReader) -> String {
     }
 }
 
-/// The credential. Its value is the host's affair: here it is most often a placeholder.
+/// Reads the credential. Its value is most often a placeholder, and the host's responsibility.
 pub fn credential(reader: &mut SettingsReader) -> Option<Credential> {
     let mut first: Option<(&'static str, Credential)> = None;
     for CredentialSetting { name, expected, .. } in CREDENTIALS {
@@ -57,7 +57,7 @@ pub fn credential(reader: &mut SettingsReader) -> Option<Credential> {
     first.map(|(_, credential)| credential)
 }
 
-/// Says that there is no credential. Only the user's own settings have one for sure: the host withholds it from most calls.
+/// Reports a missing credential. Only the user's own settings must have one: the host withholds it from most calls.
 pub fn require_credential(reader: &mut SettingsReader) {
     let is_given = |name: &str| reader.has(name) || reader.is_meant(name);
     let names = CREDENTIALS.map(|credential| credential.name);
@@ -69,7 +69,7 @@ pub fn require_credential(reader: &mut SettingsReader) {
     }
 }
 
-/// The date by which the host warns. Only its form can be judged here: there is no clock.
+/// Checks the date by which the host warns. Only its form can be checked here: there is no clock.
 pub fn secret_expires(reader: &mut SettingsReader) {
     const EXPECTED: &str = "a date such as 2027-06-30";
     let key = SECRET_EXPIRES;

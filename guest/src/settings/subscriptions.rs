@@ -29,7 +29,7 @@ pub fn read(reader: &mut SettingsReader) -> Subscriptions {
     Subscriptions::List(guids(reader, key, EXPECTED))
 }
 
-/// One GUID or a list of them, each once, in lower case.
+/// Reads one GUID or a list of them, each once, in lower case.
 fn guids(reader: &mut SettingsReader, key: &str, expected: &str) -> Vec<String> {
     let values = match reader.value(key) {
         None => return Vec::new(),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::keys::KEYS;
 use super::*;
 
-/// The sample with some settings changed; null removes one.
+/// Returns the sample with some settings changed; null removes one.
 fn with(changes: &str) -> String {
     let mut object: Map<String, Value> = serde_json::from_str(SAMPLE).unwrap();
     for (key, value) in serde_json::from_str::<Map<String, Value>>(changes).unwrap() {
@@ -271,7 +271,7 @@ fn addresses_are_origins() {
     assert_eq!(settings(r#"{"audience":"https://a.example/.default"}"#).audience, "https://a.example");
 }
 
-/// With this changed there is this one problem, and nothing else.
+/// Checks that a change gives this one problem and no other.
 fn check_problem(changes: &str, problem: &str) {
     assert_eq!(problems(changes), [problem], "{changes}");
 }

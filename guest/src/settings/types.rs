@@ -1,11 +1,11 @@
-//! The settings as the rest of the plugin takes them.
+//! The settings in the form that the rest of the plugin uses.
 
 /// The settings that the user wrote, with defaults for the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Application (client) ID, in lower case.
     pub client_id: String,
-    /// The credential; none where the host withholds it.
+    /// The credential; `None` if the host withholds it.
     pub credential: Option<Credential>,
     /// Tenant: a GUID in lower case, or a domain.
     pub tenant: String,
@@ -15,7 +15,7 @@ pub struct Settings {
     pub endpoint: String,
     /// The token's scope without `/.default`.
     pub audience: String,
-    /// OCSF `cloud_partition`, where it is known and not the public one.
+    /// OCSF `cloud_partition`, if it is known and not the public one.
     pub partition: Option<&'static str>,
     /// The subscriptions to poll.
     pub subscriptions: Subscriptions,
@@ -29,7 +29,7 @@ pub struct Settings {
     pub emit_unchanged: bool,
     /// Time between two snapshots.
     pub snapshot_seconds: u64,
-    /// Whether events carry the item to the letter.
+    /// Whether events carry the item, byte for byte.
     pub raw: bool,
     /// Whether events carry observables.
     pub observables: bool,
@@ -42,16 +42,16 @@ pub struct Settings {
 pub enum Credential {
     /// The client secret, or its placeholder.
     Secret(String),
-    /// An assertion that the host makes from the credential in the setting of this name.
+    /// An assertion that the host makes from the credential in this setting.
     Assertion(&'static str),
 }
 
 /// The subscriptions to poll; ids in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscriptions {
-    /// The listed ones.
+    /// The listed subscriptions.
     List(Vec<String>),
-    /// Every enabled one that the application can read.
+    /// Every enabled subscription that the application can read.
     All {
         /// Subscriptions to leave out.
         exclude: Vec<String>,
@@ -89,7 +89,7 @@ impl EventKind {
         }
     }
 
-    /// Names the list of this kind for people.
+    /// The name of the kind's list, for people.
     pub fn list(self) -> &'static str {
         match self {
             EventKind::Scores => "the list of secure scores",
@@ -105,7 +105,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of a name.
+    /// Returns the kind with a name.
     pub fn named(name: &str) -> Option<EventKind> {
         EventKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -116,7 +116,7 @@ impl EventKind {
 pub enum Definitions {
     /// Nothing: the plugin does not request definitions.
     None,
-    /// All but the assessments.
+    /// All except the assessments.
     Summary,
     /// The assessments too, as checks.
     Full,
@@ -132,7 +132,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Number of the class; of an extension's: (extension × 100 + category) × 1000 + class.
+    /// Number of the class; that of an extension is (extension × 100 + category) × 1000 + class.
     pub fn uid(self) -> u64 {
         match self {
             Class::AssessmentFinding => 99_402_001,

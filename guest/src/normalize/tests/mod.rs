@@ -69,7 +69,7 @@ fn events(batch: &Batch) -> Vec<Value> {
     batch.events.iter().map(|event| serde_json::from_slice(&event.body).unwrap()).collect()
 }
 
-/// Activity and title of each event.
+/// Returns activity and title of each event.
 fn told(batch: &Batch) -> Vec<(u64, String)> {
     let told = |event: &Value| {
         let title = event["finding_info"]["title"].as_str().unwrap().rsplit(": ").next().unwrap().to_owned();
@@ -218,7 +218,7 @@ fn a_clock_that_was_years_ahead_is_brought_back() {
     let first = at(ahead, &pages(&BOTH[..1]), None);
     let second = at(ahead + 1, &pages(BOTH), Some(&first.state));
     assert_eq!(told(&second).len(), 2, "a control was added, and the score moved");
-    // Back in the present: everything is told again, with no time after that of the event.
+    // Back in the present, everything is reported again, with no time after that of the event.
     let back = at(2, &pages(BOTH), Some(&second.state));
     assert_eq!(back.events.len(), 3);
     for event in &events(&back) {
@@ -228,7 +228,7 @@ fn a_clock_that_was_years_ahead_is_brought_back() {
         }
         assert!(event["start_time"].as_u64().unwrap() <= time(2));
     }
-    // What vanishes afterwards is closed once, and explains the score's change once.
+    // A finding that vanishes afterwards is closed once, and explains the score's change once.
     let without = [("a", 5.0, 10, 1, 1)];
     let gone = at(3, &pages(&without), Some(&second.state));
     let change = |batch: &Batch| events(batch)[0]["unmapped"]["change"].clone();
@@ -238,7 +238,7 @@ fn a_clock_that_was_years_ahead_is_brought_back() {
     assert_eq!(told(&closed), [(3, "b".to_owned())]);
     let seen = events(&closed)[0]["finding_info"]["last_seen_time"].as_u64().unwrap();
     assert!(seen < time(3), "it was seen before the poll that missed it");
-    // A close of the future is forgotten as any other, after ninety days.
+    // A close in the future is forgotten like any other, after ninety days.
     let absent = at(ahead + 2, &pages(&without), Some(&second.state));
     let absent = at(ahead + 3, &pages(&without), Some(&absent.state));
     let back = at(5, &pages(&without), Some(&absent.state));

@@ -8,7 +8,7 @@ use crate::settings::Class;
 
 const NEVER_TOLD: [(u64, String); 0] = [];
 
-/// Polls one after the other, each with the state of the one before.
+/// Polls one after the other, each with the state of the previous one.
 struct Story {
     settings: Settings,
     hour: u64,
@@ -20,7 +20,7 @@ impl Story {
         Story { settings: Settings::sample(), hour: 0, state: None }
     }
 
-    /// With both controls collected once.
+    /// Begins a story in which both controls were collected once.
     fn collected() -> Story {
         let mut story = Story::begin();
         story.poll(&pages(BOTH));
@@ -38,7 +38,7 @@ impl Story {
         told(&self.poll(&pages(controls)))
     }
 
-    /// Status codes of the events that a failure gives.
+    /// Returns the status codes of the events that a failure gives.
     fn fails(&mut self, diagnosis: &Diagnosis) -> Vec<String> {
         let batch = self.poll(&PollResult::Failure(diagnosis.failure("")));
         assert_eq!(batch.outcome.as_ref().unwrap().code, diagnosis.code);
@@ -50,7 +50,7 @@ fn named(activity: u64, title: &str) -> (u64, String) {
     (activity, title.to_owned())
 }
 
-/// Both lists, of which the controls came empty.
+/// Makes both lists, with an empty list of controls.
 fn without_controls(controls: &[Control]) -> PollResult {
     let PollResult::Pages(mut pages) = pages(controls) else { unreachable!() };
     pages[1].body = br#"{"value":[]}"#.to_vec();

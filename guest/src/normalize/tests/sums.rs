@@ -1,5 +1,5 @@
-//! A property of random histories: the parts and the remainder of a score's change add up to its delta, to the last
-//! digit; and only what was twice absent is closed. Sums are taken from the digits of the events, by no number type.
+//! A property of random histories: the parts and the remainder of a score's change add up to its delta, exactly; and a
+//! finding is closed only after two absences. Sums are computed from the digits of the events, without a number type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use super::*;
 const CASES: usize = 300;
 const POLLS: u64 = 7;
 
-/// Current and maximum as they are spelled.
+/// Current and maximum with their spelling.
 type Points = [Option<String>; 2];
 
 /// All findings of one poll by uid.
 type Items = BTreeMap<String, Points>;
 
-/// Whether a number may have too many digits for a sum.
+/// Says whether a number may have too many digits for a sum.
 fn is_long(number: &str) -> bool {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
     mantissa.len() > 10 || exponent.trim_start_matches(['+', '-']).len() > 1
@@ -34,7 +34,7 @@ fn the_parts_and_the_remainder_of_a_score_add_up_to_its_delta() {
     assert!(explained > CASES, "only {explained} changes of scores were explained");
 }
 
-/// One random history; how many changes of a score were explained.
+/// Runs one random history, and returns the number of explained changes of scores.
 fn history(seed: u64) -> usize {
     let mut chance = Chance(seed);
     let mut world = World::default();
@@ -72,7 +72,8 @@ fn history(seed: u64) -> usize {
     explained
 }
 
-/// A finding is created when it is not open, and closed when it was absent from two polls in a row that read its kind.
+/// Checks that a finding is created when it is not open, and closed after two consecutive absences from polls that read
+/// its kind.
 fn check_openings_and_closings(events: &[Told], read: &Items, absences: &mut BTreeMap<String, u8>) {
     let told = |activity: u64| -> BTreeSet<&str> {
         let events = events.iter().filter(|event| event.activity_id == activity);
@@ -97,7 +98,7 @@ fn check_openings_and_closings(events: &[Told], read: &Items, absences: &mut BTr
     absences.extend(read.keys().map(|uid| (uid.clone(), 0)));
 }
 
-/// Checks the change of one score against what was read; how many changes were explained.
+/// Checks the change of one score against the read values, and returns the number of explained changes.
 fn check_sum(score: &str, change: &Change, read: &Items, past: &BTreeMap<u64, Items>) -> usize {
     let seen: u64 = change.previous.as_ref().unwrap()["time"].get().parse().unwrap();
     let of = |items: &Items| -> Items {
@@ -115,13 +116,13 @@ fn check_sum(score: &str, change: &Change, read: &Items, past: &BTreeMap<u64, It
         return 0;
     }
     if change.rounding_remainder.is_none() && change.drivers.is_empty() && between().next().is_some() {
-        // Whether a score without controls had none at that time is not always known.
+        // Whether a score without controls had none at that time is sometimes unknown.
         return 0;
     }
 
     for (index, field) in ["current", "max"].into_iter().enumerate() {
         let points = |items: &Items, uid: &str| items.get(uid).and_then(|points| points[index].clone());
-        // The delta is that of the numbers as they were read.
+        // The delta is that of the read numbers.
         let (old, new) = (points(&past[&seen], score), points(read, score));
         let delta = change.delta.get(field);
         match (delta, &old, &new) {
@@ -132,7 +133,7 @@ fn check_sum(score: &str, change: &Change, read: &Items, past: &BTreeMap<u64, It
             }
             _ => {}
         }
-        // So are the parts.
+        // The parts are those of the read numbers, too.
         for driver in &change.drivers {
             let (old, new) = (points(&then, &driver.uid), points(&now, &driver.uid));
             let [old, new] = [&old, &new].map(|number| number.as_deref().unwrap_or("0"));
@@ -141,7 +142,7 @@ fn check_sum(score: &str, change: &Change, read: &Items, past: &BTreeMap<u64, It
                 None => assert!(is_long(old) || is_long(new), "{field} of {} is left out", driver.uid),
             }
         }
-        // And they add up.
+        // The parts add up to the delta.
         let named = change.drivers.iter().map(|driver| driver.part.get(field));
         let parts: Vec<_> = named.chain(change.other_controls.iter().map(|other| other.get(field))).collect();
         let known: Vec<_> = parts.iter().flatten().map(|part| (1, part.get())).collect();
@@ -164,7 +165,7 @@ fn check_sum(score: &str, change: &Change, read: &Items, past: &BTreeMap<u64, It
     1
 }
 
-/// The controls that differ are told, each with its reason; beyond 40 the further ones together.
+/// Checks that the controls that differ are named with their reasons; those beyond 40 are summed.
 fn check_drivers(change: &Change, then: &Items, now: &Items) {
     let zero = |number: &Option<String>| number.clone().unwrap_or_else(|| "0".to_owned());
     let same = |left: &Points, right: &Points| {
@@ -189,7 +190,7 @@ fn check_drivers(change: &Change, then: &Items, now: &Items) {
     }
 }
 
-/// Whether decimals with their signs come to nothing: digit by digit, each at its power of ten.
+/// Says whether decimals with their signs add up to zero: digit by digit, each at its power of ten.
 fn adds_up(terms: &[(i64, &str)]) -> bool {
     let mut digits: BTreeMap<i64, i64> = BTreeMap::new();
     for (sign, text) in terms {
@@ -222,7 +223,7 @@ fn sums_are_checked_digit_by_digit() {
     assert!(!adds_up(&[(1, "1e400"), (-1, "1")]));
 }
 
-/// The scores and controls that the service would give if it gave all.
+/// The scores and controls that the service would return if it returned all.
 #[derive(Default)]
 struct World {
     all: Items,
@@ -274,7 +275,7 @@ fn kind(uid: &str) -> EventKind {
     if uid.contains("/securescorecontrols/") { EventKind::Controls } else { EventKind::Scores }
 }
 
-/// Both lists; absent points are left out or null.
+/// Makes both lists; absent points are left out or null.
 fn pages(items: &Items) -> PollResult {
     let page = |page_kind: EventKind| {
         let items = items.iter().filter(|(uid, _)| kind(uid) == page_kind).map(|(uid, [current, max])| {
@@ -314,7 +315,7 @@ impl Chance {
         (0..count).map(|_| char::from(b'0' + self.below(10) as u8)).collect()
     }
 
-    /// A number as some writer of JSON may spell it.
+    /// Makes a number in one of the spellings of JSON writers.
     fn number(&mut self, long: bool) -> Option<String> {
         let small = self.below(60);
         let short = match self.below(6) {
@@ -369,7 +370,7 @@ struct Change {
     rounding_remainder: Option<Numbers>,
 }
 
-/// `flatten` reads no raw values.
+/// `flatten` cannot read raw values.
 #[derive(Deserialize)]
 #[serde(from = "Numbers")]
 struct Driver {

@@ -179,6 +179,27 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     texts.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
 }
 
+#[test]
+fn no_comment_begins_with_what() {
+    let begins_with_what = |line: &str| {
+        let words = line.trim_start().strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!']).trim_start());
+        words.is_some_and(|words| words.starts_with("What ") || words.starts_with("What's "))
+    };
+    assert!(["/// What it holds.", "    //! What's kept.", "// What left."].into_iter().all(begins_with_what));
+    assert!(!["/// The content.", "let text = 1; // What", "/// Says what fails."].into_iter().any(begins_with_what));
+    let folders = ["guest", "host-harness", "fuzz/src", "fuzz/fuzz_targets", "tests", "xtask"];
+    let mut texts: Vec<_> = folders.iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let contract = root().join("wit/source.wit");
+    texts.push((contract.clone(), std::fs::read_to_string(contract).unwrap()));
+    let mut found = Vec::new();
+    for (file, text) in &texts {
+        let lines = text.lines().enumerate().filter(|(_, line)| begins_with_what(line));
+        found.extend(lines.map(|(number, line)| format!("{}:{}: {}", file.display(), number + 1, line.trim())));
+    }
+    assert!(texts.len() > 250, "only {} files were read", texts.len());
+    assert!(found.is_empty(), "a comment names the thing that it describes, and not \"What …\":\n{}", found.join("\n"));
+}
+
 #[tokio::test]
 async fn every_code_that_the_program_knows_is_one_of_the_plugins_and_says_more_than_its_reaction() {
     let description = plugin().describe().await.0.unwrap();

@@ -149,7 +149,7 @@ impl<'a> Item<'a> {
             definition: definition.transpose()?,
             properties,
         };
-        // What nobody knows is passed on, too.
+        // Unknown members are passed on, too, and must be within range.
         json::beyond_range(raw, path).map_or(Ok(item), Err)
     }
 

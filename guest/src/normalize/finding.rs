@@ -84,7 +84,7 @@ pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Even
                 .unmapped
                 .retain(|key, _| OWN_KEYS.contains(&key.as_ref()) || known_property(emitted.subject.kind, key))
         },
-        // What is left beyond the limit is text of the definition, and members of the service's `score` that nobody knows.
+        // Any further excess is text of the definition, and unknown members of the service's `score`.
         |event, emitted| {
             event.finding_info.desc = None;
             event.finding_info.analytic = None;

@@ -1,4 +1,5 @@
-//! Documents as a reader uses them: links lead somewhere, configurations are good, commands exist, and output is the program's own.
+//! Documents as a reader uses them. Links have a target, configurations are accepted, commands exist, and quoted output
+//! is the program's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use url::Url;
 use crate::commands::demo;
 use crate::support::{PROXY_VARIABLES, command, root};
 
-/// A document: its path from the root, and its text.
+/// The path of a document from the root, and its text.
 struct Document {
     path: PathBuf,
     text: String,
@@ -23,7 +24,7 @@ impl Document {
         Document { path: path.into(), text: std::fs::read_to_string(root().join(path)).unwrap() }
     }
 
-    /// The lines outside fences, each with its number.
+    /// Returns the lines outside fences, each with its number.
     fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
         let mut fenced = false;
         self.text.lines().enumerate().filter_map(move |(number, line)| {
@@ -33,19 +34,19 @@ impl Document {
         })
     }
 
-    /// The blocks in fences of a language.
+    /// Returns the fenced blocks of a language.
     fn blocks(&self, language: &str) -> Vec<&str> {
         let begins = self.text.split(&format!("\n```{language}\n")).skip(1).collect::<Vec<_>>();
         begins.into_iter().map(|rest| rest.split("\n```").next().unwrap()).collect()
     }
 
-    /// The words of prose in backticks.
+    /// Returns the parts of the prose that stand in backticks.
     fn code(&self) -> impl Iterator<Item = String> {
         let prose = self.prose().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
         prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect::<Vec<_>>().into_iter()
     }
 
-    /// The targets of links in prose.
+    /// Returns the targets of links in prose.
     fn links(&self) -> Vec<(usize, String)> {
         let lines = self.prose().map(|(number, line)| (number, without_code(line)));
         let targets = lines.flat_map(|(number, line)| {
@@ -55,7 +56,7 @@ impl Document {
         targets.collect()
     }
 
-    /// The anchors that the headings make, as forges spell them.
+    /// Returns the anchors of the headings, as GitHub and GitLab spell them.
     fn anchors(&self) -> BTreeSet<String> {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         let headings = self
@@ -75,13 +76,13 @@ fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
 
-/// The anchor of a heading: small letters, no punctuation, and hyphens for spaces.
+/// Returns the anchor of a heading: lower case, no punctuation, and hyphens for spaces.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|one| one.is_alphanumeric() || matches!(one, ' ' | '-' | '_'));
     kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
 }
 
-/// Every document of the repository.
+/// Returns every document of the repository.
 fn documents() -> Vec<Document> {
     let (mut found, mut folders) = (Vec::new(), vec![root()]);
     while let Some(next) = folders.pop() {
@@ -113,7 +114,7 @@ fn anchors_are_spelled_as_forges_spell_them() {
     assert_eq!(anchors, ["one-code-two", "same", "same-1", "the-token-of-an-equal-credential"]);
 }
 
-/// Why a link leads nowhere, if it does. The internet is not asked.
+/// Returns the reason why a link has no target, or nothing. Links to other hosts are not followed.
 fn dead(document: &Document, target: &str) -> Option<&'static str> {
     if target.contains("://") {
         let good = Url::parse(target).is_ok_and(|url| url.scheme() == "https" && url.host_str().is_some());
@@ -143,7 +144,7 @@ fn every_link_leads_somewhere() {
     assert_eq!(faults.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-/// A feed for configurations that show other tables.
+/// A feed for configurations that show only other tables.
 const FEED: &str = "
 [[feed]]
 id     = \"contoso-prod\"
@@ -157,7 +158,7 @@ subscription_id = \"20ff7fc3-e762-44dd-bd96-b71116dcdc23\"
 
 #[tokio::test]
 async fn every_configuration_in_a_document_is_good() {
-    // Beside the configurations lies the one file that they name and a reader has to bring.
+    // The directory of the configurations also contains the one file that they name and that a reader has to supply.
     let folder = tempfile::tempdir().unwrap();
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap();
     std::fs::write(folder.path().join("corporate-ca.pem"), simulator.ca_pem()).unwrap();
@@ -191,7 +192,7 @@ fn the_reference_of_the_configuration_has_every_key_and_all_that_feeds_share() {
     assert_eq!(told(shared), keys.iter().map(|key| (*key).to_owned()).collect());
 }
 
-/// The options that a command has, as its help lists them; nothing where there is no such command.
+/// Returns the options of a command, as its help lists them, or nothing if the command does not exist.
 fn options(subcommand: &str) -> Option<BTreeSet<String>> {
     let output = command().args([subcommand, "--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
@@ -200,16 +201,16 @@ fn options(subcommand: &str) -> Option<BTreeSet<String>> {
     output.status.success().then(|| options.collect())
 }
 
-/// What the command lines of documents may say, asked for once.
+/// The commands and options that documents may use. The program is asked for them once.
 #[derive(Default)]
 struct Known(BTreeMap<String, Option<BTreeSet<String>>>);
 
 impl Known {
-    /// Why the words behind the program's name are no command, if they are none.
+    /// Returns the reason why the words after the program's name are not a command, or nothing.
     fn fault(&mut self, words: &[&str]) -> Option<String> {
         let mut words = words.iter().copied();
         let subcommand = words.next()?;
-        // Options of the program alone, such as `--version`, and words that stand for a command.
+        // The program itself has options, such as `--version`, and some words are placeholders for a command.
         if subcommand == "--version" || subcommand == "COMMAND" {
             return None;
         }
@@ -223,14 +224,14 @@ impl Known {
     }
 }
 
-/// The simple commands of a line for a shell.
+/// Splits a shell line into its simple commands.
 fn simple_commands(line: &str) -> Vec<Vec<String>> {
     let line = line.split(" #").next().unwrap();
     let parts = line.split(['|', ';', '>']).flat_map(|part| part.split("&&"));
     parts.map(|part| part.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
-/// Why a simple command cannot be run, if it is one of this repository.
+/// Returns the reason why a simple command of this repository cannot be run, or nothing.
 fn fault(known: &mut Known, words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
@@ -256,10 +257,10 @@ fn every_command_in_a_document_exists() {
     for document in documents() {
         let lines =
             document.blocks("console").into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
-        // A version of the past may have had other commands.
+        // An earlier version may have had other commands.
         let spans = document.code().filter(|_| !document.path.ends_with("CHANGELOG.md"));
         for line in lines.map(str::to_owned).chain(spans) {
-            // The parts of a form such as `check -c FILE [--feed ID]`.
+            // These are the parts of a synopsis such as `check -c FILE [--feed ID]`.
             let line = line.replace(['[', ']', '…'], " ").replace("\\|", " ");
             seen += usize::from(line.starts_with("host-harness "));
             for words in simple_commands(&line) {
@@ -290,7 +291,7 @@ fn the_commands_of_the_readme_are_all_that_there_are_with_options_that_they_have
     assert_eq!(told, listed.collect());
 }
 
-/// Whether a value holds every member of another, at the same places.
+/// Returns whether a value contains every member of another value at the same place.
 fn holds(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => {
@@ -322,7 +323,7 @@ fn a_picture_stands_on_its_own_in_light_and_in_dark() {
     let picture = std::fs::read_to_string(root().join("docs/flow.svg")).unwrap();
     let light = picture.split("@media (prefers-color-scheme: dark)").next().unwrap();
     assert!(picture.len() > light.len(), "no colours for dark");
-    // Pages show pictures without letting them load or run anything.
+    // GitHub and GitLab show an SVG picture as an image, which loads and runs nothing.
     for refused in ["<script", "href=", "url(http", "<foreignObject"] {
         assert!(!picture.contains(refused), "{refused}");
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_harness::store::budget::StoredBytes;
+use host_harness::store::space::FreeSpace;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
     Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
@@ -90,5 +91,9 @@ impl Store for Flaky {
 
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.taking()?.prune(before, now)
+    }
+
+    fn space(&self) -> FreeSpace {
+        self.store.space()
     }
 }

@@ -9,9 +9,7 @@ use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
 use host_harness::config;
 use host_harness::config::admission;
-use host_harness::metrics::Metrics;
-use host_harness::sink::delivery::{Deliveries, Surroundings};
-use host_harness::sink::disk::RealDisk;
+use host_harness::run;
 use host_harness::store::StoreHandle;
 use host_harness::store::space::{FreeSpace, Room};
 use host_harness::store::sqlite::SqliteStore;
@@ -57,24 +55,11 @@ impl Stage {
         let free = Arc::new(AtomicU64::new(1 << 40));
         let looking = Arc::clone(&free);
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
-        let store = SqliteStore::open(&state).unwrap().with_space(space.clone());
+        let store = SqliteStore::open(&state).unwrap().with_space(space);
         let store = Flaky { store, is_full: Arc::clone(&disk_is_full) };
         let store = StoreHandle::start(store, state).unwrap();
-        let (metrics, output) = (Arc::new(Metrics::of(space.clone())), Arc::new(Mutex::new(Vec::new())));
-        let deliveries = Deliveries::new(Surroundings {
-            store: store.clone(),
-            disk: Arc::new(RealDisk),
-            stdout: output.clone(),
-            tls: checked.network.tls(),
-            proxy: checked.network.proxy(),
-            metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&clock),
-        });
-        deliveries.replace(&sinks).unwrap();
-        deliveries.resume().await.unwrap();
-        let budgets = Arc::new(Mutex::new(budgets));
-        let salt = store.ask(|store| store.salt()).await.unwrap().into();
-        let pipeline = Pipeline { store, deliveries, metrics, clock, salt, budgets, space };
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
         Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, free, output }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
 use host_harness::collector::work::Pipeline;
+use host_harness::config::Config;
 use host_harness::config::admission::Checked;
-use host_harness::config::{CollectorConfig, Config};
 use host_harness::limits;
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
@@ -39,10 +39,10 @@ pub async fn tick(
     clock: &Clock,
     stdout: Stdout,
 ) -> anyhow::Result<once::Report> {
-    let sinks = std::mem::take(&mut config.sinks);
-    let collector = CollectorConfig { state: state.to_owned(), ..config.collector.clone() };
+    let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
-    let pipeline = run::pipeline(&collector, &sinks, &checked.network, clock, stdout).await?;
+    let store = run::store(state)?;
+    let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, clock, stdout).await?;
     let report = once_with(&checked, &pipeline).await;
     pipeline.close().await;
     report

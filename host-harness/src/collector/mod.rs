@@ -488,7 +488,7 @@ impl Collector {
         let of_feeds = rows.iter().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
         let rows = rows.into_iter().map(|(entry, source)| self.row(entry, source)).collect();
         let (sinks, mut notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
-        if let Some(low) = self.pipeline.space.low() {
+        if let Some(low) = self.pipeline.store.space().low() {
             notes.push(format!("{low}: feeds that keep more than their share of it keep nothing new"));
         }
         let (left_out, waiting) = (Vec::new(), Vec::new());

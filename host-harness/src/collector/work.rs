@@ -15,7 +15,6 @@ use crate::collector::schedule::Schedule;
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::budget::{Budgets, Excess};
-use crate::store::space::FreeSpace;
 use crate::store::{
     NewEvent, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
 };
@@ -35,8 +34,6 @@ pub struct Pipeline {
     pub salt: Arc<str>,
     /// The limits of the data that the store keeps of each feed and tenant; they change with the configuration.
     pub budgets: Arc<Mutex<Budgets>>,
-    /// The free space of the store's disk.
-    pub space: FreeSpace,
 }
 
 /// A task on one scope.

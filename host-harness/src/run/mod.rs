@@ -38,6 +38,7 @@ use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
 use crate::sink::{SinkConfig, Stdout};
+use crate::store::budget::Budgets;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreHandle};
 
@@ -95,20 +96,23 @@ impl Start {
     }
 }
 
-/// Opens the store of a configuration, with the sinks that deliver its events.
+/// Opens the state in this file.
+pub fn store(state: &Path) -> Result<StoreHandle, StartError> {
+    StoreHandle::start(SqliteStore::open(state)?, state.to_owned()).map_err(StartError::of_host)
+}
+
+/// Connects an open store with the sinks that deliver its events.
 pub async fn pipeline(
-    collector: &CollectorConfig,
+    store: StoreHandle,
+    budgets: Budgets,
     sinks: &[SinkConfig],
     network: &Network,
     clock: &Clock,
     stdout: Stdout,
 ) -> Result<Pipeline, StartError> {
-    let store = SqliteStore::open(&collector.state)?;
-    let space = store.space();
-    let store = StoreHandle::start(store, collector.state.clone()).map_err(StartError::of_host)?;
     let salt = store.ask(|store| store.salt()).await?.into();
-    let metrics = Arc::new(Metrics::of(space.clone()));
-    let budgets = Arc::new(Mutex::new(collector.budgets));
+    let metrics = Arc::new(Metrics::of(store.space().clone()));
+    let budgets = Arc::new(Mutex::new(budgets));
     let deliveries = Deliveries::new(Surroundings {
         store: store.clone(),
         disk: Arc::new(RealDisk),
@@ -120,7 +124,7 @@ pub async fn pipeline(
     });
     deliveries.replace(sinks).map_err(StartError::of_host)?;
     deliveries.resume().await?;
-    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets, space })
+    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets })
 }
 
 /// Runs the collector until it is told to stop.
@@ -148,7 +152,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let Loaded { collector: config, sinks, checked, admission, files, network } = loaded;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
-    let pipeline = pipeline(&config, &sinks, &checked.network, &start.clock, stdout).await?;
+    let store = store(&config.state)?;
+    let pipeline = pipeline(store, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,

@@ -18,6 +18,7 @@ pub mod space;
 pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
+use self::space::FreeSpace;
 
 /// The events of one tenant that wait for one sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -305,6 +306,8 @@ pub trait Store: Send {
     fn close(&mut self) -> StoreResult<()>;
     /// Forgets older history and waits.
     fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
+    /// Returns the check of the store's free space.
+    fn space(&self) -> FreeSpace;
 }
 
 type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
@@ -322,11 +325,13 @@ enum StoreTask {
 pub struct StoreHandle {
     tasks: mpsc::Sender<StoreTask>,
     file: PathBuf,
+    space: FreeSpace,
 }
 
 impl StoreHandle {
     /// Moves a store to its own thread.
     pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
+        let space = store.space();
         let (tasks, waiting) = mpsc::channel();
         thread::Builder::new().name("store".to_owned()).spawn(move || {
             while let Ok(task) = waiting.recv() {
@@ -344,7 +349,7 @@ impl StoreHandle {
                 }
             }
         })?;
-        Ok(StoreHandle { tasks, file })
+        Ok(StoreHandle { tasks, file, space })
     }
 
     /// Runs a question on the store, and waits for its answer.
@@ -359,6 +364,11 @@ impl StoreHandle {
     /// The store's file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The check of the store's free space.
+    pub fn space(&self) -> &FreeSpace {
+        &self.space
     }
 
     /// Closes the store for all its handles: its files are closed and its lock is free when the function returns. Later

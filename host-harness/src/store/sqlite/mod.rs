@@ -88,11 +88,6 @@ impl SqliteStore {
         SqliteStore { space, ..self }
     }
 
-    /// The check of the store's free space.
-    pub fn space(&self) -> FreeSpace {
-        self.space.clone()
-    }
-
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
         work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(error) })
     }
@@ -345,5 +340,9 @@ impl Store for SqliteStore {
             )?;
             connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
         })
+    }
+
+    fn space(&self) -> FreeSpace {
+        self.space.clone()
     }
 }

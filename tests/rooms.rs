@@ -140,6 +140,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Whether a source holds tests alone: in a file or a folder of that name.
+fn is_test(path: &Path) -> bool {
+    let within = path.strip_prefix(root()).unwrap();
+    within.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
+}
+
 /// Returns the paths at the beginning of a text: one, or those of a list in braces.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let end = text.find(|one: char| !(one.is_alphanumeric() || matches!(one, '_' | ':'))).unwrap_or(text.len());
@@ -273,7 +279,7 @@ fn the_plugin_and_the_collector_find_near_names_in_the_same_way() {
 #[test]
 fn every_duration_of_the_host_and_the_collector_stands_among_the_limits() {
     let folders = ["host-harness/host/src", "host-harness/src"].map(|folder| files(&root().join(folder)));
-    let others = folders.iter().flatten().filter(|path| !path.ends_with("limits.rs") && !path.ends_with("tests.rs"));
+    let others = folders.iter().flatten().filter(|path| !path.ends_with("limits.rs") && !is_test(path));
     let mut faults = Vec::new();
     for path in others {
         let text = code(path);
@@ -327,12 +333,10 @@ fn types_of_contract() -> Vec<String> {
 
 #[test]
 fn one_name_is_one_type() {
-    let is_test =
-        |path: &Path| path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in HOUSES.iter().flat_map(|house| files(&root().join(house.sources))) {
         let within = path.strip_prefix(root()).unwrap();
-        for name in types(&path).into_iter().filter(|_| !is_test(within)) {
+        for name in types(&path).into_iter().filter(|_| !is_test(&path)) {
             places.entry(name).or_default().push(within.display().to_string());
         }
     }

@@ -1,0 +1,216 @@
+//! `[[sink]]`, which feeds go there, and the credentials of a sink.
+
+use super::*;
+
+#[test]
+fn a_feed_goes_to_the_sinks_that_it_names_or_to_all() {
+    let text = format!("{SINKS}{}{}", feed("a", "sinks = [\"hec\"]"), feed("b", ""));
+    let config = read(&text, None).unwrap();
+    assert_eq!(config.feeds[0].sinks, ["hec"]);
+    assert_eq!(config.feeds[1].sinks, ["lake", "hec"]);
+    assert_eq!(read(&feed("a", ""), None).unwrap().feeds[0].sinks, ["stdout"]);
+}
+
+#[test]
+fn sinks_and_feeds_that_miss_each_other_are_found() {
+    // The sink that a feed without names means is unknown: the second problem is reported after the first is mended.
+    for (sinks, expected) in [
+        ("sinks = []", "feed b: sinks: found an empty list"),
+        ("sinks = [\"hec\"]", "sink lake: no feed names the sink \"lake\""),
+    ] {
+        let text = format!("{SINKS}{}{}", feed("a", "sinks = [\"hec\"]"), feed("b", sinks));
+        let problems = read(&text, None).unwrap_err();
+        assert!(problems[0].contains(expected), "{problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_names_its_key() {
+    for (lines, expected) in [
+        ("type = \"file\"", "sink s: path: is missing"),
+        ("type = \"file\"\npath = \"{scope}\"", "sink s: path: found \"{scope}\", expected {tenant} or {feed}"),
+        (
+            "type = \"file\"\npath = \"${tenant}/a\"",
+            "sink s: path: found \"${tenant}\", expected {tenant} or {feed} between braces; write \"{tenant}\"",
+        ),
+        ("type = \"file\"\npath = \"a/{{ feed }}\"", "sink s: path: found \"{{ feed }}\", expected {tenant} or {feed}"),
+        ("type = \"file\"\npath = \"{Tenant}\"", "sink s: path: found \"{Tenant}\", expected {tenant} or {feed}"),
+        ("type = \"http\"\nurl = \"https://h/$tenant\"", "sink s: url: found \"$tenant\", expected {tenant} or {feed}"),
+        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\" or \"http\""),
+        (
+            "type = \"file\"\npath = \"file:///x\"",
+            "sink s: path: found an address (file:), expected the path of a file; write \"/x\"",
+        ),
+        ("type = \"file\"\npath = \"a\"\nurl = \"b\"", "sink s: url: unknown key"),
+        ("type = \"file\"\npath = \"a\"\nrotate_bytes = 0", "sink s: rotate_bytes: found 0, expected a number"),
+        (
+            "type = \"file\"\npath = \"a\"\nmax_outbox_bytes = \"1\"",
+            "sink s: max_outbox_bytes: found \"1\", expected a number of bytes from 1; write 1",
+        ),
+        ("type = \"http\"\nurl = \"host.example\"", "sink s: url: found \"host.example\", expected an address"),
+        ("type = \"http\"\nurl = \"https://h\"\ntoken = \"abc\"", "sink s: token: found the value itself"),
+        (
+            "type = \"http\"\nurl = \"https://h\"\ntoken = { env = \"NOBODY\" }",
+            "sink s: token: found no variable NOBODY",
+        ),
+        ("type = \"http\"\nurl = \"https://h\"\npreset = \"kafka\"", "sink s: preset: found \"kafka\", expected"),
+        ("type = \"http\"\nurl = \"https://h\"\nheaders = { \"a b\" = \"c\" }", "sink s: headers.a b: found"),
+        ("type = \"http\"\nurl = \"https://h\"\ngzip = 1", "sink s: gzip: found 1, expected true or false"),
+    ] {
+        let problems =
+            read(&format!("[[sink]]\nid = \"s\"\n{lines}\n{}", feed("a", "sinks = [\"s\"]")), None).unwrap_err();
+        assert!(problems[0].contains(expected), "{expected} in {problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+}
+
+#[test]
+fn two_ways_into_one_file_are_found() {
+    let sink = |id: &str, path: &str| format!("[[sink]]\nid = \"{id}\"\ntype = \"file\"\npath = \"{path}\"\n");
+    let clash = |first: &str, second: &str| {
+        let text = format!("{}{}{}{}", sink("a", first), sink("b", second), feed("x-y", ""), feed("x", ""));
+        read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
+    };
+    assert!(clash("one", "one").contains("goes where the sink \"a\" goes"));
+    let too = "its events go to one, where those of the feed \"x-y\" for the sink \"a\" go too";
+    assert!(clash("./one", "one").contains(too));
+    assert!(clash("x/../one", "one").contains(too));
+    let absolute = std::path::absolute("one").unwrap();
+    assert!(clash(absolute.to_str().unwrap(), "one").contains(too));
+    // Some file systems do not distinguish case.
+    assert!(clash("One", "one").contains(too));
+    assert!(clash("{tenant}-y", "{feed}-z").is_empty());
+    let dead =
+        format!("{SINKS}[[sink]]\nid = \"s\"\ntype = \"stdout\"\ndead_letters = \"collector.db\"\n{}", feed("a", ""));
+    assert!(read(&dead, None).unwrap_err()[0].contains("sink s: its dead letters go to collector.db"));
+    for path in ["collector.db", "./collector.db-wal", "c.toml", "dead-letters-a.ndjson"] {
+        assert!(clash(path, "two").contains("expected a file of their own"), "{path}");
+    }
+    assert!(clash("t-y", "{tenant}-y").contains("where those of the feed \"x-y\" for the sink \"a\" go too"));
+    for (path, expected) in [
+        ("collector.db", "which is the state"),
+        ("collector.db/x", "which lies below the state"),
+        ("c.toml", "which is a file of the configuration"),
+        ("dead-letters-a.ndjson", "which is the file of dead letters of the sink \"a\""),
+    ] {
+        assert!(clash(path, "two").contains(&format!("its events go to {path}, {expected}")), "{path}");
+    }
+}
+
+#[test]
+fn two_tenants_never_share_a_file() {
+    let clash = |paths: &[&str], feeds: &[(&str, &str)]| {
+        let sinks = paths.iter().enumerate().map(|(index, path)| {
+            format!("[[sink]]\nid = \"s{index}\"\ntype = \"file\"\npath = \"{path}\"\ndead_letters = \"d{index}.1\"\n")
+        });
+        let feeds = feeds.iter().map(|(tenant, id)| feed(id, "").replace("\"t\"", &format!("{tenant:?}")));
+        let text = sinks.chain(feeds).collect::<String>();
+        read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
+    };
+    let tenants = [("acme", "a"), ("acme.1", "b"), ("acme.2", "c")];
+    // Names of rotated files, which no other partition can have.
+    for path in ["{tenant}", "{tenant}/{feed}", "{tenant}.ndjson", "{tenant}-{feed}", "{feed}.{tenant}", "x.{tenant}"] {
+        assert_eq!(clash(&[path], &tenants), "", "{path}");
+    }
+    for (paths, feeds, expected) in [
+        (&["{tenant}-{feed}"][..], &[("a-b", "c"), ("a", "b-c")][..], "where those of the feed \"c\" for"),
+        (&["{tenant}{feed}"], &[("a", "bc"), ("ab", "c")], "where those of the feed \"bc\" for"),
+        (&["one", "one.1"], &[("a", "b")], "its events go to one.1, a name that the file of those of the feed \"b\""),
+        (&["{tenant}", "{tenant}.1~"], &[("a", "b")], "its events go to a.1~, a name that the file of"),
+        (&["one", "one.{feed}"], &[("a", "7")], "its events go to one.7, a name that the file of"),
+        (&["{tenant}", "{tenant}/x"], &[("a", "b")], "its events go to a, the folder in which those of"),
+        (&["d"], &[("a", "b")], ""),
+        (&["d0"], &[("a", "b")], ""),
+        (&["D0.1"], &[("a", "b")], "which is the file of dead letters of the sink \"s0\""),
+    ] {
+        let found = clash(paths, feeds);
+        assert!(if expected.is_empty() { found.is_empty() } else { found.contains(expected) }, "{expected} in {found}");
+    }
+    // If the live file ends in a text, its number has no mark.
+    let dead =
+        "[[sink]]\nid = \"s\"\ntype = \"file\"\npath = \"d\"\ndead_letters = \"d.3\"\n".to_owned() + &feed("a", "");
+    let problems = read(&dead, None).unwrap_err();
+    assert!(
+        problems[0].contains("its events go to d, which may get the name of the file of dead letters"),
+        "{problems:?}"
+    );
+}
+
+/// Makes a sink with these lines, to which all feeds go.
+fn posting(network: &str, lines: &str) -> Config {
+    let environment = |name: &str| (name == "KEY").then(|| " s~ecret8\n".to_owned());
+    let text = format!("[network]\n{network}\n[[sink]]\nid = \"s\"\ntype = \"http\"\n{lines}\n{}", feed("a", ""));
+    parse(Path::new("c.toml"), &text, None, &environment)
+}
+
+#[test]
+fn a_credential_in_a_header_or_an_address_of_a_sink_is_taken_with_a_warning() {
+    const URL: &str = "url = \"https://h.example/events\"";
+    for (lines, told, secrets) in [
+        (
+            format!("{URL}\nheaders = {{ authorization = \"Bearer s~ecret8\" }}"),
+            Some("`authorization = { env = \"AUTHORIZATION\" }`"),
+            2,
+        ),
+        (format!("{URL}\nheaders = {{ X-Api-Key = \"s~ecret8\" }}"), Some("`x-api-key = { env = \"X_API_KEY\" }`"), 1),
+        (
+            format!("{URL}\nheaders = {{ dd-api-key = \"{{tenant}}-s~ecret8\" }}"),
+            Some("`dd-api-key = { env = \"DD_API_KEY\" }`"),
+            1,
+        ),
+        (
+            format!("{URL}\nheaders = {{ x-api-key = {{ env = \"KEY\" }} }}"),
+            Some("white space around it was removed"),
+            1,
+        ),
+        (format!("{URL}\nheaders = {{ x-tenant = \"{{tenant}}\" }}"), None, 0),
+        (
+            "url = \"https://h.example/e?token=s~ecret8\"".to_owned(),
+            Some("its query has `token`: found the secret itself"),
+            1,
+        ),
+        ("url = \"https://h.example/e?index=main\"".to_owned(), None, 0),
+    ] {
+        let config = posting("", &lines);
+        assert_eq!(config.problems, [], "{lines}");
+        let warnings: Vec<String> = config.warnings.iter().map(ConfigProblem::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(told.is_some()), "{warnings:?}");
+        assert!(told.is_none_or(|told| warnings[0].contains(told)), "{warnings:?}");
+        assert!(warnings.iter().all(|warning| !warning.contains("s~ecret8")), "{warnings:?}");
+        let crate::sink::SinkKind::Http(sink) = &config.sinks[0].kind else { panic!("no sink over http") };
+        let found = sink.secrets("t", "f");
+        assert_eq!(found.len(), secrets, "{lines}");
+        assert!(found.iter().all(|secret| secret.expose().contains("s~ecret8")), "{lines}");
+    }
+}
+
+#[test]
+fn credentials_of_a_sink_go_over_http_to_this_machine_alone_unless_a_line_says_so() {
+    let token = "token = { env = \"KEY\" }";
+    let problems = |network: &str, url: &str, more: &str| {
+        let config = posting(network, &format!("url = {url:?}\n{more}"));
+        config.problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for more in [token, "headers = { x-api-key = \"s~ecret8\" }", "headers = { a = { env = \"KEY\" } }"] {
+        let told = problems("", "http://h.example:8080/e", more);
+        let line = "`allow_credentials_over_http = [\"http://h.example:8080\"]`";
+        assert!(told.contains("its credentials would go over http") && told.contains(line), "{told}");
+        assert_eq!(problems(line.trim_matches('`'), "http://h.example:8080/e", more), "");
+        assert_eq!(problems("", "http://127.0.0.1:8080/e", more), "");
+        assert!(!problems("proxy = \"http://proxy:3128\"", "http://127.0.0.1:8080/e", more).is_empty());
+    }
+    assert_eq!(problems("", "http://h.example/e", ""), "", "nothing is given away");
+    let query = problems("", "http://h.example/e?sig=s~ecret8", "");
+    assert!(query.contains("over http") && !query.contains("s~ecret8"), "{query}");
+    for (url, told) in [
+        ("https://u:s~ecret8@h.example/e", "found a user name or a password in the address"),
+        ("h.example/e?token=s~ecret8", "found something else, expected an address"),
+        ("https://h.example/{x}?token=s~ecret8", "found braces with something else"),
+    ] {
+        let told_of = problems("", url, "");
+        assert!(told_of.contains(told) && !told_of.contains("s~ecret8"), "{told_of}");
+    }
+    let told = problems("allow_credentials_over_http = [\"https://h.example\"]", "https://h.example/e", "");
+    assert!(told.contains("one over https belongs into `allow`"), "{told}");
+}

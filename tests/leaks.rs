@@ -8,7 +8,7 @@ use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
 use source_simulator::Simulator;
 
-use crate::run::{self, until};
+use crate::support::process::{self, until};
 use crate::support::root;
 
 /// Everything except the compiler's messages about code.
@@ -22,7 +22,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
-        let run::Scene { simulator, folder, mut secrets } = run::Scene::new().await;
+        let process::Scene { simulator, folder, mut secrets } = process::Scene::new().await;
         let (text, _) = simulator.configuration("ca.pem");
         secrets.push(("READERS".to_owned(), "let-~me-/in+?".to_owned()));
         let more = "[collector]\nlisten = \"127.0.0.1:0\"\ntoken = { env = \"READERS\" }\n\

@@ -12,8 +12,8 @@ use rustix::process::geteuid;
 use serde_json::Value;
 use source_host::plugin::compiler::COMMAND;
 
-use crate::run::PATIENCE;
 use crate::support;
+use crate::support::process::PATIENCE;
 
 /// The id of a user that owns nothing; only root can start a program as another user.
 const NOBODY: u32 = 65_534;

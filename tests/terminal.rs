@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::run::Scene;
+use crate::support::process::Scene;
 use crate::support::{PROXY_VARIABLES, root};
 
 /// Environment variables that affect colours; tests set those that they need.

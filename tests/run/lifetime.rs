@@ -1,0 +1,138 @@
+//! How a process begins and ends: signals, the lock of the state, and a log or an output that nobody takes.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use host_harness::limits;
+use source_host::failpoint;
+use source_simulator::estate::Estate;
+
+use super::FILE_SINK;
+use crate::support::process::{Process, Scene, lines, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_collector_is_kept_out_and_readers_are_not() {
+    let scene = Scene::new().await;
+    scene.write(FILE_SINK);
+    let mut process = scene.run(&[]);
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    let mut second = scene.run(&[]);
+    second.hears(&format!("another collector uses it (process {})", process.child.id()));
+    assert_eq!(second.end().code(), Some(1));
+    let state = scene.folder.path().join("collector.db");
+    let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let scopes: u32 = reader.query_row("SELECT count(*) FROM scope", [], |row| row.get(0)).unwrap();
+    assert_eq!(scopes, 2);
+    process.signal("INT");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_in_time_though_nobody_reads_its_output() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.estate = Estate::sized(2, 20));
+    scene.write("[feed_defaults]\ninterval = \"1s\"\n[feed_defaults.settings]\nemit = \"snapshot\"\n");
+    let mut process = scene.run(&[]);
+    process.hears("collects 2 feeds");
+    let state = scene.folder.path().join("collector.db");
+    let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    // A pipe holds 64 KiB; more than one batch waits behind it.
+    until(|| reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) >= 500);
+    process.signal("TERM");
+    process.hears("stops");
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.scenario = Some("body-slow"));
+    scene.write(FILE_SINK);
+    let mut process = scene.run(&[]);
+    until(|| scene.simulator.with(|world| world.strikes()) > 0);
+    process.signal("TERM");
+    let told = Instant::now();
+    process.hears("polls were abandoned");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(told.elapsed() < limits::SHUTDOWN, "{:?}", told.elapsed());
+    scene.simulator.with(|world| world.scenario = None);
+    let _again = scene.run(&[]);
+    for tenant in ["tenant-1", "tenant-2"] {
+        lines(&scene.folder.path().join(format!("out/{tenant}.ndjson")), 15);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_it_starts_is_taken() {
+    let scene = Scene::new().await;
+    let (pem, pipe) = (scene.folder.path().join("ca.pem"), scene.folder.path().join("ca.fifo"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"ca.fifo\"");
+    fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    // The process waits for data from the pipe.
+    let mut process = scene.run(&[]);
+    takes_signals(&process);
+    process.signal("HUP");
+    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    process.hears("collects 2 feeds");
+    // The process reads the pipe again, because it was told to.
+    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    process.hears("took the configuration of 2 feeds");
+    drop(process);
+    let mut process = scene.run(&[]);
+    takes_signals(&process);
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_though_its_log_cannot_be_written() {
+    let scene = Scene::new().await;
+    scene.write(FILE_SINK);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = scene.command(&["run", "-c", "collector.toml"]);
+    let mut child = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// With a thread that hangs, all time limits of the process are a tenth of the usual ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
+    let scene = Scene::new().await;
+    scene.write("[collector]\nlisten = \"127.0.0.1:0\"\n");
+    let lost = "ends: the collector's loop did not turn for 120 s, in which it starts what is due";
+    let overdue = "ends: told to stop, the process did not within 20 s";
+    for (place, signal, words) in [
+        ("loop-turn:1", None, lost),
+        ("loop-turn:1", Some("TERM"), overdue),
+        ("loop-turn:1", Some("INT"), overdue),
+        ("poll-begin:1", Some("TERM"), overdue),
+        ("commit-begin:1", Some("TERM"), overdue),
+    ] {
+        let mut command = scene.command(&["run", "-c", "collector.toml"]);
+        command.env(failpoint::VARIABLE, format!("{place}:hang"));
+        let mut process = Process::start(command);
+        process.hears("a test lets this thread hang");
+        if let Some(signal) = signal {
+            process.signal(signal);
+        } else {
+            process.hears("the collector's loop does not turn for 15 s: it starts what is due");
+        }
+        let line = process.hears(words);
+        assert!(line.contains("ERROR") && line.contains("fault=\"harness\""), "{place}: {line}");
+        assert_eq!(process.end().code(), Some(1), "{place} {signal:?}");
+    }
+}
+
+/// Waits until a process handles SIGHUP itself.
+fn takes_signals(process: &Process) {
+    until(|| {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
+    });
+}

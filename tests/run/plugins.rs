@@ -1,0 +1,112 @@
+//! Feeds whose plugin is slow to come, or breaks down.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::FILE_SINK;
+use crate::hostile::hostile_bytes;
+use crate::support::process::{Process, Scene, get, lines};
+
+/// Returns a feed whose plugin is a pipe: it is ready when the test writes the plugin.
+fn piped(id: &str, mode: &str) -> String {
+    format!(
+        "[[feed]]\nid = \"{id}\"\ntenant = \"mallory\"\nplugin = \"slow.fifo\"\n\
+         [feed.settings]\nmode = \"{mode}\"\nkey = \"the-key-of-mallory\"\n"
+    )
+}
+
+fn pipe(scene: &Scene) -> PathBuf {
+    let pipe = scene.folder.path().join("slow.fifo");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    pipe
+}
+
+/// Checks that the metrics contain these lines.
+async fn counts(address: &str, lines: &[&str]) {
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    for line in lines {
+        assert!(metrics.lines().any(|known| known == *line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
+    let scene = Scene::new().await;
+    let (pipe, served) = (pipe(&scene), format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    scene.write(&format!("{served}{}{}", piped("slow", ""), piped("wrong", "no such mode")));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    process.hears("checks 2 more feeds");
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    for path in ["healthz", "readyz"] {
+        assert_eq!(get(&format!("{address}/{path}"), None).await.0, 200, "nobody waits for one plugin");
+    }
+    let page = get(&address, None).await.1;
+    assert!(page.contains("Feeds that are being checked") && page.contains("it is not collected yet"), "{page}");
+    counts(&address, &["collector_feeds 2", "collector_feeds_being_checked 2", "collector_feeds_left_out 0"]).await;
+    fs::write(&pipe, hostile_bytes()).unwrap();
+    let told = process.hears("a feed is left out");
+    assert!(told.contains("feed wrong: settings.mode: found") && told.contains("settings-invalid"), "{told}");
+    process.hears("took 1 more feeds");
+    counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 0", "collector_feeds_left_out 1"]).await;
+    // A running feed continues while its plugin is checked again, and a configuration without the feed does not wait
+    // for that.
+    scene.write(&format!("{served}{}", piped("slow", "")));
+    process.hears("checks 1 more feeds");
+    assert!(get(&address, None).await.1.contains("it goes on as it was"));
+    counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 1", "collector_feeds_left_out 0"]).await;
+    scene.write(&served);
+    process.hears("took the configuration of 2 feeds");
+    counts(&address, &["collector_feeds 2", "collector_feeds_being_checked 0"]).await;
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0), "what is still being read keeps nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_any_feed_ends_once_that_is_known() {
+    let scene = Scene::new().await;
+    let (pipe, only) = (pipe(&scene), scene.folder.path().join("only.toml"));
+    fs::write(only, piped("slow", "")).unwrap();
+    for (arguments, told) in [(&[][..], Some("checks 1 more feeds")), (&["--strict"], None)] {
+        let mut process = Process::start(scene.command(&[&["run", "-c", "only.toml"], arguments].concat()));
+        told.map(|told| process.hears(told));
+        fs::write(&pipe, "no plugin").unwrap();
+        process.hears("error: only.toml:1: feed slow: plugin: slow.fifo: not a WebAssembly component");
+        assert_eq!(process.end().code(), Some(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
+    let scene = Scene::new().await;
+    fs::write(scene.folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
+    let hostile = "[[feed]]\nid = \"items\"\ntenant = \"mallory\"\nplugin = \"hostile.wasm\"\n\
+                   [feed.settings]\nmode = \"shapes\"\namount = 100000\nkey = \"the-key-of-mallory\"\n";
+    scene.write(&format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}{hostile}"));
+    let output = scene.command(&["poll", "-c", "collector.toml"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "a person is there, who can mend it");
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    let told = process.hears("a feed is left out");
+    assert!(told.contains("feed items: plugin: the plugin passed its limit of ") && told.contains("fault=\"plugin\""));
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    assert!(get(&address, None).await.1.contains("a feed is left out: "));
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
+    // A running feed continues, because its new configuration is unknown.
+    let text = fs::read_to_string(scene.folder.path().join("collector.toml")).unwrap();
+    let (before, after) = text.split_once("id = \"tenant-2-scores\"\n").unwrap();
+    let other = format!("{before}id = \"tenant-2-scores\"\nplugin = \"collector.toml\"\n{after}");
+    fs::write(scene.folder.path().join("collector.toml"), other).unwrap();
+    process.hears("a feed goes on as it was");
+    process.hears("took the configuration of 1 feeds");
+    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    for line in ["collector_feeds_left_out 1", "collector_scopes{tenant=\"tenant-2\",feed=\"tenant-2-scores\"} 1"] {
+        assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
+    }
+    let only = scene.folder.path().join("only.toml");
+    fs::write(only, hostile).unwrap();
+    let output = scene.command(&["run", "-c", "only.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "nothing would be collected");
+}

@@ -1,0 +1,8 @@
+//! The collector on a clock that jumps: shared waits, lost permissions, changing configurations.
+
+mod configurations;
+mod many;
+mod permissions;
+mod scene;
+mod store;
+mod waits;

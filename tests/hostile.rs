@@ -601,7 +601,13 @@ async fn check(case: &Case) -> Result<(), String> {
 /// A trick without a row would not be run; a row without its trick would run a good plugin.
 #[test]
 fn every_trick_has_its_row_and_every_row_its_trick() {
-    let plugin = [include_str!("hostile/src/tricks.rs"), include_str!("hostile/src/lib.rs")].concat();
+    let plugin = [
+        include_str!("hostile/src/tricks/mod.rs"),
+        include_str!("hostile/src/tricks/before_poll.rs"),
+        include_str!("hostile/src/tricks/batch.rs"),
+        include_str!("hostile/src/lib.rs"),
+    ]
+    .concat();
     let rows: BTreeSet<Mode> =
         CASES.iter().map(|case| case.mode).chain(LIMITS.iter().map(|limit| limit.mode)).collect();
     let shares: BTreeSet<Mode> = crate::shares::modes().collect();

@@ -7,8 +7,8 @@ use host_harness::config;
 use host_harness::config::admission::{Admission, Checked, Faults, Late};
 use tempfile::TempDir;
 
-use crate::hostile::{hostile, hostile_bytes};
 use crate::security::Table;
+use crate::support::hostile::{hostile, hostile_bytes};
 use crate::support::{host, noon};
 
 /// A plugin that is slow or broken before its feeds run.
@@ -23,7 +23,7 @@ struct Debt {
     says: &'static str,
 }
 
-/// Plugins that fail at once; `tests/hostile.rs` has those that take time.
+/// Those that end at once; `tests/tricks/cases.rs` has those that take their time.
 const DEBTS: &[Debt] = &[
     Debt {
         describes: "describes after a timer.......",
@@ -56,7 +56,7 @@ pub fn table() -> Table {
     let row = |debt: &Debt| [debt.tries.to_owned(), format!("failure: … {} …", debt.ends)].into();
     Table {
         title: "What a plugin owes before its feeds run",
-        how: "`tests/admission.rs` and `tests/run.rs`: eight feeds of the plugin cost one try for each component and settings, and a reload none; the feeds of others are collected meanwhile.",
+        how: "`tests/admission.rs` and `tests/run/plugins.rs`: eight feeds of the plugin cost one try for each component and settings, and a reload none; the feeds of others are collected meanwhile.",
         columns: &["it", "how that ends"],
         rows: DEBTS.iter().map(row).chain(others.map(|row| row.map(str::to_owned).into())).collect(),
     }

@@ -8,9 +8,10 @@ use host_harness::recording::replay;
 use serde_json::{Value, json};
 use source_host::limits::Limits;
 
-use crate::hostile::{CASES, hostile_bytes, limits_for, short};
 use crate::mode::Mode;
+use crate::support::hostile::{hostile_bytes, limits_for, short};
 use crate::support::{NOON, host, root};
+use crate::tricks::cases::CASES;
 
 fn recorded(name: &str) -> Cassette {
     replay::read(&root().join(format!("tests/cassettes/{name}.json"))).unwrap()

@@ -13,9 +13,9 @@ use source_host::network::{OutgoingRequest, Transport};
 use source_host::plugin::Plugin;
 use source_host::plugin::call::Caller;
 
-use crate::hostile::{hostile, polled, short, unhurried};
 use crate::mode::Mode;
 use crate::security::Table;
+use crate::support::hostile::{hostile, polled, short, unhurried};
 
 /// A limit of a call.
 pub struct Limit {

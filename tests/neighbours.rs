@@ -9,11 +9,12 @@ use host_harness::{environment, limits};
 use source_host::limits::{Limits, milliseconds as whole_milliseconds};
 use tokio::task::JoinSet;
 
-use crate::hostile::{CASES, polled};
 use crate::mode::Mode;
 use crate::shares::{self, Scene};
 use crate::support::NOON;
+use crate::support::hostile::polled;
 use crate::support::stage::Stage;
+use crate::tricks::cases::CASES;
 
 /// Time, counted from its due time, within which a poll of the good tenant must end: the lateness that the collector
 /// promises.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{admission, egress, foreign, hostile, hostile_service, limits, shares};
+use crate::{admission, egress, foreign, hostile_service, limits, shares, tricks};
 
 /// A table about one subject.
 pub struct Table {
@@ -21,10 +21,10 @@ pub fn tables() -> Vec<Table> {
     vec![
         limits::table(),
         foreign::table(),
-        hostile::table(),
+        tricks::cases::table(),
         admission::table(),
         shares::table(),
-        hostile::imports(),
+        tricks::imports::imports(),
         egress::attempts(),
         egress::addresses(),
         hostile_service::table(),

@@ -16,10 +16,10 @@ use source_host::limits::Limits;
 use source_host::network::Transport;
 use tempfile::TempDir;
 
-use crate::hostile::{Service, Silent, attempt, hostile_bytes, polled};
 use crate::mode::Mode;
 use crate::security::Table;
 use crate::support::NOON;
+use crate::support::hostile::{Service, Silent, attempt, hostile_bytes, polled};
 use crate::support::stage::{Secrets, Stage};
 
 const HOUR: u64 = 3_600_000;

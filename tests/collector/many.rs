@@ -57,7 +57,7 @@ async fn ten_times_the_fresh_scopes_cost_the_loop_ten_times_the_work_in_parts_an
 /// second; the number of its turns; and the log.
 async fn searched_twice(scopes: usize) -> (Duration, usize, String) {
     let scene = Scene::new(Estate::default());
-    std::fs::write(scene.folder.path().join("hostile.wasm"), crate::hostile::hostile_bytes()).unwrap();
+    std::fs::write(scene.folder.path().join("hostile.wasm"), crate::support::hostile::hostile_bytes()).unwrap();
     let token = json!({ "access_token": "the-token-of-this-tenant", "expires_in": 3_600 });
     scene.service.answer_with(move |_, _| Some(answer::Answer::json(200, &token)));
     let secrets = Secrets::from([("KEY".to_owned(), "the-key-of-this-tenant".to_owned())]);

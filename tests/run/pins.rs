@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::FILE_SINK;
-use crate::hostile::hostile_bytes;
+use crate::support::hostile::hostile_bytes;
 use crate::support::process::Scene;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::FILE_SINK;
-use crate::hostile::hostile_bytes;
+use crate::support::hostile::hostile_bytes;
 use crate::support::process::{Process, Scene, get, lines};
 
 /// Returns a feed whose plugin is a pipe: it is ready when the test writes the plugin.

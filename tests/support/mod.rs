@@ -2,6 +2,7 @@
 
 pub mod deliveries;
 pub mod flaky;
+pub mod hostile;
 pub mod process;
 pub mod receiver;
 pub mod stage;

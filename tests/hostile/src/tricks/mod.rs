@@ -1,4 +1,5 @@
-//! The misbehaviour of the plugin. The tables of `tests/hostile.rs` and `tests/limits.rs` name every mode and its end.
+//! What the plugin does in place of what it should. The tables of `tests/tricks/cases.rs` and `tests/limits.rs` name every
+//! mode, and say how it ends.
 
 mod batch;
 mod before_poll;

@@ -12,6 +12,8 @@ mod commands;
 mod component;
 mod conformance;
 mod corpus;
+// Programs that are built for release have no places at which a test ends them.
+#[cfg(debug_assertions)]
 mod crash;
 mod credentials;
 mod days;

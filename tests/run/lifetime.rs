@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use host_harness::limits;
-use source_host::failpoint;
 use source_simulator::estate::Estate;
 
 use super::FILE_SINK;
@@ -99,7 +98,9 @@ async fn it_goes_on_though_its_log_cannot_be_written() {
     child.wait().unwrap();
 }
 
-/// With a thread that hangs, all time limits of the process are a tenth of the usual ones.
+/// With a thread that hangs, the process has a tenth of the time that it has otherwise. Programs that are built for release
+/// have no place for it.
+#[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
     let scene = Scene::new().await;
@@ -114,7 +115,7 @@ async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
         ("commit-begin:1", Some("TERM"), overdue),
     ] {
         let mut command = scene.command(&["run", "-c", "collector.toml"]);
-        command.env(failpoint::VARIABLE, format!("{place}:hang"));
+        command.env(source_host::failpoint::VARIABLE, format!("{place}:hang"));
         let mut process = Process::start(command);
         process.hears("a test lets this thread hang");
         if let Some(signal) = signal {

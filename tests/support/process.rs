@@ -23,9 +23,14 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// Two tenants with a subscription each.
     pub async fn new() -> Scene {
+        Scene::of(Estate::sized(2, 1)).await
+    }
+
+    pub async fn of(estate: Estate) -> Scene {
         compiled();
-        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::sized(2, 1), None).await.unwrap();
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate, None).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), simulator.ca_pem()).unwrap();
         let (_, secrets) = simulator.configuration("ca.pem");
@@ -101,14 +106,25 @@ impl Process {
     }
 
     pub fn end(&mut self) -> ExitStatus {
+        self.ends_within(PATIENCE).expect("it ends")
+    }
+
+    /// How the process ended, if it did within this time.
+    pub fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
+        loop {
+            let status = self.child.try_wait().unwrap();
+            if status.is_some() || begun.elapsed() >= time {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("it does not end");
+    }
+
+    /// All that the process said so far.
+    pub fn all_said(&mut self) -> String {
+        self.heard.extend(self.said.try_iter());
+        self.heard.join("\n")
     }
 
     /// Returns the address that the collector serves.

@@ -74,10 +74,15 @@ impl Receiver {
         self.came.lock().clone()
     }
 
+    /// How many posts came.
+    pub fn posts(&self) -> usize {
+        self.came.lock().len()
+    }
+
     /// Waits until this many requests have arrived.
     pub async fn until(&self, posts: usize) {
         let came = async {
-            while self.came().len() < posts {
+            while self.posts() < posts {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };

@@ -309,18 +309,60 @@ fn a_first_start_says_that_it_compiles_the_plugin() {
     assert_eq!(said(&output).matches(&words).count(), 1, "{}", said(&output));
 }
 
-/// Returns sentences, and parts of sentences, that a text contains twice.
-fn repeated(text: &str) -> Vec<&str> {
-    let mut seen = std::collections::BTreeSet::new();
-    // Rows of steps that were not reached repeat each other.
-    let lines = text.lines().filter(|line| !line.starts_with("  not reached"));
-    let parts = lines.flat_map(|line| line.split(": ")).flat_map(|part| part.split("; ")).map(str::trim);
-    let parts = parts.filter(|part| !part.starts_with("the same as of "));
-    parts.filter(|part| part.split_whitespace().count() >= 5 && !seen.insert(*part)).collect()
-}
-
 #[test]
 fn no_message_is_told_twice() {
+    let folder = refused();
+    let mut wrong = Vec::new();
+    for (line, words) in REFUSALS {
+        let (status, text) = shown(line, folder.path());
+        let good = !status.success() && text.contains(words) && text.matches("os error").count() <= 1;
+        if !good || !repeated(&text).is_empty() {
+            wrong.push(format!("{line}: twice: {:?}, expected {words:?}: {text}", repeated(&text)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Commands that fail, and words of what they say.
+const REFUSALS: &[(&str, &str)] = &[
+    ("demo --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("demo --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
+    ("demo > /dev/full", "No space left on device (os error 28)"),
+    ("check good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("poll good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("run good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("run good.toml --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
+    ("poll plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+    ("check plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+    ("inspect -c plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+    ("run plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
+    ("poll junk.toml", "feed c: plugin: the same as of junk.toml:1"),
+    ("poll secret.toml", "none.txt"),
+    ("check secret.toml", "none.txt"),
+    ("record secret.toml --feed a -o x.json", "none.txt"),
+    ("poll ca.toml", "none.pem"),
+    ("check ca.toml", "none.pem"),
+    ("run state.toml", "none/x.db"),
+    ("poll none.toml", "none.toml: cannot be read"),
+    ("check none.toml", "none.toml: cannot be read"),
+    ("record good.toml --feed none -o x.json", "found no feed \"none\""),
+    ("replay none.json", "none.json"),
+    ("replay CASSETTE --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("replay CASSETTE > /dev/full", "No space left on device (os error 28)"),
+    ("inspect none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
+    ("inspect > /dev/full", "No space left on device (os error 28)"),
+    ("conformance none.wasm", "No such file or directory (os error 2)"),
+    ("conformance junk.wasm", "not run: an earlier rule failed"),
+    ("simulate --certificate none.pem", "No such file or directory (os error 2)"),
+    ("simulate --listen 192.0.2.1:0", "failed to listen on 192.0.2.1:0"),
+    ("simulate --list > /dev/full", "failed to write to standard output: No space left on device (os error 28)"),
+    ("simulate --scenario nope", "simulate --list"),
+    ("man > /dev/full", "No space left on device (os error 28)"),
+    ("sing", "unrecognized subcommand 'sing'"),
+];
+
+/// A folder of configurations with something wrong, in each with all feeds alike.
+fn refused() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let feed = |id: &str, more: &str| {
@@ -339,62 +381,33 @@ fn no_message_is_told_twice() {
     write("ca.toml", &("[network]\nca_file = \"none.pem\"\n".to_owned() + &feeds("")));
     write("junk.wasm", "junk");
     write("state.toml", &("[collector]\nstate = \"none/x.db\"\n".to_owned() + &feeds("")));
+    folder
+}
+
+/// How a command ends, and what a terminal shows of it.
+fn shown(line: &str, folder: &Path) -> (std::process::ExitStatus, String) {
     let cassette = root().join("tests/cassettes/two-pages.json").display().to_string();
-    let mut wrong = Vec::new();
-    for (line, words) in [
-        ("demo --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("demo --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
-        ("demo > /dev/full", "No space left on device (os error 28)"),
-        ("check good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("poll good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("run good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("run good.toml --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
-        ("poll plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-        ("check plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-        ("inspect -c plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-        ("run plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-        ("poll junk.toml", "feed c: plugin: the same as of junk.toml:1"),
-        ("poll secret.toml", "none.txt"),
-        ("check secret.toml", "none.txt"),
-        ("record secret.toml --feed a -o x.json", "none.txt"),
-        ("poll ca.toml", "none.pem"),
-        ("check ca.toml", "none.pem"),
-        ("run state.toml", "none/x.db"),
-        ("poll none.toml", "none.toml: cannot be read"),
-        ("check none.toml", "none.toml: cannot be read"),
-        ("record good.toml --feed none -o x.json", "found no feed \"none\""),
-        ("replay none.json", "none.json"),
-        ("replay CASSETTE --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("replay CASSETTE > /dev/full", "No space left on device (os error 28)"),
-        ("inspect none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
-        ("inspect > /dev/full", "No space left on device (os error 28)"),
-        ("conformance none.wasm", "No such file or directory (os error 2)"),
-        ("conformance junk.wasm", "not run: an earlier rule failed"),
-        ("simulate --certificate none.pem", "No such file or directory (os error 2)"),
-        ("simulate --listen 192.0.2.1:0", "failed to listen on 192.0.2.1:0"),
-        ("simulate --list > /dev/full", "failed to write to standard output: No space left on device (os error 28)"),
-        ("simulate --scenario nope", "simulate --list"),
-        ("man > /dev/full", "No space left on device (os error 28)"),
-        ("sing", "unrecognized subcommand 'sing'"),
-    ] {
-        // The order matters: only standard output goes to a full device.
-        let command = format!("'{}' {line}", env!("CARGO_BIN_EXE_host-harness")).replace("CASSETTE", &cassette);
-        let command = match command.strip_suffix(" > /dev/full") {
-            Some(command) => format!("{command} 2>&1 >/dev/full"),
-            None => format!("{command} 2>&1"),
-        };
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &command]).current_dir(folder.path()).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG");
-        shell.env("SECRET", "a-secret-of-tests");
-        let output = shell.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let good = !output.status.success() && text.contains(words) && text.matches("os error").count() <= 1;
-        if !good || !repeated(&text).is_empty() {
-            wrong.push(format!("{line}: twice: {:?}, expected {words:?}: {text}", repeated(&text)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let command = format!("'{}' {line}", env!("CARGO_BIN_EXE_host-harness")).replace("CASSETTE", &cassette);
+    // The order matters: only standard output goes to a full device.
+    let command = match command.strip_suffix(" > /dev/full") {
+        Some(command) => format!("{command} 2>&1 >/dev/full"),
+        None => format!("{command} 2>&1"),
+    };
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &command]).current_dir(folder).env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG");
+    let output = shell.env("SECRET", "a-secret-of-tests").output().unwrap();
+    (output.status, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns sentences, and parts of sentences, that a text contains twice.
+fn repeated(text: &str) -> Vec<&str> {
+    let mut seen = std::collections::BTreeSet::new();
+    // Rows of steps that were not reached repeat each other.
+    let lines = text.lines().filter(|line| !line.starts_with("  not reached"));
+    let parts = lines.flat_map(|line| line.split(": ")).flat_map(|part| part.split("; ")).map(str::trim);
+    let parts = parts.filter(|part| !part.starts_with("the same as of "));
+    parts.filter(|part| part.split_whitespace().count() >= 5 && !seen.insert(*part)).collect()
 }
 
 #[test]

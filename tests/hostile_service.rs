@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use host_harness::config;
 use host_harness::config::admission;
 use parking_lot::Mutex;
-use source_host::contract::{Discovery, Failure, Reaction};
+use source_host::contract::{Batch, Discovery, Event, Failure, Reaction};
 use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
 use source_host::feed::tenants::Tenants;
@@ -65,12 +65,7 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
     let beside = hostile.poll(sound, NOON + 1, None).await;
 
     let found = failure.as_ref().map(|failure| (failure.code.as_str(), failure.reaction));
-    let reaction = match case.reaction {
-        Expected::FixPlugin => Reaction::FixPlugin,
-        Expected::NoData => Reaction::NoData,
-        Expected::TryLater => Reaction::TryLater,
-    };
-    let expected = case.code.map(|code| (code, reaction));
+    let expected = case.code.map(|code| (code, reaction(case)));
     if found != expected {
         faults.push(format!("expected {expected:?}, found {failure:?}"));
     }
@@ -85,20 +80,8 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
         faults.push("a feed beside it failed".to_owned());
     }
 
-    let secrets: Vec<Secret> = simulator.with(|world| {
-        let tenants = world.estate.tenants.iter().map(|tenant| tenant.client_secret.as_str());
-        tenants.chain(world.tokens()).map(Secret::new).collect()
-    });
-    let search = Search::new(&secrets);
-    let mut given = format!("{failure:?} {notices:?}").into_bytes();
     let batch = batch.unwrap_or_else(|| panic!("{}: a failure with a state is told", case.name));
-    for event in &batch.events {
-        given.extend_from_slice(&event.body);
-    }
-    given.extend_from_slice(&batch.state);
-    if let Some(place) = search.find(&given) {
-        faults.push(format!("a secret got out: {:?}", String::from_utf8_lossy(&given[place])));
-    }
+    faults.extend(leaked(&simulator, format!("{failure:?} {notices:?}").into_bytes(), &batch));
     if case.code.is_some() && batch.events.len() > 1 {
         faults.push(format!("{} events of data that was not complete", batch.events.len()));
     }
@@ -107,15 +90,40 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
     simulator.with(|world| world.scenario = None);
     let again = feed(&simulator, Timeouts::default()).await;
     let after = again.poll(struck, NOON + 2, Some(&batch.state)).await.batch.unwrap();
-    let changes = after.events.iter().filter(|event| {
-        let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
-        event["activity_id"] == 1 && event["unmapped"]["change"]["reason"].is_null() || event["activity_id"] == 3
-    });
-    let closed = changes.count();
+    let closed = after.events.iter().filter(|event| is_new_or_closed(event)).count();
     if after.events.len() >= told || (case.code.is_some() && closed > 1) {
         faults.push(format!("{} events once all is well, {closed} of them new or closed", after.events.len()));
     }
     faults
+}
+
+/// What the table expects of the plugin.
+fn reaction(case: &ScriptedService) -> Reaction {
+    match case.reaction {
+        Expected::FixPlugin => Reaction::FixPlugin,
+        Expected::NoData => Reaction::NoData,
+        Expected::TryLater => Reaction::TryLater,
+    }
+}
+
+/// A secret that stands in what was said, or in what a poll gave.
+fn leaked(simulator: &Simulator, mut given: Vec<u8>, batch: &Batch) -> Option<String> {
+    let secrets: Vec<Secret> = simulator.with(|world| {
+        let tenants = world.estate.tenants.iter().map(|tenant| tenant.client_secret.as_str());
+        tenants.chain(world.tokens()).map(Secret::new).collect()
+    });
+    for event in &batch.events {
+        given.extend_from_slice(&event.body);
+    }
+    given.extend_from_slice(&batch.state);
+    let place = Search::new(&secrets).find(&given)?;
+    Some(format!("a secret got out: {:?}", String::from_utf8_lossy(&given[place])))
+}
+
+/// Whether an event says that a finding vanished, or is new without a reason.
+fn is_new_or_closed(event: &Event) -> bool {
+    let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+    event["activity_id"] == 1 && event["unmapped"]["change"]["reason"].is_null() || event["activity_id"] == 3
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,75 +31,64 @@ async fn told(part: &str, other: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_setting_that_is_none_is_told_once_with_where_it_belongs() {
-    const END: &str = "subscription_id = \"*\"\n";
-    let with = |line: &str| format!("{END}{line}\n");
-    let secret = "{ env = \"SECRET\" }";
-    for (part, other, expected) in [
-        (
-            END,
-            with("interval = \"1h\""),
-            "c.toml:9: feed prod: settings.interval: belongs to [[feed]]: move it above [feed.settings]",
-        ),
-        (END, with("sinks = [\"lake\"]"), "settings.sinks: belongs to [[feed]]: move it above [feed.settings]"),
-        (END, with("contact = { name = \"x\" }"), "settings.contact: belongs to [[feed]]: move it above"),
-        (END, with("plugin = \"x.wasm\""), "settings.plugin: belongs to [[feed]]: move it above"),
-        (END, with("proxy = \"http://p\""), "settings.proxy: unknown setting; it belongs to [network]"),
-        (
-            END,
-            with("rotate_bytes = 1"),
-            "settings.rotate_bytes: unknown setting; it belongs to a [[sink]] of type \"file\"",
-        ),
-        (
-            END,
-            with("resource_group = \"x\""),
-            "settings.resource_group: found an unknown setting, expected a known setting",
-        ),
-        (
-            "subscription_id",
-            "subscription_ids".to_owned(),
-            "settings.subscription_ids: found an unknown setting, expected a known setting; the nearest is `subscription_id`",
-        ),
-        (
-            "client_secret",
-            "client_secert".to_owned(),
-            "settings.client_secert: found an unknown setting, expected a known setting; the nearest is `client_secret`",
-        ),
-        (
-            secret,
-            "{ evn = \"SECRET\" }".to_owned(),
-            "settings.client_secret: found the unknown key `evn`; the nearest is `env`: { env = \"…\" }",
-        ),
-        (
-            secret,
-            "{ Path = \"s\" }".to_owned(),
-            "settings.client_secret: found the unknown key `Path`; the nearest is `file`: { file = \"…\" }",
-        ),
-        (
-            secret,
-            "{ secret = \"s\" }".to_owned(),
-            "settings.client_secret: found a table, expected a text, { env = \"…\" } or { file = \"…\" }",
-        ),
-        (
-            secret,
-            "31337".to_owned(),
-            "settings.client_secret: found a number, expected a text, { env = \"…\" } or { file = \"…\" }",
-        ),
-        (
-            "\"contoso.example\"",
-            "{ evn = \"T\" }".to_owned(),
-            "settings.token_url: found the unknown key `evn`; the nearest is `env`",
-        ),
-        (
-            END,
-            with("client_certificate = \"x\""),
-            "settings.client_certificate: found `client_secret` as well, expected one credential alone",
-        ),
-    ] {
+    for (part, other, expected) in NO_SETTINGS {
+        // A line more stands after the last.
+        let other = if *part == END { format!("{END}{other}\n") } else { (*other).to_owned() };
         let told = told(part, &other).await;
         assert!(told.len() == 1 && told[0].contains(expected), "{expected}\nin {told:#?}");
         assert!(!told[0].contains("31337"), "{told:?}");
     }
 }
+
+const END: &str = "subscription_id = \"*\"\n";
+const SECRET: &str = "{ env = \"SECRET\" }";
+
+/// A part of the configuration, what stands in its place, and what is told of that.
+const NO_SETTINGS: &[(&str, &str, &str)] = &[
+    (
+        END,
+        "interval = \"1h\"",
+        "c.toml:9: feed prod: settings.interval: belongs to [[feed]]: move it above [feed.settings]",
+    ),
+    (END, "sinks = [\"lake\"]", "settings.sinks: belongs to [[feed]]: move it above [feed.settings]"),
+    (END, "contact = { name = \"x\" }", "settings.contact: belongs to [[feed]]: move it above"),
+    (END, "plugin = \"x.wasm\"", "settings.plugin: belongs to [[feed]]: move it above"),
+    (END, "proxy = \"http://p\"", "settings.proxy: unknown setting; it belongs to [network]"),
+    (END, "rotate_bytes = 1", "settings.rotate_bytes: unknown setting; it belongs to a [[sink]] of type \"file\""),
+    (END, "resource_group = \"x\"", "settings.resource_group: found an unknown setting, expected a known setting"),
+    (
+        "subscription_id",
+        "subscription_ids",
+        "settings.subscription_ids: found an unknown setting, expected a known setting; the nearest is `subscription_id`",
+    ),
+    (
+        "client_secret",
+        "client_secert",
+        "settings.client_secert: found an unknown setting, expected a known setting; the nearest is `client_secret`",
+    ),
+    (
+        SECRET,
+        "{ evn = \"SECRET\" }",
+        "settings.client_secret: found the unknown key `evn`; the nearest is `env`: { env = \"…\" }",
+    ),
+    (
+        SECRET,
+        "{ Path = \"s\" }",
+        "settings.client_secret: found the unknown key `Path`; the nearest is `file`: { file = \"…\" }",
+    ),
+    (
+        SECRET,
+        "{ secret = \"s\" }",
+        "settings.client_secret: found a table, expected a text, { env = \"…\" } or { file = \"…\" }",
+    ),
+    (SECRET, "31337", "settings.client_secret: found a number, expected a text, { env = \"…\" } or { file = \"…\" }"),
+    ("\"contoso.example\"", "{ evn = \"T\" }", "settings.token_url: found the unknown key `evn`; the nearest is `env`"),
+    (
+        END,
+        "client_certificate = \"x\"",
+        "settings.client_certificate: found `client_secret` as well, expected one credential alone",
+    ),
+];
 
 #[tokio::test]
 async fn what_is_odd_about_a_credential_is_told_by_name_and_never_by_value() {
@@ -174,55 +163,7 @@ fn plugin_schema_and_collector_have_one_grammar_of_durations() {
         assert_eq!(config::duration(text), Some(Duration::from_secs(seconds)), "{text}");
         assert_eq!(snapshot_seconds(&json!(text)), Ok(seconds), "{text}");
     }
-    for text in [
-        "",
-        "s",
-        "5",
-        "90",
-        "0",
-        "0s",
-        "00s",
-        "05s",
-        "0d",
-        "+5s",
-        "-5s",
-        "+s",
-        " 5s",
-        "5s ",
-        "5 s",
-        "5s\n",
-        "\n5s",
-        "5S",
-        "5M",
-        "5H",
-        "5D",
-        "5w",
-        "5ms",
-        "1h30m",
-        "1.5h",
-        "5.0s",
-        "5,0s",
-        "1_000s",
-        "1e3s",
-        "0x5s",
-        "PT5S",
-        "5sec",
-        "5 seconds",
-        "1h ",
-        "\u{665}s",
-        "\u{ff15}s",
-        "5\u{17f}",
-        "5\u{e9}",
-        "5s\u{a0}",
-        "5s\0",
-        "s5",
-        "1000000000s",
-        "1000000000d",
-        "18446744073709551615s",
-        "18446744073709551616s",
-        "213503982334602d",
-        "99999999999999999999d",
-    ] {
+    for text in NO_DURATIONS {
         assert_eq!(config::duration(text), None, "{text}");
         let problems = snapshot_seconds(&json!(text)).expect_err(text);
         let [problem] = problems.as_slice() else { panic!("{text}: {problems:?}") };
@@ -232,6 +173,57 @@ fn plugin_schema_and_collector_have_one_grammar_of_durations() {
         assert!(problem.expected.starts_with(expected), "{text}: {problem:?}");
     }
 }
+
+/// Texts that neither the plugin nor the collector takes for a duration.
+const NO_DURATIONS: &[&str] = &[
+    "",
+    "s",
+    "5",
+    "90",
+    "0",
+    "0s",
+    "00s",
+    "05s",
+    "0d",
+    "+5s",
+    "-5s",
+    "+s",
+    " 5s",
+    "5s ",
+    "5 s",
+    "5s\n",
+    "\n5s",
+    "5S",
+    "5M",
+    "5H",
+    "5D",
+    "5w",
+    "5ms",
+    "1h30m",
+    "1.5h",
+    "5.0s",
+    "5,0s",
+    "1_000s",
+    "1e3s",
+    "0x5s",
+    "PT5S",
+    "5sec",
+    "5 seconds",
+    "1h ",
+    "\u{665}s",
+    "\u{ff15}s",
+    "5\u{17f}",
+    "5\u{e9}",
+    "5s\u{a0}",
+    "5s\0",
+    "s5",
+    "1000000000s",
+    "1000000000d",
+    "18446744073709551615s",
+    "18446744073709551616s",
+    "213503982334602d",
+    "99999999999999999999d",
+];
 
 #[test]
 fn the_plugin_takes_whole_seconds_as_a_number_too() {

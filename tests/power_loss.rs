@@ -1,204 +1,76 @@
 //! A power cut at every step of a delivery to a file: everything that was committed is in the file in the end, and a
 //! disk that only claims to sync is detected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use host_harness::files::folder;
 use host_harness::limits;
 use host_harness::sink::delivery::Deliveries;
-use host_harness::sink::disk::{Disk, OpenFile};
 use host_harness::sink::{FileConfig, SinkConfig, SinkKind, Template};
 use host_harness::store::StoreHandle;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::support::deliveries::{bodies, deliveries, record, store};
+use crate::support::forgetful_disk::{Mounted, Platter, Rest, Sync};
+
+#[test]
+fn a_loss_of_power_at_any_moment_loses_no_event() {
+    for rest in [Rest::Nothing, Rest::Torn, Rest::All] {
+        assert_eq!(faults(Sync::Honest, rest, None), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_second_loss_of_power_while_a_half_line_is_cut_loses_no_event() {
+    for again in [4, 5] {
+        assert_eq!(faults(Sync::Honest, Rest::Torn, Some(again)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_disk_that_only_says_that_it_synced_is_found_out() {
+    let faults = faults(Sync::Nothing, Rest::Nothing, None);
+    assert!(!faults.is_empty());
+}
+
+/// Returns the faults after a power cut at each operation, followed by another one soon after the restart, if given.
+fn faults(sync: Sync, rest: Rest, again: Option<usize>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for operations in 0.. {
+        let losses: Vec<usize> = [operations].into_iter().chain(again).collect();
+        let (fault, was_lost) = lives(sync, rest, &losses);
+        if !was_lost {
+            assert!(operations > 100, "only {operations} operations: the test sees too little");
+            break;
+        }
+        faults.extend(fault.map(|fault| format!("{rest:?}, power lost after {losses:?}: {fault}")));
+    }
+    faults
+}
+
+/// Cuts the power after each of these numbers of operations in turn. Returns the fault in the end, and whether the
+/// power was ever cut.
+fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool) {
+    let (store, platter) = (store(), Arc::new(Mutex::new(Platter::new(sync))));
+    let (mut next, mut was_lost) = (0, false);
+    for operations in operations.iter().copied().chain([usize::MAX]) {
+        let disk = Mounted::new(&platter, operations);
+        if live(&store, &disk, &mut next) {
+            break;
+        }
+        was_lost = true;
+        platter.lock().lose_power(rest);
+    }
+    let fault = fault(&platter.lock());
+    (fault, was_lost)
+}
 
 const PATH: &str = "/lake/findings.ndjson";
 const SCOPES: [&str; 3] = ["one", "two", "three"];
 const POLLS: usize = 24;
 const EVENTS_OF_POLL: usize = 10;
-
-/// The fate of unsynced bytes in a power cut.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Rest {
-    Nothing,
-    /// A beginning that ends within a line stays.
-    Torn,
-    /// Everything stays, including unsynced names.
-    All,
-}
-
-/// The behaviour of a sync.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Sync {
-    Honest,
-    /// The disk only claims to sync.
-    Nothing,
-}
-
-/// The durable content of a disk, and the content that the system shows.
-struct Platter {
-    sync: Sync,
-    files: Vec<Content>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    /// Operations until the power cut.
-    left: usize,
-}
-
-#[derive(Default)]
-struct Content {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-}
-
-impl Platter {
-    fn new(sync: Sync) -> Platter {
-        let (names, durable_names) = (BTreeMap::new(), BTreeMap::new());
-        Platter { sync, files: Vec::new(), names, durable_names, left: usize::MAX }
-    }
-
-    fn sync_names(&mut self) {
-        if self.sync == Sync::Honest {
-            self.durable_names = self.names.clone();
-        }
-    }
-
-    /// Leaves the content that the next process finds.
-    fn lose_power(&mut self, rest: Rest) {
-        for Content { bytes, durable } in &mut self.files {
-            let unsynced = bytes.strip_prefix(&**durable).map(<[u8]>::len);
-            match (rest, unsynced) {
-                (Rest::All, _) => {}
-                (Rest::Torn, Some(unsynced)) => bytes.truncate(durable.len() + unsynced * 2 / 3),
-                (Rest::Nothing, _) | (Rest::Torn, None) => bytes.clone_from(durable),
-            }
-            durable.clone_from(bytes);
-        }
-        match rest {
-            Rest::All => self.durable_names = self.names.clone(),
-            Rest::Nothing | Rest::Torn => self.names = self.durable_names.clone(),
-        }
-    }
-}
-
-/// The disk as one process sees it, until the power cut.
-#[derive(Clone)]
-struct Mounted {
-    platter: Arc<Mutex<Platter>>,
-    is_off: Arc<AtomicBool>,
-    went_off: Arc<Notify>,
-}
-
-impl Mounted {
-    fn new(platter: &Arc<Mutex<Platter>>, operations: usize) -> Mounted {
-        platter.lock().left = operations;
-        Mounted { platter: Arc::clone(platter), is_off: Arc::default(), went_off: Arc::default() }
-    }
-
-    /// Performs one operation, unless the power is off.
-    fn operate<T>(&self, operation: impl FnOnce(&mut Platter) -> T) -> io::Result<T> {
-        let mut platter = self.platter.lock();
-        if self.is_off.load(Ordering::SeqCst) || platter.left == 0 {
-            self.is_off.store(true, Ordering::SeqCst);
-            self.went_off.notify_one();
-            return Err(io::Error::other("no power"));
-        }
-        platter.left -= 1;
-        Ok(operation(&mut platter))
-    }
-}
-
-struct Handle {
-    disk: Mounted,
-    file: usize,
-}
-
-impl Disk for Mounted {
-    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
-        let file = self.operate(|platter| {
-            let next = platter.files.len();
-            let file = *platter.names.entry(path.to_owned()).or_insert(next);
-            if file == next {
-                platter.files.push(Content::default());
-            }
-            file
-        })?;
-        self.operate(Platter::sync_names)?;
-        Ok(Box::new(Handle { disk: self.clone(), file }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.operate(|platter| {
-            let file = platter.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            platter.names.insert(to.to_owned(), file);
-            io::Result::Ok(())
-        })??;
-        self.operate(Platter::sync_names)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.operate(|platter| platter.names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound))??;
-        Ok(())
-    }
-
-    fn list(&self, of: &Path) -> io::Result<Vec<PathBuf>> {
-        self.operate(|platter| platter.names.keys().filter(|path| folder(path) == of).cloned().collect())
-    }
-}
-
-impl OpenFile for Handle {
-    fn size(&self) -> io::Result<u64> {
-        self.disk.operate(|platter| platter.files[self.file].bytes.len() as u64)
-    }
-
-    fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        self.disk.operate(|platter| {
-            let bytes = &platter.files[self.file].bytes[offset as usize..];
-            bytes[..most.min(bytes.len())].to_vec()
-        })
-    }
-
-    fn truncate(&mut self, size: u64) -> io::Result<()> {
-        self.disk.operate(|platter| platter.files[self.file].bytes.truncate(size as usize))
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // The power may fail in the middle.
-        let (begin, end) = bytes.split_at(bytes.len() / 2);
-        self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(begin))?;
-        self.disk.operate(|platter| platter.files[self.file].bytes.extend_from_slice(end))
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.disk.operate(|platter| {
-            let sync = platter.sync;
-            let Content { bytes, durable } = &mut platter.files[self.file];
-            if sync == Sync::Honest {
-                durable.clone_from(bytes);
-            }
-        })
-    }
-
-    fn is_own(&self) -> bool {
-        true
-    }
-
-    fn is_at(&self, path: &Path) -> bool {
-        self.disk.platter.lock().names.get(path) == Some(&self.file)
-    }
-}
-
-/// Returns the scope of a poll, each in turn, and its bodies.
-fn poll(number: usize) -> (&'static str, Vec<String>) {
-    let (scope, turn) = (SCOPES[number % SCOPES.len()], number / SCOPES.len());
-    (scope, bodies(scope, turn * EVENTS_OF_POLL..(turn + 1) * EVENTS_OF_POLL))
-}
 
 /// One life of a collector: it delivers the remaining events, commits polls from `next` on, and delivers them in pairs.
 /// Returns whether everything was done before the power cut.
@@ -242,6 +114,12 @@ async fn commit(store: &StoreHandle, deliveries: &Deliveries, number: usize) {
     deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
 }
 
+/// Returns the scope of a poll, each in turn, and its bodies.
+fn poll(number: usize) -> (&'static str, Vec<String>) {
+    let (scope, turn) = (SCOPES[number % SCOPES.len()], number / SCOPES.len());
+    (scope, bodies(scope, turn * EVENTS_OF_POLL..(turn + 1) * EVENTS_OF_POLL))
+}
+
 /// Returns the fault of the files: a missing, reordered or changed event, or an incomplete line. A second identical
 /// line is a repetition, because the line contains the uid.
 fn fault(platter: &Platter) -> Option<String> {
@@ -273,56 +151,4 @@ fn committed() -> &'static HashMap<String, (&'static str, usize)> {
     let lines = |scope| bodies(scope, 0..POLLS / SCOPES.len() * EVENTS_OF_POLL).into_iter().enumerate();
     let placed = |scope| lines(scope).map(move |(index, line)| (line, (scope, index)));
     COMMITTED.get_or_init(|| SCOPES.into_iter().flat_map(placed).collect())
-}
-
-/// Cuts the power after each of these numbers of operations in turn. Returns the fault in the end, and whether the
-/// power was ever cut.
-fn lives(sync: Sync, rest: Rest, operations: &[usize]) -> (Option<String>, bool) {
-    let (store, platter) = (store(), Arc::new(Mutex::new(Platter::new(sync))));
-    let (mut next, mut was_lost) = (0, false);
-    for operations in operations.iter().copied().chain([usize::MAX]) {
-        let disk = Mounted::new(&platter, operations);
-        if live(&store, &disk, &mut next) {
-            break;
-        }
-        was_lost = true;
-        platter.lock().lose_power(rest);
-    }
-    let fault = fault(&platter.lock());
-    (fault, was_lost)
-}
-
-/// Returns the faults after a power cut at each operation, followed by another one soon after the restart, if given.
-fn faults(sync: Sync, rest: Rest, again: Option<usize>) -> Vec<String> {
-    let mut faults = Vec::new();
-    for operations in 0.. {
-        let losses: Vec<usize> = [operations].into_iter().chain(again).collect();
-        let (fault, was_lost) = lives(sync, rest, &losses);
-        if !was_lost {
-            assert!(operations > 100, "only {operations} operations: the test sees too little");
-            break;
-        }
-        faults.extend(fault.map(|fault| format!("{rest:?}, power lost after {losses:?}: {fault}")));
-    }
-    faults
-}
-
-#[test]
-fn a_loss_of_power_at_any_moment_loses_no_event() {
-    for rest in [Rest::Nothing, Rest::Torn, Rest::All] {
-        assert_eq!(faults(Sync::Honest, rest, None), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn a_second_loss_of_power_while_a_half_line_is_cut_loses_no_event() {
-    for again in [4, 5] {
-        assert_eq!(faults(Sync::Honest, Rest::Torn, Some(again)), Vec::<String>::new());
-    }
-}
-
-#[test]
-fn a_disk_that_only_says_that_it_synced_is_found_out() {
-    let faults = faults(Sync::Nothing, Rest::Nothing, None);
-    assert!(!faults.is_empty());
 }

@@ -2,6 +2,7 @@
 
 pub mod deliveries;
 pub mod flaky;
+pub mod forgetful_disk;
 pub mod hostile;
 pub mod process;
 pub mod receiver;

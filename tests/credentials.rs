@@ -24,7 +24,7 @@ use source_simulator::assertion::Registered;
 use source_simulator::{Simulator, estate::Estate};
 use time::{Duration, OffsetDateTime};
 
-use crate::proxy::Tinyproxy;
+use crate::support::tinyproxy::Tinyproxy;
 use crate::support::{NOON, host, noon, plugin};
 
 pub const RSA: &str = include_str!("credentials/rsa.pem");

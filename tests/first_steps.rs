@@ -7,7 +7,7 @@ use host_harness::check::Question;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::check::Set;
+use crate::support::test_connection::Set;
 
 const CLIENT: &str = "00000001-a991-4c3f-8d27-000000000001";
 const SUBSCRIPTION: &str = "00000001-0001-4f6b-b1d0-000000000001";

@@ -11,6 +11,80 @@ use source_simulator::Simulator;
 use crate::support::process::{self, until};
 use crate::support::root;
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_written_holds_a_secret() {
+    let scene = Scene::new().await;
+    for (name, scenario, format) in
+        [("echo", "echo", "text"), ("echo-json", "echo", "json"), ("token-echo", "token-echo", "text")]
+    {
+        scene.simulator.with(|world| world.scenario = Some(scenario));
+        fs::remove_dir_all(scene.folder.path().join("out")).ok();
+        for entry in ["collector.db", "collector.db-wal", "collector.db-shm"] {
+            fs::remove_file(scene.folder.path().join(entry)).ok();
+        }
+        scene.run(name, format).await;
+        let (state, recording) = (format!("{name}.db"), format!("{name}.json"));
+        for arguments in [
+            &["poll", "-c", "all.toml"][..],
+            &["poll", "-c", "all.toml", "--state", &state],
+            &["inspect", "-c", "all.toml"],
+            &["inspect", "-c", "all.toml", "--json"],
+            &["check", "-c", "all.toml"],
+            &["check", "-c", "all.toml", "--json"],
+            &["record", "-c", "all.toml", "--feed", "tenant-2-scores", "-o", &recording],
+        ] {
+            let name = format!("{name}-{}", arguments.join("-").replace(['/', '.'], "-"));
+            let status = scene.command(&name, arguments).status().unwrap();
+            assert_ne!(status.code(), Some(2), "{name}: {}", scene.said(&format!("{name}.err")));
+        }
+        assert!(scene.said(&recording).contains("TOKEN-1"), "{name}");
+    }
+    let folder = scene.folder.path();
+    let written = files(&[folder, &root().join("tests/cassettes")]);
+    for end in ["out", "err", "ndjson", "db", "metrics", "status", "json"] {
+        let some = written.iter().any(|file| file.extension().is_some_and(|extension| extension == end));
+        assert!(some, "no file *.{end} among {written:?}");
+    }
+    assert!(scene.said("echo.err").contains("TRACE") && scene.said("echo-json.err").contains("\"TRACE\""));
+    assert_eq!(leaks(&written, &scene.used()), Vec::<String>::new());
+
+    // The search must find these if they are planted.
+    for secret in scene.used() {
+        let percent: String = secret.expose().bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let json = serde_json::Value::from(serde_json::Value::from(secret.expose()).to_string()).to_string();
+        for planted in [secret.expose().to_owned(), percent, json] {
+            let file = folder.join("planted");
+            fs::write(&file, [scene.said("echo.err").as_bytes(), planted.as_bytes()].concat()).unwrap();
+            let found = leaks(&[file], std::slice::from_ref(&secret));
+            assert_eq!(found.len(), 1, "{planted}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_not_let_out_is_told_once_with_the_line_that_would_allow_it() {
+    let scene = Scene::new().await;
+    let file = scene.folder.path().join("all.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let url = scene.simulator.url().to_owned();
+    let other = format!("allow = [{:?}]", "https://other.example");
+    fs::write(&file, text.replace(&format!("allow = [{url:?}]"), &other)).unwrap();
+    let mut command = scene.command("denied", &["poll", "-c", "all.toml"]);
+    assert_eq!(command.env("RUST_LOG", "warn").status().unwrap().code(), Some(1));
+    let said = scene.said("denied.err");
+    let denied: Vec<&str> = said.lines().filter(|line| line.contains("to allow it, write")).collect();
+    // Each feed's failure mentions the denial, and nothing else does.
+    let [first, second] = denied.as_slice() else { panic!("{said}") };
+    assert!(first.contains("tenant-1-scores") && second.contains("tenant-2-scores"), "{said}");
+    let whole = format!("to allow it, write `allow = [{url:?}, \"https://other.example\"]` in [network]");
+    let sorted = format!("to allow it, write `allow = [\"https://other.example\", {url:?}]` in [network]");
+    for line in denied {
+        assert!(line.contains("the host does not let the request out"), "{line}");
+        assert!(line.contains(&whole) || line.contains(&sorted), "{line}");
+    }
+    assert!(!said.contains("WARN"), "{said}");
+}
+
 /// Everything except the compiler's messages about code.
 const EVERYTHING: &str = "trace,wasmtime=info,cranelift=info,cranelift_codegen=info,regalloc2=info";
 
@@ -122,78 +196,4 @@ fn spellings(secret: &str) -> [String; 4] {
     let json = json.trim_matches(['"', '\\']).to_owned();
     let hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     [secret.to_owned(), form, json, hexadecimal]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_written_holds_a_secret() {
-    let scene = Scene::new().await;
-    for (name, scenario, format) in
-        [("echo", "echo", "text"), ("echo-json", "echo", "json"), ("token-echo", "token-echo", "text")]
-    {
-        scene.simulator.with(|world| world.scenario = Some(scenario));
-        fs::remove_dir_all(scene.folder.path().join("out")).ok();
-        for entry in ["collector.db", "collector.db-wal", "collector.db-shm"] {
-            fs::remove_file(scene.folder.path().join(entry)).ok();
-        }
-        scene.run(name, format).await;
-        let (state, recording) = (format!("{name}.db"), format!("{name}.json"));
-        for arguments in [
-            &["poll", "-c", "all.toml"][..],
-            &["poll", "-c", "all.toml", "--state", &state],
-            &["inspect", "-c", "all.toml"],
-            &["inspect", "-c", "all.toml", "--json"],
-            &["check", "-c", "all.toml"],
-            &["check", "-c", "all.toml", "--json"],
-            &["record", "-c", "all.toml", "--feed", "tenant-2-scores", "-o", &recording],
-        ] {
-            let name = format!("{name}-{}", arguments.join("-").replace(['/', '.'], "-"));
-            let status = scene.command(&name, arguments).status().unwrap();
-            assert_ne!(status.code(), Some(2), "{name}: {}", scene.said(&format!("{name}.err")));
-        }
-        assert!(scene.said(&recording).contains("TOKEN-1"), "{name}");
-    }
-    let folder = scene.folder.path();
-    let written = files(&[folder, &root().join("tests/cassettes")]);
-    for end in ["out", "err", "ndjson", "db", "metrics", "status", "json"] {
-        let some = written.iter().any(|file| file.extension().is_some_and(|extension| extension == end));
-        assert!(some, "no file *.{end} among {written:?}");
-    }
-    assert!(scene.said("echo.err").contains("TRACE") && scene.said("echo-json.err").contains("\"TRACE\""));
-    assert_eq!(leaks(&written, &scene.used()), Vec::<String>::new());
-
-    // The search must find these if they are planted.
-    for secret in scene.used() {
-        let percent: String = secret.expose().bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let json = serde_json::Value::from(serde_json::Value::from(secret.expose()).to_string()).to_string();
-        for planted in [secret.expose().to_owned(), percent, json] {
-            let file = folder.join("planted");
-            fs::write(&file, [scene.said("echo.err").as_bytes(), planted.as_bytes()].concat()).unwrap();
-            let found = leaks(&[file], std::slice::from_ref(&secret));
-            assert_eq!(found.len(), 1, "{planted}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_not_let_out_is_told_once_with_the_line_that_would_allow_it() {
-    let scene = Scene::new().await;
-    let file = scene.folder.path().join("all.toml");
-    let text = fs::read_to_string(&file).unwrap();
-    let url = scene.simulator.url().to_owned();
-    let other = format!("allow = [{:?}]", "https://other.example");
-    fs::write(&file, text.replace(&format!("allow = [{url:?}]"), &other)).unwrap();
-    let mut command = scene.command("denied", &["poll", "-c", "all.toml"]);
-    assert_eq!(command.env("RUST_LOG", "warn").status().unwrap().code(), Some(1));
-    let said = scene.said("denied.err");
-    let denied: Vec<&str> = said.lines().filter(|line| line.contains("to allow it, write")).collect();
-    // Each feed's failure mentions the denial, and nothing else does.
-    let [first, second] = denied.as_slice() else { panic!("{said}") };
-    assert!(first.contains("tenant-1-scores") && second.contains("tenant-2-scores"), "{said}");
-    let whole = format!("to allow it, write `allow = [{url:?}, \"https://other.example\"]` in [network]");
-    let sorted = format!("to allow it, write `allow = [\"https://other.example\", {url:?}]` in [network]");
-    for line in denied {
-        assert!(line.contains("the host does not let the request out"), "{line}");
-        assert!(line.contains(&whole) || line.contains(&sorted), "{line}");
-    }
-    assert!(!said.contains("WARN"), "{said}");
 }

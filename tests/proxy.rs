@@ -3,92 +3,27 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
 
 use host_harness::collector::once::{self, Output, Report};
-use host_harness::config;
-use host_harness::config::admission;
+use host_harness::config::{self, admission};
 use host_harness::sink;
 use source_host::limits::Limits;
 use source_host::network::address::Cidr;
 use source_host::network::client::{Network, NetworkError};
 use source_host::network::proxy::Proxy;
 use source_host::network::{OutgoingRequest, Transport, TransportError};
-use source_simulator::{Simulator, estate::Estate};
+use source_simulator::Simulator;
+use source_simulator::estate::Estate;
 
-use crate::support::{self, host, noon};
-
-/// Time after which an expected event counts as missing.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::tinyproxy::Tinyproxy;
+use crate::support::{PATIENCE, host, noon};
 
 /// Tinyproxy accepts letters and digits only.
 const USER: &str = "collector:passwordOfTests";
 
-/// Tinyproxy and its log.
-pub struct Tinyproxy {
-    child: Child,
-    pub port: u16,
-    log: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Tinyproxy {
-    /// Starts tinyproxy, which requires this user, if one is given.
-    pub fn start(user: Option<&str>) -> Tinyproxy {
-        let program = support::program("tinyproxy", "tinyproxy-bin");
-        for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let folder = tempfile::tempdir().unwrap();
-            let (file, log) = (folder.path().join("tinyproxy.conf"), folder.path().join("log"));
-            let user = user.map(|user| format!("BasicAuth {}\n", user.replace(':', " "))).unwrap_or_default();
-            let text = format!("Port {port}\nListen 127.0.0.1\nLogFile {log:?}\nLogLevel Info\nMaxClients 50\n{user}");
-            fs::write(&file, text).unwrap();
-            let mut command = Command::new(&program);
-            command.arg("-d").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut proxy = Tinyproxy { child: command.spawn().unwrap(), port, log, _folder: folder };
-            if proxy.listens() {
-                return proxy;
-            }
-        }
-        panic!("{} does not start", program.display());
-    }
-
-    /// Says whether tinyproxy listens; it does not if another program took the port meanwhile.
-    fn listens(&mut self) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            if self.said().contains("Accepting connections") {
-                return true;
-            }
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("tinyproxy does not listen: {}", self.said());
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Returns the number of requested connections to this origin.
-    pub fn connections(&self, origin: &str) -> usize {
-        self.said().matches(&format!("CONNECT {}", origin.trim_start_matches("https://"))).count()
-    }
-}
-
-impl Drop for Tinyproxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts a proxy that receives one request and answers with this line.
+/// A proxy that hears one request and answers with this line.
 fn answering(line: &'static str) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -11,8 +11,8 @@ use source_simulator::assertion::Registered;
 use source_simulator::scenario::OBJECT_ID;
 use source_simulator::service::COST_CENTER;
 
-use crate::check::Set;
 use crate::credentials::{FEDERATED, RSA};
+use crate::support::test_connection::Set;
 use crate::support::{host, plugin};
 
 async fn record(set: &Set, without_scopes: bool) -> Result<Recorded, RecordError> {

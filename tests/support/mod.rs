@@ -7,6 +7,8 @@ pub mod hostile;
 pub mod process;
 pub mod receiver;
 pub mod stage;
+pub mod test_connection;
+pub mod tinyproxy;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

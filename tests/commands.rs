@@ -323,7 +323,7 @@ fn no_message_is_told_twice() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Commands that fail, and words of what they say.
+/// Commands that fail, and words of their messages.
 const REFUSALS: &[(&str, &str)] = &[
     ("demo --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
     ("demo --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
@@ -361,7 +361,7 @@ const REFUSALS: &[(&str, &str)] = &[
     ("sing", "unrecognized subcommand 'sing'"),
 ];
 
-/// A folder of configurations with something wrong, in each with all feeds alike.
+/// Makes a folder of configurations, most of them with the same problem in all feeds.
 fn refused() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -384,7 +384,7 @@ fn refused() -> tempfile::TempDir {
     folder
 }
 
-/// How a command ends, and what a terminal shows of it.
+/// Runs a command. Returns its status and all its output.
 fn shown(line: &str, folder: &Path) -> (std::process::ExitStatus, String) {
     let cassette = root().join("tests/cassettes/two-pages.json").display().to_string();
     let command = format!("'{}' {line}", env!("CARGO_BIN_EXE_host-harness")).replace("CASSETTE", &cassette);

@@ -97,7 +97,7 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
     faults
 }
 
-/// What the table expects of the plugin.
+/// Returns the reaction that the table expects of the plugin.
 fn reaction(case: &ScriptedService) -> Reaction {
     match case.reaction {
         Expected::FixPlugin => Reaction::FixPlugin,
@@ -106,7 +106,7 @@ fn reaction(case: &ScriptedService) -> Reaction {
     }
 }
 
-/// A secret that stands in what was said, or in what a poll gave.
+/// Searches the words of a failure and the results of a poll for a secret.
 fn leaked(simulator: &Simulator, mut given: Vec<u8>, batch: &Batch) -> Option<String> {
     let secrets: Vec<Secret> = simulator.with(|world| {
         let tenants = world.estate.tenants.iter().map(|tenant| tenant.client_secret.as_str());
@@ -120,7 +120,7 @@ fn leaked(simulator: &Simulator, mut given: Vec<u8>, batch: &Batch) -> Option<St
     Some(format!("a secret got out: {:?}", String::from_utf8_lossy(&given[place])))
 }
 
-/// Whether an event says that a finding vanished, or is new without a reason.
+/// Whether an event reports a finding as closed, or as new without a reason.
 fn is_new_or_closed(event: &Event) -> bool {
     let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
     event["activity_id"] == 1 && event["unmapped"]["change"]["reason"].is_null() || event["activity_id"] == 3

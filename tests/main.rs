@@ -12,7 +12,7 @@ mod commands;
 mod component;
 mod conformance;
 mod corpus;
-// Programs that are built for release have no places at which a test ends them.
+// Release builds have no failpoints.
 #[cfg(debug_assertions)]
 mod crash;
 mod credentials;

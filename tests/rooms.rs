@@ -140,7 +140,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a source holds tests alone: in a file or a folder of that name.
+/// Whether a source holds only tests: it is in a file or a folder with that name.
 fn is_test(path: &Path) -> bool {
     let within = path.strip_prefix(root()).unwrap();
     within.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))

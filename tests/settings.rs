@@ -32,7 +32,7 @@ async fn told(part: &str, other: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_setting_that_is_none_is_told_once_with_where_it_belongs() {
     for (part, other, expected) in NO_SETTINGS {
-        // A line more stands after the last.
+        // A line is added after the last one.
         let other = if *part == END { format!("{END}{other}\n") } else { (*other).to_owned() };
         let told = told(part, &other).await;
         assert!(told.len() == 1 && told[0].contains(expected), "{expected}\nin {told:#?}");
@@ -43,7 +43,7 @@ async fn a_setting_that_is_none_is_told_once_with_where_it_belongs() {
 const END: &str = "subscription_id = \"*\"\n";
 const SECRET: &str = "{ env = \"SECRET\" }";
 
-/// A part of the configuration, what stands in its place, and what is told of that.
+/// A part of the configuration, its replacement, and the message about it.
 const NO_SETTINGS: &[(&str, &str, &str)] = &[
     (
         END,
@@ -174,7 +174,7 @@ fn plugin_schema_and_collector_have_one_grammar_of_durations() {
     }
 }
 
-/// Texts that neither the plugin nor the collector takes for a duration.
+/// Texts that are durations for neither the plugin nor the collector.
 const NO_DURATIONS: &[&str] = &[
     "",
     "s",

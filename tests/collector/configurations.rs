@@ -1,4 +1,4 @@
-//! Configurations that change: what is taken out, put back, narrowed, or given to another tenant.
+//! Changes of the configuration: feeds and scopes that are removed, added again, narrowed, or given to another tenant.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! Many scopes of one feed, beside those of others.
+//! One feed with many scopes, and its effect on other feeds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

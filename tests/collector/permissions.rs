@@ -1,4 +1,4 @@
-//! Permissions that are lost, and scopes without data.
+//! Lost permissions, and scopes without data.
 
 use host_harness::collector::NextAttempt;
 use source_simulator::answer;

@@ -1,4 +1,4 @@
-//! A simulated service without sockets that fails as a test says, a folder with a state, and a clock that jumps.
+//! A simulated service without sockets whose failures a test chooses, a folder with a state, and a clock that jumps.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A store that takes nothing, states that cannot be read, and the uids of one store.
+//! A store that refuses writes, states that cannot be read, and the uids of one store.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;

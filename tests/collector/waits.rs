@@ -1,4 +1,4 @@
-//! Waits and tokens that are shared, and how soon something is tried again.
+//! Waits and tokens that feeds share, and the times of retries.
 
 use std::sync::atomic::Ordering;
 

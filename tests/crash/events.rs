@@ -1,4 +1,4 @@
-//! Events as a sink has them: whole, once, in the order of their scope, and none missing.
+//! Checks of the events that a sink received: whole lines, no gaps, and the order of each scope.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

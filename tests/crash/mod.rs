@@ -68,7 +68,7 @@ async fn what_was_committed_is_delivered_wherever_the_collector_is_killed() {
     }
 }
 
-/// The collector as a process, which ends at a place if it passes one that is named.
+/// Starts the collector as a process. With a failpoint, the process aborts there.
 fn start(scene: &Scene, crash_at: Option<&str>) -> Process {
     let mut command = scene.command(&["run", "-c", "collector.toml"]);
     command.env("RUST_LOG", "error").env_remove(failpoint::VARIABLE);
@@ -78,7 +78,7 @@ fn start(scene: &Scene, crash_at: Option<&str>) -> Process {
     Process::start(command)
 }
 
-/// Lets the collector run until it ends itself at this place.
+/// Runs the collector until it aborts at this failpoint.
 fn crash_at(place: &str, scene: &Scene, dice: &mut Dice) {
     let passes = if place == "file-cut" { 1 } else { 1 + dice.roll(2) };
     if place == "file-cut" {
@@ -100,7 +100,7 @@ fn crash_at(place: &str, scene: &Scene, dice: &mut Dice) {
     assert_eq!(status.signal(), Some(6), "{place}: {status}: {}", process.all_said());
 }
 
-/// Kills the collector after some posts to its receiver.
+/// Kills the collector after a random number of posts to its receiver.
 fn kill_at_random(scene: &Scene, posts: impl Fn() -> usize, dice: &mut Dice) {
     let (last, mut process) = (posts() + dice.roll(12) as usize, start(scene, None));
     let begun = Instant::now();
@@ -126,7 +126,7 @@ fn move_scores(simulator: &Simulator, dice: &mut Dice) {
     });
 }
 
-/// Nothing moves any more: the last process finds no change, delivers what is left, and leaves this state.
+/// Nothing changes any more: the last process finds no change, and delivers the remaining events. Returns its state.
 fn deliver_the_rest(scene: &Scene) -> Connection {
     let mut process = start(scene, None);
     let file = scene.folder.path().join("collector.db");
@@ -146,7 +146,7 @@ fn deliver_the_rest(scene: &Scene) -> Connection {
     state
 }
 
-/// The state of a scope knows the last event of each finding, and no other finding.
+/// Checks that the state of a scope holds the last event of each finding, and no other finding.
 fn check_state(state: &Connection, scope: &str, last: &BTreeMap<String, String>) {
     let select = "SELECT value FROM state JOIN scope ON number = state.scope WHERE scope.scope = ?1";
     let kept: Vec<u8> = state.query_row(select, [scope], |row| row.get(0)).unwrap();

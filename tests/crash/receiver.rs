@@ -1,4 +1,4 @@
-//! A receiver that refuses, fails, or forgets to answer now and then.
+//! A receiver that sometimes refuses, fails or does not answer.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::receiver::{Receiver, Reply, status};
 /// A control whose events the receiver never takes.
 pub const REFUSED: &str = "27b24961-75ba-4fe4-8909-97286d5dd5ee";
 
-/// The receiver, and the events that it took, in order.
+/// Starts the receiver. Returns it with the events that it accepted, in order.
 pub async fn unreliable() -> (Receiver, Arc<Mutex<Vec<Value>>>) {
     let (taken, dice) = (Arc::new(Mutex::new(Vec::new())), Mutex::new(Dice::new(7)));
     let takes = Arc::clone(&taken);

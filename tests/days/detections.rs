@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::model::Detected;
 use super::{MFA, scope_of};
 
-/// Every case that a detection finds.
+/// Returns every case that a detection finds.
 pub fn found(events: &[Value]) -> Detected {
     let mut found = Detected::default();
     for event in events {

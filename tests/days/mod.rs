@@ -59,7 +59,7 @@ async fn everything_that_happens_in_ten_days_is_told_once_and_in_order() {
     check_rhythm(&service, days);
 }
 
-/// Each scope told what the model expects of it, in that order.
+/// Compares the reports of each scope, in order, with those that the model expects.
 fn check_told(events: &[Value], expected: &BTreeMap<String, Vec<Told>>, service: &Service) {
     let mut told: BTreeMap<String, Vec<Told>> = expected.keys().map(|scope| (scope.clone(), Vec::new())).collect();
     for event in events {
@@ -74,7 +74,7 @@ fn check_told(events: &[Value], expected: &BTreeMap<String, Vec<Told>>, service:
     }
 }
 
-/// An event as far as it is compared.
+/// Returns the compared parts of an event.
 fn told_by(event: &Value) -> Told {
     let uid = &event["finding_info"]["uid"];
     let is_outcome = uid.as_str().unwrap().ends_with("/secure-score-collection");

@@ -1,4 +1,4 @@
-//! What should be told of each scope: written again from the specification, not from the plugin.
+//! The expected reports about each scope: a model written anew from the specification, not from the plugin.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub fn expected(service: &Service) -> (BTreeMap<String, Vec<Told>>, Detected) {
 /// The compared part of an event: time, activity, and the finding or the code of an outcome.
 pub type Told = (u64, u64, String);
 
-/// What should be told of one scope.
+/// The expected reports about one scope.
 #[derive(Default)]
 struct Model {
     findings: BTreeMap<String, Finding>,

@@ -1,4 +1,4 @@
-//! The service as stories make it: scores that move, controls that come and go, and troubles.
+//! The simulated service of the ten days: scores that move, controls that come and go, and troubles.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use source_simulator::service::World;
 use super::{HOUR, SUBSCRIPTIONS, TENANTS, searched};
 use crate::support::{Dice, NOON};
 
-/// A service with a story for each subscription.
+/// Makes a service with a story for each subscription.
 pub fn service(now: &Arc<AtomicU64>, days: u64) -> Service {
     let estate = Estate::sized(TENANTS, SUBSCRIPTIONS);
     let mut dice = Dice::new(42);

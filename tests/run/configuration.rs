@@ -1,4 +1,4 @@
-//! Which configuration is taken, and which one changes while the collector runs.
+//! Configurations that `run` accepts or refuses, at its start and when they change.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Credentials that cannot be read, or have something around them.
+//! Credentials that cannot be read, or have white space around them.
 
 use std::ffi::OsStr;
 use std::fs;

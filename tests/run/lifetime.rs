@@ -1,4 +1,4 @@
-//! How a process begins and ends: signals, the lock of the state, and a log or an output that nobody takes.
+//! The start and the end of a process: signals, the lock of the state, and a log or an output without a reader.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -98,8 +98,7 @@ async fn it_goes_on_though_its_log_cannot_be_written() {
     child.wait().unwrap();
 }
 
-/// With a thread that hangs, the process has a tenth of the time that it has otherwise. Programs that are built for release
-/// have no place for it.
+/// With a thread that hangs, all time limits of the process are a tenth of the usual ones. Release builds have no failpoints.
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {

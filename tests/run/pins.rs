@@ -1,4 +1,4 @@
-//! Feeds whose plugin or plan is held to a digest.
+//! Feeds with a pinned digest of their plugin or plan.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Feeds whose plugin is slow to come, or breaks down.
+//! Feeds whose plugin is ready late, or fails.
 
 use std::fs;
 use std::path::PathBuf;

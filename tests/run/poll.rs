@@ -1,4 +1,4 @@
-//! `poll --state`: one poll of each scope, with what the collector keeps.
+//! `poll --state`: one poll of each scope, with the collector's state.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What readers see: metrics, health, and the status page; who may read them, and from where.
+//! Metrics, health, and the status page: their content, who may read them, and from where.
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A disk that loses its power, and with that what was not synced.
+//! A disk that loses power, and with it the bytes and names that were not synced.
 
 use std::collections::BTreeMap;
 use std::io;

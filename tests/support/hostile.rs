@@ -1,4 +1,4 @@
-//! The hostile plugin, a service behind it, and polls of both.
+//! The hostile plugin, the service that it polls, and polls of both.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The program as a process, in a folder with a configuration for a simulated service, and what it says.
+//! The program as a process, in a folder with a configuration for a simulated service, and its log.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -23,7 +23,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Two tenants with a subscription each.
+    /// A scene of two tenants with one subscription each.
     pub async fn new() -> Scene {
         Scene::of(Estate::sized(2, 1)).await
     }
@@ -109,7 +109,7 @@ impl Process {
         self.ends_within(PATIENCE).expect("it ends")
     }
 
-    /// How the process ended, if it did within this time.
+    /// Returns the status of the process if it ends within this time.
     pub fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let begun = Instant::now();
         loop {
@@ -121,7 +121,7 @@ impl Process {
         }
     }
 
-    /// All that the process said so far.
+    /// Returns every line that the process has written so far.
     pub fn all_said(&mut self) -> String {
         self.heard.extend(self.said.try_iter());
         self.heard.join("\n")

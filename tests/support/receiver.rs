@@ -74,7 +74,7 @@ impl Receiver {
         self.came.lock().clone()
     }
 
-    /// How many posts came.
+    /// The number of posts so far.
     pub fn posts(&self) -> usize {
         self.came.lock().len()
     }

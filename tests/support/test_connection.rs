@@ -1,4 +1,4 @@
-//! Test Connection against a simulated service.
+//! A simulated service with a configuration, and its Test Connection report.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Tinyproxy: installed, or unpacked by `cargo xtask test`.
+//! The proxy tinyproxy: installed, or unpacked by `cargo xtask test`.
 
 use std::fs;
 use std::net::TcpListener;

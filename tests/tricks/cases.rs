@@ -1,4 +1,4 @@
-//! Every trick of the hostile plugin, and how it ends: each row is run, and SECURITY.md is made from the same rows.
+//! Every trick of the hostile plugin, and its end: each row of the table is run, and SECURITY.md is made from the same rows.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Tricks that end with nothing, and what they have no effect on.
+//! Tricks without an effect: the calls that they leave as they were.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the hostile plugin does with each thing that a plugin may import.
+//! The imports that a plugin may have, and the modes of the hostile plugin that abuse each of them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a plugin writes into the log and onto the status page.
+//! A malicious plugin's words in the log and on the status page.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

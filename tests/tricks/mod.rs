@@ -1,4 +1,4 @@
-//! Plugins that mean harm, and what comes of it.
+//! Malicious plugins, and the host's reaction.
 
 pub mod cases;
 mod effects;

@@ -1,4 +1,4 @@
-//! Services that never answer, refuse, or are asked in vain, and credentials that are guessed.
+//! Services that never answer, refuse, or answer with too much, and credentials that a plugin guesses.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What each part of a configuration may be, and what is said of what it may not be.
+//! The accepted values of each part of a configuration, and the messages about others.
 
 mod collector;
 mod feeds;

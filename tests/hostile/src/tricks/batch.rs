@@ -1,4 +1,4 @@
-//! What the plugin returns in place of the events, figures and state of a poll, and what it does while it makes them.
+//! Malicious results of `normalize`: events, notices, figures and state, and forbidden acts of a pure call.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use crate::contract::*;
 use crate::mode::Mode;
 use crate::{Settings, read};
 
-/// The batch as a mode makes it of a good one.
+/// Changes a good batch as the mode says.
 pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
     if let Some(event) = batch.events.first().cloned() {
         make_events(settings, &mut batch, &event);
@@ -20,7 +20,7 @@ pub fn batch(settings: &Settings, mut batch: Batch) -> Result<Batch, Failure> {
     Ok(batch)
 }
 
-/// Makes events that are too many, too large, or none.
+/// Returns too many or too large events, or bodies that are not events.
 fn make_events(settings: &Settings, batch: &mut Batch, event: &Event) {
     let amount = settings.amount;
     let body = |body: Vec<u8>| Event { body, ..event.clone() };
@@ -57,7 +57,7 @@ fn make_events(settings: &Settings, batch: &mut Batch, event: &Event) {
     }
 }
 
-/// Makes states, notices and figures that are too many, too large, or odd.
+/// Returns too many, too large or odd states, notices and figures.
 fn make_others(settings: &Settings, batch: &mut Batch, event: &Event) {
     let amount = settings.amount;
     match settings.mode {
@@ -84,7 +84,7 @@ fn make_others(settings: &Settings, batch: &mut Batch, event: &Event) {
     }
 }
 
-/// Does what a pure call may not do.
+/// Uses memory, the clock, a timer or the network, which a pure call may not.
 fn break_purity(settings: &Settings, batch: &mut Batch, event: &Event) -> Result<(), Failure> {
     match settings.mode {
         Mode::MemoryOfCalls => batch.state = format!("1 {}", CALLS.fetch_add(1, Ordering::SeqCst)).into_bytes(),

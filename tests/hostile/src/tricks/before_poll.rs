@@ -1,4 +1,4 @@
-//! What the plugin does before it reads its page, by kind of attack.
+//! The plugin's attacks before it reads its page, one function for each kind.
 
 use waki::bindings::wasi::clocks::monotonic_clock;
 use waki::bindings::wasi::http::types::{Fields, Method, OutgoingRequest};
@@ -11,7 +11,7 @@ use crate::contract::*;
 use crate::mode::Mode;
 use crate::{Settings, failure, read};
 
-/// Does all that a mode does before the plugin reads its page.
+/// Carries out the attack of the mode; most modes have none here.
 pub fn before_poll(settings: &Settings, token: &str) -> Result<(), Failure> {
     let bearer = format!("Bearer {token}");
     spend(settings);
@@ -52,7 +52,7 @@ fn spend(settings: &Settings) {
     }
 }
 
-/// Fills bodies and headers, which the host keeps.
+/// Fills bodies and headers, which the host holds.
 fn fill(settings: &Settings) -> Result<(), Failure> {
     let amount = settings.amount;
     match settings.mode {
@@ -117,7 +117,7 @@ fn repeat(settings: &Settings, bearer: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends a request to a place, or by a method, that it did not declare.
+/// Sends a request to an address, or by a method, that the plan does not declare.
 fn stray(settings: &Settings, bearer: &str) -> Result<(), Failure> {
     let (amount, origin) = (settings.amount, &settings.origin);
     match settings.mode {
@@ -142,7 +142,7 @@ fn stray(settings: &Settings, bearer: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends a request that carries something that does not belong there.
+/// Sends a request with a credential or a header at a place where it is not allowed.
 fn carry(settings: &Settings, token: &str, bearer: &str) -> Result<(), Failure> {
     let origin = &settings.origin;
     match settings.mode {
@@ -181,7 +181,7 @@ fn carry(settings: &Settings, token: &str, bearer: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Fails with words or a reaction that are not true, or because it did not get what it asked for.
+/// Fails with untrue words or an untrue reaction, or because the host refused something.
 fn fail(settings: &Settings) -> Result<(), Failure> {
     let amount = settings.amount;
     match settings.mode {

@@ -1,5 +1,4 @@
-//! What the plugin does in place of what it should. The tables of `tests/tricks/cases.rs` and `tests/limits.rs` name every
-//! mode, and say how it ends.
+//! The misbehaviour of the plugin. The tables of `tests/tricks/cases.rs` and `tests/limits.rs` name every mode and its end.
 
 mod batch;
 mod before_poll;

@@ -116,7 +116,7 @@ fn diagnose(error: &anyhow::Error) -> (&'static Diagnosis, String) {
 /// Describes an error; the host knows more about some errors and adds it.
 fn detail(code: &ErrorCode) -> String {
     let words = match code {
-        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body passes {bytes} bytes"),
+        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body exceeds {bytes} bytes"),
         ErrorCode::InternalError(Some(text)) => return text.clone(),
         ErrorCode::DnsTimeout => "the lookup of the name takes too long",
         ErrorCode::DnsError(_) => "the lookup of the name failed",
@@ -127,16 +127,14 @@ fn detail(code: &ErrorCode) -> String {
         ErrorCode::ConnectionRefused => "nobody listens there",
         ErrorCode::ConnectionTerminated => "the other side ended the connection",
         ErrorCode::ConnectionTimeout => "no connection in time",
-        ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => {
-            "the connection stood still for too long"
-        }
+        ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => "the connection was idle for too long",
         ErrorCode::ConnectionLimitReached => "too many connections are open",
-        ErrorCode::TlsProtocolError => "the other side does not speak TLS as it should",
+        ErrorCode::TlsProtocolError => "the server violates the rules of TLS",
         ErrorCode::TlsCertificateError => "the certificate is not trusted",
         ErrorCode::TlsAlertReceived(_) => "the other side refuses TLS with an alert",
         ErrorCode::HttpRequestDenied => "the request is not allowed",
         ErrorCode::HttpResponseTimeout => "no answer in time",
-        ErrorCode::HttpResponseIncomplete => "the answer is cut",
+        ErrorCode::HttpResponseIncomplete => "the answer is cut off",
         ErrorCode::HttpResponseHeaderSectionSize(_) | ErrorCode::HttpResponseHeaderSize(_) => {
             "the headers are too large"
         }
@@ -144,9 +142,9 @@ fn detail(code: &ErrorCode) -> String {
         ErrorCode::HttpResponseContentCoding(_) => "the answer is encoded in a way that the host does not know",
         ErrorCode::HttpResponseTransferCoding(_) => "the header `transfer-encoding` of the answer is not understood",
         ErrorCode::HttpProtocolError => "the answer breaks the rules of HTTP",
-        ErrorCode::LoopDetected => "the way to the service leads in a loop",
-        ErrorCode::ConfigurationError => "the host's own configuration of the way there fails",
-        ErrorCode::InternalError(None) => "the host failed and does not say why",
+        ErrorCode::LoopDetected => "the route to the service is a loop",
+        ErrorCode::ConfigurationError => "the host's own network configuration fails",
+        ErrorCode::InternalError(None) => "the host failed without a reason",
         _ => "the host could not send the request as it is",
     };
     words.to_owned()

@@ -67,7 +67,7 @@ impl SettingsReader {
         let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
         for key in keys {
             if LATER.contains(&key.as_str()) {
-                self.problem(&key, "a setting that is not there yet", "no such setting");
+                self.problem(&key, "a setting that is not supported yet", "no such setting");
                 continue;
             }
             let meant = near::name(&key, KEYS.iter().copied());

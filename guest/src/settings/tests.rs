@@ -100,7 +100,7 @@ fn an_unknown_setting_names_the_nearest_one() {
 
 #[test]
 fn what_a_later_version_is_to_have_is_refused_as_not_there_yet() {
-    assert_eq!(problems(r#"{"ocsf_version":"1.6.0"}"#), ["/ocsf_version: a setting that is not there yet"]);
+    assert_eq!(problems(r#"{"ocsf_version":"1.6.0"}"#), ["/ocsf_version: a setting that is not supported yet"]);
     for class in [r#""detection-finding""#, r#""Detection Finding""#, "2004", r#""2004""#] {
         let found = problems(&format!(r#"{{"class":{class}}}"#));
         assert_eq!(found, ["/class: `detection-finding` (2004), which is not there yet"], "{class}");

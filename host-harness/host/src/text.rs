@@ -153,7 +153,7 @@ impl NotUtf8 {
                 let command = command("WINDOWS-1252");
                 format!("is no UTF-8 from line {line} on, expected UTF-8; if an editor of Windows wrote it: {command}")
             }
-            NotUtf8::Binary => "is no text, expected UTF-8".to_owned(),
+            NotUtf8::Binary => "is not text, expected UTF-8".to_owned(),
         }
     }
 }

@@ -322,7 +322,7 @@ impl Collector {
 
     /// Handles a panic of a job: a fault of this program, which is logged and does not end the collector.
     fn broke(&mut self, running: RunningJob, error: &tokio::task::JoinError) {
-        tracing::error!(fault = Blame::Harness.word(), "a job broke down: {error}");
+        tracing::error!(fault = Blame::Harness.word(), "a job panicked: {error}");
         let due = (self.clock)() + milliseconds(limits::ALARM_BACKOFF);
         let feed = match running.item {
             Some(Job::Search(feed)) => Some(feed),
@@ -381,7 +381,7 @@ impl Collector {
         if now + milliseconds(CLOCK_STEP) < self.swept {
             tracing::warn!(
                 fault = Blame::Operator.word(),
-                "the clock went back by {} s: everything is planned anew",
+                "the clock went back by {} s: everything is scheduled anew",
                 (self.swept - now) / 1_000
             );
             self.plan_anew(now);

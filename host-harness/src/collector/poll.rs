@@ -49,7 +49,7 @@ impl Collector {
                 // The full outbox is logged once elsewhere, for all its scopes.
                 tracing::debug!(
                     tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id,
-                    "paused: {} bytes in {} events wait for the sink {sink}; goes on when it takes them",
+                    "paused: {} bytes in {} events wait for the sink {sink}; continues when the sink takes them",
                     waiting.bytes, waiting.events
                 );
             }
@@ -57,7 +57,7 @@ impl Collector {
             return None;
         }
         if self.paused.remove(&number) {
-            tracing::debug!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id, "goes on after a pause");
+            tracing::debug!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id, "continues after a pause");
         } else {
             self.pipeline.metrics.late(&admitted.tenant, &admitted.id, Duration::from_millis(now.saturating_sub(due)));
         }

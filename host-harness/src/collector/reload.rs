@@ -43,7 +43,7 @@ impl Collector {
         if stored.len() < before {
             tracing::warn!(
                 tenant = %admitted.tenant, feed = %admitted.id, fault = Blame::Operator.word(),
-                "the feed belongs to another tenant now: {} scopes begin anew", before - stored.len()
+                "the feed belongs to another tenant now: {} scopes start afresh", before - stored.len()
             );
         }
         let salt = &self.pipeline.salt;

@@ -90,7 +90,7 @@ impl SearchUpdate {
         {
             tracing::warn!(
                 %tenant, %feed, scope = scope.id, fault,
-                "the feed {} of tenant {} polls this scope too: its findings are told twice{}",
+                "the feed {} of tenant {} polls this scope too: its findings are reported twice{}",
                 other.id, other.tenant, self.shared.others()
             );
         }

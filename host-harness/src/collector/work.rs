@@ -144,7 +144,7 @@ impl Pipeline {
         let of_feed = |row: &&Throttle| row.credential == credential && admitted.origins.contains(&row.origin);
         let last = throttles.iter().filter(of_feed).max_by_key(|row| row.until).filter(|row| row.until > now);
         let Throttle { origin, until, .. } = last?;
-        let cause = format!("{origin} asked to wait, which is over in {} s", (until - now).div_ceil(1_000));
+        let cause = format!("{origin} asked to wait; the wait is over in {} s", (until - now).div_ceil(1_000));
         Some(failures::THROTTLED.because(cause))
     }
 
@@ -156,7 +156,7 @@ impl Pipeline {
         }
         let (sink, waiting) = self.deliveries.full(sinks, tenant)?;
         let cause = format!("{} bytes in {} events wait for the sink {sink}", waiting.bytes, waiting.events);
-        let fix = format!("see why {sink} takes nothing; polls go on when it does");
+        let fix = format!("find out why {sink} takes no events; polls continue when it does");
         Some(Failure { fix: Some(fix), ..failures::OUTBOX_FULL.because(cause) })
     }
 

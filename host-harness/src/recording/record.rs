@@ -75,7 +75,7 @@ pub enum RecordError {
     },
     /// An answer still contains a part of a secret.
     #[error(
-        "an answer holds {PIECE} bytes or more of a credential or a token, which nothing stands in for; see why the service, or something before it, answers with what it was sent"
+        "an answer holds {PIECE} bytes or more of a credential or a token, for which there is no placeholder; find out why the service, or a machine before it, echoes requests"
     )]
     Echoed,
     /// The recording does not replay.

@@ -194,8 +194,8 @@ fn scopes(snapshot: &StatusSnapshot, now: u64) -> Markup {
             }
         }
         p.fix {
-            "Each scope is polled once an interval, at a place in it of its own. From the first poll to the first one at \
-             that place it is half an interval at least, and one and a half at most."
+            "Each scope is polled once an interval, at its own place in it. The time from the first poll to the \
+             next one is between half an interval and one and a half."
         }
     }
 }

@@ -75,7 +75,7 @@ pub async fn serve(listener: TcpListener, server: StatusServer) {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at {address}")]
+#[error("cannot listen on {address}")]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,

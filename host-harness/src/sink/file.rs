@@ -168,7 +168,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     let half_event =
         text.is_empty() || (text.starts_with(b"{") && text.len() <= limits::HALF_EVENT_BYTES && !is_whole());
     if half_event && file.is_own() {
-        tracing::warn!(file = %path.display(), "cut {} bytes of half an event at the end", size - end);
+        tracing::warn!(file = %path.display(), "cut {} bytes of an incomplete event at the end", size - end);
         failpoint::pass("file-cut");
         file.truncate(end)?;
     } else {

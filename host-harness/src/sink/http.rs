@@ -144,16 +144,16 @@ impl Writer for HttpWriter {
 fn fix(status: StatusCode, url: &str, location: Option<&str>) -> String {
     match status.as_u16() {
         300..=399 => match location.and_then(|location| leads(url, location)) {
-            None => "; fix: see the `url` of the sink: it leads elsewhere, and does not say where".to_owned(),
+            None => "; fix: check the `url` of the sink: it leads elsewhere, and does not say where".to_owned(),
             Some((there, true)) => format!("; fix: put the address that it leads to into `url`: {there}"),
             // Another machine may answer in the receiver's place.
             Some((there, false)) => format!(
-                "; fix: see who answers there: it leads to {there}, and whoever listens there would get events and \
+                "; fix: check who answers there: it leads to {there}, and whoever listens there would get events and \
                  credentials"
             ),
         },
-        401 | 403 => "; fix: see the `token` of the sink".to_owned(),
-        404 | 405 => "; fix: see the `url` of the sink".to_owned(),
+        401 | 403 => "; fix: check the `token` of the sink".to_owned(),
+        404 | 405 => "; fix: check the `url` of the sink".to_owned(),
         _ => String::new(),
     }
 }

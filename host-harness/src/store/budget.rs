@@ -98,7 +98,7 @@ impl fmt::Display for Excess {
         };
         write!(
             formatter,
-            "{who} would keep {bytes} bytes of scopes, states and figures, which passes the limit of {most} bytes \
+            "{who} would keep {bytes} bytes of scopes, states and figures, which exceeds the limit of {most} bytes \
              ({key}); nothing of the poll was kept"
         )
     }

@@ -63,7 +63,7 @@ impl StoreError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreErrorKind {
     /// The disk is full.
-    #[error("the disk is full, nothing of the poll was written; make room, the poll is done again")]
+    #[error("the disk is full, no part of the poll was written; make room, and the poll is repeated")]
     Full,
     /// The feed or its tenant would keep more than it may.
     #[error("{0}")]

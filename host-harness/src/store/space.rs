@@ -103,7 +103,7 @@ impl FreeSpace {
         // Small changes around the floor are not logged.
         if seen.is_told && free.is_none_or(|free| free >= floor.saturating_add(floor / 8)) {
             seen.is_told = false;
-            tracing::info!("the state has room on its disk again: all feeds go on");
+            tracing::info!("the state has room on its disk again: all feeds continue");
         }
         low
     }

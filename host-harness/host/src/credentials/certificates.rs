@@ -112,7 +112,8 @@ impl Authorities {
     pub fn oddities(&self, now: u64) -> Vec<String> {
         let mut oddities: Vec<String> = self.roots.iter().filter_map(|root| root.oddity(now)).collect();
         if self.has_key {
-            oddities.push("holds a private key too, which nobody needs here: take the key out of the file".to_owned());
+            oddities
+                .push("also holds a private key, which is not needed here: remove the key from the file".to_owned());
         }
         oddities
     }
@@ -557,7 +558,7 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let found = authorities(format!("{key}{}", certificate("One").pem()).as_bytes(), Path::new("ca")).unwrap();
         let told = |year: u64| found.oddities((year - 1970) * 31_557_600_000).join("; ");
-        let key = "holds a private key too, which nobody needs here: take the key out of the file";
+        let key = "also holds a private key, which is not needed here: remove the key from the file";
         assert_eq!(told(2025), key);
         assert!(
             told(2019).starts_with("the certificate of \"CN=One\" is not valid before 2020-01-02"),

@@ -252,7 +252,7 @@ impl Proxy {
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
-            TransportError::Timeout(seconds) if connecting => format!("gave no connection within {seconds} s"),
+            TransportError::Timeout(seconds) if connecting => format!("made no connection within {seconds} s"),
             TransportError::Other(cause) if cause.to_string().ends_with(PROXY_LOGIN) => {
                 // The client does not reveal the challenge; `check` reads it.
                 let met =

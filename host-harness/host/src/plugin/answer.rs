@@ -320,7 +320,10 @@ fn event(Event { uid, time_milliseconds, body }: &Event, limits: &Limits) -> Wit
         return broken(format!("event {} is of a time after the year 9999", shown(uid)));
     }
     event::judge(uid, body).or_else(|why| {
-        broken(format!("event {} is not one JSON object on one line that all readers read alike: {why}", shown(uid)))
+        broken(format!(
+            "event {} is not one JSON object on one line that all readers understand in the same way: {why}",
+            shown(uid)
+        ))
     })
 }
 

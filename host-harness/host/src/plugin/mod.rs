@@ -228,7 +228,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
             "the file is a core module as text (WAT), expected a component as binary"
         }
         Some('<') if spelling::is_page(text) => {
-            "the file is a web page (HTML), expected a component: see whether the download needs a sign-in"
+            "the file is a web page (HTML), expected a component: check whether the download needs a sign-in"
         }
         Some('{') => "the file looks like JSON, expected a component",
         Some(_) if line.starts_with('[') && line.ends_with(']') || line.contains(" = ") => {

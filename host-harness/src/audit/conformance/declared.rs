@@ -41,7 +41,7 @@ impl Examination {
         }
         let schema: Value = serde_json::from_str(&description.settings_schema).unwrap_or_default();
         let usable = schema.is_object() && validator(&schema).is_ok();
-        self.check(RULE, usable, || "settings-schema: it is no JSON Schema".to_owned());
+        self.check(RULE, usable, || "settings-schema: it is not a JSON Schema".to_owned());
         for credential in &description.credentials {
             let marked = schema["properties"][&credential.setting]["writeOnly"] == true;
             self.check(RULE, marked, || {
@@ -72,7 +72,7 @@ impl Examination {
             }
             for (alone, key) in [(&told[0], key), (&told[1], next)] {
                 let both = !names(alone, key) || names(&told[2], key);
-                self.check(RULE, both, || format!("{key} is a problem, and is not told together with others"));
+                self.check(RULE, both, || format!("{key} is a problem, but is not reported together with others"));
             }
         }
     }

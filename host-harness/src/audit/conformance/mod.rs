@@ -23,21 +23,18 @@ use crate::recording::cassette::Cassette;
 pub const RULES: &[(&str, &str)] = &[
     ("component", "compiles within limits, imports what is allowed and exports this contract"),
     ("describe", "describes itself the same way each time: kebab-case names, a JSON Schema with its credentials"),
-    ("settings", "names all problems of its settings at once, each by a JSON pointer, and what belongs there"),
+    ("settings", "names all problems of its settings at once, each by a JSON pointer, with the expected value"),
     (
         "shapes",
         "declares the same requests each time, by upper-case method, bare origin, path, and credentials that it has",
     ),
-    (
-        "poll",
-        "asks for what is recorded, all of it and nothing else; its kinds of page and codes of notices are declared",
-    ),
+    ("poll", "sends exactly the recorded requests; its kinds of page and codes of notices are declared"),
     ("requests", "sends only requests of its shapes, with each credential at its place"),
-    ("cursors", "comes to an end, and to no cursor twice"),
+    ("cursors", "ends, and returns no cursor twice"),
     ("failures", "answers faults of the service with the reaction that fits, and a code that it lists"),
     ("normalize", "makes events of the declared classes and kinds, with codes that it lists, also of a failure"),
-    ("purity", "makes the same of the same in a fresh instance"),
-    ("state", "reads its own state, and takes a foreign one for a failure and never for a fresh start"),
+    ("purity", "gives the same result for the same arguments in a fresh instance"),
+    ("state", "reads its own state, and answers a foreign one with a failure, never with a fresh start"),
     ("limits", "stays within the limits of a call, and gives only what the contract allows"),
 ];
 

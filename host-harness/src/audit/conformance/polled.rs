@@ -204,7 +204,9 @@ impl Examination {
     ) -> ControlFlow<()> {
         let first = self.batch(fixture, scope, poll_result, None).await?;
         let again = self.batch(fixture, scope, poll_result, None).await?;
-        self.check("purity", first == again, || "two fresh instances make different things of the same".to_owned());
+        self.check("purity", first == again, || {
+            "two fresh instances give different results for the same arguments".to_owned()
+        });
         let batch = match (first, poll_result) {
             (Ok(batch), _) => batch,
             // Without data and an earlier state, there is nothing to report.
@@ -213,7 +215,7 @@ impl Examination {
                 return ControlFlow::Continue(());
             }
             (Err(failure), PollResult::Pages(_)) => {
-                self.fail("normalize", format!("it fails on what it read itself: {}", failure.cause));
+                self.fail("normalize", format!("it fails on its own pages: {}", failure.cause));
                 return ControlFlow::Continue(());
             }
         };
@@ -221,10 +223,10 @@ impl Examination {
         let later = self.batch(fixture, scope, poll_result, Some(&batch.state)).await?;
         let again = self.batch(fixture, scope, poll_result, Some(&batch.state)).await?;
         self.check("purity", later == again, || {
-            "two fresh instances make different things of the same state".to_owned()
+            "two fresh instances give different results for the same state".to_owned()
         });
         if let Err(failure) = later {
-            self.fail("state", format!("it does not take its own state: {}", failure.cause));
+            self.fail("state", format!("it refuses its own state: {}", failure.cause));
         }
         let foreign = self.batch(fixture, scope, poll_result, Some(b"\xff\x00 the state of another plugin")).await?;
         let unusable = foreign.is_err_and(|failure| failure.reaction == Reaction::StateUnusable);

@@ -116,7 +116,7 @@ pub fn usual_fix(failure: &Failure) -> &'static str {
         Reaction::FixPlugin => {
             "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
         }
-        Reaction::StateUnusable => "restore the state from a backup, or remove it to begin anew",
+        Reaction::StateUnusable => "restore the state from a backup, or remove it to start afresh",
         _ => "see the cause",
     }
 }

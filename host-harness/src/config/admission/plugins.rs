@@ -136,7 +136,8 @@ impl PluginFeeds {
                     .for_each(|(number, feed)| tell((number, Err(rejected(unloaded(feed, &error))))));
             }
         };
-        let doing = bytes.notes(&around.host, |file| format!("asking the plugin {} what it is", file.display()));
+        let doing =
+            bytes.notes(&around.host, |file| format!("asking the plugin {} for its description", file.display()));
         let description = around.faults.descriptions.once(bytes.key(), plugin.description()).await;
         drop(doing);
         let description: Arc<Description> = match description {

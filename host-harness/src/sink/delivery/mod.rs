@@ -364,9 +364,9 @@ impl Deliveries {
                         failures += 1;
                         let fault = error.blame().word();
                         if failures == 1 {
-                            tracing::warn!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                            tracing::warn!(fault, "cannot read the waiting events, and keeps trying: {error}");
                         } else {
-                            tracing::debug!(fault, "cannot see what waits for sinks, and tries on: {error}");
+                            tracing::debug!(fault, "cannot read the waiting events, and keeps trying: {error}");
                         }
                         tokio::time::sleep(backoff(failures)).await;
                     }

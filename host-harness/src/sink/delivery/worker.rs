@@ -157,8 +157,8 @@ impl SharedDeliveries {
         match (is_full, aloud) {
             (true, true) => line!(warn),
             (true, false) => line!(debug),
-            (false, true) => tracing::info!(sink, tenant, "the outbox has room again: its feeds go on"),
-            (false, false) => tracing::debug!(sink, tenant, "the outbox has room again: its feeds go on"),
+            (false, true) => tracing::info!(sink, tenant, "the outbox has room again: its feeds continue"),
+            (false, false) => tracing::debug!(sink, tenant, "the outbox has room again: its feeds continue"),
         }
     }
 
@@ -322,7 +322,7 @@ impl SharedDeliveries {
                         code,
                         fault,
                         why,
-                        "refused for good, and written to {path}"
+                        "refused permanently, and written to {path}"
                     )
                 };
             }

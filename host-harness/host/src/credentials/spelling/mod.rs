@@ -43,7 +43,7 @@ pub fn oddities(secret: &str) -> Vec<String> {
     let mut oddities: Vec<String> = looks.map(str::to_owned).into_iter().collect();
     let lines = secret.lines().count();
     if lines > 1 && looks.is_none() {
-        oddities.push(format!("has {lines} lines, where a secret has one; it is sent as it stands"));
+        oddities.push(format!("has {lines} lines, where a secret has one; it is sent unchanged"));
     }
     let mut places: Vec<(String, Vec<usize>)> = Vec::new();
     let mut characters = secret.chars().enumerate().peekable();
@@ -60,7 +60,7 @@ pub fn oddities(secret: &str) -> Vec<String> {
         }
     }
     let told = places.iter().take(NAMED).map(|(name, places)| {
-        format!("has {name} as {}, where secrets have printable ASCII; it is sent as it stands", numbered(places))
+        format!("has {name} as {}, where secrets have printable ASCII; it is sent unchanged", numbered(places))
     });
     oddities.extend(told);
     oddities
@@ -87,7 +87,7 @@ pub fn in_the_open(key: &str, words: &str) -> String {
     let variable: String = words.chars().map(letter).collect();
     let key = if is_name(key, |one| one != '.' && one != '+') { key.to_owned() } else { format!("{key:?}") };
     format!(
-        "found the secret itself, which everybody sees who reads the configuration; better \
+        "found the secret itself, which every reader of the configuration sees; better: \
          `{key} = {{ env = {variable:?} }}` or `{{ file = \"…\" }}`"
     )
 }
@@ -143,7 +143,7 @@ const LOOK_ALIKES: &[(ValueTest, &str)] = &[
     (is_reference, REFERENCE),
     (
         is_encrypted,
-        "is encrypted, as SOPS, Ansible or eyaml keep secrets, and nothing decrypts it here: give it in plain",
+        "is encrypted, as SOPS, Ansible or eyaml keep secrets, and nothing decrypts it here: give it in plain text",
     ),
     (is_page, "looks like a web page (HTML), where the secret itself belongs"),
     (is_json, "looks like JSON, where one value of it belongs, without its quotes"),
@@ -155,13 +155,13 @@ const LOOK_ALIKES: &[(ValueTest, &str)] = &[
     (is_assignment, "looks like `NAME=value`, where the value alone belongs"),
     (is_quoted, "is written in quotes, which became part of it"),
     (is_masked, "is masked, as secrets are shown once they cannot be read any more: make a new one"),
-    (is_placeholder, "looks like a placeholder, which somebody was to replace by the secret"),
+    (is_placeholder, "looks like a placeholder that somebody should have replaced by the secret"),
     (is_path, "looks like the path of a file: write `{ file = \"…\" }` to have the file read"),
     (is_constant, "looks like the name of a variable: write `{ env = \"…\" }` to have the variable read"),
     (is_base64, "looks like a text in base64, where the secret may be the text that it stands for"),
     (is_hexadecimal, "looks like a text in hexadecimal, where the secret may be the text that it stands for"),
-    (is_percent_encoded, "looks percent-encoded, where the secret belongs as it is: %7E stands for ~"),
-    (has_escapes, "has escapes, such as &amp; of HTML or \\u007e of JSON, where the secret belongs as it is"),
+    (is_percent_encoded, "looks percent-encoded, where the unescaped secret belongs: %7E stands for ~"),
+    (has_escapes, "has escapes, such as &amp; of HTML or \\u007e of JSON, where the unescaped secret belongs"),
 ];
 
 fn is_reference(text: &str) -> bool {

@@ -110,7 +110,7 @@ pub(super) fn refuse_own_credentials(
     let is_own = |place: &&Place| !places.contains(&place_name(place)) && !is_empty(request, place);
     if let Some(place) = shape.credentials.iter().map(|used| &used.place).find(is_own) {
         let where_to = match place {
-            Place::FormField(field) if !is_form(request) => format!("its body is no form with the field {field}"),
+            Place::FormField(field) if !is_form(request) => format!("its body is not a form with the field {field}"),
             place => format!("its {} has a value that the plugin wrote itself", place_words(place)),
         };
         return Err(denial(format!("{where_to}, where a credential was declared")));

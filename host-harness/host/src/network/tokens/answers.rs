@@ -201,8 +201,8 @@ fn seconds(value: &Value) -> Option<u64> {
 pub(super) fn too_often(spent: &BudgetSpent, now: u64) -> Sent {
     let wait_seconds = spent.opens.saturating_sub(now).div_ceil(1_000);
     let why = match spent.life.filter(|life| *life < milliseconds(TOKEN_WINDOW)) {
-        Some(life) => format!("the tokens that it gives are good for {} s alone", life / 1_000),
-        None => "no token that it gave is of use any more".to_owned(),
+        Some(life) => format!("its tokens are valid for {} s only", life / 1_000),
+        None => "none of its tokens is usable any more".to_owned(),
     };
     let why = format!(
         "the service was sent {TOKEN_REQUESTS} equal requests for a token within {} s, the most that the host sends, and {why}",

@@ -363,7 +363,7 @@ impl PendingFetch {
     async fn end(&mut self) -> FetchResult {
         match self.outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
-            _ => Err(TransportError::other("the request broke down in the host")),
+            _ => Err(TransportError::other("the request panicked in the host")),
         }
     }
 }

@@ -193,7 +193,7 @@ async fn whoever_asks_too_often_learns_whether_the_services_tokens_live_too_shor
     let short = r#"{"access_token":"t","expires_in":20}"#;
     for (answer, why) in [
         ((200, short), "the tokens that it gives are good for 20 s alone"),
-        ((503, ""), "no token that it gave is of use any more"),
+        ((503, ""), "none of its tokens is usable any more"),
     ] {
         let (endpoint, tokens) = (Endpoint::new(Ok(answer)), Arc::<Tokens>::default());
         for request in 0..5 {
@@ -360,7 +360,7 @@ async fn a_request_that_breaks_down_in_the_host_ends_those_who_wait_and_no_later
     }
     let (tokens, broken) = (Arc::new(Tokens::default()), Arc::new(Broken) as Arc<dyn Transport>);
     let lost = tokens.send(&broken, request("a"), &asked("a", 1_000), |_| {}).await;
-    assert_eq!(lost, Err(TransportError::other("the request broke down in the host")));
+    assert_eq!(lost, Err(TransportError::other("the request panicked in the host")));
     assert!(body(&tokens, &Endpoint::new(Ok((200, HOUR))), asked("b", 1_001)).await.contains("t0"));
 }
 

@@ -309,8 +309,8 @@ pub fn configs(data: &[u8]) {
     let config = read(None);
     let last_line = text.matches('\n').count() + 1;
     for problem in config.problems.iter().chain(&config.warnings) {
-        assert_eq!(problem.file, file);
-        assert!(problem.line <= last_line, "{problem}");
+        assert_eq!(problem.place.at.file, file);
+        assert!(problem.place.at.line.is_none_or(|line| line.get() <= last_line), "{problem}");
         assert!(!problem.message.is_empty());
         assert!(!problem.to_string().contains(VALUE), "{problem}");
     }

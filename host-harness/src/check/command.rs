@@ -131,6 +131,6 @@ fn write(
 /// Returns the warnings that belong to no checked feed.
 pub fn general_warnings(checked: &Checked) -> impl Iterator<Item = &ConfigProblem> {
     let of_a_feed =
-        |warning: &&ConfigProblem| checked.feeds.iter().any(|feed| warning.feed.as_deref() == Some(&*feed.id));
+        |warning: &&ConfigProblem| checked.feeds.iter().any(|feed| warning.place.feed.as_deref() == Some(&*feed.id));
     checked.warnings.iter().filter(move |warning| !of_a_feed(warning))
 }

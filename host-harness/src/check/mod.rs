@@ -51,7 +51,7 @@ fn check_telling<'a>(
     let reports = checked.feeds.iter().map(move |admitted| {
         let (tenants, skew, tell) = (Arc::clone(&tenants), skew.clone(), tell.next());
         async move {
-            let odd = checked.warnings.iter().filter(|warning| warning.feed.as_deref() == Some(&*admitted.id));
+            let odd = checked.warnings.iter().filter(|warning| warning.place.feed.as_deref() == Some(&*admitted.id));
             let feed = FeedCheck { admitted, network: &checked.network, tenants: &tenants, clock, skew };
             feed.report(&odd.collect::<Vec<_>>(), tell).await
         }

@@ -86,7 +86,7 @@ impl FeedCheck<'_> {
         run.good(Question::Settings, "", begun.elapsed(), String::new());
         if !odd.is_empty() {
             let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
-            let places = list(odd.iter().map(|one| one.place()).collect());
+            let places = list(odd.iter().map(|one| one.place.at.to_string()).collect());
             run.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
         }
         ControlFlow::Continue(feed)

@@ -15,7 +15,7 @@ pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> 
     let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_report("", &of_all));
     let of_feed = |id: &String| {
         let own: Vec<&ConfigProblem> =
-            of_some.iter().copied().filter(|problem| problem.feed.as_ref() == Some(id)).collect();
+            of_some.iter().copied().filter(|problem| problem.place.feed.as_ref() == Some(id)).collect();
         broken_report(id, &own)
     };
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
@@ -36,13 +36,13 @@ fn of_all_and_some<'a>(
     named: &[String],
     problems: &'a [ConfigProblem],
 ) -> (Vec<&'a ConfigProblem>, Vec<&'a ConfigProblem>) {
-    problems.iter().partition(|problem| problem.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
+    problems.iter().partition(|problem| problem.place.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
 }
 
 fn broken_report(feed: &str, problems: &[&ConfigProblem]) -> CheckReport {
     let mut run = CheckRun::new(feed, "");
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
-    let places: Vec<String> = problems.iter().map(|problem| problem.place()).collect();
+    let places: Vec<String> = problems.iter().map(|problem| problem.place.at.to_string()).collect();
     if problems.is_empty() {
         let found = "good, and nothing is sent while others of the configuration are wrong".to_owned();
         run.good(Question::Settings, "", Duration::ZERO, found);
@@ -62,7 +62,7 @@ pub fn left_out(out: &LeftOut) -> CheckReport {
         LeftOutReason::Pin => PIN_DIFFERS,
     };
     let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();
-    let places = out.problems.iter().map(ConfigProblem::place).collect();
+    let places = out.problems.iter().map(|problem| problem.place.at.to_string()).collect();
     let mut run = CheckRun::new(&out.feed, &out.tenant);
     run.bad(Question::Settings, "", Duration::ZERO, remark.trouble(&words.join("\n"), &list(places)));
     run.ended()
@@ -70,17 +70,18 @@ pub fn left_out(out: &LeftOut) -> CheckReport {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
     use crate::check::report::{StepStatus, status};
+    use crate::config::{ConfigPlace, FileLine};
 
     #[test]
     fn a_problem_is_told_with_its_feed_and_one_of_the_whole_once_without_one() {
-        let problem = |feed: Option<&str>, key: &str| ConfigProblem {
-            file: "a.toml".into(),
-            line: 3,
-            feed: feed.map(str::to_owned),
-            key: key.to_owned(),
-            message: "found x, expected y".to_owned(),
+        let problem = |feed: Option<&str>, key: Option<&str>| {
+            let at = FileLine { file: "a.toml".into(), line: NonZeroUsize::new(3) };
+            let (feed, key) = (feed.map(str::to_owned), key.map(str::to_owned));
+            ConfigPlace { at, feed, key }.problem("found x, expected y".to_owned())
         };
         let named = ["a".to_owned(), "b".to_owned()];
         let failed = |problems: &[ConfigProblem]| {
@@ -90,15 +91,15 @@ mod tests {
             let failed = reports.into_iter().filter(|report| report.steps[0].status == StepStatus::Failed);
             failed.map(|report| report.feed).collect::<Vec<_>>()
         };
-        assert_eq!(failed(&[problem(Some("a"), "settings.client_key")]), ["a"]);
-        assert_eq!(failed(&[problem(Some("b"), "settings.client_key")]), ["b"]);
-        assert_eq!(failed(&[problem(None, "network.allow")]), [""]);
-        assert_eq!(failed(&[problem(Some("b"), ""), problem(None, "network.allow")]), ["", "b"]);
+        assert_eq!(failed(&[problem(Some("a"), Some("settings.client_key"))]), ["a"]);
+        assert_eq!(failed(&[problem(Some("b"), Some("settings.client_key"))]), ["b"]);
+        assert_eq!(failed(&[problem(None, Some("network.allow"))]), [""]);
+        assert_eq!(failed(&[problem(Some("b"), None), problem(None, Some("network.allow"))]), ["", "b"]);
         assert!(
-            broken(&named, &[problem(None, "network.allow")]).iter().all(|report| !report.ok()),
+            broken(&named, &[problem(None, Some("network.allow"))]).iter().all(|report| !report.ok()),
             "no feed is good then"
         );
-        let reports = broken(&[], &[problem(None, "")]);
+        let reports = broken(&[], &[problem(None, None)]);
         assert_eq!((reports[0].feed.as_str(), reports[0].steps[0].status), ("", StepStatus::Failed));
         assert_eq!(reports[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
     }

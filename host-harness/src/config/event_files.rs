@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::ConfigReader;
 use super::sinks::ReadSink;
-use super::{ConfigProblem, SeenFile};
+use super::{ConfigPlace, ConfigProblem, SeenFile};
 use crate::limits;
 use crate::sink::file::Aside;
 use crate::sink::{SinkKind, disk};
@@ -30,7 +30,9 @@ struct ClaimedFile {
     aside: Aside,
     /// Describes whose events go to the file.
     whose: String,
-    place: ConfigProblem,
+    /// The file as the configuration names it.
+    path: String,
+    place: ConfigPlace,
 }
 
 impl EventFiles {
@@ -74,7 +76,7 @@ impl EventFiles {
             let place = self.folded(&config.dead_letters);
             if let Some(before) = self.reserved.insert(place, whose) {
                 let message = format!("its dead letters go to {path}, which is {before}, expected a file of their own");
-                reader.problems.push(ConfigProblem { message, ..sink.place.clone() });
+                reader.problems.push(sink.place.problem(message));
             }
         }
     }
@@ -82,7 +84,7 @@ impl EventFiles {
     pub(super) fn claim(
         &mut self,
         reader: &mut ConfigReader,
-        place: &ConfigProblem,
+        place: &ConfigPlace,
         tenant: &str,
         feed: &str,
         sink: &ReadSink,
@@ -94,9 +96,10 @@ impl EventFiles {
             partition: config.partition(tenant, feed),
             aside: file.path.aside(),
             whose: format!("those of the feed {feed:?} for the sink {:?}", config.id),
-            place: ConfigProblem { message: path.clone(), ..place.clone() },
+            path,
+            place: place.clone(),
         };
-        let place = self.folded(Path::new(&path));
+        let place = self.folded(Path::new(&taken.path));
         match self.taken.entry(place) {
             Entry::Vacant(vacant) => drop(vacant.insert(taken)),
             Entry::Occupied(first) if first.get().partition == taken.partition => {}
@@ -110,10 +113,10 @@ impl EventFiles {
     /// Checks the files of events, once all files are known.
     pub(super) fn check(&self, reader: &mut ConfigReader) {
         for (path, taken) in &self.taken {
-            let written = Path::new(&taken.place.message);
+            let written = Path::new(&taken.path);
             if let Some(unfit) = disk::unfit(written) {
                 let message = format!("its events go to {}, {unfit}", written.display());
-                reader.problems.push(ConfigProblem { message, ..taken.place.clone() });
+                reader.problems.push(taken.place.problem(message));
                 continue;
             }
             if let Some(reserved) = self.reserved.get(path) {
@@ -157,8 +160,7 @@ impl EventFiles {
 
 impl ClaimedFile {
     fn problem(&self, found: &str) -> ConfigProblem {
-        let message = format!("its events go to {}, {found}, expected a file of their own", self.place.message);
-        ConfigProblem { message, ..self.place.clone() }
+        self.place.problem(format!("its events go to {}, {found}, expected a file of their own", self.path))
     }
 }
 

@@ -9,7 +9,8 @@ use super::event_files::EventFiles;
 use super::reader::{ConfigReader, Table};
 use super::sinks::ReadSink;
 use super::{
-    ConfigProblem, Environment, FeedConfig, Interval, Pins, SeenFile, SourcePlace, duration, pins, settings, suggestion,
+    ConfigPlace, Environment, FeedConfig, FileLine, Interval, Pins, SeenFile, SourcePlace, duration, pins, settings,
+    suggestion,
 };
 use crate::built_in;
 use crate::limits;
@@ -80,7 +81,7 @@ struct ReadFeeds {
     feeds: Vec<FeedConfig>,
     named: Vec<String>,
     /// The place of each id.
-    ids: BTreeMap<String, String>,
+    ids: BTreeMap<String, FileLine>,
     /// Sinks that a feed names.
     fed: BTreeSet<String>,
     claims: Vec<Claim>,
@@ -93,7 +94,7 @@ struct ReadFeeds {
 
 /// A feed's claim to write to its sinks.
 struct Claim {
-    place: ConfigProblem,
+    place: ConfigPlace,
     tenant: String,
     feed: String,
     sinks: Vec<String>,
@@ -131,7 +132,7 @@ impl ReadFeeds {
         let plugin = plugin(reader, &merged);
         self.plugins.extend(plugin.clone());
         if let Some(tenant) = tenant.clone() {
-            let place = table.source.problem(table.line, &table.path("sinks"), String::new());
+            let place = table.place_of("sinks");
             self.claims.push(Claim { place, tenant, feed: id.clone(), sinks: chosen.clone() });
         }
         if context.only.is_some_and(|only| only != id) {
@@ -150,7 +151,7 @@ impl ReadFeeds {
             contact,
             pins,
             settings: Settings::default(),
-            place: SourcePlace { file: table.source.file.to_owned(), line: table.line, settings: BTreeMap::new() },
+            place: SourcePlace { table: table.at(), settings: BTreeMap::new() },
             sealed: Vec::new(),
             opened: Vec::new(),
             unreadable: Vec::new(),
@@ -183,8 +184,7 @@ impl ReadFeeds {
     /// Checks that nothing is missing, which is possible only if everything could be read.
     fn check_whole(&self, reader: &mut ConfigReader, context: &FeedContext<'_>, file: &Path, is_empty: bool) {
         let ReadFeeds { ids, fed, nameless, unsure, .. } = self;
-        let problem =
-            |message| ConfigProblem { file: file.to_owned(), line: 0, feed: None, key: String::new(), message };
+        let problem = |message| ConfigPlace::whole(file).problem(message);
         if is_empty {
             reader.problems.push(problem("found no [[feed]], expected at least one".to_owned()));
         } else if let Some(only) = context.only.filter(|only| !nameless && !ids.contains_key(*only)) {
@@ -194,13 +194,13 @@ impl ReadFeeds {
         for sink in context.sinks.iter().filter(|_| !is_told) {
             if let Some(id) = sink.id.as_ref().filter(|id| !fed.contains(*id)) {
                 let message = format!("no feed names the sink {id:?}, expected it in the `sinks` of a feed");
-                reader.problems.push(ConfigProblem { message, ..sink.place.clone() });
+                reader.problems.push(sink.place.problem(message));
             }
         }
     }
 }
 
-fn listed(only: &str, ids: &BTreeMap<String, String>) -> String {
+fn listed(only: &str, ids: &BTreeMap<String, FileLine>) -> String {
     if ids.len() <= LISTED {
         let list = ids.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let meant = suggestion::name(only, ids.keys().map(String::as_str));
@@ -223,8 +223,8 @@ fn interval(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<Interval> {
             None
         }
         Some(time) => {
-            let text = node.as_text().unwrap_or_default();
-            Some(Interval { time, written: node.source.problem(node.line, &node.key, text) })
+            let written = node.as_text().unwrap_or_default();
+            Some(Interval { time, written, place: node.place() })
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The configuration: one language for all commands, in one TOML file or in a folder of files that are read as one. All
 //! problems are found at once, each with file, line, key, the value that was found and the value that was expected.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,6 +20,7 @@ mod feeds;
 mod near;
 mod network;
 mod pins;
+mod problem;
 mod proxy;
 mod reader;
 mod reference;
@@ -33,7 +33,9 @@ mod syntax;
 pub use self::collector::CollectorConfig;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};
-use self::reader::{ConfigFile, ConfigReader, Key, Table};
+pub(crate) use self::problem::once_each;
+pub use self::problem::{ConfigPlace, ConfigProblem, FileLine, ReportedProblems};
+use self::reader::{ConfigFile, ConfigReader, Table};
 pub use self::start_error::StartError;
 
 /// An operator's configuration.
@@ -114,17 +116,19 @@ pub struct FeedConfig {
 /// Time between two polls of a scope.
 #[derive(Debug, Clone)]
 pub struct Interval {
-    /// The time.
+    /// The clock.
     pub time: Duration,
-    /// The interval's place in the configuration; the message is its text there.
-    pub written: ConfigProblem,
+    /// As it is spelled.
+    pub written: String,
+    /// Where it stands.
+    pub place: ConfigPlace,
 }
 
 impl Interval {
     /// Returns a warning if the interval is far shorter than the time after which the service has new data.
     pub fn oddity(&self, refresh: Duration) -> Option<ConfigProblem> {
-        let message = format!("{} is short: the service has new data every {}", self.written.message, spelled(refresh));
-        (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| ConfigProblem { message, ..self.written.clone() })
+        let message = || format!("{} is short: the service has new data every {}", self.written, spelled(refresh));
+        (self.time * MOST_POLLS_A_REFRESH < refresh).then(|| self.place.problem(message()))
     }
 }
 
@@ -142,44 +146,10 @@ fn spelled(time: Duration) -> String {
 /// The place of a feed and of its settings.
 #[derive(Debug, Clone, Default)]
 pub struct SourcePlace {
-    /// The file of the feed.
-    pub file: PathBuf,
-    /// The line of the feed.
-    pub line: usize,
-    /// File and line of each setting, which may be among the defaults.
-    pub settings: BTreeMap<String, (PathBuf, usize)>,
-}
-
-/// A problem or an oddity of a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ConfigProblem {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, counted from 1; 0 for the whole file.
-    pub line: usize,
-    /// Id of the feed. `None` for a problem of the whole configuration, of defaults that several feeds share, or of a
-    /// feed without a valid id.
-    pub feed: Option<String>,
-    /// The key with dots; for a feed's problem, relative to the feed.
-    pub key: String,
-    /// The value that was found and the value that was expected.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigProblem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(formatter, ":{}", self.line)?;
-        }
-        if let Some(feed) = &self.feed {
-            write!(formatter, ": feed {feed}")?;
-        }
-        if !self.key.is_empty() {
-            write!(formatter, ": {}", self.key)?;
-        }
-        write!(formatter, ": {}", self.message)
-    }
+    /// Where its table begins.
+    pub table: FileLine,
+    /// Where each setting stands, which may be among the defaults.
+    pub settings: BTreeMap<String, FileLine>,
 }
 
 /// Variables of the environment, as an argument. Invalid UTF-8 in a value becomes U+FFFD.
@@ -201,13 +171,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
 /// Reads a configuration file, or all `*.toml` of a folder. `only` leaves out all feeds but one, and their secrets.
 /// Problems are part of the result, so that a check of the rest can add to them.
 pub fn load(path: &Path, only: Option<&str>, environment: Environment<'_>) -> Config {
-    let whole = |file: &Path, message| ConfigProblem {
-        file: file.to_owned(),
-        line: 0,
-        feed: None,
-        key: String::new(),
-        message,
-    };
+    let whole = |file: &Path, message| ConfigPlace::whole(file).problem(message);
     let of = |problem| Config { problems: vec![problem], ..Config::default() };
     let files = if path.is_dir() {
         match folder(path) {
@@ -325,55 +289,18 @@ fn tell_of_foreign(reader: &mut ConfigReader, foreign: &[Table<'_>]) {
         [] => format!("has no table of a configuration, {EXPECTED}"),
         _ => format!("has no table of a configuration, nor have {}{more}, {EXPECTED}", shown.join(", ")),
     };
-    reader.problems.push(first.source.problem(0, &Key::default(), message));
+    reader.problems.push(ConfigPlace::whole(first.source.file).problem(message));
 }
 
 /// Number of foreign files that the message names; further ones are counted.
 const FOREIGN_SHOWN: usize = 4;
-
-impl ConfigProblem {
-    /// File and line of the problem.
-    pub fn place(&self) -> String {
-        match self.line {
-            0 => self.file.display().to_string(),
-            line => format!("{}:{line}", self.file.display()),
-        }
-    }
-}
-
-/// The problems that were already reported: for a reader, thirty feeds with one fault have one fault.
-#[derive(Debug, Default)]
-pub struct ReportedProblems {
-    /// The place of the first problem with each message.
-    places: BTreeMap<String, String>,
-}
-
-impl ReportedProblems {
-    /// Returns the problems, with a reference to the first place instead of a repeated message.
-    pub fn brief(&mut self, problems: &[ConfigProblem]) -> Vec<ConfigProblem> {
-        let mut brief = problems.to_vec();
-        for problem in &mut brief {
-            match self.places.get(&problem.message) {
-                Some(place) => problem.message = format!("the same as of {place}"),
-                None => drop(self.places.insert(problem.message.clone(), problem.place())),
-            }
-        }
-        brief
-    }
-}
-
-/// Removes duplicates: a problem among the defaults is found again with each feed.
-pub(crate) fn once_each(problems: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
-    let mut seen = BTreeSet::new();
-    problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
-}
 
 /// Returns a table that only one file of a folder may have.
 fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> Option<Table<'a>> {
     let mut nodes = tops.iter().filter_map(|top| top.child(name));
     let first = nodes.next()?;
     for other in nodes {
-        let message = format!("stands at {} too, expected in one file of the folder", first.place());
+        let message = format!("stands at {} too, expected in one file of the folder", first.at());
         reader.problem(&other, message);
     }
     // A list such as `[[network]]` with one table.

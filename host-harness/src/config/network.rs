@@ -7,7 +7,7 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 
 use super::reader::{ConfigReader, Table};
-use super::{ConfigProblem, SeenFile};
+use super::{ConfigPlace, SeenFile};
 
 pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
 
@@ -43,7 +43,7 @@ pub struct CaFile {
     /// The certificates in it.
     pub authorities: Authorities,
     /// The place that names the file, for problems with its content.
-    pub place: ConfigProblem,
+    pub place: ConfigPlace,
 }
 
 pub(super) fn read(
@@ -65,8 +65,7 @@ pub(super) fn read(
         let authorities = |bytes: Vec<u8>| certificates::authorities(&bytes, &path).map_err(|error| error.to_string());
         match read.and_then(authorities) {
             Ok(authorities) => {
-                let place = node.source.problem(node.line, &node.key, String::new());
-                network.ca_file = Some(CaFile { authorities, place });
+                network.ca_file = Some(CaFile { authorities, place: node.place() });
             }
             Err(message) => reader.problem(&node, message),
         }

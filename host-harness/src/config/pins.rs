@@ -2,8 +2,8 @@
 
 use source_host::feed::admitted::AdmittedFeed;
 
-use super::ConfigProblem;
 use super::reader::{ConfigReader, Table};
+use super::{ConfigPlace, ConfigProblem};
 
 /// Key of the plugin's digest; `[feed_defaults]` may have it, too.
 pub const PLUGIN: &str = "plugin_sha256";
@@ -24,8 +24,8 @@ pub struct Pins {
 pub struct Pin {
     /// The digest in lower-case hexadecimal.
     pub sha256: String,
-    /// The pin's place in the configuration; the message is empty.
-    pub place: ConfigProblem,
+    /// Where it stands.
+    pub place: ConfigPlace,
 }
 
 impl Pins {
@@ -56,11 +56,10 @@ impl Pins {
 impl Pin {
     fn problem(&self, what: &str, key: &str, found: &str) -> ConfigProblem {
         let Pin { sha256, place } = self;
-        let message = format!(
+        place.problem(format!(
             "found {what} with the SHA-256 {found}, expected {sha256}; see with `inspect -c` what it lets out, and only if \
              that is meant write {key} = \"{found}\""
-        );
-        ConfigProblem { message, ..place.clone() }
+        ))
     }
 }
 
@@ -71,8 +70,7 @@ fn pin(reader: &mut ConfigReader, table: &Table<'_>, key: &str) -> Option<Box<Pi
     let node = table.child(key)?;
     let text = reader.text(&node, EXPECTED)?;
     if is_digest(&text) {
-        let place = node.source.problem(node.line, &node.key, String::new());
-        return Some(Box::new(Pin { sha256: text.to_ascii_lowercase(), place }));
+        return Some(Box::new(Pin { sha256: text.to_ascii_lowercase(), place: node.place() }));
     }
     let meant = text.trim().to_ascii_lowercase();
     let meant = meant.strip_prefix("sha256").map_or(meant.as_str(), |rest| rest.trim_start_matches([':', '-', '=']));

@@ -7,7 +7,7 @@ use source_host::network::proxy::Proxy;
 
 use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, text_of};
-use super::{ConfigProblem, Environment, SeenFile};
+use super::{ConfigPlace, Environment, SeenFile};
 
 /// Reads the proxy. The key in the configuration takes precedence over the environment; `NO_PROXY` applies to both.
 pub fn read(
@@ -50,7 +50,7 @@ impl Variables<'_> {
 
     fn wrong(&self, reader: &mut ConfigReader, name: &str, message: String) {
         let key = format!("{name} in the environment");
-        reader.problems.push(ConfigProblem { file: self.file.to_owned(), line: 0, feed: None, key, message });
+        reader.problems.push(ConfigPlace { key: Some(key), ..ConfigPlace::whole(self.file) }.problem(message));
     }
 }
 

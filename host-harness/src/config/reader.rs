@@ -1,6 +1,7 @@
 //! TOML with its files and lines: returns values of the expected type, and collects a problem for each other value.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use source_host::text;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{ConfigProblem, TABLES, suggestion, syntax};
+use super::{ConfigPlace, ConfigProblem, FileLine, TABLES, suggestion, syntax};
 use crate::files;
 
 /// Bytes of a value that a message shows.
@@ -41,11 +42,12 @@ pub struct ConfigReader {
     unsure: BTreeSet<Key>,
 }
 
-/// A key: the id of its feed, if the feed has one, and the rest with dots.
+/// Which key: the feed that it is of, where that has an id of its own, and the rest, dotted; without either the whole of a
+/// file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub feed: Option<String>,
-    pub dotted: String,
+    pub dotted: Option<String>,
 }
 
 /// A value and its place.
@@ -57,7 +59,7 @@ pub struct Node<'a> {
     written: String,
     /// The whole key.
     pub key: Key,
-    pub line: usize,
+    line: NonZeroUsize,
     pub source: &'a ConfigFile<'a>,
     value: &'a DeValue<'a>,
 }
@@ -66,7 +68,8 @@ pub struct Node<'a> {
 #[derive(Clone)]
 pub struct Table<'a> {
     pub key: Key,
-    pub line: usize,
+    /// None for the table that a whole file is.
+    line: Option<NonZeroUsize>,
     pub source: &'a ConfigFile<'a>,
     /// The text between the table's key and those of its children.
     separator: &'static str,
@@ -83,15 +86,15 @@ impl<'a> ConfigFile<'a> {
             Ok(document) => Some(document.into_inner()),
             Err(error) => {
                 let (line, message) = syntax::message(self.text, &error);
-                reader.problems.push(self.problem(line, &Key::default(), message));
+                reader.problems.push(self.place(Some(line), Key::default()).problem(message));
                 None
             }
         }
     }
 
-    pub fn problem(&self, line: usize, key: &Key, message: String) -> ConfigProblem {
-        let Key { feed, dotted } = key.clone();
-        ConfigProblem { file: self.file.to_owned(), line, feed, key: dotted, message }
+    fn place(&self, line: Option<NonZeroUsize>, key: Key) -> ConfigPlace {
+        let Key { feed, dotted } = key;
+        ConfigPlace { at: FileLine { file: self.file.to_owned(), line }, feed, key: dotted }
     }
 
     /// Resolves a path of the file relative to its folder.
@@ -99,27 +102,29 @@ impl<'a> ConfigFile<'a> {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    fn line(&self, offset: usize) -> usize {
-        self.line_ends.partition_point(|end| *end < offset) + 1
+    fn line(&self, offset: usize) -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(self.line_ends.partition_point(|end| *end < offset))
     }
 }
 
 impl ConfigReader {
     pub fn problem(&mut self, node: &Node<'_>, message: String) {
-        self.problems.push(node.source.problem(node.line, &node.key, message));
+        self.problems.push(node.place().problem(message));
     }
 
     pub fn warning(&mut self, node: &Node<'_>, message: String) {
-        self.warnings.push(node.source.problem(node.line, &node.key, message));
+        self.warnings.push(node.place().problem(message));
     }
 
     /// Checks that every key is one of these. A misspelled key is reported and then read as the intended one, so that
     /// no other problem follows from it.
     pub fn known(&mut self, table: &mut Table<'_>, keys: &[&str]) {
         let known = |name: &str| keys.contains(&name);
+        // Children that are part of another one, and do not stand alone.
+        let mut parts = BTreeSet::new();
         for index in 0..table.children.len() {
             let node = &table.children[index];
-            if known(&node.name) || node.name.is_empty() && node.written != node.name {
+            if known(&node.name) || parts.contains(&index) {
                 continue;
             }
             let name = node.name.clone();
@@ -160,16 +165,23 @@ impl ConfigReader {
             let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
             self.problem(&node.clone(), message);
             let Some(nearest) = nearest.filter(|_| is_meant) else { continue };
-            // `[[feeds]]` above `[feed.settings]`: the second is a part of the first.
-            let part = table.children.iter().position(|other| other.name == nearest && other.value.is_table());
-            if let Some(part) = part.filter(|part| *part != index && table.children[index].value.is_array()) {
-                table.children[part].name = String::new();
-                self.misplaced.insert("settings".to_owned());
+            // `[[feeds]]` above `[feed.settings]`: the second is part of the first.
+            let is_list = table.children[index].value.is_array();
+            let namesakes = |(other, child): (usize, &Node<'_>)| {
+                (child.name == nearest && !parts.contains(&other)).then_some((other, child.value.is_table()))
+            };
+            match table.children.iter().enumerate().find_map(namesakes) {
+                Some((part, true)) if is_list => {
+                    parts.insert(part);
+                    self.misplaced.insert("settings".to_owned());
+                }
+                Some(_) => continue,
+                None => {}
             }
-            if table.child(nearest).is_none() {
-                table.children[index].name = nearest.to_owned();
-            }
+            table.children[index].name = nearest.to_owned();
         }
+        let mut index = 0..;
+        table.children.retain(|_| index.next().is_none_or(|index| !parts.contains(&index)));
     }
 
     /// Reports that a key is in the wrong table.
@@ -187,11 +199,10 @@ impl ConfigReader {
         if !self.complete || self.misplaced.contains(key) {
             return;
         }
-        let key = table.path(key);
-        if self.nearest.contains(&key) {
+        if self.nearest.contains(&table.path(key)) {
             return;
         }
-        self.problems.push(table.source.problem(table.line, &key, format!("is missing, expected {expected}")));
+        self.problems.push(table.place_of(key).problem(format!("is missing, expected {expected}")));
     }
 
     pub fn required<'b>(&mut self, table: &Table<'b>, key: &str) -> Option<Node<'b>> {
@@ -365,7 +376,7 @@ impl ConfigReader {
 
     /// Reads the id of a feed or of a sink, and says whether another has the same id. `ids` keeps the first place of
     /// each id.
-    pub fn own_id(&mut self, table: &Table<'_>, ids: &mut BTreeMap<String, String>) -> Option<(String, bool)> {
+    pub fn own_id(&mut self, table: &Table<'_>, ids: &mut BTreeMap<String, FileLine>) -> Option<(String, bool)> {
         let (id, node) = self.id(table, "id")?;
         let first = ids.get(&id).cloned();
         match &first {
@@ -373,7 +384,7 @@ impl ConfigReader {
                 let message = format!("found {id:?} a second time, the first is at {first}, expected ids that differ");
                 self.problem(&node, message);
             }
-            None => drop(ids.insert(id.clone(), node.place())),
+            None => drop(ids.insert(id.clone(), node.at())),
         }
         Some((id, first.is_some()))
     }
@@ -424,7 +435,7 @@ pub fn places(name: &str) -> Option<String> {
 impl<'a> Node<'a> {
     pub fn as_table(&self) -> Option<Table<'a>> {
         match self.value {
-            DeValue::Table(table) => Some(Table::new(&self.key, self.line, table, self.source)),
+            DeValue::Table(table) => Some(Table::new(&self.key, Some(self.line), table, self.source)),
             _ => None,
         }
     }
@@ -470,15 +481,23 @@ impl<'a> Node<'a> {
     }
 
     /// The value's place, for a problem elsewhere.
-    pub fn place(&self) -> String {
-        format!("{}:{}", self.source.file.display(), self.line)
+    pub fn at(&self) -> FileLine {
+        self.place().at
+    }
+
+    /// Where it stands, for a problem of its own.
+    pub fn place(&self) -> ConfigPlace {
+        self.source.place(Some(self.line), self.key.clone())
     }
 
     fn item(&self, index: usize, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
         Node {
             name: index.to_string(),
             written: index.to_string(),
-            key: Key { dotted: format!("{}[{index}]", self.key.dotted), ..self.key.clone() },
+            key: Key {
+                dotted: Some(format!("{}[{index}]", self.key.dotted.as_deref().unwrap_or_default())),
+                ..self.key.clone()
+            },
             line: self.source.line(value.span().start),
             source: self.source,
             value: value.as_ref(),
@@ -501,10 +520,10 @@ impl<'a> Node<'a> {
 impl<'a> Table<'a> {
     /// The table of a whole file.
     pub fn document(document: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
-        Table::new(&Key::default(), 0, document, source)
+        Table::new(&Key::default(), None, document, source)
     }
 
-    fn new(key: &Key, line: usize, table: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
+    fn new(key: &Key, line: Option<NonZeroUsize>, table: &'a DeTable<'a>, source: &'a ConfigFile<'a>) -> Table<'a> {
         let children = table.iter().map(|(name, value)| Node {
             key: key.joined(".", name.as_ref()),
             name: name.as_ref().to_string(),
@@ -518,13 +537,13 @@ impl<'a> Table<'a> {
 
     /// Names the table by its id instead of its number: messages about it begin with `feed contoso-prod: `. A table
     /// without an id, or with the id of another, keeps its number.
-    pub fn by_id(mut self, what: &str, others: &BTreeMap<String, String>) -> Table<'a> {
+    pub fn by_id(mut self, what: &str, others: &BTreeMap<String, FileLine>) -> Table<'a> {
         let id = self.child("id").and_then(|node| node.as_text());
         let is_good = |id: &String| !id.is_empty() && id.len() <= SHOWN_BYTES && !id.contains(char::is_control);
         if let Some(id) = id.filter(|id| is_good(id) && !others.contains_key(id)) {
             (self.key, self.separator) = match what {
-                "feed" => (Key { feed: Some(id), dotted: String::new() }, "."),
-                _ => (Key { feed: None, dotted: format!("{what} {id}") }, ": "),
+                "feed" => (Key { feed: Some(id), dotted: None }, "."),
+                _ => (Key { feed: None, dotted: Some(format!("{what} {id}")) }, ": "),
             };
             for node in &mut self.children {
                 node.key = self.key.joined(self.separator, &node.written);
@@ -533,8 +552,23 @@ impl<'a> Table<'a> {
         self
     }
 
+    /// Where it stands.
+    pub fn at(&self) -> FileLine {
+        self.place().at
+    }
+
+    /// The same, for a problem of its own.
+    pub fn place(&self) -> ConfigPlace {
+        self.source.place(self.line, self.key.clone())
+    }
+
+    /// The same, for a problem of something that belongs into it.
+    pub fn place_of(&self, name: &str) -> ConfigPlace {
+        self.source.place(self.line, self.path(name))
+    }
+
     /// The key of a child.
-    pub fn path(&self, name: &str) -> Key {
+    fn path(&self, name: &str) -> Key {
         self.key.joined(self.separator, name)
     }
 
@@ -560,11 +594,11 @@ impl<'a> Table<'a> {
 
 impl Key {
     fn joined(&self, separator: &str, name: &str) -> Key {
-        let dotted = match self.dotted.as_str() {
-            "" => name.to_owned(),
-            before => format!("{before}{separator}{name}"),
+        let dotted = match &self.dotted {
+            None => name.to_owned(),
+            Some(before) => format!("{before}{separator}{name}"),
         };
-        Key { feed: self.feed.clone(), dotted }
+        Key { feed: self.feed.clone(), dotted: Some(dotted) }
     }
 }
 

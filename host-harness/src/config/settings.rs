@@ -45,7 +45,7 @@ pub(super) fn read(
 ) {
     let (mut plain, mut secrets, mut trimmed) = (Map::new(), BTreeMap::new(), Vec::new());
     for node in table.children() {
-        config.place.settings.insert(node.name.clone(), (node.source.file.to_owned(), node.line));
+        config.place.settings.insert(node.name.clone(), node.at());
         let Some(mut reference) = node.as_table().filter(|table| table.child("env").or(table.child("file")).is_some())
         else {
             plain.insert(node.name.clone(), node.json());
@@ -58,7 +58,7 @@ pub(super) fn read(
             warn_of_mode(reader, node, &reference);
         }
         let value = value.or_else(|message| {
-            config.unreadable.push((node.name.clone(), node.source.problem(node.line, &node.key, message)));
+            config.unreadable.push((node.name.clone(), node.place().problem(message)));
             if is_plain { Err(()) } else { Ok(Zeroizing::new(UNREADABLE.to_owned())) }
         });
         let Ok(value) = value else { continue };

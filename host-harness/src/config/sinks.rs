@@ -9,7 +9,7 @@ use source_host::text;
 
 use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, token};
-use super::{ConfigProblem, Environment, NetworkConfig, SeenFile, suggestion};
+use super::{ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, suggestion};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
@@ -36,7 +36,7 @@ pub struct ReadSink {
     pub id: Option<String>,
     /// The sink; `None` if it has a problem.
     pub config: Option<SinkConfig>,
-    pub place: ConfigProblem,
+    pub place: ConfigPlace,
 }
 
 /// Reads the sinks, including those with problems.
@@ -48,7 +48,7 @@ pub fn read(
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
 ) -> Vec<ReadSink> {
-    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    let mut ids: BTreeMap<String, FileLine> = BTreeMap::new();
     let mut sinks: Vec<ReadSink> = Vec::new();
     let lists = tops.iter().filter_map(|top| top.child("sink")).collect::<Vec<_>>();
     for table in lists.iter().flat_map(|node| reader.tables(node)).collect::<Vec<_>>() {
@@ -59,7 +59,7 @@ pub fn read(
         let id = reader.own_id(&table, &mut ids);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
         let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
-        let place = table.source.problem(table.line, &table.key, String::new());
+        let place = table.place();
         let (Some((id, is_second)), Some(kind)) = (id, kind) else {
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
@@ -74,7 +74,7 @@ pub fn read(
         let others = sinks.iter().filter_map(|sink| sink.config.as_ref());
         if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
             let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
-            reader.problems.push(ConfigProblem { message, ..place.clone() });
+            reader.problems.push(place.problem(message));
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         }

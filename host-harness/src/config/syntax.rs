@@ -1,6 +1,8 @@
 //! The faults of a file that is not TOML, in words that lead to the fix: the parser names what it expected, but not
 //! what the user meant.
 
+use std::num::NonZeroUsize;
+
 use toml::de::{DeTable, DeValue, Error};
 
 // Texts of the parser, which has one type for all its errors. `the_parser_says_the_words_by_which_it_is_known` provokes
@@ -31,7 +33,7 @@ const NO_EQUALS_SIGN: &str = "expected `=`";
 const NO_LINE_END: &str = "unexpected key or value";
 
 /// Returns the line of the fault, counted from 1, and its message.
-pub fn message(text: &str, error: &Error) -> (usize, String) {
+pub fn message(text: &str, error: &Error) -> (NonZeroUsize, String) {
     let span = error.span().unwrap_or_default();
     let at = span.start.min(text.len());
     let number = line_number(text, at);
@@ -40,10 +42,13 @@ pub fn message(text: &str, error: &Error) -> (usize, String) {
         return (number, format!("is no TOML: this looks like {other}, {expected}"));
     }
     if text.contains('\r') && !text.contains('\n') {
-        return (1, "is no TOML: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'".to_owned());
+        return (
+            NonZeroUsize::MIN,
+            "is no TOML: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'".to_owned(),
+        );
     }
     let words = error.message();
-    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let line = text.lines().nth(number.get() - 1).unwrap_or_default();
     let found = text.get(span).unwrap_or_default();
     let before = text[..at].rsplit('\n').next().unwrap_or_default();
     let after = text[at..].lines().next().unwrap_or_default();
@@ -59,8 +64,8 @@ pub fn message(text: &str, error: &Error) -> (usize, String) {
     (number, format!("is no TOML: {}", advice.unwrap_or_else(|| words.to_owned())))
 }
 
-fn line_number(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
+fn line_number(text: &str, offset: usize) -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count())
 }
 
 /// Names another language in which the file is written.

@@ -17,7 +17,7 @@ use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
 
 use super::{FeedSurroundings, LeftOut, LeftOutReason};
-use crate::config::{ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
+use crate::config::{ConfigPlace, ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;
 
@@ -134,11 +134,11 @@ pub(super) async fn admit(
         Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
         // A plugin that fails is a problem of its own feeds only.
         Err(FeedError::Call(error)) if candidate.problems.is_empty() => {
-            let problem = plugin_problem(&id, &place, cause::chain(&error));
+            let problem = plugin_place(&id, &place).problem(cause::chain(&error));
             return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, candidate.unreadable())));
         }
         Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
-            candidate.problems.push(plugin_problem(&id, &place, cause::chain(&error)));
+            candidate.problems.push(plugin_place(&id, &place).problem(cause::chain(&error)));
         }
     }
     Err(candidate.rejected(tenant, files))
@@ -190,10 +190,9 @@ impl<'a> Candidate<'a> {
     /// Makes a problem of a setting, which a plugin names by a JSON pointer.
     fn problem(&self, setting: &str, message: String) -> ConfigProblem {
         let key = setting.trim_start_matches('/').replace('/', ".");
-        let place = self.place;
-        let (file, line) =
-            place.settings.get(top(setting)).cloned().unwrap_or_else(|| (place.file.clone(), place.line));
-        ConfigProblem { file, line, feed: Some(self.id.to_owned()), key: format!("settings.{key}"), message }
+        let SourcePlace { table, settings } = self.place;
+        let at = settings.get(top(setting)).unwrap_or(table).clone();
+        ConfigPlace { at, feed: Some(self.id.to_owned()), key: Some(format!("settings.{key}")) }.problem(message)
     }
 
     /// Makes a problem with the plugin's text.
@@ -281,7 +280,7 @@ impl<'a> Candidate<'a> {
         let credentials = self.description.credentials.iter();
         self.expiries.extend(credentials.filter_map(|credential| settings.expiry(&credential.setting)));
         settings.sealing(self.description).under(|setting| {
-            let file = self.place.settings.get(setting).map_or(&self.place.file, |(file, _)| file);
+            let file = &self.place.settings.get(setting).unwrap_or(&self.place.table).file;
             file.parent().map(Path::to_owned).unwrap_or_default()
         })
     }
@@ -364,10 +363,9 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Makes a problem of a feed's plugin.
-pub(super) fn plugin_problem(feed: &str, place: &SourcePlace, message: String) -> ConfigProblem {
-    let (file, feed) = (place.file.clone(), Some(feed.to_owned()));
-    ConfigProblem { file, line: place.line, feed, key: "plugin".to_owned(), message }
+/// Where a feed's plugin is named.
+pub(super) fn plugin_place(feed: &str, place: &SourcePlace) -> ConfigPlace {
+    ConfigPlace { at: place.table.clone(), feed: Some(feed.to_owned()), key: Some("plugin".to_owned()) }
 }
 
 /// The setting at the beginning of a JSON pointer.

@@ -23,12 +23,12 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::candidate::{Admitted, Rejected, plugin_problem};
+use self::candidate::{Admitted, Rejected, plugin_place};
 pub use self::faults::Faults;
 use self::interned::Interned;
 use self::plugins::{FeedVerdict, PluginBytes, PluginFeeds};
 use crate::built_in;
-use crate::config::{self, Config, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
+use crate::config::{self, Config, ConfigPlace, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::environment::PRODUCT;
 use crate::limits;
 
@@ -122,7 +122,7 @@ impl LeftOut {
 
     /// The messages about the feed; each sentence names it.
     pub fn messages(&self) -> impl Iterator<Item = String> {
-        self.problems.iter().map(|problem| match problem.feed {
+        self.problems.iter().map(|problem| match problem.place.feed {
             Some(_) => problem.to_string(),
             // A problem among the defaults concerns several feeds.
             None => format!("feed {}: {problem}", self.feed),
@@ -168,8 +168,8 @@ pub struct WaitingFeed {
     pub feed: String,
     /// The pins that an earlier version of the feed must fit to continue.
     pub pins: Pins,
-    /// The feed's place in the configuration; the message is empty.
-    place: ConfigProblem,
+    /// Where its plugin is named.
+    place: ConfigPlace,
     /// Whether its plugin is the built-in one.
     is_built_in: bool,
 }
@@ -209,7 +209,7 @@ impl Admission {
         let (mut waiting, mut groups) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
         for (number, mut feed) in (1..).zip(feeds) {
             let file = plugin.map(Path::to_owned).or_else(|| feed.plugin.take());
-            let place = plugin_problem(&feed.id, &feed.place, String::new());
+            let place = plugin_place(&feed.id, &feed.place);
             let (tenant, id, pins) = (feed.tenant.clone(), feed.id.clone(), feed.pins.clone());
             waiting.insert(number, WaitingFeed { tenant, feed: id, pins, place, is_built_in: file.is_none() });
             groups.entry(file).or_default().push((number, feed));
@@ -265,7 +265,7 @@ impl Admission {
         })
     }
 
-    /// The feeds that are still being checked.
+    /// Rows of the feeds that are still being checked.
     pub fn waiting(&self) -> impl Iterator<Item = &WaitingFeed> {
         self.waiting.values()
     }
@@ -282,7 +282,7 @@ impl Admission {
         }
         // The task that judged the feed panicked; the message of the panic is on standard error.
         let (number, feed) = self.waiting.pop_first()?;
-        let problem = ConfigProblem { message: "its check broke down (harness)".to_owned(), ..feed.place.clone() };
+        let problem = feed.place.problem("its check broke down (harness)".to_owned());
         let out = LeftOut::of_plugin(&feed.tenant, &feed.feed, problem, Vec::new());
         let out = LeftOut { pins: feed.pins.clone(), ..out };
         Some((feed, (number, Err(Rejected::LeftOut(out)))))
@@ -345,7 +345,7 @@ impl Ways {
 fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
     let Some(file) = &network.ca_file else { return Vec::new() };
     let odd = file.authorities.oddities(now).into_iter();
-    odd.map(|message| ConfigProblem { message, ..file.place.clone() }).collect()
+    odd.map(|message| file.place.problem(message)).collect()
 }
 
 /// The results so far, each with the feed's number in the configuration; 0 for results that belong to no feed.

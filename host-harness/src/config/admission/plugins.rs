@@ -15,7 +15,7 @@ use source_host::progress::Doing;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use super::candidate::{Admitted, Rejected, admit, plugin_problem};
+use super::candidate::{Admitted, Rejected, admit, plugin_place};
 use super::faults::Faults;
 use super::{FeedSurroundings, LeftOut, LeftOutReason};
 use crate::built_in::{self, LoadError};
@@ -178,7 +178,7 @@ fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
 
 /// Rejects a feed whose plugin fails.
 fn of_plugin(feed: FeedConfig, error: &(dyn Error + 'static)) -> Rejected {
-    let problem = plugin_problem(&feed.id, &feed.place, cause::chain(error));
+    let problem = plugin_place(&feed.id, &feed.place).problem(cause::chain(error));
     Rejected::LeftOut(LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable)).pinned(feed.pins)
 }
 

@@ -1,5 +1,7 @@
 //! Digests that a plugin and its plan are held to.
 
+use std::num::NonZeroUsize;
+
 use super::*;
 
 #[test]
@@ -11,7 +13,8 @@ fn pins_are_digests_and_stand_where_they_hold() {
     let config = read(&format!("{defaults}{}{}", feed("a", ""), feed("b", &own)), None).unwrap();
     let pins = |index: usize| {
         let Pins { plugin, plan } = &config.feeds[index].pins;
-        [plugin, plan].map(|pin| pin.as_ref().map(|pin| (pin.sha256.clone(), pin.place.line)))
+        [plugin, plan]
+            .map(|pin| pin.as_ref().map(|pin| (pin.sha256.clone(), pin.place.at.line.map_or(0, NonZeroUsize::get))))
     };
     assert_eq!(pins(0), [Some((digest.clone(), 2)), None]);
     assert_eq!(pins(1), [Some((digest.replace('0', "f"), 12)), Some((digest.clone(), 13))]);

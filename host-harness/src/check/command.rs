@@ -81,7 +81,8 @@ async fn tell_people(checked: &Checked, named: &[String], clock: &Clock, output:
             }
             let Some((admitted, mut heard)) = growing.next() else { break };
             // The output may be closed; the sample matters as much.
-            let _ = people.write_all(CheckRun::new(&admitted.id, &admitted.tenant).report.head().as_bytes());
+            let _ =
+                people.write_all(CheckRun::new(Some(&admitted.id), Some(&admitted.tenant)).report.head().as_bytes());
             let mut sample = None;
             while let Some(one) = heard.recv().await {
                 match one {

@@ -22,7 +22,7 @@ impl CheckReport {
                 "fix": trouble.map(|trouble| &trouble.fix),
             })
         });
-        json!({ "feed": self.feed, "ok": self.ok(), "steps": steps.collect::<Vec<_>>() })
+        json!({ "feed": self.feed.as_deref().unwrap_or_default(), "ok": self.ok(), "steps": steps.collect::<Vec<_>>() })
     }
 
     /// The report for people.
@@ -35,10 +35,10 @@ impl CheckReport {
     }
 
     pub(super) fn head(&self) -> String {
-        match (self.feed.as_str(), self.tenant.as_str()) {
-            ("", _) => "configuration\n".to_owned(),
-            (feed, "") => format!("feed {feed}\n"),
-            (feed, tenant) => format!("feed {feed} of tenant {tenant}\n"),
+        match (&self.feed, &self.tenant) {
+            (None, _) => "configuration\n".to_owned(),
+            (Some(feed), None) => format!("feed {feed}\n"),
+            (Some(feed), Some(tenant)) => format!("feed {feed} of tenant {tenant}\n"),
         }
     }
 }
@@ -46,10 +46,9 @@ impl CheckReport {
 impl Step {
     /// The cause together with its subject, unless the cause already names it.
     fn cause_with_subject(&self, cause: &str) -> String {
-        if self.about.is_empty() || cause.contains(&self.about) {
-            cause.to_owned()
-        } else {
-            format!("{}: {cause}", self.about)
+        match &self.about {
+            Some(about) if !cause.contains(about) => format!("{about}: {cause}"),
+            _ => cause.to_owned(),
         }
     }
 
@@ -62,8 +61,8 @@ impl Step {
             StepStatus::NotReached => String::new(),
             _ => format!("{} ms", milliseconds(self.time)),
         };
-        let words = [self.about.as_str(), self.found.as_str()].into_iter().filter(|words| !words.is_empty());
-        let words = words.collect::<Vec<_>>().join(": ");
+        let words: Vec<&str> = self.about.iter().chain(&self.found).map(String::as_str).collect();
+        let words = words.join(": ");
         let line = format!("  {status:<13}{:<10}{time:>8}  {words}", self.question.name());
         let _ = writeln!(text, "{}", line.trim_end());
         let Some(trouble) = &self.trouble else { return };

@@ -129,7 +129,7 @@ pub struct Probed {
     /// Duration of the step.
     pub time: Duration,
     /// The result in a few words, or the fault.
-    pub found: Result<String, ProbeTrouble>,
+    pub found: Result<Option<String>, ProbeTrouble>,
 }
 
 /// A fault in one case.
@@ -244,33 +244,32 @@ impl ProbeRun<'_> {
         let begun = Instant::now();
         let (socket, begun) = if let Some(through) = &self.through {
             let judged = self.judge_unresolved(network).map(|()| format!("left to the proxy {}", through.name));
-            self.note(ProbeStep::Name, begun, judged, String::clone)?;
+            self.note(ProbeStep::Name, begun, judged, |words| Some(words.clone()))?;
             let begun = Instant::now();
             let connected = self.connect_through(network, now).await;
             let name = self.through.as_ref().map(|through| format!("through the proxy {}", through.name));
-            let socket = self.note(ProbeStep::Connect, begun, connected, |_| name.clone().unwrap_or_default())?;
+            let socket = self.note(ProbeStep::Connect, begun, connected, |_| name.clone())?;
             (socket, Instant::now())
         } else {
             let addresses = self.resolve(network).await;
             let words = |found: &Vec<SocketAddr>| match found.as_slice() {
-                [] => String::new(),
-                [one] => one.ip().to_string(),
-                [first, others @ ..] => format!("{} and {} more", first.ip(), others.len()),
+                [] => None,
+                [one] => Some(one.ip().to_string()),
+                [first, others @ ..] => Some(format!("{} and {} more", first.ip(), others.len())),
             };
             let addresses = self.note(ProbeStep::Name, begun, addresses, words)?;
             let begun = Instant::now();
             let connected = self.connect(&addresses).await;
-            let socket = self.note(ProbeStep::Connect, begun, connected, |socket| {
-                socket.peer_addr().map(|address| address.to_string()).unwrap_or_default()
-            })?;
+            let socket =
+                self.note(ProbeStep::Connect, begun, connected, |socket| Some(socket.peer_addr().ok()?.to_string()))?;
             (Box::new(socket) as Box<dyn Wire>, Instant::now())
         };
         let spoken = if self.origin.scheme() == "http" {
-            Ok("none".to_owned())
+            Ok(Some("none".to_owned()))
         } else {
             self.speak_tls(network, socket, now).await
         };
-        self.note(ProbeStep::Tls, begun, spoken, String::clone)?;
+        self.note(ProbeStep::Tls, begun, spoken, Option::clone)?;
         ControlFlow::Continue(())
     }
 
@@ -280,7 +279,7 @@ impl ProbeRun<'_> {
         step: ProbeStep,
         begun: Instant,
         result: Result<T, ProbeTrouble>,
-        words: impl Fn(&T) -> String,
+        words: impl Fn(&T) -> Option<String>,
     ) -> ControlFlow<(), T> {
         let (found, value) = match result {
             Ok(value) => (Ok(words(&value)), ControlFlow::Continue(value)),
@@ -444,13 +443,19 @@ impl ProbeRun<'_> {
         Ok(ProxyHead::read(&answer))
     }
 
-    async fn speak_tls(&self, network: &Network, wire: Box<dyn Wire>, now: u64) -> Result<String, ProbeTrouble> {
+    /// Gives the version that was agreed on.
+    async fn speak_tls(
+        &self,
+        network: &Network,
+        wire: Box<dyn Wire>,
+        now: u64,
+    ) -> Result<Option<String>, ProbeTrouble> {
         // A URL has brackets around an IPv6 address, a certificate has none.
         let name = self.host().trim_matches(['[', ']']);
         let error = match timeout(CONNECT_TIMEOUT, tls(network, name, wire, now)).await {
             Ok(Ok(stream)) => {
                 let version = stream.get_ref().1.protocol_version();
-                return Ok(version.map(|version| format!("{version:?}").replace('_', ".")).unwrap_or_default());
+                return Ok(version.map(|version| format!("{version:?}").replace('_', ".")));
             }
             Ok(Err(error)) => error,
             Err(_) => {

@@ -78,9 +78,23 @@ remarks! {
 }
 
 impl Remark {
-    pub(super) fn trouble(&self, detail: &str, value: &str) -> StepTrouble {
+    pub(super) fn trouble(&self) -> StepTrouble {
+        self.trouble_because(self.cause.to_owned())
+    }
+
+    /// The same with what was found.
+    pub(super) fn trouble_of(&self, detail: &str) -> StepTrouble {
+        self.trouble_because(format!("{}: {detail}", self.cause))
+    }
+
+    /// The same with the place, or the line, that the fix names.
+    pub(super) fn trouble_at(&self, detail: &str, value: &str) -> StepTrouble {
         let fix = self.fix.replace("{place}", value).replace("{line}", value);
-        let cause = if detail.is_empty() { self.cause.to_owned() } else { format!("{}: {detail}", self.cause) };
+        StepTrouble { fix, ..self.trouble_of(detail) }
+    }
+
+    fn trouble_because(&self, cause: String) -> StepTrouble {
+        let fix = self.fix.to_owned();
         StepTrouble { blame: Some(self.blame), ..StepTrouble::of(self.code, cause, fix) }
     }
 }

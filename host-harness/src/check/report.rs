@@ -93,10 +93,10 @@ pub struct Step {
     pub question: Question,
     /// The result.
     pub status: StepStatus,
-    /// The origin or scope that the question is about; empty where there is only one.
-    pub about: String,
-    /// The result in a few words.
-    pub found: String,
+    /// What it was asked of, an origin or a scope; None where there is only one.
+    pub about: Option<String>,
+    /// What was found, in a few words, where there is something to say.
+    pub found: Option<String>,
     /// Duration of the step.
     pub time: Duration,
     /// The problem or the oddity.
@@ -138,10 +138,10 @@ impl StepTrouble {
 /// The result of checking one feed.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Id of the feed; empty where the configuration is too broken to name one.
-    pub feed: String,
-    /// Id of the tenant; empty where it is unknown.
-    pub tenant: String,
+    /// Id of the feed; None where the configuration is so broken that there is none.
+    pub feed: Option<String>,
+    /// Id of the tenant; None where it is not known.
+    pub tenant: Option<String>,
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// A sample event.

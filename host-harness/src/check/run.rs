@@ -34,8 +34,8 @@ pub(super) enum Heard {
 }
 
 impl CheckRun {
-    pub(super) fn new(feed: &str, tenant: &str) -> CheckRun {
-        let (feed, tenant) = (feed.to_owned(), tenant.to_owned());
+    pub(super) fn new(feed: Option<&str>, tenant: Option<&str>) -> CheckRun {
+        let (feed, tenant) = (feed.map(str::to_owned), tenant.map(str::to_owned));
         let report = CheckReport { feed, tenant, steps: Vec::new(), sample: None, good: 0 };
         CheckRun { report, plugin: None, listener: None, told: 0 }
     }
@@ -51,18 +51,18 @@ impl CheckRun {
     }
 
     /// Adds a step that succeeded, with its result.
-    pub(super) fn good(&mut self, question: Question, about: &str, time: Duration, found: String) {
-        let about = about.to_owned();
+    pub(super) fn good(&mut self, question: Question, about: Option<&str>, time: Duration, found: Option<String>) {
+        let about = about.map(str::to_owned);
         self.report.steps.push(Step { question, status: StepStatus::Ok, about, found, time, trouble: None });
     }
 
     /// Adds a step that failed.
-    pub(super) fn bad(&mut self, question: Question, about: &str, time: Duration, trouble: StepTrouble) {
+    pub(super) fn bad(&mut self, question: Question, about: Option<&str>, time: Duration, trouble: StepTrouble) {
         self.ended_badly(question, about, time, StepStatus::Failed, trouble);
     }
 
     /// Adds a step whose call failed.
-    pub(super) fn failure(&mut self, question: Question, about: &str, time: Duration, failure: Failure) {
+    pub(super) fn failure(&mut self, question: Question, about: Option<&str>, time: Duration, failure: Failure) {
         let status = status_of(&failure);
         let trouble = self.trouble(failure);
         self.ended_badly(question, about, time, status, trouble);
@@ -77,13 +77,13 @@ impl CheckRun {
     fn ended_badly(
         &mut self,
         question: Question,
-        about: &str,
+        about: Option<&str>,
         time: Duration,
         status: StepStatus,
         trouble: StepTrouble,
     ) {
-        let (about, found, trouble) = (about.to_owned(), String::new(), Some(trouble));
-        self.report.steps.push(Step { question, status, about, found, time, trouble });
+        let about = about.map(str::to_owned);
+        self.report.steps.push(Step { question, status, about, found: None, time, trouble: Some(trouble) });
     }
 
     /// Adds a warning to the last step; several warnings become one.
@@ -99,13 +99,12 @@ impl CheckRun {
         });
     }
 
-    pub(super) fn notices(&mut self, notices: &[Notice], about: &str) {
+    pub(super) fn notices(&mut self, notices: &[Notice], about: Option<&str>) {
         for notice in notices {
             let fix = format!("nothing has to be done; it is counted as `{}`", notice.code);
-            let cause = if about.is_empty() || notice.message.contains(about) {
-                notice.message.clone()
-            } else {
-                format!("{about}: {}", notice.message)
+            let cause = match about {
+                Some(about) if !notice.message.contains(about) => format!("{about}: {}", notice.message),
+                _ => notice.message.clone(),
             };
             self.warn(StepTrouble::of(&notice.code, cause, fix));
         }
@@ -114,24 +113,24 @@ impl CheckRun {
     /// Adds the questions that were not asked about an origin.
     pub(super) fn not_reached_of(&mut self, about: &str, questions: &[Question]) {
         for question in questions {
-            let asked = |step: &Step| step.question == *question && step.about == about;
+            let asked = |step: &Step| step.question == *question && step.about.as_deref() == Some(about);
             if !self.report.steps.iter().any(asked) {
-                self.not_reached(*question, about);
+                self.not_reached(*question, Some(about));
             }
         }
     }
 
-    pub(super) fn not_reached(&mut self, question: Question, about: &str) {
-        let (about, found) = (about.to_owned(), String::new());
+    pub(super) fn not_reached(&mut self, question: Question, about: Option<&str>) {
+        let (about, time) = (about.map(str::to_owned), Duration::ZERO);
         let status = StepStatus::NotReached;
-        self.report.steps.push(Step { question, status, about, found, time: Duration::ZERO, trouble: None });
+        self.report.steps.push(Step { question, status, about, found: None, time, trouble: None });
     }
 
     /// Ends the report: every question has a step, asked or not.
     pub(super) fn ended(mut self) -> CheckReport {
         for question in Question::ALL {
             if !self.report.steps.iter().any(|step| step.question == question) {
-                self.not_reached(question, "");
+                self.not_reached(question, None);
             }
         }
         self.tell();
@@ -145,8 +144,7 @@ impl CheckRun {
 /// Removes secrets from a step.
 pub(super) fn redacted(mut step: Step, admitted: &AdmittedFeed) -> Step {
     let redact = |text: &mut String| *text = redact::redact(text, admitted.secrets());
-    redact(&mut step.about);
-    redact(&mut step.found);
+    step.about.iter_mut().chain(&mut step.found).for_each(redact);
     if let Some(trouble) = &mut step.trouble {
         redact(&mut trouble.cause);
         redact(&mut trouble.fix);

@@ -37,13 +37,13 @@ pub(super) struct FeedCheck<'a> {
 
 impl FeedCheck<'_> {
     pub(super) async fn report(&self, odd: &[&ConfigProblem], tell: Option<UnboundedSender<Heard>>) -> CheckReport {
-        let mut run = CheckRun::new(&self.admitted.id, &self.admitted.tenant);
+        let mut run = CheckRun::new(Some(&self.admitted.id), Some(&self.admitted.tenant));
         run.plugin = Some(self.admitted.plugin.clone());
         run.listener = tell.map(|tell| Listener { tell, admitted: Arc::clone(self.admitted) });
         // Wherever the check stops, the report lists the other steps as not reached.
         let _ = self.steps(&mut run, odd).await;
         if let Some((remark, words)) = clocks(&self.skew.seen(self.admitted)) {
-            run.warn(remark.trouble(&words, ""));
+            run.warn(remark.trouble_of(&words));
         }
         let mut report = run.ended();
         report.steps = report.steps.into_iter().map(|step| redacted(step, self.admitted)).collect();
@@ -72,22 +72,22 @@ impl FeedCheck<'_> {
         let feed = match self.admitted.open(self.tenants, self.clock).await {
             Ok(feed) => feed,
             Err(error) => {
-                let trouble = SETTINGS_INVALID.trouble(&error.to_string(), &format!("feed {}", self.admitted.id));
-                run.bad(Question::Settings, "", begun.elapsed(), trouble);
+                let trouble = SETTINGS_INVALID.trouble_at(&error.to_string(), &format!("feed {}", self.admitted.id));
+                run.bad(Question::Settings, None, begun.elapsed(), trouble);
                 return ControlFlow::Break(());
             }
         };
         let mut troubles = self.origin_troubles().into_iter();
         if let Some(trouble) = troubles.next() {
-            run.bad(Question::Settings, "", begun.elapsed(), trouble);
+            run.bad(Question::Settings, None, begun.elapsed(), trouble);
             troubles.for_each(|trouble| run.warn(trouble));
             return ControlFlow::Break(());
         }
-        run.good(Question::Settings, "", begun.elapsed(), String::new());
+        run.good(Question::Settings, None, begun.elapsed(), None);
         if !odd.is_empty() {
             let words: Vec<String> = odd.iter().map(|problem| problem.to_string()).collect();
             let places = list(odd.iter().map(|one| one.place.at.to_string()).collect());
-            run.warn(SETTINGS_ODD.trouble(&words.join("\n"), &places));
+            run.warn(SETTINGS_ODD.trouble_at(&words.join("\n"), &places));
         }
         ControlFlow::Continue(feed)
     }
@@ -101,7 +101,7 @@ impl FeedCheck<'_> {
             (&forbidden, ORIGIN_NOT_ALLOWED, allowed.line_with(forbidden.iter().copied())),
         ];
         let troubles = troubles.iter().filter(|(origins, ..)| !origins.is_empty());
-        troubles.map(|(origins, remark, line)| remark.trouble(&origins.join(" and "), line)).collect()
+        troubles.map(|(origins, remark, line)| remark.trouble_at(&origins.join(" and "), line)).collect()
     }
 
     /// Tests the route to each origin that the plan declares.
@@ -123,11 +123,11 @@ impl FeedCheck<'_> {
                     free &= step.found.is_ok();
                     let is_clear = step.step == ProbeStep::Tls && origin.starts_with("http://");
                     match step.found {
-                        Ok(found) => run.good(question(step.step), origin, step.time, found),
-                        Err(trouble) => run.bad(question(step.step), origin, step.time, way_trouble(trouble)),
+                        Ok(found) => run.good(question(step.step), Some(origin), step.time, found),
+                        Err(trouble) => run.bad(question(step.step), Some(origin), step.time, way_trouble(trouble)),
                     }
                     if is_clear {
-                        run.warn(NO_TLS.trouble("", ""));
+                        run.warn(NO_TLS.trouble());
                     }
                     run.tell();
                 }
@@ -143,12 +143,12 @@ impl FeedCheck<'_> {
         let _doing = self.doing("signing in");
         let begun = Instant::now();
         if let Err(failure) = feed.sign_in().await {
-            run.failure(Question::Credential, "", begun.elapsed(), failure);
+            run.failure(Question::Credential, None, begun.elapsed(), failure);
             return ControlFlow::Break(());
         }
-        run.good(Question::Credential, "", begun.elapsed(), String::new());
+        run.good(Question::Credential, None, begun.elapsed(), None);
         if let Some((remark, detail)) = expiring(&self.admitted.expiries, (self.clock)()) {
-            let trouble = remark.trouble(&detail, "");
+            let trouble = remark.trouble_of(&detail);
             // The plugin may know a better fix for making another credential.
             let fix = feed.fix(EXPIRES.code).await.unwrap_or_else(|| trouble.fix.clone());
             run.warn(StepTrouble { fix, ..trouble });
@@ -163,7 +163,7 @@ impl FeedCheck<'_> {
         let found = match feed.discover().await {
             Ok(found) => found,
             Err(failure) => {
-                run.failure(Question::Scopes, "", begun.elapsed(), failure);
+                run.failure(Question::Scopes, None, begun.elapsed(), failure);
                 return ControlFlow::Break(());
             }
         };
@@ -171,8 +171,8 @@ impl FeedCheck<'_> {
             [one] => one.called(),
             scopes => format!("{} scopes", scopes.len()),
         };
-        run.good(Question::Scopes, "", begun.elapsed(), words);
-        run.notices(&found.notices, "");
+        run.good(Question::Scopes, None, begun.elapsed(), Some(words));
+        run.notices(&found.notices, None);
         ControlFlow::Continue(found)
     }
 
@@ -195,17 +195,17 @@ impl FeedCheck<'_> {
         while let Some((scope, time, answer)) = reads.next().await {
             match answer {
                 Err(failure) if !was_let_in(&failure) => {
-                    run.failure(Question::Permission, &scope.called(), time, failure);
+                    run.failure(Question::Permission, Some(&scope.called()), time, failure);
                 }
                 answer => {
-                    run.good(Question::Permission, &scope.called(), time, String::new());
+                    run.good(Question::Permission, Some(&scope.called()), time, None);
                     readable.push((scope, answer));
                 }
             }
             run.tell();
         }
         for skipped in &found.skipped {
-            run.failure(Question::Permission, &skipped.scope.called(), Duration::ZERO, skipped.reason.clone());
+            run.failure(Question::Permission, Some(&skipped.scope.called()), Duration::ZERO, skipped.reason.clone());
         }
         readable
     }
@@ -219,10 +219,10 @@ impl FeedCheck<'_> {
             sample = sample.or(event.map(|event| (scope.called(), event)));
         }
         if let Some((about, event)) = sample {
-            run.good(Question::Sample, &about, Duration::ZERO, event.uid);
+            run.good(Question::Sample, Some(&about), Duration::ZERO, Some(event.uid));
             run.report.sample = Some(event.body);
         } else if run.report.good > 0 {
-            run.bad(Question::Sample, "", Duration::ZERO, NO_EVENT.trouble("", ""));
+            run.bad(Question::Sample, None, Duration::ZERO, NO_EVENT.trouble());
         }
     }
 
@@ -239,24 +239,24 @@ impl FeedCheck<'_> {
         let (batch, notices) = match made {
             Ok(made) => made,
             Err(failure) => {
-                run.failure(Question::Score, &about, begun.elapsed(), failure);
+                run.failure(Question::Score, Some(&about), begun.elapsed(), failure);
                 return None;
             }
         };
         match batch.outcome {
             // Nothing counts yet, but there are events.
             Some(outcome) if !batch.events.is_empty() => {
-                run.good(Question::Score, &about, begun.elapsed(), String::new());
+                run.good(Question::Score, Some(&about), begun.elapsed(), None);
                 run.warn(run.trouble(outcome));
             }
             Some(outcome) => {
-                run.failure(Question::Score, &about, begun.elapsed(), outcome);
+                run.failure(Question::Score, Some(&about), begun.elapsed(), outcome);
                 return None;
             }
-            None => run.good(Question::Score, &about, begun.elapsed(), count(batch.events.len())),
+            None => run.good(Question::Score, Some(&about), begun.elapsed(), Some(count(batch.events.len()))),
         }
-        run.notices(&notices, &about);
-        run.notices(&batch.notices, &about);
+        run.notices(&notices, Some(&about));
+        run.notices(&batch.notices, Some(&about));
         run.report.good += 1;
         batch.events.into_iter().next()
     }

@@ -12,11 +12,11 @@ use crate::config::{ConfigProblem, ReportedProblems};
 /// no single feed concerns all of them; it is in a report of its own, which comes first and names no feed.
 pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
     let (of_all, of_some) = of_all_and_some(named, problems);
-    let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_report("", &of_all));
+    let of_file = (!of_all.is_empty() || named.is_empty()).then(|| broken_report(None, &of_all));
     let of_feed = |id: &String| {
         let own: Vec<&ConfigProblem> =
             of_some.iter().copied().filter(|problem| problem.place.feed.as_ref() == Some(id)).collect();
-        broken_report(id, &own)
+        broken_report(Some(id), &own)
     };
     of_file.into_iter().chain(named.iter().map(of_feed)).collect()
 }
@@ -25,9 +25,9 @@ pub fn broken(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> 
 pub(super) fn broken_for_people(named: &[String], problems: &[ConfigProblem]) -> Vec<CheckReport> {
     let mut reports = broken(named, &ReportedProblems::default().brief(problems));
     let good = reports.extract_if(.., |report| report.stopped().is_none()).map(|report| report.feed);
-    let good: Vec<String> = good.collect();
+    let good: Vec<String> = good.flatten().collect();
     if !good.is_empty() {
-        reports.push(broken_report(&good.join(", "), &[]));
+        reports.push(broken_report(Some(&good.join(", ")), &[]));
     }
     reports
 }
@@ -39,16 +39,16 @@ fn of_all_and_some<'a>(
     problems.iter().partition(|problem| problem.place.feed.as_ref().is_none_or(|feed| !named.contains(feed)))
 }
 
-fn broken_report(feed: &str, problems: &[&ConfigProblem]) -> CheckReport {
-    let mut run = CheckRun::new(feed, "");
+fn broken_report(feed: Option<&str>, problems: &[&ConfigProblem]) -> CheckReport {
+    let mut run = CheckRun::new(feed, None);
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place.at.to_string()).collect();
     if problems.is_empty() {
         let found = "good, and nothing is sent while others of the configuration are wrong".to_owned();
-        run.good(Question::Settings, "", Duration::ZERO, found);
+        run.good(Question::Settings, None, Duration::ZERO, Some(found));
     } else {
-        let trouble = SETTINGS_INVALID.trouble(&words.join("\n"), &list(places));
-        run.bad(Question::Settings, "", Duration::ZERO, trouble);
+        let trouble = SETTINGS_INVALID.trouble_at(&words.join("\n"), &list(places));
+        run.bad(Question::Settings, None, Duration::ZERO, trouble);
     }
     run.ended()
 }
@@ -63,8 +63,8 @@ pub fn left_out(out: &LeftOut) -> CheckReport {
     };
     let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();
     let places = out.problems.iter().map(|problem| problem.place.at.to_string()).collect();
-    let mut run = CheckRun::new(&out.feed, &out.tenant);
-    run.bad(Question::Settings, "", Duration::ZERO, remark.trouble(&words.join("\n"), &list(places)));
+    let mut run = CheckRun::new(Some(&out.feed), Some(&out.tenant));
+    run.bad(Question::Settings, None, Duration::ZERO, remark.trouble_at(&words.join("\n"), &list(places)));
     run.ended()
 }
 
@@ -83,6 +83,7 @@ mod tests {
             let (feed, key) = (feed.map(str::to_owned), key.map(str::to_owned));
             ConfigPlace { at, feed, key }.problem("found x, expected y".to_owned())
         };
+        let of = |feed: &str| Some(feed.to_owned());
         let named = ["a".to_owned(), "b".to_owned()];
         let failed = |problems: &[ConfigProblem]| {
             let reports = broken(&named, problems);
@@ -91,16 +92,17 @@ mod tests {
             let failed = reports.into_iter().filter(|report| report.steps[0].status == StepStatus::Failed);
             failed.map(|report| report.feed).collect::<Vec<_>>()
         };
-        assert_eq!(failed(&[problem(Some("a"), Some("settings.client_key"))]), ["a"]);
-        assert_eq!(failed(&[problem(Some("b"), Some("settings.client_key"))]), ["b"]);
-        assert_eq!(failed(&[problem(None, Some("network.allow"))]), [""]);
-        assert_eq!(failed(&[problem(Some("b"), None), problem(None, Some("network.allow"))]), ["", "b"]);
+        assert_eq!(failed(&[problem(Some("a"), Some("settings.client_key"))]), [of("a")]);
+        assert_eq!(failed(&[problem(Some("b"), Some("settings.client_key"))]), [of("b")]);
+        assert_eq!(failed(&[problem(None, Some("network.allow"))]), [None]);
+        assert_eq!(failed(&[problem(Some("b"), None), problem(None, Some("network.allow"))]), [None, of("b")]);
         assert!(
             broken(&named, &[problem(None, Some("network.allow"))]).iter().all(|report| !report.ok()),
             "no feed is good then"
         );
         let reports = broken(&[], &[problem(None, None)]);
-        assert_eq!((reports[0].feed.as_str(), reports[0].steps[0].status), ("", StepStatus::Failed));
+        assert_eq!((reports[0].feed.as_deref(), reports[0].steps[0].status), (None, StepStatus::Failed));
+        assert_eq!(reports[0].json()["feed"], "", "programs find the key with a text");
         assert_eq!(reports[0].json()["steps"][0]["fix"], "write what is expected in a.toml:3");
     }
 }

@@ -115,11 +115,12 @@ async fn what_is_odd_about_a_credential_is_told_by_name_and_never_by_value() {
         ("<client secret>", "looks like a placeholder"),
     ] {
         let oddities = feed(json!({ "client_secret": value })).await.oddities();
-        let told = oddities.iter().any(|(setting, said)| setting == "client_secret" && said.contains(words));
+        let told =
+            oddities.iter().any(|odd| odd.setting.as_deref() == Some("client_secret") && odd.words.contains(words));
         assert!(told, "expected {words:?} in {oddities:?}");
         let alone = oddities.len() == 1 || value.trim().len() < 8;
         assert!(alone, "what follows from another is told, too: {oddities:?}");
-        assert!(oddities.iter().all(|(_, said)| !said.contains(value.trim())), "{oddities:?}");
+        assert!(oddities.iter().all(|odd| !odd.words.contains(value.trim())), "{oddities:?}");
     }
     assert_eq!(feed(json!({ "client_secret": "s~ecret8" })).await.oddities(), []);
 }

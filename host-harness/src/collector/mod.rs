@@ -40,7 +40,7 @@ mod verdict;
 pub mod work;
 
 use status::RowSource;
-pub use status::{LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
+pub use status::{LeftOutRow, NextAttempt, Points, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
 
 /// The collector.
 pub struct Collector {
@@ -167,8 +167,8 @@ struct ScopeEntry {
     standing: Standing,
     /// Since when the scope waits for a search of its feed, which may find the scope gone or the feed blocked.
     held_since: Option<u64>,
-    /// Value and maximum of the scope's first figure.
-    figure: Option<(f64, f64)>,
+    /// Its first figure.
+    figure: Option<Points>,
     /// The failure of the last poll, if the store kept nothing of the poll.
     trouble: Option<Box<Failure>>,
     /// Codes of the warnings of its last poll.

@@ -15,7 +15,7 @@ use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, log_outcome, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{
-    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of,
+    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, Points, PollFault, ScopeEntry, ScopeKey, failure_of,
 };
 use crate::limits;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
@@ -302,7 +302,7 @@ impl Collector {
         scope.notices = log_notices(&admitted, Some(&scope.scope), &notices, &scope.notices);
         log_outcome(&admitted, &scope.scope, outcome, scope.standing.outcome.as_deref());
         if let Some(measure) = measures.first() {
-            scope.figure = Some((measure.value, measure.maximum));
+            scope.figure = Some(Points { value: measure.value, maximum: measure.maximum });
         }
         let due = standing.due;
         (scope.standing, scope.trouble) = (standing, None);

@@ -32,7 +32,7 @@ pub struct StatusSnapshot {
     pub rows: Vec<SnapshotRow>,
     /// Feeds that are left out.
     pub left_out: Vec<LeftOutRow>,
-    /// Feeds that are still being checked.
+    /// Number of feeds that are still being checked.
     pub waiting: Vec<WaitingRow>,
     /// Problems that keep events from their sinks.
     pub sinks: Vec<SinkRow>,
@@ -110,8 +110,17 @@ pub struct SnapshotRow {
     pub interval: Duration,
     /// When data was last collected, in Unix milliseconds.
     pub last_good: Option<u64>,
-    /// Value and maximum of its first figure.
-    pub figure: Option<(f64, f64)>,
+    /// Its first figure.
+    pub figure: Option<Points>,
+}
+
+/// A figure, and the most that it can be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Points {
+    /// The figure.
+    pub value: f64,
+    /// The most.
+    pub maximum: f64,
 }
 
 /// When a scope or feed is tried next.

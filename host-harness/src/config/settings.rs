@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use source_host::credentials::secret::{Secret, Zeroizing};
-use source_host::credentials::settings::Settings;
+use source_host::credentials::settings::{Oddity, Settings};
 use source_host::credentials::spelling::{self, Trimmed};
 
 use super::reader::{ConfigReader, Table};
@@ -68,7 +68,7 @@ pub(super) fn read(
             plain.insert(node.name.clone(), Value::from(text));
             continue;
         }
-        trimmed.extend(remark.map(|remark| (node.name.clone(), remark)));
+        trimmed.extend(remark.map(|remark| Oddity::of(&node.name, remark)));
         config.sealed.push(node.name.clone());
         secrets.insert(node.name.clone(), Secret::new(text));
     }

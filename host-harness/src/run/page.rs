@@ -8,7 +8,7 @@ use source_host::limits::milliseconds;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::collector::{LeftOutRow, NextAttempt, SnapshotRow, StatusSnapshot, WaitingRow};
+use crate::collector::{LeftOutRow, NextAttempt, Points, SnapshotRow, StatusSnapshot, WaitingRow};
 use crate::limits;
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
@@ -183,7 +183,7 @@ fn scopes(snapshot: &StatusSnapshot, now: u64) -> Markup {
                     }
                     td { (row.scope.as_deref().unwrap_or("the whole feed")) }
                     td.number {
-                        @if let Some((value, maximum)) = row.figure { (format!("{value:.2} / {maximum}")) }
+                        @if let Some(Points { value, maximum }) = row.figure { (format!("{value:.2} / {maximum}")) }
                     }
                     td.number {
                         @if let Some(time) = row.last_good { (span(now.saturating_sub(time))) " ago" }
@@ -293,7 +293,7 @@ mod tests {
             next: Some(NextAttempt::At(NOW + 30_000)),
             interval: Duration::from_secs(3_600),
             last_good: Some(NOW - 60_000),
-            figure: Some((23.5, 39.0)),
+            figure: Some(Points { value: 23.5, maximum: 39.0 }),
         }
     }
 

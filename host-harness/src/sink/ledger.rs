@@ -172,7 +172,7 @@ mod tests {
         assert!(ledger.refused_for_good("siem", "t", &trouble("answered-422"), 9), "another answer");
         let letters = &ledger.dead_letters()[&("siem".to_owned(), "t".to_owned())];
         assert_eq!((letters.count, letters.since, letters.trouble.code.as_str()), (6, 0, "answered-422"));
-        assert_eq!(ledger.summaries(3_600_000)[0].count, 4);
+        assert_eq!(ledger.summaries(3_600_000)[0].count.get(), 4);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! argument, in Unix milliseconds.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::num::NonZeroU64;
 
 use source_host::blame::Blame;
 use source_host::limits::milliseconds;
@@ -19,14 +21,21 @@ pub struct Repeats {
 struct Repeat {
     /// When the failure was last logged, by itself or in a summary.
     said: u64,
-    /// Number of repetitions since then.
-    count: u64,
-    /// The text of the last one.
-    last: String,
+    /// How it was met since, if it was.
+    since: Option<Unsaid>,
     lasts: bool,
     /// Whether its end is to be logged, because its beginning was.
     aloud: bool,
     blame: Blame,
+}
+
+/// How a failure was met without being said aloud.
+#[derive(Debug)]
+struct Unsaid {
+    /// How often.
+    count: NonZeroU64,
+    /// The text of the last one.
+    last: String,
 }
 
 /// The number of repetitions of a failure that were not logged each time.
@@ -36,10 +45,10 @@ pub struct Summary {
     pub subject: String,
     /// Code of the failure.
     pub code: String,
-    /// The party that can mend it.
+    /// The party that can mend the failure.
     pub blame: Blame,
     /// Number of repetitions since the failure was last logged.
-    pub count: u64,
+    pub count: NonZeroU64,
     /// Minutes in which they occurred.
     pub minutes: u64,
     /// The text of the last one.
@@ -52,23 +61,19 @@ impl Repeats {
     /// Records a failure. Returns true if it is to be logged as a warning: it is the first with this code for an hour.
     pub fn met(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
         let kind = (subject.to_owned(), code.to_owned());
-        let is_new = !self.known.contains_key(&kind);
-        let repeat = self.known.entry(kind).or_insert_with(|| Repeat {
-            said: now,
-            count: 0,
-            last: String::new(),
-            lasts: true,
-            aloud: true,
-            blame,
-        });
-        if !is_new {
-            repeat.count += 1;
-            // A failure that comes and goes is logged neither when it comes nor when it goes.
-            repeat.aloud &= repeat.lasts;
-            repeat.lasts = true;
-        }
-        words.clone_into(&mut repeat.last);
-        is_new
+        let repeat = match self.known.entry(kind) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Repeat { said: now, since: None, lasts: true, aloud: true, blame });
+                return true;
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        let count = repeat.since.as_ref().map_or(NonZeroU64::MIN, |unsaid| unsaid.count.saturating_add(1));
+        repeat.since = Some(Unsaid { count, last: words.to_owned() });
+        // A failure that comes and goes is logged neither when it comes nor when it goes.
+        repeat.aloud &= repeat.lasts;
+        repeat.lasts = true;
+        false
     }
 
     /// Records a failure that is over at once.
@@ -103,16 +108,14 @@ impl Repeats {
             if since < hour {
                 return true;
             }
-            if repeat.count == 0 {
-                return repeat.lasts;
-            }
+            let Some(Unsaid { count, last }) = repeat.since.take() else { return repeat.lasts };
             summaries.push(Summary {
                 subject: subject.clone(),
                 code: code.clone(),
                 blame: repeat.blame,
-                count: std::mem::take(&mut repeat.count),
+                count,
                 minutes: since / 60_000,
-                last: repeat.last.clone(),
+                last,
                 lasts: repeat.lasts,
             });
             (repeat.said, repeat.aloud) = (now, repeat.lasts);
@@ -157,7 +160,7 @@ mod tests {
             subject: "siem".to_owned(),
             code: "timeout".to_owned(),
             blame: Blame::Receiver,
-            count: 29,
+            count: NonZeroU64::new(29).unwrap(),
             minutes: 60,
             last: "slow 29".to_owned(),
             lasts: false,

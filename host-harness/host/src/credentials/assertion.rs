@@ -15,9 +15,10 @@ use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
 use crate::credentials::certificates::{self, Look};
+use crate::credentials::expiry::Validity;
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling;
-use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES, milliseconds};
+use crate::limits::{ASSERTION_LIFE, TOKEN_FILE_BYTES};
 use crate::text;
 
 // Errors of ring, which have no type. `a_key_that_cannot_sign_is_found_before_any_request` in `tests/credentials.rs`
@@ -34,8 +35,8 @@ pub struct KeyPair {
     key: RsaKeyPair,
     /// SHA-256 of the certificate.
     thumbprint: [u8; 32],
-    /// Validity of the certificate, from and to, in Unix milliseconds.
-    pub valid: (u64, u64),
+    /// When the certificate is valid.
+    pub validity: Validity,
 }
 
 /// The reason why a credential is unusable. It reveals nothing of the credential's value.
@@ -97,9 +98,8 @@ impl KeyPair {
             let certificate = certificate.tbs_certificate();
             let public = certificate.subject_public_key_info().subject_public_key.raw_bytes();
             if public == key.public_key().as_ref() {
-                let validity = certificate.validity();
-                let valid = [validity.not_before, validity.not_after].map(|time| milliseconds(time.to_unix_duration()));
-                return Ok(KeyPair { key, thumbprint: Sha256::digest(der).into(), valid: (valid[0], valid[1]) });
+                let validity = Validity::of(certificate);
+                return Ok(KeyPair { key, thumbprint: Sha256::digest(der).into(), validity });
             }
         }
         unfit("a private key and a certificate that do not belong together")

@@ -13,9 +13,9 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
-use crate::credentials::expiry;
+use crate::credentials::expiry::{self, Validity};
 use crate::credentials::spelling;
-use crate::limits::{WORDS_BYTES, milliseconds};
+use crate::limits::WORDS_BYTES;
 use crate::text::{self, NotUtf8};
 
 const BEGIN: &str = "-----BEGIN ";
@@ -103,8 +103,8 @@ pub struct Root {
     pub der: CertificateDer<'static>,
     /// The name of its owner.
     pub subject: String,
-    /// Validity of the certificate, from and to, in Unix milliseconds.
-    pub valid: (u64, u64),
+    /// When the certificate is valid.
+    pub validity: Validity,
 }
 
 impl Authorities {
@@ -121,7 +121,7 @@ impl Authorities {
 
 impl Root {
     fn oddity(&self, now: u64) -> Option<String> {
-        let (from, until) = self.valid;
+        let Validity { from, until } = self.validity;
         let subject = &self.subject;
         if until <= now {
             return Some(format!(
@@ -213,11 +213,10 @@ fn root(der: &[u8]) -> Option<Result<Root, String>> {
     let certificate = certificate.tbs_certificate();
     let subject = text::plain(text::cut(&certificate.subject().to_string(), WORDS_BYTES));
     let subject = if subject.is_empty() { "nobody".to_owned() } else { format!("{subject:?}") };
-    let validity = certificate.validity();
-    let [from, until] = [validity.not_before, validity.not_after].map(|time| milliseconds(time.to_unix_duration()));
+    let validity = Validity::of(certificate);
     let der = CertificateDer::from(der.to_vec());
     Some(match RootCertStore::empty().add(der.clone()) {
-        Ok(()) => Ok(Root { der, subject, valid: (from, until) }),
+        Ok(()) => Ok(Root { der, subject, validity }),
         Err(error) => Err(format!("belongs to {subject} and cannot be used ({error})")),
     })
 }

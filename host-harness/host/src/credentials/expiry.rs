@@ -3,9 +3,29 @@
 
 use std::time::Duration;
 
+use x509_cert::certificate::TbsCertificate;
 use x509_cert::der::DateTime;
 
 use crate::limits::{self, milliseconds};
+
+/// From when until when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub from: u64,
+    /// The last moment.
+    pub until: u64,
+}
+
+impl Validity {
+    pub(super) fn of(certificate: &TbsCertificate) -> Validity {
+        let validity = certificate.validity();
+        Validity {
+            from: milliseconds(validity.not_before.to_unix_duration()),
+            until: milliseconds(validity.not_after.to_unix_duration()),
+        }
+    }
+}
 
 /// How soon a credential expires, in order from far to past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

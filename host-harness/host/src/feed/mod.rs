@@ -21,7 +21,7 @@ use crate::contract::{
 };
 use crate::credentials::sealed;
 use crate::credentials::secret::Secret;
-use crate::credentials::settings::Settings;
+use crate::credentials::settings::{Oddity, Settings};
 use crate::failpoint;
 use crate::failures;
 use crate::limits::{Limits, NAME_BYTES, TOKEN_RENEWAL, milliseconds};
@@ -315,7 +315,7 @@ impl Feed {
     }
 
     /// Returns the oddities in the real values of credentials, which the plugin never sees.
-    pub fn oddities(&self) -> Vec<(String, String)> {
+    pub fn oddities(&self) -> Vec<Oddity> {
         self.settings.oddities(&self.description)
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use source_host::cause;
 use source_host::contract::{self, CredentialKind, Description};
-use source_host::credentials::expiry;
-use source_host::credentials::settings::Settings;
+use source_host::credentials::expiry::{self, Validity};
+use source_host::credentials::settings::{Oddity, Settings};
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{Feed, FeedError};
 use source_host::network::egress;
@@ -195,6 +195,13 @@ impl<'a> Candidate<'a> {
         ConfigPlace { at, feed: Some(self.id.to_owned()), key: Some(format!("settings.{key}")) }.problem(message)
     }
 
+    fn odd(&self, Oddity { setting, words }: Oddity) -> ConfigProblem {
+        match setting {
+            Some(setting) => self.problem(&setting, words),
+            None => plugin_place(self.id, self.place).problem(words),
+        }
+    }
+
     /// Makes a problem with the plugin's text.
     fn found(&self, problem: &contract::Problem) -> ConfigProblem {
         self.problem(&problem.setting, format!("found {}, expected {}", problem.found, problem.expected))
@@ -261,7 +268,7 @@ impl<'a> Candidate<'a> {
     /// Warns of credentials that are written in the configuration itself.
     fn judge_open(&mut self, settings: &Settings, opened: &[String]) {
         let open = settings.in_the_open(self.description, self.id, opened);
-        let warnings: Vec<ConfigProblem> = open.map(|(setting, words)| self.problem(&setting, words)).collect();
+        let warnings: Vec<ConfigProblem> = open.map(|odd| self.odd(odd)).collect();
         self.warnings.extend(warnings);
     }
 
@@ -295,7 +302,7 @@ impl<'a> Candidate<'a> {
                 continue;
             }
             match found {
-                Ok(Some((from, until))) => {
+                Ok(Some(Validity { from, until })) => {
                     if from > now {
                         let message = format!("its certificate is not valid before {}", expiry::date(from));
                         self.warnings.push(self.problem(&setting, message));
@@ -342,7 +349,7 @@ impl<'a> Candidate<'a> {
     /// Adds the oddities that the plugin and its schema find.
     fn note_oddities(&mut self, feed: &Feed) {
         let odd = feed.plan().warnings.iter().map(|problem| self.found(problem));
-        let odd = odd.chain(feed.oddities().into_iter().map(|(setting, words)| self.problem(&setting, words)));
+        let odd = odd.chain(feed.oddities().into_iter().map(|odd| self.odd(odd)));
         let odd: Vec<ConfigProblem> = odd.collect();
         self.warnings.extend(odd);
     }

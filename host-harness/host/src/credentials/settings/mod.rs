@@ -9,6 +9,7 @@ use x509_cert::der::DateTime;
 use crate::contract::{Credential, CredentialKind, DeclaredCredential, Description};
 use crate::credentials::assertion::{self, CredentialError, KeyPair};
 use crate::credentials::certificates;
+use crate::credentials::expiry::Validity;
 use crate::credentials::redact::SHORTEST;
 use crate::credentials::sealed::{Sealed, fixed_placeholder, placeholder};
 use crate::credentials::secret::Secret;
@@ -26,7 +27,7 @@ pub struct Settings {
     plain: Box<str>,
     secrets: Box<[HeldCredential]>,
     /// The characters that were removed from secrets, in words, by setting.
-    trimmed: Box<[(String, String)]>,
+    trimmed: Box<[Oddity]>,
 }
 
 #[cfg(feature = "schema")]
@@ -50,8 +51,24 @@ pub(crate) struct HeldCredential {
     pub kind: CredentialKind,
 }
 
-/// The result of examining a credential: the validity of its certificate, in Unix milliseconds, where it has one.
-pub type Examined = Result<Option<(u64, u64)>, CredentialError>;
+/// What was found of a credential: when its certificate is valid, where it has one.
+pub type Examined = Result<Option<Validity>, CredentialError>;
+
+/// Something odd about the settings of a feed. No value is quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oddity {
+    /// Key of the setting; None where the plugin itself is odd.
+    pub setting: Option<String>,
+    /// What is said of it, as a clause that goes after its name.
+    pub words: String,
+}
+
+impl Oddity {
+    /// Something odd about a setting.
+    pub fn of(setting: &str, words: impl Into<String>) -> Oddity {
+        Oddity { setting: Some(setting.to_owned()), words: words.into() }
+    }
+}
 
 /// The credentials that one call may use.
 #[derive(Default)]
@@ -77,7 +94,7 @@ impl Settings {
     }
 
     /// The same settings with the characters that were removed from secrets, in words, by setting.
-    pub fn with_trimmed(self, trimmed: Vec<(String, String)>) -> Settings {
+    pub fn with_trimmed(self, trimmed: Vec<Oddity>) -> Settings {
         Settings { trimmed: trimmed.into(), ..self }
     }
 
@@ -102,7 +119,7 @@ impl Settings {
         description: &Description,
         feed: &str,
         opened: &[String],
-    ) -> impl Iterator<Item = (String, String)> {
+    ) -> impl Iterator<Item = Oddity> {
         let plain = self.plain();
         let told = description.credentials.iter().filter_map(move |credential| {
             let DeclaredCredential { setting, kind } = credential;
@@ -119,7 +136,7 @@ impl Settings {
             } else {
                 return None;
             };
-            Some((setting.clone(), words))
+            Some(Oddity::of(setting, words))
         });
         told.collect::<Vec<_>>().into_iter()
     }
@@ -133,7 +150,7 @@ impl Settings {
         for credential in &description.credentials {
             if let Some(Value::String(value)) = plain.remove(&credential.setting) {
                 let Trimmed { text, remark } = spelling::trimmed(&value);
-                trimmed.extend(remark.map(|remark| (credential.setting.clone(), remark)));
+                trimmed.extend(remark.map(|remark| Oddity::of(&credential.setting, remark)));
                 secrets.insert(credential.setting.clone(), Secret::new(text));
             }
         }
@@ -170,7 +187,7 @@ impl Settings {
             let value = held.secret.expose();
             let found = match held.kind {
                 CredentialKind::Secret => return None,
-                CredentialKind::KeyPair => KeyPair::read(value).map(|pair| Some(pair.valid)),
+                CredentialKind::KeyPair => KeyPair::read(value).map(|pair| Some(pair.validity)),
                 CredentialKind::TokenFile if assertion::is_token(value) => {
                     Err(CredentialError::Unfit("the token itself, where the path of its file belongs".to_owned()))
                 }
@@ -250,16 +267,16 @@ impl Settings {
         self.secrets.iter().map(|held| &held.secret)
     }
 
-    /// Returns the oddities in the real values of credentials, which the plugin never sees: the key of the setting, and
-    /// the oddity. With the feature `schema`, the plugin's schema is applied too. No value is quoted.
-    pub fn oddities(&self, description: &Description) -> Vec<(String, String)> {
+    /// What is odd about the real values of credentials, which the plugin never sees. With the feature `schema` also what
+    /// the plugin's schema finds odd.
+    pub fn oddities(&self, description: &Description) -> Vec<Oddity> {
         let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
-            return vec![(String::new(), "the plugin's settings schema is no JSON".to_owned())];
+            return vec![Oddity { setting: None, words: "its schema of the settings is no JSON".to_owned() }];
         };
         let properties = schema.get("properties");
         let mut oddities = self.trimmed.to_vec();
         for HeldCredential { setting: key, secret, kind } in &self.secrets {
-            let mut tell = |words: String| oddities.push((key.clone(), words));
+            let mut tell = |words: String| oddities.push(Oddity::of(key, words));
             let spelled =
                 if *kind == CredentialKind::Secret { spelling::oddities(secret.expose()) } else { Vec::new() };
             let is_spelled_well = spelled.is_empty();

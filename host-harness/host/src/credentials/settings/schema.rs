@@ -82,7 +82,7 @@ mod tests {
         let description = Description::with_schema(&schema.to_string());
         let secrets = BTreeMap::from([("key".to_owned(), Secret::new("a-secret-of-tests"))]);
         let oddities = Settings::new(Map::new(), secrets).oddities(&description);
-        assert!(oddities[0].1.contains("refers to others"), "{oddities:?}");
+        assert!(oddities[0].words.contains("refers to others"), "{oddities:?}");
     }
 
     #[test]

@@ -408,5 +408,5 @@ fn a_token_has_three_parts_and_a_bounded_file() {
         panic!("a file that is too large is read")
     };
     assert!(why.contains("more than 32768 bytes"), "{why}");
-    assert!(matches!(assertion::read_token(Path::new("/no/such/file")), Err(CredentialError::Unreadable(_))));
+    assert!(matches!(assertion::read_token(Path::new("/no/such/file")), Err(CredentialError::Unreadable { .. })));
 }

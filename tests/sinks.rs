@@ -497,7 +497,7 @@ async fn standard_output_gets_lines_and_is_missed_when_it_is_closed() {
     collector.stdout.lock().is_closed = true;
     collector.poll(&["stdout"], &bodies("one", 3..6)).await;
     tokio::time::timeout(PATIENCE, collector.deliveries.rest()).await.unwrap();
-    let (_, why) = collector.deliveries.closed().unwrap();
+    let why = collector.deliveries.closed().unwrap().to_string();
     assert!(why.starts_with("standard output: "), "{why}");
     assert_eq!(collector.deliveries.waiting()[0].1.events, 3, "they stay in the outbox");
     let written = String::from_utf8(collector.stdout.lock().written.clone()).unwrap();

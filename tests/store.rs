@@ -119,7 +119,7 @@ fn a_second_collector_is_kept_out_and_told_by_whom() {
     let (_folder, file) = place();
     let store = SqliteStore::open(&file).unwrap();
     let (fault, text) = refused(&file);
-    assert!(matches!(fault, StoreErrorKind::Locked(_)), "{fault:?}");
+    assert!(matches!(fault, StoreErrorKind::Locked { .. }), "{fault:?}");
     let process = format!("(process {})", std::process::id());
     assert!(text.contains(&process) && text.contains(&*file.to_string_lossy()), "{text}");
     assert!(text.ends_with("stop that one, or give this one a file of its own"), "{text}");

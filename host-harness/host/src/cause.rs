@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Writes an error and its causes on one line. An error that has a cause does not repeat the cause's text.
@@ -23,6 +24,22 @@ impl Cause {
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Cause {
         Cause(Arc::from(error.into()))
     }
+
+    /// The error itself, for whoever knows its type. An error that has the cause's words among its own gives it so, and not
+    /// as its source, which would be told a second time.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+/// What was done to a file that failed, such as opening it, is known from where the error stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", file.display())]
+pub struct FileFault {
+    /// The path.
+    pub file: PathBuf,
+    /// What the system says.
+    pub error: std::io::Error,
 }
 
 impl fmt::Display for Cause {
@@ -59,5 +76,7 @@ mod tests {
         assert_eq!(chain(&unread()), "the file is not read: no room");
         assert_eq!(unread(), unread());
         assert_ne!(unread(), Cause::new("the file is not read"));
+        let known = unread().error().downcast_ref::<Unread>().map(|Unread(error)| error.kind());
+        assert_eq!(known, Some(std::io::ErrorKind::Other), "whoever knows the type finds the error");
     }
 }

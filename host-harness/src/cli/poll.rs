@@ -55,8 +55,8 @@ async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<onc
     let mut report = once::tick(&feeds, pipeline, output).await?;
     report.failed += checked.left_out.len();
     let delivered = tokio::time::timeout(limits::POLL_WAIT, pipeline.deliveries.rest()).await;
-    if let Some((kind, why)) = pipeline.deliveries.closed() {
-        return Err(io::Error::new(kind, why).into());
+    if let Some(why) = pipeline.deliveries.closed() {
+        return Err(io::Error::new(why.kind(), why).into());
     }
     if delivered.is_err() {
         for ((sink, tenant), waiting) in pipeline.deliveries.waiting() {

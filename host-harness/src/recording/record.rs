@@ -59,12 +59,12 @@ pub enum RecordError {
         method: String,
         /// Its address.
         url: String,
-        /// The error.
+        /// The system's error.
         error: TransportError,
     },
     /// The plugin sent no request to the service.
-    #[error("nothing was sent: {0}")]
-    NothingSent(String),
+    #[error("nothing was sent{}", .0.as_ref().map_or(String::new(), |failure| format!(": {}", failure.cause)))]
+    NothingSent(Option<Box<Failure>>),
     /// An answer is not text, and a cassette holds text only.
     #[error("the answer of {method} {url} is no UTF-8, which a recording cannot hold")]
     NoText {
@@ -128,8 +128,8 @@ pub async fn record(
     }
     let captured = capture.take()?;
     if captured.is_empty() {
-        let why = failures.first().map(|(_, failure)| failure.cause.clone()).unwrap_or_default();
-        return Err(RecordError::NothingSent(why));
+        let failure = failures.into_iter().next().map(|(_, failure)| Box::new(failure));
+        return Err(RecordError::NothingSent(failure));
     }
     let context =
         RecordedContext { feed: admitted.id.to_string(), tenant: admitted.tenant.to_string(), time_milliseconds };

@@ -263,7 +263,7 @@ impl RunLoop {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.pipeline().deliveries.clone();
         loop {
-            if let Some((_, why)) = deliveries.closed() {
+            if let Some(why) = deliveries.closed() {
                 return Err(StartError::of_host(why));
             }
             turns.does("starts what is due");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use source_host::failpoint;
 
 use super::disk::{Disk, OpenFile};
-use super::{DeliveryFuture, SinkTrouble, Stall, Writer, bodies, lines};
+use super::{DeliveryFuture, SinkClosed, SinkTrouble, Stall, Writer, bodies, lines};
 use crate::files::folder;
 use crate::limits;
 use crate::store::Queued;
@@ -195,7 +195,7 @@ impl Writer for FileWriter {
     fn take<'a>(&'a mut self, batch: &'a [Queued]) -> DeliveryFuture<'a> {
         Box::pin(async move {
             let Some(mut file) = self.file.take() else {
-                return Err(Stall::Closed(io::ErrorKind::Other, "the file's writer was lost".to_owned()).into());
+                return Err(Stall::Closed(SinkClosed::WriterLost).into());
             };
             let lines = lines(bodies(batch));
             // Syncing blocks for milliseconds.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use reqwest::header::{HeaderName, InvalidHeaderValue};
 use source_host::blame::Blame;
-use source_host::cause;
+use source_host::cause::{self, Cause};
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::failures::{HOST_FAILED, STORE_FAILED};
@@ -36,7 +36,7 @@ pub type Stdout = Arc<Mutex<dyn Write + Send>>;
 /// One `[[sink]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
-    /// Id of the sink, unique in the configuration.
+    /// Id of the feed, unique in the configuration.
     pub id: String,
     /// The kind of the sink.
     pub kind: SinkKind,
@@ -122,9 +122,9 @@ pub enum SinkError {
     /// A header's value is invalid.
     #[error("{name}")]
     Header {
-        /// The header's name.
+        /// Name of the scenario.
         name: HeaderName,
-        /// The error.
+        /// The system's error.
         #[source]
         error: InvalidHeaderValue,
     },
@@ -139,7 +139,7 @@ pub enum SinkError {
     Client {
         /// Id of the sink.
         sink: String,
-        /// The error.
+        /// The system's error.
         #[source]
         error: reqwest::Error,
     },
@@ -299,7 +299,7 @@ impl SinkConfig {
 pub struct SinkTrouble {
     /// Kebab-case code. Two failures of a sink with the same code count as the same failure.
     pub code: String,
-    /// The party that can mend the problem.
+    /// The party that can mend the failure.
     pub blame: Blame,
     /// The reason in one sentence.
     pub why: String,
@@ -368,12 +368,34 @@ pub enum Stall {
     Later {
         /// The wait that the sink asks for.
         wait: Option<Duration>,
-        /// The problem.
+        /// The system's error.
         trouble: SinkTrouble,
     },
     /// The sink is closed and will never take events again.
-    #[error("{1}")]
-    Closed(io::ErrorKind, String),
+    #[error(transparent)]
+    Closed(SinkClosed),
+}
+
+/// Why a sink takes nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkClosed {
+    /// Standard output refuses what is written.
+    #[error("standard output: {0}")]
+    Stdout(Cause),
+    /// The thread that wrote the file is gone, and the file with it.
+    #[error("the file's writer was lost")]
+    WriterLost,
+}
+
+impl SinkClosed {
+    /// What the system says, where it says something.
+    pub fn kind(&self) -> io::ErrorKind {
+        let error = match self {
+            SinkClosed::Stdout(cause) => cause.error().downcast_ref::<io::Error>(),
+            SinkClosed::WriterLost => None,
+        };
+        error.map_or(io::ErrorKind::Other, io::Error::kind)
+    }
 }
 
 impl From<SinkTrouble> for Stall {
@@ -428,7 +450,7 @@ impl Writer for Lines {
             });
             match write.await {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(Stall::Closed(error.kind(), format!("standard output: {error}")).into()),
+                Ok(Err(error)) => Err(Stall::Closed(SinkClosed::Stdout(Cause::new(error))).into()),
                 Err(error) => Err(Stall::from(error).into()),
             }
         })

@@ -42,14 +42,14 @@ pub struct Outboxes {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state in {}: {what}", file.display())]
 pub struct StoreError {
-    /// The store's file.
+    /// The path.
     pub file: PathBuf,
     /// Cause and fix.
     pub what: StoreErrorKind,
 }
 
 impl StoreError {
-    /// The party that can mend the fault.
+    /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         match self.what {
             StoreErrorKind::Stopped => Blame::Harness,
@@ -69,20 +69,26 @@ pub enum StoreErrorKind {
     #[error("{0}")]
     OverBudget(Excess),
     /// Another collector uses the store.
-    #[error("another collector uses it{0}; stop that one, or give this one a file of its own")]
-    Locked(String),
+    #[error(
+        "another collector uses it{}; stop that one, or give this one a file of its own",
+        process.map_or(String::new(), |process| format!(" (process {process})"))
+    )]
+    Locked {
+        /// The number of its process, where its lock file tells.
+        process: Option<u64>,
+    },
     /// Another program uses the store.
     #[error("another program is writing to it; let that end its transaction")]
     Busy,
     /// The collector's user may not write the store.
     #[error("it cannot be written ({0}); give the collector's user write access to the file and its folder")]
-    ReadOnly(String),
+    ReadOnly(Cause),
     /// The path is not a file, or the collector's user may not open it.
     #[error("it cannot be opened ({0}); see that it is a file, and that the collector's user may read and write it")]
-    Unopened(String),
+    Unopened(Cause),
     /// The file is damaged.
     #[error("it is damaged ({0}); restore it from a backup, or move it away to begin anew")]
-    Damaged(String),
+    Damaged(Cause),
     /// The file is not the state of a collector.
     #[error("it is a database of something else; give the collector a file of its own")]
     Foreign,
@@ -94,7 +100,7 @@ pub enum StoreErrorKind {
         /// The last version that this program knows.
         known: u32,
     },
-    /// Any other fault.
+    /// Any other error.
     #[error(transparent)]
     Other(Cause),
     /// The store's thread is gone: it panicked, or the collector stops.

@@ -14,6 +14,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
+use crate::cause::{Cause, FileFault};
 use crate::credentials::certificates::{self, Look};
 use crate::credentials::expiry::Validity;
 use crate::credentials::secret::Secret;
@@ -43,8 +44,13 @@ pub struct KeyPair {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read.
-    #[error("a file that cannot be read ({0})")]
-    Unreadable(String),
+    #[error("a file that cannot be read ({cause}{})", looks.map_or(String::new(), |looks| format!("; the value {looks}")))]
+    Unreadable {
+        /// Which file, and what the system says.
+        cause: Cause,
+        /// What the path looks like, where that is no path.
+        looks: Option<&'static str>,
+    },
     /// The file was read, and its content is not a credential of this kind.
     #[error("{0}")]
     Unfit(String),
@@ -138,7 +144,10 @@ impl KeyPair {
 /// Reads the assertion in a file. The host reads the file each time, because the identity provider renews it.
 pub fn read_token(file: &Path) -> Result<Secret, CredentialError> {
     let bytes = text::bytes_up_to(file, TOKEN_FILE_BYTES);
-    let bytes = bytes.map_err(|error| CredentialError::Unreadable(format!("{}: {error}", file.display())))?;
+    let bytes = bytes.map_err(|error| {
+        let cause = Cause::new(FileFault { file: file.to_owned(), error });
+        CredentialError::Unreadable { cause, looks: None }
+    })?;
     if bytes.len() as u64 > TOKEN_FILE_BYTES {
         return unfit(format!("a file with more than {TOKEN_FILE_BYTES} bytes ({})", file.display()));
     }

@@ -2,7 +2,6 @@
 //! another. Every address is judged before it is dialled, only here.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::cause::Cause;
 use crate::credentials::certificates::{self, Authorities, UnusableAuthorities};
 use crate::limits::{self, Limits};
 use crate::network::address::{self, Cidr, prohibited};
@@ -332,16 +332,25 @@ fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Res
 /// Classifies an error of the client.
 pub fn classify(error: reqwest::Error, timeouts: Timeouts) -> TransportError {
     kind(&error, timeouts)
-        .unwrap_or_else(|words| TransportError::other(Unclassified { words, error: error.without_url() }))
+        .unwrap_or_else(|Worded { of, words }| of(Cause::new(ClientFault { words, error: error.without_url() })))
 }
 
-/// The kind of a client's error, or the text of its first cause if it has no kind.
-fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, String> {
+/// A kind that keeps the client's error, and the words that are told of it.
+struct Worded {
+    of: fn(Cause) -> TransportError,
+    words: String,
+}
+
+/// The kind of a client's error. Of an error that is of none the words are those of its first cause.
+fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, Worded> {
     let mut words = String::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
         if let Some(known) = known(current) {
             return Ok(known);
+        }
+        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return Err(Worded { of: TransportError::Malformed, words: current.to_string() });
         }
         words = current.to_string();
         // An `io::Error` that wraps another error does not return it as its source.
@@ -352,32 +361,24 @@ fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, St
         let bound = if error.is_connect() { timeouts.connect } else { timeouts.exchange };
         return Ok(TransportError::Timeout(bound.as_secs()));
     }
-    Err(words)
+    Err(Worded { of: TransportError::Other, words })
 }
 
-/// A client's error without a kind. Its text is that of its first cause, which says what happened; the other texts say
-/// where in the client.
-#[derive(Debug)]
-struct Unclassified {
+/// A client's error with the words of the cause that says what happened; those of the others say where in the client.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+struct ClientFault {
     words: String,
     #[expect(dead_code, reason = "whoever debugs sees the whole error")]
     error: reqwest::Error,
 }
-
-impl fmt::Display for Unclassified {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.words)
-    }
-}
-
-impl StdError for Unclassified {}
 
 fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
     if let Some(error) = error.downcast_ref::<TransportError>() {
         return Some(error.clone());
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(TransportError::Untrusted(error.to_string()));
+        return Some(TransportError::Untrusted(Cause::new(error.clone())));
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         if error.is_incomplete_message() || error.is_body_write_aborted() {
@@ -385,9 +386,6 @@ fn known(error: &(dyn StdError + 'static)) -> Option<TransportError> {
         }
         if error.is_parse_too_large() {
             return Some(TransportError::HeadersTooLarge(limits::HEADER_BUFFER_BYTES));
-        }
-        if error.is_parse() {
-            return Some(TransportError::Malformed(error.to_string()));
         }
     }
     match error.downcast_ref::<std::io::Error>()?.kind() {

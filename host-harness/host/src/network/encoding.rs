@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use flate2::write::GzDecoder;
 
+use crate::cause::Cause;
 use crate::limits::GZIP_MEMBERS;
 use crate::network::TransportError;
 
@@ -97,7 +98,7 @@ impl Gzip {
                 Ok(0) => self.next_member()?,
                 Ok(taken) => bytes = &bytes[taken..],
                 Err(_) if self.member.get_ref().is_full => return Err(TransportError::TooLarge(most)),
-                Err(error) => return Err(bad(&error)),
+                Err(error) => return Err(bad(error)),
             }
         }
         Ok(())
@@ -106,10 +107,10 @@ impl Gzip {
     fn next_member(&mut self) -> Result<(), TransportError> {
         self.members += 1;
         if self.members > GZIP_MEMBERS {
-            return Err(TransportError::Undecodable(format!("it has more than {GZIP_MEMBERS} members")));
+            return Err(TransportError::Undecodable(Cause::new(format!("it has more than {GZIP_MEMBERS} members"))));
         }
         let whole = std::mem::replace(&mut self.member, GzDecoder::new(Bounded::default()));
-        self.member = GzDecoder::new(whole.finish().map_err(|error| bad(&error))?);
+        self.member = GzDecoder::new(whole.finish().map_err(bad)?);
         Ok(())
     }
 
@@ -118,8 +119,8 @@ impl Gzip {
         let most = self.member.get_ref().most;
         match ended {
             Err(_) if self.member.get_ref().is_full => Err(TransportError::TooLarge(most)),
-            Err(error) => Err(bad(&error)),
-            Ok(()) => self.member.finish().map(|bounded| bounded.bytes).map_err(|error| bad(&error)),
+            Err(error) => Err(bad(error)),
+            Ok(()) => self.member.finish().map(|bounded| bounded.bytes).map_err(bad),
         }
     }
 }
@@ -139,9 +140,9 @@ impl Write for Bounded {
     }
 }
 
-fn bad(error: &io::Error) -> TransportError {
+fn bad(error: io::Error) -> TransportError {
     let early = error.kind() == io::ErrorKind::UnexpectedEof;
-    TransportError::Undecodable(if early { "it ends early".to_owned() } else { error.to_string() })
+    TransportError::Undecodable(if early { Cause::new("it ends early") } else { Cause::new(error) })
 }
 
 #[cfg(test)]

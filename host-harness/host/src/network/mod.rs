@@ -112,7 +112,7 @@ pub enum TransportError {
     Timeout(u64),
     /// The answer is not HTTP, or two readers would understand it differently.
     #[error("the answer is no good HTTP: {0}")]
-    Malformed(String),
+    Malformed(Cause),
     /// The body has an encoding that was not asked for.
     #[error("the header `content-encoding`: found {0}, expected gzip or none")]
     Encoded(String),
@@ -121,10 +121,10 @@ pub enum TransportError {
     Charset(String),
     /// The body does not have the encoding that its headers declare.
     #[error("the body is no good gzip: {0}")]
-    Undecodable(String),
+    Undecodable(Cause),
     /// The certificate is not trusted.
     #[error("TLS: {0}")]
-    Untrusted(String),
+    Untrusted(Cause),
     /// The answer ended early.
     #[error("the connection ended before the answer did")]
     Broken,

@@ -10,6 +10,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::cause::Cause;
+
 /// First bytes of each file. The names of files are derived from them, so that files of another format are never
 /// opened.
 pub(super) const MAGIC: &[u8; 8] = b"cwasm\0\0\x02";
@@ -28,45 +30,58 @@ pub(super) struct Cache {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheError {
     /// The folder is unusable: no file in it is read or written.
-    #[error("{0}")]
-    Folder(String),
+    #[error("{} {1}", .0.display())]
+    Folder(PathBuf, Cause),
     /// One file is unusable, and may be replaced.
-    #[error("{0}")]
-    File(String),
+    #[error("{} {1}", .0.display())]
+    File(PathBuf, Cause),
+}
+
+/// What the system refuses to do with a file or a folder.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot be {done}: {error}")]
+struct Undone {
+    done: &'static str,
+    error: io::Error,
+}
+
+/// The same as a cause.
+fn undone(done: &'static str) -> impl Fn(io::Error) -> Cause {
+    move |error| Cause::new(Undone { done, error })
 }
 
 impl Cache {
     /// Reads the code under a name; `None` if there is no such file.
     pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
         let Some(folder) = self.open()? else { return Ok(None) };
-        let unusable = |found: &str| CacheError::File(format!("{} {found}", self.folder.join(name).display()));
-        let unread = |error: io::Error| unusable(&format!("cannot be read: {error}"));
+        let unusable = |cause: Cause| CacheError::File(self.folder.join(name), cause);
+        let unread = |error: io::Error| unusable(undone("read")(error));
         // A pipe is refused below; with this flag, opening it does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP) => return Err(unusable("is a symbolic link, expected a regular file")),
+            Err(Errno::LOOP) => return Err(unusable(Cause::new("is a symbolic link, expected a regular file"))),
             Err(error) => return Err(unread(error.into())),
         };
         let met = file.metadata().map_err(unread)?;
         if !met.is_file() {
-            return Err(unusable("is no regular file, expected one"));
+            return Err(unusable(Cause::new("is no regular file, expected one")));
         }
         if let Some((found, _)) = reach_of_others(&met, 0o600) {
-            return Err(unusable(&found));
+            return Err(unusable(Cause::new(found)));
         }
         match code(file, met.len(), name).map_err(unread)? {
             Some(code) => Ok(Some(code)),
-            None => Err(unusable("is damaged: its digest or its length is not that of its content")),
+            None => Err(unusable(Cause::new("is damaged: its digest or its length is not that of its content"))),
         }
     }
 
     /// Writes code under a name. An existing entry is replaced as a whole, so that no reader sees a part of a file.
     pub(super) fn store(&self, name: &str, code: &[u8]) -> Result<(), CacheError> {
         let make = || DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        make().map_err(|error| self.unusable(&format!("cannot be made: {error}")))?;
-        let folder = self.open()?.ok_or_else(|| self.unusable("is gone"))?;
+        make().map_err(|error| self.unusable(undone("made")(error)))?;
+        let folder = self.open()?.ok_or_else(|| self.unusable(Cause::new("is gone")))?;
         let write = || -> io::Result<()> {
             let mut beside = tempfile::NamedTempFile::new_in(&self.folder)?;
             beside.write_all(&header(name, code))?;
@@ -80,9 +95,7 @@ impl Cache {
             beside.persist(place)?;
             Ok(())
         };
-        write().map_err(|error| {
-            CacheError::File(format!("{} cannot be written: {error}", self.folder.join(name).display()))
-        })?;
+        write().map_err(|error| CacheError::File(self.folder.join(name), undone("written")(error)))?;
         // The file is complete and in place. A file system that cannot sync folders may lose the file in a power cut,
         // and nothing else.
         let _ = folder.sync_all();
@@ -96,17 +109,19 @@ impl Cache {
         let folder = match opened {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.unusable(&format!("cannot be opened: {error}"))),
+            Err(error) => return Err(self.unusable(undone("opened")(error))),
         };
-        let met = folder.metadata().map_err(|error| self.unusable(&format!("cannot be read: {error}")))?;
+        let met = folder.metadata().map_err(|error| self.unusable(undone("read")(error)))?;
         match reach_of_others(&met, 0o700) {
             None => Ok(Some(folder)),
-            Some((found, command)) => Err(self.unusable(&format!("{found}: {command} {}", self.folder.display()))),
+            Some((found, command)) => {
+                Err(self.unusable(Cause::new(format!("{found}: {command} {}", self.folder.display()))))
+            }
         }
     }
 
-    fn unusable(&self, found: &str) -> CacheError {
-        CacheError::Folder(format!("{} {found}", self.folder.display()))
+    fn unusable(&self, cause: Cause) -> CacheError {
+        CacheError::Folder(self.folder.clone(), cause)
     }
 }
 
@@ -173,7 +188,7 @@ mod tests {
         let unusable = cache.load(NAME).unwrap_err();
         let told = unusable.to_string();
         let file = cache.folder.join(NAME);
-        assert!(matches!(unusable, CacheError::File(_)) && told.starts_with(file.to_str().unwrap()), "{told}");
+        assert!(matches!(unusable, CacheError::File(..)) && told.starts_with(file.to_str().unwrap()), "{told}");
         assert!(told.contains(reason), "{told}");
         cache.store(NAME, CODE).unwrap();
         loads(cache);
@@ -251,7 +266,7 @@ mod tests {
         for found in [0o777, 0o1777, 0o720, 0o702] {
             mode(&cache.folder, found);
             for unusable in [cache.load(NAME).unwrap_err(), cache.store(NAME, b"other").unwrap_err()] {
-                assert!(matches!(unusable, CacheError::Folder(_)), "{unusable}");
+                assert!(matches!(unusable, CacheError::Folder(..)), "{unusable}");
                 assert!(unusable.to_string().contains(&expected), "{unusable}");
             }
         }
@@ -259,8 +274,8 @@ mod tests {
         loads(&cache);
         for folder in [outer.path().join("cache").join(NAME), file.join("below")] {
             let no_folder = Cache { folder };
-            assert!(matches!(no_folder.load(NAME), Err(CacheError::Folder(_))));
-            assert!(matches!(no_folder.store(NAME, CODE), Err(CacheError::Folder(_))));
+            assert!(matches!(no_folder.load(NAME), Err(CacheError::Folder(..))));
+            assert!(matches!(no_folder.store(NAME, CODE), Err(CacheError::Folder(..))));
         }
     }
 

@@ -213,7 +213,7 @@ impl credentials::Host for CallState {
             Err(error) => {
                 self.hook.journal.lock().unusable = Some(format!("found {error}"));
                 Err(match error {
-                    CredentialError::Unreadable(_) => credentials::Refusal::Unreadable,
+                    CredentialError::Unreadable { .. } => credentials::Refusal::Unreadable,
                     CredentialError::Unfit(_) => credentials::Refusal::Unusable,
                 })
             }

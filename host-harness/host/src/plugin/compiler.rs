@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use crate::cause::{self, Cause};
+use crate::cause::{self, Cause, FileFault};
 use crate::limits::{self, CompileLimits};
 use crate::plugin::bound::{Bound, LimitAmount};
 use crate::plugin::{features, fence};
@@ -59,14 +59,19 @@ pub enum CompileError {
         value: LimitAmount,
     },
     /// The compiler crashed on the plugin.
-    #[error("the compiler broke down on the plugin: {0} (plugin)")]
-    Broken(String),
+    #[error("the compiler broke down on the plugin: {status}; {words} (plugin)")]
+    Broken {
+        /// How its process ended.
+        status: ExitStatus,
+        /// Its last words.
+        words: String,
+    },
     /// This host has no compiler.
     #[error("this host compiles no plugins but those that it trusts")]
     Nobody,
     /// The compiler cannot be started, which is a fault of the host.
     #[error("the compiler cannot be started: {0} (harness)")]
-    Host(String),
+    Host(Cause),
 }
 
 /// The reason why the engine or its compiler refuses a plugin: the engine's error, or the message of a compiler in
@@ -94,7 +99,7 @@ impl Error for EngineRefusal {}
 
 /// Has `program` compile a plugin, and returns the code.
 pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let host = |error: io::Error| CompileError::Host(format!("{}: {error}", program.display()));
+    let host = |error: io::Error| CompileError::Host(Cause::new(FileFault { file: program.clone(), error }));
     let (input, mut said) = (file_of(plugin).map_err(host)?, tempfile::tempfile().map_err(host)?);
     let numbers = [limits.memory_bytes, limits.cpu_time.as_secs(), limits.code_bytes];
     let compiler = Command::new(program)
@@ -140,9 +145,7 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         ExitCause::Processor => over(Bound::ProcessorTime, LimitAmount::Time(limits.cpu_time)),
         ExitCause::Memory => over(Bound::Memory, LimitAmount::Bytes(limits.memory_bytes)),
         ExitCause::Refusal => Err(CompileError::Refused(EngineRefusal::new(words))),
-        ExitCause::Unknown => {
-            Err(CompileError::Broken(format!("{status}; {}", text::plain(text::cut(words.trim(), 512)))))
-        }
+        ExitCause::Unknown => Err(CompileError::Broken { status, words: text::plain(text::cut(words.trim(), 512)) }),
     }
 }
 

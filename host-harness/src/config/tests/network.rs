@@ -12,7 +12,7 @@ fn proxied(line: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     assert!(config.network.proxy.address_for(&direct).is_none());
     let plain = url::Url::parse("http://outside.example").unwrap();
     let plain = if config.network.proxy.address_for(&plain).is_some() { "all" } else { "https" };
-    Ok(format!("{plain} {}", config.network.proxy.name()))
+    Ok(format!("{plain} {}", config.network.proxy.name().unwrap_or_default()))
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod queue;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::sink::file::LineFile;
 use crate::sink::http;
 use crate::sink::ledger::{DeadLetters, Failing, Ledger};
 use crate::sink::repeats::Summary;
-use crate::sink::{SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
+use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
 use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
 
 /// All sinks of a collector, and the deliveries to them. Cheap to clone.
@@ -62,7 +61,7 @@ struct Inner {
     told_lost: BTreeSet<String>,
     /// Whether the events of an earlier process were counted.
     resumed: bool,
-    closed: Option<(io::ErrorKind, String)>,
+    closed: Option<SinkClosed>,
 }
 
 /// A running worker of a partition.
@@ -297,7 +296,7 @@ impl Deliveries {
     }
 
     /// Returns the reason why no further delivery is possible, if there is one.
-    pub fn closed(&self) -> Option<(io::ErrorKind, String)> {
+    pub fn closed(&self) -> Option<SinkClosed> {
         self.shared.inner.lock().closed.clone()
     }
 

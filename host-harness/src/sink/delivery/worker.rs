@@ -89,9 +89,9 @@ impl SharedDeliveries {
                         _ => continue,
                     }
                 }
-                Err(Stall::Closed(kind, why)) => {
+                Err(Stall::Closed(why)) => {
                     let mut inner = self.inner.lock();
-                    inner.closed.get_or_insert((kind, why));
+                    inner.closed.get_or_insert(why);
                     return inner.end(partition);
                 }
                 Err(Stall::Later { wait, trouble }) => {

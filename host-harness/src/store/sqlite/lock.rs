@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use source_host::cause::Cause;
+use source_host::cause::{Cause, FileFault};
 
 use crate::files;
 use crate::store::StoreErrorKind;
@@ -37,13 +37,13 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
     let mut path = file.as_os_str().to_owned();
     path.push(".lock");
     let path = PathBuf::from(path);
-    let failed = |error: std::io::Error| StoreErrorKind::Unopened(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| StoreErrorKind::Unopened(Cause::new(FileFault { file: path.clone(), error }));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut lock = files::open(&mut options, &path, files::OF_OWNER).map_err(failed)?;
     if !holds_a_lock(&mut lock).map_err(failed)? {
         let found = "found a file that holds something else, expected a lock with the number of a process";
-        return Err(StoreErrorKind::Unopened(format!("{}: {found}", path.display())));
+        return Err(StoreErrorKind::Unopened(Cause::new(format!("{}: {found}", path.display()))));
     }
     // Everybody who can open the file can hold the lock.
     if lock.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
@@ -61,8 +61,8 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
         }
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
-            let told = lock.read_to_string(&mut process).is_ok() && !process.is_empty();
-            Err(StoreErrorKind::Locked(if told { format!(" (process {process})") } else { String::new() }))
+            let read = lock.read_to_string(&mut process).is_ok();
+            Err(StoreErrorKind::Locked { process: process.parse().ok().filter(|_| read) })
         }
         Err(TryLockError::Error(error)) => Err(StoreErrorKind::Other(Cause::new(Unlocked { path, error }))),
     }

@@ -47,10 +47,13 @@ impl SqliteStore {
                 "its folder {} {found}; expected in `state` a path in a folder that is there",
                 folder.display()
             );
-            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(words) });
+            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(Cause::new(words)) });
         }
         if let Some(link) = files::link(file) {
-            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(format!("found {link}")) });
+            return Err(StoreError {
+                file: file.to_owned(),
+                what: StoreErrorKind::Unopened(Cause::new(format!("found {link}"))),
+            });
         }
         // SQLite refuses a symbolic link in any part of the path.
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
@@ -97,9 +100,9 @@ fn classify(error: rusqlite::Error) -> StoreErrorKind {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(error.to_string()),
-        Some(ErrorCode::CannotOpen) => StoreErrorKind::Unopened(error.to_string()),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Damaged(error.to_string()),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreErrorKind::ReadOnly(Cause::new(error)),
+        Some(ErrorCode::CannotOpen) => StoreErrorKind::Unopened(Cause::new(error)),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Damaged(Cause::new(error)),
         _ => StoreErrorKind::Other(Cause::new(error)),
     }
 }

@@ -1,6 +1,7 @@
 //! The schema of the file, step by step.
 
 use rusqlite::Connection;
+use source_host::cause::Cause;
 
 use crate::limits;
 use crate::store::StoreErrorKind;
@@ -135,7 +136,7 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<St
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Ok(Some(StoreErrorKind::Damaged(verdict)));
+        return Ok(Some(StoreErrorKind::Damaged(Cause::new(verdict))));
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -204,9 +204,7 @@ impl Settings {
                 (CredentialError::Unfit(found), Some(looks)) => {
                     CredentialError::Unfit(format!("{found} (the value {looks})"))
                 }
-                (CredentialError::Unreadable(found), Some(looks)) => {
-                    CredentialError::Unreadable(format!("{found}; the value {looks}"))
-                }
+                (CredentialError::Unreadable { cause, .. }, looks) => CredentialError::Unreadable { cause, looks },
                 (error, None) => error,
             });
             Some((held.setting.clone(), found))

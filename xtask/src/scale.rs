@@ -62,20 +62,8 @@ pub fn measure(feeds: usize) -> Result<(), String> {
     let config = format!("[collector]\nlisten = \"127.0.0.1:0\"\n{interval}{sink}{}", split(&text, feeds));
     fs::write(folder.join("collector.toml"), config).map_err(failed("write the configuration"))?;
     let (mut collector, address) = start(&program, &folder, &variables)?;
-    let begun = Instant::now();
     eprintln!("{feeds} feeds of {tenants} tenants; the first poll of each takes {} s", feeds / 20);
-    let metrics = loop {
-        sleep(Duration::from_secs(5));
-        if let Ok(Some(status)) = collector.0.try_wait() {
-            return Err(format!("the collector ended with {status}"));
-        }
-        let metrics = get(&address, "/metrics")?;
-        let polls = value(&metrics, "collector_lateness_seconds_count");
-        eprint!("\r{polls} polls began after {} s ", begun.elapsed().as_secs());
-        if polls >= feeds as f64 {
-            break metrics;
-        }
-    };
+    let metrics = polled(&mut collector, &address, feeds)?;
     eprintln!("\nwaits {} s, and watches it for {} s", REST.as_secs(), WATCH.as_secs());
     sleep(REST);
     let id = collector.0.id();
@@ -110,6 +98,23 @@ pub fn measure(feeds: usize) -> Result<(), String> {
         return Err("a figure is beyond its bound".to_owned());
     }
     Ok(())
+}
+
+/// Waits until each feed was polled, and gives the metrics of then.
+fn polled(collector: &mut Process, address: &str, feeds: usize) -> Result<String, String> {
+    let begun = Instant::now();
+    loop {
+        sleep(Duration::from_secs(5));
+        if let Ok(Some(status)) = collector.0.try_wait() {
+            return Err(format!("the collector ended with {status}"));
+        }
+        let metrics = get(address, "/metrics")?;
+        let polls = value(&metrics, "collector_lateness_seconds_count");
+        eprint!("\r{polls} polls began after {} s ", begun.elapsed().as_secs());
+        if polls >= feeds as f64 {
+            return Ok(metrics);
+        }
+    }
 }
 
 fn failed<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String {

@@ -244,13 +244,7 @@ impl Collector {
             tally,
             pruned: now,
         };
-        for row in feed_rows {
-            let left = collector.left.entry(row.feed.as_str().into()).or_default();
-            (left.digests, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
-        }
-        for row in scope_rows {
-            collector.left.entry(row.feed.as_str().into()).or_default().stored.insert(row.scope.id.clone(), row);
-        }
+        collector.remember(feed_rows, scope_rows);
         collector.pipeline.metrics.configure(feeds.iter().map(|admitted| admitted.counted()));
         for (rank, admitted) in feeds.into_iter().enumerate() {
             collector.add(admitted, now, rank as u64);
@@ -259,6 +253,17 @@ impl Collector {
             collector.pipeline.metrics.feed(&row.tenant, &row.feed, |counts| counts.state_bytes = row.bytes);
         }
         Ok(collector)
+    }
+
+    /// Takes up the rows of the store, for feeds that are to come.
+    fn remember(&mut self, feeds: Vec<FeedRow>, scopes: Vec<ScopeRow>) {
+        for row in feeds {
+            let left = self.left.entry(row.feed.as_str().into()).or_default();
+            (left.digests, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
+        }
+        for row in scopes {
+            self.left.entry(row.feed.as_str().into()).or_default().stored.insert(row.scope.id.clone(), row);
+        }
     }
 
     /// Starts all jobs that are due and may begin.

@@ -11,7 +11,7 @@ use source_host::failures;
 use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{self, Feed, Polled};
 
-use crate::collector::schedule::Schedule;
+use crate::collector::schedule::{NextPoll, Schedule};
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::budget::{Budgets, Excess};
@@ -119,6 +119,23 @@ impl Task {
             standing: self.standing.clone(),
         }
     }
+
+    /// How the scope stands after a poll that ended now with this outcome.
+    fn stands(&self, outcome: Option<Failure>, next: &NextPoll, watch: Polling, now: u64) -> Standing {
+        let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
+        let is_same = code(outcome.as_ref()) == code(self.standing.outcome.as_deref());
+        let is_refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
+        Standing {
+            due: next.due,
+            failures: next.failures,
+            waits_for_person: next.waits_for_person,
+            since: if is_same { self.standing.since.min(now) } else { now },
+            refused: is_refused.then_some(now),
+            last_good: if outcome.is_none() { Some(now) } else { self.standing.last_good },
+            outcome: outcome.map(Box::new),
+            watch,
+        }
+    }
 }
 
 impl Pipeline {
@@ -224,23 +241,12 @@ impl Pipeline {
         let usage = feed.take_usage();
         let next = task.schedule.after(task.standing.failures, outcome.as_ref(), now);
         let throttle = self.throttle(&task.admitted, feed, next.throttled_until);
-        let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
-        let same = code(outcome.as_ref()) == code(task.standing.outcome.as_deref());
-        let refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
-        let standing = Standing {
-            due: next.due,
-            failures: next.failures,
-            waits_for_person: next.waits_for_person,
-            since: if same { task.standing.since.min(now) } else { now },
-            refused: refused.then_some(now),
-            last_good: if outcome.is_none() { Some(now) } else { task.standing.last_good },
-            outcome: outcome.map(Box::new),
-            // If the plugin could not report the loss, the next search finds the scope lost again.
-            watch: match task.given_up {
-                Some(_) if has_batch || !had_state => Polling::Lost,
-                _ => Polling::Polled,
-            },
+        // If the plugin could not report the loss, the next search finds the scope lost again.
+        let watch = match task.given_up {
+            Some(_) if has_batch || !had_state => Polling::Lost,
+            _ => Polling::Polled,
         };
+        let standing = task.stands(outcome, &next, watch, now);
         let AdmittedFeed { id, tenant, sinks, .. } = &*task.admitted;
         let new = |event: source_host::contract::Event| NewEvent {
             uid: event.uid,

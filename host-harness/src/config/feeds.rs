@@ -113,19 +113,12 @@ impl ReadFeeds {
         let mut table = table.by_id("feed", &self.ids);
         reader.known(&mut table, FEED);
         let merged = table.over(defaults);
-        for (key, table) in [("id", &table), ("tenant", &merged)] {
-            tell_of_key_below_settings(reader, table, key);
-        }
-        tell_of_pins_below_settings(reader, &table, defaults);
+        tell_of_keys_below_settings(reader, &table, &merged, defaults);
         let id = reader.own_id(&table, &mut self.ids);
         let tenant = reader.id(&merged, "tenant").map(|(tenant, _)| tenant);
         self.nameless |= id.is_none();
         let interval = interval(reader, &merged);
-        let before = reader.problems.len();
-        let chosen = chosen_sinks(reader, &merged, context.sinks);
-        // The feed's sinks are unknown then.
-        self.unsure |= reader.problems.len() > before;
-        self.fed.extend(chosen.iter().cloned());
+        let chosen = self.choose_sinks(reader, &merged, context.sinks);
         let contact = contact(reader, &merged);
         let pins = Pins::read(reader, &table, &merged);
         let Some((id, is_second)) = id else { return };
@@ -166,6 +159,16 @@ impl ReadFeeds {
         } else {
             reader.problems.extend(feed.unreadable.into_iter().map(|(_, problem)| problem));
         }
+    }
+
+    /// The sinks of a feed, of which it is noted that a feed names them.
+    fn choose_sinks(&mut self, reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
+        let before = reader.problems.len();
+        let chosen = chosen_sinks(reader, feed, sinks);
+        // The feed's sinks are unknown then.
+        self.unsure |= reader.problems.len() > before;
+        self.fed.extend(chosen.iter().cloned());
+        chosen
     }
 
     /// Checks that no two partitions write to one file, once all files of the configuration are known.
@@ -253,6 +256,19 @@ fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink])
         }
     }
     chosen
+}
+
+/// Keys of the feed itself that stand below its settings.
+fn tell_of_keys_below_settings(
+    reader: &mut ConfigReader,
+    feed: &Table<'_>,
+    merged: &Table<'_>,
+    defaults: Option<&Table<'_>>,
+) {
+    for (key, table) in [("id", feed), ("tenant", merged)] {
+        tell_of_key_below_settings(reader, table, key);
+    }
+    tell_of_pins_below_settings(reader, feed, defaults);
 }
 
 /// Reports pins below the settings: a plugin that accepts any setting would accept them, too, and the pins would not

@@ -119,69 +119,68 @@ impl ConfigReader {
     /// Checks that every key is one of these. A misspelled key is reported and then read as the intended one, so that
     /// no other problem follows from it.
     pub fn known(&mut self, table: &mut Table<'_>, keys: &[&str]) {
-        let known = |name: &str| keys.contains(&name);
         // Children that are part of another one, and do not stand alone.
         let mut parts = BTreeSet::new();
         for index in 0..table.children.len() {
-            let node = &table.children[index];
-            if known(&node.name) || parts.contains(&index) {
+            let node = table.children[index].clone();
+            if keys.contains(&node.name.as_str()) || parts.contains(&index) {
                 continue;
             }
-            let name = node.name.clone();
-            let is_meant_table = node.is_tables() && suggestion::name(&name, keys.iter().copied()).is_some();
-            if let Some(place) = place_of(node, is_meant_table) {
-                self.problem(&node.clone(), format!("unknown key; it belongs to {place}"));
-                self.misplaced.insert(name);
-                continue;
-            }
-            let nearest = suggestion::nearest(&name, keys.iter().copied());
-            let is_meant = nearest.is_some_and(|nearest| suggestion::key(&name, [nearest].into_iter()).is_some());
-            let nearest_spelled = match nearest {
-                Some(nearest @ ("feed" | "sink")) if keys.contains(&"feed") => {
-                    format!("; the nearest is [[{nearest}]]")
-                }
-                Some(nearest) => format!("; the nearest is `{nearest}`"),
-                None => String::new(),
-            };
-            let is_table = nearest_spelled.ends_with("]]");
-            let more = match keys.contains(&"settings") && !is_meant {
-                true => "; the settings of the plugin belong to [feed.settings]",
-                false => "",
-            };
-            // A table such as `[feeds.settings]` below its `[[feed]]`.
-            let is_part = is_table && is_meant && node.is_only_settings();
-            if let Some(nearest) = nearest.filter(|nearest| is_part && table.child(nearest).is_some()) {
-                let message = format!("found [{name}.settings], expected [{nearest}.settings]");
-                self.problem(&node.clone(), message);
-                self.misplaced.insert("settings".to_owned());
-                continue;
-            }
-            // An unknown key in a feed may be a setting of the plugin, and does not mean that the feed itself lacks a
-            // key.
-            if let Some(nearest) = nearest.filter(|_| !keys.contains(&"settings")) {
-                self.nearest.insert(table.path(nearest));
-            }
-            self.unsure.insert(table.key.clone());
-            let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
-            self.problem(&node.clone(), message);
-            let Some(nearest) = nearest.filter(|_| is_meant) else { continue };
-            // `[[feeds]]` above `[feed.settings]`: the second is part of the first.
-            let is_list = table.children[index].value.is_array();
-            let namesakes = |(other, child): (usize, &Node<'_>)| {
-                (child.name == nearest && !parts.contains(&other)).then_some((other, child.value.is_table()))
-            };
-            match table.children.iter().enumerate().find_map(namesakes) {
-                Some((part, true)) if is_list => {
+            let Some(meant) = self.unknown(table, &node, keys) else { continue };
+            let others = table.children.iter().enumerate().filter(|(other, _)| !parts.contains(other));
+            let namesake = others.into_iter().find(|(_, other)| other.name == meant);
+            match namesake.map(|(other, child)| (other, child.value.is_table())) {
+                // `[[feeds]]` above `[feed.settings]`: the second is part of the first.
+                Some((part, true)) if node.value.is_array() => {
                     parts.insert(part);
                     self.misplaced.insert("settings".to_owned());
                 }
                 Some(_) => continue,
                 None => {}
             }
-            table.children[index].name = nearest.to_owned();
+            table.children[index].name = meant.to_owned();
         }
         let mut index = 0..;
         table.children.retain(|_| index.next().is_none_or(|index| !parts.contains(&index)));
+    }
+
+    /// Reports a key that is none of these, and returns the key that is meant by it, if that is certain enough to read it so.
+    fn unknown<'k>(&mut self, table: &Table<'_>, node: &Node<'_>, keys: &[&'k str]) -> Option<&'k str> {
+        let name = &node.name;
+        let is_meant_table = node.is_tables() && suggestion::name(name, keys.iter().copied()).is_some();
+        if let Some(place) = place_of(node, is_meant_table) {
+            self.problem(node, format!("unknown key; it belongs to {place}"));
+            self.misplaced.insert(name.clone());
+            return None;
+        }
+        let nearest = suggestion::nearest(name, keys.iter().copied());
+        let meant = nearest.filter(|nearest| suggestion::key(name, [*nearest].into_iter()).is_some());
+        let is_table = keys.contains(&"feed") && matches!(nearest, Some("feed" | "sink"));
+        let nearest_spelled = match nearest {
+            Some(nearest) if is_table => format!("; the nearest is [[{nearest}]]"),
+            Some(nearest) => format!("; the nearest is `{nearest}`"),
+            None => String::new(),
+        };
+        // A table such as `[feeds.settings]` below its `[[feed]]`.
+        let is_part = is_table && node.is_only_settings();
+        if let Some(meant) = meant.filter(|meant| is_part && table.child(meant).is_some()) {
+            self.problem(node, format!("found [{name}.settings], expected [{meant}.settings]"));
+            self.misplaced.insert("settings".to_owned());
+            return None;
+        }
+        // An unknown key in a feed may be a setting of the plugin, and does not mean that the feed itself lacks a key.
+        let of_feed = keys.contains(&"settings");
+        if let Some(nearest) = nearest.filter(|_| !of_feed) {
+            self.nearest.insert(table.path(nearest));
+        }
+        self.unsure.insert(table.key.clone());
+        let more = match of_feed && meant.is_none() {
+            true => "; the settings of the plugin belong to [feed.settings]",
+            false => "",
+        };
+        let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
+        self.problem(node, message);
+        meant
     }
 
     /// Reports that a key is in the wrong table.

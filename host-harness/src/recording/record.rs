@@ -149,6 +149,19 @@ struct Identified {
     names: BTreeSet<String>,
 }
 
+impl Identified {
+    /// Finds stand-ins for who was read, and where scopes are not to be told, for these, too.
+    fn have_stand_ins(&self, stand_ins: &mut StandIns, without_scopes: bool) {
+        for id in self.identities.iter().filter(|id| !self.scopes.contains(*id)) {
+            stand_ins.of(StandInKind::Identity, id);
+        }
+        if without_scopes {
+            self.scopes.iter().for_each(|id| drop(stand_ins.of(StandInKind::Scope, id)));
+            self.names.iter().for_each(|name| drop(stand_ins.of(StandInKind::Name, name)));
+        }
+    }
+}
+
 /// The rules by which exchanges are recorded.
 #[derive(Clone, Copy)]
 struct RecordingRules<'a> {
@@ -210,17 +223,7 @@ fn cassette(
         }
         one.look(rules, &mut seen);
     }
-    for id in seen.identities.iter().filter(|id| !seen.scopes.contains(*id)) {
-        stand_ins.of(StandInKind::Identity, id);
-    }
-    if without_scopes {
-        for id in &seen.scopes {
-            stand_ins.of(StandInKind::Scope, id);
-        }
-        for name in &seen.names {
-            stand_ins.of(StandInKind::Name, name);
-        }
-    }
+    seen.have_stand_ins(&mut stand_ins, without_scopes);
     let mut secrets = Map::new();
     for (setting, secret) in admitted.settings.named_secrets() {
         if !secret.expose().is_empty() {
@@ -232,16 +235,21 @@ fn cassette(
     }
     settings.extend(secrets);
     let exchanges: Vec<RecordedExchange> = captured.iter().map(|one| one.exchange(&stand_ins, rules)).collect();
-    // The host withholds such an answer from the plugin, but the transport recorded it.
-    let pieces = Pieces::of(&private);
-    for exchange in &exchanges {
+    refuse_echoes(&exchanges, &private)?;
+    let docs = format!("One poll of the feed {}, recorded live.", context.feed);
+    Ok(Cassette { docs, version: VERSION, settings, context, exchanges })
+}
+
+/// The host withholds an answer with a part of a secret from the plugin, and the recording has it from the transport.
+fn refuse_echoes(exchanges: &[RecordedExchange], private: &[Secret]) -> Result<(), RecordError> {
+    let pieces = Pieces::of(private);
+    for exchange in exchanges {
         let text = serde_json::to_vec(exchange).map_err(CassetteError::NoCassette)?;
         if pieces.are_in(&text) {
             return Err(RecordError::Echoed);
         }
     }
-    let docs = format!("One poll of the feed {}, recorded live.", context.feed);
-    Ok(Cassette { docs, version: VERSION, settings, context, exchanges })
+    Ok(())
 }
 
 /// Makes placeholders for assertions.

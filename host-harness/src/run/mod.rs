@@ -233,6 +233,13 @@ impl Drop for Reload {
     }
 }
 
+/// A configuration that was not taken.
+struct RefusedConfig {
+    at: Instant,
+    /// The system's error.
+    problems: Vec<String>,
+}
+
 struct RunLoop {
     start: Start,
     /// Failures of plugins, so that a reload does not repeat them.
@@ -247,8 +254,8 @@ struct RunLoop {
     reload: Option<Reload>,
     /// When free memory was last returned to the system.
     trimmed: Instant,
-    /// When a configuration was last rejected, and its problems.
-    refused: Option<(Instant, Vec<String>)>,
+    /// The configuration that was refused last, where none was taken since.
+    refused: Option<RefusedConfig>,
     /// Feeds that could not be collected at the last reload: whether each is left out or continues as before.
     left_out: Vec<LeftOutRow>,
     /// The warnings about the current configuration.
@@ -290,19 +297,7 @@ impl RunLoop {
                 }
                 _ = watch.tick() => {
                     turns.does("looks at its files, and forgets what is over");
-                    self.collector.sweep();
-                    if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
-                        memory::give_back();
-                        self.trimmed = Instant::now();
-                    }
-                    let again = |(at, _): &(Instant, Vec<String>)| at.elapsed() >= limits::RELOAD_RETRY;
-                    let begins = match &self.reload {
-                        Some(reload) => look(&self.start.config) != reload.files,
-                        None => self.files.changed() || self.refused.as_ref().is_some_and(again),
-                    };
-                    if begins {
-                        self.begin_reload(false);
-                    }
+                    self.look_around();
                 }
                 () = self.collector.ended() => {}
                 () = deliveries.moved() => self.collector.resume_paused(),
@@ -310,10 +305,34 @@ impl RunLoop {
             }
         }
         turns.end();
+        self.stop(&mut signals).await;
+        Ok(())
+    }
+
+    /// Forgets what is over, and reads the configuration again where its files changed, or where it was refused a while ago.
+    fn look_around(&mut self) {
+        self.collector.sweep();
+        if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
+            memory::give_back();
+            self.trimmed = Instant::now();
+        }
+        let is_old = |refused: &RefusedConfig| refused.at.elapsed() >= limits::RELOAD_RETRY;
+        let begins = match &self.reload {
+            Some(reload) => look(&self.start.config) != reload.files,
+            None => self.files.changed() || self.refused.as_ref().is_some_and(is_old),
+        };
+        if begins {
+            self.begin_reload(false);
+        }
+    }
+
+    /// Gives polls and deliveries time to end.
+    async fn stop(self, signals: &mut Signals) {
         let deadline = Instant::now() + limits::SHUTDOWN;
         tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
         let RunLoop { collector, .. } = self;
         let pipeline = collector.pipeline().clone();
+        let deliveries = &pipeline.deliveries;
         let end = async {
             collector.stop(limits::SHUTDOWN / 2).await;
             let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.flushed()).await;
@@ -328,7 +347,6 @@ impl RunLoop {
         if waiting > 0 {
             tracing::warn!("{waiting} events wait in the outbox for the next start");
         }
-        Ok(())
     }
 
     fn answer(&self, question: StatusRequest) {
@@ -338,7 +356,7 @@ impl RunLoop {
             StatusRequest::Snapshot(rows, answer) => {
                 let (draft, left_out, waiting) =
                     (self.collector.draft(rows), self.left_out.clone(), self.waiting_rows());
-                let refused = self.refused.iter().flat_map(|(_, problems)| problems);
+                let refused = self.refused.iter().flat_map(|refused| &refused.problems);
                 let notes: Vec<String> =
                     refused.map(|problem| format!("the configuration is not taken: {problem}")).collect();
                 // Done beside the loop, so that others do not wait.
@@ -359,24 +377,27 @@ impl RunLoop {
         self.reload = Some(Reload { task, asked, files });
     }
 
+    /// Stays with the configuration that there is, and says why unless that was said and nobody `asked`.
+    fn refuse(&mut self, problems: Vec<String>, asked: bool) {
+        self.collector.pipeline().metrics.reloaded(false);
+        let is_told = self.refused.as_ref().is_some_and(|refused| refused.problems == problems) && !asked;
+        for problem in problems.iter().filter(|_| !is_told) {
+            tracing::error!(fault = Blame::Operator.word(), problem, "the configuration is not taken");
+        }
+        self.refused = Some(RefusedConfig { at: Instant::now(), problems });
+    }
+
     fn end_reload(&mut self, loaded: Result<Loaded, StartError>) {
         let asked = self.reload.take().is_some_and(|reload| reload.asked);
-        let metrics = Arc::clone(&self.collector.pipeline().metrics);
         let Loaded { collector: config, sinks, checked, admission, files, network } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                metrics.reloaded(false);
                 self.files.changed_seen();
-                let problems: Vec<String> = match error {
+                let problems = match error {
                     StartError::Configuration(problems) => problems.iter().map(ToString::to_string).collect(),
                     other => vec![other.to_string()],
                 };
-                let told = self.refused.as_ref().is_some_and(|(_, told)| *told == problems) && !asked;
-                for problem in problems.iter().filter(|_| !told) {
-                    tracing::error!(fault = Blame::Operator.word(), problem, "the configuration is not taken");
-                }
-                self.refused = Some((Instant::now(), problems));
-                return;
+                return self.refuse(problems, asked);
             }
         };
         self.refused = None;
@@ -398,31 +419,20 @@ impl RunLoop {
         }
         self.network = network;
         if let Err(error) = self.collector.pipeline().deliveries.replace(&sinks) {
-            metrics.reloaded(false);
-            let words = cause::chain(&error);
-            tracing::error!(fault = Blame::Operator.word(), "the configuration is not taken: {words}");
-            self.refused = Some((Instant::now(), vec![words]));
-            return;
+            return self.refuse(vec![cause::chain(&error)], asked);
         }
         self.collector.tenants().replace(checked.network);
         let count = checked.feeds.len();
-        // A feed that runs continues as before, unless that violates a pin.
-        let goes_on = |feed: &str, pins: &Pins| {
-            self.collector.admitted(feed).is_some_and(|running| pins.problems(running).is_empty())
-        };
-        let left_out = checked.left_out.iter().map(|out| (out.feed.as_str(), &out.pins));
-        let waiting = admission.waiting().map(|feed| (feed.feed.as_str(), &feed.pins));
-        let out: Vec<&str> =
-            left_out.chain(waiting).filter(|(feed, pins)| goes_on(feed, pins)).map(|(feed, _)| feed).collect();
         let feeds = compact(checked.feeds);
-        self.collector.reload(feeds, &out, config.polls, config.polls_of_tenant, impatient);
+        let going_on = going_on(&self.collector, &checked.left_out, &admission);
+        self.collector.reload(feeds, &going_on, config.polls, config.polls_of_tenant, impatient);
         self.config = CollectorConfig {
             state: self.config.state.clone(),
             listen: self.config.listen,
             token: self.config.token.clone(),
             ..config
         };
-        metrics.reloaded(true);
+        self.collector.pipeline().metrics.reloaded(true);
         let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         let before = std::mem::replace(&mut self.left_out, left_out);
         self.count_left_out();
@@ -430,6 +440,15 @@ impl RunLoop {
         self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
         self.count_waiting();
     }
+}
+
+/// Feeds that are not among those of the new configuration, or not yet, and that run on as they were: none against a pin.
+fn going_on<'a>(collector: &Collector, left_out: &'a [LeftOut], admission: &'a Admission) -> Vec<&'a str> {
+    let goes_on =
+        |pins: &Pins, feed: &str| collector.admitted(feed).is_some_and(|running| pins.problems(running).is_empty());
+    let left_out = left_out.iter().map(|out| (out.feed.as_str(), &out.pins));
+    let waiting = admission.waiting().map(|feed| (feed.feed.as_str(), &feed.pins));
+    left_out.chain(waiting).filter(|(feed, pins)| goes_on(pins, feed)).map(|(feed, _)| feed).collect()
 }
 
 /// Logs the warnings about a configuration, except for those of `before`.

@@ -146,14 +146,15 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
 
 /// Answers of scenarios that affect the second list only, and thereby a poll that already read good pages.
 fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
-    let page = |link: String| Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
-    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.url, controls_path(strike.subscription));
+    let skip = request.query.get("$skiptoken").map(String::as_str);
+    if let Some(link) = link(strike, name, skip) {
+        return Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
+    }
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut edited = good.clone();
         edit(&mut edited["value"][0]);
         Some(Answer::json(200, &edited))
     };
-    let skip = request.query.get("$skiptoken").map(String::as_str);
     match name {
         "not-onboarded" | "controls-empty" => Some(Answer::json(200, &json!({ "value": [] }))),
         "expand-refused" if request.query.contains_key("$expand") => {
@@ -164,15 +165,6 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
             Some(Answer::text(200, "application/json; charset=utf-8", &text.as_bytes()[..text.len() / 2]))
         }
         "connection-cut" => Some(Answer { cut: true, ..Answer::json(200, good) }),
-        "link-lookalike" => page(here("1").replacen("/subscriptions", ".evil.example/subscriptions", 1)),
-        "link-userinfo" => page(here("1").replacen("/subscriptions", "@evil.example/subscriptions", 1)),
-        "link-private" => page("https://10.0.0.1/subscriptions".to_owned()),
-        "link-metadata" => page("http://2852039166/metadata/instance".to_owned()),
-        "link-other-list" => page(here("1").replacen("secureScoreControls", "secureScores", 1)),
-        "link-climbing" => page(here("1").replacen("secureScoreControls", "../../../tenants", 1)),
-        "link-odd" if skip.is_none() => page(here(ODD)),
-        "link-fragment" => page(here("1#2")),
-        "link-backslash" => page(here("1\\2")),
         "type-wrong" => Some(Answer::text(200, "image/png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec())),
         "echo" => request.bearer.as_deref().map(|bearer| echo(good, bearer)),
         "echo-lines" => request.bearer.as_deref().map(|bearer| echo_in_lines(good, bearer)),
@@ -182,11 +174,6 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         "echo-utf16" | "echo-utf16-bare" | "echo-utf32" | "echo-utf7" => {
             request.bearer.as_deref().map(|bearer| echo_in_charset(good, bearer, name))
         }
-        "link-foreign" => page("https://evil.example/subscriptions".to_owned()),
-        "link-http" => page(here("1").replacen("https:", "http:", 1)),
-        "link-self" => page(here(skip.unwrap_or("self"))),
-        "link-loop" => page(here(if skip == Some("a") { "b" } else { "a" })),
-        "link-endless" => page(here(&format!("{}", skip.and_then(|skip| skip.parse().ok()).unwrap_or(0) + 1))),
         "item-incomplete" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("properties")))),
         "item-without-id" => edited(&|item| drop(item.as_object_mut().and_then(|item| item.remove("id")))),
         "number-as-text" => edited(&|item| item["properties"]["score"]["max"] = Value::from("10")),
@@ -213,6 +200,29 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         }
         _ => None,
     }
+}
+
+/// Where the first page's link to the next leads, if anywhere.
+fn link(strike: &Strike<'_>, name: &str, skip: Option<&str>) -> Option<String> {
+    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.url, controls_path(strike.subscription));
+    let first = |from: &str, to: &str| here("1").replacen(from, to, 1);
+    Some(match name {
+        "link-lookalike" => first("/subscriptions", ".evil.example/subscriptions"),
+        "link-userinfo" => first("/subscriptions", "@evil.example/subscriptions"),
+        "link-private" => "https://10.0.0.1/subscriptions".to_owned(),
+        "link-metadata" => "http://2852039166/metadata/instance".to_owned(),
+        "link-other-list" => first("secureScoreControls", "secureScores"),
+        "link-climbing" => first("secureScoreControls", "../../../tenants"),
+        "link-odd" if skip.is_none() => here(ODD),
+        "link-fragment" => here("1#2"),
+        "link-backslash" => here("1\\2"),
+        "link-foreign" => "https://evil.example/subscriptions".to_owned(),
+        "link-http" => first("https:", "http:"),
+        "link-self" => here(skip.unwrap_or("self")),
+        "link-loop" => here(if skip == Some("a") { "b" } else { "a" }),
+        "link-endless" => here(&format!("{}", skip.and_then(|skip| skip.parse().ok()).unwrap_or(0) + 1)),
+        _ => return None,
+    })
 }
 
 /// A part of a query with characters that services forget to encode.

@@ -125,23 +125,14 @@ pub(super) async fn admit(
         Ok(opened) if candidate.is_good() => {
             candidate.note_oddities(&opened);
             note_plan(&mut feed, &opened);
-            return match LeftOut::of_pins(&feed, &pins) {
+            match LeftOut::of_pins(&feed, &pins) {
                 Some(out) => Err(Rejected::LeftOut(LeftOut { files, ..out })),
                 None => Ok(Admitted { feed, warnings: candidate.warnings }),
-            };
+            }
         }
-        Ok(_) => {}
-        Err(FeedError::Settings(problems)) => candidate.hear(&problems, &given),
-        // A plugin that fails is a problem of its own feeds only.
-        Err(FeedError::Call(error)) if candidate.problems.is_empty() => {
-            let problem = plugin_place(&id, &place).problem(cause::chain(&error));
-            return Err(Rejected::LeftOut(LeftOut::of_plugin(&tenant, &id, problem, candidate.unreadable())));
-        }
-        Err(error @ (FeedError::Call(_) | FeedError::Host(_))) => {
-            candidate.problems.push(plugin_place(&id, &place).problem(cause::chain(&error)));
-        }
+        Ok(_) => Err(candidate.rejected(tenant, files)),
+        Err(error) => Err(candidate.unopened(error, &given, tenant, files)),
     }
-    Err(candidate.rejected(tenant, files))
 }
 
 /// A feed that is being judged, and the problems so far.
@@ -352,6 +343,27 @@ impl<'a> Candidate<'a> {
         let odd = odd.chain(feed.oddities().into_iter().map(|odd| self.odd(odd)));
         let odd: Vec<ConfigProblem> = odd.collect();
         self.warnings.extend(odd);
+    }
+
+    /// Rejects the feed because the plugin, or the host, did not open it.
+    fn unopened(
+        mut self,
+        error: FeedError,
+        given: &Map<String, Value>,
+        tenant: String,
+        files: Vec<SeenFile>,
+    ) -> Rejected {
+        let place = plugin_place(self.id, self.place);
+        match error {
+            FeedError::Settings(problems) => self.hear(&problems, given),
+            // A plugin that fails is a problem of its own feeds only.
+            FeedError::Call(error) if self.problems.is_empty() => {
+                let (id, problem) = (self.id, place.problem(cause::chain(&error)));
+                return Rejected::LeftOut(LeftOut::of_plugin(&tenant, id, problem, self.unreadable()));
+            }
+            error => self.problems.push(place.problem(cause::chain(&error))),
+        }
+        self.rejected(tenant, files)
     }
 
     fn unreadable(self) -> Vec<(String, ConfigProblem)> {

@@ -140,32 +140,41 @@ impl PluginFeeds {
             bytes.notes(&around.host, |file| format!("asking the plugin {} for its description", file.display()));
         let description = around.faults.descriptions.once(bytes.key(), plugin.description()).await;
         drop(doing);
-        let description: Arc<Description> = match description {
-            Ok(description) => description,
-            Err(error) => {
-                return fitting.into_iter().for_each(|(number, feed)| {
-                    tell((number, Err(rejected(of_plugin(feed, &error)))));
-                });
-            }
-        };
-        let mut running = JoinSet::new();
-        for (number, feed) in fitting {
-            // Ten thousand feeds at once would fragment the memory.
-            if running.len() >= limits::CHECKS {
-                running.join_next().await;
-            }
-            let (plugin, description, around) = (plugin.clone(), Arc::clone(&description), Arc::clone(&around));
-            let (pins, seen, verdicts) = (feed.pins.clone(), bytes.seen.clone(), verdicts.clone());
-            let doing = bytes.notes(&around.host, |_| format!("checking the settings of feed {}", feed.id));
-            running.spawn(async move {
-                let _doing = doing;
-                let admitted = admit(plugin, &description, feed, &around).await;
-                let admitted = admitted.map_err(|rejected| rejected.pinned(pins).watching(seen.as_ref()));
-                drop(verdicts.send((number, admitted)));
-            });
+        match description {
+            Ok(description) => judge_each(fitting, &plugin, &description, &bytes, &around, &verdicts).await,
+            Err(error) => fitting.into_iter().for_each(|(number, feed)| {
+                tell((number, Err(rejected(of_plugin(feed, &error)))));
+            }),
         }
-        while running.join_next().await.is_some() {}
     }
+}
+
+/// Judges the feeds of a plugin that said what it is, some at a time.
+async fn judge_each(
+    feeds: Vec<(usize, FeedConfig)>,
+    plugin: &Plugin,
+    description: &Arc<Description>,
+    bytes: &PluginBytes,
+    around: &Arc<FeedSurroundings>,
+    verdicts: &UnboundedSender<FeedVerdict>,
+) {
+    let mut running = JoinSet::new();
+    for (number, feed) in feeds {
+        // Ten thousand feeds at once would fragment the memory.
+        if running.len() >= limits::CHECKS {
+            running.join_next().await;
+        }
+        let (plugin, description, around) = (plugin.clone(), Arc::clone(description), Arc::clone(around));
+        let (pins, seen, verdicts) = (feed.pins.clone(), bytes.seen.clone(), verdicts.clone());
+        let doing = bytes.notes(&around.host, |_| format!("checking the settings of feed {}", feed.id));
+        running.spawn(async move {
+            let _doing = doing;
+            let admitted = admit(plugin, &description, feed, &around).await;
+            let admitted = admitted.map_err(|rejected| rejected.pinned(pins).watching(seen.as_ref()));
+            drop(verdicts.send((number, admitted)));
+        });
+    }
+    while running.join_next().await.is_some() {}
 }
 
 /// Rejects a feed whose plugin does not load.

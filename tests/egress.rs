@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use azure_secure_score::link::List;
+use host_harness::admitted::tenants::Tenants;
 use host_harness::audit::inspect::{self, Sheet};
 use host_harness::collector::once;
 use host_harness::config;
@@ -16,7 +17,6 @@ use source_host::contract::{Credential, CredentialUse, Path as ShapePath, Place,
 use source_host::credentials::redact::Search;
 use source_host::credentials::sealed::Sealed;
 use source_host::credentials::secret::Secret;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
 use source_host::network::address::prohibited;

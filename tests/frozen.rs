@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use host_harness::admitted::tenants::Tenants;
 use host_harness::built_in;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use source_host::contract::Reaction;
 use source_host::credentials::settings::Settings;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
 use source_host::network::egress::Origins;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use host_harness::admitted::tenants::Tenants;
 use host_harness::config;
 use host_harness::config::admission;
 use parking_lot::Mutex;
 use source_host::contract::{Batch, Discovery, Event, Failure, Reaction};
 use source_host::credentials::redact::Search;
 use source_host::credentials::secret::Secret;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
 use source_host::network::client::Timeouts;
 use source_simulator::hostile::{Reaction as Expected, ScriptedService, TABLE};

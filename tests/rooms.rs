@@ -49,7 +49,7 @@ const HOUSES: &[House] = &[
         sources: "host-harness/src",
         crates: &["source_host", "source_simulator", "host_harness"],
         floors: &[
-            &["files", "limits"],
+            &["admitted", "files", "limits"],
             &["built_in", "environment", "recording", "store", "terminal"],
             &["metrics"],
             &["sink"],

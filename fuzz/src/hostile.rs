@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, LazyLock};
 
+use host_harness::admitted::CompactPlan;
 use serde_json::Value;
 use source_host::Limits;
 use source_host::contract::{LogLevel, Path, Plan, Shape};
 use source_host::credentials::redact::{REDACTED, SHORTEST, Search, take_steps};
 use source_host::credentials::secret::Secret;
-use source_host::feed::admitted::CompactPlan;
 use source_host::network::IncomingResponse;
 use source_host::network::OutgoingRequest;
 use source_host::network::egress::{Egress, Origins, canonical};

@@ -8,6 +8,7 @@ compile_error!("the collector runs on Unix: it handles signals, and owners and r
 /// The commit from which the program was built, or `unknown`.
 pub const COMMIT: &str = env!("HOST_HARNESS_COMMIT");
 
+pub mod admitted;
 pub mod audit;
 pub mod built_in;
 pub mod check;

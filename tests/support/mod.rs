@@ -15,11 +15,11 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use host_harness::admitted::AdmittedFeed;
 use host_harness::{built_in, environment};
 use serde_json::{Map, Value, json};
 use source_host::clock::Clock;
 use source_host::credentials::settings::Settings;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::{CompileLimits, Limits};
 use source_host::network::Nowhere;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use host_harness::admitted::tenants::Tenants;
 use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
 use host_harness::config;
@@ -16,7 +17,6 @@ use host_harness::store::sqlite::SqliteStore;
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::clock::Clock;
-use source_host::feed::tenants::Tenants;
 use source_host::network::Transport;
 
 use super::flaky::Flaky;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use host_harness::admitted::tenants::Tenants;
 use host_harness::run::page::page;
 use serde_json::{Value, json};
 use source_host::credentials::settings::Settings;
-use source_host::feed::tenants::Tenants;
 use source_host::network::Transport;
 use source_host::network::egress::Origins;
 use tracing::instrument::WithSubscriber;

@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
 use source_host::clock::Clock;
-use source_host::feed::tenants::Tenants;
 use source_host::limits::Limits;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::admitted::tenants::Tenants;
 pub use crate::check::command::{general_warnings, tell};
 pub use crate::check::remarks::{REMARKS, Remark, expiring};
 pub use crate::check::report::{CheckReport, Question, Step, StepStatus, StepTrouble, status};

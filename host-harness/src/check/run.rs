@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::credentials::redact;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::plugin::Plugin;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::admitted::AdmittedFeed;
 use crate::check::report::{CheckReport, Question, Step, StepStatus, StepTrouble};
 
 /// A report in progress.

@@ -6,11 +6,11 @@ use std::time::UNIX_EPOCH;
 
 use parking_lot::Mutex;
 use source_host::clock::Clock;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::milliseconds;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use url::Url;
 
+use crate::admitted::AdmittedFeed;
 use crate::check::remarks::{CLOCK_OFF, Remark, SERVICE_CLOCK_OFF};
 use crate::limits;
 

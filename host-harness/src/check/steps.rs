@@ -9,13 +9,13 @@ use source_host::clock::Clock;
 use source_host::contract::{Discovery, Event, Failure, Notice, Page, PollResult, Reaction, Scope};
 use source_host::credentials::redact;
 use source_host::feed::Feed;
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::network::client::Network;
 use source_host::progress::Doing;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use url::Url;
 
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::check::probe::{ProbeStep, ProbeTrouble, probe};
 use crate::check::remarks::{
     CREDENTIALS_IN_CLEAR, EXPIRES, NO_EVENT, NO_TLS, ORIGIN_NOT_ALLOWED, SETTINGS_INVALID, SETTINGS_ODD, expiring, list,

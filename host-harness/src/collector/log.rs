@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use source_host::contract::{Failure, Notice, Reaction, Scope};
 use source_host::credentials::redact::{self, Search};
-use source_host::feed::admitted::AdmittedFeed;
+
+use crate::admitted::AdmittedFeed;
 
 /// The same failure without secrets.
 pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {

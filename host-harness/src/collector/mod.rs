@@ -11,13 +11,13 @@ use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Scope};
 use source_host::digest::ShortDigest;
 use source_host::failures;
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, FeedError};
 use source_host::limits::{CLOCK_STEP, milliseconds};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
 use crate::collector::search::SearchUpdate;

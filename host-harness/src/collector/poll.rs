@@ -7,10 +7,10 @@ use std::time::Duration;
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Reaction, Scope};
 use source_host::failures;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::milliseconds;
 use tokio::sync::OnceCell;
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, log_outcome, redacted};
 use crate::collector::work::{Done, NotKept, Task};

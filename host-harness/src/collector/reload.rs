@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use source_host::blame::Blame;
 use source_host::digest::ShortDigest;
 use source_host::failures;
-use source_host::feed::admitted::AdmittedFeed;
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};

@@ -8,9 +8,9 @@ use source_host::blame::Blame;
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::digest::ShortDigest;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::limits::milliseconds;
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::first;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use source_host::blame::Blame;
 use source_host::contract::Failure;
-use source_host::feed::admitted::AdmittedFeed;
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::ScopeEntry;
 use crate::collector::agenda::Job;
 use crate::collector::log::redacted;

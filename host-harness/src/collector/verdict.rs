@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use source_host::contract::{Discovery, Failure, Reaction, Scope};
 use source_host::failures;
-use source_host::feed::admitted::AdmittedFeed;
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::Task;
 use crate::store::{Polling, Standing};

@@ -8,9 +8,9 @@ use source_host::clock::Clock;
 use source_host::contract::{Batch, Failure, Measure, Notice, PollResult, Reaction, Scope};
 use source_host::failpoint;
 use source_host::failures;
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{self, Feed, Polled};
 
+use crate::admitted::AdmittedFeed;
 use crate::collector::schedule::{NextPoll, Schedule};
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;

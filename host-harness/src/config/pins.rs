@@ -1,9 +1,8 @@
 //! The digests that a feed's plugin and plan must have: whoever reviewed a page of `inspect` pins the digests on it.
 
-use source_host::feed::admitted::AdmittedFeed;
-
 use super::reader::{ConfigReader, Table};
 use super::{ConfigPlace, ConfigProblem};
+use crate::admitted::AdmittedFeed;
 
 /// Key of the plugin's digest; `[feed_defaults]` may have it, too.
 pub const PLUGIN: &str = "plugin_sha256";

@@ -12,8 +12,6 @@ use source_host::contract::{Credential, Description, Failure, Identifier, Identi
 use source_host::credentials::redact::{PIECE, Pieces, redact};
 use source_host::credentials::secret::Secret;
 use source_host::feed::FeedError;
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::limits::Limits;
 use source_host::network::charset;
 use source_host::network::client::Network;
@@ -23,6 +21,8 @@ use source_host::plugin::KnownPlugin;
 use source_host::plugin::seal::{self, Sealing};
 use source_host::text::guids;
 
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::recording::cassette::{
     Cassette, CassetteError, RecordedContext, RecordedExchange, RecordedRequest, RecordedResponse, VERSION,
 };

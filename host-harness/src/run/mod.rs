@@ -17,8 +17,6 @@ use source_host::blame::Blame;
 use source_host::cause;
 use source_host::clock::Clock;
 use source_host::failpoint;
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::network::client::Network;
 use source_host::plugin::engine::Host;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +24,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow, StatusSnapshot};
 use crate::config::admission::{Admission, Checked, Faults, LeftOut};

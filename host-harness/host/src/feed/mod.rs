@@ -1,9 +1,6 @@
 //! One feed: a plugin with the settings of one tenant. A feed makes the calls of the contract in their order, keeps the
 //! token, and returns a scope's events completely or not at all.
 
-pub mod admitted;
-pub mod tenants;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -267,7 +264,7 @@ impl Feed {
 
     /// The same, with the remarks that were already reported about the feed. If the plan of these settings is given,
     /// the plugin is not asked again.
-    pub(crate) async fn open_as(
+    pub async fn open_as(
         plugin: Plugin,
         settings: Settings,
         plan: Option<Plan>,

@@ -194,7 +194,7 @@ impl LiveTransport {
         // (RFC 9112, section 9.3.1). A request that only reads is sent once more.
         if let (Err(error), Some(again)) = (&sent, again)
             && !error.is_connect()
-            && kind(error, self.timeouts) == Ok(TransportError::Broken)
+            && matches!(kind(error, self.timeouts), Ok(TransportError::Broken))
         {
             sent = again.send().await;
         }

@@ -30,11 +30,11 @@ pub(super) struct Cache {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CacheError {
     /// The folder is unusable: no file in it is read or written.
-    #[error("{} {1}", .0.display())]
-    Folder(PathBuf, Cause),
+    #[error("{} {cause}", folder.display())]
+    Folder { folder: PathBuf, cause: Cause },
     /// One file is unusable, and may be replaced.
-    #[error("{} {1}", .0.display())]
-    File(PathBuf, Cause),
+    #[error("{} {cause}", file.display())]
+    File { file: PathBuf, cause: Cause },
 }
 
 /// What the system refuses to do with a file or a folder.
@@ -54,7 +54,7 @@ impl Cache {
     /// Reads the code under a name; `None` if there is no such file.
     pub(super) fn load(&self, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
         let Some(folder) = self.open()? else { return Ok(None) };
-        let unusable = |cause: Cause| CacheError::File(self.folder.join(name), cause);
+        let unusable = |cause: Cause| CacheError::File { file: self.folder.join(name), cause };
         let unread = |error: io::Error| unusable(undone("read")(error));
         // A pipe is refused below; with this flag, opening it does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -95,7 +95,7 @@ impl Cache {
             beside.persist(place)?;
             Ok(())
         };
-        write().map_err(|error| CacheError::File(self.folder.join(name), undone("written")(error)))?;
+        write().map_err(|error| CacheError::File { file: self.folder.join(name), cause: undone("written")(error) })?;
         // The file is complete and in place. A file system that cannot sync folders may lose the file in a power cut,
         // and nothing else.
         let _ = folder.sync_all();
@@ -121,7 +121,7 @@ impl Cache {
     }
 
     fn unusable(&self, cause: Cause) -> CacheError {
-        CacheError::Folder(self.folder.clone(), cause)
+        CacheError::Folder { folder: self.folder.clone(), cause }
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
         let unusable = cache.load(NAME).unwrap_err();
         let told = unusable.to_string();
         let file = cache.folder.join(NAME);
-        assert!(matches!(unusable, CacheError::File(..)) && told.starts_with(file.to_str().unwrap()), "{told}");
+        assert!(matches!(unusable, CacheError::File { .. }) && told.starts_with(file.to_str().unwrap()), "{told}");
         assert!(told.contains(reason), "{told}");
         cache.store(NAME, CODE).unwrap();
         loads(cache);
@@ -266,7 +266,7 @@ mod tests {
         for found in [0o777, 0o1777, 0o720, 0o702] {
             mode(&cache.folder, found);
             for unusable in [cache.load(NAME).unwrap_err(), cache.store(NAME, b"other").unwrap_err()] {
-                assert!(matches!(unusable, CacheError::Folder(..)), "{unusable}");
+                assert!(matches!(unusable, CacheError::Folder { .. }), "{unusable}");
                 assert!(unusable.to_string().contains(&expected), "{unusable}");
             }
         }
@@ -274,8 +274,8 @@ mod tests {
         loads(&cache);
         for folder in [outer.path().join("cache").join(NAME), file.join("below")] {
             let no_folder = Cache { folder };
-            assert!(matches!(no_folder.load(NAME), Err(CacheError::Folder(..))));
-            assert!(matches!(no_folder.store(NAME, CODE), Err(CacheError::Folder(..))));
+            assert!(matches!(no_folder.load(NAME), Err(CacheError::Folder { .. })));
+            assert!(matches!(no_folder.store(NAME, CODE), Err(CacheError::Folder { .. })));
         }
     }
 

@@ -154,10 +154,10 @@ impl Host {
                     return Ok(component);
                 }
             }
-            Err(why @ CacheError::File(..)) => {
+            Err(why @ CacheError::File { .. }) => {
                 tracing::warn!("{why}; the plugin is compiled anew, and the file replaced")
             }
-            Err(why @ CacheError::Folder(..)) => {
+            Err(why @ CacheError::Folder { .. }) => {
                 tracing::warn!("the cache is not used, and each start compiles its plugins anew: {why}");
                 cache = None;
             }

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use source_host::contract::{Credential, Description, Path, Plan, Problem, Shape};
 use source_host::credentials::settings::Settings;
 use source_host::credentials::settings::schema::validator;
-use source_host::feed::admitted::CompactPlan;
 use source_host::network::egress::canonical;
 use source_host::plugin::Plugin;
 use source_host::plugin::call::Caller;
 
 use super::bookkeeping::Examination;
+use crate::admitted::CompactPlan;
 use crate::limits::CONFORMANCE_CALLS;
 
 impl Examination {

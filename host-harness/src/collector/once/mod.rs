@@ -11,14 +11,14 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Scope};
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::feed::{Feed, Polled};
 
 pub use self::report::{Figure, Report, table};
 use self::reporter::Reporter;
 pub use self::reporter::usual_fix;
 use self::retry::{WorkLabel, poll_with_retries, with_retries};
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::collector::forget;
 use crate::collector::verdict::{ScopeVerdict, verdicts};
 use crate::collector::work::{Done, NotKept, Pipeline, Task};

@@ -10,13 +10,13 @@ use source_host::cause;
 use source_host::contract::{self, CredentialKind, Description};
 use source_host::credentials::expiry::{self, Validity};
 use source_host::credentials::settings::{Oddity, Settings};
-use source_host::feed::admitted::AdmittedFeed;
 use source_host::feed::{Feed, FeedError};
 use source_host::network::egress;
 use source_host::plugin::Plugin;
 use source_host::plugin::log_share::LogShare;
 
 use super::{FeedSurroundings, LeftOut, LeftOutReason};
+use crate::admitted::AdmittedFeed;
 use crate::config::{ConfigPlace, ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;

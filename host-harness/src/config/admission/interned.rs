@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use source_host::contract::Shape;
-use source_host::feed::admitted::AdmittedFeed;
+
+use crate::admitted::AdmittedFeed;
 
 /// Interns lists, tenant names and shapes that many feeds share.
 #[derive(Default)]

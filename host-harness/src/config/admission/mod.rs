@@ -12,8 +12,6 @@ use std::sync::Arc;
 use source_host::blame::Blame;
 use source_host::clock::Clock;
 
-use source_host::feed::admitted::AdmittedFeed;
-use source_host::feed::tenants::Tenants;
 use source_host::network::Nowhere;
 use source_host::network::client::Network;
 use source_host::network::egress::Origins;
@@ -27,6 +25,8 @@ use self::candidate::{Admitted, Rejected, plugin_place};
 pub use self::faults::Faults;
 use self::interned::Interned;
 use self::plugins::{FeedVerdict, PluginBytes, PluginFeeds};
+use crate::admitted::AdmittedFeed;
+use crate::admitted::tenants::Tenants;
 use crate::built_in;
 use crate::config::{self, Config, ConfigPlace, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::environment::PRODUCT;

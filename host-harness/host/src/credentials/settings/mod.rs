@@ -323,7 +323,7 @@ impl Settings {
     }
 
     /// The settings for a call that is a function of its arguments: each secret has the same placeholder every time.
-    pub(crate) fn with_fixed_placeholders(&self) -> String {
+    pub fn with_fixed_placeholders(&self) -> String {
         let mut settings = self.plain();
         for (index, HeldCredential { setting, secret, .. }) in self.secrets.iter().enumerate() {
             let placeholder = if secret.expose().is_empty() { String::new() } else { fixed_placeholder(index) };

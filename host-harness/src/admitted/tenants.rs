@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::limits::{self, Limits, milliseconds};
-use crate::network::client::Network;
-use crate::network::tokens::Tokens;
-use crate::network::{Transport, TransportError};
+use source_host::limits::{self, Limits, milliseconds};
+use source_host::network::client::Network;
+use source_host::network::tokens::Tokens;
+use source_host::network::{Transport, TransportError};
 
 type NewTransport = Box<dyn Fn(&str) -> Result<Arc<dyn Transport>, TransportError> + Send + Sync>;
 

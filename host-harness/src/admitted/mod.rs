@@ -1,18 +1,21 @@
 //! An admitted feed between two polls: the data that opening the feed takes, and little more.
 
+pub mod tenants;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::contract::{Path, Plan, Shape};
-use crate::credentials::secret::Secret;
-use crate::credentials::settings::Settings;
-use crate::digest::{ShortDigest, digest};
-use crate::feed::tenants::Tenants;
-use crate::feed::{Feed, FeedError, Identity};
-use crate::network::egress::{News, Origins};
-use crate::plugin::Plugin;
-use crate::plugin::log_share::LogShare;
+use source_host::clock::Clock;
+use source_host::contract::{Path, Plan, Shape};
+use source_host::credentials::secret::Secret;
+use source_host::credentials::settings::Settings;
+use source_host::digest::{ShortDigest, digest};
+use source_host::feed::{Feed, FeedError, Identity};
+use source_host::network::egress::{News, Origins};
+use source_host::plugin::Plugin;
+use source_host::plugin::log_share::LogShare;
+
+use self::tenants::Tenants;
 
 /// A feed that passed admission: the data that opening it takes, and little more.
 pub struct AdmittedFeed {
@@ -223,7 +226,7 @@ impl AdmittedFeed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Credential, CredentialUse, Place};
+    use source_host::contract::{Credential, CredentialUse, Place};
 
     #[test]
     fn a_plan_comes_back_as_it_was() {

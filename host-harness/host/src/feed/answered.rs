@@ -1,0 +1,125 @@
+//! Calls of the plugin that ended: their answers, or the failures that the host knows better, and what is told of them.
+
+use super::Feed;
+use crate::contract::{Credential, Failure, Notice, Plan, Reaction};
+use crate::credentials::sealed;
+use crate::failures;
+use crate::network::egress::News;
+use crate::plugin::call::{Called, Caller, Denied};
+
+impl Feed {
+    /// Returns a notice for each credential that is declared and configured but was on no request, once, after the
+    /// first collection. Such a credential does not do what its author expects.
+    pub(super) fn unused(&self) -> Vec<Notice> {
+        let carried = self.carried.lock().take();
+        let Some(carried) = carried else { return Vec::new() };
+        unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
+    }
+
+    /// Returns the plugin's answer, or the failure in its place. Reports a denied request once, unless the failure
+    /// already mentions it.
+    pub(super) fn answered<T>(&self, called: Called<Result<T, Failure>>) -> Result<T, Failure> {
+        let denied = called.1.first_denied.clone();
+        let answered = self.outcome(called);
+        let told = answered.as_ref().err().map(|failure| failure.cause.as_str());
+        if let Some(network) = &self.caller.network {
+            tell_denied(denied, told.unwrap_or_default(), &self.caller, network.egress.news());
+        }
+        answered
+    }
+
+    /// The same without the report. Where a request did not reach the service, the host knows the cause better than the
+    /// plugin.
+    fn outcome<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
+        self.count(|usage| usage.add(&journal));
+        if let Some(carried) = &mut *self.carried.lock() {
+            let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
+            let more: Vec<Credential> = more.cloned().collect();
+            carried.extend(more);
+        }
+        let mut failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(error) => return Err(error.failure()),
+        };
+        let last = journal.exchanges.last();
+        if let Some(cause) = journal.asked_too_often {
+            // The wait concerns this feed only: another credential of the same service may be usable.
+            *self.throttled.lock() = None;
+            let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
+            return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
+        }
+        if let Some(cause) = journal.echoed {
+            return Err(failures::CREDENTIAL_ECHOED.because(cause));
+        }
+        if failure.reaction == Reaction::Wait {
+            let asked = journal.exchanges.iter().rev().find_map(|exchange| exchange.asks_to_wait.clone());
+            *self.throttled.lock() = asked;
+            self.count(|usage| usage.throttles += 1);
+        }
+        if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {
+            failure.cause += &format!("; {why}");
+        }
+        if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
+            && let reason = reason.to_string()
+            && !failure.cause.contains(&reason)
+        {
+            failure.cause += &format!("; {reason}");
+        }
+        Err(failure)
+    }
+}
+
+/// Logs a denied request, unless the failure's text in `told` mentions it or the log already has it.
+pub(super) fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, news: &News) {
+    let Some(Denied { request, why }) = denied.filter(|denied| !told.contains(&denied.why)) else { return };
+    let words = format!("{request} is not let out: {why}");
+    if news.is_news(&words) {
+        tracing::warn!(target: "egress", who = format!("{}/{}", caller.tenant, caller.feed), "{words}");
+    }
+}
+
+/// Returns a notice for each credential that a plan declares, that is configured, and that is not in `carried`.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+    let declared = plan.shapes.iter().flat_map(|shape| &shape.credentials).map(|used| &used.credential);
+    let mut unused: Vec<&Credential> = Vec::new();
+    for credential in declared.filter(|credential| !carried.contains(credential)) {
+        let configured = match credential {
+            Credential::Setting(setting) | Credential::Assertion(setting) => is_configured(setting),
+            Credential::Token => plan.shapes.iter().any(|shape| shape.captures.is_some()),
+        };
+        if configured && !unused.contains(&credential) {
+            unused.push(credential);
+        }
+    }
+    let message = |credential| format!("the plugin declared {} and sent no request with it", sealed::name(credential));
+    unused.into_iter().map(|credential| failures::CREDENTIAL_UNUSED.because(message(credential))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
+        let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
+        let declared = credentials.iter().chain([&Credential::Token, &credentials[1]]);
+        let place = || crate::contract::Place::Bearer;
+        let declared = declared
+            .map(|credential| crate::contract::CredentialUse { credential: credential.clone(), place: place() });
+        let shape = crate::contract::Shape {
+            method: "GET".to_owned(),
+            origin: "https://api.example".to_owned(),
+            path: crate::contract::Path::Exact("/".to_owned()),
+            credentials: declared.collect(),
+            captures: None,
+        };
+        let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
+        let told = |carried: &[Credential]| {
+            let notices = unused(&plan, carried, |setting| setting != "absent");
+            notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&credentials[..1]), ["the plugin declared the credential `other` and sent no request with it"]);
+        assert_eq!(told(&credentials), Vec::<String>::new());
+    }
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use host_harness::config;
 use source_host::text;
 use source_simulator::assertion::Registered;
 use source_simulator::day::{self, Moment};
@@ -46,7 +47,7 @@ pub async fn simulate(
         Some(name) => match scenario::named(name) {
             Some(known) => Some(known),
             None => {
-                let similar = match scenario::similar(name).as_slice() {
+                let similar = match similar(name).as_slice() {
                     [] => String::new(),
                     [one] => format!("; the nearest is {one}"),
                     several => format!("; the nearest are {}", several.join(", ")),
@@ -94,6 +95,23 @@ pub async fn simulate(
     Ok(0)
 }
 
+/// The scenarios that may be meant by a name: the nearest first, then others that are near, and those whose names go on
+/// where the nearest one or what was written ends.
+fn similar(written: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = scenario::names().collect();
+    let first = config::nearest(written, names.iter().copied());
+    let goes_on = |known: &str| {
+        written.len() > 3 && known.starts_with(written) || first.is_some_and(|first| known.starts_with(first))
+    };
+    names.retain(|known| goes_on(known) || config::nearest(written, std::iter::once(*known)).is_some());
+    names.sort_by_key(|known| Some(*known) != first);
+    names.truncate(SIMILAR);
+    names
+}
+
+/// Number of names that are suggested in place of an unknown one.
+const SIMILAR: usize = 3;
+
 /// Prints all scenarios: a table by group, or for programs one object on each line.
 pub fn list(as_json: bool) -> anyhow::Result<u8> {
     let mut text = String::new();
@@ -111,4 +129,19 @@ pub fn list(as_json: bool) -> anyhow::Result<u8> {
     }
     io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_leads_to_those_that_are_near_and_to_no_others() {
+        assert_eq!(similar("forbiden"), ["forbidden"]);
+        assert_eq!(similar("gzip-bom")[0], "gzip-bomb");
+        assert_eq!((similar("throttle").len(), similar("throttle")[0]), (3, "throttled"));
+        for far in ["nope", "", "x", "é", "forbidden-fruit-of-the-vine"] {
+            assert_eq!(similar(far), [""; 0], "{far}");
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod suggestion;
 mod syntax;
 
 pub use self::collector::CollectorConfig;
+pub use self::near::nearest;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};
 pub(crate) use self::problem::once_each;

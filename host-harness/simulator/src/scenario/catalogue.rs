@@ -446,23 +446,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     all().map(|about| about.name)
 }
 
-/// Returns the names that are most similar to this one.
-pub fn similar(name: &str) -> Vec<&'static str> {
-    let distance = |known: &str| strsim::osa_distance(known, name);
-    let words = |text: &str| text.split('-').map(str::to_owned).collect::<Vec<_>>();
-    let (written, most) = (words(name), name.chars().count() / 3);
-    let has_words = |known: &str| written.iter().all(|word| word.len() > 2 && words(known).contains(word));
-    let begins = |known: &str| name.len() > 3 && known.get(..name.len()).is_some_and(|begin| distance(begin) <= most);
-    let near = |known: &&str| distance(known) <= most || has_words(known) || begins(known);
-    let mut names: Vec<&str> = names().filter(near).collect();
-    names.sort_by_key(|known| distance(known));
-    names.truncate(SIMILAR);
-    names
-}
-
-/// Number of names that are suggested in place of an unknown one.
-const SIMILAR: usize = 3;
-
 /// Finds the scenario with a name.
 pub fn named(name: &str) -> Option<&'static str> {
     names().find(|known| *known == name)

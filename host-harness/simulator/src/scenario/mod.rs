@@ -8,7 +8,7 @@ mod echo;
 use serde_json::{Value, json};
 
 use self::catalogue::{ARM, ENTRA};
-pub use self::catalogue::{Kind, OBJECT_ID, SECRET_INVALID, ScenarioInfo, all, asks_for, named, names, similar};
+pub use self::catalogue::{Kind, OBJECT_ID, SECRET_INVALID, ScenarioInfo, all, asks_for, named, names};
 use self::echo::{echo, echo_in_charset, echo_in_lines, echo_of_a_piece, token_echo};
 use crate::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use crate::{gateways, hostile};

@@ -100,7 +100,7 @@ fn check_failure(failure: &Failure) {
 pub fn errors(data: &[u8]) {
     let response = answer(data);
     let settings = &SETTINGS[0];
-    let to_arm = Call::to_arm(settings, "the page", SUBSCRIPTION);
+    let to_arm = Call::to_arm(settings, "the page", Some(SUBSCRIPTION));
     let from_entra = service_error::entra(Call::to_entra(settings, "the token endpoint"), &response);
     let from_arm = service_error::arm(to_arm, &response);
     let fault = Fault::document("something else", "JSON");

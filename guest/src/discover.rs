@@ -117,7 +117,7 @@ impl<'a> Found<'a> {
     }
 
     fn call(&self) -> Call<'a> {
-        Call::to_arm(self.settings, WHAT, "")
+        Call::to_arm(self.settings, WHAT, None)
     }
 
     /// The result; nothing found is a failure.
@@ -140,7 +140,7 @@ impl<'a> Found<'a> {
     fn nothing_found(&self) -> Failure {
         let diagnosis = if self.excluded.is_empty() { NO_SUBSCRIPTIONS } else { ALL_EXCLUDED };
         let mut detail = format!("tenant {}", self.tenant_id);
-        let mut fix = service_error::fill(diagnosis.fix, self.settings, "");
+        let mut fix = service_error::fill(diagnosis.fix, self.settings, None);
         if self.delegated_count > 0 {
             detail.push_str(&format!("; {}: {} of them", DELEGATED_LEFT_OUT.cause, self.delegated_count));
             fix.push_str(&format!("; or {}", DELEGATED_LEFT_OUT.fix));

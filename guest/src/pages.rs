@@ -101,7 +101,7 @@ impl<'a> PollPosition<'a> {
     }
 
     fn call(&self) -> Call<'a> {
-        Call::to_arm(self.settings, self.what(), self.subscription)
+        Call::to_arm(self.settings, self.what(), Some(self.subscription))
     }
 
     fn path(&self) -> String {

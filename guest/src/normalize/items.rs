@@ -66,7 +66,7 @@ impl<'a> PageSource<'a, '_> {
 
     fn failure(&self, diagnosis: &Diagnosis, why: &str) -> Failure {
         let failure = diagnosis.failure(&format!("{}: {why}", self.kind.list()));
-        let fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, self.subscription));
+        let fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, Some(self.subscription)));
         Failure { fix, request_id: self.page.request_id.clone(), ..failure }
     }
 }

@@ -45,6 +45,11 @@ pub fn normalize(
     }
 }
 
+/// The subscription of a poll; None where a failure concerns the whole feed, whose context has a scope without an id.
+fn subscription(context: &Context) -> Option<&str> {
+    Some(context.scope.id.as_str()).filter(|id| !id.is_empty())
+}
+
 /// A failed poll changes no finding. Where it means that the scope has no data any more, one event says so.
 fn after_failure(
     settings: &Settings,
@@ -54,7 +59,7 @@ fn after_failure(
 ) -> Result<Batch, Failure> {
     let frame = Frame::new(settings, context, previous.as_ref().and_then(|state| state.collected))?;
     let mut filled = failure.clone();
-    filled.fix = failure.fix.as_deref().map(|fix| service_error::fill(fix, settings, &context.scope.id));
+    filled.fix = failure.fix.as_deref().map(|fix| service_error::fill(fix, settings, subscription(context)));
     let mut state = previous.unwrap_or_else(State::empty);
     let events = outcome_changed(&frame, &mut state, Some(&filled)).into_iter().collect();
     Ok(Batch { events, state: state.bytes(), outcome: Some(filled), notices: Vec::new(), measures: Vec::new() })
@@ -111,7 +116,7 @@ fn outcome_of(
     notices: &mut Vec<Notice>,
 ) -> Option<Failure> {
     let filled = |mut failure: Failure| {
-        failure.fix = failure.fix.map(|fix| service_error::fill(&fix, settings, &context.scope.id));
+        failure.fix = failure.fix.map(|fix| service_error::fill(&fix, settings, subscription(context)));
         failure
     };
     if items.is_empty() {

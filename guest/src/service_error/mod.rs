@@ -28,8 +28,8 @@ pub struct Call<'a> {
     what: &'a str,
     /// The origin of the request.
     origin: &'a str,
-    /// Id of the subscription; empty if the call concerns none.
-    subscription: &'a str,
+    /// None where the call is about no subscription.
+    subscription: Option<&'a str>,
 }
 
 /// The service whose answer a call waits for.
@@ -54,11 +54,11 @@ impl Service {
 impl<'a> Call<'a> {
     /// Describes a call of Entra ID.
     pub fn to_entra(settings: &'a Settings, what: &'a str) -> Call<'a> {
-        Call { settings, service: Service::Entra, what, origin: &settings.authority, subscription: "" }
+        Call { settings, service: Service::Entra, what, origin: &settings.authority, subscription: None }
     }
 
     /// Describes a call of Azure Resource Manager.
-    pub fn to_arm(settings: &'a Settings, what: &'a str, subscription: &'a str) -> Call<'a> {
+    pub fn to_arm(settings: &'a Settings, what: &'a str, subscription: Option<&'a str>) -> Call<'a> {
         Call { settings, service: Service::Arm, what, origin: &settings.endpoint, subscription }
     }
 }

@@ -8,7 +8,7 @@ fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
 }
 
 fn of_arm(response: &Response) -> Failure {
-    arm(Call::to_arm(&Settings::sample(), "the page", "s"), response)
+    arm(Call::to_arm(&Settings::sample(), "the page", Some("s")), response)
 }
 
 fn of_entra(response: &Response) -> Failure {
@@ -310,7 +310,7 @@ fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
     let code = |path: &str, wrong_type: bool| {
         let fault = Fault { path: path.to_owned(), found: "x".to_owned(), expected: "y".to_owned(), wrong_type };
         let signed = response(200, &[("x-ms-request-id", "r")], "");
-        not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &signed, &fault).code
+        not_understood(Call::to_arm(&Settings::sample(), "the page", Some("s")), &signed, &fault).code
     };
     assert_eq!(code("", false), "answer-not-json");
     assert_eq!(code("value", true), "answer-wrong-type");
@@ -321,7 +321,7 @@ fn a_good_answer_that_is_none_says_what_is_wrong_with_it() {
 fn a_page_for_people_is_nobody_elses_list() {
     let fault = Fault::document("HTML or XML", "a JSON object");
     let failure = |headers: &[(&str, &str)], body: &str| {
-        not_understood(Call::to_arm(&Settings::sample(), "the page", "s"), &response(200, headers, body), &fault)
+        not_understood(Call::to_arm(&Settings::sample(), "the page", Some("s")), &response(200, headers, body), &fault)
     };
     for (headers, body) in [
         (&[][..], "\u{feff} <html>"),
@@ -345,7 +345,7 @@ fn unfit_code(call: Call<'_>, headers: &[(&str, &str)], body: &str) -> String {
 #[test]
 fn json_without_a_mark_of_the_service_is_somebody_elses() {
     let settings = Settings::sample();
-    let calls = [Call::to_arm(&settings, "the page", "s"), Call::to_entra(&settings, "the token endpoint")];
+    let calls = [Call::to_arm(&settings, "the page", Some("s")), Call::to_entra(&settings, "the token endpoint")];
     for call in calls {
         for (kind, body) in [
             ("application/captive+json", r#"{"captive":true,"user-portal-url":"https://portal.example"}"#),
@@ -373,7 +373,7 @@ fn an_error_of_the_service_goes_by_its_code_though_its_status_is_200() {
     let settings = Settings::sample();
     let arm = |code: &str| {
         let body = format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
-        unfit_code(Call::to_arm(&settings, "the page", "s"), &[], &body)
+        unfit_code(Call::to_arm(&settings, "the page", Some("s")), &[], &body)
     };
     for (code, expected) in [
         ("AuthorizationFailed", "forbidden"),

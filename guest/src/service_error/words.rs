@@ -9,11 +9,10 @@ const MAX_MESSAGE_CHARACTERS: usize = 300;
 pub(super) const MAX_CODE_CHARACTERS: usize = 100;
 
 /// Puts the values of this feed into a fix.
-pub fn fill(fix: &str, settings: &Settings, subscription: &str) -> String {
-    let subscription = if subscription.is_empty() { "YOUR-SUBSCRIPTION-ID" } else { subscription };
+pub fn fill(fix: &str, settings: &Settings, subscription: Option<&str>) -> String {
     fix.replace("{client}", &settings.client_id)
         .replace("{tenant}", &settings.tenant)
-        .replace("{subscription}", subscription)
+        .replace("{subscription}", subscription.unwrap_or("YOUR-SUBSCRIPTION-ID"))
         .replace("{endpoint}", &settings.endpoint)
 }
 

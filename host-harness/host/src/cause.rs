@@ -25,20 +25,20 @@ impl Cause {
         Cause(Arc::from(error.into()))
     }
 
-    /// The error itself, for whoever knows its type. An error that has the cause's words among its own gives it so, and not
-    /// as its source, which would be told a second time.
+    /// The error itself, for callers that know its type. An error whose message has the cause's words in it offers the cause
+    /// here, and not as its source: `chain` would repeat the words.
     pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0
     }
 }
 
-/// What was done to a file that failed, such as opening it, is known from where the error stands.
+/// An error of the system with the file that it is about. The sentence around it says what was tried.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", file.display())]
 pub struct FileFault {
     /// The path.
     pub file: PathBuf,
-    /// What the system says.
+    /// The error of the system.
     pub error: std::io::Error,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use super::assertion::{self, Registered};
 use super::estate::{Estate, Subscription, Tenant};
-use super::scenario::{self, Strike};
+use super::scenario::{self, SignInAttempt, Strike};
 
 /// Value of a tag on every subscription.
 pub const COST_CENTER: &str = "cost-center-4711";
@@ -183,10 +183,9 @@ impl World {
                 scenario: self.scenario,
                 strikes: self.strikes,
                 url: &self.url,
-                subscription: "",
+                subscription: None,
                 client: &tenant.client_id,
-                request_id,
-                secret: field("client_secret"),
+                sign_in: Some(SignInAttempt { request_id, secret: field("client_secret") }),
             };
             if let Some(answer) = scenario::strike(&strike, EndpointKind::Token, None) {
                 return answer;
@@ -294,10 +293,9 @@ impl World {
             scenario: self.scenario,
             strikes: self.strikes,
             url: &self.url,
-            subscription: "",
+            subscription: None,
             client: &tenant.client_id,
-            request_id: "",
-            secret: "",
+            sign_in: None,
         };
         is_first.then(|| scenario::strike(&strike, place, good)).flatten()
     }
@@ -354,10 +352,9 @@ impl World {
             scenario: self.scenario,
             strikes: self.strikes,
             url: &self.url,
-            subscription: &subscription.id,
+            subscription: Some(&subscription.id),
             client: &client,
-            request_id: "",
-            secret: "",
+            sign_in: None,
         };
         let answer = scenario::strike(&strike, place, Some((&good, request)));
         self.strikes += usize::from(answer.is_some());

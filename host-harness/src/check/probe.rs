@@ -153,9 +153,9 @@ impl fmt::Display for ProbeTrouble {
 /// milliseconds. Each step is sent as soon as its result is known.
 pub async fn probe(network: &Network, origin: &Url, now: u64, tell: UnboundedSender<Probed>) {
     let proxy = network.proxy();
-    let through = proxy.address_for(origin).cloned().map(|address| Through {
+    let through = proxy.address_for(origin).cloned().zip(proxy.name()).map(|(address, name)| Through {
         authorization: proxy.authorization(),
-        name: proxy.name(),
+        name,
         address,
     });
     // Every step was sent, wherever the test ended.

@@ -93,9 +93,9 @@ pub struct Step {
     pub question: Question,
     /// The result.
     pub status: StepStatus,
-    /// What it was asked of, an origin or a scope; None where there is only one.
+    /// The origin or the scope that the step is about; `None` where there is only one.
     pub about: Option<String>,
-    /// What was found, in a few words, where there is something to say.
+    /// The result in a few words, where there is something to say.
     pub found: Option<String>,
     /// Duration of the step.
     pub time: Duration,

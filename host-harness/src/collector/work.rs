@@ -120,7 +120,7 @@ impl Task {
         }
     }
 
-    /// How the scope stands after a poll that ended now with this outcome.
+    /// Returns the scope's standing after a poll that ended now with this outcome.
     fn stands(&self, outcome: Option<Failure>, next: &NextPoll, watch: Polling, now: u64) -> Standing {
         let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
         let is_same = code(outcome.as_ref()) == code(self.standing.outcome.as_deref());

@@ -119,9 +119,9 @@ pub struct FeedConfig {
 pub struct Interval {
     /// The clock.
     pub time: Duration,
-    /// As it is spelled.
+    /// The text in the configuration.
     pub written: String,
-    /// Where it stands.
+    /// The interval's place in the configuration.
     pub place: ConfigPlace,
 }
 
@@ -147,9 +147,9 @@ fn spelled(time: Duration) -> String {
 /// The place of a feed and of its settings.
 #[derive(Debug, Clone, Default)]
 pub struct SourcePlace {
-    /// Where its table begins.
+    /// The place of the feed's table.
     pub table: FileLine,
-    /// Where each setting stands, which may be among the defaults.
+    /// The place of each setting, which may be among the defaults.
     pub settings: BTreeMap<String, FileLine>,
 }
 

@@ -23,7 +23,7 @@ pub struct Pins {
 pub struct Pin {
     /// The digest in lower-case hexadecimal.
     pub sha256: String,
-    /// Where it stands.
+    /// The place in the configuration.
     pub place: ConfigPlace,
 }
 

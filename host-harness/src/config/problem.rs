@@ -1,4 +1,4 @@
-//! Something wrong or odd in a configuration, and where it stands.
+//! Problems of a configuration, and their places.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,15 +28,15 @@ impl fmt::Display for FileLine {
     }
 }
 
-/// The key to which a problem belongs, and where that stands.
+/// A key of a configuration, with its file and line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigPlace {
-    /// Where it stands.
+    /// File and line.
     pub at: FileLine,
     /// Id of the feed. `None` for a problem of the whole configuration, of defaults that several feeds share, or of a
     /// feed without a valid id.
     pub feed: Option<String>,
-    /// Which key, dotted; of a feed's problem from the feed on. None for the whole of a feed or a file.
+    /// The key with dots; for a feed's problem, relative to the feed. `None` for a whole feed or file.
     pub key: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl ConfigPlace {
         ConfigPlace { at: FileLine::whole(file), feed: None, key: None }
     }
 
-    /// The problem that something is wrong or odd here.
+    /// Makes a problem of this place.
     pub fn problem(&self, message: String) -> ConfigProblem {
         ConfigProblem { place: self.clone(), message }
     }
@@ -55,7 +55,7 @@ impl ConfigPlace {
 /// A problem or an oddity of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigProblem {
-    /// Of which key it is.
+    /// The place of the problem.
     pub place: ConfigPlace,
     /// The value that was found and the value that was expected.
     pub message: String,
@@ -78,7 +78,7 @@ impl fmt::Display for ConfigProblem {
 /// The problems that were already reported: for a reader, thirty feeds with one fault have one fault.
 #[derive(Debug, Default)]
 pub struct ReportedProblems {
-    /// Where the first problem with this message stands.
+    /// The place of the first problem with each message.
     places: BTreeMap<String, FileLine>,
 }
 

@@ -484,7 +484,7 @@ impl<'a> Node<'a> {
         self.place().at
     }
 
-    /// Where it stands, for a problem of its own.
+    /// The place, for a problem of its own.
     pub fn place(&self) -> ConfigPlace {
         self.source.place(Some(self.line), self.key.clone())
     }
@@ -551,17 +551,17 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// Where it stands.
+    /// The line.
     pub fn at(&self) -> FileLine {
         self.place().at
     }
 
-    /// The same, for a problem of its own.
+    /// The place, for a problem of the table.
     pub fn place(&self) -> ConfigPlace {
         self.source.place(self.line, self.key.clone())
     }
 
-    /// The same, for a problem of something that belongs into it.
+    /// The place, for a problem of a key that belongs into the table.
     pub fn place_of(&self, name: &str) -> ConfigPlace {
         self.source.place(self.line, self.path(name))
     }

@@ -376,7 +376,7 @@ pub enum Stall {
     Closed(SinkClosed),
 }
 
-/// Why a sink takes nothing any more.
+/// The reason for which a sink takes nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkClosed {
     /// Standard output refuses what is written.
@@ -388,7 +388,7 @@ pub enum SinkClosed {
 }
 
 impl SinkClosed {
-    /// What the system says, where it says something.
+    /// The kind of the system's error, where there is one.
     pub fn kind(&self) -> io::ErrorKind {
         let error = match self {
             SinkClosed::Stdout(cause) => cause.error().downcast_ref::<io::Error>(),

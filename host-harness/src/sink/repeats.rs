@@ -21,7 +21,7 @@ pub struct Repeats {
 struct Repeat {
     /// When the failure was last logged, by itself or in a summary.
     said: u64,
-    /// How it was met since, if it was.
+    /// The failures since then, if there were any.
     since: Option<Unsaid>,
     lasts: bool,
     /// Whether its end is to be logged, because its beginning was.
@@ -29,10 +29,10 @@ struct Repeat {
     blame: Blame,
 }
 
-/// How a failure was met without being said aloud.
+/// Failures of one kind that were not reported one by one.
 #[derive(Debug)]
 struct Unsaid {
-    /// How often.
+    /// The number of failures.
     count: NonZeroU64,
     /// The text of the last one.
     last: String,

@@ -46,9 +46,9 @@ pub enum CredentialError {
     /// The file cannot be read.
     #[error("a file that cannot be read ({cause}{})", looks.map_or(String::new(), |looks| format!("; the value {looks}")))]
     Unreadable {
-        /// Which file, and what the system says.
+        /// The file, and the error of the system.
         cause: Cause,
-        /// What the path looks like, where that is no path.
+        /// A description of the value, where the value looks like something else than a path.
         looks: Option<&'static str>,
     },
     /// The file was read, and its content is not a credential of this kind.

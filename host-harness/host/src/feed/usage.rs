@@ -1,4 +1,4 @@
-//! What the calls of a feed used.
+//! The resources that the calls of a feed used.
 
 use std::time::Duration;
 

@@ -249,6 +249,7 @@ fn broken(error: tokio::task::JoinError) -> TransportError {
 impl Proxy {
     /// The same error with the proxy named, if the proxy failed.
     pub fn named(&self, error: TransportError, connecting: bool) -> TransportError {
+        let Some(proxy) = self.name() else { return error };
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
@@ -266,7 +267,7 @@ impl Proxy {
             }
             _ => return error,
         };
-        TransportError::Proxy { proxy: self.name(), why }
+        TransportError::Proxy { proxy, why }
     }
 }
 
@@ -369,7 +370,7 @@ fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, Wo
 #[error("{words}")]
 struct ClientFault {
     words: String,
-    #[expect(dead_code, reason = "whoever debugs sees the whole error")]
+    /// For whoever debugs.
     error: reqwest::Error,
 }
 

@@ -37,7 +37,7 @@ pub(super) enum CacheError {
     File { file: PathBuf, cause: Cause },
 }
 
-/// What the system refuses to do with a file or a folder.
+/// An operation on a file or a folder that the system refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be {done}: {error}")]
 struct Undone {
@@ -45,7 +45,7 @@ struct Undone {
     error: io::Error,
 }
 
-/// The same as a cause.
+/// Makes such an error the cause of another.
 fn undone(done: &'static str) -> impl Fn(io::Error) -> Cause {
     move |error| Cause::new(Undone { done, error })
 }

@@ -21,13 +21,19 @@ pub struct Strike<'a> {
     pub strikes: usize,
     /// Origin of the service.
     pub url: &'a str,
-    /// Id of the subscription whose list was requested; empty for other requests.
-    pub subscription: &'a str,
+    /// Id of the subscription whose list was requested; `None` for other requests.
+    pub subscription: Option<&'a str>,
     /// Id of the application.
     pub client: &'a str,
-    /// The service's id of the request.
+    /// The sign-in; `None` for other requests.
+    pub sign_in: Option<SignInAttempt<'a>>,
+}
+
+/// A request for a token.
+pub struct SignInAttempt<'a> {
+    /// The service's own id of the request.
     pub request_id: &'a str,
-    /// The secret that the token endpoint received; empty elsewhere.
+    /// The secret in the form; empty without one.
     pub secret: &'a str,
 }
 
@@ -53,16 +59,17 @@ pub fn strike(strike: &Strike<'_>, place: EndpointKind, good: Option<(&Value, &R
 }
 
 fn token(strike: &Strike<'_>, name: &str) -> Option<Answer> {
+    let SignInAttempt { request_id, secret } = strike.sign_in.as_ref()?;
     if let Some((_, status, error, code, text)) = ENTRA.iter().find(|row| row.0 == name) {
         let text = if *code == 7_000_215 { format!("{text} '{}'.", strike.client) } else { (*text).to_owned() };
-        let answer = entra_error(*status, error, *code, &text, strike.request_id);
+        let answer = entra_error(*status, error, *code, &text, request_id);
         return Some(if *status == 429 { answer.with("retry-after", "600") } else { answer });
     }
     match name {
-        "token-echo" => Some(token_echo(strike.secret)),
+        "token-echo" => Some(token_echo(secret)),
         "token-error-200" => {
             let text = "The provided client secret keys for app are expired.";
-            Some(Answer { status: 200, ..entra_error(401, "invalid_client", 7_000_222, text, strike.request_id) })
+            Some(Answer { status: 200, ..entra_error(401, "invalid_client", 7_000_222, text, request_id) })
         }
         "token-unusable" => Some(token_of("ey.first\nsecond", 3_599, "Bearer")),
         "token-expired-at-once" => Some(token_of("ey.first", 0, "Bearer")),
@@ -78,7 +85,7 @@ fn token_of(token: &str, seconds: u32, kind: &str) -> Answer {
 
 fn refused(strike: &Strike<'_>, name: &str) -> Option<Answer> {
     if name == "forbidden" {
-        let Strike { client, subscription, .. } = strike;
+        let (client, subscription) = (strike.client, strike.subscription?);
         let text = format!(
             "The client '{client}' with object id '{OBJECT_ID}' does not have authorization to perform action \
              'Microsoft.Security/secureScores/read' over scope '/subscriptions/{subscription}' or the scope is invalid. If \
@@ -107,7 +114,7 @@ fn scores(strike: &Strike<'_>, name: &str, good: &Value) -> Option<Answer> {
     Some(match name {
         "not-onboarded" | "scores-empty" => Answer::json(200, &json!({ "value": [] })),
         "not-onboarded-404" => {
-            let text = format!("Secure score 'ascScore' does not exist in scope '{}'", strike.subscription);
+            let text = format!("Secure score 'ascScore' does not exist in scope '{}'", strike.subscription?);
             Answer::json(404, &json!({ "Error": { "Code": "ResourceNotFound", "Message": text } }))
         }
         "throttled" => arm_error(429, "SubscriptionRequestsThrottled", throttled).with("retry-after", "17"),
@@ -150,6 +157,7 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
     if let Some(link) = link(strike, name, skip) {
         return Some(Answer::json(200, &json!({ "value": good["value"], "nextLink": link })));
     }
+    let subscription = strike.subscription?;
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut edited = good.clone();
         edit(&mut edited["value"][0]);
@@ -187,7 +195,7 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
         }
         "item-foreign" => edited(&|item| {
             let id = item["id"].as_str().unwrap_or_default();
-            item["id"] = Value::from(id.replacen(strike.subscription, "00000000-0000-4f6b-b1d0-000000000000", 1));
+            item["id"] = Value::from(id.replacen(subscription, "00000000-0000-4f6b-b1d0-000000000000", 1));
         }),
         "item-other-list" => edited(&|item| {
             let id = item["id"].as_str().unwrap_or_default();
@@ -202,9 +210,10 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
     }
 }
 
-/// Where the first page's link to the next leads, if anywhere.
+/// Returns the link of a page to the next one, if the scenario is one of links.
 fn link(strike: &Strike<'_>, name: &str, skip: Option<&str>) -> Option<String> {
-    let here = |skip: &str| format!("{}{}&$skiptoken={skip}", strike.url, controls_path(strike.subscription));
+    let list = controls_path(strike.subscription?);
+    let here = |skip: &str| format!("{}{list}&$skiptoken={skip}", strike.url);
     let first = |from: &str, to: &str| here("1").replacen(from, to, 1);
     Some(match name {
         "link-lookalike" => first("/subscriptions", ".evil.example/subscriptions"),

@@ -382,7 +382,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Where a feed's plugin is named.
+/// Returns the place of a feed's plugin in the configuration.
 pub(super) fn plugin_place(feed: &str, place: &SourcePlace) -> ConfigPlace {
     ConfigPlace { at: place.table.clone(), feed: Some(feed.to_owned()), key: Some("plugin".to_owned()) }
 }

@@ -168,7 +168,7 @@ pub struct WaitingFeed {
     pub feed: String,
     /// The pins that an earlier version of the feed must fit to continue.
     pub pins: Pins,
-    /// Where its plugin is named.
+    /// The place of the feed's plugin in the configuration.
     place: ConfigPlace,
     /// Whether its plugin is the built-in one.
     is_built_in: bool,
@@ -220,7 +220,7 @@ impl Admission {
             plugins.spawn(feeds.judge(Arc::clone(&around), sender.clone()));
         }
         let collected =
-            Collected { warnings: vec![(0, warnings)], problems: vec![(0, problems)], ..Collected::default() };
+            Collected { warnings: vec![(None, warnings)], problems: vec![(None, problems)], ..Collected::default() };
         Ok(Admission { network, strict, begun: Instant::now(), verdicts, waiting, collected, _plugins: plugins })
     }
 
@@ -348,13 +348,14 @@ fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
     odd.map(|message| file.place.problem(message)).collect()
 }
 
-/// The results so far, each with the feed's number in the configuration; 0 for results that belong to no feed.
+/// The results so far, each with the feed's number in the configuration; those of the whole configuration come first.
 #[derive(Default)]
 struct Collected {
     interned: Interned,
     feeds: Vec<(usize, Arc<AdmittedFeed>)>,
-    warnings: Vec<(usize, Vec<ConfigProblem>)>,
-    problems: Vec<(usize, Vec<ConfigProblem>)>,
+    /// Without a number: of the whole configuration.
+    warnings: Vec<(Option<usize>, Vec<ConfigProblem>)>,
+    problems: Vec<(Option<usize>, Vec<ConfigProblem>)>,
     left_out: Vec<(usize, LeftOut)>,
 }
 
@@ -362,10 +363,10 @@ impl Collected {
     fn take(&mut self, (number, judged): FeedVerdict) {
         match judged {
             Ok(Admitted { feed, warnings }) => {
-                self.warnings.push((number, warnings));
+                self.warnings.push((Some(number), warnings));
                 self.feeds.push((number, Arc::new(self.interned.of(feed))));
             }
-            Err(Rejected::Wrong(problems)) => self.problems.push((number, problems)),
+            Err(Rejected::Wrong(problems)) => self.problems.push((Some(number), problems)),
             Err(Rejected::LeftOut(feed)) => self.left_out.push((number, feed)),
         }
     }
@@ -377,7 +378,7 @@ impl Collected {
 }
 
 /// Sorts by the order of the configuration.
-fn in_order<T>(mut numbered: Vec<(usize, T)>) -> Vec<T> {
+fn in_order<N: Ord + Copy, T>(mut numbered: Vec<(N, T)>) -> Vec<T> {
     numbered.sort_by_key(|(number, _)| *number);
     numbered.into_iter().map(|(_, one)| one).collect()
 }

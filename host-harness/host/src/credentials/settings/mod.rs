@@ -51,7 +51,7 @@ pub(crate) struct HeldCredential {
     pub kind: CredentialKind,
 }
 
-/// What was found of a credential: when its certificate is valid, where it has one.
+/// The result of reading a credential: the validity of its certificate, if it has one.
 pub type Examined = Result<Option<Validity>, CredentialError>;
 
 /// Something odd about the settings of a feed. No value is quoted.
@@ -59,7 +59,7 @@ pub type Examined = Result<Option<Validity>, CredentialError>;
 pub struct Oddity {
     /// Key of the setting; None where the plugin itself is odd.
     pub setting: Option<String>,
-    /// What is said of it, as a clause that goes after its name.
+    /// The remark, as a clause that goes after the name.
     pub words: String,
 }
 

@@ -20,6 +20,7 @@ use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
 use source_host::network::client::Network;
 use source_host::network::egress::Origins;
+use source_host::plugin::tap::tapped;
 use source_simulator::assertion::Registered;
 use source_simulator::{Simulator, estate::Estate};
 use time::{Duration, OffsetDateTime};
@@ -143,7 +144,8 @@ async fn no_key_no_assertion_and_no_signed_token_enters_a_guest() {
     for credential in [CERTIFICATE, &token_file] {
         let entered = Arc::new(Mutex::new(Vec::new()));
         let tap = Arc::clone(&entered);
-        let plugin = plugin().tapped(Arc::new(move |place, bytes| tap.lock().push((place.to_owned(), bytes.to_vec()))));
+        let tap = Arc::new(move |place: &str, bytes: &[u8]| tap.lock().push((place.to_owned(), bytes.to_vec())));
+        let plugin = tapped(plugin(), tap);
         let config = config::parse(&scene.file(), &scene.text(credential, ""), Some("contoso-scores"), &|_| None);
         let ca_file = scene.simulator.ca_pem();
         let network = Network::new(Some(ca_file.as_bytes()), config.network.allow_addresses.clone()).unwrap();

@@ -24,6 +24,7 @@ use source_host::network::client::Network;
 use source_host::network::egress::{Egress, Origins};
 use source_host::network::proxy::Proxy;
 use source_host::network::{OutgoingRequest, Transport};
+use source_host::plugin::tap::tapped;
 use source_simulator::service::Visit;
 use source_simulator::{Simulator, estate::Estate};
 
@@ -325,7 +326,8 @@ async fn entered(scenario: Option<&'static str>) -> (Vec<(String, Vec<u8>)>, Vec
     let simulator = simulator(scenario).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let tap = Arc::clone(&seen);
-    let plugin = plugin().tapped(Arc::new(move |place, bytes| tap.lock().push((place.to_owned(), bytes.to_vec()))));
+    let tap = Arc::new(move |place: &str, bytes: &[u8]| tap.lock().push((place.to_owned(), bytes.to_vec())));
+    let plugin = tapped(plugin(), tap);
     let (text, variables) = simulator.configuration("");
     let text = text.lines().filter(|line| !line.starts_with("ca_file")).collect::<Vec<_>>().join("\n");
     let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());

@@ -14,6 +14,7 @@ use source_host::limits::Limits;
 use source_host::network::egress::Origins;
 use source_host::network::{Nowhere, Transport};
 use source_host::plugin::Plugin;
+use source_host::plugin::tap::tapped;
 use wit_component::{ComponentEncoder, OutputToString, StringEncoding, WitPrinter, embed_component_metadata};
 use wit_parser::{PackageId, Resolve};
 
@@ -75,7 +76,7 @@ async fn an_admitted_feed_is_polled_in_two_calls() {
             calls.push(what.to_owned());
         }
     });
-    let plugin = Plugin::from_bytes(&host(), &plugin()).unwrap().tapped(tap);
+    let plugin = tapped(Plugin::from_bytes(&host(), &plugin()).unwrap(), tap);
     let mut admitted = unadmitted("contoso", plugin, Settings::default(), Origins::default()).await;
     let tenants = Tenants::new(|_| Ok(Arc::new(Nowhere) as Arc<dyn Transport>));
     let feed = admitted.open(&tenants, &noon()).await.unwrap();

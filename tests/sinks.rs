@@ -11,7 +11,7 @@ use host_harness::limits;
 use host_harness::sink::disk::RealDisk;
 use host_harness::sink::http::HttpWriter;
 use host_harness::sink::{HttpConfig, Preset, SinkConfig, SinkKind, Writer};
-use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::sqlite::for_tests;
 use host_harness::store::{Partition, Queued, StoreHandle};
 use serde_json::Value;
 use source_host::credentials::secret::Secret;
@@ -377,7 +377,7 @@ async fn what_a_receiver_says_begins_no_line_turns_none_and_hides_nothing() {
 #[tokio::test]
 async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
-    let store = Flaky { store: SqliteStore::in_memory().unwrap(), is_full: Arc::clone(&is_full) };
+    let store = Flaky { store: for_tests::in_memory().unwrap(), is_full: Arc::clone(&is_full) };
     let receiver = Receiver::that_accepts().await;
     let store = StoreHandle::start(store, "memory".into()).unwrap();
     let collector = Collector::with(store, &[http("a", &receiver.url)]);

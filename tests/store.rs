@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use host_harness::limits;
 use host_harness::store::budget::Budgets;
-use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::sqlite::{SqliteStore, for_tests};
 use host_harness::store::{
     Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, StoreHandle, Throttle,
 };
@@ -106,7 +106,7 @@ async fn a_store_that_was_closed_is_free_at_once_whoever_still_holds_it() {
 
 #[test]
 fn a_poll_without_a_state_keeps_the_one_that_there_is() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &[], &[])).unwrap();
     let without = PollRecord { state: None, ..poll("contoso", "prod", "one", &[], &[]) };
     store.commit(&without).unwrap();
@@ -284,7 +284,7 @@ fn a_state_is_no_link_though_its_folder_may_be_one() {
 
 #[test]
 fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     for (tenant, feed, sinks, uids) in [
         ("contoso", "prod", &["lake", "siem"][..], [("1", "{}"), ("2", "{}")]),
         ("fabrikam", "main", &["lake"][..], [("3", "{}"), ("4", "{}")]),
@@ -311,7 +311,7 @@ fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
 
 #[test]
 fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "12345"), ("2", "123"), ("3", "12")])).unwrap();
     for (events, bytes, expected) in
         [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
@@ -324,7 +324,7 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
 
 #[test]
 fn only_what_is_acknowledged_leaves_the_outbox() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();
     let queued = store.queued(&partition("lake", None, None), 3, 100).unwrap();
     store.acknowledge(&[queued[0].number, queued[2].number]).unwrap();
@@ -335,7 +335,7 @@ fn only_what_is_acknowledged_leaves_the_outbox() {
 
 #[test]
 fn a_number_is_never_used_again() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     let mut numbers = Vec::new();
     for _ in 0..2 {
         store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
@@ -348,7 +348,7 @@ fn a_number_is_never_used_again() {
 
 #[test]
 fn a_throttle_is_over_when_its_time_is_there() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     let throttle = |credential: &str, until: u64| Throttle {
         credential: ShortDigest::of(credential),
         origin: "https://management.azure.com".to_owned(),

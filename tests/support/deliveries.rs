@@ -11,7 +11,7 @@ use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, RealDisk};
 use host_harness::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
-use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::sqlite::for_tests;
 use host_harness::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreHandle};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -60,7 +60,7 @@ pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[S
 
 /// Starts a store in memory, on its thread.
 pub fn store() -> StoreHandle {
-    StoreHandle::start(SqliteStore::in_memory().unwrap(), "memory".into()).unwrap()
+    StoreHandle::start(for_tests::in_memory().unwrap(), "memory".into()).unwrap()
 }
 
 /// Makes deliveries from a store to a disk, without trusted authorities for TLS.

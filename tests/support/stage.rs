@@ -13,7 +13,7 @@ use host_harness::config::admission;
 use host_harness::run;
 use host_harness::store::StoreHandle;
 use host_harness::store::space::{FreeSpace, Room};
-use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::sqlite::{SqliteStore, for_tests};
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::clock::Clock;
@@ -55,7 +55,7 @@ impl Stage {
         let free = Arc::new(AtomicU64::new(1 << 40));
         let looking = Arc::clone(&free);
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
-        let store = SqliteStore::open(&state).unwrap().with_space(space);
+        let store = for_tests::with_space(SqliteStore::open(&state).unwrap(), space);
         let store = Flaky { store, is_full: Arc::clone(&disk_is_full) };
         let store = StoreHandle::start(store, state).unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));

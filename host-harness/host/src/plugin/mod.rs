@@ -17,7 +17,8 @@ mod known;
 pub mod log_share;
 mod meter;
 pub mod seal;
-mod tap;
+#[doc(hidden)]
+pub mod tap;
 
 use std::fs;
 use std::io::Read;
@@ -143,11 +144,6 @@ impl Plugin {
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
         let shared = PluginInner { host: host.clone(), linked, about, description: OnceCell::new() };
         Ok(Plugin { shared: Arc::new(shared), tap: None })
-    }
-
-    /// The same plugin, with every value that enters it shown to a test.
-    pub fn tapped(self, tap: Tap) -> Plugin {
-        Plugin { tap: Some(tap), ..self }
     }
 
     /// Returns facts that are known without running the plugin.

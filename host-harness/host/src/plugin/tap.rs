@@ -4,9 +4,15 @@
 use std::sync::Arc;
 
 use crate::contract::{Context, PollResult, Scope};
+use crate::plugin::Plugin;
 
 /// A callback for every value that is about to enter a guest, with its place and its bytes.
 pub type Tap = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
+
+/// Returns the plugin with every value that enters it shown to a test.
+pub fn tapped(plugin: Plugin, tap: Tap) -> Plugin {
+    Plugin { tap: Some(tap), ..plugin }
+}
 
 /// An argument of a call. A value that cannot be shown cannot be passed to a guest.
 pub(super) trait Enters {

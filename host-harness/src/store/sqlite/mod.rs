@@ -1,6 +1,7 @@
 //! The store in one SQLite file, with a write-ahead log that is synced with every transaction, and a lock file that
 //! keeps a second collector out while readers stay possible.
 
+pub mod for_tests;
 mod lock;
 mod rows;
 mod schema;
@@ -73,22 +74,6 @@ impl SqliteStore {
             }
             Some(what) => Err(StoreError { file: file.to_owned(), what }),
         }
-    }
-
-    /// Makes a store in memory, which ends with the process.
-    pub fn in_memory() -> StoreResult<SqliteStore> {
-        let file = PathBuf::from("memory");
-        let opened = Connection::open_in_memory().and_then(|mut connection| {
-            prepare(&mut connection)?;
-            Ok(connection)
-        });
-        let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(error) })?;
-        Ok(SqliteStore { connection, file, space: FreeSpace::new(|| None), _lock: None })
-    }
-
-    /// The same store with this check of its free space.
-    pub fn with_space(self, space: FreeSpace) -> SqliteStore {
-        SqliteStore { space, ..self }
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {

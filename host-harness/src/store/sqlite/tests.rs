@@ -116,7 +116,7 @@ fn check_sums(store: &mut SqliteStore) {
 
 #[test]
 fn what_is_kept_of_a_feed_follows_whatever_writes() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     let text = |text: &str| text.to_owned();
     let of = |tenant: &str, feed: &str, poll: PollRecord| {
         let row = ScopeRow { tenant: text(tenant), feed: text(feed), ..poll.row.clone() };
@@ -163,7 +163,7 @@ fn what_is_kept_of_a_feed_follows_whatever_writes() {
 
 #[test]
 fn a_poll_that_passes_a_budget_leaves_everything_as_it_was() {
-    let mut store = SqliteStore::in_memory().unwrap();
+    let mut store = for_tests::in_memory().unwrap();
     store.commit(&record("one", "before", 3)).unwrap();
     let (before, bytes) = (content(&mut store), store.kept().unwrap()[0].bytes);
     for (feed_bytes, tenant_bytes, who) in [(bytes, u64::MAX, "the feed"), (u64::MAX, bytes, "the feeds of the tenant")]
@@ -182,7 +182,8 @@ fn with_little_room_a_feed_beyond_its_share_keeps_nothing_more_and_others_go_on(
     let free = Arc::new(AtomicU64::new(u64::MAX));
     let reading = Arc::clone(&free);
     let space = FreeSpace::new(move || Some(Room { free: reading.load(Ordering::SeqCst), total: u64::MAX }));
-    let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap().with_space(space);
+    let store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+    let mut store = for_tests::with_space(store, space);
     let budgets = Budgets { min_free_bytes: Some(100_000), ..Budgets::default() };
     let of = |feed: &str, state: &str, events: usize| {
         let poll = record("one", state, events);

@@ -265,8 +265,8 @@ impl Settings {
         self.secrets.iter().map(|held| &held.secret)
     }
 
-    /// What is odd about the real values of credentials, which the plugin never sees. With the feature `schema` also what
-    /// the plugin's schema finds odd.
+    /// Returns the oddities in the real values of credentials, which the plugin never sees. With the feature `schema`, the
+    /// plugin's schema is applied too.
     pub fn oddities(&self, description: &Description) -> Vec<Oddity> {
         let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
             return vec![Oddity { setting: None, words: "its schema of the settings is no JSON".to_owned() }];

@@ -262,6 +262,27 @@ fn the_reader_of_imports_sees_them() {
     assert_eq!(paths("a::B;"), [["a", "B"]]);
 }
 
+/// Names of services in the code of the host that hold for every plugin: each says so where it stands.
+const NAMES_OF_SERVICES: &[(&str, &str)] = &[
+    ("credentials/spelling/mod.rs", "microsoft"),
+    ("credentials/spelling/mod.rs", "splunk"),
+    ("network/address.rs", "azure"),
+    ("network/egress/placement.rs", "subscription"),
+];
+
+#[test]
+fn the_host_knows_nothing_of_the_service() {
+    let folder = root().join("host-harness/host/src");
+    let words = ["azure", "entra id", "microsoft", "splunk", "subscription", "tenant_id"];
+    let mut found = BTreeSet::new();
+    for path in files(&folder).iter().filter(|path| !path.ends_with("tests.rs")) {
+        let (place, text) = (path.strip_prefix(&folder).unwrap().to_str().unwrap(), code(path).to_lowercase());
+        found.extend(words.iter().filter(|word| text.contains(**word)).map(|word| (place.to_owned(), *word)));
+    }
+    let known = NAMES_OF_SERVICES.iter().map(|(place, word)| ((*place).to_owned(), *word));
+    assert_eq!(found, known.collect());
+}
+
 #[test]
 fn one_file_of_the_guest_names_its_http_client() {
     let folder = root().join("guest/src");

@@ -8,7 +8,7 @@ use crate::contract::Reaction;
 /// The party that can mend a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blame {
-    /// The owner of the data: something must change in the tenant's directory or subscriptions.
+    /// The owner of the data: something must change on the tenant's side of the service.
     Tenant,
     /// The operator of the collector: something must change in its configuration, on its machine or in its network.
     Operator,
@@ -42,7 +42,7 @@ impl Blame {
     /// The party in words for people.
     pub const fn who(self) -> &'static str {
         match self {
-            Blame::Tenant => "whoever owns the data: something must change in the tenant's directory or subscriptions",
+            Blame::Tenant => "whoever owns the data: something must change on the tenant's side of the service",
             Blame::Operator => {
                 "whoever runs the collector: something must change in its configuration, on its machine or in its network"
             }

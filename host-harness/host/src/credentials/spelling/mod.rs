@@ -181,6 +181,7 @@ fn is_reference(text: &str) -> bool {
             })
         })
         || text.len() > 2 && text.starts_with('`') && text.ends_with('`') && text.contains(' ')
+        // A platform that replaces such references may host the collector, whatever service a plugin polls.
         || text.starts_with("@Microsoft.KeyVault(")
 }
 
@@ -202,6 +203,7 @@ fn is_address(text: &str) -> bool {
     }) || ["vault:", "arn:aws:", "awssm:", "gcpsm:"].iter().any(|begin| text.starts_with(begin))
 }
 
+/// Names of schemes that people copy together with a token, of any service or receiver.
 fn is_authorization(text: &str) -> bool {
     let scheme = text.split_once(char::is_whitespace).map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| {

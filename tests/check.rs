@@ -450,7 +450,7 @@ async fn credentials_over_http_go_to_this_machine_or_where_a_line_says_so() {
 async fn a_secret_in_the_configuration_itself_is_taken_with_a_warning() {
     let mut set = Set::new(None).await;
     let secret = set.variables[0].1.clone();
-    let better = "better `client_secret = { env = \"CONTOSO_SCORES_CLIENT_SECRET\" }`";
+    let better = "better: `client_secret = { env = \"CONTOSO_SCORES_CLIENT_SECRET\" }`";
     for (line, told) in [
         (format!("client_secret = {secret:?}"), better),
         (format!("client_secret = \" {secret}\\u200b\""), "a zero-width space at its end were removed"),

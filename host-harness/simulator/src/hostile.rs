@@ -215,6 +215,7 @@ pub const TABLE: &[ScriptedService] = &[
     row("length-long", "a length beyond the end", "connection-broken", TryLater, Script(length_long)),
     row("chunk-cut", "a chunk that ends early", "connection-broken", TryLater, Script(chunk_cut)),
     row("chunk-broken", "a chunk whose size is no number", "transport", TryLater, Script(chunk_broken)),
+    row("chunk-gzip", "gzip on its way, which nobody takes off", "transport", TryLater, Script(chunk_gzip)),
     row("status-broken", "a first line that is no HTTP", "transport", TryLater, Script(status_broken)),
     row("silence", "no answer at all", "timeout", TryLater, Script(silence)),
     row("reset-before-answer", "a reset once the request is read", "connection-broken", TryLater, ResetAt(0)),
@@ -479,6 +480,12 @@ fn chunk_cut(good: &Answer) -> Vec<ScriptStep> {
 
 fn chunk_broken(good: &Answer) -> Vec<ScriptStep> {
     sent(&[&head(good, "transfer-encoding: chunked\r\n"), b"many\r\n", &good.body, b"\r\n0\r\n\r\n"])
+}
+
+fn chunk_gzip(good: &Answer) -> Vec<ScriptStep> {
+    let body = gzip(&good.body);
+    let size = format!("{:x}\r\n", body.len());
+    sent(&[&head(good, "transfer-encoding: gzip, chunked\r\n"), size.as_bytes(), &body, b"\r\n0\r\n\r\n"])
 }
 
 fn status_broken(good: &Answer) -> Vec<ScriptStep> {

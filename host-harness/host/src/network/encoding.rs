@@ -15,6 +15,9 @@ pub(crate) const ACCEPTED: &str = "gzip";
 /// Characters of an encoding's name that are shown; no registered name has more than twelve.
 const SHOWN_CHARACTERS: usize = 32;
 
+/// The one transfer coding that the HTTP client takes off (RFC 9112, section 7): under another, a body stays encoded.
+const CHUNKED: &str = "chunked";
+
 /// The body of one answer.
 pub(crate) enum Body {
     Plain(Bounded),
@@ -39,9 +42,13 @@ pub(crate) struct Bounded {
 impl Body {
     /// Makes a body of at most `most` bytes, encoded as these headers say; the headers' names are in lower case.
     pub(crate) fn new(headers: &[(String, String)], most: usize) -> Result<Body, TransportError> {
-        let lines = headers.iter().filter(|(name, _)| name == "content-encoding");
-        let codings = lines.flat_map(|(_, value)| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
-        let codings: Vec<String> = codings.filter(|coding| !coding.is_empty() && coding != "identity").collect();
+        let transfers: Vec<String> = named(headers, "transfer-encoding").filter(|coding| coding != CHUNKED).collect();
+        if !transfers.is_empty() {
+            let found = shown(&transfers);
+            let words = format!("the header `transfer-encoding`: found {found}, expected {CHUNKED} or none");
+            return Err(TransportError::Malformed(Cause::new(words)));
+        }
+        let codings: Vec<String> = named(headers, "content-encoding").collect();
         let bounded = Bounded { most, ..Bounded::default() };
         match codings.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             [] => Ok(Body::Plain(bounded)),
@@ -49,11 +56,7 @@ impl Body {
                 let member = GzDecoder::new(bounded);
                 Ok(Body::Gzip(Box::new(Gzip { member, members: 1, encoded_bytes: 0 })))
             }
-            _ => {
-                let shown = codings.join(", ");
-                let shown = shown.chars().take(SHOWN_CHARACTERS).flat_map(char::escape_default).collect();
-                Err(TransportError::Encoded(shown))
-            }
+            _ => Err(TransportError::Encoded(shown(&codings))),
         }
     }
 
@@ -140,6 +143,17 @@ impl Write for Bounded {
     }
 }
 
+/// The codings that the lines of a header name, but for those that change nothing.
+fn named<'a>(headers: &'a [(String, String)], header: &'a str) -> impl Iterator<Item = String> + 'a {
+    let lines = headers.iter().filter(move |(name, _)| name == header);
+    let codings = lines.flat_map(|(_, value)| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+    codings.filter(|coding| !coding.is_empty() && coding != "identity")
+}
+
+fn shown(codings: &[String]) -> String {
+    codings.join(", ").chars().take(SHOWN_CHARACTERS).flat_map(char::escape_default).collect()
+}
+
 fn bad(error: io::Error) -> TransportError {
     let early = error.kind() == io::ErrorKind::UnexpectedEof;
     TransportError::Undecodable(if early { Cause::new("it ends early") } else { Cause::new(error) })
@@ -206,6 +220,18 @@ mod tests {
         ] {
             let expected = format!("the header `content-encoding`: found {named}, expected gzip or none");
             assert_eq!(decoded(lines, &gzip(&gzip(b"body")), 100), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_body_that_stays_encoded_on_its_way_is_not_taken() {
+        let told = |value: &str| Body::new(&[("transfer-encoding".to_owned(), value.to_owned())], 100).err();
+        for value in ["chunked", "Chunked", "identity", "identity, chunked"] {
+            assert!(told(value).is_none(), "{value}");
+        }
+        for (value, named) in [("gzip, chunked", "gzip"), ("x-gzip,chunked", "x-gzip"), ("GZIP", "gzip")] {
+            let words = format!("the header `transfer-encoding`: found {named}, expected chunked or none");
+            assert_eq!(told(value), Some(TransportError::Malformed(Cause::new(words))), "{value}");
         }
     }
 

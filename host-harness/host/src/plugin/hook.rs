@@ -282,9 +282,13 @@ impl Carrier {
         let url =
             Url::parse(&address).map_err(|error| Refused::denied(format!("its address cannot be read: {error}")))?;
         // The host itself states the length of a body and the encodings that it reads, because it inspects the answer.
+        // The connection is the host's, too: `te` would ask for another encoding of the body on its way.
         let own = [
             http::header::HOST,
             http::header::CONTENT_LENGTH,
+            http::header::EXPECT,
+            http::header::TE,
+            http::header::TRAILER,
             http::header::ACCEPT_ENCODING,
             http::header::ACCEPT_CHARSET,
         ];

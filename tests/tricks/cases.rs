@@ -144,6 +144,20 @@ pub const CASES: &[Case] = &[
         "requests",
     ),
     case(
+        Mode::ParameterOwn,
+        0,
+        "writes the token of another account into the address",
+        Fails("its parameter `access_token[]` looks like a credential"),
+        "requests",
+    ),
+    case(
+        Mode::SegmentOwn,
+        0,
+        "writes the session of another account into the path",
+        Fails("its parameter `jsessionid` looks like a credential"),
+        "requests",
+    ),
+    case(
         Mode::WaitUnasked,
         0,
         "says that it was asked to wait for a day, for all with its credential",
@@ -325,7 +339,8 @@ async fn check(case: &Case) -> Result<(), String> {
         let text = format!("{shape} {:?} {}", request.headers, String::from_utf8_lossy(&request.body));
         let declared = shape == "POST https://api.example/token" || shape.starts_with("GET https://api.example/data/");
         assert!(declared && !text.contains("evil") && !text.contains("stolen"), "{mode}: {text}");
-        assert!(!request.headers.iter().any(|(name, _)| name == "accept-encoding"), "{mode}: {text}");
+        let asks_for_encoding = |name: &str| ["accept-encoding", "te"].contains(&name);
+        assert!(!request.headers.iter().any(|(name, _)| asks_for_encoding(name)), "{mode}: {text}");
         let asks = |(name, value): &(String, String)| {
             name == "accept-charset" || name == "accept" && value.to_ascii_lowercase().contains("utf")
         };

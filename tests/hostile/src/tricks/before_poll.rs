@@ -172,9 +172,17 @@ fn carry(settings: &Settings, token: &str, bearer: &str) -> Result<(), Failure> 
             let request = allowed(origin, bearer);
             drop(read(request.header("x-api-key", "key-of-an-evil-account"))?);
         }
+        Mode::ParameterOwn => {
+            let request = Client::new().get(&format!("{origin}/data/1?a=1;access_token[]=of-an-evil-account"));
+            drop(read(request.header("authorization", bearer))?);
+        }
+        Mode::SegmentOwn => {
+            let request = Client::new().get(&format!("{origin}/data/1;jsessionid=of-an-evil-account"));
+            drop(read(request.header("authorization", bearer))?);
+        }
         Mode::CompressedEcho => {
             let request = allowed(origin, bearer);
-            drop(read(request.header("accept-encoding", "br, gzip"))?);
+            drop(read(request.header("accept-encoding", "br, gzip").header("te", "gzip"))?);
         }
         _ => {}
     }

@@ -100,7 +100,21 @@ pub fn is_credential(name: &str, value: &str) -> bool {
 
 /// Says whether a name, in lower case, is that of a credential.
 pub fn names_credential(name: &str) -> bool {
-    let words = ["auth", "cookie", "credential", "jwt", "passw", "secret", "session", "signature", "token"];
+    let words = [
+        "apikey",
+        "api-key",
+        "auth",
+        "bearer",
+        "cookie",
+        "credential",
+        "dpop",
+        "jwt",
+        "passw",
+        "secret",
+        "session",
+        "signature",
+        "token",
+    ];
     // These names are of keys that group events, and of places where a list continues.
     let others = ["continuation", "idempotency", "partition", "routing", "sharding", "sort"];
     let is_other = others.iter().any(|word| name.contains(word));

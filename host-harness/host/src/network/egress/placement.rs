@@ -7,6 +7,7 @@ use crate::contract::{Credential, Place, Shape};
 use crate::credentials::sealed::Sealed;
 use crate::credentials::spelling;
 use crate::network::OutgoingRequest;
+use crate::text;
 
 /// The result of placing the credentials that a shape declares.
 #[derive(Default)]
@@ -78,27 +79,51 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
     }
 }
 
-/// Parameters of an address that services take for credentials.
-const CREDENTIAL_PARAMETERS: &[&str] = &[
-    "access_token",
-    "api-key",
-    "api_key",
+/// How the names of parameters by which services know who asks end, of their letters and digits alone.
+const CREDENTIAL_ENDINGS: &[&str] = &[
+    "accesskey",
+    "accesskeyid",
+    "accesstoken",
+    "accountkey",
+    "actortoken",
     "apikey",
-    "auth",
-    "auth_token",
+    "apitoken",
+    "appkey",
+    "assertion",
+    "authkey",
+    "authorizationcode",
     "authorization",
-    "client_secret",
+    "authtoken",
+    "bearer",
+    "credential",
+    "credentials",
+    "devicecode",
+    "functionskey",
+    "googleaccessid",
+    "idtoken",
+    "jobtoken",
+    "jwt",
+    "oauthtoken",
+    "passwd",
     "password",
+    "privatetoken",
+    "pwd",
+    "refreshtoken",
     "secret",
-    "sig",
+    "secretkey",
+    "securitytoken",
+    "sessid",
+    "sessionid",
+    "sessiontoken",
+    "sharedkey",
     "signature",
-    "subscription-key",
-    "token",
-    "x-amz-credential",
-    "x-amz-signature",
-    "x-api-key",
-    "x-goog-signature",
+    "subjecttoken",
+    "subscriptionkey",
+    "userkey",
 ];
+
+/// The same names where these are all of it: other parameters end so, too.
+const CREDENTIAL_NAMES: &[&str] = &["auth", "hmac", "sig", "token"];
 
 /// Denies a request whose credential the plugin wrote itself: with a credential of another account, a tenant's data
 /// would go into that account.
@@ -121,13 +146,31 @@ pub(super) fn refuse_own_credentials(
             "its header `{name}` looks like a credential that the plugin wrote itself: one has to be declared for it"
         )));
     }
-    let is_known = |name: &str| CREDENTIAL_PARAMETERS.contains(&name.to_ascii_lowercase().as_str());
-    match request.url.query_pairs().find(|(name, value)| is_known(name) && !value.is_empty()) {
-        Some((name, _)) if !shape.credentials.is_empty() => {
+    match own_parameter(request, places) {
+        Some(name) if !shape.credentials.is_empty() => {
+            let name = text::plain(&name);
             Err(denial(format!("its parameter `{name}` looks like a credential beside the declared one")))
         }
         _ => Ok(()),
     }
+}
+
+/// The name of a parameter of the address or of a form that looks like a credential, and that the host did not put there.
+/// Some servers read a `;` like a `&`, and parameters of a segment of the path like those of the query.
+fn own_parameter(request: &OutgoingRequest, places: &BTreeSet<String>) -> Option<String> {
+    let query = request.url.query().unwrap_or_default().split(['&', ';']);
+    let of_segments = request.url.path().split('/').flat_map(|segment| segment.split(';').skip(1));
+    let in_address = query.chain(of_segments).flat_map(|one| form_urlencoded::parse(one.as_bytes()));
+    let in_form = is_form(request).then(|| form_urlencoded::parse(&request.body)).into_iter().flatten();
+    let is_declared = |name: &str| places.contains(&place_name(&Place::FormField(name.to_owned())));
+    let in_form = in_form.filter(|(name, _)| !is_declared(name));
+    let mut parameters = in_address.chain(in_form);
+    parameters.find(|(name, value)| names_own(name) && !value.is_empty()).map(|(name, _)| name.into_owned())
+}
+
+fn names_own(name: &str) -> bool {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|one| one.to_ascii_lowercase()).collect();
+    CREDENTIAL_NAMES.contains(&&*name) || CREDENTIAL_ENDINGS.iter().any(|end| name.ends_with(end))
 }
 
 fn place_words(place: &Place) -> String {

@@ -51,7 +51,7 @@ const OTHER_MEANING: &[&str] = &[
     "x-host",
     "x-http-host",
     "x-http-method",
-    "x-method-override",
+    "x-method",
     "x-original",
     "x-override",
     "x-rewrite",

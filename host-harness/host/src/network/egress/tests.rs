@@ -121,12 +121,20 @@ fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
         (&[FORM, ("x-auth-token", "a")], "", "", "its header `x-auth-token` looks like a credential"),
         (&[FORM], "?access_token=a", "key=sealed-key", "its parameter `access_token` looks like a credential"),
         (&[FORM], "?%61PI_key=a", "", "its parameter `aPI_key` looks like a credential"),
+        (&[FORM], "?access_token%20=a", "key=sealed-key", "its parameter `access_token ` looks like a credential"),
+        (&[FORM], "?x[access_token]=a", "key=sealed-key", "its parameter `x[access_token]` looks like a credential"),
+        (&[FORM], "?a=1;X-Amz-Security-Token=a", "", "its parameter `X-Amz-Security-Token` looks like a credential"),
+        (&[FORM], "?PHPSESSID=a", "", "its parameter `PHPSESSID` looks like a credential"),
+        (&[FORM], "", "key=sealed-key&refresh_token=a", "its parameter `refresh_token` looks like a credential"),
+        (&[FORM], "", "key=sealed-key&subject%5Ftoken=a", "its parameter `subject_token` looks like a credential"),
+        (&[FORM, ("x-bearer", "a")], "", "key=sealed-key", "its header `x-bearer` looks like a credential"),
     ] {
         let denied = judged(headers, query, body).unwrap_err();
         assert!(denied.contains(told), "{body}: {denied}");
     }
     for name in ["idempotency-key", "x-ms-continuation-token", "x-ms-client-request-id", "accept", "if-none-match"] {
-        assert_eq!(judged(&[FORM, (name, "a")], "?$skiptoken=a", "key=sealed-key"), Ok(true), "{name}");
+        let query = "?$skiptoken=a&pageToken=b&author=c&session=d&access_token=";
+        assert_eq!(judged(&[FORM, (name, "a")], query, "key=sealed-key&client_assertion_type=e"), Ok(true), "{name}");
     }
 }
 

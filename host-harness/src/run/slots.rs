@@ -83,11 +83,12 @@ impl TakenSlots {
         self.of_health.remove(oldest)?.2
     }
 
-    /// Finds the oldest slot for health checks of the address with most of them.
+    /// Finds the oldest slot for health checks of the address with most of them; of addresses with as many, the oldest slot
+    /// of all.
     fn oldest_of_most(&self) -> Option<usize> {
         let count = |peer: &IpAddr| self.of_health.iter().filter(|(_, other, _)| other == peer).count();
-        let (_, most, _) = self.of_health.iter().max_by_key(|(_, peer, _)| count(peer))?;
-        self.of_health.iter().position(|(_, peer, _)| peer == most)
+        let oldest_last = self.of_health.iter().enumerate().rev();
+        oldest_last.max_by_key(|(_, (_, peer, _))| count(peer)).map(|(place, _)| place)
     }
 }
 
@@ -187,5 +188,14 @@ mod tests {
         let (got, gone) = held(&many.iter().map(String::as_str).collect::<Vec<_>>()).await;
         assert!(got[64..].iter().all(|slot| *slot == ConnectionSlot::HealthOnly));
         assert!(!gone.contains(&64), "a network of IPv6 is one address");
+    }
+
+    #[tokio::test]
+    async fn where_each_address_holds_one_the_newest_still_gets_its_answer() {
+        let peers: Vec<String> = (0..120).map(|peer| format!("10.0.1.{peer}")).collect();
+        let (got, gone) = held(&peers.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert!(got[64..].iter().all(|slot| *slot == ConnectionSlot::HealthOnly));
+        assert_eq!(gone, (64..64 + gone.len()).collect(), "the oldest make room");
+        assert!(!gone.is_empty());
     }
 }

@@ -95,10 +95,12 @@ impl Echo {
         let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
             let pieces = Pieces::of([secret]);
             let is_in = |response: &IncomingResponse| pieces.are_in(&response.body);
-            let headers = response.headers.iter().flat_map(|(name, value)| [name, value]);
+            // A piece may go on in the next line.
+            let (names, values): (Vec<&str>, Vec<&str>) =
+                response.headers.iter().map(|(name, value)| (&**name, &**value)).unzip();
             is_in(response)
                 || charset::unannounced(response).as_ref().is_some_and(is_in)
-                || headers.into_iter().any(|text| pieces.are_in(text.as_bytes()))
+                || [names, values].iter().any(|lines| pieces.are_in(lines.join("\n").as_bytes()))
         })?;
         Some(format!("the answer to {} holds {PIECE} bytes or more of {name}", self.asked))
     }

@@ -22,15 +22,19 @@ const GRAM: usize = 8;
 const STRIDE: usize = PIECE - GRAM + 1;
 
 /// Layers of escapes that are removed from a text.
-const LAYERS: usize = 2;
+const LAYERS: usize = 4;
+
+/// Fewest letters and digits of a secret that is looked for by its letters and digits alone.
+const LETTERS: usize = 12;
 
 /// Comparisons allowed for each byte of a text. A text that needs more was made to be slow, and counts as a text with a
 /// piece.
 const COMPARISONS: usize = 64;
 
 /// The pieces to look for: pieces of secrets in plain form, in base64 of both alphabets, of UTF-8 and UTF-16, and in
-/// hexadecimal. Each form is found under up to two layers of escapes, and with zeros and ASCII white space between its
-/// bytes.
+/// hexadecimal. Each form is found under up to four layers of escapes, and with zeros and ASCII white space between its
+/// bytes. The letters and digits of a secret, of its base64 and of its hexadecimal are found in any case, with any other
+/// characters in between, and those of the secret backwards, too; the bytes of a secret also as numbers in base 8, 10 and 16.
 pub struct Pieces {
     forms: Vec<Form>,
     /// Grams of the forms, sorted.
@@ -88,15 +92,26 @@ impl Pieces {
             if !layer.iter().any(|byte| ESCAPES.contains(byte)) {
                 return false;
             }
-            unescaped = Some(unescaped_text(layer));
+            let next = unescaped_text(layer);
+            // Nothing was escaped, and every further layer is the same.
+            if next == layer {
+                return false;
+            }
+            unescaped = Some(next);
         }
         false
     }
 
     /// Says whether a text holds a piece, without decoding escapes.
     fn are_in_layer(&self, layer: &[u8]) -> bool {
-        let text = without_ignorable(layer);
-        let mut left = COMPARISONS * text.len();
+        let mut left = COMPARISONS * layer.len();
+        let as_numbers = [16, 10, 8].map(|base| numbers(layer, base));
+        let mut views = [without_ignorable(layer), letters(layer)].into_iter().chain(as_numbers);
+        views.any(|view| self.are_in_view(&view, &mut left))
+    }
+
+    /// Says whether a text holds a piece exactly as the form spells it.
+    fn are_in_view(&self, text: &[u8], left: &mut usize) -> bool {
         for (at, bytes) in text.windows(GRAM).enumerate() {
             let gram = gram(bytes);
             let (word, bit) = place(gram);
@@ -107,11 +122,11 @@ impl Pieces {
             for (_, form, place) in self.grams[first..].iter().take_while(|(other, ..)| *other == gram) {
                 let form = &self.forms[*form as usize];
                 count(2 * form.piece);
-                if form.is_piece(*place as usize, &text, at) {
+                if form.is_piece(*place as usize, text, at) {
                     return true;
                 }
                 match left.checked_sub(2 * form.piece) {
-                    Some(less) => left = less,
+                    Some(less) => *left = less,
                     None => return true,
                 }
             }
@@ -141,20 +156,34 @@ fn forms(secret: &str) -> Vec<Form> {
         return Vec::new();
     }
     let form = |text: &[u8], piece: usize| Form { text: without_ignorable(text), piece, public: Vec::new() };
-    let mut forms = vec![Form { public, ..form(whole.as_bytes(), PIECE) }];
+    let of_letters = |text: &[u8], piece: usize| form(&letters(text), piece);
+    let mut forms = Vec::new();
+    let plain = of_letters(whole.as_bytes(), PIECE);
+    if plain.text.len() >= LETTERS {
+        let piece = PIECE.min(plain.text.len());
+        forms.push(form(&plain.text.iter().rev().copied().collect::<Vec<u8>>(), piece));
+        let place = |at: usize| letters(&whole.as_bytes()[..at]).len();
+        let public = public.iter().map(|public| place(public.start)..place(public.end)).collect();
+        forms.push(Form { piece, public, ..plain });
+    }
+    forms.push(Form { public, ..form(whole.as_bytes(), PIECE) });
     if whole.contains(' ') {
         forms.push(form(whole.replace(' ', "+").as_bytes(), PIECE));
     }
     let wide = |bytes: fn(u16) -> [u8; 2]| whole.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
     let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
-    for (bytes, piece) in [(whole.as_bytes(), PIECE), (&little, 2 * PIECE), (&big, 2 * PIECE)] {
+    for (bytes, piece_bytes) in [(whole.as_bytes(), PIECE), (&little, 2 * PIECE), (&big, 2 * PIECE)] {
         // The characters of base64 that depend on these bytes alone, wherever the bytes begin.
-        let piece = (piece * 8 - 4) / 6;
+        let piece = (piece_bytes * 8 - 4) / 6;
         for before in 0..3 {
             let standard = base64_after(before, bytes);
             let of_urls = standard.replace('+', "-").replace('/', "_");
             if of_urls != standard {
                 forms.push(form(of_urls.as_bytes(), piece));
+            }
+            // Base64 of UTF-16 is rare enough to be looked for in its usual spelling alone.
+            if piece_bytes == PIECE {
+                forms.push(of_letters(standard.as_bytes(), piece));
             }
             forms.push(form(standard.as_bytes(), piece));
         }
@@ -197,6 +226,29 @@ fn base64_after(before: usize, bytes: &[u8]) -> String {
 
 fn without_ignorable(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|byte| !is_ignorable(&[*byte])).collect()
+}
+
+/// The ASCII letters and digits of a text in lower case, without the characters that divide them.
+fn letters(text: &[u8]) -> Vec<u8> {
+    text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
+}
+
+/// The numbers of a text, in a base, as bytes, without the characters that divide them. In base 16 each pair of digits is a
+/// number. Zeros are left out.
+fn numbers(text: &[u8], base: u32) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(base);
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    for run in text.split(|byte| digit(byte).is_none()).filter(|run| !run.is_empty()) {
+        let (size, first) = if base == 16 { (2, 2 - run.len() % 2) } else { (run.len(), run.len()) };
+        let (first, rest) = run.split_at(first);
+        for number in std::iter::once(first).chain(rest.chunks(size)) {
+            let digits = number.iter().filter_map(digit);
+            let value = digits.fold(0, |value: u32, digit| value.saturating_mul(base).saturating_add(digit));
+            bytes.extend(u8::try_from(value));
+        }
+    }
+    bytes.retain(|byte| !is_ignorable(&[*byte]));
+    bytes
 }
 
 fn gram(bytes: &[u8]) -> u64 {
@@ -257,6 +309,60 @@ mod tests {
                 let text = [b"<p class=\"\\\">".as_slice(), &spelled, b"</p>"].concat();
                 assert!(pieces.are_in(&text), "{start}: {}", String::from_utf8_lossy(&text));
             }
+        }
+    }
+
+    /// A whole secret in spellings that no well-meaning service would use.
+    fn odd_spellings(secret: &str) -> Vec<String> {
+        let each =
+            |one: &dyn Fn(u8) -> String, between: &str| secret.bytes().map(one).collect::<Vec<_>>().join(between);
+        let cut = |text: &str, between: &str| {
+            let characters: Vec<char> = text.chars().collect();
+            characters.chunks(8).map(String::from_iter).collect::<Vec<_>>().join(between)
+        };
+        let json = |text: &str| Value::from(text).to_string();
+        let mut all: Vec<String> = [":", "-", ", ", ",", "=\r\n", "."]
+            .into_iter()
+            .flat_map(|between| {
+                [each(&|byte| format!("{byte:02x}"), between), each(&|byte| format!("{byte:02X}"), between)]
+            })
+            .collect();
+        all.extend([
+            each(&|byte| format!("0x{byte:02x}"), ", "),
+            each(&|byte| format!("={byte:02X}"), ""),
+            each(&|byte| format!("\\x{byte:02x}"), ""),
+            each(&|byte| format!("\\u{{{byte:x}}}"), ""),
+            each(&|byte| format!("\\U{byte:08x}"), ""),
+            each(&|byte| format!("%u{byte:04x}"), ""),
+            each(&|byte| format!("&#{byte}"), ""),
+            each(&|byte| format!("&#x{byte:09x};"), ""),
+            each(&|byte| format!("\\{byte:03o}"), ""),
+            each(&|byte| byte.to_string(), ","),
+            json(&json(&json(&json(&each(&|byte| format!("\\u{byte:04x}"), ""))))),
+            secret.chars().rev().collect(),
+            secret.to_ascii_uppercase(),
+        ]);
+        for between in ["\u{200b}", "\u{ad}", "\u{a0}", "\u{2028}", "\", \"", "\\\n", "' + '", ", "] {
+            all.push(cut(secret, between));
+            all.extend(
+                ["", "x", "xx"].map(|before| cut(&STANDARD_NO_PAD.encode(format!("{before}{secret}")), between)),
+            );
+        }
+        all
+    }
+
+    #[test]
+    fn a_whole_secret_is_found_in_spellings_of_those_who_hide_it() {
+        const TOKEN: &str = "tkQ7~Zp.4vN-secret+token/of=tenant%A&9xLmR2wEuT8";
+        let pieces = Pieces::of(&[Secret::new(TOKEN)]);
+        for text in odd_spellings(TOKEN) {
+            assert!(pieces.are_in(format!("{{\"echo\":\"{text}\"}}").as_bytes()), "{text}");
+        }
+        let named =
+            TOKEN.replace('&', "&amp;").replace('.', "&period;").replace('+', "&plus;").replace('%', "&percnt;");
+        assert!(pieces.are_in(named.as_bytes()), "{named}");
+        for text in ["A token of the tenant, and 116 of 107 secrets", "0123456789abcdef".repeat(20).as_str()] {
+            assert!(!pieces.are_in(text.as_bytes()), "{text}");
         }
     }
 

@@ -70,6 +70,15 @@ async fn a_recording_replays_and_gives_nobody_away() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_part_of_a_token_is_not_recorded() {
+    for scenario in ["echo-piece", "echo-piece-base64"] {
+        let set = Set::new(Some(scenario)).await;
+        let recorded = record(&set, false).await;
+        assert!(matches!(recorded, Err(RecordError::Echoed)), "{scenario}: {:?}", recorded.map(|one| text(&one)));
+    }
+}
+
+#[tokio::test]
 async fn numbers_are_recorded_to_the_letter() {
     let set = Set::new(None).await;
     let recorded = record(&set, false).await.unwrap();

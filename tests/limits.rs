@@ -101,6 +101,15 @@ pub const LIMITS: &[Limit] = &[
         tighter: |limits| Limits { scopes: 50, ..limits },
         ..limit("scopes that are skipped", Mode::ScopesSkipped, (49, 50), "scopes of a discovery in discover, 50")
     },
+    Limit {
+        tighter: |limits| Limits { scope_bytes: 90, ..limits },
+        ..limit(
+            "bytes of all scopes",
+            Mode::Scopes,
+            (50, 51),
+            "its limit of the bytes of all scopes in discover, 90 bytes",
+        )
+    },
     limit(
         "id of a scope",
         Mode::ScopeIdBytes,

@@ -43,6 +43,8 @@ pub struct Limits {
     pub poll_time: Duration,
     /// Number of scopes of one discovery, including skipped ones.
     pub scopes: usize,
+    /// Total bytes in the ids, names, owners and plugin data of these scopes, which the host keeps in memory between polls.
+    pub scope_bytes: usize,
     /// Number of notices of one answer, and of all steps of one poll.
     pub notices: usize,
     /// Number of events of one poll; the same number of figures.
@@ -83,6 +85,8 @@ impl Default for Limits {
             // pages is in trouble.
             poll_time: Duration::from_secs(600),
             scopes: 20_000,
+            // A subscription of Azure needs 180 bytes.
+            scope_bytes: 4 << 20,
             notices: 1_000,
             events: 20_000,
             event_bytes: 64 << 10,

@@ -207,6 +207,11 @@ impl BoundedAnswer for Discovery {
             scope(&mut skipped.scope)?;
             skipped.reason.hold(limits)?;
         }
+        let skipped = self.skipped.iter().map(|skipped| &skipped.scope);
+        let kept = self.scopes.iter().chain(skipped).map(|scope| of_texts(scope) + scope.plugin_data.len());
+        if kept.sum::<usize>() > limits.scope_bytes {
+            return Err(AnswerFault::Limit(Bound::BytesOfScopes, LimitAmount::bytes(limits.scope_bytes)));
+        }
         // Of two scopes with one id, the second is dropped: both would write the same state.
         let mut seen = HashSet::new();
         self.scopes.retain(|scope| seen.insert(scope.id.clone()));
@@ -231,8 +236,12 @@ fn scope(Scope { id, name, owner, plugin_data }: &mut Scope) -> Within {
 }
 
 fn of_scope(scope: &Scope) -> usize {
+    of_texts(scope) + ENTRY
+}
+
+fn of_texts(scope: &Scope) -> usize {
     let texts = [&scope.name, &scope.owner].into_iter().flatten().map(String::len);
-    scope.id.len() + texts.sum::<usize>() + ENTRY
+    scope.id.len() + texts.sum::<usize>()
 }
 
 fn of_notices(notices: &[Notice]) -> usize {

@@ -62,6 +62,7 @@ bounds! {
     BodiesOfAllAnswers = "the bodies of all answers",
     BodyOfRequest = "the body of a request",
     BytesCopied = "bytes copied between it and the host",
+    BytesOfScopes = "the bytes of all scopes",
     ClassesOfKindOfEvent = "classes of a kind of event",
     Code = "a code",
     CompiledCode = "compiled code",

@@ -32,7 +32,8 @@ pub trait OpenFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns when all data is safe from a power cut.
     fn sync(&mut self) -> io::Result<()>;
-    /// Says whether the file belongs to the user of this program: files of others are never cut.
+    /// Says whether the file belongs to the user of this program and has no other name. A sink cuts nothing off the files of
+    /// others.
     fn is_own(&self) -> bool;
     /// Says whether this path leads to the file, which somebody may have moved or removed.
     fn is_at(&self, path: &Path) -> bool;
@@ -137,7 +138,7 @@ impl OpenFile for RealFile {
     }
 
     fn is_own(&self) -> bool {
-        self.0.metadata().is_ok_and(|met| met.uid() == rustix::process::geteuid().as_raw())
+        self.0.metadata().is_ok_and(|met| met.uid() == rustix::process::geteuid().as_raw() && met.nlink() == 1)
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -176,6 +177,15 @@ mod tests {
         }
         assert_eq!(unfit(&folder.path().join("none")), None);
         assert_eq!(fs::read(folder.path().join("victim")).unwrap(), b"{\"half\":");
+    }
+
+    #[test]
+    fn a_file_with_another_name_may_be_somebody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(RealDisk.open(&at("live")).unwrap().is_own());
+        fs::hard_link(at("live"), at("other")).unwrap();
+        assert!(!RealDisk.open(&at("live")).unwrap().is_own());
     }
 
     #[test]

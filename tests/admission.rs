@@ -62,58 +62,6 @@ pub fn table() -> Table {
     }
 }
 
-/// Returns the hostile plugin with another `describe`.
-fn describing(words: &str) -> Vec<u8> {
-    let mut bytes = hostile_bytes().to_vec();
-    let at = bytes.windows(GOOD.len()).position(|part| part == GOOD.as_bytes()).unwrap();
-    bytes[at..at + words.len()].copy_from_slice(words.as_bytes());
-    bytes
-}
-
-/// A folder with a configuration: a good feed, and eight feeds of a bad plugin, which is in two files.
-struct Scene {
-    folder: TempDir,
-    faults: Faults,
-}
-
-impl Scene {
-    fn new(mode: &str) -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("good.wasm"), hostile_bytes()).unwrap();
-        let feed = |id: &str, plugin: &str, mode: &str| {
-            format!(
-                "[[feed]]\nid = \"{id}\"\ntenant = \"{id}\"\nplugin = \"{plugin}.wasm\"\n\
-                 [feed.settings]\nmode = \"{mode}\"\nkey = {{ file = \"{id}.key\" }}\n"
-            )
-        };
-        let mut text = String::new();
-        for index in 0..8 {
-            let id = format!("bad-{index}");
-            fs::write(folder.path().join(format!("{id}.key")), format!("the-key-of-{id}")).unwrap();
-            text += &feed(&id, if index % 2 == 0 { "bad" } else { "worse" }, mode);
-        }
-        fs::write(folder.path().join("good.key"), "the-key-of-good").unwrap();
-        fs::write(folder.path().join("collector.toml"), text + &feed("good", "good", "")).unwrap();
-        Scene { folder, faults: Faults::default() }
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        for name in ["bad.wasm", "worse.wasm"] {
-            fs::write(self.folder.path().join(name), bytes).unwrap();
-        }
-    }
-
-    async fn begin(&self) -> Admission {
-        let config = config::load(&self.folder.path().join("collector.toml"), None, &|_| None);
-        Admission::begin(&host(), config, None, &noon(), &self.faults).await.unwrap()
-    }
-}
-
-/// Returns the feeds that are left out, with their reasons.
-fn left_out(checked: &Checked) -> Vec<String> {
-    checked.left_out.iter().map(|out| out.problems[0].to_string()).collect()
-}
-
 #[tokio::test]
 async fn eight_feeds_of_one_bad_plugin_cost_one_try_and_a_reload_none() {
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -164,4 +112,56 @@ async fn a_good_feed_is_there_before_a_plugin_that_loops_is_given_up() {
         count += 1;
     }
     assert_eq!((count, admission.waiting().count()), (8, 0));
+}
+
+/// Returns the hostile plugin with another `describe`.
+fn describing(words: &str) -> Vec<u8> {
+    let mut bytes = hostile_bytes().to_vec();
+    let at = bytes.windows(GOOD.len()).position(|part| part == GOOD.as_bytes()).unwrap();
+    bytes[at..at + words.len()].copy_from_slice(words.as_bytes());
+    bytes
+}
+
+/// A folder with a configuration: a good feed, and eight feeds of a bad plugin, which is in two files.
+struct Scene {
+    folder: TempDir,
+    faults: Faults,
+}
+
+impl Scene {
+    fn new(mode: &str) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("good.wasm"), hostile_bytes()).unwrap();
+        let feed = |id: &str, plugin: &str, mode: &str| {
+            format!(
+                "[[feed]]\nid = \"{id}\"\ntenant = \"{id}\"\nplugin = \"{plugin}.wasm\"\n\
+                 [feed.settings]\nmode = \"{mode}\"\nkey = {{ file = \"{id}.key\" }}\n"
+            )
+        };
+        let mut text = String::new();
+        for index in 0..8 {
+            let id = format!("bad-{index}");
+            fs::write(folder.path().join(format!("{id}.key")), format!("the-key-of-{id}")).unwrap();
+            text += &feed(&id, if index % 2 == 0 { "bad" } else { "worse" }, mode);
+        }
+        fs::write(folder.path().join("good.key"), "the-key-of-good").unwrap();
+        fs::write(folder.path().join("collector.toml"), text + &feed("good", "good", "")).unwrap();
+        Scene { folder, faults: Faults::default() }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        for name in ["bad.wasm", "worse.wasm"] {
+            fs::write(self.folder.path().join(name), bytes).unwrap();
+        }
+    }
+
+    async fn begin(&self) -> Admission {
+        let config = config::load(&self.folder.path().join("collector.toml"), None, &|_| None);
+        Admission::begin(&host(), config, None, &noon(), &self.faults).await.unwrap()
+    }
+}
+
+/// Returns the feeds that are left out, with their reasons.
+fn left_out(checked: &Checked) -> Vec<String> {
+    checked.left_out.iter().map(|out| out.problems[0].to_string()).collect()
 }

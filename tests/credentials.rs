@@ -36,83 +36,6 @@ const EC: &str = include_str!("credentials/ec-sec1.pem");
 /// A token in the form of another identity provider's.
 pub const FEDERATED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.c2lnbmVk";
 
-/// Makes a certificate for the key, valid until this many days after noon.
-fn certificate(days: i64) -> String {
-    let noon = OffsetDateTime::from_unix_timestamp(NOON as i64 / 1_000).unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    (params.not_before, params.not_after) = (noon - Duration::days(90), noon + Duration::days(days));
-    params.self_signed(&NewKey::from_pem(RSA).unwrap()).unwrap().pem()
-}
-
-fn ec_certificate() -> (String, String) {
-    let key = NewKey::generate().unwrap();
-    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
-    (key.serialize_pem(), certificate.pem())
-}
-
-/// A simulated service that trusts the certificate and the token, and a folder with both.
-struct Scene {
-    simulator: Simulator,
-    folder: tempfile::TempDir,
-    secrets: Vec<(String, String)>,
-}
-
-impl Scene {
-    async fn new(certificate: &str) -> Scene {
-        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap();
-        simulator.with(|world| {
-            world.certificates.push(Registered::read(certificate).unwrap());
-            world.federated.push(FEDERATED.to_owned());
-            world.now = Some(NOON / 1_000);
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        write("ca.pem", simulator.ca_pem());
-        write("app.pem", &format!("{certificate}{RSA}"));
-        write("token", &format!("{FEDERATED}\n"));
-        let (_, secrets) = simulator.configuration("ca.pem");
-        Scene { simulator, folder, secrets }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("azure.toml")
-    }
-
-    /// Returns the configuration with one line in place of the secret, and another in `[network]`.
-    fn text(&self, credential: &str, network: &str) -> String {
-        let (text, _) = self.simulator.configuration("ca.pem");
-        let lines = text.lines().map(|line| if line.starts_with("client_secret") { credential } else { line });
-        lines.collect::<Vec<_>>().join("\n").replacen("[network]", &format!("[network]\n{network}"), 1)
-    }
-
-    async fn checked(&self, credential: &str, network: &str) -> Result<admission::Checked, String> {
-        let environment = |name: &str| {
-            let known = self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-            known.or_else(|| (name == "APP_PEM").then(|| format!("{}{RSA_PKCS1}", certificate(365))))
-        };
-        let config = config::parse(&self.file(), &self.text(credential, network), Some("contoso-scores"), &environment);
-        admission::check(&host(), config, None, &noon()).await.map_err(|error| match error {
-            config::StartError::Configuration(problems) => {
-                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            }
-            other => other.to_string(),
-        })
-    }
-
-    async fn poll(&self, credential: &str, network: &str) -> (Report, String) {
-        let checked = self.checked(credential, network).await.unwrap();
-        let feeds = once::open(&checked, &noon()).await.unwrap();
-        let (mut events, mut people) = (Vec::new(), Vec::new());
-        let output = Output { events: &mut events, people: &mut people };
-        let report = once::poll(&feeds, &noon(), output).await.unwrap();
-        (report, String::from_utf8(people).unwrap())
-    }
-
-    fn last_sign_in(&self) -> Value {
-        self.simulator.with(|world| world.sign_ins().last().unwrap().clone())
-    }
-}
-
 const CERTIFICATE: &str = "client_certificate = { file = \"app.pem\" }";
 const TOKEN_FILE: &str = "federated_token_file = \"token\"";
 
@@ -411,4 +334,81 @@ fn a_token_has_three_parts_and_a_bounded_file() {
     };
     assert!(why.contains("more than 32768 bytes"), "{why}");
     assert!(matches!(assertion::read_token(Path::new("/no/such/file")), Err(CredentialError::Unreadable { .. })));
+}
+
+/// Makes a certificate for the key, valid until this many days after noon.
+fn certificate(days: i64) -> String {
+    let noon = OffsetDateTime::from_unix_timestamp(NOON as i64 / 1_000).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    (params.not_before, params.not_after) = (noon - Duration::days(90), noon + Duration::days(days));
+    params.self_signed(&NewKey::from_pem(RSA).unwrap()).unwrap().pem()
+}
+
+fn ec_certificate() -> (String, String) {
+    let key = NewKey::generate().unwrap();
+    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    (key.serialize_pem(), certificate.pem())
+}
+
+/// A simulated service that trusts the certificate and the token, and a folder with both.
+struct Scene {
+    simulator: Simulator,
+    folder: tempfile::TempDir,
+    secrets: Vec<(String, String)>,
+}
+
+impl Scene {
+    async fn new(certificate: &str) -> Scene {
+        let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap();
+        simulator.with(|world| {
+            world.certificates.push(Registered::read(certificate).unwrap());
+            world.federated.push(FEDERATED.to_owned());
+            world.now = Some(NOON / 1_000);
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("ca.pem", simulator.ca_pem());
+        write("app.pem", &format!("{certificate}{RSA}"));
+        write("token", &format!("{FEDERATED}\n"));
+        let (_, secrets) = simulator.configuration("ca.pem");
+        Scene { simulator, folder, secrets }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("azure.toml")
+    }
+
+    /// Returns the configuration with one line in place of the secret, and another in `[network]`.
+    fn text(&self, credential: &str, network: &str) -> String {
+        let (text, _) = self.simulator.configuration("ca.pem");
+        let lines = text.lines().map(|line| if line.starts_with("client_secret") { credential } else { line });
+        lines.collect::<Vec<_>>().join("\n").replacen("[network]", &format!("[network]\n{network}"), 1)
+    }
+
+    async fn checked(&self, credential: &str, network: &str) -> Result<admission::Checked, String> {
+        let environment = |name: &str| {
+            let known = self.secrets.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            known.or_else(|| (name == "APP_PEM").then(|| format!("{}{RSA_PKCS1}", certificate(365))))
+        };
+        let config = config::parse(&self.file(), &self.text(credential, network), Some("contoso-scores"), &environment);
+        admission::check(&host(), config, None, &noon()).await.map_err(|error| match error {
+            config::StartError::Configuration(problems) => {
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+            other => other.to_string(),
+        })
+    }
+
+    async fn poll(&self, credential: &str, network: &str) -> (Report, String) {
+        let checked = self.checked(credential, network).await.unwrap();
+        let feeds = once::open(&checked, &noon()).await.unwrap();
+        let (mut events, mut people) = (Vec::new(), Vec::new());
+        let output = Output { events: &mut events, people: &mut people };
+        let report = once::poll(&feeds, &noon(), output).await.unwrap();
+        (report, String::from_utf8(people).unwrap())
+    }
+
+    fn last_sign_in(&self) -> Value {
+        self.simulator.with(|world| world.sign_ins().last().unwrap().clone())
+    }
 }

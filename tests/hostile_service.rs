@@ -23,27 +23,19 @@ use crate::support::{NOON, host, noon};
 /// Number of cases that run at the same time.
 const AT_ONCE: usize = 4;
 
-async fn simulator() -> Simulator {
-    Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap()
-}
-
-/// Opens the first feed of a simulated service, with its own connections and tokens.
-async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("ca.pem");
-    std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
-    let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
-    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
-    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
-    let tenants = Tenants::live(checked.network.with_timeouts(patience));
-    checked.feeds[0].open(&tenants, &noon()).await.unwrap()
-}
-
-/// Returns both scopes of the feed.
-async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
-    feed.sign_in().await?;
-    feed.discover().await
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_case_ends_in_its_failure_and_harms_nobody_else() {
+    let wrong = Arc::new(Mutex::new(Vec::new()));
+    let cases = stream::iter(TABLE.iter().map(|case| {
+        let wrong = Arc::clone(&wrong);
+        async move {
+            let faults = faults(case).await.into_iter().map(|fault| format!("{}: {fault}", case.name));
+            wrong.lock().extend(faults);
+        }
+    }));
+    cases.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    let wrong = wrong.lock();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Runs a case; returns the differences from the table.
@@ -97,6 +89,29 @@ async fn faults(case: &'static ScriptedService) -> Vec<String> {
     faults
 }
 
+async fn simulator() -> Simulator {
+    Simulator::start(([127, 0, 0, 1], 0).into(), Estate::default(), None).await.unwrap()
+}
+
+/// Opens the first feed of a simulated service, with its own connections and tokens.
+async fn feed(simulator: &Simulator, patience: Timeouts) -> Feed {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, simulator.ca_pem()).unwrap();
+    let (text, variables) = simulator.configuration(ca_file.to_str().unwrap());
+    let environment = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let config = config::parse(Path::new("test.toml"), &text, Some("contoso-scores"), &environment);
+    let checked = admission::check(&host(), config, None, &noon()).await.unwrap();
+    let tenants = Tenants::live(checked.network.with_timeouts(patience));
+    checked.feeds[0].open(&tenants, &noon()).await.unwrap()
+}
+
+/// Returns both scopes of the feed.
+async fn scopes(feed: &Feed) -> Result<Discovery, Failure> {
+    feed.sign_in().await?;
+    feed.discover().await
+}
+
 /// Returns the reaction that the table expects of the plugin.
 fn reaction(case: &ScriptedService) -> Reaction {
     match case.reaction {
@@ -124,21 +139,6 @@ fn leaked(simulator: &Simulator, mut given: Vec<u8>, batch: &Batch) -> Option<St
 fn is_new_or_closed(event: &Event) -> bool {
     let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
     event["activity_id"] == 1 && event["unmapped"]["change"]["reason"].is_null() || event["activity_id"] == 3
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_case_ends_in_its_failure_and_harms_nobody_else() {
-    let wrong = Arc::new(Mutex::new(Vec::new()));
-    let cases = stream::iter(TABLE.iter().map(|case| {
-        let wrong = Arc::clone(&wrong);
-        async move {
-            let faults = faults(case).await.into_iter().map(|fault| format!("{}: {fault}", case.name));
-            wrong.lock().extend(faults);
-        }
-    }));
-    cases.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-    let wrong = wrong.lock();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The table in SECURITY.md.

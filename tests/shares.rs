@@ -95,58 +95,6 @@ pub fn table() -> Table {
     }
 }
 
-/// A folder with the hostile plugin, and a clock that begins at noon.
-pub struct Scene {
-    folder: TempDir,
-    now: Arc<AtomicU64>,
-}
-
-impl Scene {
-    pub fn new() -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
-        Scene { folder, now: Arc::new(AtomicU64::new(NOON)) }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("collector.toml")
-    }
-
-    fn later(&self, hours: u64) -> u64 {
-        self.now.load(Ordering::SeqCst) + hours * HOUR
-    }
-
-    pub async fn start(&self, text: &str) -> Stage {
-        let transport = Arc::new(Service::default()) as Arc<dyn Transport>;
-        Stage::start(&self.file(), text, &secrets(), &self.now, transport).await
-    }
-}
-
-fn secrets() -> Secrets {
-    [("KEY".to_owned(), "the-key-of-this-tenant".to_owned())].into()
-}
-
-/// Returns a configuration with a feed in this mode, and a good one.
-pub fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) -> String {
-    let feed = |tenant: &str, mode: Mode, more: &str| {
-        format!(
-            "[[feed]]\nid = \"{tenant}-items\"\ntenant = \"{tenant}\"\nplugin = \"hostile.wasm\"\n{more}\n\
-             [feed.settings]\nmode = \"{mode}\"\namount = {amount}\nkey = {{ env = \"KEY\" }}\n"
-        )
-    };
-    let (mallory, alice) = (feed("mallory", mode, of_feed), feed("alice", Mode::Good, "interval = \"1h\""));
-    format!("[collector]\n{collector}\n[network]\nallow = [\"https://api.example\"]\n{mallory}{alice}")
-}
-
-/// Returns the reason why a feed has no data now.
-fn failure(stage: &Stage, feed: &str) -> Option<Failure> {
-    stage.collector.snapshot(100).rows.into_iter().find(|row| row.feed == feed)?.failure
-}
-
-fn of_feed(stage: &Stage, family: &str, tenant: &str) -> f64 {
-    stage.metric(&format!("{family}{{tenant=\"{tenant}\",feed=\"{tenant}-items\"}}")).unwrap()
-}
-
 #[tokio::test]
 async fn what_a_feed_leaves_has_a_budget_and_nothing_of_a_poll_that_passes_it_is_kept() {
     let scene = Scene::new();
@@ -308,4 +256,56 @@ async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
     let stored = stored.iter().filter(|row| row.feed == "mallory-items").count();
     // The scopes of the last search are polled; those of the search before were just reported.
     assert!((UNPOLLED_SCOPES..=UNPOLLED_SCOPES + 3 * FRESH).contains(&stored), "{stored}");
+}
+
+/// A folder with the hostile plugin, and a clock that begins at noon.
+pub struct Scene {
+    folder: TempDir,
+    now: Arc<AtomicU64>,
+}
+
+impl Scene {
+    pub fn new() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
+        Scene { folder, now: Arc::new(AtomicU64::new(NOON)) }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("collector.toml")
+    }
+
+    fn later(&self, hours: u64) -> u64 {
+        self.now.load(Ordering::SeqCst) + hours * HOUR
+    }
+
+    pub async fn start(&self, text: &str) -> Stage {
+        let transport = Arc::new(Service::default()) as Arc<dyn Transport>;
+        Stage::start(&self.file(), text, &secrets(), &self.now, transport).await
+    }
+}
+
+fn secrets() -> Secrets {
+    [("KEY".to_owned(), "the-key-of-this-tenant".to_owned())].into()
+}
+
+/// Returns a configuration with a feed in this mode, and a good one.
+pub fn configuration(collector: &str, mode: Mode, amount: u32, of_feed: &str) -> String {
+    let feed = |tenant: &str, mode: Mode, more: &str| {
+        format!(
+            "[[feed]]\nid = \"{tenant}-items\"\ntenant = \"{tenant}\"\nplugin = \"hostile.wasm\"\n{more}\n\
+             [feed.settings]\nmode = \"{mode}\"\namount = {amount}\nkey = {{ env = \"KEY\" }}\n"
+        )
+    };
+    let (mallory, alice) = (feed("mallory", mode, of_feed), feed("alice", Mode::Good, "interval = \"1h\""));
+    format!("[collector]\n{collector}\n[network]\nallow = [\"https://api.example\"]\n{mallory}{alice}")
+}
+
+/// Returns the reason why a feed has no data now.
+fn failure(stage: &Stage, feed: &str) -> Option<Failure> {
+    stage.collector.snapshot(100).rows.into_iter().find(|row| row.feed == feed)?.failure
+}
+
+fn of_feed(stage: &Stage, family: &str, tenant: &str) -> f64 {
+    stage.metric(&format!("{family}{{tenant=\"{tenant}\",feed=\"{tenant}-items\"}}")).unwrap()
 }

@@ -10,7 +10,7 @@ use host_harness::admitted::CompactPlan;
 use serde_json::Value;
 use source_host::Limits;
 use source_host::contract::{LogLevel, Path, Plan, Shape};
-use source_host::credentials::redact::{REDACTED, SHORTEST, Search, take_steps};
+use source_host::credentials::redact::{Pieces, REDACTED, SHORTEST, Search, take_steps};
 use source_host::credentials::secret::Secret;
 use source_host::network::IncomingResponse;
 use source_host::network::OutgoingRequest;
@@ -18,7 +18,7 @@ use source_host::network::egress::{Egress, Origins, canonical};
 use source_host::plugin::answer::BoundedAnswer;
 use source_host::plugin::call::{log_line, log_words};
 use source_host::plugin::{KnownPlugin, event, seal};
-use source_host::text::is_plain;
+use source_host::text::{is_plain, plain};
 use tracing::Dispatch;
 use url::Url;
 
@@ -34,6 +34,9 @@ const SHORT: usize = 256;
 /// Allowed steps for each byte of a text, and for each byte and spelling of a secret: twice the cost of the slowest
 /// known text.
 const STEPS: (usize, usize) = (100, 4);
+
+/// Steps for each byte of a text in the search for pieces of secrets.
+const PIECE_STEPS: usize = 350;
 
 /// Checks any secrets and any text: the search's time is bounded by the length of the text, its results equal those of
 /// the slow search, and it finds each secret in each of its spellings.
@@ -51,6 +54,9 @@ pub fn secrets(data: &[u8]) {
     assert!(steps <= most, "{steps} steps, which is more than {most}");
     assert_eq!(search.is_in(text), !found.is_empty());
     assert_eq!(search.clean(text).is_some(), !found.is_empty());
+    Pieces::of(&secrets).are_in(text);
+    let (steps, most) = (take_steps(), text.len() * PIECE_STEPS);
+    assert!(steps <= most, "{steps} steps for pieces, which is more than {most}");
     let bytes = text.len() + secrets.iter().map(|secret| secret.expose().len()).sum::<usize>();
     if bytes <= SHORT {
         assert_eq!(found, search.plainly(text));
@@ -181,6 +187,8 @@ pub fn logs(data: &[u8]) {
     });
     // An input with placeholders could make a secret of them.
     let message = String::from_utf8_lossy(data);
+    let safe = SEARCH.words(&plain(&message));
+    assert!(is_plain(&safe), "{safe:?}");
     let words = log_words(&message, &SEARCH, BYTES);
     assert!(words.len() <= BYTES && is_plain(&words), "{words:?}");
     assert!(!SEARCH.is_in(words.as_bytes()), "{words:?} holds a secret");

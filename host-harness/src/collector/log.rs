@@ -11,7 +11,7 @@ use crate::admitted::AdmittedFeed;
 /// The same failure without secrets.
 pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
     let search = Search::new(admitted.secrets());
-    let clean = |text: &str| cleaned(&search, text);
+    let clean = |text: &str| search.words(text);
     let clean_some = |text: &Option<String>| text.as_deref().map(clean);
     Failure {
         code: clean(&failure.code),
@@ -86,7 +86,7 @@ pub fn log_notices(
     let log = move || {
         let (tenant, feed, search) = (&admitted.tenant, &admitted.id, Search::new(admitted.secrets()));
         for (is_known, Notice { code, message }) in &told {
-            let message = cleaned(&search, message);
+            let message = search.words(message);
             match is_known {
                 true => tracing::debug!(%tenant, %feed, scope, code, words = message, "something is odd"),
                 false => tracing::info!(%tenant, %feed, scope, code, words = message, "something is odd"),
@@ -101,11 +101,4 @@ pub fn log_notices(
     }
     let codes: BTreeSet<&String> = notices.iter().map(|notice| &notice.code).collect();
     codes.into_iter().cloned().collect()
-}
-
-fn cleaned(search: &Search, text: &str) -> String {
-    match search.clean(text.as_bytes()) {
-        Some(clean) => String::from_utf8_lossy(&clean).into_owned(),
-        None => text.to_owned(),
-    }
 }

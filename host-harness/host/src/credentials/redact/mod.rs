@@ -5,6 +5,7 @@ mod pieces;
 mod search;
 
 use crate::credentials::secret::Secret;
+use crate::text;
 
 pub use self::pieces::{PIECE, Pieces};
 pub use self::search::Search;
@@ -15,11 +16,18 @@ pub const REDACTED: &str = "[redacted]";
 /// The shortest secret that is redacted: a shorter one would remove ordinary words from a text.
 pub const SHORTEST: usize = 8;
 
-/// Replaces secrets in a text.
+/// Replaces secrets in a text for people.
 pub fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
-    match Search::new(secrets).clean(text.as_bytes()) {
-        Some(clean) => String::from_utf8_lossy(&clean).into_owned(),
-        None => text.to_owned(),
+    Search::new(secrets).words(text)
+}
+
+impl Search {
+    /// The text for people without its secrets. A text that is safe for terminals and logs stays safe: a character that
+    /// joined the end of a secret, such as a variation selector, does not join the stand-in.
+    pub fn words(&self, text: &str) -> String {
+        let Some(clean) = self.clean(text.as_bytes()) else { return text.to_owned() };
+        let clean = String::from_utf8_lossy(&clean);
+        if text::plain_lines(text) == text { text::plain_lines(&clean) } else { clean.into_owned() }
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::credentials::redact::{redact, take_steps};
+use crate::text::is_plain;
 
 const SECRET: &str = "pa~ss \"word\"&möre/+%25";
 
@@ -125,6 +126,20 @@ fn a_service_that_knows_the_secret_cannot_make_the_search_long() {
     let text = format!("{}c", "a".repeat(KNOWN_BY - 1)).repeat(1_000);
     assert_eq!(redact(&text, [&secret]), text);
     assert!(redact(&"a".repeat(200_000), [&secret]).len() < 100);
+}
+
+#[test]
+fn what_joined_the_end_of_a_secret_does_not_join_the_stand_in() {
+    for joiner in ['\u{fe0f}', '\u{e0100}'] {
+        let text = format!("<12345678{joiner}>");
+        assert!(is_plain(&text));
+        assert_eq!(redact(&text, [&Secret::new("12345678")]), "<[redacted] >", "{joiner:?}");
+    }
+    let text = "<कखगघङचछज\u{200d}ष>";
+    assert!(is_plain(text));
+    assert_eq!(redact(text, [&Secret::new("कखगघङचछज")]), "<[redacted] ष>");
+    // A text of several lines keeps them.
+    assert_eq!(redact("<12345678>\n", [&Secret::new("12345678")]), "<[redacted]>\n");
 }
 
 #[test]

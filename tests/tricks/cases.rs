@@ -1,11 +1,16 @@
 //! Every trick of the hostile plugin, and its end: each row of the table is run, and SECURITY.md is made from the same rows.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use source_host::limits::Limits;
+use source_host::plugin::event;
 
 use crate::limits::LIMITS;
 use crate::mode::Mode;
 use crate::security::Table;
-use crate::support::hostile::{KEY, TOKEN, limits_for, polled};
+use crate::support::hostile::{KEY, Service, TOKEN, attempt, limits_for, polled, unhurried};
+use crate::support::time_on_processor;
 
 /// A mode of the hostile plugin, and its end.
 pub struct Case {
@@ -350,6 +355,21 @@ async fn check(case: &Case) -> Result<(), String> {
         assert_eq!((own || text.contains(KEY), text.contains(TOKEN)), (!token, token), "{mode}: {text}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn events_that_take_long_to_read_are_read_at_the_cost_of_their_call() {
+    const EVENTS: u32 = 40;
+    let returned = async |limits| attempt(Mode::EventsLong, EVENTS, limits, Arc::new(Service::default())).await;
+    let batch = returned(limits_for(Mode::EventsLong)).await.unwrap();
+    let begun = time_on_processor();
+    for event in &batch.events {
+        assert_eq!(event::judge(&event.uid, &event.body), Ok(()));
+    }
+    // The plugin itself takes less: it copies one event.
+    let limits = Limits { cpu_time: (time_on_processor() - begun) / 2, ..unhurried() };
+    let words = returned(limits).await.unwrap_err();
+    assert!(words.contains("its limit of time on a processor in normalize"), "{words}");
 }
 
 /// A trick without a row would not be run; a row without its trick would run a good plugin.

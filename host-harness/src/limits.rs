@@ -116,8 +116,21 @@ pub const HELD_BYTES: i32 = 128 << 10;
 /// ten thousand feeds.
 pub const TRIM: Duration = Duration::from_secs(10);
 
-/// Time that polls and deliveries have to end after the collector was told to stop.
+/// Time within which the process ends after it was told to stop, whatever hangs.
 pub const SHUTDOWN: Duration = Duration::from_secs(20);
+
+/// The part of that time which polls and deliveries have to end.
+pub const SHUTDOWN_WORK: Duration = Duration::from_secs(18);
+
+/// The part of that time which polls have to end.
+pub const SHUTDOWN_POLLS: Duration = Duration::from_secs(10);
+
+/// The part of the time for polls and deliveries that is kept for the store, which closes last.
+pub const SHUTDOWN_STORE: Duration = Duration::from_secs(2);
+
+/// Time before the end of [`SHUTDOWN`] at which a process that still runs is ended, and time after which it is ended if it
+/// was told to stop a second time.
+pub const SHUTDOWN_ROOM: Duration = Duration::from_secs(1);
 
 /// Interval at which the collector's loop is watched.
 pub const LOOP_TICK: Duration = Duration::from_millis(250);

@@ -39,15 +39,17 @@ pub const NAMES: &[&str] = &[
 pub const LOOP: &str = "loop-turn";
 
 /// The environment variable that chooses a place: with `NAME:N`, the process ends at the N-th pass. With `NAME:N:hang`,
-/// the thread hangs there instead.
+/// the thread hangs there instead, and with `NAME:N:hang:PACE`, time passes that many times as fast for the code that
+/// watches the threads.
 pub const VARIABLE: &str = "HOST_HARNESS_CRASH_AT";
 
-/// A place, the number of passes until it acts, and whether the thread then hangs.
+/// A place, the number of passes until it acts, whether the thread then hangs, and how fast time passes.
 #[cfg(debug_assertions)]
 struct Chosen {
     name: String,
     passes: AtomicU64,
     hangs: bool,
+    pace: u32,
 }
 
 #[cfg(debug_assertions)]
@@ -56,11 +58,16 @@ static CHOSEN: OnceLock<Chosen> = OnceLock::new();
 /// Chooses the place once, from the value of [`VARIABLE`].
 #[cfg(debug_assertions)]
 pub fn choose(value: &str) {
-    let (place, hangs) = value.strip_suffix(":hang").map_or((value, false), |place| (place, true));
-    if let Some((name, passes)) = place.split_once(':')
-        && let Ok(passes) = passes.parse()
+    let words: Vec<&str> = value.split(':').collect();
+    let (place, hangs, pace) = match words[..] {
+        [ref place @ .., "hang"] => (place, true, "1"),
+        [ref place @ .., "hang", pace] => (place, true, pace),
+        ref place => (place, false, "1"),
+    };
+    if let [name, passes] = *place
+        && let (Ok(passes), Ok(pace)) = (passes.parse(), pace.parse::<u32>())
     {
-        let _ = CHOSEN.set(Chosen { name: name.to_owned(), passes: AtomicU64::new(passes), hangs });
+        let _ = CHOSEN.set(Chosen { name: name.to_owned(), passes: AtomicU64::new(passes), hangs, pace: pace.max(1) });
     }
 }
 
@@ -68,23 +75,24 @@ pub fn choose(value: &str) {
 #[cfg(not(debug_assertions))]
 pub fn choose(_: &str) {}
 
-/// Says whether a test lets a thread hang. The program then does not wait as long as it otherwise would.
+/// How many times faster than real time the code that watches the threads lets time pass: a test does not wait as long as
+/// a user.
 #[cfg(debug_assertions)]
-pub fn hangs() -> bool {
-    CHOSEN.get().is_some_and(|chosen| chosen.hangs)
+pub fn pace() -> u32 {
+    CHOSEN.get().map_or(1, |chosen| chosen.pace)
 }
 
-/// Returns `false` in builds without debug assertions.
+/// Returns 1 in builds without debug assertions.
 #[cfg(not(debug_assertions))]
-pub fn hangs() -> bool {
-    false
+pub fn pace() -> u32 {
+    1
 }
 
 /// Ends the process or hangs, if this is the chosen pass of the chosen place.
 #[cfg(debug_assertions)]
 pub fn pass(name: &'static str) {
     debug_assert!(NAMES.contains(&name) || name == LOOP, "{name} is not among the names");
-    if let Some(Chosen { name: chosen, passes, hangs }) = CHOSEN.get()
+    if let Some(Chosen { name: chosen, passes, hangs, .. }) = CHOSEN.get()
         && chosen == name
         && passes.fetch_sub(1, Ordering::SeqCst) == 1
     {

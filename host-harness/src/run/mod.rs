@@ -266,7 +266,8 @@ struct RunLoop {
 
 impl RunLoop {
     async fn drive(mut self, mut signals: Signals, turns: Turns) -> Result<(), StartError> {
-        let mut watch = interval(limits::WATCH);
+        // A turn for each look at the files shows that the loop turns, also to a watch whose time passes faster.
+        let mut watch = interval(limits::WATCH / failpoint::pace());
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deliveries = self.collector.pipeline().deliveries.clone();
         loop {
@@ -328,14 +329,14 @@ impl RunLoop {
 
     /// Gives polls and deliveries time to end.
     async fn stop(self, signals: &mut Signals) {
-        let deadline = Instant::now() + limits::SHUTDOWN;
-        tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN.as_secs());
+        let deadline = Instant::now() + limits::SHUTDOWN_WORK;
+        tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN_WORK.as_secs());
         let RunLoop { collector, .. } = self;
         let pipeline = collector.pipeline().clone();
         let deliveries = &pipeline.deliveries;
         let end = async {
-            collector.stop(limits::SHUTDOWN / 2).await;
-            let _ = timeout_at(deadline - limits::SHUTDOWN / 10, deliveries.flushed()).await;
+            collector.stop(limits::SHUTDOWN_POLLS).await;
+            let _ = timeout_at(deadline - limits::SHUTDOWN_STORE, deliveries.flushed()).await;
             pipeline.close().await;
         };
         tokio::select! {

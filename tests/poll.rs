@@ -69,7 +69,7 @@ broken! {
     html_instead_of_json: "html", "found HTML or XML";
     an_empty_body: "empty-body", "found an empty body";
     deep_nesting: "deep-nesting", "more than 64 levels";
-    a_body_over_the_cap: "oversized", "the body exceeds 8388608 bytes";
+    a_body_over_the_cap: "oversized", "the body passes 8388608 bytes";
     invalid_utf8: "invalid-utf8", "invalid UTF-8 at byte 17";
     an_item_without_its_properties: "item-incomplete", "`value[0].properties`: found nothing, expected an object";
     an_item_without_its_id: "item-without-id", "`value[0].id`: found nothing, expected a string";

@@ -116,7 +116,7 @@ fn diagnose(error: &anyhow::Error) -> (&'static Diagnosis, String) {
 /// Describes an error; the host knows more about some errors and adds it.
 fn detail(code: &ErrorCode) -> String {
     let words = match code {
-        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body exceeds {bytes} bytes"),
+        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body passes {bytes} bytes"),
         ErrorCode::InternalError(Some(text)) => return text.clone(),
         ErrorCode::DnsTimeout => "the lookup of the name takes too long",
         ErrorCode::DnsError(_) => "the lookup of the name failed",

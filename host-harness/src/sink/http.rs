@@ -301,8 +301,8 @@ mod tests {
         for (location, told) in [
             ("/v2/events?token=abc", "put the address that it leads to into `url`: https://h.example/v2/events"),
             ("https://h.example:8443/e", "put the address that it leads to into `url`: https://h.example:8443/e"),
-            ("http://h.example/e", "see who answers there: it leads to http://h.example/e"),
-            ("https://u:p@evil.example/e", "see who answers there: it leads to https://evil.example/e"),
+            ("http://h.example/e", "check who answers there: it leads to http://h.example/e"),
+            ("https://u:p@evil.example/e", "check who answers there: it leads to https://evil.example/e"),
         ] {
             let fix = fix(StatusCode::FOUND, "https://h.example/events", Some(location));
             assert!(fix.contains(told) && !fix.contains("abc"), "{fix}");

@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_body_has_its_limit_whatever_it_is_encoded_as() {
-        let too_large = |most: usize| Err(format!("the body exceeds {most} bytes"));
+        let too_large = |most: usize| Err(format!("the body passes {most} bytes"));
         let bomb = gzip(&vec![b' '; 1 << 20]);
         assert_eq!(decoded(&["gzip"], &bomb, 1 << 20).map(|body| body.len()), Ok(1 << 20));
         assert_eq!(decoded(&["gzip"], &bomb, (1 << 20) - 1), too_large((1 << 20) - 1));

@@ -129,10 +129,10 @@ pub enum TransportError {
     #[error("the connection ended before the answer did")]
     Broken,
     /// The body exceeds its limit, in bytes.
-    #[error("the body exceeds {0} bytes")]
+    #[error("the body passes {0} bytes")]
     TooLarge(usize),
     /// The headers exceed their limit, in bytes.
-    #[error("the headers exceed {0} bytes, or are too many")]
+    #[error("the headers pass {0} bytes or are too many")]
     HeadersTooLarge(usize),
     /// Any other error.
     #[error(transparent)]

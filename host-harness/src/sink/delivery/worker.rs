@@ -322,7 +322,7 @@ impl SharedDeliveries {
                         code,
                         fault,
                         why,
-                        "refused permanently, and written to {path}"
+                        "refused for good, and written to {path}"
                     )
                 };
             }

@@ -115,7 +115,7 @@ fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
     for (headers, query, body, told) in [
         (&[FORM][..], "", "a=1&key=a-guess", "form field key has a value that the plugin wrote itself"),
         (&[FORM, ("x-key", "a-guess")], "", "a=1&key=sealed-key", "header `x-key` has a value that the plugin wrote"),
-        (&[], "", "key=a-guess", "no form with the field key, where a credential was declared"),
+        (&[], "", "key=a-guess", "not a form with the field key, where a credential was declared"),
         (&[FORM, ("x-api-key", "a")], "", "key=sealed-key", "its header `x-api-key` looks like a credential"),
         (&[FORM, ("proxy-authorization", "a")], "", "", "its header `proxy-authorization` looks like a credential"),
         (&[FORM, ("x-auth-token", "a")], "", "", "its header `x-auth-token` looks like a credential"),

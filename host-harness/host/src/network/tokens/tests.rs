@@ -191,10 +191,9 @@ async fn a_service_bears_so_many_requests_from_all_together() {
 #[tokio::test]
 async fn whoever_asks_too_often_learns_whether_the_services_tokens_live_too_short() {
     let short = r#"{"access_token":"t","expires_in":20}"#;
-    for (answer, why) in [
-        ((200, short), "the tokens that it gives are good for 20 s alone"),
-        ((503, ""), "none of its tokens is usable any more"),
-    ] {
+    for (answer, why) in
+        [((200, short), "its tokens are valid for 20 s only"), ((503, ""), "none of its tokens is usable any more")]
+    {
         let (endpoint, tokens) = (Endpoint::new(Ok(answer)), Arc::<Tokens>::default());
         for request in 0..5 {
             let one = asked("a", 1_000 + 20 * request);

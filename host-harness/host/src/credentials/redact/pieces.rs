@@ -37,19 +37,31 @@ const COMPARISONS: usize = 64;
 /// characters in between, and those of the secret backwards, too; the bytes of a secret also as numbers in base 8, 10 and 16.
 pub struct Pieces {
     forms: Vec<Form>,
-    /// Grams of the forms, sorted.
     grams: Vec<Gram>,
-    /// One bit for each hash of a gram, to skip most places of a text quickly.
-    bits: Box<[u64; 1 << (HASH_BITS - 6)]>,
+    /// For each hash of a gram, the last gram with it; [`NO_GRAM`] where there is none.
+    heads: Vec<u32>,
+    /// One bit for each longer hash of a gram, to skip most places of a text quickly.
+    bits: Vec<u64>,
 }
 
-const HASH_BITS: u32 = 16;
+/// Bits of a hash by which grams are found. A token of 1.5 KB has some 8,000 grams in all its forms.
+const HEAD_BITS: u32 = 13;
+
+/// Bits of a hash by which places are skipped: of that token, one place of thirty is looked at in vain.
+const SKIP_BITS: u32 = 18;
+
+const NO_GRAM: u32 = u32::MAX;
 
 /// Bytes around an id in JSON that belong to the end of one key and the beginning of the next: `id":"` and `","ve`.
 const AROUND: usize = 6;
 
-/// A gram, the number of its form, and its place in the form.
-type Gram = (u64, u32, u32);
+/// A gram, the number of its form, its place in the form, and the gram before it with the same hash.
+struct Gram {
+    bytes: u64,
+    form: u32,
+    place: u32,
+    before: u32,
+}
 
 /// The part of a secret that counts, in one of its forms.
 struct Form {
@@ -65,22 +77,30 @@ impl Pieces {
     /// Prepares a search for pieces of these secrets.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Pieces {
         let forms: Vec<Form> = secrets.into_iter().flat_map(|secret| forms(secret.expose())).collect();
-        let (mut grams, mut bits) = (Vec::new(), Box::new([0; 1 << (HASH_BITS - 6)]));
-        for (number, form) in (0_u32..).zip(&forms) {
-            for (at, bytes) in (0_u32..).zip(form.text.windows(GRAM)).step_by(STRIDE) {
-                let gram = gram(bytes);
-                let (word, bit) = place(gram);
+        if forms.is_empty() {
+            return Pieces { forms, grams: Vec::new(), heads: Vec::new(), bits: Vec::new() };
+        }
+        let count = forms.iter().map(|form| form.text.len().div_ceil(STRIDE)).sum();
+        let (mut grams, mut heads) = (Vec::with_capacity(count), vec![NO_GRAM; 1 << HEAD_BITS]);
+        let mut bits = vec![0; 1 << (SKIP_BITS - 6)];
+        for (form, Form { text, .. }) in (0..).zip(&forms) {
+            for (place, bytes) in (0..).zip(text.windows(GRAM)).step_by(STRIDE) {
+                let bytes = gram(bytes);
+                let hash = hash(bytes);
+                let (word, bit) = skip_bit(hash);
                 bits[word] |= bit;
-                grams.push((gram, number, at));
+                let number = u32::try_from(grams.len()).unwrap_or(NO_GRAM);
+                let before = std::mem::replace(&mut heads[head(hash)], number);
+                grams.push(Gram { bytes, form, place, before });
             }
         }
-        grams.sort_unstable();
-        Pieces { forms, grams, bits }
+        Pieces { forms, grams, heads, bits }
     }
 
     /// Says whether a text holds a piece.
     pub fn are_in(&self, text: &[u8]) -> bool {
-        if self.grams.is_empty() {
+        // No spelling of a piece is shorter.
+        if self.grams.is_empty() || text.len() < PIECE {
             return false;
         }
         let mut unescaped = None;
@@ -104,31 +124,43 @@ impl Pieces {
 
     /// Says whether a text holds a piece, without decoding escapes.
     fn are_in_layer(&self, layer: &[u8]) -> bool {
+        let kept;
+        let plain = if layer.iter().any(|byte| is_ignorable(&[*byte])) {
+            kept = without_ignorable(layer);
+            &kept
+        } else {
+            layer
+        };
         let mut left = COMPARISONS * layer.len();
-        let as_numbers = [16, 10, 8].map(|base| numbers(layer, base));
-        let mut views = [without_ignorable(layer), letters(layer)].into_iter().chain(as_numbers);
-        views.any(|view| self.are_in_view(&view, &mut left))
+        if self.are_in_view(plain, &mut left) || self.are_in_view(&letters(layer), &mut left) {
+            return true;
+        }
+        [16, 10, 8].into_iter().any(|base| self.are_in_view(&numbers(layer, base), &mut left))
     }
 
     /// Says whether a text holds a piece exactly as the form spells it.
     fn are_in_view(&self, text: &[u8], left: &mut usize) -> bool {
         for (at, bytes) in text.windows(GRAM).enumerate() {
-            let gram = gram(bytes);
-            let (word, bit) = place(gram);
+            let bytes = gram(bytes);
+            let hash = hash(bytes);
+            let (word, bit) = skip_bit(hash);
             if self.bits[word] & bit == 0 {
                 continue;
             }
-            let first = self.grams.partition_point(|(other, ..)| *other < gram);
-            for (_, form, place) in self.grams[first..].iter().take_while(|(other, ..)| *other == gram) {
-                let form = &self.forms[*form as usize];
-                count(2 * form.piece);
-                if form.is_piece(*place as usize, text, at) {
+            let mut next = self.heads[head(hash)];
+            while let Some(gram) = self.grams.get(next as usize) {
+                let form = &self.forms[gram.form as usize];
+                let is_same = gram.bytes == bytes;
+                if is_same && form.is_piece(gram.place as usize, text, at) {
                     return true;
                 }
-                match left.checked_sub(2 * form.piece) {
+                let cost = if is_same { 2 * form.piece } else { 1 };
+                count(cost);
+                match left.checked_sub(cost) {
                     Some(less) => *left = less,
                     None => return true,
                 }
+                next = gram.before;
             }
         }
         false
@@ -225,7 +257,9 @@ fn base64_after(before: usize, bytes: &[u8]) -> String {
 }
 
 fn without_ignorable(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|byte| !is_ignorable(&[*byte])).collect()
+    let mut kept = Vec::with_capacity(text.len());
+    kept.extend(text.iter().filter(|byte| !is_ignorable(&[**byte])));
+    kept
 }
 
 /// The ASCII letters and digits of a text in lower case, without the characters that divide them.
@@ -255,10 +289,19 @@ fn gram(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+fn hash(gram: u64) -> u64 {
+    gram.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The place of the head of a gram's list.
+fn head(hash: u64) -> usize {
+    (hash >> (64 - HEAD_BITS)) as usize
+}
+
 /// The place of a gram's bit.
-fn place(gram: u64) -> (usize, u64) {
-    let hash = gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS);
-    ((hash >> 6) as usize, 1 << (hash & 63))
+fn skip_bit(hash: u64) -> (usize, u64) {
+    let place = hash >> (64 - SKIP_BITS);
+    ((place >> 6) as usize, 1 << (place & 63))
 }
 
 #[cfg(test)]

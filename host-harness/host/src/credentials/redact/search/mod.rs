@@ -42,9 +42,13 @@ pub struct Search {
     lasts: Vec<u64>,
     /// One bit for each pair of bytes, set where a needle ends with the pair.
     ends: Box<[u64; 1024]>,
-    /// For each byte, whether a needle ends with it.
-    is_last: [bool; 256],
+    /// For each byte, the needles that end with it, in order.
+    ending: Box<[Vec<u32>; 256]>,
 }
+
+/// The progress at one place, sorted by needle: the bits of the bytes from which the needle can be read to its end,
+/// beginning at the place. Needles without a bit are left out: few needles are in progress at a time.
+type InProgress = Vec<(u32, u64)>;
 
 #[derive(Clone)]
 struct Needle {
@@ -79,7 +83,7 @@ impl Search {
         let needles: Vec<Needle> = needles.into_iter().map(|(text, rests)| Needle { text, rests }).collect();
         let (mut rows, mut places) = ([0; 256], vec![0; needles.len()]);
         let (mut lasts, mut ends) = (Vec::with_capacity(needles.len()), Box::new([0; 1024]));
-        let mut is_last = [false; 256];
+        let mut ending = Box::new([const { Vec::new() }; 256]);
         for (number, needle) in needles.iter().enumerate() {
             for (place, byte) in needle.text.iter().enumerate() {
                 let row = &mut rows[usize::from(*byte)];
@@ -91,12 +95,12 @@ impl Search {
             }
             lasts.push(FIRST << (needle.text.len() - 1));
             if let [.., before, last] = &*needle.text {
-                is_last[usize::from(*last)] = true;
+                ending[usize::from(*last)].push(u32::try_from(number).unwrap_or(u32::MAX));
                 let (word, bit) = pair(*before, *last);
                 ends[word] |= bit;
             }
         }
-        Search { needles, lower, rows, places, lasts, ends, is_last }
+        Search { needles, lower, rows, places, lasts, ends, ending }
     }
 
     /// Says whether there is nothing to look for.
@@ -161,44 +165,55 @@ impl Search {
         if self.is_empty() {
             return begins;
         }
-        let (mut ahead, mut left) = (FoundCounts::new(self.needles.len()), vec![0; self.needles.len()]);
+        let (mut ahead, mut left) = (Ahead::new(), InProgress::new());
         let mut escape = Escape::before(text, text.len());
         for at in (0..text.len()).rev() {
             if escape.is_at(at) {
                 escape = Escape::before(text, at);
-            } else if ahead.latest != at + 1 && !escape.reaches(at) && !self.ends_at(text, at) {
+            } else if ahead.latest != at + 1 && !self.ends_at(text, at, escape.reaches(at)) {
                 continue;
             }
             for (read, next) in readings(text, at) {
-                match ahead.at(next) {
-                    Some(next) => left.copy_from_slice(next),
-                    None => left.fill(0),
-                }
+                left.clear();
+                left.extend_from_slice(ahead.at(next));
                 if read.as_bytes().is_empty() {
-                    count(self.needles.len());
                     // A needle does not begin with an ignorable character.
-                    left.iter_mut().for_each(|left| *left &= !FIRST);
+                    left.iter_mut().for_each(|(_, left)| *left &= !FIRST);
+                    left.retain(|(_, left)| *left != 0);
                 }
                 for byte in read.as_bytes().iter().rev() {
-                    count(self.needles.len());
-                    for ((left, last), places) in left.iter_mut().zip(&self.lasts).zip(self.places(*byte)) {
-                        *left = (*left >> 1 | last) & places;
-                    }
+                    self.read_back(&mut left, *byte);
                 }
+                count(1 + left.len());
                 ahead.add(at, &left);
             }
-            if ahead.at(at).is_some_and(|begun| begun.iter().any(|left| left & FIRST == FIRST)) {
+            if ahead.at(at).iter().any(|(_, left)| left & FIRST == FIRST) {
                 begins.add(at, text.len());
             }
         }
         begins
     }
 
+    /// Reads the byte before those that were read.
+    fn read_back(&self, left: &mut InProgress, byte: u8) {
+        let (places, ending) = (self.places(byte), &self.ending[usize::from(byte)]);
+        count(left.len() + ending.len());
+        left.retain_mut(|(number, left)| {
+            *left = *left >> 1 & places[*number as usize];
+            *left != 0
+        });
+        for number in ending {
+            merge(left, *number, self.lasts[*number as usize]);
+        }
+    }
+
     /// Says whether a needle may end with an unescaped byte that follows another unescaped byte or an ignorable one.
-    fn ends_at(&self, text: &[u8], at: usize) -> bool {
+    /// Where an escape reaches the place, the byte before it may be an escaped one.
+    fn ends_at(&self, text: &[u8], at: usize, is_escape_near: bool) -> bool {
         let before = if at > 0 { text[at - 1] } else { 0 };
         let (word, bit) = pair(before, text[at]);
-        self.ends[word] & bit != 0 || is_ignorable(&[before]) && self.is_last[usize::from(text[at])]
+        let is_any = is_escape_near || is_ignorable(&[before]);
+        self.ends[word] & bit != 0 || is_any && !self.ending[usize::from(text[at])].is_empty()
     }
 
     /// Returns the end of the longest needle that begins here, including the text that belongs to its secret.
@@ -335,41 +350,48 @@ impl Escape {
     }
 }
 
-/// The known state at the places around the current one that a reading can reach.
-struct FoundCounts {
-    /// The place for which each slot is used.
-    used_for: [usize; REACH],
-    /// The last place to which state was added.
+/// The progress at the places around the current one that a reading can reach.
+struct Ahead {
+    /// The place for which each slot is used, and the progress there.
+    slots: Vec<(usize, InProgress)>,
+    /// The last place with progress.
     latest: usize,
-    needles: usize,
-    slots: Vec<u64>,
 }
 
-impl FoundCounts {
-    fn new(needles: usize) -> FoundCounts {
-        FoundCounts { used_for: [usize::MAX; REACH], latest: usize::MAX, needles, slots: Vec::new() }
+impl Ahead {
+    fn new() -> Ahead {
+        Ahead { slots: Vec::new(), latest: usize::MAX }
     }
 
-    /// The known state at a place; `None` where no needle is in progress.
-    fn at(&self, place: usize) -> Option<&[u64]> {
-        let slot = place % REACH;
-        (self.used_for[slot] == place).then(|| &self.slots[slot * self.needles..][..self.needles])
+    fn at(&self, place: usize) -> &[(u32, u64)] {
+        let slot = self.slots.get(place % REACH).filter(|(used_for, _)| *used_for == place);
+        slot.map_or(&[], |(_, progress)| progress)
     }
 
-    /// Adds to the known state at a place.
-    fn add(&mut self, place: usize, known: &[u64]) {
-        if known.iter().all(|known| *known == 0) {
+    /// Adds to the progress at a place.
+    fn add(&mut self, place: usize, known: &[(u32, u64)]) {
+        if known.is_empty() {
             return;
         }
-        self.slots.resize(REACH * self.needles, 0);
-        let number = place % REACH;
-        let slot = &mut self.slots[number * self.needles..][..self.needles];
-        if self.used_for[number] == place {
-            slot.iter_mut().zip(known).for_each(|(slot, known)| *slot |= known);
+        // Most texts need no slot.
+        self.slots.resize_with(REACH, || (usize::MAX, InProgress::new()));
+        self.latest = place;
+        let (used_for, progress) = &mut self.slots[place % REACH];
+        if *used_for == place {
+            known.iter().for_each(|(number, left)| merge(progress, *number, *left));
         } else {
-            slot.copy_from_slice(known);
-            (self.used_for[number], self.latest) = (place, place);
+            *used_for = place;
+            progress.clear();
+            progress.extend_from_slice(known);
         }
+    }
+}
+
+/// Adds bits of one needle.
+fn merge(progress: &mut InProgress, number: u32, left: u64) {
+    match progress.binary_search_by_key(&number, |(number, _)| *number) {
+        Ok(place) => progress[place].1 |= left,
+        Err(place) => progress.insert(place, (number, left)),
     }
 }
 

@@ -14,7 +14,7 @@ use super::scenario::{self, SignInAttempt, Strike};
 /// Value of a tag on every subscription.
 pub const COST_CENTER: &str = "cost-center-4711";
 
-/// Number of controls on one page.
+/// Number of controls on one page, unless the world has another.
 const PAGE: usize = 10;
 
 /// Number of requests for tokens that the service remembers.
@@ -31,8 +31,12 @@ pub struct World {
     pub scenario: Option<&'static str>,
     /// Origin of both services.
     pub url: String,
+    /// The origin of Entra ID, if it is not `url`.
+    pub authority: Option<String>,
     /// The audience of tokens, if it is not `url`.
     pub audience: Option<String>,
+    /// Number of controls on one page.
+    pub page: usize,
     /// Certificates that are registered with every application.
     pub certificates: Vec<Registered>,
     /// Tokens of another identity provider that every application trusts.
@@ -72,7 +76,9 @@ impl World {
             more_to_come: false,
             scenario,
             url: String::new(),
+            authority: None,
             audience: None,
+            page: PAGE,
             certificates: Vec::new(),
             federated: Vec::new(),
             now: None,
@@ -111,6 +117,11 @@ impl World {
             Some(bearer) => self.tokens.get(bearer).cloned(),
             None => request.path.split('/').nth(1).and_then(|id| self.tenant(id)).map(|tenant| tenant.id.clone()),
         }
+    }
+
+    /// The origin of Entra ID.
+    fn authority(&self) -> &str {
+        self.authority.as_ref().unwrap_or(&self.url)
     }
 
     /// The audience of tokens.
@@ -156,7 +167,7 @@ impl World {
         if let Some(answer) = self.strike_tenant(tenant, EndpointKind::Domain, None) {
             return answer;
         }
-        let base = format!("{}/{}", self.url, tenant.id);
+        let base = format!("{}/{}", self.authority(), tenant.id);
         Answer::json(
             200,
             &json!({
@@ -243,7 +254,7 @@ impl World {
             let text = "No matching federated identity record found for presented assertion.";
             return Some(entra_error(401, "invalid_client", 700_213, text, request_id));
         }
-        let audiences = [id, &tenant.id].map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.url));
+        let audiences = [id, &tenant.id].map(|tenant| format!("{}/{tenant}/oauth2/v2.0/token", self.authority()));
         let now = self.now.unwrap_or_else(machine_time);
         let refusal = assertion::refusal(assertion, &tenant.client_id, &audiences, &self.certificates, now);
         refusal.map(|(code, text)| entra_error(401, "invalid_client", code, text, request_id))
@@ -375,8 +386,8 @@ impl World {
         let expand = request.query.get("$expand").map(String::as_str) == Some("definition");
         let items = subscription.control_items(expand);
         let skip = request.query.get("$skiptoken").and_then(|skip| skip.parse().ok()).unwrap_or(0);
-        let page: Vec<Value> = items.iter().skip(skip).take(PAGE).cloned().collect();
-        let next = (skip + PAGE < items.len()).then(|| self.link(subscription, expand, skip + PAGE));
+        let page: Vec<Value> = items.iter().skip(skip).take(self.page).cloned().collect();
+        let next = (skip + self.page < items.len()).then(|| self.link(subscription, expand, skip + self.page));
         list(page, next)
     }
 

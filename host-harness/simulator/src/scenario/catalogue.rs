@@ -355,6 +355,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("item-foreign", "an item of another subscription among the others"),
     ("error-200", "200 with the service's own refusal, AuthorizationFailed"),
     ("item-other-list", "a secure score among the controls"),
+    ("item-twice", "an item stands twice"),
+    ("item-large", "a property that nobody knows, too long for an event"),
+    ("sum-off", "the controls have fewer points than the score; it works"),
     ("byte-order-mark", "a byte order mark before every body; it works"),
     ("byte-order-mark-error", "a byte order mark before a refusal"),
     ("byte-order-marks", "two byte order marks before a list"),
@@ -365,6 +368,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("search-link-odd", "the same spaces, quotes and brackets in the search's `nextLink`; it is followed"),
     ("search-link-foreign", "the search's `nextLink` to another port"),
     ("search-past-due", "the search gives the states PastDue and warned; both are polled"),
+    ("search-refused", "403 AuthorizationFailed for the search"),
+    ("search-delegated", "the search gives a subscription of another tenant, too"),
 ];
 
 /// Returns the call that a scenario affects, if only some settings cause the call: a tenant given by its domain, or a

@@ -203,6 +203,15 @@ fn controls(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) ->
             item["id"] = Value::from(score);
             item["type"] = Value::from("Microsoft.Security/secureScores");
         }),
+        "item-twice" => {
+            let mut edited = good.clone();
+            let items = edited["value"].as_array_mut()?;
+            items.extend(items.first().cloned());
+            Some(Answer::json(200, &edited))
+        }
+        // Each quotation mark takes two bytes here, two in the event and four in its `raw_data`.
+        "item-large" => edited(&|item| item["properties"]["novel"] = Value::from("\"".repeat(5_600))),
+        "sum-off" => edited(&|item| item["properties"]["score"]["current"] = Value::from(0)),
         _ if hostile::named(name).is_some_and(hostile::ScriptedService::is_scripted) => {
             Some(Answer { raw: true, ..Answer::json(200, good) })
         }
@@ -237,6 +246,9 @@ fn link(strike: &Strike<'_>, name: &str, skip: Option<&str>) -> Option<String> {
 /// A part of a query with characters that services forget to encode.
 const ODD: &str = "2 \"b\" [c]&filter=<d> {e}|^`";
 
+/// A tenant that delegated a subscription.
+const OTHER_TENANT: &str = "00000000-7e4a-4b1d-9c55-000000000000";
+
 /// Answers of scenarios that affect the search for subscriptions.
 fn search(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> Option<Answer> {
     let skip = request.query.get("$skiptoken");
@@ -247,6 +259,16 @@ fn search(strike: &Strike<'_>, name: &str, good: &Value, request: &Request) -> O
         ("search-link-odd", None) => page(here(strike.url, ODD)),
         ("search-link-odd", Some(_)) => Some(Answer::json(200, &json!({ "value": rest }))),
         ("search-link-foreign", _) => page(here("https://127.0.0.1:1", "2")),
+        ("search-refused", _) => {
+            let text =
+                "The client does not have authorization to perform action 'Microsoft.Resources/subscriptions/read'.";
+            Some(arm_error(403, "AuthorizationFailed", text))
+        }
+        ("search-delegated", _) => {
+            let mut edited = good.clone();
+            edited["value"][0]["tenantId"] = Value::from(OTHER_TENANT);
+            Some(Answer::json(200, &edited))
+        }
         ("search-past-due", _) => {
             let mut edited = good.clone();
             edited["value"][0]["state"] = Value::from("warned");

@@ -1,5 +1,6 @@
 //! Builds the plugin, or takes a component that is built already, and leaves it in `OUT_DIR`, where the library embeds
-//! it. The script also finds the commit and the plugin's digest, which the program shows with its version.
+//! it, beside a list of the recordings. The script also finds the commit and the plugin's digest, which the program shows
+//! with its version.
 
 #![expect(clippy::disallowed_methods, reason = "a build script takes its arguments from the environment")]
 
@@ -24,6 +25,13 @@ fn main() {
     println!("cargo::rerun-if-env-changed={COMMIT}");
     println!("cargo::rustc-env={COMMIT}={}", commit(&workspace).unwrap_or_else(|| "unknown".to_owned()));
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let listed = recordings(&package.join("recordings")).and_then(|list| {
+        fs::write(out.join("recordings.rs"), list)
+            .map_err(|error| format!("failed to write the list of recordings: {error}"))
+    });
+    if let Err(error) = listed {
+        println!("cargo::error={error}");
+    }
     match plugin(&package, &workspace, &out) {
         Ok(bytes) => {
             println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={:x}", Sha256::digest(&bytes));
@@ -59,6 +67,33 @@ fn plugin(package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, Strin
             component::FILE
         )),
     }
+}
+
+/// Lists the recordings of a folder, each with the document beside it, as an array of Rust.
+fn recordings(folder: &Path) -> Result<String, String> {
+    const ENDING: &str = ".json";
+    const EXPECTED: &str = ".expected.json";
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let unread = |error| format!("failed to read the folder of recordings {}: {error}", folder.display());
+    // A folder is watched with all that is in it.
+    watch(&folder);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(unread)? {
+        let file = entry.map_err(unread)?.file_name().to_string_lossy().into_owned();
+        names.extend(file.strip_suffix(ENDING).filter(|_| !file.ends_with(EXPECTED)).map(str::to_owned));
+    }
+    names.sort();
+    let mut list = "&[".to_owned();
+    for name in names {
+        let [cassette, expected] = [ENDING, EXPECTED].map(|ending| folder.join(format!("{name}{ending}")));
+        if !expected.exists() {
+            return Err(format!("found {} without {} beside it", cassette.display(), expected.display()));
+        }
+        list += &format!(
+            "BundledRecording {{ name: {name:?}, cassette: include_str!({cassette:?}), expected: include_str!({expected:?}) }},"
+        );
+    }
+    Ok(list + "]")
 }
 
 /// The folder in which cargo builds the plugin, beside the profiles; `cargo xtask build` uses it too. `OUT_DIR` has

@@ -1,50 +1,15 @@
-//! Recorded polls: each plays through the component, and its result must equal the document beside it.
-//! `UPDATE_EXPECT=1` rewrites the documents.
+//! The format of recordings: an error names the place of a fault.
 
 use std::path::PathBuf;
 
-use host_harness::environment;
-use host_harness::recording::replay::{self, expected_file};
+use host_harness::recording::cassette::{Cassette, RecordedState};
+use host_harness::recording::replay;
 use source_host::cause;
 
-use crate::support::{leave_for_the_judge, plugin, root};
+use crate::support::{plugin, root};
 
 fn file(name: &str) -> PathBuf {
     root().join("tests/cassettes").join(format!("{name}.json"))
-}
-
-async fn check(name: &str) {
-    let replayed = replay::replay(&plugin(), &file(name)).await.unwrap();
-    if environment::variable("UPDATE_EXPECT").is_some() {
-        replayed.write_expected(&file(name)).unwrap();
-    }
-    replayed.compare(&file(name)).unwrap();
-    leave_for_the_judge(&format!("cassette-{name}"), replayed.events.iter().map(Vec::as_slice));
-}
-
-/// Every cassette, by name: a cassette that is not listed fails `every_cassette_is_named`.
-const NAMED: &[&str] = &["two-pages", "forbidden"];
-
-#[tokio::test]
-async fn a_score_and_two_pages_of_controls() {
-    check("two-pages").await;
-}
-
-#[tokio::test]
-async fn a_refused_subscription() {
-    check("forbidden").await;
-}
-
-#[test]
-fn every_cassette_is_named_and_has_what_to_expect() {
-    for entry in std::fs::read_dir(root().join("tests/cassettes")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let stem = name.strip_suffix(".json").unwrap();
-        assert!(NAMED.contains(&stem.trim_end_matches(".expected")), "{name}");
-    }
-    for name in NAMED {
-        assert!(expected_file(&file(name)).exists(), "{name}");
-    }
 }
 
 /// Plays a cassette after an edit of its text, and returns the error.
@@ -82,4 +47,105 @@ async fn an_exchange_that_nobody_used_fails() {
 async fn a_key_of_a_cassette_that_nobody_knows_is_named() {
     let message = complaint(|text| text.replacen("\"docs\"", "\"dcs\"", 1)).await;
     assert!(message.contains("unknown field `dcs`"), "{message}");
+}
+
+#[tokio::test]
+async fn what_is_no_cassette_is_told_with_line_key_what_was_found_and_what_was_expected() {
+    let two_pages = std::fs::read_to_string(file("two-pages")).unwrap();
+    let line = |begin: &str| two_pages.lines().position(|line| line.trim_start().starts_with(begin)).unwrap() + 1;
+    // A response that lacks something, or has too much, is known at the end of its exchange.
+    let end = two_pages.lines().position(|line| line == "    },").unwrap() + 1;
+    let mut wrong = Vec::new();
+    for (from, to, line, words) in [
+        ("{\n", "\n", 2, "the whole: found string \"docs\", expected struct Cassette"),
+        ("\"docs\": \"", "\"docs\": 1, \"x\": \"", line("\"docs\""), "docs: found integer `1`, expected a string"),
+        ("\"version\": 1", "\"version\": -1", line("\"version\""), "version: found integer `-1`, expected u32"),
+        (
+            "\"feed\": ",
+            "\"fed\": ",
+            line("\"feed\""),
+            "context.fed: unknown field `fed`, expected one of `feed`, `tenant`",
+        ),
+        (
+            "\"method\": \"POST\"",
+            "\"method\": null",
+            line("\"method\""),
+            "exchanges[0].request.method: found null, expected a string",
+        ),
+        (
+            "\"status\": 200",
+            "\"status\": \"200\"",
+            line("\"status\""),
+            "exchanges[0].response.status: found string \"200\", expected u16",
+        ),
+        (
+            "\"status\": 200",
+            "\"status\": 99",
+            end,
+            "exchanges[0].response: `status`: found 99, expected a status of HTTP",
+        ),
+        (
+            "\"status\": 200,",
+            "",
+            end,
+            "exchanges[0].response: found neither `status` nor `no_answer`, expected one of them",
+        ),
+        (
+            "\"status\": 200",
+            "\"status\": 200, \"text\": \"\"",
+            end,
+            "exchanges[0].response: found both `json` and `text`, expected at most one",
+        ),
+        (
+            "\"status\": 200",
+            "\"no_answer\": \"connection-broken\"",
+            end,
+            "exchanges[0].response: found `no_answer` beside parts of an answer, expected it alone",
+        ),
+        (
+            "\"status\": 200",
+            "\"no_answer\": \"broken\"",
+            line("\"status\""),
+            "unknown variant `broken`, expected one of `name-not-resolved`",
+        ),
+    ] {
+        assert!(two_pages.contains(from), "{from}");
+        let told = Cassette::read(&two_pages.replacen(from, to, 1));
+        let told = told.unwrap_err().to_string();
+        if !told.starts_with(&format!("is no cassette: line {line}, ")) || !told.contains(words) {
+            wrong.push(format!("{from} as {to}: expected line {line}, {words}; found {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let more = Cassette::read(&(two_pages.clone() + "{}")).unwrap_err().to_string();
+    assert!(more.contains("the end: trailing characters"), "{more}");
+}
+
+#[tokio::test]
+async fn a_state_of_a_scope_that_is_not_polled_is_named() {
+    let message = complaint(|text| {
+        text.replacen(
+            "\"time_milliseconds\"",
+            "\"states\": { \"other\": { \"text\": \"\" } }, \"time_milliseconds\"",
+            1,
+        )
+    })
+    .await;
+    assert!(
+        message.contains(
+            "edited.json: context.states: found a state of other, expected of scopes that are polled: bbbbbbbb-"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_state_is_recorded_to_the_letter() {
+    for state in ["{\"format\":1,\"x\":1.50}", " {}", "not JSON", ""] {
+        let recorded = RecordedState::of(state.as_bytes()).unwrap();
+        let text = serde_json::to_string_pretty(&recorded).unwrap();
+        let read: RecordedState = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.bytes(), state.as_bytes(), "{text}");
+    }
+    assert!(RecordedState::of(b"\xff").is_none());
 }

@@ -6,7 +6,8 @@ use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
 use host_harness::environment;
-use serde_json::Value;
+use host_harness::recording::bundled::RECORDINGS;
+use serde_json::{Value, json};
 use source_host::plugin::ALLOWED_IMPORTS;
 
 use crate::support::{command, leave_for_the_judge, root};
@@ -175,6 +176,37 @@ fn a_replay_prints_the_events_of_its_cassette() {
     let refused = root().join("tests/cassettes/forbidden.json");
     assert_eq!(run(&["replay", refused.to_str().unwrap()]).status.code(), Some(1));
     assert_eq!(run(&["replay", "no-such-file.json"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_replay_without_a_file_plays_every_recording_wherever_the_program_is_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+        command().arg("replay").args(arguments).env("XDG_CACHE_HOME", cache).current_dir(&folder).output().unwrap()
+    };
+    let count = RECORDINGS.len();
+    let output = run(&[]);
+    let table = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{table}{}", said(&output));
+    assert_eq!(table.lines().count(), count + 1);
+    let forbidden = table.lines().find(|line| line.starts_with("forbidden ")).unwrap();
+    let words: Vec<&str> = forbidden.split_whitespace().take(4).collect();
+    assert_eq!(words, ["forbidden", "forbidden", "0", "ok"]);
+    assert!(said(&output).contains(&format!("{count} of {count} recordings give what is expected")));
+
+    let output = run(&["--json"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let objects: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((output.status.code(), objects.len()), (Some(0), count));
+    let two_pages = objects.iter().find(|object| object["recording"] == "two-pages").unwrap();
+    let keys: Vec<&str> = two_pages.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["difference", "docs", "events", "ok", "outcome", "recording", "sha256"]);
+    assert_eq!((&two_pages["outcome"], &two_pages["events"]), (&json!(["collected"]), &json!(4)));
+
+    for arguments in [&["--update"][..], &["--json", "two-pages.json"]] {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn a_token_has_three_parts_and_a_bounded_file() {
 }
 
 /// Makes a certificate for the key, valid until this many days after noon.
-fn certificate(days: i64) -> String {
+pub fn certificate(days: i64) -> String {
     let noon = OffsetDateTime::from_unix_timestamp(NOON as i64 / 1_000).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     (params.not_before, params.not_after) = (noon - Duration::days(90), noon + Duration::days(days));

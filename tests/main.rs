@@ -36,6 +36,7 @@ mod privileges;
 mod proxy;
 mod readers;
 mod record;
+mod recordings;
 mod rooms;
 mod run;
 mod security;

@@ -47,6 +47,7 @@ fn every_command_runs_on_a_terminal_and_writes_no_escape_code_where_colours_are_
         ("host-harness run -c no-such-file.toml", 2),
         ("host-harness run --log-format json -c no-such-file.toml", 2),
         ("host-harness record -c no-such-file.toml --feed a -o /dev/null", 2),
+        ("host-harness replay", 0),
         ("host-harness replay tests/cassettes/two-pages.json", 0),
         ("host-harness replay tests/cassettes/forbidden.json", 1),
         ("host-harness conformance", 0),

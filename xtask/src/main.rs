@@ -16,6 +16,9 @@ mod scale;
 const USAGE: &str = "\
 cargo xtask demo          polls several simulated tenants and prints their findings
 cargo xtask test          runs all tests
+cargo xtask recordings [--check]
+                          records tests/cassettes anew from the simulated service and shows what differs; with --check
+                          nothing is written, and a difference is an error
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
@@ -61,12 +64,14 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             eprintln!("{USAGE}");
             return Ok(());
         }
-        ["demo" | "test" | "scale" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
+        ["demo" | "test" | "recordings" | "scale" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
         _ => return Err(Stop::Usage),
     }
     match arguments {
         ["demo", rest @ ..] => demo(rest),
         ["test", rest @ ..] => test(rest),
+        ["recordings"] => recordings(false),
+        ["recordings", "--check"] => recordings(true),
         ["scale"] => Ok(scale::measure(10_000)?),
         ["scale", feeds] => match feeds.parse() {
             Ok(feeds) => Ok(scale::measure(feeds)?),
@@ -104,6 +109,19 @@ fn test(arguments: &[&str]) -> Result<(), Stop> {
     announce("builds everything with its tests, and runs them", "debug");
     debian::ensure(&workspace());
     passed_on(&mut cargo_with(["test", "--locked", "--workspace"].iter().chain(arguments)))
+}
+
+/// Makes the recordings and their page anew, and shows each difference.
+fn recordings(checks: bool) -> Result<(), Stop> {
+    announce("builds the tests, and records the simulated service", "debug");
+    let mut command = cargo_with(["test", "--locked", "--workspace", "--test", "behaviour"].iter());
+    command.args(["--", "recordings::", "--nocapture"]);
+    if checks {
+        command.env_remove("UPDATE_EXPECT");
+    } else {
+        command.env("UPDATE_EXPECT", "1");
+    }
+    passed_on(&mut command)
 }
 
 /// Prints a row for each mode: the longest wait of a good tenant for a poll, alone and beside the mode.

@@ -136,18 +136,20 @@ pub enum Command {
     },
     /// Runs the plugin on recorded responses and prints the events.
     #[command(
-        after_help = "Examples:\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"
+        after_help = "Examples:\n  host-harness replay                                  # every recording of the program, as a table\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"
     )]
     Replay {
-        /// The recordings.
-        #[arg(required = true)]
+        /// The recordings; without any, the program plays those that it carries, and prints a table.
         files: Vec<PathBuf>,
         /// Compares the events with those in the file beside the recording.
         #[arg(long, conflicts_with = "update")]
         expect: bool,
         /// Writes the events to the file beside the recording.
-        #[arg(long)]
+        #[arg(long, requires = "files")]
         update: bool,
+        /// Prints one JSON object for each recording in place of the table.
+        #[arg(long, conflicts_with = "files")]
+        json: bool,
     },
     /// Tries the contract's rules on a plugin.
     #[command(

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use host_harness::audit::conformance;
 use host_harness::built_in;
-use host_harness::recording::replay;
+use host_harness::recording::cassette::Cassette;
+use host_harness::recording::{bundled, replay};
 use source_host::cause;
 use source_host::limits;
 use source_host::plugin;
@@ -22,8 +23,8 @@ pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], 
     let read = cassettes.iter().map(|file| replay::read(file).map_err(|error| UsageError(cause::chain(&error))));
     let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
     if recorded.is_empty() && bytes == built_in::COMPONENT {
-        recorded
-            .push(serde_json::from_str(conformance::BUILT_IN).context("failed to read the cassette that is built in")?);
+        let bundled = bundled::named(conformance::BUILT_IN).context("the program carries no recording")?;
+        recorded.push(Cassette::read(bundled.cassette)?);
     }
     let report = conformance::examine(host, &bytes, &recorded, &limits::Limits::default()).await;
     let mut out = io::stdout();

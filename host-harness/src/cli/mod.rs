@@ -30,7 +30,7 @@ use crate::cli::inspect::inspect;
 use crate::cli::output::People;
 use crate::cli::poll::{poll, tick};
 use crate::cli::record::record;
-use crate::cli::replay::replay_all;
+use crate::cli::replay::{replay_all, replay_bundled};
 use crate::cli::simulate::{TrustedClients, simulate};
 
 #[macro_use]
@@ -81,7 +81,10 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             run::run(Start { host: host()?, config, plugin, environment, clock: clock::system(), strict }).await?;
             Ok(0)
         }
-        Command::Replay { files, expect, update } => {
+        Command::Replay { files, json, .. } if files.is_empty() => {
+            replay_bundled(&host()?, plugin.as_deref(), json).await
+        }
+        Command::Replay { files, expect, update, .. } => {
             replay_all(&host()?, &files, plugin.as_deref(), expect, update).await
         }
         Command::Conformance { file, cassettes, json } => conform(&host()?, file.or(plugin), &cassettes, json).await,

@@ -5,12 +5,49 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use host_harness::built_in;
+use host_harness::recording::bundled::{self, RECORDINGS};
 use host_harness::recording::replay;
 use source_host::cause;
 use source_host::contract::Reaction;
 use source_host::plugin::engine::Host;
 
-use crate::cli::UsageError;
+use crate::cli::{STDOUT, UsageError};
+
+/// Plays all recordings that the program carries. The result is a table for people, or one JSON object a line for programs.
+pub async fn replay_bundled(host: &Host, plugin: Option<&Path>, as_json: bool) -> anyhow::Result<u8> {
+    let plugin = built_in::load(host, plugin).map_err(|error| UsageError(cause::chain(&error)))?;
+    let mut all = Vec::new();
+    for (done, recording) in RECORDINGS.iter().enumerate() {
+        let doing = format!("replaying {} of {}: {}", done + 1, RECORDINGS.len(), recording.name);
+        let _doing = host.progress().begin(doing);
+        all.push(recording.play(&plugin).await.context(recording.name)?);
+    }
+    let mut out = io::stdout();
+    if as_json {
+        for played in &all {
+            writeln!(out, "{}", serde_json::to_string(played)?).context(STDOUT)?;
+        }
+    } else {
+        write!(out, "{}", bundled::table(&all)).context(STDOUT)?;
+    }
+    out.flush().context(STDOUT)?;
+    let different = all.iter().filter_map(|played| Some((played.recording, played.difference.as_ref()?)));
+    let different: Vec<_> = different.collect();
+    for (name, difference) in &different {
+        say!("error: {name}: {difference}");
+    }
+    say!("{} of {} recordings give what is expected", all.len() - different.len(), all.len());
+    Ok(status(different.len(), all.len()))
+}
+
+/// Returns the exit status if so many of all recordings failed.
+fn status(failed: usize, all: usize) -> u8 {
+    match failed {
+        0 => 0,
+        failed if failed == all => 1,
+        _ => 3,
+    }
+}
 
 pub async fn replay_all(
     host: &Host,
@@ -42,9 +79,5 @@ pub async fn replay_all(
             Err(error) => return Err(UsageError(cause::chain(&error)).into()),
         }
     }
-    Ok(match failed {
-        0 => 0,
-        failed if failed == files.len() => 1,
-        _ => 3,
-    })
+    Ok(status(failed, files.len()))
 }

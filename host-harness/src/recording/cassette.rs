@@ -1,9 +1,16 @@
 //! The format of a recording: settings, context and exchanges in order.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use source_host::cause::Cause;
 use source_host::contract::Problem;
 use source_host::feed::FeedError;
+use source_host::network::TransportError;
 use source_host::network::egress::{NotAnOrigin, Origins};
 use source_host::text::Unread;
 
@@ -34,18 +41,63 @@ pub struct RecordedContext {
     pub feed: String,
     /// Id of the tenant.
     pub tenant: String,
-    /// Time of the poll in Unix milliseconds, which is also when its last page arrived.
+    /// Time of the poll in Unix milliseconds: the poll was due then, and its last page arrived then.
     pub time_milliseconds: u64,
+    /// The states that the previous poll left, by the id of their scope; a scope without one is polled for the first time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, RecordedState>,
 }
 
-/// A request and its response.
+/// The state of a scope as the plugin wrote it: as JSON, or as text if it is not JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordedState {
+    /// JSON, which the plugin gets exactly as written.
+    Json(Box<RawValue>),
+    /// Any text.
+    Text(String),
+}
+
+impl RecordedState {
+    /// Makes a state of these bytes; none if they are not UTF-8, which a cassette cannot hold.
+    pub fn of(bytes: &[u8]) -> Option<RecordedState> {
+        let text = std::str::from_utf8(bytes).ok()?.to_owned();
+        // White space around a value would get lost.
+        let json = RawValue::from_string(text.clone()).ok().filter(|json| json.get() == text);
+        Some(json.map_or(RecordedState::Text(text), RecordedState::Json))
+    }
+
+    /// The bytes that the plugin gets.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            RecordedState::Json(json) => json.get().as_bytes(),
+            RecordedState::Text(text) => text.as_bytes(),
+        }
+    }
+}
+
+/// A request and its outcome.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedExchange {
     /// The request that must be sent.
     pub request: RecordedRequest,
-    /// The response.
-    pub response: RecordedResponse,
+    /// The outcome.
+    #[serde(deserialize_with = "outcome")]
+    pub response: RecordedOutcome,
+}
+
+/// The outcome of a request.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum RecordedOutcome {
+    /// There is a response.
+    Answer(RecordedResponse),
+    /// There is no response.
+    NoAnswer {
+        /// The reason.
+        no_answer: MissingAnswer,
+    },
 }
 
 /// A request; absent members are not compared.
@@ -65,20 +117,97 @@ pub struct RecordedRequest {
 }
 
 /// A response, with its body as JSON, or as text if it is not JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct RecordedResponse {
     /// HTTP status.
     pub status: u16,
     /// Headers; names are in lower case.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub headers: Map<String, Value>,
     /// Body as JSON; the plugin gets numbers exactly as written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub json: Option<Box<serde_json::value::RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<Box<RawValue>>,
     /// Body as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+}
+
+/// The reason why a request got no answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingAnswer {
+    /// There is no address for the name.
+    NameNotResolved,
+    /// The name leads to this private address.
+    AddressProhibited(IpAddr),
+    /// The proxy at this address lets nothing through.
+    ProxyFailed(String),
+    /// Nobody listens.
+    ConnectionRefused,
+    /// Nothing came within so many seconds.
+    Timeout(u64),
+    /// The certificate is not trusted, for this reason.
+    TlsUntrusted(String),
+    /// The answer ended early.
+    ConnectionBroken,
+    /// The body is larger than so many bytes.
+    TooLarge(usize),
+    /// The answer is no HTTP, for this reason.
+    Malformed(String),
+}
+
+impl MissingAnswer {
+    /// The error of a transport that sends to this host.
+    pub fn error(&self, host: &str) -> TransportError {
+        match self.clone() {
+            MissingAnswer::NameNotResolved => TransportError::NameNotResolved(host.to_owned()),
+            MissingAnswer::AddressProhibited(address) => TransportError::AddressProhibited {
+                host: host.to_owned(),
+                address,
+                why: "private",
+                remedy: format!("to allow it, write `allow_addresses = [\"{address}\"]` in [network]"),
+            },
+            MissingAnswer::ProxyFailed(proxy) => {
+                TransportError::Proxy { proxy, why: format!("makes no connection to {host}") }
+            }
+            MissingAnswer::ConnectionRefused => TransportError::Refused,
+            MissingAnswer::Timeout(seconds) => TransportError::Timeout(seconds),
+            MissingAnswer::TlsUntrusted(why) => TransportError::Untrusted(Cause::new(why)),
+            MissingAnswer::ConnectionBroken => TransportError::Broken,
+            MissingAnswer::TooLarge(bytes) => TransportError::TooLarge(bytes),
+            MissingAnswer::Malformed(why) => TransportError::Malformed(Cause::new(why)),
+        }
+    }
+}
+
+/// Reads a response, or the reason why there is none.
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RecordedOutcome, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct ResponseMembers {
+        status: Option<u16>,
+        #[serde(default)]
+        headers: Map<String, Value>,
+        json: Option<Box<RawValue>>,
+        text: Option<String>,
+        no_answer: Option<MissingAnswer>,
+    }
+    let ResponseMembers { status, headers, json, text, no_answer } = ResponseMembers::deserialize(deserializer)?;
+    let is_answer = status.is_some() || !headers.is_empty() || json.is_some() || text.is_some();
+    match (no_answer, status) {
+        (Some(_), _) if is_answer => {
+            Err(D::Error::custom("found `no_answer` beside parts of an answer, expected it alone"))
+        }
+        (Some(no_answer), _) => Ok(RecordedOutcome::NoAnswer { no_answer }),
+        (None, None) => Err(D::Error::custom("found neither `status` nor `no_answer`, expected one of them")),
+        (None, Some(status)) if !(100..1_000).contains(&status) => {
+            Err(D::Error::custom(format!("`status`: found {status}, expected a status of HTTP")))
+        }
+        (None, Some(_)) if json.is_some() && text.is_some() => {
+            Err(D::Error::custom("found both `json` and `text`, expected at most one of them"))
+        }
+        (None, Some(status)) => Ok(RecordedOutcome::Answer(RecordedResponse { status, headers, json, text })),
+    }
 }
 
 /// The origins of a cassette's requests.
@@ -94,8 +223,15 @@ pub enum CassetteError {
     #[error(transparent)]
     Unread(#[from] Unread),
     /// The text is not a cassette.
-    #[error("is no cassette")]
-    NoCassette(#[source] serde_json::Error),
+    #[error("is no cassette: line {line}, {place}: {words}")]
+    NoCassette {
+        /// The line of the text.
+        line: usize,
+        /// The key.
+        place: String,
+        /// The fault: found and expected.
+        words: String,
+    },
     /// This host does not know the version.
     #[error("version: found {0}, expected {expected}", expected = VERSION)]
     Version(u32),
@@ -136,10 +272,25 @@ impl From<FeedError> for CassetteError {
 impl Cassette {
     /// Reads the text of a cassette.
     pub fn read(text: &str) -> Result<Cassette, CassetteError> {
-        let cassette: Cassette = serde_json::from_str(text).map_err(CassetteError::NoCassette)?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let cassette: Cassette = serde_path_to_error::deserialize(&mut json).map_err(no_cassette)?;
+        json.end().map_err(|error| fault("the end", &error))?;
         match cassette.version {
             VERSION => Ok(cassette),
             other => Err(CassetteError::Version(other)),
         }
     }
+}
+
+fn no_cassette(error: serde_path_to_error::Error<serde_json::Error>) -> CassetteError {
+    fault(&error.path().to_string(), error.inner())
+}
+
+fn fault(place: &str, error: &serde_json::Error) -> CassetteError {
+    let words = error.to_string();
+    let words = words.rsplit_once(" at line ").map_or(words.as_str(), |(words, _)| words);
+    let found = ["invalid type: ", "invalid value: "].iter().find_map(|begin| words.strip_prefix(begin));
+    let words = found.map_or_else(|| words.to_owned(), |found| format!("found {found}"));
+    let place = if place == "." { "the whole" } else { place };
+    CassetteError::NoCassette { line: error.line(), place: place.to_owned(), words }
 }

@@ -1,5 +1,6 @@
 //! Recorded responses: a live poll as a cassette, and the plugin on a cassette.
 
+pub mod bundled;
 pub mod cassette;
 pub mod record;
 pub mod replay;

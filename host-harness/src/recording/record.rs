@@ -1,7 +1,7 @@
 //! Records one live poll of a feed as a cassette that replays. The cassette does not reveal whose data it is: secrets,
 //! tokens, tenants and applications are replaced by placeholders, and on request subscriptions, too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,7 +24,8 @@ use source_host::text::guids;
 use crate::admitted::AdmittedFeed;
 use crate::admitted::tenants::Tenants;
 use crate::recording::cassette::{
-    Cassette, CassetteError, RecordedContext, RecordedExchange, RecordedRequest, RecordedResponse, VERSION,
+    Cassette, CassetteError, RecordedContext, RecordedExchange, RecordedOutcome, RecordedRequest, RecordedResponse,
+    VERSION,
 };
 use crate::recording::replay;
 use crate::recording::stand_ins::{StandInKind, StandIns};
@@ -91,12 +92,20 @@ pub async fn record(
     clock: &Clock,
     without_scopes: bool,
 ) -> Result<Recorded, RecordError> {
+    let transport = network.transport(&Limits::default()).map_err(FeedError::from)?;
+    record_over(admitted, Arc::new(transport), clock, without_scopes).await
+}
+
+/// Records in the same way, with answers from this transport.
+pub async fn record_over(
+    admitted: &AdmittedFeed,
+    inner: Arc<dyn Transport>,
+    clock: &Clock,
+    without_scopes: bool,
+) -> Result<Recorded, RecordError> {
     let capture = Arc::new(Capture::default());
-    let (network, running) = (network.clone(), Arc::clone(&capture));
-    let tenants = Tenants::new(move |_| {
-        let inner = Arc::new(network.transport(&Limits::default())?);
-        Ok(Arc::new(CapturingTransport { inner, capture: Arc::clone(&running) }))
-    });
+    let capturing = Arc::new(CapturingTransport { inner, capture: Arc::clone(&capture) });
+    let tenants = Tenants::new(move |_| Ok(Arc::clone(&capturing) as Arc<dyn Transport>));
     let feed = admitted.open(&tenants, clock).await?;
     let time_milliseconds = clock();
     let (mut good, mut failures, mut seen) = (0, Vec::new(), Identified::default());
@@ -131,8 +140,12 @@ pub async fn record(
         let failure = failures.into_iter().next().map(|(_, failure)| Box::new(failure));
         return Err(RecordError::NothingSent(failure));
     }
-    let context =
-        RecordedContext { feed: admitted.id.to_string(), tenant: admitted.tenant.to_string(), time_milliseconds };
+    let context = RecordedContext {
+        feed: admitted.id.to_string(),
+        tenant: admitted.tenant.to_string(),
+        time_milliseconds,
+        states: BTreeMap::new(),
+    };
     let Description { identifiers, response_headers, .. } = feed.description();
     let (shapes, known) = (feed.plan().shapes.as_slice(), admitted.plugin.known());
     let rules = RecordingRules { shapes, known: &known, identifiers, response_headers, without_scopes };
@@ -244,7 +257,7 @@ fn cassette(
 fn refuse_echoes(exchanges: &[RecordedExchange], private: &[Secret]) -> Result<(), RecordError> {
     let pieces = Pieces::of(private);
     for exchange in exchanges {
-        let text = serde_json::to_vec(exchange).map_err(CassetteError::NoCassette)?;
+        let text = serde_json::to_vec(exchange).map_err(CassetteError::NoDocument)?;
         if pieces.are_in(&text) {
             return Err(RecordError::Echoed);
         }
@@ -381,12 +394,12 @@ impl CapturedExchange {
                 }),
                 form: comparable.then(|| form.into_iter().map(field).collect()),
             },
-            response: RecordedResponse {
+            response: RecordedOutcome::Answer(RecordedResponse {
                 status: self.response.status,
                 headers: headers.map(|(name, value)| (name.clone(), Value::from(put(value)))).collect(),
                 text: (json.is_none() && !body.is_empty()).then_some(body),
                 json,
-            },
+            }),
         }
     }
 }

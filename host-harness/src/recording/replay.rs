@@ -1,13 +1,13 @@
 //! Recorded responses: a cassette holds settings, context and exchanges in order, and the plugin runs on it without a
 //! network. A request that does not match fails, and so does an exchange that was not used.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use source_host::contract::Failure;
+use source_host::contract::{Failure, SkippedScope};
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, Identity};
 use source_host::limits::Limits;
@@ -17,7 +17,8 @@ use source_host::text;
 
 use crate::files;
 use crate::recording::cassette::{
-    Cassette, CassetteError, RecordedExchange, RecordedRequest, RecordedResponse, origins,
+    Cassette, CassetteError, RecordedExchange, RecordedOutcome, RecordedRequest, RecordedResponse, RecordedState,
+    origins,
 };
 
 /// The reason why a cassette did not play.
@@ -40,6 +41,12 @@ pub struct Replayed {
     pub failure: Option<Failure>,
     /// Codes of the notices and outcomes, in order.
     pub codes: Vec<String>,
+    /// How many scopes gave data.
+    pub collected: usize,
+    /// Scopes that were found and not polled.
+    pub skipped: Vec<SkippedScope>,
+    /// The states that the poll leaves, by the id of their scope.
+    pub states: BTreeMap<String, Vec<u8>>,
 }
 
 /// Reads a cassette.
@@ -71,18 +78,30 @@ pub async fn play(plugin: &Plugin, cassette: &Cassette) -> Result<Replayed, Cass
     let settings = Settings::new(cassette.settings.clone(), Default::default());
     let feed = Feed::open(plugin.clone(), settings, identity).await?;
     let mut replayed = Replayed::default();
+    let mut states = cassette.context.states.clone();
     match feed.discover().await {
         Err(failure) => replayed.failure = Some(failure),
         Ok(discovery) => {
+            replayed.codes.extend(discovery.notices.into_iter().map(|notice| notice.code));
             for scope in &discovery.scopes {
-                let polled = feed.poll(scope, time, None).await;
+                let state = states.remove(&scope.id);
+                let polled = feed.poll(scope, time, state.as_ref().map(RecordedState::bytes)).await;
                 replayed.codes.extend(polled.notices.into_iter().map(|notice| notice.code));
                 if let Some(batch) = polled.batch {
+                    replayed.collected += usize::from(polled.failure.is_none() && batch.outcome.is_none());
                     replayed.codes.extend(batch.notices.into_iter().map(|notice| notice.code));
                     replayed.codes.extend(batch.outcome.map(|outcome| outcome.code));
                     replayed.events.extend(batch.events.into_iter().map(|event| event.body));
+                    replayed.states.insert(scope.id.clone(), batch.state);
                 }
                 replayed.failure = replayed.failure.or(polled.failure);
+            }
+            replayed.skipped = discovery.skipped;
+            if let Some(scope) = states.into_keys().next() {
+                let polled = discovery.scopes.iter().map(|scope| scope.id.as_str()).collect::<Vec<_>>().join(", ");
+                let words =
+                    format!("context.states: found a state of {scope}, expected of scopes that are polled: {polled}");
+                return Err(CassetteError::Mismatch(words));
             }
         }
     }
@@ -96,25 +115,39 @@ impl Replayed {
         self.events.iter().flat_map(|event| event.iter().copied().chain([b'\n'])).collect()
     }
 
-    /// The document beside a cassette: failure, codes and events in readable form.
+    /// The document beside a cassette in readable form: failure, codes and events, and the scopes that were skipped, if there
+    /// are any.
     fn document(&self) -> Value {
         let events: Vec<Value> = self.events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect();
-        serde_json::json!({ "failure": self.failure, "codes": self.codes, "events": events })
+        let mut document = serde_json::json!({ "failure": self.failure, "codes": self.codes, "events": events });
+        if !self.skipped.is_empty() {
+            let skipped = |one: &SkippedScope| serde_json::json!({ "scope": one.scope, "reason": one.reason });
+            document["skipped"] = self.skipped.iter().map(skipped).collect();
+        }
+        document
+    }
+
+    /// The text of the document beside a cassette.
+    pub fn expected(&self) -> String {
+        format!("{:#}\n", self.document())
+    }
+
+    /// Compares the results with the text of a document.
+    pub fn compare_with(&self, expected: &str) -> Result<(), CassetteError> {
+        let expected: Value = serde_json::from_str(expected).map_err(CassetteError::NoDocument)?;
+        difference("", &expected, &self.document()).map_or(Ok(()), |words| Err(CassetteError::Mismatch(words)))
     }
 
     /// Compares the results with the document beside the cassette.
     pub fn compare(&self, cassette: &Path) -> Result<(), ReplayError> {
         let file = expected_file(cassette);
-        let compared = || -> Result<(), CassetteError> {
-            let expected: Value = serde_json::from_str(&text::read(&file)?).map_err(CassetteError::NoDocument)?;
-            difference("", &expected, &self.document()).map_or(Ok(()), |words| Err(CassetteError::Mismatch(words)))
-        };
-        compared().map_err(|error| ReplayError { file: file.clone(), error })
+        let compared = text::read(&file).map_err(CassetteError::from).and_then(|text| self.compare_with(&text));
+        compared.map_err(|error| ReplayError { file, error })
     }
 
     /// Writes the document beside the cassette.
     pub fn write_expected(&self, cassette: &Path) -> std::io::Result<()> {
-        files::write(&expected_file(cassette), format!("{:#}\n", self.document()).as_bytes())
+        files::write(&expected_file(cassette), self.expected().as_bytes())
     }
 }
 
@@ -154,7 +187,7 @@ impl ReplayTransport {
         ReplayTransport { exchanges: Mutex::new(exchanges), mismatch: Mutex::default() }
     }
 
-    fn answer(&self, request: &OutgoingRequest) -> Result<IncomingResponse, String> {
+    fn answer(&self, request: &OutgoingRequest) -> Result<Result<IncomingResponse, TransportError>, String> {
         let next = self.exchanges.lock().pop_front();
         let (index, exchange) =
             next.ok_or_else(|| format!("no exchange is left for {} {}", request.method, request.url))?;
@@ -180,12 +213,17 @@ impl ReplayTransport {
         if let Some((field, expected, actual)) = fields.into_iter().find(|(_, expected, actual)| expected != actual) {
             return Err(format!("exchanges[{index}].request.{field}: expected {expected}, found {actual}"));
         }
-        let RecordedResponse { status, headers, json, text } = exchange.response;
+        let RecordedResponse { status, headers, json, text } = match exchange.response {
+            RecordedOutcome::Answer(response) => response,
+            RecordedOutcome::NoAnswer { no_answer } => {
+                return Ok(Err(no_answer.error(request.url.host_str().unwrap_or_default())));
+            }
+        };
         let headers = headers.into_iter().map(|(name, value)| {
             (name.to_ascii_lowercase(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         });
         let body = json.map(|json| json.get().as_bytes().to_vec()).or(text.map(String::into_bytes)).unwrap_or_default();
-        Ok(IncomingResponse { status, headers: headers.collect(), body })
+        Ok(Ok(IncomingResponse { status, headers: headers.collect(), body }))
     }
 
     /// Returns the fault of the cassette itself, if there is one.
@@ -205,9 +243,9 @@ impl ReplayTransport {
 
 impl Transport for ReplayTransport {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
-        let answer = self.answer(&request).map_err(|mismatch| {
+        let answer = self.answer(&request).unwrap_or_else(|mismatch| {
             self.mismatch.lock().get_or_insert(mismatch.clone());
-            TransportError::other(mismatch)
+            Err(TransportError::other(mismatch))
         });
         Box::pin(std::future::ready(answer))
     }

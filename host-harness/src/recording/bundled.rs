@@ -1,0 +1,101 @@
+//! The recordings that the program carries: one for each kind of answer that the built-in plugin meets, with the events or the
+//! failure that follow.
+
+use serde::Serialize;
+use source_host::digest;
+use source_host::plugin::Plugin;
+
+use crate::recording::cassette::{Cassette, CassetteError};
+use crate::recording::replay::{self, Replayed};
+
+/// A recording that the program carries.
+#[derive(Debug, Clone, Copy)]
+pub struct BundledRecording {
+    /// Name of its file, without the ending.
+    pub name: &'static str,
+    /// Text of the cassette.
+    pub cassette: &'static str,
+    /// Text of the document beside the cassette: the failure, the codes and the events.
+    pub expected: &'static str,
+}
+
+/// All recordings, sorted by name.
+pub const RECORDINGS: &[BundledRecording] = include!(concat!(env!("OUT_DIR"), "/recordings.rs"));
+
+/// Returns the recording with this name.
+pub fn named(name: &str) -> Option<&'static BundledRecording> {
+    RECORDINGS.iter().find(|recording| recording.name == name)
+}
+
+/// The result of one recording.
+#[derive(Debug, Serialize)]
+pub struct PlayedRecording {
+    /// Name of the recording.
+    pub recording: &'static str,
+    /// A description for readers.
+    pub docs: String,
+    /// `collected` if there was data, and the codes of the failure, the outcomes, the notices and the skipped scopes.
+    pub outcome: Vec<String>,
+    /// Number of events.
+    pub events: usize,
+    /// SHA-256 of the events as NDJSON.
+    pub sha256: String,
+    /// Whether failure, codes and events equal the document beside the cassette.
+    pub ok: bool,
+    /// The first difference, or the reason why the recording does not play.
+    pub difference: Option<String>,
+}
+
+impl BundledRecording {
+    /// Plays the recording and compares the result with the document beside it.
+    pub async fn play(&self, plugin: &Plugin) -> Result<PlayedRecording, CassetteError> {
+        let cassette = Cassette::read(self.cassette)?;
+        let played = replay::play(plugin, &cassette).await;
+        let compared = played.as_ref().map_err(ToString::to_string);
+        let compared =
+            compared.and_then(|played| played.compare_with(self.expected).map_err(|error| error.to_string()));
+        let (outcome, played) = match played {
+            Ok(played) => (outcome(&played), played),
+            Err(_) => (vec!["does not play".to_owned()], Replayed::default()),
+        };
+        Ok(PlayedRecording {
+            recording: self.name,
+            docs: cassette.docs,
+            outcome,
+            events: played.events.len(),
+            sha256: digest::digest(&played.lines()),
+            ok: compared.is_ok(),
+            difference: compared.err(),
+        })
+    }
+}
+
+/// Returns the outcome of a poll: `collected` if there was data, and all codes.
+pub fn outcome(played: &Replayed) -> Vec<String> {
+    let collected = (played.collected > 0).then(|| "collected".to_owned());
+    let failure = played.failure.iter().map(|failure| &failure.code);
+    let skipped = played.skipped.iter().map(|skipped| &skipped.reason.code);
+    let mut outcome = Vec::from_iter(collected);
+    for code in failure.chain(&played.codes).chain(skipped) {
+        if !outcome.contains(code) {
+            outcome.push(code.clone());
+        }
+    }
+    outcome
+}
+
+/// Returns a table for people, with a line for each recording.
+pub fn table(all: &[PlayedRecording]) -> String {
+    let head = ["recording".to_owned(), "outcome".to_owned(), "what it shows".to_owned()];
+    let cells = all.iter().map(|played| {
+        let first = played.docs.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        let ok = if played.ok { "ok" } else { "no" };
+        ([played.recording.to_owned(), played.outcome.join(", "), first.to_owned()], played.events.to_string(), ok)
+    });
+    let rows: Vec<_> = [(head, "events".to_owned(), "as expected")].into_iter().chain(cells).collect();
+    let [names, outcomes] = [0, 1].map(|column| rows.iter().map(|row| row.0[column].len()).max().unwrap_or_default());
+    let line = |([name, outcome, shows], events, ok): &([String; 3], String, &str)| {
+        format!("{name:names$}  {outcome:outcomes$}  {events:>6}  {ok:11}  {shows}\n")
+    };
+    rows.iter().map(line).collect()
+}

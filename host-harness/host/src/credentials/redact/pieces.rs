@@ -100,7 +100,7 @@ impl Pieces {
     /// Says whether a text holds a piece.
     pub fn are_in(&self, text: &[u8]) -> bool {
         // No spelling of a piece is shorter.
-        if self.grams.is_empty() || text.len() < PIECE {
+        if self.grams.is_empty() || text.len() < LETTERS {
             return false;
         }
         let mut unescaped = None;
@@ -449,6 +449,12 @@ mod tests {
         }
         assert!(holds("eySimulated.0123456789abcdef0123456789abcdef", b"0123456789abcdef"));
         assert!(!holds("eySimulated.0123456789abcdef0123456789abcdef", b"eySimulated.0123"));
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_the_letters_of_a_secret_is_searched() {
+        assert!(holds("ab-cd-ef-gh-ij-kl", b"abcdefghijkl"));
+        assert!(!holds("ab-cd-ef-gh-ij-kl", b"abcdefghijk"));
     }
 
     #[test]

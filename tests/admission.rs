@@ -48,16 +48,13 @@ const GOOD: &str = "describes as good plugins do..";
 pub fn table() -> Table {
     let others = [
         ["loops in `describe` or `prepare`, or waits there", "failure: … its limit of time … after 5 s at most"],
-        [
-            "takes a minute to compile",
-            "its own feeds come later; nobody waits for them but for 2 s at a start or a reload",
-        ],
+        ["takes a minute to compile", "its own feeds join later; a start or a reload waits for them 2 s at most"],
     ];
     let row = |debt: &Debt| [debt.tries.to_owned(), format!("failure: … {} …", debt.ends)].into();
     Table {
-        title: "What a plugin owes before its feeds run",
-        how: "`tests/admission.rs` and `tests/run/plugins.rs`: eight feeds of the plugin cost one try for each component and settings, and a reload none; the feeds of others are collected meanwhile.",
-        columns: &["it", "how that ends"],
+        title: "A plugin that is slow or broken before its feeds run",
+        how: "`tests/admission.rs` and `tests/run/plugins.rs` configure eight feeds of the plugin. They cost one try for each component and settings, and a reload costs none. The feeds of other plugins are collected meanwhile.",
+        columns: &["the plugin", "result"],
         rows: DEBTS.iter().map(row).chain(others.map(|row| row.map(str::to_owned).into())).collect(),
     }
 }

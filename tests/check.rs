@@ -144,40 +144,52 @@ async fn document(shown: Vec<(&str, Step)>) {
         }
     }
     rows.sort_by_key(|row| row.0);
+    for (_, _, scenarios) in &mut rows {
+        // The rows that the host can say anyway name none.
+        scenarios.retain(|scenario| !scenario.is_empty());
+    }
     let rows: String =
         rows.iter().map(|(_, words, scenarios)| format!("{words} {} |\n", scenarios.join(", "))).collect();
     documents::check("docs/check.md", &(DOCUMENT.to_owned() + &rows));
 }
 
-const DOCUMENT: &str = "# Test Connection
+const DOCUMENT: &str = "# The connection test
 
-`host-harness check -c FILE [--feed ID] [--json]` asks for each feed, one after the other:
+`host-harness check -c FILE [--feed ID] [--json]` tests the feeds one after the other, and each feed step by step:
 
-| step | asks |
+| step | question |
 |---|---|
-| settings | are they good, as far as that can be said without asking the service |
-| name | does the name of each origin that the feed sends to lead to an address that may be dialled |
-| connect | does somebody listen there; through the proxy, if there is one |
-| tls | is it the one that was meant, by a certificate that is trusted now |
-| credential | does the service accept it |
-| scopes | are there subscriptions |
-| permission | may each be read |
-| score | is there one in each |
-| sample | what does an event look like; it is printed on standard output |
+| settings | Are the settings good, as far as anybody can say without asking the service? |
+| name | Does the name of each origin that the feed sends to resolve to an address that may be dialled? |
+| connect | Does somebody listen there? Through the proxy, if there is one. |
+| tls | Is the other side the service, by a certificate that is trusted now? |
+| credential | Does the service accept the credential? |
+| scopes | Are there subscriptions? |
+| permission | May the application read each of them? |
+| score | Does each of them have a score? |
+| sample | Does an event come of it? The event is printed on standard output. |
 
-A step is `ok`, `failed`, `not-reached` since one before it failed, or `unknown`: the service did not say, for a reason of
-its own. A step that is `ok` and has a cause beside it is a warning, for example of a credential that runs out within 30
-days. `--json` prints one object a feed: `{\"feed\", \"ok\", \"steps\": [{\"step\", \"status\", \"milliseconds\", \"code\",
-\"request_id\", \"cause\", \"fix\"}]}`, where `code` is the service's own if it gave one. If the configuration has a fault that
-is no single feed's, one more object comes first, with an empty `feed`. Exit status: 0 all is well, 1 no subscription is,
-2 the configuration is wrong, 3 some are.
+| status of a step | meaning |
+|---|---|
+| `ok` | The answer is yes. A cause beside it is a warning, for example of a credential that expires within 30 days. |
+| `failed` | The answer is no. |
+| `not-reached` | An earlier step failed. |
+| `unknown` | The service did not say, for a reason of its own. |
 
-Nothing is tried again. What may pass by itself is told with what the service asks for; run `check` once more.
+`check` does not retry. For a failure that may be temporary it shows the wait that the service asked for; run `check` again
+afterwards.
 
-## What it can say
+`--json` prints one object for each feed: `{\"feed\", \"ok\", \"steps\": [{\"step\", \"status\", \"milliseconds\", \"code\",
+\"request_id\", \"cause\", \"fix\"}]}`. `code` is the service's own code if the service gave one. If a fault of the configuration
+belongs to no single feed, one more object comes first, with an empty `feed`.
 
-Made from what the host says of the way and the settings, and of running it against each scenario of
-`host-harness simulate --scenario NAME`. `{client}`, `{subscription}` and the like stand for the feed's own.
+Exit status: 0 all subscriptions are well, 1 none is, 2 the configuration is wrong, 3 some are well.
+
+## All causes and fixes
+
+A test generates this table: it runs `check` against each scenario of `host-harness simulate --scenario NAME`, and adds the
+causes that the host knows of the network and the settings. `{client}`, `{subscription}` and the like stand for the values of
+the feed.
 
 | step | status | code | service's code | cause | fix | scenarios |
 |---|---|---|---|---|---|---|

@@ -211,10 +211,10 @@ async fn a_file_that_holds_no_token_is_found_before_any_request() {
 async fn a_certificate_that_ends_soon_is_told() {
     for (days, words) in [
         (31, None),
-        (30, Some("`client_certificate` runs out in 30 days, on ")),
-        (29, Some("`client_certificate` runs out in 29 days, on ")),
-        (6, Some("`client_certificate` runs out in 6 days, on ")),
-        (-1, Some("`client_certificate` ran out on ")),
+        (30, Some("`client_certificate` expires in 30 days, on ")),
+        (29, Some("`client_certificate` expires in 29 days, on ")),
+        (6, Some("`client_certificate` expires in 6 days, on ")),
+        (-1, Some("`client_certificate` expired on ")),
     ] {
         let scene = Scene::new(&certificate(days)).await;
         let checked = scene.checked(CERTIFICATE, "").await.unwrap();

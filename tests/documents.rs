@@ -31,9 +31,9 @@ async fn the_table_of_failures_is_the_plugins_own() {
     let plugin = plugin();
     let description = plugin.description().await.unwrap();
     let mut table =
-        "# Failures and notices\n\nMade from two tables: that of the plugin, and that of the host for what it meets itself. \
-                     Each failure and each notice carries one of these codes.\n\n\
-                     The fault says who can mend it; a notice needs nobody. The log, `poll` and `check` use the same words.\n\n| fault | who |\n|---|---|\n"
+        "# Failures and notices\n\nEach failure and each notice carries one of the codes below. The log, the status page, `poll` and `check` use the \
+                     same words. A test generates this page from two tables: that of the plugin, and that of the host for failures that the host meets itself.\n\n\
+                     The fault says who can mend a failure. A notice needs nobody.\n\n| fault | who can mend it |\n|---|---|\n"
             .to_owned();
     for blame in Blame::ALL {
         writeln!(table, "| {blame} | {} |", blame.who()).unwrap();
@@ -87,10 +87,10 @@ async fn settings_schema() -> Value {
 #[tokio::test]
 async fn the_page_of_settings_is_made_of_the_plugins_schema() {
     let schema = settings_schema().await;
-    let mut page = "# Settings of the plugin\n\nMade from the JSON Schema of the plugin, which `host-harness inspect` prints. \
-                    The settings of a feed stand in `[feed.settings]`, and those that feeds share in `[feed_defaults.settings]`.\n\n\
-                    A credential is given as `{ env = \"NAME\" }`, a variable of the environment, or as `{ file = \"PATH\" }`. The \
-                    plugin never gets its value.\n\n| setting | meaning | default | examples | name in DataBee |\n|---|---|---|---|---|\n"
+    let mut page = "# Settings of the plugin\n\nThe settings of a feed stand in `[feed.settings]`, and settings that feeds share stand in \
+                    `[feed_defaults.settings]`: [collector.md](collector.md#configuration). A credential is given as `{ env = \"NAME\" }`, a variable of \
+                    the environment, or as `{ file = \"PATH\" }`; the plugin never gets its value: [sign-in.md](sign-in.md).\n\nA test generates this \
+                    page from the JSON Schema of the plugin, which `host-harness inspect --json` prints.\n\n| setting | meaning | default | examples | name in DataBee |\n|---|---|---|---|---|\n"
         .to_owned();
     for (name, setting) in in_order_of_text(&schema) {
         let text = |key: &str| setting[key].as_str().unwrap_or_default();
@@ -246,16 +246,16 @@ fn the_alerts_of_the_table_of_metrics_are_good_rules_on_metrics_that_there_are()
 
 const METRICS: &str = "# Metrics
 
-Made from what `/metrics` serves. Labels are `tenant`, `feed` and `sink`, and the words of outcomes, statuses, settings,
-codes, reasons and faults; nothing is labelled by what a tenant has.
+A test generates this page from the answer of `/metrics`. The labels are `tenant`, `feed` and `sink`, and the words of outcomes,
+statuses, settings, codes, reasons and faults. No label grows with the data of a tenant.
 
-What is configured stands there from the start, with 0 for what never happened; what is taken out of the configuration goes.
-Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
-The answer is compressed for a reader that takes `gzip`.
+Everything that is configured appears from the start, with 0 for what never happened, and disappears when it is taken out of the
+configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
+The answer is compressed for a reader that accepts `gzip`.
 
 Alerts to begin with:
 
-| what | expression |
+| alert | expression |
 |---|---|
 | a feed gives no data, or never did | `time() - collector_last_collected_timestamp_seconds > 3 * 3600` |
 | a credential expires within two weeks | `collector_credential_expiry_timestamp_seconds - time() < 14 * 86400` |
@@ -264,10 +264,10 @@ Alerts to begin with:
 | a feed is left out | `collector_feeds_left_out > 0` |
 | a configuration is not taken | `increase(collector_reloads_total{good=\"false\"}[10m]) > 0` |
 
-A feed with several scopes counts as collected when the scope of which that is longest ago was collected. A scope that has
-nothing to collect, such as a subscription without Defender for Cloud, is left out of that as long as others are collected.
+`collector_last_collected_timestamp_seconds` of a feed with several scopes is the time of the scope that was collected the longest time ago.
+A scope that has nothing to collect, such as a subscription without Defender for Cloud, does not count as long as others are collected.
 
-| metric | type | what |
+| metric | type | meaning |
 |---|---|---|
 ";
 

@@ -126,7 +126,7 @@ async fn a_proxy_in_the_way() {
     set.edit("[network]", &format!("[network]\nproxy = \"http://{}\"", free_address()));
     check_broken(&set, Question::Connect, "the proxy cannot be reached", "check `proxy` in [network]").await;
     set.edit("proxy", &format!("proxy = \"{}\"", service.replace("https", "http")));
-    check_broken(&set, Question::Connect, "what answers is no proxy", "check host and port of `proxy`").await;
+    check_broken(&set, Question::Connect, "the answer is not from a proxy", "check host and port of `proxy`").await;
     set.edit("proxy", &format!("proxy = \"http://{}\"", proxy.address));
     check_broken(&set, Question::Connect, "407", "`proxy = { env = \"PROXY_ADDRESS\" }` in [network]").await;
     set.edit("proxy", "proxy = { env = \"PROXY_ADDRESS\" }");

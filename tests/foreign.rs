@@ -256,8 +256,8 @@ pub fn table() -> Table {
     let others = FOREIGN.iter().map(|foreign| [foreign.is.to_owned(), format!("… {} …", foreign.error)].into());
     Table {
         title: "Components that are refused",
-        how: "`tests/foreign.rs`: components in text, each with what is wrong.",
-        columns: &["a component with", "the refusal"],
+        how: "`tests/foreign.rs` builds these components from text. The host refuses each of them.",
+        columns: &["a component with", "message"],
         rows: imports.chain(others).collect(),
     }
 }

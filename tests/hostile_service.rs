@@ -149,10 +149,9 @@ pub fn table() -> Table {
     });
     Table {
         title: "A service that means harm",
-        how: "Each is a scenario of `host-harness simulate`. It ends so, with no secret in anything that is given on, the \
-              earlier state kept, the scope beside it collected unless it strikes at the connection, and another feed \
-              collected in any case.",
-        columns: &["scenario", "what the service does", "how the scope ends"],
+        how: "Each row is a scenario of `host-harness simulate`. In each case no output holds a secret, the earlier state stays, \
+              another feed is collected, and so is the other scope of the feed unless the scenario strikes at the connection.",
+        columns: &["scenario", "the service sends", "result for the scope"],
         rows: rows.collect(),
     }
 }

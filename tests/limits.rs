@@ -158,8 +158,8 @@ pub fn table() -> Table {
     };
     Table {
         title: "Limits of a plugin",
-        how: "`tests/limits.rs`: the hostile plugin is given an amount that is within a limit, which passes, and one beyond it.",
-        columns: &["limit", "passes", "fails", "with"],
+        how: "`tests/limits.rs` gives the hostile plugin an amount within each limit, which passes, and one beyond it, which fails.",
+        columns: &["limit", "passes", "fails", "message"],
         rows: LIMITS.iter().map(row).collect(),
     }
 }

@@ -144,6 +144,16 @@ fn every_link_leads_somewhere() {
     assert_eq!(faults.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
+#[test]
+fn the_readme_leads_to_every_document() {
+    let readme = Document::read("README.md");
+    let links: BTreeSet<PathBuf> =
+        readme.links().into_iter().map(|(_, target)| target.split('#').next().unwrap().into()).collect();
+    let documents = documents().into_iter().map(|document| document.path);
+    let left_out: Vec<_> = documents.filter(|path| !path.ends_with("README.md") && !links.contains(path)).collect();
+    assert_eq!(left_out, Vec::<PathBuf>::new());
+}
+
 /// A feed for configurations that show only other tables.
 const FEED: &str = "
 [[feed]]

@@ -38,37 +38,37 @@ const SHARES: &[Share] = &[
     Share {
         mode: Some(Mode::FiguresFresh),
         tries: "gives figures of other subjects at each poll",
-        ends: "failure `state-full`, nothing of the poll is kept",
+        ends: "failure `state-full`; the state keeps nothing of the poll",
     },
     Share {
         mode: Some(Mode::FiguresFresh),
         tries: "keeps more and more while the disk of the state is nearly full",
-        ends: "failure `space-low` beyond its share of `min_free_bytes`, others go on",
+        ends: "failure `space-low` beyond its share of `min_free_bytes`; other feeds go on",
     },
     Share {
         mode: Some(Mode::ScopesFresh),
         tries: "finds other scopes at each search",
-        ends: "of the scopes that are gone the last 1000 are kept, for 90 days",
+        ends: "the state keeps the last 1000 of the lost scopes, for 90 days",
     },
     Share {
         mode: Some(Mode::PagesSlow),
         tries: "reads page after page, and waits at each as long as it may",
-        ends: "failure `poll-time-limit`, the place is free for others",
+        ends: "failure `poll-time-limit`; the place is free for other polls",
     },
     Share {
         mode: Some(Mode::LogLines),
         tries: "writes as many lines to the log as a call may, again and again",
-        ends: "what passes `max_log_bytes_per_minute` is dropped, counted, and told in one line a minute",
+        ends: "lines beyond `max_log_bytes_per_minute` are dropped and counted; one line a minute says how many",
     },
     Share {
         mode: Some(Mode::NoticesEscapes),
         tries: "warns a thousand times a poll, in words that take long to search for secrets",
-        ends: "what passes `max_log_bytes_per_minute` is dropped unread, the rest is read beside the loop",
+        ends: "words beyond `max_log_bytes_per_minute` are dropped unread; the others are searched beside the loop",
     },
     Share {
         mode: Some(Mode::ScopesFailing),
         tries: "has many scopes, and a failure of long words for each",
-        ends: "the status page reads the words of those that it shows, beside the loop",
+        ends: "the status page searches only the words that it shows, beside the loop",
     },
     Share {
         mode: None,
@@ -89,9 +89,9 @@ pub fn table() -> Table {
         vec![mode, (*tries).to_owned(), (*ends).to_owned()]
     };
     Table {
-        title: "Shares that a plugin takes from others",
-        how: "`tests/shares.rs`: each is a mode of `tests/hostile/` that keeps the limits of a call; a collector polls it again and again, and a good feed of another tenant beside it.",
-        columns: &["mode", "it tries", "how that ends"],
+        title: "A plugin that takes the share of others",
+        how: "`tests/shares.rs` runs modes of `tests/hostile/` that keep the limits of a call. A collector polls each again and again, with a good feed of another tenant beside it.",
+        columns: &["mode", "the plugin", "result"],
         rows: SHARES.iter().map(row).collect(),
     }
 }

@@ -36,8 +36,8 @@ diagnoses! {
     SECRET_EXPIRED = "secret-expired", Some(FixFeed), "the client secret has expired",
         "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
     /// The host gives this notice, from the date in the settings.
-    CREDENTIAL_EXPIRES = "credential-expires", None, "the credential runs out soon",
-        "create another before that day and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
+    CREDENTIAL_EXPIRES = "credential-expires", None, "the credential expires soon",
+        "create another before that day, and put the new one and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218 and AADSTS7000216.
     CREDENTIAL_MISSING = "credential-missing", Some(FixFeed), "the request carried no credential",
         "give `client_secret`, `client_certificate` or `federated_token_file` a value that is not empty";
@@ -58,10 +58,10 @@ diagnoses! {
         "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
     /// AADSTS53003, and numbers of 53xxx and 530xxx that have no row of their own.
     CONDITIONAL_ACCESS = "conditional-access", Some(FixFeed), "a Conditional Access policy blocks the application",
-        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, add the collector's outgoing address to a named location that the policy lets in, or give this workload identity a policy of its own; exclude the identity from the policy only if neither will do";
+        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, add the collector's outgoing address to a named location that the policy lets in, or give this workload identity a policy of its own; exclude the identity from the policy only if neither is possible";
     /// AADSTS53000, AADSTS53001 and AADSTS53002.
     POLICY_OF_DEVICES = "policy-of-devices", Some(FixFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
-        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, assign that policy to users, and give workload identities one of their own, by location and risk; exclude the identity from the policy only if that will not do";
+        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, assign that policy to users, and give workload identities one of their own, by location and risk; exclude the identity from the policy only if that is not possible";
     /// AADSTS53011 and AADSTS530034.
     POLICY_OF_RISK = "policy-of-risk", Some(FixFeed), "Entra ID blocks the sign-in because of its risk",
         "in Entra ID, Protection, Risky workload identities, see why {client} is at risk; replace its credential if it leaked, and dismiss the risk if it did not";
@@ -82,7 +82,7 @@ diagnoses! {
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
     /// The host cannot read a certificate or a token file, or finds other content.
     ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(FixFeed), "the host makes no signed assertion of the credential",
-        "let the collector read it, and put there what belongs there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
+        "let the collector read the credential, and put the right content there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
     /// AADSTS700024 and AADSTS500133.
     ASSERTION_TIME = "assertion-time", Some(FixFeed), "the signed assertion is not valid at this time",
         "set the collector's clock by NTP, or renew the federated token";
@@ -109,7 +109,7 @@ diagnoses! {
         "for a certificate: see that `client_certificate` holds the private key of the certificate that is uploaded; for a federated token: see that the file holds a token of the issuer's present keys, which the issuer publishes under /.well-known/openid-configuration";
     /// AADSTS50027.
     ASSERTION_MALFORMED = "assertion-malformed", Some(FixFeed), "the assertion is no JSON Web Token that Entra ID can read",
-        "let the file in `federated_token_file` hold the other identity provider's token, whole and nothing else; it has three parts with a dot between them";
+        "put the other identity provider's token into the file of `federated_token_file`, whole and with nothing else; a token has three parts with dots between them";
     /// AADSTS5002723.
     ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(FixFeed), "the signed assertion does not say which certificate signed it",
         "upgrade the collector: its assertions name the certificate in `x5t#S256`";
@@ -123,7 +123,7 @@ diagnoses! {
     FEDERATION_ISSUER = "federation-issuer", Some(FixFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
         "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers, and which claims of theirs, the tenant's policy allows";
     /// AADSTS65001, AADSTS90094 and AADSTS90095.
-    CONSENT_MISSING = "consent-missing", Some(FixFeed), "nobody who may has consented to the application in the tenant",
+    CONSENT_MISSING = "consent-missing", Some(FixFeed), "nobody with the right to consent has consented to the application in the tenant",
         "let an administrator of the tenant {tenant} consent in Entra ID, Enterprise applications, the application, Permissions: az ad app permission admin-consent --id {client}; if the application is not there: az ad sp create --id {client}";
     /// AADSTS500014.
     RESOURCE_DISABLED = "resource-disabled", Some(FixFeed), "the service that the token is for is disabled in the tenant",
@@ -136,15 +136,15 @@ diagnoses! {
         "set `cloud` to the cloud of the tenant";
     /// AADSTS50196.
     TOKEN_LOOP = "token-loop", Some(Wait), "Entra ID saw too many equal requests in five minutes",
-        "look for other collectors that use this application; nothing else";
+        "look for other collectors that use this application; no other step is needed";
     /// AADSTS90055 and HTTP 429 of the token endpoint.
     TOKEN_THROTTLED = "token-throttled", Some(Wait), "Entra ID gets too many requests", "";
     /// AADSTS90006, AADSTS90012, AADSTS90024, AADSTS90033, AADSTS90090, AADSTS90091, AADSTS50033, and HTTP 5xx of the token
     /// endpoint with an error of its own.
-    TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is unavailable for now", "";
+    TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is temporarily unavailable", "";
     /// The token is empty, has spaces or controls, is not a bearer token, or has expired.
     TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID gave a token that no request can be made with",
-        "see whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
+        "check whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
     /// Any other refusal of the token endpoint.
     TOKEN_REFUSED = "token-refused", Some(FixFeed), "Entra ID refuses the sign-in",
         "look the AADSTS code up: https://login.microsoftonline.com/error";
@@ -154,8 +154,8 @@ diagnoses! {
     TOKEN_EXPIRED = "token-expired", Some(RenewToken), "the service does not accept the token",
         "compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
     /// HTTP 401 that challenges for a token but lacks the error that Azure Resource Manager gives.
-    TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "a token is asked for, without the service's own error",
-        "see whether a proxy or a gateway answers in place of {endpoint}; if none does, compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
+    TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "the answer asks for a token, without an error of the service itself",
+        "check whether a proxy or a gateway answers in place of {endpoint}; if none does, compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
     /// HTTP 401 with a challenge for claims, `insufficient_claims`, and TokenCreatedWithOutdatedPolicies.
     CLAIMS_CHALLENGE = "claims-challenge", Some(RenewToken), "the service asks for a token that satisfies a policy or a revocation (continuous access evaluation)",
         "in Entra ID, see the service principal's sign-in log; let the Conditional Access policies for workload identities allow the collector's outgoing address, and see that the service principal is enabled and not at risk: az ad sp show --id {client} --query accountEnabled";
@@ -202,36 +202,36 @@ diagnoses! {
     /// HTTP 429.
     THROTTLED = "throttled", Some(Wait), "the service gets too many requests", "";
     /// HTTP 5xx with an error of the service.
-    SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a fault for now", "";
+    SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a temporary fault", "";
     /// Any other refusal of the API with an error of its own.
     REFUSED = "refused", Some(FixScope), "the service refuses the request",
-        "look up the service's code; its support needs the request id";
+        "look up the service's code; the service's support needs the request id";
 
     // Unusable answers.
     /// Any status without the service's own error, and 200 with an HTML page or without a mark of the service.
     NOT_THE_SERVICE = "not-the-service", Some(TryLater), "something else answered in place of the service, such as a proxy, a firewall, a gateway or a login page",
         "run curl -i {endpoint} on the collector's machine to see whose answer it is; let that proxy or firewall pass the collector's requests, or give the proxy, with user and password if it asks for them, in the host's configuration";
     /// HTTP 201 to 299.
-    STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a status of success that means no list and no token",
-        "see whether a proxy or a gateway answers in place of {endpoint}";
+    STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a success status that carries neither a list nor a token",
+        "check whether a proxy or a gateway answers in place of {endpoint}";
     /// The body is empty, cut off, not UTF-8, or nested too deeply.
     ANSWER_NOT_JSON = "answer-not-json", Some(FixPlugin), "the answer is not the JSON that was expected",
-        "see whether a proxy answers in place of {endpoint}";
+        "check whether a proxy answers in place of {endpoint}";
     /// A required part is absent.
-    ANSWER_INCOMPLETE = "answer-incomplete", Some(FixPlugin), "the answer lacks what must be there",
+    ANSWER_INCOMPLETE = "answer-incomplete", Some(FixPlugin), "the answer lacks a required part",
         "keep the answer and report it to the authors of the plugin";
     /// A part has the wrong type.
-    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "the answer holds something of another type than expected",
+    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "a value in the answer has another type than expected",
         "keep the answer and report it to the authors of the plugin";
     /// An item's id or type does not belong to the requested subscription or list.
     ANSWER_FOREIGN = "answer-foreign", Some(FixPlugin), "the answer holds items of another subscription or another list",
-        "nothing of it was used: see whether a cache or a gateway that mixes answers up stands before {endpoint}; keep the answer and report it to the service";
+        "no part of the answer was used: check whether a cache or a gateway before {endpoint} mixes answers up; keep the answer and report it to the service";
     /// A link leaves the list that it continues.
     LINK_REFUSED = "link-refused", Some(FixPlugin), "the link to the next page cannot be followed",
         "do not follow it; keep the answer and report it to the service";
     /// HTTP 3xx. Neither Entra ID nor Azure Resource Manager redirects, but login pages of networks do.
-    REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which is never followed",
-        "see whether a proxy or a login page of the network answers in place of {endpoint}";
+    REDIRECTED = "redirected", Some(TryLater), "the answer is a redirect, which the host does not follow",
+        "check whether a proxy or a login page of the network answers in place of {endpoint}";
     /// The body exceeds the host's limit.
     ANSWER_TOO_LARGE = "answer-too-large", Some(FixPlugin), "the answer is larger than the host allows",
         "keep the request id and report it to the service";
@@ -242,7 +242,7 @@ diagnoses! {
         "allow the origin in the host's configuration";
     /// The host does not dial the address.
     ADDRESS_PROHIBITED = "address-prohibited", Some(FixFeed), "the name resolves to an address that the host does not dial",
-        "allow the address in the host's configuration if it is meant to be private";
+        "if the service is meant to have a private address, allow the address in the host's configuration";
     /// The name has no address.
     NAME_NOT_RESOLVED = "name-not-resolved", Some(TryLater), "the name of the service does not resolve",
         "check the spelling of the address and the collector's DNS";
@@ -261,13 +261,13 @@ diagnoses! {
     TLS_UNTRUSTED = "tls-untrusted", Some(TryLater), "the certificate of the service is not trusted",
         "if a proxy inspects TLS, give its CA in the host's configuration; else check the address and the clock";
     /// Any other fault of the transport.
-    TRANSPORT = "transport", Some(TryLater), "the request failed on its way", "";
+    TRANSPORT = "transport", Some(TryLater), "the request failed on the way", "";
 
     // This plugin.
     /// The settings are invalid, which `prepare` would have reported.
-    SETTINGS_INVALID = "settings-invalid", Some(FixFeed), "the settings are not valid", "mend the settings as `prepare` says";
+    SETTINGS_INVALID = "settings-invalid", Some(FixFeed), "the settings are not valid", "correct the settings as `prepare` says";
     /// A scope or a cursor does not come from this plugin.
-    ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host gave back something that this plugin did not give",
+    ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host passed an argument that this plugin did not give it",
         "report it to the authors of the host";
     /// The state has another format.
     STATE_UNREADABLE = "state-unreadable", Some(StateUnusable), "the state of the previous poll cannot be read",

@@ -312,8 +312,8 @@ pub fn table() -> Table {
     };
     Table {
         title: "A plugin that means harm",
-        how: "`tests/tricks/cases.rs`: each is a mode of `tests/hostile/`; a well-behaved tenant is polled beside it. The rule is the one of `host-harness conformance` that finds it out.",
-        columns: &["mode", "it tries", "how that ends", "rule"],
+        how: "`tests/tricks/cases.rs` has each mode of the plugin in `tests/hostile/`, which runs with a well-behaved tenant beside it. The last column is the rule of `host-harness conformance` that finds the mode.",
+        columns: &["mode", "the plugin", "result", "rule"],
         rows: CASES.iter().map(row).collect(),
     }
 }

@@ -34,8 +34,8 @@ pub fn imports() -> Table {
         vec![format!("`{import}`"), modes]
     };
     Table {
-        title: "What a plugin may import",
-        how: "`tests/tricks/imports.rs`: all that a plugin may import, and the modes of the hostile plugin that abuse it; how each ends stands above.",
+        title: "Imports that a plugin may have",
+        how: "`tests/tricks/imports.rs` has every import that a plugin may have, and the modes of the hostile plugin that abuse it. The table above has the result of each mode.",
         columns: &["import", "modes"],
         rows: ABUSED.iter().map(row).collect(),
     }

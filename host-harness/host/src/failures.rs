@@ -76,9 +76,9 @@ failures! {
     // Calls of the plugin.
     /// The plugin trapped, or gave an answer that the contract does not allow.
     PLUGIN_TRAPPED = "plugin-trapped", FixPlugin, Plugin, "the plugin broke down in a call, or gave an answer that the contract does not allow",
-        "report it to the plugin's authors, with the plugin's version and this cause; another version of the plugin may do meanwhile";
+        "report it to the plugin's authors, with the plugin's version and this cause; until then, another version of the plugin may work";
     /// A call used too much memory, time or requests, or its answer was too large.
-    PLUGIN_LIMIT = "plugin-limit", FixPlugin, Plugin, "the plugin used more in a call than a call may use",
+    PLUGIN_LIMIT = "plugin-limit", FixPlugin, Plugin, "a call of the plugin used more than a call may use",
         "report it to the plugin's authors, with the plugin's version and this cause: the limit is the same for every plugin";
     /// The feed opened with the same settings before.
     SETTINGS_REFUSED = "settings-refused", FixPlugin, Plugin, "the plugin refuses settings that it accepted before",
@@ -90,30 +90,30 @@ failures! {
     // Steps of a poll.
     /// A page leads back to a page that was read.
     CURSOR_REPEATED = "cursor-repeated", FixPlugin, Plugin, "the links of the pages run in a loop",
-        "nothing of the answer was used: keep it, and report it to the service or the plugin's authors";
+        "no part of the answer was used: keep the answer, and report it to the service or the plugin's authors";
     /// Too many pages follow.
-    PAGE_LIMIT = "page-limit", FixPlugin, Plugin, "the poll goes on after the most pages that a poll may have",
-        "nothing of the answer was used: keep it, and report it to the service or the plugin's authors";
+    PAGE_LIMIT = "page-limit", FixPlugin, Plugin, "the poll has more pages than a poll may have",
+        "no part of the answer was used: keep the answer, and report it to the service or the plugin's authors";
     /// The steps of a poll, or a search for scopes, take too long in total.
-    POLL_TIME_LIMIT = "poll-time-limit", TryLater, Service, "the steps of the poll, or the search for scopes, take longer than all of them together may",
-        "nothing of the answer was used, and it is tried again later: see whether the service is slow at other times, too; if it is not, report it to the plugin's authors";
+    POLL_TIME_LIMIT = "poll-time-limit", TryLater, Service, "the poll, or the search for scopes, takes longer in all than it may take",
+        "no part of the answer was used, and the poll is tried again later: check whether the service is slow at other times, too; if it is not, report it to the plugin's authors";
     /// The pages of a poll are too large in total.
     PAGE_BYTES_LIMIT = "page-bytes-limit", FixPlugin, Plugin, "the pages of the poll have more bytes than the pages of one poll may have",
-        "nothing of the answer was used: keep it, and report it to the plugin's authors";
+        "no part of the answer was used: keep the answer, and report it to the plugin's authors";
     /// The steps of a poll give too many notices.
     NOTICE_LIMIT = "notice-limit", FixPlugin, Plugin, "the steps of the poll give more notices than one poll may give",
-        "nothing of the answer was used: report it to the plugin's authors";
+        "no part of the answer was used: report it to the plugin's authors";
 
     // Waits that the service asks for.
     /// A service asked a poll with this credential, of this feed or of another, to wait.
     THROTTLED = "throttled", Wait, Service, "the service asked whoever uses this credential to wait, and the wait is not over",
         "poll again after that time, as the collector does by itself; if it comes often, look for others that use this credential, or make `interval` longer";
     /// The budget of requests for tokens is used up.
-    TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the tokens of the service do not last, and the service bears no further request for one for now",
-        "see at the service why its tokens do not last: a policy on the lifetime of tokens, or something that answers in its place; the log has the failures before this one";
+    TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the service's tokens expire early, and the host requests no further token for now",
+        "find out at the service why its tokens expire early: a policy on the lifetime of tokens, or something that answers in its place; the log has the failures before this one";
     /// The answer to a request holds a part of the credential that the request carried.
     CREDENTIAL_ECHOED = "credential-echoed", TryLater, Service, "the answer holds a part of the credential that the request carried",
-        "nothing of the answer was used, and it is tried again later: see whether the service, or a proxy or firewall before it, writes requests into its answers, and have that stopped; renew the credential if others can read those answers";
+        "no part of the answer was used, and the poll is tried again later: check whether the service, or a proxy or firewall before it, writes requests into its answers, and have that stopped; renew the credential if others can read those answers";
     /// The service's answer to the search lacks a scope that was found before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", FixScope, Tenant, "the search for scopes does not find the scope any more",
         "if it still exists, give the credential its permission on it again";
@@ -121,19 +121,19 @@ failures! {
     // Failures of the collector.
     /// The outbox of a sink is full. No poll takes place meanwhile, because its events would be lost.
     OUTBOX_FULL = "outbox-full", StateUnusable, Receiver, "as many events wait for a sink as may wait for it",
-        "see why the sink takes nothing; polls go on when it does";
+        "find out why the sink takes no events; polls go on when it does";
     /// The budget of a feed or a tenant is used up.
     STATE_FULL = "state-full", StateUnusable, Operator, "the feed or its tenant would keep more in the state than it may",
-        "nothing of the poll was kept: see in `collector_state_bytes` what each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
+        "the state kept nothing of the poll: `collector_state_bytes` shows how much each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
     /// The disk of the state is nearly full, and the feed has used its share of the remaining space.
     SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state is nearly full, and the feed would keep more than its share of what is left",
-        "nothing of the poll was kept: make room on the disk; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, see why its plugin keeps that, or why its sink takes nothing; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
+        "the state kept nothing of the poll: make room on the disk; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
     /// The store did not accept the results of a poll.
-    STORE_FAILED = "store-failed", TryLater, Operator, "the state file does not take what the poll left",
-        "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the poll is done again by itself";
+    STORE_FAILED = "store-failed", TryLater, Operator, "the state file did not take the result of the poll",
+        "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the collector polls again by itself";
     /// The operating system or this program failed.
     HOST_FAILED = "host-failed", TryLater, Harness, "the host failed for a reason of its own",
-        "see whether the machine has memory, open files and threads to spare; if it has, report it to the authors of the host";
+        "check whether the machine has memory, open files and threads to spare; if it has, report it to the authors of the host";
 }
 
 notices! {

@@ -233,7 +233,7 @@ pub const TABLE: &[ScriptedService] = &[
     row("silence-at-once", "a connection on which nothing is said", "timeout", TryLater, At(Door::Silence)),
     row("tls-none", "plain HTTP where TLS is expected", "tls-untrusted", TryLater, At(Door::PlainText)),
     row("tls-other-name", "a certificate for another name", "tls-untrusted", TryLater, At(Door::OtherName)),
-    row("tls-expired", "a certificate that has run out", "tls-untrusted", TryLater, At(Door::Expired)),
+    row("tls-expired", "a certificate that has expired", "tls-untrusted", TryLater, At(Door::Expired)),
     row(
         "tls-other-authority",
         "a certificate of an unknown authority",

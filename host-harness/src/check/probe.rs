@@ -66,8 +66,8 @@ faults! {
     NAME_NOT_RESOLVED = Name, "name-not-resolved", Operator, "the name does not resolve",
         "check the spelling in the settings, and the DNS of this machine: nslookup {host}";
     /// The address may not be dialled.
-    ADDRESS_PROHIBITED = Name, "address-prohibited", Operator, "the name leads to an address that is not dialled",
-        "if the service is meant to be there, write `{allow}` in [network]; else find out who answers so: nslookup {host}";
+    ADDRESS_PROHIBITED = Name, "address-prohibited", Operator, "the name resolves to an address that the host does not dial",
+        "if the service is meant to have this address, write `{allow}` in [network]; else find out where the answer comes from: nslookup {host}";
     /// No server listens, or a firewall refuses.
     CONNECTION_REFUSED = Connect, "connection-refused", Service, "the connection is refused",
         "let this machine out to {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
@@ -75,50 +75,50 @@ faults! {
     CONNECTION_TIMEOUT = Connect, "connection-timeout", Service, "nobody answers",
         "let this machine out to {host}, port {port}, through the firewall, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
     /// There is no route or no network.
-    UNREACHABLE = Connect, "unreachable", Operator, "there is no way to the address",
+    UNREACHABLE = Connect, "unreachable", Operator, "there is no route to the address",
         "check this machine's network: ip route get {address}";
     /// The proxy is unreachable.
     PROXY_UNREACHABLE = Connect, "proxy-unreachable", Operator, "the proxy cannot be reached",
-        "check `proxy` in [network], or HTTPS_PROXY, and that {proxy} runs; what needs no proxy stands in NO_PROXY";
+        "check `proxy` in [network], or HTTPS_PROXY, and that {proxy} runs; list destinations that need no proxy in NO_PROXY";
     /// The proxy answers 407, or 401 as some do.
     PROXY_USER = Connect, "proxy-user", Operator, "the proxy asks for a user and a password",
         "put them into its address, http://USER:PASSWORD@HOST:PORT, in a variable, and write `proxy = { env = \"PROXY_ADDRESS\" }` in [network]";
     /// The proxy answers 407 or 401 although the request carries a user and a password.
     PROXY_USER_REFUSED = Connect, "proxy-user-refused", Operator, "the proxy does not accept its user and password",
-        "mend user and password in the proxy's address; characters such as @ are written as %40";
+        "correct the user and the password in the proxy's address; characters such as @ are written as %40";
     /// The proxy answers 407 and accepts only Negotiate, NTLM, Digest or others.
-    PROXY_SIGN_IN = Connect, "proxy-sign-in", Operator, "the proxy takes none of the sign-ins that this program knows, which is Basic alone",
+    PROXY_SIGN_IN = Connect, "proxy-sign-in", Operator, "the proxy accepts none of the sign-ins that this program supports, which is Basic only",
         "have whoever runs {proxy} let this machine through to {host}, port {port}, without a sign-in, or run a local proxy that signs in for it, such as px or cntlm, and name that one: `proxy = \"http://127.0.0.1:3128\"` in [network]; a user and a password in the address would not help";
     /// The proxy makes no connection.
     PROXY_REFUSED = Connect, "proxy-refused", Operator, "the proxy makes no connection to the service",
-        "let {host}, port {port}, through at {proxy}, or mend the proxy's own way out";
+        "let {host}, port {port}, through at {proxy}, or repair the proxy's own way out";
     /// A server that is not a proxy answers.
-    NOT_A_PROXY = Connect, "not-a-proxy", Operator, "what answers is no proxy",
+    NOT_A_PROXY = Connect, "not-a-proxy", Operator, "the answer is not from a proxy",
         "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";
     /// The CA is unknown to this machine.
     CA_UNKNOWN = Tls, "ca-unknown", Operator, "the certificate is signed by a CA that this machine does not know",
-        "if your company inspects TLS on the way, have those who do so give you their CA as PEM, and write `ca_file = \"corporate-ca.pem\"` in [network]; take no CA from the connection itself, which says only who signed: openssl s_client -connect {host}:{port} -showcerts";
+        "if your company inspects TLS on the way, ask those who do so for their CA as PEM, and write `ca_file = \"corporate-ca.pem\"` in [network]; do not take the CA from the connection itself, which shows only who signed: openssl s_client -connect {host}:{port} -showcerts";
     /// The certificate is valid at another time.
     CERTIFICATE_TIME = Tls, "certificate-time", Operator, "the certificate is not valid at this machine's time",
         "set the clock: timedatectl set-ntp true; if the clock is right, the certificate is the service's to renew";
     /// The certificate is for another name.
     CERTIFICATE_NAME = Tls, "certificate-name", Operator, "the certificate is for another name",
-        "something answers in place of {host}: check the address in the settings, the DNS, and what stands between";
+        "something answers in place of {host}: check the address in the settings, the DNS, and any proxy or gateway between";
     /// The certificate is unusable for another reason.
     CERTIFICATE_UNUSABLE = Tls, "certificate-unusable", Operator, "the certificate cannot be trusted",
         "see who answers: openssl s_client -connect {host}:{port} -showcerts";
     /// The answer is not TLS.
-    NO_TLS = Tls, "no-tls", Operator, "what answers speaks no TLS",
+    NO_TLS = Tls, "no-tls", Operator, "the other side does not speak TLS",
         "something answers in place of {host}: a proxy or a portal in the way? Name the proxy: `proxy = \"http://PROXY:3128\"` in [network]";
     /// The server refuses TLS.
     TLS_REFUSED = Tls, "tls-refused", Service, "the other side refuses TLS",
-        "see what it says: openssl s_client -connect {host}:{port}";
+        "see its answer: openssl s_client -connect {host}:{port}";
     /// The connection ends when the client names the server.
     TLS_BROKEN = Tls, "tls-broken", Operator, "the connection ends during TLS",
-        "a firewall on the way may end what goes to {host}: let it through";
+        "a firewall on the way may cut connections to {host}: let them through";
     /// The TLS handshake does not end.
-    TLS_TIMEOUT = Tls, "tls-timeout", Operator, "TLS does not come about in time",
-        "a firewall on the way may hold back what goes to {host}: let it through";
+    TLS_TIMEOUT = Tls, "tls-timeout", Operator, "the TLS handshake does not end in time",
+        "a firewall on the way may hold back connections to {host}: let them through";
 }
 
 /// The result of a step.
@@ -311,7 +311,10 @@ impl ProbeRun<'_> {
         let line = client::line_with(network.allowed(), &address.to_string());
         let fix = match may_serve(address) {
             true => trouble.fix.replace("{allow}", &line),
-            false => format!("no service is at such an address: find out who answers so: nslookup {}", self.host()),
+            false => format!(
+                "no service has such an address: find out where the answer comes from: nslookup {}",
+                self.host()
+            ),
         };
         ProbeTrouble { fix, ..trouble }
     }

@@ -39,42 +39,42 @@ remarks! {
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", Blame::Operator, "the configuration is wrong", "write what is expected in {place}";
     /// The feed is left out because of a credential; the other feeds are not.
     CREDENTIAL_UNREADABLE = Settings, Failed, LeftOutReason::Credentials.code(), LeftOutReason::Credentials.blame(), "a credential cannot be read",
-        "put the credential where {place} says that it is, or mend what stands there; the other feeds go on without this one";
+        "put the credential where {place} looks for it, or correct its content; the other feeds go on without this one";
     /// The feed is left out because its plugin fails.
     PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin breaks down",
-        "see the plugin that {place} names; the other feeds go on without this one";
+        "report it to the authors of the plugin that {place} names, or name another one there; the other feeds go on without this one";
     /// The plugin or the plan is not the one that was reviewed.
     PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
-        "if the change is meant, review the page of `inspect` and write the new digest in {place}, else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
+        "if the change is intended, review the page of `inspect` and write the new digest in {place}; else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
     /// The operator's list does not contain the origin.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", Blame::Operator, "requests would go to an origin that is not allowed",
-        "if that is meant, write `{line}` in [network]; else mend the address";
+        "if the origin is intended, write `{line}` in [network]; else correct the address";
     /// Credentials would go over plain http.
     CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear", Blame::Operator,
         "credentials would go over http, for everybody on the way to read",
         "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
     /// The value is seldom meant.
-    SETTINGS_ODD = Settings, Ok, "settings-odd", Blame::Operator, "something is odd", "see whether that is meant: {place}";
+    SETTINGS_ODD = Settings, Ok, "settings-odd", Blame::Operator, "a value looks wrong", "check whether it is intended: {place}";
     /// The origin is plain http.
     NO_TLS = Tls, Ok, "no-tls-at-all", Blame::Operator,
-        "plain http: whoever is on the way reads the credentials and the data, and can answer in the service's place",
+        "plain http: anybody on the way can read the credentials and the data, and can answer in the service's place",
         "write https:// in place of http:// if the service speaks it";
     /// All services of the feed show another time.
     CLOCK_OFF = Sample, Ok, "clock-off", Blame::Operator, "this machine's clock is off", "set the clock: timedatectl set-ntp true";
     /// The services disagree about the time.
-    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", Blame::Service, "the clock of a service is odd, for another's differs",
-        "see whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
+    SERVICE_CLOCK_OFF = Sample, Ok, "service-clock-off", Blame::Service, "the clock of a service looks wrong, because another service's clock differs",
+        "check whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
     /// The credential expires within 30 days.
-    EXPIRES = Credential, Ok, "credential-expires", Blame::Tenant, "a credential runs out within 30 days",
-        "create another before that day, and put it and its date into the settings";
+    EXPIRES = Credential, Ok, "credential-expires", Blame::Tenant, "a credential expires within 30 days",
+        "create another before that day, and put the new one and its date into the settings";
     /// The credential expires within 7 days.
-    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", Blame::Tenant, "a credential runs out within 7 days",
-        "create another before that day, and put it and its date into the settings";
+    EXPIRES_SOON = Credential, Ok, "credential-expires-soon", Blame::Tenant, "a credential expires within 7 days",
+        "create another before that day, and put the new one and its date into the settings";
     /// The credential has expired by its date, but the service accepts it.
-    EXPIRED = Credential, Ok, "credential-expired", Blame::Tenant, "by its date, a credential has run out",
-        "create another, and put it and its date into the settings";
+    EXPIRED = Credential, Ok, "credential-expired", Blame::Tenant, "by its date, a credential has expired",
+        "create another, and put the new one and its date into the settings";
     /// The pages gave no event.
-    NO_EVENT = Sample, Failed, "no-event", Blame::Operator, "what was read gave no event", "look among the settings for what leaves events out";
+    NO_EVENT = Sample, Failed, "no-event", Blame::Operator, "the answers gave no event", "check which settings leave events out";
 }
 
 impl Remark {
@@ -130,9 +130,9 @@ mod tests {
         let told = |now: u64| expiring(&expiries, now * DAY).map(|(remark, words)| (remark.code, words));
         let words = |words: &str| format!("`key` {words} 1971-05-16");
         assert_eq!(told(469), None);
-        assert_eq!(told(470), Some(("credential-expires", words("runs out in 30 days, on"))));
-        assert_eq!(told(493), Some(("credential-expires-soon", words("runs out in 7 days, on"))));
-        assert_eq!(told(500), Some(("credential-expired", words("ran out on"))));
+        assert_eq!(told(470), Some(("credential-expires", words("expires in 30 days, on"))));
+        assert_eq!(told(493), Some(("credential-expires-soon", words("expires in 7 days, on"))));
+        assert_eq!(told(500), Some(("credential-expired", words("expired on"))));
         assert!(expiring(&[], 0).is_none());
     }
 }

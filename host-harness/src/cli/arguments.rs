@@ -25,7 +25,7 @@ const VERSION: &str = concat!(
 #[derive(Parser)]
 #[command(version = SHORT_VERSION, long_version = VERSION, about)]
 #[command(
-    after_help = "Examples:\n  host-harness demo               # needs no Azure account\n  host-harness check azure.toml   # what works, and for what does not the cause and the fix\n  host-harness poll azure.toml    # events on standard output\n\nNO_COLOR, CLICOLOR_FORCE and TERM decide about colours, RUST_LOG about the log."
+    after_help = "Examples:\n  host-harness demo               # needs no Azure account\n  host-harness check azure.toml   # tests each step; cause and fix where one fails\n  host-harness poll azure.toml    # events on standard output\n\nNO_COLOR, CLICOLOR_FORCE and TERM decide about colours, RUST_LOG about the log."
 )]
 pub struct Arguments {
     /// A component to use in place of the built-in plugin.
@@ -61,7 +61,7 @@ pub enum Command {
     Demo,
     /// Shows a plugin and its imports, and with a configuration the requests that it may send.
     #[command(
-        after_help = "Examples:\n  host-harness inspect                # the built-in plugin\n  host-harness inspect -c azure.toml  # what may leave with a configuration"
+        after_help = "Examples:\n  host-harness inspect                # the built-in plugin\n  host-harness inspect -c azure.toml  # the requests that may leave"
     )]
     Inspect {
         /// The component; without it, the built-in plugin.

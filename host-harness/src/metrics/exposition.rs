@@ -53,24 +53,21 @@ fn timestamp(milliseconds: Option<u64>) -> Value {
 type OfFeed = (&'static str, MetricType, &'static str, fn(&FeedCounts) -> Value);
 
 const OF_FEED: &[OfFeed] = &[
-    ("collector_events", Counter, "Events of polls.", |counts| Value::Whole(counts.events)),
+    ("collector_events", Counter, "Events that polls gave.", |counts| Value::Whole(counts.events)),
     ("collector_response_bytes", Counter, "Bytes of the service's answers.", |counts| {
         Value::Whole(counts.response_bytes)
     }),
     ("collector_throttles", Counter, "Answers that asked to wait.", |counts| Value::Whole(counts.throttles)),
-    (
-        "collector_guest_cpu_seconds",
-        Counter,
-        "Time in which calls of the plugin were worked at, waiting left out.",
-        |counts| Value::Real(counts.busy.as_secs_f64()),
-    ),
+    ("collector_guest_cpu_seconds", Counter, "Processor time of the plugin's calls, without waiting.", |counts| {
+        Value::Real(counts.busy.as_secs_f64())
+    }),
     ("collector_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
         Value::Whole(counts.dead_letters)
     }),
     (
         "collector_log_lines_dropped",
         Counter,
-        "Lines with words of the plugin that the log does not have: beyond the limit of a call, or max_log_bytes_per_minute.",
+        "Lines with words of the plugin that were not logged, because they exceeded the limit of a call or max_log_bytes_per_minute.",
         |counts| Value::Whole(counts.log_lines_dropped),
     ),
     ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes)),
@@ -86,7 +83,7 @@ const OF_FEED: &[OfFeed] = &[
     (
         "collector_last_collected_timestamp_seconds",
         Gauge,
-        "When data was last collected, of the scope of which that is longest ago; 0 where one was never collected.",
+        "When data was last collected, of the scope for which that is longest ago; 0 if a scope was never collected.",
         |counts| timestamp(counts.last_collected),
     ),
     ("collector_last_lateness_seconds", Gauge, "How late the last poll began.", |counts| {
@@ -95,7 +92,7 @@ const OF_FEED: &[OfFeed] = &[
     (
         "collector_token_expiry_timestamp_seconds",
         Gauge,
-        "When the token expires; 0 while there was none yet.",
+        "When the token expires; 0 before the first token.",
         |counts| timestamp(counts.token_expires),
     ),
 ];
@@ -108,7 +105,7 @@ const OF_SINK: &[OfSink] = &[
     (
         "collector_sink_failures",
         Counter,
-        "Batches that a sink did not take: tried again later, in halves, or refused for good.",
+        "Batches that a sink did not take: sent again later, halved, or refused for good.",
         |counts| Value::Whole(counts.failures),
     ),
     ("collector_sink_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
@@ -117,7 +114,7 @@ const OF_SINK: &[OfSink] = &[
     (
         "collector_sink_last_delivery_timestamp_seconds",
         Gauge,
-        "When a sink last took events; 0 for never since the start.",
+        "When a sink last took events; 0 if it took none since the start.",
         |counts| timestamp(counts.last_delivered),
     ),
 ];
@@ -136,11 +133,11 @@ impl Collector for Scrape {
 impl Scrape {
     fn feeds(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let outcomes = OutcomeLabel::ALL.map(OutcomeLabel::word);
-        let help = "Polls of scopes, by what came of them.";
+        let help = "Polls of scopes, by outcome.";
         self.by_word(writer, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
-        let help = "Searches for scopes, by what came of them.";
+        let help = "Searches for scopes, by outcome.";
         self.by_word(writer, "collector_searches", help, "outcome", &outcomes, |counts| &counts.searches)?;
-        let help = "Requests to the service, by class of status; none: without an answer.";
+        let help = "Requests to the service, by class of status; `none` counts those without an answer.";
         self.by_word(
             writer,
             "collector_requests",
@@ -156,7 +153,7 @@ impl Scrape {
             }
         }
         let help =
-            "When a credential expires, as the configuration or its certificate says; absent where neither does.";
+            "When a credential expires, by the configuration or its certificate; absent if neither has the date.";
         let mut family = writer.family("collector_credential_expiry_timestamp_seconds", Gauge, help)?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (setting, time) in &counts.credentials_expire {
@@ -164,7 +161,8 @@ impl Scrape {
                 family.sample(&labels, timestamp(Some(*time)))?;
             }
         }
-        let mut family = writer.family("collector_notices", Counter, "Warnings that changed no data, by code.")?;
+        let mut family =
+            writer.family("collector_notices", Counter, "Warnings of plugins that changed no data, by code.")?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (code, count) in &counts.notices {
                 let labels = [("tenant", &**tenant), ("feed", feed), ("code", code)];
@@ -267,7 +265,7 @@ impl Scrape {
         let help = "Feeds that are still being checked: their plugin is compiled, or asked about their settings.";
         writer.single("collector_feeds_being_checked", Gauge, help, Value::Whole(*waiting))?;
         let mut family =
-            writer.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by why.")?;
+            writer.family("collector_feed_left_out", Gauge, "1 for each feed that is left out, by reason.")?;
         for (tenant, feed, reason) in left_out {
             family.sample(&[("tenant", tenant), ("feed", feed), ("reason", reason)], Value::Whole(1))?;
         }
@@ -276,19 +274,19 @@ impl Scrape {
         let buckets: Vec<(f64, u64)> = bounds.zip(lateness.iter().copied()).collect();
         let mut family = writer.family("collector_lateness_seconds", MetricType::Histogram, "How late polls began.")?;
         family.encoder.encode_histogram::<NoLabelSet>(lateness_sum.as_secs_f64(), counts, &buckets, None)?;
-        let help = "What the store did not take.";
+        let help = "Writes that the store did not take.";
         writer.single("collector_store_failures", Counter, help, Value::Whole(*store_failures))?;
         let help = "Bytes that the state may still take on its disk, as of the last poll; see min_free_bytes.";
         let mut family = writer.family("collector_state_free_bytes", Gauge, help)?;
         if let Some(free) = self.free {
             family.sample(&[], Value::Whole(free))?;
         }
-        let help = "Configurations read again, by whether they were good.";
+        let help = "Configurations that were read again, by whether they were good.";
         let mut family = writer.family("collector_reloads", Counter, help)?;
         for (good, count) in ["false", "true"].into_iter().zip(reloads) {
             family.sample(&[("good", good)], Value::Whole(*count))?;
         }
-        let help = "What runs: version and commit of the collector, and the digest of the built-in plugin.";
+        let help = "Version and commit of the collector, and digest of the built-in plugin.";
         let mut family = writer.family("collector_build", MetricType::Info, help)?;
         let version = env!("CARGO_PKG_VERSION");
         family.encoder.encode_info(&[
@@ -300,7 +298,7 @@ impl Scrape {
 
     fn process(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let ProcessUsage { cpu_seconds, open_fds, max_fds, virtual_bytes, resident_bytes, started } = &self.process;
-        let help = "Time on processors, of the program and of the system on its behalf.";
+        let help = "Processor time of the program, and of the system on its behalf.";
         let rows = [
             ("process_cpu_seconds", Counter, help, cpu_seconds.map(Value::Real)),
             ("process_open_fds", Gauge, "File descriptors that are open.", open_fds.map(Value::Whole)),

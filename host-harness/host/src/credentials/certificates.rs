@@ -125,7 +125,7 @@ impl Root {
         let subject = &self.subject;
         if until <= now {
             return Some(format!(
-                "the certificate of {subject} ran out on {}: put the new one there",
+                "the certificate of {subject} expired on {}: put the new one there",
                 expiry::date(until)
             ));
         }
@@ -564,6 +564,6 @@ mod tests {
             "{}",
             told(2019)
         );
-        assert!(told(2031).starts_with("the certificate of \"CN=One\" ran out on 2030-03-04"), "{}", told(2031));
+        assert!(told(2031).starts_with("the certificate of \"CN=One\" expired on 2030-03-04"), "{}", told(2031));
     }
 }

@@ -53,8 +53,8 @@ pub fn nearness(end: u64, now: u64) -> Option<Nearness> {
 pub fn message(setting: &str, end: u64, now: u64) -> String {
     let date = date(end);
     match end.saturating_sub(now) / milliseconds(limits::DAY) {
-        _ if end <= now => format!("`{setting}` ran out on {date}"),
-        days => format!("`{setting}` runs out in {days} days, on {date}"),
+        _ if end <= now => format!("`{setting}` expired on {date}"),
+        days => format!("`{setting}` expires in {days} days, on {date}"),
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(told(1), Some(Nearness::VerySoon));
         assert_eq!((told(0), nearness(end, end + 1)), (Some(Nearness::Past), Some(Nearness::Past)));
         assert!(Some(Nearness::Soon) > None && Nearness::Past > Nearness::VerySoon);
-        assert_eq!(message("key", end, end - 7 * DAY + 1), "`key` runs out in 6 days, on 1971-05-16");
-        assert_eq!(message("key", end, end), "`key` ran out on 1971-05-16");
+        assert_eq!(message("key", end, end - 7 * DAY + 1), "`key` expires in 6 days, on 1971-05-16");
+        assert_eq!(message("key", end, end), "`key` expired on 1971-05-16");
     }
 }

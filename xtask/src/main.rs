@@ -20,6 +20,8 @@ cargo xtask recordings [--check]
                           records tests/cassettes anew from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
+cargo xtask bench [--native] [--only ROW]... [--pairs N] [--json]
+                          measures the plugin beside the least that any program does, and the sandbox beside native code
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]
@@ -64,7 +66,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             eprintln!("{USAGE}");
             return Ok(());
         }
-        ["demo" | "test" | "recordings" | "scale" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
+        ["demo" | "test" | "recordings" | "scale" | "bench" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
         _ => return Err(Stop::Usage),
     }
     match arguments {
@@ -77,6 +79,8 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             Ok(feeds) => Ok(scale::measure(feeds)?),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
         },
+        ["bench", "--native", rest @ ..] => bench(rest, None),
+        ["bench", rest @ ..] => bench(rest, Some(target_folder().join(component::FILE))),
         ["neighbours"] => neighbours("7", "release"),
         ["neighbours", pairs] => neighbours(pairs, "release"),
         ["neighbours", pairs, "debug"] => neighbours(pairs, "debug"),
@@ -97,9 +101,11 @@ fn demo(arguments: &[&str]) -> Result<(), Stop> {
 
 /// Announces cargo's work, and that it takes a while if nothing is built yet.
 fn announce(what: &str, profile: &str) {
-    let is_built = target_folder().join(profile).join(format!("host-harness{}", env::consts::EXE_SUFFIX)).exists();
+    let program = if profile == "measure" { "benchmark" } else { "host-harness" };
+    let is_built = target_folder().join(profile).join(format!("{program}{}", env::consts::EXE_SUFFIX)).exists();
     let time = match profile {
         "release" => ": a first build for release takes some twenty minutes",
+        "measure" => ": a first build takes some ten minutes, with --native two",
         _ => ": a first build takes some minutes",
     };
     eprintln!("cargo xtask {what}{}", if is_built { "" } else { time });
@@ -122,6 +128,22 @@ fn recordings(checks: bool) -> Result<(), Stop> {
         command.env("UPDATE_EXPECT", "1");
     }
     passed_on(&mut command)
+}
+
+/// Builds the benchmark in the profile `measure` and runs it; without a file for the plugin, the native rows alone.
+fn bench(arguments: &[&str], plugin: Option<PathBuf>) -> Result<(), Stop> {
+    announce("builds the benchmark in the profile `measure`, and measures the plugin", "measure");
+    let mut command = cargo_with(["run", "--locked", "--profile", "measure", "--package", "benchmark"].iter());
+    match &plugin {
+        Some(file) => {
+            build(file)?;
+            command.arg("--").arg("--plugin").arg(file);
+        }
+        None => {
+            command.args(["--no-default-features", "--"]);
+        }
+    }
+    passed_on(command.args(arguments))
 }
 
 /// Prints a row for each mode: the longest wait of a good tenant for a poll, alone and beside the mode.

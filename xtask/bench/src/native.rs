@@ -1,0 +1,161 @@
+//! The plugin's code compiled natively, beside the floor.
+
+use std::hint::black_box;
+
+use azure_secure_score::contract::{Batch, Page, PollResult};
+use azure_secure_score::http::Response;
+use azure_secure_score::normalize::normalize;
+use azure_secure_score::pages::{Next, PollPosition};
+use azure_secure_score::settings::Settings;
+use serde_json::Value;
+
+use crate::floor;
+use crate::input;
+use crate::table::Row;
+
+/// A call of `normalize`: what a row measures.
+pub struct Call {
+    /// Name of the row.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Settings beyond the usual ones.
+    pub settings: &'static [(&'static str, &'static str)],
+    /// Whether there was a poll before.
+    pub after_another: bool,
+}
+
+/// The three that differ in what they cost.
+pub const CALLS: [Call; 3] = [
+    Call { name: "unchanged", what: "normalize, nothing changed", settings: &[], after_another: true },
+    Call {
+        name: "snapshot",
+        what: "normalize, all told again",
+        settings: &[("emit", "snapshot")],
+        after_another: true,
+    },
+    Call { name: "first", what: "normalize, at first sight", settings: &[], after_another: false },
+];
+
+/// A call with all its arguments.
+pub struct Prepared {
+    settings: String,
+    poll_result: PollResult,
+    state: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// Makes the arguments.
+    pub fn prepared(&self) -> Prepared {
+        let (settings, poll_result) = (input::settings(self.settings), input::poll_result());
+        let first = Prepared { settings, poll_result, state: None };
+        let state = self.after_another.then(|| first.run(0).state);
+        Prepared { state, ..first }
+    }
+}
+
+impl Prepared {
+    /// Makes the call, so many minutes after noon.
+    pub fn run(&self, minutes: u64) -> Batch {
+        let batch = Settings::trusted(&self.settings).and_then(|settings| {
+            normalize(&settings, &input::context(minutes), &self.poll_result, self.state.as_deref())
+        });
+        match batch {
+            Ok(batch) => batch,
+            Err(failure) => unreachable!("the input is good: {}", failure.cause),
+        }
+    }
+
+    /// The pages.
+    pub fn pages(&self) -> &[Page] {
+        match &self.poll_result {
+            PollResult::Pages(pages) => pages,
+            PollResult::Failure(_) => &[],
+        }
+    }
+
+    /// The other arguments.
+    #[cfg(feature = "sandbox")]
+    pub fn arguments(&self) -> (&str, Option<&[u8]>) {
+        (&self.settings, self.state.as_deref())
+    }
+}
+
+/// What `poll` does with its two answers, without sending anything.
+pub fn poll(settings: &str, answers: &[Vec<u8>; 2]) -> Vec<Page> {
+    let read = || {
+        let settings = Settings::trusted(settings)?;
+        let scope = input::scope();
+        let mut pages = Vec::new();
+        let mut place = PollPosition::read(&settings, &scope, None)?;
+        for answer in answers {
+            black_box(place.request(Some("token")));
+            let response = Response { status: 200, headers: Vec::new(), body: answer.clone() };
+            let (page, next) = place.page(response)?;
+            pages.push(page);
+            match next {
+                Next::List(next) => place = next,
+                _ => break,
+            }
+        }
+        Ok(pages)
+    };
+    match read() {
+        Ok(pages) => pages,
+        Err::<_, azure_secure_score::contract::Failure>(failure) => {
+            unreachable!("the input is good: {}", failure.cause)
+        }
+    }
+}
+
+/// All rows of this room.
+pub fn rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = CALLS
+        .iter()
+        .map(|call| {
+            let (ours, other) = (call.prepared(), call.prepared());
+            let batch = ours.run(1);
+            let events: Vec<Value> =
+                batch.events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect();
+            Row {
+                name: format!("native-{}", call.name),
+                what: format!("{}, native", call.what),
+                beside: "parse once, write once",
+                goal: Some(0.5),
+                records: input_records(&other),
+                bytes_in: bytes(ours.pages()),
+                bytes_out: batch.events.iter().map(|event| event.body.len()).sum(),
+                ours: Box::new(move || drop(black_box(ours.run(1)))),
+                other: Some(Box::new(move || {
+                    black_box(floor::parse(other.pages()));
+                    black_box(floor::write(&events));
+                })),
+            }
+        })
+        .collect();
+    let (settings, answers) = (input::settings(&[]), [input::scores(), input::controls()]);
+    let prepared = CALLS[0].prepared();
+    rows.push(Row {
+        name: "native-poll".to_owned(),
+        what: "poll, both answers read, native".to_owned(),
+        beside: "parse once",
+        goal: None,
+        records: input_records(&prepared),
+        bytes_in: bytes(prepared.pages()),
+        bytes_out: 0,
+        ours: Box::new(move || drop(black_box(poll(&settings, &answers)))),
+        other: Some(Box::new(move || {
+            black_box(floor::parse(prepared.pages()));
+        })),
+    });
+    rows
+}
+
+/// The bytes of all bodies.
+pub fn bytes(pages: &[Page]) -> usize {
+    pages.iter().map(|page| page.body.len()).sum()
+}
+
+fn input_records(prepared: &Prepared) -> usize {
+    floor::parse(prepared.pages())
+}

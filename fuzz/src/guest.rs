@@ -9,13 +9,14 @@ use azure_secure_score::contract::{self, Batch, Context, Failure, PollResult, Re
 use azure_secure_score::diagnoses::{FORBIDDEN, TABLE};
 use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Response;
-use azure_secure_score::json::Fault;
+use azure_secure_score::json::{self, Document, Fault, JsonValue, Object, ValuePath, exact};
 use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
 use azure_secure_score::pages::{Next, PollPosition};
 use azure_secure_score::service_error::{self, Call};
 use azure_secure_score::settings::Settings;
 use azure_secure_score::token;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 const SUBSCRIPTION: &str = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
@@ -189,6 +190,41 @@ fn check_link(link: &str, is_path: impl Fn(&str) -> bool) {
     assert!(!url.path().to_ascii_lowercase().contains("%2f"), "{link:?}");
 }
 
+/// The tape and the exact reader take the same documents and find the same in them, and refuse the others in the same words.
+pub fn documents(data: &[u8]) {
+    match (Document::read(data), exact::document(data)) {
+        (Ok(document), Ok(exact)) => same_value(document.root(), exact, &ValuePath::Root),
+        (one, other) => assert_eq!(one.err(), other.err()),
+    }
+}
+
+fn same_value(value: JsonValue<'_>, exact: &RawValue, path: &ValuePath<'_>) {
+    assert_eq!(value.get(), exact.get());
+    match exact.get().as_bytes()[0] {
+        b'{' => match (Object::read(value, path), exact::object(exact.get(), path)) {
+            (Ok(object), Ok(members)) => {
+                assert_eq!(object.iter().count(), members.len());
+                for ((key, value), (exact_key, exact)) in object.iter().zip(&members) {
+                    assert_eq!(key, exact_key);
+                    same_value(value, exact, &path.key(key));
+                    let got = object.get(key).map(JsonValue::get);
+                    assert_eq!(got, Some(exact.get()).filter(|text| *text != "null"));
+                }
+            }
+            (one, other) => assert_eq!(one.err(), other.err()),
+        },
+        b'[' => {
+            let items = json::list(value, path).expect("a list").collect::<Vec<_>>();
+            let exact: Vec<&RawValue> = serde_json::from_str(exact.get()).expect("a list");
+            assert_eq!(items.len(), exact.len());
+            for (index, (item, exact)) in items.into_iter().zip(exact).enumerate() {
+                same_value(item, exact, &path.index(index));
+            }
+        }
+        _ => assert_eq!(json::string(value).as_deref(), serde_json::from_str::<String>(exact.get()).ok().as_deref()),
+    }
+}
+
 fn context(hour: u64) -> Context {
     Context {
         feed: "feed".to_owned(),
@@ -296,8 +332,10 @@ fn check_order(settings: &Settings, context: &Context, poll_result: &PollResult,
         return;
     }
     let reversed = pages.iter().map(|page| {
-        let Ok(read) = Page::read(&page.body) else { return page.clone() };
-        let items: Vec<_> = read.value.iter().rev().map(|item| item.get()).collect();
+        let Ok(document) = Document::read(&page.body) else { return page.clone() };
+        let Ok(read) = Page::read(&document) else { return page.clone() };
+        let mut items: Vec<_> = read.value.map(JsonValue::get).collect();
+        items.reverse();
         contract::Page {
             kind: page.kind.clone(),
             body: format!(r#"{{"value":[{}]}}"#, items.join(",")).into_bytes(),
@@ -474,6 +512,7 @@ fn hundredths(number: &Value) -> Option<i64> {
 pub fn targets() -> BTreeMap<&'static str, fn(&[u8])> {
     BTreeMap::from([
         ("errors", errors as fn(&[u8])),
+        ("documents", documents),
         ("pages", pages),
         ("polls", polls),
         ("state", state),

@@ -3,9 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
-use crate::json::{self, Fault, Object, join};
+use crate::json::{self, Document, Fault, JsonValue, Object, ValuePath, Values};
 use crate::number::Number;
 
 /// The version of the service's interface that this plugin reads.
@@ -25,30 +23,32 @@ const NEXT_LINKS: &[&str] =
 #[derive(Debug)]
 pub struct Page<'a> {
     /// Its items, in order.
-    pub value: Vec<&'a RawValue>,
+    pub value: Values<'a>,
     /// Address of the next page; none on the last.
     pub next_link: Option<Cow<'a, str>>,
 }
 
 impl<'a> Page<'a> {
     /// Reads a page; its items stay unread.
-    pub fn read(body: &'a [u8]) -> Result<Page<'a>, Fault> {
-        let page = Object::read(json::document(body)?, "")?;
+    pub fn read(document: &'a Document<'a>) -> Result<Page<'a>, Fault> {
+        let page = Object::read(document.root(), &ValuePath::Root)?;
         // A list with an error is not whole: what it lacks would be taken for gone.
-        if let Some(error) = page.get("error").filter(|error| error.get().starts_with('{')) {
-            return Err(Fault::unfit("error", Some(error), "none beside a list"));
+        if let Some(error) = page.get("error").filter(|error| error.is_object()) {
+            return Err(Fault::unfit(&ValuePath::Root.key("error"), Some(error), "none beside a list"));
         }
-        let value = page.get("value").ok_or_else(|| Fault::unfit("value", None, "a list"))?;
+        let at = ValuePath::Root.key("value");
+        let value = page.get("value").ok_or_else(|| Fault::unfit(&at, None, "a list"))?;
         // An empty link ends the list, as in Microsoft's own clients.
         // Parts of Azure spell the key in other ways; a link that is overlooked would end the list too soon.
         let key = NEXT_LINKS.iter().copied().find(|key| page.get(key).is_some()).unwrap_or(NEXT_LINKS[0]);
-        let next_link = page.text("", key)?.filter(|link| !link.is_empty());
-        Ok(Page { value: json::list(value, "value")?, next_link })
+        let next_link = page.text(&ValuePath::Root, key)?.filter(|link| !link.is_empty());
+        Ok(Page { value: json::list(value, &at)?, next_link })
     }
 
     /// All items as secure scores or secure score controls.
     pub fn items(&self) -> Result<Vec<Item<'a>>, Fault> {
-        self.value.iter().enumerate().map(|(index, value)| Item::read(value, &format!("value[{index}]"))).collect()
+        let list = ValuePath::Root.key("value");
+        self.value.clone().enumerate().map(|(index, value)| Item::read(value, &list.index(index))).collect()
     }
 }
 
@@ -56,9 +56,11 @@ impl<'a> Page<'a> {
 #[derive(Debug)]
 pub struct Item<'a> {
     /// The whole item to the letter.
-    pub raw: &'a RawValue,
+    pub raw: JsonValue<'a>,
     /// Resource id, as the service spells it.
     pub id: Cow<'a, str>,
+    /// The resource id in lower case: ids of Azure do not mind letter case. Stays the same from poll to poll.
+    pub uid: String,
     /// Last segment of the id.
     pub name: Cow<'a, str>,
     /// Resource type.
@@ -114,27 +116,26 @@ pub struct Definition<'a> {
     pub description: Option<Cow<'a, str>>,
     /// `BuiltIn` or `Custom`.
     pub source_type: Option<Cow<'a, str>>,
-    /// Names of the assessments that make up the control.
-    pub assessments: Vec<Cow<'a, str>>,
+    assessments: Option<Values<'a>>,
 }
 
 impl<'a> Item<'a> {
     /// Reads one item, which stands at `path` of its page.
-    pub fn read(raw: &'a RawValue, path: &str) -> Result<Item<'a>, Fault> {
+    pub fn read(raw: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Item<'a>, Fault> {
         let item = Object::read(raw, path)?;
         let bounded = |key: &str| match item.required_text(path, key)? {
-            text if text.len() > MAX_ID_BYTES => Err(Fault::length(join(path, key), text.len(), MAX_ID_BYTES)),
+            text if text.len() > MAX_ID_BYTES => Err(Fault::length(&path.key(key), text.len(), MAX_ID_BYTES)),
             text => Ok(text),
         };
         let (id, name, kind) = (bounded("id")?, bounded("name")?, bounded("type")?);
-        let at = join(path, "properties");
+        let at = path.key("properties");
         let properties = item.object(path, "properties")?.ok_or_else(|| Fault::unfit(&at, None, "an object"))?;
-        let score =
-            properties.object(&at, "score")?.map(|score| Score::read(&score, &join(&at, "score"))).transpose()?;
+        let score = properties.object(&at, "score")?.map(|score| Score::read(&score, &at.key("score"))).transpose()?;
         let definition =
-            properties.object(&at, "definition")?.map(|members| Definition::read(members, &join(&at, "definition")));
+            properties.object(&at, "definition")?.map(|members| Definition::read(members, &at.key("definition")));
         let item = Item {
             raw,
+            uid: id.to_lowercase(),
             id,
             name,
             kind,
@@ -192,7 +193,7 @@ fn is_id_of(id: &str, collection: &str) -> bool {
 }
 
 impl<'a> Score<'a> {
-    fn read(score: &Object<'a>, path: &str) -> Result<Score<'a>, Fault> {
+    fn read(score: &Object<'a>, path: &ValuePath<'_>) -> Result<Score<'a>, Fault> {
         Ok(Score {
             max: score.number(path, "max")?,
             current: score.number(path, "current")?,
@@ -202,29 +203,38 @@ impl<'a> Score<'a> {
 }
 
 impl<'a> Definition<'a> {
-    fn read(members: Object<'a>, path: &str) -> Result<Definition<'a>, Fault> {
-        let at = join(path, "properties");
+    fn read(members: Object<'a>, path: &ValuePath<'_>) -> Result<Definition<'a>, Fault> {
+        let at = path.key("properties");
         let properties = members.object(path, "properties")?.unwrap_or_default();
         properties.number(&at, "maxScore")?;
         let source = properties.object(&at, "source")?.unwrap_or_default();
-        let mut assessments = Vec::new();
+        let mut assessments = None;
         if let Some(list) = properties.get("assessmentDefinitions") {
-            let path = join(&at, "assessmentDefinitions");
-            for (index, assessment) in json::list(list, &path)?.into_iter().enumerate() {
-                let path = format!("{path}[{index}]");
-                let id = Object::read(assessment, &path)?.text(&path, "id")?;
-                assessments.extend(id.map(last_segment));
+            let path = at.key("assessmentDefinitions");
+            let list = json::list(list, &path)?;
+            for (index, assessment) in list.clone().enumerate() {
+                let path = path.index(index);
+                Object::read(assessment, &path)?.text(&path, "id")?;
             }
+            assessments = Some(list);
         }
         Ok(Definition {
             name: members.text(path, "name")?,
             display_name: properties.text(&at, "displayName")?,
             description: properties.text(&at, "description")?.filter(|text| !text.is_empty()),
-            source_type: source.text(&join(&at, "source"), "sourceType")?,
+            source_type: source.text(&at.key("source"), "sourceType")?,
             assessments,
             members,
             properties,
         })
+    }
+}
+
+impl<'a> Definition<'a> {
+    /// Names of the assessments that make up the control.
+    pub fn assessments(&self) -> impl Iterator<Item = Cow<'a, str>> {
+        let id = |assessment| Object::read(assessment, &ValuePath::Root).ok()?.text(&ValuePath::Root, "id").ok()?;
+        self.assessments.clone().into_iter().flatten().filter_map(id).map(last_segment)
     }
 }
 
@@ -251,7 +261,7 @@ pub struct Subscription<'a> {
 
 impl<'a> Subscription<'a> {
     /// Reads one subscription, which stands at `path` of its page.
-    pub fn read(raw: &'a RawValue, path: &str) -> Result<Subscription<'a>, Fault> {
+    pub fn read(raw: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Subscription<'a>, Fault> {
         let subscription = Object::read(raw, path)?;
         Ok(Subscription {
             subscription_id: subscription.required_text(path, "subscriptionId")?,
@@ -267,21 +277,24 @@ mod tests {
     use super::*;
 
     fn fault(body: &str) -> String {
-        match Page::read(body.as_bytes()).and_then(|page| page.items()) {
-            Ok(_) => "none".to_owned(),
+        match Document::read(body.as_bytes()).and_then(|page| Page::read(&page)?.items().map(drop)) {
+            Ok(()) => "none".to_owned(),
             Err(fault) => fault.to_string(),
         }
     }
 
     #[test]
     fn a_link_is_found_however_its_key_is_spelled() {
+        let link = |body: &str| {
+            let document = Document::read(body.as_bytes()).unwrap();
+            Page::read(&document).map(|page| page.next_link.map(Cow::into_owned))
+        };
         for key in NEXT_LINKS {
             let body = format!(r#"{{"value":[],"{key}":"https://x/y"}}"#);
-            assert_eq!(Page::read(body.as_bytes()).unwrap().next_link.as_deref(), Some("https://x/y"), "{key}");
-            assert!(Page::read(format!(r#"{{"value":[],"{key}":7}}"#).as_bytes()).is_err(), "{key}");
+            assert_eq!(link(&body).unwrap().as_deref(), Some("https://x/y"), "{key}");
+            assert!(link(&format!(r#"{{"value":[],"{key}":7}}"#)).is_err(), "{key}");
         }
-        let none = Page::read(br#"{"value":[],"nextLink":null,"previousLink":"https://x/y"}"#).unwrap();
-        assert_eq!(none.next_link, None);
+        assert_eq!(link(r#"{"value":[],"nextLink":null,"previousLink":"https://x/y"}"#).unwrap(), None);
     }
 
     fn item(properties: &str) -> String {
@@ -349,7 +362,8 @@ mod tests {
     fn an_item_is_of_the_subscription_in_its_id() {
         let is_of = |id: &str| {
             let raw = format!(r#"{{"id":"{id}","name":"n","type":"t","properties":{{}}}}"#);
-            Item::read(serde_json::from_str(&raw).unwrap(), "item").unwrap().is_of("20ff7fc3-e762")
+            let document = Document::read(raw.as_bytes()).unwrap();
+            Item::read(document.root(), &ValuePath::Root).unwrap().is_of("20ff7fc3-e762")
         };
         for id in [
             "/subscriptions/20ff7fc3-e762/providers/x",
@@ -378,7 +392,8 @@ mod tests {
             ("Microsoft.Security/secureScores", "Microsoft.Security/secureScores/secureScoreControls");
         let astray = |wanted: &str, kind: &str, id: &str| {
             let raw = format!(r#"{{"id":"/subscriptions/s/{id}","name":"n","type":"{kind}","properties":{{}}}}"#);
-            let item = Item::read(serde_json::from_str(&raw).unwrap(), "item").unwrap();
+            let document = Document::read(raw.as_bytes()).unwrap();
+            let item = Item::read(document.root(), &ValuePath::Root).unwrap();
             item.astray(wanted).map(|(key, _)| key)
         };
         let score = "providers/Microsoft.Security/secureScores/ascScore";

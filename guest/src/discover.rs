@@ -7,7 +7,7 @@ use crate::diagnoses::{
     ALL_EXCLUDED, DELEGATED_LEFT_OUT, DISABLED, EXCLUSION_UNUSED, LINK_REFUSED, LIST_REFUSED, NO_SUBSCRIPTIONS,
 };
 use crate::http::{Request, Response};
-use crate::json::{self, Fault, Object};
+use crate::json::{Document, Fault, Object, ValuePath};
 use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Settings, Subscriptions, is_guid};
@@ -38,8 +38,9 @@ pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Fai
         return Err(service_error::entra(call, response));
     }
     let read = || -> Result<String, Fault> {
-        let configuration = Object::read(json::document(&response.body)?, "")?;
-        let issuer = configuration.required_text("", "issuer")?;
+        let document = Document::read(&response.body)?;
+        let configuration = Object::read(document.root(), &ValuePath::Root)?;
+        let issuer = configuration.required_text(&ValuePath::Root, "issuer")?;
         let id = issuer.split('/').find(|segment| is_guid(segment));
         id.map(str::to_ascii_lowercase).ok_or_else(|| Fault {
             path: "issuer".to_owned(),
@@ -102,12 +103,14 @@ impl<'a> Found<'a> {
         }
         let call = self.call();
         let not_understood = |fault: Fault| refused(service_error::not_understood(call, response, &fault));
-        let page = Page::read(&response.body).map_err(not_understood)?;
-        for (index, value) in page.value.iter().enumerate() {
-            let path = format!("value[{index}]");
+        let document = Document::read(&response.body).map_err(not_understood)?;
+        let page = Page::read(&document).map_err(not_understood)?;
+        let list = ValuePath::Root.key("value");
+        for (index, value) in page.value.enumerate() {
+            let path = list.index(index);
             let subscription = Subscription::read(value, &path).map_err(not_understood)?;
             if !is_guid(&subscription.subscription_id) {
-                return Err(not_understood(Fault::unfit(&format!("{path}.subscriptionId"), Some(value), "a GUID")));
+                return Err(not_understood(Fault::unfit(&path.key("subscriptionId"), Some(value), "a GUID")));
             }
             self.consider(&subscription);
         }

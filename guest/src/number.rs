@@ -1,23 +1,24 @@
 //! Numbers of the service: their spelling to the letter, their value for judgements, and decimals whose sums and
 //! differences hold to the last digit or are not given at all.
 
+use std::fmt;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 /// Longer than this is no measurement: an event repeats each number a few times and must stay within its limit.
 pub const MAX_NUMBER_BYTES: usize = 512;
+
+/// A number of so many bytes without an exponent is within the range of double precision, whatever its digits are.
+pub const MAX_PLAIN_DIGITS: usize = 308;
 
 /// A number as it was spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<'a>(&'a str);
 
 impl<'a> Number<'a> {
-    /// The number that a value is; none if the value is something else.
-    pub fn read(value: &'a RawValue) -> Option<Number<'a>> {
-        let text = value.get();
+    /// The number that a JSON value is; none if the value is something else.
+    pub fn read(text: &'a str) -> Option<Number<'a>> {
         text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(Number(text))
     }
 
@@ -78,7 +79,8 @@ impl<'a> Number<'a> {
 
     /// Whether it is within the range of double precision; one that is nearer to zero than that can tell counts as zero.
     pub fn is_within_range(self) -> bool {
-        self.float().is_finite()
+        let is_plain = self.0.len() <= MAX_PLAIN_DIGITS && !self.0.contains(['e', 'E']);
+        is_plain || self.float().is_finite()
     }
 
     /// Its nearest floating-point value, for figures.
@@ -108,9 +110,25 @@ pub struct CanonicalNumber {
 
 /// Whether a text is a number as JSON spells it, of a length that this plugin takes.
 pub fn is_number(text: &str) -> bool {
-    text.len() <= MAX_NUMBER_BYTES
-        && serde_json::from_str::<&RawValue>(text)
-            .is_ok_and(|value| value.get() == text && Number::read(value).is_some())
+    text.len() <= MAX_NUMBER_BYTES && length(text.as_bytes()) == Some(text.len())
+}
+
+/// The length of the number, as JSON spells it, with which a text begins; none if it begins with none.
+pub fn length(text: &[u8]) -> Option<usize> {
+    let digits = |at: usize| {
+        let count = text.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (count > 0).then_some(at + count)
+    };
+    let mut at = usize::from(text.first() == Some(&b'-'));
+    at = if text.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
+    if text.get(at) == Some(&b'.') {
+        at = digits(at + 1)?;
+    }
+    if let Some(b'e' | b'E') = text.get(at) {
+        let signed = matches!(text.get(at + 1), Some(b'+' | b'-'));
+        at = digits(at + 1 + usize::from(signed))?;
+    }
+    Some(at)
 }
 
 /// The digits that 128 bits hold in any case: the service's own numbers have at most 17 digits, and differ by few powers of ten.
@@ -180,17 +198,15 @@ pub struct Magnitude {
     digits: String,
 }
 
-impl Serialize for Exact {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+/// As JSON has it.
+impl fmt::Display for Exact {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = self.scale as usize;
-        let mut text = format!("{:0>1$}", self.digits.unsigned_abs(), scale + 1);
-        if scale > 0 {
-            text.insert(text.len() - scale, '.');
-        }
-        if self.digits < 0 {
-            text.insert(0, '-');
-        }
-        RawValue::from_string(text).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        let digits = format!("{:0>1$}", self.digits.unsigned_abs(), scale + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - scale);
+        let sign = if self.digits < 0 { "-" } else { "" };
+        let point = if scale > 0 { "." } else { "" };
+        write!(formatter, "{sign}{whole}{point}{fraction}")
     }
 }
 
@@ -253,7 +269,7 @@ mod tests {
 
     fn difference(left: &str, right: &str) -> Option<String> {
         let difference = exact(left)?.minus(exact(right)?)?;
-        Some(serde_json::to_string(&difference).unwrap())
+        Some(difference.to_string())
     }
 
     #[test]

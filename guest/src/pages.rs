@@ -5,6 +5,7 @@ use crate::api::{API_VERSION, Page};
 use crate::contract::{self, Failure, Scope};
 use crate::diagnoses::{ARGUMENT_INVALID, LINK_REFUSED};
 use crate::http::{Request, Response};
+use crate::json::{Document, Fault};
 use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
@@ -90,8 +91,9 @@ impl<'a> PollPosition<'a> {
         if response.status != 200 {
             return Err(service_error::arm(self.call(), &response));
         }
-        let page = Page::read(&response.body);
-        let page = page.map_err(|fault| service_error::not_understood(self.call(), &response, &fault))?;
+        let not_understood = |fault: Fault| service_error::not_understood(self.call(), &response, &fault);
+        let document = Document::read(&response.body).map_err(not_understood)?;
+        let page = Page::read(&document).map_err(not_understood)?;
         let next = match page.next_link {
             Some(link) => Next::Page(format!("{} {}", self.kind.name(), self.checked(&link)?)),
             None => self.next_list().map_or(Next::Nothing, Next::List),

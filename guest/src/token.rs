@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use crate::contract::collector::source::credentials::Refusal;
 use crate::contract::{Failure, Token};
 use crate::diagnoses::{ASSERTION_UNAVAILABLE, CREDENTIAL_MISSING, TOKEN_UNUSABLE};
 use crate::http::{Request, Response};
-use crate::json::{self, Fault, Object};
+use crate::json::{Document, Fault, JsonValue, Object, ValuePath};
 use crate::service_error::{self, Call};
 use crate::settings::{Credential, Settings};
 
@@ -58,8 +56,9 @@ pub fn answer(settings: &Settings, response: &Response) -> Result<Token, Failure
     if response.status != 200 {
         return Err(service_error::entra(call, response));
     }
-    let granted =
-        Granted::read(&response.body).map_err(|fault| service_error::not_understood(call, response, &fault))?;
+    let not_understood = |fault: Fault| service_error::not_understood(call, response, &fault);
+    let document = Document::read(&response.body).map_err(not_understood)?;
+    let granted = Granted::read(&document).map_err(not_understood)?;
     if let Some(flaw) = granted.flaw() {
         return Err(service_error::unusable(&TOKEN_UNUSABLE, call, response, &flaw));
     }
@@ -77,13 +76,15 @@ struct Granted<'a> {
 const LIFE_SECONDS: u32 = 3_599;
 
 impl<'a> Granted<'a> {
-    fn read(body: &'a [u8]) -> Result<Granted<'a>, Fault> {
-        let answer = Object::read(json::document(body)?, "")?;
-        let value = answer.required_text("", "access_token")?;
-        let kind = answer.text("", "token_type")?.filter(|kind| !kind.is_empty());
+    fn read(document: &'a Document<'a>) -> Result<Granted<'a>, Fault> {
+        let answer = Object::read(document.root(), &ValuePath::Root)?;
+        let value = answer.required_text(&ValuePath::Root, "access_token")?;
+        let kind = answer.text(&ValuePath::Root, "token_type")?.filter(|kind| !kind.is_empty());
         let seconds = match answer.get("expires_in") {
             None => LIFE_SECONDS,
-            Some(life) => seconds(life).ok_or_else(|| Fault::unfit("expires_in", Some(life), "seconds"))?,
+            Some(life) => {
+                seconds(life).ok_or_else(|| Fault::unfit(&ValuePath::Root.key("expires_in"), Some(life), "seconds"))?
+            }
         };
         Ok(Granted { value, kind, seconds })
     }
@@ -106,7 +107,7 @@ impl<'a> Granted<'a> {
 
 /// Whole seconds of a number, or of a number in a string, as version 1 of the endpoint gives it. A life that is longer
 /// than a `u32` has room for is as long as that, and one that is over is 0.
-fn seconds(value: &RawValue) -> Option<u32> {
+fn seconds(value: JsonValue<'_>) -> Option<u32> {
     let text = value.get();
     let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
     // The words `inf` and `nan` are numbers to the parser alone.

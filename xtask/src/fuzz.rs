@@ -12,8 +12,14 @@ use crate::{cargo_program, run, target_folder, workspace};
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// Fuzzers with their dictionaries; those of the plugin build within a minute.
-const PLUGIN: &[(&str, &str)] =
-    &[("errors", "json"), ("pages", "json"), ("polls", "json"), ("state", "json"), ("days", "json")];
+const PLUGIN: &[(&str, &str)] = &[
+    ("errors", "json"),
+    ("documents", "json"),
+    ("pages", "json"),
+    ("polls", "json"),
+    ("state", "json"),
+    ("days", "json"),
+];
 
 /// Fuzzers of the host, which depend on wasmtime.
 const HOST: &[(&str, &str)] = &[

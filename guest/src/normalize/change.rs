@@ -3,40 +3,31 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
+use crate::json::write::{Json, MembersWriter, object};
 use crate::normalize::subject::Subject;
 use crate::number::{Exact, Number};
 
 /// `unmapped.change`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Change {
     /// The cause of the event.
     pub reason: Reason,
     /// The values that differ.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
     /// All compared values as they were.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
     /// New minus previous value, for each number that differs and has no more than 38 digits.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub delta: BTreeMap<Field, Exact>,
     /// The controls that moved the score, the largest part first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drivers: Vec<Driver>,
     /// The parts of further controls, where there are too many to name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub other_controls: Option<Contribution>,
     /// The remainder between the delta and its parts: the service rounds each control by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding_remainder: Option<Contribution>,
 }
 
 /// The cause of a change: of a finding, of a control's part in one, or of what a scope gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The first poll of this kind of finding: nothing is known of the time before.
     Baseline,
@@ -60,10 +51,27 @@ pub enum Reason {
     None,
 }
 
+impl Reason {
+    /// As events have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Baseline => "baseline",
+            Reason::ControlAdded => "control-added",
+            Reason::ControlRemoved => "control-removed",
+            Reason::ScoreAdded => "score-added",
+            Reason::ScoreRemoved => "score-removed",
+            Reason::Maximum => "maximum",
+            Reason::Resources => "resources",
+            Reason::Text => "text",
+            Reason::Outcome => "outcome",
+            Reason::None => "none",
+        }
+    }
+}
+
 /// A compared value, under the service's own name. The variants stand in the order of the alphabet, which is that of
 /// the members of `delta`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     /// Points reached.
     Current,
@@ -79,26 +87,34 @@ pub enum Field {
     UnhealthyResourceCount,
 }
 
+impl Field {
+    /// The service's own name.
+    fn name(self) -> &'static str {
+        match self {
+            Field::Current => "current",
+            Field::DisplayName => "displayName",
+            Field::HealthyResourceCount => "healthyResourceCount",
+            Field::Max => "max",
+            Field::NotApplicableResourceCount => "notApplicableResourceCount",
+            Field::UnhealthyResourceCount => "unhealthyResourceCount",
+        }
+    }
+}
+
 /// The compared values of the previous poll, numbers to the letter.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub struct Previous {
     time: u64,
     display_name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    healthy_resource_count: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unhealthy_resource_count: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_applicable_resource_count: Option<Box<RawValue>>,
+    current: Option<String>,
+    max: Option<String>,
+    healthy_resource_count: Option<String>,
+    unhealthy_resource_count: Option<String>,
+    not_applicable_resource_count: Option<String>,
 }
 
 /// The part of one control in the score's change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Driver {
     /// Uid of the control's finding.
     pub uid: String,
@@ -107,32 +123,20 @@ pub struct Driver {
     /// The cause of the control's change.
     pub reason: Reason,
     /// Its part.
-    #[serde(flatten)]
     pub part: Contribution,
 }
 
 /// A part of a score's change; a member that has too many digits is left out, and with it the remainder's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contribution {
     /// Of `current`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<Exact>,
     /// Of `max`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<Exact>,
 }
 
 /// More controls than this are summed up: Microsoft has 16.
 const MAX_DRIVERS: usize = 40;
-
-/// A number as JSON, to the letter.
-fn raw(number: &str) -> Box<RawValue> {
-    match RawValue::from_string(number.to_owned()) {
-        Ok(raw) => raw,
-        // Only a state that somebody edited holds something else.
-        Err(_) => RawValue::NULL.to_owned(),
-    }
-}
 
 /// The numbers that are compared, under the names that they have in a change.
 fn numbers<'a>(subject: &Subject<'a>) -> [(Field, Option<Number<'a>>); 5] {
@@ -231,7 +235,7 @@ impl Previous {
     /// The values of a finding as it was `seen`.
     pub fn of(subject: &Subject<'_>, seen: u64) -> Previous {
         let [current, max, healthy, unhealthy, not_applicable] =
-            numbers(subject).map(|(_, number)| number.map(|number| raw(number.text())));
+            numbers(subject).map(|(_, number)| number.map(|number| number.text().to_owned()));
         Previous {
             time: seen,
             display_name: subject.title.clone().into_owned(),
@@ -269,8 +273,77 @@ impl Contribution {
         Contribution { current: minus(self.current, other.current), max: minus(self.max, other.max) }
     }
 
+    fn members(&self, members: &mut MembersWriter<'_>) {
+        members.optional("current", self.current.as_ref());
+        members.optional("max", self.max.as_ref());
+    }
+
     fn is_unknown(self) -> bool {
         self.current.is_none() && self.max.is_none()
+    }
+}
+
+impl Json for Change {
+    fn write(&self, out: &mut String) {
+        object(out, |change| {
+            change.member("reason", self.reason.name());
+            if !self.fields.is_empty() {
+                change.member("fields", self.fields.as_slice());
+            }
+            change.optional("previous", self.previous.as_ref());
+            if !self.delta.is_empty() {
+                change.object("delta", |delta| {
+                    self.delta.iter().for_each(|(field, difference)| delta.member(field.name(), difference));
+                });
+            }
+            if !self.drivers.is_empty() {
+                change.member("drivers", self.drivers.as_slice());
+            }
+            change.optional("other_controls", self.other_controls.as_ref());
+            change.optional("rounding_remainder", self.rounding_remainder.as_ref());
+        });
+    }
+}
+
+impl Json for Field {
+    fn write(&self, out: &mut String) {
+        self.name().write(out);
+    }
+}
+
+impl Json for Previous {
+    fn write(&self, out: &mut String) {
+        object(out, |previous| {
+            previous.member("time", &self.time);
+            previous.member("displayName", &self.display_name);
+            let mut number = |key: &'static str, number: &Option<String>| {
+                if let Some(number) = number {
+                    previous.foreign(key, number);
+                }
+            };
+            number("current", &self.current);
+            number("max", &self.max);
+            number("healthyResourceCount", &self.healthy_resource_count);
+            number("unhealthyResourceCount", &self.unhealthy_resource_count);
+            number("notApplicableResourceCount", &self.not_applicable_resource_count);
+        });
+    }
+}
+
+impl Json for Driver {
+    fn write(&self, out: &mut String) {
+        object(out, |driver| {
+            driver.member("uid", &self.uid);
+            driver.member("title", &self.title);
+            driver.member("reason", self.reason.name());
+            self.part.members(driver);
+        });
+    }
+}
+
+impl Json for Contribution {
+    fn write(&self, out: &mut String) {
+        object(out, |contribution| self.members(contribution));
     }
 }
 

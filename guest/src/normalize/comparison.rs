@@ -6,9 +6,9 @@ use rust_decimal::Decimal;
 
 use crate::api::Item;
 use crate::normalize::change::{Change, Contribution, Driver, Previous, Reason, driver_reason};
-use crate::normalize::event::RelatedEvent;
+use crate::normalize::event::{Activity, RelatedEvent};
 use crate::normalize::finding::{self, EmittedFinding, Times};
-use crate::normalize::frame::{Activity, Frame};
+use crate::normalize::frame::Frame;
 use crate::normalize::state::{KnownFinding, State};
 use crate::normalize::subject::Subject;
 use crate::settings::EventKind;
@@ -28,7 +28,7 @@ pub struct Comparison<'a> {
     /// The findings that were read, scores before controls.
     pub present: Vec<Present<'a>>,
     frame: &'a Frame<'a>,
-    uids: BTreeSet<String>,
+    uids: BTreeSet<&'a str>,
     kinds: BTreeSet<EventKind>,
     before: &'a State,
     had_state: bool,
@@ -45,7 +45,7 @@ impl<'a> Comparison<'a> {
     ) -> Comparison<'a> {
         let present: Vec<_> =
             items.iter().map(|(kind, item)| Present { subject: Subject::of_item(*kind, item), item }).collect();
-        let uids = present.iter().map(|present| present.subject.uid.clone()).collect();
+        let uids = present.iter().map(|present| present.subject.uid).collect();
         let kinds = items.iter().map(|(kind, _)| *kind).collect();
         let every = frame.settings.snapshot_seconds;
         let slack = (every / 20).min(SNAPSHOT_SLACK_SECONDS);
@@ -71,7 +71,7 @@ impl<'a> Comparison<'a> {
                 .filter(|(_, kept)| closes_now(kept))
                 .filter_map(|(uid, kept)| self.emitted_of_absent(uid, kept)),
         );
-        let score_events: BTreeMap<String, RelatedEvent> = emitted
+        let score_events: BTreeMap<&str, RelatedEvent> = emitted
             .iter()
             .filter(|emitted| emitted.subject.kind == EventKind::Scores)
             .map(|emitted| {
@@ -79,12 +79,12 @@ impl<'a> Comparison<'a> {
                     uid: finding::uid(self.frame, emitted),
                     type_uid: self.frame.type_uid(emitted.activity),
                 };
-                (emitted.subject.uid.clone(), related)
+                (emitted.subject.uid, related)
             })
             .collect();
         for emitted in &mut emitted {
-            let parent = emitted.subject.parent().map(str::to_owned);
-            emitted.parent_event = parent.and_then(|parent| score_events.get(&parent).cloned());
+            let parent = emitted.subject.parent();
+            emitted.parent_event = parent.and_then(|parent| score_events.get(parent).cloned());
         }
         emitted
     }
@@ -92,7 +92,7 @@ impl<'a> Comparison<'a> {
     fn emitted_of_present<'b>(&'b self, present: &'b Present<'a>) -> Option<EmittedFinding<'b>> {
         let now = self.frame.now();
         let subject = &present.subject;
-        let kept = self.remembered(&subject.uid);
+        let kept = self.remembered(subject.uid);
         let (activity, change) = match kept.filter(|kept| kept.closed.is_none()) {
             None => (Activity::Create, Change::only(self.reason_of_new(subject.kind))),
             Some(kept) => match self.change(subject, kept) {
@@ -120,7 +120,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    fn emitted_of_absent<'b>(&self, uid: &str, kept: &'b KnownFinding) -> Option<EmittedFinding<'b>> {
+    fn emitted_of_absent<'b>(&self, uid: &'b str, kept: &'b KnownFinding) -> Option<EmittedFinding<'b>> {
         let subject = Subject::of_kept(uid, kept)?;
         let reason = match subject.kind {
             EventKind::Scores => Reason::ScoreRemoved,
@@ -168,7 +168,7 @@ impl<'a> Comparison<'a> {
     fn change(&self, subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
         let mut change = change_since(subject, kept)?;
         if subject.kind == EventKind::Scores
-            && let Some(drivers) = self.drivers(&subject.uid, kept.last_seen)
+            && let Some(drivers) = self.drivers(subject.uid, kept.last_seen)
         {
             change.explain(drivers);
         }
@@ -185,10 +185,10 @@ impl<'a> Comparison<'a> {
         let before = |uid: &str| self.before.findings.get(uid).filter(|kept| kept.last_seen == seen);
         let mut drivers = Vec::new();
         for Present { subject, .. } in self.present.iter().filter(|present| present.subject.parent() == Some(score)) {
-            if self.before.findings.get(&subject.uid).is_some_and(|kept| kept.last_seen > seen) {
+            if self.before.findings.get(subject.uid).is_some_and(|kept| kept.last_seen > seen) {
                 return None;
             }
-            let before = before(&subject.uid).and_then(|kept| Subject::of_kept(&subject.uid, kept));
+            let before = before(subject.uid).and_then(|kept| Subject::of_kept(subject.uid, kept));
             drivers.extend(driver(before.as_ref(), Some(subject)));
         }
         for (uid, kept) in self.absent() {
@@ -210,7 +210,7 @@ impl<'a> Comparison<'a> {
     fn absent(&self) -> impl Iterator<Item = (&'a String, &'a KnownFinding)> {
         self.before.findings.iter().filter(|(uid, kept)| {
             let kind_was_read = self.kinds.iter().any(|kind| kind.name() == kept.kind);
-            kind_was_read && kept.closed.is_none() && !self.uids.contains(*uid)
+            kind_was_read && kept.closed.is_none() && !self.uids.contains(uid.as_str())
         })
     }
 
@@ -221,11 +221,12 @@ impl<'a> Comparison<'a> {
 
     /// Makes the state for the next poll.
     pub fn next_state(&self) -> State {
-        let mut state = self.before.clone();
         let now = self.frame.now();
-        let absent: Vec<String> = self.absent().map(|(uid, _)| uid.clone()).collect();
-        for uid in absent {
-            if let Some(kept) = state.findings.get_mut(&uid) {
+        let others = self.before.findings.iter().filter(|(uid, _)| !self.uids.contains(uid.as_str()));
+        let mut state = self.before.without_findings();
+        state.findings = others.map(|(uid, kept)| (uid.clone(), kept.clone())).collect();
+        for (uid, _) in self.absent() {
+            if let Some(kept) = state.findings.get_mut(uid) {
                 kept.closed = closes_now(kept).then_some(now);
                 kept.absences = kept.absences.saturating_add(1);
                 // An absent finding was seen before this poll, whatever the clock said then.
@@ -233,11 +234,11 @@ impl<'a> Comparison<'a> {
             }
         }
         for Present { subject, .. } in &self.present {
-            let known = self.remembered(&subject.uid);
+            let known = self.remembered(subject.uid);
             let first_seen = known.map_or(now, |kept| kept.first_seen);
             let unchanged = known.filter(|kept| kept.closed.is_none() && change_since(subject, kept).is_none());
             let changed = unchanged.map_or(now, |kept| kept.changed);
-            state.findings.insert(subject.uid.clone(), subject.kept(first_seen, changed, now));
+            state.findings.insert(subject.uid.to_owned(), subject.kept(first_seen, changed, now));
             if !state.kinds.iter().any(|kind| kind == subject.kind.name()) {
                 state.kinds.push(subject.kind.name().to_owned());
             }
@@ -265,7 +266,7 @@ pub struct Present<'a> {
 
 /// Returns the change since a finding was last seen; `None` if no compared value differs.
 fn change_since(subject: &Subject<'_>, kept: &KnownFinding) -> Option<Change> {
-    let before = Subject::of_kept(&subject.uid, kept)?;
+    let before = Subject::of_kept(subject.uid, kept)?;
     Change::between(&before, kept.last_seen, subject)
 }
 
@@ -278,7 +279,7 @@ fn driver(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<D
     let part = Contribution::between(before, after)?;
     let subject = after.or(before)?;
     Some(Driver {
-        uid: subject.uid.clone(),
+        uid: subject.uid.to_owned(),
         title: subject.title.clone().into_owned(),
         reason: driver_reason(before, after, part),
         part,

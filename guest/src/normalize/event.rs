@@ -1,214 +1,263 @@
-//! An event as OCSF 1.8.0 spells it, profile `cloud`. The order of fields here is that of the events.
+//! An event as OCSF 1.8.0 spells it, profile `cloud`. The order of members here is that of the events.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::api::API_VERSION;
+use crate::json::write::{Json, MembersWriter, object};
+
 /// The whole record.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Event<'a> {
-    pub class_uid: u64,
-    pub class_name: &'static str,
-    pub category_uid: u8,
-    pub category_name: &'static str,
-    /// 64 bits: an extension's passes 2^32.
-    pub type_uid: u64,
-    pub type_name: String,
-    pub activity_id: u8,
-    pub activity_name: &'static str,
+    /// The members that all events of a poll share.
+    pub shared: &'a SharedMembers,
+    /// OCSF `activity_id` and `type_uid` follow from it.
+    pub activity: Activity,
     /// Milliseconds of Unix time, as all times.
     pub time: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<u64>,
-    pub severity_id: u8,
-    pub severity: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status_id: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number and caption, as of all enumerations.
+    pub severity: (u8, &'static str),
+    pub status: Option<(u8, &'static str)>,
     pub status_code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status_detail: Option<String>,
     pub message: String,
     pub metadata: Metadata<'a>,
-    pub cloud: Cloud<'a>,
     pub finding_info: FindingInfo<'a>,
     pub compliance: Compliance<'a>,
-    pub resources: [Resource<'a>; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observables: Option<[Observable<'a>; 1]>,
     pub unmapped: Unmapped<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_data: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_data_size: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_data_hash: Option<Fingerprint>,
 }
 
-/// Members that OCSF has no attribute for.
-pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
+/// OCSF `activity_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// 1: seen for the first time.
+    Create,
+    /// 2: changed.
+    Update,
+    /// 3: gone.
+    Close,
+    /// 99: told again, unchanged.
+    Snapshot,
+}
 
-#[derive(Debug, Clone, Serialize)]
+impl Activity {
+    /// Number and caption.
+    pub fn pair(self) -> (u8, &'static str) {
+        match self {
+            Activity::Create => (1, "Create"),
+            Activity::Update => (2, "Update"),
+            Activity::Close => (3, "Close"),
+            Activity::Snapshot => (99, "Snapshot"),
+        }
+    }
+}
+
+/// Members that OCSF has no attribute for, each value as JSON text.
+pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+
+/// What all events of a poll share, as JSON text: it is written once.
+#[derive(Debug, Clone)]
+pub struct SharedMembers {
+    pub class: (u64, &'static str),
+    /// The members from `correlation_uid` to `labels`.
+    pub metadata: String,
+    /// The member `cloud`.
+    pub cloud: String,
+    /// The members `resources` and `observables`.
+    pub resources: String,
+}
+
+#[derive(Debug, Clone)]
 pub struct Metadata<'a> {
-    pub version: &'static str,
     pub uid: String,
-    pub correlation_uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_uid: Option<&'a str>,
-    pub product: Product,
-    pub profiles: [&'static str; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub extensions: Option<[Extension<'a>; 1]>,
-    pub labels: [String; 2],
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub original_event_uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_code: Option<&'a str>,
     pub log_name: &'static str,
-    pub log_provider: &'static str,
-    pub log_version: &'static str,
-    pub log_format: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub is_truncated: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The size of the event before it was cut; none where it is whole.
     pub untruncated_size: Option<usize>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-pub struct Product {
-    pub name: &'static str,
-    pub vendor_name: &'static str,
-    pub feature: Feature,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Feature {
-    pub name: &'static str,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Extension<'a> {
-    pub name: &'static str,
-    pub uid: &'static str,
-    pub version: &'a str,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Cloud<'a> {
-    pub provider: &'static str,
-    pub account: Account<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub org: Option<Org<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cloud_partition: Option<&'static str>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Account<'a> {
-    pub uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<&'a str>,
-    pub type_id: u8,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Org<'a> {
-    pub uid: &'a str,
-}
-
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct FindingInfo<'a> {
-    pub uid: String,
+    pub uid: &'a str,
     pub title: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub desc: Option<&'a str>,
-    pub types: [&'static str; 1],
-    pub data_sources: [&'static str; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: &'static str,
     pub analytic: Option<Analytic<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub related_events: Option<[RelatedEvent; 1]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub related_event: Option<RelatedEvent>,
     pub first_seen_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub modified_time: Option<u64>,
     pub last_seen_time: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Analytic<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
-    pub type_id: u8,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<&'a str>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct RelatedEvent {
     pub uid: String,
     pub type_uid: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Compliance<'a> {
     pub control: Cow<'a, str>,
-    pub standards: [String; 1],
-    pub status_id: u8,
-    pub status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standard: String,
+    pub status: (u8, &'static str),
     pub checks: Vec<Check<'a>>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Check<'a> {
-    pub uid: &'a str,
+    pub uid: Cow<'a, str>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-pub struct Resource<'a> {
-    pub uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<&'a str>,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    pub role_id: u8,
-    pub role: &'static str,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct Observable<'a> {
-    pub name: &'static str,
-    pub type_id: u8,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    pub value: &'a str,
-}
-
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Fingerprint {
-    pub algorithm_id: u8,
-    pub algorithm: &'static str,
-    pub value: String,
+    value: String,
 }
 
 impl Fingerprint {
     /// The SHA-256 of a text.
     pub fn of(text: &str) -> Fingerprint {
-        let value = format!("{:x}", Sha256::digest(text.as_bytes()));
-        Fingerprint { algorithm_id: 3, algorithm: "SHA-256", value }
+        Fingerprint { value: format!("{:x}", Sha256::digest(text.as_bytes())) }
+    }
+}
+
+impl Json for Event<'_> {
+    fn write(&self, out: &mut String) {
+        object(out, |event| {
+            let (class_uid, class_name) = self.shared.class;
+            let (activity_id, activity_name) = self.activity.pair();
+            event.member("class_uid", &class_uid);
+            event.member("class_name", class_name);
+            event.written(r#""category_uid":2,"category_name":"Findings""#);
+            event.member("type_uid", &type_uid(class_uid, self.activity));
+            // Neither caption has anything to escape.
+            event.value_of("type_name", |out| {
+                out.extend(["\"", class_name, ": ", activity_name, "\""]);
+            });
+            event.member("activity_id", &activity_id);
+            event.member("activity_name", activity_name);
+            event.member("time", &self.time);
+            event.optional("start_time", self.start_time.as_ref());
+            event.member("severity_id", &self.severity.0);
+            event.member("severity", self.severity.1);
+            event.optional("status_id", self.status.map(|(id, _)| id).as_ref());
+            event.optional("status", self.status.map(|(_, caption)| caption));
+            event.optional("status_code", self.status_code);
+            event.optional("status_detail", self.status_detail.as_ref());
+            event.member("message", &self.message);
+            event.object("metadata", |metadata| self.metadata.write(self.shared, metadata));
+            event.written(&self.shared.cloud);
+            event.object("finding_info", |finding_info| self.finding_info.write(finding_info));
+            event.object("compliance", |compliance| self.compliance.write(compliance));
+            event.written(&self.shared.resources);
+            event.object("unmapped", |unmapped| {
+                for (key, value) in &self.unmapped {
+                    unmapped.foreign(key, value);
+                }
+            });
+            event.optional("raw_data", self.raw_data);
+            event.optional("raw_data_size", self.raw_data_size.as_ref());
+            event.optional("raw_data_hash", self.raw_data_hash.as_ref());
+        });
+    }
+}
+
+/// `type_uid` of an activity in a class.
+pub fn type_uid(class_uid: u64, activity: Activity) -> u64 {
+    class_uid * 100 + u64::from(activity.pair().0)
+}
+
+impl Metadata<'_> {
+    fn write(&self, shared: &SharedMembers, metadata: &mut MembersWriter<'_>) {
+        metadata.written(r#""version":"1.8.0""#);
+        metadata.member("uid", &self.uid);
+        metadata.written(&shared.metadata);
+        metadata.optional("original_event_uid", self.original_event_uid);
+        metadata.optional("event_code", self.event_code);
+        metadata.member("log_name", self.log_name);
+        metadata.written(r#""log_provider":"Azure Resource Manager""#);
+        metadata.member("log_version", API_VERSION);
+        metadata.written(r#""log_format":"JSON""#);
+        if let Some(size) = &self.untruncated_size {
+            metadata.written(r#""is_truncated":true"#);
+            metadata.member("untruncated_size", size);
+        }
+    }
+}
+
+impl FindingInfo<'_> {
+    fn write(&self, finding_info: &mut MembersWriter<'_>) {
+        finding_info.member("uid", self.uid);
+        finding_info.member("title", &self.title);
+        finding_info.optional("desc", self.desc);
+        finding_info.member("types", &[self.kind][..]);
+        finding_info.written(r#""data_sources":["Microsoft Defender for Cloud"]"#);
+        finding_info.optional("analytic", self.analytic.as_ref());
+        finding_info.optional("related_events", self.related_event.as_ref().map(std::slice::from_ref));
+        finding_info.optional("first_seen_time", self.first_seen_time.as_ref());
+        finding_info.optional("created_time", self.created_time.as_ref());
+        finding_info.optional("modified_time", self.modified_time.as_ref());
+        finding_info.member("last_seen_time", &self.last_seen_time);
+    }
+}
+
+impl Json for Analytic<'_> {
+    fn write(&self, out: &mut String) {
+        object(out, |analytic| {
+            analytic.optional("uid", self.uid);
+            analytic.optional("name", self.name);
+            analytic.written(r#""type_id":1,"type":"Rule""#);
+            analytic.optional("category", self.category);
+        });
+    }
+}
+
+impl Json for RelatedEvent {
+    fn write(&self, out: &mut String) {
+        object(out, |event| {
+            event.member("uid", &self.uid);
+            event.member("type_uid", &self.type_uid);
+        });
+    }
+}
+
+impl Compliance<'_> {
+    fn write(&self, compliance: &mut MembersWriter<'_>) {
+        compliance.member("control", self.control.as_ref());
+        compliance.member("standards", std::slice::from_ref(&self.standard));
+        compliance.member("status_id", &self.status.0);
+        compliance.member("status", self.status.1);
+        if !self.checks.is_empty() {
+            compliance.member("checks", self.checks.as_slice());
+        }
+    }
+}
+
+impl Json for Check<'_> {
+    fn write(&self, out: &mut String) {
+        object(out, |check| check.member("uid", self.uid.as_ref()));
+    }
+}
+
+impl Json for Fingerprint {
+    fn write(&self, out: &mut String) {
+        object(out, |fingerprint| {
+            fingerprint.written(r#""algorithm_id":3,"algorithm":"SHA-256""#);
+            fingerprint.member("value", &self.value);
+        });
     }
 }

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rust_decimal::{Decimal, RoundingStrategy};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::api::{Definition, Item};
 use crate::contract;
 use crate::json;
+use crate::json::ValuePath;
+use crate::json::write::{object, text};
 use crate::normalize::change::Change;
-use crate::normalize::event::{Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped};
-use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, bytes, delivered, raw};
+use crate::normalize::event::{
+    Activity, Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped,
+};
+use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered, line};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::subject::Subject;
-use crate::number::{Exact, Number};
+use crate::number::Number;
 use crate::settings::{Definitions, EventKind};
 
 /// Larger events are cut: many pipelines refuse records beyond 64 KiB, and an envelope comes on top.
@@ -59,8 +61,8 @@ pub struct EmittedFinding<'a> {
 /// The uid of the event: its content is the item, or for a finding that is gone the state's record of it.
 pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
     match emitted.item {
-        Some(item) => frame.event_uid(&emitted.subject.uid, item.raw.get(), emitted.activity),
-        None => frame.event_uid(&emitted.subject.uid, &emitted.subject.detail(), emitted.activity),
+        Some(item) => frame.event_uid(emitted.subject.uid, item.raw.get(), emitted.activity),
+        None => frame.event_uid(emitted.subject.uid, &emitted.subject.detail(), emitted.activity),
     }
 }
 
@@ -71,7 +73,6 @@ pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Even
     if whole.body.len() <= MAX_EVENT_BYTES {
         return (whole, false);
     }
-    event.metadata.is_truncated = Some(true);
     event.metadata.untruncated_size = Some(whole.body.len());
     let cuts: [fn(&mut Event<'_>, &EmittedFinding<'_>); 5] = [
         |event, _| event.compliance.checks.clear(),
@@ -92,12 +93,12 @@ pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Even
             event.unmapped.extend(spelled(&emitted.subject));
         },
         |event, emitted| {
-            event.unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&emitted.change.summed())));
+            event.unmapped.insert(Cow::Borrowed("change"), Cow::Owned(text(&emitted.change.summed())));
         },
     ];
     for cut in cuts {
         cut(&mut event, emitted);
-        if bytes(&event).len() <= MAX_EVENT_BYTES {
+        if line(&event).len() <= MAX_EVENT_BYTES {
             break;
         }
     }
@@ -111,23 +112,21 @@ fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a>
         .and_then(|item| item.definition.as_ref())
         .filter(|_| frame.settings.definitions != Definitions::None);
     let status = subject.status();
-    let (status_id, status_caption) = status.pair();
     let noun = match subject.kind {
         EventKind::Scores => "Secure Score",
         EventKind::Controls => "Secure Score Control",
     };
-    let verdict = if emitted.activity == Activity::Close { "no longer reported" } else { status_caption };
+    let verdict = if emitted.activity == Activity::Close { "no longer reported" } else { status.pair().1 };
     let detail = subject.detail();
     let own = Own {
         message: format!("{noun} '{}': {verdict}. {detail}", subject.title),
         finding_info: FindingInfo {
-            uid: subject.uid.clone(),
+            uid: subject.uid,
             title: format!("{noun}: {}", subject.title),
             desc: definition.and_then(|definition| definition.description.as_deref()),
-            types: [subject.kind.title()],
-            data_sources: ["Microsoft Defender for Cloud"],
+            kind: subject.kind.title(),
             analytic: definition.and_then(analytic),
-            related_events: emitted.parent_event.clone().map(|event| [event]),
+            related_event: emitted.parent_event.clone(),
             first_seen_time: emitted.times.map(|times| times.first_seen),
             created_time: emitted.times.map(|times| times.first_seen),
             modified_time: emitted.times.map(|times| times.changed),
@@ -135,11 +134,10 @@ fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a>
         },
         compliance: Compliance {
             control: Cow::Borrowed(&subject.title),
-            standards: [format!("Microsoft Defender for Cloud Secure Score ({})", subject.score_name())],
-            status_id,
-            status: status_caption,
+            standard: format!("Microsoft Defender for Cloud Secure Score ({})", subject.score_name()),
+            status: status.pair(),
             checks: match definition.filter(|_| frame.settings.definitions == Definitions::Full) {
-                Some(definition) => definition.assessments.iter().map(|uid| Check { uid }).collect(),
+                Some(definition) => definition.assessments().map(|uid| Check { uid }).collect(),
                 None => Vec::new(),
             },
         },
@@ -147,7 +145,7 @@ fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a>
     };
     let mut event = frame.event(uid(frame, emitted), subject.kind, emitted.activity, severity(emitted), own);
     event.start_time = emitted.start_time;
-    (event.status_id, event.status) = workflow_status(emitted.activity, status);
+    event.status = workflow_status(emitted.activity, status);
     event.status_detail = Some(detail);
     event.metadata.original_event_uid = Some(subject.id);
     event.metadata.event_code = Some(subject.resource_type);
@@ -166,16 +164,15 @@ fn severity(emitted: &EmittedFinding<'_>) -> Severity {
 
 /// OCSF keeps `status` for the consumer's workflow: it is given where something begins or ends, and left alone
 /// otherwise.
-fn workflow_status(activity: Activity, status: Status) -> (Option<u8>, Option<&'static str>) {
-    let (id, caption) = match (activity, status) {
+fn workflow_status(activity: Activity, status: Status) -> Option<(u8, &'static str)> {
+    Some(match (activity, status) {
         (Activity::Create, Status::Fail) => (1, "New"),
         (Activity::Create, Status::NotApplicable) => (99, "Not Applicable"),
         (Activity::Create, Status::Unknown) => (0, "Unknown"),
         (Activity::Create | Activity::Update, Status::Pass) => (4, "Resolved"),
         (Activity::Close, _) => (5, "Archived"),
-        _ => return (None, None),
-    };
-    (Some(id), Some(caption))
+        _ => return None,
+    })
 }
 
 fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
@@ -183,68 +180,67 @@ fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
     (definition.name.is_some() || definition.display_name.is_some()).then_some(Analytic {
         uid: definition.name.as_deref(),
         name: definition.display_name.as_deref(),
-        type_id: 1,
-        kind: "Rule",
         category: definition.source_type.as_deref(),
     })
 }
 
 /// The service's numbers and unknown properties as they came, and apart from them the values that this plugin derives.
 fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
-    #[derive(Serialize)]
-    struct Derived {
-        points_at_stake: Exact,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        potential_increase_percent: Option<Box<RawValue>>,
-    }
     let subject = &emitted.subject;
     let mut unmapped = Unmapped::new();
     match emitted.item {
         None => unmapped.extend(spelled(subject)),
         Some(item) => {
             for (key, value) in item.properties.iter() {
-                if matches!(key, "displayName" | "definition") || value.get() == "null" {
+                if matches!(key, "displayName" | "definition") || value.is_null() {
                     continue;
                 }
-                let key = if OWN_KEYS.contains(&key) { format!("properties.{key}") } else { key.to_owned() };
-                unmapped.insert(Cow::Owned(key), json::compact(value));
+                let key = match OWN_KEYS.contains(&key) {
+                    true => Cow::Owned(format!("properties.{key}")),
+                    false => Cow::Borrowed(key),
+                };
+                unmapped.insert(key, json::compact(value));
             }
-            if let Ok(members) = json::Object::read(item.raw, "") {
+            if let Ok(members) = json::Object::read(item.raw, &ValuePath::Root) {
                 for (key, value) in
                     members.iter().filter(|(key, _)| !matches!(*key, "id" | "name" | "type" | "properties"))
                 {
-                    unmapped
-                        .entry(Cow::Owned(key.to_owned()))
-                        .or_insert_with(|| Cow::Owned(json::compact(value).into_owned()));
+                    unmapped.entry(Cow::Owned(key.to_owned())).or_insert_with(|| json::compact(value));
                 }
             }
             if let Some(definition) = definition {
-                unmapped.insert(Cow::Borrowed("definition"), Cow::Owned(raw(&flattened(definition))));
+                unmapped.insert(Cow::Borrowed("definition"), Cow::Owned(flattened(definition)));
             }
         }
     }
-    unmapped.insert(Cow::Borrowed("name"), Cow::Owned(raw(&subject.name)));
-    unmapped.insert(Cow::Borrowed("type"), Cow::Owned(raw(&subject.resource_type)));
-    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
-    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&emitted.change)));
+    unmapped.insert(Cow::Borrowed("name"), Cow::Owned(text(subject.name)));
+    unmapped.insert(Cow::Borrowed("type"), Cow::Owned(text(subject.resource_type)));
+    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(text(SCORE_MODEL)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(text(&emitted.change)));
     if let Some(parent) = subject.parent() {
-        unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(raw(&parent)));
+        unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(text(parent)));
     }
     if subject.kind == EventKind::Controls
         && let Some(points_at_stake) = subject.points_at_stake()
     {
         let potential_increase_percent = emitted.parent_max.and_then(|max| percent(subject.points()?, max));
-        let derived = Derived { points_at_stake, potential_increase_percent };
-        unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(raw(&derived)));
+        let mut derived = String::new();
+        object(&mut derived, |derived| {
+            derived.member("points_at_stake", &points_at_stake);
+            if let Some(percent) = potential_increase_percent {
+                derived.foreign("potential_increase_percent", &percent);
+            }
+        });
+        unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(derived));
     }
     unmapped
 }
 
 /// The share of the score that the missing points would add, in percent, rounded to two digits as the portal does.
-fn percent((current, max): (Decimal, Decimal), of: Decimal) -> Option<Box<RawValue>> {
+fn percent((current, max): (Decimal, Decimal), of: Decimal) -> Option<String> {
     let percent = max.checked_sub(current)?.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
     let percent = percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
-    RawValue::from_string(percent.normalize().to_string()).ok()
+    Some(percent.normalize().to_string())
 }
 
 /// Whether a property is one that the service's own specification names.
@@ -255,30 +251,40 @@ fn known_property(kind: EventKind, key: &str) -> bool {
 
 /// The members of a definition that no attribute of OCSF carries: its properties beside its own members, without the list
 /// of assessments and the members that stand in `analytic` and `desc`.
-fn flattened<'a>(definition: &'a Definition<'a>) -> BTreeMap<&'a str, Cow<'a, RawValue>> {
+fn flattened(definition: &Definition<'_>) -> String {
     let mapped = ["assessmentDefinitions", "displayName", "description"];
     let members = definition.members.iter().filter(|(key, _)| !["id", "name", "type", "properties"].contains(key));
     let properties = definition.properties.iter().filter(|(key, _)| !mapped.contains(key));
-    members.chain(properties).map(|(key, value)| (key, json::compact(value))).collect()
+    let members: BTreeMap<_, _> = members.chain(properties).collect();
+    let mut out = String::new();
+    object(&mut out, |object| {
+        members.into_iter().for_each(|(key, value)| object.foreign(key, &json::compact(value)));
+    });
+    out
 }
 
 /// The numbers of a subject under the service's own names, to the letter.
 fn spelled(subject: &Subject<'_>) -> Unmapped<'static> {
-    let number = |number: Number<'_>| RawValue::from_string(number.text().to_owned()).ok();
     let mut unmapped = Unmapped::new();
-    let mut insert = |key: &'static str, value: Option<Box<RawValue>>| {
-        if let Some(value) = value {
-            unmapped.insert(Cow::Borrowed(key), Cow::Owned(value));
+    let mut insert = |key: &'static str, number: Option<Number<'_>>| {
+        if let Some(number) = number {
+            unmapped.insert(Cow::Borrowed(key), Cow::Owned(number.text().to_owned()));
         }
     };
-    insert("healthyResourceCount", subject.counts.healthy.and_then(number));
-    insert("unhealthyResourceCount", subject.counts.unhealthy.and_then(number));
-    insert("notApplicableResourceCount", subject.counts.not_applicable.and_then(number));
+    insert("healthyResourceCount", subject.counts.healthy);
+    insert("unhealthyResourceCount", subject.counts.unhealthy);
+    insert("notApplicableResourceCount", subject.counts.not_applicable);
     if let Some(score) = subject.score {
         let members = [("current", score.current), ("max", score.max), ("percentage", score.percentage)];
-        let members: BTreeMap<_, _> =
-            members.into_iter().filter_map(|(key, value)| Some((key, value.and_then(number)?))).collect();
-        insert("score", Some(raw(&members)));
+        let mut out = String::new();
+        object(&mut out, |object| {
+            for (key, number) in members {
+                if let Some(number) = number {
+                    object.foreign(key, number.text());
+                }
+            }
+        });
+        unmapped.insert(Cow::Borrowed("score"), Cow::Owned(out));
     }
     unmapped
 }

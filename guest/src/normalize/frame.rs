@@ -1,21 +1,14 @@
 //! The attributes that all events of one poll share.
 
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use twox_hash::XxHash64;
 use uuid::Uuid;
 
-use crate::api::API_VERSION;
 use crate::contract::{self, Context, Failure};
 use crate::diagnoses::ARGUMENT_INVALID;
-use crate::normalize::event::{
-    Account, Cloud, Event, Extension, Feature, Metadata, Observable, Org, Product, Resource,
-};
+use crate::json::write::{Json, MembersWriter, object};
+use crate::normalize::event::{Activity, Compliance, Event, FindingInfo, Metadata, SharedMembers, Unmapped, type_uid};
 use crate::normalize::judgement::Severity;
 use crate::settings::{Class, EventKind, Settings};
-
-/// The version of OCSF that the events follow.
-const OCSF_VERSION: &str = "1.8.0";
 
 /// Marks the score as the one of the portal's "secure score", computed from controls; Microsoft has a newer, risk-based
 /// one with other values.
@@ -32,31 +25,7 @@ pub struct Frame<'a> {
     pub start_time: Option<u64>,
     poll_id: Uuid,
     resource_uid: String,
-}
-
-/// OCSF `activity_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
-    /// 1: seen for the first time.
-    Create,
-    /// 2: changed.
-    Update,
-    /// 3: gone.
-    Close,
-    /// 99: told again, unchanged.
-    Snapshot,
-}
-
-impl Activity {
-    /// Number and caption.
-    pub fn pair(self) -> (u8, &'static str) {
-        match self {
-            Activity::Create => (1, "Create"),
-            Activity::Update => (2, "Update"),
-            Activity::Close => (3, "Close"),
-            Activity::Snapshot => (99, "Snapshot"),
-        }
-    }
+    shared: SharedMembers,
 }
 
 impl<'a> Frame<'a> {
@@ -64,13 +33,9 @@ impl<'a> Frame<'a> {
     pub fn new(settings: &'a Settings, context: &'a Context, start_time: Option<u64>) -> Result<Frame<'a>, Failure> {
         let poll_id = Uuid::parse_str(&context.poll_id)
             .map_err(|error| ARGUMENT_INVALID.failure(&format!("the poll id: {error}")))?;
-        Ok(Frame {
-            settings,
-            context,
-            start_time,
-            poll_id,
-            resource_uid: format!("/subscriptions/{}", context.scope.id),
-        })
+        let resource_uid = format!("/subscriptions/{}", context.scope.id);
+        let shared = shared(settings, context, &resource_uid);
+        Ok(Frame { settings, context, start_time, poll_id, resource_uid, shared })
     }
 
     /// Milliseconds of Unix time.
@@ -85,7 +50,7 @@ impl<'a> Frame<'a> {
 
     /// `type_uid` of an activity.
     pub fn type_uid(&self, activity: Activity) -> u64 {
-        self.settings.class.uid() * 100 + u64::from(activity.pair().0)
+        type_uid(self.settings.class.uid(), activity)
     }
 
     /// The uid of an event follows from the poll, the finding, its content and the activity: the same poll done twice
@@ -106,94 +71,99 @@ impl<'a> Frame<'a> {
         severity: Severity,
         own: Own<'a>,
     ) -> Event<'a> {
-        let Settings { class, .. } = *self.settings;
-        let (activity_id, activity_name) = activity.pair();
-        let (severity_id, severity) = severity.pair();
         Event {
-            class_uid: class.uid(),
-            class_name: class.caption(),
-            category_uid: 2,
-            category_name: "Findings",
-            type_uid: self.type_uid(activity),
-            type_name: format!("{}: {activity_name}", class.caption()),
-            activity_id,
-            activity_name,
+            shared: &self.shared,
+            activity,
             time: self.now(),
             start_time: self.start_time,
-            severity_id,
-            severity,
-            status_id: None,
+            severity: severity.pair(),
             status: None,
             status_code: None,
             status_detail: None,
             message: own.message,
-            metadata: self.metadata(uid, kind),
-            cloud: self.cloud(),
+            metadata: Metadata {
+                uid,
+                original_event_uid: None,
+                event_code: None,
+                log_name: kind.title(),
+                untruncated_size: None,
+            },
             finding_info: own.finding_info,
             compliance: own.compliance,
-            resources: [Resource {
-                uid: &self.resource_uid,
-                name: self.context.scope.name.as_deref(),
-                kind: "Microsoft.Resources/subscriptions",
-                role_id: 1,
-                role: "Target",
-            }],
-            observables: self.settings.observables.then_some([Observable {
-                name: "resources[0].uid",
-                type_id: 10,
-                kind: "Resource UID",
-                value: &self.resource_uid,
-            }]),
             unmapped: own.unmapped,
             raw_data: None,
             raw_data_size: None,
             raw_data_hash: None,
         }
     }
+}
 
-    fn metadata(&'a self, uid: String, kind: EventKind) -> Metadata<'a> {
-        Metadata {
-            version: OCSF_VERSION,
-            uid,
-            correlation_uid: &self.context.poll_id,
-            tenant_uid: Some(self.context.scope.plugin_data.as_str()).filter(|tenant| !tenant.is_empty()),
-            product: Product {
-                name: "Microsoft Defender for Cloud",
-                vendor_name: "Microsoft",
-                feature: Feature { name: "Secure Score" },
-            },
-            profiles: ["cloud"],
-            extensions: (self.settings.class == Class::AssessmentFinding).then_some([Extension {
-                name: "databee",
-                uid: "994",
-                version: &self.settings.extension_version,
-            }]),
-            labels: [format!("feed:{}", self.context.feed), format!("tenant:{}", self.context.tenant)],
-            original_event_uid: None,
-            event_code: None,
-            log_name: kind.title(),
-            log_provider: "Azure Resource Manager",
-            log_version: API_VERSION,
-            log_format: "JSON",
-            is_truncated: None,
-            untruncated_size: None,
+/// Writes the members that all events of a poll share.
+fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedMembers {
+    let scope = &context.scope;
+    let metadata = members(|metadata| {
+        metadata.member("correlation_uid", &context.poll_id);
+        metadata.optional("tenant_uid", Some(scope.plugin_data.as_str()).filter(|tenant| !tenant.is_empty()));
+        metadata.written(
+            r#""product":{"name":"Microsoft Defender for Cloud","vendor_name":"Microsoft","feature":{"name":"Secure Score"}}"#,
+        );
+        metadata.written(r#""profiles":["cloud"]"#);
+        if settings.class == Class::AssessmentFinding {
+            metadata.value_of("extensions", |out| {
+                out.push('[');
+                object(out, |extension| {
+                    extension.written(r#""name":"databee","uid":"994""#);
+                    extension.member("version", &settings.extension_version);
+                });
+                out.push(']');
+            });
         }
-    }
+        metadata.member("labels", &[format!("feed:{}", context.feed), format!("tenant:{}", context.tenant)][..]);
+    });
+    let cloud = members(|event| {
+        event.object("cloud", |cloud| {
+            cloud.written(r#""provider":"Azure""#);
+            cloud.object("account", |account| {
+                account.member("uid", &scope.id);
+                account.optional("name", scope.name.as_ref());
+                account.written(r#""type_id":13,"type":"Azure Subscription""#);
+            });
+            let owner = scope.owner.as_ref().unwrap_or(&scope.plugin_data);
+            if !owner.is_empty() {
+                cloud.object("org", |org| org.member("uid", owner));
+            }
+            cloud.optional("cloud_partition", settings.partition);
+        });
+    });
+    let resources = members(|event| {
+        event.value_of("resources", |out| {
+            out.push('[');
+            object(out, |resource| {
+                resource.member("uid", resource_uid);
+                resource.optional("name", scope.name.as_ref());
+                resource.written(r#""type":"Microsoft.Resources/subscriptions","role_id":1,"role":"Target""#);
+            });
+            out.push(']');
+        });
+        if settings.observables {
+            event.value_of("observables", |out| {
+                out.push('[');
+                object(out, |observable| {
+                    observable.written(r#""name":"resources[0].uid","type_id":10,"type":"Resource UID""#);
+                    observable.member("value", resource_uid);
+                });
+                out.push(']');
+            });
+        }
+    });
+    SharedMembers { class: (settings.class.uid(), settings.class.caption()), metadata, cloud, resources }
+}
 
-    fn cloud(&self) -> Cloud<'_> {
-        let scope = &self.context.scope;
-        Cloud {
-            provider: "Azure",
-            account: Account { uid: &scope.id, name: scope.name.as_deref(), type_id: 13, kind: "Azure Subscription" },
-            org: scope
-                .owner
-                .as_deref()
-                .or(Some(scope.plugin_data.as_str()))
-                .filter(|uid| !uid.is_empty())
-                .map(|uid| Org { uid }),
-            cloud_partition: self.settings.partition,
-        }
-    }
+/// Members without the braces around them.
+fn members(write: impl FnOnce(&mut MembersWriter<'_>)) -> String {
+    let mut out = String::new();
+    object(&mut out, write);
+    out[1..out.len() - 1].to_owned()
 }
 
 /// The attributes that an event does not share with the others.
@@ -202,30 +172,25 @@ pub struct Own<'a> {
     /// For people.
     pub message: String,
     /// The finding.
-    pub finding_info: crate::normalize::event::FindingInfo<'a>,
+    pub finding_info: FindingInfo<'a>,
     /// The judgement.
-    pub compliance: crate::normalize::event::Compliance<'a>,
+    pub compliance: Compliance<'a>,
     /// Members that OCSF has no attribute for.
-    pub unmapped: crate::normalize::event::Unmapped<'a>,
-}
-
-/// A value of ours as JSON text.
-pub fn raw(value: &impl Serialize) -> Box<RawValue> {
-    match to_raw_value(value) {
-        Ok(raw) => raw,
-        Err(error) => unreachable!("records of strings and numbers are JSON: {error}"),
-    }
+    pub unmapped: Unmapped<'a>,
 }
 
 /// The event as the contract has it.
 pub fn delivered(event: &Event<'_>) -> contract::Event {
-    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: bytes(event) }
+    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: line(event).into_bytes() }
 }
 
 /// One line of JSON.
-pub fn bytes(event: &Event<'_>) -> Vec<u8> {
-    match serde_json::to_vec(event) {
-        Ok(bytes) => bytes,
-        Err(error) => unreachable!("records of strings and numbers are JSON: {error}"),
-    }
+pub fn line(event: &Event<'_>) -> String {
+    /// Beside the item itself, an event has about this many bytes.
+    const USUAL_BYTES: usize = 3 << 10;
+    let item = event.raw_data.unwrap_or_default();
+    // Each quote of the item takes a byte more.
+    let mut out = String::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
+    event.write(&mut out);
+    out
 }

@@ -5,44 +5,58 @@ use std::collections::BTreeSet;
 use crate::api::{Item, Page};
 use crate::contract::{self, Failure, Notice};
 use crate::diagnoses::{ANSWER_FOREIGN, Diagnosis, ITEM_REPEATED};
+use crate::json::{Document, Fault};
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 
-/// All items of all pages, each id once: the id names the finding. Scores come before controls.
+/// A page of a list that was asked for, taken apart.
+#[derive(Debug)]
+pub struct Source<'a> {
+    kind: EventKind,
+    page: &'a contract::Page,
+    document: Result<Document<'a>, Fault>,
+}
+
+/// The pages of all lists that the settings ask for. Scores come before controls.
+pub fn sources<'a>(settings: &Settings, pages: &'a [contract::Page]) -> Vec<Source<'a>> {
+    let of_kind =
+        |kind: EventKind| pages.iter().filter(move |page| page.kind == kind.name()).map(move |page| (kind, page));
+    let pages = settings.events.iter().copied().flat_map(of_kind);
+    pages.map(|(kind, page)| Source { kind, page, document: Document::read(&page.body) }).collect()
+}
+
+/// All items of all pages, each id once: the id names the finding. The order is that of the pages.
 pub fn read<'a>(
     settings: &Settings,
     subscription: &str,
-    pages: &'a [contract::Page],
+    sources: &'a [Source<'a>],
     notices: &mut Vec<Notice>,
 ) -> Result<Vec<(EventKind, Item<'a>)>, Failure> {
     let mut items: Vec<(EventKind, Item<'a>)> = Vec::new();
     let mut uids = BTreeSet::new();
-    for kind in &settings.events {
-        for page in pages.iter().filter(|page| page.kind == kind.name()) {
-            let source = PageSource { settings, subscription, kind: *kind, page };
-            for item in source.items()? {
-                if uids.insert(item.id.to_lowercase()) {
-                    items.push((*kind, item));
-                } else {
-                    notices.push(ITEM_REPEATED.notice(&item.id));
-                }
+    for source in sources {
+        for item in (SourceReader { settings, subscription, source }).items()? {
+            if uids.insert(item.uid.clone()) {
+                items.push((source.kind, item));
+            } else {
+                notices.push(ITEM_REPEATED.notice(&item.id));
             }
         }
     }
     Ok(items)
 }
 
-/// A page, and the request that it answers.
-struct PageSource<'a, 'b> {
+/// Reads a page as the answer to what was asked for.
+struct SourceReader<'a, 'b> {
     settings: &'b Settings,
     subscription: &'b str,
-    kind: EventKind,
-    page: &'a contract::Page,
+    source: &'a Source<'a>,
 }
 
-impl<'a> PageSource<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     fn items(&self) -> Result<Vec<Item<'a>>, Failure> {
-        let items = Page::read(&self.page.body).and_then(|page| page.items());
+        let document = self.source.document.as_ref().map_err(Fault::clone);
+        let items = document.and_then(|document| Page::read(document)?.items());
         let items = items.map_err(|fault| self.failure(fault.diagnosis(), &fault.to_string()))?;
         for (index, item) in items.iter().enumerate() {
             self.check(index, item)?;
@@ -53,7 +67,7 @@ impl<'a> PageSource<'a, '_> {
     /// An item that says to be of another subscription or another list is refused: its event would be told under a wrong
     /// name.
     fn check(&self, index: usize, item: &Item<'_>) -> Result<(), Failure> {
-        let resource_type = self.kind.resource_type();
+        let resource_type = self.source.kind.resource_type();
         let (key, found, expected) = if item.is_of(self.subscription) {
             let Some((key, found)) = item.astray(resource_type) else { return Ok(()) };
             (key, found, format!("one of {resource_type}"))
@@ -65,9 +79,9 @@ impl<'a> PageSource<'a, '_> {
     }
 
     fn failure(&self, diagnosis: &Diagnosis, why: &str) -> Failure {
-        let failure = diagnosis.failure(&format!("{}: {why}", self.kind.list()));
+        let failure = diagnosis.failure(&format!("{}: {why}", self.source.kind.list()));
         let fix = failure.fix.map(|fix| service_error::fill(&fix, self.settings, Some(self.subscription)));
-        Failure { fix, request_id: self.page.request_id.clone(), ..failure }
+        Failure { fix, request_id: self.source.page.request_id.clone(), ..failure }
     }
 }
 
@@ -86,7 +100,8 @@ mod tests {
         let items = items.iter().map(|(id, kind)| json!({ "id": id, "name": "n", "type": kind, "properties": {} }));
         let body = json!({ "value": items.collect::<Vec<_>>() }).to_string().into_bytes();
         let page = contract::Page { kind: kind.name().to_owned(), body, request_id: Some("a-request".to_owned()) };
-        read(&Settings::sample(), SUBSCRIPTION, &[page], &mut Vec::new()).err()
+        let (settings, pages) = (Settings::sample(), [page]);
+        read(&settings, SUBSCRIPTION, &sources(&settings, &pages), &mut Vec::new()).err()
     }
 
     #[test]

@@ -20,7 +20,6 @@ use crate::diagnoses::{EVENT_TRUNCATED, LIST_EMPTY, NOT_ONBOARDED, NOTHING_ASSES
 use crate::normalize::comparison::{Comparison, Present};
 use crate::normalize::frame::Frame;
 use crate::normalize::state::State;
-use crate::normalize::subject::Subject;
 use crate::number::Number;
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
@@ -87,7 +86,8 @@ fn after_pages(
 ) -> Result<Batch, Failure> {
     let frame = Frame::new(settings, context, previous.as_ref().and_then(|state| state.collected))?;
     let mut notices = Vec::new();
-    let items = items::read(settings, &context.scope.id, pages, &mut notices)?;
+    let sources = items::sources(settings, pages);
+    let items = items::read(settings, &context.scope.id, &sources, &mut notices)?;
     let had_state = previous.is_some();
     let mut state = previous.unwrap_or_else(State::empty);
     let outcome = outcome_of(settings, context, &items, &mut notices);
@@ -97,7 +97,7 @@ fn after_pages(
         for emitted in comparison.emitted() {
             let (event, truncated) = finding::event(&frame, &emitted);
             if truncated {
-                notices.push(EVENT_TRUNCATED.notice(&emitted.subject.uid));
+                notices.push(EVENT_TRUNCATED.notice(emitted.subject.uid));
             }
             events.push(event);
         }
@@ -144,7 +144,7 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     for score in present.iter().filter(|present| present.subject.kind == EventKind::Scores) {
         let Some((current, max)) = score.subject.points() else { continue };
         let mut controls =
-            present.iter().filter(|present| present.subject.parent() == Some(&score.subject.uid)).peekable();
+            present.iter().filter(|present| present.subject.parent() == Some(score.subject.uid)).peekable();
         if controls.peek().is_none() {
             continue;
         }
@@ -166,15 +166,14 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
 
 /// The figure of an item.
 fn measure(kind: EventKind, item: &Item<'_>) -> Measure {
-    let subject = Subject::of_item(kind, item);
     let float = |number: Option<Number<'_>>| number.map_or(0.0, Number::float);
     Measure {
         kind: kind.name().to_owned(),
         value: float(item.score.and_then(|score| score.current)),
         maximum: float(item.score.and_then(|score| score.max)),
         weight: float(item.weight),
-        title: subject.title.into_owned(),
-        subject: subject.uid,
+        title: subject::title(item).into_owned(),
+        subject: item.uid.clone(),
     }
 }
 

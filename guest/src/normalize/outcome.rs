@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use crate::contract::{self, Failure, Reaction};
+use crate::json::write::{object, text};
 use crate::normalize::change::Reason;
-use crate::normalize::event::{Compliance, FindingInfo, Unmapped};
-use crate::normalize::frame::{Activity, Frame, Own, SCORE_MODEL, delivered, raw};
+use crate::normalize::event::{Activity, Compliance, FindingInfo, Unmapped};
+use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::state::Outcome;
 use crate::settings::EventKind;
@@ -28,17 +27,15 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     let activity = if before.is_none() { Activity::Create } else { Activity::Update };
     let (status, severity) =
         if after.is_some() { (Status::Warning, Severity::Medium) } else { (Status::Pass, Severity::Informational) };
-    let (status_id, status_caption) = status.pair();
     let own = Own {
         message: message(after),
         finding_info: FindingInfo {
-            uid: uid.clone(),
+            uid: &uid,
             title: "Secure Score collection".to_owned(),
             desc: None,
-            types: ["Secure Score collection"],
-            data_sources: ["Microsoft Defender for Cloud"],
+            kind: "Secure Score collection",
             analytic: None,
-            related_events: None,
+            related_event: None,
             first_seen_time: None,
             created_time: None,
             modified_time: Some(frame.now()),
@@ -46,9 +43,8 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
         },
         compliance: Compliance {
             control: Cow::Borrowed("Secure Score collection"),
-            standards: ["Microsoft Defender for Cloud Secure Score".to_owned()],
-            status_id,
-            status: status_caption,
+            standard: "Microsoft Defender for Cloud Secure Score".to_owned(),
+            status: status.pair(),
             checks: Vec::new(),
         },
         unmapped: unmapped(before),
@@ -57,8 +53,7 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     let mut event = frame.event(event_uid, EventKind::Scores, activity, severity, own);
     event.status_code = Some(code);
     event.status_detail = after.map(|failure| failure.cause.clone());
-    (event.status_id, event.status) =
-        if after.is_some() { (Some(1), Some("New")) } else { (Some(4), Some("Resolved")) };
+    event.status = Some(if after.is_some() { (1, "New") } else { (4, "Resolved") });
     delivered(&event)
 }
 
@@ -72,26 +67,16 @@ fn message(after: Option<&Failure>) -> String {
 
 /// That the outcome changed, and from which other.
 fn unmapped(before: Option<&Outcome>) -> Unmapped<'static> {
-    #[derive(Serialize)]
-    struct OutcomeChange<'a> {
-        reason: Reason,
-        previous: PreviousOutcome<'a>,
-    }
-    #[derive(Serialize)]
-    struct PreviousOutcome<'a> {
-        outcome: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        since: Option<u64>,
-    }
-    let change = OutcomeChange {
-        reason: Reason::Outcome,
-        previous: PreviousOutcome {
-            outcome: before.map_or(COLLECTED, |outcome| &outcome.code),
-            since: before.map(|outcome| outcome.since),
-        },
-    };
+    let mut change = String::new();
+    object(&mut change, |change| {
+        change.member("reason", Reason::Outcome.name());
+        change.object("previous", |previous| {
+            previous.member("outcome", before.map_or(COLLECTED, |outcome| &outcome.code));
+            previous.optional("since", before.map(|outcome| &outcome.since));
+        });
+    });
     let mut unmapped = Unmapped::new();
-    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(raw(&SCORE_MODEL)));
-    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(raw(&change)));
+    unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(text(SCORE_MODEL)));
+    unmapped.insert(Cow::Borrowed("change"), Cow::Owned(change));
     unmapped
 }

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::contract::Failure;
 use crate::diagnoses::STATE_UNREADABLE;
+use crate::json::write::{Json, object};
 use crate::number;
 use crate::service_error;
 
@@ -14,27 +15,24 @@ use crate::service_error;
 const FORMAT: u32 = 1;
 
 /// The state of one scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     format: u32,
     /// Names of the event kinds that were collected before: a finding of such a kind that is not in the state is new.
     pub kinds: Vec<String>,
     /// When data was last collected, in Unix milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub collected: Option<u64>,
     /// When the last snapshot was, in Unix milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<u64>,
     /// The outcome without data; `None` if data was collected.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// Findings by uid.
     pub findings: BTreeMap<String, KnownFinding>,
 }
 
 /// An outcome without data, and its cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Code of the failure.
@@ -44,7 +42,7 @@ pub struct Outcome {
 }
 
 /// The last seen version of a finding; numbers keep their spelling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownFinding {
     /// Name of the event kind.
@@ -58,22 +56,22 @@ pub struct KnownFinding {
     /// The finding's name for people.
     pub title: String,
     /// `score.max`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub max: Option<String>,
     /// `score.current`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub current: Option<String>,
     /// `score.percentage`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub percentage: Option<String>,
     /// `healthyResourceCount`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub healthy: Option<String>,
     /// `unhealthyResourceCount`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub unhealthy: Option<String>,
     /// `notApplicableResourceCount`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub not_applicable: Option<String>,
     /// When the finding was first seen, in Unix milliseconds like all times.
     pub first_seen: u64,
@@ -82,16 +80,11 @@ pub struct KnownFinding {
     /// When the finding was last seen.
     pub last_seen: u64,
     /// Number of consecutive complete polls without the finding.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub absences: u8,
     /// When the finding was closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub closed: Option<u64>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(count: &u8) -> bool {
-    *count == 0
 }
 
 impl State {
@@ -107,8 +100,29 @@ impl State {
         }
     }
 
+    /// Returns the same state without its findings.
+    pub fn without_findings(&self) -> State {
+        let State { format, ref kinds, collected, snapshot, ref outcome, findings: _ } = *self;
+        State { format, kinds: kinds.clone(), collected, snapshot, outcome: outcome.clone(), findings: BTreeMap::new() }
+    }
+
     /// Reads the state of an earlier poll. An unreadable state is a failure, never a fresh start.
     pub fn read(bytes: &[u8]) -> Result<State, Failure> {
+        let read = std::str::from_utf8(bytes).ok().and_then(|text| serde_json::from_str::<State>(text).ok());
+        let state = match read.filter(|state| state.format == FORMAT) {
+            Some(state) => state,
+            None => State::read_exactly(bytes)?,
+        };
+        match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !number::is_number(number))) {
+            None => Ok(state),
+            Some((uid, _)) => {
+                Err(STATE_UNREADABLE.failure(&format!("what it keeps of {} is no number", service_error::shown(uid))))
+            }
+        }
+    }
+
+    /// Reads a state for its fault.
+    fn read_exactly(bytes: &[u8]) -> Result<State, Failure> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
@@ -122,13 +136,7 @@ impl State {
         if format != FORMAT {
             return Err(STATE_UNREADABLE.failure(&format!("found format {format}, expected {FORMAT}")));
         }
-        let state: State = serde_json::from_slice(bytes).map_err(|error| unreadable("", error))?;
-        match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !number::is_number(number))) {
-            None => Ok(state),
-            Some((uid, _)) => {
-                Err(STATE_UNREADABLE.failure(&format!("what it keeps of {} is no number", service_error::shown(uid))))
-            }
-        }
+        serde_json::from_slice(bytes).map_err(|error| unreadable("", error))
     }
 
     /// Returns the state with times after `now` corrected, which a clock that was ahead wrote. The times keep their
@@ -156,10 +164,52 @@ impl State {
 
     /// Serializes the state for the next poll.
     pub fn bytes(&self) -> Vec<u8> {
-        match serde_json::to_vec(self) {
-            Ok(bytes) => bytes,
-            Err(error) => unreachable!("strings, numbers and maps of them are JSON: {error}"),
-        }
+        /// Of one finding, in the state.
+        const USUAL_BYTES: usize = 1 << 10;
+        let mut out = String::with_capacity((self.findings.len() + 1) * USUAL_BYTES);
+        object(&mut out, |state| {
+            state.member("format", &u64::from(self.format));
+            state.member("kinds", self.kinds.as_slice());
+            state.optional("collected", self.collected.as_ref());
+            state.optional("snapshot", self.snapshot.as_ref());
+            state.optional("outcome", self.outcome.as_ref());
+            state.object("findings", |findings| {
+                self.findings.iter().for_each(|(uid, kept)| findings.found(uid, kept));
+            });
+        });
+        out.into_bytes()
+    }
+}
+
+impl Json for Outcome {
+    fn write(&self, out: &mut String) {
+        object(out, |outcome| {
+            outcome.member("code", &self.code);
+            outcome.member("since", &self.since);
+        });
+    }
+}
+
+impl Json for KnownFinding {
+    fn write(&self, out: &mut String) {
+        object(out, |kept| {
+            kept.member("kind", &self.kind);
+            kept.member("id", &self.id);
+            kept.member("name", &self.name);
+            kept.member("resource_type", &self.resource_type);
+            kept.member("title", &self.title);
+            kept.optional("max", self.max.as_ref());
+            kept.optional("current", self.current.as_ref());
+            kept.optional("percentage", self.percentage.as_ref());
+            kept.optional("healthy", self.healthy.as_ref());
+            kept.optional("unhealthy", self.unhealthy.as_ref());
+            kept.optional("not_applicable", self.not_applicable.as_ref());
+            kept.member("first_seen", &self.first_seen);
+            kept.member("changed", &self.changed);
+            kept.member("last_seen", &self.last_seen);
+            kept.optional("absences", Some(&self.absences).filter(|absences| **absences > 0));
+            kept.optional("closed", self.closed.as_ref());
+        });
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Subject<'a> {
     /// Score or control.
     pub kind: EventKind,
     /// The resource id in lower case, because ids of Azure ignore letter case. It stays the same from poll to poll.
-    pub uid: String,
+    pub uid: &'a str,
     /// The resource id with the service's spelling.
     pub id: &'a str,
     /// Last segment of the id.
@@ -39,18 +39,18 @@ impl<'a> Subject<'a> {
     pub fn of_item(kind: EventKind, item: &'a Item<'a>) -> Subject<'a> {
         Subject {
             kind,
-            uid: item.id.to_lowercase(),
+            uid: &item.uid,
             id: &item.id,
             name: &item.name,
             resource_type: &item.kind,
-            title: cut(item.display_name.as_deref().unwrap_or(&item.name)),
+            title: title(item),
             score: item.score,
             counts: item.counts,
         }
     }
 
     /// Makes the subject of a finding in the state; `None` for a kind that this version does not know.
-    pub fn of_kept(uid: &str, kept: &'a KnownFinding) -> Option<Subject<'a>> {
+    pub fn of_kept(uid: &'a str, kept: &'a KnownFinding) -> Option<Subject<'a>> {
         // An earlier version kept numbers that are too large to pass on.
         let number =
             |text: &'a Option<String>| text.as_deref().map(Number::spelled).filter(|number| number.is_within_range());
@@ -58,7 +58,7 @@ impl<'a> Subject<'a> {
             Score { max: number(&kept.max), current: number(&kept.current), percentage: number(&kept.percentage) };
         Some(Subject {
             kind: EventKind::named(&kept.kind)?,
-            uid: uid.to_owned(),
+            uid,
             id: &kept.id,
             name: &kept.name,
             resource_type: &kept.resource_type,
@@ -96,7 +96,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Returns the uid of the control's score.
-    pub fn parent(&self) -> Option<&str> {
+    pub fn parent(&self) -> Option<&'a str> {
         let end = self.uid.find("/securescorecontrols/")?;
         (self.kind == EventKind::Controls && self.uid[..end].contains("/securescores/")).then_some(&self.uid[..end])
     }
@@ -156,6 +156,11 @@ impl<'a> Subject<'a> {
         }
         detail
     }
+}
+
+/// The name of an item for people, cut where it is too long.
+pub fn title<'a>(item: &'a Item<'_>) -> Cow<'a, str> {
+    cut(item.display_name.as_deref().unwrap_or(&item.name))
 }
 
 fn cut(title: &str) -> Cow<'_, str> {

@@ -1,6 +1,7 @@
 use super::failure::retry_after_seconds;
 use super::*;
 use crate::contract::Reaction;
+use crate::json::ValuePath;
 
 fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -339,7 +340,8 @@ fn a_page_for_people_is_nobody_elses_list() {
 }
 
 fn unfit_code(call: Call<'_>, headers: &[(&str, &str)], body: &str) -> String {
-    not_understood(call, &response(200, headers, body), &Fault::unfit("value", None, "a list")).code
+    not_understood(call, &response(200, headers, body), &Fault::unfit(&ValuePath::Root.key("value"), None, "a list"))
+        .code
 }
 
 #[test]
@@ -388,7 +390,7 @@ fn an_error_of_the_service_goes_by_its_code_though_its_status_is_200() {
     let entra = |body: &str| {
         let answer = response(200, &[], body);
         let call = Call::to_entra(&settings, "the token endpoint");
-        not_understood(call, &answer, &Fault::unfit("access_token", None, "a string"))
+        not_understood(call, &answer, &Fault::unfit(&ValuePath::Root.key("access_token"), None, "a string"))
     };
     let failure = entra(r#"{"error":"invalid_client","error_codes":[7000215],"trace_id":"t"}"#);
     assert_eq!((failure.code.as_str(), failure.service_code.as_deref()), ("secret-invalid", Some("AADSTS7000215")));

@@ -1,0 +1,567 @@
+//! JSON as it came: values that stay text, and where in a document something is.
+//!
+//! By hand, beside serde: a library makes doubles of numbers, and its errors quote values. Here a fault names the path and the
+//! type that it found, the depth and the members of an object are bounded, and of two equal keys the last counts. A good
+//! document is read once, by the tape; the exact reader reads again the one that the tape refuses, for its fault.
+
+pub mod exact;
+mod plain;
+mod tape;
+pub mod write;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::diagnoses::{ANSWER_INCOMPLETE, ANSWER_NOT_JSON, ANSWER_WRONG_TYPE, Diagnosis};
+use crate::json::exact::BYTE_ORDER_MARK;
+use crate::json::tape::Tape;
+use crate::number::{MAX_NUMBER_BYTES, MAX_PLAIN_DIGITS, Number};
+
+/// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
+pub const MAX_DEPTH: usize = 64;
+
+/// A fault of a document, and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// For example `value[3].properties.score.current`; empty for the document itself.
+    pub path: String,
+    /// The value at `path`, in words.
+    pub found: String,
+    /// The value that belongs at `path`, in words.
+    pub expected: String,
+    /// Whether a value of another type stands at `path`, rather than none.
+    pub wrong_type: bool,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { path, found, expected, .. } = self;
+        if path.is_empty() {
+            write!(formatter, "found {found}, expected {expected}")
+        } else {
+            write!(formatter, "`{path}`: found {found}, expected {expected}")
+        }
+    }
+}
+
+impl Fault {
+    /// The diagnosis of an answer of the service that has this fault.
+    pub fn diagnosis(&self) -> &'static Diagnosis {
+        match self {
+            Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
+            Fault { wrong_type: true, .. } => &ANSWER_WRONG_TYPE,
+            _ => &ANSWER_INCOMPLETE,
+        }
+    }
+
+    /// Something of another type than expected, or nothing, stands at `path`.
+    pub fn unfit(path: &ValuePath<'_>, value: Option<JsonValue<'_>>, expected: &str) -> Fault {
+        Fault {
+            path: path.to_string(),
+            found: value.map_or("nothing", kind).to_owned(),
+            expected: expected.to_owned(),
+            wrong_type: value.is_some(),
+        }
+    }
+
+    /// The fault of a value at `path` that is too long.
+    pub fn length(path: &ValuePath<'_>, bytes: usize, at_most: usize) -> Fault {
+        let expected = format!("at most {at_most} bytes");
+        Fault { path: path.to_string(), found: format!("{bytes} bytes"), expected, wrong_type: true }
+    }
+
+    /// The number at `path` is larger than double precision goes, in which most readers of JSON take it.
+    pub fn range(path: &ValuePath<'_>) -> Fault {
+        let (found, expected) = ("a number beyond the range of double precision", "a number within it");
+        Fault { path: path.to_string(), found: found.to_owned(), expected: expected.to_owned(), wrong_type: true }
+    }
+
+    /// The document itself cannot be read.
+    pub fn document(found: impl Into<String>, expected: &str) -> Fault {
+        Fault { path: String::new(), found: found.into(), expected: expected.to_owned(), wrong_type: false }
+    }
+}
+
+/// The place of a value in its document. It is made on the way down, and becomes text where there is a fault.
+#[derive(Debug, Clone, Copy)]
+pub enum ValuePath<'a> {
+    /// The document itself.
+    Root,
+    /// The value of a key.
+    Key(&'a ValuePath<'a>, &'a str),
+    /// An item of a list.
+    Index(&'a ValuePath<'a>, usize),
+}
+
+impl<'a> ValuePath<'a> {
+    /// The value of a key in the object at this place.
+    pub fn key(&'a self, key: &'a str) -> ValuePath<'a> {
+        ValuePath::Key(self, key)
+    }
+
+    /// An item of the list at this place.
+    pub fn index(&'a self, index: usize) -> ValuePath<'a> {
+        ValuePath::Index(self, index)
+    }
+}
+
+impl fmt::Display for ValuePath<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValuePath::Root => Ok(()),
+            ValuePath::Key(ValuePath::Root, key) => formatter.write_str(key),
+            ValuePath::Key(path, key) => write!(formatter, "{path}.{key}"),
+            ValuePath::Index(path, index) => write!(formatter, "{path}[{index}]"),
+        }
+    }
+}
+
+/// A body without the byte order mark that it may open with: readers of JSON may ignore one (RFC 8259, section 8.1).
+pub fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// A document whose values can be asked for.
+#[derive(Debug)]
+pub struct Document<'a> {
+    text: &'a str,
+    tape: Tape,
+}
+
+impl<'a> Document<'a> {
+    /// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before it is
+    /// skipped.
+    pub fn read(body: &'a [u8]) -> Result<Document<'a>, Fault> {
+        let text = std::str::from_utf8(unmarked(body)).ok();
+        match text.and_then(|text| Some(Document { text, tape: tape::read(text)? })) {
+            Some(document) => Ok(document),
+            None => Err(exact::document(body).err().unwrap_or_else(|| {
+                // Only a fault of this plugin leads here: the two readers take the same documents.
+                Fault::document("text that is no JSON", "a JSON object")
+            })),
+        }
+    }
+
+    /// The whole document as one value.
+    pub fn root(&self) -> JsonValue<'_> {
+        JsonValue { document: self, index: 0 }
+    }
+}
+
+/// A value in a document, as text.
+#[derive(Clone, Copy)]
+pub struct JsonValue<'a> {
+    document: &'a Document<'a>,
+    index: usize,
+}
+
+impl fmt::Debug for JsonValue<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.get())
+    }
+}
+
+impl<'a> JsonValue<'a> {
+    fn span(self) -> tape::Span {
+        self.document.tape.spans[self.index]
+    }
+
+    /// To the letter.
+    pub fn get(self) -> &'a str {
+        let span = self.span();
+        &self.document.text[span.start..span.end]
+    }
+
+    fn first_byte(self) -> u8 {
+        self.document.text.as_bytes()[self.span().start]
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.first_byte() == b'{'
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.first_byte() == b'n'
+    }
+
+    /// What stands in it: the items of a list; keys and values of an object in turns.
+    fn inside(self) -> Values<'a> {
+        Values { document: self.document, index: self.index + 1, end: self.span().next }
+    }
+
+    /// The text between the quotes of a string.
+    fn between_quotes(self) -> &'a str {
+        let span = self.span();
+        &self.document.text[span.start + 1..span.end - 1]
+    }
+}
+
+/// Values that stand one after the other.
+#[derive(Debug, Clone)]
+pub struct Values<'a> {
+    document: &'a Document<'a>,
+    index: usize,
+    end: usize,
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = JsonValue<'a>;
+
+    fn next(&mut self) -> Option<JsonValue<'a>> {
+        let value = (self.index < self.end).then_some(JsonValue { document: self.document, index: self.index })?;
+        self.index = value.span().next;
+        Some(value)
+    }
+}
+
+/// The members of an object. Of a key that stands twice, the last counts, as in most readers.
+#[derive(Debug)]
+pub struct Object<'a> {
+    members: ObjectMembers<'a>,
+}
+
+#[derive(Debug)]
+enum ObjectMembers<'a> {
+    /// No key has escapes, and none stands twice.
+    AsWritten(JsonValue<'a>),
+    /// Each key once.
+    Settled(Vec<(Cow<'a, str>, JsonValue<'a>)>),
+}
+
+impl Default for Object<'_> {
+    fn default() -> Self {
+        Object { members: ObjectMembers::Settled(Vec::new()) }
+    }
+}
+
+/// More members than this in one object is an attack: looking for a key that stands twice costs their square.
+const MAX_MEMBERS: usize = 1_000;
+
+impl<'a> Object<'a> {
+    /// Reads `value`, which stands at `path`, as an object.
+    pub fn read(value: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Object<'a>, Fault> {
+        if !value.is_object() {
+            return Err(Fault::unfit(path, Some(value), "an object"));
+        }
+        if has_plain_keys(value) {
+            return Ok(Object { members: ObjectMembers::AsWritten(value) });
+        }
+        match settled(value) {
+            Some(members) => Ok(Object { members: ObjectMembers::Settled(members) }),
+            None => Err(exact::object(value.get(), path).err().unwrap_or_else(|| {
+                // Only a fault of this plugin leads here: the two readers take the same objects.
+                Fault::unfit(path, Some(value), "an object")
+            })),
+        }
+    }
+
+    /// The value of a key; none if it is absent or null.
+    pub fn get(&self, key: &str) -> Option<JsonValue<'a>> {
+        let found = match &self.members {
+            ObjectMembers::AsWritten(value) => {
+                pairs(*value).find(|(name, _)| name.between_quotes() == key).map(|pair| pair.1)
+            }
+            ObjectMembers::Settled(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| *value),
+        };
+        found.filter(|value| !value.is_null())
+    }
+
+    /// All members as they came, null included.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, JsonValue<'a>)> {
+        let (written, settled) = match &self.members {
+            ObjectMembers::AsWritten(value) => (Some(pairs(*value)), &[][..]),
+            ObjectMembers::Settled(members) => (None, members.as_slice()),
+        };
+        let written = written.into_iter().flatten().map(|(key, value)| (key.between_quotes(), value));
+        written.chain(settled.iter().map(|(key, value)| (key.as_ref(), *value)))
+    }
+
+    /// The string of a key, none if absent or null.
+    pub fn text(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Cow<'a, str>>, Fault> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        string(value).map(Some).ok_or_else(|| Fault::unfit(&path.key(key), Some(value), "a string"))
+    }
+
+    /// The string of a key that must be there.
+    pub fn required_text(&self, path: &ValuePath<'_>, key: &str) -> Result<Cow<'a, str>, Fault> {
+        self.text(path, key)?.ok_or_else(|| Fault::unfit(&path.key(key), None, "a string"))
+    }
+
+    /// The number of a key to the letter, none if absent or null.
+    pub fn number(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Number<'a>>, Fault> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = Number::read(value.get()).ok_or_else(|| Fault::unfit(&path.key(key), Some(value), "a number"))?;
+        if number.text().len() > MAX_NUMBER_BYTES {
+            return Err(Fault::length(&path.key(key), number.text().len(), MAX_NUMBER_BYTES));
+        }
+        if !number.is_within_range() {
+            return Err(Fault::range(&path.key(key)));
+        }
+        Ok(Some(number))
+    }
+
+    /// The object of a key, none if absent or null.
+    pub fn object(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Object<'a>>, Fault> {
+        self.get(key).map(|value| Object::read(value, &path.key(key))).transpose()
+    }
+}
+
+/// The members of an object as they are written.
+fn pairs<'a>(object: JsonValue<'a>) -> impl Iterator<Item = (JsonValue<'a>, JsonValue<'a>)> + Clone {
+    let mut inside = object.inside();
+    std::iter::from_fn(move || Some((inside.next()?, inside.next()?)))
+}
+
+/// Whether each key of an object stands in it once, and to the letter. Of an object with too many members, the answer is no.
+fn has_plain_keys(object: JsonValue<'_>) -> bool {
+    let keys = pairs(object).map(|(key, _)| key);
+    keys.clone().enumerate().all(|(index, key)| {
+        let is_new = || !keys.clone().take(index).any(|other| other.between_quotes() == key.between_quotes());
+        index < MAX_MEMBERS && !key.span().escaped && is_new()
+    })
+}
+
+/// The members of an object, each key once; none where a key is no text, or there are too many.
+fn settled(object: JsonValue<'_>) -> Option<Vec<(Cow<'_, str>, JsonValue<'_>)>> {
+    let mut members: Vec<(Cow<'_, str>, JsonValue<'_>)> = Vec::new();
+    for (key, value) in pairs(object) {
+        let key = string(key)?;
+        match members.iter_mut().find(|(name, _)| *name == key) {
+            Some(member) => member.1 = value,
+            None => members.push((key, value)),
+        }
+        if members.len() > MAX_MEMBERS {
+            return None;
+        }
+    }
+    Some(members)
+}
+
+/// Finds a number beyond the range of double precision, wherever it stands in a value; none if there is none.
+pub fn beyond_range(value: JsonValue<'_>, path: &ValuePath<'_>) -> Option<Fault> {
+    if !value.document.tape.has_large_numbers || !has_number_beyond_range(value.get()) {
+        return None;
+    }
+    let inside = match value.first_byte() {
+        b'{' => Object::read(value, path)
+            .ok()
+            .and_then(|object| object.iter().find_map(|(key, value)| beyond_range(value, &path.key(key)))),
+        b'[' => value.inside().enumerate().find_map(|(index, value)| beyond_range(value, &path.index(index))),
+        _ => None,
+    };
+    Some(inside.unwrap_or_else(|| Fault::range(path)))
+}
+
+fn has_number_beyond_range(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at += string_length(&text[at..]),
+            b'-' | b'0'..=b'9' => {
+                let is_part = |byte: &&u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                let end = at + bytes[at..].iter().take_while(is_part).count();
+                let number = &text[at..end];
+                let may_be = number.len() > MAX_PLAIN_DIGITS || number.contains(['e', 'E']);
+                if may_be && !Number::spelled(number).is_within_range() {
+                    return true;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    false
+}
+
+/// The items of a list.
+pub fn list<'a>(value: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Values<'a>, Fault> {
+    match value.first_byte() {
+        b'[' => Ok(value.inside()),
+        _ => Err(Fault::unfit(path, Some(value), "a list")),
+    }
+}
+
+/// The text of a JSON string; none for anything else, a lone surrogate included.
+pub fn string(value: JsonValue<'_>) -> Option<Cow<'_, str>> {
+    if value.first_byte() != b'"' {
+        return None;
+    }
+    if value.span().escaped {
+        serde_json::from_str(value.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(value.between_quotes()))
+    }
+}
+
+/// The type of a value, in words.
+fn kind(value: JsonValue<'_>) -> &'static str {
+    match value.first_byte() {
+        b'{' => "an object",
+        b'[' => "a list",
+        b'"' if string(value).is_none() => "a string with a lone surrogate",
+        b'"' => "a string",
+        b't' | b'f' => "a boolean",
+        b'n' => "null",
+        _ => "a number",
+    }
+}
+
+/// The same value on one line: white space between tokens goes, numbers and strings stay to the letter, and half of a
+/// surrogate pair, which many readers refuse, becomes U+FFFD.
+pub fn compact(value: JsonValue<'_>) -> Cow<'_, str> {
+    let (text, tape) = (value.get(), &value.document.tape);
+    if !tape.has_white_space && !tape.has_surrogates {
+        return Cow::Borrowed(text);
+    }
+    if !text.contains([' ', '\n', '\r', '\t']) && !text.contains("\\ud") && !text.contains("\\uD") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('"') {
+        out.extend(rest[..start].chars().filter(|character| !character.is_ascii_whitespace()));
+        let end = start + string_length(&rest[start..]);
+        push_string(&mut out, &rest[start..end]);
+        rest = &rest[end..];
+    }
+    out.extend(rest.chars().filter(|character| !character.is_ascii_whitespace()));
+    Cow::Owned(out)
+}
+
+/// The length of the JSON string at the start of `text`, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn push_string(out: &mut String, string: &str) {
+    let mut rest = string;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = match surrogate(rest) {
+            Some(Half::High) if surrogate(&rest[6..]) == Some(Half::Low) => 12,
+            Some(_) => {
+                out.push('\u{fffd}');
+                rest = &rest[6..];
+                continue;
+            }
+            None => 2,
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    out.push_str(rest);
+}
+
+#[derive(PartialEq)]
+enum Half {
+    High,
+    Low,
+}
+
+fn surrogate(escape: &str) -> Option<Half> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Half::High),
+        0xdc00..=0xdfff => Some(Half::Low),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compacted(text: &str) -> String {
+        compact(Document::read(text.as_bytes()).unwrap().root()).into_owned()
+    }
+
+    #[test]
+    fn white_space_goes_and_numbers_stay_to_the_letter() {
+        assert_eq!(compacted("{ \"a b\" :\n [1.50, -0, 1E+2 , \"x \\\" y\"] }"), r#"{"a b":[1.50,-0,1E+2,"x \" y"]}"#);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_becomes_the_replacement_character() {
+        assert_eq!(
+            compacted(r#""\ud83d\ude00 \ud83d \ude00\\ud83d""#),
+            "\"\\ud83d\\ude00 \u{fffd} \u{fffd}\\\\ud83d\""
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_document() {
+        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+        assert_eq!(Document::read(&marked(" {\"a\":1} ")).unwrap().root().get(), "{\"a\":1}");
+        let found = |body: &[u8]| Document::read(body).unwrap_err().found;
+        assert_eq!(found(&marked("")), "an empty body");
+        assert_eq!(found(&marked("\u{feff}{}")), "two byte order marks");
+        for body in [&b"\xff\xfe{\0}\0"[..], b"\xfe\xff\0{\0}", b"{\0}\0", b"\0{\0}", b"\0\0\xfe\xff\0\0\0{"] {
+            assert_eq!(found(body), "text in UTF-16 or UTF-32", "{body:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(Document::read(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(Document::read(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err().found.contains("64 levels"));
+        assert!(Document::read(format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts() {
+        for text in [r#"{"a":1,"\u0061":2,"b":null}"#, r#"{"a":1,"b":0,"a":2,"b":null}"#] {
+            let document = Document::read(text.as_bytes()).unwrap();
+            let object = Object::read(document.root(), &ValuePath::Root).unwrap();
+            assert_eq!(object.get("a").map(JsonValue::get), Some("2"));
+            assert!(object.get("b").is_none());
+            let members: Vec<_> = object.iter().map(|(key, value)| (key, value.get())).collect();
+            assert_eq!(members, [("a", "2"), ("b", "null")]);
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_double_precision_is_found_wherever_it_stands() {
+        let found = |text: &str| {
+            let document = Document::read(text.as_bytes()).unwrap();
+            beyond_range(document.root(), &ValuePath::Root.key("item")).map(|fault| fault.path)
+        };
+        let long = "1".repeat(309);
+        for (text, path) in [
+            ("1e400", "item"),
+            ("-1e999", "item"),
+            ("1.8e308", "item"),
+            (&*format!("2{}", &long[1..]), "item"),
+            (r#"{"a":[1,{"b":1E+309}]}"#, "item.a[1].b"),
+            (r#"{"a":1e400,"a":1}"#, "item"),
+            (r#"["\"1e400\\",-1e400]"#, "item[1]"),
+        ] {
+            assert_eq!(found(text).as_deref(), Some(path), "{text}");
+        }
+        for text in [
+            "1.7976931348623157e308",
+            "1e-400",
+            "-0e999",
+            "0.1",
+            &long,
+            r#""1e400""#,
+            r#"{"1e400":"\"1e400","b":[]}"#,
+            &format!("0.{}", "1".repeat(400)),
+        ] {
+            assert_eq!(found(text), None, "{text}");
+        }
+    }
+}

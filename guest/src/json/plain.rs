@@ -1,0 +1,47 @@
+//! The bytes of strings that JSON has as they are: neither quotes nor backslashes nor control characters. Both reading and
+//! writing go from one of the others to the next.
+
+/// The count of bytes before the first that a JSON string has only with a backslash, or that ends the string.
+pub fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let marks = special(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return index * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Marks the high bit of the first byte of eight that is special. A bit beyond the first may be wrong: a subtraction borrows
+/// from the byte above.
+fn special(word: u64) -> u64 {
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    equal(b'"') | equal(b'\\') | below(word, 0x20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_plain_or_not_at_every_place() {
+        for byte in 0..=u8::MAX {
+            let plain = !matches!(byte, b'"' | b'\\' | 0..0x20);
+            for (before, after) in (0..20).flat_map(|before| (0..10).map(move |after| (before, after))) {
+                for filler in [b' ', 0xff] {
+                    let mut bytes = vec![filler; before];
+                    bytes.push(byte);
+                    bytes.extend(vec![filler; after]);
+                    let expected = if plain { bytes.len() } else { before };
+                    assert_eq!(plain_length(&bytes), expected, "{bytes:?}");
+                }
+            }
+        }
+    }
+}

@@ -190,7 +190,8 @@ fn check_link(link: &str, is_path: impl Fn(&str) -> bool) {
     assert!(!url.path().to_ascii_lowercase().contains("%2f"), "{link:?}");
 }
 
-/// The tape and the exact reader take the same documents and find the same in them, and refuse the others in the same words.
+/// The tape and the exact reader accept the same documents and find the same content in them. They refuse the others
+/// with the same words.
 pub fn documents(data: &[u8]) {
     match (Document::read(data), exact::document(data)) {
         (Ok(document), Ok(exact)) => same_value(document.root(), exact, &ValuePath::Root),

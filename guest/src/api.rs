@@ -1,5 +1,5 @@
-//! The service's answers, spelled as the service does. What must be there is checked here; everything else may be
-//! absent or null, and a number of another type is a fault.
+//! The service's answers, with the service's own names. Required members are checked here; all others may be absent or
+//! null, but must have the right type.
 
 use std::borrow::Cow;
 
@@ -12,40 +12,40 @@ pub const API_VERSION: &str = "2020-01-01";
 /// The resource provider of all items.
 const NAMESPACE: &str = "Microsoft.Security";
 
-/// Longer than this is no Azure resource id, nor a part of one: resource names have at most 260 characters.
+/// Largest number of bytes in an Azure resource id: resource names have at most 260 characters.
 const MAX_ID_BYTES: usize = 2_048;
 
-/// The key of the link to the next page, the one of Azure Resource Manager first.
+/// The keys of the link to the next page, with that of Azure Resource Manager first.
 const NEXT_LINKS: &[&str] =
     &["nextLink", "NextLink", "nextlink", "@nextLink", "@odata.nextLink", "odata.nextLink", "next_link"];
 
 /// One page of a list.
 #[derive(Debug)]
 pub struct Page<'a> {
-    /// Its items, in order.
+    /// The items, in order.
     pub value: Values<'a>,
-    /// Address of the next page; none on the last.
+    /// Address of the next page; `None` on the last page.
     pub next_link: Option<Cow<'a, str>>,
 }
 
 impl<'a> Page<'a> {
-    /// Reads a page; its items stay unread.
+    /// Reads a page without reading its items.
     pub fn read(document: &'a Document<'a>) -> Result<Page<'a>, Fault> {
         let page = Object::read(document.root(), &ValuePath::Root)?;
-        // A list with an error is not whole: what it lacks would be taken for gone.
+        // A list with an error is incomplete: its missing items would be taken for gone.
         if let Some(error) = page.get("error").filter(|error| error.is_object()) {
             return Err(Fault::unfit(&ValuePath::Root.key("error"), Some(error), "none beside a list"));
         }
         let at = ValuePath::Root.key("value");
         let value = page.get("value").ok_or_else(|| Fault::unfit(&at, None, "a list"))?;
-        // An empty link ends the list, as in Microsoft's own clients.
-        // Parts of Azure spell the key in other ways; a link that is overlooked would end the list too soon.
+        // An empty link ends the list, as in Microsoft's own clients. Parts of Azure spell the key in other ways;
+        // overlooking such a link would end the list too soon.
         let key = NEXT_LINKS.iter().copied().find(|key| page.get(key).is_some()).unwrap_or(NEXT_LINKS[0]);
         let next_link = page.text(&ValuePath::Root, key)?.filter(|link| !link.is_empty());
         Ok(Page { value: json::list(value, &at)?, next_link })
     }
 
-    /// All items as secure scores or secure score controls.
+    /// Reads all items as secure scores or secure score controls.
     pub fn items(&self) -> Result<Vec<Item<'a>>, Fault> {
         let list = ValuePath::Root.key("value");
         self.value.clone().enumerate().map(|(index, value)| Item::read(value, &list.index(index))).collect()
@@ -55,17 +55,18 @@ impl<'a> Page<'a> {
 /// A secure score or a secure score control.
 #[derive(Debug)]
 pub struct Item<'a> {
-    /// The whole item to the letter.
+    /// The whole item, byte for byte.
     pub raw: JsonValue<'a>,
     /// Resource id, as the service spells it.
     pub id: Cow<'a, str>,
-    /// The resource id in lower case: ids of Azure do not mind letter case. Stays the same from poll to poll.
+    /// The resource id in lower case, because Azure ignores letter case in ids. The value stays the same from poll to
+    /// poll.
     pub uid: String,
     /// Last segment of the id.
     pub name: Cow<'a, str>,
     /// Resource type.
     pub kind: Cow<'a, str>,
-    /// All properties, for those that are passed on as they came.
+    /// All properties, because some are passed on unchanged.
     pub properties: Object<'a>,
     /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
@@ -82,11 +83,11 @@ pub struct Item<'a> {
 /// Points of a score or a control.
 #[derive(Debug, Clone, Copy)]
 pub struct Score<'a> {
-    /// The most that can be reached; 0 if nothing was assessed.
+    /// The largest possible number of points; 0 if nothing was assessed.
     pub max: Option<Number<'a>>,
     /// The points that are reached.
     pub current: Option<Number<'a>>,
-    /// `current` of `max` as a ratio from 0 to 1.
+    /// The ratio of `current` to `max`, from 0 to 1.
     pub percentage: Option<Number<'a>>,
 }
 
@@ -106,9 +107,9 @@ pub struct Counts<'a> {
 pub struct Definition<'a> {
     /// The whole definition.
     pub members: Object<'a>,
-    /// Name of the definition, a GUID that stays.
+    /// Name of the definition, a GUID that never changes.
     pub name: Option<Cow<'a, str>>,
-    /// Its properties.
+    /// The definition's properties.
     pub properties: Object<'a>,
     /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
@@ -120,7 +121,7 @@ pub struct Definition<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// Reads one item, which stands at `path` of its page.
+    /// Reads one item; `path` is its place in the page.
     pub fn read(raw: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Item<'a>, Fault> {
         let item = Object::read(raw, path)?;
         let bounded = |key: &str| match item.required_text(path, key)? {
@@ -154,7 +155,7 @@ impl<'a> Item<'a> {
         json::beyond_range(raw, path).map_or(Ok(item), Err)
     }
 
-    /// Whether the item is of a subscription, by its id. Dot segments would lead out of it.
+    /// Says whether the item belongs to the subscription, by its id. An id with dot segments belongs to none.
     pub fn is_of(&self, subscription: &str) -> bool {
         if self.id.split('/').any(|segment| matches!(segment, "." | "..")) {
             return false;
@@ -164,7 +165,7 @@ impl<'a> Item<'a> {
             && segments.next().is_some_and(|id| id.eq_ignore_ascii_case(subscription))
     }
 
-    /// The first member that says that the item is of another collection than this type names, as key and value.
+    /// Returns the first member that says that the item belongs to another collection than this type, as key and value.
     pub fn astray(&self, kind: &str) -> Option<(&'static str, &str)> {
         let collection = kind.rsplit('/').next().unwrap_or(kind);
         if !self.kind.eq_ignore_ascii_case(kind) {
@@ -174,13 +175,13 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Whether an id is that of a resource of Microsoft.Security in this collection, wherever it stands.
+/// Says whether an id is that of a Microsoft.Security resource in this collection, at any scope.
 fn is_id_of(id: &str, collection: &str) -> bool {
     let mut segments: Vec<&str> = id.split('/').collect();
     let Some(provider) = segments.iter().rposition(|segment| segment.eq_ignore_ascii_case("providers")) else {
         return false;
     };
-    // After the namespace, types and names take turns.
+    // After the namespace, types and names alternate.
     match segments.split_off(provider + 1)[..] {
         [namespace, ref rest @ .., kind, name] => {
             rest.len().is_multiple_of(2)
@@ -246,21 +247,21 @@ fn last_segment(id: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// A subscription of `GET /subscriptions`.
+/// A subscription in the answer to `GET /subscriptions`.
 #[derive(Debug)]
 pub struct Subscription<'a> {
-    /// GUID.
+    /// The subscription's GUID.
     pub subscription_id: Cow<'a, str>,
     /// The name for people.
     pub display_name: Option<Cow<'a, str>>,
     /// `Enabled`, `Warned`, `PastDue`, `Disabled` or `Deleted`.
     pub state: Option<Cow<'a, str>>,
-    /// GUID of the tenant that it belongs to.
+    /// GUID of the subscription's tenant.
     pub tenant_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> Subscription<'a> {
-    /// Reads one subscription, which stands at `path` of its page.
+    /// Reads one subscription; `path` is its place in the page.
     pub fn read(raw: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Subscription<'a>, Fault> {
         let subscription = Object::read(raw, path)?;
         Ok(Subscription {

@@ -1,5 +1,5 @@
-//! The scopes: the subscriptions that the settings name, or all that the application can read, and the tenant's id
-//! where the settings give a domain. The plugin data of a scope is the tenant id that the feed signs in to.
+//! The search for scopes: the subscriptions that the settings name, or all that the application can read, and the
+//! tenant's id if the settings give a domain. The plugin data of a scope is the tenant id that the feed signs in to.
 
 use crate::api::{Page, Subscription};
 use crate::contract::{Discovery, Failure, Reaction, Scope, SkippedScope};
@@ -15,23 +15,23 @@ use crate::settings::{Settings, Subscriptions, is_guid};
 /// The version of the interface that lists subscriptions.
 const API_VERSION: &str = "2022-12-01";
 
-/// A list this long never comes from one tenant: Azure itself refuses queries beyond 10,000 subscriptions.
+/// Largest number of pages: Azure itself refuses queries beyond 10,000 subscriptions.
 const MAX_PAGES: usize = 100;
 
 const WHAT: &str = "the list of subscriptions";
 
-/// Path of the tenant's OpenID configuration, which tells the id behind a domain.
+/// Path of the tenant's OpenID configuration, which reveals the id behind a domain.
 pub fn openid_path(settings: &Settings) -> String {
     format!("/{}/v2.0/.well-known/openid-configuration", settings.tenant)
 }
 
-/// The request that resolves the tenant's domain; none if the settings give the id.
+/// The request that resolves the tenant's domain; `None` if the settings give the id.
 pub fn tenant_request(settings: &Settings) -> Option<Request> {
     let url = format!("{}{}", settings.authority, openid_path(settings));
     (!settings.tenant_is_id()).then_some(Request { url, bearer: None, form: None })
 }
 
-/// The tenant id of an OpenID configuration: the first GUID among the segments of its issuer.
+/// Returns the tenant id in an OpenID configuration: the first GUID among the segments of its issuer.
 pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Failure> {
     let call = Call::to_entra(settings, "the tenant's OpenID configuration");
     if response.status != 200 {
@@ -52,7 +52,7 @@ pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Fai
     read().map_err(|fault| service_error::not_understood(call, response, &fault))
 }
 
-/// The scopes that were found so far, and the notices about them.
+/// The scopes found so far, and the notices about them.
 #[derive(Debug)]
 pub struct Found<'a> {
     settings: &'a Settings,
@@ -65,7 +65,7 @@ pub struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Begins: a list of subscriptions is itself the result.
+    /// Begins a search; a list of subscriptions in the settings is itself the result.
     pub fn new(settings: &'a Settings, tenant_id: String) -> Found<'a> {
         let mut found = Found {
             settings,
@@ -87,7 +87,7 @@ impl<'a> Found<'a> {
         found
     }
 
-    /// The request for the next page of subscriptions; none when all are read.
+    /// The request for the next page of subscriptions; `None` when all pages are read.
     pub fn next_request(&self, token: Option<&str>) -> Result<Option<Request>, Failure> {
         let Some(url) = self.next_link.clone() else { return Ok(None) };
         if self.pages >= MAX_PAGES {
@@ -96,7 +96,7 @@ impl<'a> Found<'a> {
         Ok(Some(Request { url, bearer: token.map(str::to_owned), form: None }))
     }
 
-    /// Takes one page of subscriptions.
+    /// Reads one page of subscriptions.
     pub fn take(&mut self, response: &Response) -> Result<(), Failure> {
         if response.status != 200 {
             return Err(refused(service_error::arm(self.call(), response)));
@@ -123,7 +123,7 @@ impl<'a> Found<'a> {
         Call::to_arm(self.settings, WHAT, None)
     }
 
-    /// The result; nothing found is a failure.
+    /// The result; an empty one is a failure.
     pub fn discovery(mut self) -> Result<Discovery, Failure> {
         let Subscriptions::All { exclude, .. } = &self.settings.subscriptions else { return Ok(self.discovery) };
         for id in exclude.iter().filter(|id| !self.excluded.contains(id)) {
@@ -138,8 +138,8 @@ impl<'a> Found<'a> {
         Ok(self.discovery)
     }
 
-    /// The failure where there is no scope. It names the subscriptions that the settings leave out, since a failure carries
-    /// no notices.
+    /// The failure of a search without a result. It names the subscriptions that the settings exclude, because a
+    /// failure carries no notices.
     fn nothing_found(&self) -> Failure {
         let diagnosis = if self.excluded.is_empty() { NO_SUBSCRIPTIONS } else { ALL_EXCLUDED };
         let mut detail = format!("tenant {}", self.tenant_id);
@@ -167,7 +167,7 @@ impl<'a> Found<'a> {
         if self.discovery.scopes.iter().any(|known| known.id == scope.id) {
             return;
         }
-        // Reads work in every other state, such as PastDue and Warned; where they do not, the poll says so.
+        // Subscriptions can be read in every other state, such as PastDue and Warned; if not, the poll reports it.
         let closed = ["Disabled", "Deleted"];
         match subscription.state.as_deref() {
             Some(state) if closed.iter().any(|closed| state.eq_ignore_ascii_case(closed)) => {
@@ -189,7 +189,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The failure where the list was refused. To mend the scope would say that there are no subscriptions.
+/// Returns the failure of a refused list. The reaction `fix-scope` would mean that there are no subscriptions.
 fn refused(failure: Failure) -> Failure {
     if failure.reaction != Reaction::FixScope {
         return failure;

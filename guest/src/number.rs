@@ -1,44 +1,45 @@
-//! Numbers of the service: their spelling to the letter, their value for judgements, and decimals whose sums and
-//! differences hold to the last digit or are not given at all.
+//! Numbers of the service: their exact spelling, their value for judgements, and decimals whose sums and differences
+//! are either exact or not given at all.
 
 use std::fmt;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
 
-/// Longer than this is no measurement: an event repeats each number a few times and must stay within its limit.
+/// Bytes of the longest accepted number: an event repeats each number a few times and must stay within its limit.
 pub const MAX_NUMBER_BYTES: usize = 512;
 
-/// A number of so many bytes without an exponent is within the range of double precision, whatever its digits are.
+/// The most bytes of a number without an exponent that is within the range of double precision, whatever its digits
+/// are.
 pub const MAX_PLAIN_DIGITS: usize = 308;
 
-/// A number as it was spelled.
+/// A number with its spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<'a>(&'a str);
 
 impl<'a> Number<'a> {
-    /// The number that a JSON value is; none if the value is something else.
+    /// Takes a JSON value as a number; `None` if its first character is not that of a number.
     pub fn read(text: &'a str) -> Option<Number<'a>> {
         text.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then_some(Number(text))
     }
 
-    /// The number in a state that kept its spelling.
+    /// Takes the spelling of a number from a state.
     pub fn spelled(text: &'a str) -> Number<'a> {
         Number(text)
     }
 
-    /// To the letter.
+    /// The exact spelling.
     pub fn text(self) -> &'a str {
         self.0
     }
 
-    /// Its value for judgements and figures, rounded to 28 digits; none if it is larger than that.
+    /// The value for judgements and figures, rounded to 28 digits; `None` if it is too large.
     pub fn decimal(self) -> Option<Decimal> {
         if !self.0.contains(['e', 'E']) {
             return Decimal::from_str(self.0).ok();
         }
         let CanonicalNumber { negative, digits, exponent } = self.canonical()?;
-        // The place of the first digit before the point decides whether there is anything to round.
+        // The place of the first digit before the point decides whether rounding is needed.
         let place = exponent.checked_add(i64::try_from(digits.len()).ok()?)?;
         if place < -i64::from(Decimal::MAX_SCALE) {
             return Some(Decimal::ZERO);
@@ -59,7 +60,7 @@ impl<'a> Number<'a> {
         Decimal::from_str(&plain).ok()
     }
 
-    /// Its sign, digits and power of ten; none if the power has more than 18 digits.
+    /// Returns sign, digits and power of ten; `None` if the power has more than 18 digits.
     pub fn canonical(self) -> Option<CanonicalNumber> {
         let (mantissa, exponent) = self.0.split_once(['e', 'E']).unwrap_or((self.0, "0"));
         let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
@@ -77,18 +78,18 @@ impl<'a> Number<'a> {
         Some(CanonicalNumber { negative, digits, exponent })
     }
 
-    /// Whether it is within the range of double precision; one that is nearer to zero than that can tell counts as zero.
+    /// Says whether the number is within the range of double precision; a number too near to zero counts as zero.
     pub fn is_within_range(self) -> bool {
         let is_plain = self.0.len() <= MAX_PLAIN_DIGITS && !self.0.contains(['e', 'E']);
         is_plain || self.float().is_finite()
     }
 
-    /// Its nearest floating-point value, for figures.
+    /// The nearest floating-point value, for figures.
     pub fn float(self) -> f64 {
         self.0.parse().unwrap_or(f64::NAN)
     }
 
-    /// Whether two spellings mean the same number.
+    /// Says whether two spellings mean the same number.
     pub fn equals(self, other: Number<'_>) -> bool {
         if self.0 == other.0 {
             return true;
@@ -97,23 +98,24 @@ impl<'a> Number<'a> {
     }
 }
 
-/// A number taken apart, in the one way that all spellings of it have in common.
+/// The parts of a number, equal for all its spellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanonicalNumber {
-    /// Whether it is below zero.
+    /// Whether the number is below zero.
     pub negative: bool,
-    /// Its digits as a whole number, without zeros at either end; `0` for nothing.
+    /// The digits as a whole number, without zeros at either end; `0` for zero.
     pub digits: String,
     /// The power of ten of the last digit.
     pub exponent: i64,
 }
 
-/// Whether a text is a number as JSON spells it, of a length that this plugin takes.
+/// Says whether a text is a JSON number of an accepted length.
 pub fn is_number(text: &str) -> bool {
     text.len() <= MAX_NUMBER_BYTES && length(text.as_bytes()) == Some(text.len())
 }
 
-/// The length of the number, as JSON spells it, with which a text begins; none if it begins with none.
+/// Returns the length of the JSON number at the start of a text, in bytes; `None` if the text begins with something
+/// else.
 pub fn length(text: &[u8]) -> Option<usize> {
     let digits = |at: usize| {
         let count = text.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -131,7 +133,8 @@ pub fn length(text: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// The digits that 128 bits hold in any case: the service's own numbers have at most 17 digits, and differ by few powers of ten.
+/// Number of digits that always fit into 128 bits: the service's own numbers have at most 17 digits, and their powers
+/// of ten differ little.
 const MAX_DIGITS: u32 = 38;
 
 /// A decimal of up to 38 digits, before and after the point.
@@ -139,15 +142,15 @@ const MAX_DIGITS: u32 = 38;
 pub struct Exact {
     /// All digits as a whole number.
     digits: i128,
-    /// The count of the digits after the point; no zero ends them there.
+    /// Number of digits after the point; the last of them is not zero.
     scale: u32,
 }
 
 impl Exact {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Exact = Exact { digits: 0, scale: 0 };
 
-    /// The value of a number; none if it has too many digits.
+    /// Returns the value of a number; `None` if it has too many digits.
     pub fn of(number: Number<'_>) -> Option<Exact> {
         let parts = number.canonical()?;
         let digits = parts.digits.parse::<i128>().ok()?;
@@ -158,19 +161,19 @@ impl Exact {
         }
     }
 
-    /// The sum; none if it has too many digits.
+    /// Returns the sum; `None` if it has too many digits.
     pub fn plus(self, other: Exact) -> Option<Exact> {
         let scale = self.scale.max(other.scale);
         let aligned = |number: Exact| number.digits.checked_mul(10_i128.checked_pow(scale - number.scale)?);
         Exact { digits: aligned(self)?.checked_add(aligned(other)?)?, scale }.normalized().bounded()
     }
 
-    /// The difference; none if it has too many digits.
+    /// Returns the difference; `None` if it has too many digits.
     pub fn minus(self, other: Exact) -> Option<Exact> {
         self.plus(Exact { digits: other.digits.checked_neg()?, ..other })
     }
 
-    /// The distance from zero.
+    /// Returns the distance from zero.
     pub fn magnitude(self) -> Magnitude {
         let digits = self.digits.unsigned_abs().to_string();
         let place = digits.len() as i64 - i64::from(self.scale);
@@ -193,12 +196,12 @@ impl Exact {
 /// A distance from zero, for comparisons: the place of the first digit decides, then the digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Magnitude {
-    /// The count of the digits before the point, below zero where the first ones are zeros; none for zero itself.
+    /// Number of digits before the point, negative where the first digits are zeros; `None` for zero itself.
     place: Option<i64>,
     digits: String,
 }
 
-/// As JSON has it.
+/// Writes the number as in JSON.
 impl fmt::Display for Exact {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = self.scale as usize;

@@ -10,12 +10,12 @@ use crate::link::List;
 use crate::service_error::{self, Call};
 use crate::settings::{Definitions, EventKind, Settings, is_guid};
 
-/// The next step of a poll after a page.
+/// The step of a poll after a page.
 #[derive(Debug)]
 pub enum Next<'a> {
-    /// At a further page of the same list, which has this cursor.
+    /// A further page of the same list, with this cursor.
     Page(String),
-    /// At the first page of the next list.
+    /// The first page of the next list.
     List(PollPosition<'a>),
     /// All lists are read.
     Nothing,
@@ -27,13 +27,13 @@ pub struct PollPosition<'a> {
     settings: &'a Settings,
     subscription: &'a str,
     kind: EventKind,
-    /// Address of the page; none for the first of its kind.
+    /// Address of the page; `None` for the first page of its kind.
     link: Option<&'a str>,
     expand: bool,
 }
 
 impl<'a> PollPosition<'a> {
-    /// Reads a cursor: the name of the kind, and after a space the address of the page.
+    /// Reads a cursor: the name of the kind and, after a space, the address of the page.
     pub fn read(
         settings: &'a Settings,
         scope: &'a Scope,
@@ -81,12 +81,12 @@ impl<'a> PollPosition<'a> {
         Request { url, bearer: token.map(str::to_owned), form: None }
     }
 
-    /// Whether the service itself refused to expand definitions: HTTP 400 on a first page, with its own error.
+    /// Says whether the service itself refused to expand definitions: HTTP 400 for a first page, with its own error.
     pub fn expansion_was_refused(&self, response: &Response) -> bool {
         self.expand && self.link.is_none() && response.status == 400 && service_error::is_of_arm(response)
     }
 
-    /// The page of an answer, its items unread, and where the poll goes on.
+    /// Returns the page of an answer, without reading its items, and the next step of the poll.
     pub fn page(&self, response: Response) -> Result<(contract::Page, Next<'a>), Failure> {
         if response.status != 200 {
             return Err(service_error::arm(self.call(), &response));
@@ -119,7 +119,7 @@ impl<'a> PollPosition<'a> {
         Some(PollPosition::first(self.settings, self.subscription, kind))
     }
 
-    /// The link to the next page of the same list.
+    /// Checks the link to the next page of the same list.
     fn checked(&self, link: &str) -> Result<String, Failure> {
         let list = List { origin: &self.settings.endpoint, path: &self.path() };
         list.follow(link)

@@ -18,8 +18,8 @@ pub fn path(settings: &Settings) -> String {
 /// The type of a client assertion (RFC 7523).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The request for a token. `assertion` asks the host for a signed assertion: of the credential in which setting, for
-/// which application, to which audience.
+/// Makes the request for a token. `assertion` asks the host for a signed assertion; its arguments are the setting with
+/// the credential, the application and the audience.
 pub fn request(
     settings: &Settings,
     assertion: impl FnOnce(&str, &str, &str) -> Result<String, Refusal>,
@@ -50,7 +50,7 @@ fn refused(setting: &str, refusal: Refusal) -> String {
     format!("`{setting}`: {why}")
 }
 
-/// The token of an answer.
+/// Reads the token in an answer.
 pub fn answer(settings: &Settings, response: &Response) -> Result<Token, Failure> {
     let call = Call::to_entra(settings, "the token endpoint");
     if response.status != 200 {
@@ -72,7 +72,8 @@ struct Granted<'a> {
     seconds: u32,
 }
 
-/// A token that says no life is good for as long as Entra ID's tokens are at least; a 401 renews it in any case.
+/// Lifetime assumed for a token whose answer states none: Entra ID's tokens are valid at least this long, and a 401
+/// renews a token in any case.
 const LIFE_SECONDS: u32 = 3_599;
 
 impl<'a> Granted<'a> {
@@ -89,7 +90,7 @@ impl<'a> Granted<'a> {
         Ok(Granted { value, kind, seconds })
     }
 
-    /// A flaw that keeps every request from carrying the token.
+    /// Returns the flaw of a token that no request can carry.
     fn flaw(&self) -> Option<String> {
         if let Some(odd) = self.value.chars().find(|character| !character.is_ascii_graphic()) {
             return Some(format!("`access_token`: found the character U+{:04X}, which no token has", u32::from(odd)));
@@ -105,12 +106,12 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// Whole seconds of a number, or of a number in a string, as version 1 of the endpoint gives it. A life that is longer
-/// than a `u32` has room for is as long as that, and one that is over is 0.
+/// Returns whole seconds of a number, or of a number in a string, as in version 1 of the endpoint. A lifetime beyond
+/// the range of `u32` becomes the largest one, and a negative one becomes 0.
 fn seconds(value: JsonValue<'_>) -> Option<u32> {
     let text = value.get();
     let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).trim();
-    // The words `inf` and `nan` are numbers to the parser alone.
+    // Only the parser takes the words `inf` and `nan` for numbers.
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     let seconds: f64 = number.parse().ok().filter(|_| is_number)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast stops at both ends")]

@@ -1,5 +1,5 @@
-//! The reader that names the exact fault of a document or an object: `serde_json`, a level at a time. It reads what the
-//! tape refuses, and a fuzzer holds the two against each other.
+//! The reader that names the exact fault of a document or an object. It uses `serde_json`, one level at a time, and
+//! reads the documents that the tape refuses. A fuzzer compares the two readers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use crate::json::{Fault, MAX_DEPTH, MAX_MEMBERS, ValuePath, unmarked};
 
-/// Some editors and servers open a text in UTF-8 with this.
+/// The byte order mark of UTF-8. Some editors and servers write it before a text.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before it is
-/// skipped.
+/// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before the
+/// document is skipped.
 pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
     let body = unmarked(body);
     if let Some(encoding) = other_encoding(body) {
@@ -33,7 +33,7 @@ pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
     })
 }
 
-/// The encoding of a body that is no UTF-8, where its first bytes tell: JSON begins with two characters of ASCII.
+/// Names the encoding of a body that is not UTF-8, if its first bytes show it: JSON begins with two ASCII characters.
 fn other_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => Some("text in UTF-16 or UTF-32"),
@@ -42,7 +42,7 @@ fn other_encoding(body: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The deepest nesting of objects and lists.
+/// Returns the deepest nesting of objects and lists.
 fn depth(body: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in body {
@@ -61,8 +61,8 @@ fn depth(body: &[u8]) -> usize {
     deepest
 }
 
-/// The members of the object `text`, which stands at `path`, each value as text. Of a key that stands twice, the last counts,
-/// as in most readers.
+/// Returns the members of the object `text`, which is at `path`, each value as text. If a key appears twice, the last
+/// member counts, as in most readers.
 pub fn object<'a>(text: &'a str, path: &ValuePath<'_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, Fault> {
     let members: serde_json::Result<ExactMembers<'a>> = serde_json::from_str(text);
     members.map(|ExactMembers(members)| members).map_err(|error| Fault {
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for ExactMembers<'de> {
     }
 }
 
-/// A key: borrowed where it has no escapes.
+/// A key, borrowed if it has no escapes.
 struct MemberKey<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for MemberKey<'de> {

@@ -1,8 +1,9 @@
-//! JSON as it came: values that stay text, and where in a document something is.
+//! JSON as the service sent it: values that stay text, and the place of each value in its document.
 //!
-//! By hand, beside serde: a library makes doubles of numbers, and its errors quote values. Here a fault names the path and the
-//! type that it found, the depth and the members of an object are bounded, and of two equal keys the last counts. A good
-//! document is read once, by the tape; the exact reader reads again the one that the tape refuses, for its fault.
+//! This module is written by hand, beside serde: a library turns numbers into doubles, and its errors quote values.
+//! Here a fault names the path and the type that was found, the depth and the number of members of an object are
+//! bounded, and of two equal keys the last counts. The tape reads a valid document once. If the tape refuses a
+//! document, the exact reader reads it again to name its fault.
 
 pub mod exact;
 mod plain;
@@ -17,19 +18,20 @@ use crate::json::exact::BYTE_ORDER_MARK;
 use crate::json::tape::Tape;
 use crate::number::{MAX_NUMBER_BYTES, MAX_PLAIN_DIGITS, Number};
 
-/// Deeper than this is an attack or a fault: the deepest answer of the service has 7 levels.
+/// The most levels of a document. The deepest answer of the service has 7 levels; a deeper document is an attack or a
+/// fault.
 pub const MAX_DEPTH: usize = 64;
 
-/// A fault of a document, and its place.
+/// A fault of a document, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// For example `value[3].properties.score.current`; empty for the document itself.
+    /// The place, for example `value[3].properties.score.current`; empty for the document itself.
     pub path: String,
-    /// The value at `path`, in words.
+    /// The value found at `path`, in words.
     pub found: String,
     /// The value that belongs at `path`, in words.
     pub expected: String,
-    /// Whether a value of another type stands at `path`, rather than none.
+    /// Whether `path` has a value of another type, rather than no value.
     pub wrong_type: bool,
 }
 
@@ -45,7 +47,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The diagnosis of an answer of the service that has this fault.
+    /// Returns the diagnosis of an answer of the service that has this fault.
     pub fn diagnosis(&self) -> &'static Diagnosis {
         match self {
             Fault { path, .. } if path.is_empty() => &ANSWER_NOT_JSON,
@@ -54,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// Something of another type than expected, or nothing, stands at `path`.
+    /// Returns the fault of a missing value, or of a value of another type than expected, at `path`.
     pub fn unfit(path: &ValuePath<'_>, value: Option<JsonValue<'_>>, expected: &str) -> Fault {
         Fault {
             path: path.to_string(),
@@ -64,25 +66,25 @@ impl Fault {
         }
     }
 
-    /// The fault of a value at `path` that is too long.
+    /// Returns the fault of a value at `path` that is too long.
     pub fn length(path: &ValuePath<'_>, bytes: usize, at_most: usize) -> Fault {
         let expected = format!("at most {at_most} bytes");
         Fault { path: path.to_string(), found: format!("{bytes} bytes"), expected, wrong_type: true }
     }
 
-    /// The number at `path` is larger than double precision goes, in which most readers of JSON take it.
+    /// Returns the fault of a number at `path` beyond the range of double precision, which most readers of JSON use.
     pub fn range(path: &ValuePath<'_>) -> Fault {
         let (found, expected) = ("a number beyond the range of double precision", "a number within it");
         Fault { path: path.to_string(), found: found.to_owned(), expected: expected.to_owned(), wrong_type: true }
     }
 
-    /// The document itself cannot be read.
+    /// Returns the fault of a document that cannot be read.
     pub fn document(found: impl Into<String>, expected: &str) -> Fault {
         Fault { path: String::new(), found: found.into(), expected: expected.to_owned(), wrong_type: false }
     }
 }
 
-/// The place of a value in its document. It is made on the way down, and becomes text where there is a fault.
+/// The place of a value in its document. A path is built while the document is read, and becomes text only for a fault.
 #[derive(Debug, Clone, Copy)]
 pub enum ValuePath<'a> {
     /// The document itself.
@@ -94,12 +96,12 @@ pub enum ValuePath<'a> {
 }
 
 impl<'a> ValuePath<'a> {
-    /// The value of a key in the object at this place.
+    /// Returns the path of a key's value in the object at this place.
     pub fn key(&'a self, key: &'a str) -> ValuePath<'a> {
         ValuePath::Key(self, key)
     }
 
-    /// An item of the list at this place.
+    /// Returns the path of an item of the list at this place.
     pub fn index(&'a self, index: usize) -> ValuePath<'a> {
         ValuePath::Index(self, index)
     }
@@ -116,12 +118,12 @@ impl fmt::Display for ValuePath<'_> {
     }
 }
 
-/// A body without the byte order mark that it may open with: readers of JSON may ignore one (RFC 8259, section 8.1).
+/// Returns a body without the byte order mark at its start, which readers of JSON may ignore (RFC 8259, section 8.1).
 pub fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
 
-/// A document whose values can be asked for.
+/// A document, read once, whose values are found through its tape.
 #[derive(Debug)]
 pub struct Document<'a> {
     text: &'a str,
@@ -129,26 +131,26 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before it is
-    /// skipped.
+    /// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before the
+    /// document is skipped.
     pub fn read(body: &'a [u8]) -> Result<Document<'a>, Fault> {
         let text = std::str::from_utf8(unmarked(body)).ok();
         match text.and_then(|text| Some(Document { text, tape: tape::read(text)? })) {
             Some(document) => Ok(document),
             None => Err(exact::document(body).err().unwrap_or_else(|| {
-                // Only a fault of this plugin leads here: the two readers take the same documents.
+                // The two readers accept the same documents, so only a fault of this plugin leads here.
                 Fault::document("text that is no JSON", "a JSON object")
             })),
         }
     }
 
-    /// The whole document as one value.
+    /// Returns the whole document as one value.
     pub fn root(&self) -> JsonValue<'_> {
         JsonValue { document: self, index: 0 }
     }
 }
 
-/// A value in a document, as text.
+/// A value in a document.
 #[derive(Clone, Copy)]
 pub struct JsonValue<'a> {
     document: &'a Document<'a>,
@@ -166,7 +168,7 @@ impl<'a> JsonValue<'a> {
         self.document.tape.spans[self.index]
     }
 
-    /// To the letter.
+    /// Returns the text of the value, unchanged.
     pub fn get(self) -> &'a str {
         let span = self.span();
         &self.document.text[span.start..span.end]
@@ -176,29 +178,29 @@ impl<'a> JsonValue<'a> {
         self.document.text.as_bytes()[self.span().start]
     }
 
-    /// Whether it is an object.
+    /// Returns whether the value is an object.
     pub fn is_object(self) -> bool {
         self.first_byte() == b'{'
     }
 
-    /// Whether it is `null`.
+    /// Returns whether the value is `null`.
     pub fn is_null(self) -> bool {
         self.first_byte() == b'n'
     }
 
-    /// What stands in it: the items of a list; keys and values of an object in turns.
+    /// Returns the parts of the value: the items of a list, or the keys and values of an object in turns.
     fn inside(self) -> Values<'a> {
         Values { document: self.document, index: self.index + 1, end: self.span().next }
     }
 
-    /// The text between the quotes of a string.
+    /// Returns the text between the quotes of a string.
     fn between_quotes(self) -> &'a str {
         let span = self.span();
         &self.document.text[span.start + 1..span.end - 1]
     }
 }
 
-/// Values that stand one after the other.
+/// An iterator over consecutive values of one list or object.
 #[derive(Debug, Clone)]
 pub struct Values<'a> {
     document: &'a Document<'a>,
@@ -216,7 +218,7 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
-/// The members of an object. Of a key that stands twice, the last counts, as in most readers.
+/// The members of an object. If a key appears twice, the last member counts, as in most readers.
 #[derive(Debug)]
 pub struct Object<'a> {
     members: ObjectMembers<'a>,
@@ -224,9 +226,9 @@ pub struct Object<'a> {
 
 #[derive(Debug)]
 enum ObjectMembers<'a> {
-    /// No key has escapes, and none stands twice.
+    /// No key has escapes, and no key appears twice.
     AsWritten(JsonValue<'a>),
-    /// Each key once.
+    /// Each key appears once, with its escapes decoded.
     Settled(Vec<(Cow<'a, str>, JsonValue<'a>)>),
 }
 
@@ -236,11 +238,12 @@ impl Default for Object<'_> {
     }
 }
 
-/// More members than this in one object is an attack: looking for a key that stands twice costs their square.
+/// The most members of one object. The search for repeated keys costs the square of their number, and more members are
+/// an attack.
 const MAX_MEMBERS: usize = 1_000;
 
 impl<'a> Object<'a> {
-    /// Reads `value`, which stands at `path`, as an object.
+    /// Reads `value`, which is at `path`, as an object.
     pub fn read(value: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Object<'a>, Fault> {
         if !value.is_object() {
             return Err(Fault::unfit(path, Some(value), "an object"));
@@ -251,13 +254,13 @@ impl<'a> Object<'a> {
         match settled(value) {
             Some(members) => Ok(Object { members: ObjectMembers::Settled(members) }),
             None => Err(exact::object(value.get(), path).err().unwrap_or_else(|| {
-                // Only a fault of this plugin leads here: the two readers take the same objects.
+                // The two readers accept the same objects, so only a fault of this plugin leads here.
                 Fault::unfit(path, Some(value), "an object")
             })),
         }
     }
 
-    /// The value of a key; none if it is absent or null.
+    /// Returns the value of a key, or `None` if the key is absent or its value is null.
     pub fn get(&self, key: &str) -> Option<JsonValue<'a>> {
         let found = match &self.members {
             ObjectMembers::AsWritten(value) => {
@@ -268,7 +271,7 @@ impl<'a> Object<'a> {
         found.filter(|value| !value.is_null())
     }
 
-    /// All members as they came, null included.
+    /// Returns all members in the order of the text, null included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, JsonValue<'a>)> {
         let (written, settled) = match &self.members {
             ObjectMembers::AsWritten(value) => (Some(pairs(*value)), &[][..]),
@@ -278,18 +281,18 @@ impl<'a> Object<'a> {
         written.chain(settled.iter().map(|(key, value)| (key.as_ref(), *value)))
     }
 
-    /// The string of a key, none if absent or null.
+    /// Returns the string of a key, or `None` if the key is absent or its value is null.
     pub fn text(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Cow<'a, str>>, Fault> {
         let Some(value) = self.get(key) else { return Ok(None) };
         string(value).map(Some).ok_or_else(|| Fault::unfit(&path.key(key), Some(value), "a string"))
     }
 
-    /// The string of a key that must be there.
+    /// Returns the string of a required key.
     pub fn required_text(&self, path: &ValuePath<'_>, key: &str) -> Result<Cow<'a, str>, Fault> {
         self.text(path, key)?.ok_or_else(|| Fault::unfit(&path.key(key), None, "a string"))
     }
 
-    /// The number of a key to the letter, none if absent or null.
+    /// Returns the unchanged number of a key, or `None` if the key is absent or its value is null.
     pub fn number(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Number<'a>>, Fault> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = Number::read(value.get()).ok_or_else(|| Fault::unfit(&path.key(key), Some(value), "a number"))?;
@@ -302,19 +305,20 @@ impl<'a> Object<'a> {
         Ok(Some(number))
     }
 
-    /// The object of a key, none if absent or null.
+    /// Returns the object of a key, or `None` if the key is absent or its value is null.
     pub fn object(&self, path: &ValuePath<'_>, key: &str) -> Result<Option<Object<'a>>, Fault> {
         self.get(key).map(|value| Object::read(value, &path.key(key))).transpose()
     }
 }
 
-/// The members of an object as they are written.
+/// Returns the members of an object as they are written, keys with their quotes.
 fn pairs<'a>(object: JsonValue<'a>) -> impl Iterator<Item = (JsonValue<'a>, JsonValue<'a>)> + Clone {
     let mut inside = object.inside();
     std::iter::from_fn(move || Some((inside.next()?, inside.next()?)))
 }
 
-/// Whether each key of an object stands in it once, and to the letter. Of an object with too many members, the answer is no.
+/// Returns whether each key of an object appears once and has no escapes. For an object with too many members, the
+/// result is `false`.
 fn has_plain_keys(object: JsonValue<'_>) -> bool {
     let keys = pairs(object).map(|(key, _)| key);
     keys.clone().enumerate().all(|(index, key)| {
@@ -323,7 +327,7 @@ fn has_plain_keys(object: JsonValue<'_>) -> bool {
     })
 }
 
-/// The members of an object, each key once; none where a key is no text, or there are too many.
+/// Returns the members of an object, each key once, or `None` if a key is not text or there are too many members.
 fn settled(object: JsonValue<'_>) -> Option<Vec<(Cow<'_, str>, JsonValue<'_>)>> {
     let mut members: Vec<(Cow<'_, str>, JsonValue<'_>)> = Vec::new();
     for (key, value) in pairs(object) {
@@ -339,7 +343,7 @@ fn settled(object: JsonValue<'_>) -> Option<Vec<(Cow<'_, str>, JsonValue<'_>)>> 
     Some(members)
 }
 
-/// Finds a number beyond the range of double precision, wherever it stands in a value; none if there is none.
+/// Returns the fault of the first number beyond the range of double precision at any level of a value.
 pub fn beyond_range(value: JsonValue<'_>, path: &ValuePath<'_>) -> Option<Fault> {
     if !value.document.tape.has_large_numbers || !has_number_beyond_range(value.get()) {
         return None;
@@ -376,7 +380,7 @@ fn has_number_beyond_range(text: &str) -> bool {
     false
 }
 
-/// The items of a list.
+/// Returns the items of a list.
 pub fn list<'a>(value: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Values<'a>, Fault> {
     match value.first_byte() {
         b'[' => Ok(value.inside()),
@@ -384,7 +388,7 @@ pub fn list<'a>(value: JsonValue<'a>, path: &ValuePath<'_>) -> Result<Values<'a>
     }
 }
 
-/// The text of a JSON string; none for anything else, a lone surrogate included.
+/// Returns the text of a JSON string, or `None` for any other value and for a string with a lone surrogate.
 pub fn string(value: JsonValue<'_>) -> Option<Cow<'_, str>> {
     if value.first_byte() != b'"' {
         return None;
@@ -396,7 +400,7 @@ pub fn string(value: JsonValue<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The type of a value, in words.
+/// Returns the type of a value, in words.
 fn kind(value: JsonValue<'_>) -> &'static str {
     match value.first_byte() {
         b'{' => "an object",
@@ -409,8 +413,8 @@ fn kind(value: JsonValue<'_>) -> &'static str {
     }
 }
 
-/// The same value on one line: white space between tokens goes, numbers and strings stay to the letter, and half of a
-/// surrogate pair, which many readers refuse, becomes U+FFFD.
+/// Returns the same value on one line. White space between tokens is removed, and numbers and strings stay unchanged,
+/// except that half of a surrogate pair, which many readers refuse, becomes U+FFFD.
 pub fn compact(value: JsonValue<'_>) -> Cow<'_, str> {
     let (text, tape) = (value.get(), &value.document.tape);
     if !tape.has_white_space && !tape.has_surrogates {
@@ -431,7 +435,7 @@ pub fn compact(value: JsonValue<'_>) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The length of the JSON string at the start of `text`, quotes included.
+/// Returns the length of the JSON string at the start of `text`, quotes included.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

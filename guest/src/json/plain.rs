@@ -1,7 +1,8 @@
-//! The bytes of strings that JSON has as they are: neither quotes nor backslashes nor control characters. Both reading and
-//! writing go from one of the others to the next.
+//! A search for the special bytes of JSON strings: quotes, backslashes and control characters. A JSON string contains
+//! all other bytes unchanged, so the reader and the writer skip from one special byte to the next.
 
-/// The count of bytes before the first that a JSON string has only with a backslash, or that ends the string.
+/// Returns the number of bytes before the first special byte, which needs a backslash in a JSON string or ends the
+/// string.
 pub fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -17,8 +18,8 @@ pub fn plain_length(bytes: &[u8]) -> usize {
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Marks the high bit of the first byte of eight that is special. A bit beyond the first may be wrong: a subtraction borrows
-/// from the byte above.
+/// Marks the high bit of the first special byte of eight. A bit above the first marked bit may be wrong, because a
+/// subtraction borrows from the byte above.
 fn special(word: u64) -> u64 {
     let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
     let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);

@@ -1,38 +1,40 @@
-//! A document in one pass: a flat list of its values in the order in which they begin, each with its place in the text.
+//! Reads a document in one pass into a flat list of its values. The values are in the order in which they begin, each
+//! with its place in the text.
 
 use crate::json::MAX_DEPTH;
 use crate::json::plain::plain_length;
 use crate::number::{self, MAX_PLAIN_DIGITS};
 
-/// A value, or a key, and its place.
+/// The place of a value or a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
-    /// Where its text begins.
+    /// The first byte of its text.
     pub start: usize,
-    /// Where its text ends.
+    /// The byte after its text.
     pub end: usize,
-    /// The index of the span that follows it and all that is in it.
+    /// The index of the span after this span and all spans inside it.
     pub next: usize,
-    /// Whether it is a string with escapes.
+    /// Whether the span is a string with escapes.
     pub escaped: bool,
 }
 
-/// The spans of a text. The members of an object stand in turns, key and value.
+/// The spans of a text. The members of an object are in turns: a key, then its value.
 #[derive(Debug, Default)]
 pub(super) struct Tape {
     pub spans: Vec<Span>,
     /// Whether there is white space between tokens.
     pub has_white_space: bool,
-    /// Whether a string has an escape of a surrogate.
+    /// Whether a string contains an escaped surrogate.
     pub has_surrogates: bool,
     /// Whether a number may be beyond the range of double precision.
     pub has_large_numbers: bool,
 }
 
-/// Short objects make more spans of a text than others: one for this many bytes. The list grows where that is too few.
+/// The bytes of text for each span that is reserved. Short objects make more spans than other text; the list grows if
+/// the estimate is too low.
 const BYTES_A_SPAN: usize = 24;
 
-/// The spans of a document; none where the exact reader may find a fault.
+/// Returns the spans of a document, or `None` where the exact reader may find a fault.
 pub(super) fn read(text: &str) -> Option<Tape> {
     let tape = Tape { spans: Vec::with_capacity(text.len() / BYTES_A_SPAN + 8), ..Tape::default() };
     let mut reader = Reader { bytes: text.as_bytes(), at: 0, tape };
@@ -60,7 +62,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes a value, which may hold `levels` of objects and lists.
+    /// Reads a value with at most `levels` levels of objects and lists.
     fn value(&mut self, levels: usize) -> Option<()> {
         match self.next()? {
             b'"' => self.string(),

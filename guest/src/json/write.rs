@@ -1,4 +1,4 @@
-//! JSON as this plugin writes it: compact, to the end of one text, the members in the order in which they are given.
+//! JSON as this plugin writes it: compact, appended to a text, and with the members in the given order.
 
 use std::fmt::Write;
 
@@ -7,18 +7,18 @@ use crate::number::Exact;
 
 /// A value that can be written.
 pub trait Json {
-    /// Writes it to the end of a text.
+    /// Appends the value to a text.
     fn write(&self, out: &mut String);
 }
 
-/// A value as a text of its own.
+/// Returns a value as a new text.
 pub fn text(value: &(impl Json + ?Sized)) -> String {
     let mut out = String::with_capacity(128);
     value.write(&mut out);
     out
 }
 
-/// Members of an object, in the making.
+/// Members of an object that is being written.
 pub struct MembersWriter<'a> {
     out: &'a mut String,
 }
@@ -28,7 +28,7 @@ pub fn object(out: &mut String, members: impl FnOnce(&mut MembersWriter<'_>)) {
     out.push('{');
     let begin = out.len();
     members(&mut MembersWriter { out });
-    // Each member ends with a comma.
+    // Each member ends with a comma, and the last comma is removed.
     if out.len() > begin {
         out.pop();
     }
@@ -36,37 +36,37 @@ pub fn object(out: &mut String, members: impl FnOnce(&mut MembersWriter<'_>)) {
 }
 
 impl MembersWriter<'_> {
-    /// Members that are JSON already: without the comma after the last.
+    /// Appends members that are already JSON, without a comma after the last.
     pub fn written(&mut self, members: &str) {
         self.out.push_str(members);
         self.out.push(',');
     }
 
-    /// A member; the key needs no escapes.
+    /// Appends a member whose key needs no escapes.
     pub fn member(&mut self, key: &'static str, value: &(impl Json + ?Sized)) {
         self.value_of(key, |out| value.write(out));
     }
 
-    /// A member, where there is a value.
+    /// Appends a member if there is a value.
     pub fn optional(&mut self, key: &'static str, value: Option<&(impl Json + ?Sized)>) {
         if let Some(value) = value {
             self.member(key, value);
         }
     }
 
-    /// A member whose value is an object.
+    /// Appends a member whose value is an object.
     pub fn object(&mut self, key: &'static str, members: impl FnOnce(&mut MembersWriter<'_>)) {
         self.value_of(key, |out| object(out, members));
     }
 
-    /// A member whose key came from elsewhere, and whose value is JSON already.
+    /// Appends a member with a key that may need escapes and a value that is already JSON.
     pub fn foreign(&mut self, key: &str, value: &str) {
         key.write(self.out);
         self.out.push(':');
         self.written(value);
     }
 
-    /// A member whose key came from elsewhere.
+    /// Appends a member with a key that may need escapes.
     pub fn found(&mut self, key: &str, value: &(impl Json + ?Sized)) {
         key.write(self.out);
         self.out.push(':');
@@ -74,7 +74,7 @@ impl MembersWriter<'_> {
         self.out.push(',');
     }
 
-    /// A member whose value is written by `write`.
+    /// Appends a member whose value is written by `write`.
     pub fn value_of(&mut self, key: &'static str, write: impl FnOnce(&mut String)) {
         self.out.push('"');
         self.out.push_str(key);
@@ -133,7 +133,7 @@ impl Json for String {
     }
 }
 
-/// A string: what needs no escape is copied in one piece.
+/// A string. Each part that needs no escape is copied in one piece.
 impl Json for str {
     fn write(&self, out: &mut String) {
         let mut rest = self;

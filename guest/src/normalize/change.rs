@@ -1,5 +1,5 @@
-//! The change of a finding since the previous poll: its fields, its cause and its size, and for a score the controls that
-//! moved it. All differences are exact decimals: the parts and the named remainder add up to the whole.
+//! The change of a finding since the previous poll: its fields, its cause and its size, and for a score the controls
+//! that moved it. All differences are exact decimals: the parts and the named remainder add up to the whole.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ pub struct Change {
     pub reason: Reason,
     /// The values that differ.
     pub fields: Vec<Field>,
-    /// All compared values as they were.
+    /// All compared values of the previous poll.
     pub previous: Option<Previous>,
     /// New minus previous value, for each number that differs and has no more than 38 digits.
     pub delta: BTreeMap<Field, Exact>,
     /// The controls that moved the score, the largest part first.
     pub drivers: Vec<Driver>,
-    /// The parts of further controls, where there are too many to name.
+    /// The parts of further controls, if there are too many to name.
     pub other_controls: Option<Contribution>,
-    /// The remainder between the delta and its parts: the service rounds each control by itself.
+    /// The remainder between the delta and its parts: the service rounds each control separately.
     pub rounding_remainder: Option<Contribution>,
 }
 
-/// The cause of a change: of a finding, of a control's part in one, or of what a scope gives.
+/// The cause of a change: of a finding, of a control's part in it, or of a scope's outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The first poll of this kind of finding: nothing is known of the time before.
@@ -39,13 +39,13 @@ pub enum Reason {
     ScoreAdded,
     /// The score is gone.
     ScoreRemoved,
-    /// Another maximum.
+    /// The maximum changed.
     Maximum,
-    /// Other resources, or another state of theirs.
+    /// Resources or their states changed.
     Resources,
-    /// Only the name is another.
+    /// Only the name changed.
     Text,
-    /// The scope gives no data any more, gives data again, or gives none for another reason.
+    /// The scope stopped giving data, gives data again, or gives none for another reason.
     Outcome,
     /// No difference: the finding is part of a snapshot.
     None,
@@ -69,21 +69,21 @@ impl Reason {
     }
 }
 
-/// A compared value, under the service's own name. The variants stand in the order of the alphabet, which is that of
-/// the members of `delta`.
+/// A compared value, with the service's own name. The variants are in alphabetical order, which is that of the members
+/// of `delta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
-    /// Points reached.
+    /// Points that are reached.
     Current,
     /// Name for people.
     DisplayName,
-    /// Count of resources.
+    /// Number of healthy resources.
     HealthyResourceCount,
-    /// Points that there are.
+    /// Largest possible number of points.
     Max,
-    /// Count of resources.
+    /// Number of resources that do not count.
     NotApplicableResourceCount,
-    /// Count of resources.
+    /// Number of unhealthy resources.
     UnhealthyResourceCount,
 }
 
@@ -101,7 +101,7 @@ impl Field {
     }
 }
 
-/// The compared values of the previous poll, numbers to the letter.
+/// The compared values of the previous poll, with exact numbers.
 #[derive(Debug, Clone)]
 pub struct Previous {
     time: u64,
@@ -122,23 +122,23 @@ pub struct Driver {
     pub title: String,
     /// The cause of the control's change.
     pub reason: Reason,
-    /// Its part.
+    /// The control's part.
     pub part: Contribution,
 }
 
-/// A part of a score's change; a member that has too many digits is left out, and with it the remainder's.
+/// A part of a score's change. A member with too many digits is left out, and so is that of the remainder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contribution {
-    /// Of `current`.
+    /// The part of `current`.
     pub current: Option<Exact>,
-    /// Of `max`.
+    /// The part of `max`.
     pub max: Option<Exact>,
 }
 
-/// More controls than this are summed up: Microsoft has 16.
+/// Number of controls that are named; further ones are summed. Microsoft has 16.
 const MAX_DRIVERS: usize = 40;
 
-/// The numbers that are compared, under the names that they have in a change.
+/// Returns the compared numbers, with their names in a change.
 fn numbers<'a>(subject: &Subject<'a>) -> [(Field, Option<Number<'a>>); 5] {
     [
         (Field::Current, subject.score.and_then(|score| score.current)),
@@ -150,7 +150,7 @@ fn numbers<'a>(subject: &Subject<'a>) -> [(Field, Option<Number<'a>>); 5] {
 }
 
 impl Change {
-    /// A change that is nothing but its reason.
+    /// Makes a change that has only a reason.
     pub fn only(reason: Reason) -> Change {
         Change {
             reason,
@@ -163,7 +163,7 @@ impl Change {
         }
     }
 
-    /// The difference between two polls; none if nothing that counts differs. `seen` is when `before` was seen.
+    /// Returns the difference between two polls; `None` if no compared value differs. `seen` is when `before` was seen.
     pub fn between(before: &Subject<'_>, seen: u64, after: &Subject<'_>) -> Option<Change> {
         let mut fields = Vec::new();
         let mut delta = BTreeMap::new();
@@ -194,8 +194,7 @@ impl Change {
         Some(Change { fields, previous: Some(Previous::of(before, seen)), delta, ..Change::only(reason) })
     }
 
-    /// Adds the controls that moved a score, and what they leave unexplained. A score that did not move needs no
-    /// explanation.
+    /// Adds the controls that moved a score, and the remainder. A score that did not move needs no explanation.
     pub fn explain(&mut self, mut drivers: Vec<Driver>) {
         if !self.fields.contains(&Field::Current) && !self.fields.contains(&Field::Max) {
             return;
@@ -205,7 +204,7 @@ impl Change {
         if let Some(reason) = reasons.into_iter().find(|reason| drivers.iter().any(|driver| driver.reason == *reason)) {
             self.reason = reason;
         }
-        // Those whose part is not known come last.
+        // Controls whose part is unknown come last.
         let size = |driver: &Driver| driver.part.current.map(Exact::magnitude);
         drivers.sort_by(|left, right| size(right).cmp(&size(left)).then_with(|| left.uid.cmp(&right.uid)));
         let rest = drivers.split_off(drivers.len().min(MAX_DRIVERS));
@@ -213,7 +212,7 @@ impl Change {
         self.drivers = drivers;
     }
 
-    /// The same with the parts of all controls in one, where their names take too much room.
+    /// The same change with the parts of all controls in one, if their names take too much space.
     pub fn summed(&self) -> Change {
         let rest = self.other_controls.unwrap_or(Contribution::ZERO);
         let other_controls = (!self.drivers.is_empty()).then(|| sum(&self.drivers).plus(rest));
@@ -232,7 +231,7 @@ fn sum(drivers: &[Driver]) -> Contribution {
 }
 
 impl Previous {
-    /// The values of a finding as it was `seen`.
+    /// Takes the values of a finding that was last seen at `seen`.
     pub fn of(subject: &Subject<'_>, seen: u64) -> Previous {
         let [current, max, healthy, unhealthy, not_applicable] =
             numbers(subject).map(|(_, number)| number.map(|number| number.text().to_owned()));
@@ -251,7 +250,7 @@ impl Previous {
 impl Contribution {
     const ZERO: Contribution = Contribution { current: Some(Exact::ZERO), max: Some(Exact::ZERO) };
 
-    /// The part of a control that was (`before`) and is (`after`); none if it did not move. A control without points
+    /// Returns the part of a control between `before` and `after`; `None` if it did not move. A control without points
     /// adds none to its score.
     pub fn between(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>) -> Option<Contribution> {
         let before = before.and_then(|subject| subject.score);
@@ -347,7 +346,7 @@ impl Json for Contribution {
     }
 }
 
-/// New minus previous value, where no number is nothing; none if there are too many digits.
+/// Returns new minus previous value, where a missing number is zero; `None` if there are too many digits.
 fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact> {
     if let (Some(old), Some(new)) = (old, new)
         && old.equals(new)
@@ -358,7 +357,7 @@ fn difference(old: Option<Number<'_>>, new: Option<Number<'_>>) -> Option<Exact>
     exact(new)?.minus(exact(old)?)
 }
 
-/// The cause for which a control moved its score.
+/// Returns the reason why a control moved its score.
 pub fn driver_reason(before: Option<&Subject<'_>>, after: Option<&Subject<'_>>, part: Contribution) -> Reason {
     match (before, after) {
         (None, _) => Reason::ControlAdded,

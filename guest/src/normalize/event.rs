@@ -13,12 +13,12 @@ use crate::json::write::{Json, MembersWriter, object};
 pub struct Event<'a> {
     /// The members that all events of a poll share.
     pub shared: &'a SharedMembers,
-    /// OCSF `activity_id` and `type_uid` follow from it.
+    /// OCSF `activity_id`; `type_uid` is derived from it.
     pub activity: Activity,
-    /// Milliseconds of Unix time, as all times.
+    /// Unix time in milliseconds, like all times.
     pub time: u64,
     pub start_time: Option<u64>,
-    /// Number and caption, as of all enumerations.
+    /// Number and caption, as for all enumerations of OCSF.
     pub severity: (u8, &'static str),
     pub status: Option<(u8, &'static str)>,
     pub status_code: Option<&'a str>,
@@ -36,18 +36,18 @@ pub struct Event<'a> {
 /// OCSF `activity_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// 1: seen for the first time.
+    /// 1: the finding is seen for the first time.
     Create,
-    /// 2: changed.
+    /// 2: the finding changed.
     Update,
-    /// 3: gone.
+    /// 3: the finding is gone.
     Close,
-    /// 99: told again, unchanged.
+    /// 99: the finding is reported again, unchanged.
     Snapshot,
 }
 
 impl Activity {
-    /// Number and caption.
+    /// Returns number and caption.
     pub fn pair(self) -> (u8, &'static str) {
         match self {
             Activity::Create => (1, "Create"),
@@ -61,7 +61,7 @@ impl Activity {
 /// Members that OCSF has no attribute for, each value as JSON text.
 pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 
-/// What all events of a poll share, as JSON text: it is written once.
+/// The members that all events of a poll share, as JSON text. They are written once for the whole poll.
 #[derive(Debug, Clone)]
 pub struct SharedMembers {
     pub class: (u64, &'static str),
@@ -79,7 +79,7 @@ pub struct Metadata<'a> {
     pub original_event_uid: Option<&'a str>,
     pub event_code: Option<&'a str>,
     pub log_name: &'static str,
-    /// The size of the event before it was cut; none where it is whole.
+    /// The size of the event before it was cut, in bytes; `None` for a whole event.
     pub untruncated_size: Option<usize>,
 }
 
@@ -129,7 +129,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The SHA-256 of a text.
+    /// Makes the SHA-256 of a text.
     pub fn of(text: &str) -> Fingerprint {
         Fingerprint { value: format!("{:x}", Sha256::digest(text.as_bytes())) }
     }
@@ -144,7 +144,7 @@ impl Json for Event<'_> {
             event.member("class_name", class_name);
             event.written(r#""category_uid":2,"category_name":"Findings""#);
             event.member("type_uid", &type_uid(class_uid, self.activity));
-            // Neither caption has anything to escape.
+            // Neither caption contains a character that needs an escape.
             event.value_of("type_name", |out| {
                 out.extend(["\"", class_name, ": ", activity_name, "\""]);
             });
@@ -176,7 +176,7 @@ impl Json for Event<'_> {
     }
 }
 
-/// `type_uid` of an activity in a class.
+/// Returns the `type_uid` of an activity in a class.
 pub fn type_uid(class_uid: u64, activity: Activity) -> u64 {
     class_uid * 100 + u64::from(activity.pair().0)
 }

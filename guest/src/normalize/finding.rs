@@ -1,4 +1,4 @@
-//! The event of one finding: the mapping of secure scores and controls to OCSF, and its limit of size.
+//! The event of one finding: the mapping of secure scores and controls to OCSF, and its size limit.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,20 +20,20 @@ use crate::normalize::subject::Subject;
 use crate::number::Number;
 use crate::settings::{Definitions, EventKind};
 
-/// Larger events are cut: many pipelines refuse records beyond 64 KiB, and an envelope comes on top.
+/// Bytes beyond which an event is cut: many pipelines refuse records over 64 KiB, and an envelope adds to the size.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 
-/// Names that this plugin adds to `unmapped`; a property of the service that has one of them is told apart.
+/// Names that this plugin adds to `unmapped`; a property of the service with one of these names gets another name.
 const OWN_KEYS: [&str; 6] = ["name", "type", "score_model", "parent", "derived", "change"];
 
-/// The times at which a finding was seen first and changed last; known only with a state.
+/// When a finding was first seen, last changed and last seen; known only with a state.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Milliseconds of Unix time.
+    /// When the finding was first seen, in Unix milliseconds.
     pub first_seen: u64,
-    /// Milliseconds of Unix time.
+    /// When the finding last changed, in Unix milliseconds.
     pub changed: u64,
-    /// Milliseconds of Unix time.
+    /// When the finding was last seen, in Unix milliseconds.
     pub last_seen: u64,
 }
 
@@ -42,23 +42,23 @@ pub struct Times {
 pub struct EmittedFinding<'a> {
     /// The subject of the finding.
     pub subject: Subject<'a>,
-    /// The item that was read; none for one that is gone.
+    /// The item that was read; `None` for a finding that is gone.
     pub item: Option<&'a Item<'a>>,
     /// The OCSF activity: the finding is new, changed, gone or unchanged.
     pub activity: Activity,
     /// The difference from the previous poll.
     pub change: Change,
-    /// The latest poll before this one that could have told the same; none without a state.
+    /// The latest earlier poll that could have reported the same, in Unix milliseconds; `None` without a state.
     pub start_time: Option<u64>,
-    /// None without a state.
+    /// When the finding was seen and changed; `None` without a state.
     pub times: Option<Times>,
-    /// Maximum of the score that a control belongs to.
+    /// Maximum of the control's score.
     pub parent_max: Option<Decimal>,
     /// Uid and type of the score's own event in the same poll.
     pub parent_event: Option<RelatedEvent>,
 }
 
-/// The uid of the event: its content is the item, or for a finding that is gone the state's record of it.
+/// Returns the uid of the event. Its content is the item, or for a finding that is gone the state's record of it.
 pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
     match emitted.item {
         Some(item) => frame.event_uid(emitted.subject.uid, item.raw.get(), emitted.activity),
@@ -66,7 +66,7 @@ pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
     }
 }
 
-/// The event; and whether it had to be cut.
+/// Returns the event, and whether it had to be cut.
 pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Event, bool) {
     let mut event = build(frame, emitted);
     let whole = delivered(&event);
@@ -162,8 +162,7 @@ fn severity(emitted: &EmittedFinding<'_>) -> Severity {
     if emitted.activity == Activity::Close { Severity::Informational } else { emitted.subject.severity() }
 }
 
-/// OCSF keeps `status` for the consumer's workflow: it is given where something begins or ends, and left alone
-/// otherwise.
+/// OCSF leaves `status` to the consumer's workflow: it is given where a finding begins or ends, and omitted otherwise.
 fn workflow_status(activity: Activity, status: Status) -> Option<(u8, &'static str)> {
     Some(match (activity, status) {
         (Activity::Create, Status::Fail) => (1, "New"),
@@ -176,7 +175,7 @@ fn workflow_status(activity: Activity, status: Status) -> Option<(u8, &'static s
 }
 
 fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
-    // OCSF asks for at least one of the two.
+    // OCSF requires at least one of the two.
     (definition.name.is_some() || definition.display_name.is_some()).then_some(Analytic {
         uid: definition.name.as_deref(),
         name: definition.display_name.as_deref(),
@@ -184,7 +183,7 @@ fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
     })
 }
 
-/// The service's numbers and unknown properties as they came, and apart from them the values that this plugin derives.
+/// Returns the service's numbers and unknown properties unchanged, and separately the values that this plugin derives.
 fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
     let subject = &emitted.subject;
     let mut unmapped = Unmapped::new();
@@ -236,21 +235,22 @@ fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definiti
     unmapped
 }
 
-/// The share of the score that the missing points would add, in percent, rounded to two digits as the portal does.
+/// Returns the share of the score that the missing points would add, in percent, rounded to two digits as in the
+/// portal.
 fn percent((current, max): (Decimal, Decimal), of: Decimal) -> Option<String> {
     let percent = max.checked_sub(current)?.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(of)?;
     let percent = percent.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
     Some(percent.normalize().to_string())
 }
 
-/// Whether a property is one that the service's own specification names.
+/// Says whether the service's own specification names a property.
 fn known_property(kind: EventKind, key: &str) -> bool {
     let counts = ["healthyResourceCount", "unhealthyResourceCount", "notApplicableResourceCount"];
     matches!(key, "score" | "weight") || (kind == EventKind::Controls && (counts.contains(&key) || key == "definition"))
 }
 
-/// The members of a definition that no attribute of OCSF carries: its properties beside its own members, without the list
-/// of assessments and the members that stand in `analytic` and `desc`.
+/// Returns the members of a definition that no OCSF attribute carries: its own members and its properties, without the
+/// list of assessments and the members that are in `analytic` and `desc`.
 fn flattened(definition: &Definition<'_>) -> String {
     let mapped = ["assessmentDefinitions", "displayName", "description"];
     let members = definition.members.iter().filter(|(key, _)| !["id", "name", "type", "properties"].contains(key));
@@ -263,7 +263,7 @@ fn flattened(definition: &Definition<'_>) -> String {
     out
 }
 
-/// The numbers of a subject under the service's own names, to the letter.
+/// Returns the numbers of a subject with the service's names and exact spelling.
 fn spelled(subject: &Subject<'_>) -> Unmapped<'static> {
     let mut unmapped = Unmapped::new();
     let mut insert = |key: &'static str, number: Option<Number<'_>>| {

@@ -10,8 +10,8 @@ use crate::normalize::event::{Activity, Compliance, Event, FindingInfo, Metadata
 use crate::normalize::judgement::Severity;
 use crate::settings::{Class, EventKind, Settings};
 
-/// Marks the score as the one of the portal's "secure score", computed from controls; Microsoft has a newer, risk-based
-/// one with other values.
+/// Marks the score as the portal's "secure score", which is computed from controls; Microsoft has a newer, risk-based
+/// score with other values.
 pub const SCORE_MODEL: &str = "control-based";
 
 /// One poll.
@@ -21,7 +21,7 @@ pub struct Frame<'a> {
     pub settings: &'a Settings,
     /// The host's facts about the poll.
     pub context: &'a Context,
-    /// The time at which data was collected before; none without a state.
+    /// When data was collected before, in Unix milliseconds; `None` without a state.
     pub start_time: Option<u64>,
     poll_id: Uuid,
     resource_uid: String,
@@ -29,7 +29,7 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame of a poll.
+    /// Makes the frame of a poll.
     pub fn new(settings: &'a Settings, context: &'a Context, start_time: Option<u64>) -> Result<Frame<'a>, Failure> {
         let poll_id = Uuid::parse_str(&context.poll_id)
             .map_err(|error| ARGUMENT_INVALID.failure(&format!("the poll id: {error}")))?;
@@ -38,12 +38,12 @@ impl<'a> Frame<'a> {
         Ok(Frame { settings, context, start_time, poll_id, resource_uid, shared })
     }
 
-    /// Milliseconds of Unix time.
+    /// The time of the poll in Unix milliseconds.
     pub fn now(&self) -> u64 {
         self.context.collected_at_milliseconds
     }
 
-    /// Uid of the resource that all findings are about: the subscription.
+    /// Uid of the resource of all findings: the subscription.
     pub fn resource_uid(&self) -> &str {
         &self.resource_uid
     }
@@ -53,16 +53,16 @@ impl<'a> Frame<'a> {
         type_uid(self.settings.class.uid(), activity)
     }
 
-    /// The uid of an event follows from the poll, the finding, its content and the activity: the same poll done twice
-    /// gives the same one. The digest only tells apart what two tries of one poll read of one finding; a cryptographic one
-    /// would cost a quarter of the poll.
+    /// Derives the uid of an event from the poll, the finding, its content and the activity: the same poll done twice
+    /// gives the same uid. The digest only distinguishes the contents that two attempts of one poll read for one
+    /// finding; a cryptographic digest would cost a quarter of the poll's time.
     pub fn event_uid(&self, finding: &str, content: &str, activity: Activity) -> String {
         let digest = XxHash64::oneshot(0, content.as_bytes());
         let name = format!("{finding}\n{digest:016x}\n{}", activity.pair().0);
         Uuid::new_v5(&self.poll_id, name.as_bytes()).hyphenated().to_string()
     }
 
-    /// An event with all that the events of a poll share; the caller fills in the rest.
+    /// Makes an event with the attributes that all events of the poll share; the caller fills in the rest.
     pub fn event(
         &'a self,
         uid: String,
@@ -159,37 +159,37 @@ fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedM
     SharedMembers { class: (settings.class.uid(), settings.class.caption()), metadata, cloud, resources }
 }
 
-/// Members without the braces around them.
+/// Returns members without the braces around them.
 fn members(write: impl FnOnce(&mut MembersWriter<'_>)) -> String {
     let mut out = String::new();
     object(&mut out, write);
     out[1..out.len() - 1].to_owned()
 }
 
-/// The attributes that an event does not share with the others.
+/// The members that an event does not share with the other events of its poll.
 #[derive(Debug)]
 pub struct Own<'a> {
-    /// For people.
+    /// Text for people.
     pub message: String,
     /// The finding.
     pub finding_info: FindingInfo<'a>,
     /// The judgement.
     pub compliance: Compliance<'a>,
-    /// Members that OCSF has no attribute for.
+    /// Members for which OCSF has no attribute.
     pub unmapped: Unmapped<'a>,
 }
 
-/// The event as the contract has it.
+/// Converts the event to the contract's type.
 pub fn delivered(event: &Event<'_>) -> contract::Event {
     contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: line(event).into_bytes() }
 }
 
-/// One line of JSON.
+/// Serializes the event as one line of JSON.
 pub fn line(event: &Event<'_>) -> String {
-    /// Beside the item itself, an event has about this many bytes.
+    /// The usual size of an event in bytes, without the item itself.
     const USUAL_BYTES: usize = 3 << 10;
     let item = event.raw_data.unwrap_or_default();
-    // Each quote of the item takes a byte more.
+    // Each quote of the item needs one byte more, for its backslash.
     let mut out = String::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
     event.write(&mut out);
     out

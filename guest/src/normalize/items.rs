@@ -1,4 +1,5 @@
-//! The items of one poll: read from all its pages, each of the subscription and the list that were asked for, each id once.
+//! The items of one poll, read from all its pages. Each must belong to the requested subscription and list, and each id
+//! counts once.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use crate::json::{Document, Fault};
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 
-/// A page of a list that was asked for, taken apart.
+/// A page of a requested list, read without its items.
 #[derive(Debug)]
 pub struct Source<'a> {
     kind: EventKind,
@@ -17,7 +18,7 @@ pub struct Source<'a> {
     document: Result<Document<'a>, Fault>,
 }
 
-/// The pages of all lists that the settings ask for. Scores come before controls.
+/// Returns the pages of all lists that the settings ask for, scores before controls.
 pub fn sources<'a>(settings: &Settings, pages: &'a [contract::Page]) -> Vec<Source<'a>> {
     let of_kind =
         |kind: EventKind| pages.iter().filter(move |page| page.kind == kind.name()).map(move |page| (kind, page));
@@ -25,7 +26,7 @@ pub fn sources<'a>(settings: &Settings, pages: &'a [contract::Page]) -> Vec<Sour
     pages.map(|(kind, page)| Source { kind, page, document: Document::read(&page.body) }).collect()
 }
 
-/// All items of all pages, each id once: the id names the finding. The order is that of the pages.
+/// Returns all items of all pages in the order of the pages. Each id appears once, because it names the finding.
 pub fn read<'a>(
     settings: &Settings,
     subscription: &str,
@@ -46,7 +47,7 @@ pub fn read<'a>(
     Ok(items)
 }
 
-/// Reads a page as the answer to what was asked for.
+/// Reads a page as the answer to the request for it.
 struct SourceReader<'a, 'b> {
     settings: &'b Settings,
     subscription: &'b str,
@@ -64,8 +65,7 @@ impl<'a> SourceReader<'a, '_> {
         Ok(items)
     }
 
-    /// An item that says to be of another subscription or another list is refused: its event would be told under a wrong
-    /// name.
+    /// Refuses an item that belongs to another subscription or list: its event would have a wrong name.
     fn check(&self, index: usize, item: &Item<'_>) -> Result<(), Failure> {
         let resource_type = self.source.kind.resource_type();
         let (key, found, expected) = if item.is_of(self.subscription) {

@@ -1,5 +1,5 @@
-//! From the pages of one poll to events: reads the items, compares them with the state of the previous poll, decides
-//! what is to be told, and gives the state for the next.
+//! Turns the pages of one poll into events: reads the items, compares them with the state of the previous poll, decides
+//! which findings to report, and returns the state for the next poll.
 
 mod change;
 mod comparison;
@@ -26,10 +26,10 @@ use crate::settings::{EventKind, Settings};
 
 pub use finding::MAX_EVENT_BYTES;
 
-/// The sum of the controls may differ from the score by this much, since the service rounds each control.
+/// Accepted difference between the score and the sum of its controls, because the service rounds each control.
 const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
 
-/// Turns the result of one poll of one scope into events. The function is pure: it knows nothing but its arguments.
+/// Turns the result of one poll of one scope into events. The function is pure: its arguments are its only input.
 pub fn normalize(
     settings: &Settings,
     context: &Context,
@@ -64,8 +64,8 @@ fn after_failure(
     Ok(Batch { events, state: state.bytes(), outcome: Some(filled), notices: Vec::new(), measures: Vec::new() })
 }
 
-/// Notes a new outcome in the state. Gives its event, unless no data was ever collected: a scope that never gave data did
-/// not fall silent.
+/// Records a new outcome in the state. Returns its event, unless no data was ever collected: a scope that never gave
+/// data did not fall silent.
 fn outcome_changed(frame: &Frame<'_>, state: &mut State, failure: Option<&Failure>) -> Option<contract::Event> {
     let now = match failure {
         None => None,
@@ -108,7 +108,7 @@ fn after_pages(
     Ok(Batch { events, state: state.bytes(), outcome, notices, measures })
 }
 
-/// The outcome of a poll without findings, or without any that count; none if there is data.
+/// Returns the outcome of a poll without findings, or without any that count; `None` if there is data.
 fn outcome_of(
     settings: &Settings,
     context: &Context,
@@ -129,7 +129,7 @@ fn outcome_of(
             context.scope.id
         )));
     }
-    // Where no score was read, its controls say the same: their maxima add up to its own.
+    // If no score was read, its controls decide: their maxima add up to the score's own.
     let kind = items.iter().map(|(kind, _)| *kind).min();
     let mut maxima = items
         .iter()
@@ -139,7 +139,7 @@ fn outcome_of(
     nothing.then(|| filled(NOTHING_ASSESSED.failure("the maximum of the score is 0")))
 }
 
-/// The sum of a score's controls is compared with it; a mismatch is a warning, and changes no data.
+/// Compares the sum of a score's controls with the score; a mismatch is a warning, and changes no data.
 fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     for score in present.iter().filter(|present| present.subject.kind == EventKind::Scores) {
         let Some((current, max)) = score.subject.points() else { continue };
@@ -164,7 +164,7 @@ fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     }
 }
 
-/// The figure of an item.
+/// Makes the figure of an item.
 fn measure(kind: EventKind, item: &Item<'_>) -> Measure {
     let float = |number: Option<Number<'_>>| number.map_or(0.0, Number::float);
     Measure {

@@ -1,4 +1,4 @@
-//! The event that makes silence visible: a scope that no longer gives data, or gives data again.
+//! The event that reports silence: a scope that no longer gives data, or gives data again.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,14 @@ use crate::settings::EventKind;
 /// The outcome of a poll that gave data.
 const COLLECTED: &str = "collected";
 
-/// The outcome that a failure means for the scope; none for a passing fault, and for one of the whole feed.
+/// Returns the outcome that a failure means for the scope; `None` for a temporary fault, and for a failure of the whole
+/// feed.
 pub fn of_failure(failure: &Failure, now: u64) -> Option<Outcome> {
     matches!(failure.reaction, Reaction::NoData | Reaction::FixScope)
         .then(|| Outcome { code: failure.code.clone(), since: now })
 }
 
-/// The event of a change from one outcome to another, of which none means that data was collected.
+/// Makes the event of a changed outcome. `None` means that data was collected.
 pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure>) -> contract::Event {
     let code = after.map_or(COLLECTED, |failure| failure.code.as_str());
     let uid = format!("{}/secure-score-collection", frame.resource_uid());
@@ -65,7 +66,7 @@ fn message(after: Option<&Failure>) -> String {
     }
 }
 
-/// That the outcome changed, and from which other.
+/// Returns the reason and the previous outcome.
 fn unmapped(before: Option<&Outcome>) -> Unmapped<'static> {
     let mut change = String::new();
     object(&mut change, |change| {

@@ -173,7 +173,7 @@ fn json_of_a_gateway_is_nobodys_refusal() {
         assert_eq!(entra_code(403, &body), "not-the-service");
     }
     assert_eq!(entra_code(403, r#"{"error":"blocked","error_codes":[403]}"#), "not-the-service");
-    // A proxy signs with these, whatever its body says.
+    // These statuses come from a proxy, whatever the body says.
     for status in [407, 511] {
         assert_eq!(arm_code(status, r#"{"error":{"code":"ProxyAuthRequired"}}"#), "not-the-service");
         assert_eq!(entra_code(status, r#"{"error":"a","error_codes":[7000215]}"#), "not-the-service");

@@ -1,25 +1,26 @@
-//! Paired blocks: ours and the other take turns, and each pair of blocks gives one ratio. What else the machine does falls
-//! on both, and the median of the ratios is what is told. Time is that of this process on processors.
+//! Paired blocks: blocks of this plugin and of the other side take turns, and each pair of blocks gives one ratio.
+//! Other load on the machine affects both blocks of a pair, and the result is the median of the ratios. Times are CPU
+//! times of this process.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A block is long beside the clock's own steps, and short beside what disturbs it.
+/// The time of a block: long in comparison with the steps of the clock, and short in comparison with disturbances.
 const BLOCK: Duration = Duration::from_millis(40);
 
-/// What a row gave, per call.
+/// The results of a row, per call.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Median of the blocks, in nanoseconds.
+    /// The median time of the plugin's blocks, in nanoseconds.
     pub ours: f64,
-    /// The same of the other.
+    /// The median time of the other side's blocks, in nanoseconds.
     pub other: f64,
-    /// The other by ours: the median of the pairs, the smallest and the largest.
+    /// The time of the other side divided by the plugin's: the median, the smallest and the largest of the pairs.
     pub ratio: [f64; 3],
 }
 
-/// Measures so many pairs of blocks, after one that does not count.
+/// Measures `pairs` pairs of blocks, after one pair that does not count.
 pub fn measure(pairs: usize, mut ours: impl FnMut(), mut other: impl FnMut()) -> Measured {
     let (our_calls, other_calls) = (calls(&mut ours), calls(&mut other));
     let blocks: Vec<[f64; 2]> =
@@ -39,7 +40,7 @@ fn sorted(values: &mut dyn Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// How many calls fill a block.
+/// Returns the number of calls that fill a block.
 fn calls(work: &mut impl FnMut()) -> u32 {
     let (begun, mut calls) = (time(), 0);
     while time() - begun < BLOCK {
@@ -49,7 +50,7 @@ fn calls(work: &mut impl FnMut()) -> u32 {
     calls
 }
 
-/// Nanoseconds of one call.
+/// Returns the nanoseconds of one call.
 fn block(calls: u32, work: &mut impl FnMut()) -> f64 {
     let begun = time();
     for _ in 0..calls {
@@ -58,7 +59,7 @@ fn block(calls: u32, work: &mut impl FnMut()) -> f64 {
     (time() - begun).as_nanos() as f64 / f64::from(calls)
 }
 
-/// The time that this process had on processors, all its threads together.
+/// Returns the CPU time of this process, all its threads together.
 fn time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())

@@ -1,5 +1,5 @@
-//! The least that a program does that reads these pages and writes these events: the pages are parsed once with
-//! `serde_json`, and as many bytes of events are written once. Nothing is compared, judged or derived.
+//! The least work of a program that reads these pages and writes these events: it parses the pages once with
+//! `serde_json` and writes the same number of bytes of events once. It compares, judges and derives nothing.
 
 use std::borrow::Cow;
 
@@ -69,7 +69,7 @@ struct DefinitionProperties<'a> {
     max_score: f64,
 }
 
-/// Parses all pages; gives the count of their items.
+/// Parses all pages and returns the number of their items.
 pub fn parse(pages: &[Page]) -> usize {
     let items = |page: &Page| match serde_json::from_slice::<List<'_>>(&page.body) {
         Ok(list) => list.value.len(),
@@ -78,7 +78,7 @@ pub fn parse(pages: &[Page]) -> usize {
     pages.iter().map(items).sum()
 }
 
-/// Writes these events one after the other; gives the count of their bytes.
+/// Writes the events one after the other and returns the number of their bytes.
 pub fn write(events: &[Value]) -> usize {
     let mut out = Vec::with_capacity(256 << 10);
     for event in events {

@@ -1,4 +1,4 @@
-//! The poll that all rows measure: one score, and 25 controls with their definitions, as the service spells them.
+//! The poll that all rows measure: one score, and 25 controls with their definitions, in the spelling of the service.
 
 use azure_secure_score::contract::{Context, Page, PollResult, Scope};
 use serde_json::{Value, json};
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 /// The subscription of the poll.
 pub const SUBSCRIPTION: &str = "00000001-0000-4f6b-b1d0-000000000001";
 
-/// Its tenant.
+/// The tenant of the subscription.
 pub const TENANT: &str = "00000001-7e4a-4b1d-9c55-000000000001";
 
-/// Microsoft has 16 controls; a subscription with own initiatives has some more.
+/// The number of controls. Microsoft has 16; a subscription with its own initiatives has some more.
 const CONTROLS: u32 = 25;
 
-/// So many on average, as in the definitions that Microsoft publishes.
+/// The number of assessments of each control, which is the average of the definitions that Microsoft publishes.
 const ASSESSMENTS: u32 = 16;
 
 /// Noon of a day in 2026, in Unix milliseconds.
 pub const NOON: u64 = 1_790_000_000_000;
 
-/// The settings of the feed, without credentials; `more` adds to them.
+/// Returns the settings of the feed, without credentials and with the additional settings `more`.
 pub fn settings(more: &[(&str, &str)]) -> String {
     let mut settings = json!({
         "client_key": "00000001-a991-4c3f-8d27-000000000001",
@@ -31,7 +31,7 @@ pub fn settings(more: &[(&str, &str)]) -> String {
     settings.to_string()
 }
 
-/// The one scope.
+/// Returns the one scope.
 pub fn scope() -> Scope {
     Scope {
         id: SUBSCRIPTION.to_owned(),
@@ -41,7 +41,7 @@ pub fn scope() -> Scope {
     }
 }
 
-/// The poll so many minutes after noon.
+/// Returns the context of a poll `minutes` after noon.
 pub fn context(minutes: u64) -> Context {
     Context {
         feed: "contoso-scores".to_owned(),
@@ -52,13 +52,13 @@ pub fn context(minutes: u64) -> Context {
     }
 }
 
-/// Both lists.
+/// Returns the pages of both lists.
 pub fn poll_result() -> PollResult {
     let page = |kind: &str, body: Vec<u8>| Page { kind: kind.to_owned(), body, request_id: None };
     PollResult::Pages(vec![page("secure-scores", scores()), page("secure-score-controls", controls())])
 }
 
-/// The list of scores.
+/// Returns the list of scores.
 pub fn scores() -> Vec<u8> {
     let score = format!(
         r#"{{"id":"{}","name":"ascScore","type":"Microsoft.Security/secureScores","properties":{{"displayName":"ASC score","score":{{"max":100,"current":62.5,"percentage":0.625}},"weight":512}}}}"#,
@@ -71,7 +71,7 @@ fn score_id() -> String {
     format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/secureScores/ascScore")
 }
 
-/// The list of controls: 67 KB.
+/// Returns the list of controls, which has 67 KB.
 pub fn controls() -> Vec<u8> {
     let controls: Vec<String> = (0..CONTROLS).map(control).collect();
     format!(r#"{{"value":[{}]}}"#, controls.join(",")).into_bytes()

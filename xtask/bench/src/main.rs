@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--json] [--plugin FILE]";
 
-/// More than this changes no median; fewer than seven tell nothing.
+/// The number of pairs. More pairs change no median; fewer than seven are too few for one.
 const PAIRS: usize = 11;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The plugin's code compiled natively, beside the floor.
+//! Measures the plugin's code, compiled natively, beside the least work.
 
 use std::hint::black_box;
 
@@ -13,19 +13,19 @@ use crate::floor;
 use crate::input;
 use crate::table::Row;
 
-/// A call of `normalize`: what a row measures.
+/// A call of `normalize` that a row measures.
 pub struct Call {
-    /// Name of the row.
+    /// The name of the row.
     pub name: &'static str,
-    /// What it is, for people.
+    /// A description for people.
     pub what: &'static str,
     /// Settings beyond the usual ones.
     pub settings: &'static [(&'static str, &'static str)],
-    /// Whether there was a poll before.
+    /// Whether the state comes from an earlier poll.
     pub after_another: bool,
 }
 
-/// The three that differ in what they cost.
+/// The three calls that differ in cost.
 pub const CALLS: [Call; 3] = [
     Call { name: "unchanged", what: "normalize, nothing changed", settings: &[], after_another: true },
     Call {
@@ -45,7 +45,7 @@ pub struct Prepared {
 }
 
 impl Call {
-    /// Makes the arguments.
+    /// Returns the call with its arguments.
     pub fn prepared(&self) -> Prepared {
         let (settings, poll_result) = (input::settings(self.settings), input::poll_result());
         let first = Prepared { settings, poll_result, state: None };
@@ -55,7 +55,7 @@ impl Call {
 }
 
 impl Prepared {
-    /// Makes the call, so many minutes after noon.
+    /// Makes the call with the time `minutes` after noon.
     pub fn run(&self, minutes: u64) -> Batch {
         let batch = Settings::trusted(&self.settings).and_then(|settings| {
             normalize(&settings, &input::context(minutes), &self.poll_result, self.state.as_deref())
@@ -66,7 +66,7 @@ impl Prepared {
         }
     }
 
-    /// The pages.
+    /// Returns the pages.
     pub fn pages(&self) -> &[Page] {
         match &self.poll_result {
             PollResult::Pages(pages) => pages,
@@ -74,14 +74,14 @@ impl Prepared {
         }
     }
 
-    /// The other arguments.
+    /// Returns the settings and the state.
     #[cfg(feature = "sandbox")]
     pub fn arguments(&self) -> (&str, Option<&[u8]>) {
         (&self.settings, self.state.as_deref())
     }
 }
 
-/// What `poll` does with its two answers, without sending anything.
+/// Does the work of `poll` on two answers, without sending a request.
 pub fn poll(settings: &str, answers: &[Vec<u8>; 2]) -> Vec<Page> {
     let read = || {
         let settings = Settings::trusted(settings)?;
@@ -108,7 +108,7 @@ pub fn poll(settings: &str, answers: &[Vec<u8>; 2]) -> Vec<Page> {
     }
 }
 
-/// All rows of this room.
+/// Returns all rows of this module.
 pub fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = CALLS
         .iter()
@@ -151,7 +151,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// The bytes of all bodies.
+/// Returns the number of bytes of all bodies.
 pub fn bytes(pages: &[Page]) -> usize {
     pages.iter().map(|page| page.body.len()).sum()
 }

@@ -1,5 +1,5 @@
-//! The component in the sandbox, with the limits of the host, beside the same code native. A call has its own instance, and
-//! its arguments and its answer are copied, as in each poll.
+//! Measures the component in the sandbox, with the limits of the host, beside the same code compiled natively. Each
+//! call has a new instance, and its arguments and its result are copied, as in each poll.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -19,7 +19,7 @@ use crate::input;
 use crate::native;
 use crate::table::Row;
 
-/// All rows of this room.
+/// Returns all rows of this module.
 pub fn rows(file: &Path) -> Result<Vec<Row>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = Rc::new(runtime.map_err(|error| format!("failed to start the runtime: {error}"))?);
@@ -84,7 +84,7 @@ fn normalize(runtime: &Rc<Runtime>, plugin: &Plugin, call: &native::Call) -> Res
     })
 }
 
-/// Both lists and a token, from memory.
+/// A transport that answers with both lists and a token from memory.
 struct Memory;
 
 impl Transport for Memory {
@@ -146,7 +146,7 @@ fn settings(text: &str, secret: Option<&str>) -> Result<Settings, String> {
     Ok(Settings::new(settings, BTreeMap::from_iter(secrets)))
 }
 
-/// The context of the native calls, in the host's own type.
+/// Returns the context of the native calls in the host's type.
 fn context(minutes: u64) -> Context {
     let native = input::context(minutes);
     Context {

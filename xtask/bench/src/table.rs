@@ -1,32 +1,32 @@
-//! The rows, and how their figures are shown.
+//! The rows, and the table of their figures.
 
 use serde::Serialize;
 
 use crate::blocks::{self, Measured};
 
-/// A thing to measure, beside another that does the same work, or the least of it.
+/// A measurement: work of the plugin, beside another program that does the same work or the least part of it.
 pub struct Row {
-    /// For `--only`.
+    /// The name, as given to `--only`.
     pub name: String,
-    /// For people.
+    /// A description of the work, for people.
     pub what: String,
-    /// The other, for people.
+    /// A description of the other side, for people.
     pub beside: &'static str,
-    /// The ratio that is aimed at.
+    /// The intended ratio.
     pub goal: Option<f64>,
-    /// Items that a call reads.
+    /// The number of items that a call reads.
     pub records: usize,
-    /// Bytes of the pages that a call reads.
+    /// The number of bytes of the pages that a call reads.
     pub bytes_in: usize,
-    /// Bytes of the events that a call writes.
+    /// The number of bytes of the events that a call writes.
     pub bytes_out: usize,
-    /// One call.
+    /// One call of the plugin.
     pub ours: Box<dyn FnMut()>,
-    /// One call of the other; none where there is nothing to compare with.
+    /// One call of the other side, or `None` if there is nothing to compare with.
     pub other: Option<Box<dyn FnMut()>>,
 }
 
-/// What a row gave. All times are of the process on processors.
+/// The figures of a row. All times are CPU times of the process.
 #[derive(Serialize)]
 pub struct Figures {
     name: String,
@@ -34,7 +34,7 @@ pub struct Figures {
     ours_microseconds: f64,
     beside: &'static str,
     other_microseconds: Option<f64>,
-    /// The time of the other by ours: above 1, ours is faster.
+    /// The time of the other side divided by the plugin's: above 1, the plugin is faster.
     ratio: Option<f64>,
     goal: Option<f64>,
     ratio_lowest: Option<f64>,
@@ -46,7 +46,7 @@ pub struct Figures {
 }
 
 impl Row {
-    /// Measures it.
+    /// Measures the row.
     pub fn measure(mut self, pairs: usize) -> Figures {
         let beside_nothing = self.other.is_none();
         let mut other = self.other.take().unwrap_or_else(|| Box::new(std::thread::yield_now));
@@ -70,7 +70,7 @@ impl Row {
     }
 }
 
-/// The table for people, in Markdown.
+/// Returns the table for people, in Markdown.
 pub fn table(figures: &[Figures]) -> String {
     let mut table =
         "| row | what | ours, µs | the other, µs | ratio | goal | spread | records/s | MB/s in |\n".to_owned();

@@ -178,7 +178,7 @@ fn a_page_that_is_no_json_says_which_and_how_to_mend_it() {
     }]);
     let failure = normalize(&Settings::sample(), &context(0), &poll_result, None).unwrap_err();
     assert!(failure.cause.contains("the list of secure scores: found HTML or XML"), "{}", failure.cause);
-    assert_eq!(failure.fix.as_deref(), Some("see whether a proxy answers in place of https://management.azure.com"));
+    assert_eq!(failure.fix.as_deref(), Some("check whether a proxy answers in place of https://management.azure.com"));
 }
 
 #[test]

@@ -42,18 +42,33 @@ impl Turns {
 pub(super) fn start(turns: Turns) -> io::Result<()> {
     // A separate runtime receives signals even if all threads of the other one hang.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = {
+    let stops = {
         let _inside = runtime.enter();
-        Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
+        Stops::new()
+    };
+    let stops = match stops {
+        Ok(stops) => stops,
+        Err(error) => {
+            // The caller is a task of another runtime, which may not wait for this one.
+            runtime.shutdown_background();
+            return Err(error);
+        }
     };
     let thread = std::thread::Builder::new().name("watch".to_owned());
-    thread.spawn(move || runtime.block_on(watch(turns, signals))).map(drop)
+    thread.spawn(move || runtime.block_on(watch(turns, stops))).map(drop)
 }
 
 /// The signals that tell the process to stop.
 struct Stops {
     terminate: Signal,
     interrupt: Signal,
+}
+
+impl Stops {
+    /// Registers the signals with the runtime that is entered.
+    fn new() -> io::Result<Stops> {
+        Ok(Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
 }
 
 async fn watch(turns: Turns, mut stops: Stops) {

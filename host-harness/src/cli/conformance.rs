@@ -24,7 +24,8 @@ pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], 
     let mut recorded = read.collect::<Result<Vec<_>, _>>()?;
     if recorded.is_empty() && bytes == built_in::COMPONENT {
         let bundled = bundled::named(conformance::BUILT_IN).context("the program carries no recording")?;
-        recorded.push(Cassette::read(bundled.cassette)?);
+        let read = Cassette::read(bundled.cassette);
+        recorded.push(read.with_context(|| format!("failed to read the built-in recording {}", bundled.name))?);
     }
     let report = conformance::examine(host, &bytes, &recorded, &limits::Limits::default()).await;
     let mut out = io::stdout();

@@ -2,8 +2,8 @@
 //! failure that follow.
 
 use serde::Serialize;
-use source_host::digest;
 use source_host::plugin::Plugin;
+use source_host::{cause, digest};
 
 use crate::recording::cassette::{Cassette, CassetteError};
 use crate::recording::replay::{self, Replayed};
@@ -51,9 +51,10 @@ impl BundledRecording {
     pub async fn play(&self, plugin: &Plugin) -> Result<PlayedRecording, CassetteError> {
         let cassette = Cassette::read(self.cassette)?;
         let played = replay::play(plugin, &cassette).await;
-        let compared = played.as_ref().map_err(ToString::to_string);
-        let compared =
-            compared.and_then(|played| played.compare_with(self.expected).map_err(|error| error.to_string()));
+        let compared = match &played {
+            Ok(played) => played.compare_with(self.expected).map_err(|error| cause::chain(&error)),
+            Err(error) => Err(cause::chain(error)),
+        };
         let (outcome, played) = match played {
             Ok(played) => (outcome(&played), played),
             Err(_) => (vec!["does not play".to_owned()], Replayed::default()),

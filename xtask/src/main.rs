@@ -79,8 +79,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             Ok(feeds) => Ok(scale::measure(feeds)?),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
         },
-        ["bench", "--native", rest @ ..] => bench(rest, None),
-        ["bench", rest @ ..] => bench(rest, Some(target_folder().join(component::FILE))),
+        ["bench", rest @ ..] => bench(rest),
         ["neighbours"] => neighbours("7", "release"),
         ["neighbours", pairs] => neighbours(pairs, "release"),
         ["neighbours", pairs, "debug"] => neighbours(pairs, "debug"),
@@ -130,8 +129,10 @@ fn recordings(checks: bool) -> Result<(), Stop> {
     passed_on(&mut command)
 }
 
-/// Builds the benchmark in the profile `measure` and runs it; without a file for the plugin, the native rows alone.
-fn bench(arguments: &[&str], plugin: Option<PathBuf>) -> Result<(), Stop> {
+/// Builds the benchmark in the profile `measure` and runs it; with `--native`, the native rows alone.
+fn bench(arguments: &[&str]) -> Result<(), Stop> {
+    let (native, arguments): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--native");
+    let plugin = native.is_empty().then(|| target_folder().join(component::FILE));
     announce("builds the benchmark in the profile `measure`, and measures the plugin", "measure");
     let mut command = cargo_with(["run", "--locked", "--profile", "measure", "--package", "benchmark"].iter());
     match &plugin {

@@ -109,8 +109,8 @@ failures! {
     THROTTLED = "throttled", Wait, Service, "the service asked whoever uses this credential to wait, and the wait is not over",
         "poll again after that time, as the collector does by itself; if it comes often, look for others that use this credential, or make `interval` longer";
     /// The budget of requests for tokens is used up.
-    TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the service's tokens expire early, and the host requests no further token for now",
-        "find out at the service why its tokens expire early: a policy on the lifetime of tokens, or something that answers in its place; the log has the failures before this one";
+    TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the service gave no token that stays usable, and the host requests no further token for now",
+        "find out at the service why: a policy on the lifetime of tokens, a service that refuses its own tokens or gives none, or something that answers in its place; the log has the failures before this one";
     /// The answer to a request holds a part of the credential that the request carried.
     CREDENTIAL_ECHOED = "credential-echoed", TryLater, Service, "the answer holds a part of the credential that the request carried",
         "no part of the answer was used, and the poll is tried again later: check whether the service, or a proxy or firewall before it, writes requests into its answers, and have that stopped; renew the credential if others can read those answers";

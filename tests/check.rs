@@ -155,7 +155,7 @@ async fn document(shown: Vec<(&str, Step)>) {
 
 const DOCUMENT: &str = "# The connection test
 
-`host-harness check -c FILE [--feed ID] [--json]` tests the feeds one after the other, and each feed step by step:
+`host-harness check -c FILE [--feed ID] [--json] [--strict]` tests the feeds one after the other, and each feed step by step:
 
 | step | question |
 |---|---|

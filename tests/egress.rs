@@ -173,7 +173,7 @@ fn each_address_is_not_dialled_unless_it_is_allowed() {
 pub fn attempts() -> Table {
     Table {
         title: "Requests that do not leave",
-        how: "The plugin declared GETs below `https://api.example/a/` with the token, and one POST to \
+        how: "`tests/egress.rs`: the plugin declared GETs below `https://api.example/a/` with the token, and one POST to \
               `https://login.example/token` with a secret in one field of its form. The host refuses each of these requests.",
         columns: &["the plugin tries", "message"],
         rows: ATTEMPTS.iter().map(|attempt| vec![attempt.tries.to_owned(), format!("… {} …", attempt.told)]).collect(),
@@ -184,7 +184,7 @@ pub fn attempts() -> Table {
 pub fn addresses() -> Table {
     Table {
         title: "Addresses that are not dialled",
-        how: "The host does not dial a name with one of these addresses, even if the name has other addresses. An entry in \
+        how: "`tests/egress.rs`: the host does not dial a name with one of these addresses, even if the name has other addresses. An entry in \
               `allow_addresses` permits an address.",
         columns: &["address", "kind"],
         rows: ADDRESSES.iter().map(|(address, what)| vec![format!("`{address}`"), (*what).to_owned()]).collect(),

@@ -322,7 +322,7 @@ async fn the_page_of_recordings_is_made_of_them() {
 
 const PAGE: &str = "# Recordings
 
-Made from the recordings in `tests/cassettes`, one of each kind of answer that the plugin meets. `host-harness replay` plays them all,
+This page is made from the recordings in `tests/cassettes`. There is one for each kind of answer that the plugin meets. `host-harness replay` plays them all,
 without a network: the program carries them.
 
 ```console

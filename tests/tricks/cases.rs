@@ -312,7 +312,7 @@ pub fn table() -> Table {
     };
     Table {
         title: "A plugin that means harm",
-        how: "`tests/tricks/cases.rs` has each mode of the plugin in `tests/hostile/`, which runs with a well-behaved tenant beside it. The last column is the rule of `host-harness conformance` that finds the mode.",
+        how: "`tests/tricks/cases.rs` has the modes of the plugin in `tests/hostile/` that break a rule at once; those with an amount are under the limits, and those that take the shares of others below. Each runs with a well-behaved tenant beside it. The last column is the rule of `host-harness conformance` that finds the mode.",
         columns: &["mode", "the plugin", "result", "rule"],
         rows: CASES.iter().map(row).collect(),
     }

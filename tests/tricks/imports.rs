@@ -35,7 +35,7 @@ pub fn imports() -> Table {
     };
     Table {
         title: "Imports that a plugin may have",
-        how: "`tests/tricks/imports.rs` has every import that a plugin may have, and the modes of the hostile plugin that abuse it. The table above has the result of each mode.",
+        how: "`tests/tricks/imports.rs` has every import that a plugin may have, and the modes of the hostile plugin that abuse it. The tables \"Limits of a plugin\" and \"A plugin that means harm\" have the result of each mode.",
         columns: &["import", "modes"],
         rows: ABUSED.iter().map(row).collect(),
     }

@@ -22,6 +22,10 @@ use crate::number::{MAX_NUMBER_BYTES, MAX_PLAIN_DIGITS, Number};
 /// fault.
 pub const MAX_DEPTH: usize = 64;
 
+/// The most values and keys of a document, which the tape keeps in 16 bytes each. A list of the service has a value for some
+/// 20 bytes, and the host takes 8 MiB a body; a document with more values is an attack or a fault.
+pub const MAX_VALUES: usize = 1_000_000;
+
 /// A fault of a document, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -131,15 +135,15 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels. A byte order mark before the
-    /// document is skipped.
+    /// Reads a body as one JSON document: UTF-8, not empty, at most [`MAX_DEPTH`] levels, at most
+    /// [`MAX_VALUES`] values and keys. A byte order mark before the document is skipped.
     pub fn read(body: &'a [u8]) -> Result<Document<'a>, Fault> {
         let text = std::str::from_utf8(unmarked(body)).ok();
         match text.and_then(|text| Some(Document { text, tape: tape::read(text)? })) {
             Some(document) => Ok(document),
             None => Err(exact::document(body).err().unwrap_or_else(|| {
-                // The two readers accept the same documents, so only a fault of this plugin leads here.
-                Fault::document("text that is no JSON", "a JSON object")
+                // The exact reader accepts all that the tape accepts, and documents with more values.
+                Fault::document(format!("more than {MAX_VALUES} values"), "some thousand values")
             })),
         }
     }
@@ -490,6 +494,15 @@ mod tests {
 
     fn compacted(text: &str) -> String {
         compact(Document::read(text.as_bytes()).unwrap().root()).into_owned()
+    }
+
+    #[test]
+    fn a_document_of_many_small_values_is_refused() {
+        let list = |items: usize| format!("{{\"value\":[],\"x\":[{}0]}}", "0,".repeat(items - 1));
+        assert!(Document::read(list(MAX_VALUES - 5).as_bytes()).is_ok());
+        let fault = Document::read(list(MAX_VALUES - 4).as_bytes()).unwrap_err();
+        assert_eq!(fault.to_string(), "found more than 1000000 values, expected some thousand values");
+        assert_eq!(fault.diagnosis().code, ANSWER_NOT_JSON.code);
     }
 
     #[test]

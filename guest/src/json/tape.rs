@@ -1,8 +1,8 @@
 //! Reads a document in one pass into a flat list of its values. The values are in the order in which they begin, each
 //! with its place in the text.
 
-use crate::json::MAX_DEPTH;
 use crate::json::plain::plain_length;
+use crate::json::{MAX_DEPTH, MAX_VALUES};
 use crate::number::{self, MAX_PLAIN_DIGITS};
 
 /// The place of a value or a key.
@@ -85,22 +85,21 @@ impl Reader<'_> {
         (self.next()? == byte).then(|| self.at += 1)
     }
 
-    fn push(&mut self, start: usize, escaped: bool) {
+    fn push(&mut self, start: usize, escaped: bool) -> Option<()> {
         let next = self.tape.spans.len() + 1;
-        self.tape.spans.push(Span { start, end: self.at, next, escaped });
+        (next <= MAX_VALUES).then(|| self.tape.spans.push(Span { start, end: self.at, next, escaped }))
     }
 
     fn word(&mut self, word: &[u8]) -> Option<()> {
         let start = self.at;
         self.at += self.bytes[start..].starts_with(word).then_some(word.len())?;
-        self.push(start, false);
-        Some(())
+        self.push(start, false)
     }
 
     fn container(&mut self, levels: usize, end: u8, entry: impl Fn(&mut Self, usize) -> Option<()>) -> Option<()> {
         let (levels, index, start) = (levels.checked_sub(1)?, self.tape.spans.len(), self.at);
         self.at += 1;
-        self.push(start, false);
+        self.push(start, false)?;
         self.white_space();
         if self.next()? != end {
             loop {
@@ -140,8 +139,7 @@ impl Reader<'_> {
             }
         }
         self.at += 1;
-        self.push(start, escaped);
-        Some(())
+        self.push(start, escaped)
     }
 
     fn escape(&mut self) -> Option<()> {
@@ -166,7 +164,6 @@ impl Reader<'_> {
         self.at += length;
         let has_exponent = || self.bytes[start..self.at].iter().any(|byte| matches!(byte, b'e' | b'E'));
         self.tape.has_large_numbers |= length > MAX_PLAIN_DIGITS || has_exponent();
-        self.push(start, false);
-        Some(())
+        self.push(start, false)
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: the output for programs, and the exit status.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -173,6 +174,16 @@ fn a_replay_prints_the_events_of_its_cassette() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 4);
     assert_eq!(run(&["replay", "--expect", cassette.to_str().unwrap()]).status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str, change: fn(String) -> String| {
+        let text = fs::read_to_string(root().join("tests/cassettes").join(name)).unwrap();
+        fs::write(folder.path().join(name), change(text)).unwrap();
+    };
+    copy("two-pages.json", |text| text);
+    copy("two-pages.expected.json", |text| text.replacen("\"severity_id\": ", "\"severity_id\": 9", 1));
+    let output = run(&["replay", "--expect", folder.path().join("two-pages.json").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("/events/0/severity_id"), "{}", said(&output));
     let refused = root().join("tests/cassettes/forbidden.json");
     assert_eq!(run(&["replay", refused.to_str().unwrap()]).status.code(), Some(1));
     assert_eq!(run(&["replay", "no-such-file.json"]).status.code(), Some(2));

@@ -64,7 +64,7 @@ pub async fn replay_all(
             Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
             Ok(replayed) if expect => {
                 if let Err(difference) = replayed.compare(file) {
-                    say!("error: {difference}");
+                    say!("error: {}", cause::chain(&difference));
                     failed += 1;
                 }
             }

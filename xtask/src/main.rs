@@ -26,7 +26,8 @@ cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]
                           runs the fuzzers of `all`, `plugin` or `host`, or one by name, for 60 seconds each
-cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder";
+cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder
+cargo xtask help          prints this page";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -195,6 +196,14 @@ fn cargo(arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<(), Strin
 fn cargo_with(arguments: impl Iterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(cargo_program());
     command.current_dir(workspace()).args(arguments);
+    // Cargo set these for this program. A build script that watches them would run again at every change between
+    // `cargo xtask` and plain cargo, and with it every crate above (ring's does).
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

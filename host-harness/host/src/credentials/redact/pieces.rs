@@ -220,10 +220,10 @@ fn forms(secret: &str) -> Vec<Form> {
             forms.push(form(standard.as_bytes(), piece));
         }
     }
-    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
-        let pairs = whole.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
-        forms.push(form(&pairs.collect::<Vec<u8>>(), 2 * PIECE));
-    }
+    // The view of letters and digits has capital digits in lower case.
+    let digits = b"0123456789abcdef";
+    let pairs = whole.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+    forms.push(form(&pairs.collect::<Vec<u8>>(), 2 * PIECE));
     forms
 }
 

@@ -122,6 +122,7 @@ impl Process {
     }
 
     /// Returns every line that the process has written so far.
+    #[cfg(debug_assertions)]
     pub fn all_said(&mut self) -> String {
         self.heard.extend(self.said.try_iter());
         self.heard.join("\n")

@@ -231,7 +231,9 @@ fn passed_on(command: &mut Command) -> Result<(), Stop> {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    // Read at run time: cargo may keep a program that was compiled in another folder.
+    let own = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 fn target_folder() -> PathBuf {

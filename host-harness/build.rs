@@ -87,7 +87,13 @@ fn recordings(folder: &Path) -> Result<String, String> {
     for name in names {
         let [cassette, expected] = [ENDING, EXPECTED].map(|ending| folder.join(format!("{name}{ending}")));
         if !expected.exists() {
-            return Err(format!("found {} without {} beside it", cassette.display(), expected.display()));
+            println!(
+                "cargo::warning=found {} without {} beside it; the program carries the recording once `host-harness replay \
+                 --update` has written that document",
+                cassette.display(),
+                expected.display()
+            );
+            continue;
         }
         list += &format!(
             "BundledRecording {{ name: {name:?}, cassette: include_str!({cassette:?}), expected: include_str!({expected:?}) }},"

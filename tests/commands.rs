@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use std::sync::OnceLock;
 
 use host_harness::environment;
-use host_harness::recording::bundled::RECORDINGS;
+use host_harness::recording::bundled::{self, RECORDINGS};
 use serde_json::{Value, json};
 use source_host::plugin::ALLOWED_IMPORTS;
 
@@ -167,26 +167,136 @@ fn a_simulated_day_passes_and_its_configuration_asks_for_the_subscriptions_to_co
     assert!(self::said(&output).contains("expected a whole number and a unit"), "{}", self::said(&output));
 }
 
-#[test]
-fn a_replay_prints_the_events_of_its_cassette() {
-    let cassette = root().join("tests/cassettes/two-pages.json");
-    let output = run(&["replay", cassette.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 4);
-    assert_eq!(run(&["replay", "--expect", cassette.to_str().unwrap()]).status.code(), Some(0));
+/// The events that the repository says of a recording.
+fn events_of(name: &str) -> usize {
+    let document: Value = serde_json::from_str(bundled::named(name).unwrap().expected).unwrap();
+    document["events"].as_array().unwrap().len()
+}
+
+/// Makes a folder with copies of two recordings.
+fn recordings() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let copy = |name: &str, change: fn(String) -> String| {
-        let text = fs::read_to_string(root().join("tests/cassettes").join(name)).unwrap();
-        fs::write(folder.path().join(name), change(text)).unwrap();
+    for name in ["two-pages", "forbidden"] {
+        for file in [format!("{name}.json"), format!("{name}.expected.json")] {
+            fs::copy(root().join("tests/cassettes").join(&file), folder.path().join(&file)).unwrap();
+        }
+    }
+    folder
+}
+
+/// Runs `replay` in a folder.
+fn replay(folder: &Path, arguments: &[&str]) -> Output {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+    command().arg("replay").args(arguments).env("XDG_CACHE_HOME", cache).current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn a_replay_prints_the_events_of_its_cassette_and_everything_else_for_people() {
+    let folder = recordings();
+    let output = replay(folder.path(), &["two-pages.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(!said(&output).contains("two-pages.json: "), "{}", said(&output));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), events_of("two-pages"));
+    let output = replay(folder.path(), &["forbidden.json"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    for words in ["error: forbidden.json: bbbbbbbb-", "(forbidden, tenant)\n  fix: az role assignment create "] {
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+    for (recording, words) in [
+        (
+            "all-subscriptions",
+            "warning: all-subscriptions.json: bbbbbbbb-0000-4000-8000-000000000003: the subscription is not",
+        ),
+        ("item-repeated", "warning: item-repeated.json: the service gave an item twice"),
+        ("empty", "(not-onboarded)"),
+    ] {
+        let known = bundled::named(recording).unwrap();
+        let file = format!("{recording}.json");
+        fs::write(folder.path().join(&file), known.cassette).unwrap();
+        let output = replay(folder.path(), &[&file]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_replay_names_every_fault_of_every_file_and_plays_the_others() {
+    let folder = recordings();
+    let edited = |from: &str, to: &str, edits: &[(&str, &str)]| {
+        let mut text = fs::read_to_string(root().join("tests/cassettes").join(from)).unwrap();
+        for (old, new) in edits {
+            assert!(text.contains(old), "{old}");
+            text = text.replacen(old, new, 1);
+        }
+        fs::write(folder.path().join(to), text).unwrap();
     };
-    copy("two-pages.json", |text| text);
-    copy("two-pages.expected.json", |text| text.replacen("\"severity_id\": ", "\"severity_id\": 9", 1));
-    let output = run(&["replay", "--expect", folder.path().join("two-pages.json").to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("/events/0/severity_id"), "{}", said(&output));
-    let refused = root().join("tests/cassettes/forbidden.json");
-    assert_eq!(run(&["replay", refused.to_str().unwrap()]).status.code(), Some(1));
-    assert_eq!(run(&["replay", "no-such-file.json"]).status.code(), Some(2));
+    let state = "\"states\": { \"other\": { \"text\": \"\" } }, \"time_milliseconds\"";
+    edited("two-pages.json", "other.json", &[("\"GET\"", "\"PUT\""), ("\"time_milliseconds\"", state)]);
+    edited(
+        "two-pages.json",
+        "settings.json",
+        &[("\"client_key\": \"", "\"key\": \""), ("\"url\": \"https", "\"url\": \"what")],
+    );
+    edited("two-pages.json", "version.json", &[("\"version\": 1", "\"version\": 2"), ("\"docs\"", "\"text\"")]);
+    fs::write(folder.path().join("settings.expected.json"), "{").unwrap();
+    let files = ["none.json", "version.json", "other.json", "settings.json", "forbidden.json", "two-pages.json"];
+    let output = replay(folder.path(), &files);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), events_of("two-pages"));
+    let lines = [
+        "error: none.json: ",
+        "error: version.json: version: found 2, expected 1",
+        "error: other.json: context.states: found a state of other, expected of scopes that are polled: bbbbbbbb-",
+        "error: other.json: exchanges[1].request.method: expected PUT, found GET",
+        "error: other.json: exchanges[2]: nobody asked for GET ",
+        "error: settings.json: exchanges[0].request.url: found \"what://",
+        "error: settings.json: settings.key: ",
+        "error: settings.json: settings.client_key: ",
+        "error: forbidden.json: bbbbbbbb-",
+    ];
+    for line in lines {
+        assert!(said(&output).lines().any(|said| said.starts_with(line)), "expected {line} in {}", said(&output));
+    }
+    let output = replay(folder.path(), &["--expect", "settings.json", "forbidden.json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    for line in
+        ["error: settings.json: settings.key: ", "error: settings.expected.json: is no JSON: ", "1 of 2 recordings"]
+    {
+        assert!(said(&output).lines().any(|said| said.starts_with(line)), "expected {line} in {}", said(&output));
+    }
+}
+
+#[test]
+fn a_replay_compares_with_the_document_beside_the_cassette_and_renews_it() {
+    let folder = recordings();
+    let document = folder.path().join("two-pages.expected.json");
+    let output = replay(folder.path(), &["--expect", "two-pages.json", "forbidden.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).ends_with("2 of 2 recordings give what is expected\n"), "{}", said(&output));
+    let good = fs::read_to_string(&document).unwrap();
+    let bad =
+        good.replacen("\"severity_id\": ", "\"severity_id\": 9", 1).replacen("\"codes\": []", "\"codes\": null", 1);
+    fs::write(&document, &bad).unwrap();
+    let output = replay(folder.path(), &["--expect", "two-pages.json", "forbidden.json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    for words in [
+        "error: two-pages.expected.json: /events/0/severity_id: expected 9",
+        "error: two-pages.expected.json: /codes: expected null, found []",
+        "1 of 2 recordings give what is expected",
+    ] {
+        assert!(said(&output).contains(words), "expected {words} in {}", said(&output));
+    }
+    for (state, words) in [(Some(0), "written, with "), (Some(0), "unchanged, with ")] {
+        let output = replay(folder.path(), &["--update", "two-pages.json"]);
+        assert_eq!(output.status.code(), state, "{}", said(&output));
+        let words = format!("two-pages.expected.json: {words}{} events", events_of("two-pages"));
+        assert!(said(&output).contains(&words), "expected {words} in {}", said(&output));
+    }
+    assert_eq!(fs::read_to_string(&document).unwrap(), good);
+    fs::remove_file(&document).unwrap();
+    let output = replay(folder.path(), &["--expect", "two-pages.json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("two-pages.expected.json: "), "{}", said(&output));
 }
 
 #[test]
@@ -212,8 +322,8 @@ fn a_replay_without_a_file_plays_every_recording_wherever_the_program_is_run() {
     assert_eq!((output.status.code(), objects.len()), (Some(0), count));
     let two_pages = objects.iter().find(|object| object["recording"] == "two-pages").unwrap();
     let keys: Vec<&str> = two_pages.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["difference", "docs", "events", "ok", "outcome", "recording", "sha256"]);
-    assert_eq!((&two_pages["outcome"], &two_pages["events"]), (&json!(["collected"]), &json!(4)));
+    assert_eq!(keys, ["differences", "docs", "events", "ok", "outcome", "recording", "sha256"]);
+    assert_eq!((&two_pages["outcome"], &two_pages["events"]), (&json!(["collected"]), &json!(events_of("two-pages"))));
 
     for arguments in [&["--update"][..], &["--json", "two-pages.json"]] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");

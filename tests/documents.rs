@@ -11,6 +11,7 @@ use host_harness::environment;
 use host_harness::metrics::Metrics;
 use host_harness::store::Outboxes;
 use serde_json::Value;
+use similar::TextDiff;
 use source_host::blame::Blame;
 use source_host::contract::Failure;
 use source_host::failures::{FAILURES, NOTICES};
@@ -21,9 +22,15 @@ use crate::support::{plugin, program, root};
 pub fn check(document: &str, text: &str) {
     let file = root().join(document);
     if environment::variable("UPDATE_EXPECT").is_some() {
+        show(document, &std::fs::read_to_string(&file).unwrap_or_default(), text);
         std::fs::write(&file, text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "UPDATE_EXPECT=1 rewrites {}", file.display());
+}
+
+/// Prints the difference between a file and its generated text.
+pub fn show(file: &str, before: &str, text: &str) {
+    eprint!("{}", TextDiff::from_lines(before, text).unified_diff().header(file, file));
 }
 
 #[tokio::test]

@@ -17,7 +17,6 @@ use host_harness::recording::cassette::{Cassette, RecordedOutcome, RecordedState
 use host_harness::recording::{record, replay};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use similar::TextDiff;
 use source_host::clock::Clock;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::settings::Settings;
@@ -51,12 +50,15 @@ struct Taken {
     states: BTreeMap<String, Vec<u8>>,
 }
 
-/// The simulated service, without sockets before it.
-struct Simulated(Mutex<World>);
+/// The simulated service, without sockets before it, and other spellings for parts of its answers.
+struct Simulated(Mutex<World>, &'static [(&'static str, &'static str)]);
 
 impl Transport for Simulated {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
-        let answer = self.0.lock().answer(&asked(&request));
+        let mut answer = self.0.lock().answer(&asked(&request));
+        for (from, to) in self.1 {
+            answer.body = String::from_utf8(answer.body).unwrap().replace(from, to).into_bytes();
+        }
         let response = IncomingResponse { status: answer.status, headers: answer.headers, body: answer.body };
         Box::pin(std::future::ready(Ok(response)))
     }
@@ -113,7 +115,8 @@ async fn take(recipe: Recipe, earlier: &[Taken]) -> Taken {
     );
     let feed = AdmittedFeed { id: "contoso-scores".into(), ..unadmitted("contoso", plugin(), settings, allowed).await };
     let clock: Clock = Arc::new(move || time);
-    let recorded = record::record_over(&feed, Arc::new(Simulated(Mutex::new(world))), &clock, true).await;
+    let recorded =
+        record::record_over(&feed, Arc::new(Simulated(Mutex::new(world), recipe.spellings)), &clock, true).await;
     let mut cassette = recorded.unwrap_or_else(|error| panic!("{}: {error}", recipe.name)).cassette;
     cassette.docs = recipe.docs.clone();
     if let Some(before) = before {
@@ -130,6 +133,9 @@ async fn take(recipe: Recipe, earlier: &[Taken]) -> Taken {
         cassette.exchanges[1].response = RecordedOutcome::NoAnswer { no_answer };
     }
     let text = serde_json::to_string_pretty(&cassette).unwrap() + "\n";
+    for (_, spelling) in recipe.spellings {
+        assert!(text.contains(spelling), "{}: no answer has {spelling}", recipe.name);
+    }
     let read = Cassette::read(&text).unwrap_or_else(|error| panic!("{}: {error}", recipe.name));
     let played = replay::play(&plugin(), &read).await.unwrap_or_else(|error| panic!("{}: {error}", recipe.name));
     Taken {
@@ -160,20 +166,19 @@ async fn taken() -> &'static [Taken] {
 #[tokio::test]
 async fn the_recordings_are_those_that_the_simulated_service_gives() {
     let folder = root().join("tests/cassettes");
-    let mut made: BTreeMap<String, Option<&str>> = BTreeMap::new();
+    let mut made: BTreeMap<String, &str> = BTreeMap::new();
     for taken in taken().await {
         let name = taken.recipe.name;
-        assert!(
-            made.insert(format!("{name}.json"), Some(&taken.text)).is_none(),
-            "two recordings have the name {name}"
-        );
-        made.insert(format!("{name}.expected.json"), Some(&taken.expected));
+        assert!(made.insert(format!("{name}.json"), &taken.text).is_none(), "two recordings have the name {name}");
+        made.insert(format!("{name}.expected.json"), &taken.expected);
         leave_for_the_judge(&format!("cassette-{name}"), taken.events.iter().map(Vec::as_slice));
     }
+    let mut astray = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if !LIVE.iter().any(|live| [format!("{live}.json"), format!("{live}.expected.json")].contains(&name)) {
-            made.entry(name).or_default();
+        let is_live = LIVE.iter().any(|live| [format!("{live}.json"), format!("{live}.expected.json")].contains(&name));
+        if !is_live && !made.contains_key(&name) {
+            astray.push(name);
         }
     }
     let rewrites = environment::variable("UPDATE_EXPECT").is_some();
@@ -181,16 +186,14 @@ async fn the_recordings_are_those_that_the_simulated_service_gives() {
     for (name, text) in made {
         let file = folder.join(&name);
         let before = std::fs::read_to_string(&file).unwrap_or_default();
-        if before == text.unwrap_or_default() {
+        if before == text {
             continue;
         }
-        let place = format!("tests/cassettes/{name}");
-        let diff = TextDiff::from_lines(before.as_str(), text.unwrap_or_default());
-        eprint!("{}", diff.unified_diff().header(&place, &place));
-        match text {
-            Some(text) if rewrites => std::fs::write(&file, text).unwrap(),
-            None if rewrites => std::fs::remove_file(&file).unwrap(),
-            _ => different.push(name),
+        documents::show(&format!("tests/cassettes/{name}"), &before, text);
+        if rewrites {
+            std::fs::write(&file, text).unwrap();
+        } else {
+            different.push(name);
         }
     }
     for name in LIVE {
@@ -205,6 +208,13 @@ async fn the_recordings_are_those_that_the_simulated_service_gives() {
     assert!(
         different.is_empty(),
         "{different:?} are not what the simulated service gives; `cargo xtask recordings` rewrites them"
+    );
+    // A live recording cannot be made anew: this test deletes no file.
+    assert_eq!(
+        astray,
+        Vec::<String>::new(),
+        "no recipe makes these files of tests/cassettes, and `LIVE` in tests/recordings.rs does not name them: name them there if \
+         they are of a live service, and delete them if their recipe is gone"
     );
 }
 
@@ -232,27 +242,90 @@ async fn every_failure_and_notice_of_the_plugin_has_a_recording_or_a_reason() {
     assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&(&str, &str)>::new());
 }
 
+/// Returns the recording with this name, as the program carries it after the next build.
+async fn made(name: &str) -> BundledRecording {
+    let taken = taken().await.iter().find(|taken| taken.recipe.name == name).unwrap();
+    BundledRecording { name: taken.recipe.name, cassette: &taken.text, expected: &taken.expected }
+}
+
+fn edited(text: &str, edits: &[(&str, &str)]) -> &'static str {
+    let mut text = text.to_owned();
+    for (from, to) in edits {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    text.leak()
+}
+
 #[tokio::test]
-async fn a_recording_that_gives_something_else_or_does_not_play_is_told_with_the_first_difference() {
-    let known = bundled::named("two-pages").unwrap();
-    let edited = |text: &'static str, from: &str, to: &str| text.replacen(from, to, 1).leak() as &'static str;
-    let other = BundledRecording { expected: edited(known.expected, "\"codes\": []", "\"codes\": [\"x\"]"), ..*known };
-    let broken = BundledRecording { cassette: edited(known.cassette, "\"GET\"", "\"PUT\""), ..*known };
-    let (known, other, broken) = (
-        known.play(&plugin()).await.unwrap(),
-        other.play(&plugin()).await.unwrap(),
-        broken.play(&plugin()).await.unwrap(),
-    );
-    assert!(known.ok && known.difference.is_none() && known.events == 4);
-    assert_eq!((other.ok, other.events), (false, 4));
-    assert_eq!(other.difference.as_deref(), Some("/codes: expected [\"x\"], found []"));
-    let words = "exchanges[1].request.method: expected PUT, found GET";
-    assert_eq!((broken.ok, broken.difference.as_deref()), (false, Some(words)));
-    let table = bundled::table(&[known, other, broken]);
+async fn a_recording_that_gives_something_else_or_does_not_play_is_told_with_every_difference() {
+    // Made just now, so that the same run writes the recordings anew and passes.
+    let known = made("two-pages").await;
+    let other = [("\"codes\": []", "\"codes\": [\"x\"]"), ("\"severity\": \"Medium\"", "\"severity\": null")];
+    let other = BundledRecording { expected: edited(known.expected, &other), ..known };
+    let broken = [("\"GET\"", "\"PUT\""), ("\"authorization\": \"Bearer TOKEN-1\"", "\"authorization\": \"x\"")];
+    let broken = BundledRecording { cassette: edited(known.cassette, &broken), ..known };
+    let none = BundledRecording { cassette: "{}", ..known };
+    let (known, other) = (known.play(&plugin()).await, other.play(&plugin()).await);
+    let (broken, none) = (broken.play(&plugin()).await, none.play(&plugin()).await);
+    assert!(known.ok && known.differences.is_empty() && known.events > 0);
+    assert_eq!((other.ok, other.events), (false, known.events));
+    assert_eq!(other.differences.len(), 2);
+    assert_eq!(other.differences[0], "/codes: expected a list of 1, found one of 0");
+    assert!(other.differences[1].ends_with("/severity: expected null, found \"Medium\""), "{:?}", other.differences);
+    let words = [
+        "exchanges[1].request.method: expected PUT, found GET",
+        "exchanges[1].request.authorization: expected x, found Bearer TOKEN-1",
+        "exchanges[2]: nobody asked for GET https://",
+        "exchanges[3]: nobody asked for GET https://",
+    ];
+    assert_eq!((broken.ok, broken.differences.len()), (false, words.len()), "{:?}", broken.differences);
+    for (found, words) in broken.differences.iter().zip(words) {
+        assert!(found.starts_with(words), "{found}");
+    }
+    assert_eq!(none.differences, ["is no cassette: line 1, the whole: missing field `docs`"]);
+    let events = known.events.to_string();
+    let table = bundled::table(&[known, other, broken, none]);
     let columns = table.lines().map(|line| line.split_whitespace().skip(1).take(4).collect::<Vec<_>>().join(" "));
+    let row = |ok: &str| format!("collected {events} {ok} The");
     assert_eq!(
         columns.collect::<Vec<_>>(),
-        ["outcome events as expected", "collected 4 ok One", "collected 4 no One", "does not play 0"]
+        ["outcome events as expected", &row("ok"), &row("no"), "does not play 0", "does not play 0"]
+    );
+}
+
+#[tokio::test]
+async fn bytes_are_compared_where_values_are_equal() {
+    let known = made("to-the-letter").await;
+    let spelled = |from: &str, to: &str| BundledRecording { expected: edited(known.expected, &[(from, to)]), ..known };
+    let played = known.play(&plugin()).await;
+    assert_eq!(played.differences, Vec::<String>::new());
+    // The document shows the events as the plugin spells them, and the digest is of the same bytes.
+    assert!(known.expected.contains(&format!("\"events\": \"{}\"", played.sha256)), "{}", known.expected);
+    for (event, other) in [("1E+2", "100.0"), ("75E-1", "7.5"), ("1e-7", "1E-7")] {
+        assert!(known.expected.contains(event), "{event}");
+        let other = BundledRecording { cassette: edited(known.cassette, &[(event, other)]), ..known };
+        let differences = other.play(&plugin()).await.differences;
+        assert!(!differences.is_empty(), "{event}");
+    }
+    let without = |key: &str| {
+        let mut document: Value = serde_json::from_str(known.expected).unwrap();
+        document["sha256"].as_object_mut().unwrap().remove(key).unwrap();
+        BundledRecording { expected: document.to_string().leak(), ..known }
+    };
+    for key in ["events", "states"] {
+        let differences = without(key).play(&plugin()).await.differences;
+        let words = format!("/sha256/{key}: expected no such key, found ");
+        assert!(matches!(&differences[..], [one] if one.starts_with(&words)), "{differences:?}");
+    }
+    let digests = known.expected.lines().filter(|line| line.trim_start().starts_with("\"bbbbbbbb-"));
+    let digest = digests.clone().next().and_then(|line| line.rsplit('"').nth(1)).unwrap();
+    assert_eq!(digests.count(), 1);
+    let differences =
+        spelled(digest, &digest.replace(|letter: char| letter.is_ascii_hexdigit(), "0")).play(&plugin()).await;
+    assert!(
+        matches!(&differences.differences[..], [one] if one.starts_with("/sha256/states/bbbbbbbb-") && one.contains(digest)),
+        "{differences:?}"
     );
 }
 
@@ -301,15 +374,20 @@ async fn the_page_of_recordings_is_made_of_them() {
     let taken = taken().await;
     for chapter in Chapter::ALL {
         let (heading, lesson) = chapter.heading();
-        write!(
-            page,
-            "\n## {heading}\n\n{lesson}\n\n| recording | what it shows | outcome | events |\n|---|---|---|---|\n"
-        )
-        .unwrap();
-        for Taken { recipe, outcome, events, .. } in taken.iter().filter(|taken| taken.recipe.chapter == chapter) {
+        let (answers, line) = if chapter.shows_answers() { (" last answer |", "---|") } else { ("", "") };
+        writeln!(page, "\n## {heading}\n\n{lesson}\n").unwrap();
+        writeln!(page, "| recording | it shows |{answers} outcome | events |\n|---|---|{line}---|---|").unwrap();
+        for Taken { recipe, cassette, outcome, events, .. } in
+            taken.iter().filter(|taken| taken.recipe.chapter == chapter)
+        {
             let (name, docs, outcome) = (recipe.name, recipe.docs.replace('|', "\\|"), outcome.join(", "));
-            writeln!(page, "| [{name}](../tests/cassettes/{name}.json) | {docs} | {outcome} | {} |", events.len())
-                .unwrap();
+            let answer = if chapter.shows_answers() { format!(" {} |", last_answer(cassette)) } else { String::new() };
+            writeln!(
+                page,
+                "| [{name}](../tests/cassettes/{name}.json) | {docs} |{answer} {outcome} | {} |",
+                events.len()
+            )
+            .unwrap();
         }
     }
     page +=
@@ -320,35 +398,62 @@ async fn the_page_of_recordings_is_made_of_them() {
     documents::check("docs/recordings.md", &page);
 }
 
+/// Returns the status of a recording's last answer, with the service's code or the kind of content.
+fn last_answer(cassette: &Cassette) -> String {
+    let Some(RecordedOutcome::Answer(answer)) = cassette.exchanges.last().map(|last| &last.response) else {
+        return "none".to_owned();
+    };
+    let body: Value = answer.json.as_ref().map(|json| serde_json::from_str(json.get()).unwrap()).unwrap_or_default();
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let entra = body["error_codes"][0].as_u64().zip(text("/error"));
+    let entra = entra.map(|(number, error)| format!("`{error}`, AADSTS{number}"));
+    let arm = text("/error/code").or(text("/Error/Code")).map(|code| format!("`{code}`"));
+    let content = answer.headers.get("content-type").and_then(Value::as_str);
+    let words = entra.or(arm).or(content.map(|content| format!("`{content}`"))).unwrap_or_default();
+    format!("{} {words}", answer.status).trim_end().to_owned()
+}
+
 const PAGE: &str = "# Recordings
 
-This page is made from the recordings in `tests/cassettes`. There is one for each kind of answer that the plugin meets. `host-harness replay` plays them all,
-without a network: the program carries them.
+A recording holds one poll of the plugin: each request, and the answer of the service. There is one for each kind of answer that the
+plugin meets, so that a reader learns the service from them. This page is made from the recordings in `tests/cassettes`.
+`host-harness replay` plays them without a network. The program carries all of them.
 
 ```console
-$ host-harness replay                                   # a table: what came of each, and whether that is what is expected
+$ host-harness replay                                   # a table: the outcome of each, and whether it is the expected one
 $ host-harness replay tests/cassettes/two-pages.json    # the events of one
-$ jq . tests/cassettes/two-pages.json                   # the requests and the answers, a member a line
+$ jq . tests/cassettes/two-pages.json                   # the requests and the answers, a member on a line
 ```
 
-A recording is a JSON object, the *cassette*. Beside `NAME.json` lies `NAME.expected.json`: the failure, the codes and the events that the
-plugin makes of it.
+A recording is a JSON object, the *cassette*:
 
 | key | holds |
 |---|---|
-| `docs` | what the recording shows |
+| `docs` | the purpose of the recording, for readers |
 | `version` | the version of the format, 1 |
-| `settings` | the settings of the plugin; stand-ins stand for credentials and ids |
-| `context` | `feed`, `tenant` and `time_milliseconds`, the Unix time of the poll, which is when it was due and when its last page came |
+| `settings` | the settings of the plugin; stand-ins replace credentials and ids |
+| `context` | `feed`, `tenant` and `time_milliseconds`, the Unix time of the poll: the poll was due then, and its last page came then |
 | `context.states` | optional: the state that an earlier poll left, by the id of its subscription, as `{ \"json\": … }` or `{ \"text\": … }` |
 | `exchanges` | in order: `request` with `method` and `url`, and `authorization` and `form` where they are compared; and `response` |
-| `response` | `status`, `headers`, and the body as `json` or as `text`; or `no_answer` alone, which says why there was none |
+| `response` | `status`, `headers`, and the body as `json` or as `text`; or `no_answer` alone, with the reason why there was no answer |
 
 `no_answer` is one of `\"name-not-resolved\"`, `\"connection-refused\"`, `\"connection-broken\"`, `{ \"address-prohibited\": ADDRESS }`,
 `{ \"proxy-failed\": PROXY }`, `{ \"tls-untrusted\": REASON }`, `{ \"timeout\": SECONDS }`, `{ \"too-large\": BYTES }` and
 `{ \"malformed\": REASON }`.
 
+Beside `NAME.json` lies `NAME.expected.json`, which has everything that the plugin makes of the recording. `replay --expect` compares both,
+and `replay --update` writes the document anew:
+
+| key | holds |
+|---|---|
+| `failures` | each failure, with the id of its subscription as `scope`; `null` if the failure concerns no single subscription |
+| `skipped` | optional: subscriptions that were found and not polled, each with the reason |
+| `codes` | the codes of notices, and of subscriptions without data |
+| `sha256.events` | the SHA-256 of the events as NDJSON, so that the spelling of each number counts |
+| `sha256.states` | the SHA-256 of each state that the poll leaves, by the id of its subscription |
+| `events` | the events, with a member on a line and every value as the plugin spells it |
+
 These recordings are made from the simulated service, and `cargo xtask recordings` makes them anew. `host-harness record` records a
-service that is real. An outcome is `collected`, or the codes of the failure, of what is no data, and of notices; [docs/failures.md](failures.md) has
-their causes and fixes.
+real service. In the tables below, an outcome is `collected` where there was data, and the codes of failures, of missing data and of
+notices; [docs/failures.md](failures.md) has their causes and fixes.
 ";

@@ -49,8 +49,8 @@ const HOUSES: &[House] = &[
         sources: "host-harness/src",
         crates: &["source_host", "source_simulator", "host_harness"],
         floors: &[
-            &["admitted", "files", "limits"],
-            &["built_in", "environment", "recording", "store", "terminal"],
+            &["admitted", "files", "limits", "terminal"],
+            &["built_in", "environment", "recording", "store"],
             &["metrics"],
             &["sink"],
             &["config"],

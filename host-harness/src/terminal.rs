@@ -70,11 +70,15 @@ pub fn few(events: &str, most: usize) -> Vec<&str> {
 /// The OCSF activity of a finding that is reported for the first time.
 const CREATE: u64 = 1;
 
-/// Formats JSON with one member on a line. Members keep their order, and numbers their spelling.
+/// Formats JSON for a terminal, with one member on a line.
 pub fn pretty(json: &str) -> String {
+    laid_out(&text::plain(json))
+}
+
+/// Formats JSON with one member on a line. Members keep their order, and numbers and texts their spelling.
+pub fn laid_out(json: &str) -> String {
     let (mut text, mut depth, mut in_string, mut escaped) = (String::new(), 0_usize, false, false);
     let line = |text: &mut String, depth: usize| *text += &format!("\n{}", "  ".repeat(depth));
-    let json = text::plain(json);
     let mut characters = json.chars().peekable();
     while let Some(character) = characters.next() {
         if in_string {
@@ -86,7 +90,7 @@ pub fn pretty(json: &str) -> String {
         match character {
             '{' | '[' => {
                 text.push(character);
-                while characters.next_if_eq(&' ').is_some() {}
+                while characters.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(end) = characters.next_if(|next| matches!(next, '}' | ']')) {
                     text.push(end);
                 } else {
@@ -104,7 +108,7 @@ pub fn pretty(json: &str) -> String {
                 line(&mut text, depth);
             }
             ':' => text += ": ",
-            ' ' => {}
+            _ if character.is_ascii_whitespace() => {}
             _ => {
                 text.push(character);
                 in_string = character == '"';

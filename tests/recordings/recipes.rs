@@ -4,6 +4,7 @@
 use azure_secure_score::clouds::CLOUDS;
 use host_harness::recording::cassette::MissingAnswer;
 use serde_json::{Value, json};
+use source_host::limits::{EXCHANGE_TIMEOUT, Limits};
 use source_simulator::estate::Control;
 use source_simulator::scenario;
 use source_simulator::service::World;
@@ -41,26 +42,33 @@ impl Chapter {
         Chapter::NoAnswers,
     ];
 
+    /// Says whether the page has the last answer of each recording.
+    pub fn shows_answers(self) -> bool {
+        matches!(self, Chapter::SignIns | Chapter::Refusals | Chapter::OddAnswers)
+    }
+
     /// Its heading, and what a reader learns there of the service.
     pub fn heading(self) -> (&'static str, &'static str) {
         match self {
             Chapter::Polls => (
                 "Polls",
-                "A poll signs in once, reads the list of secure scores and then the list of controls, page after page.",
+                "A poll signs in once, reads the list of secure scores and then the list of controls, page after \
+                 page.",
             ),
             Chapter::OverTime => (
                 "A poll after another",
                 "Each of these holds the state that an earlier recording left, under `context.states`, and plays eight hours \
-                 after that one: the service counts anew every eight hours.",
+                 after that one, because the service computes the score anew every eight hours.",
             ),
             Chapter::Searches => (
                 "Tenants and their subscriptions",
-                "A domain is resolved to the tenant's id, and `\"*\"` asks for the list of subscriptions, before the first poll.",
+                "Before the first poll, the plugin finds the id behind a tenant's domain, and the subscriptions \
+                 behind `\"*\"`.",
             ),
             Chapter::SignIns => (
                 "Entra ID refuses the sign-in",
                 "Entra ID answers with an `error` of OAuth 2.0, and `error_codes` has the number of the cause, which the text spells \
-                 with `AADSTS` before it. Nothing is asked of Azure Resource Manager then.",
+                 with `AADSTS` before it. The plugin then sends nothing to Azure Resource Manager.",
             ),
             Chapter::Refusals => (
                 "Azure Resource Manager refuses",
@@ -68,15 +76,17 @@ impl Chapter {
                  such subscription, no score yet, or no such interface.",
             ),
             Chapter::OddAnswers => (
-                "Answers that are none",
+                "Answers that the plugin cannot use",
                 "Proxies, firewalls and login pages answer in place of the service, and a list may be cut or hold something else \
-                 than it should. Nothing of such a list is used.",
+                 than it should. The plugin uses no part of such a list.",
             ),
-            Chapter::Notices => ("Notices", "The poll succeeds, and something about it is worth a warning."),
+            Chapter::Notices => {
+                ("Notices", "The poll succeeds, and the plugin warns of something that it met on the way.")
+            }
             Chapter::NoAnswers => (
                 "No answer at all",
-                "The host knows better than the plugin why a request did not come through. These recordings say so in \
-                 `no_answer`, in place of an answer.",
+                "The host knows better than the plugin why a request got no answer. These recordings have the reason in `no_answer`, in \
+                 place of an answer.",
             ),
         }
     }
@@ -86,7 +96,8 @@ impl Chapter {
 pub struct Recipe {
     pub name: &'static str,
     pub chapter: Chapter,
-    /// A description for readers.
+    /// A person's words for readers, which say what the recording shows of the service; a review holds them against cassette and
+    /// events. Status and codes of answers are not among them: the page takes these from the cassette.
     pub docs: String,
     /// The scenario of the simulated service.
     pub scenario: Option<&'static str>,
@@ -99,6 +110,8 @@ pub struct Recipe {
     pub after: Option<&'static str>,
     /// A state in place of one that the plugin left.
     pub state: Option<&'static str>,
+    /// Parts of the service's answers, and other spellings of the same JSON in their place.
+    pub spellings: &'static [(&'static str, &'static str)],
     /// Why there is no answer to the first request after the sign-in.
     pub no_answer: Option<MissingAnswer>,
     /// Whether the host lets no request out to Azure Resource Manager.
@@ -117,6 +130,7 @@ impl Recipe {
             world: |_| {},
             after: None,
             state: None,
+            spellings: &[],
             no_answer: None,
             denies: false,
         }
@@ -145,102 +159,325 @@ impl Recipe {
 
 /// Rows of the plugin's table that no answer of the service provokes, and why.
 pub const WITHOUT: &[(&str, &str)] = &[
-    ("credential-expires", "the host gives it, from a date in the settings, and asks nobody"),
-    ("no-longer-discovered", "the host gives it, where a search no longer finds what an earlier one found"),
-    ("assertion-unavailable", "nothing is signed in a replay, and the host reads no certificate and no token file"),
-    ("settings-invalid", "`prepare` refuses such settings, so that no request is made"),
+    ("credential-expires", "the host makes it from a date in the settings, without a request"),
+    ("no-longer-discovered", "the host makes it, where a search no longer finds what an earlier search found"),
+    ("assertion-unavailable", "a replay signs nothing, and reads no certificate and no token file"),
+    ("settings-invalid", "`prepare` refuses such settings, before any request"),
     ("argument-invalid", "a host would have to give back a scope or a cursor that the plugin did not give"),
 ];
 
-/// Refusals of the token endpoint: code of the plugin, scenario, how the application signs in.
-const SIGN_INS: &[(&str, &str, SignIn)] = &[
-    ("secret-invalid", "secret-invalid", SignIn::Secret),
-    ("secret-expired", "secret-expired", SignIn::Secret),
-    ("credential-missing", "credential-missing", SignIn::Secret),
-    ("application-not-found", "application-not-found", SignIn::Secret),
-    ("service-principal-missing", "service-principal-missing", SignIn::Secret),
-    ("application-disabled", "application-disabled", SignIn::Secret),
-    ("application-public", "application-public", SignIn::Secret),
-    ("tenant-not-found", "tenant-not-found", SignIn::Secret),
-    ("tenant-invalid", "tenant-invalid", SignIn::Secret),
-    ("tenant-restricted", "tenant-restricted", SignIn::Secret),
-    ("conditional-access", "conditional-access", SignIn::Secret),
-    ("policy-of-devices", "policy-device", SignIn::Secret),
-    ("policy-of-risk", "policy-risk", SignIn::Secret),
-    ("security-defaults", "policy-defaults", SignIn::Secret),
-    ("audience-unknown", "audience-unknown", SignIn::Secret),
-    ("scope-invalid", "scope-invalid", SignIn::Secret),
-    ("consent-missing", "consent-missing", SignIn::Secret),
-    ("resource-disabled", "resource-disabled", SignIn::Secret),
-    ("assignment-missing", "assignment-missing", SignIn::Secret),
-    ("cloud-mismatch", "cloud-mismatch", SignIn::Secret),
-    ("assertion-time", "assertion-time", SignIn::Certificate),
-    ("assertion-client", "assertion-client", SignIn::Certificate),
-    ("assertion-audience", "assertion-audience", SignIn::Certificate),
-    ("assertion-unregistered", "assertion-unregistered", SignIn::Certificate),
-    ("assertion-signature", "assertion-signature", SignIn::Certificate),
-    ("assertion-thumbprint", "assertion-thumbprint", SignIn::Certificate),
-    ("assertion-algorithm", "assertion-algorithm", SignIn::Certificate),
-    ("certificate-not-valid", "certificate-expired", SignIn::Certificate),
-    ("certificate-revoked", "certificate-revoked", SignIn::Certificate),
-    ("certificate-not-authorized", "certificate-not-authorized", SignIn::Certificate),
-    ("assertion-malformed", "assertion-malformed", SignIn::FederatedToken),
-    ("federation-mismatch", "federation-mismatch", SignIn::FederatedToken),
-    ("federation-issuer", "federation-policy", SignIn::FederatedToken),
-    ("token-loop", "token-loop", SignIn::Secret),
-    ("token-throttled", "token-throttled", SignIn::Secret),
-    ("token-unavailable", "token-unavailable", SignIn::Secret),
-    ("token-unusable", "token-unusable", SignIn::Secret),
-    ("token-refused", "token-other", SignIn::Secret),
+/// Refusals of the token endpoint: code of the plugin, scenario, how the application signs in, and what the answer means.
+const SIGN_INS: &[(&str, &str, SignIn, &str)] = &[
+    (
+        "secret-invalid",
+        "secret-invalid",
+        SignIn::Secret,
+        "The secret is none of the application's. The text of Entra ID says what people confuse: the id of a secret \
+         with its value.",
+    ),
+    ("secret-expired", "secret-expired", SignIn::Secret, "The secret is one of the application's, and has expired."),
+    (
+        "credential-missing",
+        "credential-missing",
+        SignIn::Secret,
+        "Entra ID finds neither a secret nor an assertion in the request.",
+    ),
+    (
+        "application-not-found",
+        "application-not-found",
+        SignIn::Secret,
+        "The tenant has no application with this id. The id of the tenant may be the wrong one, too.",
+    ),
+    (
+        "service-principal-missing",
+        "service-principal-missing",
+        SignIn::Secret,
+        "The tenant has no service principal of the application, which an administrator creates there.",
+    ),
+    (
+        "application-disabled",
+        "application-disabled",
+        SignIn::Secret,
+        "An administrator of the tenant disabled the application.",
+    ),
+    (
+        "application-public",
+        "application-public",
+        SignIn::Secret,
+        "The application is registered as a public client, which may send no credential.",
+    ),
+    ("tenant-not-found", "tenant-not-found", SignIn::Secret, "This cloud has no tenant with this id."),
+    (
+        "tenant-invalid",
+        "tenant-invalid",
+        SignIn::Secret,
+        "The name of the tenant is neither an id nor a domain that Entra ID knows.",
+    ),
+    (
+        "tenant-restricted",
+        "tenant-restricted",
+        SignIn::Secret,
+        "A proxy of the collector's network lists the tenants that may be signed in to, and this tenant is not on \
+         the list.",
+    ),
+    (
+        "conditional-access",
+        "conditional-access",
+        SignIn::Secret,
+        "A Conditional Access policy of the tenant blocks the application. The answer does not name the policy.",
+    ),
+    (
+        "policy-of-devices",
+        "policy-device",
+        SignIn::Secret,
+        "A policy that is meant for people demands a managed device, which an application never has.",
+    ),
+    (
+        "policy-of-risk",
+        "policy-risk",
+        SignIn::Secret,
+        "Entra ID considers the application at risk, for example after a leak of its secret.",
+    ),
+    ("security-defaults", "policy-defaults", SignIn::Secret, "The security defaults of the tenant block the sign-in."),
+    (
+        "audience-unknown",
+        "audience-unknown",
+        SignIn::Secret,
+        "The tenant does not know the service that the token is for: that service may belong to another cloud.",
+    ),
+    (
+        "scope-invalid",
+        "scope-invalid",
+        SignIn::Secret,
+        "Entra ID does not accept the scope, which is the address of the service with `/.default` behind it.",
+    ),
+    (
+        "consent-missing",
+        "consent-missing",
+        SignIn::Secret,
+        "No administrator of the tenant consented to the application.",
+    ),
+    (
+        "resource-disabled",
+        "resource-disabled",
+        SignIn::Secret,
+        "The tenant disabled the service that the token is for, which is Azure Resource Manager.",
+    ),
+    (
+        "assignment-missing",
+        "assignment-missing",
+        SignIn::Secret,
+        "The service that the token is for admits assigned applications alone, and this one is not assigned.",
+    ),
+    (
+        "cloud-mismatch",
+        "cloud-mismatch",
+        SignIn::Secret,
+        "The tenant belongs to another cloud than the address of the sign-in.",
+    ),
+    (
+        "assertion-time",
+        "assertion-time",
+        SignIn::Certificate,
+        "The assertion has expired, or is not valid yet: the collector's clock may be wrong.",
+    ),
+    (
+        "assertion-client",
+        "assertion-client",
+        SignIn::Certificate,
+        "The assertion names another application than the request does.",
+    ),
+    (
+        "assertion-audience",
+        "assertion-audience",
+        SignIn::Certificate,
+        "The assertion was made for another token endpoint.",
+    ),
+    (
+        "assertion-unregistered",
+        "assertion-unregistered",
+        SignIn::Certificate,
+        "The certificate that signed the assertion is not registered with the application.",
+    ),
+    (
+        "assertion-signature",
+        "assertion-signature",
+        SignIn::Certificate,
+        "The assertion names a registered certificate, and another key signed it.",
+    ),
+    (
+        "assertion-thumbprint",
+        "assertion-thumbprint",
+        SignIn::Certificate,
+        "The header of the assertion does not name the certificate that signed it.",
+    ),
+    (
+        "assertion-algorithm",
+        "assertion-algorithm",
+        SignIn::Certificate,
+        "Entra ID does not accept the algorithm that signed the assertion.",
+    ),
+    (
+        "certificate-not-valid",
+        "certificate-expired",
+        SignIn::Certificate,
+        "The certificate that signed the assertion has expired, or is not valid yet.",
+    ),
+    (
+        "certificate-revoked",
+        "certificate-revoked",
+        SignIn::Certificate,
+        "An authority revoked the certificate that signed the assertion.",
+    ),
+    (
+        "certificate-not-authorized",
+        "certificate-not-authorized",
+        SignIn::Certificate,
+        "The application trusts certificates by their subject and issuer, and this certificate has others.",
+    ),
+    (
+        "assertion-malformed",
+        "assertion-malformed",
+        SignIn::FederatedToken,
+        "The file of the federated token holds something that is no JSON Web Token.",
+    ),
+    (
+        "federation-mismatch",
+        "federation-mismatch",
+        SignIn::FederatedToken,
+        "No federated credential of the application has the issuer, subject and audience of the token.",
+    ),
+    (
+        "federation-issuer",
+        "federation-policy",
+        SignIn::FederatedToken,
+        "The tenant accepts no federated credential of this issuer.",
+    ),
+    ("token-loop", "token-loop", SignIn::Secret, "Entra ID refuses a client that repeats the same request too often."),
+    (
+        "token-throttled",
+        "token-throttled",
+        SignIn::Secret,
+        "Entra ID gets too many requests. The header `retry-after` has the seconds to wait.",
+    ),
+    ("token-unavailable", "token-unavailable", SignIn::Secret, "Entra ID has a fault that passes."),
+    (
+        "token-unusable",
+        "token-unusable",
+        SignIn::Secret,
+        "The token holds a line break, so that no header can carry the token.",
+    ),
+    (
+        "token-refused",
+        "token-other",
+        SignIn::Secret,
+        "The plugin has no row for this number, and reports the number with the text of Entra ID.",
+    ),
 ];
 
-/// Refusals of the API: code of the plugin, scenario, and what there is to learn beyond the answer.
+/// Refusals of the API: code of the plugin, scenario, and what the answer means.
 const REFUSALS: &[(&str, &str, &str)] = &[
-    ("forbidden", "forbidden", "The text names the missing action, too."),
-    ("wrong-tenant", "wrong-tenant", "Another token of the same tenant would not help."),
+    ("forbidden", "forbidden", "The application has no role on the subscription. The text names the missing action."),
+    (
+        "wrong-tenant",
+        "wrong-tenant",
+        "The subscription belongs to another tenant. A new token of the same tenant would not help.",
+    ),
     ("not-found", "not-found", "The id is well formed, and no subscription of this cloud has it."),
-    ("subscription-invalid", "subscription-invalid", "The request went to the id as the settings have it."),
-    ("disabled", "disabled", "The subscription is there, and not enabled."),
-    ("not-registered", "not-registered", "Defender for Cloud is not set up in the subscription."),
-    ("not-onboarded", "not-onboarded-404", "Defender for Cloud itself spells its errors so: `Error.Code`."),
-    ("api-retired", "api-retired", "The interface is gone, and the subscription may be well."),
-    ("token-expired", "token-expired", "Another token is fetched once, and is refused, too."),
-    ("claims-challenge", "claims-challenge", "The claims stand in `www-authenticate`."),
-    ("throttled", "throttled", "The header `retry-after` has the seconds."),
-    ("service-unavailable", "unavailable", "It is a fault of the service that passes."),
-    ("refused", "refused", "The plugin has no row for this code, and tells it with the request id."),
+    (
+        "subscription-invalid",
+        "subscription-invalid",
+        "The service does not accept the id of the subscription as an id.",
+    ),
+    ("disabled", "disabled", "The subscription exists, and is disabled."),
+    (
+        "not-registered",
+        "not-registered",
+        "The subscription is not registered for Microsoft.Security: Defender for Cloud is not set up there.",
+    ),
+    (
+        "not-onboarded",
+        "not-onboarded-404",
+        "Defender for Cloud has no score of the subscription yet. Its own errors are spelled in another way: \
+         `Error.Code`.",
+    ),
+    (
+        "api-retired",
+        "api-retired",
+        "The service no longer has this version of the interface. The subscription may be well.",
+    ),
+    (
+        "token-expired",
+        "token-expired",
+        "The service does not accept the token. The host fetches another token once, and the service refuses that \
+         one, too.",
+    ),
+    (
+        "claims-challenge",
+        "claims-challenge",
+        "The service demands a token that satisfies a policy. The header `www-authenticate` has the claims.",
+    ),
+    (
+        "throttled",
+        "throttled",
+        "The subscription gets too many requests. The header `retry-after` has the seconds to wait.",
+    ),
+    ("service-unavailable", "unavailable", "The service has a fault that passes."),
+    ("refused", "refused", "The plugin has no row for this code, and reports the code with the request id."),
 ];
 
-/// Answers that are none: code of the plugin, scenario, and what there is to learn.
+/// Answers that the plugin cannot use: code of the plugin, scenario, and what there is to learn.
 const ODD_ANSWERS: &[(&str, &str, &str)] = &[
-    ("not-the-service", "blocked", "A page of a firewall is no refusal of the service, whatever its status."),
-    ("token-challenged", "login-challenge", "There is no error of the service beside the challenge."),
-    ("redirected", "redirect", "The service never redirects, and no redirect is followed."),
-    ("status-unexpected", "accepted", "A success without a list is no empty list."),
-    ("answer-not-json", "page-cut", "It is the second list, and nothing of the first one leaves either."),
-    ("answer-incomplete", "value-missing", "A list without `value` is no empty list."),
-    ("answer-wrong-type", "number-as-text", "A number that is a text is not read as a number."),
-    ("answer-foreign", "item-foreign", "Nothing of the whole list is used."),
-    ("link-refused", "link-foreign", "A link to another origin is not followed."),
+    (
+        "not-the-service",
+        "blocked",
+        "A firewall answers with a page. The page is no refusal of the service, whatever its status.",
+    ),
+    (
+        "token-challenged",
+        "login-challenge",
+        "A login page asks for a token. The challenge alone does not say that the service refuses the token.",
+    ),
+    (
+        "redirected",
+        "redirect",
+        "The answer leads to another host. The service never redirects, and the host does not follow.",
+    ),
+    ("status-unexpected", "accepted", "The answer is a success without a body, which is no empty list."),
+    (
+        "answer-not-json",
+        "page-cut",
+        "The second list ends in its middle. No event of the first list leaves either, though that list was whole.",
+    ),
+    ("answer-incomplete", "value-missing", "The answer is an object without `value`, which is no empty list."),
+    (
+        "answer-wrong-type",
+        "number-as-text",
+        "A text is in the place of the number `max`. The plugin makes no number of the text.",
+    ),
+    (
+        "answer-foreign",
+        "item-foreign",
+        "One item belongs to another subscription. The plugin uses no item of the whole list.",
+    ),
+    ("link-refused", "link-foreign", "`nextLink` leads to another host. The plugin does not follow the link."),
 ];
 
 /// All of them, in the order of the page; one that begins with a state comes after the one that leaves it.
 pub fn all() -> Vec<Recipe> {
-    let about = |scenario: &str| scenario::all().find(|about| about.name == scenario).unwrap().what;
     let mut all = polls();
     all.extend(over_time());
     all.extend(searches());
-    all.extend(SIGN_INS.iter().map(|(code, scenario, sign_in)| {
-        let docs = format!("Entra ID answers with {}.", about(scenario));
-        Recipe::new(Chapter::SignIns, code, docs).struck_by(scenario).signing_in_by(*sign_in)
+    all.extend(SIGN_INS.iter().map(|(code, scenario, sign_in, lesson)| {
+        Recipe::new(Chapter::SignIns, code, *lesson).struck_by(scenario).signing_in_by(*sign_in)
     }));
-    let named = |chapter: Chapter, (code, scenario, lesson): &(&'static str, &'static str, &str)| {
-        let first =
-            if chapter == Chapter::Refusals { "Azure Resource Manager answers with " } else { "The answer is " };
-        Recipe::new(chapter, code, format!("{first}{}. {lesson}", about(scenario))).struck_by(scenario)
+    let of = |chapter: Chapter| {
+        move |(code, scenario, lesson): &(&'static str, &'static str, &str)| {
+            Recipe::new(chapter, code, *lesson).struck_by(scenario)
+        }
     };
-    all.extend(REFUSALS.iter().map(|row| named(Chapter::Refusals, row)));
-    all.extend(ODD_ANSWERS.iter().map(|row| named(Chapter::OddAnswers, row)));
+    all.extend(REFUSALS.iter().map(of(Chapter::Refusals)));
+    all.extend(ODD_ANSWERS.iter().map(of(Chapter::OddAnswers)));
     all.extend(notices());
     all.extend(no_answers());
     all
@@ -249,14 +486,15 @@ pub fn all() -> Vec<Recipe> {
 fn polls() -> Vec<Recipe> {
     let poll = |name, docs: &str| Recipe::new(Chapter::Polls, name, docs);
     let mut all = vec![
-        poll("two-pages", "One subscription: its score, and its controls on two pages. `nextLink` leads to the second one.")
+        poll("two-pages", "The controls of a subscription come on two pages. `nextLink` of the first one leads to the second one.")
             .changing(|world| {
                 controls(world).push(control("76763537-9feb-42d3-b4f4-78c01117be80", 7, 0, 2));
                 world.page = 2;
             }),
         poll(
             "definitions-none",
-            "With `definitions = \"none\"` the controls are asked for without `$expand`, and have no definition.",
+            "With `definitions = \"none\"` the request for the controls has no `$expand`, and the answer has no \
+             definitions.",
         )
         .with(json!({ "definitions": "none" })),
         poll(
@@ -271,13 +509,23 @@ fn polls() -> Vec<Recipe> {
              `compliance.checks`.",
         )
         .with(json!({ "definitions": "full" })),
+        Recipe {
+            spellings: SPELLINGS,
+            ..poll(
+                "to-the-letter",
+                "JSON has several spellings of a number, a text and a key. The events have each number as the service \
+                 spells it, and `raw_data` has the whole item to the letter.",
+            )
+            .with(json!({ "definitions": "none" }))
+            .changing(|world| controls(world).push(control("05daab2e-f074-4601-ac10-aadf5c9c50f6", 0, 2, 0)))
+        },
         poll("class-assessment-finding", "The class of the events is Assessment Finding, 99402001, the default.")
             .with(json!({ "class": "assessment-finding" })),
         poll("class-compliance-finding", "The same answers as events of the class Compliance Finding, 2003.")
             .with(json!({ "class": "compliance-finding" })),
-        poll("events-scores", "With the event `secure-scores` alone, the list of controls is not asked for.")
+        poll("events-scores", "With the event `secure-scores` alone, the plugin does not request the list of controls.")
             .with(json!({ "events": ["secure-scores"] })),
-        poll("events-controls", "With the event `secure-score-controls` alone, the list of scores is not asked for.")
+        poll("events-controls", "With the event `secure-score-controls` alone, the plugin does not request the list of scores.")
             .with(json!({ "events": ["secure-score-controls"] })),
         poll("empty", "Both lists are empty: Defender for Cloud was never set up for the subscription.")
             .struck_by("not-onboarded"),
@@ -300,21 +548,41 @@ fn polls() -> Vec<Recipe> {
         all.push(poll(name, &docs).with(json!({ "cloud": cloud.name })));
     }
     all.extend([
-        poll("cloud-by-addresses", "Another cloud, by the settings `authority`, `endpoint` and `audience`.").with(json!({
+        poll(
+            "cloud-by-addresses",
+            "The settings `authority`, `endpoint` and `audience` describe a cloud that has no preset.",
+        )
+        .with(json!({
             "authority": "https://login.cloud.example",
             "endpoint": "https://management.cloud.example",
             "audience": "https://management.cloud.example",
         })),
         poll(
             "certificate",
-            "The application signs in with a certificate. The assertion is signed anew each time, and is not in the recording.",
+            "The application signs in with a certificate. The host signs a new assertion each time, and the \
+             recording has none.",
         )
         .signing_in_by(SignIn::Certificate),
-        poll("federated-token", "The application signs in with a token of another identity provider, for example of Kubernetes.")
-            .signing_in_by(SignIn::FederatedToken),
+        poll(
+            "federated-token",
+            "The application signs in with a token of another identity provider, for example of Kubernetes.",
+        )
+        .signing_in_by(SignIn::FederatedToken),
     ]);
     all
 }
+
+/// Numbers, texts and keys of the list of controls, and how other writers of JSON spell them.
+const SPELLINGS: &[(&str, &str)] = &[
+    (r#""current":7.5,"max":10,"#, r#""current":75E-1,"max":1e1,"#),
+    (r#""unhealthyResourceCount":1,"weight":4"#, r#""unhealthyResourceCount":1,"weight":1E+2"#),
+    (
+        r#""displayName":"Enable MFA","#,
+        r#""displayName":"Enable MFA \ud83d\ude00 😀 \/ /","\u0061bc":1e-7,"twice":1,"twice":2,"long":[12345678901234567890,1234567890123456789012345],"#,
+    ),
+    (r#""current":0.0,"#, r#""current":-0,"#),
+    (r#""percentage":0.0"#, r#""percentage":-0.0"#),
+];
 
 /// The recordings of the presets of clouds.
 const CLOUD_RECORDINGS: &[&str] = &["cloud-public", "cloud-us-government"];
@@ -322,30 +590,36 @@ const CLOUD_RECORDINGS: &[&str] = &["cloud-public", "cloud-us-government"];
 fn over_time() -> Vec<Recipe> {
     let poll = |name, docs: &str, after: &'static str| Recipe::new(Chapter::OverTime, name, docs).after(after);
     vec![
-        poll("unchanged", "Nothing changed: there is no event.", "definitions-summary"),
+        poll("unchanged", "Nothing changed since the poll before: there is no event.", "definitions-summary"),
         poll(
             "change",
-            "Two resources lost MFA. The events have the difference, the reason and the previous values; that of the score names \
-             the control that moved it.",
+            "Two accounts lost MFA. The events have the difference, the reason and the previous values, and the event of the score \
+             names the control that moved the score.",
             "definitions-summary",
         )
         .changing(|world| {
             let mfa = &mut controls(world)[0];
             (mfa.healthy, mfa.unhealthy) = (mfa.healthy - 2, mfa.unhealthy + 2);
         }),
-        poll("control-added", "The service counts a control that it did not count before.", "definitions-summary")
-            .changing(|world| controls(world).push(control("05daab2e-f074-4601-ac10-aadf5c9c50f6", 3, 1, 0))),
-        poll("control-absent", "A control is absent for the first time: its finding is not closed yet.", "definitions-summary")
+        poll(
+            "control-added",
+            "The service lists a control that it did not list before. The event of the score names this control as \
+             the reason.",
+            "definitions-summary",
+        )
+        .changing(|world| controls(world).push(control("05daab2e-f074-4601-ac10-aadf5c9c50f6", 3, 1, 0))),
+        poll("control-absent", "A control is absent for the first time: the plugin does not close its finding yet.", "definitions-summary")
             .changing(|world| controls(world).truncate(1)),
-        poll("control-gone", "The control is absent for the second time in a row: its finding is closed.", "control-absent")
+        poll("control-gone", "The control is absent for the second time in a row: an event closes its finding.", "control-absent")
             .changing(|world| controls(world).truncate(1)),
         poll(
             "silent",
-            "The application lost its role after a poll that gave data: one event says that the subscription fell silent.",
+            "The application lost its role after a poll that gave data: one event says that the subscription fell \
+             silent.",
             "definitions-summary",
         )
         .struck_by("forbidden"),
-        poll("silent-still", "The subscription is still silent, for the same reason: nothing is told again.", "silent")
+        poll("silent-still", "The subscription is still silent, for the same reason: no event repeats that.", "silent")
             .struck_by("forbidden"),
         poll("back", "The application has its role again: one event says that there is data again.", "silent"),
         Recipe {
@@ -353,7 +627,8 @@ fn over_time() -> Vec<Recipe> {
             ..Recipe::new(
                 Chapter::OverTime,
                 "state-unreadable",
-                "The state is that of a later version of the plugin: it is left as it is, and nothing is told.",
+                "A later version of the plugin wrote the state. The plugin makes no event, so that the state stays \
+                 as it is.",
             )
         },
     ]
@@ -364,7 +639,8 @@ fn searches() -> Vec<Recipe> {
     vec![
         search(
             "all-subscriptions",
-            "`\"*\"` finds three subscriptions. Two are polled; the third is skipped, since its `state` is `Disabled`.",
+            "`\"*\"` finds three subscriptions. Two are polled; the third is skipped, since its `state` is \
+             `Disabled`.",
         )
         .changing(|world| {
             let subscriptions = &mut world.estate.tenants[0].subscriptions;
@@ -377,7 +653,7 @@ fn searches() -> Vec<Recipe> {
                 subscriptions.push(more);
             }
         }),
-        search("tenant-by-domain", "The tenant is given by a domain: `issuer` of its OpenID configuration has the tenant's id.")
+        search("tenant-by-domain", "The settings name the tenant by a domain. `issuer` of the domain's OpenID configuration has the tenant's id.")
             .with(json!({ "token_url": "contoso.example" })),
         search("no-subscriptions", "`\"*\"` finds nothing: an application without any role gets an empty list, and no refusal.")
             .changing(|world| world.estate.tenants[0].subscriptions.clear()),
@@ -385,12 +661,12 @@ fn searches() -> Vec<Recipe> {
             "subscription_id": "*",
             "exclude_subscriptions": ["00000001-0000-4f6b-b1d0-000000000001"],
         })),
-        search("list-refused", "The list of subscriptions itself is refused: what was found before is not given up.")
+        search("list-refused", "The service refuses the list of subscriptions. A collector keeps the subscriptions that it found before.")
             .struck_by("search-refused"),
         search(
             "delegated-left-out",
-            "A subscription of another tenant, which delegated it, has that tenant's id in `tenantId`. Without `delegated = true` \
-             it is left out.",
+            "A subscription that another tenant delegated has that tenant's id in `tenantId`. Without `delegated = true` the plugin \
+             leaves the subscription out.",
         )
         .struck_by("search-delegated")
         .changing(|world| {
@@ -409,15 +685,19 @@ fn searches() -> Vec<Recipe> {
 fn notices() -> Vec<Recipe> {
     let notice = |name, docs: &str| Recipe::new(Chapter::Notices, name, docs);
     vec![
-        notice("expansion-refused", "400 for `$expand=definition`: the list is asked for again without it.")
-            .struck_by("expand-refused"),
+        notice(
+            "expansion-refused",
+            "The service refuses `$expand=definition`. The plugin requests the list once more, without definitions.",
+        )
+        .struck_by("expand-refused"),
         notice("list-empty", "There is a score, and the list of controls is empty.").struck_by("controls-empty"),
-        notice("item-repeated", "A control stands twice in its list: the first one counts.").struck_by("item-twice"),
+        notice("item-repeated", "The list has a control twice: the first one counts.").struck_by("item-twice"),
         notice("sum-mismatch", "The controls have fewer points than the score. Neither number is changed.")
             .struck_by("sum-off"),
         notice(
             "event-truncated",
-            "A property that the plugin does not know makes an event larger than 32 KiB: `raw_data` is left out of it.",
+            "A property that the plugin does not know makes an event larger than 32 KiB: `raw_data` is left out of \
+             it.",
         )
         .struck_by("item-large"),
     ]
@@ -434,7 +714,7 @@ fn no_answers() -> Vec<Recipe> {
                 "The sign-in succeeds, and the host lets no request out to the origin of the lists.",
             )
         },
-        of("name-not-resolved", "The name does not resolve.", MissingAnswer::NameNotResolved),
+        of("name-not-resolved", "The name of Azure Resource Manager does not resolve.", MissingAnswer::NameNotResolved),
         of(
             "address-prohibited",
             "The name leads to a private address, which the host does not dial.",
@@ -445,16 +725,29 @@ fn no_answers() -> Vec<Recipe> {
             "The proxy makes no connection to the service.",
             MissingAnswer::ProxyFailed("http://proxy.example:3128".to_owned()),
         ),
-        of("connection-refused", "Nobody listens there.", MissingAnswer::ConnectionRefused),
+        of(
+            "connection-refused",
+            "Nobody listens at the address of Azure Resource Manager.",
+            MissingAnswer::ConnectionRefused,
+        ),
         of(
             "tls-untrusted",
-            "The certificate is of an authority that the host does not trust.",
+            "The certificate comes from an authority that the host does not trust: a proxy that inspects TLS has \
+             such a certificate.",
             MissingAnswer::TlsUntrusted("invalid peer certificate: UnknownIssuer".to_owned()),
         ),
-        of("timeout", "There is no answer within 30 seconds.", MissingAnswer::Timeout(30)),
+        of(
+            "timeout",
+            "There is no answer within the time that the host waits for one.",
+            MissingAnswer::Timeout(EXCHANGE_TIMEOUT.as_secs()),
+        ),
         of("connection-broken", "The connection ends before the answer does.", MissingAnswer::ConnectionBroken),
-        of("answer-too-large", "The answer is larger than the host takes.", MissingAnswer::TooLarge(8 << 20)),
-        of("transport", "The answer is no HTTP.", MissingAnswer::Malformed("invalid HTTP version parsed".to_owned())),
+        of(
+            "answer-too-large",
+            "The answer is larger than the host accepts.",
+            MissingAnswer::TooLarge(Limits::default().response_body_bytes),
+        ),
+        of("transport", "The answer is not HTTP.", MissingAnswer::Malformed("invalid HTTP version parsed".to_owned())),
     ]
 }
 

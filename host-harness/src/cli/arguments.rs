@@ -141,10 +141,10 @@ pub enum Command {
     Replay {
         /// The recordings; without any, the program plays those that it carries, and prints a table.
         files: Vec<PathBuf>,
-        /// Compares the events with those in the file beside the recording.
+        /// Compares the result with the document beside the recording, to the byte, and prints every difference.
         #[arg(long, conflicts_with = "update")]
         expect: bool,
-        /// Writes the events to the file beside the recording.
+        /// Writes the result to the document beside the recording.
         #[arg(long, requires = "files")]
         update: bool,
         /// Prints one JSON object for each recording in place of the table.

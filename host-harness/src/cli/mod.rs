@@ -30,7 +30,7 @@ use crate::cli::inspect::inspect;
 use crate::cli::output::People;
 use crate::cli::poll::{poll, tick};
 use crate::cli::record::record;
-use crate::cli::replay::{replay_all, replay_bundled};
+use crate::cli::replay::{Purpose, replay_all, replay_bundled};
 use crate::cli::simulate::{TrustedClients, simulate};
 
 #[macro_use]
@@ -85,7 +85,12 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             replay_bundled(&host()?, plugin.as_deref(), json).await
         }
         Command::Replay { files, expect, update, .. } => {
-            replay_all(&host()?, &files, plugin.as_deref(), expect, update).await
+            let purpose = match (expect, update) {
+                (true, _) => Purpose::Expect,
+                (_, true) => Purpose::Update,
+                _ => Purpose::Print,
+            };
+            replay_all(&host()?, &files, plugin.as_deref(), purpose).await
         }
         Command::Conformance { file, cassettes, json } => conform(&host()?, file.or(plugin), &cassettes, json).await,
         Command::Simulate { list: true, json, .. } => simulate::list(json),

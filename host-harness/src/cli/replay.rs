@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use host_harness::built_in;
+use host_harness::collector::once;
 use host_harness::recording::bundled::{self, RECORDINGS};
-use host_harness::recording::replay;
+use host_harness::recording::replay::{self, ReplayError, Replayed};
 use source_host::cause;
-use source_host::contract::Reaction;
+use source_host::contract::{Failure, Reaction};
+use source_host::plugin::Plugin;
 use source_host::plugin::engine::Host;
 
 use crate::cli::{STDOUT, UsageError};
@@ -20,7 +22,7 @@ pub async fn replay_bundled(host: &Host, plugin: Option<&Path>, as_json: bool) -
     for (done, recording) in RECORDINGS.iter().enumerate() {
         let doing = format!("replaying {} of {}: {}", done + 1, RECORDINGS.len(), recording.name);
         let _doing = host.progress().begin(doing);
-        all.push(recording.play(&plugin).await.context(recording.name)?);
+        all.push(recording.play(&plugin).await);
     }
     let mut out = io::stdout();
     if as_json {
@@ -31,13 +33,20 @@ pub async fn replay_bundled(host: &Host, plugin: Option<&Path>, as_json: bool) -
         write!(out, "{}", bundled::table(&all)).context(STDOUT)?;
     }
     out.flush().context(STDOUT)?;
-    let different = all.iter().filter_map(|played| Some((played.recording, played.difference.as_ref()?)));
-    let different: Vec<_> = different.collect();
-    for (name, difference) in &different {
-        say!("error: {name}: {difference}");
+    for played in &all {
+        for difference in &played.differences {
+            say!("error: {}: {difference}", played.recording);
+        }
     }
-    say!("{} of {} recordings give what is expected", all.len() - different.len(), all.len());
-    Ok(status(different.len(), all.len()))
+    let different = all.iter().filter(|played| !played.ok).count();
+    Ok(verdict(different, all.len()))
+}
+
+/// Says how many recordings give what is expected, and returns the exit status.
+fn verdict(different: usize, all: usize) -> u8 {
+    let give = if all == 1 { "recording gives" } else { "recordings give" };
+    say!("{} of {all} {give} what is expected", all - different);
+    status(different, all)
 }
 
 /// Returns the exit status if so many of all recordings failed.
@@ -49,35 +58,88 @@ fn status(failed: usize, all: usize) -> u8 {
     }
 }
 
-pub async fn replay_all(
-    host: &Host,
-    files: &[PathBuf],
-    plugin: Option<&Path>,
-    expect: bool,
-    update: bool,
-) -> anyhow::Result<u8> {
+/// Whether a recording is to be compared or renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The events are printed.
+    Print,
+    /// The events are compared with the document beside the recording.
+    Expect,
+    /// The document beside the recording is written.
+    Update,
+}
+
+/// Plays these files, each of them whatever becomes of the others.
+pub async fn replay_all(host: &Host, files: &[PathBuf], plugin: Option<&Path>, purpose: Purpose) -> anyhow::Result<u8> {
     let plugin = built_in::load(host, plugin).map_err(|error| UsageError(cause::chain(&error)))?;
-    let mut failed = 0;
+    let (mut failed, mut wrong) = (0, 0);
     for (done, file) in files.iter().enumerate() {
         let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));
-        match replay::replay(&plugin, file).await {
-            Ok(replayed) if update => replayed.write_expected(file).context("failed to write what to expect")?,
-            Ok(replayed) if expect => {
-                if let Err(difference) = replayed.compare(file) {
-                    say!("error: {}", cause::chain(&difference));
-                    failed += 1;
-                }
+        let played = replay::replay(&plugin, file).await;
+        let compared = match purpose {
+            Purpose::Expect => {
+                played.as_ref().map_or_else(|_| replay::expected(file).map(drop), |one| one.compare(file))
             }
-            Ok(replayed) => {
-                if let Some(failure) = &replayed.failure {
-                    let blame = plugin.blame(failure);
-                    say!("{}: {} ({}, {blame})", file.display(), failure.cause, failure.code);
-                    failed += usize::from(failure.reaction != Reaction::NoData);
-                }
-                io::stdout().write_all(&replayed.lines())?;
-            }
-            Err(error) => return Err(UsageError(cause::chain(&error)).into()),
+            Purpose::Print | Purpose::Update => Ok(()),
+        };
+        let findings = played.as_ref().err().into_iter().chain(compared.as_ref().err());
+        let is_wrong = findings.clone().any(ReplayError::is_of_file);
+        for finding in findings.clone().flat_map(ReplayError::findings) {
+            say!("error: {finding}");
+        }
+        let differs = findings.count() > 0;
+        let is_bad = match (purpose, &played) {
+            (Purpose::Print, Ok(played)) => print(&plugin, file, played)?,
+            (Purpose::Update, Ok(played)) => update(file, played),
+            _ => differs,
+        };
+        wrong += usize::from(is_wrong);
+        failed += usize::from(is_bad);
+    }
+    let status = match purpose {
+        Purpose::Expect => verdict(failed, files.len()),
+        Purpose::Print | Purpose::Update => status(failed, files.len()),
+    };
+    Ok(if wrong > 0 { 2 } else { status })
+}
+
+/// Prints the events, and on standard error everything else that the poll gave. Returns whether a scope failed.
+fn print(plugin: &Plugin, file: &Path, played: &Replayed) -> anyhow::Result<bool> {
+    let mut out = io::stdout();
+    out.write_all(&played.lines()).and_then(|()| out.flush()).context(STDOUT)?;
+    let tell = |level: &str, scope: Option<&str>, failure: &Failure| {
+        let scope = scope.map(|scope| format!("{scope}: ")).unwrap_or_default();
+        let (cause, code, blame) = (&failure.cause, &failure.code, plugin.blame(failure));
+        let fix = failure.fix.as_deref().unwrap_or_else(|| once::usual_fix(failure));
+        say!("{level}: {}: {scope}{cause} ({code}, {blame})\n  fix: {fix}", file.display());
+    };
+    let mut failed = false;
+    for one in &played.failures {
+        let is_failure = one.failure.reaction != Reaction::NoData;
+        failed |= is_failure;
+        tell(if is_failure { "error" } else { "warning" }, one.scope.as_deref(), &one.failure);
+    }
+    for skipped in &played.skipped {
+        tell("warning", Some(&skipped.scope.id), &skipped.reason);
+    }
+    let is_told = |code: &str| played.failures.iter().any(|one| one.failure.code == code);
+    for notice in played.notices.iter().filter(|notice| !is_told(&notice.code)) {
+        say!("warning: {}: {} ({})", file.display(), notice.message, notice.code);
+    }
+    Ok(failed)
+}
+
+/// Writes the document beside a recording, and says so. Returns whether the document could not be written.
+fn update(file: &Path, played: &Replayed) -> bool {
+    let document = replay::expected_file(file);
+    let events = played.events.len();
+    match played.write_expected(file) {
+        Ok(true) => say!("{}: written, with {events} events", document.display()),
+        Ok(false) => say!("{}: unchanged, with {events} events", document.display()),
+        Err(error) => {
+            say!("error: {}: failed to write: {error}", document.display());
+            return true;
         }
     }
-    Ok(status(failed, files.len()))
+    false
 }

@@ -2,10 +2,10 @@
 //! failure that follow.
 
 use serde::Serialize;
+use source_host::digest;
 use source_host::plugin::Plugin;
-use source_host::{cause, digest};
 
-use crate::recording::cassette::{Cassette, CassetteError};
+use crate::recording::cassette::Cassette;
 use crate::recording::replay::{self, Replayed};
 
 /// A recording that the program carries.
@@ -15,7 +15,7 @@ pub struct BundledRecording {
     pub name: &'static str,
     /// Text of the cassette.
     pub cassette: &'static str,
-    /// Text of the document beside the cassette: the failure, the codes and the events.
+    /// Text of the document beside the cassette: failures, codes, digests and events.
     pub expected: &'static str,
 }
 
@@ -42,44 +42,47 @@ pub struct PlayedRecording {
     pub sha256: String,
     /// Whether failure, codes and events equal the document beside the cassette.
     pub ok: bool,
-    /// The first difference, or the reason why the recording does not play.
-    pub difference: Option<String>,
+    /// Every difference, or every reason why the recording does not play.
+    pub differences: Vec<String>,
 }
 
 impl BundledRecording {
     /// Plays the recording and compares the result with the document beside it.
-    pub async fn play(&self, plugin: &Plugin) -> Result<PlayedRecording, CassetteError> {
-        let cassette = Cassette::read(self.cassette)?;
-        let played = replay::play(plugin, &cassette).await;
-        let compared = match &played {
-            Ok(played) => played.compare_with(self.expected).map_err(|error| cause::chain(&error)),
-            Err(error) => Err(cause::chain(error)),
+    pub async fn play(&self, plugin: &Plugin) -> PlayedRecording {
+        let cassette = Cassette::read(self.cassette);
+        let docs = cassette.as_ref().map(|cassette| cassette.docs.clone()).unwrap_or_default();
+        let played = match &cassette {
+            Ok(cassette) => replay::play(plugin, cassette).await.map_err(|error| error.findings()),
+            Err(error) => Err(error.findings()),
         };
-        let (outcome, played) = match played {
-            Ok(played) => (outcome(&played), played),
-            Err(_) => (vec!["does not play".to_owned()], Replayed::default()),
+        let (outcome, played, differences) = match played {
+            Ok(played) => {
+                let compared = played.compare_with(self.expected);
+                (outcome(&played), played, compared.err().map(|error| error.findings()).unwrap_or_default())
+            }
+            Err(findings) => (vec!["does not play".to_owned()], Replayed::default(), findings),
         };
-        Ok(PlayedRecording {
+        PlayedRecording {
             recording: self.name,
-            docs: cassette.docs,
+            docs,
             outcome,
             events: played.events.len(),
             sha256: digest::digest(&played.lines()),
-            ok: compared.is_ok(),
-            difference: compared.err(),
-        })
+            ok: differences.is_empty(),
+            differences,
+        }
     }
 }
 
 /// Returns the outcome of a poll: `collected` if there was data, and all codes.
 pub fn outcome(played: &Replayed) -> Vec<String> {
-    let collected = (played.collected > 0).then(|| "collected".to_owned());
-    let failure = played.failure.iter().map(|failure| &failure.code);
-    let skipped = played.skipped.iter().map(|skipped| &skipped.reason.code);
-    let mut outcome = Vec::from_iter(collected);
-    for code in failure.chain(&played.codes).chain(skipped) {
-        if !outcome.contains(code) {
-            outcome.push(code.clone());
+    let collected = (played.collected > 0).then_some("collected");
+    let failures = played.failures.iter().map(|failed| failed.failure.code.as_str());
+    let skipped = played.skipped.iter().map(|skipped| skipped.reason.code.as_str());
+    let mut outcome = Vec::from_iter(collected.map(str::to_owned));
+    for code in failures.chain(played.codes()).chain(skipped) {
+        if !outcome.iter().any(|known| known == code) {
+            outcome.push(code.to_owned());
         }
     }
     outcome

@@ -7,11 +7,11 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use source_host::cause::Cause;
+use source_host::cause::{self, Cause};
 use source_host::contract::Problem;
 use source_host::feed::FeedError;
 use source_host::network::TransportError;
-use source_host::network::egress::{NotAnOrigin, Origins};
+use source_host::network::egress::{self, Origins};
 use source_host::text::Unread;
 
 /// The version of the format that this host reads.
@@ -210,10 +210,19 @@ fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RecordedOutcome
     }
 }
 
-/// The origins of a cassette's requests.
-pub(crate) fn origins(cassette: &Cassette) -> Result<Origins, NotAnOrigin> {
-    let origins = cassette.exchanges.iter().filter_map(|exchange| url::Url::parse(&exchange.request.url).ok());
-    Origins::new(origins.map(|url| url.origin().ascii_serialization()))
+/// The origins of a cassette's requests, and the addresses that have none.
+pub(crate) fn origins(cassette: &Cassette) -> (Origins, Vec<String>) {
+    let (mut origins, mut findings) = (Vec::new(), Vec::new());
+    for (index, exchange) in cassette.exchanges.iter().enumerate() {
+        let url = &exchange.request.url;
+        match url::Url::parse(url).ok().and_then(|url| egress::canonical(&url.origin().ascii_serialization())) {
+            Some(origin) => origins.push(origin),
+            None => findings.push(format!(
+                "exchanges[{index}].request.url: found {url:?}, expected an address such as \"https://host.example/path\""
+            )),
+        }
+    }
+    (Origins::new(origins).unwrap_or_default(), findings)
 }
 
 /// The reason why a text is not a cassette, or why a cassette does not play.
@@ -235,35 +244,38 @@ pub enum CassetteError {
     /// This host does not know the version.
     #[error("version: found {0}, expected {expected}", expected = VERSION)]
     Version(u32),
-    /// A request has no valid origin.
-    #[error(transparent)]
-    Origin(#[from] NotAnOrigin),
-    /// The plugin refuses the settings.
-    #[error("{}", in_lines(.0))]
-    Settings(Vec<Problem>),
+    /// Nothing can be played: the settings that the plugin refuses, and the addresses that are none.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// The places where the plugin does something else than the cassette, or the document beside the cassette, says: each with
+    /// what was expected and what was found.
+    #[error("{}", .0.join("; "))]
+    Mismatch(Vec<String>),
     /// The plugin or the host fails.
     #[error(transparent)]
     Open(FeedError),
-    /// The plugin's request differs from the recorded one: names exchange and field, the expected value and the actual
-    /// one.
-    #[error("{0}")]
-    Mismatch(String),
     /// The document beside the cassette is not JSON.
     #[error("is no JSON")]
     NoDocument(#[source] serde_json::Error),
 }
 
-fn in_lines(problems: &[Problem]) -> String {
-    let words = problems.iter().map(|Problem { setting, found, expected }| {
-        format!("settings{}: found {found}, expected {expected}", setting.replace('/', "."))
-    });
-    words.collect::<Vec<_>>().join("\n")
+impl CassetteError {
+    /// Every finding for people, a line each.
+    pub fn findings(&self) -> Vec<String> {
+        match self {
+            CassetteError::Refused(findings) | CassetteError::Mismatch(findings) => findings.clone(),
+            other => vec![cause::chain(other)],
+        }
+    }
 }
 
 impl From<FeedError> for CassetteError {
     fn from(error: FeedError) -> CassetteError {
+        let words = |Problem { setting, found, expected }: Problem| {
+            format!("settings{}: found {found}, expected {expected}", setting.replace('/', "."))
+        };
         match error {
-            FeedError::Settings(problems) => CassetteError::Settings(problems),
+            FeedError::Settings(problems) => CassetteError::Refused(problems.into_iter().map(words).collect()),
             other => CassetteError::Open(other),
         }
     }
@@ -272,13 +284,19 @@ impl From<FeedError> for CassetteError {
 impl Cassette {
     /// Reads the text of a cassette.
     pub fn read(text: &str) -> Result<Cassette, CassetteError> {
+        /// Another version may have other keys, so that its number is read first.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        match serde_json::from_str(text) {
+            Ok(Versioned { version }) if version != VERSION => return Err(CassetteError::Version(version)),
+            _ => {}
+        }
         let mut json = serde_json::Deserializer::from_str(text);
         let cassette: Cassette = serde_path_to_error::deserialize(&mut json).map_err(no_cassette)?;
         json.end().map_err(|error| fault("the end", &error))?;
-        match cassette.version {
-            VERSION => Ok(cassette),
-            other => Err(CassetteError::Version(other)),
-        }
+        Ok(cassette)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bundled;
 pub mod cassette;
+mod comparison;
 pub mod record;
 pub mod replay;
 pub mod stand_ins;

@@ -37,7 +37,7 @@ impl PollFixture<'_> {
     fn caller(&self, limits: &Limits, transport: Arc<dyn Transport>) -> Caller {
         let time = self.cassette.context.time_milliseconds;
         let network = CallNetwork {
-            egress: Arc::new(Egress::new(self.plan.clone(), Arc::new(origins(self.cassette).unwrap_or_default()))),
+            egress: Arc::new(Egress::new(self.plan.clone(), Arc::new(origins(self.cassette).0))),
             transport,
             tokens: Arc::default(),
             freshness: Freshness::Any,
@@ -83,10 +83,9 @@ impl Examination {
         let whole = self.whole(&fixture, &caller).await;
         self.begin("poll");
         // If there are many scopes, only some are tried, and unused exchanges mean nothing.
-        if let (ControlFlow::Continue(scopes), Err(mismatch)) = (whole, replay.verdict())
-            && scopes <= CONFORMANCE_SCOPES
-        {
-            self.fail("poll", mismatch.to_string());
+        let mismatches = replay.mismatches();
+        if matches!(whole, ControlFlow::Continue(scopes) if scopes <= CONFORMANCE_SCOPES) && !mismatches.is_empty() {
+            self.fail("poll", mismatches.join("; "));
         }
     }
 

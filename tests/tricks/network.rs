@@ -89,3 +89,27 @@ impl Transport for Refusing {
         Box::pin(std::future::ready(Ok(answer)))
     }
 }
+
+#[tokio::test]
+async fn a_token_that_is_divided_between_the_name_and_the_value_of_a_header_is_withheld() {
+    let (name, value) = TOKEN.split_at(TOKEN.len() / 2);
+    let words = attempt(Mode::Good, 0, short(), Arc::new(Dividing(name, value))).await.unwrap_err();
+    assert!(words.contains("(credential-echoed, service)"), "{words}");
+}
+
+/// A transport that returns a token, and then this header.
+struct Dividing(&'static str, &'static str);
+
+impl Transport for Dividing {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
+        let token = json!({ "access_token": TOKEN, "expires_in": 3_600 }).to_string().into_bytes();
+        let answer = match request.url.path() {
+            "/token" => IncomingResponse { status: 200, headers: Vec::new(), body: token },
+            _ => {
+                let headers = vec![(format!("x-{}", self.0), self.1.to_owned())];
+                IncomingResponse { status: 200, headers, body: b"{}".to_vec() }
+            }
+        };
+        Box::pin(std::future::ready(Ok(answer)))
+    }
+}

@@ -95,12 +95,15 @@ impl Echo {
         let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
             let pieces = Pieces::of([secret]);
             let is_in = |response: &IncomingResponse| pieces.are_in(&response.body);
-            // A piece may go on in the next line.
+            // A piece may go on in the next line, or in the value of its name.
             let (names, values): (Vec<&str>, Vec<&str>) =
                 response.headers.iter().map(|(name, value)| (&**name, &**value)).unzip();
+            let lines: Vec<String> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             is_in(response)
                 || charset::unannounced(response).as_ref().is_some_and(is_in)
-                || [names, values].iter().any(|lines| pieces.are_in(lines.join("\n").as_bytes()))
+                || [names.join("\n"), values.join("\n"), lines.join("\n")]
+                    .iter()
+                    .any(|text| pieces.are_in(text.as_bytes()))
         })?;
         Some(format!("the answer to {} holds {PIECE} bytes or more of {name}", self.asked))
     }

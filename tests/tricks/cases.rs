@@ -86,6 +86,13 @@ pub const CASES: &[Case] = &[
         Nothing("the plan of the same settings is the same each time"),
         "shapes",
     ),
+    case(
+        Mode::PlanByRace,
+        0,
+        "declares other requests where a refusal took an odd number of looks to arrive",
+        Nothing("a call without HTTP learns of it before it can look"),
+        "requests",
+    ),
     case(Mode::Copies, 4_000, "returns gigabytes, by one mebibyte again and again", Fails("copied between"), "limits"),
     case(
         Mode::RequestsDenied,

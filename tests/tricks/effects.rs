@@ -84,12 +84,14 @@ async fn the_clock_of_a_pure_call_stands_still() {
 
 #[tokio::test]
 async fn a_plugin_has_no_dice_for_its_plan() {
-    let mut plans = Vec::new();
-    for _ in 0..16 {
-        let feed = open(Mode::PlanByChance, 0, short(), Arc::new(Nowhere)).await.unwrap();
-        plans.push(feed.plan().shapes.clone());
+    for mode in [Mode::PlanByChance, Mode::PlanByRace] {
+        let mut plans = Vec::new();
+        for _ in 0..16 {
+            let feed = open(mode, 0, short(), Arc::new(Nowhere)).await.unwrap();
+            plans.push(feed.plan().shapes.clone());
+        }
+        assert!(plans.iter().all(|plan| *plan == plans[0]), "{mode}");
     }
-    assert!(plans.iter().all(|plan| *plan == plans[0]));
 }
 
 /// Six calls that loop, six that wait, six that flood and six that take memory, and beside them a tenant that polls

@@ -99,6 +99,7 @@ modes! {
     PlaceBytes = "place-bytes",
     PlaceholderOfAnother = "placeholder-of-another",
     PlanByChance = "plan-by-chance",
+    PlanByRace = "plan-by-race",
     PluginDataBytes = "plugin-data-bytes",
     Pollables = "pollables",
     ProblemBytes = "problem-bytes",

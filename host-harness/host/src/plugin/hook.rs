@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -70,7 +70,44 @@ impl Hook {
         let (sealed, asker) = (Arc::new(sealed), Arc::new(asker));
         Hook { call, network, sealed, limits, journal, requests: 0, under_way, asker, tap }
     }
+
+    fn carrier(&self) -> Carrier {
+        Carrier {
+            call: self.call,
+            network: self.network.clone(),
+            sealed: Arc::clone(&self.sealed),
+            limits: self.limits.clone(),
+            journal: Arc::clone(&self.journal),
+            asker: Arc::clone(&self.asker),
+        }
+    }
+
+    /// Counts a request. Beyond the limit, the call ends with this request, and the journal records nothing more.
+    fn counts_one_more(&mut self, carrier: &Carrier) -> bool {
+        self.requests += 1;
+        let fits = self.requests <= self.limits.requests;
+        if !fits {
+            carrier.exceed(Bound::Requests, LimitAmount::count(self.limits.requests));
+        }
+        fits
+    }
+
+    /// Refuses a request of a call without HTTP.
+    pub(super) fn refuse(&mut self, method: &str, address: &str) {
+        let carrier = self.carrier();
+        if !self.counts_one_more(&carrier) {
+            return;
+        }
+        let why = NoAnswer::Denied(WITHOUT_HTTP.to_owned());
+        let url = text::cut(address, ADDRESS_BYTES).to_owned();
+        carrier.note_denial(method, &url, &why);
+        let (method, time) = (method.to_owned(), Duration::ZERO);
+        let exchange = Exchange { method, url, result: Err(why), bytes: 0, time, is_kept: false, asks_to_wait: None };
+        self.journal.lock().exchanges.push(exchange);
+    }
 }
+
+const WITHOUT_HTTP: &str = "this call runs without HTTP";
 
 /// An answer as the guest sees it.
 struct Carried {
@@ -130,18 +167,8 @@ impl WasiHttpHooks for Hook {
                 >,
             > + Send,
     > {
-        let carrier = Carrier {
-            call: self.call,
-            network: self.network.clone(),
-            sealed: Arc::clone(&self.sealed),
-            limits: self.limits.clone(),
-            journal: Arc::clone(&self.journal),
-            asker: Arc::clone(&self.asker),
-        };
-        self.requests += 1;
-        if self.requests > self.limits.requests {
-            // The call ends with this request; the journal records nothing more.
-            carrier.exceed(Bound::Requests, LimitAmount::count(self.limits.requests));
+        let carrier = self.carrier();
+        if !self.counts_one_more(&carrier) {
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         }
         let (under_way, tap) = (Arc::clone(&self.under_way), self.tap.clone());
@@ -243,7 +270,7 @@ impl Carrier {
     async fn carry(&self, request: http::Request<WasiBody>) -> Result<Carried, Refused> {
         let (parts, body) = request.into_parts();
         let body = self.received(body).await?;
-        let Some(network) = &self.network else { return Err(Refused::denied("this call runs without HTTP")) };
+        let Some(network) = &self.network else { return Err(Refused::denied(WITHOUT_HTTP)) };
         let received = self.read(&parts, body)?;
         let judged = self.judged(&network.egress, &received)?;
         let captures = judged.shape.captures.clone();

@@ -29,6 +29,7 @@ use tokio::sync::OnceCell;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Component, HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 use wasmtime_wasi_io::bindings::wasi::io;
@@ -278,7 +279,7 @@ fn bound_words(
     linker: &mut Linker<CallState>,
     view: for<'a> fn(&'a mut CallState) -> WasiHttpCtxView<'a>,
 ) -> wasmtime::Result<()> {
-    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, Method, OutgoingRequest};
+    use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest, OutgoingRequest};
     linker.allow_shadowing(true);
     let mut types = linker.instance(HTTP_TYPES)?;
     types.func_wrap(
@@ -302,7 +303,54 @@ fn bound_words(
     Ok(())
 }
 
-/// The version that the engine links; a component that imports an earlier patch version gets the same.
+/// Refuses a request of a call without HTTP before anything waits for it. If a task refused it later, a plugin could
+/// count its looks for the answer: a clock, and the dice for another plan.
+fn refuse_at_once(
+    linker: &mut Linker<CallState>,
+    view: for<'a> fn(&'a mut CallState) -> WasiHttpCtxView<'a>,
+) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host;
+    use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Host as _, OutgoingRequest, RequestOptions};
+    linker.allow_shadowing(true);
+    linker.instance(HTTP_HANDLER)?.func_wrap(
+        "handle",
+        move |mut store: StoreContextMut<'_, CallState>,
+              (request, options): (Resource<OutgoingRequest>, Option<Resource<RequestOptions>>)| {
+            let state = store.data_mut();
+            if state.hook.network.is_none() {
+                let refused = state.table.delete(request)?;
+                let address = [refused.authority, refused.path_with_query].map(Option::unwrap_or_default).concat();
+                state.hook.refuse(method_name(&refused.method), &address);
+                return Ok((Err(ErrorCode::HttpRequestDenied),));
+            }
+            let handled = match view(state).handle(request, options) {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(view(state).convert_error_code(error)?),
+            };
+            Ok((handled,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn method_name(method: &Method) -> &str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name,
+    }
+}
+
+/// The versions that the engine links; a component that imports an earlier patch version gets the same.
+const HTTP_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Links interface by interface: a plugin has no interface that is not named here.
@@ -333,6 +381,7 @@ fn linker(host: &Host) -> wasmtime::Result<Linker<CallState>> {
     http::outgoing_handler::add_to_linker::<CallState, WasiHttp>(&mut linker, http_view)?;
     http::types::add_to_linker::<CallState, WasiHttp>(&mut linker, &LinkOptions::default().into(), http_view)?;
     bound_words(&mut linker, http_view)?;
+    refuse_at_once(&mut linker, http_view)?;
     contract::log::add_to_linker::<CallState, HostImports>(&mut linker, |store| store)?;
     contract::credentials::add_to_linker::<CallState, HostImports>(&mut linker, |store| store)?;
     Ok(linker)

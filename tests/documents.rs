@@ -286,6 +286,22 @@ fn the_tables_of_what_is_tested_are_the_tests_own() {
     check("SECURITY.md", &format!("{written}{line}{}", crate::security::text()));
 }
 
+/// A test that was once seen to fail says nothing when nobody runs it any more.
+#[test]
+fn every_test_that_was_seen_to_fail_without_its_mend_is_there() {
+    let page = std::fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("Tests that were seen to fail\n")).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| without"));
+    let tests: Vec<&str> = rows.filter_map(|row| row.split('`').rfind(|word| word.contains("::"))).collect();
+    let texts: Vec<_> = ["host-harness", "tests"].iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let is_there = |test: &&str| {
+        let named = format!("fn {}(", test.rsplit("::").next().unwrap_or_default());
+        texts.iter().any(|(_, text)| text.contains(&named))
+    };
+    let (there, missing): (Vec<&str>, Vec<&str>) = tests.iter().partition(|test| is_there(test));
+    assert!(there.len() >= 30 && missing.is_empty(), "{there:?}, missing: {missing:?}");
+}
+
 #[test]
 fn no_build_of_the_commands_that_set_everything_up_is_silent() {
     let sources = std::fs::read_dir(root().join("xtask/src")).unwrap().map(|entry| entry.unwrap().path());

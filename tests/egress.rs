@@ -88,6 +88,18 @@ const ATTEMPTS: &[Attempt] = &[
     with("the token in another header", &[BEARER, ("x-copy", "TOKEN")], "stands where it was not declared"),
     with("the secret to the API", &[BEARER, ("x-key", "KEY")], "stands where it was not declared"),
     get("the token in the address", "https://api.example/a/b?TOKEN", "stands where it was not declared"),
+    with("a header of unknown meaning", &[BEARER, ("x-anything", "a")], "may be a credential that the plugin wrote"),
+    get(
+        "a key of its own in the address",
+        "https://api.example/a/b?code=stolen-key-of-another",
+        "looks like a credential",
+    ),
+    Attempt { body: "a=b", ..get("a body where one reads", "https://api.example/a/b", "a GET with a body") },
+    post("a token of another account", "grant=x", "carries no credential of this call"),
+    Attempt {
+        headers: &[("content-type", "multipart/form-data; boundary=a")],
+        ..post("a body into which nobody looks", "--a--", "not a form with the field key")
+    },
     post("the secret in another field", "other=KEY", "stands where it was not declared"),
     post("the secret twice", "key=KEY&key=KEY", "twice"),
     post("the token to the token endpoint", "key=TOKEN", "stands where it was not declared"),

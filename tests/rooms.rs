@@ -267,7 +267,7 @@ const NAMES_OF_SERVICES: &[(&str, &str)] = &[
     ("credentials/spelling/mod.rs", "microsoft"),
     ("credentials/spelling/mod.rs", "splunk"),
     ("network/address.rs", "azure"),
-    ("network/egress/placement.rs", "subscription"),
+    ("network/egress/own.rs", "subscription"),
 ];
 
 #[test]

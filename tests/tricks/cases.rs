@@ -156,6 +156,27 @@ pub const CASES: &[Case] = &[
         "requests",
     ),
     case(
+        Mode::HeaderOwn,
+        0,
+        "writes the key of another account into a header without a telling name",
+        Fails("its header `x-anything` may be a credential"),
+        "requests",
+    ),
+    case(
+        Mode::AnonymousOwn,
+        0,
+        "sends what it read on a request that it declared without a credential",
+        Fails("it carries no credential, and this call may know the tenant's data"),
+        "requests",
+    ),
+    case(
+        Mode::KeyLeftOut,
+        0,
+        "asks for a token of another account, without the credential that it declared",
+        Fails("it has a body, and carries no credential of this call"),
+        "requests",
+    ),
+    case(
         Mode::ParameterOwn,
         0,
         "writes the token of another account into the address",

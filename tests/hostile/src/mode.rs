@@ -30,6 +30,7 @@ macro_rules! modes {
 
 modes! {
     AddressBytes = "address-bytes",
+    AnonymousOwn = "anonymous-own",
     ApiKeyOwn = "api-key-own",
     Assertion = "assertion",
     BodyInPrepare = "body-in-prepare",
@@ -59,6 +60,7 @@ modes! {
     Fields = "fields",
     FiguresFresh = "figures-fresh",
     Handles = "handles",
+    HeaderOwn = "header-own",
     Headers = "headers",
     HostDenied = "host-denied",
     HostLookalike = "host-lookalike",
@@ -66,6 +68,7 @@ modes! {
     HttpInNormalize = "http-in-normalize",
     KeyGuessed = "key-guessed",
     KeyInHeader = "key-in-header",
+    KeyLeftOut = "key-left-out",
     KindBytes = "kind-bytes",
     KindUndeclared = "kind-undeclared",
     Levels = "levels",

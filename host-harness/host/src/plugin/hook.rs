@@ -18,6 +18,7 @@ use super::meter::{self, Spent};
 use super::seal;
 use super::tap::Tap;
 use crate::cause;
+use crate::contract::CredentialUse;
 use crate::credentials::redact::{self, PIECE, Pieces, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
@@ -341,6 +342,10 @@ impl Carrier {
             return Err(Refused::denied("a request for a token leaves from fetch-token alone"));
         }
         let mut journal = self.journal.lock();
+        // On a request without a credential, a plugin could write one of its own that nobody recognises.
+        if judged.carried.is_empty() && self.knows_data(egress, &journal) {
+            return Err(Refused::denied("it carries no credential, and this call may know the tenant's data"));
+        }
         journal.carried.extend(judged.carried.iter().copied().cloned());
         if let Some(credential) = judged.missing.first()
             && !std::mem::replace(&mut journal.bare, true)
@@ -352,6 +357,15 @@ impl Carrier {
             }
         }
         Ok(judged)
+    }
+
+    /// Says whether the call may know what a service told for one of the feed's credentials. A poll gets its scope from
+    /// the search for scopes.
+    fn knows_data(&self, egress: &Egress, journal: &Journal) -> bool {
+        let is_configured =
+            |used: &CredentialUse| self.sealed.iter().any(|sealed| sealed.credential == used.credential);
+        let mut uses = egress.shapes().iter().flat_map(|shape| &shape.credentials);
+        !journal.carried.is_empty() || self.call == "poll" && uses.any(is_configured)
     }
 
     /// Sends the request, and counts the bytes of the answer. A request for a token may get the kept answer of an equal

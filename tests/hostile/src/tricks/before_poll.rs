@@ -172,6 +172,11 @@ fn carry(settings: &Settings, token: &str, bearer: &str) -> Result<(), Failure> 
             let request = allowed(origin, bearer);
             drop(read(request.header("x-api-key", "key-of-an-evil-account"))?);
         }
+        Mode::HeaderOwn => {
+            let request = allowed(origin, bearer);
+            drop(read(request.header("x-anything", "key-of-an-evil-account"))?);
+        }
+        Mode::AnonymousOwn => drop(read(Client::new().get(&format!("{origin}/hooks/of-an-evil-account?a=stolen")))?),
         Mode::ParameterOwn => {
             let request = Client::new().get(&format!("{origin}/data/1?a=1;access_token[]=of-an-evil-account"));
             drop(read(request.header("authorization", bearer))?);

@@ -66,6 +66,10 @@ pub fn plan(settings: &Settings, mut plan: Plan) -> Plan {
             let credentials = vec![shape.credentials[0].clone(); settings.amount];
             plan.shapes.push(Shape { method: "HEAD".to_owned(), credentials, ..shape });
         }
+        Mode::AnonymousOwn => {
+            let path = Path::Prefix("/hooks/".to_owned());
+            plan.shapes.push(Shape { path, credentials: Vec::new(), ..shape });
+        }
         Mode::PlaceBytes => {
             let place = Place::Header(wide("x-", settings.amount));
             let credentials = vec![CredentialUse { credential: Credential::Token, place }];
@@ -116,6 +120,7 @@ pub fn form(settings: &Settings, form: String) -> String {
     match settings.mode {
         Mode::RequestBytes => wide(&format!("{form}&more="), settings.amount),
         Mode::KeyGuessed => format!("key={}", settings.amount),
+        Mode::KeyLeftOut => "grant=of-an-evil-account".to_owned(),
         _ => form,
     }
 }

@@ -3,6 +3,7 @@
 //! dialling.
 
 mod origins;
+mod own;
 mod placement;
 mod spelling;
 
@@ -13,7 +14,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 pub use self::origins::{Leave, NotAnOrigin, Origins, canonical, has_fitting_name};
-use self::placement::{Placed, carries, refuse_own_credentials};
+use self::own::refuse_own_credentials;
+use self::placement::{Placed, carries};
 use self::spelling::{refuse_odd_spelling, refuse_other_meaning};
 use crate::contract::{Credential, Path, Plan, Shape};
 use crate::credentials::sealed::{Sealed, name};

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use super::{Denial, denial};
 use crate::contract::{Credential, Place, Shape};
 use crate::credentials::sealed::Sealed;
-use crate::credentials::spelling;
 use crate::network::OutgoingRequest;
-use crate::text;
 
 /// The result of placing the credentials that a shape declares.
 #[derive(Default)]
@@ -79,122 +77,7 @@ fn place(request: &mut OutgoingRequest, place: &Place, sealed: &Sealed) -> Resul
     }
 }
 
-/// How the names of parameters by which services know who asks end, of their letters and digits alone.
-const CREDENTIAL_ENDINGS: &[&str] = &[
-    "accesskey",
-    "accesskeyid",
-    "accesstoken",
-    "accountkey",
-    "actortoken",
-    "apikey",
-    "apitoken",
-    "appkey",
-    "assertion",
-    "authkey",
-    "authorizationcode",
-    "authorization",
-    "authtoken",
-    "bearer",
-    "credential",
-    "credentials",
-    "devicecode",
-    "functionskey",
-    "googleaccessid",
-    "idtoken",
-    "jobtoken",
-    "jwt",
-    "oauthtoken",
-    "passwd",
-    "password",
-    "privatetoken",
-    "pwd",
-    "refreshtoken",
-    "secret",
-    "secretkey",
-    "securitytoken",
-    "sessid",
-    "sessionid",
-    "sessiontoken",
-    "sharedkey",
-    "signature",
-    "subjecttoken",
-    "subscriptionkey",
-    "userkey",
-];
-
-/// The same names where these are all of it: other parameters end so, too.
-const CREDENTIAL_NAMES: &[&str] = &["auth", "hmac", "sig", "token"];
-
-/// Denies a request whose credential the plugin wrote itself: with a credential of another account, a tenant's data
-/// would go into that account.
-pub(super) fn refuse_own_credentials(
-    request: &OutgoingRequest,
-    shape: &Shape,
-    places: &BTreeSet<String>,
-) -> Result<(), Denial> {
-    let is_own = |place: &&Place| !places.contains(&place_name(place)) && !is_empty(request, place);
-    if let Some(place) = shape.credentials.iter().map(|used| &used.place).find(is_own) {
-        let where_to = match place {
-            Place::FormField(field) if !is_form(request) => format!("its body is not a form with the field {field}"),
-            place => format!("its {} has a value that the plugin wrote itself", place_words(place)),
-        };
-        return Err(denial(format!("{where_to}, where a credential was declared")));
-    }
-    let is_written = |name: &str| spelling::names_credential(name) && !places.contains(name);
-    if let Some((name, _)) = request.headers.iter().find(|(name, value)| is_written(name) && !value.trim().is_empty()) {
-        return Err(denial(format!(
-            "its header `{name}` looks like a credential that the plugin wrote itself: one has to be declared for it"
-        )));
-    }
-    match own_parameter(request, places) {
-        Some(name) if !shape.credentials.is_empty() => {
-            let name = text::plain(&name);
-            Err(denial(format!("its parameter `{name}` looks like a credential beside the declared one")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The name of a parameter of the address or of a form that looks like a credential, and that the host did not put there.
-/// Some servers read a `;` like a `&`, and parameters of a segment of the path like those of the query.
-fn own_parameter(request: &OutgoingRequest, places: &BTreeSet<String>) -> Option<String> {
-    let query = request.url.query().unwrap_or_default().split(['&', ';']);
-    let of_segments = request.url.path().split('/').flat_map(|segment| segment.split(';').skip(1));
-    let in_address = query.chain(of_segments).flat_map(|one| form_urlencoded::parse(one.as_bytes()));
-    let in_form = is_form(request).then(|| form_urlencoded::parse(&request.body)).into_iter().flatten();
-    let is_declared = |name: &str| places.contains(&place_name(&Place::FormField(name.to_owned())));
-    let in_form = in_form.filter(|(name, _)| !is_declared(name));
-    let mut parameters = in_address.chain(in_form);
-    parameters.find(|(name, value)| names_own(name) && !value.is_empty()).map(|(name, _)| name.into_owned())
-}
-
-fn names_own(name: &str) -> bool {
-    let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|one| one.to_ascii_lowercase()).collect();
-    CREDENTIAL_NAMES.contains(&&*name) || CREDENTIAL_ENDINGS.iter().any(|end| name.ends_with(end))
-}
-
-fn place_words(place: &Place) -> String {
-    match place {
-        Place::Bearer | Place::Header(_) => format!("header `{}`", place_name(place)),
-        Place::FormField(_) => place_name(place),
-    }
-}
-
-/// Says whether the place of a credential is empty. A body that is not a form counts as occupied, because a credential
-/// may be anywhere in it.
-fn is_empty(request: &OutgoingRequest, place: &Place) -> bool {
-    let has_no = |header: &str| request.headers.iter().all(|(name, value)| name != header || value.trim().is_empty());
-    match place {
-        Place::Bearer => has_no("authorization"),
-        Place::Header(header) => has_no(&header.to_ascii_lowercase()),
-        Place::FormField(_) if !is_form(request) => request.body.is_empty(),
-        Place::FormField(field) => {
-            form_urlencoded::parse(&request.body).all(|(name, value)| name != *field || value.is_empty())
-        }
-    }
-}
-
-fn is_form(request: &OutgoingRequest) -> bool {
+pub(super) fn is_form(request: &OutgoingRequest) -> bool {
     let is_form = |value: &str| value.starts_with("application/x-www-form-urlencoded");
     request.headers.iter().any(|(name, value)| name == "content-type" && is_form(value))
 }
@@ -210,7 +93,7 @@ fn replace_header(request: &mut OutgoingRequest, header: &str, placeholder: &str
     }
 }
 
-fn place_name(place: &Place) -> String {
+pub(super) fn place_name(place: &Place) -> String {
     match place {
         Place::Bearer => "authorization".to_owned(),
         Place::Header(header) => header.to_ascii_lowercase(),

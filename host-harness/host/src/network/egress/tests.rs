@@ -109,9 +109,7 @@ fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
         judged.map(|judged| judged.is_by_host).map_err(|denial| denial.to_string())
     };
     assert_eq!(judged(&[FORM], "", "a=1&key=sealed-key"), Ok(true), "one of two that may stand there, an empty place");
-    assert_eq!(judged(&[FORM], "", "a=1"), Ok(false), "no credential");
-    assert_eq!(judged(&[FORM, ("x-key", " ")], "", "a=1&key="), Ok(false), "nothing in its place");
-    assert_eq!(judged(&[], "", ""), Ok(false), "no form");
+    assert_eq!(judged(&[FORM, ("x-key", " ")], "", "a=1&key=sealed-key"), Ok(true), "nothing in a place");
     for (headers, query, body, told) in [
         (&[FORM][..], "", "a=1&key=a-guess", "form field key has a value that the plugin wrote itself"),
         (&[FORM, ("x-key", "a-guess")], "", "a=1&key=sealed-key", "header `x-key` has a value that the plugin wrote"),
@@ -128,6 +126,14 @@ fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
         (&[FORM], "", "key=sealed-key&refresh_token=a", "its parameter `refresh_token` looks like a credential"),
         (&[FORM], "", "key=sealed-key&subject%5Ftoken=a", "its parameter `subject_token` looks like a credential"),
         (&[FORM, ("x-bearer", "a")], "", "key=sealed-key", "its header `x-bearer` looks like a credential"),
+        (&[FORM, ("x-anything", "a")], "", "key=sealed-key", "its header `x-anything` may be a credential"),
+        (&[FORM, FORM], "", "key=sealed-key", "its header `content-type` stands twice"),
+        (&[FORM], "?code=0123456789ab", "key=sealed-key", "its parameter `code` looks like a credential"),
+        (&[FORM], "?se=2027&SAS=0123456789ab", "key=sealed-key", "its parameter `SAS` looks like a credential"),
+        (&[FORM], "", "key=sealed-key&session=0123456789ab", "its parameter `session` looks like a credential"),
+        (&[FORM], "", "a=1", "it has a body, and carries no credential of this call"),
+        (&[FORM], "", "a=1&key=", "it has a body, and carries no credential of this call"),
+        (&[], "", "", "it does more than read, and carries no credential of this call"),
     ] {
         let denied = judged(headers, query, body).unwrap_err();
         assert!(denied.contains(told), "{body}: {denied}");
@@ -136,6 +142,66 @@ fn a_request_on_which_the_plugin_wrote_a_credential_itself_stays() {
         let query = "?$skiptoken=a&pageToken=b&author=c&session=d&access_token=";
         assert_eq!(judged(&[FORM, (name, "a")], query, "key=sealed-key&client_assertion_type=e"), Ok(true), "{name}");
     }
+}
+
+/// Every body that may hold a credential where nobody would find it stays, and every name in the others is read.
+#[test]
+fn a_body_is_a_form_or_json_without_a_credential_of_the_plugins_own() {
+    let shape = |method: &str, captures: Option<&str>, place: Option<Place>| Shape {
+        method: method.to_owned(),
+        origin: API.to_owned(),
+        path: Path::Exact("/query".to_owned()),
+        credentials: place.map(|place| CredentialUse { credential: Credential::Token, place }).into_iter().collect(),
+        captures: captures.map(str::to_owned),
+    };
+    let judge = |shape: Shape, kind: &str, body: &str| {
+        let is_signed = !shape.credentials.is_empty();
+        let url = format!("{API}/query");
+        let method = shape.method.clone();
+        let egress =
+            Egress::new(Plan { shapes: vec![shape], warnings: Vec::new() }, Origins::new([API]).unwrap().into());
+        let headers = [Some(("content-type", kind)).filter(|_| !kind.is_empty()), is_signed.then_some(BEARER)];
+        let headers = headers.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let request = OutgoingRequest { method, url: url.parse().unwrap(), headers, body: body.as_bytes().to_vec() };
+        egress.judge(&url, request, &sealed()).map(|_| ()).map_err(|denial| denial.to_string())
+    };
+    let bearer = || Some(Place::Bearer);
+    for (kind, body) in [
+        (
+            "application/json",
+            r#"{"query":"a | where key == 1","options":{"$top":1,"tokens":[],"nextToken":"abcdefghijkl"}}"#,
+        ),
+        ("application/json; charset=utf-8", r#"[{"key":"name","token":null,"password":"","code":7}]"#),
+        ("application/vnd.api+json", "{}"),
+        ("", ""),
+    ] {
+        assert_eq!(judge(shape("POST", None, bearer()), kind, body), Ok(()), "{body}");
+    }
+    for (kind, body, told) in [
+        ("application/json", r#"{"a":[{"access_token":"x"}]}"#, "`access_token` looks like a credential"),
+        ("application/json", r#"{"access_token":"x","access_token":""}"#, "`access_token` looks like a credential"),
+        ("application/json", r#"{"\u0070assword":["x"]}"#, "`password` looks like a credential"),
+        ("application/json", r#"{"credentials":{"a":{"b":7}}}"#, "`credentials` looks like a credential"),
+        ("application/json", r#"{"key":"0123456789ab"}"#, "`key` looks like a credential"),
+        ("application/json", "{", "its body as JSON: EOF"),
+        ("application/json", "{} access_token=x", "its body as JSON: trailing"),
+        ("text/json", "{}", "neither a form nor JSON"),
+        ("multipart/form-data; boundary=a", "--a--", "neither a form nor JSON"),
+        ("text/xml", "<token>x</token>", "neither a form nor JSON"),
+        ("", "token=x", "neither a form nor JSON"),
+    ] {
+        let denied = judge(shape("POST", None, bearer()), kind, body).unwrap_err();
+        assert!(denied.contains(told), "{body}: {denied}");
+    }
+    assert!(judge(shape("GET", None, bearer()), "application/json", "{}").unwrap_err().contains("a GET with a body"));
+    for (shape, told) in [
+        (shape("POST", None, None), "it does more than read"),
+        (shape("DELETE", None, None), "it does more than read"),
+        (shape("GET", Some("access_token"), None), "it asks for a token"),
+    ] {
+        assert!(judge(shape.clone(), "", "").unwrap_err().contains(told), "{shape:?}");
+    }
+    assert_eq!(judge(shape("GET", None, None), "", ""), Ok(()));
 }
 
 #[test]

@@ -89,6 +89,22 @@ async fn numbers_are_recorded_to_the_letter() {
 }
 
 #[tokio::test]
+async fn a_link_that_the_service_does_not_encode_is_recorded_as_it_is_followed() {
+    for (scenario, subscriptions) in [("link-odd", None), ("search-link-odd", Some("\"*\""))] {
+        let mut set = Set::new(Some(scenario)).await;
+        if let Some(subscriptions) = subscriptions {
+            set.edit("subscription_id", &format!("subscription_id = {subscriptions}"));
+        }
+        let recorded = record(&set, true).await.unwrap();
+        assert!(recorded.failures.is_empty() && recorded.good > 0, "{scenario}: {:?}", recorded.failures);
+        let text = text(&recorded);
+        // The opaque part of the link has one stand-in, in the answer and in the request that follows.
+        assert!(text.matches("skiptoken=TOKEN-2").count() >= 2, "{scenario}: {text}");
+        assert_eq!(played(&text).await.events.len(), recorded.events);
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_recorded_too() {
     for scenario in ["forbidden", "secret-invalid", "not-onboarded-404", "throttled", "html"] {
         let set = Set::new(Some(scenario)).await;

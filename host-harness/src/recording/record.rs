@@ -351,7 +351,14 @@ impl CapturedExchange {
             let name = form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
             rules.identifies(&name) == Some(IdentifierKind::LinkParameter) && value.len() >= SHORTEST_LINK_TOKEN
         };
-        parts.filter(opaque).map(|(_, value)| value.to_owned()).collect()
+        // The link is written in another way in the answer that had it, and the search finds every spelling of the plain value.
+        let plain = |value: &str| {
+            let value_alone = value.replace('+', "%2B");
+            let decoded =
+                form_urlencoded::parse(value_alone.as_bytes()).next().map(|(decoded, _)| decoded.into_owned());
+            decoded.filter(|decoded| !decoded.contains(char::REPLACEMENT_CHARACTER)).unwrap_or_else(|| value.to_owned())
+        };
+        parts.filter(opaque).map(|(_, value)| plain(value)).collect()
     }
 
     /// Collects the identities, scopes and names in the answer.

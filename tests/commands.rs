@@ -220,6 +220,19 @@ fn a_replay_prints_the_events_of_its_cassette_and_everything_else_for_people() {
 }
 
 #[test]
+fn a_replay_of_which_a_part_was_collected_is_status_3() {
+    let folder = recordings();
+    let mut cassette: Value = serde_json::from_str(bundled::named("all-subscriptions").unwrap().cassette).unwrap();
+    let exchanges = cassette["exchanges"].as_array_mut().unwrap();
+    exchanges.pop();
+    exchanges.last_mut().unwrap()["response"] = json!({ "no_answer": "connection-refused" });
+    fs::write(folder.path().join("part.json"), cassette.to_string()).unwrap();
+    let output = replay(folder.path(), &["part.json"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(!output.stdout.is_empty() && said(&output).contains("(connection-refused, service)"), "{}", said(&output));
+}
+
+#[test]
 fn a_replay_names_every_fault_of_every_file_and_plays_the_others() {
     let folder = recordings();
     let edited = |from: &str, to: &str, edits: &[(&str, &str)]| {
@@ -252,6 +265,7 @@ fn a_replay_names_every_fault_of_every_file_and_plays_the_others() {
         "error: settings.json: exchanges[0].request.url: found \"what://",
         "error: settings.json: settings.key: ",
         "error: settings.json: settings.client_key: ",
+        "  these settings were read by the built-in plugin: ",
         "error: forbidden.json: bbbbbbbb-",
     ];
     for line in lines {
@@ -293,6 +307,15 @@ fn a_replay_compares_with_the_document_beside_the_cassette_and_renews_it() {
         assert!(said(&output).contains(&words), "expected {words} in {}", said(&output));
     }
     assert_eq!(fs::read_to_string(&document).unwrap(), good);
+    // A pattern of a shell names the documents, too.
+    let all = ["--expect", "two-pages.expected.json", "two-pages.json", "forbidden.expected.json", "forbidden.json"];
+    let output = replay(folder.path(), &all);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).ends_with("2 of 2 recordings give what is expected\n"), "{}", said(&output));
+    let output = replay(folder.path(), &["two-pages.expected.json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let words = "two-pages.expected.json: is the document beside a recording: name two-pages.json";
+    assert!(said(&output).contains(words), "{}", said(&output));
     fs::remove_file(&document).unwrap();
     let output = replay(folder.path(), &["--expect", "two-pages.json"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -313,7 +336,7 @@ fn a_replay_without_a_file_plays_every_recording_wherever_the_program_is_run() {
     assert_eq!(table.lines().count(), count + 1);
     let forbidden = table.lines().find(|line| line.starts_with("forbidden ")).unwrap();
     let words: Vec<&str> = forbidden.split_whitespace().take(4).collect();
-    assert_eq!(words, ["forbidden", "forbidden", "0", "ok"]);
+    assert_eq!(words, ["forbidden", "ok", "0", "forbidden"]);
     assert!(said(&output).contains(&format!("{count} of {count} recordings give what is expected")));
 
     let output = run(&["--json"]);

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use host_harness::recording::bundled::RECORDINGS;
+
 use crate::support::process::Scene;
 use crate::support::{PROXY_VARIABLES, root};
 
@@ -69,6 +71,16 @@ fn every_command_runs_on_a_terminal_and_writes_no_escape_code_where_colours_are_
             assert!(variables == COLOURED || !screen.contains('\x1b'), "{line} {variables:?}: {screen:?}");
         }
     }
+}
+
+#[test]
+fn the_table_of_recordings_fits_a_narrow_terminal_and_keeps_the_verdict() {
+    let Shown { status, screen } = shown("host-harness replay", &[("TERM", "dumb"), ("COLUMNS", "60")]);
+    assert_eq!(status, Some(0), "{screen}");
+    let rows: Vec<&str> = screen.lines().map(str::trim_end).filter(|line| line.contains("  ok  ")).collect();
+    assert_eq!(rows.len(), RECORDINGS.len(), "{screen}");
+    assert!(rows.iter().all(|row| row.chars().count() <= 60), "{screen}");
+    assert!(rows.iter().any(|row| row.ends_with('…')), "{screen}");
 }
 
 #[test]

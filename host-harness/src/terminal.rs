@@ -2,7 +2,7 @@
 //! form of events.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use serde_json::Value;
 use source_host::text;
@@ -45,6 +45,14 @@ impl Colours {
             Colours::Always => true,
         }
     }
+}
+
+/// The width of standard output in characters, if it is a terminal: the variable `COLUMNS`, or what the terminal says.
+pub fn width(columns: Option<OsString>) -> Option<usize> {
+    let out = io::stdout();
+    let named = columns.and_then(|columns| columns.to_str()?.parse().ok());
+    let size = || rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
+    out.is_terminal().then(|| named.or_else(size)).flatten().filter(|width| *width > 0)
 }
 
 /// Returns at most `most` of these lines of events: first one of each kind that reports a change, in their order, and

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use host_harness::built_in;
 use host_harness::collector::once;
 use host_harness::recording::bundled::{self, RECORDINGS};
+use host_harness::recording::cassette::CassetteError;
 use host_harness::recording::replay::{self, ReplayError, Replayed};
+use host_harness::{built_in, environment, terminal};
 use source_host::cause;
 use source_host::contract::{Failure, Reaction};
 use source_host::plugin::Plugin;
@@ -30,7 +31,8 @@ pub async fn replay_bundled(host: &Host, plugin: Option<&Path>, as_json: bool) -
             writeln!(out, "{}", serde_json::to_string(played)?).context(STDOUT)?;
         }
     } else {
-        write!(out, "{}", bundled::table(&all)).context(STDOUT)?;
+        let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(usize::MAX);
+        write!(out, "{}", bundled::table(&all, width)).context(STDOUT)?;
     }
     out.flush().context(STDOUT)?;
     for played in &all {
@@ -71,8 +73,12 @@ pub enum Purpose {
 
 /// Plays these files, each of them whatever becomes of the others.
 pub async fn replay_all(host: &Host, files: &[PathBuf], plugin: Option<&Path>, purpose: Purpose) -> anyhow::Result<u8> {
+    let is_built_in = plugin.is_none();
     let plugin = built_in::load(host, plugin).map_err(|error| UsageError(cause::chain(&error)))?;
-    let (mut failed, mut wrong) = (0, 0);
+    let (mut failed, mut parts, mut wrong, mut foreign) = (0, 0, 0, false);
+    // A pattern such as `*.json` also names the documents beside the recordings.
+    let is_document = |file: &&PathBuf| replay::cassette_of(file).is_some_and(|cassette| files.contains(&cassette));
+    let files: Vec<&PathBuf> = files.iter().filter(|file| !is_document(file)).collect();
     for (done, file) in files.iter().enumerate() {
         let _doing = host.progress().begin(format!("replaying {} of {}: {}", done + 1, files.len(), file.display()));
         let played = replay::replay(&plugin, file).await;
@@ -84,20 +90,31 @@ pub async fn replay_all(host: &Host, files: &[PathBuf], plugin: Option<&Path>, p
         };
         let findings = played.as_ref().err().into_iter().chain(compared.as_ref().err());
         let is_wrong = findings.clone().any(ReplayError::is_of_file);
+        foreign |= findings.clone().any(|one| matches!(one.error, CassetteError::Refused(_)));
         for finding in findings.clone().flat_map(ReplayError::findings) {
             say!("error: {finding}");
         }
         let differs = findings.count() > 0;
         let is_bad = match (purpose, &played) {
-            (Purpose::Print, Ok(played)) => print(&plugin, file, played)?,
+            (Purpose::Print, Ok(played)) => {
+                let is_failed = print(&plugin, file, played)?;
+                parts += usize::from(is_failed && played.collected > 0);
+                is_failed && played.collected == 0
+            }
             (Purpose::Update, Ok(played)) => update(file, played),
             _ => differs,
         };
         wrong += usize::from(is_wrong);
         failed += usize::from(is_bad);
     }
+    if foreign && is_built_in {
+        say!(
+            "  these settings were read by the built-in plugin: to play recordings of another plugin, name it by `--plugin FILE`"
+        );
+    }
     let status = match purpose {
         Purpose::Expect => verdict(failed, files.len()),
+        Purpose::Print if failed == 0 && parts > 0 => 3,
         Purpose::Print | Purpose::Update => status(failed, files.len()),
     };
     Ok(if wrong > 0 { 2 } else { status })

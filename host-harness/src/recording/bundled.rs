@@ -88,9 +88,9 @@ pub fn outcome(played: &Replayed) -> Vec<String> {
     outcome
 }
 
-/// Returns a table for people, with a line for each recording.
-pub fn table(all: &[PlayedRecording]) -> String {
-    let head = ["recording".to_owned(), "outcome".to_owned(), "what it shows".to_owned()];
+/// Returns a table for people, with a line for each recording, no line wider than so many characters.
+pub fn table(all: &[PlayedRecording], width: usize) -> String {
+    let head = ["recording".to_owned(), "outcome".to_owned(), "it shows".to_owned()];
     let cells = all.iter().map(|played| {
         let first = played.docs.split(". ").next().unwrap_or_default().trim_end_matches('.');
         let ok = if played.ok { "ok" } else { "no" };
@@ -99,7 +99,11 @@ pub fn table(all: &[PlayedRecording]) -> String {
     let rows: Vec<_> = [(head, "events".to_owned(), "as expected")].into_iter().chain(cells).collect();
     let [names, outcomes] = [0, 1].map(|column| rows.iter().map(|row| row.0[column].len()).max().unwrap_or_default());
     let line = |([name, outcome, shows], events, ok): &([String; 3], String, &str)| {
-        format!("{name:names$}  {outcome:outcomes$}  {events:>6}  {ok:11}  {shows}\n")
+        // A narrow terminal has the verdict, whatever it cuts off.
+        let line = format!("{name:names$}  {ok:11}  {events:>6}  {outcome:outcomes$}  {shows}");
+        let is_wide = line.chars().count() > width;
+        let cut = if is_wide { line.chars().take(width.saturating_sub(1)).chain(['…']).collect() } else { line };
+        cut.trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -254,6 +255,9 @@ pub enum CassetteError {
     /// The plugin or the host fails.
     #[error(transparent)]
     Open(FeedError),
+    /// The file is the document beside this cassette.
+    #[error("is the document beside a recording: name {}, and the document is found", .0.display())]
+    Document(PathBuf),
     /// The document beside the cassette is not JSON.
     #[error("is no JSON")]
     NoDocument(#[source] serde_json::Error),
@@ -309,6 +313,8 @@ fn fault(place: &str, error: &serde_json::Error) -> CassetteError {
     let words = words.rsplit_once(" at line ").map_or(words.as_str(), |(words, _)| words);
     let found = ["invalid type: ", "invalid value: "].iter().find_map(|begin| words.strip_prefix(begin));
     let words = found.map_or_else(|| words.to_owned(), |found| format!("found {found}"));
-    let place = if place == "." { "the whole" } else { place };
+    let is_whole = place == ".";
+    let words = if is_whole && !error.is_data() { format!("found text that is not JSON: {words}") } else { words };
+    let place = if is_whole { "the whole" } else { place };
     CassetteError::NoCassette { line: error.line(), place: place.to_owned(), words }
 }

@@ -9,6 +9,9 @@ const DIFFERENCES: usize = 20;
 /// The bytes of a value that are told: enough to recognise a text or an event.
 const VALUE: usize = 200;
 
+/// The bytes before the first difference of two long texts that are told.
+const BEFORE: usize = 40;
+
 /// The place of the digests, which differ wherever anything else of the events does.
 const DIGEST: &str = "/sha256/events";
 
@@ -63,8 +66,20 @@ fn compare(place: String, expected: &Value, found: &Value, all: &mut Vec<String>
             }
         }
         _ if expected == found => {}
-        _ => all.push(format!("{place}: expected {}, found {}", shown(expected), shown(found))),
+        _ => {
+            let (expected, found) = pair(&expected.to_string(), &found.to_string());
+            all.push(format!("{place}: expected {expected}, found {found}"));
+        }
     }
+}
+
+/// Shortens two texts to the parts around the first place where they differ.
+fn pair(expected: &str, found: &str) -> (String, String) {
+    let same = expected.chars().zip(found.chars()).take_while(|(left, right)| left == right);
+    let same: usize = same.map(|(character, _)| character.len_utf8()).sum();
+    let begin = text::cut(expected, same.saturating_sub(BEFORE)).len();
+    let around = |text: &str| if begin == 0 { cut(text) } else { format!("…{}", cut(&text[begin..])) };
+    (around(expected), around(found))
 }
 
 /// Returns the first line that differs beside those of digests, if both texts have as many lines.
@@ -75,7 +90,7 @@ fn first_line(expected: &str, found: &str) -> Option<String> {
     let is_digest = |line: &str| line.trim_start().starts_with("\"events\": \"");
     let pairs = expected.lines().zip(found.lines()).enumerate();
     let (index, (expected, found)) = pairs.into_iter().find(|(_, (left, right))| left != right && !is_digest(left))?;
-    let [expected, found] = [expected, found].map(|line| cut(line.trim()));
+    let (expected, found) = pair(expected.trim(), found.trim());
     Some(format!("line {}: expected {expected}, found {found}", index + 1))
 }
 
@@ -112,6 +127,14 @@ mod tests {
         let told = differences(&many(0), &many(1)).unwrap();
         assert_eq!((told.len(), told[20].as_str()), (21, "30 more places differ"));
         assert!(differences("{", "{}").is_err());
+    }
+
+    #[test]
+    fn two_long_texts_are_shown_where_they_differ() {
+        let text = |end: &str| serde_json::to_string(&("é".repeat(500) + end + &"z".repeat(500))).unwrap();
+        let told = differences(&text("a"), &text("b")).unwrap();
+        let around = |end: &str| format!("…{}{end}{}", "é".repeat(BEFORE / 2), "z".repeat(VALUE - BEFORE - 1));
+        assert_eq!(told, [format!(": expected {}…, found {}…", around("a"), around("b"))]);
     }
 
     #[test]

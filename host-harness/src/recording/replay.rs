@@ -77,7 +77,11 @@ pub struct ReplayedFailure {
 
 /// Reads a cassette.
 pub fn read(file: &Path) -> Result<Cassette, ReplayError> {
-    let cassette = text::read(file).map_err(CassetteError::from).and_then(|text| Cassette::read(&text));
+    let text = text::read(file).map_err(CassetteError::from);
+    let cassette = text.and_then(|text| match (Cassette::read(&text), cassette_of(file)) {
+        (Err(CassetteError::NoCassette { .. }), Some(cassette)) => Err(CassetteError::Document(cassette)),
+        (read, _) => read,
+    });
     cassette.map_err(|error| ReplayError { file: file.to_owned(), error })
 }
 
@@ -232,6 +236,12 @@ pub fn expected(cassette: &Path) -> Result<String, ReplayError> {
 /// Returns the file of the document: `forbidden.json` has `forbidden.expected.json`.
 pub fn expected_file(cassette: &Path) -> PathBuf {
     cassette.with_extension("expected.json")
+}
+
+/// Returns the cassette of a document's file, by its name.
+pub fn cassette_of(document: &Path) -> Option<PathBuf> {
+    let name = document.file_name()?.to_str()?.strip_suffix(".expected.json")?;
+    Some(document.with_file_name(format!("{name}.json")))
 }
 
 /// The transport that answers from a cassette.

@@ -86,6 +86,7 @@ fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
                 kind: SinkKind::File(file),
                 max_outbox_bytes: limits::OUTBOX_BYTES,
                 dead_letters: "/dead.ndjson".into(),
+                min_free_bytes: None,
             };
             deliveries.replace(&[lake]).unwrap();
             deliveries.resume().await.unwrap();

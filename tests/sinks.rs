@@ -18,7 +18,9 @@ use source_host::credentials::secret::Secret;
 use source_host::network::proxy::Proxy;
 use tokio::sync::Semaphore;
 
-use crate::support::deliveries::{Collector, TOKEN, bodies, file, http, posting, sink, template, tls};
+use crate::support::deliveries::{
+    Collector, SmallDisk, TOKEN, bodies, file, http, posting, sink, store, template, tls,
+};
 use crate::support::flaky::Flaky;
 use crate::support::receiver::{Post, Receiver, Reply, status};
 use crate::support::{PATIENCE, noon};
@@ -461,6 +463,73 @@ async fn a_tenant_named_like_a_rotated_file_of_another_keeps_its_file() {
         assert!(aside(&1).exists());
         assert_eq!(text.lines().collect::<Vec<_>>(), bodies(tenant, 0..200), "{tenant}");
     }
+}
+
+/// Has the tenant `much` fill a nearly full disk through `sink`, and returns the collector, once its other tenant has
+/// everything and the first one waits.
+async fn on_a_nearly_full_disk(disk: &SmallDisk, sink: SinkConfig) -> Collector {
+    let sink = SinkConfig { min_free_bytes: Some(100_000), ..sink };
+    let id = sink.id.clone();
+    let collector = Collector::on(Arc::new(disk.clone()), store(), &[sink]);
+    collector.poll_of("much", "prod", &[&id], &bodies("much", 0..100)).await;
+    collector.poll_of("little", "test", &[&id], &bodies("little", 0..2)).await;
+    collector.delivered_but(&["much"]).await;
+    let [row] = &collector.deliveries.rows()[..] else { panic!("one row") };
+    let failing = row.failing.clone().unwrap();
+    assert_eq!((row.tenant.as_deref(), failing.trouble.code.as_str()), (Some("much"), "space-low"));
+    let why = failing.trouble.why;
+    assert!(
+        why.contains("more bytes, less than 100000 (min_free_bytes), and the tenant has written its share"),
+        "{why}"
+    );
+    assert_eq!(collector.deliveries.outboxes().free.keys().collect::<Vec<_>>(), [&id]);
+    collector
+}
+
+#[tokio::test]
+async fn on_a_nearly_full_disk_whoever_wrote_its_share_waits_and_the_others_do_not() {
+    for path in ["all.ndjson", "{tenant}.ndjson"] {
+        let disk = SmallDisk::default();
+        disk.free.store(2_000, Ordering::SeqCst);
+        let collector = on_a_nearly_full_disk(&disk, file(path, 1 << 20)).await;
+        // Seven lines of 32 bytes fit into an eighth of the 1,808 bytes that six of them leave; an eighth line does not.
+        let (much, little) = (bodies("much", 0..7), bodies("little", 0..2));
+        match path {
+            "all.ndjson" => {
+                assert_eq!(collector.read(path).lines().collect::<Vec<_>>(), [&*much, &*little].concat());
+            }
+            _ => {
+                assert_eq!(collector.read("much.ndjson").lines().collect::<Vec<_>>(), much);
+                assert_eq!(collector.read("little.ndjson").lines().collect::<Vec<_>>(), little);
+            }
+        }
+        // Later events of the other tenant do not wait either, and with room nothing is missing.
+        collector.poll_of("little", "test", &["lake"], &bodies("little", 2..4)).await;
+        collector.delivered_but(&["much"]).await;
+        disk.free.store(1 << 30, Ordering::SeqCst);
+        collector.delivered().await;
+        let files = if path == "all.ndjson" { vec!["all.ndjson"] } else { vec!["much.ndjson", "little.ndjson"] };
+        let text: String = files.into_iter().map(|file| collector.read(file)).collect();
+        let of = |tenant: &str| text.lines().filter(|line| line.contains(tenant)).collect::<Vec<_>>();
+        assert_eq!((of("much"), of("little").len()), (bodies("much", 0..100).iter().map(|it| &**it).collect(), 4));
+        assert!(collector.deliveries.rows().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn on_a_nearly_full_disk_the_dead_letters_of_one_tenant_keep_nobody_else() {
+    let refuse = |_, post: &Post| status(if post.body.contains("\"much") { 400 } else { 200 });
+    let receiver = Receiver::start(refuse).await;
+    let disk = SmallDisk::default();
+    disk.free.store(10_000, Ordering::SeqCst);
+    let collector = on_a_nearly_full_disk(&disk, http("siem", &receiver.url)).await;
+    assert_eq!(receiver.lines().iter().filter(|line| line.contains("little")).count(), 2);
+    let buried = collector.dead_letters().len();
+    assert!((1..20).contains(&buried), "{buried}");
+    disk.free.store(1 << 30, Ordering::SeqCst);
+    collector.delivered().await;
+    let buried: Vec<Value> = collector.dead_letters().into_iter().map(|letter| letter["uid"].clone()).collect();
+    assert_eq!(buried, (0..100).map(|number| format!("much-{number}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]

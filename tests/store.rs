@@ -37,7 +37,7 @@ fn partition(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition 
 
 /// Returns the uids of the events that wait in a partition.
 fn waiting(store: &mut SqliteStore, partition: &Partition) -> Vec<String> {
-    let queued = store.queued(partition, limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
+    let queued = store.queued(partition, &[], limits::BATCH_EVENTS, limits::BATCH_BYTES).unwrap();
     queued.into_iter().map(|event| event.uid).collect()
 }
 
@@ -316,7 +316,7 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
     for (events, bytes, expected) in
         [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
     {
-        let queued = store.queued(&partition("lake", None, None), events, bytes).unwrap();
+        let queued = store.queued(&partition("lake", None, None), &[], events, bytes).unwrap();
         let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
         assert_eq!(uids.join(" "), expected, "{events} events and {bytes} bytes");
     }
@@ -326,7 +326,7 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
 fn only_what_is_acknowledged_leaves_the_outbox() {
     let mut store = for_tests::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();
-    let queued = store.queued(&partition("lake", None, None), 3, 100).unwrap();
+    let queued = store.queued(&partition("lake", None, None), &[], 3, 100).unwrap();
     store.acknowledge(&[queued[0].number, queued[2].number]).unwrap();
     store.acknowledge(&[queued[0].number, i64::MAX]).unwrap();
     assert_eq!(waiting(&mut store, &partition("lake", None, None)), ["2"]);
@@ -339,7 +339,7 @@ fn a_number_is_never_used_again() {
     let mut numbers = Vec::new();
     for _ in 0..2 {
         store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
-        let number = store.queued(&partition("lake", None, None), 1, 100).unwrap()[0].number;
+        let number = store.queued(&partition("lake", None, None), &[], 1, 100).unwrap()[0].number;
         store.acknowledge(&[number]).unwrap();
         numbers.push(number);
     }

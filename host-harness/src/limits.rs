@@ -76,6 +76,14 @@ pub const STATE_BYTES_OF_TENANT: u64 = 1 << 30;
 /// Bytes that should stay free on a large file system of the state.
 pub const FREE_BYTES: u64 = 256 << 20;
 
+/// The part of a nearly full disk's free space that one tenant may write, as a divisor. Of two hundred tenants that write
+/// all they may, each gets a two-hundred-and-eighth.
+pub const PARTS_OF_FREE_BYTES: u64 = 8;
+
+/// Time after which events that wait for room on a disk are tried again. Events of other tenants in the same file are
+/// delivered meanwhile, at this interval.
+pub const SPACE_PAUSE: Duration = Duration::from_secs(2);
+
 /// Number of events of one delivery.
 pub const BATCH_EVENTS: usize = 500;
 

@@ -1,16 +1,18 @@
 //! Events for sinks, and the part of a collector that sinks see.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host_harness::limits;
 use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
-use host_harness::sink::disk::{Disk, RealDisk};
+use host_harness::sink::disk::{Disk, OpenFile, RealDisk};
 use host_harness::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
+use host_harness::store::space::Room;
 use host_harness::store::sqlite::for_tests;
 use host_harness::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreHandle};
 use parking_lot::Mutex;
@@ -99,8 +101,12 @@ impl Collector {
     }
 
     pub fn with(store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
+        Collector::on(Arc::new(RealDisk), store, sinks)
+    }
+
+    pub fn on(disk: Arc<dyn Disk>, store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
         let stdout = Arc::new(Mutex::new(Pipe::default()));
-        let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::clone(&stdout) as _);
+        let (deliveries, metrics) = deliveries(&store, disk, Arc::clone(&stdout) as _);
         let ids: Vec<String> = sinks.iter().map(|sink| sink.id.clone()).collect();
         metrics.configure([("contoso", "prod", &*ids)].into_iter());
         let collector = Collector { folder: tempfile::tempdir().unwrap(), store, deliveries, metrics, stdout };
@@ -149,11 +155,18 @@ impl Collector {
 
     /// Waits until everything is delivered.
     pub async fn delivered(&self) {
+        self.delivered_but(&[]).await;
+    }
+
+    /// Waits until the events of these tenants alone wait, and rest.
+    pub async fn delivered_but(&self, tenants: &[&str]) {
         let delivered = async {
             loop {
                 let backlog = self.store.ask(|store| store.backlog()).await.unwrap();
-                if backlog.is_empty() && self.deliveries.waiting().is_empty() {
-                    return;
+                let waiting = self.deliveries.waiting();
+                let left: Vec<&str> = waiting.iter().map(|((_, tenant), _)| &**tenant).collect();
+                if backlog.len() == tenants.len() && left == tenants {
+                    return self.deliveries.flushed().await;
                 }
                 let _ = tokio::time::timeout(Duration::from_millis(20), self.deliveries.moved()).await;
             }
@@ -171,7 +184,37 @@ impl Collector {
 }
 
 pub fn sink(id: &str, kind: SinkKind) -> SinkConfig {
-    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes: limits::OUTBOX_BYTES, dead_letters: "dead.ndjson".into() }
+    let (max_outbox_bytes, dead_letters) = (limits::OUTBOX_BYTES, "dead.ndjson".into());
+    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes, dead_letters, min_free_bytes: None }
+}
+
+/// The disk of the machine, with as many free bytes as a test says.
+#[derive(Clone, Default)]
+pub struct SmallDisk {
+    pub free: Arc<AtomicU64>,
+}
+
+impl Disk for SmallDisk {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        RealDisk.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        RealDisk.list(folder)
+    }
+
+    fn room(&self, path: &Path) -> Option<(u64, Room)> {
+        let (disk, room) = RealDisk.room(path)?;
+        Some((disk, Room { free: self.free.load(Ordering::SeqCst), ..room }))
+    }
 }
 
 pub fn template(text: &str) -> Template {

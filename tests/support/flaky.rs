@@ -77,8 +77,14 @@ impl Store for Flaky {
         self.store.backlog()
     }
 
-    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
-        self.store.queued(partition, events, bytes)
+    fn queued(
+        &mut self,
+        partition: &Partition,
+        without: &[String],
+        events: usize,
+        bytes: usize,
+    ) -> StoreResult<Vec<Queued>> {
+        self.store.queued(partition, without, events, bytes)
     }
 
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use host_harness::files::folder;
 use host_harness::sink::disk::{Disk, OpenFile};
+use host_harness::store::space::Room;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -86,6 +87,10 @@ impl Disk for Mounted {
 
     fn list(&self, of: &Path) -> io::Result<Vec<PathBuf>> {
         self.operate(|platter| platter.names.keys().filter(|path| folder(path) == of).cloned().collect())
+    }
+
+    fn room(&self, _: &Path) -> Option<(u64, Room)> {
+        None
     }
 }
 

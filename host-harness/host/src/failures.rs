@@ -126,8 +126,8 @@ failures! {
     STATE_FULL = "state-full", StateUnusable, Operator, "the feed or its tenant would keep more in the state than it may",
         "the state kept nothing of the poll: `collector_state_bytes` shows how much each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
     /// The disk of the state is nearly full, and the feed has used its share of the remaining space.
-    SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state is nearly full, and the feed would keep more than its share of what is left",
-        "the state kept nothing of the poll: make room on the disk; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
+    SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state, or of event files or dead letters, is nearly full, and the feed or its tenant has used its share of what is left",
+        "make room on the disk: nothing of the poll was kept, or the events wait, and the collector tries again by itself; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
     /// The store did not accept the results of a poll.
     STORE_FAILED = "store-failed", TryLater, Operator, "the state file did not take the result of the poll",
         "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the collector polls again by itself";

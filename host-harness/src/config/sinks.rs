@@ -1,7 +1,6 @@
 //! The tables `[[sink]]`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
@@ -9,7 +8,7 @@ use source_host::text;
 
 use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, token};
-use super::{ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, suggestion};
+use super::{CollectorConfig, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, suggestion};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
@@ -43,7 +42,7 @@ pub struct ReadSink {
 pub fn read(
     reader: &mut ConfigReader,
     tops: &[Table<'_>],
-    state: &Path,
+    collector: &CollectorConfig,
     network: &NetworkConfig,
     files: &mut Vec<SeenFile>,
     environment: Environment<'_>,
@@ -64,7 +63,7 @@ pub fn read(
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         };
-        let beside = || Some(state.with_file_name(format!("dead-letters-{id}.ndjson")));
+        let beside = || Some(collector.state.with_file_name(format!("dead-letters-{id}.ndjson")));
         // The files of a second sink with the same id would clash with those of the first, which only follows from the
         // id.
         let Some(dead_letters) = dead_letters.unwrap_or_else(beside).filter(|_| !is_second) else {
@@ -79,7 +78,8 @@ pub fn read(
             continue;
         }
         let max_outbox_bytes = outbox.unwrap_or(limits::OUTBOX_BYTES);
-        let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters });
+        let min_free_bytes = collector.budgets.min_free_bytes;
+        let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters, min_free_bytes });
         sinks.push(ReadSink { id: written, config, place });
     }
     sinks

@@ -351,7 +351,7 @@ mod tests {
         metrics.late("contoso", "prod", Duration::from_secs(3));
         let key = ("lake".to_owned(), "contoso".to_owned());
         let waiting = vec![(key.clone(), Waiting { events: 2, bytes: 90 })];
-        let text = metrics.text(Outboxes { waiting, full: vec![key] });
+        let text = metrics.text(Outboxes { waiting, full: vec![key], free: [("lake".to_owned(), 123)].into() });
         check(
             &text,
             &[
@@ -367,6 +367,7 @@ mod tests {
                 r#"collector_outbox_events{tenant="contoso"} 2"#,
                 r#"collector_sink_outbox_bytes{sink="lake"} 90"#,
                 r#"collector_sink_full_outboxes{sink="lake"} 1"#,
+                r#"collector_sink_free_bytes{sink="lake"} 123"#,
                 r#"collector_lateness_seconds_bucket{le="2"} 0"#,
                 r#"collector_lateness_seconds_bucket{le="5"} 1"#,
                 r#"collector_lateness_seconds_bucket{le="+Inf"} 1"#,

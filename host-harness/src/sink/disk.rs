@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, folder};
+use crate::store::space::Room;
 
 /// The operations that sinks need of a file system.
 pub trait Disk: Send + Sync {
@@ -18,6 +19,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Lists the files of a folder; empty if there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Returns the file system to which a file belongs or would belong, by its number, and its space; `None` if unknown.
+    fn room(&self, path: &Path) -> Option<(u64, Room)>;
 }
 
 /// A file that is appended to.
@@ -110,6 +113,15 @@ impl Disk for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    fn room(&self, path: &Path) -> Option<(u64, Room)> {
+        let mut above = folder(path);
+        // The folders of a new file are made with it.
+        while !above.is_dir() && above != Path::new(".") {
+            above = folder(above);
+        }
+        Some((fs::metadata(above).ok()?.dev(), Room::of(above)?))
     }
 }
 

@@ -16,7 +16,7 @@ use source_host::blame::Blame;
 use source_host::cause::{self, Cause};
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
-use source_host::failures::{HOST_FAILED, STORE_FAILED};
+use source_host::failures::{HOST_FAILED, SPACE_LOW, STORE_FAILED};
 use source_host::network::TransportError;
 use source_host::text;
 use tokio::task::JoinError;
@@ -29,6 +29,7 @@ pub mod disk;
 pub mod file;
 pub mod http;
 pub mod ledger;
+mod shares;
 
 /// Standard output, or a test's replacement.
 pub type Stdout = Arc<Mutex<dyn Write + Send>>;
@@ -45,6 +46,8 @@ pub struct SinkConfig {
     pub max_outbox_bytes: u64,
     /// The file of events that the sink refuses permanently.
     pub dead_letters: PathBuf,
+    /// Bytes that should stay free on the disks of the sink's files; `None` derives them from the size of each disk.
+    pub min_free_bytes: Option<u64>,
 }
 
 /// The kinds of sink.
@@ -224,6 +227,13 @@ impl Template {
     }
 }
 
+impl FileConfig {
+    /// Returns the file of a partition, with a tenant whose events are in it.
+    pub fn file_of(&self, partition: &Partition, tenant: &str) -> PathBuf {
+        self.path.filled(tenant, partition.feed.as_deref().unwrap_or_default()).into()
+    }
+}
+
 impl HttpConfig {
     /// Says whether a request carries anything secret.
     pub fn has_credentials(&self) -> bool {
@@ -251,6 +261,14 @@ impl HttpConfig {
 }
 
 impl SinkKind {
+    /// Returns the file of a partition, with a tenant whose events are in it; `None` if the sink is no file.
+    pub fn file_of(&self, partition: &Partition, tenant: &str) -> Option<PathBuf> {
+        match self {
+            SinkKind::File(file) => Some(file.file_of(partition, tenant)),
+            SinkKind::Stdout | SinkKind::Http(_) => None,
+        }
+    }
+
     /// Says whether both write to the same place.
     pub fn clashes(&self, other: &SinkKind) -> bool {
         match (self, other) {
@@ -277,6 +295,7 @@ impl SinkConfig {
             kind: SinkKind::Stdout,
             max_outbox_bytes: crate::limits::OUTBOX_BYTES,
             dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
+            min_free_bytes: None,
         }
     }
 
@@ -320,6 +339,11 @@ impl SinkTrouble {
     /// Makes the problem of a file that cannot be written.
     fn of_file(why: impl ToString) -> SinkTrouble {
         SinkTrouble::new(FILE_UNWRITABLE, Blame::Operator, why)
+    }
+
+    /// Makes the problem of a disk that is nearly full.
+    fn of_low_disk(why: impl ToString) -> SinkTrouble {
+        SinkTrouble::new(SPACE_LOW.code, SPACE_LOW.blame, why)
     }
 
     /// Makes the problem of a table that makes no valid request.

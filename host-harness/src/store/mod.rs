@@ -2,6 +2,7 @@
 //! asked for, and the history of figures. One small trait describes the store, so that another database can replace
 //! SQLite; it runs on a separate thread.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -36,6 +37,8 @@ pub struct Outboxes {
     pub waiting: Vec<((String, String), Waiting)>,
     /// The full outboxes.
     pub full: Vec<(String, String)>,
+    /// The free bytes of the disk of a sink's files, when the sink last wrote there.
+    pub free: BTreeMap<String, u64>,
 }
 
 /// A fault of the store, and its fix.
@@ -304,8 +307,14 @@ pub trait Store: Send {
     fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>>;
     /// Returns the events that wait for each sink.
     fn backlog(&mut self) -> StoreResult<Vec<Backlog>>;
-    /// Returns the first events of a partition, at least one if there are any.
-    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>>;
+    /// Returns the first events of a partition, at least one if there are any, but none of the tenants `without`.
+    fn queued(
+        &mut self,
+        partition: &Partition,
+        without: &[String],
+        events: usize,
+        bytes: usize,
+    ) -> StoreResult<Vec<Queued>>;
     /// Removes delivered events.
     fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
     /// Completes the file, so that it needs no log beside it. The store is not used after this call.

@@ -23,8 +23,15 @@ pub struct Room {
 }
 
 impl Room {
+    /// Returns the space of the file system with this folder; `None` if the system does not report it.
+    pub fn of(folder: &Path) -> Option<Room> {
+        let told = rustix::fs::statvfs(folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+        Some(Room { free: bytes(told.f_bavail), total: bytes(told.f_blocks) })
+    }
+
     /// The default floor: a twentieth of a small file system.
-    fn floor(&self) -> u64 {
+    pub fn floor(&self) -> u64 {
         (self.total / 20).min(limits::FREE_BYTES)
     }
 }
@@ -73,11 +80,7 @@ impl FreeSpace {
     /// Checks the file system of a file; unknown if the system does not report it.
     pub fn of(file: &Path) -> FreeSpace {
         let folder = files::folder(file).to_owned();
-        FreeSpace::new(move || {
-            let told = rustix::fs::statvfs(&folder).ok()?;
-            let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
-            Some(Room { free: bytes(told.f_bavail), total: bytes(told.f_blocks) })
-        })
+        FreeSpace::new(move || Room::of(&folder))
     }
 
     /// Checks with the function `room`, which returns `None` if the space is unknown.

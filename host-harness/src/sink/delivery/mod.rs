@@ -22,6 +22,7 @@ use crate::sink::file::LineFile;
 use crate::sink::http;
 use crate::sink::ledger::{DeadLetters, Failing, Ledger};
 use crate::sink::repeats::Summary;
+use crate::sink::shares::DiskShares;
 use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
 use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
 
@@ -39,6 +40,7 @@ struct SharedDeliveries {
     network: Mutex<(rustls::ClientConfig, Proxy)>,
     metrics: Arc<Metrics>,
     clock: Clock,
+    shares: DiskShares,
     inner: Mutex<Inner>,
     /// Notified when something was delivered, a partition came to rest, or a sink closed.
     moved: Notify,
@@ -59,6 +61,8 @@ struct Inner {
     ledger: Ledger,
     /// Sinks outside the configuration for which the log mentioned waiting events.
     told_lost: BTreeSet<String>,
+    /// Free bytes of the disks of sinks' files, when something was last written there.
+    free: BTreeMap<String, u64>,
     /// Whether the events of an earlier process were counted.
     resumed: bool,
     closed: Option<SinkClosed>,
@@ -69,6 +73,8 @@ struct Work {
     sink: Arc<OpenSink>,
     /// Whether further events arrived meanwhile.
     more: bool,
+    /// Whether all its events wait for room on a disk.
+    is_held: bool,
 }
 
 /// Waiting events, with a sign: a delivery may be counted before the insertion of its events.
@@ -143,10 +149,9 @@ impl Deliveries {
     pub fn new(surroundings: Surroundings) -> Deliveries {
         let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
-        let network = Mutex::new((tls, proxy));
-        Deliveries {
-            shared: Arc::new(SharedDeliveries { store, disk, stdout, network, metrics, clock, inner, moved, replaced }),
-        }
+        let (network, shares) = (Mutex::new((tls, proxy)), DiskShares::default());
+        let shared = SharedDeliveries { store, disk, stdout, network, metrics, clock, shares, inner, moved, replaced };
+        Deliveries { shared: Arc::new(shared) }
     }
 
     /// Changes the TLS settings and the proxy of HTTP sinks that are opened from now on.
@@ -246,8 +251,10 @@ impl Deliveries {
 
     /// Returns waiting events and full outboxes, for the metrics.
     pub fn outboxes(&self) -> Outboxes {
-        let full = self.shared.inner.lock().ledger.full().keys().cloned().collect();
-        Outboxes { waiting: self.waiting(), full }
+        let inner = self.shared.inner.lock();
+        let (full, free) = (inner.ledger.full().keys().cloned().collect(), inner.free.clone());
+        drop(inner);
+        Outboxes { waiting: self.waiting(), full, free }
     }
 
     /// Returns one sentence for each sink that does not deliver at the moment, with the number of waiting events.
@@ -339,7 +346,7 @@ impl Deliveries {
             work.more = true;
             return;
         }
-        inner.busy.insert(partition.clone(), Work { sink: Arc::clone(&open), more: false });
+        inner.busy.insert(partition.clone(), Work { sink: Arc::clone(&open), more: false, is_held: false });
         drop(inner);
         let (deliveries, tenant) = (self.clone(), tenant.to_owned());
         tokio::spawn(async move {

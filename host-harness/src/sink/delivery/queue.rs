@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use source_host::blame::Blame;
 
-use super::{Count, Inner, OpenSink, SinkRow};
+use super::{Count, Inner, OpenSink, SinkRow, Work};
 use crate::sink::SinkTrouble;
 use crate::store::{Backlog, Partition, Waiting};
 
 impl Inner {
     pub(super) fn is_flushed(&self) -> bool {
-        self.closed.is_some() || self.busy.keys().all(|partition| self.ledger.failing().contains_key(partition))
+        let rests = |(partition, work): (_, &Work)| work.is_held || self.ledger.failing().contains_key(partition);
+        self.closed.is_some() || self.busy.iter().all(rests)
     }
 
     /// Says whether this is still the current version of the sink.

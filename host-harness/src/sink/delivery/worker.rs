@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::{OpenSink, SharedDeliveries, backoff, signed};
 use crate::limits;
 use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
+use crate::sink::shares::SeenDisk;
 use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
@@ -25,10 +26,12 @@ use crate::store::{Partition, Queued, StoreError, Waiting};
 enum DeliveryStep {
     /// A batch was delivered or written to the dead letters.
     Delivered,
-    /// The next batch is smaller.
-    Halved,
+    /// The next batch is smaller, or has other events.
+    Again,
     /// There is no batch.
     Empty,
+    /// All waiting events wait for room on a disk.
+    Held,
 }
 
 /// The state of the delivery of one partition.
@@ -37,6 +40,18 @@ struct WorkerState {
     size: Size,
     /// Events that the sink has but that are not yet removed from the store.
     taken: Vec<Queued>,
+    held: HeldTenants,
+}
+
+/// Tenants whose events wait for room on a disk, and the first of these events. The events of other tenants in the same
+/// partition do not wait.
+type HeldTenants = BTreeMap<String, HeldEvent>;
+
+/// An event that has no room, and with it all later ones of its tenant.
+struct HeldEvent {
+    /// The file to which it would be appended.
+    path: PathBuf,
+    bytes: u64,
 }
 
 /// Limits of the next batch's size.
@@ -72,11 +87,19 @@ impl SharedDeliveries {
     /// last worker with the sink's old configuration, so that others may begin.
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
-        let mut state = WorkerState { writer: None, size, taken: Vec::new() };
+        let mut state = WorkerState { writer: None, size, taken: Vec::new(), held: HeldTenants::new() };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
             let wait = match self.deliver(sink, partition, tenant, &mut state).await {
-                Ok(DeliveryStep::Halved) => continue,
+                Ok(DeliveryStep::Again) => continue,
+                Ok(DeliveryStep::Held) => {
+                    state.writer = None;
+                    self.mark_held(partition, true);
+                    self.moved.notify_waiters();
+                    self.pause(sink, limits::SPACE_PAUSE).await;
+                    self.mark_held(partition, false);
+                    continue;
+                }
                 Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
                     if std::mem::take(&mut failures) > 0 {
                         self.tell_delivery(partition);
@@ -194,17 +217,26 @@ impl SharedDeliveries {
         state: &mut WorkerState,
     ) -> Result<DeliveryStep, Stall> {
         let _place = sink.places.acquire().await;
-        let WorkerState { writer, size, taken } = state;
+        let WorkerState { writer, size, taken, held } = state;
         if !taken.is_empty() {
             // The sink has these events; only the store must still remove them.
             self.acknowledge(partition, taken).await?;
             return Ok(DeliveryStep::Delivered);
         }
+        self.release(sink, partition, held).await?;
         let (asked, events) = (partition.clone(), size.most.min(size.probe));
-        let batch = self.store.ask(move |store| store.queued(&asked, events, limits::BATCH_BYTES)).await?;
+        let without: Vec<String> = held.keys().cloned().collect();
+        let batch = self.store.ask(move |store| store.queued(&asked, &without, events, limits::BATCH_BYTES)).await?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
-            return Ok(DeliveryStep::Empty);
+            return Ok(if held.is_empty() { DeliveryStep::Empty } else { DeliveryStep::Held });
+        }
+        let (batch, disk) = match sink.config.kind.file_of(partition, tenant) {
+            Some(path) => self.with_room(sink, partition, &path, batch, held).await?,
+            None => (batch, None),
+        };
+        if batch.is_empty() {
+            return Ok(DeliveryStep::Again);
         }
         let open = match writer {
             Some(writer) => writer,
@@ -212,23 +244,30 @@ impl SharedDeliveries {
         };
         let answer = open.take(&batch).await;
         self.count(partition, &batch, answer.is_ok());
+        if let Some(disk) = disk.filter(|_| answer.is_err()) {
+            batch.iter().for_each(|event| self.shares.give_back(&disk, &event.tenant, line_bytes(event)));
+        }
         match answer {
             Ok(()) => size.probe = size.probe.saturating_mul(2),
             Err(DeliveryError::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
-                return Ok(DeliveryStep::Halved);
+                return Ok(DeliveryStep::Again);
             }
             Err(DeliveryError::Never(_)) if batch.len() > 1 => {
                 size.probe = batch.len() / 2;
-                return Ok(DeliveryStep::Halved);
+                return Ok(DeliveryStep::Again);
             }
             Err(DeliveryError::TooLarge(trouble)) => {
-                self.write_dead_letters(sink, &batch, &trouble).await?;
+                if !self.write_dead_letters(sink, partition, &batch, &trouble, held).await? {
+                    return Ok(DeliveryStep::Again);
+                }
                 // A single event that is too large says nothing about how many others the sink accepts.
                 size.most = limits::BATCH_EVENTS;
             }
             Err(DeliveryError::Never(trouble)) => {
-                self.write_dead_letters(sink, &batch, &trouble).await?;
+                if !self.write_dead_letters(sink, partition, &batch, &trouble, held).await? {
+                    return Ok(DeliveryStep::Again);
+                }
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(DeliveryError::Stalled(stall)) => return Err(stall),
@@ -236,6 +275,70 @@ impl SharedDeliveries {
         *taken = batch;
         self.acknowledge(partition, taken).await?;
         Ok(DeliveryStep::Delivered)
+    }
+
+    /// Looks at the disk of a file; `None` if its room is unknown.
+    async fn seen_disk(&self, sink: &OpenSink, path: &Path) -> Result<Option<SeenDisk>, Stall> {
+        let (disk, file) = (Arc::clone(&self.disk), path.to_owned());
+        // A file system over the network may take long to answer.
+        let room = tokio::task::spawn_blocking(move || disk.room(&file)).await?;
+        let seen = room.map(|room| SeenDisk::new(path, room, sink.config.min_free_bytes));
+        if let Some(seen) = &seen {
+            self.inner.lock().free.insert(sink.config.id.clone(), seen.free());
+        }
+        Ok(seen)
+    }
+
+    /// Returns the events of a batch that have room on the disk of their file. The others, and all later ones of their
+    /// tenants, are held.
+    async fn with_room(
+        &self,
+        sink: &OpenSink,
+        partition: &Partition,
+        path: &Path,
+        mut batch: Vec<Queued>,
+        held: &mut HeldTenants,
+    ) -> Result<(Vec<Queued>, Option<SeenDisk>), Stall> {
+        let Some(mut disk) = self.seen_disk(sink, path).await? else { return Ok((batch, None)) };
+        batch.retain(|event| {
+            let bytes = line_bytes(event);
+            if held.contains_key(&event.tenant) || self.shares.take(&mut disk, &event.tenant, bytes) {
+                return !held.contains_key(&event.tenant);
+            }
+            self.hold(partition, &event.tenant, HeldEvent { path: path.to_owned(), bytes }, &disk, held);
+            false
+        });
+        Ok((batch, Some(disk)))
+    }
+
+    /// Holds the events of a tenant back, from this one on.
+    fn hold(&self, partition: &Partition, tenant: &str, event: HeldEvent, disk: &SeenDisk, held: &mut HeldTenants) {
+        held.insert(tenant.to_owned(), event);
+        self.tell_failure(&of_tenant(partition, tenant), SinkTrouble::of_low_disk(disk), limits::SPACE_PAUSE);
+    }
+
+    /// Ends the wait of tenants whose next event has room now.
+    async fn release(&self, sink: &OpenSink, partition: &Partition, held: &mut HeldTenants) -> Result<(), Stall> {
+        let paths: BTreeSet<PathBuf> = held.values().map(|event| event.path.clone()).collect();
+        for path in paths {
+            let disk = self.seen_disk(sink, &path).await?;
+            held.retain(|tenant, event| {
+                let fits = disk.as_ref().is_none_or(|disk| self.shares.fits(disk, tenant, event.bytes));
+                let is_over = event.path == path && fits;
+                if is_over {
+                    self.tell_delivery(&of_tenant(partition, tenant));
+                }
+                !is_over
+            });
+        }
+        Ok(())
+    }
+
+    /// Marks whether all events of a partition wait for room on a disk.
+    fn mark_held(&self, partition: &Partition, is_held: bool) {
+        if let Some(work) = self.inner.lock().busy.get_mut(partition) {
+            work.is_held = is_held;
+        }
     }
 
     /// Counts the result of a batch for each of its tenants.
@@ -255,8 +358,7 @@ impl SharedDeliveries {
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
-                let path = config.path.filled(tenant, partition.feed.as_deref().unwrap_or_default());
-                let (disk, path) = (Arc::clone(&self.disk), Path::new(&path).to_owned());
+                let (disk, path) = (Arc::clone(&self.disk), config.file_of(partition, tenant));
                 let (bytes, keep_files) = (config.rotate_bytes, config.keep_files);
                 let rotation = Rotation { bytes, keep_files, aside: config.path.aside() };
                 Box::new(FileWriter::new(LineFile::new(disk, path, Some(rotation))))
@@ -291,12 +393,29 @@ impl SharedDeliveries {
         Ok(())
     }
 
-    /// Writes events that the sink will never take to the file of dead letters, for the operator.
-    async fn write_dead_letters(&self, sink: &OpenSink, batch: &[Queued], trouble: &SinkTrouble) -> Result<(), Stall> {
+    /// Writes events that the sink will never take to the file of dead letters, for the operator. Returns false if one
+    /// has no room there; its tenant is then held.
+    async fn write_dead_letters(
+        &self,
+        sink: &OpenSink,
+        partition: &Partition,
+        batch: &[Queued],
+        trouble: &SinkTrouble,
+        held: &mut HeldTenants,
+    ) -> Result<bool, Stall> {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;
         for event in batch {
             let (line, file) = (dead_letter(id, event, why), Arc::clone(&sink.dead_letters));
+            let bytes = line.len() as u64;
+            let mut disk = self.seen_disk(sink, &sink.config.dead_letters).await?;
+            if let Some(disk) = &mut disk
+                && !self.shares.take(disk, &event.tenant, bytes)
+            {
+                let next = HeldEvent { path: sink.config.dead_letters.clone(), bytes };
+                self.hold(partition, &event.tenant, next, disk, held);
+                return Ok(false);
+            }
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
                 failpoint::pass("dead-letter-append");
@@ -306,7 +425,11 @@ impl SharedDeliveries {
             });
             let unwritten =
                 |error: io::Error| SinkTrouble::of_file(format!("cannot write the dead letters {path}: {error}"));
-            written.await?.map_err(unwritten)?;
+            let written = written.await?;
+            if let Some(disk) = disk.filter(|_| written.is_err()) {
+                self.shares.give_back(&disk, &event.tenant, bytes);
+            }
+            written.map_err(unwritten)?;
             let Queued { tenant, feed, uid, .. } = event;
             self.metrics.feed(tenant, feed, |counts| counts.dead_letters += 1);
             self.metrics.sink(id, tenant, |counts| counts.dead_letters += 1);
@@ -328,8 +451,18 @@ impl SharedDeliveries {
             }
             if aloud { line!(warn) } else { line!(debug) }
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// The part of a partition that belongs to one tenant.
+fn of_tenant(partition: &Partition, tenant: &str) -> Partition {
+    Partition { tenant: Some(tenant.to_owned()), ..partition.clone() }
+}
+
+/// The bytes of an event's line in a file.
+fn line_bytes(event: &Queued) -> u64 {
+    event.body.len() as u64 + 1
 }
 
 fn dead_letter(sink: &str, event: &Queued, why: &str) -> Vec<u8> {

@@ -259,7 +259,13 @@ impl Store for SqliteStore {
         })
     }
 
-    fn queued(&mut self, partition: &Partition, events: usize, bytes: usize) -> StoreResult<Vec<Queued>> {
+    fn queued(
+        &mut self,
+        partition: &Partition,
+        without: &[String],
+        events: usize,
+        bytes: usize,
+    ) -> StoreResult<Vec<Queued>> {
         let mut conditions = "sink = ?1".to_owned();
         let mut values: Vec<&dyn ToSql> = vec![&partition.sink];
         for (column, value) in [("tenant", &partition.tenant), ("feed", &partition.feed)] {
@@ -267,6 +273,10 @@ impl Store for SqliteStore {
                 values.push(value);
                 conditions += &format!(" AND {column} = ?{}", values.len());
             }
+        }
+        for tenant in without {
+            values.push(tenant);
+            conditions += &format!(" AND tenant <> ?{}", values.len());
         }
         let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
             Ok(Queued {

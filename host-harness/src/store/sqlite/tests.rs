@@ -210,7 +210,8 @@ fn with_little_room_a_feed_beyond_its_share_keeps_nothing_more_and_others_go_on(
     // Delivered events free space within the file.
     store.commit(&same()).unwrap_err();
     let partition = Partition { sink: "lake".to_owned(), tenant: None, feed: None };
-    let numbers: Vec<i64> = store.queued(&partition, 100, usize::MAX).unwrap().iter().map(|row| row.number).collect();
+    let numbers: Vec<i64> =
+        store.queued(&partition, &[], 100, usize::MAX).unwrap().iter().map(|row| row.number).collect();
     store.acknowledge(&numbers).unwrap();
     store.commit(&of("small", &small, 2)).unwrap();
     free.store(100_000, Ordering::SeqCst);

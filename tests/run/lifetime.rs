@@ -66,21 +66,24 @@ async fn polls_that_do_not_end_in_time_are_abandoned_and_done_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_while_it_starts_is_taken() {
     let scene = Scene::new().await;
-    let (pem, pipe) = (scene.folder.path().join("ca.pem"), scene.folder.path().join("ca.fifo"));
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"ca.fifo\"");
+    let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"/dev/stdin\"");
     fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
     // The process waits for data from the pipe.
-    let mut process = scene.run(&[]);
+    let pem = fs::read_to_string(scene.folder.path().join("ca.pem")).unwrap() + &"\n".repeat(100_000);
+    let (pipe, mut run) = (scene.piped_input().0, scene.command(&["run", "-c", "collector.toml"]));
+    run.stdin(scene.piped_input().1);
+    let mut process = Process::start(run);
     takes_signals(&process);
     process.signal("HUP");
-    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    fs::write(&pipe, &pem).unwrap();
     process.hears("collects 2 feeds");
     // The process reads the pipe again, because it was told to.
-    fs::write(&pipe, fs::read(&pem).unwrap()).unwrap();
+    fs::write(&pipe, &pem).unwrap();
     process.hears("took the configuration of 2 feeds");
     drop(process);
-    let mut process = scene.run(&[]);
+    let mut run = scene.command(&["run", "-c", "collector.toml"]);
+    run.stdin(scene.piped_input().1);
+    let mut process = Process::start(run);
     takes_signals(&process);
     process.signal("TERM");
     assert_eq!(process.end().code(), Some(0));

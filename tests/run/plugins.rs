@@ -2,24 +2,25 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use super::FILE_SINK;
 use crate::support::hostile::hostile_bytes;
 use crate::support::process::{Process, Scene, get, lines};
 
-/// Returns a feed whose plugin is a pipe: it is ready when the test writes the plugin.
+/// Returns a feed whose plugin is standard input: it is ready when the test writes the plugin.
 fn piped(id: &str, mode: &str) -> String {
     format!(
-        "[[feed]]\nid = \"{id}\"\ntenant = \"mallory\"\nplugin = \"slow.fifo\"\n\
+        "[[feed]]\nid = \"{id}\"\ntenant = \"mallory\"\nplugin = \"/dev/stdin\"\n\
          [feed.settings]\nmode = \"{mode}\"\nkey = \"the-key-of-mallory\"\n"
     )
 }
 
-fn pipe(scene: &Scene) -> PathBuf {
-    let pipe = scene.folder.path().join("slow.fifo");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    pipe
+/// Starts the program with a pipe as its standard input.
+fn run(scene: &Scene, arguments: &[&str]) -> (PathBuf, Process) {
+    let (pipe, input) = scene.piped_input();
+    let mut command = scene.command(arguments);
+    command.stdin(input);
+    (pipe, Process::start(command))
 }
 
 /// Checks that the metrics contain these lines.
@@ -33,9 +34,9 @@ async fn counts(address: &str, lines: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
     let scene = Scene::new().await;
-    let (pipe, served) = (pipe(&scene), format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}"));
+    let served = format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}");
     scene.write(&format!("{served}{}{}", piped("slow", ""), piped("wrong", "no such mode")));
-    let mut process = scene.run(&[]);
+    let (pipe, mut process) = run(&scene, &["run", "-c", "collector.toml"]);
     let address = process.address();
     process.hears("checks 2 more feeds");
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
@@ -66,13 +67,12 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_any_feed_ends_once_that_is_known() {
     let scene = Scene::new().await;
-    let (pipe, only) = (pipe(&scene), scene.folder.path().join("only.toml"));
-    fs::write(only, piped("slow", "")).unwrap();
+    fs::write(scene.folder.path().join("only.toml"), piped("slow", "")).unwrap();
     for (arguments, told) in [(&[][..], Some("checks 1 more feeds")), (&["--strict"], None)] {
-        let mut process = Process::start(scene.command(&[&["run", "-c", "only.toml"], arguments].concat()));
+        let (pipe, mut process) = run(&scene, &[&["run", "-c", "only.toml"], arguments].concat());
         told.map(|told| process.hears(told));
-        fs::write(&pipe, "no plugin").unwrap();
-        process.hears("error: only.toml:1: feed slow: plugin: slow.fifo: not a WebAssembly component");
+        fs::write(&pipe, "no plugin\n".repeat(10_000)).unwrap();
+        process.hears("error: only.toml:1: feed slow: plugin: /dev/stdin: not a WebAssembly component");
         assert_eq!(process.end().code(), Some(2));
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 use source_simulator::Simulator;
 use source_simulator::estate::Estate;
@@ -54,6 +55,18 @@ impl Scene {
         command.current_dir(self.folder.path()).args(arguments);
         command.env("XDG_CACHE_HOME", cache).env_remove("RUST_LOG").envs(self.secrets.iter().cloned());
         command
+    }
+
+    /// Makes a pipe that the program reads as `/dev/stdin`, and the standard input with which the program starts: the
+    /// program waits there until something is written to the pipe, each time anew. What is written must be longer than
+    /// 64 KiB, which a pipe takes without a reader.
+    pub fn piped_input(&self) -> (PathBuf, Stdio) {
+        let pipe = self.folder.path().join("input");
+        if !pipe.exists() {
+            assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        }
+        let end = rustix::fs::open(&pipe, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (pipe, end.into())
     }
 
     pub fn run(&self, arguments: &[&str]) -> Process {

@@ -1,7 +1,8 @@
 //! Text: reads the bytes of files as text, and makes texts of plugins and services safe for terminals, logs and limits.
 
-use std::fs::File;
+use std::fs::{self, File, FileType, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use unicode_general_category::{GeneralCategory, get_general_category};
@@ -33,6 +34,42 @@ impl Unread {
     }
 }
 
+/// Opens a file that is read as a whole: a regular file, or a stream of the process, such as `/dev/stdin` or what a shell
+/// makes of `<(…)`. Everything else is refused: a named pipe may never get a writer, and a device may have no end.
+pub fn open(file: &Path) -> std::io::Result<File> {
+    if is_stream(file) {
+        return File::open(file);
+    }
+    // Opening alone may wait for a writer, or start what a device does.
+    refuse_special(fs::metadata(file)?.file_type())?;
+    // Somebody may put a pipe in the place of the file meanwhile.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(file)?;
+    refuse_special(opened.metadata()?.file_type())?;
+    Ok(opened)
+}
+
+fn refuse_special(kind: FileType) -> std::io::Result<()> {
+    let found = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a folder",
+        _ if kind.is_fifo() => "a named pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    let words = format!("found {found}, expected a regular file");
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, words))
+}
+
+/// Says whether a path leads to an open file of a process: the system itself keeps these links.
+fn is_stream(path: &Path) -> bool {
+    let is_number = || path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    match path.parent() {
+        Some(folder) if folder == Path::new("/dev/fd") => is_number(),
+        Some(folder) if folder.starts_with("/proc") && folder.ends_with("fd") => is_number(),
+        _ => path == Path::new("/dev/stdin"),
+    }
+}
+
 /// Reads the bytes of a file up to a limit, because some files have no end.
 pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
     let bytes = bytes_up_to(file, FILE_BYTES)?;
@@ -45,7 +82,7 @@ pub fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
 /// Reads the bytes of a file, at most one beyond `most`. The bytes do not move while they are read: a file may hold a
 /// secret, and wiping the bytes would leave a copy behind.
 pub(crate) fn bytes_up_to(file: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    let file = File::open(file)?;
+    let file = open(file)?;
     let expected = file.metadata()?.len().min(most) + 1;
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     file.take(most + 1).read_to_end(&mut bytes)?;
@@ -302,6 +339,41 @@ mod tests {
 
     fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
         text.encode_utf16().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn only_regular_files_and_streams_are_opened_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        fs::write(at("file"), "text").unwrap();
+        for (link, target) in [("to-file", "file"), ("to-pipe", "pipe"), ("to-folder", "."), ("to-device", "/dev/zero")]
+        {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        for (name, found) in [
+            ("pipe", "a named pipe"),
+            ("to-pipe", "a named pipe"),
+            ("socket", "a socket"),
+            (".", "a folder"),
+            ("to-folder", "a folder"),
+            ("to-device", "a device"),
+        ] {
+            let told = read(&at(name)).unwrap_err().of(&at(name));
+            let expected = format!("cannot read {}: found {found}, expected a regular file", at(name).display());
+            assert_eq!(told, expected);
+        }
+        assert_eq!([read(&at("file")).unwrap(), read(&at("to-file")).unwrap()], ["text", "text"]);
+        // A shell opens the other end of `<(…)`, and names it like this.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, b"piped").unwrap();
+        drop(writer);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        assert_eq!(read(Path::new(&format!("/dev/fd/{number}"))).unwrap(), "piped");
+        for path in ["/dev/fd", "/dev/fd/../zero", "/proc/kmsg", "/proc/fd/x", "/dev/stdout"] {
+            assert!(!is_stream(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub mod seal;
 #[doc(hidden)]
 pub mod tap;
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -241,7 +240,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
 /// Reads a plugin's file, at most one byte more than the limit, whatever size the file states.
 pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
+    text::open(file)?.take(limits::PLUGIN_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -146,7 +146,10 @@ fn what_cannot_be_read_is_named() {
     let folder =
         folder.replace("client_secret", "settings.client_secret").replace("[feed.settings]\nclient_key = \"k\"\n", "");
     let problems = read(&folder, None).unwrap_err();
-    assert!(problems[0].contains("client_secret: cannot read .: Is a directory"), "{problems:?}");
+    assert!(
+        problems[0].contains("client_secret: cannot read .: found a folder, expected a regular file"),
+        "{problems:?}"
+    );
     assert_eq!(problems.len(), 1, "{problems:?}");
     let missing = told(load(Path::new("no-such.toml"), None, &|_| None)).unwrap_err();
     assert!(missing[0].starts_with("no-such.toml: cannot be read"), "{missing:?}");

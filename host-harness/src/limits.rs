@@ -257,4 +257,10 @@ pub const FILE_STEP_BYTES: u64 = 64 << 10;
 pub const HALF_EVENT_BYTES: usize = 128 << 10;
 
 /// Time that the program waits at its end for a write to a pipe that nobody reads.
-pub const LAST_WRITE: Duration = Duration::from_millis(100);
+pub const LAST_WRITE: Duration = Duration::from_millis(200);
+
+/// Time that the program waits at its end, and after a panic, for the lines of its log.
+pub const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Bytes of the log that wait for a reader of standard error; beyond them, lines are dropped.
+pub const LOG_WAITING_BYTES: usize = 1 << 20;

@@ -14,7 +14,7 @@ use source_host::privileges;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::arguments::{self, Command, LogFormat};
-use crate::cli::output::People;
+use crate::cli::output::{self, People};
 
 #[macro_use]
 mod cli;
@@ -37,6 +37,11 @@ fn main() -> ExitCode {
     }
     let colours = Colours::of(environment::variable);
     let arguments = arguments::read(colours);
+    if matches!(arguments.command, Command::Run { .. })
+        && let Err(error) = output::wait_for_nobody()
+    {
+        say!("warning: the process waits whenever nobody reads its log: {error}");
+    }
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = environment::text(EnvFilter::DEFAULT_ENV).and_then(|wanted| EnvFilter::try_new(wanted).ok());
     let filter = filter.unwrap_or_else(|| level.into());
@@ -62,5 +67,6 @@ fn main() -> ExitCode {
     let status = cli::status(runtime.block_on(cli::command(arguments)));
     // A write to a pipe that nobody reads does not end by itself.
     runtime.shutdown_timeout(limits::LAST_WRITE);
+    output::flush();
     status
 }

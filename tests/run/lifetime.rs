@@ -1,6 +1,7 @@
 //! The start and the end of a process: signals, the lock of the state, and a log or an output without a reader.
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -68,8 +69,8 @@ async fn a_signal_while_it_starts_is_taken() {
     let scene = Scene::new().await;
     let text = scene.text(FILE_SINK).replace("\"ca.pem\"", "\"/dev/stdin\"");
     fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
-    // The process waits for data from the pipe.
     let pem = fs::read_to_string(scene.folder.path().join("ca.pem")).unwrap() + &"\n".repeat(100_000);
+    // The process waits for data from the pipe.
     let (pipe, mut run) = (scene.piped_input().0, scene.command(&["run", "-c", "collector.toml"]));
     run.stdin(scene.piped_input().1);
     let mut process = Process::start(run);
@@ -99,6 +100,43 @@ async fn it_goes_on_though_its_log_cannot_be_written() {
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Fills a pipe, so that a further write waits for a reader.
+fn fill(pipe: &std::io::PipeWriter) {
+    let flags = rustix::fs::fcntl_getfl(pipe).unwrap();
+    rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    let mut writer: &std::io::PipeWriter = pipe;
+    while writer.write(&[b'\n'; 512]).is_ok() {}
+    rustix::fs::fcntl_setfl(pipe, flags).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_though_nobody_reads_its_log_and_the_lines_come_when_somebody_does() {
+    let scene = Scene::new().await;
+    scene.write(FILE_SINK);
+    for reads in [false, true] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        let mut command = scene.command(&["run", "-c", "collector.toml"]);
+        command.stdout(Stdio::null()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        // The pipe ends with the process.
+        drop(command);
+        lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+        let log = reads.then(|| std::thread::spawn(move || std::io::read_to_string(&mut reader).unwrap()));
+        let told = Instant::now();
+        Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(told.elapsed() < limits::SHUTDOWN, "{:?}", told.elapsed());
+        if let Some(log) = log {
+            let log = log.join().unwrap();
+            let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("{words:?} in {log}"));
+            assert!(at("collects 2 feeds") < at("stop"), "{log}");
+        }
+        fs::remove_dir_all(scene.folder.path().join("out")).unwrap();
+        fs::remove_file(scene.folder.path().join("collector.db")).unwrap();
+    }
 }
 
 /// For the thread that watches the others, time passes ten times as fast, except where the process is told twice. Release

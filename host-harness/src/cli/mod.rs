@@ -40,6 +40,7 @@ mod cache;
 mod conformance;
 mod demo;
 mod inspect;
+mod lines;
 mod manual;
 mod poll;
 mod record;

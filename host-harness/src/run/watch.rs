@@ -254,7 +254,8 @@ mod tests {
     #[test]
     fn polls_and_deliveries_end_before_the_process_is_ended() {
         assert!(limits::SHUTDOWN_POLLS + limits::SHUTDOWN_STORE < limits::SHUTDOWN_WORK);
-        assert!(limits::SHUTDOWN_WORK + limits::LAST_WRITE < limits::SHUTDOWN - limits::SHUTDOWN_ROOM);
+        let ended = limits::SHUTDOWN_WORK + limits::LAST_WRITE + limits::LAST_LINES;
+        assert!(ended < limits::SHUTDOWN - limits::SHUTDOWN_ROOM);
         assert!(limits::SHUTDOWN_ROOM > 2 * (limits::LOOP_TICK + limits::LAST_WRITE));
     }
 }

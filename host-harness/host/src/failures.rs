@@ -134,6 +134,9 @@ failures! {
     /// The operating system or this program failed.
     HOST_FAILED = "host-failed", TryLater, Harness, "the host failed for a reason of its own",
         "check whether the machine has memory, open files and threads to spare; if it has, report it to the authors of the host";
+    /// The process was stopped and woken during a call.
+    HOST_STOPPED = "host-stopped", TryLater, Harness, "the process of the host was stopped during a call, or got no processor, until the time of the call was over",
+        "nothing needs mending if somebody stopped the process, froze its container or paused its machine: the call is tried again soon; if nobody did, give the machine more processors or less work";
 }
 
 notices! {

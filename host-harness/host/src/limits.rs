@@ -100,6 +100,9 @@ impl Default for Limits {
 }
 
 /// Limits of the compilation of one plugin, which runs in its own process.
+/// The step in which the time of a compilation is counted.
+pub const COMPILER_STEP: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Bytes of memory; the project's own plugin needs about 100 MiB.
@@ -132,6 +135,10 @@ pub const COMPILES: usize = 4;
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 
 /// Number of calls that run at the same time; further calls wait.
+/// Time between two [`EPOCH_TICK`]s from which the process counts as one that stood still: a machine that is merely busy
+/// lets no thread wait as long.
+pub const STANDSTILL: Duration = Duration::from_secs(1);
+
 pub const CALLS: u32 = 128;
 
 /// Core instances, memories and tables of one component: a component has its module and two shims.

@@ -43,6 +43,13 @@ impl Feed {
             Err(error) => return Err(error.failure()),
         };
         let last = journal.exchanges.last();
+        let is_unanswered = last.is_some_and(|exchange| exchange.result.is_err());
+        if failure.reaction == Reaction::TryLater && is_unanswered && !journal.stood_still.is_zero() {
+            let cause = format!("the process was stopped for {} s, or got no processor", journal.stood_still.as_secs());
+            return Err(
+                failures::HOST_STOPPED.because(format!("{cause}, while it waited for an answer: {}", failure.cause))
+            );
+        }
         if let Some(cause) = journal.asked_too_often {
             // The wait concerns this feed only: another credential of the same service may be usable.
             *self.throttled.lock() = None;

@@ -195,10 +195,16 @@ impl Feed {
 
     /// Awaits the work; a failure if the work takes longer than a whole poll may.
     async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let most = self.caller.limits.poll_time;
+        let (most, before) = (self.caller.limits.poll_time, self.plugin.host().stood_still());
         match tokio::time::timeout(most, work).await {
             Ok(answer) => answer,
             Err(_) => {
+                let stood = self.plugin.host().stood_still().saturating_sub(before);
+                if !stood.is_zero() {
+                    let cause =
+                        format!("the process was stopped for {} s during {what}, or got no processor", stood.as_secs());
+                    return Err(failures::HOST_STOPPED.because(cause));
+                }
                 let cause = format!("{what} takes longer than the limit of {} s", most.as_secs_f64());
                 Err(failures::POLL_TIME_LIMIT.because(cause))
             }

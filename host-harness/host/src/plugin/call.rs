@@ -52,6 +52,14 @@ pub enum CallError {
         /// The guest's last log lines.
         words: LastWords,
     },
+    /// The process stood still during the call, and the time of the call was over when it went on.
+    #[error("the process was stopped for {} s during {call}, or got no processor, and the call was given up", stood.as_secs())]
+    Stood {
+        /// Function of the contract.
+        call: &'static str,
+        /// The time for which the process stood still.
+        stood: Duration,
+    },
     /// The plugin exceeded a limit.
     #[error("the plugin passed its limit of {limit} in {call}, {value}{words}")]
     Limit {
@@ -79,12 +87,16 @@ impl fmt::Display for LastWords {
 impl CallError {
     /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
-        Blame::Plugin
+        match self {
+            CallError::Stood { .. } => failures::HOST_STOPPED.blame,
+            CallError::Trap { .. } | CallError::Limit { .. } => Blame::Plugin,
+        }
     }
 
     /// The error as a failure of the contract, so that callers handle only failures.
     pub fn failure(&self) -> Failure {
         match self {
+            CallError::Stood { .. } => failures::HOST_STOPPED.because(self),
             CallError::Trap { .. } => failures::PLUGIN_TRAPPED.because(self),
             CallError::Limit { .. } => failures::PLUGIN_LIMIT.because(self),
         }
@@ -271,9 +283,17 @@ async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
     .await
 }
 
+// The calls that only compute are made once more if the process stood still meanwhile.
 impl Plugin {
     /// Asks the plugin for its description. All HTTP is denied, and there are no timers.
     pub async fn describe(&self) -> Called<Description> {
+        match self.describe_once().await {
+            (Err(CallError::Stood { .. }), _) => self.describe_once().await,
+            called => called,
+        }
+    }
+
+    async fn describe_once(&self) -> Called<Description> {
         self.call("describe", &Caller::default(), Inside::default(), &[], async |code, store| {
             code.call_describe(store).await
         })
@@ -283,6 +303,13 @@ impl Plugin {
     /// Has the plugin check settings. All HTTP is denied, there are no timers, and equal settings look equal to the
     /// plugin.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
+        match self.prepare_once(caller, settings).await {
+            (Err(CallError::Stood { .. }), _) => self.prepare_once(caller, settings).await,
+            called => called,
+        }
+    }
+
+    async fn prepare_once(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
         let text = settings.with_fixed_placeholders();
         self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
             code.call_prepare(store, &text).await
@@ -371,6 +398,22 @@ impl Plugin {
         poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Called<Result<Batch, Failure>> {
+        match self.normalize_once(caller, settings, context, poll_result, state).await {
+            (Err(CallError::Stood { .. }), _) => {
+                self.normalize_once(caller, settings, context, poll_result, state).await
+            }
+            called => called,
+        }
+    }
+
+    async fn normalize_once(
+        &self,
+        caller: &Caller,
+        settings: &Settings,
+        context: &Context,
+        poll_result: &PollResult,
+        state: Option<&[u8]>,
+    ) -> Called<Result<Batch, Failure>> {
         let text = settings.without_credentials();
         let caller = caller.without_network();
         self.call(
@@ -423,7 +466,7 @@ impl Plugin {
         let spent = Arc::new(Spent::default());
         let mut store = self.store(call, caller, inside, &spent);
         let code = ended(deadline, &spent, self.linked().instantiate_async(&mut store)).await;
-        let open = OpenCall { call, deadline, wall_time, store, spent, _permit: permit };
+        let open = OpenCall { call, deadline, wall_time, store, spent, permit };
         (open, code)
     }
 
@@ -476,13 +519,13 @@ struct OpenCall<'a> {
     wall_time: Duration,
     store: CallStore,
     spent: Arc<Spent>,
-    _permit: CallPermit<'a>,
+    permit: CallPermit<'a>,
 }
 
 impl OpenCall<'_> {
     /// Ends the call, and returns its answer and its record.
     async fn close<T: BoundedAnswer + Send + 'static>(self, answer: Ended<T>) -> Called<T> {
-        let OpenCall { call, deadline, wall_time, store, spent, _permit } = self;
+        let OpenCall { call, deadline, wall_time, store, spent, permit } = self;
         let CallState { meter, hook, who, log, log_lines_dropped, .. } = store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (spent.time(), meter.memory_bytes);
@@ -501,13 +544,20 @@ impl OpenCall<'_> {
                     Ok(_) if journal.busy > meter.limits.cpu_time => {
                         AnswerFault::Limit(Bound::ProcessorTime, LimitAmount::Time(meter.limits.cpu_time))
                     }
-                    Ok(answer) => return (Ok(answer), journal),
+                    Ok(answer) => {
+                        journal.stood_still = permit.stood_still();
+                        return (Ok(answer), journal);
+                    }
                     Err(fault) => fault,
                 }
             }
             (None, Ended::OutOfTime) => out_of_time(wall_time),
             (None, Ended::Trapped(error)) => classify(&error, &meter.limits),
         };
+        journal.stood_still = permit.stood_still();
+        if let Some(error) = stood(call, &fault, journal.stood_still) {
+            return (Err(error), journal);
+        }
         let words = LastWords(journal.log.iter().rev().take(3).rev().cloned().collect());
         let error = match fault {
             AnswerFault::Limit(limit, value) => CallError::Limit { call, limit, value, words },
@@ -515,6 +565,12 @@ impl OpenCall<'_> {
         };
         (Err(error), journal)
     }
+}
+
+/// The error of a call whose time was over because the process stood still.
+fn stood(call: &'static str, fault: &AnswerFault, stood: Duration) -> Option<CallError> {
+    let is_over = matches!(fault, AnswerFault::Limit(Bound::Time, _));
+    (is_over && !stood.is_zero()).then_some(CallError::Stood { call, stood })
 }
 
 /// Checks an answer against its limits.
@@ -607,6 +663,17 @@ mod tests {
         let component = Component::new(&engine, wat::parse_str(GREEDY)?)?;
         let instance = linker.instantiate(&mut store, &component)?;
         instance.get_typed_func::<(), ()>(&mut store, "run")?.call(&mut store, ())
+    }
+
+    #[test]
+    fn a_call_that_ran_out_of_time_while_the_process_stood_still_is_not_the_plugins_fault() {
+        let (over, minute) = (out_of_time(Duration::from_secs(60)), Duration::from_secs(90));
+        let error = stood("poll", &over, minute).unwrap();
+        assert_eq!((error.blame(), &*error.failure().code), (Blame::Harness, "host-stopped"));
+        assert!(error.to_string().starts_with("the process was stopped for 90 s during poll"), "{error}");
+        assert_eq!(stood("poll", &over, Duration::ZERO), None);
+        let busy = AnswerFault::Limit(Bound::ProcessorTime, LimitAmount::Time(minute));
+        assert_eq!(stood("poll", &busy, minute), None, "a loop is a loop");
     }
 
     #[test]

@@ -113,10 +113,10 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         .spawn();
     let mut compiler = Ending(compiler.map_err(host)?);
     let over = |limit, value| Err(CompileError::Limit { limit, value });
-    let begun = Instant::now();
     let Some(code) = read(&mut compiler.0, limits) else {
         return over(Bound::Time, LimitAmount::Time(limits.wall_time));
     };
+    let begun = Instant::now();
     let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
         return over(Bound::CompiledCode, LimitAmount::Bytes(limits.code_bytes));
@@ -165,7 +165,16 @@ fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u
         let mut code = Vec::new();
         let _ = send.send(output.take(most).read_to_end(&mut code).map(|_| code));
     });
-    receive.recv_timeout(limits.wall_time).ok()
+    let mut left = limits.wall_time;
+    // A process that was stopped and woken had no more time than one step.
+    while !left.is_zero() {
+        let step = left.min(limits::COMPILER_STEP);
+        match receive.recv_timeout(step) {
+            Err(mpsc::RecvTimeoutError::Timeout) => left -= step,
+            code => return code.ok(),
+        }
+    }
+    None
 }
 
 /// Kills a compiler when nobody waits for it any more.

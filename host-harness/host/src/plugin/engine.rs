@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
@@ -17,6 +18,7 @@ use crate::plugin::cache::{self, Cache, CacheError};
 use crate::plugin::compiler::{self, CompileError, Compiler, EngineRefusal};
 use crate::plugin::features::features;
 use crate::plugin::known::KnownPlugin;
+use crate::plugin::standstill::{self, Standstills};
 use crate::progress::Progress;
 
 /// Compiles and runs plugins. Cheap to clone; one host is enough for a process.
@@ -69,6 +71,7 @@ impl Drop for CompilePlace<'_> {
 struct EpochClock {
     running: AtomicUsize,
     stopped: AtomicBool,
+    standstills: Standstills,
 }
 
 impl Drop for HostInner {
@@ -215,7 +218,12 @@ impl Host {
         if self.shared.clock.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.shared.wake();
         }
-        CallPermit { shared: &self.shared, _place: place }
+        CallPermit { shared: &self.shared, _place: place, stood: self.stood_still() }
+    }
+
+    /// The time that the process stood still so far, as far as calls were running.
+    pub(crate) fn stood_still(&self) -> Duration {
+        self.shared.clock.standstills.total(standstill::now())
     }
 }
 
@@ -223,6 +231,15 @@ impl Host {
 pub(crate) struct CallPermit<'a> {
     shared: &'a HostInner,
     _place: Option<tokio::sync::SemaphorePermit<'a>>,
+    /// The time that the process stood still before the call.
+    stood: Duration,
+}
+
+impl CallPermit<'_> {
+    /// The time that the process stood still during the call.
+    pub(crate) fn stood_still(&self) -> Duration {
+        self.shared.clock.standstills.total(standstill::now()).saturating_sub(self.stood)
+    }
 }
 
 impl Drop for CallPermit<'_> {
@@ -236,8 +253,10 @@ fn tick(clock: Arc<EpochClock>, engine: Engine) -> std::io::Result<thread::Threa
     let run = move || {
         while !clock.stopped.load(Ordering::SeqCst) {
             if clock.running.load(Ordering::SeqCst) == 0 {
+                clock.standstills.pause();
                 thread::park();
             } else {
+                clock.standstills.look(standstill::now());
                 thread::sleep(limits::EPOCH_TICK);
                 engine.increment_epoch();
             }

@@ -102,6 +102,8 @@ pub struct Journal {
     pub busy: Duration,
     /// The largest linear memory of the call, in bytes.
     pub memory_bytes: usize,
+    /// The time for which the process stood still during the call.
+    pub stood_still: Duration,
     /// The reason why the host answered a request for a token itself, if the same was requested too often.
     pub asked_too_often: Option<String>,
     /// The answer that was withheld because it held a part of a credential, and the name of the credential.

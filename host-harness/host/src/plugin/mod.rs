@@ -17,6 +17,7 @@ mod known;
 pub mod log_share;
 mod meter;
 pub mod seal;
+mod standstill;
 #[doc(hidden)]
 pub mod tap;
 

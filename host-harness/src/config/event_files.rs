@@ -14,7 +14,7 @@ use crate::sink::{SinkKind, disk};
 use crate::store::Partition;
 
 /// The files that are written. Two partitions in one file would cut and rotate it for each other, and some files are
-/// not for events. Paths that differ only in case are the same on some file systems.
+/// not for events. Paths that differ only in case, or in dots at the end of a name, are the same on some file systems.
 #[derive(Default)]
 pub(super) struct EventFiles {
     /// Files that are not for events, with the reasons.
@@ -59,7 +59,7 @@ impl EventFiles {
     /// Returns a path in the form that is compared: two names of one file are equal.
     fn folded(&mut self, path: &Path) -> PathBuf {
         let path = followed(path);
-        let folded = PathBuf::from(path.to_string_lossy().to_lowercase());
+        let folded = folded_names(&path);
         match std::fs::metadata(&path) {
             Ok(met) if met.is_file() && met.nlink() > 1 => {
                 self.linked.entry((met.dev(), met.ino())).or_insert(folded).clone()
@@ -104,7 +104,14 @@ impl EventFiles {
             Entry::Vacant(vacant) => drop(vacant.insert(taken)),
             Entry::Occupied(first) if first.get().partition == taken.partition => {}
             Entry::Occupied(first) => {
-                let found = format!("where {} go too", first.get().whose);
+                let first = first.get();
+                let found = match first.path == taken.path {
+                    true => format!("where {} go too", first.whose),
+                    false => format!(
+                        "where {} go too, since {} is the same file, at least on some file systems",
+                        first.whose, first.path
+                    ),
+                };
                 reader.problems.push(taken.problem(&found));
             }
         }
@@ -153,7 +160,7 @@ impl EventFiles {
         let name = path.file_name()?.to_str()?;
         [Aside::Numbered, Aside::Marked].into_iter().find_map(|aside| {
             let (live, _) = aside.split(name)?;
-            self.taken.get(&path.with_file_name(live)).filter(|taken| taken.aside == aside)
+            self.taken.get(&path.with_file_name(folded_name(live))).filter(|taken| taken.aside == aside)
         })
     }
 }
@@ -161,6 +168,21 @@ impl EventFiles {
 impl ClaimedFile {
     fn problem(&self, found: &str) -> ConfigProblem {
         self.place.problem(format!("its events go to {}, {found}, expected a file of their own", self.path))
+    }
+}
+
+/// Writes the names of a path in the form in which file systems of Windows compare them: without case, and without dots
+/// and spaces at the end, so that `acme.` is `acme`.
+fn folded_names(path: &Path) -> PathBuf {
+    let lower = path.to_string_lossy().to_lowercase();
+    PathBuf::from(lower.split('/').map(folded_name).collect::<Vec<_>>().join("/"))
+}
+
+/// Takes dots and spaces from the end of a name that has more than these.
+fn folded_name(name: &str) -> &str {
+    match name.trim_end_matches(['.', ' ']) {
+        "" => name,
+        trimmed => trimmed,
     }
 }
 

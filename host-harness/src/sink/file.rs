@@ -115,7 +115,7 @@ impl LineFile {
 pub enum Aside {
     /// `NAME.1`, for names that end in a text of the configuration: after another ending, no id can produce this name.
     Numbered,
-    /// `NAME.1~`, for names that end in an id or in a digit: an id may be `contoso.1`, but never contains `~`.
+    /// `NAME.1~`, for names that end in an id, a digit or a dot: an id may be `contoso.1`, but never contains `~`.
     Marked,
 }
 

@@ -210,7 +210,10 @@ impl Template {
     /// Returns the naming of rotated files for such paths.
     pub fn aside(&self) -> Aside {
         match self.parts.last() {
-            Some(TemplatePart::Text(end)) if end.ends_with(|last: char| last != '/' && !last.is_ascii_digit()) => {
+            // Some file systems ignore a dot at the end.
+            Some(TemplatePart::Text(end))
+                if end.ends_with(|last: char| !"./".contains(last) && !last.is_ascii_digit()) =>
+            {
                 Aside::Numbered
             }
             _ => Aside::Marked,

@@ -137,6 +137,49 @@ fn two_tenants_never_share_a_file() {
     );
 }
 
+#[test]
+fn no_two_files_of_an_accepted_configuration_get_one_name() {
+    let ids = ["acme", "acme.", "acme.1", "acme..1", "acme.ndjson", "acme.ndjson.1", "acme-1"];
+    let templates = [
+        "{tenant}",
+        "{tenant}.ndjson",
+        "{feed}",
+        "{tenant}.1",
+        "{tenant}.",
+        "x.{tenant}",
+        "{tenant}/{feed}",
+        "acme.ndjson",
+    ];
+    let sink =
+        |(index, path): (usize, &&str)| format!("[[sink]]\nid = \"s{index}\"\ntype = \"file\"\npath = \"{path}\"\n");
+    let pairs = |length: usize| (0..length).flat_map(move |left| (left + 1..length).map(move |right| [left, right]));
+    let mut accepted = 0;
+    for paths in pairs(templates.len()).map(|pair| pair.map(|index| templates[index])) {
+        for ids in pairs(ids.len()).map(|pair| pair.map(|index| ids[index])) {
+            let feeds = ids.map(|id| feed(id, "").replace("\"t\"", &format!("{id:?}")));
+            let Ok(config) = read(&(paths.iter().enumerate().map(sink).chain(feeds).collect::<String>()), None) else {
+                continue;
+            };
+            accepted += 1;
+            let mut names = std::collections::BTreeMap::new();
+            for (sink, feed) in config.sinks.iter().flat_map(|sink| config.feeds.iter().map(move |feed| (sink, feed))) {
+                let crate::sink::SinkKind::File(file) = &sink.kind else { panic!("a file") };
+                let live = file.path.filled(&feed.tenant, &feed.id);
+                let mark = if file.path.aside() == crate::sink::file::Aside::Marked { "~" } else { "" };
+                let aside = (1..12).map(|number| format!("{live}.{number}{mark}"));
+                for name in std::iter::once(live.clone()).chain(aside) {
+                    let partition = sink.partition(&feed.tenant, &feed.id);
+                    // Windows takes dots at the end of a name away.
+                    let name = name.trim_end_matches('.').to_owned();
+                    let before = names.insert(name.clone(), partition.clone());
+                    assert!(before.is_none_or(|before| before == partition), "{name} of {paths:?} and {ids:?}");
+                }
+            }
+        }
+    }
+    assert!(accepted > 100, "{accepted}");
+}
+
 /// Makes a sink with these lines, to which all feeds go.
 fn posting(network: &str, lines: &str) -> Config {
     let environment = |name: &str| (name == "KEY").then(|| " s~ecret8\n".to_owned());

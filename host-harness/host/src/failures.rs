@@ -139,6 +139,9 @@ failures! {
         "nothing needs mending if somebody stopped the process, froze its container or paused its machine: the call is tried again soon; if nobody did, give the machine more processors or less work";
 }
 
+/// The fix for an answer that a plugin cannot read, where nobody knows a better one.
+pub const ANSWER_UNREAD_FIX: &str = CURSOR_REPEATED.fix;
+
 notices! {
     /// The plugin sent no request with a credential that is declared and configured.
     CREDENTIAL_UNUSED = "credential-unused", "the plugin declared a credential that is configured, and sent no request with it",

@@ -167,12 +167,20 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     let is_whole = || text.len() == rest.len() && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let half_event =
         text.is_empty() || (text.starts_with(b"{") && text.len() <= limits::HALF_EVENT_BYTES && !is_whole());
-    if half_event && file.is_own() {
+    let is_own = file.is_own();
+    if half_event && is_own {
         tracing::warn!(file = %path.display(), "cut {} bytes of an incomplete event at the end", size - end);
         failpoint::pass("file-cut");
         file.truncate(end)?;
     } else {
-        tracing::warn!(file = %path.display(), "the last line had no end, and was given one");
+        match half_event && !is_own {
+            true => tracing::warn!(
+                file = %path.display(),
+                "the last line is an incomplete event, and was given an end: a file of another user, or one with another \
+                 name (a hard link), is not cut"
+            ),
+            false => tracing::warn!(file = %path.display(), "the last line had no end, and was given one"),
+        }
         file.append(b"\n")?;
     }
     file.sync()?;

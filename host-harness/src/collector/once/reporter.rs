@@ -4,6 +4,7 @@ use source_host::clock::Clock;
 use source_host::contract::{Failure, Measure, Notice, Reaction, Scope};
 use source_host::credentials::expiry;
 use source_host::credentials::redact;
+use source_host::failures::ANSWER_UNREAD_FIX;
 use source_host::text;
 
 use super::report::{Figure, Report};
@@ -113,9 +114,7 @@ pub fn usual_fix(failure: &Failure) -> &'static str {
         Reaction::TryLater | Reaction::Restart => {
             "poll again later; if it lasts, give the request id to the service's support"
         }
-        Reaction::FixPlugin => {
-            "nothing of the answer was used: keep it, and report it to the service or the plugin's authors"
-        }
+        Reaction::FixPlugin => ANSWER_UNREAD_FIX,
         Reaction::StateUnusable => "restore the state from a backup, or remove it to start afresh",
         _ => "see the cause",
     }

@@ -41,9 +41,10 @@ pub struct Limits {
     pub page_bytes: usize,
     /// Elapsed time of all steps of one poll, or of one search for scopes, including the fetch of tokens.
     pub poll_time: Duration,
-    /// Number of scopes of one discovery, including skipped ones.
+    /// Number of scopes of one discovery, including skipped ones, and those that are dropped because their id stands twice.
     pub scopes: usize,
-    /// Total bytes in the ids, names, owners and plugin data of these scopes, which the host keeps in memory between polls.
+    /// Total bytes in the ids, names, owners and plugin data of all these scopes, which the host keeps in memory between
+    /// polls.
     pub scope_bytes: usize,
     /// Number of notices of one answer, and of all steps of one poll.
     pub notices: usize,
@@ -99,10 +100,10 @@ impl Default for Limits {
     }
 }
 
-/// Limits of the compilation of one plugin, which runs in its own process.
 /// The step in which the time of a compilation is counted.
 pub const COMPILER_STEP: Duration = Duration::from_secs(1);
 
+/// Limits of the compilation of one plugin, which runs in its own process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Bytes of memory; the project's own plugin needs about 100 MiB.
@@ -134,11 +135,11 @@ pub const COMPILES: usize = 4;
 /// The interval at which the engine checks the clock: short enough to stop a loop soon, long enough to cost nothing.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 
-/// Number of calls that run at the same time; further calls wait.
 /// Time between two [`EPOCH_TICK`]s from which the process counts as one that stood still: a machine that is merely busy
 /// lets no thread wait as long.
 pub const STANDSTILL: Duration = Duration::from_secs(1);
 
+/// Number of calls that run at the same time; further calls wait.
 pub const CALLS: u32 = 128;
 
 /// Core instances, memories and tables of one component: a component has its module and two shims.

@@ -82,7 +82,8 @@ async fn the_clock_of_a_pure_call_stands_still() {
     assert_eq!(batch.events.last().unwrap().body, b"{\"class_uid\":2003,\"now\":0}");
 }
 
-#[tokio::test]
+/// Another thread refuses what a plugin asks for: how long that takes must not show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_has_no_dice_for_its_plan() {
     for mode in [Mode::PlanByChance, Mode::PlanByRace] {
         let mut plans = Vec::new();

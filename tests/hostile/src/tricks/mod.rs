@@ -111,6 +111,7 @@ fn looks_for_an_answer() -> usize {
     let request = OutgoingRequest::new(Fields::new());
     let _ = request.set_scheme(Some(&Scheme::Https));
     let _ = request.set_authority(Some("api.example"));
+    let _ = request.set_path_with_query(Some("/"));
     let Ok(answer) = outgoing_handler::handle(request, None) else { return 0 };
     let arrival = answer.subscribe();
     std::iter::repeat_with(|| arrival.ready()).take_while(|is_there| !is_there).count()

@@ -18,14 +18,19 @@ use source_host::failures::{FAILURES, NOTICES};
 
 use crate::support::{plugin, program, root};
 
-/// Compares a document with its generated text, or rewrites it.
+/// Compares a document with its generated text, or rewrites it, and prints the difference.
 pub fn check(document: &str, text: &str) {
     let file = root().join(document);
-    if environment::variable("UPDATE_EXPECT").is_some() {
-        show(document, &std::fs::read_to_string(&file).unwrap_or_default(), text);
-        std::fs::write(&file, text).unwrap();
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    if before == text {
+        return;
     }
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "UPDATE_EXPECT=1 rewrites {}", file.display());
+    show(document, &before, text);
+    assert!(
+        environment::variable("UPDATE_EXPECT").is_some(),
+        "{document} differs from its source: UPDATE_EXPECT=1 rewrites it"
+    );
+    std::fs::write(&file, text).unwrap();
 }
 
 /// Prints the difference between a file and its generated text.

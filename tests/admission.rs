@@ -29,14 +29,14 @@ const DEBTS: &[Debt] = &[
         describes: "describes after a timer.......",
         mode: "",
         tries: "waits in `describe`",
-        ends: "the plugin broke down in describe: it set a timer",
+        ends: "the plugin crashed in describe: it set a timer",
         says: "describes",
     },
     Debt {
         describes: GOOD,
         mode: "timer-in-prepare",
         tries: "waits in `prepare`",
-        ends: "the plugin broke down in prepare: it set a timer",
+        ends: "the plugin crashed in prepare: it set a timer",
         says: "prepares",
     },
 ];
@@ -47,7 +47,7 @@ const GOOD: &str = "describes as good plugins do..";
 /// The table in SECURITY.md.
 pub fn table() -> Table {
     let others = [
-        ["loops in `describe` or `prepare`, or waits there", "failure: … its limit of time … after 5 s at most"],
+        ["loops in `describe` or `prepare`, or waits there", "failure: … its limit on … time … after 5 s at most"],
         ["takes a minute to compile", "its own feeds join later; a start or a reload waits for them 2 s at most"],
     ];
     let row = |debt: &Debt| [debt.tries.to_owned(), format!("failure: … {} …", debt.ends)].into();
@@ -104,7 +104,10 @@ async fn a_good_feed_is_there_before_a_plugin_that_loops_is_given_up() {
     while let Some(late) = admission.late().await {
         let Late::Out(out) = late else { panic!("it was taken") };
         let words = out.messages().collect::<String>();
-        assert!(words.contains("the plugin passed its limit of time") && words.contains(" in describe, "), "{words}");
+        assert!(
+            words.contains("the plugin exceeded its limit on ") && words.contains(" time in describe, "),
+            "{words}"
+        );
         assert!(out.files.iter().any(|file| file.path.extension().is_some_and(|end| end == "wasm")), "it may change");
         count += 1;
     }

@@ -40,7 +40,7 @@ async fn an_exchange_that_nobody_used_fails() {
         cassette.to_string()
     })
     .await;
-    assert!(message.contains("exchanges[4]: nobody asked for GET https://"), "{message}");
+    assert!(message.contains("exchanges[4]: no request was sent for GET https://"), "{message}");
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn what_is_no_cassette_is_told_with_line_key_what_was_found_and_what_was_e
         assert!(two_pages.contains(from), "{from}");
         let told = Cassette::read(&two_pages.replacen(from, to, 1));
         let told = told.unwrap_err().to_string();
-        if !told.starts_with(&format!("is no cassette: line {line}, ")) || !told.contains(words) {
+        if !told.starts_with(&format!("is not a cassette: line {line}, ")) || !told.contains(words) {
             wrong.push(format!("{from} as {to}: expected line {line}, {words}; found {told}"));
         }
     }

@@ -159,15 +159,15 @@ const DOCUMENT: &str = "# The connection test
 
 | step | question |
 |---|---|
-| settings | Are the settings good, as far as anybody can say without asking the service? |
+| settings | Are the settings valid, as far as the host can tell without asking the service? |
 | name | Does the name of each origin that the feed sends to resolve to an address that may be dialled? |
-| connect | Does somebody listen there? Through the proxy, if there is one. |
+| connect | Does a server listen at the address? `check` connects through the proxy, if there is one. |
 | tls | Is the other side the service, by a certificate that is trusted now? |
 | credential | Does the service accept the credential? |
 | scopes | Are there subscriptions? |
 | permission | May the application read each of them? |
 | score | Does each of them have a score? |
-| sample | Does an event come of it? The event is printed on standard output. |
+| sample | Do the answers give an event? `check` prints the event on standard output. |
 
 | status of a step | meaning |
 |---|---|
@@ -183,7 +183,7 @@ afterwards.
 \"request_id\", \"cause\", \"fix\"}]}`. `code` is the service's own code if the service gave one. If a fault of the configuration
 belongs to no single feed, one more object comes first, with an empty `feed`.
 
-Exit status: 0 all subscriptions are well, 1 none is, 2 the configuration is wrong, 3 some are well.
+Exit status: 0 all subscriptions are ok, 1 none is, 2 the configuration is wrong, 3 some are ok.
 
 ## All causes and fixes
 
@@ -393,11 +393,11 @@ async fn an_address_that_is_not_dialled() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens() {
-    // The port was bound and freed, so that nobody listens there now.
+    // The port was bound and freed, so that nothing listens there now.
     let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (question, code, words) = fault(&format!("https://{address}")).await;
     assert_eq!((question, code.as_str()), (Question::Connect, "connection-refused"));
-    assert!(words.contains(&format!("to 127.0.0.1, port {}", address.port())), "{words}");
+    assert!(words.contains(&format!("reach 127.0.0.1, port {}", address.port())), "{words}");
 }
 
 /// Starts a server that sends these bytes to every client, whatever the client sends.
@@ -472,7 +472,7 @@ async fn a_secret_in_the_configuration_itself_is_taken_with_a_warning() {
         (format!("client_secret = \" {secret}\\u200b\""), "a zero-width space at its end were removed"),
         (
             format!("client_secret = {{ env = {:?}, plain = true }}", set.variables[0].0),
-            "has `plain = true`, which means nothing",
+            "has `plain = true`, which has no effect",
         ),
     ] {
         set.edit("client_secret", &line);

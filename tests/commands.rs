@@ -44,7 +44,7 @@ fn compiled_code_is_kept_where_somebody_says_or_its_absence_is_told() {
         said(&command.envs(variables.iter().copied()).output().unwrap())
     };
     let nowhere = inspected(&[], &[("XDG_CACHE_HOME", "relative"), ("CACHE_DIRECTORY", "")]);
-    assert!(nowhere.contains("so each start compiles them anew: `--cache DIR` names one"), "{nowhere}");
+    assert!(nowhere.contains("so each start compiles them again; name a folder with `--cache DIR`"), "{nowhere}");
     assert_eq!(nowhere.matches("compiling").count(), 1, "{nowhere}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left where the program was started");
     for (arguments, variables) in [(&["--cache", "here"][..], &[][..]), (&[], &[("CACHE_DIRECTORY", "/there")])] {
@@ -261,7 +261,7 @@ fn a_replay_names_every_fault_of_every_file_and_plays_the_others() {
         "error: version.json: version: found 2, expected 1",
         "error: other.json: context.states: found a state of other, expected of scopes that are polled: bbbbbbbb-",
         "error: other.json: exchanges[1].request.method: expected PUT, found GET",
-        "error: other.json: exchanges[2]: nobody asked for GET ",
+        "error: other.json: exchanges[2]: no request was sent for GET ",
         "error: settings.json: exchanges[0].request.url: found \"what://",
         "error: settings.json: settings.key: ",
         "error: settings.json: settings.client_key: ",
@@ -274,7 +274,7 @@ fn a_replay_names_every_fault_of_every_file_and_plays_the_others() {
     let output = replay(folder.path(), &["--expect", "settings.json", "forbidden.json"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     for line in
-        ["error: settings.json: settings.key: ", "error: settings.expected.json: is no JSON: ", "1 of 2 recordings"]
+        ["error: settings.json: settings.key: ", "error: settings.expected.json: is not JSON: ", "1 of 2 recordings"]
     {
         assert!(said(&output).lines().any(|said| said.starts_with(line)), "expected {line} in {}", said(&output));
     }
@@ -508,11 +508,11 @@ const REFUSALS: &[(&str, &str)] = &[
     ("poll good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
     ("run good.toml --plugin none.wasm", "none.wasm: cannot be read: No such file or directory (os error 2)"),
     ("run good.toml --plugin junk.wasm", "junk.wasm: not a WebAssembly component"),
-    ("poll plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-    ("check plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-    ("inspect -c plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-    ("run plugin.toml", "feed c: plugin: the same as of plugin.toml:1"),
-    ("poll junk.toml", "feed c: plugin: the same as of junk.toml:1"),
+    ("poll plugin.toml", "feed c: plugin: the same as at plugin.toml:1"),
+    ("check plugin.toml", "feed c: plugin: the same as at plugin.toml:1"),
+    ("inspect -c plugin.toml", "feed c: plugin: the same as at plugin.toml:1"),
+    ("run plugin.toml", "feed c: plugin: the same as at plugin.toml:1"),
+    ("poll junk.toml", "feed c: plugin: the same as at junk.toml:1"),
     ("poll secret.toml", "none.txt"),
     ("check secret.toml", "none.txt"),
     ("record secret.toml --feed a -o x.json", "none.txt"),
@@ -582,7 +582,7 @@ fn repeated(text: &str) -> Vec<&str> {
     // Rows of steps that were not reached repeat each other.
     let lines = text.lines().filter(|line| !line.starts_with("  not reached"));
     let parts = lines.flat_map(|line| line.split(": ")).flat_map(|part| part.split("; ")).map(str::trim);
-    let parts = parts.filter(|part| !part.starts_with("the same as of "));
+    let parts = parts.filter(|part| !part.starts_with("the same as at "));
     parts.filter(|part| part.split_whitespace().count() >= 5 && !seen.insert(*part)).collect()
 }
 

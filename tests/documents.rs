@@ -99,7 +99,7 @@ async fn settings_schema() -> Value {
 #[tokio::test]
 async fn the_page_of_settings_is_made_of_the_plugins_schema() {
     let schema = settings_schema().await;
-    let mut page = "# Settings of the plugin\n\nThe settings of a feed stand in `[feed.settings]`, and settings that feeds share stand in \
+    let mut page = "# Settings of the plugin\n\nThe settings of a feed are in `[feed.settings]`, and settings that feeds share are in \
                     `[feed_defaults.settings]`: [collector.md](collector.md#configuration). A credential is given as `{ env = \"NAME\" }`, a variable of \
                     the environment, or as `{ file = \"PATH\" }`; the plugin never gets its value: [sign-in.md](sign-in.md).\n\nA test generates this \
                     page from the JSON Schema of the plugin, which `host-harness inspect --json` prints.\n\n| setting | meaning | default | examples | name in DataBee |\n|---|---|---|---|---|\n"
@@ -271,10 +271,10 @@ Alerts to begin with:
 |---|---|
 | a feed gives no data, or never did | `time() - collector_last_collected_timestamp_seconds > 3 * 3600` |
 | a credential expires within two weeks | `collector_credential_expiry_timestamp_seconds - time() < 14 * 86400` |
-| a sink takes nothing | `collector_sink_outbox_events > 0 and on (sink) time() - max by (sink) (collector_sink_last_delivery_timestamp_seconds) > 900` |
+| a sink takes no events | `collector_sink_outbox_events > 0 and on (sink) time() - max by (sink) (collector_sink_last_delivery_timestamp_seconds) > 900` |
 | events were refused for good | `increase(collector_sink_dead_letters_total[1h]) > 0` |
 | a feed is left out | `collector_feeds_left_out > 0` |
-| a configuration is not taken | `increase(collector_reloads_total{good=\"false\"}[10m]) > 0` |
+| a configuration is not accepted | `increase(collector_reloads_total{good=\"false\"}[10m]) > 0` |
 
 `collector_last_collected_timestamp_seconds` of a feed with several scopes is the time of the scope that was collected the longest time ago.
 A scope that has nothing to collect, such as a subscription without Defender for Cloud, does not count as long as others are collected.

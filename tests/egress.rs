@@ -59,13 +59,13 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 /// Requests of a plugin that declared GETs below `https://api.example/a/` with the token, and one POST to
 /// `https://login.example/token` with the setting `key` in a field of the form.
 const ATTEMPTS: &[Attempt] = &[
-    get("another host", "https://evil.example/a/b", "no declared shape"),
-    get("a host that begins like the known one", "https://api.example.evil.example/a/b", "no declared shape"),
+    get("another host", "https://evil.example/a/b", "no declared request matches"),
+    get("a host that begins like the known one", "https://api.example.evil.example/a/b", "no declared request matches"),
     get("the known host as a user name", "https://api.example@evil.example/a/b", "a user name"),
-    get("without TLS", "http://api.example/a/b", "no declared shape"),
-    get("another port", "https://api.example:8443/a/b", "no declared shape"),
-    get("another path", "https://api.example/b", "no declared shape"),
-    get("a path that begins like the known one", "https://api.example/ab", "no declared shape"),
+    get("without TLS", "http://api.example/a/b", "no declared request matches"),
+    get("another port", "https://api.example:8443/a/b", "no declared request matches"),
+    get("another path", "https://api.example/b", "no declared request matches"),
+    get("a path that begins like the known one", "https://api.example/ab", "no declared request matches"),
     get("dot segments", "https://api.example/a/../b", "a dot segment"),
     get("dot segments, encoded", "https://api.example/a/%2e%2e/b", "a dot segment"),
     get("dot segments with a parameter", "https://api.example/a/..;/b", "a dot segment"),
@@ -73,21 +73,21 @@ const ATTEMPTS: &[Attempt] = &[
     get("an encoded slash", "https://api.example/a/..%2fb", "an encoded slash"),
     get("a backslash", "https://api.example/a/..\\b", "an encoded slash"),
     get("a fragment", "https://api.example/a/b#c", "a fragment"),
-    get("an address as a number", "https://2130706433/a/b", "not spelled as it is read"),
-    get("an address in base 16", "https://0x7f.1/a/b", "not spelled as it is read"),
-    get("an address in base 8", "https://0177.0.0.1/a/b", "not spelled as it is read"),
-    get("IPv4 within IPv6", "https://[::ffff:127.0.0.1]/a/b", "not spelled as it is read"),
-    get("an address that nobody allowed", "https://127.0.0.1/a/b", "no declared shape"),
+    get("an address as a number", "https://2130706433/a/b", "in another spelling than"),
+    get("an address in base 16", "https://0x7f.1/a/b", "in another spelling than"),
+    get("an address in base 8", "https://0177.0.0.1/a/b", "in another spelling than"),
+    get("IPv4 within IPv6", "https://[::ffff:127.0.0.1]/a/b", "in another spelling than"),
+    get("an address that nobody allowed", "https://127.0.0.1/a/b", "no declared request matches"),
     get("a declared origin that the operator does not allow", "https://other.example/a/b", "is not allowed"),
-    Attempt { method: "DELETE", ..get("another method", "https://api.example/a/b", "no declared shape") },
+    Attempt { method: "DELETE", ..get("another method", "https://api.example/a/b", "no declared request matches") },
     with("another method in a header", &[BEARER, ("x-http-method-override", "DELETE")], "may change what it means"),
     with("another path in a header", &[BEARER, ("x-original-url", "/admin")], "may change what it means"),
     with("a cookie", &[BEARER, ("cookie", "a=b")], "may change what it means"),
     with("a token of its own", &[("authorization", "Bearer stolen")], "carries no credential of this call"),
     with("the token as a password", &[("authorization", "Basic TOKEN")], "carries no credential of this call"),
-    with("the token in another header", &[BEARER, ("x-copy", "TOKEN")], "stands where it was not declared"),
-    with("the secret to the API", &[BEARER, ("x-key", "KEY")], "stands where it was not declared"),
-    get("the token in the address", "https://api.example/a/b?TOKEN", "stands where it was not declared"),
+    with("the token in another header", &[BEARER, ("x-copy", "TOKEN")], "is in a place for which it was not declared"),
+    with("the secret to the API", &[BEARER, ("x-key", "KEY")], "is in a place for which it was not declared"),
+    get("the token in the address", "https://api.example/a/b?TOKEN", "is in a place for which it was not declared"),
     with("a header of unknown meaning", &[BEARER, ("x-anything", "a")], "may be a credential that the plugin wrote"),
     get(
         "a key of its own in the address",
@@ -100,9 +100,9 @@ const ATTEMPTS: &[Attempt] = &[
         headers: &[("content-type", "multipart/form-data; boundary=a")],
         ..post("a body into which nobody looks", "--a--", "not a form with the field key")
     },
-    post("the secret in another field", "other=KEY", "stands where it was not declared"),
+    post("the secret in another field", "other=KEY", "is in a place for which it was not declared"),
     post("the secret twice", "key=KEY&key=KEY", "twice"),
-    post("the token to the token endpoint", "key=TOKEN", "stands where it was not declared"),
+    post("the token to the token endpoint", "key=TOKEN", "is in a place for which it was not declared"),
 ];
 
 /// Addresses of a name that must not be dialled.
@@ -196,7 +196,7 @@ pub fn attempts() -> Table {
 pub fn addresses() -> Table {
     Table {
         title: "Addresses that are not dialled",
-        how: "`tests/egress.rs`: the host does not dial a name with one of these addresses, even if the name has other addresses. An entry in \
+        how: "`tests/egress.rs`: the host does not connect to a name with one of these addresses, even if the name has other addresses. An entry in \
               `allow_addresses` permits an address.",
         columns: &["address", "kind"],
         rows: ADDRESSES.iter().map(|(address, what)| vec![format!("`{address}`"), (*what).to_owned()]).collect(),

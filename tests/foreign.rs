@@ -325,13 +325,13 @@ fn compiling_ends_at_its_limits_and_says_which() {
     assert!(within.contains("the plugin exports no collector:source/plugin"), "{within}");
     assert_eq!(
         bounded(CompileLimits { cpu_time: Duration::from_secs(1), ..good.clone() }),
-        "compiling the plugin passed the limit of time on a processor, 1000 ms (plugin)"
+        "compiling the plugin exceeded the limit on processor time, 1000 ms (plugin)"
     );
     // A number that no other compiler has among its arguments.
     let memory_bytes = good.memory_bytes + u64::from(std::process::id());
     assert_eq!(
         bounded(CompileLimits { wall_time: Duration::from_millis(300), memory_bytes, ..good.clone() }),
-        "compiling the plugin passed the limit of time in all, 300 ms (plugin)"
+        "compiling the plugin exceeded the limit on total time, 300 ms (plugin)"
     );
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut words = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
@@ -339,11 +339,11 @@ fn compiling_ends_at_its_limits_and_says_which() {
     assert!(!words.any(|words| String::from_utf8_lossy(&words).contains(&mark)), "it was left behind");
     assert_eq!(
         compiled(CompileLimits { memory_bytes: 24 << 20, ..good.clone() }, &laborious(1, 20_000)),
-        "compiling the plugin passed the limit of memory, 25165824 bytes (plugin)"
+        "compiling the plugin exceeded the limit on memory, 25165824 bytes (plugin)"
     );
     assert_eq!(
         compiled(CompileLimits { code_bytes: 10_000, ..good }, &laborious(1, 500)),
-        "compiling the plugin passed the limit of compiled code, 10000 bytes (plugin)"
+        "compiling the plugin exceeded the limit on compiled code, 10000 bytes (plugin)"
     );
 }
 

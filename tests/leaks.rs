@@ -79,7 +79,7 @@ async fn a_request_that_is_not_let_out_is_told_once_with_the_line_that_would_all
     let whole = format!("to allow it, write `allow = [{url:?}, \"https://other.example\"]` in [network]");
     let sorted = format!("to allow it, write `allow = [\"https://other.example\", {url:?}]` in [network]");
     for line in denied {
-        assert!(line.contains("the host does not let the request out"), "{line}");
+        assert!(line.contains("the host does not allow the request"), "{line}");
         assert!(line.contains(&whole) || line.contains(&sorted), "{line}");
     }
     assert!(!said.contains("WARN"), "{said}");
@@ -124,7 +124,7 @@ impl Scene {
         let mut child =
             Running(self.command(name, &["run", "-c", "all.toml", "--log-format", format]).spawn().unwrap());
         let error = format!("{name}.err");
-        until(|| self.said(&error).contains("serves /metrics"));
+        until(|| self.said(&error).contains("serving /metrics"));
         let said = self.said(&error);
         let address = said[said.find("http://127.0.0.1:").unwrap()..].split(['/', '"', ' ', '\x1b']).nth(2).unwrap();
         until(|| {

@@ -41,13 +41,13 @@ const fn limit(name: &'static str, mode: Mode, pair: (u32, u32), error: &'static
 
 /// All limits that the hostile plugin can reach by itself.
 pub const LIMITS: &[Limit] = &[
-    limit("linear memory", Mode::Memory, (48, 80), "its limit of memory in poll, 67108864 bytes"),
-    limit("time on a processor", Mode::Rounds, (1, u32::MAX), "its limit of time on a processor in poll, 1000 ms"),
-    limit("time in all", Mode::Wait, (10, 60_000), "its limit of time in all in poll, 4000 ms"),
-    limit("stack", Mode::Levels, (100, 10_000_000), "its limit of stack in poll, 524288 bytes"),
-    limit("handles", Mode::Handles, (200, 257), "its limit of handles in poll, 256"),
-    limit("headers of a request", Mode::Fields, (100, 200), "its limit of headers of a request in poll, 131072 bytes"),
-    limit("requests of a call", Mode::Requests, (127, 128), "its limit of requests in poll, 128"),
+    limit("linear memory", Mode::Memory, (48, 80), "its limit on memory in poll, 67108864 bytes"),
+    limit("processor time", Mode::Rounds, (1, u32::MAX), "its limit on processor time in poll, 1000 ms"),
+    limit("total time", Mode::Wait, (10, 60_000), "its limit on total time in poll, 4000 ms"),
+    limit("stack", Mode::Levels, (100, 10_000_000), "its limit on stack in poll, 524288 bytes"),
+    limit("handles", Mode::Handles, (200, 257), "its limit on handles in poll, 256"),
+    limit("headers of a request", Mode::Fields, (100, 200), "its limit on headers of a request in poll, 131072 bytes"),
+    limit("requests of a call", Mode::Requests, (127, 128), "its limit on requests in poll, 128"),
     limit(
         "body of a request",
         Mode::RequestBytes,
@@ -63,23 +63,23 @@ pub const LIMITS: &[Limit] = &[
         tighter: |limits| Limits { event_bytes: 2 << 20, ..limits },
         ..limit("bytes copied", Mode::Copies, (1, 200), "bytes copied between it and the host in normalize, 67108864")
     },
-    limit("shapes of requests", Mode::Shapes, (20_000, 20_001), "its limit of shapes of requests in prepare, 20000"),
-    limit("path of a shape", Mode::ShapeBytes, (16_384, 16_385), "its limit of a path in prepare, 16384 bytes"),
-    limit("method of a shape", Mode::MethodBytes, (256, 257), "its limit of a method in prepare, 256 bytes"),
-    limit("origin of a shape", Mode::OriginBytes, (1_026, 1_027), "its limit of an origin in prepare, 1026 bytes"),
-    limit("origins of a plan", Mode::Origins, (99, 100), "its limit of different origins of a plan in prepare, 100"),
-    limit("sealed key of a shape", Mode::SealedKeyBytes, (256, 257), "its limit of a sealed key in prepare, 256 bytes"),
+    limit("shapes of requests", Mode::Shapes, (20_000, 20_001), "its limit on shapes of requests in prepare, 20000"),
+    limit("path of a shape", Mode::ShapeBytes, (16_384, 16_385), "its limit on a path in prepare, 16384 bytes"),
+    limit("method of a shape", Mode::MethodBytes, (256, 257), "its limit on a method in prepare, 256 bytes"),
+    limit("origin of a shape", Mode::OriginBytes, (1_026, 1_027), "its limit on an origin in prepare, 1026 bytes"),
+    limit("origins of a plan", Mode::Origins, (99, 100), "its limit on different origins of a plan in prepare, 100"),
+    limit("sealed key of a shape", Mode::SealedKeyBytes, (256, 257), "its limit on a sealed key in prepare, 256 bytes"),
     limit(
         "credentials on a shape",
         Mode::CredentialUses,
         (16, 17),
-        "its limit of credentials on a shape in prepare, 16",
+        "its limit on credentials on a shape in prepare, 16",
     ),
     limit(
         "place of a credential",
         Mode::PlaceBytes,
         (256, 257),
-        "its limit of a place on a request in prepare, 256 bytes",
+        "its limit on a place on a request in prepare, 256 bytes",
     ),
     limit(
         "address of a request",
@@ -95,7 +95,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     Limit {
         tighter: |limits| Limits { scopes: 50, ..limits },
-        ..limit("scopes", Mode::Scopes, (50, 51), "its limit of scopes of a discovery in discover, 50")
+        ..limit("scopes", Mode::Scopes, (50, 51), "its limit on scopes of a discovery in discover, 50")
     },
     Limit {
         tighter: |limits| Limits { scopes: 50, ..limits },
@@ -107,46 +107,46 @@ pub const LIMITS: &[Limit] = &[
             "bytes of all scopes",
             Mode::Scopes,
             (50, 51),
-            "its limit of the bytes of all scopes in discover, 90 bytes",
+            "its limit on the bytes of all scopes in discover, 90 bytes",
         )
     },
     limit(
         "id of a scope",
         Mode::ScopeIdBytes,
         (2_048, 2_049),
-        "its limit of the id of a scope in discover, 2048 bytes",
+        "its limit on the id of a scope in discover, 2048 bytes",
     ),
-    limit("owner of a scope", Mode::ScopeOwnerBytes, (2_048, 2_049), "its limit of the owner of a scope in discover"),
+    limit("owner of a scope", Mode::ScopeOwnerBytes, (2_048, 2_049), "its limit on the owner of a scope in discover"),
     limit(
         "plugin data of a scope",
         Mode::PluginDataBytes,
         (4_096, 4_097),
         "the plugin data of a scope in discover, 4096 bytes",
     ),
-    limit("notices of an answer", Mode::Notices, (1_000, 1_001), "its limit of notices in discover, 1000"),
-    limit("notices of a batch", Mode::NoticesOfBatch, (1_000, 1_001), "its limit of notices in normalize, 1000"),
+    limit("notices of an answer", Mode::Notices, (1_000, 1_001), "its limit on notices in discover, 1000"),
+    limit("notices of a batch", Mode::NoticesOfBatch, (1_000, 1_001), "its limit on notices in normalize, 1000"),
     limit("notices of all steps", Mode::NoticesOfSteps, (500, 501), "the limit of 1000 notices"),
     limit("pages", Mode::Pages, (100, 101), "the limit of 100 pages"),
     Limit {
         tighter: |limits| Limits { page_bytes: 1 << 20, ..limits },
         ..limit("bytes of all pages", Mode::PageBytes, (524_288, 524_289), "the limit of 1048576 bytes")
     },
-    limit("kind of a page", Mode::KindBytes, (2_048, 2_049), "its limit of a kind of event in poll, 2048 bytes"),
-    limit("cursor", Mode::CursorBytes, (65_536, 65_537), "its limit of a cursor in poll, 65536 bytes"),
+    limit("kind of a page", Mode::KindBytes, (2_048, 2_049), "its limit on a kind of event in poll, 2048 bytes"),
+    limit("cursor", Mode::CursorBytes, (65_536, 65_537), "its limit on a cursor in poll, 65536 bytes"),
     Limit {
         tighter: |limits| Limits { events: 50, ..limits },
-        ..limit("events", Mode::Events, (50, 51), "its limit of events of a poll in normalize, 50")
+        ..limit("events", Mode::Events, (50, 51), "its limit on events of a poll in normalize, 50")
     },
     Limit {
         tighter: |limits| Limits { events: 50, ..limits },
-        ..limit("figures", Mode::Measures, (50, 51), "its limit of figures of a poll in normalize, 50")
+        ..limit("figures", Mode::Measures, (50, 51), "its limit on figures of a poll in normalize, 50")
     },
-    limit("one event", Mode::EventBytes, (65_536, 65_537), "its limit of one event in normalize, 65536 bytes"),
+    limit("one event", Mode::EventBytes, (65_536, 65_537), "its limit on one event in normalize, 65536 bytes"),
     limit("uid of an event", Mode::EventUidBytes, (2_048, 2_049), "the uid of an event in normalize, 2048 bytes"),
     limit("subject of a figure", Mode::MeasureSubjectBytes, (2_048, 2_049), "the subject of a figure in normalize"),
     Limit {
         tighter: |limits| Limits { state_bytes: 1_000, ..limits },
-        ..limit("state", Mode::StateBytes, (1_000, 1_001), "its limit of state in normalize, 1000 bytes")
+        ..limit("state", Mode::StateBytes, (1_000, 1_001), "its limit on state in normalize, 1000 bytes")
     },
 ];
 
@@ -166,7 +166,7 @@ pub fn table() -> Table {
 
 /// Says whether the message blames the plugin, as a failure or in an earlier error.
 fn is_of_plugin(words: &str) -> bool {
-    words.ends_with(", plugin)") || words.starts_with("the plugin passed its limit of ")
+    words.ends_with(", plugin)") || words.starts_with("the plugin exceeded its limit on ")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,7 +265,7 @@ async fn a_body_passes_up_to_its_limit_compressed_or_not() {
     assert_eq!(received(with_body("", &vec![b' '; most])).await, Ok(most));
     assert_eq!(received(zipped(most)).await, Ok(most));
     for answer in [with_body("", &vec![b' '; most + 1]), zipped(most + 1), zipped(most * 20)] {
-        assert_eq!(received(answer).await, Err(format!("the body passes {most} bytes")));
+        assert_eq!(received(answer).await, Err(format!("the body exceeds {most} bytes")));
     }
 }
 
@@ -280,7 +280,7 @@ async fn headers_pass_up_to_their_limits_of_number_and_size() {
     assert_eq!(received(long(limits.response_header_bytes - rest)).await, Ok(0));
     for answer in [many(limits.response_headers), long(limits.response_header_bytes - rest + 1)] {
         let error = received(answer).await.unwrap_err();
-        assert!(error.contains("the headers pass"), "{error}");
+        assert!(error.contains("the headers exceed"), "{error}");
     }
 }
 

@@ -60,16 +60,16 @@ macro_rules! broken {
 }
 
 broken! {
-    a_page_that_was_cut_short: "page-cut", "found text that is no JSON (EOF";
+    a_page_that_was_cut_short: "page-cut", "found text that is not JSON (EOF";
     a_link_to_another_host: "link-foreign", "`nextLink` goes to https://evil.example";
     a_link_without_tls: "link-http", "`nextLink` goes to http://";
-    a_loop_of_links: "link-loop", "run in a loop";
-    a_link_to_itself: "link-self", "run in a loop";
+    a_loop_of_links: "link-loop", "form a loop";
+    a_link_to_itself: "link-self", "form a loop";
     links_without_end: "link-endless", "limit of 100 pages";
     html_instead_of_json: "html", "found HTML or XML";
     an_empty_body: "empty-body", "found an empty body";
     deep_nesting: "deep-nesting", "more than 64 levels";
-    a_body_over_the_cap: "oversized", "the body passes 8388608 bytes";
+    a_body_over_the_cap: "oversized", "the body exceeds 8388608 bytes";
     invalid_utf8: "invalid-utf8", "invalid UTF-8 at byte 17";
     an_item_without_its_properties: "item-incomplete", "`value[0].properties`: found nothing, expected an object";
     an_item_without_its_id: "item-without-id", "`value[0].id`: found nothing, expected a string";

@@ -100,7 +100,7 @@ async fn a_proxy_gets_the_user_and_the_password_of_its_address() {
     assert_eq!((report.status(), report.events), (0, 30), "{people}");
     for (user, why) in [
         ("", "asks for a sign-in (407)"),
-        ("collector:passwordOfOthers@", "makes no connection: it refuses to, does not accept its user"),
+        ("collector:passwordOfOthers@", "does not connect: it refuses to, does not accept its user"),
     ] {
         let (report, people) = poll(&simulator, line, &[("PROXY_ADDRESS", &address(user))], |text| text).await;
         assert_eq!(report.status(), 1);
@@ -124,7 +124,7 @@ async fn names_are_resolved_by_the_proxy_which_may_stand_at_a_private_address() 
     assert!(heard.recv_timeout(PATIENCE).unwrap().starts_with("CONNECT no-such-name.invalid:8443 HTTP/1.1"));
     assert_eq!(
         error.to_string(),
-        format!("the proxy {proxy} makes no connection: it refuses to, or cannot reach the service")
+        format!("the proxy {proxy} does not connect: it refuses to, or cannot reach the service")
     );
 }
 
@@ -177,7 +177,7 @@ async fn a_proxy_that_makes_no_connection_is_named_as_the_fault() {
     ] {
         let (proxy, _heard) = answering("HTTP/1.1 502 Bad Gateway");
         let error = sent(&proxy.replace("//", &format!("//{user}")), Vec::new(), "https://service.example/").await;
-        assert!(error.to_string().contains(&format!("makes no connection: {why}")), "{error}");
+        assert!(error.to_string().contains(&format!("does not connect: {why}")), "{error}");
     }
 }
 

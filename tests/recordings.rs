@@ -36,7 +36,7 @@ use crate::support::{NOON, SUBSCRIPTION, asked, leave_for_the_judge, plugin, roo
 /// Recordings of a live service, by name; no command makes them anew.
 const LIVE: &[&str] = &[];
 
-/// The time from one poll to the next: the service counts anew every 8 hours.
+/// The time from one poll to the next: the service recomputes its data every 8 hours.
 const STEP: u64 = 8 * 3_600_000;
 
 /// A recording as it was just made, and what it gives.
@@ -276,14 +276,14 @@ async fn a_recording_that_gives_something_else_or_does_not_play_is_told_with_eve
     let words = [
         "exchanges[1].request.method: expected PUT, found GET",
         "exchanges[1].request.authorization: expected x, found Bearer TOKEN-1",
-        "exchanges[2]: nobody asked for GET https://",
-        "exchanges[3]: nobody asked for GET https://",
+        "exchanges[2]: no request was sent for GET https://",
+        "exchanges[3]: no request was sent for GET https://",
     ];
     assert_eq!((broken.ok, broken.differences.len()), (false, words.len()), "{:?}", broken.differences);
     for (found, words) in broken.differences.iter().zip(words) {
         assert!(found.starts_with(words), "{found}");
     }
-    assert_eq!(none.differences, ["is no cassette: line 1, the whole: missing field `docs`"]);
+    assert_eq!(none.differences, ["is not a cassette: line 1, the whole: missing field `docs`"]);
     let events = known.events.to_string();
     let table = bundled::table(&[known, other, broken, none], usize::MAX);
     let columns = table.lines().map(|line| line.split_whitespace().skip(1).take(4).collect::<Vec<_>>().join(" "));
@@ -453,7 +453,7 @@ and `replay --update` writes the document anew:
 | `sha256.states` | the SHA-256 of each state that the poll leaves, by the id of its subscription |
 | `events` | the events, with a member on a line and every value as the plugin spells it |
 
-These recordings are made from the simulated service, and `cargo xtask recordings` makes them anew. `host-harness record` records a
+These recordings are made from the simulated service, and `cargo xtask recordings` records them again. `host-harness record` records a
 real service. In the tables below, an outcome is `collected` where there was data, and the codes of failures, of missing data and of
 notices; [docs/failures.md](failures.md) has their causes and fixes.
 ";

@@ -79,14 +79,14 @@ const NO_SETTINGS: &[(&str, &str, &str)] = &[
     (
         SECRET,
         "{ secret = \"s\" }",
-        "settings.client_secret: found a table, expected a text, { env = \"…\" } or { file = \"…\" }",
+        "settings.client_secret: found a table, expected a string, { env = \"…\" } or { file = \"…\" }",
     ),
-    (SECRET, "31337", "settings.client_secret: found a number, expected a text, { env = \"…\" } or { file = \"…\" }"),
+    (SECRET, "31337", "settings.client_secret: found a number, expected a string, { env = \"…\" } or { file = \"…\" }"),
     ("\"contoso.example\"", "{ evn = \"T\" }", "settings.token_url: found the unknown key `evn`; the nearest is `env`"),
     (
         END,
         "client_certificate = \"x\"",
-        "settings.client_certificate: found `client_secret` as well, expected one credential alone",
+        "settings.client_certificate: found `client_secret` as well, expected only one credential",
     ),
 ];
 
@@ -108,7 +108,7 @@ async fn what_is_odd_about_a_credential_is_told_by_name_and_never_by_value() {
         ("export CONTOSO_SECRET=s~ecret8", "looks like `NAME=value`"),
         ("Bearer s~ecret8", "begins as a header of HTTP does"),
         ("{\"password\": \"s~ecret8\"}", "looks like JSON"),
-        ("OHl+OFF+YXp1cmUtc2VjcmV0LXZhbHVl", "looks like a text in base64"),
+        ("OHl+OFF+YXp1cmUtc2VjcmV0LXZhbHVl", "looks like base64"),
         ("8y%7E8Q%7Eazure-secret", "looks percent-encoded"),
         ("/run/secrets/contoso", "looks like the path of a file"),
         ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----", "looks like PEM"),

@@ -43,7 +43,7 @@ const SHARES: &[Share] = &[
     Share {
         mode: Some(Mode::FiguresFresh),
         tries: "keeps more and more while the disk of the state is nearly full",
-        ends: "failure `space-low` beyond its share of `min_free_bytes`; other feeds go on",
+        ends: "failure `space-low` beyond its share of `min_free_bytes`; other feeds continue",
     },
     Share {
         mode: Some(Mode::ScopesFresh),

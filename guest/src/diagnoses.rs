@@ -34,10 +34,10 @@ diagnoses! {
         "put the secret's Value, not its Secret ID, into `client_secret`; if it is lost: az ad app credential reset --id {client} --append";
     /// AADSTS7000222.
     SECRET_EXPIRED = "secret-expired", Some(FixFeed), "the client secret has expired",
-        "create a new one and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
+        "create a new secret and put its Value into `client_secret`: az ad app credential reset --id {client} --append";
     /// The host gives this notice, from the date in the settings.
     CREDENTIAL_EXPIRES = "credential-expires", None, "the credential expires soon",
-        "create another before that day, and put the new one and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
+        "create a new credential before that day, and put it and its date into the settings; in the portal: Entra ID, App registrations, the application, Certificates & secrets; or: az ad app credential reset --id {client} --append";
     /// AADSTS7000218 and AADSTS7000216.
     CREDENTIAL_MISSING = "credential-missing", Some(FixFeed), "the request carried no credential",
         "give `client_secret`, `client_certificate` or `federated_token_file` a value that is not empty";
@@ -58,10 +58,10 @@ diagnoses! {
         "put the Directory (tenant) ID into `token_url`: az account show --query tenantId";
     /// AADSTS53003, and numbers of 53xxx and 530xxx that have no row of their own.
     CONDITIONAL_ACCESS = "conditional-access", Some(FixFeed), "a Conditional Access policy blocks the application",
-        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, add the collector's outgoing address to a named location that the policy lets in, or give this workload identity a policy of its own; exclude the identity from the policy only if neither is possible";
+        "find the policy in Entra ID's sign-in log of service principals; in Conditional Access, add the collector's outgoing address to a named location that the policy allows, or give this workload identity a policy of its own; exclude the identity from the policy only if neither is possible";
     /// AADSTS53000, AADSTS53001 and AADSTS53002.
-    POLICY_OF_DEVICES = "policy-of-devices", Some(FixFeed), "a Conditional Access policy asks for a managed device or an approved app, which no application without a user has",
-        "in Entra ID, let the sign-in log of service principals name the policy; in Conditional Access, assign that policy to users, and give workload identities one of their own, by location and risk; exclude the identity from the policy only if that is not possible";
+    POLICY_OF_DEVICES = "policy-of-devices", Some(FixFeed), "a Conditional Access policy requires a managed device or an approved app, which an application without a user cannot have",
+        "find the policy in Entra ID's sign-in log of service principals; in Conditional Access, assign that policy to users, and give workload identities a policy of their own, by location and risk; exclude the identity from the policy only if that is not possible";
     /// AADSTS53011 and AADSTS530034.
     POLICY_OF_RISK = "policy-of-risk", Some(FixFeed), "Entra ID blocks the sign-in because of its risk",
         "in Entra ID, Protection, Risky workload identities, see why {client} is at risk; replace its credential if it leaked, and dismiss the risk if it did not";
@@ -69,10 +69,10 @@ diagnoses! {
     SECURITY_DEFAULTS = "security-defaults", Some(FixFeed), "the security defaults of the tenant block the sign-in",
         "in Entra ID, Properties, Manage security defaults, see what they block; replace them by Conditional Access policies, one of them for workload identities by location, if the collector is to sign in";
     /// AADSTS500021, AADSTS500022 and AADSTS50002.
-    TENANT_RESTRICTED = "tenant-restricted", Some(FixFeed), "the network of the collector restricts which tenants may be signed in to",
+    TENANT_RESTRICTED = "tenant-restricted", Some(FixFeed), "the network of the collector allows sign-in to certain tenants only",
         "let the proxy that adds the header `Restrict-Access-To-Tenants` allow the tenant {tenant}, or pass the collector's requests without it";
     /// AADSTS700025.
-    APPLICATION_PUBLIC = "application-public", Some(FixFeed), "the application is a public client, which may have no credential",
+    APPLICATION_PUBLIC = "application-public", Some(FixFeed), "the application is a public client, which must not have a credential",
         "in Entra ID, App registrations, the application, Authentication, set \"Allow public client flows\" to No: az ad app update --id {client} --is-fallback-public-client false";
     /// AADSTS500011, AADSTS50001 and AADSTS650052.
     AUDIENCE_UNKNOWN = "audience-unknown", Some(FixFeed), "the tenant does not know the service that the token is for",
@@ -81,8 +81,8 @@ diagnoses! {
     SCOPE_INVALID = "scope-invalid", Some(FixFeed), "Entra ID does not accept the scope that was asked for",
         "check `audience`: an address without a path, for the public cloud https://management.azure.com";
     /// The host cannot read a certificate or a token file, or finds other content.
-    ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(FixFeed), "the host makes no signed assertion of the credential",
-        "let the collector read the credential, and put the right content there: PEM of an RSA key with its certificate into `client_certificate`, a file with the other identity provider's token into `federated_token_file`";
+    ASSERTION_UNAVAILABLE = "assertion-unavailable", Some(FixFeed), "the host cannot make a signed assertion from the credential",
+        "check that the collector can read the credential, and that the content is right: `client_certificate` needs PEM of an RSA key with its certificate, `federated_token_file` a file with the other identity provider's token";
     /// AADSTS700024 and AADSTS500133.
     ASSERTION_TIME = "assertion-time", Some(FixFeed), "the signed assertion is not valid at this time",
         "set the collector's clock by NTP, or renew the federated token";
@@ -94,7 +94,7 @@ diagnoses! {
         "check `token_url` and `cloud`: an assertion is made for the token endpoint of the tenant that it is sent to";
     /// AADSTS1000502.
     CERTIFICATE_NOT_VALID = "certificate-not-valid", Some(FixFeed), "the certificate that signed is expired, or is not valid yet",
-        "give `client_certificate` one that is valid now, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append; if it is valid, set the collector's clock by NTP";
+        "give `client_certificate` a certificate that is valid now, and upload that certificate: az ad app credential reset --id {client} --cert @certificate.pem --append; if it is valid, set the collector's clock by NTP";
     /// AADSTS7000214 and AADSTS7000277.
     CERTIFICATE_REVOKED = "certificate-revoked", Some(FixFeed), "the certificate that signed was revoked by its authority",
         "ask the authority why; give `client_certificate` a new one, with a new key, and upload it: az ad app credential reset --id {client} --cert @certificate.pem --append";
@@ -105,10 +105,10 @@ diagnoses! {
     ASSERTION_UNREGISTERED = "assertion-unregistered", Some(FixFeed), "the certificate that signed is not registered with the application",
         "upload the certificate: az ad app credential reset --id {client} --cert @certificate.pem --append";
     /// AADSTS7000274 and AADSTS5000811.
-    ASSERTION_SIGNATURE = "assertion-signature", Some(FixFeed), "the signature of the assertion does not fit the key that it names",
-        "for a certificate: see that `client_certificate` holds the private key of the certificate that is uploaded; for a federated token: see that the file holds a token of the issuer's present keys, which the issuer publishes under /.well-known/openid-configuration";
+    ASSERTION_SIGNATURE = "assertion-signature", Some(FixFeed), "the signature of the assertion does not match the key that the assertion names",
+        "for a certificate: check that `client_certificate` holds the private key of the uploaded certificate; for a federated token: check that one of the issuer's current keys signed the token in the file; the issuer publishes them under /.well-known/openid-configuration";
     /// AADSTS50027.
-    ASSERTION_MALFORMED = "assertion-malformed", Some(FixFeed), "the assertion is no JSON Web Token that Entra ID can read",
+    ASSERTION_MALFORMED = "assertion-malformed", Some(FixFeed), "the assertion is not a JSON Web Token that Entra ID can read",
         "put the other identity provider's token into the file of `federated_token_file`, whole and with nothing else; a token has three parts with dots between them";
     /// AADSTS5002723.
     ASSERTION_THUMBPRINT = "assertion-thumbprint", Some(FixFeed), "the signed assertion does not say which certificate signed it",
@@ -117,11 +117,11 @@ diagnoses! {
     ASSERTION_ALGORITHM = "assertion-algorithm", Some(FixFeed), "the assertion is signed with an algorithm that Entra ID does not accept",
         "use an RSA certificate";
     /// AADSTS700213, AADSTS70021, AADSTS700211, AADSTS700212 and AADSTS70025.
-    FEDERATION_MISMATCH = "federation-mismatch", Some(FixFeed), "no federated credential of the application fits the token",
+    FEDERATION_MISMATCH = "federation-mismatch", Some(FixFeed), "no federated credential of the application matches the token",
         "compare issuer, subject and audience of the token with: az ad app federated-credential list --id {client}";
     /// AADSTS700222, AADSTS700236, AADSTS700238 and AADSTS7002381.
     FEDERATION_ISSUER = "federation-issuer", Some(FixFeed), "tokens of this issuer may not be used for a federated credential in the tenant",
-        "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is none; and ask the tenant's administrators which issuers, and which claims of theirs, the tenant's policy allows";
+        "use a token of another identity provider, such as the Kubernetes cluster's or the CI system's own; a token that Entra ID itself issued is not accepted; ask the tenant's administrators which issuers and claims the tenant's policy allows";
     /// AADSTS65001, AADSTS90094 and AADSTS90095.
     CONSENT_MISSING = "consent-missing", Some(FixFeed), "nobody with the right to consent has consented to the application in the tenant",
         "let an administrator of the tenant {tenant} consent in Entra ID, Enterprise applications, the application, Permissions: az ad app permission admin-consent --id {client}; if the application is not there: az ad sp create --id {client}";
@@ -129,21 +129,21 @@ diagnoses! {
     RESOURCE_DISABLED = "resource-disabled", Some(FixFeed), "the service that the token is for is disabled in the tenant",
         "in Entra ID, Enterprise applications, enable Windows Azure Service Management API: az ad sp update --id 797f4846-ba00-4fd7-ba43-dac1f8f63013 --set accountEnabled=true";
     /// AADSTS501051.
-    ASSIGNMENT_MISSING = "assignment-missing", Some(FixFeed), "the service that the token is for demands an assignment, and the application has none",
+    ASSIGNMENT_MISSING = "assignment-missing", Some(FixFeed), "the service that the token is for requires an assignment, and the application has none",
         "in Entra ID, Enterprise applications, Windows Azure Service Management API, Properties, set \"Assignment required?\" to No, or give the application a role there";
     /// AADSTS900382, AADSTS900432, AADSTS900439, AADSTS90051 and AADSTS90038.
     CLOUD_MISMATCH = "cloud-mismatch", Some(FixFeed), "the tenant is in another cloud",
         "set `cloud` to the cloud of the tenant";
     /// AADSTS50196.
-    TOKEN_LOOP = "token-loop", Some(Wait), "Entra ID saw too many equal requests in five minutes",
+    TOKEN_LOOP = "token-loop", Some(Wait), "Entra ID received too many identical requests in five minutes",
         "look for other collectors that use this application; no other step is needed";
     /// AADSTS90055 and HTTP 429 of the token endpoint.
-    TOKEN_THROTTLED = "token-throttled", Some(Wait), "Entra ID gets too many requests", "";
+    TOKEN_THROTTLED = "token-throttled", Some(Wait), "Entra ID receives too many requests", "";
     /// AADSTS90006, AADSTS90012, AADSTS90024, AADSTS90033, AADSTS90090, AADSTS90091, AADSTS50033, and HTTP 5xx of the token
     /// endpoint with an error of its own.
     TOKEN_UNAVAILABLE = "token-unavailable", Some(TryLater), "Entra ID is temporarily unavailable", "";
     /// The token is empty, has spaces or controls, is not a bearer token, or has expired.
-    TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID gave a token that no request can be made with",
+    TOKEN_UNUSABLE = "token-unusable", Some(TryLater), "Entra ID answered with a token that no request can use",
         "check whether a proxy or a gateway answers in place of {endpoint}; if none does, report it to the service";
     /// Any other refusal of the token endpoint.
     TOKEN_REFUSED = "token-refused", Some(FixFeed), "Entra ID refuses the sign-in",
@@ -154,7 +154,7 @@ diagnoses! {
     TOKEN_EXPIRED = "token-expired", Some(RenewToken), "the service does not accept the token",
         "compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
     /// HTTP 401 that challenges for a token but lacks the error that Azure Resource Manager gives.
-    TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "the answer asks for a token, without an error of the service itself",
+    TOKEN_CHALLENGED = "token-challenged", Some(RenewToken), "the answer asks for a token, but has no error of the service itself",
         "check whether a proxy or a gateway answers in place of {endpoint}; if none does, compare `cloud`, or `audience` where it is given, with the cloud of the subscription";
     /// HTTP 401 with a challenge for claims, `insufficient_claims`, and TokenCreatedWithOutdatedPolicies.
     CLAIMS_CHALLENGE = "claims-challenge", Some(RenewToken), "the service asks for a token that satisfies a policy or a revocation (continuous access evaluation)",
@@ -200,7 +200,7 @@ diagnoses! {
     LIST_REFUSED = "list-refused", Some(TryLater), "the service refuses the list of subscriptions",
         "find out who refuses it, by the code and the request id; or name the subscriptions in `subscription_id`";
     /// HTTP 429.
-    THROTTLED = "throttled", Some(Wait), "the service gets too many requests", "";
+    THROTTLED = "throttled", Some(Wait), "the service receives too many requests", "";
     /// HTTP 5xx with an error of the service.
     SERVICE_UNAVAILABLE = "service-unavailable", Some(TryLater), "the service has a temporary fault", "";
     /// Any other refusal of the API with an error of its own.
@@ -212,7 +212,7 @@ diagnoses! {
     NOT_THE_SERVICE = "not-the-service", Some(TryLater), "something else answered in place of the service, such as a proxy, a firewall, a gateway or a login page",
         "run curl -i {endpoint} on the collector's machine to see whose answer it is; let that proxy or firewall pass the collector's requests, or give the proxy, with user and password if it asks for them, in the host's configuration";
     /// HTTP 201 to 299.
-    STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a success status that carries neither a list nor a token",
+    STATUS_UNEXPECTED = "status-unexpected", Some(TryLater), "the answer has a success status under which the service sends neither a list nor a token",
         "check whether a proxy or a gateway answers in place of {endpoint}";
     /// The body is empty, cut off, not UTF-8, or nested too deeply.
     ANSWER_NOT_JSON = "answer-not-json", Some(FixPlugin), "the answer is not the JSON that was expected",
@@ -221,11 +221,11 @@ diagnoses! {
     ANSWER_INCOMPLETE = "answer-incomplete", Some(FixPlugin), "the answer lacks a required part",
         "keep the answer and report it to the authors of the plugin";
     /// A part has the wrong type.
-    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "a value in the answer has another type than expected",
+    ANSWER_WRONG_TYPE = "answer-wrong-type", Some(FixPlugin), "a value in the answer does not have the expected type",
         "keep the answer and report it to the authors of the plugin";
     /// An item's id or type does not belong to the requested subscription or list.
     ANSWER_FOREIGN = "answer-foreign", Some(FixPlugin), "the answer holds items of another subscription or another list",
-        "no part of the answer was used: check whether a cache or a gateway before {endpoint} mixes answers up; keep the answer and report it to the service";
+        "no part of the answer was used: check whether a cache or a gateway in front of {endpoint} mixes up answers; keep the answer and report it to the service";
     /// A link leaves the list that it continues.
     LINK_REFUSED = "link-refused", Some(FixPlugin), "the link to the next page cannot be followed",
         "do not follow it; keep the answer and report it to the service";
@@ -238,25 +238,25 @@ diagnoses! {
 
     // The route to the service.
     /// The host denies the request.
-    REQUEST_DENIED = "request-denied", Some(FixFeed), "the host does not let the request out",
+    REQUEST_DENIED = "request-denied", Some(FixFeed), "the host does not allow the request",
         "allow the origin in the host's configuration";
     /// The host does not dial the address.
-    ADDRESS_PROHIBITED = "address-prohibited", Some(FixFeed), "the name resolves to an address that the host does not dial",
+    ADDRESS_PROHIBITED = "address-prohibited", Some(FixFeed), "the name resolves to an address that the host does not connect to",
         "if the service is meant to have a private address, allow the address in the host's configuration";
     /// The name has no address.
     NAME_NOT_RESOLVED = "name-not-resolved", Some(TryLater), "the name of the service does not resolve",
         "check the spelling of the address and the collector's DNS";
     /// No server listens, or a firewall refuses.
     CONNECTION_REFUSED = "connection-refused", Some(TryLater), "the connection was refused",
-        "check that the collector may reach {endpoint} on this port";
+        "check that the collector can reach {endpoint} on this port";
     /// The host's proxy is unreachable, or refuses the host.
-    PROXY_FAILED = "proxy-failed", Some(TryLater), "the host's proxy makes no connection to the service",
+    PROXY_FAILED = "proxy-failed", Some(TryLater), "the host's proxy does not connect to the service",
         "check the proxy's address, user and password in the host's configuration, and that it lets {endpoint} through";
     /// The connection ended early.
     CONNECTION_BROKEN = "connection-broken", Some(TryLater), "the connection ended before the answer did", "";
     /// There is no answer in time.
     TIMEOUT = "timeout", Some(TryLater), "there was no answer in time",
-        "check that the collector may reach {endpoint}, directly or by its proxy";
+        "check that the collector can reach {endpoint}, directly or through its proxy";
     /// TLS fails: unknown CA, wrong name, or expired certificate.
     TLS_UNTRUSTED = "tls-untrusted", Some(TryLater), "the certificate of the service is not trusted",
         "if a proxy inspects TLS, give its CA in the host's configuration; else check the address and the clock";
@@ -267,11 +267,11 @@ diagnoses! {
     /// The settings are invalid, which `prepare` would have reported.
     SETTINGS_INVALID = "settings-invalid", Some(FixFeed), "the settings are not valid", "correct the settings as `prepare` says";
     /// A scope or a cursor does not come from this plugin.
-    ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host passed an argument that this plugin did not give it",
+    ARGUMENT_INVALID = "argument-invalid", Some(FixPlugin), "the host passed an argument that did not come from this plugin",
         "report it to the authors of the host";
     /// The state has another format.
     STATE_UNREADABLE = "state-unreadable", Some(StateUnusable), "the state of the previous poll cannot be read",
-        "use the version of the plugin that wrote it, or remove the state of this scope to begin anew";
+        "use the version of the plugin that wrote it, or remove the state of this scope to start afresh";
 
     // Notices.
     /// The service refuses `$expand=definition`.
@@ -279,13 +279,13 @@ diagnoses! {
     /// One of the two lists is empty.
     LIST_EMPTY = "list-empty", None, "one of the lists is empty", "";
     /// An item appears twice.
-    ITEM_REPEATED = "item-repeated", None, "the service gave an item twice; the first one counts", "";
+    ITEM_REPEATED = "item-repeated", None, "the service sent an item twice; the first one counts", "";
     /// The controls do not add up to the score.
     SUM_MISMATCH = "sum-mismatch", None, "the controls do not add up to the score", "";
     /// An event was cut.
     EVENT_TRUNCATED = "event-truncated", None, "an event was cut to the size limit", "";
     /// Subscriptions of other tenants were left out.
-    DELEGATED_LEFT_OUT = "delegated-left-out", None, "subscriptions of other tenants were left out", "set `delegated = true` to take them";
+    DELEGATED_LEFT_OUT = "delegated-left-out", None, "subscriptions of other tenants were left out", "set `delegated = true` to include them";
     /// An excluded subscription does not exist.
     EXCLUSION_UNUSED = "exclusion-unused", None, "an excluded subscription was not found", "remove it from `exclude_subscriptions`";
 }

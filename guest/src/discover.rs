@@ -91,7 +91,7 @@ impl<'a> Found<'a> {
     pub fn next_request(&self, token: Option<&str>) -> Result<Option<Request>, Failure> {
         let Some(url) = self.next_link.clone() else { return Ok(None) };
         if self.pages >= MAX_PAGES {
-            return Err(LINK_REFUSED.failure(&format!("{WHAT} goes on after {MAX_PAGES} pages")));
+            return Err(LINK_REFUSED.failure(&format!("{WHAT} has more than {MAX_PAGES} pages")));
         }
         Ok(Some(Request { url, bearer: token.map(str::to_owned), form: None }))
     }
@@ -317,7 +317,7 @@ mod tests {
         let failure = discover(&all(&[], false), &pages[1..]).unwrap_err();
         assert_eq!((failure.code.as_str(), failure.reaction), ("no-subscriptions", Reaction::FixScope));
         assert!(failure.cause.ends_with("other tenants were left out: 1 of them"), "{}", failure.cause);
-        assert!(failure.fix.is_some_and(|fix| fix.ends_with("or set `delegated = true` to take them")));
+        assert!(failure.fix.is_some_and(|fix| fix.ends_with("or set `delegated = true` to include them")));
 
         let link = "https://management.azure.com/subscriptions?api-version=2022-12-01&$skiptoken=2";
         let first = format!(r#"{{"value":[{own}],"nextLink":"{link}"}}"#);

@@ -116,17 +116,17 @@ fn diagnose(error: &anyhow::Error) -> (&'static Diagnosis, String) {
 /// Describes an error; the host knows more about some errors and adds it.
 fn detail(code: &ErrorCode) -> String {
     let words = match code {
-        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body passes {bytes} bytes"),
+        ErrorCode::HttpResponseBodySize(Some(bytes)) => return format!("the body exceeds {bytes} bytes"),
         ErrorCode::InternalError(Some(text)) => return text.clone(),
-        ErrorCode::DnsTimeout => "the lookup of the name takes too long",
+        ErrorCode::DnsTimeout => "the lookup of the name took too long",
         ErrorCode::DnsError(_) => "the lookup of the name failed",
         ErrorCode::DestinationNotFound => "there is no such host",
         ErrorCode::DestinationUnavailable => "the host does not answer",
         ErrorCode::DestinationIpProhibited => "the address is not allowed",
         ErrorCode::DestinationIpUnroutable => "no route leads to the address",
-        ErrorCode::ConnectionRefused => "nobody listens there",
+        ErrorCode::ConnectionRefused => "nothing listens there",
         ErrorCode::ConnectionTerminated => "the other side ended the connection",
-        ErrorCode::ConnectionTimeout => "no connection in time",
+        ErrorCode::ConnectionTimeout => "the connection took too long",
         ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout => "the connection was idle for too long",
         ErrorCode::ConnectionLimitReached => "too many connections are open",
         ErrorCode::TlsProtocolError => "the server violates the rules of TLS",
@@ -143,7 +143,7 @@ fn detail(code: &ErrorCode) -> String {
         ErrorCode::HttpResponseTransferCoding(_) => "the header `transfer-encoding` of the answer is not understood",
         ErrorCode::HttpProtocolError => "the answer breaks the rules of HTTP",
         ErrorCode::LoopDetected => "the route to the service is a loop",
-        ErrorCode::ConfigurationError => "the host's own network configuration fails",
+        ErrorCode::ConfigurationError => "the host's own network configuration is wrong",
         ErrorCode::InternalError(None) => "the host failed without a reason",
         _ => "the host could not send the request as it is",
     };

@@ -40,7 +40,7 @@ impl<'a> PollPosition<'a> {
         cursor: Option<&'a str>,
     ) -> Result<PollPosition<'a>, Failure> {
         if !is_guid(&scope.id) {
-            return Err(ARGUMENT_INVALID.failure("the scope is no subscription"));
+            return Err(ARGUMENT_INVALID.failure("the scope is not a subscription"));
         }
         let (kind, link) = match cursor {
             None => (settings.events.first().copied(), None),

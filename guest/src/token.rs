@@ -43,9 +43,9 @@ pub fn request(
 fn refused(setting: &str, refusal: Refusal) -> String {
     let why = match refusal {
         Refusal::NotConfigured => "the host does not have it",
-        Refusal::NotDeclared => "the host does not know it for a credential",
+        Refusal::NotDeclared => "the host does not know this setting as a credential",
         Refusal::Unreadable => "it cannot be read",
-        Refusal::Unusable => "it is not what belongs there",
+        Refusal::Unusable => "its content is not what belongs there",
     };
     format!("`{setting}`: {why}")
 }
@@ -100,7 +100,7 @@ impl<'a> Granted<'a> {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => {
                 Some(format!("`token_type`: found {}, expected Bearer", service_error::shown(kind)))
             }
-            _ if self.seconds == 0 => Some("`expires_in`: found a time that is over, expected at least 1 s".to_owned()),
+            _ if self.seconds == 0 => Some("`expires_in`: found a time in the past, expected at least 1 s".to_owned()),
             _ => None,
         }
     }
@@ -248,11 +248,11 @@ mod tests {
             (r#""access_token":"a b""#, "`access_token`: found the character U+0020, which no token has"),
             (r#""access_token":"aé""#, "`access_token`: found the character U+00E9, which no token has"),
             (r#""access_token":"t","token_type":"pop""#, "`token_type`: found pop, expected Bearer"),
-            (r#""access_token":"t","expires_in":0"#, "`expires_in`: found a time that is over, expected at least 1 s"),
-            (r#""access_token":"t","expires_in":-5"#, "`expires_in`: found a time that is over, expected at least 1 s"),
+            (r#""access_token":"t","expires_in":0"#, "`expires_in`: found a time in the past, expected at least 1 s"),
+            (r#""access_token":"t","expires_in":-5"#, "`expires_in`: found a time in the past, expected at least 1 s"),
             (
                 r#""access_token":"t","expires_in":"0.9""#,
-                "`expires_in`: found a time that is over, expected at least 1 s",
+                "`expires_in`: found a time in the past, expected at least 1 s",
             ),
         ] {
             let failure = answered(&format!("{{{members}}}")).unwrap_err();

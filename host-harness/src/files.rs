@@ -20,7 +20,7 @@ pub fn open(options: &mut OpenOptions, path: &Path, mode: u32) -> io::Result<Fil
     })?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(refused("no regular file, expected one")),
+        false => Err(refused("something that is not a regular file, expected a regular file")),
     }
 }
 

@@ -339,7 +339,7 @@ const SIGN_INS: &[(&str, &str, SignIn, &str)] = &[
         "assertion-malformed",
         "assertion-malformed",
         SignIn::FederatedToken,
-        "The file of the federated token holds something that is no JSON Web Token.",
+        "The file of the federated token holds something that is not a JSON Web Token.",
     ),
     (
         "federation-mismatch",
@@ -358,7 +358,7 @@ const SIGN_INS: &[(&str, &str, SignIn, &str)] = &[
         "token-throttled",
         "token-throttled",
         SignIn::Secret,
-        "Entra ID gets too many requests. The header `retry-after` has the seconds to wait.",
+        "Entra ID receives too many requests. The header `retry-after` has the seconds to wait.",
     ),
     ("token-unavailable", "token-unavailable", SignIn::Secret, "Entra ID has a fault that passes."),
     (
@@ -708,18 +708,18 @@ fn no_answers() -> Vec<Recipe> {
             ..Recipe::new(
                 Chapter::NoAnswers,
                 "request-denied",
-                "The sign-in succeeds, and the host lets no request out to the origin of the lists.",
+                "The sign-in succeeds, and the host allows no request to the origin of the lists.",
             )
         },
         of("name-not-resolved", "The name of Azure Resource Manager does not resolve.", MissingAnswer::NameNotResolved),
         of(
             "address-prohibited",
-            "The name leads to a private address, which the host does not dial.",
+            "The name leads to a private address, to which the host does not connect.",
             MissingAnswer::AddressProhibited([10, 1, 2, 3].into()),
         ),
         of(
             "proxy-failed",
-            "The proxy makes no connection to the service.",
+            "The proxy does not connect to the service.",
             MissingAnswer::ProxyFailed("http://proxy.example:3128".to_owned()),
         ),
         of(

@@ -103,20 +103,20 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     };
     metric(1).await;
     fs::write(path("secret.txt"), &scene.secrets[0].1).unwrap();
-    process.hears("took the configuration of 2 feeds");
+    process.hears("loaded the configuration of 2 feeds");
     lines(&path("out/tenant-1.ndjson"), 15);
     metric(0).await;
     // A running feed continues with its present credential.
     fs::remove_file(path("secret.txt")).unwrap();
-    process.hears("a feed goes on as it was");
-    process.hears("took the configuration of 1 feeds");
+    process.hears("a feed keeps its previous configuration");
+    process.hears("loaded the configuration of 1 feeds");
     metric(0).await;
     // A file that a setting of the plugin names is watched, too.
     write(token);
     process.hears("feed tenant-1-scores: settings.federated_token_file: found a file that cannot be read");
-    process.hears("took the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feeds");
     fs::write(path("token"), crate::credentials::FEDERATED).unwrap();
-    process.hears("took the configuration of 2 feeds");
+    process.hears("loaded the configuration of 2 feeds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

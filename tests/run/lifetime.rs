@@ -34,13 +34,13 @@ async fn it_ends_in_time_though_nobody_reads_its_output() {
     scene.simulator.with(|world| world.estate = Estate::sized(2, 20));
     scene.write("[feed_defaults]\ninterval = \"1s\"\n[feed_defaults.settings]\nemit = \"snapshot\"\n");
     let mut process = scene.run(&[]);
-    process.hears("collects 2 feeds");
+    process.hears("collecting 2 feeds");
     let state = scene.folder.path().join("collector.db");
     let reader = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     // A pipe holds 64 KiB; more than one batch waits behind it.
     until(|| reader.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, u32>(0)).unwrap_or(0) >= 500);
     process.signal("TERM");
-    process.hears("stops");
+    process.hears("stopping: polls");
     process.signal("TERM");
     assert_eq!(process.end().code(), Some(0));
 }
@@ -77,10 +77,10 @@ async fn a_signal_while_it_starts_is_taken() {
     takes_signals(&process);
     process.signal("HUP");
     fs::write(&pipe, &pem).unwrap();
-    process.hears("collects 2 feeds");
+    process.hears("collecting 2 feeds");
     // The process reads the pipe again, because it was told to.
     fs::write(&pipe, &pem).unwrap();
-    process.hears("took the configuration of 2 feeds");
+    process.hears("loaded the configuration of 2 feeds");
     drop(process);
     let mut run = scene.command(&["run", "-c", "collector.toml"]);
     run.stdin(scene.piped_input().1);
@@ -132,7 +132,7 @@ async fn it_goes_on_though_nobody_reads_its_log_and_the_lines_come_when_somebody
         if let Some(log) = log {
             let log = log.join().unwrap();
             let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("{words:?} in {log}"));
-            assert!(at("collects 2 feeds") < at("stop"), "{log}");
+            assert!(at("collecting 2 feeds") < at("stop"), "{log}");
         }
         fs::remove_dir_all(scene.folder.path().join("out")).unwrap();
         fs::remove_file(scene.folder.path().join("collector.db")).unwrap();
@@ -146,9 +146,9 @@ async fn it_goes_on_though_nobody_reads_its_log_and_the_lines_come_when_somebody
 async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
     let scene = Scene::new().await;
     scene.write("[collector]\nlisten = \"127.0.0.1:0\"\n");
-    let lost = "ends: the collector's loop did not turn for 120 s, in which it starts what is due";
-    let overdue = "ends: told to stop, the process did not within its 20 s";
-    let at_once = "ends: told to stop a second time, the process did not";
+    let lost = "ending: the collector's loop was stuck for 120 s, in which it starts due jobs";
+    let overdue = "ending: told to stop, the process did not stop within its 20 s";
+    let at_once = "ending: told to stop a second time, the process did not stop";
     for (place, signals, words) in [
         ("loop-turn:1", [].as_slice(), lost),
         ("loop-turn:1", &["TERM"], overdue),
@@ -166,7 +166,7 @@ async fn a_process_in_which_a_thread_hangs_ends_by_itself_or_when_told() {
             process.signal(signal);
         }
         if signals.is_empty() {
-            process.hears("the collector's loop does not turn for 15 s: it starts what is due");
+            process.hears("the collector's loop has been stuck for 15 s: it starts due jobs");
         }
         let line = process.hears(words);
         assert!(line.contains("ERROR") && line.contains("fault=\"harness\""), "{place}: {line}");

@@ -79,7 +79,7 @@ async fn nothing_runs_of_a_plugin_that_is_not_the_one_that_is_pinned() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (status, said) = poll("");
-    assert!(status == Some(2) && said.contains("passed its limit of shapes of requests in prepare"), "{said}");
+    assert!(status == Some(2) && said.contains("exceeded its limit on shapes of requests in prepare"), "{said}");
     let (status, said) = poll(&format!("plugin_sha256 = \"{}\"", "0".repeat(64)));
     assert!(status == Some(3) && said.contains("feed items: plugin_sha256: found a plugin with"), "{said}");
     assert!(!said.contains("prepare"), "{said}");
@@ -100,18 +100,18 @@ async fn a_feed_that_runs_goes_on_within_its_pins_and_not_against_them() {
     let pin = format!("plugin_sha256 = \"{}\"\n", inspected["sha256"].as_str().unwrap());
     fs::write(scene.folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
     let mut process = scene.run(&[]);
-    process.hears("collects 2 feeds");
+    process.hears("collecting 2 feeds");
     write("", &format!("plugin = \"hostile.wasm\"\n{pin}"));
-    let told = process.hears("a feed goes on as it was");
+    let told = process.hears("a feed keeps its previous configuration");
     assert!(
         told.contains("tenant-2-scores: plugin_sha256: found a plugin with") && told.contains("pin-differs"),
         "{told}"
     );
-    process.hears("took the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feeds");
     write("", &format!("plan_sha256 = \"{}\"\n", "0".repeat(64)));
     let told = process.hears("a feed is left out");
     assert!(told.contains("tenant-2-scores: plan_sha256: found a plan with"), "{told}");
-    process.hears("took the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feeds");
     write("", &pin);
-    process.hears("took the configuration of 2 feeds");
+    process.hears("loaded the configuration of 2 feeds");
 }

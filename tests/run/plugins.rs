@@ -38,7 +38,7 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
     scene.write(&format!("{served}{}{}", piped("slow", ""), piped("wrong", "no such mode")));
     let (pipe, mut process) = run(&scene, &["run", "-c", "collector.toml"]);
     let address = process.address();
-    process.hears("checks 2 more feeds");
+    process.hears("still checking 2 feeds");
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
     for path in ["healthz", "readyz"] {
         assert_eq!(get(&format!("{address}/{path}"), None).await.0, 200, "nobody waits for one plugin");
@@ -49,16 +49,16 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
     fs::write(&pipe, hostile_bytes()).unwrap();
     let told = process.hears("a feed is left out");
     assert!(told.contains("feed wrong: settings.mode: found") && told.contains("settings-invalid"), "{told}");
-    process.hears("took 1 more feeds");
+    process.hears("added 1 feeds");
     counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 0", "collector_feeds_left_out 1"]).await;
     // A running feed continues while its plugin is checked again, and a configuration without the feed does not wait
     // for that.
     scene.write(&format!("{served}{}", piped("slow", "")));
-    process.hears("checks 1 more feeds");
-    assert!(get(&address, None).await.1.contains("it goes on as it was"));
+    process.hears("still checking 1 feeds");
+    assert!(get(&address, None).await.1.contains("it keeps its previous configuration"));
     counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 1", "collector_feeds_left_out 0"]).await;
     scene.write(&served);
-    process.hears("took the configuration of 2 feeds");
+    process.hears("loaded the configuration of 2 feeds");
     counts(&address, &["collector_feeds 2", "collector_feeds_being_checked 0"]).await;
     process.signal("TERM");
     assert_eq!(process.end().code(), Some(0), "what is still being read keeps nobody");
@@ -68,7 +68,7 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
 async fn a_start_without_any_feed_ends_once_that_is_known() {
     let scene = Scene::new().await;
     fs::write(scene.folder.path().join("only.toml"), piped("slow", "")).unwrap();
-    for (arguments, told) in [(&[][..], Some("checks 1 more feeds")), (&["--strict"], None)] {
+    for (arguments, told) in [(&[][..], Some("still checking 1 feeds")), (&["--strict"], None)] {
         let (pipe, mut process) = run(&scene, &[&["run", "-c", "only.toml"], arguments].concat());
         told.map(|told| process.hears(told));
         fs::write(&pipe, "no plugin\n".repeat(10_000)).unwrap();
@@ -89,7 +89,9 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let mut process = scene.run(&[]);
     let address = process.address();
     let told = process.hears("a feed is left out");
-    assert!(told.contains("feed items: plugin: the plugin passed its limit of ") && told.contains("fault=\"plugin\""));
+    assert!(
+        told.contains("feed items: plugin: the plugin exceeded its limit on ") && told.contains("fault=\"plugin\"")
+    );
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
     assert!(get(&address, None).await.1.contains("a feed is left out: "));
     let metrics = get(&format!("{address}/metrics"), None).await.1;
@@ -99,8 +101,8 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let (before, after) = text.split_once("id = \"tenant-2-scores\"\n").unwrap();
     let other = format!("{before}id = \"tenant-2-scores\"\nplugin = \"collector.toml\"\n{after}");
     fs::write(scene.folder.path().join("collector.toml"), other).unwrap();
-    process.hears("a feed goes on as it was");
-    process.hears("took the configuration of 1 feeds");
+    process.hears("a feed keeps its previous configuration");
+    process.hears("loaded the configuration of 1 feeds");
     let metrics = get(&format!("{address}/metrics"), None).await.1;
     for line in ["collector_feeds_left_out 1", "collector_scopes{tenant=\"tenant-2\",feed=\"tenant-2-scores\"} 1"] {
         assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");

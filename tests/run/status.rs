@@ -84,7 +84,7 @@ async fn connections_that_do_not_read_or_say_nothing_keep_nobody_from_health() {
     let mut process = scene.run(&[]);
     let address = process.address();
     let host = address.strip_prefix("http://").unwrap().to_owned();
-    process.hears("collects 2 feeds");
+    process.hears("collecting 2 feeds");
     let answers = async |from, path, status| {
         assert_eq!(
             status_from(from, &address, &format!("GET {path} HTTP/1.1\r\nhost: localhost")).await,
@@ -165,11 +165,11 @@ async fn the_status_page_tells_of_sinks_and_of_a_configuration_that_is_not_taken
     scene.write(&format!("{listen}url = \"http://127.0.0.1:9/\"\n"));
     let mut process = scene.run(&[]);
     let address = process.address();
-    process.hears("does not deliver, and tries on");
+    process.hears("a delivery failed, and is retried");
     scene.write("[[sinks]]\n");
-    process.hears("is not taken");
+    process.hears("is not accepted");
     let page = get(&address, None).await.1;
-    for part in ["events wait for the sink down: ", "the configuration is not taken: ", "unknown key"] {
+    for part in ["events wait for the sink down: ", "the configuration is not accepted: ", "unknown key"] {
         assert!(page.contains(part), "{part} in {page}");
     }
 }

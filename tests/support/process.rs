@@ -143,7 +143,7 @@ impl Process {
 
     /// Returns the address that the collector serves.
     pub fn address(&mut self) -> String {
-        let line = self.hears("serves /metrics");
+        let line = self.hears("serving /metrics");
         line[line.find("http://").unwrap()..].split(['/', '"']).nth(2).map(|host| format!("http://{host}")).unwrap()
     }
 }

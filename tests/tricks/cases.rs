@@ -42,34 +42,34 @@ const fn case(mode: Mode, amount: u32, tries: &'static str, ends: Ends, rule: &'
 
 /// Every trick that is not about a limit's exact value; those are in `limits`.
 pub const CASES: &[Case] = &[
-    case(Mode::Loop, 0, "loops for ever", Fails("its limit of time on a processor in poll"), "limits"),
-    case(Mode::Levels, 100_000_000, "calls itself without end", Fails("its limit of stack in poll"), "limits"),
-    case(Mode::Memory, 200, "takes 200 MiB of memory", Fails("its limit of memory in poll"), "limits"),
-    case(Mode::Wait, 86_400_000, "waits for a day", Fails("its limit of time in all in poll"), "limits"),
+    case(Mode::Loop, 0, "loops for ever", Fails("its limit on processor time in poll"), "limits"),
+    case(Mode::Levels, 100_000_000, "calls itself without end", Fails("its limit on stack in poll"), "limits"),
+    case(Mode::Memory, 200, "takes 200 MiB of memory", Fails("its limit on memory in poll"), "limits"),
+    case(Mode::Wait, 86_400_000, "waits for a day", Fails("its limit on total time in poll"), "limits"),
     case(
         Mode::TimerInPrepare,
         0,
         "waits in `prepare`",
-        Fails("the plugin broke down in prepare: it set a timer"),
+        Fails("the plugin crashed in prepare: it set a timer"),
         "limits",
     ),
-    case(Mode::LoopInPrepare, 0, "loops in `prepare`", Fails("its limit of time on a processor in prepare"), "limits"),
+    case(Mode::LoopInPrepare, 0, "loops in `prepare`", Fails("its limit on processor time in prepare"), "limits"),
     case(
         Mode::BodyInPrepare,
         0,
         "waits in `prepare` for somebody to read what it writes",
-        Fails("its limit of time in all in prepare"),
+        Fails("its limit on total time in prepare"),
         "limits",
     ),
     case(
         Mode::TimerInNormalize,
         0,
         "waits in `normalize`",
-        Fails("the plugin broke down in normalize: it set a timer"),
+        Fails("the plugin crashed in normalize: it set a timer"),
         "limits",
     ),
-    case(Mode::Trap, 0, "breaks down", Fails("the plugin broke down in poll"), "limits"),
-    case(Mode::Handles, 5_000, "opens thousands of handles", Fails("its limit of handles in poll"), "limits"),
+    case(Mode::Trap, 0, "breaks down", Fails("the plugin crashed in poll"), "limits"),
+    case(Mode::Handles, 5_000, "opens thousands of handles", Fails("its limit on handles in poll"), "limits"),
     case(Mode::LogLines, 100_000, "floods the log", Nothing("lines beyond the limit are counted and dropped"), ""),
     case(Mode::LogBytes, 30_000_000, "logs a line of 30 MB", Nothing("a line beyond the limit is cut or dropped"), ""),
     case(
@@ -98,26 +98,26 @@ pub const CASES: &[Case] = &[
         Mode::RequestsDenied,
         50_000,
         "asks again and again for what is denied",
-        Fails("its limit of requests"),
+        Fails("its limit on requests"),
         "limits",
     ),
     case(
         Mode::HostDenied,
         0,
         "calls a host that it did not declare",
-        Fails("no declared shape has GET https://evil"),
+        Fails("no declared request matches GET https://evil"),
         "requests",
     ),
     case(
         Mode::HostLookalike,
         0,
         "calls a host that begins like a declared one",
-        Fails("no declared shape has"),
+        Fails("no declared request matches"),
         "requests",
     ),
     case(Mode::HostUserName, 0, "writes a declared host as a user name", Fails("a user name"), "requests"),
     case(Mode::PathAbove, 0, "leaves the declared path by dot segments", Fails("a dot segment"), "requests"),
-    case(Mode::Method, 0, "sends PUT where GET was declared", Fails("no declared shape has PUT"), "requests"),
+    case(Mode::Method, 0, "sends PUT where GET was declared", Fails("no declared request matches PUT"), "requests"),
     case(
         Mode::PlaceholderOfAnother,
         0,
@@ -129,10 +129,16 @@ pub const CASES: &[Case] = &[
         Mode::TokenInQuery,
         0,
         "copies the token into the query",
-        Fails("the token stands where it was not"),
+        Fails("the token is in a place for which it was not"),
         "requests",
     ),
-    case(Mode::KeyInHeader, 0, "copies a secret into a header", Fails("`key` stands where it was not"), "requests"),
+    case(
+        Mode::KeyInHeader,
+        0,
+        "copies a secret into a header",
+        Fails("`key` is in a place for which it was not"),
+        "requests",
+    ),
     case(
         Mode::DataToTokenEndpoint,
         0,
@@ -201,7 +207,7 @@ pub const CASES: &[Case] = &[
         Mode::Zeroes,
         0x7fff_ffff,
         "writes more to a body than the host bears",
-        Fails("the plugin broke down in poll"),
+        Fails("the plugin crashed in poll"),
         "limits",
     ),
     case(Mode::Assertion, 0, "asks for an assertion that it did not declare", Fails("not-declared"), "poll"),
@@ -252,7 +258,7 @@ pub const CASES: &[Case] = &[
         Fails("unexpected end of hex escape"),
         "limits",
     ),
-    case(Mode::EventKeyTwice, 0, "gives an event one key twice", Fails("the key \"a\" stands twice"), "limits"),
+    case(Mode::EventKeyTwice, 0, "gives an event one key twice", Fails("the key \"a\" appears twice"), "limits"),
     case(
         Mode::EventUidOther,
         0,
@@ -274,7 +280,7 @@ pub const CASES: &[Case] = &[
         Mode::StateFreshStart,
         0,
         "takes unreadable state for a fresh start",
-        Nothing("only its own scope is told anew"),
+        Nothing("only its own scope is reported again"),
         "state",
     ),
     case(Mode::MemoryOfCalls, 0, "counts its calls in memory", Nothing("every call is the first of its instance"), ""),
@@ -291,7 +297,7 @@ pub const CASES: &[Case] = &[
         Mode::OriginLabels,
         200,
         "declares origins whose names take long to read",
-        Fails("its limit of an origin in prepare, 1026 bytes"),
+        Fails("its limit on an origin in prepare, 1026 bytes"),
         "limits",
     ),
     case(Mode::ShapeOdd, 0, "declares a method in lower case", Nothing("no request fits it"), "shapes"),
@@ -397,7 +403,7 @@ async fn events_that_take_long_to_read_are_read_at_the_cost_of_their_call() {
     // The plugin itself takes less: it copies one event.
     let limits = Limits { cpu_time: (time_on_processor() - begun) / 2, ..unhurried() };
     let words = returned(limits).await.unwrap_err();
-    assert!(words.contains("its limit of time on a processor in normalize"), "{words}");
+    assert!(words.contains("its limit on processor time in normalize"), "{words}");
 }
 
 /// A trick without a row would not be run; a row without its trick would run a good plugin.

@@ -19,17 +19,22 @@ use crate::support::{NOON, noon, unadmitted};
 #[tokio::test]
 async fn a_denial_that_a_plugin_hides_is_told_once_however_often_its_feed_is_opened() {
     let log = logged(Mode::RequestsDenied, 3).await;
-    assert_eq!(log.matches("GET https://evil.example/ is not let out: no declared shape has").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("GET https://evil.example/ is not allowed: no declared request matches").count(),
+        1,
+        "{log}"
+    );
     assert!(log.contains("WARN") && log.contains("mallory/mallory-items"), "{log}");
     let log = logged(Mode::HostDenied, 3).await;
-    assert!(!log.contains("is not let out"), "the failure says it: {log}");
+    assert!(!log.contains("is not allowed"), "the failure says it: {log}");
 }
 
 #[tokio::test]
 async fn words_of_a_plugin_are_no_fields_and_no_lines_of_the_log() {
     let said = logged(Mode::WordsForged, 1).await;
     let (told, page) = collected(Mode::WordsForged, false).await;
-    for (log, origin) in [(&said, "the plugin says"), (&told, "something is odd"), (&told, "a scope is not collected")]
+    for (log, origin) in
+        [(&said, "the plugin says"), (&told, "a warning about the data"), (&told, "a scope is not collected")]
     {
         assert!(log.lines().any(|line| line.contains(origin)), "{origin}: {log}");
         for line in log.lines() {

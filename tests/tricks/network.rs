@@ -19,12 +19,12 @@ use crate::support::hostile::{Service, Silent, TOKEN, attempt, open, open_for, s
 async fn a_call_that_waits_for_the_network_ends_in_its_time() {
     let limits = Limits { wall_time: Duration::from_secs(4), ..Limits::default() };
     let words = attempt(Mode::Good, 0, limits, Arc::new(Silent)).await.unwrap_err();
-    assert!(words.contains("its limit of time in all in fetch-token, 4000 ms"), "{words}");
+    assert!(words.contains("its limit on total time in fetch-token, 4000 ms"), "{words}");
 }
 
 #[tokio::test]
 async fn answers_that_are_each_too_large_count_as_what_came_of_them() {
-    let most = "its limit of the bodies of all answers in poll, 33554432 bytes";
+    let most = "its limit on the bodies of all answers in poll, 33554432 bytes";
     for (requests, is_over) in [(3, false), (4, true)] {
         let large = Failing(Err(TransportError::TooLarge(Limits::default().response_body_bytes)));
         let words = attempt(Mode::RequestsInVain, requests, short(), Arc::new(large)).await.unwrap_err();

@@ -17,7 +17,7 @@ const USAGE: &str = "\
 cargo xtask demo          polls several simulated tenants and prints their findings
 cargo xtask test          runs all tests
 cargo xtask recordings [--check]
-                          records tests/cassettes anew from the simulated service and shows what differs; with --check
+                          records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--json]

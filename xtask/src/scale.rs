@@ -167,7 +167,7 @@ fn start(program: &Path, folder: &PathBuf, variables: &[(String, String)]) -> Re
         if let Some(at) = line.find("http://") {
             address = line[at + "http://".len()..].split('/').next().unwrap_or_default().to_owned();
         }
-        if line.contains("collects ") {
+        if line.contains("collecting ") {
             // All other output is shown.
             std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
             return Ok((collector, address));

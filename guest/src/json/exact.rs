@@ -28,7 +28,7 @@ pub fn document(body: &[u8]) -> Result<&RawValue, Fault> {
         return Err(Fault::document(format!("more than {MAX_DEPTH} levels of nesting"), "a few levels"));
     }
     serde_json::from_str(text).map_err(|error| {
-        let what = if text.trim_start().starts_with('<') { "HTML or XML" } else { "text that is no JSON" };
+        let what = if text.trim_start().starts_with('<') { "HTML or XML" } else { "text that is not JSON" };
         Fault::document(format!("{what} ({error})"), "a JSON object")
     })
 }

@@ -116,7 +116,7 @@ impl State {
         match state.findings.iter().find(|(_, kept)| kept.numbers().any(|number| !number::is_number(number))) {
             None => Ok(state),
             Some((uid, _)) => {
-                Err(STATE_UNREADABLE.failure(&format!("what it keeps of {} is no number", service_error::shown(uid))))
+                Err(STATE_UNREADABLE.failure(&format!("the figure of {} is not a number", service_error::shown(uid))))
             }
         }
     }
@@ -290,6 +290,6 @@ mod tests {
         };
         assert!(with("1.50").is_ok());
         let failure = with("é1e-1").unwrap_err();
-        assert!(failure.cause.ends_with("what it keeps of i is no number"), "{}", failure.cause);
+        assert!(failure.cause.ends_with("the figure of i is not a number"), "{}", failure.cause);
     }
 }

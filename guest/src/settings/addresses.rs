@@ -77,7 +77,7 @@ fn tenant(reader: &mut SettingsReader) -> (String, Option<String>) {
                 return Default::default();
             }
             if let Some(secure) = in_clear(origin) {
-                reader.problem(key, &quoted(&text), &format!("`{secure}`: nothing goes to this cloud in clear"));
+                reader.problem(key, &quoted(&text), &format!("`{secure}`: nothing is sent to this cloud without TLS"));
                 return Default::default();
             }
             if rest == "oauth2/token" {
@@ -125,7 +125,7 @@ fn origin(reader: &mut SettingsReader, key: &str) -> Option<String> {
     let text = reader.text(key, EXPECTED)?;
     let origin = text.trim_end_matches('/');
     if let Some(secure) = in_clear(origin) {
-        reader.problem(key, &quoted(&text), &format!("`{secure}`: nothing goes to this cloud in clear"));
+        reader.problem(key, &quoted(&text), &format!("`{secure}`: nothing is sent to this cloud without TLS"));
         return None;
     }
     if is_origin(origin) {
@@ -142,11 +142,11 @@ fn origin(reader: &mut SettingsReader, key: &str) -> Option<String> {
 /// Warns of addresses of one cloud together with those of another.
 fn warn_of_other_clouds(reader: &mut SettingsReader, own_authority: bool, own_endpoint: bool) {
     if own_authority && !reader.has("endpoint") {
-        let found = "nothing beside an address of another cloud's Entra ID";
+        let found = "nothing, although Entra ID's address is another cloud's";
         reader.warn("endpoint", found, "that cloud's address of Azure Resource Manager");
     }
     if own_endpoint && !reader.has("audience") {
-        reader.warn("audience", "nothing beside an `endpoint`", "whom tokens are for in that cloud");
+        reader.warn("audience", "nothing, although `endpoint` is given", "the audience of tokens in that cloud");
     }
 }
 

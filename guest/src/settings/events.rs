@@ -46,7 +46,7 @@ pub fn class(reader: &mut SettingsReader) -> Class {
     let choices = [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
     if reader.value("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
         let expected = choices.map(|(name, _)| format!("`{name}`")).join(" or ");
-        reader.problem("class", "`detection-finding` (2004), which is not there yet", &expected);
+        reader.problem("class", "`detection-finding` (2004), which is not supported yet", &expected);
         return Class::AssessmentFinding;
     }
     reader.choice("class", &choices, meant::CLASSES)

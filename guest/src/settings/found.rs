@@ -10,7 +10,7 @@ pub fn quoted(text: &str) -> String {
     let mixed = |kinds: [fn(&char) -> bool; 3]| kinds.iter().all(|kind| text.chars().any(|one| kind(&one)));
     let is_mixed = mixed([char::is_ascii_lowercase, char::is_ascii_uppercase, char::is_ascii_digit]);
     if text.len() >= SHORTEST_SECRET && is_mixed && !text.contains(['/', ' ']) && !text.chars().all(of_an_id) {
-        return format!("a text of {} characters, which may be a secret,", text.chars().count());
+        return format!("a string of {} characters, which may be a secret,", text.chars().count());
     }
     let short: String = text.chars().take(80).collect();
     format!("`{}`", short.escape_debug())
@@ -21,7 +21,7 @@ pub fn quoted_id(text: &str) -> String {
     if text.len() < SHORTEST_SECRET || text.chars().all(of_an_id) {
         return quoted(text);
     }
-    format!("a text of {} characters that is no GUID", text.chars().count())
+    format!("a string of {} characters that is not a GUID", text.chars().count())
 }
 
 /// Says whether people write ids with this character, rightly or wrongly.

@@ -31,7 +31,7 @@ impl SettingsReader {
                 Ok(SettingsReader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
             }
             Ok(other) => Err(whole(kind(&other))),
-            Err(error) => Err(whole(&format!("text that is no JSON ({error})"))),
+            Err(error) => Err(whole(&format!("text that is not JSON ({error})"))),
         }
     }
 

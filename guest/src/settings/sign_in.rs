@@ -44,7 +44,7 @@ pub fn credential(reader: &mut SettingsReader) -> Option<Credential> {
                     None => first = Some((name, credential)),
                     Some((first, _)) => {
                         let found = format!("`{first}` as well");
-                        reader.problem(name, &found, "one credential alone");
+                        reader.problem(name, &found, "only one credential");
                     }
                 }
                 continue;

@@ -50,7 +50,7 @@ fn guids(reader: &mut SettingsReader, key: &str, expected: &str) -> Vec<String> 
                 }
                 let guid = text.trim().to_ascii_lowercase();
                 if guids.contains(&guid) {
-                    reader.warn(&place, "a subscription that stands in the list already", "each once");
+                    reader.warn(&place, "a subscription that is already in the list", "each once");
                 } else {
                     guids.push(guid);
                 }

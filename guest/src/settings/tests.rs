@@ -103,7 +103,7 @@ fn what_a_later_version_is_to_have_is_refused_as_not_there_yet() {
     assert_eq!(problems(r#"{"ocsf_version":"1.6.0"}"#), ["/ocsf_version: a setting that is not supported yet"]);
     for class in [r#""detection-finding""#, r#""Detection Finding""#, "2004", r#""2004""#] {
         let found = problems(&format!(r#"{{"class":{class}}}"#));
-        assert_eq!(found, ["/class: `detection-finding` (2004), which is not there yet"], "{class}");
+        assert_eq!(found, ["/class: `detection-finding` (2004), which is not supported yet"], "{class}");
     }
 }
 
@@ -172,11 +172,11 @@ fn a_value_that_is_spelled_in_another_way_names_what_was_meant() {
         (r#"{"endpoint":"management.azure.com"}"#.to_owned(), "; write `https://management.azure.com`"),
         (
             r#"{"endpoint":"http://management.azure.com"}"#.to_owned(),
-            "`https://management.azure.com`: nothing goes to this cloud in clear",
+            "`https://management.azure.com`: nothing is sent to this cloud without TLS",
         ),
         (
             r#"{"token_url":"HTTP://login.microsoftonline.com/a.example/oauth2/v2.0/token"}"#.to_owned(),
-            "`https://login.microsoftonline.com`: nothing goes to this cloud in clear",
+            "`https://login.microsoftonline.com`: nothing is sent to this cloud without TLS",
         ),
         (r#"{"token_url":"login.microsoftonline.com/a.example"}"#.to_owned(), "/oauth2/v2.0/token, with its https://"),
     ] {
@@ -349,11 +349,11 @@ fn each_setting_says_what_is_wrong_with_it() {
 fn a_secret_in_the_place_of_an_id_is_not_shown() {
     check_problem(
         r#"{"client_key":"Abc8Q~xYz.0123456789-abcdefghijklmnopqrs"}"#,
-        "/client_key: a text of 40 characters that is no GUID",
+        "/client_key: a string of 40 characters that is not a GUID",
     );
     for setting in ["token_url", "subscription_id", "cloud", "endpoint", "audience"] {
         let changes = format!(r#"{{"{setting}":"Abc8Q~xYz.0123456789-abcdefghijkl,nopqrs"}}"#);
-        check_problem(&changes, &format!("/{setting}: a text of 40 characters, which may be a secret,"));
+        check_problem(&changes, &format!("/{setting}: a string of 40 characters, which may be a secret,"));
     }
     check_problem(r#"{"cloud":"us-government-secret"}"#, "/cloud: `us-government-secret`");
 }
@@ -379,7 +379,7 @@ fn what_is_odd_is_a_warning() {
         (format!(r#"{{"subscription_id":"{id} "}}"#), format!("/subscription_id: {trimmed}")),
         (
             format!(r#"{{"subscription_id":["{id}","{id}"]}}"#),
-            "/subscription_id/1: a subscription that stands in the list already".to_owned(),
+            "/subscription_id/1: a subscription that is already in the list".to_owned(),
         ),
         (
             r#"{"token_url":"https://login.microsoftonline.com/contoso.example/oauth2/token"}"#.to_owned(),
@@ -387,11 +387,11 @@ fn what_is_odd_is_a_warning() {
         ),
         (
             r#"{"authority":"https://login.chinacloudapi.cn"}"#.to_owned(),
-            "/endpoint: nothing beside an address of another cloud's Entra ID".to_owned(),
+            "/endpoint: nothing, although Entra ID's address is another cloud's".to_owned(),
         ),
         (
             r#"{"endpoint":"https://management.chinacloudapi.cn"}"#.to_owned(),
-            "/audience: nothing beside an `endpoint`".to_owned(),
+            "/audience: nothing, although `endpoint` is given".to_owned(),
         ),
     ] {
         assert_eq!(warnings(&changes), [warning], "{changes}");

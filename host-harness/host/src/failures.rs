@@ -75,30 +75,30 @@ macro_rules! notices {
 failures! {
     // Calls of the plugin.
     /// The plugin trapped, or gave an answer that the contract does not allow.
-    PLUGIN_TRAPPED = "plugin-trapped", FixPlugin, Plugin, "the plugin broke down in a call, or gave an answer that the contract does not allow",
+    PLUGIN_TRAPPED = "plugin-trapped", FixPlugin, Plugin, "the plugin crashed in a call, or gave an answer that the contract does not allow",
         "report it to the plugin's authors, with the plugin's version and this cause; until then, another version of the plugin may work";
     /// A call used too much memory, time or requests, or its answer was too large.
-    PLUGIN_LIMIT = "plugin-limit", FixPlugin, Plugin, "a call of the plugin used more than a call may use",
+    PLUGIN_LIMIT = "plugin-limit", FixPlugin, Plugin, "a call of the plugin exceeded a limit",
         "report it to the plugin's authors, with the plugin's version and this cause: the limit is the same for every plugin";
     /// The feed opened with the same settings before.
     SETTINGS_REFUSED = "settings-refused", FixPlugin, Plugin, "the plugin refuses settings that it accepted before",
-        "report it to the plugin's authors: the answer to the same settings must not change; to see what the plugin says of them now, start the collector anew";
+        "report it to the plugin's authors: the answer to the same settings must not change; to see what the plugin says of them now, restart the collector";
     /// The plan differs although the settings and the plugin are the same.
-    PLAN_CHANGED = "plan-changed", FixPlugin, Plugin, "the plugin declares other requests for the settings for which its plan was admitted",
-        "report it to the plugin's authors: the answer to the same settings must not change; the feed goes on with the plan that was admitted until its settings or its plugin change";
+    PLAN_CHANGED = "plan-changed", FixPlugin, Plugin, "the plugin now declares other requests for the same settings than those in the plan that was admitted",
+        "report it to the plugin's authors: the answer to the same settings must not change; the feed continues with the plan that was admitted until its settings or its plugin change";
 
     // Steps of a poll.
     /// A page leads back to a page that was read.
-    CURSOR_REPEATED = "cursor-repeated", FixPlugin, Plugin, "the links of the pages run in a loop",
+    CURSOR_REPEATED = "cursor-repeated", FixPlugin, Plugin, "the links of the pages form a loop",
         "no part of the answer was used: keep the answer, and report it to the service or the plugin's authors";
     /// Too many pages follow.
     PAGE_LIMIT = "page-limit", FixPlugin, Plugin, "the poll has more pages than a poll may have",
         "no part of the answer was used: keep the answer, and report it to the service or the plugin's authors";
     /// The steps of a poll, or a search for scopes, take too long in total.
-    POLL_TIME_LIMIT = "poll-time-limit", TryLater, Service, "the poll, or the search for scopes, takes longer in all than it may take",
+    POLL_TIME_LIMIT = "poll-time-limit", TryLater, Service, "the poll, or the search for scopes, exceeds its total time limit",
         "no part of the answer was used, and the poll is tried again later: check whether the service is slow at other times, too; if it is not, report it to the plugin's authors";
     /// The pages of a poll are too large in total.
-    PAGE_BYTES_LIMIT = "page-bytes-limit", FixPlugin, Plugin, "the pages of the poll have more bytes than the pages of one poll may have",
+    PAGE_BYTES_LIMIT = "page-bytes-limit", FixPlugin, Plugin, "the pages of the poll have more bytes than one poll may have",
         "no part of the answer was used: keep the answer, and report it to the plugin's authors";
     /// The steps of a poll give too many notices.
     NOTICE_LIMIT = "notice-limit", FixPlugin, Plugin, "the steps of the poll give more notices than one poll may give",
@@ -107,7 +107,7 @@ failures! {
     // Waits that the service asks for.
     /// A service asked a poll with this credential, of this feed or of another, to wait.
     THROTTLED = "throttled", Wait, Service, "the service asked whoever uses this credential to wait, and the wait is not over",
-        "poll again after that time, as the collector does by itself; if it comes often, look for others that use this credential, or make `interval` longer";
+        "poll again after that time, as the collector does by itself; if this happens often, look for others that use this credential, or make `interval` longer";
     /// The budget of requests for tokens is used up.
     TOKEN_REQUESTS_LIMITED = "token-requests-limited", Wait, Service, "the service gave no token that stays usable, and the host requests no further token for now",
         "find out at the service why: a policy on the lifetime of tokens, a service that refuses its own tokens or gives none, or something that answers in its place; the log has the failures before this one";
@@ -116,12 +116,12 @@ failures! {
         "no part of the answer was used, and the poll is tried again later: check whether the service, or a proxy or firewall before it, writes requests into its answers, and have that stopped; renew the credential if others can read those answers";
     /// The service's answer to the search lacks a scope that was found before.
     NO_LONGER_DISCOVERED = "no-longer-discovered", FixScope, Tenant, "the search for scopes does not find the scope any more",
-        "if it still exists, give the credential its permission on it again";
+        "if the scope still exists, grant the credential its permission on the scope again";
 
     // Failures of the collector.
     /// The outbox of a sink is full. No poll takes place meanwhile, because its events would be lost.
-    OUTBOX_FULL = "outbox-full", StateUnusable, Receiver, "as many events wait for a sink as may wait for it",
-        "find out why the sink takes no events; polls go on when it does";
+    OUTBOX_FULL = "outbox-full", StateUnusable, Receiver, "the number or the size of the events that wait for a sink has reached its limit",
+        "find out why the sink takes no events; polls continue when it does";
     /// The budget of a feed or a tenant is used up.
     STATE_FULL = "state-full", StateUnusable, Operator, "the feed or its tenant would keep more in the state than it may",
         "the state kept nothing of the poll: `collector_state_bytes` shows how much each feed keeps; where the plugin keeps more than its data needs, report it to the plugin's authors, else raise the limit that the cause names, in `[collector]`";
@@ -129,7 +129,7 @@ failures! {
     SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state, or of event files or dead letters, is nearly full, and the feed or its tenant has used its share of what is left",
         "make room on the disk: nothing of the poll was kept, or the events wait, and the collector tries again by itself; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
     /// The store did not accept the results of a poll.
-    STORE_FAILED = "store-failed", TryLater, Operator, "the state file did not take the result of the poll",
+    STORE_FAILED = "store-failed", TryLater, Operator, "the result of the poll could not be written to the state file",
         "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the collector polls again by itself";
     /// The operating system or this program failed.
     HOST_FAILED = "host-failed", TryLater, Harness, "the host failed for a reason of its own",

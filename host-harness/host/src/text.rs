@@ -188,7 +188,7 @@ impl NotUtf8 {
             NotUtf8::Unicode(name) => format!("is {name}, expected UTF-8: {}", command(name)),
             NotUtf8::Bytes { line } => {
                 let command = command("WINDOWS-1252");
-                format!("is no UTF-8 from line {line} on, expected UTF-8; if an editor of Windows wrote it: {command}")
+                format!("is not UTF-8 from line {line} on, expected UTF-8; if an editor of Windows wrote it: {command}")
             }
             NotUtf8::Binary => "is not text, expected UTF-8".to_owned(),
         }
@@ -405,7 +405,7 @@ mod tests {
         );
         let told = NotUtf8::Bytes { line: 3 }.message(Path::new("it's mine"));
         let command = r"iconv -f WINDOWS-1252 -t UTF-8 'it'\''s mine' > 'it'\''s mine.utf8'";
-        assert!(told.starts_with("is no UTF-8 from line 3 on") && told.ends_with(command), "{told}");
+        assert!(told.starts_with("is not UTF-8 from line 3 on") && told.ends_with(command), "{told}");
     }
 
     #[test]

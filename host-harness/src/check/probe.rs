@@ -66,14 +66,14 @@ faults! {
     NAME_NOT_RESOLVED = Name, "name-not-resolved", Operator, "the name does not resolve",
         "check the spelling in the settings, and the DNS of this machine: nslookup {host}";
     /// The address may not be dialled.
-    ADDRESS_PROHIBITED = Name, "address-prohibited", Operator, "the name resolves to an address that the host does not dial",
+    ADDRESS_PROHIBITED = Name, "address-prohibited", Operator, "the name resolves to an address that the host does not connect to",
         "if the service is meant to have this address, write `{allow}` in [network]; else find out where the answer comes from: nslookup {host}";
     /// No server listens, or a firewall refuses.
     CONNECTION_REFUSED = Connect, "connection-refused", Service, "the connection is refused",
-        "let this machine out to {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
+        "allow this machine to reach {host}, port {port}, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
     /// No answer arrives.
-    CONNECTION_TIMEOUT = Connect, "connection-timeout", Service, "nobody answers",
-        "let this machine out to {host}, port {port}, through the firewall, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
+    CONNECTION_TIMEOUT = Connect, "connection-timeout", Service, "nothing answers",
+        "allow this machine to reach {host}, port {port}, through the firewall, or name the proxy that it has to use: `proxy = \"http://PROXY:3128\"` in [network]";
     /// There is no route or no network.
     UNREACHABLE = Connect, "unreachable", Operator, "there is no route to the address",
         "check this machine's network: ip route get {address}";
@@ -89,9 +89,9 @@ faults! {
     /// The proxy answers 407 and accepts only Negotiate, NTLM, Digest or others.
     PROXY_SIGN_IN = Connect, "proxy-sign-in", Operator, "the proxy accepts none of the sign-ins that this program supports, which is Basic only",
         "have whoever runs {proxy} let this machine through to {host}, port {port}, without a sign-in, or run a local proxy that signs in for it, such as px or cntlm, and name that one: `proxy = \"http://127.0.0.1:3128\"` in [network]; a user and a password in the address would not help";
-    /// The proxy makes no connection.
-    PROXY_REFUSED = Connect, "proxy-refused", Operator, "the proxy makes no connection to the service",
-        "let {host}, port {port}, through at {proxy}, or repair the proxy's own way out";
+    /// The proxy does not connect to the service.
+    PROXY_REFUSED = Connect, "proxy-refused", Operator, "the proxy does not connect to the service",
+        "allow {host}, port {port}, at {proxy}, or repair the proxy's own connection";
     /// A server that is not a proxy answers.
     NOT_A_PROXY = Connect, "not-a-proxy", Operator, "the answer is not from a proxy",
         "check host and port of `proxy` in [network], or of HTTPS_PROXY: {proxy} does not understand CONNECT";

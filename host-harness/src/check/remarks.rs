@@ -39,19 +39,19 @@ remarks! {
     SETTINGS_INVALID = Settings, Failed, "settings-invalid", Blame::Operator, "the configuration is wrong", "write what is expected in {place}";
     /// The feed is left out because of a credential; the other feeds are not.
     CREDENTIAL_UNREADABLE = Settings, Failed, LeftOutReason::Credentials.code(), LeftOutReason::Credentials.blame(), "a credential cannot be read",
-        "put the credential where {place} looks for it, or correct its content; the other feeds go on without this one";
+        "put the credential where {place} looks for it, or correct its content; the other feeds continue without this one";
     /// The feed is left out because its plugin fails.
-    PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin breaks down",
-        "report it to the authors of the plugin that {place} names, or name another one there; the other feeds go on without this one";
+    PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin crashes",
+        "report it to the authors of the plugin that {place} names, or name another one there; the other feeds continue without this one";
     /// The plugin or the plan is not the one that was reviewed.
     PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
-        "if the change is intended, review the page of `inspect` and write the new digest in {place}; else bring back the plugin and the settings that were reviewed; the other feeds go on without this one";
+        "if the change is intended, review the page of `inspect` and write the new digest in {place}; else bring back the plugin and the settings that were reviewed; the other feeds continue without this one";
     /// The operator's list does not contain the origin.
     ORIGIN_NOT_ALLOWED = Settings, Failed, "origin-not-allowed", Blame::Operator, "requests would go to an origin that is not allowed",
         "if the origin is intended, write `{line}` in [network]; else correct the address";
     /// Credentials would go over plain http.
     CREDENTIALS_IN_CLEAR = Settings, Failed, "credentials-in-clear", Blame::Operator,
-        "credentials would go over http, for everybody on the way to read",
+        "credentials would be sent over http, where anyone on the way can read them",
         "write https:// in place of http://; only where nobody else can read the network between, write `{line}` in [network]";
     /// The value is seldom meant.
     SETTINGS_ODD = Settings, Ok, "settings-odd", Blame::Operator, "a value looks wrong", "check whether it is intended: {place}";
@@ -66,13 +66,13 @@ remarks! {
         "check whether a proxy or a gateway before that service changes the header `Date`; if none does, report it to the service";
     /// The credential expires within 30 days.
     EXPIRES = Credential, Ok, "credential-expires", Blame::Tenant, "a credential expires within 30 days",
-        "create another before that day, and put the new one and its date into the settings";
+        "create a new credential before that day, and put it and its date into the settings";
     /// The credential expires within 7 days.
     EXPIRES_SOON = Credential, Ok, "credential-expires-soon", Blame::Tenant, "a credential expires within 7 days",
-        "create another before that day, and put the new one and its date into the settings";
+        "create a new credential before that day, and put it and its date into the settings";
     /// The credential has expired by its date, but the service accepts it.
     EXPIRED = Credential, Ok, "credential-expired", Blame::Tenant, "by its date, a credential has expired",
-        "create another, and put the new one and its date into the settings";
+        "create a new credential, and put it and its date into the settings";
     /// The pages gave no event.
     NO_EVENT = Sample, Failed, "no-event", Blame::Operator, "the answers gave no event", "check which settings leave events out";
 }

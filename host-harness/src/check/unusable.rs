@@ -44,7 +44,7 @@ fn broken_report(feed: Option<&str>, problems: &[&ConfigProblem]) -> CheckReport
     let words: Vec<String> = problems.iter().map(|problem| problem.to_string()).collect();
     let places: Vec<String> = problems.iter().map(|problem| problem.place.at.to_string()).collect();
     if problems.is_empty() {
-        let found = "good, and nothing is sent while others of the configuration are wrong".to_owned();
+        let found = "valid; nothing is sent while others of the configuration are wrong".to_owned();
         run.good(Question::Settings, None, Duration::ZERO, Some(found));
     } else {
         let trouble = SETTINGS_INVALID.trouble_at(&words.join("\n"), &list(places));

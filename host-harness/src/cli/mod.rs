@@ -185,7 +185,7 @@ struct UsageError(String);
 /// Makes the host that runs plugins and keeps their code in `cache`.
 fn host(cache: Option<PathBuf>) -> anyhow::Result<Host> {
     if cache.is_none() {
-        say!("no folder keeps compiled plugins, so each start compiles them anew: `--cache DIR` names one");
+        say!("no folder keeps compiled plugins, so each start compiles them again; name a folder with `--cache DIR`");
     }
     built_in::host_with(cache, Compiler::this_program(), PROGRESS.clone()).map_err(anyhow::Error::from)
 }

@@ -67,7 +67,7 @@ async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<onc
                 .map(|SinkTrouble { code, blame, why }| format!(": {why} ({code}, {blame})"));
             say!(
                 "error: sink {sink}: {events} events of tenant {tenant} were not delivered within {seconds} s{}\n  \
-                 fix: they wait in {} and go with the next poll or `run` on it",
+                 fix: they stay in {} until the next `poll` or `run` that uses this state",
                 why.unwrap_or_default(),
                 pipeline.store.file().display()
             );

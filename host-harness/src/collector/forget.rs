@@ -51,7 +51,7 @@ impl Collector {
         tracing::info!(
             tenant,
             feed,
-            "{} scopes that are not polled any more are forgotten with their states; {} of the last {} days are kept",
+            "forgot {} scopes that are no longer polled, with their states; {} of the last {} days are kept",
             gone.len(),
             limits::UNPOLLED_SCOPES,
             limits::UNPOLLED_KEPT.as_secs() / DAY.as_secs()

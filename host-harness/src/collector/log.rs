@@ -88,8 +88,8 @@ pub fn log_notices(
         for (is_known, Notice { code, message }) in &told {
             let message = search.words(message);
             match is_known {
-                true => tracing::debug!(%tenant, %feed, scope, code, words = message, "something is odd"),
-                false => tracing::info!(%tenant, %feed, scope, code, words = message, "something is odd"),
+                true => tracing::debug!(%tenant, %feed, scope, code, words = message, "a warning about the data"),
+                false => tracing::info!(%tenant, %feed, scope, code, words = message, "a warning about the data"),
             }
         }
     };

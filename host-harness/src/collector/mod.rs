@@ -386,7 +386,7 @@ impl Collector {
         if now + milliseconds(CLOCK_STEP) < self.swept {
             tracing::warn!(
                 fault = Blame::Operator.word(),
-                "the clock went back by {} s: everything is scheduled anew",
+                "the clock went back by {} s: everything is scheduled again",
                 (self.swept - now) / 1_000
             );
             self.plan_anew(now);
@@ -406,7 +406,7 @@ impl Collector {
                 fault,
                 count,
                 last,
-                "the same again, {count} times in {minutes} min"
+                "repeated {count} times in {minutes} min"
             );
         }
         self.pruned = self.pruned.min(now);

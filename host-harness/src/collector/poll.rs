@@ -190,7 +190,7 @@ impl Collector {
                 let fault = blame.word();
                 macro_rules! line {
                     ($level:ident) => {
-                        tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault, words, "a poll is not kept")
+                        tracing::$level!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, fault, words, "the result of a poll was not stored")
                     };
                 }
                 match self.repeats.met(STORE, &words, blame, &words, (self.clock)()) {
@@ -297,7 +297,7 @@ impl Collector {
         if let Some(trouble) = self.store_trouble.take()
             && self.repeats.over(STORE, &trouble.to_string())
         {
-            tracing::info!("the store takes polls again");
+            tracing::info!("the store accepts polls again");
         }
         scope.notices = log_notices(&admitted, Some(&scope.scope), &notices, &scope.notices);
         log_outcome(&admitted, &scope.scope, outcome, scope.standing.outcome.as_deref());

@@ -121,7 +121,7 @@ fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let lower = text.trim().to_lowercase();
     // The rest of the address may be a password.
     let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
-        "the address of a database server, which is not there yet"
+        "the address of a database server, which is not supported yet"
     } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
         "a database in memory, which loses everything when the collector ends"
     } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {

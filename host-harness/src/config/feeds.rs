@@ -302,7 +302,7 @@ fn contact(reader: &mut ConfigReader, feed: &Table<'_>) -> Option<String> {
     let expected = "a table: { name = \"Cloud security\", email = \"cloudsec@contoso.example\" }";
     let mut table = feed.child("contact").and_then(|node| reader.table(&node, expected))?;
     reader.known(&mut table, CONTACT);
-    let mut text = |key: &str| table.child(key).and_then(|node| reader.text(&node, "a text"));
+    let mut text = |key: &str| table.child(key).and_then(|node| reader.text(&node, "a string"));
     match (text("name"), text("email")) {
         (Some(name), Some(email)) => Some(format!("{name} <{email}>")),
         (name, email) => name.or(email),

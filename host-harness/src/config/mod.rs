@@ -280,7 +280,7 @@ fn is_foreign(top: &Table<'_>) -> bool {
 /// Reports all foreign files in one message.
 fn tell_of_foreign(reader: &mut ConfigReader, foreign: &[Table<'_>]) {
     let Some((first, others)) = foreign.split_first() else { return };
-    const EXPECTED: &str = "expected [[feed]] and the like; a configuration has a folder of its own";
+    const EXPECTED: &str = "expected tables such as [[feed]]; keep the configuration in a folder of its own";
     let name = |top: &Table<'_>| top.source.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let shown: Vec<String> = others.iter().take(FOREIGN_SHOWN).map(name).collect();
     let more = others.len() - shown.len();
@@ -300,7 +300,7 @@ fn one_table<'a>(reader: &mut ConfigReader, tops: &[Table<'a>], name: &str) -> O
     let mut nodes = tops.iter().filter_map(|top| top.child(name));
     let first = nodes.next()?;
     for other in nodes {
-        let message = format!("stands at {} too, expected in one file of the folder", first.at());
+        let message = format!("is also at {}, expected in only one file of the folder", first.at());
         reader.problem(&other, message);
     }
     // A list such as `[[network]]` with one table.

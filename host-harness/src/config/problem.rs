@@ -88,7 +88,7 @@ impl ReportedProblems {
         let mut brief = problems.to_vec();
         for problem in &mut brief {
             match self.places.get(&problem.message) {
-                Some(place) => problem.message = format!("the same as of {place}"),
+                Some(place) => problem.message = format!("the same as at {place}"),
                 None => drop(self.places.insert(problem.message.clone(), problem.place.at.clone())),
             }
         }

@@ -80,9 +80,11 @@ fn of_key(
     match Proxy::new(&address, exceptions) {
         Ok(proxy) if proxy.has_credentials() && node.as_table().is_none() => {
             // A name alone is a credential, too: some proxies take a token in its place.
-            let found = if proxy.has_password() { "a password in the open" } else { "a user name without a password" };
+            let found =
+                if proxy.has_password() { "a password in plain text" } else { "a user name without a password" };
             let message = format!(
-                "found {found}, expected the address in {{ env = \"…\" }} or {{ file = \"…\" }}, or without what stands before @"
+                "found {found}, expected the address in {{ env = \"…\" }} or {{ file = \"…\" }}, or without \
+                 the part before @"
             );
             reader.problem(node, message);
             None

@@ -178,7 +178,7 @@ impl ConfigReader {
             true => "; the settings of the plugin belong to [feed.settings]",
             false => "",
         };
-        let message = format!("unknown key{nearest_spelled}, all that can stand here: {}{more}", keys.join(", "));
+        let message = format!("unknown key{nearest_spelled}; known keys here: {}{more}", keys.join(", "));
         self.problem(node, message);
         meant
     }
@@ -207,7 +207,7 @@ impl ConfigReader {
     pub fn required<'b>(&mut self, table: &Table<'b>, key: &str) -> Option<Node<'b>> {
         let node = table.child(key);
         if node.is_none() {
-            self.missing(table, key, "a text");
+            self.missing(table, key, "a string");
         }
         node
     }
@@ -222,7 +222,7 @@ impl ConfigReader {
     pub fn text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
         if let DeValue::Integer(_) | DeValue::Float(_) = node.value {
             let shown = node.shown();
-            self.problem(node, format!("found {shown}, expected {expected}; a text stands in quotes: \"{shown}\""));
+            self.problem(node, format!("found {shown}, expected {expected}; write a string in quotes: \"{shown}\""));
             return None;
         }
         self.expected(node, node.as_text(), expected)
@@ -300,7 +300,7 @@ impl ConfigReader {
                 let items: Vec<Node<'b>> = children.iter().flat_map(named).collect();
                 let more = match items.len() {
                     0 | 1 => "",
-                    _ => ", and so with each other of them",
+                    _ => ", and the same for each of the others",
                 };
                 if let Some(first) = children.first() {
                     let id = suggestion::id(&first.name).unwrap_or_default();
@@ -345,9 +345,9 @@ impl ConfigReader {
         } else if text.chars().any(char::is_control) {
             // `"C:\new"` contains a line break. The message does not show the path, which may be the content that
             // belongs into the file.
-            "a path with a tab, a line break or another control in it: in double quotes \\ begins an escape"
+            "a path with a tab, a line break or another control character: in double quotes \\ begins an escape"
         } else if text == "~" || text.starts_with("~/") || text.starts_with('$') {
-            "a path that a shell would expand, and nobody else does"
+            "a path that only a shell expands"
         } else {
             return Some(node.source.beside(&text));
         };
@@ -505,7 +505,7 @@ impl<'a> Node<'a> {
 
     fn kind(&self) -> &'static str {
         match self.value {
-            DeValue::String(_) => "a text",
+            DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a whole number",
             DeValue::Float(_) => "a number",
             DeValue::Boolean(_) => "a boolean",

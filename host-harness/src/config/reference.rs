@@ -123,7 +123,8 @@ fn no_variable(name: &str) -> String {
         return "found nothing, expected the name of a variable".to_owned();
     }
     if !spelling::is_variable(bare) || spelling::may_be_secret(bare) {
-        return "found no name of a variable, expected one such as CONTOSO_SECRET; a secret itself does not belong there"
+        return "found something that is not the name of a variable, expected a name such as CONTOSO_SECRET; a secret itself does \
+                not belong there"
             .to_owned();
     }
     match bare == name {
@@ -136,8 +137,8 @@ fn no_variable(name: &str) -> String {
 pub(super) fn text_of(name: &str, value: &str) -> Result<String, String> {
     if value.contains(char::REPLACEMENT_CHARACTER) {
         return Err(format!(
-            "found a value that is no UTF-8 in the variable {name}, expected UTF-8; if it is in the encoding of Windows: \
-             export {name}=\"$(printf %s \"${name}\" | iconv -f WINDOWS-1252 -t UTF-8)\""
+            "found a value that is not UTF-8 in the variable {name}, expected UTF-8; if it is in the encoding of \
+             Windows: export {name}=\"$(printf %s \"${name}\" | iconv -f WINDOWS-1252 -t UTF-8)\""
         ));
     }
     Ok(value.to_owned())

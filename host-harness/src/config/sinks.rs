@@ -72,7 +72,7 @@ pub fn read(
         };
         let others = sinks.iter().filter_map(|sink| sink.config.as_ref());
         if let Some(other) = others.into_iter().find(|other| other.kind.clashes(&kind)) {
-            let message = format!("goes where the sink {:?} goes, expected a place of its own", other.id);
+            let message = format!("has the destination of the sink {:?}, expected a destination of its own", other.id);
             reader.problems.push(place.problem(message));
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
@@ -136,7 +136,7 @@ fn no_type(other: &str) -> String {
         return format!("found {other:?}, {EXPECTED}; write {meant}");
     }
     match LATER.contains(&bare.as_str()) {
-        true => format!("found {other:?}, which is not there yet, {EXPECTED}; until then events get there {WAY}"),
+        true => format!("found {other:?}, which is not supported yet, {EXPECTED}; until then events get there {WAY}"),
         false => format!("found {other:?}, {EXPECTED}; events get to other systems {WAY}"),
     }
 }
@@ -176,8 +176,8 @@ fn http(
     if config.has_credentials() && !network.takes_credentials(&parsed) {
         let line = format!("allow_credentials_over_http = [{:?}]", parsed.origin().ascii_serialization());
         let message = format!(
-            "its credentials would go over http, for everybody on the way to read, expected https://; only where nobody \
-             else can read the network between, write `{line}` in [network]"
+            "its credentials would be sent over http, where anyone on the way can read them, expected https://; only \
+             where nobody else can read the network between, write `{line}` in [network]"
         );
         reader.problem(&node, message);
         return None;
@@ -218,7 +218,7 @@ fn headers(
     for node in table.iter().flat_map(Table::children) {
         let name = http::HeaderName::from_bytes(node.name.as_bytes());
         let fits = |text: &str| http::HeaderValue::from_str(text).is_ok();
-        let expected = format!("found {:?}, expected a header's name and a text for it", node.name);
+        let expected = format!("found {:?}, expected a header's name and a string for it", node.name);
         if node.as_table().is_some() {
             match (name, secret(reader, node, files, environment)) {
                 (Ok(name), Some(value)) if fits(value.expose()) => headers.credentials.push((name, value)),
@@ -228,7 +228,7 @@ fn headers(
             continue;
         }
         // The value may be a secret.
-        let value = reader.hidden_text(node, "a text").and_then(|text| template(reader, node, &text));
+        let value = reader.hidden_text(node, "a string").and_then(|text| template(reader, node, &text));
         match (name, value) {
             (Ok(name), Some(value)) if fits(value.text()) => {
                 let is_credential = spelling::is_credential(name.as_str(), value.text());

@@ -39,12 +39,12 @@ pub fn message(text: &str, error: &Error) -> (NonZeroUsize, String) {
     let number = line_number(text, at);
     if let Some(other) = language(text) {
         let expected = "expected TOML, with tables such as [[feed]] and lines such as `id = \"contoso\"`";
-        return (number, format!("is no TOML: this looks like {other}, {expected}"));
+        return (number, format!("is not TOML: this looks like {other}, {expected}"));
     }
     if text.contains('\r') && !text.contains('\n') {
         return (
             NonZeroUsize::MIN,
-            "is no TOML: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'".to_owned(),
+            "is not TOML: the lines end in CR alone, expected LF or CR LF: tr '\\r' '\\n'".to_owned(),
         );
     }
     let words = error.message();
@@ -61,7 +61,7 @@ pub fn message(text: &str, error: &Error) -> (NonZeroUsize, String) {
             .or_else(|| line.split_once('=').and_then(|(key, value)| date(key.trim(), value.trim())))
             .or_else(|| punctuation(line, after, words)),
     };
-    (number, format!("is no TOML: {}", advice.unwrap_or_else(|| words.to_owned())))
+    (number, format!("is not TOML: {}", advice.unwrap_or_else(|| words.to_owned())))
 }
 
 fn line_number(text: &str, offset: usize) -> NonZeroUsize {
@@ -246,8 +246,8 @@ mod tests {
 
     fn told_of(text: &str) -> String {
         let (_, errors) = DeTable::parse_recoverable(text);
-        let (line, words) = message(text, errors.first().expect("is no TOML"));
-        format!("{line}: {}", words.strip_prefix("is no TOML: ").unwrap())
+        let (line, words) = message(text, errors.first().expect("is not TOML"));
+        format!("{line}: {}", words.strip_prefix("is not TOML: ").unwrap())
     }
 
     #[test]

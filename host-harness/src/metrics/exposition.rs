@@ -265,7 +265,7 @@ impl Scrape {
             }
         }
         writer.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
-        let help = "Feeds that are not collected, because their credentials cannot be read, their plugin breaks down or refuses their settings late, or it differs from its pins.";
+        let help = "Feeds that are not collected, because their credentials cannot be read, their plugin crashes or refuses their settings late, or it differs from its pins.";
         writer.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
         let help = "Feeds that are still being checked: their plugin is compiled, or asked about their settings.";
         writer.single("collector_feeds_being_checked", Gauge, help, Value::Whole(*waiting))?;

@@ -169,7 +169,7 @@ impl MissingAnswer {
                 remedy: format!("to allow it, write `allow_addresses = [\"{address}\"]` in [network]"),
             },
             MissingAnswer::ProxyFailed(proxy) => {
-                TransportError::Proxy { proxy, why: format!("makes no connection to {host}") }
+                TransportError::Proxy { proxy, why: format!("does not connect to {host}") }
             }
             MissingAnswer::ConnectionRefused => TransportError::Refused,
             MissingAnswer::Timeout(seconds) => TransportError::Timeout(seconds),
@@ -233,7 +233,7 @@ pub enum CassetteError {
     #[error(transparent)]
     Unread(#[from] Unread),
     /// The text is not a cassette.
-    #[error("is no cassette: line {line}, {place}: {words}")]
+    #[error("is not a cassette: line {line}, {place}: {words}")]
     NoCassette {
         /// The line of the text.
         line: usize,
@@ -259,7 +259,7 @@ pub enum CassetteError {
     #[error("is the document beside a recording: name {}, and the document is found", .0.display())]
     Document(PathBuf),
     /// The document beside the cassette is not JSON.
-    #[error("is no JSON")]
+    #[error("is not JSON")]
     NoDocument(#[source] serde_json::Error),
 }
 

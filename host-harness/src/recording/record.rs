@@ -67,7 +67,7 @@ pub enum RecordError {
     #[error("nothing was sent{}", .0.as_ref().map_or(String::new(), |failure| format!(": {}", failure.cause)))]
     NothingSent(Option<Box<Failure>>),
     /// An answer is not text, and a cassette holds text only.
-    #[error("the answer of {method} {url} is no UTF-8, which a recording cannot hold")]
+    #[error("the answer of {method} {url} is not UTF-8, which a recording cannot hold")]
     NoText {
         /// Method of the request.
         method: String,

@@ -286,7 +286,7 @@ impl ReplayTransport {
         let exchanges = self.exchanges.lock();
         let unused = exchanges.iter().map(|(index, exchange)| {
             let RecordedRequest { method, url, .. } = &exchange.request;
-            format!("exchanges[{index}]: nobody asked for {method} {url}")
+            format!("exchanges[{index}]: no request was sent for {method} {url}")
         });
         self.mismatches.lock().iter().cloned().chain(unused).collect()
     }

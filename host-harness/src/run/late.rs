@@ -45,7 +45,7 @@ impl LateFeeds {
         if count == 0 {
             return None;
         }
-        tracing::info!("checks {count} more feeds, whose plugins take longer; the others do not wait for them");
+        tracing::info!("still checking {count} feeds, whose plugins take longer; the others do not wait for them");
         Some(LateFeeds { admission, asked, impatient, before, since, rank: 0, good: 0, problems: None })
     }
 
@@ -110,7 +110,7 @@ impl RunLoop {
             None => {
                 let late = self.late.take();
                 if let Some(LateFeeds { good, problems, .. }) = late {
-                    tracing::info!("took {good} more feeds");
+                    tracing::info!("added {good} feeds");
                     let problems = problems.filter(|problems| good == 0 && !problems.is_empty());
                     if let Some(problems) = problems.filter(|_| self.collector.is_without_feeds()) {
                         return Err(StartError::Configuration(config::once_each(problems)));

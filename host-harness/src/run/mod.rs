@@ -160,7 +160,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
         Some(address) => {
             let listener = server::listen(address).await.map_err(StartError::of_host)?;
             let address = listener.local_addr().map_err(StartError::of_host)?;
-            tracing::info!("serves /metrics /healthz /readyz and the status page at http://{address}/");
+            tracing::info!("serving /metrics /healthz /readyz and the status page at http://{address}/");
             let server =
                 StatusServer { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
             Some(tokio::spawn(server::serve(listener, server)))
@@ -170,7 +170,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
     let count = checked.feeds.len();
     let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
-    tracing::info!("collects {count} feeds, state in {}", config.state.display());
+    tracing::info!("collecting {count} feeds, state in {}", config.state.display());
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
     let driver = RunLoop {
@@ -274,30 +274,30 @@ impl RunLoop {
             if let Some(why) = deliveries.closed() {
                 return Err(StartError::of_host(why));
             }
-            turns.does("starts what is due");
+            turns.does("starts due jobs");
             failpoint::pass(failpoint::LOOP);
             self.collector.start_due();
             let next = self.collector.next_due().map(|due| due.saturating_sub((self.start.clock)()));
             let next = next.map_or(limits::LONGEST_WAIT, |next| Duration::from_millis(next).min(limits::LONGEST_WAIT));
-            turns.does("waits, or takes up what a poll or a search came to");
+            turns.does("waits, or handles the result of a poll or a search");
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hang_up.recv() => self.begin_reload(true),
                 Some(question) = self.asked.recv() => {
-                    turns.does("answers a reader of the status");
+                    turns.does("answers a request for the status");
                     self.answer(question);
                 }
                 loaded = reloaded(&mut self.reload) => {
-                    turns.does("takes a configuration");
+                    turns.does("loads a configuration");
                     self.end_reload(loaded);
                 }
                 verdict = late::next(&mut self.late) => {
-                    turns.does("takes up a feed whose plugin is ready");
+                    turns.does("adds a feed whose plugin is ready");
                     self.take_late(verdict)?;
                 }
                 _ = watch.tick() => {
-                    turns.does("looks at its files, and forgets what is over");
+                    turns.does("checks its files for changes, and drops old scopes");
                     self.look_around();
                 }
                 () = self.collector.ended() => {}
@@ -330,7 +330,7 @@ impl RunLoop {
     /// Gives polls and deliveries time to end.
     async fn stop(self, signals: &mut Signals) {
         let deadline = Instant::now() + limits::SHUTDOWN_WORK;
-        tracing::info!("stops: polls and deliveries have {} s to end", limits::SHUTDOWN_WORK.as_secs());
+        tracing::info!("stopping: polls and deliveries have {} s to end", limits::SHUTDOWN_WORK.as_secs());
         let RunLoop { collector, .. } = self;
         let pipeline = collector.pipeline().clone();
         let deliveries = &pipeline.deliveries;
@@ -341,7 +341,7 @@ impl RunLoop {
         };
         tokio::select! {
             () = end => {}
-            () = signals.stop() => tracing::warn!("told to stop a second time: ends at once"),
+            () = signals.stop() => tracing::warn!("told to stop a second time: ending at once"),
             () = sleep_until(deadline) => {}
         }
         let waiting: u64 = deliveries.waiting().iter().map(|(_, waiting)| waiting.events).sum();
@@ -359,7 +359,7 @@ impl RunLoop {
                     (self.collector.draft(rows), self.left_out.clone(), self.waiting_rows());
                 let refused = self.refused.iter().flat_map(|refused| &refused.problems);
                 let notes: Vec<String> =
-                    refused.map(|problem| format!("the configuration is not taken: {problem}")).collect();
+                    refused.map(|problem| format!("the configuration is not accepted: {problem}")).collect();
                 // Done beside the loop, so that others do not wait.
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
@@ -383,7 +383,7 @@ impl RunLoop {
         self.collector.pipeline().metrics.reloaded(false);
         let is_told = self.refused.as_ref().is_some_and(|refused| refused.problems == problems) && !asked;
         for problem in problems.iter().filter(|_| !is_told) {
-            tracing::error!(fault = Blame::Operator.word(), problem, "the configuration is not taken");
+            tracing::error!(fault = Blame::Operator.word(), problem, "the configuration is not accepted");
         }
         self.refused = Some(RefusedConfig { at: Instant::now(), problems });
     }
@@ -437,7 +437,7 @@ impl RunLoop {
         let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         let before = std::mem::replace(&mut self.left_out, left_out);
         self.count_left_out();
-        tracing::info!("took the configuration of {count} feeds");
+        tracing::info!("loaded the configuration of {count} feeds");
         self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
         self.count_waiting();
     }
@@ -455,7 +455,11 @@ fn going_on<'a>(collector: &Collector, left_out: &'a [LeftOut], admission: &'a A
 /// Logs the warnings about a configuration, except for those of `before`.
 fn tell_odd(odd: &[ConfigProblem], before: &[ConfigProblem]) {
     for warning in odd.iter().filter(|warning| !before.contains(warning)) {
-        tracing::warn!(fault = Blame::Operator.word(), problem = warning.to_string(), "the configuration is odd");
+        tracing::warn!(
+            fault = Blame::Operator.word(),
+            problem = warning.to_string(),
+            "a warning about the configuration"
+        );
     }
 }
 
@@ -466,7 +470,7 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
         let (tenant, feed, goes_on) = (out.tenant.clone(), out.feed.clone(), collector.collects(&out.feed));
         let known = before.iter().find(|row| row.feed == feed);
         let told = known.filter(|row| !asked && row.goes_on == goes_on);
-        let what = if goes_on { "a feed goes on as it was" } else { "a feed is left out" };
+        let what = if goes_on { "a feed keeps its previous configuration" } else { "a feed is left out" };
         let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.messages().collect::<Vec<_>>());
         for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
             tracing::error!(tenant, feed, code, fault, words, "{what}");

@@ -80,7 +80,7 @@ fn left_out(rows: &[LeftOutRow]) -> Markup {
                         td.bad { (code) }
                         td {
                             @for words in words {
-                                @let what = if *goes_on { "a feed goes on as it was" } else { "a feed is left out" };
+                                @let what = if *goes_on { "a feed keeps its previous configuration" } else { "a feed is left out" };
                                 div { (what) ": " (words) }
                             }
                         }
@@ -105,7 +105,7 @@ fn waiting_feeds(rows: &[WaitingRow]) -> Markup {
                         td { (tenant) }
                         td { (feed) }
                         td.number { (moment(*since)) }
-                        td { @if *goes_on { "it goes on as it was" } @else { "it is not collected yet" } }
+                        td { @if *goes_on { "it keeps its previous configuration" } @else { "it is not collected yet" } }
                     }
                 }
             }

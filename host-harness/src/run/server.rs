@@ -119,7 +119,7 @@ impl StatusServer {
                 Some(snapshot) => content(200, "text/html; charset=utf-8", page(&snapshot, (self.pipeline.clock)())),
                 None => text(503, "the collector does not answer\n".to_owned()),
             },
-            _ => text(404, "known here: /metrics /healthz /readyz /\n".to_owned()),
+            _ => text(404, "this server has: /metrics /healthz /readyz /\n".to_owned()),
         }
     }
 

@@ -90,18 +90,20 @@ async fn watch(turns: Turns, mut stops: Stops) {
                 match watch.look(turn.map(|turn| turn.number), passed) {
                     LoopHealth::Fine => {}
                     LoopHealth::Late(for_seconds) => say(format!(
-                        "the collector's loop does not turn for {for_seconds} s: it {does}; the process ends after {} s",
+                        "the collector's loop has been stuck for {for_seconds} s: it {does}; the process \
+                         ends after {} s",
                         limits::LOOP_LOST.as_secs()
                     )),
                     LoopHealth::Lost => end(format!(
-                        "ends: the collector's loop did not turn for {} s, in which it {does}; a supervisor is to start it again",
+                        "ending: the collector's loop was stuck for {} s, in which it {does}; a supervisor must \
+                         start the process again",
                         limits::LOOP_LOST.as_secs()
                     )),
                     LoopHealth::Overdue => end(format!(
-                        "ends: told to stop, the process did not within its {} s",
+                        "ending: told to stop, the process did not stop within its {} s",
                         limits::SHUTDOWN.as_secs()
                     )),
-                    LoopHealth::OverdueAtOnce => end("ends: told to stop a second time, the process did not".to_owned()),
+                    LoopHealth::OverdueAtOnce => end("ending: told to stop a second time, the process did not stop".to_owned()),
                 }
             }
         }

@@ -179,7 +179,9 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
                 "the last line is an incomplete event, and was given an end: a file of another user, or one with another \
                  name (a hard link), is not cut"
             ),
-            false => tracing::warn!(file = %path.display(), "the last line had no end, and was given one"),
+            false => {
+                tracing::warn!(file = %path.display(), "the last line did not end in a line break, which was added")
+            }
         }
         file.append(b"\n")?;
     }

@@ -144,12 +144,14 @@ impl Writer for HttpWriter {
 fn fix(status: StatusCode, url: &str, location: Option<&str>) -> String {
     match status.as_u16() {
         300..=399 => match location.and_then(|location| leads(url, location)) {
-            None => "; fix: check the `url` of the sink: it leads elsewhere, and does not say where".to_owned(),
-            Some((there, true)) => format!("; fix: put the address that it leads to into `url`: {there}"),
+            None => {
+                "; fix: check the `url` of the sink: the answer is a redirect that does not say where to".to_owned()
+            }
+            Some((there, true)) => format!("; fix: put the address of the redirect into `url`: {there}"),
             // Another machine may answer in the receiver's place.
             Some((there, false)) => format!(
-                "; fix: check who answers there: it leads to {there}, and whoever listens there would get events and \
-                 credentials"
+                "; fix: check who answers there: the answer redirects to {there}, and whoever listens there would get \
+                 events and credentials"
             ),
         },
         401 | 403 => "; fix: check the `token` of the sink".to_owned(),
@@ -299,10 +301,10 @@ mod tests {
     #[test]
     fn a_redirect_is_advised_where_it_stays_with_the_receiver() {
         for (location, told) in [
-            ("/v2/events?token=abc", "put the address that it leads to into `url`: https://h.example/v2/events"),
-            ("https://h.example:8443/e", "put the address that it leads to into `url`: https://h.example:8443/e"),
-            ("http://h.example/e", "check who answers there: it leads to http://h.example/e"),
-            ("https://u:p@evil.example/e", "check who answers there: it leads to https://evil.example/e"),
+            ("/v2/events?token=abc", "put the address of the redirect into `url`: https://h.example/v2/events"),
+            ("https://h.example:8443/e", "put the address of the redirect into `url`: https://h.example:8443/e"),
+            ("http://h.example/e", "check who answers there: the answer redirects to http://h.example/e"),
+            ("https://u:p@evil.example/e", "check who answers there: the answer redirects to https://evil.example/e"),
         ] {
             let fix = fix(StatusCode::FOUND, "https://h.example/events", Some(location));
             assert!(fix.contains(told) && !fix.contains("abc"), "{fix}");

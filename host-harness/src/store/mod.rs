@@ -90,10 +90,10 @@ pub enum StoreErrorKind {
     #[error("it cannot be opened ({0}); see that it is a file, and that the collector's user may read and write it")]
     Unopened(Cause),
     /// The file is damaged.
-    #[error("it is damaged ({0}); restore it from a backup, or move it away to begin anew")]
+    #[error("it is damaged ({0}); restore it from a backup, or move it away to start afresh")]
     Damaged(Cause),
     /// The file is not the state of a collector.
-    #[error("it is a database of something else; give the collector a file of its own")]
+    #[error("it is the database of another program; give the collector a file of its own")]
     Foreign,
     /// A later version wrote the file.
     #[error("found schema {found}, which a later version wrote, expected at most {known}; use that version")]

@@ -78,7 +78,7 @@ impl KeyPair {
                 _ => "no private key among its parts".to_owned(),
             });
         };
-        let Some(der) = &private.der else { return unfit("a private key that is cut off or no base64") };
+        let Some(der) = &private.der else { return unfit("a private key that is cut off or not base64") };
         let key = match private.label.as_str() {
             "PRIVATE KEY" => RsaKeyPair::from_pkcs8(der),
             "RSA PRIVATE KEY" => RsaKeyPair::from_der(der),
@@ -93,7 +93,7 @@ impl KeyPair {
         })?;
         let chain: Option<Vec<_>> =
             parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_ref()).collect();
-        let Some(chain) = chain else { return unfit("a certificate that is cut off or no base64") };
+        let Some(chain) = chain else { return unfit("a certificate that is cut off or not base64") };
         if chain.is_empty() {
             return unfit("a private key without its certificate");
         }

@@ -176,7 +176,7 @@ fn authorities_or_words(bytes: &[u8], file: &Path) -> Result<Authorities, String
         if !part.is_certificate() {
             return Err(found(format!("{number} with the label {}", text::plain(text::cut(&part.label, WORDS_BYTES)))));
         }
-        let read = part.der.as_ref().map_or(Some(Err("is cut off or no base64".to_owned())), |der| root(der));
+        let read = part.der.as_ref().map_or(Some(Err("is cut off or not base64".to_owned())), |der| root(der));
         match read.unwrap_or_else(|| Err("is damaged".to_owned())) {
             Ok(root) => authorities.roots.push(root),
             Err(why) => {
@@ -515,7 +515,7 @@ mod tests {
             (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>".to_vec(), "found a web page (HTML)"),
             (b"hello".to_vec(), "found no certificate in my ca"),
             (two(&cut), "the 2nd certificate (line "),
-            (two(&pem.replace("MII", "M!!")), "is cut off or no base64"),
+            (two(&pem.replace("MII", "M!!")), "is cut off or not base64"),
             (two(&pem.replacen("MII", "MIA", 1)), "is damaged"),
             (b"\xff\xfe\0\0a\0\0\0".to_vec(), "my ca is UTF-32, expected UTF-8: iconv"),
         ] {

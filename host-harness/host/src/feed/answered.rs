@@ -80,7 +80,7 @@ impl Feed {
 /// Logs a denied request, unless the failure's text in `told` mentions it or the log already has it.
 pub(super) fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, news: &News) {
     let Some(Denied { request, why }) = denied.filter(|denied| !told.contains(&denied.why)) else { return };
-    let words = format!("{request} is not let out: {why}");
+    let words = format!("{request} is not allowed: {why}");
     if news.is_news(&words) {
         tracing::warn!(target: "egress", who = format!("{}/{}", caller.tenant, caller.feed), "{words}");
     }

@@ -24,17 +24,17 @@ impl PollPages {
     pub fn add(&mut self, step: PollStep, limits: &Limits) -> Result<Option<String>, Failure> {
         self.bytes += step.pages.iter().map(|page| page.body.len()).sum::<usize>();
         if self.bytes > limits.page_bytes {
-            let cause = format!("the pages of the poll pass the limit of {} bytes", limits.page_bytes);
+            let cause = format!("the pages of the poll exceed the limit of {} bytes", limits.page_bytes);
             return Err(failures::PAGE_BYTES_LIMIT.because(cause));
         }
         self.pages.extend(step.pages);
         self.notices.extend(step.notices);
         if self.notices.len() > limits.notices {
-            let cause = format!("the steps of the poll pass the limit of {} notices", limits.notices);
+            let cause = format!("the steps of the poll exceed the limit of {} notices", limits.notices);
             return Err(failures::NOTICE_LIMIT.because(cause));
         }
         let too_many = || {
-            let cause = format!("the poll goes on after the limit of {} pages", limits.pages);
+            let cause = format!("the poll has more pages than the limit of {}", limits.pages);
             Err(failures::PAGE_LIMIT.because(cause))
         };
         if self.pages.len() > limits.pages {
@@ -43,7 +43,7 @@ impl PollPages {
         let Some(next) = step.next else { return Ok(None) };
         if !self.cursors.insert(next.clone()) {
             let cause = format!(
-                "the links of the pages run in a loop: page {} leads back to one that was read, {}",
+                "the links of the pages form a loop: page {} leads back to one that was read, {}",
                 self.pages.len(),
                 text::plain(text::cut(&next, NAME_BYTES))
             );

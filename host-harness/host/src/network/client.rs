@@ -253,7 +253,7 @@ impl Proxy {
         let why = match &error {
             TransportError::NameNotResolved(_) => "cannot be reached: its name does not resolve".to_owned(),
             TransportError::Refused => "cannot be reached: the connection was refused".to_owned(),
-            TransportError::Timeout(seconds) if connecting => format!("made no connection within {seconds} s"),
+            TransportError::Timeout(seconds) if connecting => format!("did not connect within {seconds} s"),
             TransportError::Other(cause) if cause.to_string().ends_with(PROXY_LOGIN) => {
                 // The client does not reveal the challenge; `check` reads it.
                 let met =
@@ -263,7 +263,7 @@ impl Proxy {
             // The client reveals no status but 407, and some proxies answer a wrong password with another status.
             TransportError::Other(cause) if cause.to_string().starts_with(TUNNEL_ERROR) => {
                 let met = if self.has_credentials() { "does not accept its user and password, " } else { "" };
-                format!("makes no connection: it refuses to, {met}or cannot reach the service")
+                format!("does not connect: it refuses to, {met}or cannot reach the service")
             }
             _ => return error,
         };

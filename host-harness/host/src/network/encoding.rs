@@ -242,7 +242,7 @@ mod tests {
         let empty = gzip(b"");
         assert_eq!(decoded(&["gzip"], &empty.repeat(GZIP_MEMBERS), 1 << 20), Ok(String::new()));
         let told = decoded(&["gzip"], &empty.repeat(GZIP_MEMBERS + 1), 1 << 20).unwrap_err();
-        assert_eq!(told, format!("the body is no good gzip: it has more than {GZIP_MEMBERS} members"));
+        assert_eq!(told, format!("the body is not valid gzip: it has more than {GZIP_MEMBERS} members"));
     }
 
     #[test]
@@ -250,10 +250,10 @@ mod tests {
         let whole = gzip(b"a body of some length");
         for end in 1..whole.len() {
             let told = decoded(&["gzip"], &whole[..end], 100).unwrap_err();
-            assert!(told.starts_with("the body is no good gzip: "), "{end}: {told}");
+            assert!(told.starts_with("the body is not valid gzip: "), "{end}: {told}");
         }
         let two = [whole.as_slice(), &whole[..5]].concat();
-        assert_eq!(decoded(&["gzip"], &two, 100).unwrap_err(), "the body is no good gzip: it ends early");
+        assert_eq!(decoded(&["gzip"], &two, 100).unwrap_err(), "the body is not valid gzip: it ends early");
         // The damage is in the checksum; other damage may decode to any body.
         let mut damaged = whole.clone();
         damaged[whole.len() - 8] ^= 0x55;
@@ -261,13 +261,13 @@ mod tests {
             [&b"body"[..], &[&whole[..], &b"garbage!!!"[..]].concat(), &[&whole[..], &[0; 16]].concat(), &damaged]
         {
             let told = decoded(&["gzip"], bad, 100).unwrap_err();
-            assert!(told.starts_with("the body is no good gzip: "), "{told}");
+            assert!(told.starts_with("the body is not valid gzip: "), "{told}");
         }
     }
 
     #[test]
     fn a_body_has_its_limit_whatever_it_is_encoded_as() {
-        let too_large = |most: usize| Err(format!("the body passes {most} bytes"));
+        let too_large = |most: usize| Err(format!("the body exceeds {most} bytes"));
         let bomb = gzip(&vec![b' '; 1 << 20]);
         assert_eq!(decoded(&["gzip"], &bomb, 1 << 20).map(|body| body.len()), Ok(1 << 20));
         assert_eq!(decoded(&["gzip"], &bomb, (1 << 20) - 1), too_large((1 << 20) - 1));

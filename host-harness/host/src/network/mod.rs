@@ -111,7 +111,7 @@ pub enum TransportError {
     #[error("no answer within {0} s")]
     Timeout(u64),
     /// The answer is not HTTP, or two readers would understand it differently.
-    #[error("the answer is no good HTTP: {0}")]
+    #[error("the answer is not valid HTTP: {0}")]
     Malformed(Cause),
     /// The body has an encoding that was not asked for.
     #[error("the header `content-encoding`: found {0}, expected gzip or none")]
@@ -120,7 +120,7 @@ pub enum TransportError {
     #[error("the header `content-type`: found the charset {0}, expected UTF-8")]
     Charset(String),
     /// The body does not have the encoding that its headers declare.
-    #[error("the body is no good gzip: {0}")]
+    #[error("the body is not valid gzip: {0}")]
     Undecodable(Cause),
     /// The certificate is not trusted.
     #[error("TLS: {0}")]
@@ -129,10 +129,10 @@ pub enum TransportError {
     #[error("the connection ended before the answer did")]
     Broken,
     /// The body exceeds its limit, in bytes.
-    #[error("the body passes {0} bytes")]
+    #[error("the body exceeds {0} bytes")]
     TooLarge(usize),
     /// The headers exceed their limit, in bytes.
-    #[error("the headers pass {0} bytes or are too many")]
+    #[error("the headers exceed {0} bytes or are too many")]
     HeadersTooLarge(usize),
     /// Any other error.
     #[error(transparent)]

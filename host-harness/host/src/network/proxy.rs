@@ -34,8 +34,7 @@ enum Hosts {
 /// The text is not the address of a proxy. The error does not quote the text, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected the address of an HTTP proxy, such as http://proxy.example:3128, with user:password@ before the name where \
-     it asks for them"
+    "expected the address of an HTTP proxy, such as http://proxy.example:3128, with user:password@ before the name if the proxy asks for them"
 )]
 pub struct NotAProxy;
 

@@ -343,7 +343,7 @@ fn measure(one: &mut Measure) -> Within {
     if [one.value, one.maximum, one.weight].iter().all(|figure| figure.is_finite()) {
         return Ok(());
     }
-    broken(format!("the figure of {} is no number", shown(&one.subject)))
+    broken(format!("the figure of {} is not a number", shown(&one.subject)))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ macro_rules! bounds {
 
 bounds! {
     AddressOfRequest = "the address of a request",
-    AssertionSubject = "what an assertion is about",
+    AssertionSubject = "the subject of an assertion",
     Assertions = "assertions",
     BodiesOfAllAnswers = "the bodies of all answers",
     BodyOfRequest = "the body of a request",
@@ -92,7 +92,7 @@ bounds! {
     PluginDataOfScope = "the plugin data of a scope",
     PluginName = "the plugin's name",
     PluginVersion = "the plugin's version",
-    ProcessorTime = "time on a processor",
+    ProcessorTime = "processor time",
     Requests = "requests",
     SchemaOfSettings = "the schema of the settings",
     ScopesOfDiscovery = "scopes of a discovery",
@@ -102,6 +102,6 @@ bounds! {
     State = "state",
     SubjectOfFigure = "the subject of a figure",
     TableElements = "table elements",
-    Time = "time in all",
+    Time = "total time",
     UidOfEvent = "the uid of an event",
 }

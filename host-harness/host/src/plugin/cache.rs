@@ -66,7 +66,7 @@ impl Cache {
         };
         let met = file.metadata().map_err(unread)?;
         if !met.is_file() {
-            return Err(unusable(Cause::new("is no regular file, expected one")));
+            return Err(unusable(Cause::new("is not a regular file, expected one")));
         }
         if let Some((found, _)) = reach_of_others(&met, 0o600) {
             return Err(unusable(Cause::new(found)));
@@ -243,11 +243,11 @@ mod tests {
         assert!(elsewhere.exists(), "the link is replaced, and its target stays");
         fs::remove_file(&file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
-        check_replaced(&cache, "is no regular file");
+        check_replaced(&cache, "is not a regular file");
         fs::remove_file(&file).unwrap();
         fs::create_dir_all(file.join("below")).unwrap();
         symlink(&elsewhere, file.join("below/link")).unwrap();
-        check_replaced(&cache, "is no regular file");
+        check_replaced(&cache, "is not a regular file");
         assert!(elsewhere.exists(), "a folder is replaced, and what links in it lead to stays");
         for (found, reason) in
             [(0o602, "has the mode 0602, which lets others write it, expected 0600"), (0o620, "0620")]

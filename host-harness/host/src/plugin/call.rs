@@ -43,7 +43,7 @@ pub use super::tap::Tap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The plugin trapped, or its answer violates the contract.
-    #[error("the plugin broke down in {call}: {kind}{words}")]
+    #[error("the plugin crashed in {call}: {kind}{words}")]
     Trap {
         /// Function of the contract.
         call: &'static str,
@@ -61,7 +61,7 @@ pub enum CallError {
         stood: Duration,
     },
     /// The plugin exceeded a limit.
-    #[error("the plugin passed its limit of {limit} in {call}, {value}{words}")]
+    #[error("the plugin exceeded its limit on {limit} in {call}, {value}{words}")]
     Limit {
         /// Function of the contract.
         call: &'static str,
@@ -80,7 +80,7 @@ pub struct LastWords(Vec<String>);
 
 impl fmt::Display for LastWords {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(formatter, "; its last words: {}", self.0.join(" / ")) }
+        if self.0.is_empty() { Ok(()) } else { write!(formatter, "; its last log lines: {}", self.0.join(" / ")) }
     }
 }
 

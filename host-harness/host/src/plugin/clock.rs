@@ -54,9 +54,7 @@ impl monotonic_clock::Host for ClockView<'_> {
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
         if self.clock.begun.is_none() {
-            return Err(wasmtime::Error::msg(
-                "it set a timer, and calls that are functions of their arguments have none",
-            ));
+            return Err(wasmtime::Error::msg("it set a timer, which the rules for this call do not allow"));
         }
         let mut timers = WasiClocksCtxView { ctx: &mut self.clock.timers, table: self.table };
         monotonic_clock::Host::subscribe_duration(&mut timers, duration)

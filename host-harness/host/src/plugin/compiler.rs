@@ -51,7 +51,7 @@ pub enum CompileError {
     #[error(transparent)]
     Refused(EngineRefusal),
     /// The compilation exceeds a limit.
-    #[error("compiling the plugin passed the limit of {limit}, {value} (plugin)")]
+    #[error("compiling the plugin exceeded the limit on {limit}, {value} (plugin)")]
     Limit {
         /// The limit.
         limit: Bound,
@@ -59,7 +59,7 @@ pub enum CompileError {
         value: LimitAmount,
     },
     /// The compiler crashed on the plugin.
-    #[error("the compiler broke down on the plugin: {status}; {words} (plugin)")]
+    #[error("the compiler crashed on the plugin: {status}; {words} (plugin)")]
     Broken {
         /// How its process ended.
         status: ExitStatus,
@@ -135,7 +135,7 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let unfenced = words.strip_prefix(UNFENCED).and_then(|words| words.split_once('\n'));
     if let Some((why, _)) = unfenced {
         let why = text::plain(why);
-        tracing::warn!(why, "a plugin was compiled without a fence of system calls; the limits of the compiler held");
+        tracing::warn!(why, "a plugin was compiled without a filter of system calls, but within the compiler's limits");
     }
     let words = unfenced.map_or(&*words, |(_, rest)| rest);
     if status.success() {

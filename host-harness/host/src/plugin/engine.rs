@@ -158,10 +158,10 @@ impl Host {
                 }
             }
             Err(why @ CacheError::File { .. }) => {
-                tracing::warn!("{why}; the plugin is compiled anew, and the file replaced")
+                tracing::warn!("{why}; the plugin is compiled again, and the file replaced")
             }
             Err(why @ CacheError::Folder { .. }) => {
-                tracing::warn!("the cache is not used, and each start compiles its plugins anew: {why}");
+                tracing::warn!("the cache is not used, and each start compiles its plugins again: {why}");
                 cache = None;
             }
         }
@@ -188,7 +188,7 @@ impl Host {
         };
         // If the cache cannot be written, each start only takes longer.
         if let Some(Err(why)) = cache.map(|cache| cache.store(&name, &code)) {
-            tracing::warn!("the compiled plugin is not kept, and each start compiles it anew: {why}");
+            tracing::warn!("the compiled plugin is not kept, and each start compiles it again: {why}");
         }
         self.native(&code).map_err(refused)
     }

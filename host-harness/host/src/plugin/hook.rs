@@ -296,7 +296,7 @@ impl Carrier {
             }
             Refused {
                 code: HttpError::HttpRequestBodySize(None),
-                cause: NoAnswer::Denied(format!("its body is too long or broke: {error}")),
+                cause: NoAnswer::Denied(format!("its body is too long or incomplete: {error}")),
             }
         })?;
         Ok(body.to_bytes())
@@ -351,7 +351,7 @@ impl Carrier {
             && !std::mem::replace(&mut journal.bare, true)
         {
             let (method, origin, name) = (&judged.shape.method, &judged.shape.origin, sealed::name(credential));
-            let words = format!("a {method} to {origin} leaves without {name}, which was declared for it");
+            let words = format!("a {method} to {origin} was sent without {name}, which was declared for it");
             if egress.news().is_news(&words) {
                 tracing::warn!(target: "egress", who = %self.asker.who, words, "a request lacks its credential");
             }
@@ -511,7 +511,7 @@ impl Carrier {
         let address = text::cut(address, ADDRESS_BYTES).escape_default();
         let request = format!("{method} {address}");
         match self.call {
-            "describe" => tracing::warn!(target: "egress", who = %self.asker.who, "{request} is not let out: {why}"),
+            "describe" => tracing::warn!(target: "egress", who = %self.asker.who, "{request} is not allowed: {why}"),
             _ => journal.first_denied = Some(Denied { request, why: why.to_string() }),
         }
     }

@@ -249,7 +249,7 @@ impl<'a> Candidate<'a> {
             let Some(value) = given.get(&setting) else { continue };
             let message = astray::reference(value).unwrap_or_else(|| {
                 let found = astray::kind(value);
-                format!("found {found}, expected a text, {{ env = \"…\" }} or {{ file = \"…\" }}: it is a credential")
+                format!("found {found}, expected a string, {{ env = \"…\" }} or {{ file = \"…\" }}: it is a credential")
             });
             self.problems.push(self.problem(&setting, message));
             self.told.push(setting);

@@ -282,7 +282,7 @@ impl Admission {
         }
         // The task that judged the feed panicked; the message of the panic is on standard error.
         let (number, feed) = self.waiting.pop_first()?;
-        let problem = feed.place.problem("its check broke down (harness)".to_owned());
+        let problem = feed.place.problem("its check crashed (harness)".to_owned());
         let out = LeftOut::of_plugin(&feed.tenant, &feed.feed, problem, Vec::new());
         let out = LeftOut { pins: feed.pins.clone(), ..out };
         Some((feed, (number, Err(Rejected::LeftOut(out)))))

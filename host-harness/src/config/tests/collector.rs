@@ -33,7 +33,7 @@ fn a_state_is_a_regular_file() {
         ("file:x.db", "an address (URL)"),
         ("mysql://root:hunter2@db/x", "an address (URL), expected the path of a file"),
         ("redis://db", "an address (URL)"),
-        ("Postgres://u:hunter2@db/x", "the address of a database server, which is not there yet"),
+        ("Postgres://u:hunter2@db/x", "the address of a database server, which is not supported yet"),
         ("/dev/null", "\"/dev/null\", which is a device"),
     ] {
         let text = format!("[collector]\nstate = {state:?}\n{}", feed("a", ""));
@@ -56,6 +56,6 @@ fn an_address_of_ipv6_with_a_port_is_meant_in_brackets() {
     for kind in ["otel", "OpenTelemetry", "otlp"] {
         let sink = format!("[[sink]]\nid = \"a\"\ntype = {kind:?}\n{}", feed("a", ""));
         let problems = read(&sink, None).unwrap_err();
-        assert!(problems[0].contains("which is not there yet"), "{problems:?}");
+        assert!(problems[0].contains("which is not supported yet"), "{problems:?}");
     }
 }

@@ -26,7 +26,7 @@ fn one_bad_file_of_a_folder_is_named_and_hides_nothing() {
     ])
     .unwrap_err();
     for (problem, expected) in problems.iter().zip([
-        "b.toml:1: is no TOML",
+        "b.toml:1: is not TOML",
         "a.toml:5: feed a: intervall: unknown key; the nearest is `interval`",
         "a.toml:2, expected ids that differ",
         "c.toml:4: feed[0].interval: found 5, expected a duration",
@@ -44,7 +44,7 @@ fn a_table_of_the_whole_stands_in_one_file() {
     ])
     .unwrap_err();
     assert!(
-        problems[0].contains("b.toml:1: collector: stands at ") && problems[0].contains("a.toml:1 too"),
+        problems[0].contains("b.toml:1: collector: is also at ") && problems[0].contains("a.toml:1"),
         "{problems:?}"
     );
     assert!(read_folder(&[]).unwrap_err()[0].contains("found no file *.toml"));
@@ -108,7 +108,7 @@ fn one_file_under_two_names_is_one_file() {
 #[test]
 fn what_is_no_toml_names_its_line() {
     let problems = read("a = \n", None).unwrap_err();
-    assert!(problems[0].starts_with("c.toml:1: is no TOML"), "{problems:?}");
+    assert!(problems[0].starts_with("c.toml:1: is not TOML"), "{problems:?}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_file_in_another_encoding_is_named_with_the_command_that_converts_it() {
     assert!(problems.contains("c.toml: is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 "), "{problems}");
     let problems = config(b"# Schl\xfcssel\n").unwrap_err();
     assert!(
-        problems.contains("is no UTF-8 from line 1 on") && problems.contains("iconv -f WINDOWS-1252"),
+        problems.contains("is not UTF-8 from line 1 on") && problems.contains("iconv -f WINDOWS-1252"),
         "{problems}"
     );
     std::fs::write(folder.path().join("secret"), utf16("a-secret-of-tests")).unwrap();

@@ -38,7 +38,7 @@ fn a_proxy_is_named_here_or_in_the_environment() {
 #[test]
 fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
     for (line, variables, expected) in [
-        ("proxy = \"http://u:hunter2@proxy:3128\"", &[][..], "c.toml:2: network.proxy: found a password in the open"),
+        ("proxy = \"http://u:hunter2@proxy:3128\"", &[][..], "c.toml:2: network.proxy: found a password in plain text"),
         ("proxy = \"http://u:hunter2@proxy/x\"", &[], "c.toml:2: network.proxy: found something else, expected"),
         ("proxy = { env = \"P\" }", &[("P", "ftp://u:hunter2@h")], "c.toml:2: network.proxy: found something else"),
         ("proxy = { env = \"P\" }", &[], "c.toml:2: network.proxy: found no variable P"),
@@ -67,7 +67,7 @@ fn what_is_wrong_with_a_proxy_is_told_without_its_password() {
         (
             "",
             &[("HTTPS_PROXY", "http://u:hunter2\u{fffd}@h")],
-            "c.toml: HTTPS_PROXY in the environment: found a value that is no UTF-8",
+            "c.toml: HTTPS_PROXY in the environment: found a value that is not UTF-8",
         ),
         (
             "",

@@ -21,7 +21,7 @@ fn pins_are_digests_and_stand_where_they_hold() {
 
     let expected = "expected the 64 hexadecimal digits that `inspect -c` prints";
     for (written, found, meant) in [
-        ("7".to_owned(), "7", "; a text stands in quotes: \"7\"".to_owned()),
+        ("7".to_owned(), "7", "; write a string in quotes: \"7\"".to_owned()),
         ("true".to_owned(), "a boolean", String::new()),
         ("\"\"".to_owned(), "\"\"", String::new()),
         (format!("\"{}\"", &digest[1..]), "63 digits", String::new()),

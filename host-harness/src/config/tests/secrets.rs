@@ -36,7 +36,7 @@ fn a_variable_that_is_no_utf8_is_named_with_the_command_that_converts_it() {
     let told = read("hunter2-\u{fffd}").unwrap_err();
     let command = "export SECRET=\"$(printf %s \"$SECRET\" | iconv -f WINDOWS-1252 -t UTF-8)\"";
     assert!(
-        told[0].contains("found a value that is no UTF-8 in the variable SECRET") && told[0].ends_with(command),
+        told[0].contains("found a value that is not UTF-8 in the variable SECRET") && told[0].ends_with(command),
         "{told:?}"
     );
     assert!(told.len() == 1 && !told[0].contains("hunter2"), "{told:?}");

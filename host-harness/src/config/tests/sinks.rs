@@ -72,7 +72,7 @@ fn two_ways_into_one_file_are_found() {
         let text = format!("{}{}{}{}", sink("a", first), sink("b", second), feed("x-y", ""), feed("x", ""));
         read(&text, None).err().map(|problems| problems.join("\n")).unwrap_or_default()
     };
-    assert!(clash("one", "one").contains("goes where the sink \"a\" goes"));
+    assert!(clash("one", "one").contains("has the destination of the sink \"a\""));
     let too = "its events go to one, where those of the feed \"x-y\" for the sink \"a\" go too";
     assert!(clash("./one", "one").contains(too));
     assert!(clash("x/../one", "one").contains(too));
@@ -238,7 +238,7 @@ fn credentials_of_a_sink_go_over_http_to_this_machine_alone_unless_a_line_says_s
     for more in [token, "headers = { x-api-key = \"s~ecret8\" }", "headers = { a = { env = \"KEY\" } }"] {
         let told = problems("", "http://h.example:8080/e", more);
         let line = "`allow_credentials_over_http = [\"http://h.example:8080\"]`";
-        assert!(told.contains("its credentials would go over http") && told.contains(line), "{told}");
+        assert!(told.contains("its credentials would be sent over http") && told.contains(line), "{told}");
         assert_eq!(problems(line.trim_matches('`'), "http://h.example:8080/e", more), "");
         assert_eq!(problems("", "http://127.0.0.1:8080/e", more), "");
         assert!(!problems("proxy = \"http://proxy:3128\"", "http://127.0.0.1:8080/e", more).is_empty());

@@ -96,7 +96,7 @@ const KEYS: &[(&str, &str, &[&str])] = &[
     (
         "[[sink]]\nid = \"lake\"",
         "[sink.a]\ntype = \"stdout\"\n[sink.lake]",
-        &["sink.a: found [sink.a], expected [[sink]] with `id = \"a\"` below it, and so with each other of them"],
+        &["sink.a: found [sink.a], expected [[sink]] with `id = \"a\"` below it, and the same for each of the others"],
     ),
     (
         "[[feed]]",
@@ -137,7 +137,7 @@ const KEYS: &[(&str, &str, &[&str])] = &[
         TENANT,
         "tenant_id = \"contoso\"",
         &[
-            "feed prod: tenant_id: unknown key; the nearest is `tenant`, all that can stand here: id, tenant, \
+            "feed prod: tenant_id: unknown key; the nearest is `tenant`; known keys here: id, tenant, \
              plugin, plugin_sha256, plan_sha256, interval, \
              sinks, contact, settings; the settings of the plugin belong to [feed.settings]",
             "feed prod: tenant: is missing",
@@ -216,7 +216,7 @@ const VALUES: &[(&str, &str, &str)] = &[
         "id = \"Contoso Prod\"",
         "feed Contoso Prod: id: found \"Contoso Prod\", expected [a-z0-9][a-z0-9._-]{0,63}, such as \"contoso-prod\"",
     ),
-    ("id = \"prod\"", "id = 7", "feed[0].id: found 7, expected an id; a text stands in quotes: \"7\""),
+    ("id = \"prod\"", "id = 7", "feed[0].id: found 7, expected an id; write a string in quotes: \"7\""),
     (
         "id = \"lake\"",
         "id = \"Lake\"",
@@ -239,7 +239,11 @@ const VALUES: &[(&str, &str, &str)] = &[
         "feed prod: sinks[0]: found \"Lake\", expected the id of a [[sink]]; write \"lake\"",
     ),
     (TENANT, "tenant = \"contoso\"\nsinks = [7]", "feed prod: sinks[0]: found 7, expected the id of a sink"),
-    (TENANT, "tenant = \"contoso\"\ncontact = \"x\"", "feed prod: contact: found a text, expected a table: { name = "),
+    (
+        TENANT,
+        "tenant = \"contoso\"\ncontact = \"x\"",
+        "feed prod: contact: found a string, expected a table: { name = ",
+    ),
     (
         TENANT,
         "tenant = \"contoso\"\nplugin = \"C:\\new.wasm\"",
@@ -248,7 +252,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     (
         FILE,
         "type = \"nats\"",
-        "sink lake: type: found \"nats\", which is not there yet, expected \"stdout\", \"file\" or \"http\"; until then events get there through Vector",
+        "sink lake: type: found \"nats\", which is not supported yet, expected \"stdout\", \"file\" or \"http\"; until then events get there through Vector",
     ),
     (
         FILE,
@@ -294,12 +298,12 @@ const VALUES: &[(&str, &str, &str)] = &[
     (
         FILE,
         "type = \"http\"\nurl = \"https://x\"\nheaders = \"authorization: hunter2\"",
-        "sink lake: headers: found a text, expected a table: { \"x-name\" = \"value\" }",
+        "sink lake: headers: found a string, expected a table: { \"x-name\" = \"value\" }",
     ),
     (
         FILE,
         "type = \"http\"\nurl = \"https://x\"\nheaders = { x-key = 31337 }",
-        "sink lake: headers.x-key: found a whole number, expected a text",
+        "sink lake: headers.x-key: found a whole number, expected a string",
     ),
     (
         FILE,
@@ -327,11 +331,7 @@ const VALUES: &[(&str, &str, &str)] = &[
         "sink lake: rotate_bytes: found 99999999999999999999, expected a number",
     ),
     (FILE, "type = \"file\"\npath = \"\"", "sink lake: path: found nothing, expected the path of a file"),
-    (
-        FILE,
-        "type = \"file\"\npath = \"~/x\"",
-        "sink lake: path: found a path that a shell would expand, and nobody else does",
-    ),
+    (FILE, "type = \"file\"\npath = \"~/x\"", "sink lake: path: found a path that only a shell expands"),
     (
         FILE,
         "type = \"file\"\npath = \"x\"\ndead_letters = \".\"",
@@ -347,7 +347,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     (
         STATE,
         "state = \"postgres://u:hunter2@h/db\"",
-        "collector.state: found the address of a database server, which is not there yet, expected the path of a file",
+        "collector.state: found the address of a database server, which is not supported yet, expected the path of a file",
     ),
     (STATE, "max_polls = \"64\"", "collector.max_polls: found \"64\", expected a number of polls from 1; write 64"),
     (

@@ -290,15 +290,8 @@ impl Deliveries {
     pub fn tell_repeats(&self) {
         let summaries = self.shared.inner.lock().ledger.summaries((self.shared.clock)());
         for Summary { subject, code, blame, count, minutes, last, lasts } in summaries {
-            let (fault, lasts) = (blame.word(), if lasts { ", and it lasts" } else { "" });
-            tracing::warn!(
-                sink = subject,
-                code,
-                fault,
-                count,
-                last,
-                "the same again, {count} times in {minutes} min{lasts}"
-            );
+            let (fault, lasts) = (blame.word(), if lasts { ", and still occurring" } else { "" });
+            tracing::warn!(sink = subject, code, fault, count, last, "repeated {count} times in {minutes} min{lasts}");
         }
     }
 

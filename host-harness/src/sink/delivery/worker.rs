@@ -140,8 +140,8 @@ impl SharedDeliveries {
         let fault = blame.word();
         let aloud = self.inner.lock().ledger.failed(partition, trouble, now, now.saturating_add(milliseconds(wait)));
         match aloud {
-            true => tracing::warn!(sink, tenant, feed, code, fault, why, "does not deliver, and tries on"),
-            false => tracing::debug!(sink, tenant, feed, code, fault, why, "does not deliver, and tries on"),
+            true => tracing::warn!(sink, tenant, feed, code, fault, why, "a delivery failed, and is retried"),
+            false => tracing::debug!(sink, tenant, feed, code, fault, why, "a delivery failed, and is retried"),
         }
     }
 

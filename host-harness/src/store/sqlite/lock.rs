@@ -55,7 +55,7 @@ pub(super) fn lock(file: &Path) -> Result<Lock, StoreErrorKind> {
                 lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
             // The number of the process helps people; the lock works without it.
             if let Err(error) = written {
-                tracing::debug!(%error, "the lock file does not tell the process");
+                tracing::debug!(%error, "the lock file does not name the process");
             }
             Ok(Lock(lock))
         }

@@ -130,7 +130,7 @@ impl Settings {
                 CredentialKind::TokenFile => false,
             };
             let words = if opened.contains(setting) {
-                "has `plain = true`, which means nothing for a credential: the plugin never gets it".to_owned()
+                "has `plain = true`, which has no effect on a credential: the plugin never gets the value".to_owned()
             } else if is_secret {
                 spelling::in_the_open(setting, &format!("{feed} {setting}"))
             } else {
@@ -269,7 +269,7 @@ impl Settings {
     /// plugin's schema is applied too.
     pub fn oddities(&self, description: &Description) -> Vec<Oddity> {
         let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
-            return vec![Oddity { setting: None, words: "its schema of the settings is no JSON".to_owned() }];
+            return vec![Oddity { setting: None, words: "its schema of the settings is not JSON".to_owned() }];
         };
         let properties = schema.get("properties");
         let mut oddities = self.trimmed.to_vec();
@@ -286,9 +286,7 @@ impl Settings {
             }
             // A path is not secret.
             if *kind != CredentialKind::TokenFile && (1..SHORTEST).contains(&secret.expose().len()) {
-                tell(format!(
-                    "it has less than {SHORTEST} characters, too few to be recognised where it must not be shown"
-                ));
+                tell(format!("it has fewer than {SHORTEST} characters, too few to recognise and remove it in output"));
             }
             // If the host has found an oddity itself, the schema adds nothing.
             if let Some(property) = properties.and_then(|properties| properties.get(key)).filter(|_| is_spelled_well) {

@@ -94,8 +94,10 @@ impl Egress {
         if let Some(credential) = carried.first()
             && !self.allowed.takes_credentials(&origin)
         {
-            let reason =
-                format!("{} would go to {origin} without TLS, for everybody on the way to read", name(credential));
+            let reason = format!(
+                "{} would be sent to {origin} without TLS, where anyone on the way can read it",
+                name(credential)
+            );
             return Err(Denial { reason, remedy: Some(self.allowed.line_in_clear([origin.as_str()])) });
         }
         if request.headers.iter().any(|(name, _)| name == "authorization") && !places.contains("authorization") {
@@ -103,7 +105,7 @@ impl Egress {
             return Err(denial(reason.to_owned()));
         }
         if let Some(stray) = sealed.iter().find(|sealed| carries(&request, &sealed.placeholder)) {
-            return Err(denial(format!("{} stands where it was not declared", name(&stray.credential))));
+            return Err(denial(format!("{} is in a place for which it was not declared", name(&stray.credential))));
         }
         refuse_own_credentials(&request, shape, &places)?;
         let is_by_host = !places.is_empty();
@@ -119,7 +121,7 @@ impl Egress {
         };
         let origins = self.origins.get_or_init(|| in_one_spelling(&self.plan.shapes));
         let shape = self.plan.shapes.iter().zip(origins).find(is_of).map(|(shape, _)| shape).ok_or_else(|| {
-            denial(format!("no declared shape has {} {origin}{}", request.method, request.url.path()))
+            denial(format!("no declared request matches {} {origin}{}", request.method, request.url.path()))
         })?;
         if self.allowed.leave(origin).is_none() {
             let remedy = Some(self.allowed.line_for(origin, !shape.credentials.is_empty()));

@@ -24,7 +24,7 @@ pub(super) fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     if authority != format!("{host}:{port}") && (authority != host || url.port().is_some()) {
-        return odd(&format!("a host that is not spelled as it is read, {host}:{port}"));
+        return odd(&format!("a host in another spelling than {host}:{port}"));
     }
     if ["\\", "%2f", "%5c"].iter().any(|slash| path.contains(slash)) {
         return odd("an encoded slash");

@@ -205,7 +205,7 @@ pub(super) fn too_often(spent: &BudgetSpent, now: u64) -> Sent {
         None => "none of its tokens is usable any more".to_owned(),
     };
     let why = format!(
-        "the service was sent {TOKEN_REQUESTS} equal requests for a token within {} s, the most that the host sends, and {why}",
+        "the service was sent {TOKEN_REQUESTS} identical requests for a token within {} s, the most that the host sends, and {why}",
         TOKEN_WINDOW.as_secs()
     );
     let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": why });

@@ -202,7 +202,10 @@ async fn whoever_asks_too_often_learns_whether_the_services_tokens_live_too_shor
         }
         match sent(&tokens, &endpoint, asked("a", 1_100)).await.unwrap() {
             Sent::TooOften { why: told, response } => {
-                assert!(told.starts_with("the service was sent 5 equal requests for a token within 300 s"), "{told}");
+                assert!(
+                    told.starts_with("the service was sent 5 identical requests for a token within 300 s"),
+                    "{told}"
+                );
                 assert!(told.ends_with(why) && response.status == 429, "{told}");
             }
             other => panic!("{other:?}"),

@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for EventPart<'_> {
         while let Some(key) = members.next_key_seed(MemberName)? {
             let inside = self.inside(&key)?;
             if let Err(twice) = seen.add(key) {
-                return Err(A::Error::custom(format_args!("the key {:?} stands twice", plain(cut(&twice, 64)))));
+                return Err(A::Error::custom(format_args!("the key {:?} appears twice", plain(cut(&twice, 64)))));
             }
             members.next_value_seed(inside)?;
         }
@@ -221,10 +221,10 @@ mod tests {
             ("{\"a\":\"\\ud800\\ud800\"}", "hex escape"),
             ("{\"\\ud800\":1}", "hex escape"),
             ("{\"a\":[[\"\\ud800 \"]]}", "hex escape"),
-            ("{\"a\":1,\"b\":2,\"a\":1}", "the key \"a\" stands twice"),
-            ("{\"a\":1,\"\\u0061\":1}", "the key \"a\" stands twice"),
-            ("{\"b\":[{\"a\":1,\"a\":2}]}", "the key \"a\" stands twice"),
-            ("{\"metadata\":{\"uid\":\"u\"},\"metadata\":{\"uid\":\"v\"}}", "the key \"metadata\" stands twice"),
+            ("{\"a\":1,\"b\":2,\"a\":1}", "the key \"a\" appears twice"),
+            ("{\"a\":1,\"\\u0061\":1}", "the key \"a\" appears twice"),
+            ("{\"b\":[{\"a\":1,\"a\":2}]}", "the key \"a\" appears twice"),
+            ("{\"metadata\":{\"uid\":\"u\"},\"metadata\":{\"uid\":\"v\"}}", "the key \"metadata\" appears twice"),
             ("{\"metadata\":{\"uid\":\"v\"}}", "metadata.uid"),
             ("{\"met\\u0061data\":{\"uid\":\"v\"}}", "metadata.uid"),
             ("{\"metadata\":{\"uid\":1}}", "metadata.uid"),

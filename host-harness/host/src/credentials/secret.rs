@@ -10,6 +10,14 @@ use crate::credentials::certificates;
 use crate::text::{self, Unread};
 
 /// A credential or a token. Its `Debug` output reveals nothing. Clones share one memory, which the last of them wipes.
+///
+/// ```
+/// use source_host::Secret;
+///
+/// let secret = Secret::new("the value");
+/// assert_eq!(format!("{secret:?}"), "Secret(…)");
+/// assert_eq!(secret.expose(), "the value");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<String>>);
 

@@ -142,6 +142,15 @@ pub fn poll_id(feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
 
 /// Derives the id of a poll for a host that keeps a state. Without the host's key, nobody can guess the id or the uids
 /// that are derived from it.
+///
+/// ```
+/// use source_host::keyed_poll_id;
+///
+/// let due = 1_790_000_000_000; // Unix milliseconds
+/// let id = keyed_poll_id("the host's key", "contoso-prod", "scope-1", due);
+/// assert_eq!(id, keyed_poll_id("the host's key", "contoso-prod", "scope-1", due));
+/// assert_ne!(id, keyed_poll_id("another key", "contoso-prod", "scope-1", due));
+/// ```
 pub fn keyed_poll_id(key: &str, feed: &str, scope: &str, due_milliseconds: u64) -> Uuid {
     poll_id_in(&Uuid::new_v5(&POLL_NAMESPACE, key.as_bytes()), feed, scope, due_milliseconds)
 }

@@ -8,6 +8,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
 /// A range of addresses; a single address is a range too.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use source_host::Cidr;
+///
+/// let range: Cidr = "10.0.0.0/8".parse()?;
+/// assert!(range.contains(IpAddr::from([10, 1, 2, 3])));
+/// # Ok::<(), source_host::NotARange>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr(IpNet);
 

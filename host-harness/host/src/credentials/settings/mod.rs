@@ -87,6 +87,19 @@ impl Default for Settings {
 
 impl Settings {
     /// Makes settings of plain values and secrets, each under its top-level key.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use source_host::{Secret, Settings};
+    ///
+    /// let plain = serde_json::from_str(r#"{ "account": "contoso" }"#)?;
+    /// let secrets = BTreeMap::from([("password".to_owned(), Secret::new("the value"))]);
+    /// let settings = Settings::new(plain, secrets);
+    /// assert!(settings.plain().contains_key("account"));
+    /// assert!(!settings.plain().contains_key("password"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
         let plain = Value::Object(plain).to_string().into_boxed_str();
         let held = |(setting, secret)| HeldCredential { setting, secret, kind: CredentialKind::Secret };

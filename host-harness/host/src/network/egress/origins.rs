@@ -25,6 +25,13 @@ pub struct NotAnOrigin(pub String);
 
 impl Origins {
     /// Allows these origins, such as `https://host.example:8443`, as the operator's.
+    ///
+    /// ```
+    /// use source_host::Origins;
+    ///
+    /// assert!(Origins::new(["https://login.example", "https://api.example:8443"]).is_ok());
+    /// assert!(Origins::new(["https://api.example/v1"]).is_err(), "an origin has no path");
+    /// ```
     pub fn new(origins: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Origins, NotAnOrigin> {
         let not = |origin: &str| NotAnOrigin(origin.to_owned());
         let exact = origins.into_iter().map(|one| canonical(one.as_ref()).ok_or_else(|| not(one.as_ref())));

@@ -1,5 +1,5 @@
 //! The links of the service: one rule for all lists. A link is data; it must stay on the service's origin and at the
-//! list that it continues, by every reader's understanding of addresses.
+//! list that it continues, however a reader parses addresses.
 
 use crate::http;
 

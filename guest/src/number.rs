@@ -9,8 +9,8 @@ use rust_decimal::Decimal;
 /// Bytes of the longest accepted number: an event repeats each number a few times and must stay within its limit.
 pub const MAX_NUMBER_BYTES: usize = 512;
 
-/// The most bytes of a number without an exponent that is within the range of double precision, whatever its digits
-/// are.
+/// The largest length, in bytes, of a number without an exponent that is within the range of double precision, whatever
+/// its digits are.
 pub const MAX_PLAIN_DIGITS: usize = 308;
 
 /// A number with its spelling.

@@ -143,10 +143,10 @@ pub const SHUTDOWN_ROOM: Duration = Duration::from_secs(1);
 /// Interval at which the collector's loop is watched.
 pub const LOOP_TICK: Duration = Duration::from_millis(250);
 
-/// Time after which the log reports that the loop does not turn; it turns at least once in [`WATCH`].
+/// Time after which the log reports that the loop is stuck; a working loop makes a turn at least once in [`WATCH`].
 pub const LOOP_LATE: Duration = Duration::from_secs(15);
 
-/// Time after which a process whose loop does not turn ends, so that a supervisor starts it again.
+/// Time after which a process whose loop is stuck ends, so that a supervisor starts it again.
 pub const LOOP_LOST: Duration = Duration::from_secs(120);
 
 /// Time after which a poll tries again while another poll of the same scope, left over from a configuration change, is
@@ -175,7 +175,7 @@ pub const PRUNE: Duration = DAY;
 /// Number of scopes of one search that are applied at once, so that other work is done in between.
 pub const FINDINGS_AT_ONCE: usize = 500;
 
-/// Number of a feed's scopes beyond which the feed is not counted anew after each poll.
+/// Number of a feed's scopes beyond which the feed is not counted again after each poll.
 pub const NOTED_AT_ONCE: usize = 500;
 
 /// Number of different codes of notices that are counted for one feed.

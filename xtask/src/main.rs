@@ -117,7 +117,7 @@ fn test(arguments: &[&str]) -> Result<(), Stop> {
     passed_on(&mut cargo_with(["test", "--locked", "--workspace"].iter().chain(arguments)))
 }
 
-/// Makes the recordings and their page anew, and shows each difference.
+/// Records all recordings again, rewrites their page, and shows each difference.
 fn recordings(checks: bool) -> Result<(), Stop> {
     announce("builds the tests, and records the simulated service", "debug");
     let mut command = cargo_with(["test", "--locked", "--workspace", "--test", "behaviour"].iter());

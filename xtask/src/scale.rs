@@ -100,7 +100,7 @@ pub fn measure(feeds: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until each feed was polled, and gives the metrics of then.
+/// Waits until each feed was polled, and returns the metrics at that moment.
 fn polled(collector: &mut Process, address: &str, feeds: usize) -> Result<String, String> {
     let begun = Instant::now();
     loop {

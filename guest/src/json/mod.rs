@@ -18,12 +18,13 @@ use crate::json::exact::BYTE_ORDER_MARK;
 use crate::json::tape::Tape;
 use crate::number::{MAX_NUMBER_BYTES, MAX_PLAIN_DIGITS, Number};
 
-/// The most levels of a document. The deepest answer of the service has 7 levels; a deeper document is an attack or a
-/// fault.
+/// The largest number of levels of a document. The deepest answer of the service has 7 levels; a deeper document is an
+/// attack or a fault.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most values and keys of a document, which the tape keeps in 16 bytes each. A list of the service has a value for some
-/// 20 bytes, and the host takes 8 MiB a body; a document with more values is an attack or a fault.
+/// The largest number of values and keys of a document, which the tape keeps in 16 bytes each. A list of the service
+/// has one value in some 20 bytes, and the host accepts bodies of 8 MiB; a document with more values is an attack or a
+/// fault.
 pub const MAX_VALUES: usize = 1_000_000;
 
 /// A fault of a document, with its place.
@@ -242,8 +243,8 @@ impl Default for Object<'_> {
     }
 }
 
-/// The most members of one object. The search for repeated keys costs the square of their number, and more members are
-/// an attack.
+/// The largest number of members of one object. The search for repeated keys costs the square of their number, and more
+/// members are an attack.
 const MAX_MEMBERS: usize = 1_000;
 
 impl<'a> Object<'a> {

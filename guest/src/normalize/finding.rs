@@ -157,7 +157,7 @@ fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a>
     event
 }
 
-/// A finding that is gone is no alarm by itself.
+/// A finding that is gone is not an alarm by itself.
 fn severity(emitted: &EmittedFinding<'_>) -> Severity {
     if emitted.activity == Activity::Close { Severity::Informational } else { emitted.subject.severity() }
 }

@@ -164,7 +164,7 @@ impl State {
 
     /// Serializes the state for the next poll.
     pub fn bytes(&self) -> Vec<u8> {
-        /// Of one finding, in the state.
+        /// The usual size of a finding in the state, in bytes.
         const USUAL_BYTES: usize = 1 << 10;
         let mut out = String::with_capacity((self.findings.len() + 1) * USUAL_BYTES);
         object(&mut out, |state| {

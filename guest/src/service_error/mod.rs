@@ -28,7 +28,7 @@ pub struct Call<'a> {
     what: &'a str,
     /// The origin of the request.
     origin: &'a str,
-    /// None where the call is about no subscription.
+    /// The subscription; `None` if the call is not about one.
     subscription: Option<&'a str>,
 }
 

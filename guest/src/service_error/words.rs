@@ -1,4 +1,4 @@
-//! Texts of others and values of this feed, prepared for a failure.
+//! Prepares texts of other parties, and values of this feed, for the text of a failure.
 
 use crate::settings::Settings;
 
@@ -22,7 +22,7 @@ pub(super) fn first_line(message: &str) -> String {
     shown(line.split(" Trace ID: ").next().unwrap_or_default())
 }
 
-/// Prepares a text of others for a sentence: cut, and on one line.
+/// Prepares a text of another party for a sentence: cut, and on one line.
 pub fn shown(text: &str) -> String {
     cut(text, MAX_MESSAGE_CHARACTERS)
 }

@@ -176,7 +176,7 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Time before its expiry at which a token is renewed; Microsoft's own libraries use the same number.
 pub const TOKEN_RENEWAL: Duration = Duration::from_secs(300);
 
-/// The number of equal requests for a token within [`TOKEN_WINDOW`]; Entra ID refuses the sixteenth.
+/// The number of identical requests for a token within [`TOKEN_WINDOW`]; Entra ID refuses the sixteenth.
 pub const TOKEN_REQUESTS: usize = 5;
 
 /// Time after which a request for a token is given up, over any transport, because others may wait for its answer.
@@ -295,7 +295,7 @@ pub const REQUESTS_AT_ONCE: usize = 4;
 /// The end of the year 9999 in Unix milliseconds: later times have no common notation.
 pub const LATEST_TIME: u64 = 253_402_300_799_999;
 
-/// A clock that goes back by more than this time was set, and everything is scheduled anew.
+/// A clock that goes back by more than this time was set, and everything is scheduled again.
 pub const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// Number of TLS sessions that a tenant's client keeps for resumption; a client talks to two or three names.

@@ -236,8 +236,8 @@ pub fn is_guid(text: &str) -> bool {
         })
 }
 
-/// Makes a text of others safe for terminals and lines of a log: no character in it may move the cursor, begin a line,
-/// change the direction of text, or hide.
+/// Makes a text of another party safe for terminals and lines of a log: no character in it may move the cursor, begin a
+/// line, change the direction of text, or hide.
 pub fn plain(text: &str) -> String {
     replaced(text, |_| true)
 }

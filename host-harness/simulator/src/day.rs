@@ -12,7 +12,7 @@ pub enum Moment {
     Morning,
     /// After almost all changes.
     Noon,
-    /// One control was mended since noon. A control that vanished is absent for the second time, which a collector
+    /// One control was repaired since noon. A control that vanished is absent for the second time, which a collector
     /// waits for.
     Evening,
 }
@@ -108,7 +108,7 @@ fn lose_mfa(subscription: &mut Subscription) {
     }
 }
 
-/// Mends the control that can gain the most points.
+/// Repairs the control that can gain the most points.
 fn mend_control(subscription: &mut Subscription) {
     let to_gain = |control: &&mut Control| control.max() * 100 - control.current_hundredths();
     if let Some(control) = subscription.controls.iter_mut().max_by_key(to_gain) {

@@ -1,5 +1,5 @@
-//! Machines that answer in the service's place: proxies, firewalls, gateways and login pages. One table holds their
-//! answers and the calls that get them.
+//! Machines that answer in the service's place: proxies, firewalls, gateways and login pages. One table has their
+//! answers, and the calls that get these answers.
 
 use super::answer::{Answer, EndpointKind};
 

@@ -212,7 +212,7 @@ impl AdmittedFeed {
             || self.log.most_bytes() != other.log.most_bytes()
     }
 
-    /// The digest of the plan that is enforced; none before the feed is admitted.
+    /// The digest of the plan that is enforced; `None` before the feed is admitted.
     pub fn plan_digest(&self) -> Option<String> {
         self.plan.as_ref().map(CompactPlan::sha256)
     }

@@ -138,9 +138,9 @@ impl StepTrouble {
 /// The result of checking one feed.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Id of the feed; None where the configuration is so broken that there is none.
+    /// Id of the feed; `None` if the problems belong to no single feed.
     pub feed: Option<String>,
-    /// Id of the tenant; None where it is not known.
+    /// Id of the tenant; `None` if it is unknown.
     pub tenant: Option<String>,
     /// The steps, in order.
     pub steps: Vec<Step>,

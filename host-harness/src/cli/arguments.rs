@@ -130,7 +130,7 @@ pub enum Command {
         #[command(flatten)]
         config: Configuration,
         /// Collects every configured feed or none. By default, a feed whose credentials cannot be read, or whose plugin
-        /// breaks down, is left out.
+        /// crashes, is left out.
         #[arg(long)]
         strict: bool,
     },

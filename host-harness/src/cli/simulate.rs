@@ -95,8 +95,8 @@ pub async fn simulate(
     Ok(0)
 }
 
-/// The scenarios that may be meant by a name: the nearest first, then others that are near, and those whose names go on
-/// where the nearest one or what was written ends.
+/// The scenarios that a name may mean: the nearest first, then other near ones, and those whose names begin with the
+/// nearest name or with the given name.
 fn similar(written: &str) -> Vec<&'static str> {
     let mut names: Vec<&str> = scenario::names().collect();
     let first = config::nearest(written, names.iter().copied());

@@ -380,7 +380,7 @@ impl Collector {
         &self.tenants
     }
 
-    /// Forgets waits that are over, drops idle connections, and plans anew if the clock was set back.
+    /// Forgets waits that are over, drops idle connections, and plans again if the clock was set back.
     pub fn sweep(&mut self) {
         let now = (self.clock)();
         if now + milliseconds(CLOCK_STEP) < self.swept {

@@ -119,7 +119,7 @@ impl Collector {
         }
     }
 
-    /// Replaces the feed that was `known` before; returns whether it begins anew.
+    /// Replaces the feed that was `known` before; returns whether the feed starts afresh.
     fn settle(
         &mut self,
         known: Option<u32>,
@@ -142,7 +142,8 @@ impl Collector {
         true
     }
 
-    /// Adds one feed after the others of its configuration. `rank` is the number of feeds that began anew before it.
+    /// Adds one feed after the others of its configuration. `rank` is the number of feeds that started afresh before
+    /// it.
     pub fn reload_one(&mut self, admitted: Arc<AdmittedFeed>, rank: u64, impatient: bool) -> bool {
         let now = (self.clock)();
         let known = self.by_id.remove(&admitted.id);

@@ -114,12 +114,12 @@ pub struct SnapshotRow {
     pub figure: Option<Points>,
 }
 
-/// A figure, and the most that it can be.
+/// A figure, and its largest possible value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Points {
     /// The figure.
     pub value: f64,
-    /// The most.
+    /// The largest possible value.
     pub maximum: f64,
 }
 

@@ -161,7 +161,7 @@ impl ReadFeeds {
         }
     }
 
-    /// The sinks of a feed, of which it is noted that a feed names them.
+    /// Returns the sinks of a feed, and notes that a feed names them.
     fn choose_sinks(&mut self, reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink]) -> Vec<String> {
         let before = reader.problems.len();
         let chosen = chosen_sinks(reader, feed, sinks);
@@ -258,7 +258,7 @@ fn chosen_sinks(reader: &mut ConfigReader, feed: &Table<'_>, sinks: &[ReadSink])
     chosen
 }
 
-/// Keys of the feed itself that stand below its settings.
+/// Keys of the feed itself that are written below its settings.
 fn tell_of_keys_below_settings(
     reader: &mut ConfigReader,
     feed: &Table<'_>,

@@ -42,7 +42,7 @@ pub struct ConfigReader {
     unsure: BTreeSet<Key>,
 }
 
-/// Which key: the feed that it is of, where that has an id of its own, and the rest, dotted; without either the whole of a
+/// A key of the configuration: the id of its feed, if the feed has one, and the rest with dots. Without both, a whole
 /// file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -68,7 +68,7 @@ pub struct Node<'a> {
 #[derive(Clone)]
 pub struct Table<'a> {
     pub key: Key,
-    /// None for the table that a whole file is.
+    /// `None` for the table of a whole file.
     line: Option<NonZeroUsize>,
     pub source: &'a ConfigFile<'a>,
     /// The text between the table's key and those of its children.

@@ -141,19 +141,19 @@ pub enum MissingAnswer {
     NameNotResolved,
     /// The name leads to this private address.
     AddressProhibited(IpAddr),
-    /// The proxy at this address lets nothing through.
+    /// The proxy at this address does not connect to the service.
     ProxyFailed(String),
-    /// Nobody listens.
+    /// Nothing listens at the address.
     ConnectionRefused,
-    /// Nothing came within so many seconds.
+    /// No answer arrived within this many seconds.
     Timeout(u64),
     /// The certificate is not trusted, for this reason.
     TlsUntrusted(String),
     /// The answer ended early.
     ConnectionBroken,
-    /// The body is larger than so many bytes.
+    /// The body exceeds this many bytes.
     TooLarge(usize),
-    /// The answer is no HTTP, for this reason.
+    /// The answer is not HTTP, for this reason.
     Malformed(String),
 }
 

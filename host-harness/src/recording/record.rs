@@ -60,7 +60,7 @@ pub enum RecordError {
         method: String,
         /// Its address.
         url: String,
-        /// The system's error.
+        /// The reason why there is no answer.
         error: TransportError,
     },
     /// The plugin sent no request to the service.
@@ -163,7 +163,7 @@ struct Identified {
 }
 
 impl Identified {
-    /// Finds stand-ins for who was read, and where scopes are not to be told, for these, too.
+    /// Finds stand-ins for the identities in the answers and, if scopes are not to be shown, for scopes, too.
     fn have_stand_ins(&self, stand_ins: &mut StandIns, without_scopes: bool) {
         for id in self.identities.iter().filter(|id| !self.scopes.contains(*id)) {
             stand_ins.of(StandInKind::Identity, id);

@@ -17,7 +17,7 @@ pub(super) struct LateFeeds {
     before: Vec<LeftOutRow>,
     /// Start of the check, in Unix milliseconds.
     since: u64,
-    /// Number of feeds that began anew.
+    /// Number of feeds that started afresh.
     rank: u64,
     good: usize,
     /// The problems of feeds that are left out; `None` if the collector ran before, so that it does not end without

@@ -233,10 +233,10 @@ impl Drop for Reload {
     }
 }
 
-/// A configuration that was not taken.
+/// A configuration that was not accepted, and the time of its last reading.
 struct RefusedConfig {
     at: Instant,
-    /// The system's error.
+    /// The problems, one sentence each.
     problems: Vec<String>,
 }
 
@@ -254,7 +254,7 @@ struct RunLoop {
     reload: Option<Reload>,
     /// When free memory was last returned to the system.
     trimmed: Instant,
-    /// The configuration that was refused last, where none was taken since.
+    /// The configuration that was refused last; `None` if a later one was accepted.
     refused: Option<RefusedConfig>,
     /// Feeds that could not be collected at the last reload: whether each is left out or continues as before.
     left_out: Vec<LeftOutRow>,
@@ -310,7 +310,7 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Forgets what is over, and reads the configuration again where its files changed, or where it was refused a while ago.
+    /// Drops old data, and reads the configuration again if its files changed, or if it was refused a while ago.
     fn look_around(&mut self) {
         self.collector.sweep();
         if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
@@ -378,7 +378,8 @@ impl RunLoop {
         self.reload = Some(Reload { task, asked, files });
     }
 
-    /// Stays with the configuration that there is, and says why unless that was said and nobody `asked`.
+    /// Keeps the current configuration, and logs the problems of the new one unless they were logged before and nobody
+    /// `asked`.
     fn refuse(&mut self, problems: Vec<String>, asked: bool) {
         self.collector.pipeline().metrics.reloaded(false);
         let is_told = self.refused.as_ref().is_some_and(|refused| refused.problems == problems) && !asked;
@@ -443,7 +444,8 @@ impl RunLoop {
     }
 }
 
-/// Feeds that are not among those of the new configuration, or not yet, and that run on as they were: none against a pin.
+/// Feeds that the new configuration lacks, or does not have yet, and that continue with their previous configuration. A
+/// feed that differs from a pin does not continue.
 fn going_on<'a>(collector: &Collector, left_out: &'a [LeftOut], admission: &'a Admission) -> Vec<&'a str> {
     let goes_on =
         |pins: &Pins, feed: &str| collector.admitted(feed).is_some_and(|running| pins.problems(running).is_empty());
@@ -496,7 +498,7 @@ struct Files {
 }
 
 impl Files {
-    /// Takes the files of a configuration as they were `before` it was read, and those that it names.
+    /// Watches the files of a configuration, as they were `before` it was read, and the files that it names.
     fn new(config: &Path, before: Vec<SeenFile>, mut named: Vec<SeenFile>) -> Files {
         named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
         named.sort();

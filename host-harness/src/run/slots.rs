@@ -83,8 +83,8 @@ impl TakenSlots {
         self.of_health.remove(oldest)?.2
     }
 
-    /// Finds the oldest slot for health checks of the address with most of them; of addresses with as many, the oldest slot
-    /// of all.
+    /// Finds the oldest slot for health checks of the address that has the most of them; if several addresses have the
+    /// most, the oldest slot among theirs.
     fn oldest_of_most(&self) -> Option<usize> {
         let count = |peer: &IpAddr| self.of_health.iter().filter(|(_, other, _)| other == peer).count();
         let oldest_last = self.of_health.iter().enumerate().rev();

@@ -1,5 +1,5 @@
-//! A thread beside the runtime that ends the process if nothing else can: if the collector's loop does not turn any
-//! more, or if the process was told to stop and does not. A supervisor then starts it again.
+//! A thread beside the runtime that ends the process if nothing else can: if the collector's loop is stuck, or if the
+//! process was told to stop and does not stop. A supervisor then starts it again.
 
 use std::io;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ enum LoopHealth {
     Fine,
     /// The loop has not turned for this many seconds; reported once.
     Late(u64),
-    /// The loop does not turn any more.
+    /// The loop is stuck for good.
     Lost,
     /// The process was told to stop, and its time is over.
     Overdue,

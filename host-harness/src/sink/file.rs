@@ -41,8 +41,8 @@ impl LineFile {
         LineFile { disk, path, rotation, open: None }
     }
 
-    /// Appends whole lines and syncs them. After an error, the file is opened anew, and some of the lines may be in it
-    /// already.
+    /// Appends whole lines and syncs them. After an error, the file is opened again, and some of the lines may already
+    /// be in it.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let appended = self.try_append(lines);
         if appended.is_err() {
@@ -143,7 +143,7 @@ impl Aside {
 }
 
 /// Opens a file and mends its end. An incomplete event is the rest of a write that a crash interrupted and that was
-/// never acknowledged; it is cut. Any other text without a line end belongs to somebody, and gets a line end.
+/// never acknowledged; it is cut. Any other text without a line end comes from another program, and gets a line end.
 fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
     failpoint::pass("file-open");
     let mut file = disk.open(path)?;

@@ -1,5 +1,5 @@
 //! The problems that keep events from their sinks: failing partitions with their start, full outboxes, and permanently
-//! refused events. Says of each failure whether it is new, for the log, the status page and `poll`. Pure: time is an
+//! refused events. It also decides whether a failure is new, for the log, the status page and `poll`. Pure: time is an
 //! argument, in Unix milliseconds.
 
 use std::collections::BTreeMap;

@@ -37,7 +37,7 @@ pub type Stdout = Arc<Mutex<dyn Write + Send>>;
 /// One `[[sink]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
-    /// Id of the feed, unique in the configuration.
+    /// Id of the sink, unique in the configuration.
     pub id: String,
     /// The kind of the sink.
     pub kind: SinkKind,
@@ -125,9 +125,9 @@ pub enum SinkError {
     /// A header's value is invalid.
     #[error("{name}")]
     Header {
-        /// Name of the scenario.
+        /// Name of the header.
         name: HeaderName,
-        /// The system's error.
+        /// The reason why the value is invalid.
         #[source]
         error: InvalidHeaderValue,
     },
@@ -142,7 +142,7 @@ pub enum SinkError {
     Client {
         /// Id of the sink.
         sink: String,
-        /// The system's error.
+        /// The error of the HTTP client.
         #[source]
         error: reqwest::Error,
     },
@@ -387,7 +387,7 @@ pub enum DeliveryError {
     Stalled(#[from] Stall),
 }
 
-/// The reason why a sink takes nothing, whatever the events are.
+/// The reason why a sink takes no events, whatever the events are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stall {
     /// The sink may take events later.
@@ -395,7 +395,7 @@ pub enum Stall {
     Later {
         /// The wait that the sink asks for.
         wait: Option<Duration>,
-        /// The system's error.
+        /// The problem.
         trouble: SinkTrouble,
     },
     /// The sink is closed and will never take events again.
@@ -403,10 +403,10 @@ pub enum Stall {
     Closed(SinkClosed),
 }
 
-/// The reason for which a sink takes nothing any more.
+/// The reason why a sink takes no events any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkClosed {
-    /// Standard output refuses what is written.
+    /// Standard output does not accept bytes any more.
     #[error("standard output: {0}")]
     Stdout(Cause),
     /// The thread that wrote the file is gone, and the file with it.

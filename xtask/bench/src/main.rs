@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--json] [--plugin FILE]";
 
-/// The number of pairs. More pairs change no median; fewer than seven are too few for one.
+/// The number of pairs. More pairs do not change the medians; fewer than seven give no reliable median.
 const PAIRS: usize = 11;
 
 fn main() -> ExitCode {

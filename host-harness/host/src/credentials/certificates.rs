@@ -1,5 +1,5 @@
-//! The one reader of certificates and keys. It takes PEM in the forms that people keep it in (UTF-16, byte order marks,
-//! `\n` as two characters, lines joined into one) and certificates in DER. It names every other format, with the
+//! The one reader of certificates and keys. It reads PEM in the forms in which people keep it (UTF-16, byte order
+//! marks, `\n` as two characters, lines joined into one) and certificates in DER. It names every other format, with the
 //! command that converts it.
 
 use std::path::Path;

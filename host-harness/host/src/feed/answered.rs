@@ -1,4 +1,5 @@
-//! Calls of the plugin that ended: their answers, or the failures that the host knows better, and what is told of them.
+//! Calls of the plugin that ended: their answers, or failures whose cause the host knows better, and the reports about
+//! them.
 
 use super::Feed;
 use crate::contract::{Credential, Failure, Notice, Plan, Reaction};

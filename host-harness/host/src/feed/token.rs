@@ -1,4 +1,4 @@
-//! The token that a feed holds: fetched where it is wished for, renewed before it expires, and given up where a service
+//! The token that a feed holds: fetched when it is needed, renewed before it expires, and dropped when a service
 //! refuses it.
 
 use std::time::Duration;

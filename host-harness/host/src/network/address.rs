@@ -115,7 +115,8 @@ const METADATA_V6: Ipv6Net = v6([0xfd00, 0xec2], 32);
 /// The part of IPv6 that is assigned to hosts on the internet.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0], 3);
 
-/// Addresses of clouds stand here whatever service a plugin polls: the collector may run in any of them.
+/// The list has addresses of every large cloud, whatever service a plugin polls, because the collector may run in any
+/// of them.
 const PROHIBITED_V4: &[(Ipv4Net, &str)] = &[
     (v4([127, 0, 0, 0], 8), LOOPBACK),
     (v4([10, 0, 0, 0], 8), PRIVATE),

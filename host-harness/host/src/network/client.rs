@@ -1,5 +1,5 @@
 //! The transport over the network: one client for each tenant, so that no tenant's connections and TLS sessions serve
-//! another. Every address is judged before it is dialled, only here.
+//! another. This file alone judges addresses, before it connects to them.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +26,7 @@ use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportErro
 // `a_proxy_that_asks_who_is_there_is_no_service_with_or_without_tls` and
 // `a_proxy_that_makes_no_connection_is_named_as_the_fault` in `tests/proxy.rs` provoke both.
 
-/// The proxy makes no connection.
+/// The proxy does not connect to the service.
 const TUNNEL_ERROR: &str = "tunnel error: ";
 
 /// The proxy asks for a sign-in.
@@ -318,8 +318,8 @@ impl Resolve for Resolver {
 }
 
 /// Returns the addresses of a name, if all of them may be dialled. One prohibited address condemns the others: a server
-/// that mixes an internal address into the answer for an external name is lying, and counts on the rest being dialled
-/// without a word. The result also does not depend on the order of the answer.
+/// that mixes an internal address into the answer for an external name is lying, and hopes that the host connects to
+/// the others without notice. The result also does not depend on the order of the answer.
 fn all_good(name: &str, found: Vec<SocketAddr>, allowed: Option<&[Cidr]>) -> Result<Vec<SocketAddr>, TransportError> {
     if found.is_empty() {
         return Err(TransportError::NameNotResolved(name.to_owned()));
@@ -336,13 +336,13 @@ pub fn classify(error: reqwest::Error, timeouts: Timeouts) -> TransportError {
         .unwrap_or_else(|Worded { of, words }| of(Cause::new(ClientFault { words, error: error.without_url() })))
 }
 
-/// A kind that keeps the client's error, and the words that are told of it.
+/// A kind that keeps the client's error, and the words that messages show of the error.
 struct Worded {
     of: fn(Cause) -> TransportError,
     words: String,
 }
 
-/// The kind of a client's error. Of an error that is of none the words are those of its first cause.
+/// The kind of a client's error. For an error of no known kind, the words are those of its first cause.
 fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, Worded> {
     let mut words = String::new();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -365,12 +365,13 @@ fn kind(error: &reqwest::Error, timeouts: Timeouts) -> Result<TransportError, Wo
     Err(Worded { of: TransportError::Other, words })
 }
 
-/// A client's error with the words of the cause that says what happened; those of the others say where in the client.
+/// A client's error with the words of the one cause that says what happened; the other causes only name places in the
+/// client.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
 struct ClientFault {
     words: String,
-    /// For whoever debugs.
+    /// Kept for debugging output.
     error: reqwest::Error,
 }
 

@@ -15,7 +15,7 @@ pub(crate) const ACCEPTED: &str = "gzip";
 /// Characters of an encoding's name that are shown; no registered name has more than twelve.
 const SHOWN_CHARACTERS: usize = 32;
 
-/// The one transfer coding that the HTTP client takes off (RFC 9112, section 7): under another, a body stays encoded.
+/// The one transfer coding that the HTTP client removes (RFC 9112, section 7): under another, a body stays encoded.
 const CHUNKED: &str = "chunked";
 
 /// The body of one answer.
@@ -143,7 +143,7 @@ impl Write for Bounded {
     }
 }
 
-/// The codings that the lines of a header name, but for those that change nothing.
+/// The codings that the lines of a header name, except those that change nothing.
 fn named<'a>(headers: &'a [(String, String)], header: &'a str) -> impl Iterator<Item = String> + 'a {
     let lines = headers.iter().filter(move |(name, _)| name == header);
     let codings = lines.flat_map(|(_, value)| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());

@@ -39,7 +39,7 @@ use crate::text;
 
 pub use super::tap::Tap;
 
-/// The reason why a call gave no answer of the plugin.
+/// The reason why a call returned no answer of the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The plugin trapped, or its answer violates the contract.

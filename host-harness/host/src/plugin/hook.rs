@@ -38,7 +38,7 @@ pub(crate) struct Hook {
     pub(super) limits: Limits,
     pub(super) journal: Shared<Journal>,
     requests: usize,
-    /// Limits the answers in memory: each is read whole before the guest sees it.
+    /// Limits the number of answers in memory, because each is read whole before the guest sees it.
     under_way: Arc<Semaphore>,
     asker: Arc<Asker>,
     pub(super) tap: Option<Tap>,

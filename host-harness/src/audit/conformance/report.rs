@@ -29,9 +29,9 @@ pub struct RuleRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It does.
+    /// The plugin follows the rule.
     Passed,
-    /// It does not.
+    /// The plugin breaks the rule.
     Failed,
     /// There was no recording to try the rule on.
     NotRun,

@@ -101,7 +101,7 @@ pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> R
     Ok(reporter.report)
 }
 
-/// The content of the store when a tick began, and the waits that services asked for until now.
+/// The content of the store at the beginning of a tick, and the waits that services have asked for.
 struct Tick<'a> {
     pipeline: &'a Pipeline,
     feeds: Vec<FeedRow>,

@@ -353,7 +353,7 @@ fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
 struct Collected {
     interned: Interned,
     feeds: Vec<(usize, Arc<AdmittedFeed>)>,
-    /// Without a number: of the whole configuration.
+    /// `None` for the whole configuration.
     warnings: Vec<(Option<usize>, Vec<ConfigProblem>)>,
     problems: Vec<(Option<usize>, Vec<ConfigProblem>)>,
     left_out: Vec<(usize, LeftOut)>,

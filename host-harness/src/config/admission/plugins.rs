@@ -149,7 +149,7 @@ impl PluginFeeds {
     }
 }
 
-/// Judges the feeds of a plugin that said what it is, some at a time.
+/// Judges the feeds of a plugin that gave its description, a few at a time.
 async fn judge_each(
     feeds: Vec<(usize, FeedConfig)>,
     plugin: &Plugin,

@@ -57,7 +57,7 @@ pub type Examined = Result<Option<Validity>, CredentialError>;
 /// Something odd about the settings of a feed. No value is quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Oddity {
-    /// Key of the setting; None where the plugin itself is odd.
+    /// Key of the setting; `None` if the remark is about the plugin itself.
     pub setting: Option<String>,
     /// The remark, as a clause that goes after the name.
     pub words: String,

@@ -1,6 +1,6 @@
 //! The rules for requests that leave the sandbox: requests of the shapes that the plugin declared, to origins that the
-//! operator allows, with each credential at its one declared place. Every decision precedes name resolution and
-//! dialling.
+//! operator allows, with each credential at its one declared place. Every decision is made before the host resolves a
+//! name or opens a connection.
 
 mod origins;
 mod own;

@@ -1,4 +1,4 @@
-//! Requests that two readers would take for different ones.
+//! Requests that two readers would understand in different ways.
 
 use url::Url;
 
@@ -40,8 +40,8 @@ pub(super) fn refuse_odd_spelling(raw: &str, url: &Url) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Headers that make some servers take a request for another one than its first line says: another method, another
-/// host, another path. Cookies are credentials that no shape declares.
+/// Headers by which some servers understand a request differently from its first line: with another method, another
+/// host or another path. Cookies are credentials that no shape declares.
 const OTHER_MEANING: &[&str] = &[
     "cookie",
     "forwarded",

@@ -77,24 +77,33 @@ const HOUSES: &[House] = &[
     },
 ];
 
-/// The crates of this workspace.
-const WORKSPACE: &[&str] =
-    &["azure_secure_score", "host_harness", "source_host", "source_simulator", "component_builder", "xtask"];
+/// Returns the names of the crates of this workspace, as code spells them.
+fn workspace() -> BTreeSet<String> {
+    let manifest = |folder: &str| {
+        let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        toml::from_str::<toml::Table>(&text).unwrap()
+    };
+    let members = manifest("")["workspace"]["members"].clone();
+    let names =
+        members.as_array().unwrap().iter().map(|member| manifest(member.as_str().unwrap())["package"]["name"].clone());
+    names.map(|name| name.as_str().unwrap().replace('-', "_")).collect()
+}
 
 /// One source file: its module path, and the module paths that it names.
 struct Source {
     module: Vec<String>,
     names: BTreeSet<Vec<String>>,
-    crates: BTreeSet<&'static str>,
+    crates: BTreeSet<String>,
 }
 
 /// Reads the sources below a folder. Tests may import any room, whether they are in a file of their own or at the end
 /// of a file.
 fn read(folder: &Path) -> Vec<Source> {
-    files(folder).iter().map(|path| source(path, folder)).collect()
+    let workspace = workspace();
+    files(folder).iter().map(|path| source(path, folder, &workspace)).collect()
 }
 
-fn source(path: &Path, folder: &Path) -> Source {
+fn source(path: &Path, folder: &Path, workspace: &BTreeSet<String>) -> Source {
     let place = path.strip_prefix(folder).unwrap().with_extension("");
     let mut module: Vec<String> = place.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
@@ -112,8 +121,8 @@ fn source(path: &Path, folder: &Path) -> Source {
         let above = &module[..module.len() - up];
         names.extend(paths(rest).into_iter().map(|path| [above, &path].concat()));
     }
-    let named = |name: &&&str| text.contains(&format!("{name}::"));
-    Source { module, names, crates: WORKSPACE.iter().filter(named).copied().collect() }
+    let named = |name: &&String| text.contains(&format!("{name}::"));
+    Source { module, names, crates: workspace.iter().filter(named).cloned().collect() }
 }
 
 /// Returns the code of a file without comments. The tests at its end are left out, because they may import any room.
@@ -186,7 +195,7 @@ fn no_import_climbs() {
             faults.extend(
                 file.crates
                     .iter()
-                    .filter(|name| !crates.contains(name))
+                    .filter(|name| !crates.contains(&name.as_str()))
                     .map(|name| format!("{sources}: {} imports the crate {name}", file.module.join("/"))),
             );
         }
@@ -253,6 +262,14 @@ fn an_embedder_gets_few_packages_no_database_and_no_command_line() {
         metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == "source-host").unwrap();
     let targets = host["targets"].as_array().unwrap();
     assert!(targets.iter().all(|target| target["kind"] != serde_json::json!(["custom-build"])), "a build script");
+}
+
+#[test]
+fn the_crates_of_the_workspace_are_read() {
+    let crates = workspace();
+    for known in ["azure_secure_score", "benchmark", "component_builder", "host_harness", "source_host", "xtask"] {
+        assert!(crates.contains(known), "{known} is not in {crates:?}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod days;
 mod detections;
 mod documents;
 mod egress;
+mod events;
 mod first_steps;
 mod foreign;
 mod frozen;

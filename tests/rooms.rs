@@ -354,7 +354,8 @@ fn types(path: &Path) -> Vec<String> {
         let name = words.next().filter(|_| is_type)?;
         Some(name.split(|one: char| !one.is_alphanumeric()).next().unwrap_or_default().to_owned())
     });
-    names.collect()
+    // The name in a macro that declares types is none.
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Returns the types of the contract with their names in Rust.

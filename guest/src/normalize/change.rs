@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::json::write::{Json, MembersWriter, object};
 use crate::normalize::subject::Subject;
+use crate::normalize::vocabulary::vocabulary;
 use crate::number::{Exact, Number};
 
 /// `unmapped.change`.
@@ -26,78 +27,48 @@ pub struct Change {
     pub rounding_remainder: Option<Contribution>,
 }
 
-/// The cause of a change: of a finding, of a control's part in it, or of a scope's outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The first poll of this kind of finding: nothing is known of the time before.
-    Baseline,
-    /// The control is new.
-    ControlAdded,
-    /// The control is gone.
-    ControlRemoved,
-    /// The score is new.
-    ScoreAdded,
-    /// The score is gone.
-    ScoreRemoved,
-    /// The maximum changed.
-    Maximum,
-    /// Resources or their states changed.
-    Resources,
-    /// Only the name changed.
-    Text,
-    /// The scope stopped giving data, gives data again, or gives none for another reason.
-    Outcome,
-    /// No difference: the finding is part of a snapshot.
-    None,
-}
-
-impl Reason {
-    /// As events have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Baseline => "baseline",
-            Reason::ControlAdded => "control-added",
-            Reason::ControlRemoved => "control-removed",
-            Reason::ScoreAdded => "score-added",
-            Reason::ScoreRemoved => "score-removed",
-            Reason::Maximum => "maximum",
-            Reason::Resources => "resources",
-            Reason::Text => "text",
-            Reason::Outcome => "outcome",
-            Reason::None => "none",
-        }
+vocabulary! {
+    /// The cause of a change: of a finding, of a control's part in it, or of a scope's outcome.
+    pub enum Reason -> name: &'static str {
+        /// The first poll of this kind of finding: nothing is known of the time before.
+        Baseline = "baseline",
+        /// The control is new.
+        ControlAdded = "control-added",
+        /// The control is gone.
+        ControlRemoved = "control-removed",
+        /// The score is new.
+        ScoreAdded = "score-added",
+        /// The score is gone.
+        ScoreRemoved = "score-removed",
+        /// The maximum changed.
+        Maximum = "maximum",
+        /// Resources or their states changed.
+        Resources = "resources",
+        /// Only the name changed.
+        Text = "text",
+        /// The scope stopped giving data, gives data again, or gives none for another reason.
+        Outcome = "outcome",
+        /// No difference: the finding is part of a snapshot.
+        None = "none",
     }
 }
 
-/// A compared value, with the service's own name. The variants are in alphabetical order, which is that of the members
-/// of `delta`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Field {
-    /// Points that are reached.
-    Current,
-    /// Name for people.
-    DisplayName,
-    /// Number of healthy resources.
-    HealthyResourceCount,
-    /// Largest possible number of points.
-    Max,
-    /// Number of resources that do not count.
-    NotApplicableResourceCount,
-    /// Number of unhealthy resources.
-    UnhealthyResourceCount,
-}
-
-impl Field {
-    /// The service's own name.
-    fn name(self) -> &'static str {
-        match self {
-            Field::Current => "current",
-            Field::DisplayName => "displayName",
-            Field::HealthyResourceCount => "healthyResourceCount",
-            Field::Max => "max",
-            Field::NotApplicableResourceCount => "notApplicableResourceCount",
-            Field::UnhealthyResourceCount => "unhealthyResourceCount",
-        }
+vocabulary! {
+    /// A compared value, with the service's own name. The variants are in alphabetical order, which is that of the members
+    /// of `delta`.
+    pub enum Field -> name: &'static str {
+        /// Points that are reached.
+        Current = "current",
+        /// Name for people.
+        DisplayName = "displayName",
+        /// Number of healthy resources.
+        HealthyResourceCount = "healthyResourceCount",
+        /// Largest possible number of points.
+        Max = "max",
+        /// Number of resources that do not count.
+        NotApplicableResourceCount = "notApplicableResourceCount",
+        /// Number of unhealthy resources.
+        UnhealthyResourceCount = "unhealthyResourceCount",
     }
 }
 

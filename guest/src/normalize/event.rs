@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::API_VERSION;
 use crate::json::write::{Json, MembersWriter, object};
+use crate::normalize::vocabulary::vocabulary;
 
 /// The whole record.
 #[derive(Debug, Clone)]
@@ -33,28 +34,17 @@ pub struct Event<'a> {
     pub raw_data_hash: Option<Fingerprint>,
 }
 
-/// OCSF `activity_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
-    /// 1: the finding is seen for the first time.
-    Create,
-    /// 2: the finding changed.
-    Update,
-    /// 3: the finding is gone.
-    Close,
-    /// 99: the finding is reported again, unchanged.
-    Snapshot,
-}
-
-impl Activity {
-    /// Returns number and caption.
-    pub fn pair(self) -> (u8, &'static str) {
-        match self {
-            Activity::Create => (1, "Create"),
-            Activity::Update => (2, "Update"),
-            Activity::Close => (3, "Close"),
-            Activity::Snapshot => (99, "Snapshot"),
-        }
+vocabulary! {
+    /// OCSF `activity_id`.
+    pub enum Activity -> pair: (u8, &'static str) {
+        /// 1: the finding is seen for the first time.
+        Create = (1, "Create"),
+        /// 2: the finding changed.
+        Update = (2, "Update"),
+        /// 3: the finding is gone.
+        Close = (3, "Close"),
+        /// 99: the finding is reported again, unchanged.
+        Snapshot = (99, "Snapshot"),
     }
 }
 

@@ -5,61 +5,38 @@
 use rust_decimal::Decimal;
 
 use crate::api::{Counts, Score};
+use crate::normalize::vocabulary::vocabulary;
 use crate::settings::EventKind;
 
-/// OCSF `compliance.status_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// 0: there is no score.
-    Unknown,
-    /// 1: no resource fails, or the score is full.
-    Pass,
-    /// 2: used only for the collection itself.
-    Warning,
-    /// 3: a resource fails, or points are missing.
-    Fail,
-    /// 99: there is nothing to assess.
-    NotApplicable,
-}
-
-impl Status {
-    /// Returns number and caption.
-    pub fn pair(self) -> (u8, &'static str) {
-        match self {
-            Status::Unknown => (0, "Unknown"),
-            Status::Pass => (1, "Pass"),
-            Status::Warning => (2, "Warning"),
-            Status::Fail => (3, "Fail"),
-            Status::NotApplicable => (99, "Not Applicable"),
-        }
+vocabulary! {
+    /// OCSF `compliance.status_id`.
+    pub enum Status -> pair: (u8, &'static str) {
+        /// 0: there is no score.
+        Unknown = (0, "Unknown"),
+        /// 1: no resource fails, or the score is full.
+        Pass = (1, "Pass"),
+        /// 2: used only for the collection itself.
+        Warning = (2, "Warning"),
+        /// 3: a resource fails, or points are missing.
+        Fail = (3, "Fail"),
+        /// 99: there is nothing to assess.
+        NotApplicable = (99, "Not Applicable"),
     }
 }
 
-/// OCSF `severity_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// 0: the status is unknown.
-    Unknown,
-    /// 1: nothing needs attention.
-    Informational,
-    /// 2: a failure with few points at stake.
-    Low,
-    /// 3: a failure with more points at stake, or the status Warning.
-    Medium,
-    /// 4: a failure with many points at stake.
-    High,
-}
-
-impl Severity {
-    /// Returns number and caption.
-    pub fn pair(self) -> (u8, &'static str) {
-        match self {
-            Severity::Unknown => (0, "Unknown"),
-            Severity::Informational => (1, "Informational"),
-            Severity::Low => (2, "Low"),
-            Severity::Medium => (3, "Medium"),
-            Severity::High => (4, "High"),
-        }
+vocabulary! {
+    /// OCSF `severity_id`.
+    pub enum Severity -> pair: (u8, &'static str) {
+        /// 0: the status is unknown.
+        Unknown = (0, "Unknown"),
+        /// 1: nothing needs attention.
+        Informational = (1, "Informational"),
+        /// 2: a failure with few points at stake.
+        Low = (2, "Low"),
+        /// 3: a failure with more points at stake, or the status Warning.
+        Medium = (3, "Medium"),
+        /// 4: a failure with many points at stake.
+        High = (4, "High"),
     }
 }
 

@@ -11,6 +11,7 @@ mod judgement;
 mod outcome;
 mod state;
 mod subject;
+mod vocabulary;
 
 use rust_decimal::Decimal;
 
@@ -24,7 +25,10 @@ use crate::number::Number;
 use crate::service_error;
 use crate::settings::{EventKind, Settings};
 
+pub use change::{Field, Reason};
+pub use event::Activity;
 pub use finding::MAX_EVENT_BYTES;
+pub use judgement::{Severity, Status};
 
 /// Accepted difference between the score and the sum of its controls, because the service rounds each control.
 const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
@@ -44,7 +48,7 @@ pub fn normalize(
     }
 }
 
-/// The subscription of a poll; None where a failure concerns the whole feed, whose context has a scope without an id.
+/// The subscription of a poll; `None` if a failure concerns the whole feed, because its scope then has no id.
 fn subscription(context: &Context) -> Option<&str> {
     Some(context.scope.id.as_str()).filter(|id| !id.is_empty())
 }

@@ -39,13 +39,14 @@ pub struct Sealing {
 
 /// Says whether the form of an answer is that of an answer with a token, whatever the plugin declared it to be.
 pub fn holds_token(response: &IncomingResponse) -> bool {
-    // Few answers contain the word, and only those are parsed.
+    // Few answers contain the word, in plain form or with escapes, and only those are parsed.
     static NAME: LazyLock<Search> = LazyLock::new(|| Search::new(&[Secret::new(TOKEN)]));
     #[derive(serde::Deserialize)]
     struct TokenAnswer {
         access_token: Option<serde::de::IgnoredAny>,
     }
-    NAME.is_in(&response.body)
+    let holds = |part: &[u8]| memchr::memmem::find(&response.body, part).is_some();
+    (holds(TOKEN.as_bytes()) || holds(br"\u00") && NAME.is_in(&response.body))
         && serde_json::from_slice::<Value>(response.unmarked())
             .and_then(serde_json::from_value::<TokenAnswer>)
             .is_ok_and(|tokens| tokens.access_token.is_some())

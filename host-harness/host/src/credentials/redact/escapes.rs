@@ -38,7 +38,7 @@ type Reading = Option<(Read, usize)>;
 
 /// Says whether a character may appear between the characters of a secret: base64 is broken into lines, and undecoded
 /// UTF-16 contains zeros.
-pub(super) fn is_ignorable(read: &[u8]) -> bool {
+pub(super) const fn is_ignorable(read: &[u8]) -> bool {
     matches!(read, [0 | b'\t' | b'\n' | 0xb | 0xc | b'\r' | b' '])
 }
 
@@ -66,14 +66,20 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     readings.into_iter().chain(spaces).chain(nothings).flatten()
 }
 
-/// Removes one layer of escapes from a text, which is read from its beginning.
-pub(super) fn unescaped_text(text: &[u8]) -> Vec<u8> {
-    let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
-    while let Some((read, next)) = unescaped(at, &|at| byte(text, at)) {
+/// Removes one layer of escapes from a text, which is read from its beginning. Also says whether the letters and digits
+/// stay as they are, with the same gaps: no escape was of a letter or digit, or had one.
+pub(super) fn unescaped_text(text: &[u8]) -> (Vec<u8>, bool) {
+    let (mut plain, mut rest, mut has_same_letters) = (Vec::with_capacity(text.len()), 0, true);
+    while let Some(skipped) = memchr::memchr3(b'%', b'\\', b'&', &text[rest..]) {
+        let at = rest + skipped;
+        plain.extend_from_slice(&text[rest..at]);
+        let Some((read, next)) = unescaped(at, &|at| byte(text, at)) else { break };
         plain.extend_from_slice(read.as_bytes());
-        at = next;
+        has_same_letters &= !text[at..next].iter().chain(read.as_bytes()).any(u8::is_ascii_alphanumeric);
+        rest = next;
     }
-    plain
+    plain.extend_from_slice(&text[rest..]);
+    (plain, has_same_letters)
 }
 
 fn byte(text: &[u8], at: usize) -> Reading {

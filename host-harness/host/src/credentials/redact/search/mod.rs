@@ -40,7 +40,8 @@ pub struct Search {
     places: Vec<u64>,
     /// The bit of each needle's last byte.
     lasts: Vec<u64>,
-    /// One bit for each pair of bytes, set where a needle ends with the pair.
+    /// One bit for each pair of bytes, set where a needle ends with the pair, or with its second byte after an ignorable
+    /// first one.
     ends: Box<[u64; 1024]>,
     /// For each byte, the needles that end with it, in order.
     ending: Box<[Vec<u32>; 256]>,
@@ -96,8 +97,10 @@ impl Search {
             lasts.push(FIRST << (needle.text.len() - 1));
             if let [.., before, last] = &*needle.text {
                 ending[usize::from(*last)].push(u32::try_from(number).unwrap_or(u32::MAX));
-                let (word, bit) = pair(*before, *last);
-                ends[word] |= bit;
+                let befores = (0..=u8::MAX).filter(|byte| is_ignorable(&[*byte])).chain([*before]);
+                for (word, bit) in befores.map(|before| pair(before, *last)) {
+                    ends[word] |= bit;
+                }
             }
         }
         Search { needles, lower, rows, places, lasts, ends, ending }
@@ -166,11 +169,9 @@ impl Search {
             return begins;
         }
         let (mut ahead, mut left) = (Ahead::new(), InProgress::new());
-        let mut escape = Escape::before(text, text.len());
+        let mut worth = places_of_escapes(text);
         for at in (0..text.len()).rev() {
-            if escape.is_at(at) {
-                escape = Escape::before(text, at);
-            } else if ahead.latest != at + 1 && !self.ends_at(text, at, escape.reaches(at)) {
+            if !self.ends_at(text, at) && !worth.has(at) {
                 continue;
             }
             for (read, next) in readings(text, at) {
@@ -186,6 +187,9 @@ impl Search {
                 }
                 count(1 + left.len());
                 ahead.add(at, &left);
+                if at > 0 && !left.is_empty() {
+                    worth.add(at - 1, text.len());
+                }
             }
             if ahead.at(at).iter().any(|(_, left)| left & FIRST == FIRST) {
                 begins.add(at, text.len());
@@ -208,12 +212,10 @@ impl Search {
     }
 
     /// Says whether a needle may end with an unescaped byte that follows another unescaped byte or an ignorable one.
-    /// Where an escape reaches the place, the byte before it may be an escaped one.
-    fn ends_at(&self, text: &[u8], at: usize, is_escape_near: bool) -> bool {
+    fn ends_at(&self, text: &[u8], at: usize) -> bool {
         let before = if at > 0 { text[at - 1] } else { 0 };
         let (word, bit) = pair(before, text[at]);
-        let is_any = is_escape_near || is_ignorable(&[before]);
-        self.ends[word] & bit != 0 || is_any && !self.ending[usize::from(text[at])].is_empty()
+        self.ends[word] & bit != 0
     }
 
     /// Returns the end of the longest needle that begins here, including the text that belongs to its secret.
@@ -332,35 +334,29 @@ fn pair(first: u8, second: u8) -> (usize, u64) {
     (pair >> 6, 1 << (pair & 63))
 }
 
-/// The last place before another at which an escape may begin.
-struct Escape(Option<usize>);
-
-impl Escape {
-    fn before(text: &[u8], at: usize) -> Escape {
-        Escape(text[..at].iter().rposition(|byte| ESCAPES.contains(byte)))
+/// Returns the places at which an escape may begin, and those right after an escape.
+fn places_of_escapes(text: &[u8]) -> Positions {
+    let mut places = Positions::default();
+    let [percent, backslash, ampersand, plus] = ESCAPES;
+    let begins = memchr::memchr3_iter(percent, backslash, ampersand, text).chain(memchr::memchr_iter(plus, text));
+    for at in begins {
+        places.add(at, text.len());
+        for (_, end) in readings(text, at).filter(|(_, end)| *end < text.len()) {
+            places.add(end, text.len());
+        }
     }
-
-    fn is_at(&self, at: usize) -> bool {
-        self.0 == Some(at)
-    }
-
-    /// Says whether the escape may extend to this place.
-    fn reaches(&self, at: usize) -> bool {
-        self.0.is_some_and(|begin| at - begin < REACH)
-    }
+    places
 }
 
 /// The progress at the places around the current one that a reading can reach.
 struct Ahead {
     /// The place for which each slot is used, and the progress there.
     slots: Vec<(usize, InProgress)>,
-    /// The last place with progress.
-    latest: usize,
 }
 
 impl Ahead {
     fn new() -> Ahead {
-        Ahead { slots: Vec::new(), latest: usize::MAX }
+        Ahead { slots: Vec::new() }
     }
 
     fn at(&self, place: usize) -> &[(u32, u64)] {
@@ -375,7 +371,6 @@ impl Ahead {
         }
         // Most texts need no slot.
         self.slots.resize_with(REACH, || (usize::MAX, InProgress::new()));
-        self.latest = place;
         let (used_for, progress) = &mut self.slots[place % REACH];
         if *used_for == place {
             known.iter().for_each(|(number, left)| merge(progress, *number, *left));
@@ -407,6 +402,10 @@ impl Positions {
     fn add(&mut self, place: usize, length: usize) {
         self.0.resize(length.div_ceil(64), 0);
         self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.0.get(place / 64).is_some_and(|word| word & 1 << (place % 64) != 0)
     }
 
     /// The first place at or after this one.

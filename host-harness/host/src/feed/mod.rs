@@ -28,7 +28,7 @@ use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::network::{Transport, TransportError};
 use crate::plugin::Plugin;
-use crate::plugin::call::{CallError, CallNetwork, Caller, WaitAsked};
+use crate::plugin::call::{CallError, CallNetwork, Caller, KeptPieces, WaitAsked};
 use crate::plugin::log_share::LogShare;
 
 /// The identity of a feed, and the route of its requests.
@@ -136,7 +136,8 @@ impl Feed {
             }
         };
         let egress = Arc::new(Egress::new(Arc::clone(&plan), allowed).knowing(news));
-        let network = CallNetwork { egress, transport, tokens, freshness: Freshness::Any, clock: Arc::clone(&clock) };
+        let (freshness, pieces) = (Freshness::Any, KeptPieces::default());
+        let network = CallNetwork { egress, transport, tokens, freshness, clock: Arc::clone(&clock), pieces };
         Ok(Feed {
             plugin,
             description,

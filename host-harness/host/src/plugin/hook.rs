@@ -12,14 +12,14 @@ use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::bound::{Bound, LimitAmount};
-use super::journal::{CallNetwork, Denied, Exchange, Journal, NoAnswer, SealedToken, Shared, WaitAsked};
+use super::journal::{CallNetwork, Denied, Exchange, Journal, KeptPieces, NoAnswer, SealedToken, Shared, WaitAsked};
 use super::known::KnownPlugin;
 use super::meter::{self, Spent};
 use super::seal;
 use super::tap::Tap;
 use crate::cause;
 use crate::contract::CredentialUse;
-use crate::credentials::redact::{self, PIECE, Pieces, Search};
+use crate::credentials::redact::{self, PIECE, Search};
 use crate::credentials::sealed::{self, Sealed};
 use crate::credentials::secret::Secret;
 use crate::failpoint;
@@ -123,6 +123,7 @@ struct Echo {
     asked: String,
     /// The secrets with their names.
     carried: Vec<(String, Secret)>,
+    pieces: KeptPieces,
 }
 
 impl Echo {
@@ -131,7 +132,7 @@ impl Echo {
     fn held_by(self, response: &IncomingResponse, gave: &[Secret]) -> Option<String> {
         let gave = gave.iter().map(|secret| ("a token that it gives".to_owned(), secret.clone()));
         let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
-            let pieces = Pieces::of([secret]);
+            let pieces = self.pieces.of(secret);
             let is_in = |response: &IncomingResponse| pieces.are_in(&response.body);
             // A piece may go on in the next line, or in the value of its name.
             let (names, values): (Vec<&str>, Vec<&str>) =
@@ -281,7 +282,7 @@ impl Carrier {
             self.sealed.iter().filter(is_on_it).map(|one| (sealed::name(&one.credential), one.secret.clone()));
         let address = text::cut(received.address.split('?').next().unwrap_or_default(), NAME_BYTES);
         let asked = format!("{} {}", received.request.method, text::plain(address));
-        let echo = Echo { asked, carried: carried.collect() };
+        let echo = Echo { asked, carried: carried.collect(), pieces: network.pieces.clone() };
         failpoint::pass("poll-request-send");
         let arrived = self.sent(network, received, judged).await?;
         self.sealed(arrived, captures, is_private, echo).await

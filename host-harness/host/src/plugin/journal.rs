@@ -9,6 +9,7 @@ use super::bound::{Bound, LimitAmount};
 use super::log_share::LogShare;
 use crate::clock::Clock;
 use crate::contract::Credential;
+use crate::credentials::redact::Pieces;
 use crate::credentials::secret::Secret;
 use crate::limits::Limits;
 use crate::network::Transport;
@@ -43,6 +44,24 @@ pub struct CallNetwork {
     pub freshness: Freshness,
     /// The clock.
     pub clock: Clock,
+    /// The pieces to look for in answers.
+    pub pieces: KeptPieces,
+}
+
+/// The pieces of the secret that was last looked for. The requests of a poll carry one token, and its pieces take as long to
+/// prepare as a page to search.
+#[derive(Clone, Default)]
+pub struct KeptPieces(Shared<Option<(Secret, Arc<Pieces>)>>);
+
+impl KeptPieces {
+    /// Returns the pieces of a secret.
+    pub fn of(&self, secret: &Secret) -> Arc<Pieces> {
+        let mut kept = self.0.lock();
+        match &*kept {
+            Some((of, pieces)) if of == secret => Arc::clone(pieces),
+            _ => Arc::clone(&kept.insert((secret.clone(), Arc::new(Pieces::of([secret])))).1),
+        }
+    }
 }
 
 /// The reason why a request has no answer, for the operator, without secrets.

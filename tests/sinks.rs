@@ -379,7 +379,8 @@ async fn what_a_receiver_says_begins_no_line_turns_none_and_hides_nothing() {
 #[tokio::test]
 async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
-    let store = Flaky { store: for_tests::in_memory().unwrap(), is_full: Arc::clone(&is_full) };
+    let (store, writes) = (for_tests::in_memory().unwrap(), Arc::default());
+    let store = Flaky { store, is_full: Arc::clone(&is_full), writes };
     let receiver = Receiver::that_accepts().await;
     let store = StoreHandle::start(store, "memory".into()).unwrap();
     let collector = Collector::with(store, &[http("a", &receiver.url)]);

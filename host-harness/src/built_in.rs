@@ -76,7 +76,7 @@ pub fn host(cache: Option<PathBuf>, compiler: Compiler) -> Result<Host, HostErro
 /// The same; work in progress is noted in `progress`.
 pub fn host_with(cache: Option<PathBuf>, compiler: Compiler, progress: Progress) -> Result<Host, HostError> {
     let trusted = vec![Trusted { sha256: SHA256.to_owned(), name: "the built-in plugin" }];
-    Host::new(Setup { cache, compiler, trusted, known: &[KNOWN], progress })
+    Host::new(Setup { cache, compiler, trusted, known: &[KNOWN], progress, ..Setup::default() })
 }
 
 /// Loads the built-in plugin.

@@ -1,6 +1,7 @@
 //! The collector on a clock that jumps: shared waits, lost permissions, changing configurations.
 
 mod configurations;
+mod counts;
 mod many;
 mod permissions;
 mod scene;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use host_harness::store::budget::StoredBytes;
 use host_harness::store::space::FreeSpace;
@@ -17,10 +17,13 @@ type StoreResult<T> = Result<T, StoreError>;
 pub struct Flaky {
     pub store: SqliteStore,
     pub is_full: Arc<AtomicBool>,
+    /// The number of writes, each a transaction.
+    pub writes: Arc<AtomicUsize>,
 }
 
 impl Flaky {
     fn taking(&mut self) -> StoreResult<&mut SqliteStore> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
         match self.is_full.load(Ordering::SeqCst) {
             true => Err(StoreError { file: PathBuf::from("collector.db"), what: StoreErrorKind::Full }),
             false => Ok(&mut self.store),

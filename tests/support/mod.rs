@@ -1,11 +1,14 @@
 //! The parts that tests share: one engine with one compiled plugin, and a folder with events for the judge.
 
+pub mod allocations;
 pub mod deliveries;
 pub mod flaky;
 pub mod forgetful_disk;
 pub mod hostile;
 pub mod process;
 pub mod receiver;
+#[path = "../../xtask/bench/src/input.rs"]
+pub mod reference;
 pub mod stage;
 pub mod test_connection;
 pub mod tinyproxy;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use host_harness::admitted::tenants::Tenants;
 use host_harness::collector::Collector;
@@ -31,6 +31,8 @@ pub struct Stage {
     pub pipeline: Pipeline,
     /// While set, the store refuses writes.
     pub disk_is_full: Arc<AtomicBool>,
+    /// The number of transactions of the store that wrote.
+    pub writes: Arc<AtomicUsize>,
     /// Free bytes on the disk of the state.
     pub free: Arc<AtomicU64>,
     output: Arc<Mutex<Vec<u8>>>,
@@ -56,13 +58,14 @@ impl Stage {
         let looking = Arc::clone(&free);
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
         let store = for_tests::with_space(SqliteStore::open(&state).unwrap(), space);
-        let store = Flaky { store, is_full: Arc::clone(&disk_is_full) };
+        let writes = Arc::new(AtomicUsize::new(0));
+        let store = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
         let store = StoreHandle::start(store, state).unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
         let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, free, output }
+        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, writes, free, output }
     }
 
     /// Reloads with another configuration; `impatient` as after SIGHUP.

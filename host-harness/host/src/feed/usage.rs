@@ -60,6 +60,10 @@ impl StatusClass {
 /// The resources that the calls of a feed used since the last reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// Calls of the plugin, each in an instance of its own.
+    pub calls: u64,
+    /// Instructions of the plugin; zero unless the host counts them.
+    pub instructions: u64,
     /// Requests, by the class of their results.
     pub requests: [u64; StatusClass::ALL.len()],
     /// Bytes of the response bodies.
@@ -80,6 +84,8 @@ impl Usage {
             self.requests[StatusClass::of(exchange.result.as_ref().ok().copied()) as usize] += 1;
             self.response_bytes += exchange.bytes as u64;
         }
+        self.calls += 1;
+        self.instructions += journal.instructions;
         self.cpu += journal.busy;
         self.memory_bytes = self.memory_bytes.max(journal.memory_bytes as u64);
     }

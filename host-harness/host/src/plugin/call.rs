@@ -497,6 +497,10 @@ impl Plugin {
         let mut store = wasmtime::Store::new(self.host().engine(), data);
         store.limiter(|store| &mut store.meter);
         store.set_hostcall_fuel(copied_bytes);
+        if self.host().counts_instructions() {
+            // The engine counts down, and fails only where it does not count.
+            let _ = store.set_fuel(u64::MAX);
+        }
         store.set_max_component_handles(handles);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
@@ -526,9 +530,11 @@ impl OpenCall<'_> {
     /// Ends the call, and returns its answer and its record.
     async fn close<T: BoundedAnswer + Send + 'static>(self, answer: Ended<T>) -> Called<T> {
         let OpenCall { call, deadline, wall_time, store, spent, permit } = self;
+        let instructions = store.get_fuel().map_or(0, |left| u64::MAX - left);
         let CallState { meter, hook, who, log, log_lines_dropped, .. } = store.into_data();
         let mut journal = hook.journal.lock().clone();
         (journal.busy, journal.memory_bytes) = (spent.time(), meter.memory_bytes);
+        journal.instructions = instructions;
         if let Some(log) = &log {
             log.count_dropped(log_lines_dropped as u64);
         }

@@ -38,6 +38,7 @@ struct HostInner {
     places: Semaphore,
     compiles: CompilePlaces,
     progress: Progress,
+    counts_instructions: bool,
 }
 
 /// Slots for compilers. A thread that waits for a slot has no other work.
@@ -100,6 +101,9 @@ pub struct Setup {
     pub known: &'static [KnownPlugin],
     /// Notes of the work in progress.
     pub progress: Progress,
+    /// Counts the instructions of plugins, for measurements: plugins run slower, and only `Compiler::ThisProcess` compiles
+    /// them.
+    pub counts_instructions: bool,
 }
 
 /// A plugin whose author is trusted not to exhaust the compiler.
@@ -119,14 +123,27 @@ pub struct HostError(#[source] Box<dyn Error + Send + Sync>);
 impl Host {
     /// Sets up the engine.
     pub fn new(setup: Setup) -> Result<Host, HostError> {
-        let Setup { cache, compiler, trusted, known, progress } = setup;
-        let engine = Engine::new(&config()).map_err(|error| HostError(error.into()))?;
+        let Setup { cache, compiler, trusted, known, progress, counts_instructions } = setup;
+        let engine =
+            Engine::new(config().consume_fuel(counts_instructions)).map_err(|error| HostError(error.into()))?;
         let clock = Arc::new(EpochClock::default());
         let ticking = tick(Arc::clone(&clock), engine.clone()).map_err(|error| HostError(error.into()))?;
         let cache = cache.map(|folder| Cache { folder });
         let places = Semaphore::new(limits::CALLS as usize);
         let compiles = CompilePlaces::default();
-        let shared = HostInner { engine, cache, compiler, trusted, known, clock, ticking, places, compiles, progress };
+        let shared = HostInner {
+            engine,
+            cache,
+            compiler,
+            trusted,
+            known,
+            clock,
+            ticking,
+            places,
+            compiles,
+            progress,
+            counts_instructions,
+        };
         Ok(Host { shared: Arc::new(shared) })
     }
 
@@ -139,6 +156,11 @@ impl Host {
     pub(crate) fn known(&self, name: &str) -> KnownPlugin {
         let known = self.shared.known.iter().find(|known| known.name == name);
         known.copied().unwrap_or(KnownPlugin::UNKNOWN)
+    }
+
+    /// Says whether the host counts the instructions of plugins.
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.shared.counts_instructions
     }
 
     pub(crate) fn engine(&self) -> &Engine {

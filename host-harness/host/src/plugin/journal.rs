@@ -123,6 +123,8 @@ pub struct Journal {
     pub memory_bytes: usize,
     /// The time for which the process stood still during the call.
     pub stood_still: Duration,
+    /// Instructions of the guest; zero unless the host counts them.
+    pub instructions: u64,
     /// The reason why the host answered a request for a token itself, if the same was requested too often.
     pub asked_too_often: Option<String>,
     /// The answer that was withheld because it held a part of a credential, and the name of the credential.

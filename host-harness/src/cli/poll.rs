@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use host_harness::collector::once::{self, Output};
 use host_harness::collector::work::Pipeline;
-use host_harness::config::Config;
 use host_harness::config::admission::Checked;
+use host_harness::config::{Config, event_files};
 use host_harness::limits;
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
@@ -39,6 +39,7 @@ pub async fn tick(
     clock: &Clock,
     stdout: Stdout,
 ) -> anyhow::Result<once::Report> {
+    event_files::keep_off_state(&mut config, state);
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
     let store = run::store(state)?;

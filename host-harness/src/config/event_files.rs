@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::ConfigReader;
 use super::sinks::ReadSink;
-use super::{ConfigPlace, ConfigProblem, SeenFile};
+use super::{Config, ConfigPlace, ConfigProblem, SeenFile};
 use crate::limits;
 use crate::sink::file::Aside;
 use crate::sink::{SinkKind, disk};
@@ -163,6 +163,33 @@ impl EventFiles {
             self.taken.get(&path.with_file_name(folded_name(live))).filter(|taken| taken.aside == aside)
         })
     }
+}
+
+/// Refuses files of events and dead letters that are this state, or a file beside it. A state that the command line names
+/// is not known when the configuration is read.
+pub fn keep_off_state(config: &mut Config, state: &Path) {
+    let mut files = EventFiles::new(state, &[], &[]);
+    let mut problems = Vec::new();
+    for feed in &config.feeds {
+        for sink in config.sinks.iter().filter(|sink| feed.sinks.contains(&sink.id)) {
+            let events = match &sink.kind {
+                SinkKind::File(file) => Some(PathBuf::from(file.path.filled(&feed.tenant, &feed.id))),
+                SinkKind::Stdout | SinkKind::Http(_) => None,
+            };
+            for (what, path) in
+                events.map(|path| ("events", path)).into_iter().chain([("dead letters", sink.dead_letters.clone())])
+            {
+                let place = files.folded(&path);
+                if let Some(reserved) = files.reserved.get(&place) {
+                    let path = path.display();
+                    let message = format!("its {what} go to {path}, which is {reserved}, expected a file of their own");
+                    let (at, key) = (feed.place.table.clone(), Some("sinks".to_owned()));
+                    problems.push(ConfigPlace { at, feed: Some(feed.id.clone()), key }.problem(message));
+                }
+            }
+        }
+    }
+    config.problems.extend(problems);
 }
 
 impl ClaimedFile {

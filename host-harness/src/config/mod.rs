@@ -15,7 +15,7 @@ use crate::sink::SinkConfig;
 pub mod admission;
 pub(crate) mod astray;
 mod collector;
-mod event_files;
+pub mod event_files;
 mod feeds;
 mod near;
 mod network;

@@ -66,6 +66,23 @@ fn what_is_wrong_with_a_sink_names_its_key() {
 }
 
 #[test]
+fn a_state_that_the_command_line_names_is_no_file_of_events_either() {
+    let sink = "[[sink]]\nid = \"s\"\ntype = \"file\"\npath = \"{tenant}.db\"\ndead_letters = \"x.db.lock\"\n";
+    for (state, expected) in [
+        ("other.db", None),
+        ("t.db", Some("its events go to t.db, which is the state")),
+        ("./T.DB", Some("its events go to t.db, which is the state")),
+        ("x.db", Some("its dead letters go to x.db.lock, which is the state")),
+    ] {
+        let mut config = read(&format!("{sink}{}", feed("a", "")), None).unwrap();
+        event_files::keep_off_state(&mut config, Path::new(state));
+        let problems: Vec<String> = config.problems.iter().map(ConfigProblem::to_string).collect();
+        assert_eq!(problems.len(), usize::from(expected.is_some()), "{problems:?}");
+        assert!(expected.is_none_or(|expected| problems[0].contains(expected)), "{problems:?}");
+    }
+}
+
+#[test]
 fn two_ways_into_one_file_are_found() {
     let sink = |id: &str, path: &str| format!("[[sink]]\nid = \"{id}\"\ntype = \"file\"\npath = \"{path}\"\n");
     let clash = |first: &str, second: &str| {

@@ -109,12 +109,12 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     // A running feed continues with its present credential.
     fs::remove_file(path("secret.txt")).unwrap();
     process.hears("a feed keeps its previous configuration");
-    process.hears("loaded the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feed");
     metric(0).await;
     // A file that a setting of the plugin names is watched, too.
     write(token);
     process.hears("feed tenant-1-scores: settings.federated_token_file: found a file that cannot be read");
-    process.hears("loaded the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feed");
     fs::write(path("token"), crate::credentials::FEDERATED).unwrap();
     process.hears("loaded the configuration of 2 feeds");
 }

@@ -107,11 +107,11 @@ async fn a_feed_that_runs_goes_on_within_its_pins_and_not_against_them() {
         told.contains("tenant-2-scores: plugin_sha256: found a plugin with") && told.contains("pin-differs"),
         "{told}"
     );
-    process.hears("loaded the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feed");
     write("", &format!("plan_sha256 = \"{}\"\n", "0".repeat(64)));
     let told = process.hears("a feed is left out");
     assert!(told.contains("tenant-2-scores: plan_sha256: found a plan with"), "{told}");
-    process.hears("loaded the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feed");
     write("", &pin);
     process.hears("loaded the configuration of 2 feeds");
 }

@@ -49,12 +49,12 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
     fs::write(&pipe, hostile_bytes()).unwrap();
     let told = process.hears("a feed is left out");
     assert!(told.contains("feed wrong: settings.mode: found") && told.contains("settings-invalid"), "{told}");
-    process.hears("added 1 feeds");
+    process.hears("added 1 feed");
     counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 0", "collector_feeds_left_out 1"]).await;
     // A running feed continues while its plugin is checked again, and a configuration without the feed does not wait
     // for that.
     scene.write(&format!("{served}{}", piped("slow", "")));
-    process.hears("still checking 1 feeds");
+    process.hears("still checking 1 feed");
     assert!(get(&address, None).await.1.contains("it keeps its previous configuration"));
     counts(&address, &["collector_feeds 3", "collector_feeds_being_checked 1", "collector_feeds_left_out 0"]).await;
     scene.write(&served);
@@ -68,7 +68,7 @@ async fn feeds_whose_plugin_is_not_ready_come_later_and_keep_nobody() {
 async fn a_start_without_any_feed_ends_once_that_is_known() {
     let scene = Scene::new().await;
     fs::write(scene.folder.path().join("only.toml"), piped("slow", "")).unwrap();
-    for (arguments, told) in [(&[][..], Some("still checking 1 feeds")), (&["--strict"], None)] {
+    for (arguments, told) in [(&[][..], Some("still checking 1 feed")), (&["--strict"], None)] {
         let (pipe, mut process) = run(&scene, &[&["run", "-c", "only.toml"], arguments].concat());
         told.map(|told| process.hears(told));
         fs::write(&pipe, "no plugin\n".repeat(10_000)).unwrap();
@@ -102,7 +102,7 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     let other = format!("{before}id = \"tenant-2-scores\"\nplugin = \"collector.toml\"\n{after}");
     fs::write(scene.folder.path().join("collector.toml"), other).unwrap();
     process.hears("a feed keeps its previous configuration");
-    process.hears("loaded the configuration of 1 feeds");
+    process.hears("loaded the configuration of 1 feed");
     let metrics = get(&format!("{address}/metrics"), None).await.1;
     for line in ["collector_feeds_left_out 1", "collector_scopes{tenant=\"tenant-2\",feed=\"tenant-2-scores\"} 1"] {
         assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");

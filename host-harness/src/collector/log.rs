@@ -58,7 +58,7 @@ pub fn log_outcome(admitted: &AdmittedFeed, scope: &Scope, outcome: Option<&Fail
     match outcome {
         Some(outcome) => log_failure(admitted, Some(scope), outcome, before.map(|before| before.code.as_str())),
         None if before.is_some() => {
-            tracing::info!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "collects again");
+            tracing::info!(tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "collected again after a failure");
         }
         None => {}
     }

@@ -1,6 +1,7 @@
 //! Feeds that are still being checked when the other feeds of their configuration start: each follows when its plugin
 //! is ready, and the others do not wait for it.
 
+use super::page::number;
 use super::{RunLoop, tell_left_out, tell_odd};
 use crate::collector::{LeftOutRow, WaitingRow};
 use crate::config::admission::{Admission, Late, LeftOut, WaitingFeed};
@@ -45,7 +46,7 @@ impl LateFeeds {
         if count == 0 {
             return None;
         }
-        tracing::info!("still checking {count} feeds, whose plugins take longer; the others do not wait for them");
+        tracing::info!("still checking {} with a slow plugin; the others do not wait", number(count, "feed"));
         Some(LateFeeds { admission, asked, impatient, before, since, rank: 0, good: 0, problems: None })
     }
 
@@ -110,7 +111,7 @@ impl RunLoop {
             None => {
                 let late = self.late.take();
                 if let Some(LateFeeds { good, problems, .. }) = late {
-                    tracing::info!("added {good} feeds");
+                    tracing::info!("added {}", number(good, "feed"));
                     let problems = problems.filter(|problems| good == 0 && !problems.is_empty());
                     if let Some(problems) = problems.filter(|_| self.collector.is_without_feeds()) {
                         return Err(StartError::Configuration(config::once_each(problems)));

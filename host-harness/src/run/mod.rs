@@ -33,6 +33,7 @@ use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, S
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::run::late::LateFeeds;
+use crate::run::page::number;
 use crate::run::server::{StatusRequest, StatusServer};
 use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
@@ -170,7 +171,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
     let count = checked.feeds.len();
     let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
-    tracing::info!("collecting {count} feeds, state in {}", config.state.display());
+    tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state.display());
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
     let driver = RunLoop {
@@ -438,7 +439,7 @@ impl RunLoop {
         let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         let before = std::mem::replace(&mut self.left_out, left_out);
         self.count_left_out();
-        tracing::info!("loaded the configuration of {count} feeds");
+        tracing::info!("loaded the configuration of {}", number(count, "feed"));
         self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
         self.count_waiting();
     }

@@ -245,7 +245,8 @@ fn waiting(waiting: Waiting) -> String {
     }
 }
 
-fn number(count: impl TryInto<u64>, name: &str) -> String {
+/// Returns a count with the name of the counted, in singular or plural.
+pub(super) fn number(count: impl TryInto<u64>, name: &str) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }

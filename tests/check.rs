@@ -352,7 +352,7 @@ async fn the_command_prints_the_ladder_for_people_and_the_sample_where_events_go
     std::fs::write(&file, format!("{head}{bad}\n{}", feed.replace("contoso-scores", "second"))).unwrap();
     let output = run(&["--json"]).await.unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((output.status.code(), told.matches("network.colour: unknown key, all that").count()), (Some(2), 1));
+    assert_eq!((output.status.code(), told.matches("network.colour: unknown key; known").count()), (Some(2), 1));
     let reports: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let ends = reports.iter().map(|report| {
         let step = &report["steps"][0];

@@ -207,7 +207,7 @@ fn a_replay_prints_the_events_of_its_cassette_and_everything_else_for_people() {
             "all-subscriptions",
             "warning: all-subscriptions.json: bbbbbbbb-0000-4000-8000-000000000003: the subscription is not",
         ),
-        ("item-repeated", "warning: item-repeated.json: the service gave an item twice"),
+        ("item-repeated", "warning: item-repeated.json: the service sent an item twice"),
         ("empty", "(not-onboarded)"),
     ] {
         let known = bundled::named(recording).unwrap();

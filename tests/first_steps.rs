@@ -150,7 +150,7 @@ async fn a_proxy_in_the_way() {
     // A proxy that refuses the service.
     let refusing = Proxy::start("https://refused", None).await;
     set.edit("proxy", &format!("proxy = \"http://{}\"", refusing.address));
-    check_broken(&set, Question::Connect, "403", "let 127.0.0.1, port ").await;
+    check_broken(&set, Question::Connect, "403", "allow 127.0.0.1, port ").await;
 }
 
 /// Returns an address at which nobody listens: it was bound and freed.

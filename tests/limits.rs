@@ -126,7 +126,7 @@ pub const LIMITS: &[Limit] = &[
     limit("notices of an answer", Mode::Notices, (1_000, 1_001), "its limit on notices in discover, 1000"),
     limit("notices of a batch", Mode::NoticesOfBatch, (1_000, 1_001), "its limit on notices in normalize, 1000"),
     limit("notices of all steps", Mode::NoticesOfSteps, (500, 501), "the limit of 1000 notices"),
-    limit("pages", Mode::Pages, (100, 101), "the limit of 100 pages"),
+    limit("pages", Mode::Pages, (100, 101), "more pages than the limit of 100"),
     Limit {
         tighter: |limits| Limits { page_bytes: 1 << 20, ..limits },
         ..limit("bytes of all pages", Mode::PageBytes, (524_288, 524_289), "the limit of 1048576 bytes")

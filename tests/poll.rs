@@ -65,7 +65,7 @@ broken! {
     a_link_without_tls: "link-http", "`nextLink` goes to http://";
     a_loop_of_links: "link-loop", "form a loop";
     a_link_to_itself: "link-self", "form a loop";
-    links_without_end: "link-endless", "limit of 100 pages";
+    links_without_end: "link-endless", "more pages than the limit of 100";
     html_instead_of_json: "html", "found HTML or XML";
     an_empty_body: "empty-body", "found an empty body";
     deep_nesting: "deep-nesting", "more than 64 levels";

@@ -96,7 +96,7 @@ async fn what_is_odd_about_a_credential_is_told_by_name_and_never_by_value() {
         (" s~ecret ", "white space around it was removed"),
         ("\"s~ecret\"", "is written in quotes"),
         ("s~ecret in two", "has white space inside"),
-        ("s~ecre7", "less than 8 characters"),
+        ("s~ecre7", "fewer than 8 characters"),
         ("11111111-2222-3333-4444-555555555555", "is a GUID"),
         ("eyJhbGciOi.eyJpc3Mi.c2lnbmVk", "is a token, which the host fetches by itself"),
         ("\u{feff}s~ecret8\r\n", "a byte order mark at its beginning and white space at its end were removed"),

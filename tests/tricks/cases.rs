@@ -244,7 +244,7 @@ pub const CASES: &[Case] = &[
     case(Mode::ScopeIdOdd, 0, "hides commands to terminals in an id", Fails("has control characters"), "limits"),
     case(Mode::HttpInNormalize, 0, "sends a request from `normalize`", Fails("HttpRequestDenied"), "normalize"),
     case(Mode::CursorLoop, 0, "leads the poll in a loop", Fails("(cursor-repeated, plugin)"), "cursors"),
-    case(Mode::Pages, 100_000, "has pages without end", Fails("the limit of 100 pages"), "poll"),
+    case(Mode::Pages, 100_000, "has pages without end", Fails("more pages than the limit of 100"), "poll"),
     case(Mode::EventCutShort, 0, "returns JSON that ends early", Fails("is not one JSON object on one line"), "limits"),
     case(Mode::EventOnTwoLines, 0, "breaks an event over two lines", Fails("is not one JSON object"), "limits"),
     case(Mode::EventForged, 0, "hides a second event behind the first", Fails("is not one JSON object"), "limits"),
@@ -274,7 +274,7 @@ pub const CASES: &[Case] = &[
         "normalize",
     ),
     case(Mode::EventsAlike, 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
-    case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is no number"), "limits"),
+    case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is not a number"), "limits"),
     case(Mode::StateForeign, 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),
     case(
         Mode::StateFreshStart,

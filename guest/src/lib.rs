@@ -1,8 +1,8 @@
 //! Azure Security Score as a polling source: reads the secure scores and secure score controls of Azure subscriptions
 //! (Microsoft Defender for Cloud, Azure Resource Manager api-version 2020-01-01) and turns them into OCSF findings.
 //!
-//! Steps decide and are pure; `http` is the one edge. The plugin keeps nothing between calls, and has neither clock nor
-//! environment: time, ids and settings are arguments.
+//! Every step is a pure function; `http` alone touches the network. The plugin keeps nothing between calls, and has
+//! neither clock nor environment: time, ids and settings are arguments.
 
 // A module of several files is a folder with a `mod.rs`.
 #![warn(clippy::self_named_module_files)]

@@ -32,7 +32,7 @@ impl Cause {
     }
 }
 
-/// An error of the system with the file that it is about. The sentence around it says what was tried.
+/// An error of the system with the file that it is about. The message around the error names the attempt.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", file.display())]
 pub struct FileFault {

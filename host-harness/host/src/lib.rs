@@ -8,7 +8,7 @@
 #![doc = include_str!("../examples/embed.rs")]
 //! ```
 //!
-//! The example `cassette` brings its own transport, which answers from a recording:
+//! The example `cassette` has its own transport, which answers from a recording:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/cassette.rs")]
@@ -62,7 +62,7 @@ pub use crate::plugin::Plugin;
 pub use crate::plugin::compiler::{self, Compiler};
 pub use crate::plugin::engine::{Host, Setup};
 
-// These types are in the signatures of the former.
+// These types are in the signatures of the types above.
 pub use crate::blame::Blame;
 pub use crate::cause::Cause;
 pub use crate::clock::Clock;

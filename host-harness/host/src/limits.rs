@@ -35,7 +35,7 @@ pub struct Limits {
     pub response_headers: usize,
     /// Total bytes of the names and values of an answer's headers.
     pub response_header_bytes: usize,
-    /// Number of steps of one poll.
+    /// Number of pages of one poll, and of its steps.
     pub pages: usize,
     /// Total bytes in the bodies of one poll.
     pub page_bytes: usize,

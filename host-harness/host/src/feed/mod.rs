@@ -113,8 +113,8 @@ impl Feed {
         Feed::open_as(plugin, settings, None, Arc::default(), Arc::default(), identity).await
     }
 
-    /// The same, with the remarks that were already reported about the feed. If the plan of these settings is given,
-    /// the plugin is not asked again.
+    /// Opens the feed as `open` does, with the remarks that were already reported about it. If the plan of these
+    /// settings is given, the plugin is not asked again.
     pub async fn open_as(
         plugin: Plugin,
         settings: Settings,
@@ -194,7 +194,7 @@ impl Feed {
         self.in_time("the search for scopes", self.discover_once()).await
     }
 
-    /// Awaits the work; a failure if the work takes longer than a whole poll may.
+    /// Awaits the work, and returns a failure if the work takes longer than a whole poll may.
     async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let (most, before) = (self.caller.limits.poll_time, self.plugin.host().stood_still());
         match tokio::time::timeout(most, work).await {

@@ -44,7 +44,7 @@ impl Compiler {
 /// to standard output. Three numbers follow, the limits in bytes of memory, seconds of CPU time and bytes of code.
 pub const COMMAND: &str = "compile-plugin";
 
-/// The reason why there is no code. The plugin is at fault, except for the last two.
+/// The reason why there is no code. The plugin is at fault, unless there is no compiler or it cannot be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
     /// The compiler refuses the plugin, with this message.

@@ -86,7 +86,7 @@ pub struct About {
     pub exports: Vec<String>,
 }
 
-/// The reason why a plugin is unusable, which is always the plugin's fault.
+/// The reason why a plugin is unusable. The plugin is at fault, unless its file cannot be read or there is no compiler.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// The file cannot be read.

@@ -274,7 +274,13 @@ pub const CASES: &[Case] = &[
         "normalize",
     ),
     case(Mode::EventsAlike, 0, "gives two events one uid", Fails("two events have the uid"), "limits"),
-    case(Mode::MeasureOdd, 0, "returns a figure that is no number", Fails("the figure of all is not a number"), "limits"),
+    case(
+        Mode::MeasureOdd,
+        0,
+        "returns a figure that is no number",
+        Fails("the figure of all is not a number"),
+        "limits",
+    ),
     case(Mode::StateForeign, 0, "returns state that is not its own", Fails("(state-odd, operator)"), "state"),
     case(
         Mode::StateFreshStart,

@@ -3,7 +3,7 @@
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
@@ -63,6 +63,9 @@ fn refuse_special(kind: FileType) -> std::io::Result<()> {
 /// Says whether a path leads to an open file of a process: the system itself keeps these links.
 fn is_stream(path: &Path) -> bool {
     let is_number = || path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    if path.components().any(|part| part == Component::ParentDir) {
+        return false;
+    }
     match path.parent() {
         Some(folder) if folder == Path::new("/dev/fd") => is_number(),
         Some(folder) if folder.starts_with("/proc") && folder.ends_with("fd") => is_number(),
@@ -371,7 +374,7 @@ mod tests {
         drop(writer);
         let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
         assert_eq!(read(Path::new(&format!("/dev/fd/{number}"))).unwrap(), "piped");
-        for path in ["/dev/fd", "/dev/fd/../zero", "/proc/kmsg", "/proc/fd/x", "/dev/stdout"] {
+        for path in ["/dev/fd", "/dev/fd/../zero", "/proc/kmsg", "/proc/fd/x", "/proc/../any/fd/7", "/dev/stdout"] {
             assert!(!is_stream(Path::new(path)), "{path}");
         }
     }

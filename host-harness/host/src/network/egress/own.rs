@@ -12,6 +12,7 @@ use super::placement::{is_form, place_name};
 use super::{Denial, denial};
 use crate::contract::{Place, Shape};
 use crate::credentials::spelling;
+use crate::limits;
 use crate::network::OutgoingRequest;
 use crate::text;
 
@@ -24,7 +25,7 @@ pub(super) fn refuse_own_credentials(
     refuse_declared_places(request, shape, places)?;
     refuse_headers(request, places)?;
     if let Some(name) = own_parameter(request, places) {
-        let name = text::plain(&name);
+        let name = shown(&name);
         return Err(denial(format!("its parameter `{name}` looks like a credential that the plugin wrote itself")));
     }
     refuse_body(request)?;
@@ -74,7 +75,7 @@ fn refuse_headers(request: &OutgoingRequest, places: &BTreeSet<String>) -> Resul
     let is_own =
         |(name, value): &&(String, String)| !value.trim().is_empty() && !places.contains(name) && !is_plain(name);
     let Some((name, _)) = request.headers.iter().find(is_own) else { return Ok(()) };
-    let name = text::plain(name);
+    let name = shown(name);
     Err(denial(match spelling::names_credential(&name) {
         true => format!(
             "its header `{name}` looks like a credential that the plugin wrote itself: one has to be declared for it"
@@ -137,7 +138,7 @@ impl Member<'_> {
     fn judge<E: Error>(self, bytes: usize) -> Result<(), E> {
         match may_be_own(self.name, bytes) {
             true => {
-                let name = text::plain(self.name);
+                let name = shown(self.name);
                 Err(E::custom(format!("`{name}` looks like a credential that the plugin wrote itself")))
             }
             false => Ok(()),
@@ -191,8 +192,9 @@ impl<'de> Visitor<'de> for Member<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some(name) = members.next_key::<String>()? {
-            // A service may read the members of a `credentials` under any name.
-            let name = if names_own(self.name) { self.name } else { &name };
+            // A service may read the members of a `credentials`, or of a `key`, under any name.
+            let outer = names_own(self.name) || may_name_own(self.name) && !names_own(&name);
+            let name = if outer { self.name } else { &name };
             members.next_value_seed(Member { name })?;
         }
         Ok(())
@@ -257,7 +259,8 @@ fn own_parameter(request: &OutgoingRequest, places: &BTreeSet<String>) -> Option
     let query = request.url.query().unwrap_or_default().split(['&', ';']);
     let of_segments = request.url.path().split('/').flat_map(|segment| segment.split(';').skip(1));
     let in_address = query.chain(of_segments).flat_map(|one| form_urlencoded::parse(one.as_bytes()));
-    let in_form = is_form(request).then(|| form_urlencoded::parse(&request.body)).into_iter().flatten();
+    let in_form = is_form(request).then(|| request.body.split(|byte| matches!(byte, b'&' | b';')));
+    let in_form = in_form.into_iter().flatten().flat_map(form_urlencoded::parse);
     let is_declared = |name: &str| places.contains(&place_name(&Place::FormField(name.to_owned())));
     let in_form = in_form.filter(|(name, _)| !is_declared(name));
     let mut parameters = in_address.chain(in_form);
@@ -276,6 +279,11 @@ fn names_own(name: &str) -> bool {
 
 fn may_name_own(name: &str) -> bool {
     SHARED_NAMES.contains(&&*alphanumeric(name))
+}
+
+/// Returns the name as a message shows it: the name of a member may be as long as the body.
+fn shown(name: &str) -> String {
+    text::plain(text::cut(name, limits::NAME_BYTES))
 }
 
 fn alphanumeric(name: &str) -> String {

@@ -323,6 +323,20 @@ fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
 }
 
 #[test]
+fn a_batch_may_leave_out_any_number_of_tenants() {
+    let mut store = for_tests::in_memory().unwrap();
+    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
+    store.commit(&poll("fabrikam", "prod", "one", &["lake"], &[("2", "{}")])).unwrap();
+    for others in [0, 1, 2_000] {
+        let mut without: Vec<String> = (0..others).map(|number| format!("other-{number}")).collect();
+        without.push("contoso".to_owned());
+        let queued = store.queued(&partition("lake", None, None), &without, 3, 100).unwrap();
+        let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
+        assert_eq!(uids, ["2"], "without {} tenants", without.len());
+    }
+}
+
+#[test]
 fn only_what_is_acknowledged_leaves_the_outbox() {
     let mut store = for_tests::in_memory().unwrap();
     store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();

@@ -274,9 +274,11 @@ impl Store for SqliteStore {
                 conditions += &format!(" AND {column} = ?{}", values.len());
             }
         }
-        for tenant in without {
-            values.push(tenant);
-            conditions += &format!(" AND tenant <> ?{}", values.len());
+        // One condition for any number of tenants: SQLite limits the depth of an expression.
+        let without = (!without.is_empty()).then(|| serde_json::json!(without).to_string());
+        if let Some(without) = &without {
+            values.push(without);
+            conditions += &format!(" AND tenant NOT IN (SELECT value FROM json_each(?{}))", values.len());
         }
         let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
             Ok(Queued {

@@ -33,6 +33,6 @@ fn unpack(folder: &Path, program: &str, packages: &[&str]) {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).args(packages).current_dir(folder).stdout(Stdio::null());
     if !shell.status().is_ok_and(|status| status.success()) {
-        eprintln!("warning: {program} could not be had from Debian; tests that need it will say so");
+        eprintln!("warning: Debian's {program} is unavailable; tests that need it will say so");
     }
 }

@@ -47,8 +47,8 @@ impl Blame {
                 "whoever runs the collector: something must change in its configuration, on its machine or in its network"
             }
             Blame::Service => "the service that is polled: it has a fault, cannot be reached or asks to wait",
-            Blame::Receiver => "whoever runs what a sink delivers to",
-            Blame::Plugin => "the authors of the plugin, or of a service that answers what they did not foresee",
+            Blame::Receiver => "the operator of a sink's receiver",
+            Blame::Plugin => "the authors of the plugin, or of a service whose answer the plugin does not expect",
             Blame::Harness => "the authors of the host",
         }
     }

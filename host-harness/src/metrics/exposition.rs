@@ -203,16 +203,17 @@ impl Scrape {
                 *sum = Waiting { events: sum.events + events, bytes: sum.bytes + bytes };
             }
         }
-        for (label, prefix, sums) in
-            [("tenant", "collector_outbox", &tenants), ("sink", "collector_sink_outbox", &sinks)]
-        {
+        for (label, prefix, whose, sums) in [
+            ("tenant", "collector_outbox", "for the sinks of a tenant", &tenants),
+            ("sink", "collector_sink_outbox", "for a sink", &sinks),
+        ] {
             let name = format!("{prefix}_events");
-            let mut family = writer.family(&name, Gauge, "Events that wait for sinks.")?;
+            let mut family = writer.family(&name, Gauge, &format!("Events that wait {whose}."))?;
             for (key, waiting) in sums {
                 family.sample(&[(label, key)], Value::Whole(waiting.events))?;
             }
             let name = format!("{prefix}_bytes");
-            let mut family = writer.family(&name, Gauge, "Bytes of events that wait for sinks.")?;
+            let mut family = writer.family(&name, Gauge, &format!("Bytes of events that wait {whose}."))?;
             for (key, waiting) in sums {
                 family.sample(&[(label, key)], Value::Whole(waiting.bytes))?;
             }

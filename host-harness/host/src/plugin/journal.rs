@@ -62,6 +62,11 @@ impl KeptPieces {
             _ => Arc::clone(&kept.insert((secret.clone(), Arc::new(Pieces::of([secret])))).1),
         }
     }
+
+    /// Frees the pieces, which take some hundred kilobytes for a token.
+    pub fn forget(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 /// The reason why a request has no answer, for the operator, without secrets.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use source_host::blame::Blame;
 
+use super::worker::HeldTenants;
 use super::{Count, Inner, OpenSink, SinkRow, Work};
 use crate::sink::SinkTrouble;
 use crate::store::{Backlog, Partition, Waiting};
@@ -97,6 +98,16 @@ impl Inner {
         rows.into_values().collect()
     }
 
+    /// Says whether events of other tenants than the held ones wait for a partition, as far as the counts tell, which do
+    /// not separate feeds. A query would pass over each event of the held tenants.
+    pub(super) fn waits_beside(&self, partition: &Partition, held: &HeldTenants) -> bool {
+        self.waiting.iter().any(|((sink, tenant), count)| {
+            let is_of_partition =
+                *sink == partition.sink && partition.tenant.as_ref().is_none_or(|other| other == tenant);
+            is_of_partition && count.events > 0 && !held.contains_key(tenant)
+        })
+    }
+
     /// Returns the events of one tenant, or of all, that wait for a sink.
     pub(super) fn waits(&self, sink: &str, tenant: Option<&str>) -> Waiting {
         if let Some(tenant) = tenant {
@@ -108,5 +119,27 @@ impl Inner {
             events: sum.events + more.events,
             bytes: sum.bytes + more.bytes,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::worker::HeldEvent;
+    use super::*;
+
+    #[test]
+    fn only_waiting_events_of_other_tenants_of_the_partition_are_looked_for() {
+        let mut inner = Inner::default();
+        for (sink, tenant, events) in [("lake", "held", 9), ("lake", "done", 0), ("siem", "other", 9)] {
+            inner.waiting.entry((sink.to_owned(), tenant.to_owned())).or_default().add(events, events);
+        }
+        let held = HeldTenants::from([("held".to_owned(), HeldEvent { path: PathBuf::new(), bytes: 1 })]);
+        let of = |tenant: Option<&str>| Partition { sink: "lake".to_owned(), tenant: tenant.map(str::to_owned), feed: None };
+        assert!(!inner.waits_beside(&of(None), &held));
+        inner.waiting.entry(("lake".to_owned(), "little".to_owned())).or_default().add(1, 1);
+        assert!(inner.waits_beside(&of(None), &held));
+        assert!(!inner.waits_beside(&of(Some("held")), &held));
     }
 }

@@ -45,13 +45,13 @@ struct WorkerState {
 
 /// Tenants whose events wait for room on a disk, and the first of these events. The events of other tenants in the same
 /// partition do not wait.
-type HeldTenants = BTreeMap<String, HeldEvent>;
+pub(super) type HeldTenants = BTreeMap<String, HeldEvent>;
 
 /// An event that has no room, and with it all later ones of its tenant.
-struct HeldEvent {
+pub(super) struct HeldEvent {
     /// The file to which it would be appended.
-    path: PathBuf,
-    bytes: u64,
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
 }
 
 /// Limits of the next batch's size.
@@ -224,6 +224,9 @@ impl SharedDeliveries {
             return Ok(DeliveryStep::Delivered);
         }
         self.release(sink, partition, held).await?;
+        if !held.is_empty() && !self.inner.lock().waits_beside(partition, held) {
+            return Ok(DeliveryStep::Held);
+        }
         let (asked, events) = (partition.clone(), size.most.min(size.probe));
         let without: Vec<String> = held.keys().cloned().collect();
         let batch = self.store.ask(move |store| store.queued(&asked, &without, events, limits::BATCH_BYTES)).await?;

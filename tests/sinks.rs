@@ -514,6 +514,8 @@ async fn on_a_nearly_full_disk_whoever_wrote_its_share_waits_and_the_others_do_n
         let of = |tenant: &str| text.lines().filter(|line| line.contains(tenant)).collect::<Vec<_>>();
         assert_eq!((of("much"), of("little").len()), (bodies("much", 0..100).iter().map(|it| &**it).collect(), 4));
         assert!(collector.deliveries.rows().is_empty());
+        collector.configure(&[]);
+        assert!(collector.deliveries.outboxes().free.is_empty(), "a removed sink has no disk");
     }
 }
 

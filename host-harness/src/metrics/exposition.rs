@@ -237,7 +237,7 @@ impl Scrape {
         for (sink, tenants) in full {
             family.sample(&[("sink", sink)], Value::Whole(tenants))?;
         }
-        let help = "Free bytes on the disk of a sink's files, when the sink last wrote there; see min_free_bytes.";
+        let help = "Free bytes on the disk of the file that a sink last wrote, at that time; see min_free_bytes.";
         let mut family = writer.family("collector_sink_free_bytes", Gauge, help)?;
         for (sink, free) in &self.outboxes.free {
             family.sample(&[("sink", sink)], Value::Whole(*free))?;

@@ -171,7 +171,8 @@ impl Deliveries {
             sinks.insert(config.id.clone(), sink);
         }
         let before = std::mem::replace(&mut inner.sinks, sinks);
-        let Inner { sinks, ledger, .. } = &mut *inner;
+        let Inner { sinks, ledger, free, .. } = &mut *inner;
+        free.retain(|sink, _| sinks.contains_key(sink));
         let leads = |sink: &str| match (before.get(sink), sinks.get(sink)) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),
             _ => false,

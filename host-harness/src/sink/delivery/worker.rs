@@ -287,7 +287,11 @@ impl SharedDeliveries {
         let room = tokio::task::spawn_blocking(move || disk.room(&file)).await?;
         let seen = room.map(|room| SeenDisk::new(path, room, sink.config.min_free_bytes));
         if let Some(seen) = &seen {
-            self.inner.lock().free.insert(sink.config.id.clone(), seen.free());
+            let mut inner = self.inner.lock();
+            // The sink may have been removed meanwhile.
+            if inner.sinks.contains_key(&sink.config.id) {
+                inner.free.insert(sink.config.id.clone(), seen.free());
+            }
         }
         Ok(seen)
     }

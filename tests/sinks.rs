@@ -480,7 +480,7 @@ async fn on_a_nearly_full_disk(disk: &SmallDisk, sink: SinkConfig) -> Collector 
     assert_eq!((row.tenant.as_deref(), failing.trouble.code.as_str()), (Some("much"), "space-low"));
     let why = failing.trouble.why;
     assert!(
-        why.contains("more bytes, less than 100000 (min_free_bytes), and the tenant has written its share"),
+        why.contains("more bytes, less than 100000 (min_free_bytes), and the next event of the tenant does not fit"),
         "{why}"
     );
     assert_eq!(collector.deliveries.outboxes().free.keys().collect::<Vec<_>>(), [&id]);

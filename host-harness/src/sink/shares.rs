@@ -46,8 +46,8 @@ impl fmt::Display for SeenDisk {
         let SeenDisk { free, floor, folder, .. } = self;
         write!(
             formatter,
-            "the disk of {} has room for {free} more bytes, less than {floor} ({KEY_OF_FLOOR}), and the tenant has \
-             written its share of them; make room, and its events are written",
+            "the disk of {} has room for {free} more bytes, less than {floor} ({KEY_OF_FLOOR}), and the next \
+             event of the tenant does not fit into its share; make room, and its events are written",
             folder.display()
         )
     }

@@ -520,6 +520,21 @@ async fn on_a_nearly_full_disk_whoever_wrote_its_share_waits_and_the_others_do_n
 }
 
 #[tokio::test]
+async fn a_sink_that_is_replaced_while_its_disk_is_looked_at_leaves_no_trouble_behind() {
+    let disk = SmallDisk::default();
+    let collector = Collector::on(Arc::new(disk.clone()), store(), &[file("all.ndjson", 1 << 20)]);
+    let (deliveries, changed) = (collector.deliveries.clone(), collector.placed(file("all.ndjson", 1 << 21)));
+    let free = Arc::clone(&disk.free);
+    *disk.meanwhile.lock() = Some(Box::new(move || {
+        deliveries.replace(&[changed]).unwrap();
+        free.store(1 << 40, Ordering::SeqCst);
+    }));
+    collector.poll(&["lake"], &bodies("one", 0..3)).await;
+    collector.delivered().await;
+    assert!(collector.deliveries.rows().is_empty());
+}
+
+#[tokio::test]
 async fn on_a_nearly_full_disk_the_dead_letters_of_one_tenant_keep_nobody_else() {
     let refuse = |_, post: &Post| status(if post.body.contains("\"much") { 400 } else { 200 });
     let receiver = Receiver::start(refuse).await;

@@ -188,10 +188,14 @@ pub fn sink(id: &str, kind: SinkKind) -> SinkConfig {
     SinkConfig { id: id.to_owned(), kind, max_outbox_bytes, dead_letters, min_free_bytes: None }
 }
 
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// The disk of the machine, with as many free bytes as a test says.
 #[derive(Clone, Default)]
 pub struct SmallDisk {
     pub free: Arc<AtomicU64>,
+    /// Runs once, while the room is looked at.
+    pub meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 impl Disk for SmallDisk {
@@ -213,7 +217,11 @@ impl Disk for SmallDisk {
 
     fn room(&self, path: &Path) -> Option<(u64, Room)> {
         let (disk, room) = RealDisk.room(path)?;
-        Some((disk, Room { free: self.free.load(Ordering::SeqCst), ..room }))
+        let free = self.free.load(Ordering::SeqCst);
+        if let Some(meanwhile) = self.meanwhile.lock().take() {
+            meanwhile();
+        }
+        Some((disk, Room { free, ..room }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use source_host::blame::Blame;
 
-use super::worker::HeldTenants;
+use super::worker::{HeldTenants, of_tenant};
 use super::{Count, Inner, OpenSink, SinkRow, Work};
 use crate::sink::SinkTrouble;
 use crate::store::{Backlog, Partition, Waiting};
@@ -21,9 +21,13 @@ impl Inner {
         self.sinks.get(&sink.config.id).is_some_and(|current| Arc::ptr_eq(current, sink))
     }
 
-    /// Marks the end of a partition's worker. Returns true if it was the last with the sink's old configuration.
-    pub(super) fn end(&mut self, partition: &Partition) -> bool {
+    /// Marks the end of a partition's worker, which holds events of these tenants. Returns true if it was the last with
+    /// the sink's old configuration.
+    pub(super) fn end(&mut self, partition: &Partition, held: &HeldTenants) -> bool {
         self.ledger.delivers(partition);
+        for tenant in held.keys() {
+            self.ledger.delivers(&of_tenant(partition, tenant));
+        }
         let Some(work) = self.busy.remove(partition) else { return false };
         if self.leads(&work.sink) {
             return false;
@@ -136,7 +140,8 @@ mod tests {
             inner.waiting.entry((sink.to_owned(), tenant.to_owned())).or_default().add(events, events);
         }
         let held = HeldTenants::from([("held".to_owned(), HeldEvent { path: PathBuf::new(), bytes: 1 })]);
-        let of = |tenant: Option<&str>| Partition { sink: "lake".to_owned(), tenant: tenant.map(str::to_owned), feed: None };
+        let of =
+            |tenant: Option<&str>| Partition { sink: "lake".to_owned(), tenant: tenant.map(str::to_owned), feed: None };
         assert!(!inner.waits_beside(&of(None), &held));
         inner.waiting.entry(("lake".to_owned(), "little".to_owned())).or_default().add(1, 1);
         assert!(inner.waits_beside(&of(None), &held));

@@ -105,7 +105,7 @@ impl SharedDeliveries {
                         self.tell_delivery(partition);
                     }
                     match step {
-                        DeliveryStep::Empty => match self.end_if_idle(partition) {
+                        DeliveryStep::Empty => match self.end_if_idle(partition, &state.held) {
                             Some(last) => return last,
                             None => continue,
                         },
@@ -115,7 +115,7 @@ impl SharedDeliveries {
                 Err(Stall::Closed(why)) => {
                     let mut inner = self.inner.lock();
                     inner.closed.get_or_insert(why);
-                    return inner.end(partition);
+                    return inner.end(partition, &state.held);
                 }
                 Err(Stall::Later { wait, trouble }) => {
                     failures += 1;
@@ -128,7 +128,7 @@ impl SharedDeliveries {
             state.writer = None;
             self.pause(sink, wait).await;
         }
-        self.inner.lock().end(partition)
+        self.inner.lock().end(partition, &state.held)
     }
 
     /// Logs that a partition does not deliver; at debug level if that is not new.
@@ -202,10 +202,10 @@ impl SharedDeliveries {
     }
 
     /// Ends the work on a partition, unless events arrived since its outbox was found empty.
-    fn end_if_idle(&self, partition: &Partition) -> Option<bool> {
+    fn end_if_idle(&self, partition: &Partition, held: &HeldTenants) -> Option<bool> {
         let mut inner = self.inner.lock();
         let more = inner.busy.get_mut(partition).is_some_and(|work| std::mem::take(&mut work.more));
-        (!more).then(|| inner.end(partition))
+        (!more).then(|| inner.end(partition, held))
     }
 
     /// Delivers one batch.
@@ -463,7 +463,7 @@ impl SharedDeliveries {
 }
 
 /// The part of a partition that belongs to one tenant.
-fn of_tenant(partition: &Partition, tenant: &str) -> Partition {
+pub(super) fn of_tenant(partition: &Partition, tenant: &str) -> Partition {
     Partition { tenant: Some(tenant.to_owned()), ..partition.clone() }
 }
 

@@ -259,8 +259,14 @@ pub const HALF_EVENT_BYTES: usize = 128 << 10;
 /// Time that the program waits at its end for a write to a pipe that nobody reads.
 pub const LAST_WRITE: Duration = Duration::from_millis(200);
 
-/// Time that the program waits at its end, and after a panic, for the lines of its log.
+/// Time that the program waits at its end, and after a panic, for the next line of its log.
 pub const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// Bytes of the log that wait for a reader of standard error; beyond them, lines are dropped.
+/// Time that the program waits for all lines of its log then, while somebody reads them.
+pub const ALL_LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Bytes of the log that wait for a reader of standard error; beyond them, lines wait for room.
 pub const LOG_WAITING_BYTES: usize = 1 << 20;
+
+/// Time that lines of the log wait for room; then lines are dropped.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,8 +1,9 @@
-//! Lines for standard error that a thread of its own writes, so that nobody waits while standard error is not read. Beyond
-//! a number of bytes, further lines are dropped and counted.
+//! Lines for standard error that a thread of its own writes, so that nobody waits for long while standard error is not
+//! read. Beyond a number of bytes, a line waits for a reader, and is dropped and counted if none comes.
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -10,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 /// Lines that wait for the thread that writes them.
 pub struct WaitingLines {
     most_bytes: usize,
+    patience: Duration,
     state: Mutex<QueuedLines>,
     arrived: Condvar,
     written: Condvar,
@@ -22,20 +24,29 @@ struct QueuedLines {
     bytes: usize,
     dropped: u64,
     is_writing: bool,
+    /// The thread that writes, whose own lines cannot wait for it.
+    writer: Option<ThreadId>,
+    /// The end of all waits for room, since the queue was full and until half of it is free.
+    full_until: Option<Instant>,
 }
 
 impl WaitingLines {
-    /// Makes an empty queue that takes so many bytes.
-    pub fn new(most_bytes: usize) -> WaitingLines {
-        WaitingLines { most_bytes, state: Mutex::default(), arrived: Condvar::new(), written: Condvar::new() }
+    /// Makes an empty queue that takes so many bytes, and in which lines wait for room no longer than `patience`.
+    pub fn new(most_bytes: usize, patience: Duration) -> WaitingLines {
+        WaitingLines { most_bytes, patience, state: Mutex::default(), arrived: Condvar::new(), written: Condvar::new() }
     }
 
-    /// Takes a line, or counts it if there are too many.
+    /// Takes a line, or counts it if there are too many and no room comes in time. Once the queue is full, further lines
+    /// wait until half of it is free.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
-        if state.bytes > 0 && state.bytes + line.len() > self.most_bytes {
-            state.dropped += 1;
-            return;
+        let is_own = state.writer == Some(thread::current().id());
+        while !is_own && (state.full_until.is_some() || state.bytes > 0 && state.bytes + line.len() > self.most_bytes) {
+            let end = *state.full_until.get_or_insert_with(|| Instant::now() + self.patience);
+            if self.written.wait_until(&mut state, end).timed_out() {
+                state.dropped += 1;
+                return;
+            }
         }
         state.bytes += line.len();
         state.lines.push_back(line.to_vec());
@@ -45,6 +56,7 @@ impl WaitingLines {
     /// Writes the lines in order, for ever. Says how many were dropped as soon as half of the queue is free; the line that
     /// says so may go into the queue.
     pub fn write(&self, mut output: impl Write, tell_dropped: impl Fn(u64)) -> ! {
+        self.state.lock().writer = Some(thread::current().id());
         loop {
             let line = self.next();
             // A log that cannot be written stops nothing.
@@ -73,15 +85,20 @@ impl WaitingLines {
     fn finish(&self, bytes: usize) -> u64 {
         let mut state = self.state.lock();
         state.bytes -= bytes;
-        if state.bytes > self.most_bytes / 2 { 0 } else { std::mem::take(&mut state.dropped) }
+        if state.bytes > self.most_bytes / 2 {
+            return 0;
+        }
+        state.full_until = None;
+        std::mem::take(&mut state.dropped)
     }
 
-    /// Waits until all lines are written, but no longer than this.
-    pub fn flush(&self, patience: Duration) {
-        let end = Instant::now() + patience;
+    /// Waits until all lines are written, but no longer than `patience` for one line, and `most` for all.
+    pub fn flush(&self, patience: Duration, most: Duration) {
+        let end = Instant::now() + most;
         let mut state = self.state.lock();
         while state.is_writing || !state.lines.is_empty() {
-            if self.written.wait_until(&mut state, end).timed_out() {
+            let next = end.min(Instant::now() + patience);
+            if self.written.wait_until(&mut state, next).timed_out() {
                 return;
             }
         }
@@ -95,10 +112,12 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     /// Starts a thread that writes to a pipe, of which the end is returned.
-    fn piped(most_bytes: usize) -> (Arc<WaitingLines>, PipeReader) {
+    fn piped(most_bytes: usize, patience: Duration) -> (Arc<WaitingLines>, PipeReader) {
         let (reader, writer) = std::io::pipe().unwrap();
-        let queue = Arc::new(WaitingLines::new(most_bytes));
+        let queue = Arc::new(WaitingLines::new(most_bytes, patience));
         let (writing, telling) = (Arc::clone(&queue), Arc::clone(&queue));
         std::thread::spawn(move || {
             writing.write(writer, |dropped| telling.push(format!("{dropped} dropped\n").as_bytes()))
@@ -108,10 +127,10 @@ mod tests {
 
     #[test]
     fn lines_arrive_in_order_and_are_there_after_a_flush() {
-        let (queue, mut reader) = piped(1 << 20);
+        let (queue, mut reader) = piped(1 << 20, Duration::ZERO);
         let lines: Vec<String> = (0..1_000).map(|number| format!("line {number}\n")).collect();
         lines.iter().for_each(|line| queue.push(line.as_bytes()));
-        queue.flush(Duration::from_secs(60));
+        queue.flush(LONG, LONG);
         let expected = lines.concat();
         let mut found = vec![0; expected.len()];
         reader.read_exact(&mut found).unwrap();
@@ -119,14 +138,39 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_who_is_slower_than_the_lines_gets_them_all() {
+        let (queue, mut reader) = piped(100, LONG);
+        let reading = std::thread::spawn(move || {
+            let mut found = vec![0; 200_000];
+            reader.read_exact(&mut found).unwrap();
+            found
+        });
+        // Much more than the pipe and the queue hold.
+        let lines: Vec<String> = (0..20_000).map(|number| format!("{number:9}\n")).collect();
+        lines.iter().for_each(|line| queue.push(line.as_bytes()));
+        assert_eq!(String::from_utf8(reading.join().unwrap()).unwrap(), lines.concat());
+        assert_eq!(queue.state.lock().dropped, 0);
+    }
+
+    #[test]
+    fn a_flush_waits_neither_for_one_line_nor_for_all_for_ever() {
+        let queue = WaitingLines::new(100, Duration::ZERO);
+        queue.push(b"unread\n");
+        let begun = Instant::now();
+        queue.flush(Duration::ZERO, LONG);
+        queue.flush(LONG, Duration::ZERO);
+        assert!(begun.elapsed() < LONG);
+    }
+
+    #[test]
     fn nobody_waits_for_a_reader_and_what_was_dropped_is_told_in_its_place() {
-        let (queue, mut reader) = piped(1 << 20);
+        let (queue, mut reader) = piped(1 << 20, Duration::from_millis(1));
         // More than the pipe and the queue hold.
         let line = format!("{}\n", "x".repeat(9_999));
         for _ in 0..1_000 {
             queue.push(line.as_bytes());
         }
-        queue.flush(Duration::ZERO);
+        queue.flush(Duration::ZERO, LONG);
         let (mut found, mut byte) = (Vec::new(), [0]);
         while !found.ends_with(b" dropped\n") {
             reader.read_exact(&mut byte).unwrap();

@@ -28,13 +28,17 @@ pub struct People;
 /// its log; the other commands wait, because a person who reads page by page wants every line.
 pub fn wait_for_nobody() -> io::Result<()> {
     std::thread::Builder::new().name("log".to_owned()).spawn(|| {
-        let waiting = WAITING.get_or_init(|| WaitingLines::new(limits::LOG_WAITING_BYTES));
+        let waiting = WAITING.get_or_init(waiting_lines);
         waiting.write(io::stderr(), |lines| {
             let fault = Blame::Operator.word();
-            tracing::warn!(fault, lines, "lines of the log were dropped, because nobody read standard error");
+            tracing::warn!(
+                fault,
+                lines,
+                "lines of the log were dropped, because standard error was not read fast enough"
+            );
         })
     })?;
-    WAITING.get_or_init(|| WaitingLines::new(limits::LOG_WAITING_BYTES));
+    WAITING.get_or_init(waiting_lines);
     // The hook of the standard library would wait, too.
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -50,10 +54,14 @@ pub fn wait_for_nobody() -> io::Result<()> {
     Ok(())
 }
 
+fn waiting_lines() -> WaitingLines {
+    WaitingLines::new(limits::LOG_WAITING_BYTES, limits::LOG_PATIENCE)
+}
+
 /// Waits for a short time until everything is written.
 pub fn flush() {
     if let Some(waiting) = WAITING.get() {
-        waiting.flush(limits::LAST_LINES);
+        waiting.flush(limits::LAST_LINES, limits::ALL_LAST_LINES);
     }
 }
 

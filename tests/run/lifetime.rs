@@ -116,7 +116,8 @@ async fn it_goes_on_though_nobody_reads_its_log_and_the_lines_come_when_somebody
     let scene = Scene::new().await;
     scene.write(FILE_SINK);
     for reads in [false, true] {
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut reader = Some(reader);
         fill(&writer);
         let mut command = scene.command(&["run", "-c", "collector.toml"]);
         command.stdout(Stdio::null()).stderr(writer);
@@ -124,11 +125,14 @@ async fn it_goes_on_though_nobody_reads_its_log_and_the_lines_come_when_somebody
         // The pipe ends with the process.
         drop(command);
         lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
-        let log = reads.then(|| std::thread::spawn(move || std::io::read_to_string(&mut reader).unwrap()));
+        let log = reader.take_if(|_| reads);
+        let log = log.map(|reader| std::thread::spawn(move || std::io::read_to_string(reader).unwrap()));
         let told = Instant::now();
         Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(told.elapsed() < limits::SHUTDOWN, "{:?}", told.elapsed());
+        // A pipe whose reader is gone keeps no writer waiting.
+        drop(reader);
         if let Some(log) = log {
             let log = log.join().unwrap();
             let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("{words:?} in {log}"));

@@ -520,6 +520,21 @@ async fn on_a_nearly_full_disk_whoever_wrote_its_share_waits_and_the_others_do_n
 }
 
 #[tokio::test]
+async fn on_a_nearly_full_disk_a_file_goes_on_if_the_room_suffices_until_rotation_removes_as_much() {
+    for (keep_files, free, waits) in [(Some(2), 3_000, false), (Some(2), 2_000, true), (None, 3_000, true)] {
+        let mut lake = SinkConfig { min_free_bytes: Some(100_000), ..file("all.ndjson", 1_000) };
+        let SinkKind::File(config) = &mut lake.kind else { unreachable!() };
+        config.keep_files = keep_files;
+        let disk = SmallDisk::default();
+        disk.free.store(free, Ordering::SeqCst);
+        let collector = Collector::on(Arc::new(disk), store(), &[lake]);
+        collector.poll(&["lake"], &bodies("one", 0..100)).await;
+        collector.delivered_but(if waits { &["contoso"] } else { &[] }).await;
+        assert_eq!(collector.deliveries.rows().is_empty(), !waits, "{keep_files:?}, {free} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_sink_that_is_replaced_while_its_disk_is_looked_at_leaves_no_trouble_behind() {
     let disk = SmallDisk::default();
     let collector = Collector::on(Arc::new(disk.clone()), store(), &[file("all.ndjson", 1 << 20)]);

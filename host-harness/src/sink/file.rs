@@ -96,6 +96,19 @@ impl LineFile {
         Ok(())
     }
 
+    /// Returns the bytes by which the file and its rotated files may still grow until each rotation removes as much as
+    /// was written; `None` if all rotated files are kept.
+    pub fn growth(&self) -> io::Result<Option<u64>> {
+        let Some(Rotation { bytes, keep_files: Some(keep), aside }) = self.rotation else { return Ok(None) };
+        let missing = keep.saturating_sub(self.aside(aside)?.len() as u64);
+        let files = self.disk.list(folder(&self.path))?;
+        let live = match files.iter().any(|path| path.file_name() == self.path.file_name()) {
+            true => self.disk.open(&self.path)?.size()?,
+            false => 0,
+        };
+        Ok(Some(missing.saturating_mul(bytes).saturating_add(bytes.saturating_sub(live))))
+    }
+
     /// Lists the rotated files, the oldest first.
     fn aside(&self, names: Aside) -> io::Result<Vec<(u64, PathBuf)>> {
         let files = self.disk.list(folder(&self.path))?.into_iter();
@@ -287,6 +300,19 @@ mod tests {
         assert_eq!(read(folder.path(), "b.ndjson.4"), "line 3\nmore\n");
         assert_eq!(read(folder.path(), "b.ndjson.3"), "line 2\nmore\n");
         assert!(!folder.path().join("a/b.ndjson.2").exists());
+    }
+
+    #[test]
+    fn a_file_grows_until_rotation_removes_as_much_as_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(file(folder.path(), 10, None).growth().unwrap(), None);
+        let mut file = file(folder.path(), 10, Some(2));
+        let mut growths = vec![file.growth().unwrap().unwrap()];
+        for _ in 0..8 {
+            file.append(b"12345\n").unwrap();
+            growths.push(file.growth().unwrap().unwrap());
+        }
+        assert_eq!(growths, [30, 24, 20, 14, 10, 4, 0, 4, 0]);
     }
 
     #[test]

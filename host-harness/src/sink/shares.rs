@@ -3,7 +3,8 @@
 //!
 //! Below the floor, a tenant may write an eighth of the free space: its next event must fit, with all that the tenant
 //! wrote since the disk became nearly full, into an eighth of the space that is free now. So the space shrinks ever
-//! slower and never ends, and tenants that write little go on, however many they are. Pure: the room is an argument.
+//! slower and never ends, and tenants that write little go on, however many they are. A file that the free space will
+//! hold in any case, because rotation limits it, needs no share. Pure: the room is an argument.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +40,11 @@ impl SeenDisk {
     pub fn free(&self) -> u64 {
         self.free
     }
+
+    /// Says whether the disk has less room than the floor.
+    pub fn is_low(&self) -> bool {
+        self.free < self.floor
+    }
 }
 
 impl fmt::Display for SeenDisk {
@@ -62,13 +68,13 @@ impl DiskShares {
             disks.remove(&disk.number);
         }
         let written = disks.get(&disk.number).and_then(|tenants| tenants.get(tenant)).copied().unwrap_or_default();
-        disk.free >= disk.floor || written.saturating_add(bytes) <= disk.free / limits::PARTS_OF_FREE_BYTES
+        !disk.is_low() || written.saturating_add(bytes) <= disk.free / limits::PARTS_OF_FREE_BYTES
     }
 
     /// Counts these bytes of a tenant if they may be written, and says whether they may.
     pub fn take(&self, disk: &mut SeenDisk, tenant: &str, bytes: u64) -> bool {
         let fits = self.fits(disk, tenant, bytes);
-        if fits && disk.free < disk.floor {
+        if fits && disk.is_low() {
             *self.0.lock().entry(disk.number).or_default().entry(tenant.to_owned()).or_default() += bytes;
         }
         if fits {

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
 use crate::sink::shares::SeenDisk;
-use crate::sink::{DeliveryError, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
+use crate::sink::{DeliveryError, FileConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
 /// The result of one step of a delivery.
@@ -307,6 +307,9 @@ impl SharedDeliveries {
         held: &mut HeldTenants,
     ) -> Result<(Vec<Queued>, Option<SeenDisk>), Stall> {
         let Some(mut disk) = self.seen_disk(sink, path).await? else { return Ok((batch, None)) };
+        if self.needs_no_share(sink, path, &disk).await? {
+            return Ok((batch, None));
+        }
         batch.retain(|event| {
             let bytes = line_bytes(event);
             if held.contains_key(&event.tenant) || self.shares.take(&mut disk, &event.tenant, bytes) {
@@ -316,6 +319,19 @@ impl SharedDeliveries {
             false
         });
         Ok((batch, Some(disk)))
+    }
+
+    /// Says whether a nearly full disk has room for all that an event file may still grow. Otherwise the file, which needs
+    /// no more room than its rotation frees, would never come to its next rotation.
+    async fn needs_no_share(&self, sink: &OpenSink, path: &Path, disk: &SeenDisk) -> Result<bool, Stall> {
+        let SinkKind::File(config) = &sink.config.kind else { return Ok(false) };
+        if !disk.is_low() || config.keep_files.is_none() {
+            return Ok(false);
+        }
+        let file = self.event_file(config, path.to_owned());
+        let growth = tokio::task::spawn_blocking(move || file.growth()).await?;
+        // A file that cannot be read is told of when it is written.
+        Ok(matches!(growth, Ok(Some(growth)) if growth <= disk.free()))
     }
 
     /// Holds the events of a tenant back, from this one on.
@@ -329,8 +345,12 @@ impl SharedDeliveries {
         let paths: BTreeSet<PathBuf> = held.values().map(|event| event.path.clone()).collect();
         for path in paths {
             let disk = self.seen_disk(sink, &path).await?;
+            let low = match disk {
+                Some(disk) if !self.needs_no_share(sink, &path, &disk).await? => Some(disk),
+                _ => None,
+            };
             held.retain(|tenant, event| {
-                let fits = disk.as_ref().is_none_or(|disk| self.shares.fits(disk, tenant, event.bytes));
+                let fits = low.as_ref().is_none_or(|disk| self.shares.fits(disk, tenant, event.bytes));
                 let is_over = event.path == path && fits;
                 if is_over {
                     self.tell_delivery(&of_tenant(partition, tenant));
@@ -361,14 +381,17 @@ impl SharedDeliveries {
         }
     }
 
+    fn event_file(&self, config: &FileConfig, path: PathBuf) -> LineFile {
+        let (bytes, keep_files) = (config.rotate_bytes, config.keep_files);
+        let rotation = Rotation { bytes, keep_files, aside: config.path.aside() };
+        LineFile::new(Arc::clone(&self.disk), path, Some(rotation))
+    }
+
     fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, SinkError> {
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
-                let (disk, path) = (Arc::clone(&self.disk), config.file_of(partition, tenant));
-                let (bytes, keep_files) = (config.rotate_bytes, config.keep_files);
-                let rotation = Rotation { bytes, keep_files, aside: config.path.aside() };
-                Box::new(FileWriter::new(LineFile::new(disk, path, Some(rotation))))
+                Box::new(FileWriter::new(self.event_file(config, config.file_of(partition, tenant))))
             }
             SinkKind::Http(config) => {
                 // Separated tenants do not share a connection.

@@ -6,7 +6,7 @@ use crate::contract::{Credential, Failure, Notice, Plan, Reaction};
 use crate::credentials::sealed;
 use crate::failures;
 use crate::network::egress::News;
-use crate::plugin::call::{Called, Caller, Denied};
+use crate::plugin::call::{Called, Caller, Denied, Journal, NoAnswer};
 
 impl Feed {
     /// Returns a notice for each credential that is declared and configured but was on no request, once, after the
@@ -43,22 +43,14 @@ impl Feed {
             Ok(Err(failure)) => failure,
             Err(error) => return Err(error.failure()),
         };
-        let last = journal.exchanges.last();
-        let is_unanswered = last.is_some_and(|exchange| exchange.result.is_err());
-        if failure.reaction == Reaction::TryLater && is_unanswered && !journal.stood_still.is_zero() {
-            let cause = format!("the process was stopped for {} s, or got no processor", journal.stood_still.as_secs());
-            return Err(
-                failures::HOST_STOPPED.because(format!("{cause}, while it waited for an answer: {}", failure.cause))
-            );
-        }
         if let Some(cause) = journal.asked_too_often {
             // The wait concerns this feed only: another credential of the same service may be usable.
             *self.throttled.lock() = None;
             let own = failures::TOKEN_REQUESTS_LIMITED.because(cause);
             return Err(Failure { wait_seconds: failure.wait_seconds, ..own });
         }
-        if let Some(cause) = journal.echoed {
-            return Err(failures::CREDENTIAL_ECHOED.because(cause));
+        if let Some(known) = known_better(&failure, &journal) {
+            return Err(known);
         }
         if failure.reaction == Reaction::Wait {
             let asked = journal.exchanges.iter().rev().find_map(|exchange| exchange.asks_to_wait.clone());
@@ -68,6 +60,7 @@ impl Feed {
         if let Some(why) = journal.unusable.filter(|_| failure.status.is_none()) {
             failure.cause += &format!("; {why}");
         }
+        let last = journal.exchanges.last();
         if let Some(Err(reason)) = last.filter(|_| failure.status.is_none()).map(|exchange| &exchange.result)
             && let reason = reason.to_string()
             && !failure.cause.contains(&reason)
@@ -76,6 +69,23 @@ impl Feed {
         }
         Err(failure)
     }
+}
+
+/// Returns the failure in place of the plugin's, if an answer was withheld, or if the process stood still while a request
+/// waited. A request that the host denied did not wait.
+fn known_better(failure: &Failure, journal: &Journal) -> Option<Failure> {
+    if let Some(cause) = &journal.echoed {
+        return Some(failures::CREDENTIAL_ECHOED.because(cause));
+    }
+    let last = journal.exchanges.last();
+    let is_unanswered = last.is_some_and(|exchange| matches!(exchange.result, Err(NoAnswer::Failed(_))));
+    let stood = journal.stood_still;
+    (failure.reaction == Reaction::TryLater && is_unanswered && !stood.is_zero()).then(|| {
+        let (stood, cause) = (stood.as_secs(), &failure.cause);
+        failures::HOST_STOPPED.because(format!(
+            "the process was stopped for {stood} s, or got no processor, while it waited for an answer: {cause}"
+        ))
+    })
 }
 
 /// Logs a denied request, unless the failure's text in `told` mentions it or the log already has it.
@@ -106,7 +116,40 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::plugin::call::Exchange;
+
+    #[test]
+    fn a_stop_of_the_process_hides_neither_an_echo_nor_a_denial() {
+        let failed = NoAnswer::Failed("timed out".to_owned());
+        let denied = NoAnswer::Denied("not allowed".to_owned());
+        let echoed = Some("the key".to_owned());
+        for (result, stood, echoed, expected) in [
+            (Err(failed.clone()), 90, None, Some("host-stopped")),
+            (Err(failed.clone()), 90, echoed, Some("credential-echoed")),
+            (Err(denied), 90, None, None),
+            (Ok(503), 90, None, None),
+            (Err(failed), 0, None, None),
+        ] {
+            let exchange = Exchange {
+                method: "GET".to_owned(),
+                url: "https://api.example/".to_owned(),
+                result,
+                bytes: 0,
+                time: Duration::ZERO,
+                is_kept: false,
+                asks_to_wait: None,
+            };
+            let mut journal = Journal::default();
+            (journal.exchanges, journal.echoed) = (vec![exchange], echoed);
+            journal.stood_still = Duration::from_secs(stood);
+            let failure = Failure::new(Reaction::TryLater, "unreachable", "no answer".to_owned());
+            let known = known_better(&failure, &journal);
+            assert_eq!(known.as_ref().map(|known| &*known.code), expected, "{journal:?}");
+        }
+    }
 
     #[test]
     fn a_credential_that_was_declared_and_left_on_no_request_is_told() {

@@ -43,6 +43,10 @@ remarks! {
     /// The feed is left out because its plugin fails.
     PLUGIN_BROKEN = Settings, Failed, LeftOutReason::Plugin.code(), LeftOutReason::Plugin.blame(), "the plugin crashes",
         "report it to the authors of the plugin that {place} names, or name another one there; the other feeds continue without this one";
+    /// The feed is left out because the process stood still while its plugin was asked.
+    HOST_STOPPED = Settings, Failed, LeftOutReason::Stopped.code(), LeftOutReason::Stopped.blame(),
+        "the process was stopped while it asked the plugin, or got no processor",
+        "run the command again, and send SIGHUP to a collector; if nobody stopped the process, give the machine more processors or less work; the other feeds continue without this one";
     /// The plugin or the plan is not the one that was reviewed.
     PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
         "if the change is intended, review the page of `inspect` and write the new digest in {place}; else bring back the plugin and the settings that were reviewed; the other feeds continue without this one";

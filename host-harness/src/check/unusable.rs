@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::check::remarks::{CREDENTIAL_UNREADABLE, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
+use crate::check::remarks::{CREDENTIAL_UNREADABLE, HOST_STOPPED, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
 use crate::check::report::{CheckReport, Question};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, LeftOutReason};
@@ -59,6 +59,7 @@ pub fn left_out(out: &LeftOut) -> CheckReport {
         LeftOutReason::Credentials => CREDENTIAL_UNREADABLE,
         LeftOutReason::Settings => SETTINGS_INVALID,
         LeftOutReason::Plugin => PLUGIN_BROKEN,
+        LeftOutReason::Stopped => HOST_STOPPED,
         LeftOutReason::Pin => PIN_DIFFERS,
     };
     let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();

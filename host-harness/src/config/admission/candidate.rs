@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use source_host::blame::Blame;
 use source_host::cause;
 use source_host::contract::{self, CredentialKind, Description};
 use source_host::credentials::expiry::{self, Validity};
@@ -116,7 +117,8 @@ pub(super) async fn admit(
     };
     let opening = async {
         match feed.open(&around.nowhere, clock).await {
-            Err(FeedError::Call(error)) => Err(error),
+            // A call that was given up because the process stood still says nothing about the plugin.
+            Err(FeedError::Call(error)) if error.blame() == Blame::Plugin => Err(error),
             opened => Ok(opened),
         }
     };
@@ -359,7 +361,8 @@ impl<'a> Candidate<'a> {
             // A plugin that fails is a problem of its own feeds only.
             FeedError::Call(error) if self.problems.is_empty() => {
                 let (id, problem) = (self.id, place.problem(cause::chain(&error)));
-                return Rejected::LeftOut(LeftOut::of_plugin(&tenant, id, problem, self.unreadable()));
+                let why = LeftOutReason::of_call(&error);
+                return Rejected::LeftOut(LeftOut::of_plugin(why, &tenant, id, problem, self.unreadable()));
             }
             error => self.problems.push(place.problem(cause::chain(&error))),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use source_host::blame::Blame;
 use source_host::digest::ShortDigest;
 use source_host::plugin::PluginError;
 use source_host::plugin::call::CallError;
@@ -21,6 +22,15 @@ pub struct Faults {
     pub(super) descriptions: Tries<CallError>,
     /// Failures of `prepare`, by the digest of the component and of the settings.
     pub(super) plans: Tries<CallError>,
+}
+
+/// Makes a call of the plugin an attempt of [`Tries`]: a call that was given up because the process stood still says
+/// nothing about the plugin, and is not remembered.
+pub(super) fn not_stopped<T>(called: Result<T, CallError>) -> Result<Result<T, CallError>, CallError> {
+    match called {
+        Err(error) if error.blame() != Blame::Plugin => Ok(Err(error)),
+        called => called.map(Ok),
+    }
 }
 
 /// Attempts that may fail, and their recent failures.
@@ -81,6 +91,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::config::admission::LeftOutReason;
 
     #[tokio::test]
     async fn a_failure_is_met_once_and_a_success_each_time() {
@@ -103,6 +114,23 @@ mod tests {
         }
         assert_eq!(count.load(Ordering::Relaxed), 2);
         assert_eq!(tries.turns.lock().len(), 1, "only failures are kept");
+    }
+
+    #[tokio::test]
+    async fn a_call_during_which_the_process_stood_still_is_not_remembered_and_not_blamed_on_the_plugin() {
+        let tries = Tries::<CallError>::default();
+        let what = ShortDigest::of("what");
+        let stood = CallError::Stood { call: "prepare", stood: std::time::Duration::from_secs(90) };
+        let why = LeftOutReason::of_call(&stood);
+        assert_eq!((why.code(), why.blame()), ("host-stopped", Blame::Harness));
+        let first = tries.once(what, std::future::ready(not_stopped::<u8>(Err(stood.clone())))).await;
+        assert_eq!(first.flatten(), Err(stood));
+        assert_eq!(tries.once(what, std::future::ready(not_stopped(Ok(1)))).await.flatten(), Ok(1));
+        let trap = CallError::Trap { call: "prepare", kind: "crash".to_owned(), words: Default::default() };
+        assert_eq!(LeftOutReason::of_call(&trap), LeftOutReason::Plugin);
+        let broken = tries.once(what, std::future::ready(not_stopped::<u8>(Err(trap.clone())))).await;
+        assert_eq!(broken, Err(trap.clone()));
+        assert_eq!(tries.once(what, std::future::ready(not_stopped(Ok(1)))).await, Err(trap));
     }
 
     #[tokio::test]

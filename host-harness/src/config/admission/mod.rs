@@ -12,10 +12,12 @@ use std::sync::Arc;
 use source_host::blame::Blame;
 use source_host::clock::Clock;
 
+use source_host::failures;
 use source_host::network::Nowhere;
 use source_host::network::client::Network;
 use source_host::network::egress::Origins;
 use source_host::plugin::Plugin;
+use source_host::plugin::call::CallError;
 use source_host::plugin::engine::Host;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
@@ -70,6 +72,8 @@ pub enum LeftOutReason {
     Settings,
     /// The feed's plugin fails.
     Plugin,
+    /// The process stood still while the feed's plugin was asked, so that the plugin gave no answer in time.
+    Stopped,
     /// The feed's plugin or its plan has another digest than the pinned one.
     Pin,
 }
@@ -81,6 +85,7 @@ impl LeftOutReason {
             LeftOutReason::Credentials => "credential-unreadable",
             LeftOutReason::Settings => "settings-invalid",
             LeftOutReason::Plugin => "plugin-broken",
+            LeftOutReason::Stopped => failures::HOST_STOPPED.code,
             LeftOutReason::Pin => "pin-differs",
         }
     }
@@ -90,13 +95,20 @@ impl LeftOutReason {
         match self {
             LeftOutReason::Credentials | LeftOutReason::Settings | LeftOutReason::Pin => Blame::Operator,
             LeftOutReason::Plugin => Blame::Plugin,
+            LeftOutReason::Stopped => failures::HOST_STOPPED.blame,
         }
+    }
+
+    /// The reason, if this call of the plugin failed.
+    fn of_call(error: &CallError) -> LeftOutReason {
+        if error.blame() == Blame::Plugin { LeftOutReason::Plugin } else { LeftOutReason::Stopped }
     }
 }
 
 impl LeftOut {
-    /// Leaves out a feed whose plugin fails, with its other problems.
+    /// Leaves out a feed whose plugin fails, or was not asked in time, with its other problems.
     fn of_plugin(
+        why: LeftOutReason,
         tenant: &str,
         feed: &str,
         problem: ConfigProblem,
@@ -104,7 +116,7 @@ impl LeftOut {
     ) -> LeftOut {
         let others = unreadable.into_iter().map(|(_, problem)| problem);
         let problems = std::iter::once(problem).chain(others).collect();
-        LeftOut { problems, ..LeftOut::because(LeftOutReason::Plugin, tenant, feed) }
+        LeftOut { problems, ..LeftOut::because(why, tenant, feed) }
     }
 
     fn because(why: LeftOutReason, tenant: &str, feed: &str) -> LeftOut {
@@ -283,7 +295,7 @@ impl Admission {
         // The task that judged the feed panicked; the message of the panic is on standard error.
         let (number, feed) = self.waiting.pop_first()?;
         let problem = feed.place.problem("its check crashed (harness)".to_owned());
-        let out = LeftOut::of_plugin(&feed.tenant, &feed.feed, problem, Vec::new());
+        let out = LeftOut::of_plugin(LeftOutReason::Plugin, &feed.tenant, &feed.feed, problem, Vec::new());
         let out = LeftOut { pins: feed.pins.clone(), ..out };
         Some((feed, (number, Err(Rejected::LeftOut(out)))))
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use super::candidate::{Admitted, Rejected, admit, plugin_place};
-use super::faults::Faults;
+use super::faults::{Faults, not_stopped};
 use super::{FeedSurroundings, LeftOut, LeftOutReason};
 use crate::built_in::{self, LoadError};
 use crate::config::{FeedConfig, SeenFile};
@@ -138,12 +138,13 @@ impl PluginFeeds {
         };
         let doing =
             bytes.notes(&around.host, |file| format!("asking the plugin {} for its description", file.display()));
-        let description = around.faults.descriptions.once(bytes.key(), plugin.description()).await;
+        let describing = async { not_stopped(plugin.description().await) };
+        let description = around.faults.descriptions.once(bytes.key(), describing).await.flatten();
         drop(doing);
         match description {
             Ok(description) => judge_each(fitting, &plugin, &description, &bytes, &around, &verdicts).await,
             Err(error) => fitting.into_iter().for_each(|(number, feed)| {
-                tell((number, Err(rejected(of_plugin(feed, &error)))));
+                tell((number, Err(rejected(of_plugin(LeftOutReason::of_call(&error), feed, &error)))));
             }),
         }
     }
@@ -179,16 +180,16 @@ async fn judge_each(
 
 /// Rejects a feed whose plugin does not load.
 fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
-    match of_plugin(feed, error) {
+    match of_plugin(LeftOutReason::Plugin, feed, error) {
         Rejected::LeftOut(out) if !error.is_of_plugin() => Rejected::Wrong(out.problems),
         rejected => rejected,
     }
 }
 
-/// Rejects a feed whose plugin fails.
-fn of_plugin(feed: FeedConfig, error: &(dyn Error + 'static)) -> Rejected {
+/// Rejects a feed whose plugin fails, or was not asked in time.
+fn of_plugin(why: LeftOutReason, feed: FeedConfig, error: &(dyn Error + 'static)) -> Rejected {
     let problem = plugin_place(&feed.id, &feed.place).problem(cause::chain(error));
-    Rejected::LeftOut(LeftOut::of_plugin(&feed.tenant, &feed.id, problem, feed.unreadable)).pinned(feed.pins)
+    Rejected::LeftOut(LeftOut::of_plugin(why, &feed.tenant, &feed.id, problem, feed.unreadable)).pinned(feed.pins)
 }
 
 /// Rejects a feed whose plugin has another digest than the pinned one.

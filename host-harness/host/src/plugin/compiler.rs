@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::cause::{self, Cause, FileFault};
 use crate::limits::{self, CompileLimits};
@@ -113,10 +113,9 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
         .spawn();
     let mut compiler = Ending(compiler.map_err(host)?);
     let over = |limit, value| Err(CompileError::Limit { limit, value });
-    let Some(code) = read(&mut compiler.0, limits) else {
+    let Some((code, mut left)) = read(&mut compiler.0, limits) else {
         return over(Bound::Time, LimitAmount::Time(limits.wall_time));
     };
-    let begun = Instant::now();
     let code = code.map_err(host)?;
     if code.len() as u64 > limits.code_bytes {
         return over(Bound::CompiledCode, LimitAmount::Bytes(limits.code_bytes));
@@ -124,10 +123,11 @@ pub(crate) fn compile(program: &PathBuf, limits: &CompileLimits, plugin: &[u8]) 
     let status = loop {
         match compiler.0.try_wait().map_err(host)? {
             Some(status) => break status,
-            None if begun.elapsed() >= limits.wall_time => {
-                return over(Bound::Time, LimitAmount::Time(limits.wall_time));
+            None if left.is_zero() => return over(Bound::Time, LimitAmount::Time(limits.wall_time)),
+            None => {
+                thread::sleep(limits::COMPILER_LOOK);
+                left = left.saturating_sub(limits::COMPILER_LOOK);
             }
-            None => thread::sleep(limits::COMPILER_LOOK),
         }
     };
     let mut words = String::new();
@@ -156,8 +156,9 @@ fn file_of(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads the compiler's output, at most one byte beyond its limit; `None` if that takes too long.
-fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u8>>> {
+/// Reads the compiler's output, at most one byte beyond its limit, and returns the rest of the compiler's time, too;
+/// `None` if reading takes too long.
+fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<(io::Result<Vec<u8>>, Duration)> {
     let output = compiler.stdout.take()?;
     let (send, receive) = mpsc::channel();
     let most = limits.code_bytes.saturating_add(1);
@@ -171,7 +172,7 @@ fn read(compiler: &mut Child, limits: &CompileLimits) -> Option<io::Result<Vec<u
         let step = left.min(limits::COMPILER_STEP);
         match receive.recv_timeout(step) {
             Err(mpsc::RecvTimeoutError::Timeout) => left -= step,
-            code => return code.ok(),
+            code => return code.ok().map(|code| (code, left)),
         }
     }
     None

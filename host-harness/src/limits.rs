@@ -263,7 +263,7 @@ pub const LAST_WRITE: Duration = Duration::from_millis(200);
 pub const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Time that the program waits for all lines of its log then, while somebody reads them.
-pub const ALL_LAST_LINES: Duration = Duration::from_secs(1);
+pub const ALL_LAST_LINES: Duration = Duration::from_millis(750);
 
 /// Bytes of the log that wait for a reader of standard error; beyond them, lines wait for room.
 pub const LOG_WAITING_BYTES: usize = 1 << 20;

@@ -521,7 +521,7 @@ async fn on_a_nearly_full_disk_whoever_wrote_its_share_waits_and_the_others_do_n
 
 #[tokio::test]
 async fn on_a_nearly_full_disk_a_file_goes_on_if_the_room_suffices_until_rotation_removes_as_much() {
-    for (keep_files, free, waits) in [(Some(2), 3_000, false), (Some(2), 2_000, true), (None, 3_000, true)] {
+    for (keep_files, free, waits) in [(Some(2), 15_500, false), (Some(2), 13_000, true), (None, 15_500, true)] {
         let mut lake = SinkConfig { min_free_bytes: Some(100_000), ..file("all.ndjson", 1_000) };
         let SinkKind::File(config) = &mut lake.kind else { unreachable!() };
         config.keep_files = keep_files;

@@ -128,7 +128,7 @@ pub const TRIM: Duration = Duration::from_secs(10);
 pub const SHUTDOWN: Duration = Duration::from_secs(20);
 
 /// The part of that time which polls and deliveries have to end.
-pub const SHUTDOWN_WORK: Duration = Duration::from_secs(18);
+pub const SHUTDOWN_WORK: Duration = Duration::from_secs(16);
 
 /// The part of that time which polls have to end.
 pub const SHUTDOWN_POLLS: Duration = Duration::from_secs(10);

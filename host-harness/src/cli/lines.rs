@@ -41,8 +41,11 @@ impl WaitingLines {
     pub fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
         let is_own = state.writer == Some(thread::current().id());
+        let mut own_end = None;
         while !is_own && (state.full_until.is_some() || state.bytes > 0 && state.bytes + line.len() > self.most_bytes) {
             let end = *state.full_until.get_or_insert_with(|| Instant::now() + self.patience);
+            // A queue that is full again before this thread wakes gives it no second wait.
+            let end = *own_end.get_or_insert(end);
             if self.written.wait_until(&mut state, end).timed_out() {
                 state.dropped += 1;
                 return;

@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn polls_and_deliveries_end_before_the_process_is_ended() {
         assert!(limits::SHUTDOWN_POLLS + limits::SHUTDOWN_STORE < limits::SHUTDOWN_WORK);
-        let ended = limits::SHUTDOWN_WORK + limits::LAST_WRITE + limits::ALL_LAST_LINES;
+        let ended = limits::SHUTDOWN_WORK + limits::LOG_PATIENCE + limits::LAST_WRITE + limits::ALL_LAST_LINES;
         assert!(ended < limits::SHUTDOWN - limits::SHUTDOWN_ROOM);
         assert!(limits::SHUTDOWN_ROOM > 2 * (limits::LOOP_TICK + limits::LAST_WRITE));
     }

@@ -41,6 +41,11 @@ impl SeenDisk {
         self.free
     }
 
+    /// Says whether so many more bytes leave an eighth of the floor free, for the state and for others.
+    pub fn holds(&self, bytes: u64) -> bool {
+        bytes.saturating_add(self.floor / limits::PARTS_OF_FREE_BYTES) <= self.free
+    }
+
     /// Says whether the disk has less room than the floor.
     pub fn is_low(&self) -> bool {
         self.free < self.floor

@@ -331,7 +331,7 @@ impl SharedDeliveries {
         let file = self.event_file(config, path.to_owned());
         let growth = tokio::task::spawn_blocking(move || file.growth()).await?;
         // A file that cannot be read is told of when it is written.
-        Ok(matches!(growth, Ok(Some(growth)) if growth <= disk.free()))
+        Ok(matches!(growth, Ok(Some(growth)) if disk.holds(growth)))
     }
 
     /// Holds the events of a tenant back, from this one on.

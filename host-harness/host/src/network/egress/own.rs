@@ -254,12 +254,15 @@ const SHARED_NAMES: &[&str] = &["apiuser", "code", "key", "pass", "pat", "sas", 
 const SHORTEST_CREDENTIAL: usize = 12;
 
 /// The name of a parameter of the address or of a form that looks like a credential, and that the host did not put there.
-/// Some servers read a `;` like a `&`, and parameters of a segment of the path like those of the query.
+/// Some servers read a `;` like a `&` and others do not, so that both readings count. Some read the parameters of a
+/// segment of the path like those of the query.
 fn own_parameter(request: &OutgoingRequest, places: &BTreeSet<String>) -> Option<String> {
-    let query = request.url.query().unwrap_or_default().split(['&', ';']);
+    let query = request.url.query().unwrap_or_default();
+    let query = query.split(['&', ';']).chain([query]);
     let of_segments = request.url.path().split('/').flat_map(|segment| segment.split(';').skip(1));
     let in_address = query.chain(of_segments).flat_map(|one| form_urlencoded::parse(one.as_bytes()));
-    let in_form = is_form(request).then(|| request.body.split(|byte| matches!(byte, b'&' | b';')));
+    let in_form =
+        is_form(request).then(|| request.body.split(|byte| matches!(byte, b'&' | b';')).chain([&*request.body]));
     let in_form = in_form.into_iter().flatten().flat_map(form_urlencoded::parse);
     let is_declared = |name: &str| places.contains(&place_name(&Place::FormField(name.to_owned())));
     let in_form = in_form.filter(|(name, _)| !is_declared(name));

@@ -182,6 +182,7 @@ fn a_body_is_a_form_or_json_without_a_credential_of_the_plugins_own() {
         ("application/json", r#"{"access_token":"x","access_token":""}"#, "`access_token` looks like a credential"),
         ("application/json", r#"{"\u0070assword":["x"]}"#, "`password` looks like a credential"),
         ("application/json", r#"{"credentials":{"a":{"b":7}}}"#, "`credentials` looks like a credential"),
+        ("application/x-www-form-urlencoded", "key=0123456789;abcdef", "`key` looks like a credential"),
         ("application/x-www-form-urlencoded", "a=1;access_token=x", "`access_token` looks like a credential"),
         ("application/json", r#"{"key":{"value":"0123456789ab"}}"#, "`key` looks like a credential"),
         ("application/json", r#"{"key":"0123456789ab"}"#, "`key` looks like a credential"),

@@ -287,10 +287,7 @@ async fn timed<F: Future>(call: F, spent: &Spent) -> F::Output {
 impl Plugin {
     /// Asks the plugin for its description. All HTTP is denied, and there are no timers.
     pub async fn describe(&self) -> Called<Description> {
-        match self.describe_once().await {
-            (Err(CallError::Stood { .. }), _) => self.describe_once().await,
-            called => called,
-        }
+        once_more_if_stood(|| self.describe_once()).await
     }
 
     async fn describe_once(&self) -> Called<Description> {
@@ -303,18 +300,8 @@ impl Plugin {
     /// Has the plugin check settings. All HTTP is denied, there are no timers, and equal settings look equal to the
     /// plugin.
     pub async fn prepare(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
-        match self.prepare_once(caller, settings).await {
-            (Err(CallError::Stood { .. }), _) => self.prepare_once(caller, settings).await,
-            called => called,
-        }
-    }
-
-    async fn prepare_once(&self, caller: &Caller, settings: &Settings) -> Called<Result<Plan, Vec<Problem>>> {
         let text = settings.with_fixed_placeholders();
-        self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
-            code.call_prepare(store, &text).await
-        })
-        .await
+        once_more_if_stood(|| self.prepare_once(caller, &text)).await
     }
 
     /// The same with new placeholders in each call. A plan must not depend on placeholders, and a host that tests
@@ -325,8 +312,12 @@ impl Plugin {
         settings: &Settings,
     ) -> Called<Result<Plan, Vec<Problem>>> {
         let (text, _) = settings.sealed();
+        self.prepare_once(caller, &text).await
+    }
+
+    async fn prepare_once(&self, caller: &Caller, text: &str) -> Called<Result<Plan, Vec<Problem>>> {
         self.call("prepare", &caller.without_network(), Inside::default(), &[&text], async |code, store| {
-            code.call_prepare(store, &text).await
+            code.call_prepare(store, text).await
         })
         .await
     }
@@ -398,12 +389,7 @@ impl Plugin {
         poll_result: &PollResult,
         state: Option<&[u8]>,
     ) -> Called<Result<Batch, Failure>> {
-        match self.normalize_once(caller, settings, context, poll_result, state).await {
-            (Err(CallError::Stood { .. }), _) => {
-                self.normalize_once(caller, settings, context, poll_result, state).await
-            }
-            called => called,
-        }
+        once_more_if_stood(|| self.normalize_once(caller, settings, context, poll_result, state)).await
     }
 
     async fn normalize_once(
@@ -570,6 +556,14 @@ impl OpenCall<'_> {
             AnswerFault::Broken(kind) => CallError::Trap { call, kind, words },
         };
         (Err(error), journal)
+    }
+}
+
+/// Makes a pure call, and makes the call once more if its time was over because the process stood still.
+async fn once_more_if_stood<T, F: Future<Output = Called<T>>>(call: impl Fn() -> F) -> Called<T> {
+    match call().await {
+        (Err(CallError::Stood { .. }), _) => call().await,
+        called => called,
     }
 }
 

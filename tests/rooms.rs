@@ -65,7 +65,7 @@ const HOUSES: &[House] = &[
         sources: "guest/src",
         crates: &["azure_secure_score"],
         floors: &[
-            &["clouds", "diagnoses", "number"],
+            &["clouds", "diagnoses", "memory", "number"],
             &["json"],
             &["api", "http"],
             &["challenge", "link", "settings"],

@@ -15,6 +15,8 @@ pub mod discover;
 pub mod http;
 pub mod json;
 pub mod link;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod memory;
 pub mod normalize;
 pub mod number;
 pub mod pages;

@@ -31,7 +31,7 @@ const EXPECTED: [(&str, u64); 9] = [
     ("bytes that enter the plugin", 148_772),
     ("bytes of events and state", 178_232),
     ("instructions of `poll`", 1_135_907),
-    ("instructions of `normalize`", 12_430_482),
+    ("instructions of `normalize`", 8_696_121),
     ("allocations of `normalize`, native, a hundred records", 8_703),
     ("transactions of the store, a hundred polls without a change", 100),
 ];

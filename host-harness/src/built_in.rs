@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use source_host::blame::Blame;
-use source_host::plugin::compiler::Compiler;
+use source_host::plugin::compiler::{CompileError, Compiler};
 use source_host::plugin::engine::{Host, HostError, Setup, Trusted};
 use source_host::plugin::{About, KnownPlugin, Plugin, PluginError};
 use source_host::progress::Progress;
@@ -108,6 +108,11 @@ impl LoadError {
     /// Says whether the file was read: then the plugin is at fault, and not the user who named the file.
     pub fn is_of_plugin(&self) -> bool {
         matches!(self, LoadError::File { error, .. } if !matches!(**error, PluginError::Unreadable(_)))
+    }
+
+    /// Says whether the host could not start its compiler, which says nothing about the plugin.
+    pub fn is_of_compiler(&self) -> bool {
+        matches!(self, LoadError::File { error, .. } if matches!(**error, PluginError::Compile(CompileError::Host(_))))
     }
 }
 

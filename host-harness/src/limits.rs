@@ -160,7 +160,8 @@ pub const CONFORMANCE_SCOPES: usize = 16;
 /// differs passes by chance in one of 32,768 runs.
 pub const CONFORMANCE_CALLS: usize = 16;
 
-/// Time after which a rejected configuration is read again, even if no file changed.
+/// Time after which a configuration that was rejected, or that left a feed out for a reason that may pass, is read again,
+/// even if no file changed.
 pub const RELOAD_RETRY: Duration = Duration::from_secs(60);
 
 /// Number of unpolled scopes of one feed that are kept in case they come back.

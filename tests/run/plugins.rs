@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+#[cfg(debug_assertions)]
+use std::time::{Duration, Instant};
 
 use super::FILE_SINK;
 use crate::support::hostile::hostile_bytes;
+#[cfg(debug_assertions)]
+use crate::support::process::PATIENCE;
 use crate::support::process::{Process, Scene, get, lines};
 
 /// Returns a feed whose plugin is standard input: it is ready when the test writes the plugin.
@@ -112,4 +116,45 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     fs::write(only, format!("[collector]\nstate = \"only.db\"\n{hostile}")).unwrap();
     let output = scene.command(&["run", "-c", "only.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "nothing would be collected");
+}
+
+// Builds without debug assertions have no faster time for tests.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_whose_plugin_could_not_be_compiled_is_tried_again_without_a_change() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use source_host::failpoint;
+    let scene = Scene::new().await;
+    // A program that nobody may start cannot start itself as a compiler.
+    let program = scene.folder.path().join("host-harness");
+    fs::copy(crate::support::command().get_program(), &program).unwrap();
+    let may_start = |mode| fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+    let served = format!("[collector]\nlisten = \"127.0.0.1:0\"\n{FILE_SINK}");
+    scene.write(&served);
+    let as_is = scene.command(&["run", "-c", "collector.toml"]);
+    let mut command = std::process::Command::new(&program);
+    command.args(as_is.get_args()).current_dir(scene.folder.path());
+    command.envs(as_is.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // A cache of its own, which lacks the plugin.
+    command.env("XDG_CACHE_HOME", scene.folder.path().join("cache"));
+    command.env(failpoint::VARIABLE, format!("{}:4000000000:hang:10", failpoint::LOOP));
+    let mut process = Process::start(command);
+    let address = process.address();
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    may_start(0o644);
+    fs::write(scene.folder.path().join("hostile.wasm"), hostile_bytes()).unwrap();
+    let late = "[[feed]]\nid = \"late\"\ntenant = \"mallory\"\nplugin = \"hostile.wasm\"\n\
+                [feed.settings]\nmode = \"\"\nkey = \"the-key-of-mallory\"\n";
+    scene.write(&format!("{served}{late}"));
+    let told = process.hears("a feed is left out");
+    assert!(told.contains("the compiler cannot be started") && told.contains("compiler-unavailable"), "{told}");
+    assert!(told.contains("fault=\"harness\"") || told.contains("fault=harness"), "{told}");
+    may_start(0o755);
+    let begun = Instant::now();
+    while !get(&format!("{address}/metrics"), None).await.1.contains("collector_feeds 3\n") {
+        assert!(begun.elapsed() < PATIENCE, "{}", process.all_said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    counts(&address, &["collector_feeds_left_out 0"]).await;
 }

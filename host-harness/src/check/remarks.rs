@@ -46,7 +46,10 @@ remarks! {
     /// The feed is left out because the process stood still while its plugin was asked.
     HOST_STOPPED = Settings, Failed, LeftOutReason::Stopped.code(), LeftOutReason::Stopped.blame(),
         "the process was stopped while it asked the plugin, or got no processor",
-        "run the command again, and send SIGHUP to a collector; if nobody stopped the process, give the machine more processors or less work; the other feeds continue without this one";
+        "run the command again; a collector tries again by itself; if nobody stopped the process, give the machine more processors or less work; the other feeds continue without this one";
+    /// The feed is left out because the host could not start the compiler for its plugin.
+    COMPILER_UNAVAILABLE = Settings, Failed, LeftOutReason::Compiler.code(), LeftOutReason::Compiler.blame(), "the compiler for the plugin cannot be started",
+        "mend the problem that the cause names, such as missing memory or a limit of processes, and run the command again; a collector tries again by itself; the other feeds continue without this one";
     /// The plugin or the plan is not the one that was reviewed.
     PIN_DIFFERS = Settings, Failed, LeftOutReason::Pin.code(), LeftOutReason::Pin.blame(), "the plugin or its plan is not the one that is pinned",
         "if the change is intended, review the page of `inspect` and write the new digest in {place}; else bring back the plugin and the settings that were reviewed; the other feeds continue without this one";

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::check::remarks::{CREDENTIAL_UNREADABLE, HOST_STOPPED, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list};
+use crate::check::remarks::{
+    COMPILER_UNAVAILABLE, CREDENTIAL_UNREADABLE, HOST_STOPPED, PIN_DIFFERS, PLUGIN_BROKEN, SETTINGS_INVALID, list,
+};
 use crate::check::report::{CheckReport, Question};
 use crate::check::run::CheckRun;
 use crate::config::admission::{LeftOut, LeftOutReason};
@@ -60,6 +62,7 @@ pub fn left_out(out: &LeftOut) -> CheckReport {
         LeftOutReason::Settings => SETTINGS_INVALID,
         LeftOutReason::Plugin => PLUGIN_BROKEN,
         LeftOutReason::Stopped => HOST_STOPPED,
+        LeftOutReason::Compiler => COMPILER_UNAVAILABLE,
         LeftOutReason::Pin => PIN_DIFFERS,
     };
     let words: Vec<String> = out.problems.iter().map(ConfigProblem::to_string).collect();

@@ -151,6 +151,8 @@ pub struct LeftOutRow {
     pub since: u64,
     /// Whether the feed ran before and continues as it was.
     pub goes_on: bool,
+    /// Whether the problem may be over without a change of any file.
+    pub may_pass: bool,
 }
 
 /// A feed that is still being checked: its plugin is being compiled, or asked about its settings.

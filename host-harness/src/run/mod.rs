@@ -186,6 +186,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
         reload: None,
         trimmed: Instant::now(),
         refused: None,
+        loaded: Instant::now(),
         left_out,
         odd: checked.warnings,
         _questions: questions,
@@ -257,6 +258,8 @@ struct RunLoop {
     trimmed: Instant,
     /// The configuration that was refused last; `None` if a later one was accepted.
     refused: Option<RefusedConfig>,
+    /// When the current configuration was loaded.
+    loaded: Instant,
     /// Feeds that could not be collected at the last reload: whether each is left out or continues as before.
     left_out: Vec<LeftOutRow>,
     /// The warnings about the current configuration.
@@ -311,17 +314,19 @@ impl RunLoop {
         Ok(())
     }
 
-    /// Drops old data, and reads the configuration again if its files changed, or if it was refused a while ago.
+    /// Drops old data, and reads the configuration again if its files changed, or if it was refused, or left a feed out,
+    /// a while ago for a reason that may be over.
     fn look_around(&mut self) {
         self.collector.sweep();
         if self.collector.is_idle() && self.trimmed.elapsed() >= limits::TRIM {
             memory::give_back();
             self.trimmed = Instant::now();
         }
-        let is_old = |refused: &RefusedConfig| refused.at.elapsed() >= limits::RELOAD_RETRY;
+        let is_old = |read: Instant| read.elapsed() >= limits::RELOAD_RETRY / failpoint::pace();
+        let may_pass = self.late.is_none() && self.left_out.iter().any(|row| row.may_pass) && is_old(self.loaded);
         let begins = match &self.reload {
             Some(reload) => look(&self.start.config) != reload.files,
-            None => self.files.changed() || self.refused.as_ref().is_some_and(is_old),
+            None => may_pass || self.files.changed() || self.refused.as_ref().is_some_and(|refused| is_old(refused.at)),
         };
         if begins {
             self.begin_reload(false);
@@ -404,6 +409,7 @@ impl RunLoop {
             }
         };
         self.refused = None;
+        self.loaded = Instant::now();
         self.files = files;
         if (&config.state, config.listen, &config.token) != (&self.config.state, self.config.listen, &self.config.token)
         {
@@ -478,7 +484,8 @@ fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutR
         for words in words.iter().filter(|words| told.is_none_or(|told| !told.words.contains(words))) {
             tracing::error!(tenant, feed, code, fault, words, "{what}");
         }
-        LeftOutRow { tenant, feed, code, words, since: known.map_or(now, |known| known.since), goes_on }
+        let (since, may_pass) = (known.map_or(now, |known| known.since), out.why.may_pass());
+        LeftOutRow { tenant, feed, code, words, since, goes_on, may_pass }
     };
     left_out.iter().map(row).collect()
 }

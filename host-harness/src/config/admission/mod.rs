@@ -74,6 +74,8 @@ pub enum LeftOutReason {
     Plugin,
     /// The process stood still while the feed's plugin was asked, so that the plugin gave no answer in time.
     Stopped,
+    /// The host could not start the compiler for the feed's plugin.
+    Compiler,
     /// The feed's plugin or its plan has another digest than the pinned one.
     Pin,
 }
@@ -86,6 +88,7 @@ impl LeftOutReason {
             LeftOutReason::Settings => "settings-invalid",
             LeftOutReason::Plugin => "plugin-broken",
             LeftOutReason::Stopped => failures::HOST_STOPPED.code,
+            LeftOutReason::Compiler => "compiler-unavailable",
             LeftOutReason::Pin => "pin-differs",
         }
     }
@@ -96,7 +99,13 @@ impl LeftOutReason {
             LeftOutReason::Credentials | LeftOutReason::Settings | LeftOutReason::Pin => Blame::Operator,
             LeftOutReason::Plugin => Blame::Plugin,
             LeftOutReason::Stopped => failures::HOST_STOPPED.blame,
+            LeftOutReason::Compiler => Blame::Harness,
         }
+    }
+
+    /// Says whether the problem may be over without a change of any file.
+    pub const fn may_pass(self) -> bool {
+        matches!(self, LeftOutReason::Stopped | LeftOutReason::Compiler)
     }
 
     /// The reason, if this call of the plugin failed.

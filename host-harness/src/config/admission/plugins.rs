@@ -180,7 +180,8 @@ async fn judge_each(
 
 /// Rejects a feed whose plugin does not load.
 fn unloaded(feed: FeedConfig, error: &LoadError) -> Rejected {
-    match of_plugin(LeftOutReason::Plugin, feed, error) {
+    let why = if error.is_of_compiler() { LeftOutReason::Compiler } else { LeftOutReason::Plugin };
+    match of_plugin(why, feed, error) {
         Rejected::LeftOut(out) if !error.is_of_plugin() => Rejected::Wrong(out.problems),
         rejected => rejected,
     }
